@@ -1,0 +1,169 @@
+"""The interface a driver implements. One file, one small class, one link.
+
+A driver object lives for **one** attempt at a link: the worker makes a new one for each attempt, so a
+driver never has to clean up after its former self. What is common to all schemes (backoff, payload
+replay, buffering, `""` markers, deadlines, statistics, compression) is the worker's and is not repeated
+here.
+
+Streams (`StreamDriver`) are asyncio code on the worker's loop; a blocking client goes into
+one thread of its own and talks to the loop with `call_soon_threadsafe`. Executors (`ExecDriver`) are
+plain blocking code: the worker calls them from one thread that is theirs alone.
+
+Errors: raise `FatalError` where trying again cannot help (bad certificate, refused
+credentials, 404), anything in `transient` where it can. The text is shown to users: say what
+happened and what to do, and never quote a secret.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar, Protocol
+
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = [
+    "Driver",
+    "ExecDriver",
+    "FatalError",
+    "Overflow",
+    "Result",
+    "Sink",
+    "StreamDriver",
+]
+
+
+class FatalError(DialError):
+    """The link cannot be had, and trying again would not help."""
+
+
+class Overflow(Enum):
+    """What happens when the buffer is full."""
+
+    DROP_OLDEST = "drop-oldest"
+    BACK_PRESSURE = "back-pressure"
+
+
+class Sink(Protocol):
+    """Where a stream driver puts what it receives. All methods are called on the worker's loop."""
+
+    def message(self, data: str | bytes) -> None:
+        """One message. `str` promises valid text; `bytes` may still become text (option `decode`)."""
+
+    def messages(self, batch: Sequence[str | bytes]) -> None:
+        """Several messages in order; cheaper than one by one."""
+
+    def lost(self, reason: BaseException | None) -> None:
+        """The link is gone (None: the peer closed it in good order). Called once, at the latest."""
+
+    def warn(self, text: str) -> None:
+        """One line for the user's log about something that did not end the link."""
+
+    def dropped(self, count: int) -> None:
+        """Messages the library or the kernel threw away before we had them."""
+
+
+class Driver(ABC):
+    """What every driver declares."""
+
+    schemes: ClassVar[tuple[str, ...]]
+    """The schemes it answers to."""
+    transient: ClassVar[tuple[type[BaseException], ...]] = (OSError, EOFError, TimeoutError, DialError)
+    """Errors of `open` after which another attempt makes sense. `FatalError` never is."""
+    extra: ClassVar[str | None] = None
+    """The extra that brings the library (`pip install trunkline[extra]`), None for the core."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, for `ps` and logs; no secret."""
+        return f"{self.address.host}:{self.address.port}"
+
+
+class StreamDriver(Driver):
+    """A driver whose connection can be read from and written to."""
+
+    overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
+    lost_is_none: ClassVar[bool] = False
+    """True: a lost link reads as None (tcp, tls, unix, udp); False: as "" (ws and message brokers)."""
+    byte_stream: ClassVar[bool] = False
+    """True: messages are pieces of one stream of bytes, so a character may be split between two."""
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address)
+        self.sink = sink
+
+    @abstractmethod
+    async def open(self, deadline: Deadline) -> None:
+        """Establish the link or raise, by the deadline. Messages may arrive before it returns."""
+
+    @abstractmethod
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Hand `data` to the transport and return the bytes it took: 0 when it took none by the
+        deadline. Nothing may stay queued for after an outage. Raise OSError when the link is gone."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the link in good order within about a second. Idempotent; also after a failed open."""
+
+    def pause(self) -> None:
+        """Stop taking from the peer (back-pressure); the buffer is full."""
+
+    def resume(self) -> None:
+        """Go on taking from the peer."""
+
+    async def ping(self) -> None:
+        """Send the protocol's own keepalive, where it has one (option `pingType=control`)."""
+
+
+@dataclass(slots=True)
+class Result:
+    """What one statement gave. `affected` and `last_id` are None where the driver cannot know them."""
+
+    columns: list[str] = field(default_factory=list)
+    values: list[list[Any]] = field(default_factory=list)
+    affected: int | None = None
+    last_id: int | None = None
+
+
+class ExecDriver(Driver):
+    """A driver whose connection executes statements. Called from one thread, but for `interrupt`."""
+
+    warn: Callable[[str], None] = staticmethod(lambda text: None)
+    """One line for the user's log; replaced by the worker before `open`."""
+
+    @abstractmethod
+    def open(self, deadline: Deadline) -> None:
+        """Connect and apply the address's session settings, or raise, by the deadline."""
+
+    @abstractmethod
+    def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+        """Run one statement. Raise `StatementError` (with the server's code) when it is refused and
+        `ConnectionError` when the server is gone."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Make a running `execute` end soon with an error. Called from another thread."""
+
+    @abstractmethod
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open on the connection."""
+
+    @abstractmethod
+    def begin(self) -> None: ...
+
+    @abstractmethod
+    def commit(self) -> None: ...
+
+    @abstractmethod
+    def rollback(self) -> None: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection. Idempotent."""

@@ -1,0 +1,141 @@
+"""Every error Trunkline raises, as one tree.
+
+    TrunklineError
+    ├── AddressError         the address or an option is malformed           (ValueError)
+    │   └── UnknownScheme    no driver of that name; says the nearest one
+    ├── MissingLibrary       the scheme's library is not installed; names the extra
+    ├── DialError            the connection could not be opened
+    │   └── DialTimeout      ... in the time allowed                         (TimeoutError)
+    ├── DeadHandle           the handle names no living connection
+    ├── ClosedError          you closed this object
+    ├── BrokenError          the peer or the network broke the link
+    │   └── WorkerDied       the connection's process is gone
+    ├── BrokerGone           the broker could not be reached or started
+    ├── OperationTimeout     a call reached its deadline                     (TimeoutError)
+    ├── Unsupported          this scheme has no such operation
+    ├── StatementError       the database refused a statement; carries its code
+    │   └── OutcomeUnknown   the statement was sent and its answer never came
+    └── RemoteError          anything else that went wrong in the worker
+
+The words follow trio: *Closed* is what you did, *Broken* is what the world did. Remote errors cross
+processes as name and text (never pickled); `from_wire` finds the class again.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AddressError",
+    "BrokenError",
+    "BrokerGone",
+    "ClosedError",
+    "DeadHandle",
+    "DialError",
+    "DialTimeout",
+    "MissingLibrary",
+    "OperationTimeout",
+    "OutcomeUnknown",
+    "RemoteError",
+    "StatementError",
+    "TrunklineError",
+    "UnknownScheme",
+    "Unsupported",
+    "WorkerDied",
+    "from_wire",
+    "to_wire",
+]
+
+
+class TrunklineError(Exception):
+    """Base of all errors raised by Trunkline.
+
+    `code` is the server's or system's own code where there is one (SQLSTATE, errno, an HTTP
+    status), else None.
+    """
+
+    code: str | int | None = None
+
+    def __init__(self, text: str, *, code: str | int | None = None) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class AddressError(TrunklineError, ValueError):
+    """The address or one of its options cannot be understood. The text never holds a secret."""
+
+
+class UnknownScheme(AddressError):
+    """No driver answers to this scheme."""
+
+
+class MissingLibrary(TrunklineError):
+    """The library behind a scheme is not installed; the text names the extra that brings it."""
+
+
+class DialError(TrunklineError):
+    """The connection could not be opened."""
+
+
+class DialTimeout(DialError, TimeoutError):
+    """The connection could not be opened within the time allowed."""
+
+
+class DeadHandle(TrunklineError):
+    """The handle names no living connection of this broker."""
+
+
+class ClosedError(TrunklineError):
+    """You closed this object."""
+
+
+class BrokenError(TrunklineError):
+    """The peer or the network broke the link."""
+
+
+class WorkerDied(BrokenError):
+    """The connection's process is gone."""
+
+
+class BrokerGone(TrunklineError):
+    """The broker could not be reached, or not be started."""
+
+
+class OperationTimeout(TrunklineError, TimeoutError):
+    """A call reached its deadline."""
+
+
+class Unsupported(TrunklineError):
+    """This scheme has no such operation (`read` on a database, `exec` on a socket)."""
+
+
+class StatementError(TrunklineError):
+    """The database refused a statement. `code` is the server's code (SQLSTATE or number)."""
+
+
+class OutcomeUnknown(StatementError):
+    """A statement was sent and its answer never came: it may or may not have run."""
+
+
+class RemoteError(TrunklineError):
+    """Something else went wrong in the worker; the text starts with the error's name there."""
+
+
+_BY_NAME: dict[str, type[TrunklineError]] = {
+    name: value
+    for name, value in list(globals().items())
+    if isinstance(value, type) and issubclass(value, TrunklineError)
+}
+
+
+def to_wire(error: BaseException) -> dict[str, object]:
+    """An error as plain data: `name`, `text` and, where known, `code`."""
+    if isinstance(error, TrunklineError):
+        return {"name": type(error).__name__, "text": str(error), "code": error.code}
+    text = str(error) or type(error).__name__
+    return {"name": "RemoteError", "text": f"{type(error).__name__}: {text}", "code": None}
+
+
+def from_wire(data: dict[str, object]) -> TrunklineError:
+    """The error that `to_wire` described, as the class of the same name."""
+    kind = _BY_NAME.get(str(data.get("name")), RemoteError)
+    code = data.get("code")
+    return kind(str(data.get("text", "")), code=code if isinstance(code, (str, int)) else None)
