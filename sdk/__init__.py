@@ -1,0 +1,105 @@
+"""Trunkline: dial any connection in a process of its own.
+
+`Dial(address)` returns a `Connection` or None; `connect(address)` returns one or raises. The names are
+loaded when first used, so that a worker or the broker, which import `trunkline.wire` from
+this package, do not load the user's side of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trunkline.address import Address, parse_address
+    from trunkline.connection import Connection
+    from trunkline.dial import Dial, connect, last_error, shutdown
+    from trunkline.errors import (
+        AddressError,
+        BrokenError,
+        BrokerGone,
+        ClosedError,
+        DeadHandle,
+        DialError,
+        DialTimeout,
+        MissingLibrary,
+        OperationTimeout,
+        OutcomeUnknown,
+        RemoteError,
+        StatementError,
+        TrunklineError,
+        UnknownScheme,
+        Unsupported,
+        WorkerDied,
+    )
+    from trunkline.wire.stats import Stats
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Address": "trunkline.address",
+    "parse_address": "trunkline.address",
+    "Connection": "trunkline.connection",
+    "Dial": "trunkline.dial",
+    "connect": "trunkline.dial",
+    "last_error": "trunkline.dial",
+    "shutdown": "trunkline.dial",
+    "Stats": "trunkline.wire.stats",
+    "AddressError": "trunkline.errors",
+    "BrokenError": "trunkline.errors",
+    "BrokerGone": "trunkline.errors",
+    "ClosedError": "trunkline.errors",
+    "DeadHandle": "trunkline.errors",
+    "DialError": "trunkline.errors",
+    "DialTimeout": "trunkline.errors",
+    "MissingLibrary": "trunkline.errors",
+    "OperationTimeout": "trunkline.errors",
+    "OutcomeUnknown": "trunkline.errors",
+    "RemoteError": "trunkline.errors",
+    "StatementError": "trunkline.errors",
+    "TrunklineError": "trunkline.errors",
+    "UnknownScheme": "trunkline.errors",
+    "Unsupported": "trunkline.errors",
+    "WorkerDied": "trunkline.errors",
+}
+
+__all__ = [
+    "Address",
+    "AddressError",
+    "BrokenError",
+    "BrokerGone",
+    "ClosedError",
+    "Connection",
+    "DeadHandle",
+    "Dial",
+    "DialError",
+    "DialTimeout",
+    "MissingLibrary",
+    "OperationTimeout",
+    "OutcomeUnknown",
+    "RemoteError",
+    "StatementError",
+    "Stats",
+    "TrunklineError",
+    "UnknownScheme",
+    "Unsupported",
+    "WorkerDied",
+    "__version__",
+    "connect",
+    "last_error",
+    "parse_address",
+    "shutdown",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'trunkline' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
