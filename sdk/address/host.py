@@ -1,0 +1,73 @@
+"""Host names and ports of the plain URL schemes. No error quotes what may be a piece of a password."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from trunkline.errors import AddressError
+
+__all__ = ["clean_host", "join_host_port", "split_port"]
+
+_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_PLACE = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
+
+
+def split_port(place: str, whose: str) -> tuple[str, int | None]:
+    """`host`, `host:port`, `[v6]` or `[v6]:port` as host (brackets kept off) and port or None."""
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        raise AddressError(
+            f"{whose} has a malformed host: write host:port, an IPv6 address in brackets, "
+            "and special characters in a password percent-encoded"
+        )
+    port = None if not match[2] else _port(match[2], whose)
+    return match[1], port
+
+
+def _port(digits: str, whose: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", digits):
+        raise AddressError(
+            f"{whose} has a port that is not a number: write host:port, "
+            "and special characters in a password percent-encoded"
+        )
+    if not 1 <= int(digits) <= 65535:
+        raise AddressError(f"{whose} has port {int(digits)}: a port is 1 to 65535")
+    return int(digits)
+
+
+def clean_host(host: str, whose: str) -> str:
+    """The host as it is looked up: an IPv6 address without brackets, a name in ASCII (IDNA)."""
+    if not host:
+        raise AddressError(f"{whose} names no host: write one after the '://'")
+    if host.startswith("["):
+        return _ipv6(host[1:-1], whose)
+    name = host if host.isascii() else _idna(host, whose)
+    labels = name.removesuffix(".").split(".")
+    if len(name) > 253 or not all(_NAME.fullmatch(label) for label in labels):
+        raise AddressError(f"{whose} has a malformed host name: letters, digits, '-' and '.' only")
+    return name
+
+
+def _ipv6(text: str, whose: str) -> str:
+    address = text.replace("%25", "%", 1)
+    try:
+        ipaddress.IPv6Address(address)
+        return address
+    except ValueError:
+        pass
+    raise AddressError(f"{whose} has a malformed IPv6 address in its brackets")
+
+
+def _idna(host: str, whose: str) -> str:
+    try:
+        return host.encode("idna").decode("ascii")
+    except UnicodeError:
+        pass
+    raise AddressError(f"{whose} has a host name that cannot be written in ASCII (IDNA)")
+
+
+def join_host_port(host: str, port: int | None) -> str:
+    """`host:port` as a URL writes it."""
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"

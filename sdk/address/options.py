@@ -1,0 +1,119 @@
+"""The options that may follow an address, or be given to `Dial` beside it: one table.
+
+`OPTIONS` is the single source of names, types, defaults, ranges and help; the reference page and
+`trunkline --help` are written from it. Reading a given value is `trunkline.address.values`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from trunkline.address.schemes import BROKERS, DATABASES, SCHEMES, SOCKETS, WEBSOCKETS
+
+__all__ = ["OPTIONS", "Option"]
+
+_ALL = tuple(SCHEMES)
+_STREAMS = (*SOCKETS, *WEBSOCKETS, *BROKERS)
+_SERVERS = tuple(name for name in DATABASES if name != "sqlite3")
+_NETWORK = tuple(name for name in (*_STREAMS, *_SERVERS) if name != "unix")
+_TCP = tuple(name for name in _NETWORK if name != "udp")
+_TLS = ("tls", "wss", "mqtts", "nats", "tls+nats", "amqps", "kafka", *_SERVERS)
+_MESSAGES = ("udp", *WEBSOCKETS, *BROKERS)
+_RELINK = (*_STREAMS, *_SERVERS)
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: how it is written, what it means, where it makes sense."""
+
+    name: str
+    kind: str
+    """`bool`, `ms` and `count` (whole numbers), `seconds` (a float), `text`, `enum`, `list` (of text),
+    `messages` (text, may be repeated), `headers`, `proxy`, `ip`."""
+    default: Any
+    schemes: tuple[str, ...]
+    help: str
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float = 2**31 - 1
+    by_scheme: tuple[tuple[str, Any], ...] = ()
+    """Defaults that one scheme has different."""
+    secret: bool = False
+    """The value may hold a login, a key or a password: never shown."""
+
+    def default_for(self, scheme: str) -> Any:
+        """The value on `scheme` when none is given."""
+        return dict(self.by_scheme).get(scheme, self.default)
+
+
+_WS_PING = tuple((name, 20_000) for name in WEBSOCKETS)
+
+OPTIONS: dict[str, Option] = {
+    row.name: row
+    for row in (
+        Option("reconnect", "bool", False, _RELINK, "re-establish a lost link by itself"),
+        Option("interval", "ms", 1000, _RELINK, "first wait before a retry, ms", low=1, high=_DAY_MS),
+        Option("retry", "count", 0, _RELINK, "give up after so many failures in a row; 0 is never"),
+        Option("payload", "messages", (), _STREAMS, "sent after every connect, in order", secret=True),
+        Option(
+            "compress",
+            "enum",
+            None,
+            _MESSAGES,
+            "compression of the messages themselves",
+            choices=("gzip", "gzip_raw", "deflate", "zlib"),
+        ),
+        Option(
+            "mode",
+            "enum",
+            "recv",
+            _MESSAGES,
+            "which way `compress` works",
+            choices=("recv", "send", "dual"),
+        ),
+        Option("enableCompression", "bool", False, WEBSOCKETS, "permessage-deflate"),
+        Option("proxy", "proxy", None, _TCP, "socks5://name:password@host:port or http://...", secret=True),
+        Option("headers", "headers", {}, WEBSOCKETS, "headers of the handshake", secret=True),
+        Option("subprotocols", "list", (), WEBSOCKETS, "subprotocols to offer, a comma list"),
+        Option("origin", "text", None, WEBSOCKETS, "Origin header of the handshake"),
+        Option(
+            "pingInterval",
+            "ms",
+            0,
+            _STREAMS,
+            "keepalive every so many ms; 0 is off",
+            high=_DAY_MS,
+            by_scheme=_WS_PING,
+        ),
+        Option("pingMessage", "message", None, _STREAMS, "text of the keepalive", secret=True),
+        Option(
+            "pingType",
+            "enum",
+            "control",
+            _STREAMS,
+            "keepalive as the protocol's own ping or as a message",
+            choices=("control", "text"),
+        ),
+        Option("idle", "ms", 0, _STREAMS, "no data for so many ms is a lost link; 0 is off", high=_DAY_MS),
+        Option("cafile", "text", None, _TLS, "file of the certificates to trust"),
+        Option("certfile", "text", None, _TLS, "file of our own certificate"),
+        Option("keyfile", "text", None, _TLS, "file of our own certificate's key"),
+        Option("servername", "text", None, _TLS, "name the server's certificate must have"),
+        Option("insecureSkipVerify", "bool", False, _TLS, "take any certificate"),
+        Option("local_ip", "ip", None, _NETWORK, "outgoing address"),
+        Option("buffer", "count", 2000, _STREAMS, "messages kept for the reader", low=1, high=1_000_000),
+        Option(
+            "decode",
+            "enum",
+            "auto",
+            _STREAMS,
+            "messages as text where valid, always text, or always bytes",
+            choices=("auto", "text", "bytes"),
+        ),
+        Option("timeout", "seconds", 30.0, _ALL, "time to open the connection, s", low=0.001, high=86_400),
+        Option("max_size", "count", 16 * 1024 * 1024, _STREAMS, "largest message taken, bytes", low=1),
+        Option("linger", "seconds", 300.0, _ALL, "life without a holder, s", low=0, high=31_536_000),
+    )
+}

@@ -1,0 +1,68 @@
+"""A proxy's address: `socks5://name:password@host:port`, and its kin."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from trunkline.address.host import clean_host, split_port
+from trunkline.errors import AddressError
+
+__all__ = ["Proxy"]
+
+_PORTS = {"socks5": 1080, "socks5h": 1080, "http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Proxy:
+    """A proxy that a connection goes through. Names are resolved at the proxy, whichever socks5 is written.
+
+    `str` and `repr` hide the password; `url` holds it.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Proxy:
+        """The proxy that `text` names, user and password percent-decoded; raises `AddressError`."""
+        match = re.match(r"([A-Za-z0-9]+)://", text)
+        if match is None or match[1].lower() not in _PORTS:
+            raise AddressError(
+                "option 'proxy' must start with socks5://, socks5h://, http:// or https:// and name a host"
+            )
+        scheme = match[1].lower()
+        userinfo, at, place = text[match.end() :].rstrip("/").rpartition("@")
+        user, colon, password = userinfo.partition(":")
+        host, port = split_port(place, "option 'proxy'")
+        return cls(
+            scheme,
+            clean_host(host, "option 'proxy'"),
+            port or _PORTS[scheme],
+            unquote(user) if at else None,
+            unquote(password) if colon else None,
+        )
+
+    @property
+    def url(self) -> str:
+        """The whole address, password included, for libraries that want it as one text."""
+        account = "" if self.user is None else quote(self.user, safe="")
+        if self.password is not None:
+            account += f":{quote(self.password, safe='')}"
+        return f"{self.scheme}://{account + '@' if account else ''}{self._place}"
+
+    @property
+    def _place(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        account = "" if self.user is None else "***@"
+        return f"{self.scheme}://{account}{self._place}"
+
+    def __repr__(self) -> str:
+        return f"<Proxy {self}>"

@@ -1,0 +1,105 @@
+"""The schemes, one row each: family, default port, and the parameter names of the message brokers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from trunkline.errors import UnknownScheme
+
+__all__ = ["BROKERS", "DATABASES", "SCHEMES", "SOCKETS", "WEBSOCKETS", "Scheme", "find_scheme", "nearest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What the address parser knows of a scheme."""
+
+    name: str
+    family: str
+    """`socket`, `websocket`, `broker` or `database`."""
+    port: int | None
+    tls: bool
+    """The link is always TLS."""
+    example: str
+    params: frozenset[str] = frozenset()
+    """A broker's own parameters, written as a query or among the options."""
+
+
+_MQTT = frozenset(
+    ["topic", "write_topic", "qos", "retain", "client_id", "clean", "will_topic", "will_payload"]
+    + ["username", "password"]
+)
+_NATS = frozenset(["topic", "queue", "stream", "durable", "deliver", "token", "creds", "nkey"])
+_AMQP = frozenset(
+    ["queue", "exchange", "type", "routing_key", "durable", "exclusive", "prefetch", "heartbeat"]
+)
+_KAFKA = frozenset(["topic", "group", "offset", "partition", "key"])
+
+SCHEMES: dict[str, Scheme] = {
+    row.name: row
+    for row in (
+        Scheme("tcp", "socket", None, False, "tcp://host:port"),
+        Scheme("udp", "socket", None, False, "udp://host:port"),
+        Scheme("tls", "socket", None, True, "tls://host:port"),
+        Scheme("unix", "socket", None, False, "unix:///path/to/socket"),
+        Scheme("ws", "websocket", 80, False, "ws://host/path"),
+        Scheme("wss", "websocket", 443, True, "wss://host/path"),
+        Scheme("mqtt", "broker", 1883, False, "mqtt://host?topic=name", _MQTT),
+        Scheme("mqtts", "broker", 8883, True, "mqtts://host?topic=name", _MQTT),
+        Scheme("nats", "broker", 4222, False, "nats://host?topic=name", _NATS),
+        Scheme("tls+nats", "broker", 4222, True, "tls+nats://host?topic=name", _NATS),
+        Scheme("amqp", "broker", 5672, False, "amqp://user:password@host/?queue=name", _AMQP),
+        Scheme("amqps", "broker", 5671, True, "amqps://user:password@host/?queue=name", _AMQP),
+        Scheme("kafka", "broker", 9092, False, "kafka://host/topic", _KAFKA),
+        Scheme("sqlite3", "database", None, False, "sqlite3://file.db"),
+        Scheme("mysql", "database", 3306, False, "mysql://user:password@tcp(host:3306)/database"),
+        Scheme("postgres", "database", 5432, False, "postgres://user:password@host:5432/database"),
+        Scheme("clickhouse", "database", 9000, False, "clickhouse://user:password@host:9000/database"),
+    )
+}
+SOCKETS = tuple(row.name for row in SCHEMES.values() if row.family == "socket")
+WEBSOCKETS = tuple(row.name for row in SCHEMES.values() if row.family == "websocket")
+BROKERS = tuple(row.name for row in SCHEMES.values() if row.family == "broker")
+DATABASES = tuple(row.name for row in SCHEMES.values() if row.family == "database")
+
+_ALIASES = {"postgresql": "postgres"}
+# what people bring from other programs, and what it is called here
+_HINTS = {
+    "http": "ws",
+    "https": "wss",
+    "ssl": "tls",
+    "sqlite": "sqlite3",
+    "file": "sqlite3",
+    "mariadb": "mysql",
+    "pg": "postgres",
+    "pgsql": "postgres",
+    "nats+tls": "tls+nats",
+    "rabbitmq": "amqp",
+}
+# librdkafka's own names: dotted, or with underscores for the dots
+_LIBRDKAFKA = re.compile(r"[a-z]+(?:[._][a-z0-9]+)+")
+
+
+def find_scheme(name: str) -> Scheme:
+    """The scheme of that name in any case; raises `UnknownScheme` with the nearest one."""
+    key = name.lower()
+    row = SCHEMES.get(_ALIASES.get(key, key))
+    if row is not None:
+        return row
+    near = _HINTS.get(key) or nearest(key, [*SCHEMES, *_ALIASES])
+    hint = f"did you mean '{near}'" if near else f"use one of {', '.join(SCHEMES)}"
+    raise UnknownScheme(f"unknown scheme '{name[:20]}': {hint}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that `name` was most likely meant to be, by spelling in any case."""
+    by_lower = {known.lower(): known for known in names}
+    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
+    return by_lower[found[0]] if found else None
+
+
+def is_param(scheme: Scheme, name: str) -> bool:
+    """Whether `name` is a parameter of this broker."""
+    return name in scheme.params or (scheme.name == "kafka" and _LIBRDKAFKA.fullmatch(name) is not None)

@@ -1,0 +1,186 @@
+"""Reading the value of an option: from the address (always text) or from Python (typed)."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trunkline.address.golang import shown
+from trunkline.address.options import Option
+from trunkline.address.proxy import Proxy
+from trunkline.errors import AddressError
+
+__all__ = ["read_value"]
+
+_TRUE = ("true", "1", "yes")
+_FALSE = ("false", "0", "no")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def read_value(option: Option, value: object) -> Any:
+    """The typed value, or `AddressError` naming the option, what was given (unless secret) and what is
+    accepted."""
+    return _READERS[option.kind](option, value)
+
+
+def _refuse(option: Option, value: object, accepted: str) -> AddressError:
+    given = "a value" if option.secret else f"'{shown(str(value))}'"
+    return AddressError(f"option '{option.name}' does not take {given}: {accepted}")
+
+
+def _bool(option: Option, value: object) -> bool:
+    text = str(value).lower()
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise _refuse(option, value, "use true or false")
+
+
+def _whole(option: Option, value: object) -> int:
+    unit = "milliseconds as a whole number" if option.kind == "ms" else "a whole number"
+    accepted = f"use {unit} from {option.low:g} to {int(option.high)}"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch("[0-9]{1,12}", text):
+        raise _refuse(option, value, accepted)
+    if not option.low <= int(text) <= option.high:
+        raise _refuse(option, value, accepted)
+    return int(text)
+
+
+def _seconds(option: Option, value: object) -> float:
+    accepted = f"use seconds from {option.low:g} to {option.high:.0f}"
+    text = str(value)
+    if isinstance(value, bool) or not re.fullmatch(
+        r"[0-9]{1,12}(\.[0-9]*)?|\.[0-9]+|[0-9.]+e-?[0-9]{1,3}", text
+    ):
+        raise _refuse(option, value, accepted)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not option.low <= number <= option.high:
+        raise _refuse(option, value, accepted)
+    return number
+
+
+def _text(option: Option, value: object) -> str:
+    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
+        raise _refuse(option, value, "use text of one line")
+    return value
+
+
+def _enum(option: Option, value: object) -> str:
+    text = str(value).lower()
+    # the original's newer runtime spells deflate without its first syllable
+    text = "deflate" if option.name == "compress" and text == "flate" else text
+    if text not in option.choices:
+        raise _refuse(option, value, f"use one of {', '.join(option.choices)}")
+    return text
+
+
+def _list(option: Option, value: object) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        raise _refuse(option, value, "use a list of names, or names separated by commas")
+    names = tuple(str(part).strip() for part in parts)
+    if not all(_TOKEN.fullmatch(name) for name in names):
+        raise _refuse(option, value, "use a list of names, or names separated by commas")
+    return names
+
+
+def _message(option: Option, value: object) -> str:
+    """One message as text: text or UTF-8 bytes as they are, a dict or list as JSON."""
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            value = None
+    if isinstance(value, (dict, list)):
+        try:
+            value = json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError):
+            value = None
+    if not isinstance(value, str) or not _is_utf8(value):
+        raise _refuse(option, value, "use text, UTF-8 bytes, or a dict that JSON can hold")
+    return value
+
+
+def _messages(option: Option, value: object) -> tuple[str, ...]:
+    if isinstance(value, (list, tuple)):
+        return tuple(_message(option, item) for item in value)
+    return (_message(option, value),)
+
+
+def _is_utf8(text: str) -> bool:
+    return not re.search("[\ud800-\udfff]", text)
+
+
+def _headers(option: Option, value: object) -> dict[str, str]:
+    accepted = "use a dict, JSON text of one, or lines of 'Name: value'"
+    if isinstance(value, str):
+        value = _headers_text(value)
+    if not isinstance(value, Mapping):
+        raise _refuse(option, value, accepted)
+    found: dict[str, str] = {}
+    for name, content in value.items():
+        text = str(content)
+        if (
+            not isinstance(name, str)
+            or not _TOKEN.fullmatch(name)
+            or re.search(r"[\x00-\x08\x0a-\x1f]", text)
+        ):
+            raise _refuse(option, value, accepted)
+        found[name] = text
+    return found
+
+
+def _headers_text(text: str) -> dict[str, Any] | None:
+    if text.lstrip().startswith("{"):
+        try:
+            loaded = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return loaded if isinstance(loaded, dict) else None
+    pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
+    if not all(colon for _, colon, _ in pairs):
+        return None
+    return {name.strip(): content.strip() for name, _, content in pairs}
+
+
+def _proxy(option: Option, value: object) -> Proxy:
+    if isinstance(value, Proxy):
+        return value
+    return Proxy.parse(value if isinstance(value, str) else "")
+
+
+def _ip(option: Option, value: object) -> str:
+    text = str(value).removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(text)
+        return text
+    except ValueError:
+        pass
+    raise _refuse(option, value, "use an IP address of this machine")
+
+
+_READERS: dict[str, Callable[[Option, object], Any]] = {
+    "bool": _bool,
+    "ms": _whole,
+    "count": _whole,
+    "seconds": _seconds,
+    "text": _text,
+    "enum": _enum,
+    "list": _list,
+    "message": _message,
+    "messages": _messages,
+    "headers": _headers,
+    "proxy": _proxy,
+    "ip": _ip,
+}
