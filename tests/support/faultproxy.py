@@ -1,0 +1,390 @@
+"""A TCP proxy that injects faults between a client and a server.
+
+    with FaultProxy(server.port) as proxy:
+        conn = Dial(f"tcp://127.0.0.1:{proxy.port}")
+        proxy.blackhole("down")      # the server's bytes vanish, the link stays
+        ...
+        proxy.heal()                 # everything passes again
+
+What happens to new connections: `refuse`, `deaf`. What happens to the links there are: `cut` (FIN),
+`reset` (RST). What happens to the bytes of all links, old and new, per way ("up" is client to server,
+"down" is server to client): `blackhole`, `stall`, `slow`, `slice`, `cut_after`. `heal` undoes the first and
+the third kind. Every call returns when it has taken effect.
+
+It is one thread with an asyncio loop of its own; `stop` ends the thread and closes every socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from trunkline.deadline import Deadline
+
+__all__ = ["FaultProxy", "Way"]
+
+Way = Literal["up", "down"]
+T = TypeVar("T")
+
+_CHUNK = 65536
+_CALL_S = 10.0
+"""How long a caller waits for the proxy's own thread before the test is told that it hangs."""
+
+
+@dataclass(frozen=True)
+class _Faults:
+    """What is done to the bytes of one way."""
+
+    swallow: bool = False
+    stall: bool = False
+    latency_s: float = 0.0
+    bytes_per_s: float | None = None
+    slice_to: int | None = None
+    budget: int | None = None
+
+    def chunk(self) -> int:
+        """How much to take at once: little under a bandwidth, so that a change takes effect soon."""
+        if self.bytes_per_s is None:
+            return _CHUNK
+        return max(1, min(_CHUNK, int(self.bytes_per_s / 20)))
+
+
+class _Link:
+    """One client connection, and the server connection behind it unless the link is deaf."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.client = client
+        self.server: socket.socket | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.left: dict[Way, int | None] = {"up": None, "down": None}
+
+    def sockets(self) -> list[socket.socket]:
+        return [self.client] if self.server is None else [self.client, self.server]
+
+    def close(self, *, reset: bool) -> None:
+        for sock in self.sockets():
+            if reset:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                _finish(sock)
+            sock.close()
+
+
+def _finish(sock: socket.socket) -> None:
+    """Say FIN. Closing with unread bytes in the kernel would say RST, so they are read first."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(_CHUNK):
+            pass
+
+
+class FaultProxy:
+    """A proxy on `127.0.0.1:<port>` to `target` (a port of 127.0.0.1, or host and port)."""
+
+    def __init__(self, target: int | tuple[str, int], *, seed: int = 0) -> None:
+        self.target = ("127.0.0.1", target) if isinstance(target, int) else target
+        self._random = random.Random(seed)
+        self._faults: dict[Way, _Faults] = {"up": _Faults(), "down": _Faults()}
+        self._deaf = False
+        self._links: set[_Link] = set()
+        self._connections = 0
+        self._taken: dict[Way, int] = {"up": 0, "down": 0}
+        self._news = threading.Condition()
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        # Bound but never listening: it keeps the port ours while the listener is closed (`refuse`).
+        self._keeper = _bind(0)
+        self.port: int = self._keeper.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._changed = asyncio.Event()
+        name = f"faultproxy-{self.port}"
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+        self._do(self._listen)
+
+    # What a test looks at
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections were accepted since the start, deaf ones included."""
+        return self._connections
+
+    @property
+    def live(self) -> int:
+        """How many links there are now."""
+        return len(self._links)
+
+    def taken(self, way: Way) -> int:
+        """Bytes taken from the sender, swallowed ones included."""
+        return self._taken[way]
+
+    def wait_connections(self, count: int, timeout: float = 10.0) -> None:
+        """Wait until `count` connections were accepted in all; AssertionError when they were not."""
+        self._wait(lambda: self._connections >= count, f"{count} connections", timeout)
+
+    def wait_live(self, count: int, timeout: float = 10.0) -> None:
+        """Wait until there are exactly `count` links."""
+        self._wait(lambda: len(self._links) == count, f"{count} live links", timeout)
+
+    def wait_taken(self, way: Way, count: int, timeout: float = 10.0) -> None:
+        """Wait until `count` bytes were taken in all from the sender of that way."""
+        self._wait(lambda: self._taken[way] >= count, f"{count} bytes {way}", timeout)
+
+    # Faults for new connections
+
+    def refuse(self) -> None:
+        """Refuse new connections (ECONNREFUSED). Links there are stay."""
+        self._do(self._unlisten)
+
+    def deaf(self) -> None:
+        """Accept new connections, and never read from or write to them, even after `heal`."""
+        self._deaf = True
+        self._do(self._listen)
+
+    # Faults for the links there are
+
+    def cut(self) -> None:
+        """End every link in good order (FIN), as a server that exits does."""
+        self._do(lambda: self._end_all(reset=False))
+
+    def reset(self) -> None:
+        """Break every link (RST), as a host that lost its memory does."""
+        self._do(lambda: self._end_all(reset=True))
+
+    # Faults for bytes
+
+    def blackhole(self, way: Way | None = None) -> None:
+        """Swallow the bytes of one way or of both; the link stays and the sender sees nothing."""
+        self._change(way, swallow=True)
+
+    def stall(self, way: Way | None = None) -> None:
+        """Stop taking bytes, so that the sender's buffers fill up; nothing is lost."""
+        self._change(way, stall=True)
+
+    def slow(
+        self, way: Way | None = None, *, latency_s: float = 0.0, bytes_per_s: float | None = None
+    ) -> None:
+        """Hold each piece back for `latency_s`, and pass at most `bytes_per_s`."""
+        self._change(way, latency_s=latency_s, bytes_per_s=bytes_per_s)
+
+    def slice(self, most: int, way: Way | None = None) -> None:
+        """Pass the bytes in segments of 1 to `most` bytes (random by the proxy's seed)."""
+        self._change(way, slice_to=most)
+
+    def cut_after(self, count: int, way: Way) -> None:
+        """End each link (FIN) when `count` more bytes of that way have passed on it.
+
+        Links made later are cut after `count` bytes too, until `heal`.
+        """
+        self._do(lambda: self._set_budget(way, count))
+
+    def heal(self) -> None:
+        """Accept and pass everything again. Swallowed bytes stay lost, deaf links stay deaf."""
+        self._deaf = False
+        self._do(self._heal)
+
+    # Life
+
+    def stop(self) -> None:
+        """Break all links, close the port and end the thread. Idempotent."""
+        if self._loop.is_closed():
+            return
+        self._do(self._shut_down)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CALL_S)
+        self._loop.close()
+        self._keeper.close()
+
+    def __enter__(self) -> FaultProxy:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"FaultProxy({self.address} -> {self.target[0]}:{self.target[1]}, {self.live} live)"
+
+    # From here on everything but _do and _wait runs in the proxy's thread
+
+    def _do(self, action: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return asyncio.run_coroutine_threadsafe(action(), self._loop).result(_CALL_S)
+
+    def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
+        deadline = Deadline(timeout)
+        with self._news:
+            while not happened():
+                if not self._news.wait(deadline.left()):
+                    raise AssertionError(
+                        f"no {what} in {timeout} s: {self!r}, {self._connections} connections, {self._taken}"
+                    )
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    def _change(self, way: Way | None, **faults: Any) -> None:
+        async def change() -> None:
+            for each in self._faults if way is None else (way,):
+                self._faults[each] = replace(self._faults[each], **faults)
+            self._wake()
+
+        self._do(change)
+
+    def _wake(self) -> None:
+        """Make every pump look at the faults again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _set_budget(self, way: Way, count: int) -> None:
+        self._faults[way] = replace(self._faults[way], budget=count)
+        for link in self._links:
+            link.left[way] = count
+
+    async def _heal(self) -> None:
+        for way in self._faults:
+            self._faults[way] = _Faults()
+            for link in self._links:
+                link.left[way] = None
+        self._wake()
+        await self._listen()
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = _bind(self.port)
+            self._listener.listen(512)
+            self._accepting = asyncio.create_task(self._accept(self._listener))
+
+    async def _unlisten(self) -> None:
+        if self._listener is not None and self._accepting is not None:
+            await _cancel(self._accepting)
+            self._listener.close()
+            self._listener = None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            client, _ = await self._loop.sock_accept(listener)
+            link = _Link(client)
+            self._links.add(link)
+            self._connections += 1
+            link.task = asyncio.create_task(_forever() if self._deaf else self._serve(link))
+            self._tell()
+
+    async def _end_all(self, *, reset: bool) -> None:
+        for link in list(self._links):
+            await self._end(link, reset=reset)
+
+    async def _end(self, link: _Link, *, reset: bool) -> None:
+        """Close a link from outside its own task (or from it: then the task just goes on to end)."""
+        if link not in self._links:
+            return
+        self._links.discard(link)
+        if link.task is not None and link.task is not asyncio.current_task():
+            await _cancel(link.task)
+        link.close(reset=reset)
+        self._tell()
+
+    async def _shut_down(self) -> None:
+        await self._unlisten()
+        await self._end_all(reset=True)
+
+    async def _serve(self, link: _Link) -> None:
+        reset = False
+        try:
+            await self._connect(link)
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump(link, "up"))
+                pumps.create_task(self._pump(link, "down"))
+        except* _Cut:
+            pass
+        except* OSError:
+            reset = True
+        await self._end(link, reset=reset)
+
+    async def _connect(self, link: _Link) -> None:
+        link.server = socket.socket(socket.AF_INET6 if ":" in self.target[0] else socket.AF_INET)
+        for sock in link.sockets():
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self._loop.sock_connect(link.server, self.target)
+        link.left = {way: faults.budget for way, faults in self._faults.items()}
+
+    async def _pump(self, link: _Link, way: Way) -> None:
+        """Pass the bytes of one way until its end of file, which is passed as well."""
+        assert link.server is not None
+        ends = (link.client, link.server)
+        source, sink = ends if way == "up" else ends[::-1]
+        while True:
+            while self._faults[way].stall:
+                await self._changed.wait()
+            data = await self._loop.sock_recv(source, self._faults[way].chunk())
+            if not data:
+                break
+            self._taken[way] += len(data)
+            self._tell()
+            await self._pass(link, way, sink, data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    async def _pass(self, link: _Link, way: Way, sink: socket.socket, data: bytes) -> None:
+        await self._hold_back(way, len(data))
+        while data and not self._faults[way].swallow:
+            piece = data[: self._segment(link, way)]
+            data = data[len(piece) :]
+            await self._loop.sock_sendall(sink, piece)
+            left = link.left[way]
+            if left is not None:
+                link.left[way] = left - len(piece)
+                if left <= len(piece):
+                    raise _Cut
+
+    def _segment(self, link: _Link, way: Way) -> int:
+        most = self._faults[way].slice_to
+        size = _CHUNK if most is None else self._random.randint(1, most)
+        left = link.left[way]
+        return size if left is None else min(size, left)
+
+    async def _hold_back(self, way: Way, size: int) -> None:
+        faults = self._faults[way]
+        wait_s = faults.latency_s + (size / faults.bytes_per_s if faults.bytes_per_s else 0.0)
+        if wait_s:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+        while self._faults[way].stall:
+            await self._changed.wait()
+
+
+class _Cut(Exception):
+    """A link's byte budget is used up."""
+
+
+def _bind(port: int) -> socket.socket:
+    sock = socket.socket()
+    # Two sockets of ours share the port: the keeper and the listener.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    # Links of the former listener may linger in TIME_WAIT.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", port))
+    return sock
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
