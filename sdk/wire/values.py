@@ -1,0 +1,269 @@
+"""Python values as bytes and back, with their types: what binds, rows and messages travel as.
+
+msgpack does the plain types in C, so rows of numbers and text cost no Python per value. Every other type is
+an extension of msgpack, numbered in `_Code`. Nothing on the wire names a class or a function: an unknown
+number is an error, so no message can make the reader run code.
+
+* As they are: None, bool, int of any size, float, Decimal, str (lone surrogates too), bytes, datetime, date,
+  time, timedelta, UUID, list, tuple, dict, set, frozenset and the objects of `ipaddress`.
+* As what they stand for: an Enum member as its value, bytearray and memoryview as bytes, a subclass as the
+  type above it in the list (a namedtuple as a tuple, an OrderedDict as a dict).
+* Zones: `timezone` and `ZoneInfo` (by key, with `fold`) stay; any other tzinfo becomes its offset then.
+* Depth: 100 levels; a value of nothing but lists and dicts may go as deep as msgpack goes (511 or 1024).
+  Beyond that, ValueError on either side.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, ValuesView
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, IntEnum
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import msgpack
+
+from trunkline.wire import moments
+
+__all__ = ["pack", "unpack"]
+
+MAX_DEPTH = 100
+_ACCEPTED = (
+    "None, bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, UUID, list, tuple, dict,"
+    " set, frozenset, Enum members and ipaddress objects"
+)
+
+
+_TOO_DEEP = f"a value nested deeper than {MAX_DEPTH} levels cannot be sent to another process"
+_LEAVES = frozenset((int, float, str, bytes, bool, type(None)))
+_CONTAINERS = (list, dict, tuple, set, frozenset)
+
+
+class _Code(IntEnum):
+    """The extension types. Numbers are part of the protocol: never reuse one."""
+
+    INT = 1
+    DECIMAL = 2
+    TEXT = 3
+    DATETIME = 4
+    DATE = 5
+    TIME = 6
+    TIMEDELTA = 7
+    UUID = 8
+    TUPLE = 9
+    SET = 10
+    FROZENSET = 11
+    ADDRESS = 12
+
+
+# what a broken message provokes depends on where it is broken: an unhashable key, an unknown zone, ...
+_MALFORMED = (ValueError, TypeError, ArithmeticError, LookupError, OSError, MemoryError, RecursionError)
+
+
+def pack(value: object) -> bytes:
+    """`value` as bytes. TypeError for a type that is not listed above, ValueError when it is too deep."""
+    try:
+        return _Packing(value).pack(value)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+
+
+def unpack(data: bytes | bytearray | memoryview) -> Any:
+    """The value that `pack` was given. ValueError when `data` is anything else than one whole value."""
+    try:
+        return msgpack.unpackb(data, ext_hook=partial(_decode, 0), strict_map_key=False, timestamp=3)
+    except _MALFORMED as error:
+        text = f"malformed value on the wire: {type(error).__name__}: {error}"
+    raise ValueError(text)
+
+
+class _Packing:
+    """One call of `pack`: what msgpack asks for each value that it does not know."""
+
+    __slots__ = ("checked", "root")
+
+    def __init__(self, root: object) -> None:
+        self.root = root
+        self.checked = False
+
+    def pack(self, value: object) -> bytes:
+        try:
+            return self._packb(value)
+        except (UnicodeEncodeError, BufferError):
+            # msgpack packs these two itself and offers no hook: surrogates, and views with gaps
+            return self._packb(_plain(value))
+
+    def _packb(self, value: object) -> bytes:
+        data: bytes = msgpack.packb(value, default=self.encode, strict_types=True)
+        return data
+
+    def encode(self, value: Any) -> Any:
+        """What msgpack cannot pack itself, as something it can."""
+        encode = _EXACT.get(type(value))
+        if encode:
+            return encode(value, self)
+        for kind, encode in _ENCODERS:
+            if isinstance(value, kind):
+                return encode(value, self)
+        raise TypeError(
+            f"a value of type {_name(value)} cannot be sent to another process; accepted are {_ACCEPTED}"
+        )
+
+    def items(self, value: Iterable[Any]) -> bytes:
+        # each of these packs inside the packing of the one around it, on the C stack
+        if not self.checked:
+            _check_depth(self.root, 0)
+            self.checked = True
+        return self.pack(list(value))
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(_TOO_DEEP)
+    if isinstance(value, dict):
+        _check_depth(list(value), depth)
+        value = value.values()
+    for item in value if isinstance(value, (*_CONTAINERS, ValuesView)) else ():
+        if type(item) not in _LEAVES and isinstance(item, _CONTAINERS):
+            _check_depth(item, depth + 1)
+
+
+def _plain(value: Any) -> Any:
+    """`value` with each text in it that is not UTF-8 as an extension, and each view as bytes."""
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else _text(value)
+    if kind is list:
+        return [_plain(item) for item in value]
+    if kind is dict:
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    return value.tobytes() if kind is memoryview else value
+
+
+def _text(value: str) -> Any:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return msgpack.ExtType(_Code.TEXT, value.encode("utf-8", "surrogatepass"))
+    return value
+
+
+_Encode = Callable[[Any, _Packing], Any]
+
+
+def _name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _ext(code: _Code, encode: Callable[[Any], bytes]) -> _Encode:
+    return lambda value, packing: msgpack.ExtType(code, encode(value))
+
+
+def _items(code: _Code) -> _Encode:
+    return lambda value, packing: msgpack.ExtType(code, packing.items(value))
+
+
+def _enum(value: Enum, packing: _Packing) -> Any:
+    inner = value.value
+    # msgpack asks only once, so what is returned must be final
+    final = inner is None or type(inner) in (bool, float, bytes, list, dict)
+    return inner if final else packing.encode(inner)
+
+
+def _int(value: int, packing: _Packing) -> Any:
+    number = int.__int__(value)
+    if -(1 << 63) <= number < 1 << 64:
+        return number
+    return msgpack.ExtType(_Code.INT, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
+
+
+def _address(value: Any) -> bytes:
+    return bytes((_ADDRESSES.index(type(value)),)) + str(value).encode()
+
+
+_ADDRESSES: tuple[Callable[[str], Any], ...] = (
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    ipaddress.IPv4Interface,
+    ipaddress.IPv6Interface,
+    ipaddress.IPv4Network,
+    ipaddress.IPv6Network,
+)
+
+# in this order: an IntEnum is an int, a datetime is a date
+_ENCODERS: tuple[tuple[Any, _Encode], ...] = (
+    (Enum, _enum),
+    (tuple, _items(_Code.TUPLE)),
+    (Decimal, _ext(_Code.DECIMAL, lambda value: str(value).encode())),
+    (datetime, _ext(_Code.DATETIME, moments.pack_datetime)),
+    (date, _ext(_Code.DATE, moments.pack_date)),
+    (int, _int),
+    (str, lambda value, packing: _text(str.__str__(value))),
+    (float, lambda value, packing: float.__float__(value)),
+    (list, lambda value, packing: list(value)),
+    (dict, lambda value, packing: dict(value)),
+    ((bytes, bytearray), lambda value, packing: bytes(memoryview(value))),
+    (UUID, _ext(_Code.UUID, lambda value: value.bytes)),
+    (time, _ext(_Code.TIME, moments.pack_time)),
+    (timedelta, _ext(_Code.TIMEDELTA, moments.pack_timedelta)),
+    (set, _items(_Code.SET)),
+    (frozenset, _items(_Code.FROZENSET)),
+    (_ADDRESSES, _ext(_Code.ADDRESS, _address)),
+)
+
+# most values are of a type of the list itself
+_EXACT = {kind: encode for kind, encode in _ENCODERS if isinstance(kind, type)}
+
+
+def _decode(depth: int, code: int, data: bytes) -> Any:
+    if code in _MANY:
+        return _MANY[code](_inner(data, depth + 1))
+    if code not in _DECODERS:
+        raise ValueError(f"extension type {code} is unknown; is the other side a newer version?")
+    return _DECODERS[code](data)
+
+
+def _inner(data: bytes, depth: int) -> list[Any]:
+    if depth > MAX_DEPTH:
+        raise ValueError(_TOO_DEEP)
+    # an Unpacker has its 40 kB of state on the heap, unpackb on the C stack, of which a thread has little
+    unpacker = msgpack.Unpacker(
+        ext_hook=partial(_decode, depth),
+        strict_map_key=False,
+        timestamp=3,
+        max_buffer_size=max(len(data), 1),
+    )
+    unpacker.feed(data)
+    try:
+        items = unpacker.unpack()
+    except msgpack.OutOfData:
+        raise ValueError("incomplete input") from None
+    if type(items) is not list or unpacker.tell() != len(data):
+        raise ValueError("a tuple or set that holds no list")
+    return items
+
+
+def _decode_address(data: bytes) -> Any:
+    return _ADDRESSES[data[0]](data[1:].decode())
+
+
+_MANY: dict[int, Callable[[list[Any]], Any]] = {
+    _Code.TUPLE: tuple,
+    _Code.SET: set,
+    _Code.FROZENSET: frozenset,
+}
+_DECODERS: dict[int, Callable[[bytes], Any]] = {
+    _Code.INT: lambda data: int.from_bytes(data, "big", signed=True),
+    _Code.DECIMAL: lambda data: Decimal(data.decode("ascii")),
+    _Code.TEXT: lambda data: data.decode("utf-8", "surrogatepass"),
+    _Code.DATETIME: moments.unpack_datetime,
+    _Code.DATE: moments.unpack_date,
+    _Code.TIME: moments.unpack_time,
+    _Code.TIMEDELTA: moments.unpack_timedelta,
+    _Code.UUID: lambda data: UUID(bytes=data),
+    _Code.ADDRESS: _decode_address,
+}
