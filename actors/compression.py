@@ -1,0 +1,144 @@
+"""Message compression: the options `compress=` and `mode=` (SPEC 4). Pure: no I/O, no log.
+
+Exchanges disagree about what "gzip" is, so the reading side looks at the data and not only at the
+option: under `gzip_raw` and `deflate` (both raw DEFLATE) a frame with a gzip or zlib header is understood
+too, gzip may have several members, and a raw stream may end in a sync flush instead of a final block.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+__all__ = ["METHODS", "MODES", "Codec", "CompressionError"]
+
+_GZIP, _ZLIB, _RAW = 31, 15, -15
+_WBITS = {"gzip": _GZIP, "gzip_raw": _RAW, "deflate": _RAW, "zlib": _ZLIB}
+METHODS = tuple(_WBITS)
+MODES = ("recv", "send", "dual")
+_SYNC_FLUSH = b"\x00\x00\xff\xff"
+_PIECE = 1 << 20
+"""Output up to this size is made in one go; beyond it, it is counted before it is kept."""
+
+
+class CompressionError(ValueError):
+    """A frame that could not be decompressed; the link is not affected."""
+
+
+class Codec:
+    """Compresses outgoing and decompresses incoming messages, each one on its own.
+
+    `max_size` bounds a decompressed message. A bomb is found by counting, with a megabyte of memory.
+    """
+
+    def __init__(self, method: str, mode: str = "recv", *, max_size: int) -> None:
+        if method not in _WBITS:
+            raise ValueError(f"compress={method} is not one of {', '.join(METHODS)}")
+        if mode not in MODES:
+            raise ValueError(f"mode={mode} is not one of {', '.join(MODES)}")
+        self.method = method
+        self.receives = mode in ("recv", "dual")
+        self.sends = mode in ("send", "dual")
+        self._wbits = _WBITS[method]
+        self._max_size = max_size
+
+    def outgoing(self, data: str | bytes) -> str | bytes:
+        """What to send instead of `data`: compressed bytes, or `data` itself under `mode=recv`."""
+        if not self.sends:
+            return data
+        packer = zlib.compressobj(wbits=self._wbits)
+        raw = data.encode() if isinstance(data, str) else data
+        return packer.compress(raw) + packer.flush()
+
+    def incoming(self, data: str | bytes) -> str | bytes:
+        """The message inside `data`: `str` when it is valid UTF-8, else `bytes`.
+
+        Text, and data that is plainly not compressed, is returned as it is. Raises CompressionError.
+        """
+        if isinstance(data, str) or not data or not self.receives:
+            return data
+        failure: CompressionError | None = None
+        for wbits in self._candidates(data):
+            try:
+                return _as_text(_unpack(data, wbits, self._max_size))
+            except CompressionError as error:
+                failure = failure or error
+            except _TooBig as error:
+                raise CompressionError(str(error)) from None
+        if failure is None or (self._wbits == _RAW and _is_text(data)):
+            return data
+        raise failure
+
+    def _candidates(self, data: bytes) -> Iterator[int]:
+        """The formats `data` may have, the likeliest first. Raw DEFLATE has no header to know it by."""
+        raw = self._wbits == _RAW
+        if data[:2] == b"\x1f\x8b" and (raw or self._wbits == _GZIP):
+            yield _GZIP
+        if _has_zlib_header(data) and (raw or self._wbits == _ZLIB):
+            yield _ZLIB
+        if raw:
+            yield _RAW
+
+
+class _TooBig(Exception):
+    """The output is over the limit; another format need not be tried."""
+
+
+def _has_zlib_header(data: bytes) -> bool:
+    return len(data) > 1 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7 and (data[0] << 8 | data[1]) % 31 == 0
+
+
+def _unpack(data: bytes, wbits: int, limit: int) -> bytes:
+    """All of `data` decompressed, member by member (only gzip has more than one)."""
+    pieces: list[bytes] = []
+    rest = data
+    while rest:
+        piece, rest = _unpack_member(rest, wbits, limit)
+        limit -= len(piece)
+        pieces.append(piece)
+        rest = rest.lstrip(b"\0") if wbits == _GZIP else rest
+        if rest and wbits != _GZIP:
+            raise CompressionError(f"{len(rest)} bytes follow the end of the compressed data")
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unpack_member(data: bytes, wbits: int, limit: int) -> tuple[bytes, bytes]:
+    unpacker = zlib.decompressobj(wbits)
+    try:
+        output = unpacker.decompress(data, min(_PIECE, limit + 1))
+        if unpacker.unconsumed_tail or len(output) >= _PIECE:
+            _check_size(data, wbits, limit)
+            output += unpacker.decompress(unpacker.unconsumed_tail, limit + 1)
+    except zlib.error as error:
+        raise CompressionError(f"cannot be decompressed: {error}") from None
+    if len(output) > limit:
+        raise _TooBig(_too_big(limit))
+    if not unpacker.eof and not (wbits == _RAW and data.endswith(_SYNC_FLUSH)):
+        raise CompressionError("the compressed data is cut short")
+    return output, unpacker.unused_data
+
+
+def _check_size(data: bytes, wbits: int, limit: int) -> None:
+    """Decompress into nothing and raise `_TooBig` when there is too much: a bomb must not be kept."""
+    unpacker = zlib.decompressobj(wbits)
+    total, rest = 0, data
+    while rest and not unpacker.eof:
+        total += len(unpacker.decompress(rest, _PIECE))
+        rest = unpacker.unconsumed_tail
+        if total > limit:
+            raise _TooBig(_too_big(limit))
+
+
+def _too_big(limit: int) -> str:
+    return f"decompresses to more than {limit} bytes (option max_size)"
+
+
+def _as_text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _is_text(data: bytes) -> bool:
+    return isinstance(_as_text(data), str)

@@ -1,0 +1,191 @@
+"""The WebSocket receiving rules of RFC 6455 behind both engines. Pure: frames in, events out.
+
+The engine takes frames off the wire and feeds them in; what comes back is a message (`str` for text,
+`bytes` for binary), a `Ping` to answer, a `Pong`, the peer's `Close`, or None for a fragment. A peer that
+breaks the rules raises `Violation`, which carries the close code to send.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "CONTINUATION",
+    "INVALID_TEXT",
+    "NORMAL",
+    "PING",
+    "PONG",
+    "PROTOCOL_ERROR",
+    "TEXT",
+    "TOO_BIG",
+    "Assembler",
+    "Close",
+    "Inflater",
+    "Ping",
+    "Pong",
+    "Violation",
+    "close_payload",
+    "loss",
+]
+
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG = 1000, 1001, 1002, 1007, 1009
+RSV1: Final = 0x4
+_MAX_CONTROL = 125
+
+
+class Violation(ConnectionError):
+    """The peer broke the protocol; `code` is the close code to send."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"the peer broke the WebSocket protocol: {text} (closed with {code})")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The peer's close frame; `code` is None when it named none."""
+
+    code: int | None
+    reason: str
+
+
+class Inflater(Protocol):
+    """What permessage-deflate gives to the assembler."""
+
+    def inflate(self, data: bytes, final: bool, limit: int) -> bytes:
+        """A fragment's plain payload; raises Violation, also when it is longer than `limit`."""
+
+
+class Assembler:
+    """The state of the incoming side of one link.
+
+    An engine may deliver a whole, uncompressed message by itself while `fragmented` is False.
+    """
+
+    __slots__ = ("_compressed", "_decoder", "_inflater", "_max_size", "_parts", "_size", "fragmented")
+
+    def __init__(self, max_size: int, inflater: Inflater | None = None) -> None:
+        self._max_size = max_size
+        self._inflater = inflater
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._parts: list[str | bytes] = []
+        self._size = 0
+        self._compressed = False
+        self.fragmented = False
+        """A message has begun and not ended."""
+
+    def feed(
+        self, opcode: int, fin: bool, rsv: int, payload: bytes
+    ) -> str | bytes | Ping | Pong | Close | None:
+        """Take one frame; `rsv` holds the three reserved bits, RSV1 as 4."""
+        if opcode >= CLOSE:
+            return self._control(opcode, fin, rsv, payload)
+        self._begin(opcode, rsv)
+        self._add(payload, fin)
+        self.fragmented = not fin
+        return self._end() if fin else None
+
+    def room(self) -> int:
+        """How many payload bytes the message in progress may still have."""
+        return self._max_size - self._size
+
+    def _begin(self, opcode: int, rsv: int) -> None:
+        if opcode == CONTINUATION:
+            if not self.fragmented:
+                raise Violation(PROTOCOL_ERROR, "a continuation frame without a beginning")
+            if rsv:
+                raise Violation(PROTOCOL_ERROR, "a reserved bit is set")
+            return
+        if opcode not in (TEXT, BINARY):
+            raise Violation(PROTOCOL_ERROR, f"unknown opcode {opcode}")
+        if self.fragmented:
+            raise Violation(PROTOCOL_ERROR, "a new message inside an unfinished one")
+        if rsv & ~RSV1 or (rsv and self._inflater is None):
+            raise Violation(PROTOCOL_ERROR, "a reserved bit is set")
+        self._compressed = bool(rsv)
+        self._decoder = codecs.getincrementaldecoder("utf-8")() if opcode == TEXT else None
+
+    def _add(self, payload: bytes, fin: bool) -> None:
+        if self._compressed:
+            assert self._inflater is not None
+            payload = self._inflater.inflate(payload, fin, self.room())
+        self._size += len(payload)
+        if self._size > self._max_size:
+            raise Violation(TOO_BIG, f"a message of more than {self._max_size} bytes (option max_size)")
+        if self._decoder is None:
+            self._parts.append(payload)
+            return
+        try:
+            self._parts.append(self._decoder.decode(payload, fin))
+        except UnicodeDecodeError:
+            raise Violation(INVALID_TEXT, "a text message that is not UTF-8") from None
+
+    def _end(self) -> str | bytes:
+        parts, self._parts, self._size = self._parts, [], 0
+        if len(parts) == 1:
+            return parts[0]
+        return "".join(parts) if self._decoder else b"".join(parts)  # type: ignore[arg-type]
+
+    def _control(self, opcode: int, fin: bool, rsv: int, payload: bytes) -> Ping | Pong | Close:
+        if opcode > PONG:
+            raise Violation(PROTOCOL_ERROR, f"unknown opcode {opcode}")
+        if rsv:
+            raise Violation(PROTOCOL_ERROR, "a reserved bit is set")
+        if not fin or len(payload) > _MAX_CONTROL:
+            raise Violation(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
+        if opcode == CLOSE:
+            return _parse_close(payload)
+        return Ping(payload) if opcode == PING else Pong(payload)
+
+
+def _parse_close(payload: bytes) -> Close:
+    if not payload:
+        return Close(None, "")
+    code = int.from_bytes(payload[:2], "big")
+    if len(payload) == 1 or not _may_be_sent(code):
+        raise Violation(PROTOCOL_ERROR, "a close frame with an invalid code")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        raise Violation(INVALID_TEXT, "a close reason that is not UTF-8") from None
+
+
+def _may_be_sent(code: int) -> bool:
+    """RFC 6455 section 7.4 and the codes registered since; 1004-1006 and 1015 never travel."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def close_payload(code: int | None, reason: str = "") -> bytes:
+    """The payload of a close frame; a reason too long for a control frame is cut between characters."""
+    if code is None:
+        return b""
+    text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore")
+    return code.to_bytes(2, "big") + text.encode()
+
+
+def loss(close: Close) -> ConnectionError | None:
+    """What the peer's close means for the link: None for a good end, else an error that says why."""
+    if close.code in (None, NORMAL, GOING_AWAY):
+        return None
+    return ConnectionError(f"closed by the peer: {close.code} {close.reason}".rstrip())
