@@ -1,0 +1,50 @@
+"""`DBExec`: the strategy's own sqlite database, dialled when it is first used."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Database"]
+
+
+class Database:
+    """SQL that begins with `:` goes to a database in memory, all other to a file of the strategy."""
+
+    def __init__(self, dial: Callable[..., Any], folder: Path) -> None:
+        self._dial = dial
+        self._folder = folder
+        self._open: dict[bool, Any] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, sql: str, *binds: Any) -> Any:
+        """`{"columns": [...], "values": [[...], ...]}`, or None, with the reason in the log."""
+        memory = sql.startswith(":")
+        connection = self._connection(memory)
+        return None if connection is None else connection.exec(sql[1:] if memory else sql, *binds)
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._open.values():
+                connection.close()
+            self._open.clear()
+
+    def _connection(self, memory: bool) -> Any:
+        with self._lock:
+            if memory not in self._open:
+                connection = self._dial(self._address(memory))
+                if connection is None:
+                    return None
+                self._open[memory] = connection
+            return self._open[memory]
+
+    def _address(self, memory: bool) -> str:
+        if memory:
+            return "sqlite3://:memory:"
+        path = self._folder / "strategy.db"
+        if unfit := sorted(set("?|%#") & set(str(path))):
+            raise ValueError(f"DBExec: no {unfit[0]!r} may be in the data folder's path: {path}; use --data")
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return f"sqlite3://{path}"

@@ -1,0 +1,159 @@
+"""`Encode`: hashes, HMACs, text codecs and Ed25519 signatures between raw, hex and base64."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Callable
+
+from trunkline.strategy.keccak import keccak
+
+__all__ = ["ALGORITHMS", "encode"]
+
+FORMATS = ("raw", "string", "hex", "base64")
+
+
+def _hash(name: str) -> Callable[[bytes], bytes]:
+    def digest(data: bytes) -> bytes:
+        try:
+            return hashlib.new(name, data).digest()
+        except ValueError as error:
+            raise ValueError(f"Encode: this Python's OpenSSL does not offer {name}") from error
+
+    return digest
+
+
+def _blake(name: str, bits: int) -> Callable[[bytes], bytes]:
+    kind = getattr(hashlib, name)
+    return lambda data: bytes(kind(data, digest_size=bits // 8).digest())
+
+
+_HASHES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
+    # name: the function and its block size in bytes, which HMAC needs
+    "md4": (_hash("md4"), 64),
+    "md5": (_hash("md5"), 64),
+    "sha1": (_hash("sha1"), 64),
+    "sha224": (_hash("sha224"), 64),
+    "sha256": (_hash("sha256"), 64),
+    "sha384": (_hash("sha384"), 128),
+    "sha512": (_hash("sha512"), 128),
+    "sha512.224": (_hash("sha512_224"), 128),
+    "sha512.256": (_hash("sha512_256"), 128),
+    "sha512.384": (_hash("sha384"), 128),
+    "sha3.224": (_hash("sha3_224"), 144),
+    "sha3.256": (_hash("sha3_256"), 136),
+    "sha3.384": (_hash("sha3_384"), 104),
+    "sha3.512": (_hash("sha3_512"), 72),
+    "keccak256": (lambda data: keccak(data, 256), 136),
+    "sha3.keccak256": (lambda data: keccak(data, 256), 136),
+    "sha3.keccak512": (lambda data: keccak(data, 512), 72),
+    "ripemd160": (_hash("ripemd160"), 64),
+    "blake2b.256": (_blake("blake2b", 256), 128),
+    "blake2b.512": (_blake("blake2b", 512), 128),
+    "blake2s.128": (_blake("blake2s", 128), 64),
+    "blake2s.256": (_blake("blake2s", 256), 64),
+}
+_SUMS: dict[str, Callable[[bytes], bytes]] = {
+    "raw": bytes,
+    "crc32": lambda data: zlib.crc32(data).to_bytes(4, "big"),
+    "adler32": lambda data: zlib.adler32(data).to_bytes(4, "big"),
+}
+_CODECS = ("utf8", "gbk")
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+ALGORITHMS = (
+    *_SUMS,
+    *_HASHES,
+    *(f"text.{way}.{codec}" for way in ("encoder", "decoder") for codec in _CODECS),
+    "ed25519",
+    "ed25519.seed",
+    "ed25519.md5",
+    "ed25519.sha512",
+)
+
+
+def encode(
+    algo: str,
+    in_format: str,
+    out_format: str,
+    data: str | bytes,
+    key_format: str | None = None,
+    key: str | bytes | None = None,
+) -> str | bytes:
+    """`data`, hashed or signed with `algo`: `bytes` for the format raw, else `str`.
+
+    With a key *and* a key format a hash becomes an HMAC; without a key format the key is ignored, as
+    the original does. Raises ValueError for what it does not know or cannot decode.
+    """
+    algo = algo.lower()
+    name = algo.replace("_", ".") if algo not in ALGORITHMS else algo
+    secret = _read(key, key_format, "key") if key is not None and key_format else None
+    if name.startswith("text."):
+        return _text(name, in_format, out_format, data)
+    return _write(_apply(name, _read(data, in_format, "data"), secret), out_format)
+
+
+def _apply(name: str, data: bytes, key: bytes | None) -> bytes:
+    if name in _SUMS:
+        return _SUMS[name](data)
+    if name in _HASHES:
+        digest, block = _HASHES[name]
+        return digest(data) if key is None else _hmac(digest, block, key, data)
+    if name in ALGORITHMS:
+        return _sign(name.partition(".")[2], data, key)
+    raise ValueError(f"Encode: there is no algorithm {name!r}; there are {', '.join(ALGORITHMS)}")
+
+
+def _hmac(digest: Callable[[bytes], bytes], block: int, key: bytes, data: bytes) -> bytes:
+    key = (digest(key) if len(key) > block else key).ljust(block, b"\0")
+    inner = digest(key.translate(_INNER) + data)
+    return digest(key.translate(_OUTER) + inner)
+
+
+def _sign(variant: str, data: bytes, key: bytes | None) -> bytes:
+    """Ed25519 with a 32-byte seed, or with Go's 64-byte key, which is the seed and the public key.
+    `md5` and `sha512` sign that digest of the data."""
+    try:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    except ImportError as error:
+        raise ValueError("Encode: ed25519 needs cryptography: pip install cryptography") from error
+    if key is None or len(key) not in (32, 64):
+        raise ValueError("Encode: ed25519 needs a key of 32 or 64 bytes and its format")
+    message = _HASHES[variant][0](data) if variant in _HASHES else data
+    return Ed25519PrivateKey.from_private_bytes(key[:32]).sign(message)
+
+
+def _text(name: str, in_format: str, out_format: str, data: str | bytes) -> str | bytes:
+    _, way, codec = name.split(".")
+    if way == "encoder":
+        return _write(_read(data, in_format, "data").decode().encode(codec, "replace"), out_format)
+    return _write(_read(data, in_format, "data").decode(codec, "replace").encode(), out_format)
+
+
+def _read(value: str | bytes, form: str, what: str) -> bytes:
+    data = value.encode() if isinstance(value, str) else bytes(value)
+    try:
+        if form == "hex":
+            return bytes.fromhex(data.decode())
+        if form == "base64":
+            return base64.b64decode(data, validate=True)
+    except ValueError:
+        # The value may be a secret: say nothing of it, and do not chain the error, which quotes it.
+        raise ValueError(f"Encode: the {what} is not {form}") from None
+    _known(form)
+    return data
+
+
+def _write(data: bytes, form: str) -> str | bytes:
+    if form == "hex":
+        return data.hex()
+    if form == "base64":
+        return base64.b64encode(data).decode()
+    _known(form)
+    return data if form == "raw" else data.decode("utf-8", "replace")
+
+
+def _known(form: str) -> None:
+    if form not in FORMATS:
+        raise ValueError(f"Encode: there is no format {form!r}; there are {', '.join(FORMATS)}")

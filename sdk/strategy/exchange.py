@@ -1,0 +1,106 @@
+"""`exchange` as far as it goes without a gateway: signing, with secrets that never stand in the script."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import NoReturn
+
+from trunkline.strategy.encode import encode
+
+__all__ = ["Exchange", "Secrets"]
+
+_NAMES = {"accesskey", "secretkey"}
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+
+
+class Secrets:
+    """Secrets by name, from the environment or a file; shown nowhere.
+
+    `TRUNKLINE_ACCESSKEY`, `TRUNKLINE_SECRETKEY`, `TRUNKLINE_PASSPHRASE` and `TRUNKLINE_SECRET_<NAME>` are
+    taken *out of* the environment, so that no worker, broker or program the script starts inherits them. A
+    file (`TRUNKLINE_SECRETS`: JSON, or lines `NAME=VALUE`) must belong to its reader alone.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+        file = os.environ.get("TRUNKLINE_SECRETS")
+        if file:
+            self._values.update(_from_file(Path(file)))
+        for name in list(os.environ):
+            if short := _short(name):
+                self._values[short] = os.environ.pop(name)
+
+    def fill(self, value: str | bytes | None) -> str | bytes | None:
+        """`value` with each `{{name}}` replaced. An access or secret key that is not set raises."""
+        return _PLACE.sub(self._one, value) if isinstance(value, str) else value
+
+    def _one(self, found: re.Match[str]) -> str:
+        name = found[1].lower()
+        if name not in self._values and name in _NAMES:
+            raise ValueError(f"exchange: {found[0]} is not set; put it into TRUNKLINE_{name.upper()}")
+        return self._values.get(name, found[0])
+
+    def __repr__(self) -> str:
+        return f"Secrets({', '.join(sorted(self._values))})"
+
+
+class Exchange:
+    """The global `exchange`. Trunkline opens connections; it does not place orders."""
+
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+
+    def Encode(
+        self,
+        algo: str,
+        in_format: str,
+        out_format: str,
+        data: str | bytes,
+        key_format: str | None = None,
+        key: str | bytes | None = None,
+    ) -> str | bytes:
+        """`Encode`, with `{{accesskey}}` and `{{secretkey}}` in the data and the key filled in."""
+        filled = self._secrets.fill(data)
+        return encode(algo, in_format, out_format, filled or b"", key_format, self._secrets.fill(key))
+
+    def HMAC(self, algo: str, out_format: str, data: str | bytes, key: str | bytes) -> str | bytes:
+        """The HMAC of `data`; the original calls it deprecated, in favour of `Encode`."""
+        return self.Encode(algo, "raw", out_format, data, "raw", key)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"exchange.{name}: Trunkline is no exchange gateway, its exchange has HMAC and Encode only; "
+            f"use Dial or HttpQuery with the exchange's own interface"
+        )
+
+
+def _short(name: str) -> str | None:
+    """The secret's name when an environment variable holds one."""
+    if name in ("TRUNKLINE_ACCESSKEY", "TRUNKLINE_SECRETKEY", "TRUNKLINE_PASSPHRASE"):
+        return name.removeprefix("TRUNKLINE_").lower()
+    return name.removeprefix("TRUNKLINE_SECRET_").lower() if name.startswith("TRUNKLINE_SECRET_") else None
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise ValueError(f"{path} can be read by others; chmod 600 it (TRUNKLINE_SECRETS)")
+            text = file.read()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror} (TRUNKLINE_SECRETS)") from None
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> dict[str, str]:
+    if not text.lstrip().startswith("{"):
+        lines = (line.strip().partition("=") for line in text.splitlines())
+        return {name.strip().lower(): value.strip() for name, mark, value in lines if mark and name[0] != "#"}
+    try:
+        return {str(name).lower(): str(value) for name, value in json.loads(text).items()}
+    except ValueError:
+        raise ValueError(f"{path} is not well-formed JSON (TRUNKLINE_SECRETS)") from None

@@ -1,0 +1,152 @@
+"""`HttpQuery`: one HTTP request with the standard library, an empty string when it fails."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from email.message import Message
+from functools import partial
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from trunkline.strategy.record import Record
+
+__all__ = ["HttpQuery"]
+
+TIMEOUT_MS = 30_000
+_PROXIED = re.compile(r"(socks5h?|http)://([^/]+)/(https?://.*)", re.DOTALL | re.IGNORECASE)
+
+
+class HttpQuery:
+    """The global of that name. `failed` gets the reason when a request fails."""
+
+    def __init__(self, failed: Callable[[str], None]) -> None:
+        self._failed = failed
+
+    def __call__(self, url: str, options: dict[str, Any] | str | None = None, *old: Any) -> str | Record:
+        """The body as text, whatever the status code; "" when there was no answer.
+
+        Options: `method`, `body` (text, bytes, or a dict, which is sent as a form), `headers` (a dict),
+        `cookie`, `charset`, `timeout` (milliseconds) and `debug`: with it the result is a dict
+        `{StatusCode, Header, Cookies, Body, Error}`. `profile` is accepted and means nothing here. An address
+        may be preceded by a proxy: `socks5://name:pwd@host:port/https://...`. The older form
+        `HttpQuery(url, body, cookie, headers, debug)` is understood too.
+        """
+        given = options if isinstance(options, dict) else _old_form(options, old)
+        answer = Record(StatusCode=0, Header={}, Cookies=[], Body="", Error="")
+        try:
+            self._ask(url, given, answer)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            why = getattr(error, "reason", None) or error
+            answer.Error = f"HttpQuery {_shown(url)}: {str(why) or type(error).__name__}"
+            self._failed(answer.Error)
+        return answer if given.get("debug") else str(answer.Body)
+
+    def _ask(self, url: str, options: dict[str, Any], answer: Record) -> None:
+        target, opener = _route(url)
+        request = _request(target, options)
+        try:
+            response = opener.open(request, timeout=float(options.get("timeout") or TIMEOUT_MS) / 1000)
+        except urllib.error.HTTPError as error:
+            response = error  # an answer all the same: exchanges explain themselves in its body
+        with response:
+            body = response.read()
+            answer.StatusCode = response.status
+            answer.Header = _headers(response.headers)
+            answer.Cookies = response.headers.get_all("Set-Cookie") or []
+        charset = options.get("charset") or response.headers.get_content_charset() or "utf-8"
+        answer.Body = body.decode(charset, "replace")
+
+
+def _old_form(body: str | None, rest: tuple[Any, ...]) -> dict[str, Any]:
+    names = ("cookie", "headers", "debug")
+    return {"body": body, **dict(zip(names, rest, strict=False))}
+
+
+def _request(url: str, options: dict[str, Any]) -> urllib.request.Request:
+    if urlsplit(url).scheme.lower() not in ("http", "https"):
+        raise ValueError("the address must begin with http:// or https://")
+    body = options.get("body")
+    if isinstance(body, dict):
+        body = urlencode(body)
+    data = body.encode() if isinstance(body, str) else body
+    method = str(options.get("method") or ("POST" if data else "GET")).upper()
+    request = urllib.request.Request(url, data or None, method=method)
+    if options.get("cookie"):
+        request.add_header("Cookie", str(options["cookie"]))
+    for name, value in _header_items(options.get("headers")):
+        request.add_header(name, value)
+    return request
+
+
+def _header_items(headers: Any) -> list[tuple[str, str]]:
+    if isinstance(headers, str):
+        pairs = (line.partition(":") for line in headers.splitlines())
+        return [(name.strip(), value.strip()) for name, mark, value in pairs if mark]
+    return [(str(name), str(value)) for name, value in (headers or {}).items()]
+
+
+def _route(url: str) -> tuple[str, urllib.request.OpenerDirector]:
+    """The target and what opens it: directly, or through the proxy written before it."""
+    found = _PROXIED.fullmatch(url)
+    if not found:
+        return url, urllib.request.build_opener()
+    scheme, place, target = found[1].lower(), found[2], found[3]
+    if scheme == "http":
+        proxy = urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), f"http://{place}"))
+        return target, urllib.request.build_opener(proxy)
+    off = urllib.request.ProxyHandler({})
+    return target, urllib.request.build_opener(off, _SocksHttp(place), _SocksHttps(place))
+
+
+class _SocksHttp(urllib.request.HTTPHandler):
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self._place = place
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_through, http.client.HTTPConnection, self._place), req)
+
+
+class _SocksHttps(urllib.request.HTTPSHandler):
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self._place = place
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_through, http.client.HTTPSConnection, self._place), req)
+
+
+def _through(kind: type[http.client.HTTPConnection], place: str, host: str, **options: Any) -> Any:
+    """An HTTP connection whose socket goes through the SOCKS proxy, which resolves the name."""
+    connection = kind(host, **options)
+    connection._create_connection = partial(_connect, place)  # type: ignore[attr-defined]
+    return connection
+
+
+def _connect(place: str, target: tuple[str, int], timeout: Any = None, source: Any = None) -> socket.socket:
+    import socks  # type: ignore[import-untyped]
+
+    proxy = urlsplit(f"//{place}")
+    seconds = timeout if isinstance(timeout, (int, float)) else None
+    made: socket.socket = socks.create_connection(
+        target, timeout=seconds, source_address=source, proxy_type=socks.SOCKS5, proxy_rdns=True,
+        proxy_addr=proxy.hostname, proxy_port=proxy.port or 1080,
+        proxy_username=proxy.username, proxy_password=proxy.password,
+    )  # fmt: skip
+    return made
+
+
+def _headers(message: Message) -> dict[str, list[str]]:
+    return {name: [str(value) for value in message.get_all(name, [])] for name in message}
+
+
+def _shown(url: str) -> str:
+    """The address without the password, and without the query, which often holds a key."""
+    found = _PROXIED.fullmatch(url)
+    parts = urlsplit(found[3] if found else url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

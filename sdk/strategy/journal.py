@@ -1,0 +1,153 @@
+"""The strategy's log: rows in memory (bounded), in a file if asked for, and the last error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+__all__ = ["Journal", "Relay", "Row"]
+
+Kind = Literal["log", "error", "profit"]
+KEPT = 2000
+"""Rows kept in memory; a file keeps all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row. `at` is wall clock seconds; `value` is the profit of a profit row."""
+
+    at: float
+    kind: Kind
+    text: str
+    value: float | None = None
+
+    def as_json(self) -> str:
+        fields: dict[str, object] = {"time": int(self.at * 1000), "type": self.kind, "text": self.text}
+        if self.value is not None:
+            fields["value"] = self.value
+        return json.dumps(fields, ensure_ascii=True)
+
+
+class Journal:
+    """Takes rows from any thread, stores them and passes them to `show`.
+
+    `shield` keeps a stop from tearing a row. An error that matches a filter is neither shown nor stored,
+    but `take_last_error` has it: the filter is about what people see, a program may still ask.
+    """
+
+    def __init__(
+        self, show: Callable[[Row], None], shield: AbstractContextManager[object], file: Path | None = None
+    ) -> None:
+        self._show = show
+        self._shield = shield
+        self._lock = threading.RLock()
+        self._path = file
+        self._file: IO[str] | None = file.open("a", encoding="utf-8") if file else None
+        self._filters: list[re.Pattern[str]] = []
+        self._last_error: str | None = None
+        self.rows: deque[Row] = deque(maxlen=KEPT)
+
+    def add(self, kind: Kind, text: str, value: float | None = None) -> None:
+        """Store and show a row."""
+        row = Row(time.time(), kind, text, value)
+        with self._shield, self._lock:
+            self._store(row)
+            self._show(row)
+
+    def error(self, text: str) -> None:
+        """An error row, unless a filter matches it; `GetLastError` gives `text` in any case."""
+        self._last_error = text
+        if not any(pattern.search(text) for pattern in self._filters):
+            self.add("error", text)
+
+    def record(self, kind: Kind, text: str) -> None:
+        """Store a row that has been shown in another way."""
+        with self._shield, self._lock:
+            self._store(Row(time.time(), kind, text))
+
+    def filter(self, pattern: str) -> None:
+        """Hide errors that match, besides those hidden already; "" shows all again."""
+        if pattern:
+            self._filters.append(re.compile(pattern))
+        else:
+            self._filters.clear()
+
+    def take_last_error(self) -> str | None:
+        text, self._last_error = self._last_error, None
+        return text
+
+    def reset(self, remain: int = 0, *, profit: bool = False) -> None:
+        """Keep the newest `remain` rows (of the profit rows, with `profit`; the others stay then)."""
+        with self._shield, self._lock:
+            keep = _newest([row.kind for row in self.rows], remain, profit)
+            self.rows = deque((row for row, kept in zip(self.rows, keep, strict=True) if kept), KEPT)
+            if self._file and self._path:
+                self._rewrite(self._path, remain, profit)
+
+    def close(self) -> None:
+        with self._shield, self._lock:
+            if self._file:
+                self._file.close()
+                self._file = None
+
+    def _store(self, row: Row) -> None:
+        self.rows.append(row)
+        if self._file:
+            self._file.write(row.as_json() + "\n")
+            self._file.flush()
+
+    def _rewrite(self, path: Path, remain: int, profit: bool) -> None:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        keep = _newest([_kind(line) for line in lines], remain, profit)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
+        kept = (line for line, stays in zip(lines, keep, strict=True) if stays)
+        fresh.write_text("".join(kept), encoding="utf-8")
+        os.replace(fresh, path)
+        if self._file:
+            self._file.close()
+        self._file = path.open("a", encoding="utf-8")
+
+
+class Relay(logging.Handler):
+    """Shows what Trunkline itself logs as a warning or worse in the strategy's log, as an error row."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(logging.WARNING)
+        self._journal = journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._journal.error(record.getMessage())
+        except Exception:
+            self.handleError(record)
+
+
+def _newest(kinds: list[str], remain: int, profit: bool) -> list[bool]:
+    """Which of the rows stay."""
+    keep = []
+    left = max(0, remain)
+    for kind in reversed(kinds):
+        if profit and kind != "profit":
+            keep.append(True)
+            continue
+        keep.append(left > 0)
+        left -= 1
+    return keep[::-1]
+
+
+def _kind(line: str) -> str:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return ""
+    return str(fields.get("type", "")) if isinstance(fields, dict) else ""

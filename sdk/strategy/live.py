@@ -1,0 +1,171 @@
+"""The screen on a terminal: rows scroll, the status stays at the bottom.
+
+The strategy's threads only append to queues; one thread draws ten times a second. So a log row costs
+the strategy a microsecond, and a stop never finds the drawing half done.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections import deque
+from typing import IO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from trunkline.strategy.journal import Row
+from trunkline.strategy.plain import row_text, stamp
+from trunkline.strategy.status import Block, Table, parse
+from trunkline.strategy.text import Styled, clean, style
+
+__all__ = ["LiveScreen", "draw_block", "sparkline"]
+
+EVERY_S = 0.1
+QUEUED = 2000
+"""Rows that wait to be drawn; of more, the oldest are skipped on the screen (not in the log file)."""
+_COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class LiveScreen:
+    """Draws on a terminal until `close`."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._live = Live(
+            Text(""), console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )
+        self._stream = stream
+        self._pid = os.getpid()
+        self._queue: deque[Row | str] = deque()
+        self._skipped = 0
+        self._status = ""
+        self._drawn: tuple[str, int] | None = None
+        self._profits: deque[float] = deque(maxlen=40)
+        self._profit_count = 0
+        self._part = ""
+        self._end = threading.Event()
+        self._live.start()
+        self._thread = threading.Thread(target=self._loop, name="trunkline-screen", daemon=True)
+        self._thread.start()
+
+    def row(self, row: Row) -> None:
+        if row.value is not None:
+            self.profit(row.value)
+        if os.getpid() != self._pid:
+            # A child that the script forked has no drawing thread; its rows go out as they are.
+            self._stream.write(row_text(row) + "\n")
+            self._stream.flush()
+            return
+        self._enqueue(row)
+
+    def profit(self, value: float) -> None:
+        self._profits.append(value)
+        self._profit_count += 1
+
+    def status(self, text: str) -> None:
+        self._status = text
+
+    def out(self, text: str) -> None:
+        *lines, self._part = (self._part + text).split("\n")
+        for line in lines:
+            self._enqueue(line)
+
+    def close(self) -> None:
+        if self._part:
+            self._enqueue(self._part)
+        self._end.set()
+        self._thread.join(5)
+
+    def _enqueue(self, item: Row | str) -> None:
+        self._queue.append(item)
+        if len(self._queue) > QUEUED:
+            self._queue.popleft()
+            self._skipped += 1
+
+    def _loop(self) -> None:
+        try:
+            while not self._end.wait(EVERY_S):
+                self._draw()
+            self._draw()
+            self._live.stop()
+        except (OSError, ValueError):
+            self._end.set()  # the terminal has gone; the log file, if any, goes on
+
+    def _draw(self) -> None:
+        rows = self._take()
+        if rows:
+            self._console.print(*rows, sep="\n", soft_wrap=True)
+        state = (self._status, self._profit_count)
+        if state != self._drawn:
+            self._drawn = state
+            self._live.update(self._bottom(), refresh=True)
+
+    def _take(self) -> list[Text]:
+        rows: list[Text] = []
+        if self._skipped:
+            rows.append(Text(f"... {self._skipped} rows not shown", style="dim"))
+            self._skipped = 0
+        while self._queue:
+            item = self._queue.popleft()
+            rows.append(draw_row(item) if isinstance(item, Row) else draw_print(item))
+        return rows
+
+    def _bottom(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        blocks = parse(self._status)
+        tables = sum(isinstance(block, Table) for block in blocks) or 1
+        room = max(3, (self._console.height - len(blocks) - 3) // tables - 4)
+        parts += [draw_block(block, room) for block in blocks]
+        if self._profits:
+            curve = list(self._profits)
+            parts.append(Text(f"Profit {curve[-1]:g}  {sparkline(curve)}", style="cyan"))
+        return Group(*parts)
+
+
+def draw_row(row: Row) -> Text:
+    """A row with its time; errors red, profits cyan."""
+    line = Text.assemble((stamp(row.at, date=False) + "  ", "dim"))
+    styled = style(row.text)
+    colors = {"log": "", "error": "red", "profit": "cyan"}
+    mark = {"log": "", "error": "ERROR ", "profit": "PROFIT "}[row.kind]
+    line.append(mark + styled.text.replace("\n", "\n    "), style=_style(styled) or colors[row.kind])
+    return line
+
+
+def draw_print(line: str) -> Text:
+    """A printed line: its colours are the script's own and stay, all other control is taken out."""
+    parts = _COLOR.split(line)
+    return Text.from_ansi("".join(part if i % 2 else clean(part) for i, part in enumerate(parts)))
+
+
+def draw_block(block: Block, room: int) -> RenderableType:
+    """A block of the status; of a table at most `room` rows."""
+    if isinstance(block, Styled):
+        return Text(block.text, style=_style(block))
+    table = RichTable(title=Text(block.title) if block.title else None, title_justify="left")
+    for name in block.columns:
+        table.add_column(Text(name))
+    for row in block.rows[:room]:
+        table.add_row(*(Text(cell.text, style=_style(cell)) for cell in row))
+    more = len(block.rows) - room
+    if more > 0:
+        table.caption = Text(f"... {more} more rows")
+    return table
+
+
+def sparkline(values: list[float]) -> str:
+    """The values as bars from the lowest to the highest."""
+    low, high = min(values), max(values)
+    step = (high - low) / (len(_BARS) - 1)
+    return "".join(_BARS[round((value - low) / step) if step else 0] for value in values)
+
+
+def _style(styled: Styled) -> str:
+    if styled.color is None:
+        return ""
+    return styled.color + (f" on {styled.background}" if styled.background else "")

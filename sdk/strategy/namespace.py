@@ -1,0 +1,124 @@
+"""The globals a strategy finds, put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trunkline.strategy.commands import Commands
+from trunkline.strategy.database import Database
+from trunkline.strategy.encode import encode
+from trunkline.strategy.exchange import Exchange, Secrets
+from trunkline.strategy.httpquery import HttpQuery
+from trunkline.strategy.journal import Journal
+from trunkline.strategy.mail import Mail
+from trunkline.strategy.plain import Screen
+from trunkline.strategy.stop import StopError, Stopper
+from trunkline.strategy.storage import Store
+from trunkline.strategy.text import join
+from trunkline.strategy.tools import TOOLS
+
+__all__ = ["Globals"]
+
+
+class Globals:
+    """The globals that need the runner: log, status, stop and store."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        screen: Screen,
+        stopper: Stopper,
+        folder: Path,
+        dial: Callable[..., Any],
+        secrets: Secrets,
+    ) -> None:
+        self._journal = journal
+        self._screen = screen
+        self._stopper = stopper
+        self._dial = dial
+        self._retry_s = 3.0
+        self.database = Database(dial, folder)
+        self._store = Store(folder)
+        self._exchange = Exchange(secrets)
+
+    def names(self) -> dict[str, Any]:
+        """Every global by its name."""
+        own = (
+            self.Log, self.LogStatus, self.LogError, self.LogProfit, self.LogReset, self.LogProfitReset,
+            self.Sleep, self._C, self._CDelay, self.SetErrorFilter, self.GetLastError,
+        )  # fmt: skip
+        return {
+            **TOOLS,
+            **{method.__name__: method for method in own},
+            "Dial": self._dial,
+            "DBExec": self.database,
+            "Encode": encode,
+            "GetCommand": Commands(),
+            "HttpQuery": HttpQuery(self._journal.error),
+            "Mail": Mail(self._journal.error),
+            "StopError": StopError,
+            "_G": self._store,
+            "exchange": self._exchange,
+            "exchanges": [self._exchange],
+            "false": False,
+            "null": None,
+            "time": time,
+            "true": True,
+        }
+
+    def Log(self, *values: Any) -> None:
+        """A row in the log: the values with spaces between. `#rrggbb` at the end colours it; `@` and `&`
+        (push, private) are taken off, for there is nobody to push to."""
+        self._journal.add("log", join(values))
+
+    def LogError(self, *values: Any) -> None:
+        """An error row; `SetErrorFilter` may hide it, `GetLastError` gives it."""
+        self._journal.error(join(values))
+
+    def LogStatus(self, *values: Any) -> None:
+        """Replace the status: text, and tables as JSON between backticks. It is not stored."""
+        with self._stopper:
+            self._screen.status(join(values))
+
+    def LogProfit(self, profit: float, *values: Any) -> None:
+        """A profit row and a point of the profit curve; with a last "&" only the point."""
+        quiet = bool(values) and str(values[-1]).strip() == "&"
+        if not quiet:
+            self._journal.add("profit", join((profit, *values)), float(profit))
+            return
+        with self._stopper:
+            self._screen.profit(float(profit))
+
+    def LogReset(self, remain: int = 0) -> None:
+        """Clear the stored log but for its newest `remain` rows."""
+        self._journal.reset(int(remain))
+
+    def LogProfitReset(self, remain: int = 0) -> None:
+        """Clear the stored profit rows but for the newest `remain`."""
+        self._journal.reset(int(remain), profit=True)
+
+    def Sleep(self, ms: float) -> None:
+        """Wait so many milliseconds; ends at once, with `StopError`, when the strategy is to stop."""
+        self._stopper.sleep(float(ms) / 1000)
+
+    def _C(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
+        """Call `function` until it returns something else than False or None, and return that."""
+        while (result := function(*args, **named)) is None or result is False:
+            self._stopper.sleep(self._retry_s)
+        return result
+
+    def _CDelay(self, ms: float) -> None:
+        """How long `_C` waits between two calls, in milliseconds; 3000 at first."""
+        self._retry_s = float(ms) / 1000
+
+    def SetErrorFilter(self, pattern: str) -> None:
+        """Neither show nor store errors that match this regular expression, besides those set
+        before; "" shows all again."""
+        self._journal.filter(pattern)
+
+    def GetLastError(self) -> str | None:
+        """The text of the last error, filtered ones included, once; None when there was none since."""
+        return self._journal.take_last_error()

@@ -1,0 +1,166 @@
+"""The screen when nobody watches a terminal: one line per row, the status when it changed."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import IO, Any, Protocol
+
+from trunkline.strategy.journal import Row
+from trunkline.strategy.status import Block, Table, parse
+from trunkline.strategy.text import Styled, style
+
+__all__ = ["Output", "Plain", "Screen", "row_text", "stamp"]
+
+STATUS_EVERY_S = 1.0
+ROWS_SHOWN = 50
+
+
+class Screen(Protocol):
+    """Where a strategy's output goes. Called from any thread."""
+
+    def row(self, row: Row) -> None:
+        """A log row."""
+
+    def status(self, text: str) -> None:
+        """The new status; replaces the one before."""
+
+    def profit(self, value: float) -> None:
+        """A point of the profit curve that has no row."""
+
+    def out(self, text: str) -> None:
+        """What the script printed."""
+
+    def close(self) -> None:
+        """Show what is pending and give the terminal back."""
+
+
+class Output(io.TextIOBase):
+    """Stands in for `sys.stdout` of the script, so that printing and drawing do not mix."""
+
+    def __init__(self, stream: IO[str], write: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._write = write
+
+    def write(self, text: str) -> int:
+        self._write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._write("")
+
+    def writable(self) -> bool:
+        return True
+
+    def __getattribute__(self, name: str) -> Any:
+        # What a script asks of its stdout (buffer, fileno, isatty, encoding) is the real one's.
+        if name in ("buffer", "encoding", "errors", "fileno", "isatty", "newlines", "name", "mode"):
+            return getattr(super().__getattribute__("_stream"), name)
+        return super().__getattribute__(name)
+
+
+class Plain:
+    """Lines on a stream. `broken` is called when its reader has gone (`| head`)."""
+
+    def __init__(self, stream: IO[str], broken: Callable[[], None]) -> None:
+        self._stream = stream
+        self._broken = broken
+        self._lock = threading.RLock()
+        self._pending: str | None = None
+        self._shown: str | None = None
+        self._at = -STATUS_EVERY_S
+        self._gone = False
+
+    def row(self, row: Row) -> None:
+        self._flush_status()
+        self._put(row_text(row) + "\n")
+
+    def status(self, text: str) -> None:
+        self._pending = text
+        self._flush_status()
+
+    def profit(self, value: float) -> None:
+        """Without a row there is nothing to print."""
+
+    def out(self, text: str) -> None:
+        if text:
+            self._put(text, flush="\n" in text)
+        else:
+            self._put("")
+
+    def close(self) -> None:
+        self._flush_status(last=True)
+        self._put("")
+
+    def _flush_status(self, *, last: bool = False) -> None:
+        with self._lock:
+            text, now = self._pending, time.monotonic()
+            if text is None or (now - self._at < STATUS_EVERY_S and not last):
+                return
+            self._pending = None
+            if text == self._shown:
+                return
+            self._shown, self._at = text, now
+        self._put("".join(f"| {line}\n" for block in parse(text) for line in block_lines(block)))
+
+    def _put(self, text: str, *, flush: bool = True) -> None:
+        try:
+            with self._lock:
+                if self._gone:
+                    return
+                self._write(text)
+                if flush:
+                    self._stream.flush()
+        except BrokenPipeError:
+            self._gone = True
+            self._broken()
+        except ValueError:
+            self._gone = True  # the script closed its stdout
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = getattr(self._stream, "encoding", None) or "ascii"
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def stamp(at: float, *, date: bool = True) -> str:
+    """A moment in local time, to the millisecond."""
+    moment = datetime.fromtimestamp(at).isoformat(" ", "milliseconds")
+    return moment if date else moment.partition(" ")[2]
+
+
+def row_text(row: Row) -> str:
+    """A row as lines; those after the first are indented, so that no text can pass for a row."""
+    mark = {"log": "", "error": "ERROR ", "profit": "PROFIT "}[row.kind]
+    return f"{stamp(row.at)}  {mark}{style(row.text).text}".replace("\n", "\n    ")
+
+
+def block_lines(block: Block) -> list[str]:
+    """A block of the status as plain lines, at most ROWS_SHOWN rows of a table."""
+    if isinstance(block, Styled):
+        return block.text.split("\n")
+    return table_lines(block)
+
+
+def table_lines(table: Table) -> list[str]:
+    """A table as aligned columns; wide characters count as the two cells they take."""
+    from rich.cells import cell_len
+
+    rows = [table.columns]
+    rows += [[cell.text.replace("\n", " ") for cell in row] for row in table.rows[:ROWS_SHOWN]]
+    widths = [max(cell_len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    padded = (
+        [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)] for row in rows
+    )
+    lines = ["  ".join(cells).rstrip() for cells in padded]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    if table.title:
+        lines.insert(0, table.title)
+    if (more := len(table.rows) - ROWS_SHOWN) > 0:
+        lines.append(f"... {more} more rows")
+    return lines

@@ -1,0 +1,287 @@
+"""The life of a strategy: load, init, main, onexit, close; and what its exit code says.
+
+0 it ended · 1 it raised (shown as a traceback of the user's own lines) · 2 it could not be
+loaded · 130, 143, 129 it was stopped by SIGINT, SIGTERM, SIGHUP · 141 nobody read its output
+any more · what it gave to `sys.exit`.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import os
+import sys
+import threading
+import tokenize
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import IO, Any
+
+from trunkline.strategy.blame import report
+from trunkline.strategy.exchange import Secrets
+from trunkline.strategy.journal import Journal, Relay
+from trunkline.strategy.namespace import Globals
+from trunkline.strategy.plain import Output, Plain, Screen
+from trunkline.strategy.stop import PIPE, Stage, StopError, Stopper
+from trunkline.strategy.storage import strategy_folder
+
+__all__ = ["run"]
+
+
+def run(
+    path: str,
+    *,
+    argv: Sequence[str] = (),
+    console: bool | None = None,
+    log_file: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    dial: Callable[..., Any] | None = None,
+) -> int:
+    """Run the strategy in `path` and return the exit code.
+
+    `console` draws on a terminal (None: when stdout is one), `log_file` gets every row as a line of JSON,
+    `data` is the folder for `_G` and `DBExec`, `dial` takes the place of `trunkline.Dial`. Call it from the
+    main thread, once per process. It does not return when a thread of the script that is no daemon
+    refuses to end: then the process ends here.
+    """
+    script = Path(path)
+    try:
+        code, calls_main = _load(script)
+        secrets = Secrets()
+        log = Path(log_file).absolute() if log_file else None
+        strategy = _Strategy(script, secrets, console=console, log=log, data=data, dial=dial or _dial)
+    except (OSError, SyntaxError, ValueError) as error:
+        print(f"trunkline: {_why(path, error)}", file=sys.stderr)
+        return 2
+    return strategy.run(code, list(argv), calls_main=calls_main)
+
+
+class _Strategy:
+    """One run of one script."""
+
+    def __init__(
+        self,
+        script: Path,
+        secrets: Secrets,
+        *,
+        console: bool | None,
+        log: Path | None,
+        data: str | os.PathLike[str] | None,
+        dial: Callable[..., Any],
+    ) -> None:
+        self.script = script
+        self.code = 0
+        self.ended = False
+        self.closed = False
+        self.stdout = sys.stdout
+        self.stderr = sys.stderr
+        grace_s = _seconds("TRUNKLINE_STOP_GRACE_S", 15)
+        self.stopper = Stopper(grace_s=grace_s, force=self.force, notice=self.notice)
+        self.journal = Journal(self._show, self.stopper, log)
+        self.relay = Relay(self.journal)
+        self.screen = _screen(self.stdout, console, self._broken)
+        folder = strategy_folder(script, data)
+        self.globals = Globals(self.journal, self.screen, self.stopper, folder, dial, secrets)
+        self.module = ModuleType("__main__")
+        self.threads = set(threading.enumerate())
+
+    def run(self, code: CodeType, argv: list[str], *, calls_main: bool) -> int:
+        undo = self._enter(argv)
+        try:
+            self.stopper.install()
+            try:
+                self._guard(lambda: self._life(code, calls_main))
+                self.finish()
+            except StopError:
+                self.finish()  # the signal came between the two, or just behind onexit
+            self.stopper.restore()
+        finally:
+            undo()
+        if self.stopper.reason is not None:
+            self.code = self.code or 128 + self.stopper.reason
+        self._quiet_stdout()
+        if self._stuck_threads():
+            os._exit(self.code)
+        return self.code
+
+    def finish(self) -> None:
+        """onexit, then the connections, then the screen. Safe to call again after an interruption."""
+        self.stopper.begin_exit(_seconds("TRUNKLINE_ONEXIT_S", 300))
+        onexit = vars(self.module).get("onexit")
+        if callable(onexit) and not self.ended:
+            self.ended = True
+            self._guard(onexit)
+        self.stopper.stage = Stage.DONE
+        if not self.closed:
+            self.closed = True
+            self.close()
+
+    def close(self) -> None:
+        """Close what is open; the connections of a strategy end with it."""
+        core = sys.modules.get("trunkline.dial")
+        shutdown: Callable[[], object] = getattr(core, "shutdown", lambda: None)
+        for step in (self.globals.database.close, shutdown, self.journal.close, self.screen.close):
+            try:
+                step()
+            except Exception:
+                traceback.print_exc(file=self.stderr)
+
+    def force(self) -> None:
+        """The script swallowed the stop for too long: end on top of it."""
+        self.notice(f"the script does not stop; ending it (it must let {StopError.__name__} pass)")
+        self.finish()
+        if self.stopper.reason is not None:
+            self.code = 128 + self.stopper.reason
+        self._quiet_stdout()
+        self.stderr.flush()
+        os._exit(self.code)
+
+    def notice(self, text: str) -> None:
+        self._complain(f"trunkline: {text}\n")
+
+    def _life(self, code: CodeType, calls_main: bool) -> None:
+        namespace = vars(self.module)
+        exec(code, namespace)
+        if calls_main:
+            return
+        for name in ("init", "main"):
+            function = namespace.get(name)
+            if callable(function):
+                function()
+            elif name == "main":
+                raise _NoMain(f"{self.script.name} defines no main()")
+
+    def _guard(self, part: Callable[[], object]) -> None:
+        """Run a part of the script and turn the way it ends into an exit code."""
+        code = 0
+        try:
+            part()
+        except StopError as stop:
+            if self.stopper.reason is None:
+                self.journal.error(str(stop))
+                code = 1
+        except SystemExit as leave:
+            code = self._exit_code(leave)
+        except KeyboardInterrupt:
+            code = 130
+        except _NoMain as error:
+            self.journal.error(str(error))
+            code = 1
+        except BaseException as error:
+            self._crash(error)
+            code = 1
+        if self.stopper.reason is not None:
+            code = 128 + self.stopper.reason
+        self.code = self.code or code
+
+    def _crash(self, error: BaseException) -> None:
+        text = report(error, self.script)
+        self.journal.record("error", text)
+        self._complain(text)
+
+    def _exit_code(self, leave: SystemExit) -> int:
+        if leave.code is None or isinstance(leave.code, int):
+            return leave.code or 0
+        self._complain(f"{leave.code}\n")
+        return 1
+
+    def _complain(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError, RuntimeError):
+            pass
+
+    def _show(self, row: Any) -> None:
+        self.screen.row(row)
+
+    def _broken(self) -> None:
+        self.stopper.request(PIPE)
+
+    def _enter(self, argv: list[str]) -> Callable[[], None]:
+        """Arrange the interpreter as if it had been started with the script; returns what undoes it."""
+        before = (sys.argv, sys.path, sys.modules["__main__"], sys.stdout, sys.stderr, threading.excepthook)
+        vars(self.module).update(self.globals.names(), __file__=str(self.script), __builtins__=__builtins__)
+        sys.argv = [str(self.script), *argv]
+        sys.path = [str(self.script.resolve().parent), *sys.path]
+        sys.modules["__main__"] = self.module
+        sys.stdout = Output(self.stdout, self.screen.out)
+        if not isinstance(self.screen, Plain) and self.stderr.isatty():
+            sys.stderr = Output(self.stderr, self.screen.out)
+        hook = threading.excepthook
+        threading.excepthook = lambda args: None if args.exc_type is StopError else hook(args)
+        logger = logging.getLogger("trunkline")
+        logger.addHandler(self.relay)
+
+        def undo() -> None:
+            sys.argv, sys.path, sys.modules["__main__"], sys.stdout, sys.stderr, threading.excepthook = before
+            logger.removeHandler(self.relay)
+
+        return undo
+
+    def _stuck_threads(self) -> bool:
+        """Whether a thread of the script would keep the process alive. The original ends them with main."""
+        mine = [t for t in threading.enumerate() if t not in self.threads and not t.daemon]
+        for thread in mine:
+            thread.join(1.0 / len(mine))
+        return any(thread.is_alive() for thread in mine)
+
+    def _quiet_stdout(self) -> None:
+        """Flush; when the reader has gone, let nothing complain about it at the interpreter's end."""
+        try:
+            self.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
+        except ValueError:
+            pass
+
+
+class _NoMain(Exception):
+    """The script has nothing to run."""
+
+
+def _load(script: Path) -> tuple[CodeType, bool]:
+    """The script compiled, and whether it calls main() itself under `if __name__ == "__main__"`."""
+    with tokenize.open(script) as file:
+        source = file.read()
+    tree = ast.parse(source, str(script))
+    return compile(tree, str(script), "exec"), any(_calls_main(node) for node in tree.body)
+
+
+def _calls_main(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.If) or "__name__" not in ast.dump(node.test):
+        return False
+    calls = (part.func for part in ast.walk(node) if isinstance(part, ast.Call))
+    return any(isinstance(called, ast.Name) and called.id == "main" for called in calls)
+
+
+def _why(path: str, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        return f"{path} cannot be read\n" + "".join(traceback.format_exception_only(error)).rstrip()
+    if isinstance(error, OSError):
+        return f"{error.filename or path}: {error.strerror or error}"
+    return str(error)
+
+
+def _screen(stream: IO[str], console: bool | None, broken: Callable[[], None]) -> Screen:
+    if console if console is not None else stream.isatty():
+        from trunkline.strategy.live import LiveScreen
+
+        return LiveScreen(stream)
+    return Plain(stream, broken)
+
+
+def _dial(*args: Any, **options: Any) -> Any:
+    """`trunkline.Dial`, loaded when first used."""
+    from trunkline.dial import Dial
+
+    return Dial(*args, **options)
+
+
+def _seconds(name: str, default: float) -> float:
+    try:
+        return max(0.01, float(os.environ[name]))
+    except (KeyError, ValueError):
+        return default

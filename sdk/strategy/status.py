@@ -1,0 +1,140 @@
+"""The grammar of LogStatus: text with JSON between backticks, read into blocks that can be drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from trunkline.strategy.text import Styled, style
+
+__all__ = ["Block", "Table", "parse"]
+
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table; `tab` is True when it was one of several tabs, which are drawn one below the other."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Styled]] = field(default_factory=list)
+    tab: bool = False
+
+
+Block = Styled | Table
+
+
+def parse(text: str) -> list[Block]:
+    """The blocks of a status text, in order. What is not well-formed is shown as the text it is."""
+    blocks: list[Block] = []
+    rest = ""
+    for piece in _pieces(text):
+        drawn = _blocks(piece) if not isinstance(piece, str) else None
+        if drawn is None:
+            rest += piece if isinstance(piece, str) else f"`{json.dumps(piece)}`"
+            continue
+        blocks += _lines(rest)
+        rest = ""
+        blocks += drawn
+    return blocks + _lines(rest)
+
+
+def _pieces(text: str) -> Iterator[Any]:
+    """Plain text as `str`, what stood between backticks as the value it encodes."""
+    at = 0
+    while (tick := text.find("`", at)) >= 0:
+        found = _json_at(text, tick + 1)
+        yield text[at:tick]
+        at = tick + 1
+        if found is None:
+            yield "`"
+        else:
+            value, at = found
+            yield value
+    yield text[at:]
+
+
+def _json_at(text: str, start: int) -> tuple[Any, int] | None:
+    if text[start : start + 1] not in ("{", "["):
+        return None
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    return (value, end + 1) if text[end : end + 1] == "`" else None
+
+
+def _blocks(value: object) -> list[Block] | None:
+    if isinstance(value, list) and value and all(_is_table(item) for item in value):
+        return [_table(item, tab=len(value) > 1) for item in value]
+    if _is_table(value):
+        return [_table(value, tab=False)]
+    if isinstance(value, dict) and "type" in value:
+        return [_cell(value)]
+    return None
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) and value.get("type") == "table"
+
+
+def _table(value: Any, *, tab: bool) -> Table:
+    columns = [style(str(name)).text for name in _list(value.get("cols"))]
+    rows = _grid([_list(row) for row in _list(value.get("rows"))])
+    width = max((len(row) for row in rows), default=0)
+    columns += [""] * (width - len(columns))
+    for row in rows:
+        row += [Styled("")] * (len(columns) - len(row))
+    return Table(style(str(value.get("title") or "")).text, columns, rows, tab)
+
+
+def _grid(rows: list[list[Any]]) -> list[list[Styled]]:
+    """Cells in their columns: a merged cell is shown in its first place, the others stay empty."""
+    taken: dict[tuple[int, int], bool] = {}
+    grid: list[list[Styled]] = []
+    for y, row in enumerate(rows):
+        line: list[Styled] = []
+        for cell in row:
+            while taken.get((y, len(line))):
+                line.append(Styled(""))
+            down, across = _span(cell, "rowspan"), _span(cell, "colspan")
+            x = len(line)
+            taken.update({(y + i, x + j): True for i in range(1, down) for j in range(across)})
+            line += [_cell(cell), *[Styled("")] * (across - 1)]
+        grid.append(line)
+    return grid
+
+
+def _span(cell: object, name: str) -> int:
+    span = cell.get(name) if isinstance(cell, dict) else None
+    return min(span, 100) if isinstance(span, int) and span > 1 else 1
+
+
+def _cell(value: Any) -> Styled:
+    if isinstance(value, dict):
+        return _dict_cell(value)
+    if isinstance(value, list):
+        return Styled(" ".join(_cell(item).text for item in value))
+    return style("" if value is None else str(value))
+
+
+def _dict_cell(value: dict[str, Any]) -> Styled:
+    if "body" in value:
+        return _cell(value["body"])
+    if value.get("type") == "button":
+        return Styled(f"[{style(str(value.get('name') or value.get('cmd') or 'button')).text}]")
+    return style(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _list(value: object) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]
+
+
+def _lines(text: str) -> list[Block]:
+    text = text.strip("\n")
+    return [style(line) for line in text.split("\n")] if text else []
