@@ -1,0 +1,84 @@
+"""The broker that the tests of one pytest process share, so that it need not start for each test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.support.leaks import Anchor
+
+__all__ = ["SharedBroker"]
+
+_READY_S = 30.0
+_END_S = 10.0
+
+
+class SharedBroker:
+    """`python -m trunkline.broker --persistent`, started when first needed, ended with the session."""
+
+    def __init__(self, runtime: Path) -> None:
+        self.folder = runtime / "shared"
+        self.address = f"ipc://{self.folder}/broker"
+        self.anchor = Anchor()
+        self._process: subprocess.Popen[str] | None = None
+
+    def ensure(self) -> str:
+        """The address of a running broker; a new one where a test killed the last."""
+        if self._process is None or self._process.poll() is not None:
+            self._discard()
+            self._start()
+        return self.address
+
+    def stop(self) -> None:
+        """End it as a user would, with SIGTERM; by force when that does not help."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise AssertionError(f"the shared broker did not end within {_END_S} s of SIGTERM") from None
+        finally:
+            self._discard()
+
+    def _start(self) -> None:
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        command = [sys.executable, "-m", "trunkline.broker", "--address", self.address, "--persistent"]
+        environ = {key: value for key, value in os.environ.items() if key != "TRUNKLINE_BROKER"}
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environ
+        )
+        self._process = process
+        line = _first_line(process)
+        if line != f"ready {self.address}":
+            self._discard()
+            raise AssertionError(f"the shared broker said {line!r} instead of being ready: {command}")
+        self.anchor.pid = process.pid
+        self.anchor.files = {Path(at) / name for at, _, names in os.walk(self.folder) for name in names}
+
+    def _discard(self) -> None:
+        process, self._process = self._process, None
+        self.anchor.pid = None
+        self.anchor.files = set()
+        if process is not None:
+            process.kill()
+            process.wait(_END_S)
+            if process.stdout:
+                process.stdout.close()
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    """The first line, or what there is of it when the broker is killed for being late."""
+    assert process.stdout
+    late = threading.Timer(_READY_S, process.kill)
+    late.start()
+    try:
+        return process.stdout.readline().strip()
+    finally:
+        late.cancel()
+        late.join()

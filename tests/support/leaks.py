@@ -1,0 +1,218 @@
+"""Finds what a test left behind: processes, threads, descriptors, files, ZeroMQ contexts.
+
+`Leaks()` remembers what there is; `check()` after the test raises `Leaked`, which names everything that is
+there now and was not then. What ends by itself is given a little time, looked at again and again.
+
+Processes are found two ways, because a daemon leaves the tree and a fork does not change its environment
+block: all descendants of this process, and all processes whose environment was started with our
+`TRUNKLINE_TEST_ID` (and their descendants, which finds their zombies).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from trunkline.deadline import Deadline
+
+__all__ = ["MARKER", "Anchor", "Leaked", "Leaks", "describe", "our_processes"]
+
+MARKER = "TRUNKLINE_TEST_ID"
+OWN_GRACE_S = 5.0
+"""For threads, descriptors and contexts: what is closed may still be on its way down."""
+OTHERS_GRACE_S = 8.0
+"""For processes and files: a broker without clients ends itself within 5 s."""
+_LOOK_EVERY_S = 0.02
+
+# The standard library starts these once and keeps them until the interpreter ends.
+_STANDARD_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+# Opened once by the interpreter or a library at first use and kept on purpose.
+_PERSISTENT_TARGETS = ("/dev/urandom", "/dev/null")
+
+
+class Leaked(AssertionError):
+    """The test left something behind; the text names it."""
+
+
+@dataclass
+class Anchor:
+    """A broker that is meant to outlive the tests, with the helpers it keeps (zygotes) and its files."""
+
+    pid: int | None = None
+    files: set[Path] = field(default_factory=set)
+
+    def keeps(self, process: psutil.Process) -> bool:
+        """Whether the process is the broker itself or one of its zygotes, as opposed to a worker."""
+        if self.pid is None:
+            return False
+        if process.pid == self.pid:
+            return True
+        # A worker that was forked has its zygote's command line, but not its zygote's parent.
+        with contextlib.suppress(psutil.Error):
+            return process.ppid() == self.pid and "zygote" in _command(process)
+        return False
+
+
+class Leaks:
+    """What there is before a test, to be compared with what there is after it."""
+
+    def __init__(self, runtime: Path, marker: str, anchor: Anchor | None = None) -> None:
+        self.runtime = runtime
+        self.marker = marker
+        self.anchor = anchor or Anchor()
+        self.processes = our_processes(marker)
+        self.files = _files(runtime)
+        self.threads = set(threading.enumerate())
+        self.contexts = {id(context) for context in _open_contexts()}
+        self.descriptors = set(_descriptors().items())
+
+    def check(self) -> None:
+        """Raise `Leaked` when something is left at the end of its grace."""
+        gc.collect()
+        _complain("the test", _settled(self._own, OWN_GRACE_S) + _settled(self._others, OTHERS_GRACE_S))
+
+    def check_session(self) -> None:
+        """Processes and files only: the rest was each test's own to answer for."""
+        _complain("the session", _settled(self._others, OTHERS_GRACE_S))
+
+    def _own(self) -> Iterator[str]:
+        for thread in threading.enumerate():
+            if thread not in self.threads:
+                yield f"thread {thread.name}{' (daemon)' if thread.daemon else ''}"
+        for context in _open_contexts():
+            if id(context) not in self.contexts:
+                yield f"ZeroMQ context {context!r}"
+        for number, target in set(_descriptors().items()) - self.descriptors:
+            if not target.startswith(_PERSISTENT_TARGETS) and number not in _standard_descriptors():
+                yield f"descriptor {number} -> {target}"
+
+    def _others(self) -> Iterator[str]:
+        for process in our_processes(self.marker) - self.processes:
+            if not self.anchor.keeps(process) and not _is_standard_helper(process):
+                yield describe(process)
+        for path in sorted(_files(self.runtime) - self.files - self.anchor.files):
+            yield f"file {path}"
+
+
+def our_processes(marker: str) -> set[psutil.Process]:
+    """Living and zombie processes that this process or one with our marker started."""
+    wanted = f"{MARKER}={marker}".encode()
+    parents: dict[int, int] = {}
+    everything: dict[int, psutil.Process] = {}
+    roots = {os.getpid()}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            parents[process.pid] = process.ppid()
+            everything[process.pid] = process
+            if _has_marker(process, wanted):
+                roots.add(process.pid)
+    return {
+        process
+        for pid, process in everything.items()
+        if pid != os.getpid() and any(each in roots for each in _lineage(pid, parents))
+    }
+
+
+def _lineage(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    """The process and its ancestors. A pid may have been reused meanwhile, so circles must end."""
+    seen: set[int] = set()
+    while pid and pid not in seen:
+        yield pid
+        seen.add(pid)
+        pid = parents.get(pid, 0)
+
+
+def _has_marker(process: psutil.Process, wanted: bytes) -> bool:
+    try:
+        # Of an exact variable: gw1's marker is a prefix of gw10's.
+        return wanted in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    except FileNotFoundError:
+        if sys.platform == "linux":
+            return False
+    name, _, value = wanted.decode().partition("=")
+    return process.environ().get(name) == value
+
+
+def describe(process: psutil.Process) -> str:
+    """A process as a person would want to see it in a failure: pid, parent, state, command."""
+    with contextlib.suppress(psutil.Error):
+        words = _command(process) or process.name()
+        return f"process {process.pid} (parent {process.ppid()}, {process.status()}): {words[:300]}"
+    return f"process {process.pid} (just gone)"
+
+
+def _command(process: psutil.Process) -> str:
+    """The command line; "" of a zombie, which has none any more."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.ZombieProcess:
+        return ""
+
+
+def _is_standard_helper(process: psutil.Process) -> bool:
+    """One of the standard library's own. What a fork server forked is not: its parent is another."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        command = _command(process)
+        return process.ppid() == os.getpid() and any(name in command for name in _STANDARD_HELPERS)
+    return True  # gone between two looks
+
+
+def _standard_descriptors() -> set[int | None]:
+    """The pipe to multiprocessing's resource tracker, which lives as long as the interpreter."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    return {getattr(getattr(module, "_resource_tracker", None), "_fd", None)}
+
+
+def _descriptors() -> dict[int, str]:
+    """Open descriptors and what they lead to."""
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    targets: dict[int, str] = {}
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is gone by now
+            number = int(name)
+            status = os.fstat(number)
+            targets[number] = _target(folder, name, status)
+    return targets
+
+
+def _target(folder: str, name: str, status: os.stat_result) -> str:
+    if folder == "/proc/self/fd":
+        return os.readlink(f"{folder}/{name}")
+    return f"device {status.st_dev} inode {status.st_ino}"
+
+
+def _files(folder: Path) -> set[Path]:
+    """Everything in the folder that is not a folder: sockets, locks, logs."""
+    return {Path(at) / name for at, _, names in os.walk(folder) for name in names}
+
+
+def _open_contexts() -> list[object]:
+    zmq = sys.modules.get("zmq")
+    if zmq is None:
+        return []
+    # By type, not isinstance: that would ask every object of the process for its __class__.
+    return [each for each in gc.get_objects() if issubclass(type(each), zmq.Context) and not each.closed]
+
+
+def _complain(who: str, found: list[str]) -> None:
+    if found:
+        raise Leaked(f"{who} left behind:\n" + "\n".join(f"  {line}" for line in found))
+
+
+def _settled(look: Callable[[], Iterator[str]], grace_s: float) -> list[str]:
+    """What is still there at the end of the grace; returns as soon as nothing is."""
+    deadline = Deadline(grace_s)
+    while found := list(look()):
+        if deadline.expired():
+            return found
+        time.sleep(_LOOK_EVERY_S)
+    return []

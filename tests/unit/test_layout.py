@@ -1,0 +1,148 @@
+"""The shape of the source: who may know whom, what is packaged, which names are public."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trunkline
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {"sdk": "trunkline", "broker": "trunkline.broker", "actors": "trunkline.actors"}
+NEUTRAL = tuple(f"trunkline.{name}" for name in ("errors", "deadline", "address", "wire", "runtime"))
+"""What both sides of the wire may know."""
+
+PUBLIC = [
+    "Address",
+    "AddressError",
+    "BrokenError",
+    "BrokerGone",
+    "ClosedError",
+    "Connection",
+    "DeadHandle",
+    "Dial",
+    "DialError",
+    "DialTimeout",
+    "MissingLibrary",
+    "OperationTimeout",
+    "OutcomeUnknown",
+    "RemoteError",
+    "StatementError",
+    "Stats",
+    "TrunklineError",
+    "UnknownScheme",
+    "Unsupported",
+    "WorkerDied",
+    "__version__",
+    "connect",
+    "last_error",
+    "parse_address",
+    "shutdown",
+]
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    """The import name of a source file: `sdk/wire/__init__.py` is `trunkline.wire`."""
+    top, *rest = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join([FOLDERS[top], *(part for part in rest if part != "__init__")])
+
+
+def within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules of ours that a file imports, wherever in it, type checking included."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if within(alias.name, ("trunkline",)))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)}:{node.lineno}: import absolutely"
+            if node.module == "trunkline":
+                yield from (f"trunkline.{alias.name}" for alias in node.names)
+            elif node.module and within(node.module, ("trunkline",)):
+                yield node.module
+
+
+def offences(files: list[Path], allowed: tuple[str, ...], denied: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for path in files
+        for module in imports(path)
+        if not within(module, allowed) or within(module, denied)
+    ]
+
+
+def test_actors_know_the_neutral_packages_and_themselves() -> None:
+    assert not offences(sources("actors"), (*NEUTRAL, "trunkline.actors", "trunkline.__version__"))
+
+
+def test_the_sdk_does_not_know_the_actors() -> None:
+    assert not offences(sources("sdk"), ("trunkline",), denied=("trunkline.actors",))
+
+
+def test_the_broker_knows_neither_drivers_nor_connections() -> None:
+    assert not offences(sources("broker"), (*NEUTRAL, "trunkline.broker", "trunkline.__version__"))
+
+
+def test_the_neutral_packages_know_only_each_other() -> None:
+    files = [path for path in sources("sdk") if within(module_name(path), NEUTRAL)]
+    assert files
+    assert not offences(files, (*NEUTRAL, "trunkline.__version__"))
+
+
+def test_the_check_itself_sees_every_way_to_import(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(
+        "import trunkline.a, os, trunklines\n"
+        "def f():\n    from trunkline import b as c\n    from trunkline.d.e import g\n"
+    )
+    assert sorted(imports(path)) == ["trunkline.a", "trunkline.b", "trunkline.d.e"]
+
+
+def test_packages_on_disk_and_packages_listed_are_the_same() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = config["options"]["packages"].split()
+    on_disk = {module_name(path) for top in FOLDERS for path in (ROOT / top).rglob("__init__.py")}
+    assert sorted(listed) == sorted(on_disk)
+    mapped = dict(line.split(" = ") for line in config["options"]["package_dir"].strip().splitlines())
+    assert mapped == {package: folder for folder, package in FOLDERS.items()}
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    bare = {path.parent for top in FOLDERS for path in sources(top)}
+    assert not [folder for folder in bare if not (folder / "__init__.py").exists()]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == trunkline.__version__
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(trunkline.__all__) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(trunkline, name)
+    assert name in dir(trunkline)
+
+
+def test_importing_is_quiet_and_light() -> None:
+    script = "import sys, trunkline; print(*{'zmq', 'asyncio', 'trunkline.dial'} & set(sys.modules))"
+    command = [sys.executable, "-W", "error", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "", "")
