@@ -50,7 +50,7 @@ class _Faults:
     budget: int | None = None
 
     def chunk(self) -> int:
-        """How much to take at once: little under a bandwidth, so that a change takes effect soon."""
+        """How much to pass at once: little under a bandwidth, so that a change takes effect soon."""
         if self.bytes_per_s is None:
             return _CHUNK
         return max(1, min(_CHUNK, int(self.bytes_per_s / 20)))
@@ -328,7 +328,7 @@ class FaultProxy:
         while True:
             while self._faults[way].stall:
                 await self._changed.wait()
-            data = await self._loop.sock_recv(source, self._faults[way].chunk())
+            data = await self._loop.sock_recv(source, _CHUNK)
             if not data:
                 break
             self._taken[way] += len(data)
@@ -338,10 +338,12 @@ class FaultProxy:
             sink.shutdown(socket.SHUT_WR)
 
     async def _pass(self, link: _Link, way: Way, sink: socket.socket, data: bytes) -> None:
-        await self._hold_back(way, len(data))
-        while data and not self._faults[way].swallow:
+        while data:
             piece = data[: self._segment(link, way)]
             data = data[len(piece) :]
+            await self._hold_back(way, len(piece))
+            if self._faults[way].swallow:
+                return
             await self._loop.sock_sendall(sink, piece)
             left = link.left[way]
             if left is not None:
@@ -350,8 +352,8 @@ class FaultProxy:
                     raise _Cut
 
     def _segment(self, link: _Link, way: Way) -> int:
-        most = self._faults[way].slice_to
-        size = _CHUNK if most is None else self._random.randint(1, most)
+        faults = self._faults[way]
+        size = faults.chunk() if faults.slice_to is None else self._random.randint(1, faults.slice_to)
         left = link.left[way]
         return size if left is None else min(size, left)
 

@@ -142,14 +142,24 @@ def test_stall_holds_everything_back_and_loses_nothing(proxy: FaultProxy) -> Non
         assert exactly(sock, 5) == b"later"
 
 
-def test_slow_passes_small_pieces_and_healing_ends_it_at_once(proxy: FaultProxy) -> None:
+def test_slow_passes_a_little_at_a_time_and_healing_lets_the_rest_go(proxy: FaultProxy) -> None:
     with dial(proxy) as sock:
-        proxy.slow("down", latency_s=0.01, bytes_per_s=2000)
+        proxy.slow("down", bytes_per_s=20)
         sock.sendall(b"x" * 1000)
-        assert 0 < len(sock.recv(1000)) <= 100
-        proxy.slow(latency_s=3600)
+        first = sock.recv(1000)
+        assert 0 < len(first) < 1000
         proxy.heal()
-        assert ask(sock, b"end")[-1:] != b""
+        assert len(first) + len(exactly(sock, 1000 - len(first))) == 1000
+
+
+def test_latency_holds_back_until_healed(proxy: FaultProxy) -> None:
+    with dial(proxy) as sock:
+        proxy.slow(latency_s=3600)
+        sock.sendall(b"later")
+        proxy.wait_taken("up", 5)
+        assert proxy.taken("down") == 0
+        proxy.heal()
+        assert exactly(sock, 5) == b"later"
 
 
 def test_slice_passes_all_bytes_in_small_segments(proxy: FaultProxy) -> None:
