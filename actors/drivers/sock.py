@@ -1,0 +1,321 @@
+"""Plain sockets: tcp, tls, unix (streams of bytes) and udp (datagrams)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+import sys
+from typing import ClassVar
+
+from trunkline.actors import dialer, tls
+from trunkline.actors.driver import FatalError, Overflow, Sink, StreamDriver
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = ["TcpDriver", "TlsDriver", "UdpDriver", "UnixDriver"]
+
+_HIGH_WATER = 64 * 1024
+_CHUNK = 256 * 1024
+"""A bigger write goes out in pieces, so that at a deadline the number taken is a true one."""
+_CLOSE_S = 1.0
+
+
+class _ByteStream(StreamDriver, asyncio.Protocol):
+    """What tcp, tls and unix share: one chunk read is one message, and a full buffer stops the peer."""
+
+    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    lost_is_none: ClassVar[bool] = True
+    byte_stream: ClassVar[bool] = True
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._transport: asyncio.Transport | None = None
+        self._writable = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._ended = asyncio.Event()
+        self._over = False
+        self._reading = True
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        payload = data.encode() if isinstance(data, str) else data
+        if len(payload) <= _CHUNK and self._writable.is_set() and not self._turn.locked():
+            self._living().write(payload)
+            return len(payload)
+        taken = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline.timeout()), self._turn:
+                for start in range(0, len(payload), _CHUNK):
+                    await self._writable.wait()
+                    chunk = payload[start : start + _CHUNK]
+                    self._living().write(chunk)
+                    taken += len(chunk)
+        return taken
+
+    async def close(self) -> None:
+        self._over = True
+        if self._transport is None:
+            return
+        self._transport.close()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._ended.wait()
+        except TimeoutError:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        self._reading = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._reading = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self._transport = transport
+        self._writable.set()
+        if not self._reading:
+            transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._over:
+            self.sink.message(data)
+
+    def eof_received(self) -> bool:
+        # A half-closed link counts as closed: what is still queued for the peer is not worth waiting for.
+        self._lost(None)
+        if self._transport is not None:
+            self._transport.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(None if isinstance(exc, ssl.SSLEOFError) else exc)
+        self._ended.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _living(self) -> asyncio.Transport:
+        if self._over or self._transport is None or self._transport.is_closing():
+            raise ConnectionError("the link is gone")
+        return self._transport
+
+    def _lost(self, reason: BaseException | None) -> None:
+        self._writable.set()  # wakes senders, who then see that it is over
+        if not self._over:
+            self._over = True
+            self.sink.lost(reason)
+
+
+class TcpDriver(_ByteStream):
+    """`tcp://host:port`"""
+
+    schemes: ClassVar[tuple[str, ...]] = ("tcp",)
+
+    async def open(self, deadline: Deadline) -> None:
+        sock = await dialer.open_connection(self.address, deadline)
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=sock)
+
+
+class TlsDriver(_ByteStream):
+    """`tls://host:port`"""
+
+    schemes: ClassVar[tuple[str, ...]] = ("tls",)
+
+    async def open(self, deadline: Deadline) -> None:
+        context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
+        sock = await dialer.open_connection(self.address, deadline)
+        host, port = self.address.host or "", self.address.port or 0
+        try:
+            async with dialer.within(deadline, f"no TLS answer from {self.peer}"):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: self,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname=tls.server_hostname(self.address),
+                    ssl_handshake_timeout=max(deadline.timeout() or 60.0, 0.001),
+                )
+        except (DialError, asyncio.CancelledError):
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            raise tls.explain(error, host, port) from None
+
+
+class UnixDriver(_ByteStream):
+    """`unix:///path` or `unix://path`; `unix://@name` is Linux's abstract namespace."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("unix",)
+
+    @property
+    def peer(self) -> str:
+        return str(self.address.path)
+
+    async def open(self, deadline: Deadline) -> None:
+        path = str(self.address.path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            async with dialer.within(deadline, f"{path} did not accept the connection"):
+                await loop.sock_connect(sock, "\0" + path[1:] if path.startswith("@") else path)
+                await loop.create_unix_connection(lambda: self, sock=sock)
+        except DialError:
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            raise _unix_failure(error, path) from None
+        except BaseException:
+            sock.close()
+            raise
+
+
+def _unix_failure(error: OSError, path: str) -> DialError:
+    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return DialError(f"nobody listens on {path}; is the server running?", code=error.errno)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FatalError(f"no permission to connect to {path}", code=error.errno)
+    return FatalError(f"{path} cannot be connected to: {error.strerror or error}", code=error.errno)
+
+
+class UdpDriver(StreamDriver):
+    """`udp://host:port`: a connected socket; one datagram is one message.
+
+    Reads the socket itself: a whole burst per turn of the loop, and Linux's count of the datagrams that
+    the kernel threw away comes with them.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("udp",)
+    overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
+    lost_is_none: ClassVar[bool] = True
+
+    _BURST = 256
+    _RECEIVE_BUFFER = 4 << 20
+    _SO_RXQ_OVFL = 40
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._sock: socket.socket | None = None
+        self._refused = False
+        self._kernel_drops = 0
+
+    async def open(self, deadline: Deadline) -> None:
+        host, port = self.address.host or "", self.address.port or 0
+        if self.address.option("proxy") is not None:
+            raise FatalError("proxy= does not work with udp")
+        async with dialer.within(deadline, f"the name {host} was not resolved"):
+            family, kind, protocol, _, sockaddr = (await dialer.resolve(host, port, socket.SOCK_DGRAM))[0]
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            self._ask_kernel(sock)
+            if local_ip := self.address.option("local_ip"):
+                dialer.bind_local(sock, local_ip)
+            sock.connect(sockaddr)
+        except OSError as error:
+            sock.close()
+            raise DialError(f"{self.peer} cannot be reached: {error.strerror or error}") from None
+        except BaseException:
+            sock.close()
+            raise
+        self._sock = sock
+        self.resume()
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        payload = data.encode() if isinstance(data, str) else data
+        while True:
+            if self._sock is None:
+                raise ConnectionError("the link is gone")
+            try:
+                return self._sock.send(payload)
+            except BlockingIOError:
+                if not await self._writable(self._sock, deadline):
+                    return 0
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    self.sink.warn(f"a datagram of {len(payload)} bytes is too big for udp; not sent")
+                    return 0
+                # It belongs to an earlier datagram; this one has not been sent yet.
+                if not self._note(error):
+                    return 0
+
+    async def close(self) -> None:
+        if self._sock is not None:
+            self.pause()
+            sock, self._sock = self._sock, None
+            sock.close()
+
+    def pause(self) -> None:
+        if self._sock is not None:
+            asyncio.get_running_loop().remove_reader(self._sock.fileno())
+
+    def resume(self) -> None:
+        if self._sock is not None:
+            asyncio.get_running_loop().add_reader(self._sock.fileno(), self._receive)
+
+    def _ask_kernel(self, sock: socket.socket) -> None:
+        for option, value in ((socket.SO_RCVBUF, self._RECEIVE_BUFFER), (self._SO_RXQ_OVFL, 1)):
+            with contextlib.suppress(OSError):  # a wish; not every system has it
+                sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+    def _receive(self) -> None:
+        batch: list[str | bytes] = []
+        drops = b""
+        for _ in range(self._BURST):
+            try:
+                assert self._sock is not None
+                data, ancillary, _, _ = self._sock.recvmsg(65536, 64)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self._note(error)
+                break
+            batch.append(data)
+            if ancillary:
+                drops = ancillary[0][2]
+        if drops:
+            self._count_drops(int.from_bytes(drops[:4], sys.byteorder))
+        if batch:
+            self._refused = False
+            self.sink.messages(batch)
+
+    def _count_drops(self, total: int) -> None:
+        new = (total - self._kernel_drops) & 0xFFFFFFFF
+        if new:
+            self._kernel_drops = total
+            self.sink.dropped(new)
+
+    def _note(self, error: OSError) -> bool:
+        """Warn of a network error once until datagrams arrive again; True: worth another try at once."""
+        refused = error.errno == errno.ECONNREFUSED
+        if not self._refused:
+            self._refused = True
+            text = "nobody listens there (ICMP refused)" if refused else error.strerror or str(error)
+            self.sink.warn(f"udp {self.peer}: {text}")
+        return refused
+
+    async def _writable(self, sock: socket.socket, deadline: Deadline) -> bool:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(sock.fileno(), ready.set)
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                await ready.wait()
+        except TimeoutError:
+            return False
+        finally:
+            if sock.fileno() >= 0:
+                loop.remove_writer(sock.fileno())
+        return True

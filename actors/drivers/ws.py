@@ -1,0 +1,171 @@
+"""WebSocket (`ws`, `wss`): one driver over two engines.
+
+picows (extra `fast`) where it can be imported, else websocket-client, which is always there; the variable
+`TRUNKLINE_WS_ENGINE` forces one. What they share is pure and lives beside: `ws_messages` (the receiving
+rules), `ws_request` (the handshake's decisions), `ws_deflate`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import ClassVar
+
+from trunkline.actors import dialer, tls
+from trunkline.actors.driver import FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.ws_link import Link
+from trunkline.actors.drivers.ws_request import Redirect, Target, redirected, target_of
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+
+__all__ = ["ENGINES", "WsDriver", "choose_engine"]
+
+ENGINES = {
+    "picows": ("picows", "trunkline.actors.drivers.ws_picows:PicowsLink"),
+    "websocket-client": ("websocket", "trunkline.actors.drivers.ws_client:ClientLink"),
+}
+_MAX_REDIRECTS = 5
+_PONG_S = 20.0
+"""A ping without an answer for so long, or two of them in a row, and the link counts as lost."""
+
+
+def choose_engine(name: str | None = None) -> str:
+    """The engine's name: the given one, `TRUNKLINE_WS_ENGINE`, else the fastest that is installed."""
+    wanted = name or os.environ.get("TRUNKLINE_WS_ENGINE")
+    if wanted and wanted not in ENGINES:
+        raise FatalError(f"TRUNKLINE_WS_ENGINE={wanted}: the engines are {' and '.join(ENGINES)}")
+    if wanted and find_spec(ENGINES[wanted][0]) is None:
+        raise FatalError(f"the engine {wanted} is not installed; pip install 'trunkline[fast]'")
+    return wanted or next(name for name, (module, _) in ENGINES.items() if find_spec(module))
+
+
+class WsDriver(StreamDriver):
+    """One WebSocket link. Text messages are `str`, binary ones `bytes`."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("ws", "wss")
+    overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
+
+    def __init__(self, address: Address, sink: Sink, engine: str | None = None) -> None:
+        super().__init__(address, sink)
+        self._engine = engine
+        self._link: Link | None = None
+        self._unanswered = 0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._over = False
+        self._reading = True
+
+    async def open(self, deadline: Deadline) -> None:
+        target = target_of(self.address)
+        if target.ignored:
+            self.warn(f"headers: {', '.join(target.ignored)} left out, the handshake sets them itself")
+        for _ in range(_MAX_REDIRECTS + 1):
+            try:
+                return await self._attempt(target, deadline)
+            except Redirect as redirect:
+                target = redirected(target, redirect.location)
+        raise FatalError(f"{self.peer} redirects more than {_MAX_REDIRECTS} times; check the address")
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        if self._over or self._link is None:
+            raise ConnectionError("the link is gone")
+        return await self._link.send(data, deadline)
+
+    async def close(self) -> None:
+        self._end()
+        if self._link is not None:
+            await self._link.close()
+
+    def pause(self) -> None:
+        self._reading = False
+        if self._link is not None:
+            self._link.pause()
+
+    def resume(self) -> None:
+        self._reading = True
+        if self._link is not None:
+            self._link.resume()
+
+    async def ping(self) -> None:
+        """Send a ping. Two without an answer, or one for 20 s, and nothing else received: lost."""
+        if self._over or self._link is None:
+            return
+        if self._unanswered >= 2:
+            self._no_answer()
+            return
+        if not self._unanswered:
+            self._stop_watchdog()
+            self._watchdog = asyncio.get_running_loop().call_later(_PONG_S, self._no_answer)
+        self._unanswered += 1
+        self._link.ping()
+
+    # What the link reports (`ws_link.Owner`).
+
+    def delivered(self, batch: Sequence[str | bytes]) -> None:
+        if not self._over:
+            self._unanswered = 0
+            self.sink.messages(batch)
+
+    def ponged(self) -> None:
+        self._unanswered = 0
+        self._stop_watchdog()
+
+    def ended(self, reason: BaseException | None) -> None:
+        if not self._over:
+            self._end()
+            self.sink.lost(reason)
+
+    def warn(self, text: str) -> None:
+        self.sink.warn(text)
+
+    async def _attempt(self, target: Target, deadline: Deadline) -> None:
+        """One connection to one target, closed again unless its handshake succeeds."""
+        context: ssl.SSLContext | None = None
+        if target.secure:
+            context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
+        sock = await dialer.open_connection(self.address, deadline, host=target.host, port=target.port)
+        link = self._link = self._make_link()
+        try:
+            async with dialer.within(deadline, f"{target.peer} did not answer the WebSocket handshake"):
+                await link.connect(
+                    sock,
+                    target,
+                    deadline,
+                    context=context,
+                    hostname=self._hostname(target),
+                    deflate=bool(self.address.option("enableCompression")),
+                )
+        except BaseException:
+            self._link = None
+            with contextlib.suppress(Exception):
+                await asyncio.shield(link.close())
+            raise
+        if not self._reading:
+            link.pause()
+
+    def _make_link(self) -> Link:
+        module, _, name = ENGINES[choose_engine(self._engine)][1].partition(":")
+        kind: type[Link] = getattr(import_module(module), name)
+        return kind(self, int(self.address.option("max_size")))
+
+    def _hostname(self, target: Target) -> str:
+        """`servername` speaks of the address's own host, not of one we are redirected to."""
+        if target.host == self.address.host:
+            return tls.server_hostname(self.address)
+        return target.host
+
+    def _end(self) -> None:
+        self._over = True
+        self._stop_watchdog()
+
+    def _stop_watchdog(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+
+    def _no_answer(self) -> None:
+        if self._unanswered and self._link is not None and not self._over:
+            self._link.abort(TimeoutError("no answer to a ping; the link counts as lost"))

@@ -1,0 +1,424 @@
+"""The engine that is always there: websocket-client's frame reader in a thread of its own.
+
+The thread only reads; everything it finds goes to the loop in batches. Writing is done by the loop without
+blocking. Both use one `_Socket`, which buffers under the frame reader (it asks for 2, 4 and 8 bytes at a
+time) and lets only one of the two into OpenSSL at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from typing import Any, cast
+
+import websocket
+from websocket._abnf import ABNF, frame_buffer
+from websocket._handshake import handshake
+
+from trunkline.actors import dialer, tls
+from trunkline.actors.drivers.ws_link import CLOSE_S, Link, Owner
+from trunkline.actors.drivers.ws_messages import (
+    BINARY,
+    CLOSE,
+    NORMAL,
+    PING,
+    PONG,
+    PROTOCOL_ERROR,
+    TEXT,
+    TOO_BIG,
+    Assembler,
+    Close,
+    Ping,
+    Pong,
+    Violation,
+    close_payload,
+    loss,
+)
+from trunkline.actors.drivers.ws_request import Redirect, Target, check_subprotocol, refusal
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = ["ClientLink"]
+
+_READ = 128 * 1024
+_MAX_BATCH = 512
+_MAX_BATCHES = 16
+"""Batches on their way to the loop before the reader waits for it."""
+_BROKEN_OFF = "the link broke without a closing handshake"
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class _Socket:
+    """A connected socket as websocket-client wants one, over a non-blocking one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._buffer = b""
+        self._at = 0
+        self.before_wait: Any = lambda: None
+        """Called by the reader before it waits for more: what it has must not wait with it."""
+
+    def recv(self, count: int) -> bytes:
+        """Up to `count` bytes, b"" at the end of the stream; waits without a limit of its own."""
+        if self._at >= len(self._buffer):
+            self._buffer, self._at = self._fill(), 0
+        piece = self._buffer[self._at : self._at + count]
+        self._at += len(piece)
+        return piece
+
+    def send(self, data: bytes) -> int:
+        """All of `data`, waiting; for the handshake."""
+        view = memoryview(data)
+        while view:
+            sent = self.try_send(view)
+            if not sent:
+                self._wait(select.POLLOUT)
+            view = view[sent:]
+        return len(data)
+
+    def try_send(self, data: bytes | memoryview) -> int:
+        """What the kernel takes now, maybe 0. Raises OSError when the link is gone."""
+        with self._lock:
+            try:
+                return self._sock.send(data)
+            except _WOULD_BLOCK:
+                return 0
+
+    def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
+        secure = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
+        self._sock = secure
+        while True:
+            try:
+                return secure.do_handshake()
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+
+    def hang_up(self) -> None:
+        """Wake whoever waits here, from any thread; `close` may follow when they have gone."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def gettimeout(self) -> float | None:
+        """None: it blocks, as far as websocket-client is concerned."""
+        return None
+
+    def _fill(self) -> bytes:
+        announced = False
+        while True:
+            with self._lock:
+                try:
+                    return self._sock.recv(_READ)
+                except _WOULD_BLOCK:
+                    pass
+                except ssl.SSLEOFError:
+                    return b""
+            if not announced:
+                announced = True
+                self.before_wait()
+            self._wait(select.POLLIN)
+
+    def _wait(self, event: int) -> None:
+        poller = select.poll()
+        poller.register(self._sock.fileno(), event)
+        poller.poll()
+
+
+class _Frames(frame_buffer):
+    """The frame reader, refusing a frame by its header: before its payload is buffered."""
+
+    def __init__(self, recv: Any, assembler: Assembler) -> None:
+        super().__init__(recv, skip_utf8_validation=True)
+        self._assembler = assembler
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        length, opcode = self.length or 0, self.header[4] if self.header else 0
+        if self.has_mask():
+            raise Violation(PROTOCOL_ERROR, "a masked frame")
+        if opcode < CLOSE and length > self._assembler.room():
+            raise Violation(TOO_BIG, f"a message of {length} bytes or more is too big (option max_size)")
+        if opcode >= CLOSE and length > 125:
+            raise Violation(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
+
+
+class ClientLink(Link):
+    """One link by websocket-client."""
+
+    def __init__(self, owner: Owner, max_size: int) -> None:
+        super().__init__(owner, max_size)
+        self._loop = asyncio.get_running_loop()
+        self._socket: _Socket | None = None
+        self._client: Any = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
+        self._assembler = Assembler(max_size)
+        self._batch: list[str | bytes] = []
+        self._in_flight = threading.Semaphore(_MAX_BATCHES)
+        self._may_read = threading.Event()
+        self._may_read.set()
+        self._sending = asyncio.Lock()
+        self._control: list[bytes] = []
+        self._closing = False
+        self._reason: BaseException | None = ConnectionError(_BROKEN_OFF)
+        self._busy: asyncio.Future[None] | None = None
+
+    async def connect(
+        self,
+        sock: socket.socket,
+        target: Target,
+        deadline: Deadline,
+        *,
+        context: ssl.SSLContext | None,
+        hostname: str,
+        deflate: bool,
+    ) -> None:
+        if deflate:
+            self.owner.warn(
+                "enableCompression needs picows (pip install 'trunkline[fast]'); going on without"
+            )
+        self._socket = _Socket(sock)
+        self._busy = asyncio.ensure_future(
+            self._in_thread(lambda: self._handshake(target, context, hostname))
+        )
+        await asyncio.shield(self._busy)
+        check_subprotocol(target, (self._client.getheaders() or {}).get("sec-websocket-protocol"))
+        self._busy = asyncio.ensure_future(self._in_thread(self._read_all))
+        self._busy.add_done_callback(self._ended)
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        payload = data.encode() if isinstance(data, str) else data
+        frame = ABNF.create_frame(payload, TEXT if isinstance(data, str) else BINARY).format()
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                await self._sending.acquire()
+        except TimeoutError:
+            return 0
+        try:
+            self._alive()
+            return len(payload) if await self._write(frame, deadline) else 0
+        finally:
+            self._sending.release()
+            self._flush_control()
+
+    def ping(self) -> None:
+        self._send_control(PING, b"")
+
+    async def close(self) -> None:
+        if self._socket is None:
+            return
+        if self._client.connected and not self._closing:
+            self._send_close(close_payload(NORMAL))
+        elif not self._client.connected:
+            self._socket.hang_up()
+        await self._wait_for_thread(CLOSE_S)
+        self._socket.hang_up()
+        self._may_read.set()
+        await self._wait_for_thread(CLOSE_S)
+        self._socket.close()
+
+    def abort(self, reason: BaseException) -> None:
+        self._reason = reason
+        self._closing = True
+        self._may_read.set()
+        if self._socket is not None:
+            self._socket.hang_up()
+
+    def pause(self) -> None:
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        self._may_read.set()
+
+    # In the thread.
+
+    def _handshake(self, target: Target, context: ssl.SSLContext | None, hostname: str) -> None:
+        assert self._socket is not None
+        try:
+            if context is not None:
+                self._socket.start_tls(context, hostname)
+        except OSError as error:
+            raise tls.explain(error, target.host, target.port) from None
+        options: dict[str, Any] = {"host": target.host_header, "suppress_origin": True}
+        options["header"] = [f"{name}: {value}" for name, value in target.extra_headers]
+        try:
+            response = handshake(
+                self._socket, target.url, target.host, target.port, target.resource, **options
+            )
+        except Exception as error:
+            raise _verdict(error, target) from None
+        if response.status != 101:
+            location = response.headers.get("location")
+            raise Redirect(location) if location else refusal(response.status, target.peer)
+        if response.headers.get("sec-websocket-extensions"):
+            raise DialError(
+                f"{target.peer} did not answer as a WebSocket server: an extension nobody offered"
+            )
+        self._client.sock = self._socket
+        self._client.frame_buffer = _Frames(self._client._recv, self._assembler)
+        self._client.handshake_response = response
+        self._client.connected = True
+        self._socket.before_wait = self._flush
+
+    def _read_all(self) -> None:
+        """Read frames to the end of the link; returns in good order and raises nothing."""
+        reading = True
+        while reading:
+            try:
+                reading = self._read_one()
+            except Violation as violation:
+                self._fail(violation)
+                reading = False
+            except websocket.WebSocketProtocolException as error:
+                self._fail(Violation(PROTOCOL_ERROR, str(error).lower()))
+                reading = False
+            except (OSError, websocket.WebSocketException):
+                reading = False
+        self._flush()
+        self._drain()
+
+    def _read_one(self) -> bool:
+        frame = self._client.recv_frame()
+        rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
+        event = self._assembler.feed(frame.opcode, bool(frame.fin), rsv, frame.data)
+        if isinstance(event, str | bytes):
+            self._batch.append(event)
+            if len(self._batch) >= _MAX_BATCH:
+                self._flush()
+        elif event is not None:
+            self._flush()
+            self._loop.call_soon_threadsafe(self._take_control, event)
+        return not isinstance(event, Close)
+
+    def _flush(self) -> None:
+        if self._batch:
+            batch, self._batch = self._batch, []
+            self._in_flight.acquire()
+            self._loop.call_soon_threadsafe(self._deliver, batch)
+        if not self._may_read.is_set():
+            self._may_read.wait()
+
+    def _fail(self, violation: Violation) -> None:
+        self._flush()
+        self._loop.call_soon_threadsafe(self._take_violation, violation)
+
+    def _drain(self) -> None:
+        """After the last frame: wait for the peer to hang up (`close` or a timer ends it otherwise)."""
+        assert self._socket is not None
+        with contextlib.suppress(OSError):
+            while self._socket.recv(_READ):
+                pass
+
+    # On the loop.
+
+    def _deliver(self, batch: list[str | bytes]) -> None:
+        self._in_flight.release()
+        self.owner.delivered(batch)
+
+    def _take_control(self, event: Ping | Pong | Close) -> None:
+        if isinstance(event, Close):
+            if not self._closing:
+                self._reason = loss(event)
+                self._send_close(close_payload(event.code))
+        elif isinstance(event, Pong):
+            self.owner.ponged()
+        else:
+            self._send_control(PONG, event.payload)
+
+    def _take_violation(self, violation: Violation) -> None:
+        if not self._closing:
+            self._reason = violation
+            self._send_close(close_payload(violation.code))
+
+    def _send_close(self, payload: bytes) -> None:
+        self._send_control(CLOSE, payload)
+        self._closing = True
+        assert self._socket is not None
+        self._loop.call_later(CLOSE_S, self._socket.hang_up)
+
+    def _send_control(self, opcode: int, payload: bytes) -> None:
+        if not self._closing and self._client.connected:
+            self._control.append(ABNF.create_frame(payload, opcode).format())
+            self._flush_control()
+
+    def _flush_control(self) -> None:
+        """Control frames go out whole, between messages; a link that takes no few bytes is broken off."""
+        if self._sending.locked() or self._socket is None:
+            return
+        frames, self._control = b"".join(self._control), []
+        if frames:
+            self._loop.create_task(self._write_control(frames))
+
+    async def _write_control(self, frames: bytes) -> None:
+        async with self._sending:
+            with contextlib.suppress(OSError):
+                await self._write(frames, Deadline(CLOSE_S))
+
+    async def _write(self, data: bytes, deadline: Deadline) -> bool:
+        """Write all of `data`: False when nothing went out by the deadline. Half a frame ends the link."""
+        assert self._socket is not None
+        rest = memoryview(data)
+        while True:
+            rest = rest[self._socket.try_send(rest) :]
+            if not rest:
+                return True
+            if not await self._writable(deadline):
+                break
+        if len(rest) < len(data):
+            self.abort(ConnectionError("the peer took only half a message in time; broken off"))
+            raise ConnectionError("the link is gone")
+        return False
+
+    async def _writable(self, deadline: Deadline) -> bool:
+        assert self._socket is not None
+        ready = asyncio.Event()
+        fileno = self._socket.fileno()
+        self._loop.add_writer(fileno, ready.set)
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                await ready.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._loop.remove_writer(fileno)
+        return True
+
+    def _alive(self) -> None:
+        if self._closing or self._busy is None or self._busy.done():
+            raise ConnectionError("the link is gone")
+
+    def _ended(self, busy: asyncio.Future[None]) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        if not busy.cancelled() and (error := busy.exception()) is not None:
+            self._reason = error
+        self.owner.ended(self._reason)
+
+    async def _in_thread(self, work: Any) -> None:
+        await dialer.run_in_thread(work, "trunkline-ws")
+
+    async def _wait_for_thread(self, seconds: float) -> None:
+        if self._busy is not None and not self._busy.done():
+            await asyncio.wait([self._busy], timeout=seconds)
+
+
+def _verdict(error: Exception, target: Target) -> DialError:
+    """A failed handshake as what the driver raises."""
+    if isinstance(error, websocket.WebSocketBadStatusException):
+        return refusal(int(error.status_code), target.peer)
+    if isinstance(error, websocket.WebSocketConnectionClosedException | ConnectionError):
+        return DialError(
+            f"{target.peer} closed the connection in the handshake; check the port and the scheme"
+        )
+    return DialError(f"{target.peer} did not answer as a WebSocket server; check the port and the path")

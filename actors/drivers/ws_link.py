@@ -1,0 +1,81 @@
+"""What a WebSocket engine is to the driver: one link's frames, in both directions."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from trunkline.actors.drivers.ws_request import Target
+from trunkline.deadline import Deadline
+
+__all__ = ["CLOSE_S", "HIGH_WATER", "Link", "Owner"]
+
+CLOSE_S = 1.0
+"""How long a closing handshake may take before the socket is closed anyway."""
+HIGH_WATER = 64 * 1024
+"""Bytes queued in the transport above which a send has to wait."""
+
+
+class Owner(Protocol):
+    """What a link reports to; called on the loop only."""
+
+    def delivered(self, batch: Sequence[str | bytes]) -> None:
+        """Messages in order."""
+
+    def ponged(self) -> None:
+        """The peer answered a ping."""
+
+    def ended(self, reason: BaseException | None) -> None:
+        """The link is gone, as in `Sink.lost`; may be called more than once."""
+
+    def warn(self, text: str) -> None:
+        """One line for the user's log."""
+
+
+class Link(ABC):
+    """One WebSocket connection by one engine. An object serves one attempt."""
+
+    def __init__(self, owner: Owner, max_size: int) -> None:
+        self.owner = owner
+        self.max_size = max_size
+
+    @abstractmethod
+    async def connect(
+        self,
+        sock: socket.socket,
+        target: Target,
+        deadline: Deadline,
+        *,
+        context: ssl.SSLContext | None,
+        hostname: str,
+        deflate: bool,
+    ) -> None:
+        """TLS (with a context) and the opening handshake over a connected socket, which it owns then.
+
+        Raises `Redirect` or DialError. The caller holds the deadline by cancelling.
+        """
+
+    @abstractmethod
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """As `StreamDriver.send`."""
+
+    @abstractmethod
+    def ping(self) -> None:
+        """Send a ping if the transport takes it now."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Closing handshake, within `CLOSE_S`. Idempotent; also before and during `connect`."""
+
+    @abstractmethod
+    def abort(self, reason: BaseException) -> None:
+        """Break the link off at once and report `reason`."""
+
+    @abstractmethod
+    def pause(self) -> None: ...
+
+    @abstractmethod
+    def resume(self) -> None: ...

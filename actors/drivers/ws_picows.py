@@ -1,0 +1,306 @@
+"""The fast engine: picows parses frames in C and hands them over where they lie in its buffer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import picows
+
+from trunkline.actors import tls
+from trunkline.actors.drivers.ws_deflate import OFFER, Deflate, NegotiationError, negotiate
+from trunkline.actors.drivers.ws_link import CLOSE_S, HIGH_WATER, Link, Owner
+from trunkline.actors.drivers.ws_messages import (
+    CLOSE,
+    INVALID_TEXT,
+    NORMAL,
+    Assembler,
+    Close,
+    Ping,
+    Pong,
+    Violation,
+    close_payload,
+    loss,
+)
+from trunkline.actors.drivers.ws_request import Redirect, Target, check_subprotocol, refusal
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = ["PicowsLink"]
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+_TYPES = {kind.value: kind for kind in picows.WSMsgType}
+_DATA = _TEXT, _BINARY = picows.WSMsgType.TEXT, picows.WSMsgType.BINARY
+_BROKEN_OFF = "the link broke without a closing handshake"
+
+
+def _quiet_logger() -> logging.Logger:
+    """picows logs every step; what matters of it reaches the user through the driver."""
+    logger = logging.Logger("trunkline.picows", logging.CRITICAL + 1)
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger
+
+
+_LOGGER = _quiet_logger()
+
+
+class _Listener(picows.WSListener):
+    """Collects the messages of one read from the socket and hands them over together."""
+
+    def __init__(self, link: PicowsLink, deliver: Callable[[list[str | bytes]], None]) -> None:
+        self._link = link
+        self._deliver = deliver
+        self._batch: list[str | bytes] = []
+        self._assembler = Assembler(link.max_size)
+        self.plain = True
+        """A whole uncompressed message may be taken as it is: none is in progress, nor a close."""
+
+    def use(self, deflate: Deflate | None) -> None:
+        self._assembler = Assembler(self._link.max_size, deflate)
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._link.connected(transport, self)
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        kind = frame.msg_type
+        if self.plain and kind in _DATA and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+            try:
+                self._batch.append(
+                    frame.get_payload_as_utf8_text() if kind is _TEXT else frame.get_payload_as_bytes()
+                )
+            except UnicodeDecodeError:
+                self._link.violation(Violation(INVALID_TEXT, "a text message that is not UTF-8"))
+                self.plain = False
+        elif not self._link.closing:
+            self._feed(frame)
+            self.plain = not (self._assembler.fragmented or self._link.closing)
+        if frame.last_in_buffer and self._batch:
+            batch, self._batch = self._batch, []
+            self._deliver(batch)
+
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        self._link.disconnected()
+
+    def pause_writing(self) -> None:
+        self._link.writable.clear()
+
+    def resume_writing(self) -> None:
+        self._link.writable.set()
+
+    def _feed(self, frame: picows.WSFrame) -> None:
+        rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
+        try:
+            event = self._assembler.feed(
+                frame.msg_type.value, bool(frame.fin), rsv, frame.get_payload_as_bytes()
+            )
+        except Violation as violation:
+            self._link.violation(violation)
+            return
+        if isinstance(event, str | bytes):
+            self._batch.append(event)
+        elif event is not None:
+            self._link.control(event)
+
+
+class PicowsLink(Link):
+    """One link by picows."""
+
+    def __init__(self, owner: Owner, max_size: int) -> None:
+        super().__init__(owner, max_size)
+        self.writable = asyncio.Event()
+        self.closing = False
+        """A close frame went out: whatever the peer still sends is not looked at."""
+        self._transport: picows.WSTransport | None = None
+        self._deflate: Deflate | None = None
+        self._gone = asyncio.Event()
+        self._reason: BaseException | None = ConnectionError(_BROKEN_OFF)
+        self._watch: asyncio.Task[None] | None = None
+        self._give_up: asyncio.TimerHandle | None = None
+        self._sock: socket.socket | None = None
+
+    async def connect(
+        self,
+        sock: socket.socket,
+        target: Target,
+        deadline: Deadline,
+        *,
+        context: ssl.SSLContext | None,
+        hostname: str,
+        deflate: bool,
+    ) -> None:
+        self._sock = sock
+        headers = [("Host", target.host_header), *target.extra_headers]
+        if deflate:
+            headers.append(("Sec-WebSocket-Extensions", OFFER))
+        secure: dict[str, Any] = {"server_hostname": hostname} if context else {}
+        if context and (timeout := deadline.timeout()) is not None:
+            # A second more than the caller's own limit, which is the one to speak of.
+            secure["ssl_handshake_timeout"] = timeout + 1
+        try:
+            transport, listener = await picows.ws_connect(
+                lambda: _Listener(self, self.owner.delivered),
+                target.url,
+                ssl_context=context,
+                websocket_handshake_timeout=None,
+                logger_name=_LOGGER,
+                enable_auto_pong=False,
+                max_frame_size=self.max_size,
+                extra_headers=headers,
+                max_redirects=0,
+                socket_factory=lambda _url: sock,
+                **secure,
+            )
+        except picows.WSHandshakeError as error:
+            raise _verdict(error, target) from None
+        except (OSError, EOFError) as error:
+            if context and isinstance(error, ssl.SSLError | ConnectionError):
+                raise tls.explain(error, target.host, target.port) from None
+            raise DialError(f"{target.peer} broke the connection in the handshake: {error}") from None
+        if listener is None:
+            raise DialError(
+                f"{target.peer} closed the connection in the handshake; check the port and the scheme"
+            )
+        self._accept(transport, target)
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        while not self.writable.is_set():
+            try:
+                async with asyncio.timeout(deadline.timeout()):
+                    await self.writable.wait()
+            except TimeoutError:
+                return 0
+        transport = self._transport
+        if transport is None or self.closing or transport.is_disconnected:
+            raise ConnectionError("the link is gone")
+        payload = data.encode() if isinstance(data, str) else data
+        kind = _TEXT if isinstance(data, str) else _BINARY
+        packed = self._deflate.deflate(payload) if self._deflate else None
+        if packed is None:
+            transport.send(kind, payload)
+        else:
+            transport.send(kind, packed, rsv1=True)
+        return len(payload)
+
+    def ping(self) -> None:
+        if self._transport is not None and not self.closing and self.writable.is_set():
+            self._transport.send_ping(b"")
+
+    async def close(self) -> None:
+        if self._transport is None:
+            self._hang_up()
+            return
+        if not self.closing:
+            self._send_close(close_payload(NORMAL))
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._gone.wait()
+        except TimeoutError:
+            self._transport.disconnect(graceful=False)
+        if self._watch is not None:
+            await asyncio.wait([self._watch], timeout=CLOSE_S)
+
+    def abort(self, reason: BaseException) -> None:
+        self._reason = reason
+        self.closing = True
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    def pause(self) -> None:
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.underlying_transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.underlying_transport.resume_reading()
+
+    # What the listener reports.
+
+    def connected(self, transport: picows.WSTransport, listener: _Listener) -> None:
+        """The handshake is done. Called before the first frame, so the extension is known in time."""
+        self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.writable.set()
+        self._watch = asyncio.ensure_future(self._wait_for_end(transport))
+        header = transport.response.headers.get("Sec-WebSocket-Extensions")
+        offered = "Sec-WebSocket-Extensions" in transport.request.headers
+        try:
+            self._deflate = negotiate(header)
+            if self._deflate and not offered:
+                raise NegotiationError("the server chose permessage-deflate, which was not offered")
+        except NegotiationError as error:
+            self._reason = error
+            self._send_close(close_payload(1010))
+            return
+        listener.use(self._deflate)
+
+    def control(self, event: Ping | Pong | Close) -> None:
+        if isinstance(event, Close):
+            self._reason = loss(event)
+            self._send_close(close_payload(event.code))
+        elif isinstance(event, Pong):
+            self.owner.ponged()
+        elif self._transport is not None:
+            self._transport.send_pong(event.payload)
+
+    def violation(self, violation: Violation) -> None:
+        if not self.closing:
+            self._reason = violation
+            self._send_close(close_payload(violation.code))
+
+    def disconnected(self) -> None:
+        self._gone.set()
+        self.writable.set()  # wakes senders, who then see that it is gone
+
+    def _hang_up(self) -> None:
+        """End a handshake in progress. picows' transport owns the socket, and closes it when it sees this."""
+        if self._sock is not None and self._sock.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, transport: picows.WSTransport, target: Target) -> None:
+        if isinstance(self._reason, NegotiationError):
+            raise DialError(f"{target.peer} did not answer as a WebSocket server: {self._reason}")
+        check_subprotocol(target, transport.response.headers.get("Sec-WebSocket-Protocol"))
+
+    def _send_close(self, payload: bytes) -> None:
+        self.closing = True
+        assert self._transport is not None
+        # Not `send_close`: it cannot send a close frame without a code.
+        self._transport.send(_TYPES[CLOSE], payload)
+        self._give_up = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.disconnect, False)
+
+    async def _wait_for_end(self, transport: picows.WSTransport) -> None:
+        try:
+            await transport.wait_disconnected()
+        except picows.WSProtocolError as error:
+            self._reason = Violation(int(error.code), str(error).lower())
+        except Exception as error:
+            self._reason = error
+        finally:
+            if self._give_up is not None:
+                self._give_up.cancel()
+        self.disconnected()
+        self.owner.ended(self._reason)
+
+
+def _verdict(error: picows.WSHandshakeError, target: Target) -> Exception:
+    """A refused or unreadable handshake as what the driver raises."""
+    found = _STATUS_LINE.match(error.raw_header or b"")
+    status = int(found[1]) if found else 0
+    location = (
+        error.response.headers.get("Location")
+        if error.response is not None and error.response.headers
+        else None
+    )
+    if status in (301, 302, 303, 307, 308) and location:
+        return Redirect(location)
+    if status and status != 101:
+        return refusal(status, target.peer)
+    return DialError(f"{target.peer} did not answer as a WebSocket server; check the port and the path")

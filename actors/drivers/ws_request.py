@@ -1,0 +1,175 @@
+"""The WebSocket opening handshake as decisions: what to ask, and what an answer means. Pure."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from urllib.parse import quote, urljoin, urlsplit
+
+from trunkline.actors.driver import FatalError
+from trunkline.address import Address
+from trunkline.errors import DialError
+
+__all__ = ["Redirect", "Target", "check_subprotocol", "redirected", "refusal", "target_of"]
+
+_PORTS = {"ws": 80, "wss": 443}
+_SECRET = ("authorization", "cookie")
+_OURS = (
+    "connection",
+    "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "upgrade",
+)
+_VISIBLE = "!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+_RETRY_LATER = (408, 425, 429)
+_ADVICE = {
+    400: "check the path, the query and subprotocols",
+    401: "check the user and password, or the headers with the token",
+    403: "check the key or token, and whether this address is allowed",
+    404: "check the path",
+    405: "check the path: no WebSocket there",
+    407: "check the proxy's user and password",
+    426: "the server wants another protocol version",
+}
+
+
+class Redirect(Exception):
+    """The server sent us elsewhere; `location` is its Location header."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(location)
+        self.location = location
+
+
+@dataclass(frozen=True)
+class Target:
+    """One request: where it goes and what it says. `headers` may hold secrets, so `repr` leaves them out."""
+
+    scheme: str
+    host: str
+    port: int
+    resource: str
+    headers: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+    """Header names given by the user that belong to the handshake itself."""
+
+    def __repr__(self) -> str:
+        return f"Target({self.url})"
+
+    @property
+    def secure(self) -> bool:
+        return self.scheme == "wss"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{_bracketed(self.host)}:{self.port}{self.resource}"
+
+    @property
+    def peer(self) -> str:
+        return f"{_bracketed(self.host)}:{self.port}"
+
+    @property
+    def host_header(self) -> str:
+        """The user's own `Host` header, else the host with its port unless that is the scheme's own."""
+        for name, value in self.headers:
+            if name.lower() == "host":
+                return value
+        return _bracketed(self.host) if self.port == _PORTS[self.scheme] else self.peer
+
+    @property
+    def extra_headers(self) -> list[tuple[str, str]]:
+        """All headers but `Host`."""
+        return [(name, value) for name, value in self.headers if name.lower() != "host"]
+
+    @property
+    def subprotocols(self) -> list[str]:
+        offers = [value for name, value in self.headers if name.lower() == "sec-websocket-protocol"]
+        return [name.strip() for name in ",".join(offers).split(",") if name.strip()]
+
+
+def target_of(address: Address) -> Target:
+    """The first request for `address`, with all its handshake options applied."""
+    given = list(_header_items(address.option("headers")))
+    ignored = tuple(name for name, _ in given if name.lower() in _OURS)
+    headers = [item for item in given if item[0].lower() not in _OURS]
+    names = {name.lower() for name, _ in headers}
+    if (origin := address.option("origin")) and "origin" not in names:
+        headers.append(("Origin", str(origin)))
+    if (offers := address.option("subprotocols")) and "sec-websocket-protocol" not in names:
+        headers.append(("Sec-WebSocket-Protocol", ", ".join(offers)))
+    if address.user is not None and "authorization" not in names:
+        token = base64.b64encode(f"{address.user}:{address.password or ''}".encode()).decode()
+        headers.append(("Authorization", f"Basic {token}"))
+    _check(headers)
+    port = address.port or _PORTS[address.scheme]
+    return Target(address.scheme, address.host or "", port, _resource(address), tuple(headers), ignored)
+
+
+def redirected(target: Target, location: str) -> Target:
+    """Where a redirect leads. Another host gets none of our secrets; wss never becomes ws."""
+    url = urlsplit(urljoin(target.url.replace("ws", "http", 1), location))
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(url.scheme)
+    if scheme is None or not url.hostname:
+        raise FatalError(f"{target.peer} redirects to something that is no WebSocket address")
+    if target.secure and scheme == "ws":
+        raise FatalError(f"{target.peer} redirects from wss to ws; give the new address if that is wanted")
+    port = url.port or _PORTS[scheme]
+    headers = target.headers
+    if (url.hostname, port) != (target.host, target.port):
+        headers = tuple(item for item in headers if item[0].lower() not in (*_SECRET, "host"))
+    resource = _encoded(url.path or "/") + (f"?{_encoded(url.query)}" if url.query else "")
+    return replace(target, scheme=scheme, host=url.hostname, port=port, resource=resource, headers=headers)
+
+
+def refusal(status: int, peer: str) -> DialError:
+    """What an HTTP status that is no upgrade should be raised as; FatalError where waiting cannot help."""
+    if status in _RETRY_LATER or status >= 500:
+        return DialError(f"{peer} refused the WebSocket with HTTP {status}; it may accept later", code=status)
+    if 400 <= status < 500:
+        advice = _ADVICE.get(status, "check the address and the headers")
+        return FatalError(f"{peer} refused the WebSocket with HTTP {status}; {advice}", code=status)
+    return DialError(f"{peer} did not answer as a WebSocket server (HTTP {status})", code=status)
+
+
+def check_subprotocol(target: Target, chosen: str | None) -> None:
+    """Raise when the server chose a subprotocol that was not offered; choosing none is allowed."""
+    if chosen and chosen not in target.subprotocols:
+        raise FatalError(f"{target.peer} chose the subprotocol {chosen!r}, which was not offered")
+
+
+def _resource(address: Address) -> str:
+    """Path and query as they were written; only what HTTP cannot carry is percent-encoded."""
+    url = address.target.partition("://")[2]
+    start = re.search(r"[/?]", url)
+    text = _encoded(url[start.start() :]) if start else ""
+    return text if text.startswith("/") else f"/{text}"
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe=_VISIBLE)
+
+
+def _header_items(
+    headers: Mapping[str, object] | Iterable[tuple[str, object]] | None,
+) -> Iterable[tuple[str, str]]:
+    if not headers:
+        return []
+    items = headers.items() if isinstance(headers, Mapping) else headers
+    return [(str(name), str(value)) for name, value in items]
+
+
+def _check(headers: Iterable[tuple[str, str]]) -> None:
+    """A line break in a header would let an option write headers of its own."""
+    for name, value in headers:
+        if not name.isascii() or not name.isprintable() or set(name) & set(' :"') or not name:
+            raise FatalError(f"headers: {name!r} cannot be a header's name")
+        if set(value) & set("\r\n\0"):
+            raise FatalError(f"headers: the value of {name} holds a line break")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

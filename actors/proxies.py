@@ -1,0 +1,133 @@
+"""The client's half of SOCKS5 (RFC 1928, 1929) and of HTTP CONNECT, over an already connected socket.
+
+Written for the loop: PySocks blocks, so a deadline over it needs a thread and a socket closed from
+outside. Names are always resolved at the proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ipaddress
+import socket
+
+from trunkline.actors.driver import FatalError
+from trunkline.errors import DialError
+
+__all__ = ["http_connect", "socks5"]
+
+_NO_AUTH, _PASSWORD, _NONE_ACCEPTED = 0, 2, 0xFF
+_REPLIES = {
+    1: "general failure (often a name it cannot resolve)",
+    2: "not allowed by its rules",
+    3: "network unreachable",
+    4: "host unreachable",
+    5: "connection refused",
+    6: "TTL expired",
+    7: "command not supported",
+    8: "address type not supported",
+}
+_MAX_HEADER = 16 * 1024
+
+
+async def socks5(
+    sock: socket.socket, proxy: str, target: tuple[str, int], user: str | None, password: str | None
+) -> None:
+    """Ask the SOCKS5 proxy at the other end of `sock` to connect to `target`."""
+    methods = bytes([_NO_AUTH, _PASSWORD] if user is not None else [_NO_AUTH])
+    await _send(sock, bytes([5, len(methods)]) + methods)
+    version, method = await _receive(sock, 2, proxy)
+    if version != 5:
+        raise DialError(f"proxy {proxy} does not speak SOCKS5; check proxy=")
+    if method == _PASSWORD and user is not None:
+        await _log_in(sock, proxy, user, password or "")
+    elif method != _NO_AUTH:
+        raise FatalError(f"proxy {proxy} wants another login; give proxy=socks5://name:password@host:port")
+    await _send(sock, b"\x05\x01\x00" + _destination(*target))
+    _, reply, _, kind = await _receive(sock, 4, proxy)
+    if reply:
+        why = _REPLIES.get(reply, f"code {reply}")
+        raise DialError(f"{target[0]}:{target[1]} is unreachable through proxy {proxy}: {why}", code=reply)
+    await _skip_bound_address(sock, kind, proxy)
+
+
+async def http_connect(
+    sock: socket.socket, proxy: str, target: tuple[str, int], user: str | None, password: str | None
+) -> None:
+    """Ask the HTTP proxy at the other end of `sock` for a tunnel to `target`."""
+    host = f"[{target[0]}]" if ":" in target[0] else target[0]
+    lines = [f"CONNECT {host}:{target[1]} HTTP/1.1", f"Host: {host}:{target[1]}"]
+    if user is not None:
+        token = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+        lines.append(f"Proxy-Authorization: Basic {token}")
+    await _send(sock, "\r\n".join([*lines, "", ""]).encode())
+    status = _status(await _receive_header(sock, proxy))
+    if status is None:
+        raise DialError(f"proxy {proxy} does not speak HTTP; check proxy=")
+    if status == 407:
+        raise FatalError(f"proxy {proxy} refused the user or password (407); check proxy=", code=status)
+    if status in (502, 503, 504):
+        raise DialError(f"{host}:{target[1]} is unreachable through proxy {proxy}: {status}", code=status)
+    if not 200 <= status < 300:
+        raise DialError(f"proxy {proxy} refused to connect to {host}:{target[1]}: {status}", code=status)
+
+
+async def _log_in(sock: socket.socket, proxy: str, user: str, password: str) -> None:
+    name, secret = user.encode(), password.encode()
+    if not name or max(len(name), len(secret)) > 255:
+        raise FatalError(f"proxy {proxy}: a SOCKS5 name has 1 to 255 bytes, a password at most 255")
+    await _send(sock, bytes([1, len(name)]) + name + bytes([len(secret)]) + secret)
+    _, status = await _receive(sock, 2, proxy, refused_login=True)
+    if status:
+        raise FatalError(f"proxy {proxy} refused the user or password; check proxy=")
+
+
+def _destination(host: str, port: int) -> bytes:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        name = host.encode("idna") if not host.isascii() else host.encode()
+        if not 0 < len(name) < 256:
+            raise FatalError(f"host name of {len(name)} bytes: SOCKS5 allows 1 to 255") from None
+        return b"\x03" + bytes([len(name)]) + name + port.to_bytes(2, "big")
+    return (b"\x01" if address.version == 4 else b"\x04") + address.packed + port.to_bytes(2, "big")
+
+
+async def _skip_bound_address(sock: socket.socket, kind: int, proxy: str) -> None:
+    sizes = {1: 4, 4: 16}
+    size = sizes[kind] if kind in sizes else (await _receive(sock, 1, proxy))[0]
+    await _receive(sock, size + 2, proxy)
+
+
+async def _send(sock: socket.socket, data: bytes) -> None:
+    await asyncio.get_running_loop().sock_sendall(sock, data)
+
+
+async def _receive(sock: socket.socket, count: int, proxy: str, *, refused_login: bool = False) -> bytes:
+    """Exactly `count` bytes: what the target says first must stay in the socket."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < count:
+        piece = await loop.sock_recv(sock, count - len(data))
+        if not piece and refused_login:
+            raise FatalError(f"proxy {proxy} refused the user or password; check proxy=")
+        if not piece:
+            raise DialError(f"proxy {proxy} closed the connection in its handshake")
+        data += piece
+    return data
+
+
+async def _receive_header(sock: socket.socket, proxy: str) -> bytes:
+    data = b""
+    while not data.endswith(b"\r\n\r\n"):
+        data += await _receive(sock, 1, proxy)
+        if len(data) > _MAX_HEADER or (len(data) == 5 and data != b"HTTP/"):
+            break
+    return data
+
+
+def _status(header: bytes) -> int | None:
+    words = header.split(b"\r\n", 1)[0].split(b" ", 2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
+        return None
+    return int(words[1])

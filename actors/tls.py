@@ -1,0 +1,96 @@
+"""TLS from an address's options, and its failures in words. Certificates are checked by default."""
+
+from __future__ import annotations
+
+import ssl
+
+from trunkline.actors.driver import FatalError
+from trunkline.address import Address
+from trunkline.errors import DialError
+
+__all__ = ["client_context", "explain", "server_hostname"]
+
+_EXPIRED, _NOT_YET, _SELF_SIGNED, _SELF_SIGNED_ROOT, _HOSTNAME, _IP = 10, 9, 18, 19, 62, 64
+
+
+def client_context(address: Address) -> ssl.SSLContext:
+    """The context that `cafile`, `certfile`, `keyfile` and `insecureSkipVerify` ask for.
+
+    Raises FatalError naming the option and the file that cannot be used.
+    """
+    cafile = address.option("cafile")
+    try:
+        context = ssl.create_default_context(cafile=cafile)
+    except (OSError, ssl.SSLError) as error:
+        raise FatalError(f"cafile={cafile} cannot be used: {_cause(error)}") from None
+    if address.option("insecureSkipVerify"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    _load_own_certificate(context, address.option("certfile"), address.option("keyfile"))
+    return context
+
+
+def server_hostname(address: Address, host: str | None = None) -> str:
+    """The name sent as SNI and looked for in the certificate: `servername`, else the host itself."""
+    return str(address.option("servername") or host or address.host)
+
+
+def explain(error: Exception, host: str, port: int) -> DialError:
+    """What a failed TLS handshake with `host:port` should be raised as; FatalError for certificates."""
+    peer = f"{host}:{port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return FatalError(
+            f"certificate of {peer} is not trusted: {_distrust(error)}; "
+            f"give {_remedy(error.verify_code)} or insecureSkipVerify=true",
+            code=error.verify_code,
+        )
+    if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+        return DialError(f"{peer} did not answer with TLS; check the port and the scheme")
+    return DialError(f"TLS handshake with {peer} failed: {_cause(error)}")
+
+
+def _load_own_certificate(context: ssl.SSLContext, certfile: str | None, keyfile: str | None) -> None:
+    if not certfile:
+        if keyfile:
+            raise FatalError(f"keyfile={keyfile} needs a certfile beside it")
+        return
+    try:
+        context.load_cert_chain(certfile, keyfile, password=_refuse_password)
+    except (OSError, ssl.SSLError, _PasswordNeeded) as error:
+        names = f"certfile={certfile}" + (f", keyfile={keyfile}" if keyfile else "")
+        raise FatalError(f"{names} cannot be used: {_cause(error)}") from None
+
+
+class _PasswordNeeded(Exception):
+    pass
+
+
+def _refuse_password() -> str:
+    """Without this, OpenSSL asks at the terminal, and a worker has none."""
+    raise _PasswordNeeded("the key is encrypted; store it without a password")
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in (_HOSTNAME, _IP):
+        return f"it is for another host ({error.verify_message})"
+    if error.verify_code == _EXPIRED:
+        return "it has expired"
+    if error.verify_code == _NOT_YET:
+        return "it is not valid yet; check the clock"
+    if error.verify_code in (_SELF_SIGNED, _SELF_SIGNED_ROOT):
+        return "it is self-signed"
+    return error.verify_message or "verification failed"
+
+
+def _remedy(code: int) -> str:
+    return "servername=..." if code in (_HOSTNAME, _IP) else "cafile=..."
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        if error.reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM_LIB", "NO_START_LINE"):
+            return "it holds no PEM data of that kind"
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error)
