@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.faultproxy import FaultProxy
-from tests.support.sockets import SocketServer, say
+from tests.support.sockets import SocketServer, say, unused_port
 
 
 @pytest.fixture
@@ -195,9 +195,11 @@ def test_cut_after_counts_from_the_call_on_a_link_that_is_there(
 
 
 def test_a_server_that_is_not_there_breaks_the_link() -> None:
-    with FaultProxy(1) as proxy, dial(proxy) as sock:
-        with pytest.raises(ConnectionResetError):
+    with unused_port() as port, FaultProxy(port) as proxy:
+        # Dialling is inside: the RST may arrive before `connect` has returned.
+        with pytest.raises(ConnectionResetError), dial(proxy) as sock:
             sock.recv(1)
+        proxy.wait_connections(1)
         proxy.wait_live(0)
 
 
