@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from trunkline.errors import StatementError
 
-__all__ = ["Dialect", "Style", "Token", "bind", "check_count", "placeholders", "tokens"]
+__all__ = ["Dialect", "Style", "Token", "bind", "check_count", "placeholders", "tokens", "wanted"]
 
 
 class Dialect(Enum):
@@ -134,6 +134,11 @@ def placeholders(sql: str, dialect: Dialect) -> list[str]:
     return [text for text in found if text != "?"] if numbered else found
 
 
+def wanted(sql: str, dialect: Dialect) -> int:
+    """How many values the placeholders of a text take."""
+    return max(_positions(placeholders(sql, dialect), dialect), default=-1) + 1
+
+
 def bind(
     sql: str, binds: Sequence[Any] | Mapping[str, Any], dialect: Dialect, style: Style
 ) -> tuple[str, list[Any] | dict[str, Any] | None]:
@@ -159,18 +164,20 @@ def bind(
 
 def _order(places: list[str], given: int, dialect: Dialect) -> list[int]:
     """The index of the value that each placeholder takes."""
-    order = _sqlite_order(places) if dialect is Dialect.SQLITE else _plain_order(places)
+    order = _positions(places, dialect)
     check_count(max(order, default=-1) + 1, given)
     if min(order, default=0) < 0:
         raise StatementError("placeholders are numbered from 1")
     return order
 
 
-def _plain_order(places: list[str]) -> list[int]:
+def _positions(places: list[str], dialect: Dialect) -> list[int]:
+    if dialect is Dialect.SQLITE:
+        return _sqlite_positions(places)
     return [index if text == "?" else int(text[1:]) - 1 for index, text in enumerate(places)]
 
 
-def _sqlite_order(places: list[str]) -> list[int]:
+def _sqlite_positions(places: list[str]) -> list[int]:
     """SQLite's own numbering: `?` is one more than the largest so far, a name keeps its first number."""
     order: list[int] = []
     names: dict[str, int] = {}
