@@ -9,7 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.support.leaks import Anchor
+import psutil
+
+from tests.support.leaks import Anchor, files_in
 
 __all__ = ["SharedBroker"]
 
@@ -21,8 +23,8 @@ class SharedBroker:
     """`python -m trunkline.broker --persistent`, started when first needed, ended with the session."""
 
     def __init__(self, runtime: Path) -> None:
-        self.folder = runtime / "shared"
-        self.address = f"ipc://{self.folder}/broker"
+        self.folder = runtime / "b-shared"
+        self.address = f"ipc://{self.folder}/broker.sock"
         self.anchor = Anchor()
         self._process: subprocess.Popen[str] | None = None
 
@@ -58,12 +60,13 @@ class SharedBroker:
         if line != f"ready {self.address}":
             self._discard()
             raise AssertionError(f"the shared broker said {line!r} instead of being ready: {command}")
-        self.anchor.pid = process.pid
-        self.anchor.files = {Path(at) / name for at, _, names in os.walk(self.folder) for name in names}
+        broker = psutil.Process(process.pid)
+        self.anchor.processes = {broker, *broker.children(recursive=True)}
+        self.anchor.files = files_in(self.folder)
 
     def _discard(self) -> None:
         process, self._process = self._process, None
-        self.anchor.pid = None
+        self.anchor.processes = set()
         self.anchor.files = set()
         if process is not None:
             process.kill()

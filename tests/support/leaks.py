@@ -24,7 +24,7 @@ import psutil
 
 from trunkline.deadline import Deadline
 
-__all__ = ["MARKER", "Anchor", "Leaked", "Leaks", "describe", "our_processes"]
+__all__ = ["MARKER", "Anchor", "Leaked", "Leaks", "describe", "files_in", "our_processes"]
 
 MARKER = "TRUNKLINE_TEST_ID"
 OWN_GRACE_S = 5.0
@@ -45,21 +45,13 @@ class Leaked(AssertionError):
 
 @dataclass
 class Anchor:
-    """A broker that is meant to outlive the tests, with the helpers it keeps (zygotes) and its files."""
+    """A broker that is meant to outlive the tests: its processes (the zygote too) and files when ready.
 
-    pid: int | None = None
+    What it starts later, a worker above all, must be gone after the test.
+    """
+
+    processes: set[psutil.Process] = field(default_factory=set)
     files: set[Path] = field(default_factory=set)
-
-    def keeps(self, process: psutil.Process) -> bool:
-        """Whether the process is the broker itself or one of its zygotes, as opposed to a worker."""
-        if self.pid is None:
-            return False
-        if process.pid == self.pid:
-            return True
-        # A worker that was forked has its zygote's command line, but not its zygote's parent.
-        with contextlib.suppress(psutil.Error):
-            return process.ppid() == self.pid and "zygote" in _command(process)
-        return False
 
 
 class Leaks:
@@ -70,7 +62,7 @@ class Leaks:
         self.marker = marker
         self.anchor = anchor or Anchor()
         self.processes = our_processes(marker)
-        self.files = _files(runtime)
+        self.files = files_in(runtime)
         self.threads = set(threading.enumerate())
         self.contexts = {id(context) for context in _open_contexts()}
         self.descriptors = set(_descriptors().items())
@@ -96,10 +88,10 @@ class Leaks:
                 yield f"descriptor {number} -> {target}"
 
     def _others(self) -> Iterator[str]:
-        for process in our_processes(self.marker) - self.processes:
-            if not self.anchor.keeps(process) and not _is_standard_helper(process):
+        for process in our_processes(self.marker) - self.processes - self.anchor.processes:
+            if not _is_standard_helper(process):
                 yield describe(process)
-        for path in sorted(_files(self.runtime) - self.files - self.anchor.files):
+        for path in sorted(files_in(self.runtime) - self.files - self.anchor.files):
             yield f"file {path}"
 
 
@@ -190,7 +182,7 @@ def _target(folder: str, name: str, status: os.stat_result) -> str:
     return f"device {status.st_dev} inode {status.st_ino}"
 
 
-def _files(folder: Path) -> set[Path]:
+def files_in(folder: Path) -> set[Path]:
     """Everything in the folder that is not a folder: sockets, locks, logs."""
     return {Path(at) / name for at, _, names in os.walk(folder) for name in names}
 

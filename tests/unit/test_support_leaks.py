@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -136,26 +135,25 @@ def test_the_standard_librarys_helper_is_no_leak(before: Leaks) -> None:
 
 
 class TestAnchor:
-    @pytest.fixture
-    def parent(self) -> Iterator[psutil.Process]:
-        """A process with a child called zygote, which has one with the same command line."""
-        fork = "import os, sys; os.fork(); sys.stdin.read()"
-        script = f"import subprocess, sys; subprocess.call([sys.executable, '-c', {fork!r}, 'zygote'])"
-        with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
-            process = psutil.Process(child.pid)
-            deadline = leaks.Deadline(10)
-            while len(process.children(recursive=True)) < 2:
-                assert not deadline.expired()
-            yield process
-            assert child.stdin
-            child.stdin.close()
-
-    def test_it_keeps_the_broker_and_its_zygote_and_no_worker(self, parent: psutil.Process) -> None:
-        (zygote,) = parent.children()
-        (worker,) = zygote.children()
-        kept = Anchor(parent.pid)
-        assert [kept.keeps(each) for each in (parent, zygote, worker)] == [True, True, False]
-        assert not Anchor().keeps(parent)
+    def test_it_keeps_what_was_there_when_it_was_ready_and_nothing_later(
+        self, before: Leaks, tmp_path: Path
+    ) -> None:
+        with subprocess.Popen(WAIT_FOR_STDIN, stdin=subprocess.PIPE) as broker:
+            (tmp_path / "broker.sock").touch()
+            before.anchor = Anchor({psutil.Process(broker.pid)}, {tmp_path / "broker.sock"})
+            before.check_session()
+            with subprocess.Popen(WAIT_FOR_STDIN, stdin=subprocess.PIPE) as worker:
+                (tmp_path / "worker.sock").touch()
+                with pytest.raises(Leaked) as caught:
+                    before.check_session()
+                assert worker.stdin
+                worker.stdin.close()
+            assert broker.stdin
+            broker.stdin.close()
+        assert f"process {worker.pid} " in str(caught.value)
+        assert "worker.sock" in str(caught.value)
+        assert f"process {broker.pid} " not in str(caught.value)
+        assert "broker.sock" not in str(caught.value)
 
 
 class TestSharedBroker:
@@ -163,23 +161,23 @@ class TestSharedBroker:
     def fake(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SharedBroker:
         """A broker that is a script: what is tested is how it is started and ended."""
         script = tmp_path / "fake-python"
-        script.write_text(f"#!/bin/sh\ntouch {tmp_path}/shared/lock\necho ready $4\nexec sleep 600\n")
+        script.write_text(f"#!/bin/sh\ntouch {tmp_path}/b-shared/lock\necho ready $4\nexec sleep 600\n")
         script.chmod(0o755)
         monkeypatch.setattr(anchor.sys, "executable", str(script))
         return SharedBroker(tmp_path)
 
     def test_it_starts_once_and_again_after_its_death(self, fake: SharedBroker, tmp_path: Path) -> None:
-        assert fake.ensure() == fake.ensure() == f"ipc://{tmp_path}/shared/broker"
-        first = fake.anchor.pid
-        assert first is not None
-        assert fake.anchor.files == {tmp_path / "shared" / "lock"}
-        psutil.Process(first).kill()
-        psutil.Process(first).wait(10)
+        assert fake.ensure() == fake.ensure() == f"ipc://{tmp_path}/b-shared/broker.sock"
+        (first,) = fake.anchor.processes
+        assert fake.anchor.files == {tmp_path / "b-shared" / "lock"}
+        first.kill()
+        first.wait(10)
         fake.ensure()
-        assert fake.anchor.pid not in (None, first)
+        assert fake.anchor.processes
+        assert first not in fake.anchor.processes
         fake.stop()
         fake.stop()
-        assert fake.anchor.pid is None
+        assert not fake.anchor.processes
 
     def test_one_that_does_not_get_ready_fails_with_what_it_said(
         self, fake: SharedBroker, tmp_path: Path
