@@ -1,1 +1,23 @@
-"""Addresses (being written)."""
+"""Addresses: the text that `Dial` takes, parsed without any I/O.
+
+parse.py       parse_address: scheme, target, options, in that order
+schemes.py     the schemes, one row each            options.py    the options, one row each
+separator.py   where target, options and values end  values.py    reading one option's value
+plain.py       sockets and WebSocket                brokers.py    mqtt nats amqp kafka
+databases.py   which text is the DSN; the Go drivers' grammars are in mysql.py, postgres.py + conninfo.py,
+                   clickhouse.py + clickhouse_params.py and sqlite.py
+golang.py      Go's rules that the DSNs rest on     host.py       host names and ports
+model.py       Address                              proxy.py      Proxy
+redaction.py   what may not be shown
+"""
+
+from __future__ import annotations
+
+from trunkline.address.model import Address
+from trunkline.address.options import OPTIONS, Option
+from trunkline.address.parse import parse_address
+from trunkline.address.proxy import Proxy
+from trunkline.address.redaction import redact
+from trunkline.address.schemes import SCHEMES, Scheme
+
+__all__ = ["OPTIONS", "SCHEMES", "Address", "Option", "Proxy", "Scheme", "parse_address", "redact"]

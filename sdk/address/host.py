@@ -10,7 +10,7 @@ from trunkline.errors import AddressError
 __all__ = ["clean_host", "join_host_port", "split_port"]
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
-_PLACE = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::(.*))?", re.DOTALL)
+_PLACE = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?", re.DOTALL)
 
 
 def split_port(place: str, whose: str) -> tuple[str, int | None]:

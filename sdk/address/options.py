@@ -31,7 +31,7 @@ class Option:
     name: str
     kind: str
     """`bool`, `ms` and `count` (whole numbers), `seconds` (a float), `text`, `enum`, `list` (of text),
-    `messages` (text, may be repeated), `headers`, `proxy`, `ip`."""
+    `message` (text as it stands), `messages` (may be repeated), `headers`, `proxy`, `ip`."""
     default: Any
     schemes: tuple[str, ...]
     help: str
@@ -45,7 +45,8 @@ class Option:
 
     def default_for(self, scheme: str) -> Any:
         """The value on `scheme` when none is given."""
-        return dict(self.by_scheme).get(scheme, self.default)
+        value = dict(self.by_scheme).get(scheme, self.default)
+        return dict(value) if isinstance(value, dict) else value
 
 
 _WS_PING = tuple((name, 20_000) for name in WEBSOCKETS)

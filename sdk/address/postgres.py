@@ -8,10 +8,10 @@ file, a password file and the certificates are the driver's business.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trunkline.address.conninfo import parse_pairs
 from trunkline.address.golang import Dsn, DsnError, parse_int, parse_query, parse_uint, parse_url, shown
 
 __all__ = ["parse"]
@@ -80,12 +80,6 @@ _PLACE = ("host", "hostaddr", "port", "dbname", "database", "user", "password")
 _KNOWN = frozenset(
     (*_ENV.values(), *_PLACE, *_CHOICES, *_BOOLS, "fallback_application_name", "krbspn", "connect_timeout")
 )
-# Go's unicode.IsSpace; Python's isspace() holds four more
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_KEY = re.compile(rf"[{_SPACE}]*([^={_SPACE}]*)[{_SPACE}]*")
-_PAD = re.compile(rf"[{_SPACE}]*")
-_BARE = re.compile(rf"(?:[^\\{_SPACE}]|\\.)*", re.DOTALL)
-_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'", re.DOTALL)
 
 
 def parse(dsn: str, environ: Mapping[str, str]) -> Dsn:
@@ -96,7 +90,7 @@ def parse(dsn: str, environ: Mapping[str, str]) -> Dsn:
     """
     given = _from_environment(environ)
     url = dsn.startswith(("postgres://", "postgresql://"))
-    given.update(_from_url(dsn) if url else _pairs(dsn))
+    given.update(_from_url(dsn) if url else parse_pairs(dsn, _KNOWN))
     typed = _check(given)
     fields: dict[str, Any] = {"typed": typed}
     runtime = {name: value for name, value in given.items() if name not in _KNOWN}
@@ -141,43 +135,6 @@ def _from_url(dsn: str) -> dict[str, str]:
     }
     found.update({name: value for name, value in parse_query(url.query, strict=False).items() if value})
     return {name: value for name, value in found.items() if value}
-
-
-def _pairs(text: str) -> dict[str, str]:
-    """libpq's `key=value` pairs, the last of duplicates."""
-    found: dict[str, str] = {}
-    at = _end(_PAD, text, 0)
-    while at < len(text):
-        key = _KEY.match(text, at)
-        if key is None or text[key.end() : key.end() + 1] != "=":
-            # an unknown word may be the rest of a password that has a space in it
-            name = key[1] if key and key[1] in _KNOWN else "***"
-            raise DsnError(f'missing "=" after "{name}" in connection info string')
-        at = _end(_PAD, text, key.end() + 1)
-        found[key[1]], at = _value(text, at)
-        at = _end(_PAD, text, at)
-    return found
-
-
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
-    return match.end() if match else at
-
-
-def _value(text: str, at: int) -> tuple[str, int]:
-    if text[at : at + 1] == "'":
-        quoted = _QUOTED.match(text, at)
-        if quoted is None:
-            raise DsnError("unterminated quoted string literal in connection string")
-        return _unescape(quoted[1]), quoted.end()
-    end = _end(_BARE, text, at)
-    if text[end : end + 1] == "\\":
-        raise DsnError("missing character after backslash")
-    return _unescape(text[at:end]), end
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def _wrong(name: str, text: str) -> DsnError:

@@ -9,7 +9,17 @@ from difflib import get_close_matches
 
 from trunkline.errors import UnknownScheme
 
-__all__ = ["BROKERS", "DATABASES", "SCHEMES", "SOCKETS", "WEBSOCKETS", "Scheme", "find_scheme", "nearest"]
+__all__ = [
+    "BROKERS",
+    "DATABASES",
+    "SCHEMES",
+    "SOCKETS",
+    "WEBSOCKETS",
+    "Scheme",
+    "find_scheme",
+    "is_param",
+    "nearest",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +38,18 @@ class Scheme:
 
 
 _MQTT = frozenset(
-    ["topic", "write_topic", "qos", "retain", "client_id", "clean", "will_topic", "will_payload"]
-    + ["username", "password"]
+    (
+        "topic",
+        "write_topic",
+        "qos",
+        "retain",
+        "client_id",
+        "clean",
+        "will_topic",
+        "will_payload",
+        "username",
+        "password",
+    )
 )
 _NATS = frozenset(["topic", "queue", "stream", "durable", "deliver", "token", "creds", "nkey"])
 _AMQP = frozenset(
@@ -93,10 +113,10 @@ def find_scheme(name: str) -> Scheme:
     raise UnknownScheme(f"unknown scheme '{name[:20]}': {hint}")
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str | None:
     """The one of `names` that `name` was most likely meant to be, by spelling in any case."""
     by_lower = {known.lower(): known for known in names}
-    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.7)
+    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None
 
 

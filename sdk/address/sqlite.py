@@ -34,8 +34,6 @@ _SHORT = {
 _VFS = re.compile(
     r"unix(-(none|dotfile|excl|flock|namedsem|posix|afp|nfs|proxy))?|memdb|win32(-(longpath|none))?"
 )
-    r"unix(-(none|dotfile|excl|flock|namedsem|posix|afp|nfs|proxy))?|memdb|win32(-(longpath|none))?"
-)
 
 
 class _Params:

@@ -1,0 +1,151 @@
+"""The parsed address: one frozen value that travels between processes and never shows a secret."""
+
+from __future__ import annotations
+
+import os.path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from trunkline.address import sqlite
+from trunkline.address.host import join_host_port
+from trunkline.address.options import OPTIONS
+from trunkline.address.proxy import Proxy
+from trunkline.address.redaction import HIDDEN, hide_path, is_secret_name, redact
+from trunkline.address.schemes import SCHEMES
+
+__all__ = ["Address"]
+
+_FILES = ("cafile", "certfile", "keyfile")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """Where to connect and how. None, `{}` and `()` are where something is absent.
+
+    `str` and `repr` hide passwords, tokens, messages, headers and whatever looks like a key; the fields
+    themselves hold everything.
+    """
+
+    scheme: str
+    """Lower case; `postgresql` is `postgres`."""
+    target: str
+    """What to dial: for ws and wss the URL (without user info), for databases the Go driver's DSN, else the
+    address without its options."""
+    net: str | None = None
+    """`tcp`, `udp`, `unix`; for mysql the DSN's own; None for sqlite3."""
+    host: str | None = None
+    port: int | None = None
+    user: str | None = None
+    password: str | None = None
+    database: str | None = None
+    path: str = ""
+    """The path of a unix socket, of a sqlite3 file, or of the URL."""
+    params: dict[str, str] = field(default_factory=dict)
+    """The parameters of the address itself (query, DSN), decoded; a broker's from the options too."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The options that were given, typed. For the rest see `option`."""
+    hosts: tuple[tuple[str, int | None], ...] = ()
+    """Every server in order, where there are several."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What only this scheme knows: see the scheme's parser, and `docs/reference`."""
+
+    def option(self, name: str) -> Any:
+        """The option's value as given, or its default on this scheme; KeyError for a name there is not."""
+        if name in self.options:
+            return self.options[name]
+        return OPTIONS[name].default_for(self.scheme)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the scheme itself means TLS (wss, tls, mqtts, tls+nats, amqps)."""
+        return SCHEMES[self.scheme].tls
+
+    @property
+    def display(self) -> str:
+        """The peer in short, for `ps` and logs: scheme, host, port and path, no secret."""
+        if self.scheme == "sqlite3":
+            return f"sqlite3://{self.extra.get('file') or ':memory:'}"
+        place = str(self.extra.get("addr", ""))
+        if self.host:
+            place = join_host_port(self.host, self.port)
+        if self.net == "unix":
+            return f"{self.scheme}://{self.path}"
+        return f"{self.scheme}://{place}{hide_path(self.path) or self._database_path()}"
+
+    def _database_path(self) -> str:
+        return f"/{self.database}" if self.database else ""
+
+    def __str__(self) -> str:
+        place = self.display
+        place = place.replace("://", f"://{self._account()}", 1)
+        query = "&".join(_shown(name, value) for name, value in self.params.items())
+        options = "&".join(_shown(name, value) for name, value in self.options.items())
+        return place + (f"?{query}" if query else "") + (f"|{options}" if options else "")
+
+    def _account(self) -> str:
+        """Who logs in, with the `@`. Outside the databases a user alone is often a token: not shown."""
+        if SCHEMES[self.scheme].family != "database":
+            return "" if self.user is None and self.password is None else f"{HIDDEN}@"
+        if self.password is not None:
+            return f"{self.user or ''}:{HIDDEN}@"
+        return f"{self.user}@" if self.user else ""
+
+    def __repr__(self) -> str:
+        return f"<Address {self}>"
+
+    def resolved(self, cwd: str) -> Address:
+        """The same with relative files (sqlite3, unix socket, certificates) made absolute against `cwd`, so
+        that another process finds what the caller meant."""
+        options = {
+            name: os.path.join(cwd, value) if name in _FILES else value
+            for name, value in self.options.items()
+        }
+        if self.scheme == "sqlite3":
+            target, extra = sqlite.resolve(self.target, self.extra, cwd)
+            path = extra["file"]
+            database = target if extra["uri"] else path or self.database
+            return replace(self, target=target, extra=extra, database=database, path=path, options=options)
+        if self.scheme == "unix" and not self.path.startswith("@"):
+            path = os.path.join(cwd, self.path)
+            return replace(self, target=f"unix://{path}", path=path, options=options)
+        return replace(self, options=options)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain data for msgpack, secrets included: it goes from process to process, not to people."""
+        wire = {name: getattr(self, name) for name in self.__slots__}
+        wire["hosts"] = [list(pair) for pair in self.hosts]
+        wire["options"] = {name: _plain(value) for name, value in self.options.items()}
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Address:
+        """The address that `to_wire` described."""
+        options = {name: _typed(name, value) for name, value in wire["options"].items()}
+        hosts = tuple((host, port) for host, port in wire["hosts"])
+        return cls(**{**wire, "options": options, "hosts": hosts})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Proxy):
+        return value.url
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _typed(name: str, value: Any) -> Any:
+    kind = OPTIONS[name].kind
+    if kind == "proxy":
+        return Proxy.parse(value)
+    return tuple(value) if kind in ("messages", "list") else value
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, Proxy):
+        return f"{name}={value}"
+    option = OPTIONS.get(name)
+    if name == "will_payload" or (option.secret if option else is_secret_name(name)):
+        return f"{name}={HIDDEN}"
+    if isinstance(value, bool):
+        return f"{name}={str(value).lower()}"
+    text = ",".join(value) if isinstance(value, tuple) else str(value)
+    return f"{name}={redact(text) if '@' in text else hide_path(text)}"

@@ -1,0 +1,97 @@
+"""The targets of sockets and WebSocket: `host:port`, a path, or a URL."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
+
+from trunkline.address.host import clean_host, join_host_port, split_port
+from trunkline.address.model import Address
+from trunkline.address.schemes import Scheme
+from trunkline.errors import AddressError
+
+__all__ = ["Parts", "parse_socket", "parse_websocket", "split_url"]
+
+# kept as written in a URL's path and query; the rest is percent-encoded for the request line
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Parts:
+    """A URL in its pieces: user and password decoded, the rest as written."""
+
+    user: str | None
+    password: str | None
+    place: str
+    path: str
+    query: str
+
+
+def split_url(rest: str, whose: str) -> Parts:
+    """What follows `scheme://`. The user info ends at the last `@` before the first `/` or `?`."""
+    match = re.match(r"([^/?#]*)([^?]*)\??(.*)", rest, re.DOTALL)
+    assert match is not None
+    userinfo, at, place = match[1].rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    return Parts(
+        _decoded(user, whose) if at and user else None,
+        _decoded(password, whose) if colon else None,
+        place,
+        match[2],
+        match[3],
+    )
+
+
+def _decoded(text: str, whose: str) -> str:
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        pass
+    raise AddressError(f"{whose} has a user or password whose percent-escapes are not UTF-8 text")
+
+
+def parse_socket(scheme: Scheme, rest: str) -> Address:
+    """`tcp udp tls unix`."""
+    whose = f"a {scheme.name} address"
+    if scheme.name == "unix":
+        if not rest or "\0" in rest:
+            raise AddressError(f"{whose} needs the path of a socket, such as {scheme.example}")
+        return Address("unix", f"unix://{rest}", net="unix", path=rest)
+    parts = split_url(rest, whose)
+    if parts.user is not None or parts.password is not None:
+        raise AddressError(f"{whose} takes no user and password: write {scheme.example}")
+    if parts.path not in ("", "/") or parts.query:
+        raise AddressError(
+            f"{whose} has nothing behind the port: write {scheme.example} and options after a '|'"
+        )
+    host, port = split_port(parts.place, whose)
+    host = clean_host(host, whose)
+    if port is None:
+        raise AddressError(f"{whose} needs a port: write {scheme.example}")
+    net = "udp" if scheme.name == "udp" else "tcp"
+    return Address(scheme.name, f"{scheme.name}://{join_host_port(host, port)}", net, host, port)
+
+
+def parse_websocket(scheme: Scheme, rest: str) -> Address:
+    """`ws wss`. The target is the URL to ask for, in ASCII and without the user info, which is for the
+    driver to send as a header."""
+    whose = f"a {scheme.name} address"
+    if "#" in rest:
+        raise AddressError(f"{whose} has no '#' part: write %23 for a '#' that belongs to it")
+    parts = split_url(rest, whose)
+    host, port = split_port(parts.place, whose)
+    host = clean_host(host, whose)
+    query = f"?{parts.query}" if "?" in rest else ""
+    request = quote(parts.path + query, safe=_PRINTABLE)
+    return Address(
+        scheme.name,
+        f"{scheme.name}://{join_host_port(host, port)}{request}",
+        "tcp",
+        host,
+        port or scheme.port,
+        parts.user,
+        parts.password,
+        path=parts.path,
+        params=dict(parse_qsl(parts.query, keep_blank_values=True)),
+    )

@@ -1,0 +1,160 @@
+"""Where an address ends and its options begin, and where each option's value ends.
+
+Finding the separator: in a URL it is the first `|` (or `||`) before a known option's name and `=`; in a
+database's DSN, whose password may hold a `|`, it is the last `||` of that kind, else the last `|`. A name
+that is nearly a known one counts too, so that a misspelling is told and does not become part of the target.
+A `||` at the very end says that there are no options.
+
+Reading values: a message (`payload`, `pingMessage`) that is JSON ends where its JSON ends; any other before
+the next `&name=` with a known name. All other values end at the next `&`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, unquote_to_bytes
+
+from trunkline.address.golang import shown
+from trunkline.address.options import OPTIONS
+from trunkline.address.schemes import Scheme, is_param, nearest
+from trunkline.errors import AddressError
+
+__all__ = ["read_options", "split_target", "unknown_option"]
+
+_CANDIDATE = re.compile(r"(\|\|?)([A-Za-z_][\w.-]*)=")
+_BAR = re.compile(r"(\|\|?)")
+_NAME = re.compile(r"([A-Za-z_][\w.-]*)=")
+_ENCODED = re.compile(r"(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# numbers stay text: nothing is computed, and a long one is no error
+_JSON = json.JSONDecoder(parse_int=str, parse_float=str)
+_MESSAGE_KINDS = ("message", "messages")
+
+
+def split_target(rest: str, scheme: Scheme) -> tuple[str, str]:
+    """What follows `scheme://` as target and options text ("" without options)."""
+    database = scheme.family == "database"
+    found = None if database and rest.endswith("||") else next(_candidates(rest, scheme), None)
+    if found is None and rest.endswith("||"):
+        return rest[:-2], ""
+    found = _last(rest, scheme) if database else found or _slip(rest, scheme)
+    if found is None:
+        return rest, ""
+    return rest[: found.start()], rest[found.end(1) :]
+
+
+def _candidates(rest: str, scheme: Scheme) -> Iterator[re.Match[str]]:
+    at = 0
+    while (match := _CANDIDATE.search(rest, at)) is not None:
+        if _is_name(match[2], scheme):
+            yield match
+        at = match.start() + 1 if match[1] == "|" else match.start() + 2
+
+
+def _is_name(name: str, scheme: Scheme) -> bool:
+    return name in OPTIONS or is_param(scheme, name) or nearest(name, OPTIONS, cutoff=0.8) is not None
+
+
+def _last(rest: str, scheme: Scheme) -> re.Match[str] | None:
+    found = list(_candidates(rest, scheme))
+    double = [match for match in found if match[1] == "||"]
+    found = double or found
+    return found[-1] if found else None
+
+
+def _slip(rest: str, scheme: Scheme) -> re.Match[str] | None:
+    """A bar that no option follows: told as the slip it is, unless it may belong to a password or path."""
+    return None if scheme.name == "unix" else _BAR.search(rest, rest.rfind("@") + 1)
+
+
+def read_options(text: str, scheme: Scheme) -> list[tuple[str, str]]:
+    """The options as (name, value) pairs in their order, values decoded; names are known ones."""
+    found: list[tuple[str, str]] = []
+    at = 0
+    while at < len(text):
+        if text[at] == "&":
+            at += 1
+            continue
+        match = _NAME.match(text, at)
+        if match is None:
+            raise AddressError(
+                "what follows the '|' must be options as name=value&name=value: "
+                "write %7C for a '|' that belongs to the address"
+            )
+        name = match[1]
+        if name not in OPTIONS and not is_param(scheme, name):
+            raise unknown_option(name, scheme)
+        value, at = _value(name, text, match.end(), scheme)
+        found.append((name, value))
+    return found
+
+
+def unknown_option(name: str, scheme: Scheme) -> AddressError:
+    """The error for a name that is no option; names the nearest one."""
+    near = nearest(name, [*OPTIONS, *scheme.params])
+    hint = f"did you mean '{near}'" if near else "see `trunkline --help` for the options there are"
+    return AddressError(f"unknown option '{shown(name)}': {hint}")
+
+
+def _value(name: str, text: str, at: int, scheme: Scheme) -> tuple[str, int]:
+    kind = OPTIONS[name].kind if name in OPTIONS else ""
+    if kind in _MESSAGE_KINDS:
+        end = _json_end(text, at) or _message_end(text, at, scheme)
+        return _message(text[at:end]), end
+    if kind == "headers" and (json_end := _json_end(text, at)) is not None:
+        return text[at:json_end], json_end
+    end = text.find("&", at)
+    end = len(text) if end < 0 else end
+    # a proxy written raw decodes its own user and password
+    raw = kind == "proxy" and "://" in text[at:end]
+    return text[at:end] if raw else _decoded(text[at:end]), end
+
+
+def _json_end(text: str, at: int) -> int | None:
+    """The end of the JSON text that starts at `at`, white space round it included; None when what is there
+    is not JSON, or when something other than the next option follows it."""
+    start = at + len(text[at:]) - len(text[at:].lstrip(" \t\r\n"))
+    if text[start : start + 1] not in ("{", "[", '"'):
+        return None
+    try:
+        _, end = _JSON.raw_decode(text, start)
+    except (ValueError, RecursionError):
+        return None
+    while end < len(text) and text[end] in " \t\r\n":
+        end += 1
+    follows = end == len(text) or (text[end] == "&" and _follows_ok(text, end + 1))
+    return end if follows else None
+
+
+def _follows_ok(text: str, at: int) -> bool:
+    return at == len(text) or _NAME.match(text, at) is not None
+
+
+def _message_end(text: str, at: int, scheme: Scheme) -> int:
+    for mark in re.finditer("&", text[at:]):
+        match = _NAME.match(text, at + mark.end())
+        if match is not None and (match[1] in OPTIONS or match[1] in scheme.params):
+            return at + mark.start()
+    return len(text)
+
+
+def _message(text: str) -> str:
+    """A message byte for byte, but one written wholly in percent-encoding is decoded."""
+    if "%" not in text or not _ENCODED.fullmatch(text):
+        return text
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return text
+
+
+def _decoded(text: str) -> str:
+    """Percent-decoded where every escape is one and the result is text; else as it stands."""
+    if _BAD_ESCAPE.search(text):
+        return text
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
