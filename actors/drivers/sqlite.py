@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
 from trunkline.actors.driver import ExecDriver, FatalError, Result
 from trunkline.actors.drivers.sqlite_errors import error_name, hint, open_hint, refusal
-from trunkline.actors.drivers.sqlite_types import in_zone, register_converters, to_sqlite
+from trunkline.actors.drivers.sqlite_types import exact, in_zone, register_converters, rounded, to_sqlite
 from trunkline.actors.sql import Dialect, Style, bind, check_count, placeholders, wanted
 from trunkline.actors.statements import split
 from trunkline.deadline import Deadline
@@ -20,6 +21,10 @@ from trunkline.errors import ClosedError, DialError, StatementError
 __all__ = ["SqliteDriver"]
 
 _LONGEST_KEPT = 10_000
+_SLICE_MS = 50
+_BUSY_TIMEOUT = re.compile(
+    r"PRAGMA\s+(?:\w+\s*\.\s*)?busy_timeout\b\s*[=(]?\s*(?P<ms>[+-]?\d{1,9})?", re.IGNORECASE
+)
 _REFUSALS = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
 
 
@@ -35,8 +40,7 @@ class SqliteDriver(ExecDriver):
     `timestamp` give datetimes with a zone, UTC where the text names none, from text or from seconds
     (milliseconds beyond 10**12) since 1970, moved to `_loc` where the DSN has it; a `date` column with just a
     day in it gives a date. `boolean` gives bool. Text there that is no date comes as it is (Go: its zero
-    time). Python's module hides the stored type in such columns: a REAL has 15 digits, a BLOB that is UTF-8
-    comes as text.
+    time), and so does a BLOB that is UTF-8: Python's module hides the stored type in such columns.
 
     Several statements in one text run in order, each taking its share of the values; columns and values are
     those of the last that has rows, `affected` and `last_id` those of the last INSERT, UPDATE, DELETE or
@@ -48,6 +52,7 @@ class SqliteDriver(ExecDriver):
 
     _connection: sqlite3.Connection | None = None
     _interrupted = False
+    _busy_ms = 0
 
     @property
     def peer(self) -> str:
@@ -89,7 +94,8 @@ class SqliteDriver(ExecDriver):
         self._pragma("busy_timeout", busy_ms if left_ms is None else min(busy_ms, left_ms))
         for name, value in self.address.extra["pragmas"]:
             self._pragma(name, value)
-        self._pragma("busy_timeout", busy_ms)
+        self._busy_ms = busy_ms
+        self._pragma("busy_timeout", min(_SLICE_MS, busy_ms))
 
     def _pragma(self, name: str, value: object) -> None:
         self._live.execute(f"PRAGMA {name} = {value}").fetchall()
@@ -114,30 +120,53 @@ class SqliteDriver(ExecDriver):
         result = Result()
         steps = _steps(sql) if len(sql) <= _LONGEST_KEPT else _steps.__wrapped__(sql)
         for step, text, values in list(_shared_out(steps, binds)):
-            if self._interrupted:
-                raise StatementError("interrupted", code="SQLITE_INTERRUPT")
+            self._check_interrupted()
             self._run(step, text, values, result)
         return result
 
     def _run(self, step: _Step, text: str, values: Any, result: Result) -> None:
-        cursor = self._live.cursor()
-        try:
+        """One statement. SQLite's own wait for a lock cannot be interrupted, so it waits in slices, here."""
+        deadline = Deadline.after_ms(self._busy_ms)
+        while True:
+            slice_ends = Deadline.after_ms(min(_SLICE_MS, self._busy_ms))
+            try:
+                return self._attempt(step, text, values, result)
+            except _REFUSALS as error:
+                self._check_interrupted()
+                # refused before the slice was over: waiting would be a deadlock, and SQLite knows
+                waited = error_name(error) == "SQLITE_BUSY" and slice_ends.expired()
+                if not waited or deadline.expired():
+                    raise refusal(error, self.peer) from None
+
+    def _attempt(self, step: _Step, text: str, values: Any, result: Result) -> None:
+        before = rounded()
+        with closing(self._live.cursor()) as cursor:
             cursor.execute(text, values)
             if cursor.description:
                 result.columns = [column[0] for column in cursor.description]
-                result.values = self._rows(cursor)
+                result.values = [list(row) for row in cursor.fetchall()]
             if step.verb in ("INSERT", "UPDATE", "DELETE", "REPLACE"):
                 self._count(step, result)
-        except _REFUSALS as error:
-            raise refusal(error, self.peer) from None
-        finally:
-            cursor.close()
-
-    def _rows(self, cursor: sqlite3.Cursor) -> list[list[Any]]:
-        rows = [list(row) for row in cursor.fetchall()]
+            elif step.verb == "PRAGMA":
+                self._pragma_of_user(text, result)
+            if rounded() != before and step.verb in ("SELECT", "VALUES"):
+                exact(
+                    result.values, cursor.execute(_undeclared(text, len(result.columns)), values).fetchall()
+                )
         if self.address.extra["loc"]:
-            in_zone(rows, self.address.extra["loc"])
-        return rows
+            in_zone(result.values, self.address.extra["loc"])
+
+    def _pragma_of_user(self, text: str, result: Result) -> None:
+        match = _BUSY_TIMEOUT.match(text)
+        if match:
+            if match["ms"]:
+                self._busy_ms = max(0, int(match["ms"]))
+                self._pragma("busy_timeout", min(_SLICE_MS, self._busy_ms))
+            result.values = [[self._busy_ms]]
+
+    def _check_interrupted(self) -> None:
+        if self._interrupted:
+            raise StatementError("interrupted", code="SQLITE_INTERRUPT")
 
     def _count(self, step: _Step, result: Result) -> None:
         # asked from SQLite: the cursor knows neither for WITH ... INSERT, nor before 3.12 with RETURNING
@@ -195,6 +224,13 @@ def _step(text: str, verb: str) -> _Step:
     positional, order = bind(text, range(count), Dialect.SQLITE, Style.QMARK)
     names = tuple(placeholders(text, Dialect.SQLITE))
     return _Step(text, verb, count, positional, tuple(order) if isinstance(order, list) else (), names)
+
+
+def _undeclared(text: str, columns: int) -> str:
+    """The statement with results that have no declared type any more."""
+    names = [f"c{index}" for index in range(columns)]
+    # the line end is for a comment at the end of the text
+    return f"WITH plain({', '.join(names)}) AS ({text}\n) SELECT +{', +'.join(names)} FROM plain"
 
 
 def _shared_out(

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from trunkline.errors import StatementError
 
-__all__ = ["in_zone", "register_converters", "to_sqlite"]
+__all__ = ["exact", "in_zone", "register_converters", "rounded", "to_sqlite"]
 
 _INTEGER = re.compile(rb"-?\d+\Z")
 _REAL = re.compile(rb"-?(?:\d+\.\d*(?:[eE][+-]?\d+)?|Inf)\Z")
@@ -122,11 +122,30 @@ def _seconds(match: re.Match[str]) -> str:
 def _as_stored(data: bytes) -> Any:
     """A value that is none of ours, as it would be without a declared type."""
     if _REAL.match(data):
+        global _rounded
+        _rounded += 1
         return float(data)
     try:
         return data.decode()
     except UnicodeDecodeError:
         return data
+
+
+_rounded = 0
+
+
+def rounded() -> int:
+    """How many REAL values were read as text so far: 15 digits of them, which may be too few."""
+    return _rounded
+
+
+def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
+    """Give the rows the floats that the same statement yields without declared types, digit for digit."""
+    for row, plain in zip(rows, again, strict=False):
+        for index, value in enumerate(plain):
+            # the second run may have seen other rows: only what rounds to the same number is the same
+            if type(value) is float and type(row[index]) is float and float(f"{value:.15g}") == row[index]:
+                row[index] = value
 
 
 def in_zone(rows: list[list[Any]], zone: str) -> None:

@@ -63,6 +63,19 @@ def value(driver: SqliteDriver, sql: str, *binds: Any) -> Any:
     return driver.execute(sql, binds).values[0][0]
 
 
+def run_marker(driver: SqliteDriver) -> threading.Event:
+    """An event that the SQL function `started()` sets."""
+    running = threading.Event()
+
+    def started() -> int:
+        running.set()
+        return 1
+
+    assert driver._connection is not None
+    driver._connection.create_function("started", 0, started)
+    return running
+
+
 # what the DSN means
 
 
@@ -307,6 +320,17 @@ def test_a_column_reads_as_it_was_declared(open_: Open, declared: str, stored: A
     )
 
 
+def test_a_float_in_a_column_of_dates_keeps_every_digit(open_: Open) -> None:
+    driver = open_()
+    driver.execute("CREATE TABLE t (a timestamp, b boolean, c text)", ())
+    rows = [[1700000000.123456, 0.1 + 0.2, "x"], [datetime(2024, 1, 31, tzinfo=UTC), True, "1.5"]]
+    driver.execute("INSERT INTO t VALUES (?, ?, ?), (?, ?, ?)", [*rows[0], *rows[1]])
+    assert driver.execute("SELECT a, b, c, a FROM t ORDER BY c DESC -- all", ()).values == [
+        [*row, row[0]] for row in rows
+    ]
+    assert driver.execute("WITH x AS (SELECT a FROM t) SELECT a FROM x LIMIT ?", (1,)).values == [rows[0][:1]]
+
+
 def test_loc_moves_datetimes_into_its_zone(open_: Open) -> None:
     driver = open_("sqlite3://test.db?_loc=US%2FCentral")
     driver.execute("CREATE TABLE t (a datetime, b date, c text)", ())
@@ -379,10 +403,8 @@ def test_writing_where_only_reading_is_allowed_says_where_to_look(open_: Open) -
 
 def test_a_running_statement_can_be_interrupted(open_: Open) -> None:
     driver = open_("sqlite3://:memory:")
-    running = threading.Event()
-    assert driver._connection is not None
-    driver._connection.create_function("started", 0, lambda: running.set() or 1)  # type: ignore[func-returns-value]
-    failures: list[BaseException] = []
+    running = run_marker(driver)
+    failures: list[StatementError] = []
 
     def endless() -> None:
         try:
@@ -399,8 +421,63 @@ def test_a_running_statement_can_be_interrupted(open_: Open) -> None:
     driver.interrupt()
     thread.join(30)
     assert not thread.is_alive()
-    assert [(str(error), error.code) for error in failures] == [("interrupted", "SQLITE_INTERRUPT")]  # type: ignore[attr-defined]
+    assert [(str(error), error.code) for error in failures] == [("interrupted", "SQLITE_INTERRUPT")]
     assert value(driver, "SELECT 1") == 1
+
+
+def test_waiting_for_a_lock_can_be_interrupted(open_: Open) -> None:
+    holder, waiting = open_("sqlite3://test.db?_txlock=immediate"), open_("sqlite3://test.db?_timeout=600000")
+    holder.begin()
+    failures: list[StatementError] = []
+
+    def wait() -> None:
+        try:
+            waiting.execute("SELECT started(); CREATE TABLE t (a)", ())
+        except StatementError as error:
+            failures.append(error)
+
+    running = run_marker(waiting)
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert running.wait(30)
+    waiting.interrupt()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [str(error) for error in failures] == ["interrupted"]
+
+
+def test_a_lock_that_is_let_go_in_time_is_waited_for(open_: Open) -> None:
+    holder, waiting = open_("sqlite3://test.db?_txlock=immediate"), open_("sqlite3://test.db?_timeout=30000")
+    holder.begin()
+    running = run_marker(waiting)
+    thread = threading.Thread(target=waiting.execute, args=("SELECT started(); CREATE TABLE t (a)", ()))
+    thread.start()
+    assert running.wait(30)
+    # longer than one slice of the wait
+    with pytest.raises(StatementError, match="database is locked"):
+        open_("sqlite3://test.db?_timeout=120").execute("CREATE TABLE u (a)", ())
+    holder.commit()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert value(holder, "SELECT name FROM sqlite_schema") == "t"
+
+
+def test_a_deadlock_is_told_without_waiting(open_: Open) -> None:
+    first, second = (open_("sqlite3://test.db?_timeout=600000") for _ in range(2))
+    first.execute("CREATE TABLE t (a); PRAGMA journal_mode = wal", ())
+    first.begin()
+    first.execute("SELECT * FROM t", ())
+    second.execute("INSERT INTO t VALUES (1)", ())
+    with pytest.raises(StatementError, match="database is locked"):
+        first.execute("INSERT INTO t VALUES (2)", ())
+
+
+def test_the_busy_timeout_can_be_read_and_set(open_: Open) -> None:
+    driver = open_("sqlite3://test.db?_timeout=7000")
+    assert driver.execute("PRAGMA busy_timeout", ()).values == [[7000]]
+    assert driver.execute("pragma main.busy_timeout(20)", ()).values == [[20]]
+    result = driver.execute("PRAGMA busy_timeout = -1; -- x\nPRAGMA busy_timeout", ())
+    assert (result.columns, result.values) == (["timeout"], [[0]])
 
 
 def test_close_ends_it_and_may_be_repeated(open_: Open) -> None:
