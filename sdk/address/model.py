@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os.path
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
 from trunkline.address import sqlite
 from trunkline.address.host import join_host_port
@@ -65,13 +67,13 @@ class Address:
     def display(self) -> str:
         """The peer in short, for `ps` and logs: scheme, host, port and path, no secret."""
         if self.scheme == "sqlite3":
-            return f"sqlite3://{self.extra.get('file') or ':memory:'}"
+            return _one_line(f"sqlite3://{self.extra.get('file') or ':memory:'}")
         place = str(self.extra.get("addr", ""))
         if self.host:
             place = join_host_port(self.host, self.port)
         if self.net == "unix":
-            return f"{self.scheme}://{self.path}"
-        return f"{self.scheme}://{place}{hide_path(self.path) or self._database_path()}"
+            return _one_line(f"{self.scheme}://{self.path}")
+        return _one_line(f"{self.scheme}://{place}{hide_path(self.path) or self._database_path()}")
 
     def _database_path(self) -> str:
         return f"/{self.database}" if self.database else ""
@@ -81,7 +83,7 @@ class Address:
         place = place.replace("://", f"://{self._account()}", 1)
         query = "&".join(_shown(name, value) for name, value in self.params.items())
         options = "&".join(_shown(name, value) for name, value in self.options.items())
-        return place + (f"?{query}" if query else "") + (f"|{options}" if options else "")
+        return _one_line(place + (f"?{query}" if query else "") + (f"|{options}" if options else ""))
 
     def _account(self) -> str:
         """Who logs in, with the `@`. Outside the databases a user alone is often a token: not shown."""
@@ -124,6 +126,11 @@ class Address:
         options = {name: _typed(name, value) for name, value in wire["options"].items()}
         hosts = tuple((host, port) for host, port in wire["hosts"])
         return cls(**{**wire, "options": options, "hosts": hosts})
+
+
+def _one_line(text: str) -> str:
+    """Control characters as escapes: a decoded parameter must not write a log line of its own."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: quote(match[0]), text)
 
 
 def _plain(value: Any) -> Any:

@@ -145,6 +145,7 @@ def test_nothing_hangs_on_an_error(template: str) -> None:
         ("mysql://u@tcp(h:1)/d", "mysql://u@h:1/d"),
         ("ws://h|payload=a&payload=b&mode=send", "ws://h:80|payload=***&mode=send"),
         ("ws://h|proxy=socks5://u:p@x:1", "ws://h:80|proxy=socks5://***@x:1"),
+        ("ws://h?a=%0Aforged%1B[31m", "ws://h:80?a=%0Aforged%1B[31m"),
         ("amqp://h?queue=q&routing_key=r", "amqp://h:5672?queue=q&routing_key=r"),
     ],
 )
