@@ -39,6 +39,10 @@ _STANDARD_HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkse
 _PERSISTENT_TARGETS = ("/dev/urandom", "/dev/null")
 
 
+# Per marker, processes that are known not to be ours: they never become it, and looking is slow.
+_strangers: dict[str, set[psutil.Process]] = {}
+
+
 class Leaked(AssertionError):
     """The test left something behind; the text names it."""
 
@@ -69,7 +73,8 @@ class Leaks:
 
     def check(self) -> None:
         """Raise `Leaked` when something is left at the end of its grace."""
-        gc.collect()
+        if any(self._own()):
+            gc.collect()  # a cycle may hold what nobody uses; too slow to do for every test
         _complain("the test", _settled(self._own, OWN_GRACE_S) + _settled(self._others, OTHERS_GRACE_S))
 
     def check_session(self) -> None:
@@ -101,17 +106,21 @@ def our_processes(marker: str) -> set[psutil.Process]:
     parents: dict[int, int] = {}
     everything: dict[int, psutil.Process] = {}
     roots = {os.getpid()}
+    strangers = _strangers.get(marker, set())
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            parents[process.pid] = process.ppid()
-            everything[process.pid] = process
-            if _has_marker(process, wanted):
-                roots.add(process.pid)
-    return {
+        everything[process.pid] = process
+        if process not in strangers:
+            with contextlib.suppress(psutil.Error, OSError):
+                parents[process.pid] = process.ppid()
+                if _has_marker(process, wanted):
+                    roots.add(process.pid)
+    ours = {
         process
         for pid, process in everything.items()
         if pid != os.getpid() and any(each in roots for each in _lineage(pid, parents))
     }
+    _strangers[marker] = set(everything.values()) - ours
+    return ours
 
 
 def _lineage(pid: int, parents: dict[int, int]) -> Iterator[int]:
