@@ -1,0 +1,450 @@
+"""The buffer of one connection: what was received, who has it, what must be thrown away.
+
+Pure: no socket, no clock. It is told what happened (a message, a read, an acknowledgement, a
+holder that came or went) and collects in `actions` what the worker is to send. The rules are SPEC 3;
+the shape is DESIGN "Data plane":
+
+* An *entry* is a message (str or bytes) or a `Mark` (int): what happened to the link, in its place.
+* One holder: entries are **streamed** to it as far as its window allows, before it asks. They stay in
+  `Holder.sent` until they are acknowledged, so they count against the limit and can be given back.
+* Overflow of a dropping buffer that reaches streamed entries **recalls** them: the holder answers with
+  what it has really consumed, so each message is either read or counted as dropped, never both.
+* Two holders or more, or one after a recall: each read **asks**, and a message is sent only to one
+  who waits for it, so none sits in an idle holder's pocket.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from trunkline.actors.driver import Overflow
+from trunkline.wire.envelope import Mark
+
+__all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Throttle"]
+
+Entry = str | bytes | int
+
+BATCH_ENTRIES: Final = 1000
+BATCH_BYTES: Final = 1 << 18
+WINDOW_BYTES: Final = 8 << 20
+LIMIT_BYTES: Final = 256 << 20
+
+
+class Push(NamedTuple):
+    """Send entries to a holder. `stream`: more will come unasked; `more`: the buffer has more."""
+
+    holder: bytes
+    epoch: int
+    stream: bool
+    more: bool
+    entries: list[Entry]
+
+
+class Recall(NamedTuple):
+    """Ask a holder to give back what it has not consumed; what it has of former epochs is void."""
+
+    holder: bytes
+    epoch: int
+
+
+class Notify(NamedTuple):
+    """Confirm to a holder that it no longer waits."""
+
+    holder: bytes
+
+
+class Throttle(NamedTuple):
+    """Stop (True) or go on (False) taking from the peer."""
+
+    on: bool
+
+
+Action = Push | Recall | Notify | Throttle
+
+
+@dataclass(slots=True)
+class Holder:
+    """One proxy object that reads from the buffer."""
+
+    id: bytes
+    epoch: int = 0
+    consumed: int = 0
+    """Entries it is known to have consumed, in total."""
+    window: int = 0
+    """How many entries may be out, unacknowledged, while streaming."""
+    mode: Literal["stream", "ask", "recall"] = "ask"
+    doubt: deque[Entry | None] = field(default_factory=deque)
+    """The oldest entries sent; None where the message was dropped unless it turns out to be consumed."""
+    sent: deque[Entry] = field(default_factory=deque)
+    sent_bytes: int = 0
+    pending: deque[Entry] = field(default_factory=deque)
+    """Marks this holder has yet to see (several holders: each one sees each mark)."""
+
+
+def _size(entries: Iterable[Entry]) -> int:
+    return sum(len(e) for e in entries if not isinstance(e, int))
+
+
+class Buffer:
+    """See the module. `limit` messages at most; `overflow` says what happens beyond."""
+
+    def __init__(self, limit: int = 2000, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
+        self.limit = limit
+        self.overflow = overflow
+        self.queue: deque[Entry] = deque()
+        self.holders: dict[bytes, Holder] = {}
+        self.parked: deque[bytes] = deque()
+        self.actions: list[Action] = []
+        self.unread = 0
+        self.unread_bytes = 0
+        self.peak = 0
+        self.received = 0
+        self.read = 0
+        self.dropped = 0
+        self.skipped = 0
+        self.outages = 0
+        self.throttled = False
+        self.link: Mark = Mark.UP
+
+    # what the link does
+
+    def extend(self, batch: Sequence[str | bytes]) -> None:
+        """Messages arrived, in this order."""
+        self.received += len(batch)
+        self.unread += len(batch)
+        self.unread_bytes += sum(map(len, batch))
+        self.queue.extend(batch)
+        if self.unread > self.limit or self.unread_bytes > LIMIT_BYTES:
+            self._overflow()
+        if self.unread > self.peak:
+            self.peak = self.unread
+
+    def mark(self, mark: Mark) -> None:
+        """The link was lost, re-established or lost for good."""
+        if mark is Mark.DOWN and self.link is not Mark.UP:
+            return
+        if mark is not Mark.UP:
+            self.outages += self.link is Mark.UP
+        self.link = mark
+        self.queue.append(int(mark))
+        self._bound_marks()
+
+    def _bound_marks(self) -> None:
+        # Marks are no messages and are never dropped; but an unread link that flaps for days must not
+        # grow the queue for ever. The oldest pairs beyond the limit go.
+        marks = len(self.queue) + sum(len(h.sent) for h in self.holders.values()) - self.unread
+        if marks > 2 * self.limit + 4 and isinstance(self.queue[0], int) and isinstance(self.queue[1], int):
+            self.queue.popleft()
+            self.queue.popleft()
+
+    # what the holders do
+
+    def attach(self, holder_id: bytes) -> None:
+        """A holder came. The only one is streamed to; with a second one, everyone has to ask."""
+        if self.link is not Mark.UP and not any(isinstance(e, int) for e in self._all()):
+            self.queue.append(int(self.link))  # it was consumed by another; the newcomer must see it too
+        holder = self.holders[holder_id] = Holder(holder_id)
+        if len(self.holders) == 1:
+            self._stream(holder)
+            return
+        for other in self.holders.values():
+            if other.mode == "stream" and other is not holder:
+                self._recall(other)
+
+    def replace(self, old: bytes, new: bytes, epoch: int, consumed: int) -> None:
+        """A holder came back on another socket (its broker was lost): what it has not consumed is ours
+        again, and it reads on by asking."""
+        holder = self.holders.get(old)
+        if holder is None:
+            self.attach(new)
+            self.holders[new].consumed = consumed
+            return
+        self._settle(holder, consumed)
+        self._unpark(old)
+        del self.holders[old]
+        holder.id = new
+        holder.epoch = max(holder.epoch, epoch) + 1
+        holder.mode = "ask"
+        self.holders[new] = holder
+
+    def detach(self, holder_id: bytes, consumed: int | None = None) -> None:
+        """A holder went (or died: consumed unknown); its unread entries are for the others."""
+        holder = self.holders.pop(holder_id, None)
+        if holder is None:
+            return
+        self._unpark(holder_id)
+        self._settle(holder, holder.consumed if consumed is None else consumed)
+
+    def ack(self, holder_id: bytes, consumed: int, skipped: int = 0) -> None:
+        """A holder has consumed so many entries in total; so many of them it discarded."""
+        self.read -= skipped
+        self.skipped += skipped
+        holder = self.holders.get(holder_id)
+        if holder is None or consumed <= holder.consumed:
+            return
+        self._consume(holder, consumed)
+        if holder.mode == "stream" and not holder.doubt:
+            holder.window = min(self.limit, holder.window * 2)
+        self._relax()
+
+    def ask(self, holder_id: bytes, epoch: int, consumed: int, *, wait: bool, newest: bool = False) -> None:
+        """A holder that has nothing reads. Without `wait` it is answered at once, else parked.
+
+        `newest` is `read(-2)`: everything older is discarded, what the holder had (and has thrown away
+        before it asked) included.
+        """
+        holder = self.holders.get(holder_id)
+        if holder is None:
+            return
+        if newest:
+            self._newest(holder, consumed)
+            return
+        if holder.mode == "recall" and epoch == holder.epoch:  # as good as the answer to the recall
+            self._settle(holder, consumed)
+            holder.mode = "ask"
+        self.ack(holder_id, consumed)
+        if holder.mode == "recall":  # its answer is on its way and may fill the queue
+            if wait:
+                self._park(holder_id)
+            else:
+                self._push(holder, [], stream=False)
+        elif holder.mode == "stream":
+            self._push(holder, [], stream=True)
+        elif not self._serve(holder):
+            self._unserved(holder, wait)
+
+    def _unserved(self, holder: Holder, wait: bool) -> None:
+        if len(self.holders) == 1:
+            self._stream(holder)
+            self._push(holder, [], stream=True)
+        elif wait:
+            self._park(holder.id)
+        else:
+            self._push(holder, [], stream=False)
+
+    def cancel(self, holder_id: bytes) -> None:
+        """A holder no longer waits. Always confirmed, after any entry that was sent before."""
+        self._unpark(holder_id)
+        if holder_id in self.holders:
+            self.actions.append(Notify(holder_id))
+
+    def recalled(self, holder_id: bytes, epoch: int, consumed: int, waiting: bool) -> None:
+        """The answer to a Recall."""
+        holder = self.holders.get(holder_id)
+        if holder is None or holder.mode != "recall" or epoch != holder.epoch:
+            return
+        self._settle(holder, consumed)
+        holder.mode = "ask"
+        if waiting:
+            self._park(holder_id)
+
+    # sending
+
+    def flush(self) -> None:
+        """Send what may be sent. Call once per turn of the loop."""
+        if len(self.holders) == 1:
+            holder = next(iter(self.holders.values()))
+            if holder.mode == "stream":
+                self._fill(holder)
+                return
+        while self.parked and not self._recalling():
+            if not self._serve(self.holders[self.parked[0]]):
+                break
+
+    def _fill(self, holder: Holder) -> None:
+        queue = self.queue
+        while queue and holder.window > len(holder.sent) and holder.sent_bytes < WINDOW_BYTES:
+            room = min(holder.window - len(holder.sent), BATCH_ENTRIES)
+            if len(queue) <= room and self.unread_bytes <= BATCH_BYTES:
+                entries = list(queue)
+                queue.clear()
+            else:
+                entries = self._take(room)
+            holder.sent.extend(entries)
+            holder.sent_bytes += _size(entries)
+            self._push(holder, entries, stream=True)
+
+    def _take(self, room: int) -> list[Entry]:
+        entries: list[Entry] = []
+        size = 0
+        while self.queue and len(entries) < room and size < BATCH_BYTES:
+            entry = self.queue.popleft()
+            size += 0 if isinstance(entry, int) else len(entry)
+            entries.append(entry)
+        return entries
+
+    def _push(self, holder: Holder, entries: list[Entry], *, stream: bool) -> None:
+        self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries))
+
+    def _serve(self, holder: Holder) -> bool:
+        """Give an asking holder what it asks for; False when there is nothing."""
+        while self.queue and isinstance(self.queue[0], int) and len(self.holders) > 1:
+            mark = self.queue.popleft()
+            for other in self.holders.values():
+                other.pending.append(mark)
+                while len(other.pending) > 64:
+                    other.pending.popleft()
+        if len(self.holders) == 1 and self.queue and not holder.pending:
+            self._unpark(holder.id)
+            self._stream(holder)
+            self._fill(holder)
+            return True
+        if holder.pending:
+            entry = holder.pending.popleft()
+        elif self.queue:
+            entry = self.queue.popleft()
+        elif self.link is not Mark.UP:
+            entry = int(self.link)
+        else:
+            return False
+        self._unpark(holder.id)
+        holder.sent.append(entry)
+        holder.sent_bytes += _size((entry,))
+        self._push(holder, [entry], stream=False)
+        return True
+
+    def _newest(self, holder: Holder, consumed: int) -> None:
+        self._settle(holder, consumed)
+        self._unpark(holder.id)
+        holder.epoch += 1
+        holder.mode = "ask"
+        after: list[Entry] = []
+        while self.queue and isinstance(self.queue[-1], int):
+            after.append(self.queue.pop())
+        if not self.queue:
+            self.queue.extend(reversed(after))
+            if not self._serve(holder):
+                self._push(holder, [], stream=False)
+            return
+        newest = self.queue.pop()
+        older = [e for e in self.queue if not isinstance(e, int)]
+        self.skipped += len(older)
+        self.unread -= len(older)
+        self.unread_bytes -= _size(older)
+        self.queue.clear()
+        self.queue.extend(reversed(after))
+        holder.pending.clear()
+        holder.sent.append(newest)
+        holder.sent_bytes += _size((newest,))
+        self._push(holder, [newest], stream=False)
+        self._relax()
+
+    # bookkeeping
+
+    def _stream(self, holder: Holder) -> None:
+        holder.mode = "stream"
+        if not holder.window:
+            holder.window = self.limit
+        while holder.pending:  # they were shown to the others too; this one has yet to see them
+            self.queue.appendleft(holder.pending.pop())
+
+    def _recall(self, holder: Holder) -> None:
+        holder.mode = "recall"
+        holder.epoch += 1
+        self.actions.append(Recall(holder.id, holder.epoch))
+
+    def _recalling(self) -> bool:
+        return any(h.mode == "recall" for h in self.holders.values())
+
+    def _consume(self, holder: Holder, consumed: int) -> None:
+        """Account for what the holder says it has consumed."""
+        count = min(consumed - holder.consumed, len(holder.doubt) + len(holder.sent))
+        holder.consumed += count
+        while count > 0 and holder.doubt:
+            count -= 1
+            if holder.doubt.popleft() is None:  # it was read after all
+                self.dropped -= 1
+                self.read += 1
+        if 0 < count and count >= len(holder.sent):
+            self._was_read(holder, holder.sent)
+            holder.sent.clear()
+            return
+        while count > 0 and holder.sent:
+            count -= 1
+            self._was_read(holder, (holder.sent.popleft(),))
+
+    def _was_read(self, holder: Holder, entries: Iterable[Entry]) -> None:
+        messages = [e for e in entries if not isinstance(e, int)]
+        size = sum(map(len, messages))
+        self.read += len(messages)
+        self.unread -= len(messages)
+        self.unread_bytes -= size
+        holder.sent_bytes -= size
+
+    def _settle(self, holder: Holder, consumed: int) -> None:
+        """Take back everything sent that the holder has not consumed, to the front, in order."""
+        if consumed > holder.consumed:
+            self._consume(holder, consumed)
+        self.queue.extendleft(reversed(holder.sent))
+        self.queue.extendleft(e for e in reversed(holder.doubt) if e is not None)
+        holder.sent.clear()
+        holder.doubt.clear()
+        holder.sent_bytes = 0
+        self._relax()
+
+    def _park(self, holder_id: bytes) -> None:
+        if holder_id not in self.parked:
+            self.parked.append(holder_id)
+
+    def _unpark(self, holder_id: bytes) -> None:
+        if holder_id in self.parked:
+            self.parked.remove(holder_id)
+
+    def _all(self) -> Iterable[Entry]:
+        yield from self.queue
+        for holder in self.holders.values():
+            yield from holder.sent
+
+    # the limit
+
+    def _overflow(self) -> None:
+        if self.overflow is Overflow.BACK_PRESSURE:
+            if not self.throttled:
+                self.throttled = True
+                self.actions.append(Throttle(True))
+            return
+        streaming = next((h for h in self.holders.values() if h.mode != "ask" and h.sent), None)
+        if streaming is not None:
+            self._drop_sent(streaming)
+        while (self.unread > self.limit or self.unread_bytes > LIMIT_BYTES) and self._drop_queued():
+            pass
+
+    def _drop_sent(self, holder: Holder) -> None:
+        """The oldest messages are in the holder's pocket: drop them there."""
+        while (self.unread > self.limit or self.unread_bytes > LIMIT_BYTES) and holder.sent:
+            entry = holder.sent.popleft()
+            if isinstance(entry, int):
+                holder.doubt.append(entry)
+                continue
+            holder.doubt.append(None)
+            holder.sent_bytes -= len(entry)
+            self._dropped(entry)
+        if holder.mode == "stream":
+            # It does not keep up: offer less ahead, or most of it would be taken back again.
+            holder.window = max(1, holder.window // 8)
+            self._recall(holder)
+
+    def _drop_queued(self) -> bool:
+        """Drop the oldest queued message, leaving the marks before it in their place."""
+        marks: list[Entry] = []
+        while self.queue and isinstance(self.queue[0], int):
+            marks.append(self.queue.popleft())
+        entry = self.queue.popleft() if self.queue else None
+        self.queue.extendleft(reversed(marks))
+        if entry is None or isinstance(entry, int):
+            return False
+        self._dropped(entry)
+        return True
+
+    def _dropped(self, entry: str | bytes) -> None:
+        self.dropped += 1
+        self.unread -= 1
+        self.unread_bytes -= len(entry)
+
+    def _relax(self) -> None:
+        if self.throttled and self.unread <= self.limit // 2 and self.unread_bytes <= LIMIT_BYTES // 2:
+            self.throttled = False
+            self.actions.append(Throttle(False))

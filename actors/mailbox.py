@@ -1,0 +1,80 @@
+"""The worker's one ZeroMQ socket, on the asyncio loop.
+
+The descriptor of a ZeroMQ socket is edge-triggered: it tells of new messages once, and any operation,
+a send too, may swallow the edge. So every reading goes on until there is nothing, and every send
+looks whether something came in meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+
+from trunkline.wire.envelope import BROKER, Kind, header
+
+__all__ = ["Mailbox"]
+
+Receiver = Callable[[bytes, bytes, list[bytes]], None]
+
+
+class Mailbox:
+    """Sends envelopes and hands incoming ones to `receive(from, header, body)`."""
+
+    def __init__(self, address: str, identity: bytes, receive: Receiver) -> None:
+        self._address = address
+        self._receive = receive
+        self._context = zmq.Context()
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._open(identity)
+
+    def _open(self, identity: bytes) -> None:
+        sock = self._socket = self._context.socket(zmq.DEALER)
+        sock.setsockopt(zmq.ROUTING_ID, identity)
+        sock.setsockopt(zmq.LINGER, 500)
+        sock.setsockopt(zmq.SNDHWM, 0)  # credit bounds what is sent, not ZeroMQ
+        sock.setsockopt(zmq.RCVHWM, 0)
+        sock.setsockopt(zmq.RECONNECT_IVL, 50)
+        sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        sock.connect(self._address)
+        self._fd = sock.getsockopt(zmq.FD)
+        self._loop.add_reader(self._fd, self._drain)
+        self._later()
+
+    def replace(self, identity: bytes) -> None:
+        """Another socket with another identity: what was queued for a lost broker is gone with it."""
+        self._loop.remove_reader(self._fd)
+        self._socket.close(linger=0)
+        self._open(identity)
+
+    def send(self, to: bytes, head: bytes, *body: bytes | memoryview) -> None:
+        self._socket.send_multipart((to, head, *body), zmq.NOBLOCK, copy=True)
+        if not self._scheduled and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._later()
+
+    def tell_broker(self, kind: Kind, *fields: object) -> None:
+        self.send(BROKER, header(kind, 0, *fields))
+
+    def _later(self) -> None:
+        self._scheduled = True
+        self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self._scheduled = False
+        receive = self._socket.recv_multipart
+        sock = self._socket
+        while sock is self._socket:
+            try:
+                frames = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(frames) >= 2:
+                self._receive(frames[0], frames[1], frames[2:])
+
+    def close(self) -> None:
+        """Send what is queued (for half a second at most) and close."""
+        self._loop.remove_reader(self._fd)
+        self._socket.close()
+        self._context.term()

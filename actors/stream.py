@@ -1,0 +1,496 @@
+"""The actor behind everything that is read and written: link, buffer, reconnecting, keepalive.
+
+Everything generic about a stream is here, once for all schemes; what is particular is in the driver
+(one object per attempt at a link) and in the pure modules buffer, backoff, text and compression.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+from trunkline.actors.backoff import Backoff
+from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Throttle
+from trunkline.actors.compression import Codec, CompressionError
+from trunkline.actors.driver import FatalError, StreamDriver
+from trunkline.actors.text import Utf8Splitter
+from trunkline.deadline import Deadline
+from trunkline.errors import (
+    BrokenError,
+    DialError,
+    DialTimeout,
+    OperationTimeout,
+    TrunklineError,
+    Unsupported,
+    to_wire,
+)
+from trunkline.wire import values
+from trunkline.wire.envelope import Kind, Mark, header
+from trunkline.wire.state import State, check
+from trunkline.wire.stats import Stats
+
+if TYPE_CHECKING:
+    from trunkline.actors.worker import Worker
+
+__all__ = ["StreamActor"]
+
+TORN_CHARACTER_S = 0.5
+"""How long the first bytes of a character wait for the rest before they are handed over as bytes."""
+SAME_WARNING_S = 5.0
+PAYLOAD_S = 10.0
+PAYLOAD_PACE_S = 0.02
+"""Between two payloads: subscriptions sent in one burst get users rate-limited or banned."""
+
+
+class Link:
+    """The sink of one driver object. What arrives before the link counts as open waits here."""
+
+    def __init__(self, actor: StreamActor) -> None:
+        self._actor = actor
+        self._early: list[str | bytes] | None = []
+        self.driver: StreamDriver = actor.driver_class(actor.address, self)
+        self.splitter = Utf8Splitter() if actor.splits else None
+        self.ended = asyncio.Event()
+        self.reason: BaseException | None = None
+
+    def message(self, data: str | bytes) -> None:
+        self.messages((data,))
+
+    def messages(self, batch: Sequence[str | bytes]) -> None:
+        if self._early is not None:
+            self._early.extend(batch)
+        elif self._actor.link is self:
+            self._actor.received(batch)
+
+    def lost(self, reason: BaseException | None) -> None:
+        if not self.ended.is_set():
+            self.reason = reason
+            self.ended.set()
+
+    def warn(self, text: str) -> None:
+        self._actor.warn(text)
+
+    def dropped(self, count: int) -> None:
+        self._actor.dropped_elsewhere += count
+
+    def admit(self) -> None:
+        """The link counts as open: what came early comes now."""
+        early, self._early = self._early, None
+        if early:
+            self.messages(early)
+
+
+class StreamActor:
+    """See the module."""
+
+    def __init__(self, worker: Worker, driver: type[StreamDriver]) -> None:
+        self.worker = worker
+        self.address = worker.address
+        self.driver_class = driver
+        option = self.address.option
+        self.splits = driver.byte_stream and option("decode") == "auto"
+        self.buffer = Buffer(int(option("buffer")), driver.overflow)
+        self.link: Link | None = None
+        self.state = State.DIALING
+        self._decode = str(option("decode"))
+        self._codec = self._make_codec()
+        self._backoff = Backoff(int(option("interval")), retry=int(option("retry")))
+        self._reconnects = bool(option("reconnect"))
+        self._mend: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.Task[None]] = []
+        self._torn: asyncio.TimerHandle | None = None
+        self._flushing = False
+        self._write_lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._warned: dict[str, float] = {}
+        self._data_at = 0.0
+        self._opened_at = 0.0
+        self._base = worker.base_stats()
+        self._last_error: str | None = self._base.last_error
+        self._last_message_at: float | None = self._base.last_message_at
+        self._bytes_in = self._messages_out = self._bytes_out = self._reconnected = self._errors = 0
+        self.dropped_elsewhere = 0
+        for holder in worker.holders:
+            self.buffer.attach(holder)
+        if worker.incarnation > 1:
+            self.buffer.link = Mark.DOWN  # its holders were told by the broker
+            self.state = State.DOWN
+
+    def _make_codec(self) -> Codec | None:
+        method = self.address.option("compress")
+        if not method:
+            return None
+        return Codec(str(method), str(self.address.option("mode")), max_size=int(self.address.option("max_size")))
+
+    # the link
+
+    async def open(self, deadline: Deadline) -> None:
+        """The first link: one attempt, so that a wrong address is told at once. A worker that replaces
+        a crashed one keeps trying as after any outage."""
+        if self.worker.incarnation > 1:
+            self._mend = asyncio.create_task(self._reestablish())
+            return
+        try:
+            self._came_up(await self._attempt(deadline))
+            self._opened_at = time.time()
+            self._set_state(State.OPEN)
+        except Exception as error:
+            self.state = State.FAILED
+            self._last_error = str(error)
+            raise
+
+    async def _attempt(self, deadline: Deadline) -> Link:
+        """One attempt: dial, send the payload. Raises in words for users."""
+        link = Link(self)
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                await link.driver.open(deadline)
+            await self._send_payload(link)
+            if link.ended.is_set():
+                raise link.reason or BrokenError("the peer closed the link at once")
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(link.driver.close(), 1)
+            raise self._in_words(error) from None
+        return link
+
+    def _in_words(self, error: BaseException) -> BaseException:
+        peer = self.address.display
+        if isinstance(error, TrunklineError) and not isinstance(error, DialTimeout):
+            return error
+        if isinstance(error, TimeoutError):
+            text = str(error) or "no answer in the time allowed"
+            return DialTimeout(f"{peer} could not be opened: {text}")
+        if isinstance(error, (OSError, EOFError)):
+            return DialError(f"{peer} could not be opened: {getattr(error, 'strerror', None) or error}")
+        return error
+
+    async def _send_payload(self, link: Link) -> None:
+        payloads: Sequence[str] = self.address.option("payload") or ()
+        for index, payload in enumerate(payloads):
+            if index:
+                await asyncio.sleep(PAYLOAD_PACE_S)
+            deadline = Deadline(PAYLOAD_S)
+            data = self._codec.outgoing(payload) if self._codec else payload
+            async with asyncio.timeout(PAYLOAD_S):
+                sent = await link.driver.send(data, deadline)
+            if not sent and payload:
+                raise DialTimeout(f"{self.address.display} did not take the payload within {PAYLOAD_S:.0f} s")
+            self._wrote(sent)
+
+    def _came_up(self, link: Link) -> None:
+        self.link = link
+        if self.buffer.link is not Mark.UP:
+            self.buffer.mark(Mark.UP)
+        if self.buffer.throttled:
+            link.driver.pause()
+        self._data_at = time.monotonic()
+        self._mend = asyncio.create_task(self._watch(link, time.monotonic()))
+        self._timers = [asyncio.create_task(job) for job in self._jobs(link)]
+        link.admit()
+        self._flush_soon()
+
+    def _jobs(self, link: Link) -> list[Any]:
+        jobs: list[Any] = []
+        if self.address.option("pingInterval"):
+            jobs.append(self._ping(link, int(self.address.option("pingInterval")) / 1000))
+        if self.address.option("idle"):
+            jobs.append(self._idle(link, int(self.address.option("idle")) / 1000))
+        return jobs
+
+    async def _watch(self, link: Link, since: float) -> None:
+        """Wait for the end of the link, then do what the options say."""
+        await link.ended.wait()
+        self._flush_torn(link)
+        self._went_down(link)
+        self._backoff.link_lasted(time.monotonic() - since)
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(link.driver.close(), 1.5)
+        if self._reconnects:
+            await self._reestablish()
+
+    def _went_down(self, link: Link) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self.link = None
+        why = "closed by the peer" if link.reason is None else str(link.reason) or type(link.reason).__name__
+        self._last_error = why
+        self.buffer.mark(Mark.DOWN if self._reconnects else Mark.END)
+        self._flush_soon()
+        self._set_state(State.DOWN if self._reconnects else State.LOST)
+        what = "reconnecting" if self._reconnects else "dial again, or give reconnect=true"
+        self.worker.log("warning", f"the link to {self.address.display} was lost ({why}); {what}")
+
+    async def _reestablish(self) -> None:
+        while (wait := self._backoff.next_wait()) is not None:
+            await asyncio.sleep(wait)
+            try:
+                link = await self._attempt(Deadline(float(self.address.option("timeout"))))
+            except FatalError as error:
+                self._give_up(str(error))
+                return
+            except Exception as error:
+                self._last_error = str(error)
+                self.warn(f"{self.address.display} could not be reached: {error}; trying again")
+                continue
+            self._reconnected += 1
+            self._came_up(link)
+            self._set_state(State.OPEN)
+            self.worker.log("info", f"the link to {self.address.display} is there again")
+            return
+        self._give_up(f"{self._backoff.failures} attempts in a row have failed: {self._last_error}")
+
+    def _give_up(self, why: str) -> None:
+        self._last_error = why
+        self.buffer.mark(Mark.END)
+        self._flush_soon()
+        self._set_state(State.FAILED)
+        self.worker.log("error", f"the link to {self.address.display} is given up: {why}")
+
+    def _set_state(self, state: State) -> None:
+        if state is not self.state:
+            self.state = check(self.state, state)
+            self.worker.say_state()
+
+    async def _ping(self, link: Link, every_s: float) -> None:
+        text = str(self.address.option("pingMessage") or "ping")
+        as_text = self.address.option("pingType") == "text"
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                if as_text:
+                    await self._transmit(link, text, Deadline(every_s))
+                else:
+                    await link.driver.ping()
+            except (OSError, TrunklineError) as error:
+                link.lost(error)
+                return
+
+    async def _idle(self, link: Link, limit_s: float) -> None:
+        while (left := self._data_at + limit_s - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        link.lost(TimeoutError(f"no data for {limit_s * 1000:.0f} ms (option idle)"))
+
+    async def close(self) -> None:
+        for task in (self._mend, *self._timers, *self._tasks):
+            if task is not None:
+                task.cancel()
+        link, self.link = self.link, None
+        if self.state not in (State.LOST, State.FAILED):
+            self.state = State.CLOSED
+        if link is not None:
+            await link.driver.close()
+
+    # receiving
+
+    def received(self, batch: Sequence[str | bytes]) -> None:
+        """Messages of the present link: unpack, decode, buffer; pushed once per turn of the loop."""
+        self._data_at = time.monotonic()
+        self._last_message_at = time.time()
+        self._bytes_in += sum(map(len, batch))
+        if self._codec is not None and self._codec.receives:
+            batch = self._decompressed(batch)
+        if self.splits:
+            batch = self._unsplit(batch)
+        elif self._decode == "auto":
+            if bytes in set(map(type, batch)):
+                batch = [_as_text(m) if isinstance(m, bytes) else m for m in batch]
+        elif self._decode == "bytes":
+            batch = [m.encode() if isinstance(m, str) else m for m in batch]
+        else:
+            batch = [m.decode(errors="replace") if isinstance(m, bytes) else m for m in batch]
+        if batch:
+            self.buffer.extend(batch)
+            self._flush_soon()
+
+    def _decompressed(self, batch: Sequence[str | bytes]) -> list[str | bytes]:
+        assert self._codec is not None
+        plain: list[str | bytes] = []
+        for message in batch:
+            try:
+                plain.append(self._codec.incoming(message))
+            except CompressionError as error:
+                self._errors += 1
+                self.warn(f"a message of {len(message)} bytes from {self.address.display} was discarded: {error}")
+        return plain
+
+    def _unsplit(self, batch: Sequence[str | bytes]) -> list[str | bytes]:
+        splitter = self.link.splitter if self.link else None
+        if splitter is None:
+            return list(batch)
+        whole: list[str | bytes] = []
+        for chunk in batch:
+            whole += splitter.feed(chunk if isinstance(chunk, bytes) else chunk.encode())
+        if self._torn is not None:
+            self._torn.cancel()
+            self._torn = None
+        if splitter.pending():
+            self._torn = self.worker.loop.call_later(TORN_CHARACTER_S, self._flush_torn, self.link)
+        return whole
+
+    def _flush_torn(self, link: Link | None) -> None:
+        """The rest of a character did not come: hand over what is there."""
+        if link is not None and link.splitter is not None and (rest := link.splitter.flush()):
+            self.buffer.extend(rest)
+            self._flush_soon()
+
+    def warn(self, text: str) -> None:
+        """A line for the user's log; the same words at most every few seconds."""
+        self._last_error = text
+        now = time.monotonic()
+        key = text[:40]
+        if now - self._warned.get(key, -SAME_WARNING_S) >= SAME_WARNING_S:
+            self._warned[key] = now
+            self.worker.log("warning", text)
+
+    # holders
+
+    def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None:
+        if old:
+            self.buffer.replace(old, holder, epoch, consumed)
+        else:
+            self.buffer.attach(holder)
+        self._flush_soon()
+
+    def detach(self, holder: bytes, consumed: int | None) -> None:
+        self.buffer.detach(holder, consumed)
+        self._flush_soon()
+
+    def receive(self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]) -> None:
+        if kind is Kind.ACK:
+            self.buffer.ack(*fields)
+            self._flush_soon()
+        elif kind is Kind.READ:
+            epoch, consumed, skipped, wait, newest = fields
+            self.buffer.ack(sender, consumed, skipped)
+            self.buffer.ask(sender, epoch, consumed, wait=wait, newest=newest)
+            self._flush()
+        elif kind is Kind.CANCEL:
+            self.buffer.cancel(sender)
+            self._flush()
+        elif kind is Kind.RECALLED:
+            self.buffer.recalled(*fields)
+            self._flush()
+        elif kind is Kind.WRITE:
+            self._start(self._write(sender, request_id, body[0], fields[0], fields[1]))
+        else:
+            what = "exec" if kind is Kind.EXEC else "this operation"
+            error = Unsupported(f"{self.address.scheme}:// has no {what}: use read and write")
+            self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+
+    def _start(self, job: Any) -> None:
+        task = asyncio.create_task(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self.worker.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self.buffer.flush()
+        actions, self.buffer.actions = self.buffer.actions, []
+        for action in actions:
+            self._act(action)
+
+    def _act(self, action: Action) -> None:
+        send = self.worker.mailbox.send
+        if isinstance(action, Push):
+            head = header(Kind.PUSH, 0, action.epoch, action.stream, action.more)
+            send(action.holder, head, msgpack.packb(action.entries, use_bin_type=True))
+        elif isinstance(action, Recall):
+            control = self.worker.holders.get(action.holder, b"")
+            send(control, header(Kind.RECALL, 0, action.holder, action.epoch))
+        elif isinstance(action, Notify):
+            send(action.holder, header(Kind.CANCELLED))
+        elif isinstance(action, Throttle) and self.link is not None:
+            (self.link.driver.pause if action.on else self.link.driver.resume)()
+
+    # writing
+
+    async def _write(self, sender: bytes, request_id: int, body: bytes, timeout_ms: int, text: bool) -> None:
+        deadline = Deadline.after_ms(timeout_ms)
+        try:
+            data: str | bytes = body.decode() if text else body
+            sent = await self._write_now(data, deadline)
+            head, answer = header(Kind.REPLY, request_id), values.pack(sent)
+            self.worker.mailbox.send(sender, head, answer)
+        except Exception as error:
+            self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+
+    async def _write_now(self, data: str | bytes, deadline: Deadline) -> int:
+        link = self.link
+        if link is None:
+            raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                sent = await self._transmit(link, data, deadline)
+        except TimeoutError:
+            sent = 0
+        if not sent and len(data):
+            raise OperationTimeout(f"{self.address.display} did not take the data in the time allowed")
+        return sent
+
+    async def _transmit(self, link: Link, data: str | bytes, deadline: Deadline) -> int:
+        packed = self._codec.outgoing(data) if self._codec else data
+        async with self._write_lock:
+            if link is not self.link:
+                raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
+            try:
+                sent = await link.driver.send(packed, deadline)
+            except (OSError, EOFError) as error:
+                why = str(error) or type(error).__name__
+                raise BrokenError(f"the link to {self.address.display} broke: {why}") from None
+        if packed is not data and sent:  # what the caller gave counts, not what it was packed into
+            sent = len(data.encode() if isinstance(data, str) else data)
+        self._wrote(sent)
+        return sent
+
+    def _wrote(self, count: int) -> None:
+        self._messages_out += bool(count)
+        self._bytes_out += count
+
+    # figures
+
+    def stats(self) -> Stats:
+        base, buffer = self._base, self.buffer
+        return Stats(
+            id=str(self.worker.record["number"]),
+            scheme=self.address.scheme,
+            peer=self.address.display,
+            state=self.state.value,
+            pid=os.getpid(),
+            incarnation=self.worker.incarnation,
+            opened_at=self._opened_at or base.opened_at,
+            messages_in=base.messages_in + buffer.received + self.dropped_elsewhere,
+            bytes_in=base.bytes_in + self._bytes_in,
+            messages_out=base.messages_out + self._messages_out,
+            bytes_out=base.bytes_out + self._bytes_out,
+            read=base.read + buffer.read,
+            buffered=buffer.unread,
+            queued=sum(not isinstance(e, int) for e in buffer.queue),
+            peak=max(base.peak, buffer.peak),
+            dropped=base.dropped + buffer.dropped + self.dropped_elsewhere,
+            skipped=base.skipped + buffer.skipped,
+            errors=base.errors + self._errors,
+            reconnects=base.reconnects + self._reconnected,
+            outages=base.outages + buffer.outages,
+            holders=len(self.worker.holders),
+            last_error=self._last_error,
+            last_message_at=self._last_message_at,
+        )
+
+
+def _as_text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data

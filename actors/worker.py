@@ -1,0 +1,269 @@
+"""The worker process: one asyncio program for every scheme.
+
+It holds the mailbox, keeps in touch with the broker, and runs one actor: a `StreamActor` for what is read
+and written, an `ExecActor` for what executes statements. When its broker is lost it keeps its connection and
+its buffer and waits a few seconds for another broker to come up at the same address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import os
+import secrets
+import signal
+import sys
+import time
+from typing import Any, Protocol
+
+from trunkline import runtime
+from trunkline.actors.driver import Driver, ExecDriver, StreamDriver
+from trunkline.actors.mailbox import Mailbox
+from trunkline.actors.registry import driver_class
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import TrunklineError, to_wire
+from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.stats import Stats
+
+__all__ = ["Actor", "Worker", "main"]
+
+BEAT_S = 1.0
+MISSES = 3
+ORPHAN_S = 4.0
+"""How long a worker waits for another broker before it takes the whole program to be gone."""
+
+
+class Actor(Protocol):
+    """What the worker needs of either kind of actor."""
+
+    async def open(self, deadline: Deadline) -> None: ...
+    async def close(self) -> None: ...
+    def receive(self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]) -> None: ...
+    def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None: ...
+    def detach(self, holder: bytes, consumed: int | None) -> None: ...
+    def stats(self) -> Stats: ...
+
+
+class Worker:
+    """One connection's process."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.record: dict[str, Any] = spec["record"]
+        self.address = Address.from_wire(self.record["spec"]["address"])
+        self.incarnation = int(spec["incarnation"])
+        self.holders: dict[bytes, bytes] = {holder: control for holder, control in spec["holders"]}
+        self.loop = asyncio.get_running_loop()
+        self.mailbox = Mailbox(spec["broker"], spec["identity"], self._receive)
+        self._heard = time.monotonic()
+        self._orphaned: float | None = None
+        self._broker_pid = 0
+        self._broker_fd = -1
+        self._closing = asyncio.Event()
+        self.actor = self._make_actor()
+
+    def _make_actor(self) -> Actor:
+        driver: type[Driver] = driver_class(self.address.scheme)
+        if issubclass(driver, StreamDriver):
+            from trunkline.actors.stream import StreamActor
+
+            return StreamActor(self, driver)
+        from trunkline.actors.executor import ExecActor
+
+        assert issubclass(driver, ExecDriver)
+        return ExecActor(self, driver)
+
+    # life
+
+    async def run(self) -> None:
+        """Dial, serve until told to close or orphaned, end in good order."""
+        self._watch_broker(int(self.spec["broker_pid"]))
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            self.loop.add_signal_handler(signum, self._closing.set)
+        self._register()
+        try:
+            if await self._dial():
+                await self._serve()
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self.actor.close(), 1.5)
+            self._unwatch_broker()
+            self.mailbox.close()
+
+    async def _dial(self) -> bool:
+        """The first dial. A replacement for a crashed worker keeps trying as `reconnect` would."""
+        timeout_ms = self.spec["timeout_ms"]
+        dialing = asyncio.ensure_future(self.actor.open(Deadline.after_ms(timeout_ms)))
+        closing = asyncio.ensure_future(self._closing.wait())
+        await asyncio.wait({dialing, closing}, return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()
+        if not dialing.done():
+            dialing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await dialing
+            return False
+        error = dialing.exception()
+        if error is not None:
+            self.mailbox.tell_broker(Kind.FAILED, to_wire(error))
+            return False
+        self.mailbox.tell_broker(Kind.OPENED, self.figures())
+        return True
+
+    async def _serve(self) -> None:
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), BEAT_S)
+            self._beat()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if self._orphaned is None:
+            self.mailbox.tell_broker(Kind.STATE, self.figures())
+            if now - self._heard > BEAT_S * (MISSES + 1):
+                self._lost_broker()
+        elif now - self._orphaned > ORPHAN_S:
+            self.log("warning", "no broker came back: this worker ends")
+            self._closing.set()
+            _tidy(self.spec["broker"])
+
+    def say_state(self) -> None:
+        """Tell the broker now that the state changed."""
+        if self._orphaned is None:
+            self.mailbox.tell_broker(Kind.STATE, self.figures())
+
+    def figures(self) -> dict[str, Any]:
+        """The statistics as the broker keeps them."""
+        return self.actor.stats().to_wire()
+
+    def base_stats(self) -> Stats:
+        """The figures of the workers before this one; the counters go on from there."""
+        return Stats.from_wire(self.spec["stats"])
+
+    def log(self, level: str, text: str) -> None:
+        """One line for the log of everyone who holds this connection; `level` as in `logging`."""
+        if self._orphaned is None:
+            self.mailbox.tell_broker(Kind.LOG, level, text)
+        print(f"trunkline worker {os.getpid()} ({self.address.display}): {text}", file=sys.stderr, flush=True)
+
+    # the broker
+
+    def _register(self) -> None:
+        holders = [[holder, control] for holder, control in self.holders.items()]
+        self.mailbox.tell_broker(
+            Kind.READY, self.record, self.incarnation, os.getpid(), holders, self.figures()
+        )
+
+    def _lost_broker(self) -> None:
+        if self._orphaned is not None:
+            return
+        self._unwatch_broker()
+        self._orphaned = time.monotonic()
+        identity = b"w" + self.record["id"] + self.incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
+        self.mailbox.replace(identity)
+        self._register()
+
+    def _watch_broker(self, pid: int) -> None:
+        if pid == self._broker_pid or not hasattr(os, "pidfd_open"):
+            return
+        self._unwatch_broker()
+        with contextlib.suppress(OSError):
+            self._broker_fd = os.pidfd_open(pid)
+            self._broker_pid = pid
+            self.loop.add_reader(self._broker_fd, self._lost_broker)
+            return
+        self.loop.call_soon(self._lost_broker)
+
+    def _unwatch_broker(self) -> None:
+        if self._broker_fd >= 0:
+            self.loop.remove_reader(self._broker_fd)
+            os.close(self._broker_fd)
+            self._broker_fd = -1
+        self._broker_pid = 0
+
+    # messages
+
+    def _receive(self, sender: bytes, head: bytes, body: list[bytes]) -> None:
+        try:
+            kind, request_id, fields = parse(head)
+            if sender == b"":
+                self._from_broker(kind, fields)
+            elif kind is Kind.STATS:
+                from trunkline.wire import values
+
+                self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
+            else:
+                self.actor.receive(sender, kind, request_id, fields, body)
+        except (TrunklineError, ValueError, TypeError, IndexError) as error:
+            self.log("error", f"a message that cannot be understood was ignored: {error}")
+
+    def _from_broker(self, kind: Kind, fields: list[Any]) -> None:
+        self._heard = time.monotonic()
+        if self._orphaned is not None:
+            self._orphaned = None
+        if kind is Kind.BEAT:
+            self._watch_broker(int(fields[0]))
+        elif kind is Kind.REREGISTER:
+            self._register()
+        elif kind is Kind.RECORD:
+            self.record = fields[0]
+        elif kind is Kind.CLOSE:
+            self._closing.set()
+        elif kind is Kind.ATTACH:
+            holder, control, old, epoch, consumed = fields
+            self.holders.pop(old, None)
+            self.holders[holder] = control
+            self.actor.attach(holder, control, old, epoch, consumed)
+        elif kind is Kind.DETACH:
+            self.holders.pop(fields[0], None)
+            self.actor.detach(fields[0], fields[1])
+
+
+def _tidy(broker: str) -> None:
+    """Remove the folder of a broker that was killed, if nobody else took it over."""
+    with contextlib.suppress(Exception):
+        folder = runtime.folder_of(broker)
+        fd = runtime.lock(folder)
+        if fd is not None:
+            runtime.remove_folder(folder)
+            os.close(fd)
+
+
+def _name_process(name: str) -> None:
+    """The name that `ps -e` and `top` show (Linux)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(15, name.encode()[:15], 0, 0, 0)
+
+
+def main(spec: dict[str, Any]) -> None:
+    """A worker's whole life; called in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    if hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    _name_process(f"trunk-{spec['record']['spec'].get('scheme', '')}")
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = None
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_main(spec))
+
+
+async def _main(spec: dict[str, Any]) -> None:
+    try:
+        worker = Worker(spec)
+    except TrunklineError as error:
+        await _fail(spec, error)
+        return
+    await worker.run()
+
+
+async def _fail(spec: dict[str, Any], error: TrunklineError) -> None:
+    """A worker that could not even be set up says why."""
+    mailbox = Mailbox(spec["broker"], spec["identity"], lambda *_: None)
+    mailbox.tell_broker(Kind.FAILED, to_wire(error))
+    mailbox.close()

@@ -1,0 +1,150 @@
+"""Who is there: the connections, their holders and workers, and the client processes."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from trunkline.broker.process import Watch
+from trunkline.broker.supervisor import Crashes
+from trunkline.wire.envelope import CONNECTION_ID_BYTES
+from trunkline.wire.state import State
+
+__all__ = ["Client", "Connection", "Directory", "Opening"]
+
+
+@dataclass(slots=True)
+class Client:
+    """A process that dials; known by the routing id of its control socket."""
+
+    id: bytes
+    pid: int
+    watch: Watch
+
+
+@dataclass(slots=True)
+class Opening:
+    """A Dial that has not been answered yet."""
+
+    holder: bytes
+    request_id: int
+    deadline: float
+
+
+@dataclass(slots=True)
+class Connection:
+    """One dialled connection as the broker sees it: an address that is opaque to it, and its people."""
+
+    id: bytes
+    number: int
+    spec: dict[str, Any]
+    """What its workers are started with; holds secrets, never shown."""
+    restart: bool
+    linger_s: float
+    handle: int | None = None
+    """Set once `fd()` was called: the connection then outlives its last holder."""
+    holders: dict[bytes, bytes] = field(default_factory=dict)
+    """Stream socket -> control socket of its process."""
+    users: set[bytes] = field(default_factory=set)
+    """Control sockets of all processes that ever held it and still live."""
+    opening: Opening | None = None
+    worker: bytes | None = None
+    """Routing id of the present worker; None while there is none."""
+    watch: Watch | None = None
+    pid: int = 0
+    incarnation: int = 0
+    heard: float = 0.0
+    state: State = State.DIALING
+    stats: dict[str, Any] = field(default_factory=dict)
+    crashes: Crashes = field(default_factory=Crashes)
+    restart_at: float | None = None
+    closing: float | None = None
+    """When the worker is killed if it has not ended by then; None while the connection is wanted."""
+    lonely_since: float | None = None
+    inflight: dict[bytes, bytes] = field(default_factory=dict)
+    """Request socket -> header of the request its worker has yet to answer."""
+    reason: str | None = None
+    """Why it ended, for those who still hold it."""
+    kill_reason: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What a new broker has to know. Kept by the worker."""
+        return {
+            "id": self.id,
+            "number": self.number,
+            "spec": self.spec,
+            "restart": self.restart,
+            "linger_s": self.linger_s,
+            "handle": self.handle,
+        }
+
+    def shown(self) -> dict[str, Any]:
+        """The row of `trunkline ps`; no secret."""
+        return {
+            **self.stats,
+            "id": str(self.number),
+            "pid": self.pid,
+            "incarnation": self.incarnation,
+            "state": self.state.value,
+            "holders": len(self.holders),
+            "shared": self.handle is not None,
+            "crashes": self.crashes.total,
+            "responsive": time.monotonic() - self.heard < 3.5 if self.worker else True,
+            "reason": self.reason,
+        }
+
+
+class Directory:
+    """All connections and clients, by every name they go by."""
+
+    def __init__(self) -> None:
+        self.connections: dict[bytes, Connection] = {}
+        self.by_worker: dict[bytes, Connection] = {}
+        self.by_handle: dict[int, Connection] = {}
+        self.clients: dict[bytes, Client] = {}
+        self._number = 0
+
+    def new_id(self) -> bytes:
+        return secrets.token_bytes(CONNECTION_ID_BYTES)
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
+
+    def add(self, connection: Connection) -> None:
+        self.connections[connection.id] = connection
+        self._number = max(self._number, connection.number)
+        if connection.handle is not None:
+            self.by_handle[connection.handle] = connection
+
+    def name(self, connection: Connection) -> int:
+        """The connection's handle; made at the first call. Cannot be guessed: 62 random bits."""
+        if connection.handle is None:
+            connection.handle = secrets.randbits(62) | (1 << 62)
+            self.by_handle[connection.handle] = connection
+        return connection.handle
+
+    def remove(self, connection: Connection) -> None:
+        self.connections.pop(connection.id, None)
+        if connection.handle is not None:
+            self.by_handle.pop(connection.handle, None)
+        self.set_worker(connection, None)
+
+    def set_worker(self, connection: Connection, worker: bytes | None) -> None:
+        if connection.worker is not None:
+            self.by_worker.pop(connection.worker, None)
+        connection.worker = worker
+        if worker is not None:
+            self.by_worker[worker] = connection
+
+    def held_by(self, holder: bytes) -> Connection | None:
+        return next((c for c in self.connections.values() if holder in c.holders), None)
+
+    def by_number(self, number: str) -> Connection | None:
+        return next((c for c in self.connections.values() if str(c.number) == number), None)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self.connections.values()))

@@ -1,0 +1,62 @@
+"""Watching and ending processes that are not our children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+__all__ = ["Watch", "is_alive"]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this id runs (a zombie does not)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    if sys.platform == "linux":
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+        except (OSError, IndexError):
+            return False
+    return True
+
+
+class Watch:
+    """One process, held by a pidfd where the system has them, so that its id cannot come to mean
+    another process. `fileno()` becomes readable when it ends; -1 without pidfds: ask `ended()`."""
+
+    __slots__ = ("_fd", "pid")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = -1
+        if hasattr(os, "pidfd_open"):
+            try:
+                self._fd = os.pidfd_open(pid)
+            except OSError:
+                self._fd = -1
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def ended(self) -> bool:
+        return not is_alive(self.pid)
+
+    def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal, if the process is still there."""
+        with contextlib.suppress(OSError):
+            if self._fd >= 0 and hasattr(signal, "pidfd_send_signal"):
+                signal.pidfd_send_signal(self._fd, sig)
+            elif not self.ended():
+                os.kill(self.pid, sig)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

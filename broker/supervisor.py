@@ -1,0 +1,51 @@
+"""When to replace a crashed worker. Pure: time is passed in.
+
+After Erlang's supervisors: a sliding window, not a count of consecutive failures, so that a worker that
+crashes now and then for months is replaced each time and one that crashes for the same reason over and
+over is not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["CRASHES", "WINDOW_S", "Crashes", "describe_exit"]
+
+CRASHES = 5
+WINDOW_S = 30.0
+
+
+class Crashes:
+    """The crashes of one connection's workers."""
+
+    def __init__(self, limit: int = CRASHES, window_s: float = WINDOW_S) -> None:
+        self._limit = limit
+        self._window_s = window_s
+        self._times: deque[float] = deque()
+        self.total = 0
+
+    def may_restart(self, now: float) -> bool:
+        """Note a crash at `now` (monotonic seconds); False when there were too many of late."""
+        self.total += 1
+        self._times.append(now)
+        while self._times and now - self._times[0] > self._window_s:
+            self._times.popleft()
+        return len(self._times) <= self._limit
+
+    def wait_s(self) -> float:
+        """How long to wait before the replacement: none after the first crash, then a little more each."""
+        return min(2.0, 0.1 * (2 ** (len(self._times) - 1) - 1)) if self._times else 0.0
+
+
+def describe_exit(status: int | None) -> str:
+    """A worker's exit status in words."""
+    if status is None:
+        return "ended"
+    if status < 0:
+        import signal
+
+        try:
+            return f"was killed by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was killed by signal {-status}"
+    return f"ended with status {status}"

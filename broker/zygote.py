@@ -1,0 +1,197 @@
+"""The template process that workers are forked from.
+
+A new interpreter with its imports takes 170 ms and 30 MB; a fork of one that has imported
+everything and opened nothing takes 3 ms and shares its memory. So the broker forks this process at its
+very start, before it has a ZeroMQ context or a thread; here the worker's modules are imported, and
+from here every worker is forked. It never opens a socket of its own but the pair to the broker.
+
+It speaks length-prefixed msgpack: broker -> zygote `{spec}`; zygote -> broker `["started", key, pid]`,
+`["ended", pid, status]`. When the broker is gone, so is the zygote; workers stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any, NoReturn
+
+import msgpack
+
+__all__ = ["Zygote", "forks"]
+
+
+def forks() -> bool:
+    """Whether workers are forked (else each is a new interpreter). TRUNKLINE_SPAWN=fork|exec decides;
+    the default is fork where the system's libraries allow it, which macOS's do not."""
+    given = os.environ.get("TRUNKLINE_SPAWN", "")
+    return given != "exec" if given else sys.platform != "darwin"
+
+
+def _send(sock: socket.socket, value: Any) -> None:
+    data = msgpack.packb(value, use_bin_type=True)
+    sock.sendall(struct.pack("!I", len(data)) + data)
+
+
+def _messages(data: bytearray) -> Iterator[Any]:
+    """The whole messages at the start of `data`, which are removed from it."""
+    while len(data) >= 4:
+        (size,) = struct.unpack_from("!I", data)
+        if len(data) < 4 + size:
+            return
+        body = bytes(data[4 : 4 + size])
+        del data[: 4 + size]
+        yield msgpack.unpackb(body, raw=False, strict_map_key=False)
+
+
+class Zygote:
+    """The broker's end. Create it before anything else in the broker has a thread or a context."""
+
+    def __init__(self, entry: str, preload: list[str]) -> None:
+        ours, theirs = socket.socketpair()
+        self.pid = os.fork()
+        if self.pid == 0:
+            ours.close()
+            _main(theirs, entry, preload)
+        theirs.close()
+        ours.setblocking(False)
+        self._sock = ours
+        self._data = bytearray()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def start(self, key: str, spec: dict[str, Any]) -> None:
+        """Ask for a worker; `started` with the same key answers."""
+        self._sock.setblocking(True)
+        try:
+            _send(self._sock, {"key": key, "spec": spec})
+        finally:
+            self._sock.setblocking(False)
+
+    def events(self) -> list[list[Any]] | None:
+        """What happened since the last call; None when the zygote is gone."""
+        try:
+            while chunk := self._sock.recv(65536):
+                self._data += chunk
+            return None
+        except BlockingIOError:
+            return list(_messages(self._data))
+        except OSError:
+            return None
+
+    def close(self) -> None:
+        """End the zygote; it is a child of ours, so its end is awaited."""
+        self._sock.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _main(sock: socket.socket, entry: str, preload: list[str]) -> NoReturn:
+    """The zygote's life."""
+    status = 0
+    try:
+        # The broker's lock above all: a zygote or worker that held it would keep a dead broker "alive".
+        os.closerange(3, sock.fileno())
+        os.closerange(sock.fileno() + 1, 4096)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        run: Callable[[dict[str, Any]], None] | None = None
+        if forks():
+            for name in preload:
+                with contextlib.suppress(ImportError):
+                    import_module(name)
+            module, _, name = entry.partition(":")
+            run = getattr(import_module(module), name)
+            gc.collect()
+            gc.freeze()  # the collector must not write into pages that all workers share
+        _serve(sock, entry, run)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def _serve(sock: socket.socket, entry: str, run: Callable[[dict[str, Any]], None] | None) -> None:
+    wake_r, wake_w = os.pipe()
+    os.set_blocking(wake_r, False)
+    os.set_blocking(wake_w, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+    data = bytearray()
+    children: dict[int, Any] = {}
+    while True:
+        readable, _, _ = select.select([sock, wake_r], [], [])
+        if wake_r in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_r, 4096)
+            _reap(sock, children)
+        if sock in readable:
+            chunk = sock.recv(65536)
+            if not chunk:
+                return
+            data += chunk
+            for order in _messages(data):
+                pid = _fork(run, order["spec"], (sock, wake_r, wake_w)) if run else _exec(entry, order["spec"])
+                children[pid] = True
+                _send(sock, ["started", order["key"], pid])
+
+
+def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        if children.pop(pid, None):
+            _send(sock, ["ended", pid, os.waitstatus_to_exitcode(status)])
+
+
+def _fork(run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tuple[Any, ...]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for each in close:
+            os.close(each if isinstance(each, int) else each.detach())
+        gc.enable()
+        run(spec)
+        status = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _exec(entry: str, spec: dict[str, Any]) -> int:
+    """A worker in a new interpreter; the spec goes through a pipe, for it holds secrets."""
+    module, _, name = entry.partition(":")
+    code = f"import sys, msgpack; from {module} import {name} as run; run(msgpack.unpackb(sys.stdin.buffer.read()))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+        pipe.write(msgpack.packb(spec, use_bin_type=True))
+    pid = process.pid
+    process.returncode = 0  # it is reaped by us, not by subprocess
+    return pid

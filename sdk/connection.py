@@ -1,0 +1,626 @@
+"""The proxy that a program holds: read, write, exec, fd, close. Longer than most modules here because it
+is the whole public face of a connection.
+
+Locks: `_lock` guards the pocket and is held for moments only; `_turn` is the right to use the stream
+socket, held by the thread that waits for data. Whoever takes both takes `_turn` first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgpack
+
+from trunkline import client as clients
+from trunkline.channel import SLICE_S, Channel, Received
+from trunkline.client import Client
+from trunkline.deadline import Deadline
+from trunkline.errors import (
+    BrokenError,
+    BrokerGone,
+    ClosedError,
+    DeadHandle,
+    OperationTimeout,
+    TrunklineError,
+    Unsupported,
+    from_wire,
+)
+from trunkline.pocket import EMPTY, LOST, Pocket, Taken
+from trunkline.reasons import remember
+from trunkline.wire import values
+from trunkline.wire.envelope import BROKER, Kind, Mark
+from trunkline.wire.stats import Stats
+
+__all__ = ["Connection", "Transaction"]
+
+log = logging.getLogger("trunkline")
+
+ACK_EVERY = 256
+PACE_S = 0.005
+"""How long a blocking read on a lost link waits before its `""`, so that a loop that ignores it does not spin."""
+CANCEL_S = 0.25
+GRACE_S = 0.25
+ATTACH_S = 10.0
+WRITE_MS = 30_000
+NONE_WHEN_LOST = frozenset(("tcp", "tls", "unix", "udp"))
+DATABASES = frozenset(("sqlite3", "mysql", "postgres", "postgresql", "clickhouse"))
+
+
+class Connection:
+    """One dialled connection; made by `Dial`, `connect` and unpickling, not by calling the class.
+
+    Safe to use from several threads, in forked children too (a further holder there), picklable (as its
+    handle), a context manager, iterable, and never falsy. Objects of `Dial` answer failure
+    with a value (`None`, `""`, 0) and a line in the log; those of `connect` raise.
+    """
+
+    def __init__(self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool) -> None:
+        self._client = client
+        self._channel: Channel | None = channel
+        self._holder_id = channel.identity
+        self._key = key
+        self._scheme = str(info.get("scheme", ""))
+        self._peer = str(info.get("peer", ""))
+        self._number = str(info.get("id", info.get("number", "")))
+        self._raising = raising
+        self._pocket = Pocket()
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._waiting = False
+        self._closed = False
+        self._gone: str | None = None
+        self._local = threading.local()
+        self._handle: int | None = None
+        client.connections.add(self)
+        self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, None, channel)
+        self._finalizer.atexit = False
+
+    # reading
+
+    def read(self, timeout_ms: float | None = None) -> str | bytes | None:
+        """The oldest message, as SPEC 3's table says.
+
+        `timeout_ms`: None or 0 waits for data; -1 does not wait; less than -1 gives the newest message at
+        once and discards the rest; otherwise milliseconds to wait. Returns the message (`str`
+        when it is valid UTF-8, else `bytes`), None when there was none in time, and when the link is or
+        was lost here in the order: `""` (tcp, tls, unix and udp: None). An object of
+        `connect` raises BrokenError instead of the latter, ClosedError after `close`.
+        """
+        with self._lock:
+            items = self._pocket.items
+            if items and (timeout_ms is None or timeout_ms >= -1):
+                entry = items.popleft()
+                if not isinstance(entry, int):
+                    pocket = self._pocket
+                    pocket.consumed += 1
+                    if pocket.stream and pocket.consumed - pocket.acked < ACK_EVERY:
+                        return entry
+                    self._ack_if_free(pocket)
+                    return entry
+                items.appendleft(entry)
+        taken = self._take(_checked(timeout_ms))
+        if taken is EMPTY:
+            return None
+        if taken is LOST:
+            return self._when_lost()
+        assert isinstance(taken, (str, bytes))
+        return taken
+
+    def _when_lost(self) -> str | None:
+        if self._raising:
+            if self._closed:
+                raise ClosedError("read on a connection that you have closed")
+            raise BrokenError(f"the link to {self._peer} {'has ended' if self._pocket.ended else 'was lost'}")
+        return None if self._scheme in NONE_WHEN_LOST else ""
+
+    def _take(self, timeout_ms: float | None) -> Taken:
+        if self._scheme in DATABASES:
+            self._misuse("read", "use exec")
+            return EMPTY
+        newest = timeout_ms is not None and timeout_ms < -1
+        blocking = timeout_ms is None or timeout_ms > 0
+        deadline = Deadline.after_ms(timeout_ms) if blocking else Deadline(0)
+        if not self._turn.acquire(timeout=-1 if deadline.timeout() is None else deadline.left()):
+            with self._lock:  # another thread is waiting for data; what it has not taken is ours
+                return self._pocket.take_newest() if newest else self._pocket.take()
+        try:
+            return self._take_in_turn(newest, blocking, deadline)
+        except BrokerGone as error:
+            remember(error)
+            return LOST
+        finally:
+            self._release_turn()
+
+    def _take_in_turn(self, newest: bool, blocking: bool, deadline: Deadline) -> Taken:
+        channel = self._usable()
+        if channel is None:
+            return self._paced(blocking, deadline)
+        self._drain(channel)
+        if newest:
+            return self._take_newest(channel)
+        with self._lock:
+            taken, stream = self._pocket.take(), self._pocket.stream
+            self._waiting = blocking and taken is EMPTY
+        if taken is LOST and self._pocket.down and not self._pocket.items:
+            return self._paced_look(channel, blocking, deadline)
+        if taken is not EMPTY:
+            self._ack(channel)
+            return taken
+        if stream and not blocking:
+            self._ack(channel)
+            return EMPTY
+        return self._wait(channel, stream, blocking, deadline)
+
+    def _wait(self, channel: Channel, stream: bool, blocking: bool, deadline: Deadline) -> Taken:
+        """Nothing is here: wait for what comes, or ask for it where nothing comes unasked."""
+        asked = False
+        try:
+            while True:
+                if stream:
+                    self._ack(channel)
+                elif not asked:
+                    self._ask(channel, wait=blocking, newest=False)
+                    asked = True
+                limit = deadline if blocking else Deadline(CANCEL_S)
+                answered = self._await_push(channel, limit)
+                with self._lock:
+                    taken, now = self._pocket.take(), self._pocket.stream
+                    if taken is not EMPTY:
+                        self._waiting = False
+                if taken is not EMPTY:
+                    self._ack(channel)
+                    return taken
+                if now and not stream:
+                    asked = False
+                stream = now
+                if not blocking or limit.expired() or not answered:
+                    return self._give_up(channel, stream)
+        except BaseException:
+            self._waiting = False
+            with contextlib.suppress(Exception):
+                channel.send(self._key, Kind.CANCEL, 0, ())
+            raise
+
+    def _give_up(self, channel: Channel, stream: bool) -> Taken:
+        """The time is over. Where we asked, say so; a message may have been sent to us just before."""
+        self._waiting = False
+        if stream:
+            return EMPTY
+        channel.send(self._key, Kind.CANCEL, 0, ())
+        limit = Deadline(CANCEL_S)
+        while not limit.expired():
+            received = channel.receive(limit.left())
+            if received is None or received[1] is Kind.CANCELLED:
+                break
+            self._handle_stream(received)
+        with self._lock:
+            taken = self._pocket.take()
+        if taken is not EMPTY:
+            self._ack(channel)
+        return taken
+
+    def _take_newest(self, channel: Channel) -> Taken:
+        with self._lock:
+            pocket = self._pocket
+            if pocket.stream and not pocket.more:
+                taken = pocket.take_newest()
+                local = True
+            else:
+                pocket.discard()
+                local = False
+        if not local:
+            self._ask(channel, wait=False, newest=True)
+            self._await_push(channel, Deadline(CANCEL_S))
+            with self._lock:
+                taken = self._pocket.take_newest()
+        self._ack(channel)
+        return taken
+
+    def _ask(self, channel: Channel, *, wait: bool, newest: bool) -> None:
+        with self._lock:
+            pocket = self._pocket
+            fields = (pocket.epoch, pocket.consumed, pocket.skipped, wait, newest)
+            pocket.acked, pocket.skipped = pocket.consumed, 0
+        channel.send(self._key, Kind.READ, 0, fields)
+
+    def _await_push(self, channel: Channel, deadline: Deadline) -> bool:
+        """Wait until the worker has answered or sent something. False: time, close or a lost broker."""
+        while True:
+            received = channel.receive(max(0.001, min(SLICE_S, deadline.left())))
+            if received is not None:
+                fresh = self._handle_stream(received)
+                self._drain(channel)
+                if fresh:
+                    return True
+            elif self._closed or deadline.expired():
+                return False
+            elif channel.generation != self._client.generation:
+                with self._lock:
+                    self._waiting = False
+                usable = self._usable()
+                if usable is None:
+                    return False
+                raise _Rejoined
+
+    def _drain(self, channel: Channel) -> None:
+        while (received := channel.receive(0)) is not None:
+            self._handle_stream(received)
+
+    def _handle_stream(self, received: Received) -> bool:
+        """One message on the stream socket; False when it changes nothing for who waits."""
+        _, kind, _, fields, body = received
+        if kind is Kind.PUSH:
+            entries = msgpack.unpackb(body[0], raw=False, use_list=True)
+            with self._lock:
+                return self._pocket.feed(fields[0], fields[1], fields[2], entries)
+        if kind is Kind.GONE:
+            with self._lock:
+                self._pocket.lose(Mark.DOWN if fields[0] else Mark.END)
+            if not fields[0]:
+                self._gone = self._gone or str(fields[1])
+            return True
+        if kind is Kind.ERROR:
+            log.warning("%s: %s", self._peer, from_wire(fields[0]))
+        return False
+
+    def _ack(self, channel: Channel) -> None:
+        with self._lock:
+            pocket = self._pocket
+            if pocket.consumed <= max(pocket.acked, 0) and not pocket.skipped:
+                return
+            due = pocket.items or pocket.stream is False or pocket.consumed - pocket.acked >= ACK_EVERY or self._waiting
+            if not due and pocket.stream and pocket.items:
+                return
+            fields = (self._holder_id, pocket.consumed, pocket.skipped)
+            pocket.acked, pocket.skipped = pocket.consumed, 0
+        channel.send(self._key, Kind.ACK, 0, fields)
+
+    def _ack_if_free(self, pocket: Pocket) -> None:
+        """With `_lock` held: acknowledge now if nobody is using the socket; whoever is will do it."""
+        if self._turn.acquire(blocking=False):
+            try:
+                channel = self._channel
+                if channel is not None and pocket.consumed > 0 and channel.generation == self._client.generation:
+                    fields = (self._holder_id, pocket.consumed, pocket.skipped)
+                    pocket.acked, pocket.skipped = pocket.consumed, 0
+                    channel.send(self._key, Kind.ACK, 0, fields)
+            finally:
+                self._turn.release()
+
+    def _idle_ack(self, control: Channel) -> None:
+        """Called by the control thread now and then: what was read before a long pause."""
+        with self._lock:
+            pocket = self._pocket
+            if self._closed or pocket.consumed <= max(pocket.acked, 0):
+                return
+            fields = (self._holder_id, pocket.consumed, pocket.skipped)
+            pocket.acked, pocket.skipped = pocket.consumed, 0
+        control.send(self._key, Kind.ACK, 0, fields)
+
+    def _recall(self, epoch: int) -> tuple[int, bool]:
+        """Called by the control thread: give back what has not been consumed."""
+        with self._lock:
+            return self._pocket.recall(epoch), self._waiting
+
+    def _paced(self, blocking: bool, deadline: Deadline) -> Taken:
+        if blocking:
+            threading.Event().wait(min(PACE_S, deadline.left()))
+        return LOST
+
+    def _paced_look(self, channel: Channel, blocking: bool, deadline: Deadline) -> Taken:
+        """The link is down and nothing is here: `""`, but a blocking read looks once more first."""
+        if blocking:
+            received = channel.receive(min(PACE_S, deadline.left()))
+            if received is not None:
+                self._handle_stream(received)
+        return LOST
+
+    # writing
+
+    def write(self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None = None) -> int:
+        """Send one message (on a byte stream: these bytes).
+
+        Returns the number of bytes the transport took: 0 when the link is down (nothing is sent later)
+        and 0 when it took none within `timeout_ms` milliseconds (default 30 s). An object of `connect` raises
+        BrokenError, OperationTimeout or ClosedError instead of the 0.
+        """
+        text = isinstance(data, str)
+        body = data.encode(errors="surrogatepass") if isinstance(data, str) else bytes(data)
+        limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
+        deadline = Deadline(limit / 1000 + GRACE_S)
+        try:
+            answer = self._request(Kind.WRITE, limit, text, body=body, deadline=deadline)
+        except TrunklineError as error:
+            return int(self._failed(error, 0, quiet=not isinstance(error, Unsupported)))
+        return int(values.unpack(answer[0]))
+
+    # statements
+
+    def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> dict[str, Any] | None:
+        """Run a statement on a database connection.
+
+        `binds` are its values in order (or one mapping of names); `timeout` in milliseconds. Returns
+        `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows them;
+        None on failure, with the reason in the log and in `last_error()`. An object of `connect` raises
+        StatementError, OperationTimeout, OutcomeUnknown.
+        """
+        if not isinstance(sql, str):
+            raise TypeError(f"exec takes SQL text, not {type(sql).__name__}")
+        if timeout is not None and timeout <= 0:
+            raise ValueError("exec's timeout is in milliseconds and must be above zero")
+        values_given: Any = binds[0] if len(binds) == 1 and isinstance(binds[0], Mapping) else list(binds)
+        deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
+        try:
+            body = values.pack([sql, values_given])
+            token = getattr(self._local, "token", None)
+            fields = (self._holder_id, token, timeout)
+            answer = self._request(Kind.EXEC, *fields, body=body, deadline=deadline)
+        except TrunklineError as error:
+            return self._failed(error, None)  # type: ignore[no-any-return]
+        result: dict[str, Any] = values.unpack(answer[0])
+        return result
+
+    def transaction(self, timeout_ms: float = 30_000) -> Transaction:
+        """`with conn.transaction():` holds a shared database connection exclusively.
+
+        Commits at the end, rolls back when the block raises, when its process dies and when the server is lost.
+        Others wait. `timeout_ms`: how long to wait for one's turn; then OperationTimeout.
+        Belongs to the thread that entered it.
+        """
+        return Transaction(self, timeout_ms)
+
+    # sharing
+
+    def fd(self) -> int:
+        """A handle for `Dial` in any thread or process of this broker; it cannot be guessed.
+
+        Once taken, the connection outlives `close()` until every process that used it is gone, or
+        `linger` seconds without a holder, or `trunkline kill`. None (an object of `connect` raises) when
+        the connection has ended.
+        """
+        if self._handle is None:
+            try:
+                self._check_open()
+                answer = self._client_now().ask_broker(Kind.HANDLE, self._key)
+            except TrunklineError as error:
+                return self._failed(error, None)  # type: ignore[no-any-return]
+            self._handle = int(values.unpack(answer[0]))
+        return self._handle
+
+    def stats(self) -> Stats:
+        """The connection's figures now, as a frozen dataclass. Of a connection whose worker is gone: what
+        this object knows. Never raises for the network's sake."""
+        try:
+            answer = self._request(Kind.STATS, deadline=Deadline(5))
+            return Stats.from_wire(values.unpack(answer[0]))
+        except TrunklineError as error:
+            state = "closed" if self._closed else "failed" if self._gone else "down"
+            return Stats(id=self._number, scheme=self._scheme, peer=self._peer, state=state, last_error=str(error))
+
+    def close(self) -> None:
+        """Detach this object; idempotent, never waits. The connection ends with its last object, unless
+        its handle was taken with `fd()`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._pocket.items.clear()
+            self._pocket.lose(Mark.END)
+            consumed = self._pocket.consumed + 1
+        self._finalizer.detach()
+        channel = None
+        if self._turn.acquire(blocking=False):
+            channel, self._channel = self._channel, None
+            self._turn.release()
+        self._client.connections.discard(self)
+        if channel is not None or self._holder_id:
+            self._client.detach(self._key, self._holder_id, max(0, consumed), channel)
+
+    # plumbing
+
+    def _request(self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline) -> list[bytes]:
+        self._check_open()
+        client = self._client_now()
+        bodies = () if body is None else (body,)
+        return client.request(self._key, kind, *fields, body=bodies, deadline=deadline)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"this object of {self._peer} was closed; dial again, or Dial its handle")
+        if self._gone is not None:
+            raise DeadHandle(f"the connection to {self._peer} has ended ({self._gone}); dial again")
+
+    def _client_now(self) -> Client:
+        """The client of this process; in a forked child the object first becomes a holder of its own."""
+        if self._channel is None and not self._closed:
+            with self._turn:
+                self._usable()
+        return self._client
+
+    def _usable(self) -> Channel | None:
+        """With `_turn` held: the stream socket, remade after a fork or a lost broker; None when closed."""
+        channel = self._channel
+        if self._closed:
+            return None
+        if channel is not None and channel.generation == self._client.generation:
+            return channel
+        if self._gone is not None:
+            return channel
+        return self._attach_again(channel)
+
+    def _attach_again(self, old: Channel | None) -> Channel | None:
+        if old is None:
+            self._client = clients.get()
+            self._client.connections.add(self)
+        channel = self._client.channel()
+        with self._lock:
+            pocket = self._pocket
+            consumed = pocket.recall(pocket.epoch + 1)
+            fields = (self._client.control_id, 0, self._key, self._holder_id if old else b"", pocket.epoch, max(0, consumed))
+        channel.send(BROKER, Kind.ATTACH, 1, fields)
+        try:
+            attached(channel, Deadline(ATTACH_S))
+        except TrunklineError as error:
+            channel.close()
+            remember(error)
+            log.warning("%s", error)
+            self._gone = str(error)
+            with self._lock:
+                self._pocket.lose(Mark.END)
+            return old
+        if old is not None:
+            old.close()
+        self._finalizer.detach()
+        self._channel, self._holder_id = channel, channel.identity
+        self._finalizer = weakref.finalize(self, self._client.detach, self._key, channel.identity, None, channel)
+        self._finalizer.atexit = False
+        return channel
+
+    def _rejoin(self) -> None:
+        """Called by the control thread after a lost broker, for objects that nobody is using."""
+        if self._turn.acquire(timeout=2 * SLICE_S):
+            try:
+                self._usable()
+            except BrokerGone:
+                pass  # lost again: the control thread comes back
+            finally:
+                self._release_turn()
+
+    def _release_turn(self) -> None:
+        channel = None
+        if self._closed:
+            channel, self._channel = self._channel, None
+        self._turn.release()
+        if channel is not None:
+            channel.close()
+
+    def _after_fork(self) -> None:
+        """In a forked child: nothing of the parent's object may be used here, its locks neither."""
+        self._finalizer.detach()
+        _orphans.append(self._channel)
+        self._channel = None
+        self._pocket = Pocket()
+        self._lock = threading.Lock()
+        self._turn = threading.Lock()
+        self._local = threading.local()
+        self._waiting = False
+
+    def _failed(self, error: TrunklineError, value: Any, *, quiet: bool = False) -> Any:
+        """Failure as this object's form says: raise, or log and answer with a value."""
+        if self._raising:
+            raise error
+        remember(error)
+        if not quiet:
+            log.warning("%s: %s", self._peer, error)
+        return value
+
+    def _misuse(self, what: str, instead: str) -> None:
+        error = Unsupported(f"{self._scheme}:// has no {what}: {instead}")
+        self._failed(error, None)
+
+    # the rest of being an object
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Messages as they come, waiting for each; outages that are mended are passed over. Ends when the
+        link has ended for good or this object is closed."""
+        while True:
+            taken = self._take(None)
+            if isinstance(taken, (str, bytes)):
+                yield taken
+            elif self._pocket.ended or self._closed or taken is EMPTY:
+                return
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from trunkline.dial import from_handle
+
+        handle = self.fd()
+        if handle is None:
+            raise DeadHandle(f"the connection to {self._peer} has ended and cannot be pickled")
+        return from_handle, (handle, self._raising)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "ended" if self._pocket.ended or self._gone else None
+        state = state or ("down" if self._pocket.down else "open")
+        return f"<Connection {self._number} {self._peer} {state}>"
+
+
+class _Rejoined(BrokerGone):
+    """The broker was lost while we waited; the object is attached to the next one."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker was lost while this read was waiting")
+
+
+class Transaction:
+    """What `Connection.transaction()` gives; see there."""
+
+    def __init__(self, connection: Connection, timeout_ms: float) -> None:
+        self._connection = connection
+        self._timeout_ms = timeout_ms
+        self._token = secrets.token_bytes(8)
+
+    def __enter__(self) -> Connection:
+        if getattr(self._connection._local, "token", None) is not None:
+            raise Unsupported("this thread has a transaction on the connection already; they do not nest")
+        self._do("begin")
+        self._connection._local.token = self._token
+        return self._connection
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        self._connection._local.token = None
+        if kind is None:
+            self._do("commit")
+            return
+        with contextlib.suppress(TrunklineError):  # the block's own error is the one to see
+            self._do("rollback")
+
+    def _do(self, what: str) -> None:
+        connection = self._connection
+        deadline = Deadline(self._timeout_ms / 1000 + GRACE_S)
+        fields = (connection._holder_id, self._token, what, self._timeout_ms)
+        connection._client_now()
+        fields = (connection._holder_id, *fields[1:])
+        connection._request(Kind.TRANSACTION, *fields, deadline=deadline)
+
+
+_orphans: list[Channel | None] = []
+"""Sockets of a parent process: kept, so that no finalizer touches them in the child."""
+
+
+def attached(channel: Channel, deadline: Deadline) -> tuple[bytes, dict[str, Any]]:
+    """Wait for the answer to OPEN or ATTACH: the connection's id and what is known of it; or raise."""
+    while True:
+        received = channel.receive(max(0.001, min(SLICE_S, deadline.left())))
+        if received is None:
+            if deadline.expired():
+                raise OperationTimeout("the broker did not answer in the time allowed")
+            continue
+        _, kind, _, fields, _ = received
+        if kind in (Kind.OPENED, Kind.ATTACHED):
+            return fields[0], fields[1]
+        if kind in (Kind.FAILED, Kind.ERROR):
+            raise from_wire(fields[0])
+
+
+def _checked(timeout_ms: object) -> float | None:
+    """A timeout as it may be given: a number of milliseconds or None; 0 counts as None."""
+    if timeout_ms is None or timeout_ms == 0:
+        return None
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
+        raise TypeError(f"read takes milliseconds as a number, not {type(timeout_ms).__name__}")
+    return timeout_ms

@@ -1,0 +1,137 @@
+"""`Dial` and `connect`: the two ways to a Connection."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline import client as clients
+from trunkline import reasons
+from trunkline.address import Address, parse_address
+from trunkline.connection import DATABASES, Connection, attached
+from trunkline.deadline import Deadline
+from trunkline.errors import BrokerGone, DialTimeout, OperationTimeout, TrunklineError
+from trunkline.wire import values
+from trunkline.wire.envelope import BROKER, Kind
+
+__all__ = ["Dial", "connect", "from_handle", "last_error", "shutdown"]
+
+log = logging.getLogger("trunkline")
+
+GRACE_S = 1.0
+HANDLE_S = 10.0
+
+Timeout = float | Mapping[str, object] | None
+
+
+def Dial(address: str | int, timeout: Timeout = None, /, **options: object) -> Connection | None:
+    """Open a connection in a process of its own, or attach to one by its handle.
+
+    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`: seconds to open
+    it in (default 30), or a mapping of options; options may also be given by name. One in the
+    address wins over the same one given here.
+
+    Returns a Connection, or None when it could not be opened in time; the reason is logged and in
+    `last_error()`. Raises TypeError for arguments of a wrong type, nothing for the network's sake.
+    """
+    try:
+        return _open(address, timeout, options, raising=False)
+    except TrunklineError as error:
+        reasons.remember(error)
+        log.warning("%s", error)
+        return None
+
+
+def connect(address: str | int, timeout: Timeout = None, /, **options: object) -> Connection:
+    """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or raises
+    AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
+    try:
+        return _open(address, timeout, options, raising=True)
+    except TrunklineError as error:
+        reasons.remember(error)
+        raise
+
+
+def from_handle(handle: int, raising: bool) -> Connection:
+    """What a pickled Connection becomes in another process."""
+    return _attach(handle, raising=raising)
+
+
+def last_error() -> str | None:
+    """Why the last call that failed in this process failed; None when none has. Holds no secret."""
+    return reasons.last()
+
+
+def shutdown() -> None:
+    """Close every connection of this process and leave the broker; the broker and the workers end with their
+    last client. Called at the end of the program; calling Dial afterwards starts anew."""
+    clients.shutdown()
+
+
+def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, raising: bool) -> Connection:
+    if isinstance(address, bool) or not isinstance(address, (str, int)):
+        raise TypeError(f"Dial takes an address (text) or a handle (a whole number), not {type(address).__name__}")
+    given = _options(timeout, options)
+    if isinstance(address, int):
+        return _attach(address, raising=raising)
+    parsed = parse_address(address, given).resolved(os.getcwd())
+    return _dial(parsed, raising=raising)
+
+
+def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
+    if timeout is None:
+        return options
+    if isinstance(timeout, Mapping):
+        return {**timeout, **options}
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"Dial's second argument is seconds or a mapping of options, not {type(timeout).__name__}")
+    return {"timeout": timeout, **options} if timeout else options
+
+
+def _dial(address: Address, *, raising: bool) -> Connection:
+    seconds = float(address.option("timeout"))
+    deadline = Deadline(seconds + GRACE_S)
+    client = clients.get()
+    channel = client.channel()
+    spec = {"address": address.to_wire(), "scheme": address.scheme, "display": address.display}
+    fields = (client.control_id, int(seconds * 1000) or 1, _restarts(address), float(address.option("linger")))
+    try:
+        channel.send(BROKER, Kind.OPEN, 1, fields, values.pack(spec))
+        key, info = attached(channel, deadline)
+    except OperationTimeout:
+        channel.close()
+        raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s") from None
+    except BaseException:
+        channel.close()
+        raise
+    return Connection(client, channel, key, info, raising=raising)
+
+
+def _restarts(address: Address) -> bool:
+    """Whether a crashed worker is replaced: where the user wants the link kept, and for databases, which
+    are re-dialled between statements anyway; but not one whose data would be gone with the worker."""
+    if address.scheme in DATABASES:
+        return ":memory:" not in address.target and "mode=memory" not in address.target
+    return bool(address.option("reconnect"))
+
+
+def _attach(handle: int, *, raising: bool) -> Connection:
+    client = clients.get()
+    channel = client.channel()
+    try:
+        channel.send(BROKER, Kind.ATTACH, 1, (client.control_id, _in_range(handle), b"", b"", 0, 0))
+        key, info = attached(channel, Deadline(HANDLE_S))
+    except OperationTimeout:
+        channel.close()
+        raise BrokerGone("the broker did not answer; `trunkline doctor` tells more") from None
+    except BaseException:
+        channel.close()
+        raise
+    return Connection(client, channel, key, info, raising=raising)
+
+
+def _in_range(handle: int) -> int:
+    """Handles are 63 bits and positive; any other number names nothing (1 never does)."""
+    return handle if 0 < handle < 1 << 63 else 1

@@ -1,0 +1,127 @@
+"""The proxy's side of reading: what the worker has sent ahead, and the reading rules of SPEC 3.
+
+Pure: no socket, no clock, no lock (the Connection holds one). `take` gives the oldest entry, `take_newest`
+the newest; each answers with a message, with `LOST` (the link is down or was lost here, in its place in
+the order) or with `EMPTY`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final
+
+from trunkline.wire.envelope import Mark
+
+__all__ = ["EMPTY", "LOST", "Pocket", "Taken"]
+
+
+class _Nothing(Enum):
+    LOST = "lost"
+    EMPTY = "empty"
+
+
+LOST: Final = _Nothing.LOST
+EMPTY: Final = _Nothing.EMPTY
+Taken = str | bytes | _Nothing
+
+
+class Pocket:
+    """Entries sent ahead of being asked for, and what is known of the link."""
+
+    __slots__ = ("acked", "consumed", "down", "ended", "epoch", "items", "more", "skipped", "stream")
+
+    def __init__(self) -> None:
+        self.items: deque[str | bytes | int] = deque()
+        self.epoch = 0
+        self.consumed = 0
+        """Entries consumed in total since this object attached; below zero while entries of a
+        crashed worker are still to be read."""
+        self.acked = 0
+        """What the worker was last told of `consumed`."""
+        self.stream = True
+        """Entries come unasked. Otherwise each read has to ask."""
+        self.more = False
+        """When the last entries were sent, the worker had more than it was allowed to send."""
+        self.down = False
+        self.ended = False
+        self.skipped = 0
+        """Of those consumed, entries that were discarded by `take_newest` (not yet told to the worker)."""
+
+    def feed(self, epoch: int, stream: bool, more: bool, entries: Sequence[str | bytes | int]) -> bool:
+        """Entries arrived; False when they belong to an epoch that was recalled and are void."""
+        if epoch < self.epoch:
+            return False
+        self.epoch = epoch
+        self.stream = stream
+        self.more = more
+        self.items.extend(entries)
+        return True
+
+    def take(self) -> Taken:
+        """The oldest entry."""
+        items = self.items
+        while items:
+            entry = items.popleft()
+            self.consumed += 1
+            if not isinstance(entry, int):
+                return entry
+            if self._see(entry):
+                return LOST
+        return LOST if self.ended or (self.down and self.stream) else EMPTY
+
+    def take_newest(self) -> Taken:
+        """The newest message; what is older is discarded, what happened to the link after it stays."""
+        items = self.items
+        index = len(items)
+        while index and isinstance(items[index - 1], int):
+            index -= 1
+        if not index:
+            return self.take()
+        for _ in range(index - 1):
+            entry = items.popleft()
+            if isinstance(entry, int):
+                self._see(entry)
+        newest = items.popleft()
+        self.consumed += index
+        self.skipped += index - 1
+        self.down = self.ended
+        return newest if not isinstance(newest, int) else EMPTY
+
+    def recall(self, epoch: int) -> int:
+        """Give everything back: what is here is void from now on. Returns what was consumed in total."""
+        if epoch > self.epoch:
+            self.epoch = epoch
+            for _ in range(len(self.items) + min(0, self.consumed)):
+                self.items.pop()  # but not what a crashed worker sent: nobody else has it
+            self.stream = False
+            self.acked = self.consumed
+        return self.consumed
+
+    def discard(self) -> int:
+        """Throw away what is here, without consuming it (before asking the worker for the newest)."""
+        for entry in self.items:
+            if isinstance(entry, int):
+                self._see(entry)
+        self.consumed += min(len(self.items), max(0, -self.consumed))
+        self.items.clear()
+        return self.consumed
+
+    def lose(self, mark: Mark) -> None:
+        """The worker is gone: what it sent is still read first, then this."""
+        self.items.append(int(mark))
+        self.more = False
+        self.stream = False
+        self.consumed = -len(self.items)  # a worker that takes over counts from zero
+        self.acked = self.consumed
+        self.epoch = 0
+
+    def _see(self, mark: int) -> bool:
+        """Note what happened to the link; True when it is a loss."""
+        if mark == Mark.UP:
+            self.down = False
+            return False
+        self.down = True
+        self.ended = self.ended or mark == Mark.END
+        return True

@@ -1,0 +1,109 @@
+"""Frames and kinds of messages (the reference is docs/protocol.md).
+
+On the wire a message is `[peer][header][body...]`. `peer` is whom it is for on the way to the
+broker and whom it is from on the way out; the broker swaps the one for the other and forwards header
+and body untouched. The header is one version byte followed by a msgpack array
+`[kind, request id, fields...]`; only the addressee decodes it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from trunkline.errors import RemoteError
+
+__all__ = ["BROKER", "CONNECTION_ID_BYTES", "REQUESTS", "VERSION", "Kind", "Mark", "header", "kind_of", "parse"]
+
+VERSION = 1
+_VERSION_BYTE = bytes([VERSION])
+
+BROKER = b""
+"""The address of the broker itself."""
+
+CONNECTION_ID_BYTES = 8
+"""A peer of this length is a connection (the broker knows its present worker); any other is a socket."""
+
+
+class Kind(IntEnum):
+    """What a message is. The comment tells who sends it to whom."""
+
+    # life of a client process, on its control socket
+    HELLO = 1  # client -> broker: pid, holders it has (after a lost broker)
+    WELCOME = 2  # broker -> client: broker pid, instance
+    BEAT = 3  # both ways, when there was nothing else to say for a second
+    LOG = 4  # worker -> broker -> clients that hold the connection: level, text
+    # life of a connection, on its stream socket
+    OPEN = 10  # client -> broker: control id, address, timeout_ms
+    OPENED = 11  # worker -> broker -> client: info
+    FAILED = 12  # worker or broker -> client: error
+    ATTACH = 13  # client -> broker -> worker: a further holder
+    ATTACHED = 14  # worker -> client: info
+    DETACH = 15  # client -> broker -> worker: holder, consumed
+    GONE = 16  # broker -> client: the worker is gone, final or restarting
+    # the stream
+    PUSH = 20  # worker -> client: epoch, flags; body: entries
+    ACK = 21  # client -> worker: holder, consumed
+    READ = 22  # client -> worker: consumed, how
+    CANCEL = 23  # client -> worker: stop waiting for me
+    CANCELLED = 24  # worker -> client
+    RECALL = 25  # worker -> client's control socket: holder, epoch
+    RECALLED = 26  # client -> worker: holder, epoch, consumed, waiting
+    # requests: an id, a deadline and exactly one answer
+    WRITE = 30  # client -> worker: timeout_ms; body: data
+    EXEC = 31  # client -> worker: timeout_ms; body: sql and binds
+    TRANSACTION = 32  # client -> worker: what, timeout_ms
+    STATS = 33  # client -> worker
+    HANDLE = 34  # client -> broker: connection
+    LIST = 35  # client -> broker
+    KILL = 36  # client -> broker: connection's number
+    REPLY = 38  # answer: body
+    ERROR = 39  # answer: error
+    # life of a worker
+    READY = 50  # worker -> broker: who I am (again after a lost broker)
+    STATE = 51  # worker -> broker: state, figures
+    CLOSE = 52  # broker -> worker: end in good order
+    REREGISTER = 53  # broker -> worker or client it does not know: say READY or HELLO again
+    RECORD = 54  # broker -> worker: what a new broker would have to know of this connection
+
+
+REQUESTS = frozenset((Kind.WRITE, Kind.EXEC, Kind.TRANSACTION, Kind.STATS))
+"""Requests to a worker: the broker answers them when the worker dies with them."""
+
+
+class Mark(IntEnum):
+    """An entry of the stream that is no message: what happened to the link, in its place in the order."""
+
+    DOWN = 0  # the link was lost
+    UP = 1  # it is there again
+    END = 2  # it was lost for good
+
+
+def header(kind: Kind, request_id: int = 0, *fields: Any) -> bytes:
+    """The header frame of a message."""
+    packed: bytes = msgpack.packb((int(kind), request_id, *fields), use_bin_type=True)
+    return _VERSION_BYTE + packed
+
+
+def kind_of(frame: bytes) -> int:
+    """The kind of a header frame without decoding it: kinds are below 128, so they are one byte."""
+    return frame[2] if len(frame) > 3 else -1
+
+
+def parse(frame: bytes) -> tuple[Kind, int, list[Any]]:
+    """The kind, request id and fields of a header frame.
+
+    Raises RemoteError for another version or what is no header.
+    """
+    if frame[:1] != _VERSION_BYTE:
+        raise RemoteError(
+            f"a message of protocol version {frame[0] if frame else 'none'} arrived, this is version {VERSION}: "
+            "use the same release of trunkline in all programs that share a broker"
+        )
+    try:
+        kind, request_id, *fields = msgpack.unpackb(frame[1:], raw=False, strict_map_key=False)
+        return Kind(kind), int(request_id), fields
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise RemoteError("a message that is not Trunkline's arrived on the broker's socket") from error

@@ -1,0 +1,38 @@
+"""The states of a connection, and the only way from one to the next.
+
+Everything that may change a state is in this file; who caused it is not its business.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["TRANSITIONS", "State", "check"]
+
+
+class State(str, Enum):
+    """Where a connection stands."""
+
+    DIALING = "dialing"  # the first link is being established
+    OPEN = "open"  # the link is up
+    DOWN = "down"  # the link is lost and being re-established
+    LOST = "lost"  # the link is lost for good; what is buffered can be read
+    FAILED = "failed"  # given up: the first dial failed, or too many failures in a row
+    CLOSED = "closed"  # ended on request
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.DIALING: frozenset({State.OPEN, State.FAILED, State.CLOSED}),
+    State.OPEN: frozenset({State.DOWN, State.LOST, State.CLOSED, State.FAILED}),
+    State.DOWN: frozenset({State.OPEN, State.FAILED, State.LOST, State.CLOSED}),
+    State.LOST: frozenset({State.CLOSED}),
+    State.FAILED: frozenset({State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+def check(old: State, new: State) -> State:
+    """`new`, when it may follow `old`; ValueError otherwise."""
+    if new is not old and new not in TRANSITIONS[old]:
+        raise ValueError(f"a connection cannot go from {old.value} to {new.value}")
+    return new
