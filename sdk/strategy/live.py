@@ -147,15 +147,16 @@ def draw_block(block: Block, room: int) -> RenderableType:
     """A block of the status; of a table at most `room` rows."""
     if isinstance(block, Styled):
         return Text(block.text, style=_style(block))
-    table = RichTable(title=Text(block.title) if block.title else None, title_justify="left")
+    table = RichTable()
     for name in block.columns:
         table.add_column(Text(name))
     for row in block.rows[:room]:
         table.add_row(*(Text(cell.text, style=_style(cell)) for cell in row))
     more = len(block.rows) - room
-    if more > 0:
-        table.caption = Text(f"... {more} more rows")
-    return table
+    # Not the table's own title and caption: those are wrapped to its width.
+    above = [Text(block.title, style="bold")] if block.title else []
+    below = [Text(f"... {more} more rows", style="dim")] if more > 0 else []
+    return Group(*above, table, *below)
 
 
 def sparkline(values: list[float]) -> str:

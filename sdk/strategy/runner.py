@@ -132,8 +132,7 @@ class _Strategy:
         """The script swallowed the stop for too long: end on top of it."""
         self.notice(f"the script does not stop; ending it (it must let {StopError.__name__} pass)")
         self.finish()
-        if self.stopper.reason is not None:
-            self.code = 128 + self.stopper.reason
+        self.code = self.code or (1 if self.stopper.reason is None else 128 + self.stopper.reason)
         self._quiet_stdout()
         self.stderr.flush()
         os._exit(self.code)

@@ -51,7 +51,6 @@ class Stopper:
         self._grace_s = grace_s
         self._force = force
         self._notice = notice
-        self._pid = os.getpid()
         self._main = threading.main_thread().ident or 0
         self._depth = 0
         self._pending = False
@@ -70,6 +69,13 @@ class Stopper:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._old[number] = signal.signal(number, self._on_signal)
+        # The interpreter forgets a signal that reaches a forked child before its handlers are settled,
+        # so it is held back until then.
+        os.register_at_fork(
+            before=lambda: self._hold(signal.SIG_BLOCK),
+            after_in_parent=lambda: self._hold(signal.SIG_UNBLOCK),
+            after_in_child=self._in_child,
+        )
         self._watcher.start()
         self.stage = Stage.RUNNING
 
@@ -131,11 +137,6 @@ class Stopper:
             raise StopError(_text(self.reason))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid:
-            # A child that the script forked: our handler means nothing there.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
         nag, self._nagging = self._nagging, False
         now = time.monotonic()
         if not nag and now - self._last < DEBOUNCE_S:
@@ -143,6 +144,19 @@ class Stopper:
         if not nag:
             self._last = now
         self._act(number, nag, now)
+
+    def _hold(self, how: int) -> None:
+        if self.stage is not Stage.DONE:
+            signal.pthread_sigmask(how, list(self._old))
+
+    def _in_child(self) -> None:
+        """A child that the script forked ends by signals as if we were not there."""
+        if self.stage is Stage.DONE:
+            return
+        self.stage = Stage.DONE
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, list(self._old))
 
     def _act(self, number: int, nag: bool, now: float) -> None:
         first = self.reason is None
