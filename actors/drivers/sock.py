@@ -8,7 +8,7 @@ import errno
 import socket
 import ssl
 import sys
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from trunkline.actors import dialer, tls
 from trunkline.actors.driver import FatalError, Overflow, Sink, StreamDriver
@@ -77,12 +77,12 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=_HIGH_WATER)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's only looks like one
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._writable.set()
         if not self._reading:
-            transport.pause_reading()
+            # Not at once: uvloop starts to read after this call, whatever was said in it.
+            asyncio.get_running_loop().call_soon(self.pause)
 
     def data_received(self, data: bytes) -> None:
         if not self._over:
@@ -290,6 +290,10 @@ class UdpDriver(StreamDriver):
         if batch:
             self._refused = False
             self.sink.messages(batch)
+        else:
+            # Woken by an error: libuv stops watching a socket that had one.
+            self.pause()
+            self.resume()
 
     def _count_drops(self, total: int) -> None:
         new = (total - self._kernel_drops) & 0xFFFFFFFF
