@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trunkline.actors import sql as sql_text
 from trunkline.actors.driver import ExecDriver, Result
+from trunkline.actors.sql import Dialect
+from trunkline.actors.statements import split
 from trunkline.actors.turns import Turns, Waiting
 from trunkline.deadline import Deadline
 from trunkline.errors import (
@@ -41,7 +42,7 @@ __all__ = ["ExecActor"]
 
 INTERRUPT_S = 2.0
 """How long an interrupted statement may take to end before its caller is answered anyway."""
-TRANSACTIONS = frozenset(("BEGIN", "START", "COMMIT", "END", "ROLLBACK"))
+DIALECTS = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +69,7 @@ class ExecActor:
         self.driver: ExecDriver | None = None
         self.state = State.DIALING
         self.turns: Turns[Job] = Turns()
+        self._dialect = DIALECTS.get(self.address.scheme, Dialect.POSTGRES)
         self._running: Waiting[Job] | None = None
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="trunkline-driver", daemon=True)
@@ -190,11 +192,11 @@ class ExecActor:
         shared = self.worker.record["handle"] is not None or len(self.worker.holders) > 1
         if token is None and not shared:
             return False
-        kinds = sql_text.transaction_keywords(sql, self.address.scheme)
-        if not kinds:
+        word = next((s.keyword for s in split(sql, self._dialect) if s.transaction not in (None, "savepoint")), None)
+        if word is None:
             return False
         text = (
-            f"{kinds[0]} was refused: this connection is shared, so a transaction must be "
+            f"{word} was refused: this connection is shared, so a transaction must be "
             "`with conn.transaction():`, which keeps the others out until it ends"
         )
         self._answer(job, error=StatementError(text))
@@ -237,8 +239,16 @@ class ExecActor:
             body = waiting.job.run(self.driver)
         except Exception as caught:
             error = caught
+        else:
+            self._answer_at_once(waiting.job, body)
         with contextlib.suppress(RuntimeError):
             self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error)
+
+    def _answer_at_once(self, job: Job, body: bytes) -> None:
+        """From the driver's thread, where the caller came in by the door: it need not wait for the loop.
+        Not for what ends or begins a transaction, for the loop must know of it before the next statement."""
+        if job.what == "exec" and not job.answered and not job.timed_out and job.sender:
+            job.answered = self.worker.mailbox.answer(job.sender, header(Kind.REPLY, job.request_id), body)
 
     def _reconnect(self, waiting: Waiting[Job]) -> None:
         if waiting.token is not None:

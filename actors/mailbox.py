@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import zmq
 
+from trunkline.actors.direct import Door
 from trunkline.wire.envelope import BROKER, Kind, header
 
 __all__ = ["Mailbox"]
@@ -28,6 +29,7 @@ class Mailbox:
         self._context = zmq.Context()
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
+        self.door: Door | None = None
         self._open(identity)
 
     def _open(self, identity: bytes) -> None:
@@ -50,9 +52,22 @@ class Mailbox:
         self._open(identity)
 
     def send(self, to: bytes, head: bytes, *body: bytes | memoryview) -> None:
+        """To a peer through the router, or to one that came in by the door."""
+        if to.startswith(b"direct-"):
+            self.answer(to, head, *body)
+            return
         self._socket.send_multipart((to, head, *body), zmq.NOBLOCK, copy=True)
         if not self._scheduled and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             self._later()
+
+    def answer(self, to: bytes, head: bytes, *body: bytes | memoryview) -> bool:
+        """Answer one who came in by the door, from any thread. False: it did not come that way."""
+        if not to.startswith(b"direct-"):
+            return False
+        guest = self.door.guests.get(to) if self.door is not None else None
+        if guest is not None:
+            guest.send(head, *body)
+        return True
 
     def tell_broker(self, kind: Kind, *fields: object) -> None:
         self.send(BROKER, header(kind, 0, *fields))
@@ -75,6 +90,8 @@ class Mailbox:
 
     def close(self) -> None:
         """Send what is queued (for half a second at most) and close."""
+        if self.door is not None:
+            self.door.close()
         self._loop.remove_reader(self._fd)
         self._socket.close()
         self._context.term()

@@ -19,6 +19,7 @@ from typing import Any
 
 import zmq
 
+from trunkline import runtime
 from trunkline.broker.directory import Client, Connection, Directory, Opening
 from trunkline.broker.process import Watch
 from trunkline.broker.supervisor import CRASHES, WINDOW_S, describe_exit
@@ -418,7 +419,7 @@ class Broker:
         self._answer_inflight(connection)
         if connection.closing is not None:
             self._tell_holders(connection, final=True)
-            self.directory.remove(connection)
+            self._forget(connection)
             return
         self._crashed(connection, describe_exit(status))
 
@@ -490,7 +491,12 @@ class Broker:
             self._say(connection.worker, Kind.CLOSE)
         if connection.watch is None and connection.pid:
             self._tell_holders(connection, final=True)
-            self.directory.remove(connection)
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        self.directory.remove(connection)
+        with contextlib.suppress(OSError):  # a worker that was killed has left its door
+            runtime.door(self.address, connection.id).unlink()
 
     def _list(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         rows = []
@@ -546,7 +552,7 @@ class Broker:
                 if watch is not None:
                     watch.kill()
                 elif not connection.pid or now >= connection.closing + CLOSE_S:
-                    self.directory.remove(connection)
+                    self._forget(connection)
         elif connection.opening is not None and now >= connection.opening.deadline:
             error = DialTimeout(f"{connection.stats.get('peer')} could not be opened in the time allowed")
             self._fail_opening(connection, to_wire(error))

@@ -18,9 +18,11 @@ from typing import Any
 import msgpack
 
 from trunkline import client as clients
+from trunkline import runtime
 from trunkline.channel import SLICE_S, Channel, Received
 from trunkline.client import Client
 from trunkline.deadline import Deadline
+from trunkline.direct import Direct, NoDoor
 from trunkline.errors import (
     BrokenError,
     BrokerGone,
@@ -77,6 +79,7 @@ class Connection:
         self._gone: str | None = None
         self._local = threading.local()
         self._handle: int | None = None
+        self._direct = Direct(runtime.door(client.address, key))
         client.connections.add(self)
         self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, None, channel)
         self._finalizer.atexit = False
@@ -414,6 +417,7 @@ class Connection:
             self._pocket.lose(Mark.END)
             consumed = self._pocket.consumed + 1
         self._finalizer.detach()
+        self._direct.close()
         channel = None
         if self._turn.acquire(blocking=False):
             channel, self._channel = self._channel, None
@@ -427,6 +431,8 @@ class Connection:
     def _request(self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline) -> list[bytes]:
         self._check_open()
         client = self._client_now()
+        with contextlib.suppress(NoDoor):
+            return self._direct.request(kind, fields, body or b"", deadline, lambda: self._closed)
         bodies = () if body is None else (body,)
         return client.request(self._key, kind, *fields, body=bodies, deadline=deadline)
 
@@ -504,6 +510,7 @@ class Connection:
         """In a forked child: nothing of the parent's object may be used here, its locks neither."""
         self._finalizer.detach()
         _orphans.append(self._channel)
+        self._direct.close()
         self._channel = None
         self._pocket = Pocket()
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@
         lock                  held (flock) as long as the broker lives
         broker.sock           its ROUTER
         broker.log            its own and its workers' words
+      w-5c1e...             the door of one worker, for requests
 
 An address of a broker is `ipc://<folder>/broker.sock`; it is in TRUNKLINE_BROKER for child processes.
 """
@@ -26,6 +27,7 @@ __all__ = [
     "ENV",
     "alive",
     "brokers",
+    "door",
     "folder_of",
     "lock",
     "make_folder",
@@ -38,7 +40,7 @@ __all__ = [
 ENV = "TRUNKLINE_BROKER"
 ROOT_ENV = "TRUNKLINE_RUNTIME"
 SOCKET = "broker.sock"
-MAX_SOCKET_PATH = 100  # sun_path holds 104 to 108 bytes, its end included
+MAX_SOCKET_PATH = 92  # sun_path holds 104 to 108 bytes, and a worker's door has a longer name
 
 
 def root() -> Path:
@@ -72,6 +74,11 @@ def folder_of(address: str) -> Path:
             f"set {ROOT_ENV} to a shorter folder"
         )
     return folder
+
+
+def door(address: str, connection: bytes) -> Path:
+    """Where the worker of a connection takes requests directly."""
+    return folder_of(address) / f"w-{connection.hex()}"
 
 
 def _check_private(folder: Path) -> None:

@@ -169,6 +169,8 @@ class ClientLink(Link):
         self._may_read = threading.Event()
         self._may_read.set()
         self._sending = asyncio.Lock()
+        self._ready = asyncio.Event()
+        """The socket may take more, or there is none any more; set by the loop and at the end."""
         self._control: list[bytes] = []
         self._closing = False
         self._reason: BaseException | None = ConnectionError(_BROKEN_OFF)
@@ -370,7 +372,10 @@ class ClientLink(Link):
         assert self._socket is not None
         rest = memoryview(data)
         while True:
-            rest = rest[self._socket.try_send(rest) :]
+            try:
+                rest = rest[self._socket.try_send(rest) :]
+            except OSError:
+                raise ConnectionError("the link is gone") from None
             if not rest:
                 return True
             if not await self._writable(deadline):
@@ -382,24 +387,29 @@ class ClientLink(Link):
 
     async def _writable(self, deadline: Deadline) -> bool:
         assert self._socket is not None
-        ready = asyncio.Event()
-        fileno = self._socket.fileno()
-        self._loop.add_writer(fileno, ready.set)
+        self._ready.clear()
+        self._loop.add_writer(self._socket.fileno(), self._ready.set)
         try:
             async with asyncio.timeout(deadline.timeout()):
-                await ready.wait()
+                await self._ready.wait()
         except TimeoutError:
             return False
         finally:
-            self._loop.remove_writer(fileno)
+            self._unwatch()
         return True
+
+    def _unwatch(self) -> None:
+        if self._socket is not None and self._socket.fileno() >= 0:
+            self._loop.remove_writer(self._socket.fileno())
 
     def _alive(self) -> None:
         if self._closing or self._busy is None or self._busy.done():
             raise ConnectionError("the link is gone")
 
     def _ended(self, busy: asyncio.Future[None]) -> None:
+        self._ready.set()
         if self._socket is not None:
+            self._unwatch()
             self._socket.close()
         if not busy.cancelled() and (error := busy.exception()) is not None:
             self._reason = error

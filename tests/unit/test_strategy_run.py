@@ -179,8 +179,8 @@ def test_every_global_of_the_contract_is_there(
 ) -> None:
     names = (
         "Dial Log LogStatus LogReset LogProfit LogProfitReset LogError LogVacuum EnableLog Sleep _D _N _C "
-        "_CDelay _G _Cross _T Unix UnixNano SetErrorFilter GetLastError GetCommand GetPid GetMeta GetOS Version "
-        "UUID MD5 Encode HttpQuery DBExec Mail JSONParse exchange exchanges true false null StopError"
+        "_CDelay _G _Cross _T Unix UnixNano SetErrorFilter GetLastError GetCommand GetPid GetMeta GetOS "
+        "Version UUID MD5 Encode HttpQuery DBExec Mail JSONParse exchange exchanges true false null StopError"
     )
     strategy(f"""
         def main():

@@ -1,0 +1,143 @@
+"""The worker's door for requests: a unix socket in the broker's private folder.
+
+A request through the router costs a dozen thread wake-ups (each ZeroMQ socket has a thread of its own); a
+socket between the two costs two. So the router only introduces them: a proxy's requests (write, exec,
+stats) come in here when it is on the same machine, and through the router otherwise. What is
+pushed unasked goes through the router in batches, where the wake-ups are shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from trunkline.errors import RemoteError
+from trunkline.wire.framing import Unframer, frame
+
+__all__ = ["Door"]
+
+Receiver = Callable[[bytes, bytes, list[bytes]], None]
+
+
+class Door:
+    """Listens on `path`; hands what arrives to `receive(from, header, body)` as the mailbox does."""
+
+    def __init__(self, path: Path, receive: Receiver) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._path = path
+        self._receive = receive
+        self._count = 0
+        self.guests: dict[bytes, Guest] = {}
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()  # of a worker before this one
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(str(path))
+        self._inode = os.stat(path).st_ino
+        self._listener.listen(128)
+        self._listener.setblocking(False)
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        if not _same_user(sock):
+            sock.close()
+            return
+        self._count += 1
+        name = b"direct-" + self._count.to_bytes(8, "big")
+        self.guests[name] = Guest(self, name, sock)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        with contextlib.suppress(OSError):
+            if os.stat(self._path).st_ino == self._inode:
+                self._path.unlink()
+        for guest in list(self.guests.values()):
+            guest.close()
+
+
+class Guest:
+    """One connected proxy. Answers may be sent from any thread: the driver's own answers at once,
+    without waking the loop."""
+
+    def __init__(self, door: Door, name: bytes, sock: socket.socket) -> None:
+        self._door = door
+        self._name = name
+        self._sock = sock
+        self._loop = door._loop
+        self._unframer = Unframer()
+        self._lock = threading.Lock()
+        self._unsent = bytearray()
+        sock.setblocking(False)
+        self._loop.add_reader(sock, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            chunk = self._sock.recv(262144)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if not chunk:
+            self.close()
+            return
+        try:
+            for head, body in self._unframer.feed(chunk):
+                self._door._receive(self._name, head, [body])
+        except RemoteError:
+            self.close()
+
+    def send(self, head: bytes, body: bytes | memoryview = b"") -> None:
+        data = frame(head, body)
+        with self._lock:
+            if not self._unsent:
+                try:
+                    data = data[self._sock.send(data) :]
+                except BlockingIOError:
+                    pass
+                except OSError:
+                    return  # the proxy is gone; the loop will see it
+            if data:
+                self._unsent += data
+                self._loop.call_soon_threadsafe(self._write_on)
+
+    def _write_on(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.add_writer(self._sock, self._writable)
+
+    def _writable(self) -> None:
+        with self._lock:
+            try:
+                del self._unsent[: self._sock.send(self._unsent)]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._unsent.clear()
+            if not self._unsent:
+                self._loop.remove_writer(self._sock)
+
+    def close(self) -> None:
+        self._door.guests.pop(self._name, None)
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._loop.remove_writer(self._sock)
+            with self._lock:
+                self._sock.close()
+
+
+def _same_user(sock: socket.socket) -> bool:
+    """The folder keeps other users out; this says so once more where the system tells who is there."""
+    if sys.platform != "linux":
+        return True
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return uid in (os.getuid(), 0)

@@ -1,0 +1,170 @@
+"""The proxy's sockets to its worker, for requests (see trunkline.actors.direct for why).
+
+One request at a time per socket; each thread that is in a request has one, and they are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trunkline.channel import SLICE_S
+from trunkline.deadline import Deadline
+from trunkline.errors import OperationTimeout, OutcomeUnknown, WorkerDied, from_wire
+from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.framing import Unframer, frame
+
+__all__ = ["Direct", "NoDoor"]
+
+KEEP = 8
+_SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
+
+
+class NoDoor(Exception):
+    """The worker cannot be reached directly (now): go through the router."""
+
+
+class Direct:
+    """Requests to one worker over its own socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._idle: deque[tuple[socket.socket, Unframer]] = deque()
+        self._request_id = 0
+
+    def request(
+        self, kind: Kind, fields: tuple[Any, ...], body: bytes, deadline: Deadline, stop: Callable[[], bool]
+    ) -> list[bytes]:
+        """Send a request and return the body of its answer. `stop` says that nobody waits any more.
+
+        NoDoor when nothing could be sent; OutcomeUnknown and WorkerDied when the worker ended before it answered.
+        """
+        self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
+        data = frame(header(kind, request_id, *fields), body)
+        sock, unframer = self._send(data, deadline)
+        try:
+            answer = self._await(sock, unframer, request_id, deadline, stop, kind)
+        except BaseException:
+            sock.close()
+            raise
+        if len(self._idle) < KEEP:
+            self._idle.append((sock, unframer))
+        else:
+            sock.close()
+        found, _, values = parse(answer[0])
+        if found is Kind.ERROR:
+            raise from_wire(values[0])
+        return [answer[1]]
+
+    def _send(self, data: bytes, deadline: Deadline) -> tuple[socket.socket, Unframer]:
+        """Send on a socket that was used before, else on a new one (the worker may have been replaced)."""
+        while True:
+            try:
+                sock, unframer = self._idle.pop()
+            except IndexError:
+                sock, unframer = self._connect(), Unframer()
+                _send_all(sock, data, deadline)
+                return sock, unframer
+            try:
+                if _alive(sock):
+                    _send_all(sock, data, deadline)
+                    return sock, unframer
+            except NoDoor:
+                pass
+            sock.close()
+
+    def _connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(self._path)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE)
+        except OSError as error:
+            sock.close()
+            raise NoDoor from error
+        return sock
+
+    def _await(
+        self,
+        sock: socket.socket,
+        unframer: Unframer,
+        request_id: int,
+        deadline: Deadline,
+        stop: Callable[[], bool],
+        kind: Kind,
+    ) -> tuple[bytes, bytes]:
+        sliced = deadline.left() >= SLICE_S
+        if not sliced:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(deadline.left()))
+        try:
+            while True:
+                try:
+                    chunk = sock.recv(262144)
+                except BlockingIOError:
+                    if deadline.expired():
+                        raise OperationTimeout("no answer in the time allowed") from None
+                    if stop():
+                        raise WorkerDied("the connection was closed while a request waited") from None
+                    continue
+                except OSError:
+                    chunk = b""
+                if not chunk:
+                    raise _died(kind)
+                for head, body in unframer.feed(chunk):
+                    if parse(head)[1] == request_id:
+                        return head, body
+        finally:
+            if not sliced:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
+
+    def close(self) -> None:
+        while self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop()[0].close()
+
+
+def _timeval(seconds: float) -> bytes:
+    micros = max(1000, int(seconds * 1e6))
+    return struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
+
+
+def _alive(sock: socket.socket) -> bool:
+    """Whether the worker still has its end open (nothing is ever pending between requests)."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
+    view = memoryview(data)
+    began = False
+    while view:
+        try:
+            view = view[sock.send(view) :]
+            began = True
+        except BlockingIOError:
+            if deadline.expired():
+                raise OperationTimeout("the worker did not take the request in the time allowed") from None
+            time.sleep(0)
+        except OSError:
+            if began:  # a torn message is never carried out
+                raise WorkerDied("the worker of this connection is gone") from None
+            raise NoDoor from None
+
+
+def _died(kind: Kind) -> WorkerDied | OutcomeUnknown:
+    if kind is Kind.EXEC:
+        return OutcomeUnknown(
+            "the worker ended while the statement ran: it may or may not have taken effect; look before you run it again"
+        )
+    return WorkerDied("the worker of this connection ended before it answered")

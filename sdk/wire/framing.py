@@ -1,0 +1,50 @@
+"""Envelopes on a byte stream: the direct socket between a proxy and its worker.
+
+One message is `[total length: 4 bytes][header length: 2 bytes][header][body]`, lengths big-endian, the first
+counting everything after itself. There is at most one body frame, and no peer: both ends know each other.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from trunkline.errors import RemoteError
+
+__all__ = ["MAX_BYTES", "Unframer", "frame"]
+
+MAX_BYTES = 1 << 30
+_LENGTHS = struct.Struct("!IH")
+
+
+def frame(head: bytes, body: bytes | memoryview = b"") -> bytes:
+    """One message as bytes."""
+    return b"".join((_LENGTHS.pack(2 + len(head) + len(body), len(head)), head, body))
+
+
+class Unframer:
+    """Cuts a stream back into messages."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The messages (header, body) that are complete now. RemoteError for what is no such stream."""
+        if not self._data and len(chunk) >= 6:
+            total, size = _LENGTHS.unpack_from(chunk)
+            if len(chunk) == total + 4 and size <= total - 2:  # the usual case: one whole message
+                yield chunk[6 : 6 + size], chunk[6 + size :]
+                return
+        data = self._data
+        data += chunk
+        while len(data) >= 6:
+            total, size = _LENGTHS.unpack_from(data)
+            if total > MAX_BYTES or size > total - 2:
+                raise RemoteError("what arrived on a worker's socket is not Trunkline's")
+            if len(data) < total + 4:
+                return
+            message = bytes(data[6 : total + 4])
+            del data[: total + 4]
+            yield message[:size], message[size:]
