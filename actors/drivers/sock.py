@@ -8,6 +8,7 @@ import errno
 import socket
 import ssl
 import sys
+from abc import abstractmethod
 from typing import ClassVar, cast
 
 from trunkline.actors import dialer, tls
@@ -38,7 +39,19 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         self._turn = asyncio.Lock()
         self._ended = asyncio.Event()
         self._over = False
+        self._opened = False
+        self._early: list[BaseException | None] = []
         self._reading = True
+
+    async def open(self, deadline: Deadline) -> None:
+        await self._link(deadline)
+        self._opened = True
+        for reason in self._early:
+            asyncio.get_running_loop().call_soon(self.sink.lost, reason)
+
+    @abstractmethod
+    async def _link(self, deadline: Deadline) -> None:
+        """Connect and make this object the transport's protocol."""
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         payload = data.encode() if isinstance(data, str) else data
@@ -112,9 +125,13 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
 
     def _lost(self, reason: BaseException | None) -> None:
         self._writable.set()  # wakes senders, who then see that it is over
-        if not self._over:
-            self._over = True
+        if self._over:
+            return
+        self._over = True
+        if self._opened:
             self.sink.lost(reason)
+        else:
+            self._early.append(reason)  # for `open` to report: it is no news before the link was had
 
 
 class TcpDriver(_ByteStream):
@@ -122,7 +139,7 @@ class TcpDriver(_ByteStream):
 
     schemes: ClassVar[tuple[str, ...]] = ("tcp",)
 
-    async def open(self, deadline: Deadline) -> None:
+    async def _link(self, deadline: Deadline) -> None:
         sock = await dialer.open_connection(self.address, deadline)
         await asyncio.get_running_loop().create_connection(lambda: self, sock=sock)
 
@@ -132,7 +149,7 @@ class TlsDriver(_ByteStream):
 
     schemes: ClassVar[tuple[str, ...]] = ("tls",)
 
-    async def open(self, deadline: Deadline) -> None:
+    async def _link(self, deadline: Deadline) -> None:
         context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
         sock = await dialer.open_connection(self.address, deadline)
         host, port = self.address.host or "", self.address.port or 0
@@ -162,7 +179,7 @@ class UnixDriver(_ByteStream):
     def peer(self) -> str:
         return str(self.address.path)
 
-    async def open(self, deadline: Deadline) -> None:
+    async def _link(self, deadline: Deadline) -> None:
         path = str(self.address.path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)

@@ -57,6 +57,8 @@ class WsDriver(StreamDriver):
         self._unanswered = 0
         self._watchdog: asyncio.TimerHandle | None = None
         self._over = False
+        self._opened = False
+        self._early: list[BaseException | None] = []
         self._reading = True
 
     async def open(self, deadline: Deadline) -> None:
@@ -115,7 +117,9 @@ class WsDriver(StreamDriver):
         self._stop_watchdog()
 
     def ended(self, reason: BaseException | None) -> None:
-        if not self._over:
+        if not self._opened:
+            self._early.append(reason)  # for `_attempt`: a loss is no news before the link was had
+        elif not self._over:
             self._end()
             self.sink.lost(reason)
 
@@ -129,6 +133,7 @@ class WsDriver(StreamDriver):
             context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
         sock = await dialer.open_connection(self.address, deadline, host=target.host, port=target.port)
         link = self._link = self._make_link()
+        self._early.clear()
         try:
             async with dialer.within(deadline, f"{target.peer} did not answer the WebSocket handshake"):
                 await link.connect(
@@ -144,8 +149,11 @@ class WsDriver(StreamDriver):
             with contextlib.suppress(Exception):
                 await asyncio.shield(link.close())
             raise
+        self._opened = True
         if not self._reading:
             link.pause()
+        for reason in self._early:
+            asyncio.get_running_loop().call_soon(self.ended, reason)
 
     def _make_link(self) -> Link:
         module, _, name = ENGINES[choose_engine(self._engine)][1].partition(":")

@@ -255,8 +255,14 @@ class ClientLink(Link):
         options: dict[str, Any] = {"host": target.host_header, "suppress_origin": True}
         options["header"] = [f"{name}: {value}" for name, value in target.extra_headers]
         try:
+            # A `_Socket` has all that websocket-client uses of a socket.
             response = handshake(
-                self._socket, target.url, target.host, target.port, target.resource, **options
+                cast(socket.socket, self._socket),
+                target.url,
+                target.host,
+                target.port,
+                target.resource,
+                **options,
             )
         except Exception as error:
             raise _verdict(error, target) from None

@@ -1,0 +1,385 @@
+"""Both WebSocket engines on both loops against real servers: messages, closing, loss, full links, pings."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+
+import pytest
+from websockets.sync.server import ServerConnection
+
+from tests.support.servers import (
+    INVALID_UTF8_FRAME,
+    OVERSIZE_FRAME,
+    WsServer,
+    close_with,
+    drop_after,
+    echo_messages,
+    feed,
+    hold,
+    raw,
+)
+from tests.support.sockets import Peer, SocketServer
+from tests.support.websocket_peer import silent_after, upgrade
+from tests.support.wsdrivers import Engine, on_every_engine
+from trunkline.actors.driver import Overflow
+from trunkline.actors.drivers.ws import WsDriver, choose_engine
+from trunkline.deadline import Deadline
+
+pytestmark = on_every_engine
+
+
+def test_messages_keep_their_kind_and_order(ws: Engine) -> None:
+    sent: list[str | bytes] = ["grüße", b"\x00\xff", "", b"", "x" * 70_000, b"y" * 200_000]
+
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        for message in sent:
+            size = len(message.encode() if isinstance(message, str) else message)
+            assert await driver.send(message, Deadline(5)) == size
+        assert await sink.wait_received(len(sent)) == sent
+        await driver.close()
+        await driver.close()
+        assert sink.losses == []
+        with pytest.raises(OSError, match="gone"):
+            await driver.send("late", Deadline(5))
+
+    with WsServer(echo_messages) as server:
+        ws.run(body())
+        assert server.received == sent
+
+
+def test_a_feed_comes_whole_and_in_batches(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        await sink.wait_received(5000)
+        assert sink.received == [str(number) for number in range(5000)]
+        await driver.close()
+
+    with WsServer(feed(5000)) as server:
+        ws.run(body())
+
+
+def test_many_messages_in_one_read_come_as_one_batch(ws: Engine) -> None:
+    def burst(peer: Peer) -> None:
+        upgrade(peer)
+        peer.send(b"\x81\x01a" * 100)
+        peer.read()
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        await sink.wait_received(100)
+        assert sink.received == ["a"] * 100
+        assert len(sink.batches) <= 3
+        await driver.close()
+
+    with SocketServer(burst) as server:
+        ws.run(body())
+
+
+def test_fragments_are_put_together(ws: Engine) -> None:
+    def fragments(connection: ServerConnection) -> None:
+        connection.send(["grü", "ße", ""])
+        connection.send([b"a", b"b"])
+        hold(connection)
+
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        assert await sink.wait_received(2) == ["grüße", b"ab"]
+        await driver.close()
+
+    with WsServer(fragments) as server:
+        ws.run(body())
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "restart")])
+def test_a_good_close_is_no_error(ws: Engine, code: int, reason: str) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        assert await sink.wait_lost() is None
+        assert sink.received == ["last", b"words"]
+        with pytest.raises(OSError, match="gone"):
+            await driver.send("x", Deadline(5))
+        await driver.close()
+
+    with WsServer(close_with(code, reason, after=["last", b"words"])) as server:
+        ws.run(body())
+
+
+def test_a_close_with_an_error_code_says_code_and_reason(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        assert str(await sink.wait_lost()) == "closed by the peer: 4001 bye"
+        await driver.close()
+
+    with WsServer(close_with(4001, "bye")) as server:
+        ws.run(body())
+
+
+def test_our_close_is_a_handshake(ws: Engine) -> None:
+    codes: list[int | None] = []
+
+    def note(connection: ServerConnection) -> None:
+        hold(connection)
+        codes.append(connection.close_code)
+
+    async def body() -> None:
+        _, driver = await ws.dial(server.url)
+        await driver.close()
+
+    with WsServer(note) as server:
+        ws.run(body())
+        server.wait_live(0)
+    assert codes == [1000]
+
+
+def test_our_close_ends_even_if_the_peer_ignores_it(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        async with asyncio.timeout(8):
+            await driver.close()
+        assert sink.losses == []
+
+    with SocketServer(silent_after(b"")) as server:
+        ws.run(body())
+
+
+def test_a_link_lost_without_a_close_is_an_error(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        assert isinstance(await sink.wait_lost(), ConnectionError)
+        assert sink.received == ["one", "two"]
+        await driver.close()
+
+    with WsServer(drop_after("one", "two")) as server:
+        ws.run(body())
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (INVALID_UTF8_FRAME, 1007),
+        (OVERSIZE_FRAME, 1009),
+        (b"\xc1\x01a", 1002),
+        (b"\x83\x00", 1002),
+        (b"\x81\x81abcde", 1002),
+        (b"\x09\x00", 1002),
+    ],
+    ids=["not utf-8", "a terabyte", "reserved bit", "unknown opcode", "masked", "fragmented ping"],
+)
+def test_a_peer_that_breaks_the_rules_is_told_and_lost(ws: Engine, data: bytes, code: int) -> None:
+    told: list[int | None] = []
+
+    def misbehave(connection: ServerConnection) -> None:
+        connection.send("fine so far")
+        raw(data)(connection)
+        told.append(connection.close_code)
+
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        reason = await sink.wait_lost()
+        assert isinstance(reason, ConnectionError)
+        assert f"closed with {code}" in str(reason)
+        assert sink.received == ["fine so far"]
+        await driver.close()
+
+    with WsServer(misbehave) as server:
+        ws.run(body())
+        server.wait_live(0)
+    assert told == [code]
+
+
+def test_max_size_holds_for_the_sum_of_fragments(ws: Engine) -> None:
+    def big(connection: ServerConnection) -> None:
+        connection.send(b"x" * 1000)
+        connection.send([b"x" * 600, b"x" * 600])
+        hold(connection)
+
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url, max_size=1000)
+        assert "1009" in str(await sink.wait_lost())
+        assert sink.received == [b"x" * 1000]
+        await driver.close()
+
+    with WsServer(big) as server:
+        ws.run(body())
+
+
+def test_a_ping_of_the_peer_is_answered(ws: Engine) -> None:
+    def pinger(connection: ServerConnection) -> None:
+        assert connection.ping(b"42").wait(10)
+        connection.send("answered")
+        hold(connection)
+
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        assert await sink.wait_received(1) == ["answered"]
+        await driver.close()
+
+    with WsServer(pinger) as server:
+        ws.run(body())
+
+
+def test_our_pings_are_answered_and_the_link_goes_on(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        for number in range(5):
+            await driver.ping()
+            await driver.send(str(number), Deadline(5))
+            await sink.wait_received(number + 1)
+        assert sink.losses == []
+        await driver.close()
+
+    with WsServer(echo_messages) as server:
+        ws.run(body())
+
+
+def test_two_pings_without_an_answer_and_the_link_is_lost(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        await driver.ping()
+        await driver.ping()
+        assert sink.losses == []
+        await driver.ping()
+        assert isinstance(await sink.wait_lost(), TimeoutError)
+        await driver.ping()
+        await driver.close()
+
+    with SocketServer(silent_after(b"")) as server:
+        ws.run(body())
+
+
+def test_a_peer_that_sends_but_never_answers_pings_is_alive(ws: Engine) -> None:
+    def deaf_to_pings(peer: Peer) -> None:
+        upgrade(peer)
+        while peer.read():
+            peer.send(b"\x81\x01a")
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        for number in range(5):
+            await driver.ping()
+            await sink.wait_received(number + 1)
+        assert sink.losses == []
+        await driver.close()
+
+    with SocketServer(deaf_to_pings) as server:
+        ws.run(body())
+
+
+def test_a_full_link_takes_nothing_by_the_deadline(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        sent = 0
+        while await driver.send(b"x" * 20_000, Deadline(0.1)):
+            sent += 1
+            if sink.losses:
+                break
+        if not sink.losses:
+            assert await driver.send("x", Deadline(0.05)) == 0
+            assert await driver.send("x", Deadline(0)) == 0
+        await driver.close()
+
+    with SocketServer(silent_after(b"")) as server:
+        try:
+            ws.run(body())
+        except ConnectionError:
+            assert ws.name == "websocket-client", "only it may have had to break off half a message"
+
+
+def test_a_waiting_write_ends_when_the_link_does(ws: Engine) -> None:
+    async def body() -> None:
+        _, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+
+        async def fill() -> None:
+            while await driver.send(b"x" * 1_000_000, Deadline(30)):
+                pass
+
+        filling = asyncio.create_task(fill())
+        await asyncio.sleep(0.2)
+        server.wait_peers(1)[0].close()
+        with pytest.raises(OSError, match="gone"):
+            await filling
+        await driver.close()
+
+    with SocketServer(silent_after(b"")) as server:
+        ws.run(body())
+
+
+def test_concurrent_writes_do_not_mix(ws: Engine) -> None:
+    messages = [str(number) * 50_000 for number in range(8)]
+
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        await asyncio.gather(*(driver.send(message, Deadline(10)) for message in messages))
+        await sink.wait_received(len(messages))
+        assert sorted(map(str, sink.received)) == sorted(messages)
+        await driver.close()
+
+    with WsServer(echo_messages) as server:
+        ws.run(body())
+
+
+def test_a_paused_driver_stops_reading(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url)
+        driver.pause()
+        await asyncio.sleep(0.05)
+        before = len(sink.received)
+        await asyncio.sleep(0.05)
+        assert len(sink.received) == before
+        driver.resume()
+        await sink.wait_received(3000)
+        await driver.close()
+
+    with WsServer(feed(3000, "{:01000d}")) as server:
+        ws.run(body())
+
+
+def test_permessage_deflate_where_the_engine_has_it(ws: Engine) -> None:
+    offers: list[str | None] = []
+
+    def note(connection: ServerConnection) -> None:
+        assert connection.request
+        offers.append(connection.request.headers.get("Sec-WebSocket-Extensions"))
+        echo_messages(connection)
+
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url, enableCompression=True)
+        for message in ("abc" * 1000, b"\xff" * 1000, "abc" * 1000):
+            await driver.send(message, Deadline(5))
+        assert await sink.wait_received(3) == ["abc" * 1000, b"\xff" * 1000, "abc" * 1000]
+        warned = any("enableCompression needs picows" in text for text in sink.warnings)
+        assert warned is (ws.name == "websocket-client")
+        await driver.close()
+
+    with WsServer(note, compression="deflate") as server:
+        ws.run(body())
+    assert bool(offers[0]) is (ws.name == "picows")
+
+
+def test_a_compressed_bomb_is_refused(ws: Engine) -> None:
+    packer = zlib.compressobj(wbits=-15)
+    bomb = packer.compress(bytes(64 << 20)) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+    def explode(peer: Peer) -> None:
+        upgrade(peer, "Sec-WebSocket-Extensions: permessage-deflate" if ws.name == "picows" else "")
+        peer.send(b"\xc2\x7e" + len(bomb[:-4]).to_bytes(2, "big") + bomb[:-4])
+        peer.read()
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}", enableCompression=True)
+        assert ("1009" if ws.name == "picows" else "1002") in str(await sink.wait_lost())
+        assert sink.received == []
+        await driver.close()
+
+    with SocketServer(explode) as server:
+        ws.run(body())
+
+
+def test_what_the_driver_declares(ws: Engine) -> None:
+    assert WsDriver.overflow is Overflow.DROP_OLDEST
+    assert not WsDriver.lost_is_none
+    assert not WsDriver.byte_stream
+    assert choose_engine(ws.name) == ws.name
+    assert choose_engine() == "picows"

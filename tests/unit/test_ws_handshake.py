@@ -1,0 +1,315 @@
+"""The opening handshake on both engines: what is sent, where it goes through, and every way it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from websockets.sync.server import ServerConnection
+
+from tests.support.certs import Certs
+from tests.support.http_proxy import HttpProxy
+from tests.support.recorder import Recorder
+from tests.support.servers import Microsocks, WsServer, echo_messages, garbage_handshake, refuse_with
+from tests.support.sockets import Peer, SocketServer, deaf, unused_port
+from tests.support.websocket_peer import upgrade
+from tests.support.wsdrivers import Engine, on_every_engine
+from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.ws import WsDriver, choose_engine
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError, DialTimeout
+
+pytestmark = on_every_engine
+SOON = 0.3
+
+
+def works(ws: Engine, url: str, **options: object) -> None:
+    """The link opens and echoes."""
+
+    async def body() -> None:
+        sink, driver = await ws.dial(url, **options)
+        await driver.send("hello", Deadline(5))
+        assert await sink.wait_received(1) == ["hello"]
+        await driver.close()
+
+    ws.run(body())
+
+
+def failure(ws: Engine, url: str, seconds: float = 10.0, **options: object) -> DialError:
+    """What `open` raised; closing after a failed open must be allowed."""
+    caught: list[DialError] = []
+
+    async def body() -> None:
+        sink = Recorder()
+        driver = ws.driver(url, sink, **options)
+        try:
+            await driver.open(Deadline(seconds))
+        except DialError as error:
+            caught.append(error)
+        await driver.close()
+        assert sink.losses == []
+
+    ws.run(body())
+    assert caught, "it opened"
+    return caught[0]
+
+
+def test_path_query_and_headers_arrive_as_written(ws: Engine) -> None:
+    headers = {"X-Key": "k1", "Host": "example.test", "User-Agent": "mine/1", "Origin": "https://o.test"}
+    with WsServer(echo_messages) as server:
+        works(ws, f"{server.url}/a;p=1/b?x=%2F&y=a+b&z=päth", headers=headers)
+        request = server.requests[0]
+        assert request.path == "/a;p=1/b?x=%2F&y=a+b&z=p%C3%A4th"
+        for name, value in headers.items():
+            assert request.headers.get_all(name) == [value]
+
+
+def test_without_options_nothing_is_said_that_was_not_asked_for(ws: Engine) -> None:
+    with WsServer(echo_messages) as server:
+        works(ws, server.url)
+        headers = server.requests[0].headers
+        assert headers["Host"] == f"127.0.0.1:{server.port}"
+        assert not {"Origin", "Authorization", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"} & set(
+            headers
+        )
+
+
+def test_origin_user_and_subprotocols_are_sent(ws: Engine) -> None:
+    with WsServer(echo_messages, subprotocols=["v2"]) as server:
+        url = server.url.replace("://", "://name:secret@")
+        works(ws, url, origin="https://o.test", subprotocols=["v1", "v2"])
+        headers = server.requests[0].headers
+        assert headers["Origin"] == "https://o.test"
+        assert headers["Authorization"] == "Basic bmFtZTpzZWNyZXQ="
+        assert headers["Sec-WebSocket-Protocol"] == "v1, v2"
+
+
+def test_a_subprotocol_nobody_offered_is_refused(ws: Engine) -> None:
+    def pushy(peer: Peer) -> None:
+        upgrade(peer, "Sec-WebSocket-Protocol: mine")
+        peer.read()
+
+    with SocketServer(pushy) as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}", subprotocols=["yours"])
+    assert isinstance(error, FatalError)
+    assert "which was not offered" in str(error)
+
+
+def test_an_extension_nobody_offered_is_refused(ws: Engine) -> None:
+    def pushy(peer: Peer) -> None:
+        upgrade(peer, "Sec-WebSocket-Extensions: permessage-deflate")
+        peer.read()
+
+    with SocketServer(pushy) as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}")
+    assert "did not answer as a WebSocket server" in str(error)
+
+
+def test_headers_of_the_handshake_itself_are_left_out_with_a_warning(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(server.url, headers={"Connection": "close", "Sec-WebSocket-Key": "x"})
+        assert sink.warnings == [
+            "headers: Connection, Sec-WebSocket-Key left out, the handshake sets them itself"
+        ]
+        await driver.close()
+
+    with WsServer(echo_messages) as server:
+        ws.run(body())
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 418])
+def test_a_refusal_that_stays_is_fatal(ws: Engine, status: int) -> None:
+    with WsServer(on_request=refuse_with(status)) as server:
+        error = failure(ws, server.url)
+    assert isinstance(error, FatalError)
+    assert error.code == status
+    assert f"127.0.0.1:{server.port} refused the WebSocket with HTTP {status}; check the " in str(error)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_refusal_that_may_pass_is_not(ws: Engine, status: int) -> None:
+    with WsServer(on_request=refuse_with(status)) as server:
+        error = failure(ws, server.url)
+    assert not isinstance(error, FatalError)
+    assert error.code == status
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x00\xff not http at all\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: bm8=\r\n\r\n",
+    ],
+    ids=["garbage", "ssh", "http 200", "no proof", "wrong proof"],
+)
+def test_garbage_is_recognised(ws: Engine, answer: bytes) -> None:
+    with SocketServer(garbage_handshake(answer)) as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}")
+    assert f"127.0.0.1:{server.port} did not answer as a WebSocket server" in str(error)
+    assert not isinstance(error, FatalError)
+
+
+def test_a_status_python_has_no_name_for_is_still_read(ws: Engine) -> None:
+    with SocketServer(garbage_handshake(b"HTTP/1.1 521 Down\r\nContent-Length: 0\r\n\r\n")) as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}")
+    assert error.code == 521
+
+
+def test_a_server_that_leaves_in_the_handshake(ws: Engine) -> None:
+    with SocketServer(garbage_handshake(b"")) as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}")
+    assert "closed the connection in the handshake" in str(error)
+    assert not isinstance(error, FatalError)
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_a_peer_that_never_answers_is_left_at_the_deadline(ws: Engine, scheme: str) -> None:
+    with SocketServer(deaf) as server:
+        error = failure(ws, f"{scheme}://127.0.0.1:{server.port}", SOON)
+    assert isinstance(error, DialTimeout)
+    assert "did not answer the WebSocket handshake in the time allowed" in str(error)
+
+
+def test_a_peer_that_answers_drop_by_drop_is_left_at_the_deadline(ws: Engine) -> None:
+    def drip(peer: Peer) -> None:
+        while not peer.stopping.wait(0.02):
+            peer.send(b"H")
+
+    with SocketServer(drip) as server:
+        assert isinstance(failure(ws, f"ws://127.0.0.1:{server.port}", SOON), DialTimeout)
+
+
+def test_an_open_that_is_cancelled_leaves_nothing_behind(ws: Engine) -> None:
+    async def body() -> None:
+        driver = ws.driver(f"ws://127.0.0.1:{server.port}", Recorder())
+        opening = asyncio.create_task(driver.open(Deadline(10)))
+        await asyncio.to_thread(server.wait_received, b"\r\n\r\n")
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        await driver.close()
+
+    def listen(peer: Peer) -> None:
+        while peer.read():
+            pass
+
+    with SocketServer(listen) as server:
+        ws.run(body())
+
+
+def test_nobody_listening(ws: Engine) -> None:
+    with unused_port() as port:
+        assert "is the server running?" in str(failure(ws, f"ws://127.0.0.1:{port}"))
+
+
+def redirecting(*locations: str) -> SocketServer:
+    """Answers handshake after handshake with a redirect to the next location, with PORT put in."""
+    left = list(locations)
+
+    def handler(peer: Peer) -> None:
+        peer.read_until(b"\r\n\r\n")
+        port = str(peer.sock.getsockname()[1])
+        peer.send(f"HTTP/1.1 302 Found\r\nLocation: {left.pop(0).replace('PORT', port)}\r\n\r\n".encode())
+
+    return SocketServer(handler)
+
+
+def test_redirects_are_followed(ws: Engine) -> None:
+    with WsServer(echo_messages) as goal:
+        with redirecting("/next", "http://127.0.0.1:PORT/more?a=1", f"{goal.url}/end?b=2") as server:
+            works(ws, f"ws://127.0.0.1:{server.port}/start", headers={"X-Key": "k"})
+        assert goal.requests[0].path == "/end?b=2"
+        assert goal.requests[0].headers["X-Key"] == "k"
+
+
+def test_redirects_in_a_circle_end(ws: Engine) -> None:
+    with redirecting(*["/again"] * 9) as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}/")
+    assert isinstance(error, FatalError)
+    assert "redirects more than 5 times" in str(error)
+
+
+def test_wss_is_never_redirected_to_ws(ws: Engine, certs: Certs) -> None:
+    def move(connection: ServerConnection, request: object) -> Any:
+        response = connection.respond(302, "")
+        response.headers["Location"] = "ws://127.0.0.1:9/"
+        return response
+
+    with WsServer(tls=certs.server_context(), on_request=move) as server:
+        error = failure(ws, server.url, cafile=str(certs.ca))
+    assert isinstance(error, FatalError)
+    assert "from wss to ws" in str(error)
+
+
+def test_wss_with_certificates_and_a_client_certificate(ws: Engine, certs: Certs) -> None:
+    options = {"cafile": str(certs.ca), "certfile": str(certs.client.cert), "keyfile": str(certs.client.key)}
+    with WsServer(echo_messages, tls=certs.server_context(ask_client=True)) as server:
+        works(ws, server.url, **options)
+
+
+@pytest.mark.parametrize(
+    ("which", "why"),
+    [("stranger", "is not trusted"), ("wrong_host", "for another host"), ("expired", "it has expired")],
+)
+def test_wrong_certificates_are_told_apart(ws: Engine, certs: Certs, which: str, why: str) -> None:
+    context = getattr(certs, which).server_context()
+    with WsServer(echo_messages, tls=context) as server:
+        error = failure(ws, server.url, cafile=str(certs.ca))
+        assert isinstance(error, FatalError)
+        assert f"certificate of 127.0.0.1:{server.port} is not trusted" in str(error)
+        assert why in str(error)
+        works(ws, server.url, insecureSkipVerify=True)
+
+
+def test_wss_to_a_plain_port(ws: Engine) -> None:
+    with SocketServer(garbage_handshake(b"")) as server:
+
+        def plain(peer: Peer) -> None:
+            peer.read()
+            peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        server.handler = plain
+        error = failure(ws, f"wss://127.0.0.1:{server.port}")
+    assert "did not answer with TLS" in str(error)
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+@pytest.mark.parametrize("kind", ["socks5", "http"])
+def test_through_proxies(ws: Engine, certs: Certs, kind: str, secure: bool) -> None:
+    context = certs.server_context() if secure else None
+    options: dict[str, object] = {"cafile": str(certs.ca)} if secure else {}
+    with WsServer(echo_messages, tls=context) as server:
+        url = server.url.replace("127.0.0.1", "localhost")
+        if kind == "socks5":
+            with Microsocks("name", "secret") as socks:
+                works(ws, url, proxy=f"socks5://name:secret@{socks.address}", **options)
+        else:
+            with HttpProxy("name", "secret") as proxy:
+                works(ws, url, proxy=f"http://name:secret@127.0.0.1:{proxy.port}", **options)
+                assert proxy.asked == [f"localhost:{server.port}"]
+
+
+def test_local_ip(ws: Engine) -> None:
+    seen: list[str] = []
+
+    def note(connection: ServerConnection) -> None:
+        seen.append(connection.remote_address[0])
+        echo_messages(connection)
+
+    with WsServer(note) as server:
+        works(ws, server.url, local_ip="127.0.0.5")
+    assert seen == ["127.0.0.5"]
+
+
+def test_the_engine_can_be_forced(ws: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUNKLINE_WS_ENGINE", ws.name)
+    assert choose_engine() == ws.name
+    monkeypatch.setenv("TRUNKLINE_WS_ENGINE", "carrier-pigeon")
+    with pytest.raises(FatalError, match="the engines are picows and websocket-client"):
+        choose_engine()
+    assert WsDriver.schemes == ("ws", "wss")
