@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -60,8 +61,10 @@ async def within(deadline: Deadline, what: str) -> AsyncIterator[None]:
 
 
 async def resolve(host: str, port: int, kind: int = socket.SOCK_STREAM) -> Sequence[_Info]:
-    """`getaddrinfo` in a daemon thread; DialError when the name does not exist."""
+    """`getaddrinfo`, in a daemon thread but for plain addresses; DialError when there is no such name."""
     try:
+        if _is_address(host):
+            return socket.getaddrinfo(host, port, type=kind)
         return await run_in_thread(lambda: socket.getaddrinfo(host, port, type=kind))
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
@@ -71,6 +74,14 @@ async def resolve(host: str, port: int, kind: int = socket.SOCK_STREAM) -> Seque
         raise DialError(text, code=error.errno) from None
     except UnicodeError:
         raise FatalError(f"{host} cannot be a host name; check the spelling") from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 async def run_in_thread(work: Callable[[], _T], name: str = "trunkline-resolve") -> _T:

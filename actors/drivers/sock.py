@@ -160,7 +160,8 @@ class TlsDriver(_ByteStream):
                     sock=sock,
                     ssl=context,
                     server_hostname=tls.server_hostname(self.address),
-                    ssl_handshake_timeout=max(deadline.timeout() or 60.0, 0.001),
+                    # A second more than our own limit, which is the one to speak of.
+                    ssl_handshake_timeout=1 + (deadline.timeout() or 60.0),
                 )
         except (DialError, asyncio.CancelledError):
             sock.close()

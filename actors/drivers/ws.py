@@ -44,6 +44,12 @@ def choose_engine(name: str | None = None) -> str:
     return wanted or next(name for name, (module, _) in ENGINES.items() if find_spec(module))
 
 
+def _engine(name: str) -> type[Link]:
+    module, _, attribute = ENGINES[name][1].partition(":")
+    found: type[Link] = getattr(import_module(module), attribute)
+    return found
+
+
 class WsDriver(StreamDriver):
     """One WebSocket link. Text messages are `str`, binary ones `bytes`."""
 
@@ -156,9 +162,7 @@ class WsDriver(StreamDriver):
             asyncio.get_running_loop().call_soon(self.ended, reason)
 
     def _make_link(self) -> Link:
-        module, _, name = ENGINES[choose_engine(self._engine)][1].partition(":")
-        kind: type[Link] = getattr(import_module(module), name)
-        return kind(self, int(self.address.option("max_size")))
+        return _engine(choose_engine(self._engine))(self, int(self.address.option("max_size")))
 
     def _hostname(self, target: Target) -> str:
         """`servername` speaks of the address's own host, not of one we are redirected to."""
@@ -177,3 +181,8 @@ class WsDriver(StreamDriver):
     def _no_answer(self) -> None:
         if self._unanswered and self._link is not None and not self._over:
             self._link.abort(TimeoutError("no answer to a ping; the link counts as lost"))
+
+
+# Imported with the driver, so that a template process has the engine before it forks.
+with contextlib.suppress(FatalError, ImportError):
+    _engine(choose_engine())

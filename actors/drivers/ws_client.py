@@ -61,6 +61,8 @@ class _Socket:
         self._lock = threading.Lock()
         self._buffer = b""
         self._at = 0
+        self.half_sent = False
+        """OpenSSL holds a record it could not write: what comes next must be the rest of the same data."""
         self.before_wait: Any = lambda: None
         """Called by the reader before it waits for more: what it has must not wait with it."""
 
@@ -86,9 +88,18 @@ class _Socket:
         """What the kernel takes now, maybe 0. Raises OSError when the link is gone."""
         with self._lock:
             try:
-                return self._sock.send(data)
-            except _WOULD_BLOCK:
+                sent = self._sock.send(data)
+            except _WOULD_BLOCK as error:
+                self.half_sent = self.half_sent or isinstance(error, ssl.SSLWantWriteError)
                 return 0
+            self.half_sent = False
+            return sent
+
+    def can_write(self) -> bool:
+        """Whether the kernel takes something now. Asked before a message is begun."""
+        poller = select.poll()
+        poller.register(self._sock.fileno(), select.POLLOUT)
+        return bool(poller.poll(0))
 
     def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
         secure = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
@@ -194,6 +205,7 @@ class ClientLink(Link):
         self._busy = asyncio.ensure_future(
             self._in_thread(lambda: self._handshake(target, context, hostname))
         )
+        self._busy.add_done_callback(_look_at)
         await asyncio.shield(self._busy)
         check_subprotocol(target, (self._client.getheaders() or {}).get("sec-websocket-protocol"))
         self._busy = asyncio.ensure_future(self._in_thread(self._read_all))
@@ -220,13 +232,13 @@ class ClientLink(Link):
     async def close(self) -> None:
         if self._socket is None:
             return
+        self._may_read.set()
         if self._client.connected and not self._closing:
             self._send_close(close_payload(NORMAL))
         elif not self._client.connected:
             self._socket.hang_up()
         await self._wait_for_thread(CLOSE_S)
         self._socket.hang_up()
-        self._may_read.set()
         await self._wait_for_thread(CLOSE_S)
         self._socket.close()
 
@@ -376,6 +388,8 @@ class ClientLink(Link):
     async def _write(self, data: bytes, deadline: Deadline) -> bool:
         """Write all of `data`: False when nothing went out by the deadline. Half a frame ends the link."""
         assert self._socket is not None
+        if not self._socket.can_write() and not await self._writable(deadline):
+            return False
         rest = memoryview(data)
         while True:
             try:
@@ -386,7 +400,7 @@ class ClientLink(Link):
                 return True
             if not await self._writable(deadline):
                 break
-        if len(rest) < len(data):
+        if len(rest) < len(data) or self._socket.half_sent:
             self.abort(ConnectionError("the peer took only half a message in time; broken off"))
             raise ConnectionError("the link is gone")
         return False
@@ -427,6 +441,12 @@ class ClientLink(Link):
     async def _wait_for_thread(self, seconds: float) -> None:
         if self._busy is not None and not self._busy.done():
             await asyncio.wait([self._busy], timeout=seconds)
+
+
+def _look_at(busy: asyncio.Future[None]) -> None:
+    """A handshake that fails after its caller left must not be reported as an error nobody looked at."""
+    if not busy.cancelled():
+        busy.exception()
 
 
 def _verdict(error: Exception, target: Target) -> DialError:

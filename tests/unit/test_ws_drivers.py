@@ -8,6 +8,8 @@ import zlib
 import pytest
 from websockets.sync.server import ServerConnection
 
+from tests.support.certs import Certs
+from tests.support.faultproxy import FaultProxy
 from tests.support.servers import (
     INVALID_UTF8_FRAME,
     OVERSIZE_FRAME,
@@ -155,6 +157,20 @@ def test_a_link_lost_without_a_close_is_an_error(ws: Engine) -> None:
         ws.run(body())
 
 
+def test_a_reset_and_a_slicing_network(ws: Engine) -> None:
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{proxy.port}")
+        await sink.wait_received(200)
+        assert sink.received == [f"{number:0200d}" for number in range(200)]
+        await asyncio.to_thread(proxy.reset)
+        assert isinstance(await sink.wait_lost(), ConnectionError)
+        await driver.close()
+
+    with WsServer(feed(200, "{:0200d}")) as server, FaultProxy(server.port) as proxy:
+        proxy.slice(7, "down")
+        ws.run(body())
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
@@ -249,6 +265,19 @@ def test_two_pings_without_an_answer_and_the_link_is_lost(ws: Engine) -> None:
         ws.run(body())
 
 
+def test_one_ping_without_an_answer_for_long_is_enough(ws: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trunkline.actors.drivers.ws._PONG_S", 0.05)
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        await driver.ping()
+        assert isinstance(await sink.wait_lost(), TimeoutError)
+        await driver.close()
+
+    with SocketServer(silent_after(b"")) as server:
+        ws.run(body())
+
+
 def test_a_peer_that_sends_but_never_answers_pings_is_alive(ws: Engine) -> None:
     def deaf_to_pings(peer: Peer) -> None:
         upgrade(peer)
@@ -267,24 +296,29 @@ def test_a_peer_that_sends_but_never_answers_pings_is_alive(ws: Engine) -> None:
         ws.run(body())
 
 
-def test_a_full_link_takes_nothing_by_the_deadline(ws: Engine) -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+def test_a_full_link_takes_nothing_by_the_deadline(ws: Engine, certs: Certs, secure: bool) -> None:
+    """Or, by the engine that writes by itself, half a message: then the link is broken off."""
+    context = certs.server_context() if secure else None
+    options: dict[str, object] = {"insecureSkipVerify": True} if secure else {}
+
     async def body() -> None:
-        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
-        sent = 0
-        while await driver.send(b"x" * 20_000, Deadline(0.1)):
-            sent += 1
-            if sink.losses:
-                break
-        if not sink.losses:
+        address = f"{'wss' if secure else 'ws'}://127.0.0.1:{server.port}"
+        sink, driver = await ws.dial(address, **options)
+        try:
+            while await driver.send(b"x" * 20_000, Deadline(0.1)):
+                pass
+        except ConnectionError:
+            assert ws.name == "websocket-client"
+            assert "only half a message" in str(await sink.wait_lost())
+        else:
             assert await driver.send("x", Deadline(0.05)) == 0
             assert await driver.send("x", Deadline(0)) == 0
+            assert sink.losses == []
         await driver.close()
 
-    with SocketServer(silent_after(b"")) as server:
-        try:
-            ws.run(body())
-        except ConnectionError:
-            assert ws.name == "websocket-client", "only it may have had to break off half a message"
+    with SocketServer(silent_after(b""), tls=context) as server:
+        ws.run(body())
 
 
 def test_a_waiting_write_ends_when_the_link_does(ws: Engine) -> None:
