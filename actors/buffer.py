@@ -142,11 +142,13 @@ class Buffer:
 
     # what the holders do
 
-    def attach(self, holder_id: bytes) -> None:
-        """A holder came. The only one is streamed to; with a second one, everyone has to ask."""
-        if self.link is not Mark.UP and not any(isinstance(e, int) for e in self._all()):
-            self.queue.append(int(self.link))  # it was consumed by another; the newcomer must see it too
+    def attach(self, holder_id: bytes, *, down: bool = False) -> None:
+        """A holder came, which takes the link to be `down` or not. The only one is streamed to; with
+        a second one, everyone has to ask."""
+        mark = self._news(down)
         holder = self.holders[holder_id] = Holder(holder_id)
+        if mark is not None:
+            holder.pending.append(int(mark))
         if len(self.holders) == 1:
             self._stream(holder)
             return
@@ -154,13 +156,19 @@ class Buffer:
             if other.mode == "stream" and other is not holder:
                 self._recall(other)
 
+    def _news(self, down: bool) -> Mark | None:
+        """What a newcomer has to be told of the link: another holder may have consumed the mark."""
+        if self.link is Mark.UP:
+            return Mark.UP if down else None
+        told = any(isinstance(e, int) for e in self._all())
+        return None if told or (down and self.link is Mark.DOWN) else self.link
+
     def replace(self, old: bytes, new: bytes, epoch: int, consumed: int) -> None:
         """A holder came back on another socket (its broker was lost): what it has not consumed is ours
         again, and it reads on by asking."""
         holder = self.holders.get(old)
         if holder is None:
             self.attach(new)
-            self.holders[new].consumed = consumed
             return
         self._settle(holder, consumed)
         self._unpark(old)

@@ -143,6 +143,9 @@ class ExecActor:
         if self.turns.owner_holder == old and old:
             self.turns.owner_holder = holder
 
+    def start(self, holder: bytes, down: bool) -> None:
+        """Nothing is streamed here."""
+
     def detach(self, holder: bytes, consumed: int | None) -> None:
         """A holder is gone: what it waits for is not run, and its transaction is rolled back."""
         for waiting in self.turns.leave(holder):

@@ -30,6 +30,7 @@ class Mailbox:
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self.door: Door | None = None
+        self._pipes: dict[bytes, bytes] = {}
         self._open(identity)
 
     def _open(self, identity: bytes) -> None:
@@ -53,12 +54,23 @@ class Mailbox:
 
     def send(self, to: bytes, head: bytes, *body: bytes | memoryview) -> None:
         """To a peer through the router, or to one that came in by the door."""
+        to = self._pipes.get(to, to)
         if to.startswith(b"direct-"):
             self.answer(to, head, *body)
             return
         self._socket.send_multipart((to, head, *body), zmq.NOBLOCK, copy=True)
         if not self._scheduled and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             self._later()
+
+    def bind(self, holder: bytes, guest: bytes) -> None:
+        """What is for this holder goes to this guest from now on."""
+        self._pipes[holder] = guest
+
+    def rebind(self, old: bytes, new: bytes | None) -> None:
+        """A holder has another name now, or none."""
+        guest = self._pipes.pop(old, None)
+        if guest is not None and new is not None:
+            self._pipes[new] = guest
 
     def answer(self, to: bytes, head: bytes, *body: bytes | memoryview) -> bool:
         """Answer one who came in by the door, from any thread. False: it did not come that way."""

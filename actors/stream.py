@@ -116,8 +116,7 @@ class StreamActor:
         self._last_message_at: float | None = self._base.last_message_at
         self._bytes_in = self._messages_out = self._bytes_out = self._reconnected = self._errors = 0
         self.dropped_elsewhere = 0
-        for holder in worker.holders:
-            self.buffer.attach(holder)
+        self._early: dict[bytes, bool] = {}
         if worker.incarnation > 1:
             self.buffer.link = Mark.DOWN  # its holders were told by the broker
             self.state = State.DOWN
@@ -352,11 +351,22 @@ class StreamActor:
     # holders
 
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None:
+        """The broker says that there is a further holder; it is served when it says START."""
         if old:
             self.buffer.replace(old, holder, epoch, consumed)
-        else:
-            self.buffer.attach(holder)
+        elif holder in self._early:
+            self.buffer.attach(holder, down=self._early.pop(holder))
         self._flush_soon()
+
+    def start(self, holder: bytes, down: bool) -> None:
+        """A holder is ready to be served (and may be so before the broker has introduced it)."""
+        if holder in self.buffer.holders:
+            return
+        if holder in self.worker.holders:
+            self.buffer.attach(holder, down=down)
+            self._flush_soon()
+        else:
+            self._early[holder] = down
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
         self.buffer.detach(holder, consumed)
@@ -367,12 +377,12 @@ class StreamActor:
             self.buffer.ack(*fields)
             self._flush_soon()
         elif kind is Kind.READ:
-            epoch, consumed, skipped, wait, newest = fields
+            sender, epoch, consumed, skipped, wait, newest = fields
             self.buffer.ack(sender, consumed, skipped)
             self.buffer.ask(sender, epoch, consumed, wait=wait, newest=newest)
             self._flush()
         elif kind is Kind.CANCEL:
-            self.buffer.cancel(sender)
+            self.buffer.cancel(fields[0])
             self._flush()
         elif kind is Kind.RECALLED:
             self.buffer.recalled(*fields)

@@ -45,6 +45,7 @@ class Actor(Protocol):
     def receive(self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]) -> None: ...
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None: ...
     def detach(self, holder: bytes, consumed: int | None) -> None: ...
+    def start(self, holder: bytes, down: bool) -> None: ...
     def stats(self) -> Stats: ...
 
 
@@ -198,6 +199,11 @@ class Worker:
             kind, request_id, fields = parse(head)
             if sender == b"":
                 self._from_broker(kind, fields)
+            elif kind is Kind.START:
+                holder, down = fields
+                if sender != holder:
+                    self.mailbox.bind(holder, sender)
+                self.actor.start(holder, down)
             elif kind is Kind.STATS:
                 from trunkline.wire import values
 
@@ -223,9 +229,11 @@ class Worker:
             holder, control, old, epoch, consumed = fields
             self.holders.pop(old, None)
             self.holders[holder] = control
+            self.mailbox.rebind(old, holder)
             self.actor.attach(holder, control, old, epoch, consumed)
         elif kind is Kind.DETACH:
             self.holders.pop(fields[0], None)
+            self.mailbox.rebind(fields[0], None)
             self.actor.detach(fields[0], fields[1])
 
 

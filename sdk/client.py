@@ -171,6 +171,8 @@ class Client:
                 control.send(BROKER, Kind.BEAT, 0, ())
                 beat_at = time.monotonic() + BEAT_S
                 for connection in list(self.connections):
+                    if connection._stale():
+                        connection._rejoin()
                     connection._idle_ack(control)
 
     def _send_detached(self) -> None:

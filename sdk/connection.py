@@ -11,6 +11,7 @@ import contextlib
 import logging
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -33,6 +34,7 @@ from trunkline.errors import (
     Unsupported,
     from_wire,
 )
+from trunkline.pipe import Pipe
 from trunkline.pocket import EMPTY, LOST, Pocket, Taken
 from trunkline.reasons import remember
 from trunkline.wire import values
@@ -80,9 +82,12 @@ class Connection:
         self._local = threading.local()
         self._handle: int | None = None
         self._direct = Direct(runtime.door(client.address, key))
+        self._pipe: Pipe | None = None
+        self._routed = False
         client.connections.add(self)
         self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, None, channel)
         self._finalizer.atexit = False
+        self._start()
 
     # reading
 
@@ -144,71 +149,71 @@ class Connection:
         channel = self._usable()
         if channel is None:
             return self._paced(blocking, deadline)
-        self._drain(channel)
+        self._drain()
         if newest:
-            return self._take_newest(channel)
+            return self._take_newest()
         with self._lock:
             taken, stream = self._pocket.take(), self._pocket.stream
             self._waiting = blocking and taken is EMPTY
         if taken is LOST and self._pocket.down and not self._pocket.items:
-            return self._paced_look(channel, blocking, deadline)
+            return self._paced_look(blocking, deadline)
         if taken is not EMPTY:
-            self._ack(channel)
+            self._ack()
             return taken
         if stream and not blocking:
-            self._ack(channel)
+            self._ack()
             return EMPTY
-        return self._wait(channel, stream, blocking, deadline)
+        return self._wait(stream, blocking, deadline)
 
-    def _wait(self, channel: Channel, stream: bool, blocking: bool, deadline: Deadline) -> Taken:
+    def _wait(self, stream: bool, blocking: bool, deadline: Deadline) -> Taken:
         """Nothing is here: wait for what comes, or ask for it where nothing comes unasked."""
         asked = False
         try:
             while True:
                 if stream:
-                    self._ack(channel)
+                    self._ack()
                 elif not asked:
-                    self._ask(channel, wait=blocking, newest=False)
+                    self._ask(wait=blocking, newest=False)
                     asked = True
                 limit = deadline if blocking else Deadline(CANCEL_S)
-                answered = self._await_push(channel, limit)
+                answered = self._await_push(limit)
                 with self._lock:
                     taken, now = self._pocket.take(), self._pocket.stream
                     if taken is not EMPTY:
                         self._waiting = False
                 if taken is not EMPTY:
-                    self._ack(channel)
+                    self._ack()
                     return taken
                 if now and not stream:
                     asked = False
                 stream = now
                 if not blocking or limit.expired() or not answered:
-                    return self._give_up(channel, stream)
+                    return self._give_up(stream)
         except BaseException:
             self._waiting = False
             with contextlib.suppress(Exception):
-                channel.send(self._key, Kind.CANCEL, 0, ())
+                self._say(Kind.CANCEL, self._holder_id)
             raise
 
-    def _give_up(self, channel: Channel, stream: bool) -> Taken:
+    def _give_up(self, stream: bool) -> Taken:
         """The time is over. Where we asked, say so; a message may have been sent to us just before."""
         self._waiting = False
         if stream:
             return EMPTY
-        channel.send(self._key, Kind.CANCEL, 0, ())
+        self._say(Kind.CANCEL, self._holder_id)
         limit = Deadline(CANCEL_S)
         while not limit.expired():
-            received = channel.receive(limit.left())
+            received = self._receive(limit.left())
             if received is None or received[1] is Kind.CANCELLED:
                 break
             self._handle_stream(received)
         with self._lock:
             taken = self._pocket.take()
         if taken is not EMPTY:
-            self._ack(channel)
+            self._ack()
         return taken
 
-    def _take_newest(self, channel: Channel) -> Taken:
+    def _take_newest(self) -> Taken:
         with self._lock:
             pocket = self._pocket
             if pocket.stream and not pocket.more:
@@ -218,41 +223,38 @@ class Connection:
                 pocket.discard()
                 local = False
         if not local:
-            self._ask(channel, wait=False, newest=True)
-            self._await_push(channel, Deadline(CANCEL_S))
+            self._ask(wait=False, newest=True)
+            self._await_push(Deadline(CANCEL_S))
             with self._lock:
                 taken = self._pocket.take_newest()
-        self._ack(channel)
+        self._ack()
         return taken
 
-    def _ask(self, channel: Channel, *, wait: bool, newest: bool) -> None:
+    def _ask(self, *, wait: bool, newest: bool) -> None:
         with self._lock:
             pocket = self._pocket
-            fields = (pocket.epoch, pocket.consumed, pocket.skipped, wait, newest)
+            fields = (self._holder_id, pocket.epoch, pocket.consumed, pocket.skipped, wait, newest)
             pocket.acked, pocket.skipped = pocket.consumed, 0
-        channel.send(self._key, Kind.READ, 0, fields)
+        if self._pipe is None and not self._routed:
+            self._start()
+        self._say(Kind.READ, *fields)
 
-    def _await_push(self, channel: Channel, deadline: Deadline) -> bool:
+    def _await_push(self, deadline: Deadline) -> bool:
         """Wait until the worker has answered or sent something. False: time, close or a lost broker."""
         while True:
-            received = channel.receive(max(0.001, min(SLICE_S, deadline.left())))
+            received = self._receive(max(0.001, min(SLICE_S, deadline.left())))
             if received is not None:
                 fresh = self._handle_stream(received)
-                self._drain(channel)
+                self._drain()
                 if fresh:
                     return True
             elif self._closed or deadline.expired():
                 return False
-            elif channel.generation != self._client.generation:
-                with self._lock:
-                    self._waiting = False
-                usable = self._usable()
-                if usable is None:
-                    return False
-                raise _Rejoined
+            elif self._stale():
+                self._let_rejoin()
 
-    def _drain(self, channel: Channel) -> None:
-        while (received := channel.receive(0)) is not None:
+    def _drain(self) -> None:
+        while (received := self._receive(0)) is not None:
             self._handle_stream(received)
 
     def _handle_stream(self, received: Received) -> bool:
@@ -263,6 +265,10 @@ class Connection:
             with self._lock:
                 return self._pocket.feed(fields[0], fields[1], fields[2], entries)
         if kind is Kind.GONE:
+            if self._pipe is not None:
+                self._pipe.close()
+                self._pipe = None
+            self._routed = False
             with self._lock:
                 self._pocket.lose(Mark.DOWN if fields[0] else Mark.END)
             if not fields[0]:
@@ -272,7 +278,7 @@ class Connection:
             log.warning("%s: %s", self._peer, from_wire(fields[0]))
         return False
 
-    def _ack(self, channel: Channel) -> None:
+    def _ack(self) -> None:
         with self._lock:
             pocket = self._pocket
             if pocket.consumed <= max(pocket.acked, 0) and not pocket.skipped:
@@ -282,17 +288,16 @@ class Connection:
                 return
             fields = (self._holder_id, pocket.consumed, pocket.skipped)
             pocket.acked, pocket.skipped = pocket.consumed, 0
-        channel.send(self._key, Kind.ACK, 0, fields)
+        self._say(Kind.ACK, *fields)
 
     def _ack_if_free(self, pocket: Pocket) -> None:
         """With `_lock` held: acknowledge now if nobody is using the socket; whoever is will do it."""
         if self._turn.acquire(blocking=False):
             try:
-                channel = self._channel
-                if channel is not None and pocket.consumed > 0 and channel.generation == self._client.generation:
+                if pocket.consumed > 0:
                     fields = (self._holder_id, pocket.consumed, pocket.skipped)
                     pocket.acked, pocket.skipped = pocket.consumed, 0
-                    channel.send(self._key, Kind.ACK, 0, fields)
+                    self._say(Kind.ACK, *fields)
             finally:
                 self._turn.release()
 
@@ -306,6 +311,50 @@ class Connection:
             pocket.acked, pocket.skipped = pocket.consumed, 0
         control.send(self._key, Kind.ACK, 0, fields)
 
+    # the two ways to the worker
+
+    def _start(self) -> None:
+        """With `_turn` held: tell the worker that we can be served, over a pipe of our own if it has a door
+        for us, else through the router."""
+        if self._scheme in DATABASES:
+            return
+        fields = (self._holder_id, self._pocket.down)
+        try:
+            self._pipe = Pipe(runtime.door(self._client.address, self._key), self._key)
+        except (OSError, BrokerGone):
+            self._routed = True
+        self._say(Kind.START, *fields)
+
+    def _say(self, kind: Kind, *fields: Any) -> None:
+        pipe, channel = self._pipe, self._channel
+        if pipe is not None:
+            pipe.send(kind, fields)
+        elif channel is not None and not self._stale():
+            channel.send(self._key, kind, 0, fields)
+
+    def _receive(self, timeout_s: float) -> Received | None:
+        """With `_turn` held: the next message from the worker, or from the broker about it."""
+        pipe = self._pipe
+        if pipe is not None:
+            try:
+                return pipe.receive(timeout_s)
+            except EOFError:
+                self._pipe = None
+                pipe.close()
+        channel = self._channel
+        return None if channel is None or self._stale() else channel.receive(timeout_s)
+
+    def _stale(self) -> bool:
+        """The broker was lost and this object has not joined the next one yet."""
+        channel = self._channel
+        return channel is None or channel.generation != self._client.generation
+
+    def _let_rejoin(self) -> None:
+        """With `_turn` held: let the control thread have it for a moment, it has to attach us again."""
+        self._turn.release()
+        time.sleep(0.01)
+        self._turn.acquire()
+
     def _recall(self, epoch: int) -> tuple[int, bool]:
         """Called by the control thread: give back what has not been consumed."""
         with self._lock:
@@ -316,10 +365,10 @@ class Connection:
             threading.Event().wait(min(PACE_S, deadline.left()))
         return LOST
 
-    def _paced_look(self, channel: Channel, blocking: bool, deadline: Deadline) -> Taken:
+    def _paced_look(self, blocking: bool, deadline: Deadline) -> Taken:
         """The link is down and nothing is here: `""`, but a blocking read looks once more first."""
         if blocking:
-            received = channel.receive(min(PACE_S, deadline.left()))
+            received = self._receive(max(0.001, min(PACE_S, deadline.left())))
             if received is not None:
                 self._handle_stream(received)
         return LOST
@@ -421,7 +470,10 @@ class Connection:
         channel = None
         if self._turn.acquire(blocking=False):
             channel, self._channel = self._channel, None
+            self._close_pipe()
             self._turn.release()
+        elif (pipe := self._pipe) is not None:
+            pipe.shut()  # wakes the thread that waits there
         self._client.connections.discard(self)
         if channel is not None or self._holder_id:
             self._client.detach(self._key, self._holder_id, max(0, consumed), channel)
@@ -450,15 +502,11 @@ class Connection:
         return self._client
 
     def _usable(self) -> Channel | None:
-        """With `_turn` held: the stream socket, remade after a fork or a lost broker; None when closed."""
-        channel = self._channel
+        """With `_turn` held: the stream socket, made anew after a fork; None when closed. After a lost
+        broker the control thread does that, for a read may have no time for it."""
         if self._closed:
             return None
-        if channel is not None and channel.generation == self._client.generation:
-            return channel
-        if self._gone is not None:
-            return channel
-        return self._attach_again(channel)
+        return self._channel or self._attach_again(None)
 
     def _attach_again(self, old: Channel | None) -> Channel | None:
         if old is None:
@@ -484,6 +532,8 @@ class Connection:
             old.close()
         self._finalizer.detach()
         self._channel, self._holder_id = channel, channel.identity
+        if self._pipe is None:
+            self._start()
         self._finalizer = weakref.finalize(self, self._client.detach, self._key, channel.identity, None, channel)
         self._finalizer.atexit = False
         return channel
@@ -492,16 +542,23 @@ class Connection:
         """Called by the control thread after a lost broker, for objects that nobody is using."""
         if self._turn.acquire(timeout=2 * SLICE_S):
             try:
-                self._usable()
+                if self._stale() and not self._closed and self._gone is None:
+                    self._attach_again(self._channel)
             except BrokerGone:
                 pass  # lost again: the control thread comes back
             finally:
                 self._release_turn()
 
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+
     def _release_turn(self) -> None:
         channel = None
         if self._closed:
             channel, self._channel = self._channel, None
+            self._close_pipe()
         self._turn.release()
         if channel is not None:
             channel.close()
@@ -511,6 +568,8 @@ class Connection:
         self._finalizer.detach()
         _orphans.append(self._channel)
         self._direct.close()
+        self._close_pipe()
+        self._routed = False
         self._channel = None
         self._pocket = Pocket()
         self._lock = threading.Lock()
@@ -564,13 +623,6 @@ class Connection:
         state = "closed" if self._closed else "ended" if self._pocket.ended or self._gone else None
         state = state or ("down" if self._pocket.down else "open")
         return f"<Connection {self._number} {self._peer} {state}>"
-
-
-class _Rejoined(BrokerGone):
-    """The broker was lost while we waited; the object is attached to the next one."""
-
-    def __init__(self) -> None:
-        super().__init__("the broker was lost while this read was waiting")
 
 
 class Transaction:

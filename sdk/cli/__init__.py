@@ -1,0 +1,120 @@
+"""The command line: `trunkline COMMAND ...` and `python -m trunkline`.
+
+Each command is a module here with `parser()` and `run(options)`, imported only when it is called. What every
+command shares is in this file: finding it, exit codes, and how mistakes, Ctrl-C and a broken pipe end.
+
+Exit codes: 0 done, 1 failed, 2 called in a wrong way, 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from trunkline.errors import AddressError, TrunklineError
+
+__all__ = ["COMMANDS", "FAILED", "INTERRUPTED", "OK", "USAGE", "Failed", "main"]
+
+OK = 0
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+COMMANDS = {
+    "run": "run a strategy script",
+    "dial": "open a connection by hand: netcat for every scheme",
+    "ps": "list every connection",
+    "top": "watch every connection",
+    "kill": "end connections",
+    "broker": "run a broker that several programs share",
+    "doctor": "check that everything works on this machine",
+    "demo": "see all of it at work, offline",
+}
+
+_EPILOG = """\
+examples:
+  trunkline demo
+  trunkline run strategy.py
+  trunkline dial 'wss://127.0.0.1:9443/ws|reconnect=true'
+  trunkline ps
+
+`trunkline COMMAND --help` tells more about each.
+exit codes: 0 done, 1 failed, 2 called in a wrong way, 130 ended by Ctrl-C
+"""
+
+
+class Failed(Exception):
+    """A command cannot do what it was asked; the text says why and what to do. Exit code 1."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. `argv`: the arguments, by default those of the process."""
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        if not argv or argv[0] not in COMMANDS:
+            return _top_level(argv)
+        command = import_module(f"trunkline.cli.{argv[0]}")
+        options = command.parser().parse_args(argv[1:])
+        code: int = command.run(options)
+    except SystemExit as end:  # argparse: --help, --version and mistakes
+        return end.code if isinstance(end.code, int) else OK
+    except AddressError as error:
+        return _complain(error, USAGE)
+    except (Failed, TrunklineError) as error:
+        return _complain(error, FAILED)
+    return code
+
+
+def _top_level(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="trunkline",
+        usage="trunkline COMMAND [OPTION...]",
+        description="Dial any connection in a process of its own.",
+        epilog="commands:\n" + "".join(f"  {n:<8} {t}\n" for n, t in COMMANDS.items()) + "\n" + _EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"trunkline {_version()}")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    given, _ = parser.parse_known_args(argv)
+    if given.command is None:
+        parser.print_help()
+        return OK if not argv else USAGE
+    near = get_close_matches(given.command, COMMANDS, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
+    parser.error(f"there is no command {given.command!r}; {hint}")
+
+
+def _version() -> str:
+    from trunkline import __version__
+
+    return __version__
+
+
+def _complain(error: BaseException, code: int) -> int:
+    sys.stdout.flush()
+    print(f"trunkline: {error}", file=sys.stderr)
+    return code
+
+
+def _reader_gone() -> int:
+    """Whoever read our output has had enough (`| head`). Nothing more may be written, at exit neither."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    return OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -63,7 +64,11 @@ class Output(io.TextIOBase):
 
 
 class Plain:
-    """Lines on a stream. `broken` is called when its reader has gone (`| head`)."""
+    """Lines on a stream. `broken` is called when its reader has gone (`| head`).
+
+    A status that comes too soon after the last one is shown by a thread when its time has come: the
+    script may be blocked in a read meanwhile.
+    """
 
     def __init__(self, stream: IO[str], broken: Callable[[], None]) -> None:
         self._stream = stream
@@ -71,8 +76,10 @@ class Plain:
         self._lock = threading.RLock()
         self._pending: str | None = None
         self._shown: str | None = None
-        self._at = -STATUS_EVERY_S
+        self._at = -math.inf
         self._gone = False
+        self._end = threading.Event()
+        self._later: threading.Thread | None = None
 
     def row(self, row: Row) -> None:
         self._flush_status()
@@ -81,6 +88,9 @@ class Plain:
     def status(self, text: str) -> None:
         self._pending = text
         self._flush_status()
+        if self._pending is not None and self._later is None:
+            self._later = threading.Thread(target=self._flush_later, name="trunkline-status", daemon=True)
+            self._later.start()
 
     def profit(self, value: float) -> None:
         """Without a row there is nothing to print."""
@@ -92,8 +102,15 @@ class Plain:
             self._put("")
 
     def close(self) -> None:
+        self._end.set()
+        if self._later:
+            self._later.join(5)
         self._flush_status(last=True)
         self._put("")
+
+    def _flush_later(self) -> None:
+        while not self._end.wait(STATUS_EVERY_S / 4):
+            self._flush_status()
 
     def _flush_status(self, *, last: bool = False) -> None:
         with self._lock:

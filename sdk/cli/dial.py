@@ -1,0 +1,157 @@
+"""`trunkline dial`: netcat for every scheme."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+from trunkline import runtime
+from trunkline.cli import FAILED, Failed
+from trunkline.cli.lines import Lines
+from trunkline.cli.texts import command_parser, number, seconds
+from trunkline.connection import DATABASES, Connection
+from trunkline.errors import AddressError, DeadHandle
+
+ENV = "TRUNKLINE_ADDRESS"
+
+_EXAMPLES = """\
+trunkline dial tcp://127.0.0.1:7000
+echo '{"op":"subscribe"}' | trunkline dial 'wss://127.0.0.1:9443/ws|reconnect=true' --json
+trunkline dial wss://127.0.0.1:9443/ws -o reconnect=true -o 'payload={"op":"ping"}' --count 10
+trunkline dial 'sqlite3://trades.db' -e 'SELECT count(*) FROM ticks'
+trunkline dial @address.txt          (a password in the file is in no process list)
+trunkline dial 6837697024492336893   (a handle that fd() gave)"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "dial",
+        "Open a connection: print what arrives, send the lines of standard input, execute SQL on databases.",
+        _EXAMPLES,
+        _option_table(),
+    )
+    add = made.add_argument
+    add("address", metavar="ADDRESS", nargs="?", help=f"SCHEME://..., a handle, @FILE, - (the first line of standard "
+        f"input); by default the variable {ENV}")  # fmt: skip
+    add("-o", dest="options", action="append", default=[], metavar="NAME=VALUE", help="an option, see below")
+    add("-e", "--exec", action="append", default=[], metavar="SQL", help="execute this instead of standard input")
+    add("--timeout", type=seconds, metavar="S", help="seconds to open the connection in (default 30)")
+    add("--count", type=number, metavar="N", help="end after N messages")
+    add("-q", dest="quit_s", type=seconds, metavar="S", help="end S seconds after standard input did")
+    add("--json", action="store_true", help="a JSON object per message, outage or result")
+    add("--hex", action="store_true", help="messages as a hex dump")
+    add("--handle", action="store_true", help="say the connection's handle, for Dial(handle) elsewhere")
+    return made
+
+
+def _option_table() -> str:
+    from trunkline.address.options import OPTIONS
+
+    rows = [f"  {name:<20}{option.help}" for name, option in OPTIONS.items()]
+    return "options of -o (or after the address: 'ADDRESS|name=value&name=value'):\n" + "\n".join(rows) + "\n"
+
+
+def run(options: argparse.Namespace) -> int:
+    with contextlib.ExitStack() as stack:
+        lines = stack.enter_context(Lines(0))
+        address = _address(options.address, lines)
+        stack.enter_context(_said_on_stderr())
+        connection = stack.enter_context(_open(address, options))
+        if options.handle:
+            print(f"trunkline: handle {connection.fd()}", file=sys.stderr)
+        if connection._scheme in DATABASES:
+            from trunkline.cli.statements import run_statements
+
+            return run_statements(connection, options, lines)
+        if options.exec:
+            raise Failed(f"{connection._scheme}:// has no exec: leave -e away")
+        from trunkline.cli.messages import run_messages
+
+        return run_messages(connection, options, lines)
+    return FAILED  # not reached; the stack swallows nothing
+
+
+def _address(given: str | None, lines: Lines) -> str:
+    """The address, which need not be in the arguments, where everybody on the machine can read it."""
+    if given is None:
+        text = os.environ.get(ENV)
+        if not text:
+            raise AddressError(f"say what to dial: an address, @FILE, -, or the variable {ENV}")
+    elif given == "-":
+        text = lines.get() or ""
+    elif given.startswith("@"):
+        try:
+            with open(given[1:], encoding="utf-8") as file:
+                text = file.read()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise Failed(f"the address cannot be read from {given[1:]}: {why}") from None
+    else:
+        text = given
+    if not text.strip():
+        raise AddressError("the address is empty")
+    return text.strip("\r\n")
+
+
+def _open(address: str, options: argparse.Namespace) -> Connection:
+    from trunkline.dial import connect
+
+    given = _options(options.options)
+    if options.timeout is not None:
+        given["timeout"] = options.timeout
+    if address.isdecimal():
+        return _attach(int(address))
+    return connect(address, given)
+
+
+def _options(pairs: list[str]) -> dict[str, object]:
+    """`-o name=value` as Dial takes it; `payload` may be repeated."""
+    given: dict[str, object] = {}
+    payloads: list[str] = []
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise AddressError(f"-o takes name=value, not {name!r}")
+        if name == "payload":
+            payloads.append(value)
+        else:
+            given[name] = value
+    return {**given, "payload": payloads} if payloads else given
+
+
+def _attach(handle: int) -> Connection:
+    """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else whichever of this user's knows it."""
+    from trunkline.dial import connect, shutdown
+
+    named = os.environ.get(runtime.ENV)
+    brokers = [named] if named else runtime.brokers()
+    for address in brokers:
+        if not runtime.alive(address):
+            continue
+        os.environ[runtime.ENV] = address
+        try:
+            return connect(handle)
+        except DeadHandle:
+            shutdown()
+    where = f"the broker at {named}" if named else "any running broker"
+    raise DeadHandle(f"{where} has no connection of this handle; it has ended, or is another user's")
+
+
+@contextlib.contextmanager
+def _said_on_stderr() -> Iterator[None]:
+    """Outages and what else the worker has to say, which the library logs."""
+    logger = logging.getLogger("trunkline")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("trunkline: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)

@@ -1,0 +1,162 @@
+"""`trunkline dial` on what is read and written: messages out, lines in."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import sys
+import time
+from typing import Any
+
+from trunkline.cli import FAILED, OK
+from trunkline.cli.lines import Lines
+from trunkline.cli.texts import printable
+from trunkline.connection import Connection
+from trunkline.deadline import Deadline
+from trunkline.errors import BrokenError, OperationTimeout, TrunklineError
+
+__all__ = ["hex_lines", "run_messages"]
+
+BYTE_STREAMS = frozenset(("tcp", "tls", "unix"))
+SLICE_MS = 200
+DOWN_S = 0.05
+FLUSHED_S = 1.0
+"""Without -q nothing ends at the end of the input; with it, at least this is waited for what is on its way."""
+
+
+def run_messages(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
+    """Print until the peer ends, `--count` is reached, or `-q` seconds after the end of the input."""
+    session = _Session(connection, options)
+    lines.feed(session.send, session.input_ended)
+    return session.run()
+
+
+class _Session:
+    """One connection being printed."""
+
+    def __init__(self, connection: Connection, options: argparse.Namespace) -> None:
+        self._connection = connection
+        self._stream = connection._scheme in BYTE_STREAMS
+        self._printer = _Printer(raw=self._stream, as_json=options.json, as_hex=options.hex)
+        self._left: int | None = options.count
+        self._quit_s: float | None = options.quit_s
+        self._quit_at = Deadline(None)
+        self._down = False
+        self._written = 0
+
+    def run(self) -> int:
+        while not self._quit_at.expired():
+            try:
+                message = self._connection.read(SLICE_MS)
+            except BrokenError as error:
+                if self._connection._pocket.ended:
+                    return self._ended(error)
+                self._outage()
+                continue
+            if message is not None or self._down:
+                self._show(message)
+            if self._left == 0:
+                return OK
+        return OK
+
+    def _show(self, message: str | bytes | None) -> None:
+        if self._down:
+            self._down = False
+            self._printer.event("up")
+        if message is not None:
+            self._printer.message(message)
+            if self._left is not None:
+                self._left -= 1
+
+    def _outage(self) -> None:
+        if not self._down:
+            self._down = True
+            self._printer.event("down")
+        time.sleep(DOWN_S)  # every read says so at once as long as it lasts
+
+    def _ended(self, error: BrokenError) -> int:
+        """The peer's end in good order is an end; a link that was given up or killed is a failure."""
+        state = self._connection.stats().state
+        self._printer.event("end", str(error))
+        return OK if state in ("lost", "closed") and not self._connection._gone else FAILED
+
+    # the thread of standard input
+
+    def send(self, line: str) -> None:
+        """One line: with its end where the connection is a stream of bytes, else as one message."""
+        data = line.encode("utf-8", "surrogateescape") + (b"\n" if self._stream else b"")
+        try:
+            with contextlib.suppress(UnicodeDecodeError):
+                self._connection.write(data.decode())
+                return
+            self._connection.write(data)
+        except (BrokenError, OperationTimeout) as error:
+            _say(f"a line was not sent: {error}")
+        except TrunklineError as error:
+            _say(str(error))
+
+    def input_ended(self) -> None:
+        if self._quit_s is not None:
+            self._quit_at = Deadline(self._quit_s)
+
+
+class _Printer:
+    """Messages on standard output; a byte stream as it comes, anything else as one line each."""
+
+    def __init__(self, *, raw: bool, as_json: bool, as_hex: bool) -> None:
+        self._raw = raw
+        self._json = as_json
+        self._hex = as_hex
+        self._terminal = sys.stdout.isatty()
+
+    def message(self, message: str | bytes) -> None:
+        if self._json:
+            self._object(_content(message, as_hex=self._hex))
+        elif self._hex:
+            data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
+            self._put("".join(f"{line}\n" for line in hex_lines(data)).encode())
+        else:
+            self._put(self._plain(message) + (b"" if self._raw else b"\n"))
+
+    def _plain(self, message: str | bytes) -> bytes:
+        if self._terminal:  # what a peer sends must not control the user's terminal
+            text = message if isinstance(message, str) else message.decode("utf-8", "backslashreplace")
+            return printable(text.replace("\r\n", "\n") if self._raw else text).encode("utf-8", "replace")
+        return message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
+
+    def event(self, what: str, why: str | None = None) -> None:
+        """What happened to the link; people read it in the log on stderr."""
+        if self._json:
+            self._object({"event": what, **({"reason": why} if why else {})})
+
+    def _object(self, fields: dict[str, Any]) -> None:
+        self._put(json.dumps({"time": round(time.time(), 6), **fields}, ensure_ascii=False).encode() + b"\n")
+
+    def _put(self, data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def _content(message: str | bytes, *, as_hex: bool) -> dict[str, str]:
+    if as_hex:
+        data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
+        return {"hex": data.hex()}
+    if isinstance(message, str):
+        return {"data": message}
+    return {"bytes": base64.b64encode(message).decode()}
+
+
+def hex_lines(data: bytes) -> list[str]:
+    """Sixteen bytes a line: where, in hex, as text."""
+    lines = []
+    for start in range(0, len(data), 16):
+        part = data[start : start + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{start:08x}  {part.hex(' '):<47}  |{text}|")
+    return lines or ["(empty)"]
+
+
+def _say(text: str) -> None:
+    print(f"trunkline: {text}", file=sys.stderr)

@@ -1,0 +1,45 @@
+"""`trunkline ps`: every connection of every broker of this user."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+
+from trunkline.cli import FAILED, OK
+from trunkline.cli.brokers import listing
+from trunkline.cli.rows import rows_of, table_of
+from trunkline.cli.texts import command_parser
+
+_COLUMNS = """\
+columns: IN and OUT are messages, IN/s and OUT/s their average; BUF is received and not yet read; DROP was thrown
+away because the buffer was full; HELD BY are the processes that use the connection; MEM is the worker's share
+of memory (PSS on Linux). With several brokers an id is broker:id; `trunkline kill` takes it as it is shown.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "ps",
+        "List every connection of every broker of this user.",
+        "trunkline ps\ntrunkline ps --json | jq '.[] | select(.dropped > 0)'",
+        _COLUMNS,
+    )
+    made.add_argument("--json", action="store_true", help="a JSON list instead of a table")
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    found = listing()
+    rows = rows_of(found)
+    if options.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    elif rows:
+        print("\n".join(table_of(rows)))
+    else:
+        print("no connections" if found.brokers or found.silent else "no connections: no broker is running")
+    sys.stdout.flush()
+    for trouble in found.troubles:
+        print(f"trunkline: {trouble}", file=sys.stderr)
+    return FAILED if found.silent else OK

@@ -1,0 +1,33 @@
+"""`trunkline run`: a strategy script with the original's globals."""
+
+from __future__ import annotations
+
+import argparse
+
+from trunkline.cli.texts import command_parser
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "run",
+        "Run a strategy script: init() if it is there, main(), and onexit() however it ends.",
+        "trunkline run strategy.py\n"
+        "trunkline run --plain --log strategy.jsonl strategy.py BTCUSDT\n"
+        "TRUNKLINE_BROKER=ipc:///run/shared/broker.sock trunkline run strategy.py",
+        "exit codes: 0 main() returned, 1 it raised, 2 the script cannot be read, 128 + n stopped by signal n\n",
+    )
+    made.add_argument("--log", metavar="FILE", help="append every log row to FILE as a line of JSON")
+    made.add_argument("--data", metavar="DIR", help="where _G and DBExec keep their files")
+    made.add_argument("--plain", action="store_true", help="plain lines, even on a terminal")
+    made.add_argument("file", metavar="FILE", help="the strategy")
+    made.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its sys.argv[1:]")
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    from trunkline import strategy
+
+    console = False if options.plain else None
+    return strategy.run(
+        options.file, argv=options.arguments, console=console, log_file=options.log, data=options.data
+    )

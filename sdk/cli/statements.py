@@ -1,0 +1,107 @@
+"""`trunkline dial` on databases: statements in, tables out."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from trunkline.cli import FAILED, OK
+from trunkline.cli.lines import Lines
+from trunkline.cli.texts import printable
+from trunkline.connection import Connection
+from trunkline.errors import BrokerGone, DeadHandle, StatementError, TrunklineError
+
+__all__ = ["plain_value", "run_statements"]
+
+WIDE = 100_000
+"""Columns of an output that is no terminal: nothing is wrapped there."""
+
+
+def run_statements(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
+    """Execute each statement and show its result; 1 when one was refused."""
+    code = OK
+    for number, sql in enumerate(_statements(options.exec, lines), 1):
+        try:
+            result = connection.exec(sql)
+            assert result is not None  # an object of `connect` raises
+            _show(result, as_json=options.json)
+        except (DeadHandle, BrokerGone):
+            raise
+        except TrunklineError as error:
+            code = FAILED
+            _refused(error, as_json=options.json)
+        if number == options.count:
+            break
+    return code
+
+
+def _statements(given: list[str], lines: Lines) -> Iterator[str]:
+    """Those of the arguments, else the lines of standard input."""
+    if given:
+        yield from given
+        return
+    if sys.stdin is not None and sys.stdin.isatty():
+        print("one statement per line; Ctrl-D ends", file=sys.stderr)
+    while (line := lines.get()) is not None:
+        if line.strip():
+            yield line.strip()
+
+
+def _refused(error: TrunklineError, *, as_json: bool) -> None:
+    sys.stdout.flush()
+    print(f"trunkline: {error}", file=sys.stderr)
+    if as_json:
+        code = error.code if isinstance(error, StatementError) else None
+        print(json.dumps({"error": str(error), "code": code}), flush=True)
+
+
+def _show(result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plain_value(result), ensure_ascii=False))
+    elif result["columns"]:
+        _table(result)
+    else:
+        affected = result.get("affected")
+        print("done" if affected is None else f"done, {affected} row{'' if affected == 1 else 's'} affected")
+    sys.stdout.flush()
+
+
+def _table(result: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SQUARE if sys.stdout.isatty() else box.ASCII)
+    for index, name in enumerate(result["columns"]):
+        numbers = all(isinstance(row[index], (int, float)) for row in result["values"])
+        table.add_column(Text(printable(name)), justify="right" if numbers else "left")
+    for row in result["values"]:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)
+    print(f"{len(result['values'])} row{'' if len(result['values']) == 1 else 's'}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    return printable(value)
+
+
+def plain_value(value: Any) -> Any:
+    """A result as JSON can hold it: bytes as base64 under "bytes", other types as their text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, bytes):
+        return {"bytes": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain_value(item) for item in value]
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,75 @@
+"""Figures and parsers as people want to see them; shared by the commands."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import time
+from typing import Any
+
+__all__ = ["age", "amount", "command_parser", "moment", "number", "printable", "seconds"]
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def command_parser(name: str, description: str, examples: str, after: str = "") -> argparse.ArgumentParser:
+    """The parser of one command: its own help, with examples at the end."""
+    lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+    return argparse.ArgumentParser(
+        prog=f"trunkline {name}",
+        description=description,
+        epilog=f"examples:\n{lines}\n" + (f"\n{after}" if after else ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def number(text: str) -> int:
+    """An argument that counts something: a whole number above zero."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be above zero")
+    return value
+
+
+def seconds(text: str) -> float:
+    """An argument in seconds: above or equal to zero."""
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise argparse.ArgumentTypeError("must be a number of seconds")
+    return value
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """A figure in four digits or so: 7, 950, 12.3k, 4.5M; "-" where unknown."""
+    if value is None:
+        return "-"
+    for size, mark in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if mark == 'k' else size):.1f}{mark}{unit}"
+    return f"{value:.0f}{unit}" if value >= 10 or value == int(value) else f"{value:.1f}{unit}"
+
+
+def age(value: float | None) -> str:
+    """Seconds as 12s, 3m05s, 2h07m, 3d04h; "-" where unknown."""
+    if value is None:
+        return "-"
+    whole = int(value)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def moment(at: float) -> str:
+    """A wall clock time of today, to the second."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def printable(text: Any) -> str:
+    """Text from outside, safe for a terminal: control characters as escapes, tabs and line ends kept."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", str(text))

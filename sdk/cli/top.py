@@ -1,0 +1,128 @@
+"""`trunkline top`: every connection, live."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trunkline.cli import OK
+from trunkline.cli.brokers import Listing, listing
+from trunkline.cli.rows import COLUMNS, Row, rows_of, table_of
+from trunkline.cli.texts import command_parser, moment, number
+from trunkline.deadline import Deadline
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+EVERY_S = 1.0
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "top",
+        "Watch every connection of every broker of this user, the busiest first; q or Ctrl-C ends it.",
+        "trunkline top\ntrunkline top -n 10 > figures.txt",
+        "Rates are those of the last second. Where stdout is no terminal, a table is printed every second.\n",
+    )
+    made.add_argument("-n", "--count", type=number, metavar="COUNT", help="end after so many looks")
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    if sys.stdout.isatty():
+        return _live(options.count)
+    looks = _looks(options.count, _sleep)
+    for found, rows in looks:
+        print("\n".join([f"{moment(time.time())} {_summary(found, rows)}", *table_of(rows), ""]), flush=True)
+    return OK
+
+
+def _looks(count: int | None, wait: Callable[[float], bool]) -> Iterator[tuple[Listing, list[Row]]]:
+    """Look again and again; `wait` takes seconds and returns True to end."""
+    before: dict[tuple[str, str], tuple[float, Row]] = {}
+    done = 0
+    while True:
+        next_look = Deadline(EVERY_S)
+        found = listing()
+        now = time.monotonic()
+        rows = rows_of(found)
+        yield found, sorted((_current(row, now, before) for row in rows), key=_busy)
+        before = {(row.broker, row.id): (now, row) for row in rows}
+        done += 1
+        if done == count or wait(next_look.left()):
+            return
+
+
+def _current(row: Row, now: float, before: dict[tuple[str, str], tuple[float, Row]]) -> Row:
+    """The row with the rates since the last look; the workers tell their figures once a second."""
+    then, old = before.get((row.broker, row.id), (now, row))
+    passed = now - then
+    if passed <= 0:
+        return row
+    received = max(0, row.messages_in - old.messages_in) / passed
+    return replace(row, rate_in=received, rate_out=max(0, row.messages_out - old.messages_out) / passed)
+
+
+def _busy(row: Row) -> tuple[float, str]:
+    return -((row.rate_in or 0) + (row.rate_out or 0)), row.id
+
+
+def _summary(found: Listing, rows: list[Row]) -> str:
+    memory = sum(row.memory or 0 for row in rows) / 1e6
+    text = f"{len(rows)} connections, {len(found.brokers)} brokers, {memory:.0f} MB in workers"
+    return "; ".join([text, *found.troubles])
+
+
+def _live(count: int | None) -> int:
+    from rich.console import Console
+    from rich.live import Live
+
+    with _keys() as pressed, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+        for found, rows in _looks(count, pressed):
+            live.update(_drawn(found, rows), refresh=True)
+    return OK
+
+
+def _drawn(found: Listing, rows: list[Row]) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1), header_style="reverse", expand=True)
+    for name, numeric, _ in COLUMNS:
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        color = {"open": "", "down": "yellow", "dialing": "yellow"}.get(row.state, "red")
+        table.add_row(*(Text(show(row)) for _, _, show in COLUMNS), style=color)
+    head = Text(f"trunkline top  {moment(time.time())}  {_summary(found, rows)}   (q ends)", style="bold")
+    return Group(head, Text(""), table)
+
+
+def _sleep(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[Callable[[float], bool]]:
+    """A function that waits so many seconds and is True when q was pressed."""
+    if not sys.stdin.isatty():
+        yield _sleep
+        return
+    import termios
+    import tty
+
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    tty.setcbreak(fd)
+    try:
+        yield lambda seconds: bool(select.select([fd], [], [], seconds)[0]) and os.read(fd, 1) in b"qQ"
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
