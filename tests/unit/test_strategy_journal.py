@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,6 +117,7 @@ class _Clock:
 
 def test_a_status_is_printed_when_it_changed_and_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, stream = _Clock(monkeypatch), io.StringIO()
+    monkeypatch.setattr(Plain, "_flush_later", lambda self: None)  # it goes by real time
     screen = Plain(stream, lambda: None)
     screen.status("one")
     screen.status("two")
@@ -129,6 +131,21 @@ def test_a_status_is_printed_when_it_changed_and_once_a_second(monkeypatch: pyte
     screen.close()
     lines = [line for line in stream.getvalue().splitlines() if line.startswith("|")]
     assert lines == ["| one", "| three", "| four", "| five"]
+
+
+def test_a_status_is_shown_in_time_although_the_script_is_blocked() -> None:
+    class Watched(io.StringIO):
+        def write(self, text: str) -> int:
+            if "two" in text:
+                seen.set()
+            return super().write(text)
+
+    seen = threading.Event()
+    screen = Plain(Watched(), lambda: None)
+    screen.status("one")
+    screen.status("two")
+    assert seen.wait(10)
+    screen.close()
 
 
 def test_text_that_the_stream_cannot_write_is_escaped() -> None:
