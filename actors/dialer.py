@@ -23,7 +23,7 @@ from trunkline.errors import DialError, DialTimeout
 if TYPE_CHECKING:
     from trunkline.address import Address
 
-__all__ = ["bind_local", "open_connection", "resolve", "run_in_thread", "tune", "within"]
+__all__ = ["bind_local", "of_family", "open_connection", "resolve", "run_in_thread", "tune", "within"]
 
 _T = TypeVar("_T")
 _Info = tuple[Any, Any, int, str, Any]
@@ -149,11 +149,12 @@ async def _through(
 async def _connect(host: str, port: int, local_ip: str | None) -> socket.socket:
     infos = await resolve(host, port)
     if local_ip:
-        infos = _of_family(infos, local_ip, host)
+        infos = of_family(infos, local_ip, host)
     return await _race(_interleave(infos), f"{host}:{port}", local_ip)
 
 
-def _of_family(infos: Sequence[_Info], local_ip: str, host: str) -> list[_Info]:
+def of_family(infos: Sequence[_Info], local_ip: str, host: str) -> list[_Info]:
+    """Those that can be reached from `local_ip`; FatalError when there is none."""
     family = socket.AF_INET6 if ":" in local_ip else socket.AF_INET
     chosen = [info for info in infos if info[0] == family]
     if not chosen:

@@ -1,4 +1,4 @@
-"""Plain sockets: tcp, tls, unix (streams of bytes) and udp (datagrams)."""
+"""Plain sockets: tcp, tls and unix, streams of bytes; udp beside them is in `sock_udp`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import contextlib
 import errno
 import socket
 import ssl
-import sys
 from abc import abstractmethod
 from typing import ClassVar, cast
 
 from trunkline.actors import dialer, tls
 from trunkline.actors.driver import FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.sock_udp import UdpDriver
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
@@ -206,138 +206,3 @@ def _unix_failure(error: OSError, path: str) -> DialError:
     if error.errno in (errno.EACCES, errno.EPERM):
         return FatalError(f"no permission to connect to {path}", code=error.errno)
     return FatalError(f"{path} cannot be connected to: {error.strerror or error}", code=error.errno)
-
-
-class UdpDriver(StreamDriver):
-    """`udp://host:port`: a connected socket; one datagram is one message.
-
-    Reads the socket itself: a whole burst per turn of the loop, and Linux's count of the datagrams that
-    the kernel threw away comes with them.
-    """
-
-    schemes: ClassVar[tuple[str, ...]] = ("udp",)
-    overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
-    lost_is_none: ClassVar[bool] = True
-
-    _BURST = 256
-    _RECEIVE_BUFFER = 4 << 20
-    _SO_RXQ_OVFL = 40
-
-    def __init__(self, address: Address, sink: Sink) -> None:
-        super().__init__(address, sink)
-        self._sock: socket.socket | None = None
-        self._refused = False
-        self._kernel_drops = 0
-
-    async def open(self, deadline: Deadline) -> None:
-        host, port = self.address.host or "", self.address.port or 0
-        if self.address.option("proxy") is not None:
-            raise FatalError("proxy= does not work with udp")
-        async with dialer.within(deadline, f"the name {host} was not resolved"):
-            family, kind, protocol, _, sockaddr = (await dialer.resolve(host, port, socket.SOCK_DGRAM))[0]
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            self._ask_kernel(sock)
-            if local_ip := self.address.option("local_ip"):
-                dialer.bind_local(sock, local_ip)
-            sock.connect(sockaddr)
-        except OSError as error:
-            sock.close()
-            raise DialError(f"{self.peer} cannot be reached: {error.strerror or error}") from None
-        except BaseException:
-            sock.close()
-            raise
-        self._sock = sock
-        self.resume()
-
-    async def send(self, data: str | bytes, deadline: Deadline) -> int:
-        payload = data.encode() if isinstance(data, str) else data
-        while True:
-            if self._sock is None:
-                raise ConnectionError("the link is gone")
-            try:
-                return self._sock.send(payload)
-            except BlockingIOError:
-                if not await self._writable(self._sock, deadline):
-                    return 0
-            except OSError as error:
-                if error.errno == errno.EMSGSIZE:
-                    self.sink.warn(f"a datagram of {len(payload)} bytes is too big for udp; not sent")
-                    return 0
-                # It belongs to an earlier datagram; this one has not been sent yet.
-                if not self._note(error):
-                    return 0
-
-    async def close(self) -> None:
-        if self._sock is not None:
-            self.pause()
-            sock, self._sock = self._sock, None
-            sock.close()
-
-    def pause(self) -> None:
-        if self._sock is not None:
-            asyncio.get_running_loop().remove_reader(self._sock.fileno())
-
-    def resume(self) -> None:
-        if self._sock is not None:
-            asyncio.get_running_loop().add_reader(self._sock.fileno(), self._receive)
-
-    def _ask_kernel(self, sock: socket.socket) -> None:
-        for option, value in ((socket.SO_RCVBUF, self._RECEIVE_BUFFER), (self._SO_RXQ_OVFL, 1)):
-            with contextlib.suppress(OSError):  # a wish; not every system has it
-                sock.setsockopt(socket.SOL_SOCKET, option, value)
-
-    def _receive(self) -> None:
-        batch: list[str | bytes] = []
-        drops = b""
-        for _ in range(self._BURST):
-            try:
-                assert self._sock is not None
-                data, ancillary, _, _ = self._sock.recvmsg(65536, 64)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                self._note(error)
-                break
-            batch.append(data)
-            if ancillary:
-                drops = ancillary[0][2]
-        if drops:
-            self._count_drops(int.from_bytes(drops[:4], sys.byteorder))
-        if batch:
-            self._refused = False
-            self.sink.messages(batch)
-        else:
-            # Woken by an error: libuv stops watching a socket that had one.
-            self.pause()
-            self.resume()
-
-    def _count_drops(self, total: int) -> None:
-        new = (total - self._kernel_drops) & 0xFFFFFFFF
-        if new:
-            self._kernel_drops = total
-            self.sink.dropped(new)
-
-    def _note(self, error: OSError) -> bool:
-        """Warn of a network error once until datagrams arrive again; True: worth another try at once."""
-        refused = error.errno == errno.ECONNREFUSED
-        if not self._refused:
-            self._refused = True
-            text = "nobody listens there (ICMP refused)" if refused else error.strerror or str(error)
-            self.sink.warn(f"udp {self.peer}: {text}")
-        return refused
-
-    async def _writable(self, sock: socket.socket, deadline: Deadline) -> bool:
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_writer(sock.fileno(), ready.set)
-        try:
-            async with asyncio.timeout(deadline.timeout()):
-                await ready.wait()
-        except TimeoutError:
-            return False
-        finally:
-            if sock.fileno() >= 0:
-                loop.remove_writer(sock.fileno())
-        return True

@@ -1,22 +1,20 @@
 """The engine that is always there: websocket-client's frame reader in a thread of its own.
 
 The thread only reads; everything it finds goes to the loop in batches. Writing is done by the loop without
-blocking. Both use one `_Socket`, which buffers under the frame reader (it asks for 2, 4 and 8 bytes at a
-time) and lets only one of the two into OpenSSL at once.
+blocking. Both use one `SharedSocket`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
 import ssl
 import threading
 from typing import Any, cast
 
 import websocket
-from websocket._abnf import ABNF, frame_buffer
+from websocket._abnf import ABNF
 from websocket._handshake import handshake
 
 from trunkline.actors import dialer, tls
@@ -29,7 +27,6 @@ from trunkline.actors.drivers.ws_messages import (
     PONG,
     PROTOCOL_ERROR,
     TEXT,
-    TOO_BIG,
     Assembler,
     Close,
     Ping,
@@ -39,6 +36,7 @@ from trunkline.actors.drivers.ws_messages import (
     loss,
 )
 from trunkline.actors.drivers.ws_request import Redirect, Target, check_subprotocol, refusal
+from trunkline.actors.drivers.ws_socket import FrameReader, SharedSocket
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
@@ -49,121 +47,6 @@ _MAX_BATCH = 512
 _MAX_BATCHES = 16
 """Batches on their way to the loop before the reader waits for it."""
 _BROKEN_OFF = "the link broke without a closing handshake"
-_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class _Socket:
-    """A connected socket as websocket-client wants one, over a non-blocking one."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self._sock = sock
-        self._lock = threading.Lock()
-        self._buffer = b""
-        self._at = 0
-        self.half_sent = False
-        """OpenSSL holds a record it could not write: what comes next must be the rest of the same data."""
-        self.before_wait: Any = lambda: None
-        """Called by the reader before it waits for more: what it has must not wait with it."""
-
-    def recv(self, count: int) -> bytes:
-        """Up to `count` bytes, b"" at the end of the stream; waits without a limit of its own."""
-        if self._at >= len(self._buffer):
-            self._buffer, self._at = self._fill(), 0
-        piece = self._buffer[self._at : self._at + count]
-        self._at += len(piece)
-        return piece
-
-    def send(self, data: bytes) -> int:
-        """All of `data`, waiting; for the handshake."""
-        view = memoryview(data)
-        while view:
-            sent = self.try_send(view)
-            if not sent:
-                self._wait(select.POLLOUT)
-            view = view[sent:]
-        return len(data)
-
-    def try_send(self, data: bytes | memoryview) -> int:
-        """What the kernel takes now, maybe 0. Raises OSError when the link is gone."""
-        with self._lock:
-            try:
-                sent = self._sock.send(data)
-            except _WOULD_BLOCK as error:
-                self.half_sent = self.half_sent or isinstance(error, ssl.SSLWantWriteError)
-                return 0
-            self.half_sent = False
-            return sent
-
-    def can_write(self) -> bool:
-        """Whether the kernel takes something now. Asked before a message is begun."""
-        poller = select.poll()
-        poller.register(self._sock.fileno(), select.POLLOUT)
-        return bool(poller.poll(0))
-
-    def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
-        secure = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
-        self._sock = secure
-        while True:
-            try:
-                return secure.do_handshake()
-            except ssl.SSLWantReadError:
-                self._wait(select.POLLIN)
-            except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT)
-
-    def hang_up(self) -> None:
-        """Wake whoever waits here, from any thread; `close` may follow when they have gone."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def gettimeout(self) -> float | None:
-        """None: it blocks, as far as websocket-client is concerned."""
-        return None
-
-    def _fill(self) -> bytes:
-        announced = False
-        while True:
-            with self._lock:
-                try:
-                    return self._sock.recv(_READ)
-                except _WOULD_BLOCK:
-                    pass
-                except ssl.SSLEOFError:
-                    return b""
-            if not announced:
-                announced = True
-                self.before_wait()
-            self._wait(select.POLLIN)
-
-    def _wait(self, event: int) -> None:
-        poller = select.poll()
-        poller.register(self._sock.fileno(), event)
-        poller.poll()
-
-
-class _Frames(frame_buffer):
-    """The frame reader, refusing a frame by its header: before its payload is buffered."""
-
-    def __init__(self, recv: Any, assembler: Assembler) -> None:
-        super().__init__(recv, skip_utf8_validation=True)
-        self._assembler = assembler
-
-    def recv_length(self) -> None:
-        super().recv_length()
-        length, opcode = self.length or 0, self.header[4] if self.header else 0
-        if self.has_mask():
-            raise Violation(PROTOCOL_ERROR, "a masked frame")
-        if opcode < CLOSE and length > self._assembler.room():
-            raise Violation(TOO_BIG, f"a message of {length} bytes or more is too big (option max_size)")
-        if opcode >= CLOSE and length > 125:
-            raise Violation(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
 
 
 class ClientLink(Link):
@@ -172,7 +55,7 @@ class ClientLink(Link):
     def __init__(self, owner: Owner, max_size: int) -> None:
         super().__init__(owner, max_size)
         self._loop = asyncio.get_running_loop()
-        self._socket: _Socket | None = None
+        self._socket: SharedSocket | None = None
         self._client: Any = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
         self._assembler = Assembler(max_size)
         self._batch: list[str | bytes] = []
@@ -201,7 +84,7 @@ class ClientLink(Link):
             self.owner.warn(
                 "enableCompression needs picows (pip install 'trunkline[fast]'); going on without"
             )
-        self._socket = _Socket(sock)
+        self._socket = SharedSocket(sock)
         self._busy = asyncio.ensure_future(
             self._in_thread(lambda: self._handshake(target, context, hostname))
         )
@@ -267,7 +150,7 @@ class ClientLink(Link):
         options: dict[str, Any] = {"host": target.host_header, "suppress_origin": True}
         options["header"] = [f"{name}: {value}" for name, value in target.extra_headers]
         try:
-            # A `_Socket` has all that websocket-client uses of a socket.
+            # A `SharedSocket` has all that websocket-client uses of a socket.
             response = handshake(
                 cast(socket.socket, self._socket),
                 target.url,
@@ -286,7 +169,7 @@ class ClientLink(Link):
                 f"{target.peer} did not answer as a WebSocket server: an extension nobody offered"
             )
         self._client.sock = self._socket
-        self._client.frame_buffer = _Frames(self._client._recv, self._assembler)
+        self._client.frame_buffer = FrameReader(self._client._recv, self._assembler)
         self._client.handshake_response = response
         self._client.connected = True
         self._socket.before_wait = self._flush

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -313,3 +314,11 @@ def test_the_engine_can_be_forced(ws: Engine, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(FatalError, match="the engines are picows and websocket-client"):
         choose_engine()
     assert WsDriver.schemes == ("ws", "wss")
+
+
+def test_without_picows_the_other_engine_is_taken(ws: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRUNKLINE_WS_ENGINE", raising=False)
+    monkeypatch.setitem(sys.modules, "picows", None)
+    assert choose_engine() == "websocket-client"
+    with pytest.raises(FatalError, match="picows is not installed; pip install"):
+        choose_engine("picows")
