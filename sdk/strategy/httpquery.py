@@ -129,7 +129,7 @@ def _through(kind: type[http.client.HTTPConnection], place: str, host: str, **op
 
 
 def _connect(place: str, target: tuple[str, int], timeout: Any = None, source: Any = None) -> socket.socket:
-    import socks  # type: ignore[import-untyped]
+    import socks
 
     proxy = urlsplit(f"//{place}")
     seconds = timeout if isinstance(timeout, (int, float)) else None

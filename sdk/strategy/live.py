@@ -117,7 +117,7 @@ class LiveScreen:
 
     def _bottom(self) -> RenderableType:
         parts: list[RenderableType] = []
-        blocks = parse(self._status)
+        blocks = parse(self._status, self._console.height)
         tables = sum(isinstance(block, Table) for block in blocks) or 1
         room = max(3, (self._console.height - len(blocks) - 3) // tables - 4)
         parts += [draw_block(block, room) for block in blocks]
@@ -152,10 +152,10 @@ def draw_block(block: Block, room: int) -> RenderableType:
         table.add_column(Text(name))
     for row in block.rows[:room]:
         table.add_row(*(Text(cell.text, style=_style(cell)) for cell in row))
-    more = len(block.rows) - room
+    more = max(0, len(block.rows) - room) + block.hidden
     # Not the table's own title and caption: those are wrapped to its width.
     above = [Text(block.title, style="bold")] if block.title else []
-    below = [Text(f"... {more} more rows", style="dim")] if more > 0 else []
+    below = [Text(f"... {more} more rows", style="dim")] if more else []
     return Group(*above, table, *below)
 
 

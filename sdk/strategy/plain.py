@@ -121,7 +121,7 @@ class Plain:
             if text == self._shown:
                 return
             self._shown, self._at = text, now
-        self._put("".join(f"| {line}\n" for block in parse(text) for line in block_lines(block)))
+        self._put("".join(f"| {line}\n" for block in parse(text, ROWS_SHOWN) for line in block_lines(block)))
 
     def _put(self, text: str, *, flush: bool = True) -> None:
         try:
@@ -158,7 +158,7 @@ def row_text(row: Row) -> str:
 
 
 def block_lines(block: Block) -> list[str]:
-    """A block of the status as plain lines, at most ROWS_SHOWN rows of a table."""
+    """A block of the status as plain lines."""
     if isinstance(block, Styled):
         return block.text.split("\n")
     return table_lines(block)
@@ -169,7 +169,7 @@ def table_lines(table: Table) -> list[str]:
     from rich.cells import cell_len
 
     rows = [table.columns]
-    rows += [[cell.text.replace("\n", " ") for cell in row] for row in table.rows[:ROWS_SHOWN]]
+    rows += [[cell.text.replace("\n", " ") for cell in row] for row in table.rows]
     widths = [max(cell_len(cell) for cell in column) for column in zip(*rows, strict=True)]
     padded = (
         [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)] for row in rows
@@ -178,6 +178,6 @@ def table_lines(table: Table) -> list[str]:
     lines.insert(1, "  ".join("-" * width for width in widths))
     if table.title:
         lines.insert(0, table.title)
-    if (more := len(table.rows) - ROWS_SHOWN) > 0:
-        lines.append(f"... {more} more rows")
+    if table.hidden:
+        lines.append(f"... {table.hidden} more rows")
     return lines

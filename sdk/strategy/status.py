@@ -16,23 +16,29 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table; `tab` is True when it was one of several tabs, which are drawn one below the other."""
+    """One table; `tab` is True when it was one of several tabs, which are drawn one below the other.
+    `hidden` says how many rows were left out."""
 
     title: str
     columns: list[str]
     rows: list[list[Styled]] = field(default_factory=list)
     tab: bool = False
+    hidden: int = 0
 
 
 Block = Styled | Table
 
 
-def parse(text: str) -> list[Block]:
-    """The blocks of a status text, in order. What is not well-formed is shown as the text it is."""
+def parse(text: str, most: int = 10_000) -> list[Block]:
+    """The blocks of a status text, in order. What is not well-formed is shown as the text it is.
+
+    Only the first `most` rows of a table are looked at: a feed of a whole market has thousands, a
+    screen shows fifty.
+    """
     blocks: list[Block] = []
     rest = ""
     for piece in _pieces(text):
-        drawn = _blocks(piece) if not isinstance(piece, str) else None
+        drawn = _blocks(piece, most) if not isinstance(piece, str) else None
         if drawn is None:
             rest += piece if isinstance(piece, str) else f"`{json.dumps(piece)}`"
             continue
@@ -67,11 +73,11 @@ def _json_at(text: str, start: int) -> tuple[Any, int] | None:
     return (value, end + 1) if text[end : end + 1] == "`" else None
 
 
-def _blocks(value: object) -> list[Block] | None:
+def _blocks(value: object, most: int) -> list[Block] | None:
     if isinstance(value, list) and value and all(_is_table(item) for item in value):
-        return [_table(item, tab=len(value) > 1) for item in value]
+        return [_table(item, most, tab=len(value) > 1) for item in value]
     if _is_table(value):
-        return [_table(value, tab=False)]
+        return [_table(value, most, tab=False)]
     if isinstance(value, dict) and "type" in value:
         return [_cell(value)]
     return None
@@ -81,14 +87,16 @@ def _is_table(value: object) -> bool:
     return isinstance(value, dict) and value.get("type") == "table"
 
 
-def _table(value: Any, *, tab: bool) -> Table:
+def _table(value: Any, most: int, *, tab: bool) -> Table:
     columns = [style(str(name)).text for name in _list(value.get("cols"))]
-    rows = _grid([_list(row) for row in _list(value.get("rows"))])
+    given = _list(value.get("rows"))
+    rows = _grid([_list(row) for row in given[:most]])
     width = max((len(row) for row in rows), default=0)
     columns += [""] * (width - len(columns))
     for row in rows:
         row += [Styled("")] * (len(columns) - len(row))
-    return Table(style(str(value.get("title") or "")).text, columns, rows, tab)
+    title = style(str(value.get("title") or "")).text
+    return Table(title, columns, rows, tab, hidden=len(given) - len(rows))
 
 
 def _grid(rows: list[list[Any]]) -> list[list[Styled]]:

@@ -25,7 +25,7 @@ import time
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import trustme
 from websockets.exceptions import ConnectionClosed
@@ -78,6 +78,9 @@ class Exchange(WsServer):
         self._subscribers: set[ServerConnection] = set()
         tls = authority.context(self.place.partition(":")[0])
         super().__init__(self._serve_one, tls=tls, on_request=self._route)
+
+    def __enter__(self) -> Self:
+        return self
 
     def tick(self) -> int:
         """Send the next numbered message to every subscriber; its number."""
@@ -308,6 +311,9 @@ class WebPage(SocketServer):
         self.requests: list[bytes] = []
         self._served = threading.Lock()
         super().__init__(self._answer, tls=authority.context(self.place.partition(":")[0]))
+
+    def __enter__(self) -> Self:
+        return self
 
     def _answer(self, peer: Peer) -> None:
         # The example ends its lines with \n alone, as lenient servers accept.

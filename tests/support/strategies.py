@@ -15,7 +15,7 @@ __all__ = ["RunningStrategy"]
 
 
 class RunningStrategy:
-    """`python -m trunkline.strategy SCRIPT`; killed at the end of the `with` block if it still runs."""
+    """`trunkline run SCRIPT`; killed at the end of the `with` block if it still runs."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class RunningStrategy:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
-        command = [sys.executable, "-m", "trunkline.strategy", *options, str(script), *arguments]
+        command = [sys.executable, "-m", "trunkline", "run", *options, str(script), *arguments]
         # Under nohup, or in the background of a script, SIGINT is ignored, and children inherit that.
         before = signal.getsignal(signal.SIGINT)
         signal.signal(signal.SIGINT, signal.default_int_handler)

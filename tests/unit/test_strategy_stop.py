@@ -234,7 +234,7 @@ def test_nobody_reading_ends_it_quietly(tmp_path: Path) -> None:
     """
     script = tmp_path / "strategy.py"
     script.write_text(dedent(text))
-    command = [sys.executable, "-m", "trunkline.strategy", "--data", str(tmp_path / "data"), str(script)]
+    command = [sys.executable, "-m", "trunkline", "run", "--data", str(tmp_path / "data"), str(script)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stderr

@@ -154,7 +154,7 @@ def test_any_status_can_be_parsed_and_drawn(text: str) -> None:
 
 def test_a_table_without_a_terminal_is_aligned_columns() -> None:
     rows = [["中文", "x"], ["y", "long value"]] + [["n", str(n)] for n in range(60)]
-    lines = block_lines(_parsed(_table(rows=rows)))
+    lines = block_lines(parse(f"`{json.dumps(_table(rows=rows))}`", 50)[0])
     assert lines[:5] == ["T", "a     b", "----  ----------", "中文  x", "y     long value"]
     assert lines[-1] == "... 12 more rows"
 
