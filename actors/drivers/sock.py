@@ -77,7 +77,9 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             async with asyncio.timeout(_CLOSE_S):
                 await self._ended.wait()
         except TimeoutError:
-            self._transport.abort()
+            pass
+        finally:
+            self._transport.abort()  # nothing where it has ended; also when we are cancelled
 
     def pause(self) -> None:
         self._reading = False

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import websocket
 from websocket._abnf import ABNF
-from websocket._handshake import handshake
+from websocket._handshake import CookieJar, handshake
 
 from trunkline.actors import dialer, tls
 from trunkline.actors.drivers.ws_link import CLOSE_S, Link, Owner
@@ -147,6 +147,8 @@ class ClientLink(Link):
                 self._socket.start_tls(context, hostname)
         except OSError as error:
             raise tls.explain(error, target.host, target.port) from None
+        # One jar for the whole process: a later attempt would say what the first one did not.
+        CookieJar.jar.clear()
         options: dict[str, Any] = {"host": target.host_header, "suppress_origin": True}
         options["header"] = [f"{name}: {value}" for name, value in target.extra_headers]
         try:

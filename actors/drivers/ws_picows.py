@@ -202,7 +202,9 @@ class PicowsLink(Link):
             async with asyncio.timeout(CLOSE_S):
                 await self._gone.wait()
         except TimeoutError:
-            self._transport.disconnect(graceful=False)
+            pass
+        finally:
+            self._transport.disconnect(graceful=False)  # nothing where it has ended
         if self._watch is not None:
             await asyncio.wait([self._watch], timeout=CLOSE_S)
 

@@ -9,7 +9,7 @@ from trunkline.actors.driver import StreamDriver
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 
-__all__ = ["Recorder", "opened"]
+__all__ = ["Recorder", "opened", "some_turns"]
 
 
 class Recorder:
@@ -72,3 +72,9 @@ async def opened(
     driver = kind(parse_address(address, options), sink)
     await driver.open(Deadline(seconds))
     return driver
+
+
+async def some_turns(count: int = 300) -> None:
+    """Let the loop look at its sockets so often that what is going to happen by itself has happened."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.certs import Certs
 from tests.support.loops import Run, on_both_loops
-from tests.support.recorder import Recorder, opened
+from tests.support.recorder import Recorder, opened, some_turns
 from tests.support.sockets import Handler, Peer, SocketServer, deaf, echo, unused_port
 from trunkline.actors.driver import FatalError, Overflow, StreamDriver
 from trunkline.actors.drivers.sock import TcpDriver, TlsDriver, UnixDriver
@@ -184,7 +184,7 @@ def test_a_paused_driver_stops_the_peer_and_loses_nothing(run: Run, kind: Server
         driver = await kind.dial(server, sink)
         driver.pause()
         before = len(sink.stream)
-        await asyncio.sleep(0.05)
+        await some_turns()
         assert len(sink.stream) - before <= 1 << 20
         driver.resume()
         await sink.until(lambda: sum(map(len, sink.received)) == total, 20)
@@ -202,7 +202,7 @@ def test_a_driver_paused_before_open_reads_a_chunk_at_most(run: Run) -> None:
         driver = TcpDriver(parse_address(server.url), sink)
         driver.pause()
         await driver.open(Deadline(5))
-        await asyncio.sleep(0.05)
+        await some_turns()
         assert len(sink.received) <= 1
         driver.resume()
         assert await sink.wait_lost() is None

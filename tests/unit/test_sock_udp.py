@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.support.loops import Run, on_both_loops
-from tests.support.recorder import Recorder, opened
+from tests.support.recorder import Recorder, opened, some_turns
 from tests.support.sockets import UdpServer, free_port
 from trunkline.actors.driver import FatalError, Overflow
 from trunkline.actors.drivers.sock import UdpDriver
@@ -72,7 +72,7 @@ def test_a_refusal_is_warned_of_once_until_it_works_again(run: Run) -> None:
         driver = await opened(UdpDriver, f"udp://127.0.0.1:{port}", sink)
         for _ in range(5):
             await driver.send("anybody?", Deadline(1))
-            await asyncio.sleep(0.01)
+            await some_turns()
         await sink.until(lambda: sink.warnings)
         assert sink.warnings == [f"udp 127.0.0.1:{port}: nobody listens there (ICMP refused)"]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -114,7 +114,7 @@ def test_what_the_kernel_drops_is_counted_where_it_says_so(run: Run) -> None:
             sent += 1
         driver.resume()
         await sink.until(lambda: sink.received)
-        await asyncio.sleep(0.05)
+        await some_turns()
         server.send(b"the count comes with the next one")
         if sys.platform == "linux":
             await sink.until(lambda: sink.drops and len(sink.received) + sink.drops == sent + 1)

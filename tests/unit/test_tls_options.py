@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -112,7 +111,6 @@ def test_a_server_that_leaves_in_the_handshake(run: Run) -> None:
         error = await failure(f"tls://127.0.0.1:{server.port}", insecureSkipVerify=True)
         assert "TLS handshake with" in str(error)
         assert not isinstance(error, FatalError)
-        await asyncio.sleep(0)
 
     with SocketServer(lambda peer: None) as server:
         run(body())

@@ -10,6 +10,7 @@ from websockets.sync.server import ServerConnection
 
 from tests.support.certs import Certs
 from tests.support.faultproxy import FaultProxy
+from tests.support.recorder import some_turns
 from tests.support.servers import (
     INVALID_UTF8_FRAME,
     OVERSIZE_FRAME,
@@ -330,7 +331,7 @@ def test_a_waiting_write_ends_when_the_link_does(ws: Engine) -> None:
                 pass
 
         filling = asyncio.create_task(fill())
-        await asyncio.sleep(0.2)
+        await some_turns()
         server.wait_peers(1)[0].close()
         with pytest.raises(OSError, match="gone"):
             await filling
@@ -358,9 +359,9 @@ def test_a_paused_driver_stops_reading(ws: Engine) -> None:
     async def body() -> None:
         sink, driver = await ws.dial(server.url)
         driver.pause()
-        await asyncio.sleep(0.05)
+        await some_turns()
         before = len(sink.received)
-        await asyncio.sleep(0.05)
+        await some_turns()
         assert len(sink.received) == before
         driver.resume()
         await sink.wait_received(3000)

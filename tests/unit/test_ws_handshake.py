@@ -295,6 +295,17 @@ def test_through_proxies(ws: Engine, certs: Certs, kind: str, secure: bool) -> N
                 assert proxy.asked == [f"localhost:{server.port}"]
 
 
+def test_cookies_of_one_link_are_not_sent_on_the_next(ws: Engine) -> None:
+    def bake(connection: ServerConnection, request: object, response: Any) -> Any:
+        response.headers["Set-Cookie"] = "session=1; domain=127.0.0.1"
+        return response
+
+    with WsServer(echo_messages, process_response=bake) as server:
+        works(ws, server.url)
+        works(ws, server.url)
+        assert "Cookie" not in server.requests[1].headers
+
+
 def test_local_ip(ws: Engine) -> None:
     seen: list[str] = []
 
