@@ -10,7 +10,7 @@ import platform
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import ROUND_DOWN, Context, Decimal
 from typing import Any
 
@@ -122,7 +122,7 @@ def LogVacuum() -> None:
     """Does nothing: in the original it compacts the log's database; our log is a file of lines."""
 
 
-TOOLS = {
+TOOLS: dict[str, Callable[..., Any]] = {
     tool.__name__: tool
     for tool in (
         _D, _N, _Cross, _T, Unix, UnixNano, UUID, MD5, JSONParse, GetPid, GetOS, GetMeta, Version,

@@ -144,7 +144,8 @@ def web() -> Iterator[str]:
 
 
 def _query(failures: list[str] | None = None) -> HttpQuery:
-    return HttpQuery([].append if failures is None else failures.append)
+    heard: list[str] = [] if failures is None else failures
+    return HttpQuery(heard.append)
 
 
 def test_httpquery_gives_the_body(web: str) -> None:
