@@ -378,6 +378,8 @@ class StreamActor:
             self._flush_soon()
         elif kind is Kind.READ:
             sender, epoch, consumed, skipped, wait, newest = fields
+            if sender in self.worker.holders:  # its START may have been sent before this worker was there
+                self.start(sender, down=True)
             self.buffer.ack(sender, consumed, skipped)
             self.buffer.ask(sender, epoch, consumed, wait=wait, newest=newest)
             self._flush()
