@@ -1,0 +1,231 @@
+"""`trunkline demo`: all of it at work on this machine alone.
+
+This process is the exchange (`demo_feed`) and the misfortune: it loses links and kills the worker. The
+strategy (`demo_strategy`) and its writer (`demo_writer`) are processes of their own with a broker of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trunkline.cli import FAILED, OK, Failed
+from trunkline.cli.certificate import Certificate, make_certificate
+from trunkline.cli.demo_feed import Feed
+from trunkline.cli.demo_process import StrategyProcess
+from trunkline.cli.demo_report import Report, Stored, make_report
+from trunkline.cli.texts import command_parser, seconds
+from trunkline.deadline import Deadline
+
+SECONDS = 15.0
+SHORTEST_S = 5.0
+START_S = 30.0
+END_S = 20.0
+BUFFER = 100
+BUSY_MS = 1300
+LOOK_S = 0.1
+_EVENTS = ((0.2, "drop"), (0.4, "kill"), (0.6, "busy"), (0.87, "drop"))
+"""What happens when, in parts of the whole time. Busy comes well after the kill: the figures of a killed worker are
+those of its last report."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = command_parser(
+        "demo",
+        "A local exchange sends tickers over wss, gzipped, with heartbeats and lost links. A strategy dials it,\n"
+        "draws them and stores each in sqlite through a connection it shares with another process. Its worker\n"
+        "is killed in the middle. At the end every message must be accounted for.",
+        "trunkline demo\ntrunkline demo --seconds 60\ntrunkline demo --plain > demo.txt",
+        "exit codes: 0 all figures add up, 1 they do not, 130 ended by Ctrl-C\n",
+    )
+    add = made.add_argument
+    add("--seconds", type=seconds, default=SECONDS, metavar="N", help=f"how long (default {SECONDS:g})")
+    add("--seed", type=int, default=1, metavar="N", help="of the random walk (default 1)")
+    add("--plain", action="store_true", help="plain lines, even on a terminal")
+    return made
+
+
+def run(options: argparse.Namespace) -> int:
+    plain = options.plain or not sys.stdout.isatty()
+    with _stoppable(), tempfile.TemporaryDirectory(prefix="trunkline-demo-") as name:
+        folder = Path(name)
+        certificate = make_certificate(folder)
+        feed = Feed(certificate, options.seed)
+        with _serving(feed), _strategy(folder, feed, certificate, plain=plain) as strategy:
+            _introduce(feed, certificate, strategy)
+            kills = _play(feed, strategy, max(SHORTEST_S, options.seconds))
+            code = strategy.process.wait(END_S)
+        if code:
+            raise Failed(f"the strategy ended with status {code} before the demo was over")
+        report = make_report(feed.ledger, _result(folder), _stored(folder), kills)
+    _print(report, feed, plain=plain)
+    return OK if report.ok else FAILED
+
+
+# the parts
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the demo as Ctrl-C does, in good order; so does SIGINT where it was ignored."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def _serving(feed: Feed) -> Iterator[None]:
+    feed.server.start()
+    try:
+        yield
+    finally:
+        feed.server.close()
+
+
+@contextlib.contextmanager
+def _strategy(
+    folder: Path, feed: Feed, certificate: Certificate | None, *, plain: bool
+) -> Iterator[StrategyProcess]:
+    arguments = [_feed_address(feed, certificate), _store_address(folder), str(folder / "result.json")]
+    with _handled(signal.SIG_IGN):  # not between its start and the place that ends it
+        strategy = StrategyProcess(folder, arguments, plain=plain)
+    try:
+        yield strategy
+    finally:
+        # A second Ctrl-C must not leave half of it behind; what it would interrupt ends by itself.
+        with _handled(signal.SIG_IGN):
+            strategy.end()
+
+
+def _feed_address(feed: Feed, certificate: Certificate | None) -> str:
+    trust = f"&cafile={certificate.cert}" if certificate else ""
+    how = f"reconnect=true&interval=300&compress=gzip&mode=recv&buffer={BUFFER}"
+    return f"{feed.server.url}/ws|{how}{trust}&payload={json.dumps({'sub': 'tickers'})}"
+
+
+def _store_address(folder: Path) -> str:
+    return f"sqlite3://file:{folder / 'ticks.db'}?_journal_mode=WAL&_synchronous=OFF"
+
+
+def _introduce(feed: Feed, certificate: Certificate | None, strategy: StrategyProcess) -> None:
+    print(f"exchange  {feed.server.url}/ws: gzip, heartbeats, lost links; process {os.getpid()}")
+    if certificate is None:
+        print("          without TLS: neither the package cryptography nor the command openssl is here")
+    print(f"strategy  process {strategy.process.pid}; its broker {strategy.broker}", flush=True)
+
+
+def _play(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
+    """What happens to the strategy, from its subscription to the end. Returns how often its worker was killed."""
+    _await(feed.subscribed.is_set, strategy, START_S)
+    started = time.monotonic()
+    kills = 0
+    for part, event in _EVENTS:
+        _wait(strategy, started + part * length_s)
+        if event == "drop":
+            strategy.tell("note:the exchange loses the link")
+            feed.drop()
+        elif event == "busy":
+            strategy.tell(f"busy:{BUSY_MS}")
+        elif pid := strategy.feed_worker():
+            strategy.tell(f"note:kill -9 {pid}: the worker that holds the feed dies")
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+    _wait(strategy, started + length_s)
+    feed.finish()
+    return kills
+
+
+def _await(happened: Any, strategy: StrategyProcess, timeout_s: float) -> None:
+    deadline = Deadline(timeout_s)
+    while not happened():
+        if not strategy.running() or deadline.expired():
+            raise Failed("the strategy did not subscribe to the feed; `trunkline doctor` may tell why")
+        time.sleep(LOOK_S)
+
+
+def _wait(strategy: StrategyProcess, until: float) -> None:
+    while strategy.running() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(LOOK_S, left))
+
+
+# the end
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Failed("the strategy ended without its result") from None
+    return result
+
+
+def _stored(folder: Path) -> list[Stored]:
+    with contextlib.closing(sqlite3.connect(folder / "ticks.db")) as database:
+        return database.execute("SELECT seq, link, symbol, price FROM ticks ORDER BY rowid").fetchall()
+
+
+def _print(report: Report, feed: Feed, *, plain: bool) -> None:
+    from rich import box
+    from rich.console import Console
+
+    console = Console(highlight=False, width=100 if plain else None, no_color=plain or None)
+    frame = box.ASCII if plain else box.ROUNDED
+    console.print()
+    _tables(report, console, frame)
+    ledger = feed.ledger
+    console.print(
+        f"the exchange made {len(ledger.ticks)} ticks, {ledger.unheard} of them while no link was up; "
+        f"{ledger.heartbeats} heartbeats, {ledger.pongs} answered; {ledger.pings} pings, {ledger.protocol_pongs} pongs"
+    )
+    wrong = [check.text for check in report.checks if not check.holds]
+    console.print("[bold red]DIFFERENCE[/]: " + "; ".join(wrong) if wrong else "[bold green]OK[/]: all figures add up")
+
+
+def _tables(report: Report, console: Any, frame: Any) -> None:
+    from rich.table import Table
+
+    links = Table(title="messages by link", box=frame, title_justify="left")
+    for name in ("link", "sent", "received", "dropped before the end", "lost with the link"):
+        links.add_column(name, justify="right")
+    for each in report.links:
+        links.add_row(*map(str, (each.link, each.sent, each.received, each.missing, each.lost)))
+    totals = Table(title="in all", box=frame, title_justify="left", show_header=False)
+    _rows(totals, ((name, str(value)) for name, value in report.totals.items()))
+    checks = Table(title="checks", box=frame, title_justify="left", show_header=False)
+    for check in report.checks:
+        mark = "[green]ok[/]" if check.holds else "[bold red]DIFFERS[/]"
+        checks.add_row(check.text, f"{check.left} = {check.right}" if check.holds else f"{check.left} / {check.right}", mark)
+    for table in (links, totals, checks):
+        console.print(table)
+
+
+def _rows(table: Any, rows: Iterable[tuple[str, str]]) -> None:
+    table.add_column()
+    table.add_column(justify="right")
+    for row in rows:
+        table.add_row(*row)

@@ -1,0 +1,91 @@
+"""The demo's strategy process and its broker, seen from the demo."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trunkline import runtime
+from trunkline.cli.brokers import ask
+from trunkline.deadline import Deadline
+from trunkline.wire.envelope import Kind
+
+__all__ = ["StrategyProcess"]
+
+END_S = 20.0
+LEAVE_S = 8.0
+"""A broker without clients ends within five seconds."""
+LOOK_S = 0.02
+QUIET_S = 3.0
+
+
+class StrategyProcess:
+    """`demo_strategy` in a session of its own, so that Ctrl-C reaches it once: from us."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str], *, plain: bool) -> None:
+        script = folder / "strategy.py"
+        shutil.copyfile(Path(__file__).with_name("demo_strategy.py"), script)
+        self.broker = runtime.new_address()
+        command = [sys.executable, "-m", "trunkline", "run", "--data", str(folder)]
+        self.process = subprocess.Popen(
+            [*command, *(["--plain"] if plain else []), str(script), *arguments],
+            stdin=subprocess.PIPE,
+            text=True,
+            env={**os.environ, runtime.ENV: self.broker},
+            start_new_session=True,
+        )
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def tell(self, command: str) -> None:
+        """A line on its standard input; it looks there between two messages."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended; whoever waits for it sees that
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+
+    def feed_worker(self) -> int:
+        """The process id of the feed's worker, told when it has just reported that nothing is left with it.
+
+        The figures of a killed worker are those of its last report; a kill right after one lets the demo's
+        sums be exact.
+        """
+        deadline = Deadline(QUIET_S)
+        first = row = self._feed_row()
+        while self.running() and not deadline.expired():
+            fresh = row.get("messages_in") != first.get("messages_in")
+            if fresh and row.get("state") == "open" and not row.get("queued"):
+                break
+            time.sleep(LOOK_S)
+            row = self._feed_row()
+        return int(row.get("pid", 0))
+
+    def _feed_row(self) -> dict[str, Any]:
+        answer = ask({self.broker: (Kind.LIST, ())}, QUIET_S).get(self.broker)
+        rows = answer["connections"] if isinstance(answer, dict) else []
+        return next((row for row in rows if row.get("scheme") in ("ws", "wss")), {})
+
+    def end(self) -> None:
+        """Nothing of the strategy, its workers and its broker is left when this returns."""
+        if self.running():
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        gone = Deadline(LEAVE_S)
+        while runtime.folder_of(self.broker).exists() and not gone.expired():
+            time.sleep(LOOK_S)

@@ -1,0 +1,33 @@
+"""The demo's second process: stores ticks through a connection that the strategy opened.
+
+The first line of standard input is the handle, each further one a tick; at the end it says what it did.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from trunkline import Dial, shutdown
+
+INSERT = "INSERT INTO ticks VALUES (?, ?, ?, ?)"
+
+
+def main() -> int:
+    connection = Dial(int(sys.stdin.readline()))
+    if connection is None:
+        return 1
+    stored = failed = 0
+    with connection:
+        for line in sys.stdin:
+            if connection.exec(INSERT, *json.loads(line)) is None:
+                failed += 1
+            else:
+                stored += 1
+    print(json.dumps({"stored": stored, "failed": failed}), flush=True)
+    shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
