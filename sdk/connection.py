@@ -112,6 +112,8 @@ class Connection:
                     self._ack_if_free(pocket)
                     return entry
                 items.appendleft(entry)
+        if timeout_ms == -1 and self._quiet():
+            return None
         taken = self._take(_checked(timeout_ms))
         if taken is EMPTY:
             return None
@@ -119,6 +121,17 @@ class Connection:
             return self._when_lost()
         assert isinstance(taken, (str, bytes))
         return taken
+
+    def _quiet(self) -> bool:
+        """A cheap look whether there is surely nothing to read: polling loops live on it."""
+        pipe, pocket = self._pipe, self._pocket
+        if pipe is None or pocket.acked != pocket.consumed or pocket.down or not pocket.stream:
+            return False
+        if not self._turn.acquire(blocking=False):
+            return False
+        quiet = pipe.quiet()
+        self._turn.release()
+        return quiet
 
     def _when_lost(self) -> str | None:
         if self._raising:

@@ -7,6 +7,7 @@ of the worker; whether another takes over, the broker says on the channel.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 from collections import deque
@@ -25,7 +26,7 @@ CHUNK = 1 << 18
 class Pipe:
     """See the module. Used by one thread at a time, but for `shut`."""
 
-    __slots__ = ("_key", "_sock", "_timeout", "_unframer", "_waiting")
+    __slots__ = ("_key", "_poll", "_sock", "_timeout", "_unframer", "_waiting")
 
     def __init__(self, path: Path, key: bytes) -> None:
         """Connect; OSError when the worker has no door (yet)."""
@@ -38,6 +39,8 @@ class Pipe:
             raise
         self._key = key
         self._timeout = 0.0
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._unframer = Unframer()
         self._waiting: deque[tuple[bytes, bytes]] = deque()
 
@@ -45,6 +48,10 @@ class Pipe:
         """What is said here is small and the worker always reads; if it is gone, `receive` will tell."""
         with contextlib.suppress(OSError):
             self._sock.sendall(frame(header(kind, 0, *fields)))
+
+    def quiet(self) -> bool:
+        """Whether nothing has come (and the worker is not gone)."""
+        return not self._waiting and not self._poll.poll(0)
 
     def receive(self, timeout_s: float) -> Received | None:
         """The next message, waiting for it as long as said; None when there is none. EOFError when the worker
