@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["RunningStrategy"]
+__all__ = ["RunningStrategy", "heeding_signals"]
+
+
+@contextlib.contextmanager
+def heeding_signals() -> Iterator[None]:
+    """Start programs in here that shall not ignore SIGINT and SIGHUP: under nohup, or in the background of a
+    shell script, they are ignored, and children inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class RunningStrategy:
@@ -26,10 +41,7 @@ class RunningStrategy:
         cwd: Path | None = None,
     ) -> None:
         command = [sys.executable, "-m", "trunkline", "run", *options, str(script), *arguments]
-        # Under nohup, or in the background of a script, SIGINT is ignored, and children inherit that.
-        before = signal.getsignal(signal.SIGINT)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
+        with heeding_signals():
             self.process = subprocess.Popen(
                 command,
                 env=dict(os.environ if env is None else env),
@@ -39,8 +51,6 @@ class RunningStrategy:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        finally:
-            signal.signal(signal.SIGINT, before)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._ended = False

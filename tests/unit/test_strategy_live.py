@@ -17,6 +17,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.support.strategies import heeding_signals
 from trunkline.deadline import Deadline
 from trunkline.strategy.journal import Row
 from trunkline.strategy.live import QUEUED, LiveScreen
@@ -30,9 +31,10 @@ class _Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         command = [sys.executable, "-m", "trunkline", "run", "--data", str(data), str(script)]
         env = {**os.environ, "TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8"}
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
-        )
+        with heeding_signals():
+            self.process = subprocess.Popen(
+                command, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
+            )
         os.close(slave)
         self.seen = b""
 
