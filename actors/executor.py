@@ -10,28 +10,33 @@ import asyncio
 import contextlib
 import os
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trunkline.actors.driver import ExecDriver, Result
+from trunkline.actors.driver import ExecDriver, FatalError, Result
 from trunkline.actors.sql import Dialect
 from trunkline.actors.statements import split
-from trunkline.actors.turns import Turns, Waiting
+from trunkline.actors.turns import BARE, Turns, Waiting
 from trunkline.deadline import Deadline
 from trunkline.errors import (
     BrokenError,
+    DialError,
     DialTimeout,
     OperationTimeout,
     OutcomeUnknown,
     StatementError,
+    TrunklineError,
     Unsupported,
     to_wire,
 )
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, header
+from trunkline.wire.framing import MAX_BYTES
 from trunkline.wire.state import State
 from trunkline.wire.stats import Stats
 
@@ -42,6 +47,14 @@ __all__ = ["ExecActor"]
 
 INTERRUPT_S = 2.0
 """How long an interrupted statement may take to end before its caller is answered anyway."""
+AGAIN_S = 0.05
+"""An interrupt may come a moment before there is anything to interrupt, so it is repeated."""
+LONGEST_ERROR = 2000
+"""Of an error's text: SQLite quotes what it does not understand, and that may be a megabyte."""
+LARGEST_ANSWER = MAX_BYTES - 4096
+OVER = "TRANSACTION_OVER"
+"""Code of the errors of a transaction's statements after its end."""
+_TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 DIALECTS = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
 
 
@@ -55,7 +68,10 @@ class Job:
     deadline: Deadline
     timer: asyncio.TimerHandle | None = None
     what: str = "exec"
+    begins: bytes | None = None
+    """Token of the transaction that this job begins."""
     timed_out: bool = False
+    """Or nobody waits for it any more."""
     answered: bool = field(default=False)
 
 
@@ -71,6 +87,7 @@ class ExecActor:
         self.turns: Turns[Job] = Turns()
         self._dialect = DIALECTS.get(self.address.scheme, Dialect.POSTGRES)
         self._running: Waiting[Job] | None = None
+        self._opened = False
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="trunkline-driver", daemon=True)
         self._base = worker.base_stats()
@@ -113,8 +130,17 @@ class ExecActor:
         except TimeoutError:
             self.state = State.FAILED
             raise DialTimeout(f"{self.address.display} could not be opened in the time allowed") from None
-        self.state = State.OPEN
-        self._opened_at = time.time()
+        except DialError as error:
+            if self.worker.incarnation == 1 or isinstance(error, FatalError):
+                raise
+            # The connection was good once: the next statement tries again.
+            self.state = State.DOWN
+            self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
+        else:
+            self.state = State.OPEN
+            self._opened_at = time.time()
+        self._opened = True
+        self._advance()  # what came in by the door meanwhile
 
     def _connect(self, deadline: Deadline) -> None:
         driver = self.driver_class(self.address)
@@ -140,31 +166,34 @@ class ExecActor:
     # requests
 
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None:
-        if self.turns.owner_holder == old and old:
-            self.turns.owner_holder = holder
+        if old:
+            self.turns.rename(old, holder)
+            if self._running is not None and self._running.holder == old:
+                self._running.holder = holder
 
     def start(self, holder: bytes, down: bool) -> None:
         """Nothing is streamed here."""
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
-        """A holder is gone: what it waits for is not run, and its transaction is rolled back."""
+        """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
         for waiting in self.turns.leave(holder):
             self._answer(waiting.job, error=StatementError("the object was closed before its turn came"))
-        if self.turns.owner_holder == holder:
-            running = self._running
-            if running is not None and running.holder == holder and self.driver is not None:
-                self.driver.interrupt()
-            self._enqueue(holder, self.turns.owner, self._job(b"", 0, None, _rollback, "rollback"))
+        running = self._running
+        if running is not None and running.holder == holder:
+            self._give_up(running)
+        if self.turns.owner_holder == holder and self.turns.owner is not None:
+            self._roll_back(holder, self.turns.owner)
             self.worker.log("warning", "a holder was gone in a transaction; it is rolled back")
 
-    def receive(self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]) -> None:
+    def _roll_back(self, holder: bytes, token: bytes) -> None:
+        self._enqueue(Waiting(holder, token, self._job(b"", 0, None, _rollback, "rollback")))
+
+    def receive(
+        self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
+    ) -> None:
         if kind is Kind.EXEC:
             holder, token, timeout_ms = fields
-            sql, binds = values.unpack(body[0])
-            job = self._job(sender, request_id, timeout_ms, lambda driver: self._execute(driver, sql, binds), "exec")
-            if self._refused(job, sql, token):
-                return
-            self._enqueue(holder, token, job)
+            self._exec(holder, token, self._job(sender, request_id, timeout_ms, _nothing, "exec"), body[0])
         elif kind is Kind.TRANSACTION:
             holder, token, what, timeout_ms = fields
             action = {"begin": _begin, "commit": _commit, "rollback": _rollback}[what]
@@ -175,35 +204,50 @@ class ExecActor:
             text = f"{self.address.scheme}:// has no write: use exec"
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(Unsupported(text))))
 
+    def _exec(self, holder: bytes, token: bytes | None, job: Job, body: bytes) -> None:
+        sql, binds = values.unpack(body)
+        refusal = self._refusal(sql, holder, token)
+        if refusal is not None:
+            self._answer(job, error=refusal)
+            return
+        job.run = lambda driver: self._execute(driver, sql, binds, token)
+        self._enqueue(Waiting(holder, token, job))
+
     def _transaction(self, holder: bytes, token: bytes, job: Job) -> None:
         if job.what == "begin":
-            self._enqueue(holder, None, job)
-            job.run = lambda driver: self._begin(driver, holder, token)
-        elif self.turns.owner != token:
-            text = "the transaction is over: it was rolled back when the connection or its holder was lost"
-            self._answer(job, error=StatementError(text))
+            job.begins = token
+            self._enqueue(Waiting(holder, None, job))
+        elif not self.turns.stale(token):
+            self._enqueue(Waiting(holder, token, job))
+        elif job.what == "commit":
+            self._answer(job, error=_over())
         else:
-            self._enqueue(holder, token, job)
+            self._forget_begin(token)
+            self._answer(job, body=values.pack(None))
 
-    def _begin(self, driver: ExecDriver, holder: bytes, token: bytes) -> bytes:
-        driver.begin()
-        self.turns.begin(token, holder)  # the loop is not looking: it waits for this job
-        return values.pack(None)
+    def _forget_begin(self, token: bytes) -> None:
+        """Whoever wanted this transaction does not wait for it any more."""
+        waiting = next((w for w in self.turns.line if w.job.begins == token), None)
+        if waiting is not None:
+            self.turns.remove(waiting)
+            error = OperationTimeout("the transaction was given up before its turn came")
+            self._answer(waiting.job, error=error)
+        elif self._running is not None and self._running.job.begins == token:
+            self._give_up(self._running)
 
-    def _refused(self, job: Job, sql: str, token: bytes | None) -> bool:
-        """A bare BEGIN on a connection that others use would put their statements into it."""
+    def _refusal(self, sql: str, holder: bytes, token: bytes | None) -> StatementError | None:
+        """Why a statement must not run. A bare BEGIN on a connection that others use would put their
+        statements into it; a COMMIT in a block would end what the block relies on."""
+        if self.turns.stale(token):
+            return _over()
         shared = self.worker.record["handle"] is not None or len(self.worker.holders) > 1
-        if token is None and not shared:
-            return False
-        word = next((s.keyword for s in split(sql, self._dialect) if s.transaction not in (None, "savepoint")), None)
-        if word is None:
-            return False
-        text = (
-            f"{word} was refused: this connection is shared, so a transaction must be "
-            "`with conn.transaction():`, which keeps the others out until it ends"
-        )
-        self._answer(job, error=StatementError(text))
-        return True
+        in_block = bool(token)
+        bare = not in_block and self.turns.may_enter(holder, token)
+        if bare or not (shared or in_block) or not _TRANSACTIONAL.search(sql):
+            return None
+        allowed = (None, "savepoint") if in_block else (None,)
+        word = next((s.keyword for s in split(sql, self._dialect) if s.transaction not in allowed), None)
+        return None if word is None else _refused(word, in_block)
 
     def _job(
         self,
@@ -217,35 +261,41 @@ class ExecActor:
 
     # the line
 
-    def _enqueue(self, holder: bytes, token: bytes | None, job: Job) -> None:
-        waiting = Waiting(holder, token, job)
+    def _enqueue(self, waiting: Waiting[Job]) -> None:
         self.turns.add(waiting)
-        left = job.deadline.left_ms()
+        left = waiting.job.deadline.timeout()
         if left is not None:
-            job.timer = self.worker.loop.call_later(left / 1000, self._expired, waiting)
+            waiting.job.timer = self.worker.loop.call_later(left, self._expired, waiting)
         self._advance()
 
     def _advance(self) -> None:
-        if self._running is not None:
-            return
-        waiting = self._running = self.turns.next()
-        if waiting is not None:
-            self._work.put(lambda: self._run(waiting))
+        while self._running is None and self._opened and (waiting := self.turns.next()) is not None:
+            if self.turns.stale(waiting.token):
+                self._answer(waiting.job, error=_over())
+            else:
+                self._running = waiting
+                self._work.put(partial(self._run, waiting))
 
     def _run(self, waiting: Waiting[Job]) -> None:
         """On the driver's thread: reconnect if need be, run, hand the answer to the loop."""
+        job = waiting.job
         body, error = b"", None
         try:
+            if job.timed_out:
+                raise StatementError("interrupted")
             if self.driver is None:
                 self._reconnect(waiting)
             assert self.driver is not None
-            body = waiting.job.run(self.driver)
+            body = job.run(self.driver)
+            inside = self.driver.in_transaction()
         except Exception as caught:
             error = caught
-        else:
-            self._answer_at_once(waiting.job, body)
+            inside = _still_inside(self.driver)
+        self._statements += job.what == "exec"
+        if error is None:
+            self._answer_at_once(job, body)
         with contextlib.suppress(RuntimeError):
-            self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error)
+            self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error, inside)
 
     def _answer_at_once(self, job: Job, body: bytes) -> None:
         """From the driver's thread, where the caller came in by the door: it need not wait for the loop.
@@ -255,35 +305,37 @@ class ExecActor:
 
     def _reconnect(self, waiting: Waiting[Job]) -> None:
         if waiting.token is not None:
-            raise StatementError("the server was lost in this transaction, which is rolled back; begin it again")
+            raise _over()
         seconds = min(waiting.job.deadline.left(), float(self.address.option("timeout")))
         self._connect(Deadline(seconds))
         self._reconnects += 1
 
-    def _finished(self, waiting: Waiting[Job], body: bytes, error: Exception | None) -> None:
+    def _finished(self, waiting: Waiting[Job], body: bytes, error: Exception | None, inside: bool) -> None:
         self._running = None
         job = waiting.job
-        self._statements += job.what == "exec"
         if isinstance(error, ConnectionError):
-            error = self._lost(error, job)
+            error, inside = self._lost(error, job), False
         elif self.driver is not None and self.state is State.DOWN:
             self.state = State.OPEN
             self.worker.say_state()
-        if job.timed_out and error is not None:
+        if job.timed_out and error is not None and not isinstance(error, OutcomeUnknown):
             error = OperationTimeout("the statement was stopped: it did not end in the time allowed")
-        self._settle_turns(waiting, job, error)
+        self._settle_turns(waiting, inside, error)
         self._answer(job, body=body, error=error)
         self._advance()
 
-    def _settle_turns(self, waiting: Waiting[Job], job: Job, error: Exception | None) -> None:
-        """Who has the connection now."""
-        if self.driver is None or (job.what in ("commit", "rollback") and not self.driver.in_transaction()):
-            self.turns.end()
-        elif job.what == "begin":
-            if error is not None:
-                self.turns.end()
-            elif waiting.holder not in self.worker.holders:  # it went while it was waiting
-                self._enqueue(waiting.holder, self.turns.owner, self._job(b"", 0, None, _rollback, "rollback"))
+    def _settle_turns(self, waiting: Waiting[Job], inside: bool, error: Exception | None) -> None:
+        """Who has the connection now. The driver is asked each time, for a database may end a transaction by
+        itself (a full disk), and a statement may begin one by other means than BEGIN."""
+        job, turns = waiting.job, self.turns
+        if not inside:
+            turns.end()
+        elif turns.owner is None:
+            token = job.begins or BARE
+            turns.begin(token, waiting.holder)
+            gone = waiting.holder not in self.worker.holders
+            if gone or (job.begins and (error is not None or job.timed_out)):
+                self._roll_back(waiting.holder, token)
 
     def _lost(self, error: ConnectionError, job: Job) -> Exception:
         driver, self.driver = self.driver, None
@@ -293,7 +345,7 @@ class ExecActor:
         self._outages += 1
         self.state = State.DOWN
         self.worker.say_state()
-        if job.what != "exec":
+        if job.what not in ("exec", "commit"):
             return BrokenError(f"the server of {self.address.display} was lost: {error}")
         return OutcomeUnknown(
             f"the server of {self.address.display} was lost while the statement ran ({error}): "
@@ -308,13 +360,22 @@ class ExecActor:
             who = "another holder's transaction" if self.turns.owner else "the statements before it"
             self._answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
             return
-        job.timed_out = True
-        if self.driver is not None:
-            self.driver.interrupt()
+        self._give_up(waiting)
         self.worker.loop.call_later(INTERRUPT_S, self._abandon, job)
 
+    def _give_up(self, waiting: Waiting[Job]) -> None:
+        """Nobody waits for the running job any more: stop it."""
+        waiting.job.timed_out = True
+        self._interrupt(waiting)
+
+    def _interrupt(self, waiting: Waiting[Job]) -> None:
+        if self._running is waiting:
+            if self.driver is not None:
+                self.driver.interrupt()
+            self.worker.loop.call_later(AGAIN_S, self._interrupt, waiting)
+
     def _abandon(self, job: Job) -> None:
-        text = "the statement did not end in the time allowed and could not be stopped yet; its outcome is unknown"
+        text = "the statement did not end in time and could not be stopped yet; its outcome is unknown"
         self._answer(job, error=OutcomeUnknown(text))
 
     def _answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
@@ -326,10 +387,11 @@ class ExecActor:
         if error is None:
             self.worker.mailbox.send(job.sender, header(Kind.REPLY, job.request_id), body)
         else:
+            error = _shortened(error)
             self._last_error = str(error)
             self.worker.mailbox.send(job.sender, header(Kind.ERROR, job.request_id, to_wire(error)))
 
-    def _execute(self, driver: ExecDriver, sql: str, binds: Any) -> bytes:
+    def _execute(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None) -> bytes:
         result: Result = driver.execute(sql, binds)
         self._rows += len(result.values)
         answer: dict[str, Any] = {"columns": result.columns, "values": result.values}
@@ -337,7 +399,13 @@ class ExecActor:
             answer["affected"] = result.affected
         if result.last_id is not None:
             answer["last_id"] = result.last_id
-        return values.pack(answer)
+        if not token and driver.in_transaction():
+            answer["in_transaction"] = True  # for the proxy: its next statement belongs to this transaction
+        body = values.pack(answer)
+        if len(body) > LARGEST_ANSWER:
+            text = f"the result takes {len(body):,} bytes, more than one answer holds; ask for a part of it"
+            raise StatementError(text)
+        return body
 
     def stats(self) -> Stats:
         base = self._base
@@ -358,13 +426,23 @@ class ExecActor:
         )
 
 
+def _nothing(driver: ExecDriver) -> bytes:
+    return values.pack(None)
+
+
 def _begin(driver: ExecDriver) -> bytes:
     driver.begin()
     return values.pack(None)
 
 
 def _commit(driver: ExecDriver) -> bytes:
-    driver.commit()
+    """A transaction that cannot be committed is over all the same: its block has ended."""
+    try:
+        driver.commit()
+    except TrunklineError:
+        with contextlib.suppress(TrunklineError):
+            _rollback(driver)
+        raise
     return values.pack(None)
 
 
@@ -372,3 +450,38 @@ def _rollback(driver: ExecDriver) -> bytes:
     if driver.in_transaction():
         driver.rollback()
     return values.pack(None)
+
+
+def _still_inside(driver: ExecDriver | None) -> bool:
+    """Whether a transaction is open after an error; a driver that cannot tell has lost it."""
+    try:
+        return driver is not None and driver.in_transaction()
+    except Exception:
+        return False
+
+
+def _over() -> StatementError:
+    return StatementError(
+        "this transaction is over: it was rolled back when the database, its worker or its holder gave up;"
+        " begin it again",
+        code=OVER,
+    )
+
+
+def _refused(word: str, in_block: bool) -> StatementError:
+    if in_block:
+        return StatementError(
+            f"{word} was refused: the end of a `with conn.transaction():` block commits, an exception rolls back"
+        )
+    return StatementError(
+        f"{word} was refused: this connection is shared, so a transaction must be "
+        "`with conn.transaction():`, which keeps the others out until it ends"
+    )
+
+
+def _shortened(error: Exception) -> Exception:
+    text = str(error)
+    if len(text) <= LONGEST_ERROR:
+        return error
+    text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 4 :]}"
+    return type(error)(text, code=error.code) if isinstance(error, TrunklineError) else type(error)(text)

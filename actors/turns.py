@@ -10,12 +10,15 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Turns", "Waiting"]
+__all__ = ["BARE", "Turns", "Waiting"]
 
 T = TypeVar("T")
 
+BARE = b""
+"""The token of a transaction that a statement (`BEGIN`) opened: it belongs to its holder, not to a block."""
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Waiting(Generic[T]):
     """A job in the line. `token` names the transaction it belongs to, None for none."""
 
@@ -37,12 +40,25 @@ class Turns(Generic[T]):
         self.line.append(waiting)
 
     def next(self) -> Waiting[T] | None:
-        """The next job that may run, taken out of the line; None when there is none."""
+        """The next job that may run, taken out of the line; None when there is none.
+
+        A job whose transaction is over comes out in its turn too: `stale` tells, and it must not be run.
+        """
         for waiting in self.line:
-            if self.owner is None or waiting.token == self.owner:
+            if self.owner is None or self.may_enter(waiting.holder, waiting.token):
                 self.line.remove(waiting)
                 return waiting
         return None
+
+    def may_enter(self, holder: bytes, token: bytes | None) -> bool:
+        """Whether a job belongs to the open transaction."""
+        if self.owner == BARE:
+            return not token and holder == self.owner_holder
+        return self.owner is not None and token == self.owner
+
+    def stale(self, token: bytes | None) -> bool:
+        """Whether a job is of a transaction that is over: outside of it, it would mean something else."""
+        return token is not None and token != self.owner
 
     def begin(self, token: bytes, holder: bytes) -> None:
         """The connection is this transaction's from now on."""
@@ -65,3 +81,11 @@ class Turns(Generic[T]):
         gone = [w for w in self.line if w.holder == holder]
         self.line = deque(w for w in self.line if w.holder != holder)
         return gone
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """A holder goes by another name now (it has joined another broker)."""
+        if self.owner_holder == old:
+            self.owner_holder = new
+        for waiting in self.line:
+            if waiting.holder == old:
+                waiting.holder = new

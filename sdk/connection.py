@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import threading
 import time
@@ -30,8 +31,10 @@ from trunkline.errors import (
     ClosedError,
     DeadHandle,
     OperationTimeout,
+    OutcomeUnknown,
     TrunklineError,
     Unsupported,
+    WorkerDied,
     from_wire,
 )
 from trunkline.pipe import Pipe
@@ -51,6 +54,14 @@ PACE_S = 0.005
 CANCEL_S = 0.25
 GRACE_S = 0.25
 ATTACH_S = 10.0
+REPLACE_S = 10.0
+"""How long a statement waits for the worker that replaces a crashed one."""
+REPLACE_LOOK_S = 0.01
+ROLLBACK_MS = 2000
+BARE = b""
+"""Stands for the transaction that this object opened with a bare BEGIN."""
+OVER = "TRANSACTION_OVER"
+"""Code of the errors of a transaction's statements after its end."""
 WRITE_MS = 30_000
 NONE_WHEN_LOST = frozenset(("tcp", "tls", "unix", "udp"))
 DATABASES = frozenset(("sqlite3", "mysql", "postgres", "postgresql", "clickhouse"))
@@ -81,6 +92,7 @@ class Connection:
         self._gone: str | None = None
         self._local = threading.local()
         self._handle: int | None = None
+        self._bare = False
         self._direct = Direct(runtime.door(client.address, key))
         self._pipe: Pipe | None = None
         self._routed = False
@@ -421,22 +433,71 @@ class Connection:
             raise ValueError("exec's timeout is in milliseconds and must be above zero")
         values_given: Any = binds[0] if len(binds) == 1 and isinstance(binds[0], Mapping) else list(binds)
         deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
+        body = values.pack([sql, values_given])
+        token = getattr(self._local, "token", None)
+        if token is None and self._bare:
+            token = BARE
         try:
-            body = values.pack([sql, values_given])
-            token = getattr(self._local, "token", None)
-            fields = (self._holder_id, token, timeout)
-            answer = self._request(Kind.EXEC, *fields, body=body, deadline=deadline)
+            answer = self._ask_database(Kind.EXEC, (token, timeout), body, deadline)
         except TrunklineError as error:
+            if error.code == OVER:
+                self._bare = False
             return self._failed(error, None)  # type: ignore[no-any-return]
         result: dict[str, Any] = values.unpack(answer[0])
+        self._bare = result.pop("in_transaction", False)
         return result
+
+    def _ask_database(
+        self, kind: Kind, fields: tuple[Any, ...], body: bytes, deadline: Deadline
+    ) -> list[bytes]:
+        """One answer to one request. It is sent again only where it is certain that no worker has begun
+        with it: between a crashed worker and the next one."""
+        patience = Deadline(min(REPLACE_S, deadline.left()) if self._scheme in DATABASES else 0)
+        while True:
+            self._check_open()
+            client = self._client_now()  # in a forked child that gives the object an identity of its own
+            whole = (self._holder_id, *fields)
+            try:
+                return self._direct.request(kind, whole, body, deadline, lambda: self._closed)
+            except NoDoor as error:
+                # The socket of a worker that is gone; the router may not know it yet and lose the request.
+                dead = isinstance(error.__cause__, ConnectionRefusedError)
+            except WorkerDied:
+                dead = True
+            if not dead or patience.expired():
+                try:
+                    return client.request(self._key, kind, *whole, body=(body,), deadline=deadline)
+                except WorkerDied:
+                    if patience.expired():
+                        raise
+            self._hear_of_end()
+            time.sleep(REPLACE_LOOK_S)
+
+    def _hear_of_end(self) -> None:
+        """Whether the worker is gone for good: the broker says so on the stream socket, which nobody reads
+        here."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            channel = self._usable()
+            while channel is not None and not self._stale() and (received := channel.receive(0)) is not None:
+                if received[1] is Kind.GONE and not received[3][0]:
+                    self._gone = self._gone or f"{received[3][1]}{self._what_is_lost()}"
+        finally:
+            self._release_turn()
+
+    def _what_is_lost(self) -> str:
+        memory = self._scheme == "sqlite3" and (":memory:" in self._peer or "mode=memory" in self._peer)
+        return "; its database was in memory, so the data is gone too" if memory else ""
 
     def transaction(self, timeout_ms: float = 30_000) -> Transaction:
         """`with conn.transaction():` holds a shared database connection exclusively.
 
-        Commits at the end, rolls back when the block raises, when its process dies and when the server is lost.
-        Others wait. `timeout_ms`: how long to wait for one's turn; then OperationTimeout.
-        Belongs to the thread that entered it.
+        Commits at the end, rolls back when the block raises, when its process dies and when the server is
+        lost: then its statements fail with code "TRANSACTION_OVER", and the block's end raises. Others wait.
+        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. Raises for objects of `Dial` too,
+        for a block cannot be passed over: StatementError when the commit is refused (it is rolled back then),
+        OutcomeUnknown when its answer never came. Belongs to the thread that entered it.
         """
         return Transaction(self, timeout_ms)
 
@@ -588,6 +649,7 @@ class Connection:
         self._lock = threading.Lock()
         self._turn = threading.Lock()
         self._local = threading.local()
+        self._bare = False
         self._waiting = False
 
     def _failed(self, error: TrunklineError, value: Any, *, quiet: bool = False) -> Any:
@@ -645,29 +707,49 @@ class Transaction:
         self._connection = connection
         self._timeout_ms = timeout_ms
         self._token = secrets.token_bytes(8)
+        self._pid = os.getpid()
 
     def __enter__(self) -> Connection:
         if getattr(self._connection._local, "token", None) is not None:
             raise Unsupported("this thread has a transaction on the connection already; they do not nest")
-        self._do("begin")
+        try:
+            self._do("begin")
+        except BaseException:
+            # It may have begun, or yet begin, with nobody left to end it.
+            with contextlib.suppress(TrunklineError):
+                self._do("rollback", ROLLBACK_MS)
+            raise
         self._connection._local.token = self._token
         return self._connection
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if self._pid != os.getpid():
+            return  # a child forked in the block: the transaction is its parent's
         self._connection._local.token = None
         if kind is None:
-            self._do("commit")
+            self._commit()
             return
         with contextlib.suppress(TrunklineError):  # the block's own error is the one to see
             self._do("rollback")
 
-    def _do(self, what: str) -> None:
+    def _commit(self) -> None:
+        try:
+            self._do("commit")
+        except (WorkerDied, OperationTimeout, BrokerGone) as error:
+            with contextlib.suppress(TrunklineError):
+                self._do("rollback", ROLLBACK_MS)
+            raise OutcomeUnknown(f"the transaction may or may not be committed: {error}") from error
+
+    def _do(self, what: str, timeout_ms: float | None = None) -> None:
         connection = self._connection
-        deadline = Deadline(self._timeout_ms / 1000 + GRACE_S)
-        fields = (connection._holder_id, self._token, what, self._timeout_ms)
+        limit_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        deadline = Deadline(limit_ms / 1000 + GRACE_S)
+        fields = (self._token, what, limit_ms)
+        if what == "begin":
+            connection._ask_database(Kind.TRANSACTION, fields, b"", deadline)
+            return
         connection._client_now()
-        fields = (connection._holder_id, *fields[1:])
-        connection._request(Kind.TRANSACTION, *fields, deadline=deadline)
+        connection._request(Kind.TRANSACTION, connection._holder_id, *fields, deadline=deadline)
 
 
 _orphans: list[Channel | None] = []
