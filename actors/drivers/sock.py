@@ -68,6 +68,9 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
                     taken += len(chunk)
         return taken
 
+    def would_wait(self, size: int) -> bool:
+        return size > _CHUNK or not self._writable.is_set() or self._turn.locked()
+
     async def close(self) -> None:
         self._over = True
         if self._transport is None:

@@ -83,6 +83,9 @@ class WsDriver(StreamDriver):
             raise ConnectionError("the link is gone")
         return await self._link.send(data, deadline)
 
+    def would_wait(self, size: int) -> bool:
+        return self._link is None or self._link.would_wait(size)
+
     async def close(self) -> None:
         self._end()
         if self._link is not None:

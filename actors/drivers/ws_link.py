@@ -62,6 +62,10 @@ class Link(ABC):
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         """As `StreamDriver.send`."""
 
+    def would_wait(self, size: int) -> bool:
+        """As `StreamDriver.would_wait`."""
+        return True
+
     @abstractmethod
     def ping(self) -> None:
         """Send a ping if the transport takes it now."""

@@ -169,6 +169,9 @@ class PicowsLink(Link):
             )
         self._accept(transport, target)
 
+    def would_wait(self, size: int) -> bool:
+        return size > HIGH_WATER or not self.writable.is_set()
+
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         while not self.writable.is_set():
             try:
