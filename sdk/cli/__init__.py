@@ -96,7 +96,8 @@ def _top_level(argv: list[str]) -> int:
         return OK if not argv else USAGE
     near = get_close_matches(given.command, COMMANDS, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
-    parser.error(f"there is no command {given.command!r}; {hint}")
+    print(f"trunkline: there is no command {given.command!r}; {hint}", file=sys.stderr)
+    return USAGE
 
 
 def _version() -> str:

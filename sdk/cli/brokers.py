@@ -94,7 +94,7 @@ def listing(timeout_s: float = ANSWER_S) -> Listing:
     """Ask all brokers at once."""
     addresses, troubles = find_brokers()
     names = short_names(addresses)
-    answers = ask({address: (Kind.LIST, ()) for address in addresses}, timeout_s)
+    answers = ask(dict.fromkeys(addresses, (Kind.LIST, ())), timeout_s)
     brokers = []
     for address in addresses:
         answer = answers.get(address)
@@ -156,4 +156,3 @@ def _answer(channel: Channel) -> Any:
         return values.unpack(received[4][0])
     except (RemoteError, ValueError, IndexError) as error:
         return error
-

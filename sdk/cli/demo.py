@@ -1,7 +1,8 @@
 """`trunkline demo`: all of it at work on this machine alone.
 
-This process is the exchange (`demo_feed`) and the misfortune: it loses links and kills the worker. The
-strategy (`demo_strategy`) and its writer (`demo_writer`) are processes of their own with a broker of their own.
+This process is the exchange (`demo_feed`) and the misfortune: it loses links and kills the
+worker. The strategy (`demo_strategy`) and its writer (`demo_writer`) are processes of their own, with a
+broker of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +26,7 @@ from trunkline.cli import FAILED, OK, Failed
 from trunkline.cli.certificate import Certificate, make_certificate
 from trunkline.cli.demo_feed import Feed
 from trunkline.cli.demo_process import StrategyProcess
-from trunkline.cli.demo_report import Report, Stored, make_report
+from trunkline.cli.demo_report import Check, Report, Stored, make_report
 from trunkline.cli.texts import command_parser, seconds
 from trunkline.deadline import Deadline
 
@@ -36,17 +38,17 @@ BUFFER = 100
 BUSY_MS = 1300
 LOOK_S = 0.1
 _EVENTS = ((0.2, "drop"), (0.4, "kill"), (0.6, "busy"), (0.87, "drop"))
-"""What happens when, in parts of the whole time. Busy comes well after the kill: the figures of a killed worker are
-those of its last report."""
+"""What happens when, in parts of the whole time. Busy comes well after the kill: the figures of a killed
+worker are those of its last report."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def parser() -> argparse.ArgumentParser:
     made = command_parser(
         "demo",
-        "A local exchange sends tickers over wss, gzipped, with heartbeats and lost links. A strategy dials it,\n"
-        "draws them and stores each in sqlite through a connection it shares with another process. Its worker\n"
-        "is killed in the middle. At the end every message must be accounted for.",
+        "A local exchange sends tickers over wss, gzipped, with heartbeats and lost links. A strategy dials\n"
+        "it, draws them and stores each in sqlite through a connection it shares with another process. Its\n"
+        "worker is killed in the middle. At the end every message must be accounted for.",
         "trunkline demo\ntrunkline demo --seconds 60\ntrunkline demo --plain > demo.txt",
         "exit codes: 0 all figures add up, 1 they do not, 130 ended by Ctrl-C\n",
     )
@@ -66,9 +68,11 @@ def run(options: argparse.Namespace) -> int:
         with _serving(feed), _strategy(folder, feed, certificate, plain=plain) as strategy:
             _introduce(feed, certificate, strategy)
             kills = _play(feed, strategy, max(SHORTEST_S, options.seconds))
-            code = strategy.process.wait(END_S)
-        if code:
-            raise Failed(f"the strategy ended with status {code} before the demo was over")
+            _wait(strategy, time.monotonic() + END_S)
+            code = strategy.process.poll()
+        if code != 0:
+            how = "did not see the end of the feed" if code is None else f"ended early with status {code}"
+            raise Failed(f"the strategy {how}; `trunkline doctor` may tell why")
         report = make_report(feed.ledger, _result(folder), _stored(folder), kills)
     _print(report, feed, plain=plain)
     return OK if report.ok else FAILED
@@ -98,6 +102,10 @@ def _handled(handler: Any) -> Iterator[None]:
             signal.signal(number, old)
 
 
+def _later(number: int, frame: FrameType | None) -> None:
+    """No stop now. Not SIG_IGN: a process that is started meanwhile would inherit that."""
+
+
 @contextlib.contextmanager
 def _serving(feed: Feed) -> Iterator[None]:
     feed.server.start()
@@ -112,13 +120,13 @@ def _strategy(
     folder: Path, feed: Feed, certificate: Certificate | None, *, plain: bool
 ) -> Iterator[StrategyProcess]:
     arguments = [_feed_address(feed, certificate), _store_address(folder), str(folder / "result.json")]
-    with _handled(signal.SIG_IGN):  # not between its start and the place that ends it
+    with _handled(_later):  # not between its start and the place that ends it
         strategy = StrategyProcess(folder, arguments, plain=plain)
     try:
         yield strategy
     finally:
         # A second Ctrl-C must not leave half of it behind; what it would interrupt ends by itself.
-        with _handled(signal.SIG_IGN):
+        with _handled(_later):
             strategy.end()
 
 
@@ -140,7 +148,7 @@ def _introduce(feed: Feed, certificate: Certificate | None, strategy: StrategyPr
 
 
 def _play(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
-    """What happens to the strategy, from its subscription to the end. Returns how often its worker was killed."""
+    """What happens to the strategy, from its subscription to the end; how often its worker was killed."""
     _await(feed.subscribed.is_set, strategy, START_S)
     started = time.monotonic()
     kills = 0
@@ -193,39 +201,43 @@ def _print(report: Report, feed: Feed, *, plain: bool) -> None:
     from rich import box
     from rich.console import Console
 
-    console = Console(highlight=False, width=100 if plain else None, no_color=plain or None)
+    console = Console(highlight=False, width=120 if plain else None, no_color=plain or None)
     frame = box.ASCII if plain else box.ROUNDED
     console.print()
     _tables(report, console, frame)
     ledger = feed.ledger
     console.print(
         f"the exchange made {len(ledger.ticks)} ticks, {ledger.unheard} of them while no link was up; "
-        f"{ledger.heartbeats} heartbeats, {ledger.pongs} answered; {ledger.pings} pings, {ledger.protocol_pongs} pongs"
+        f"{ledger.heartbeats} heartbeats, {ledger.pongs} answered; "
+        f"{ledger.pings} pings, {ledger.protocol_pongs} pongs"
     )
     wrong = [check.text for check in report.checks if not check.holds]
-    console.print("[bold red]DIFFERENCE[/]: " + "; ".join(wrong) if wrong else "[bold green]OK[/]: all figures add up")
+    console.print(
+        "[bold red]DIFFERENCE[/]: " + "; ".join(wrong) if wrong else "[bold green]OK[/]: all figures add up"
+    )
 
 
 def _tables(report: Report, console: Any, frame: Any) -> None:
+    links = [[str(value) for value in astuple(each)] for each in report.links]
+    console.print(_table(("link", "sent", "received", "dropped", "lost with the link"), links, frame))
+    console.print(
+        _table(("in all", ""), [(name, str(value)) for name, value in report.totals.items()], frame)
+    )
+    console.print(_table(("checked", "", ""), [_check_row(check) for check in report.checks], frame))
+
+
+def _check_row(check: Check) -> tuple[str, str, str]:
+    if check.holds:
+        return check.text, f"{check.left} = {check.right}", "[green]ok[/]"
+    return check.text, f"{check.left} and {check.right}", "[bold red]DIFFERS[/]"
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], frame: Any) -> Any:
     from rich.table import Table
 
-    links = Table(title="messages by link", box=frame, title_justify="left")
-    for name in ("link", "sent", "received", "dropped before the end", "lost with the link"):
-        links.add_column(name, justify="right")
-    for each in report.links:
-        links.add_row(*map(str, (each.link, each.sent, each.received, each.missing, each.lost)))
-    totals = Table(title="in all", box=frame, title_justify="left", show_header=False)
-    _rows(totals, ((name, str(value)) for name, value in report.totals.items()))
-    checks = Table(title="checks", box=frame, title_justify="left", show_header=False)
-    for check in report.checks:
-        mark = "[green]ok[/]" if check.holds else "[bold red]DIFFERS[/]"
-        checks.add_row(check.text, f"{check.left} = {check.right}" if check.holds else f"{check.left} / {check.right}", mark)
-    for table in (links, totals, checks):
-        console.print(table)
-
-
-def _rows(table: Any, rows: Iterable[tuple[str, str]]) -> None:
-    table.add_column()
-    table.add_column(justify="right")
+    table = Table(box=frame)
+    for index, name in enumerate(heading):
+        table.add_column(name, justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*row)
+    return table

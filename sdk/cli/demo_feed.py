@@ -23,13 +23,15 @@ from trunkline.cli.wsserver import Peer, WsServer
 __all__ = ["SYMBOLS", "Feed", "Ledger", "Tick"]
 
 PRICES = {
-    "BTCUSDT": 64000.0, "ETHUSDT": 3400.0, "SOLUSDT": 150.0, "BNBUSDT": 580.0, "XRPUSDT": 0.52, "ADAUSDT": 0.45,
-    "DOGEUSDT": 0.12, "AVAXUSDT": 28.0, "LINKUSDT": 14.0, "DOTUSDT": 6.2, "LTCUSDT": 74.0, "TRXUSDT": 0.13,
+    "BTCUSDT": 64000.0, "ETHUSDT": 3400.0, "SOLUSDT": 150.0, "BNBUSDT": 580.0, "XRPUSDT": 0.52,
+    "ADAUSDT": 0.45, "DOGEUSDT": 0.12, "AVAXUSDT": 28.0, "LINKUSDT": 14.0, "DOTUSDT": 6.2, "LTCUSDT": 74.0,
+    "TRXUSDT": 0.13,
 }  # fmt: skip
 SYMBOLS = tuple(PRICES)
 RATE = 200
 """Ticks per second of the whole market."""
 TURN_S = 0.02
+DYING_S = 0.15
 HEARTBEAT_S = 1.0
 PATIENCE_S = 8.0
 """A client that has not answered a heartbeat for so long is dropped."""
@@ -44,6 +46,8 @@ class Session:
     peer: Peer
     number: int
     sent: int = 0
+    dead: bool = False
+    """The link swallows what is sent, and nobody knows yet."""
     answered: float = field(default_factory=time.monotonic)
 
 
@@ -61,7 +65,6 @@ class Ledger:
     pongs: int = 0
     pings: int = 0
     protocol_pongs: int = 0
-    dropped_links: int = 0
 
 
 class Feed:
@@ -79,7 +82,7 @@ class Feed:
         self.server = WsServer(self._serve, context, self._run)
 
     def drop(self) -> None:
-        """Lose every link, as a server that is restarted does."""
+        """Lose every link: first it swallows what is sent, a moment later it is gone."""
         self.server.call(self._drop)
 
     def finish(self) -> None:
@@ -88,8 +91,8 @@ class Feed:
 
     def _drop(self) -> None:
         for session in list(self._sessions):
-            self.ledger.dropped_links += 1
-            self._lose(session)
+            session.dead = True
+            asyncio.get_running_loop().call_later(DYING_S, self._lose, session)
 
     def _lose(self, session: Session) -> None:
         self._sessions.discard(session)
@@ -128,7 +131,7 @@ class Feed:
     def _say(self, session: Session, content: dict[str, Any]) -> None:
         session.sent += 1
         text = json.dumps({"link": session.number, "n": session.sent, **content})
-        if session.peer.send(gzip.compress(text.encode(), 1)):
+        if session.dead or session.peer.send(gzip.compress(text.encode(), 1)):
             self.ledger.sent[session.number] = session.sent
         else:
             self._sessions.discard(session)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -77,7 +76,7 @@ class StrategyProcess:
     def end(self) -> None:
         """Nothing of the strategy, its workers and its broker is left when this returns."""
         if self.running():
-            self.process.send_signal(signal.SIGINT)
+            self.process.terminate()
         try:
             self.process.wait(END_S)
         except subprocess.TimeoutExpired:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from trunkline.cli.demo_feed import Ledger, Tick
@@ -91,11 +92,12 @@ def _checks(
 ) -> list[Check]:
     accounted = totals["received"] + totals["dropped"] + totals["lost in outages"]
     twice = sum(len(numbers) - len(set(numbers)) for numbers in seen.values())
-    disorder = sum(a >= b for numbers in seen.values() for a, b in zip(numbers, numbers[1:], strict=False))
+    disorder = sum(a >= b for numbers in seen.values() for a, b in pairwise(numbers))
+    missing = sum(each.missing for each in links)
     ticks = int(result["writer"].get("stored", 0))
     return [
         Check("sent = received + dropped + lost in outages", totals["sent"], accounted),
-        Check("messages missing in between = dropped", sum(each.missing for each in links), totals["dropped"]),
+        Check("messages missing in between = dropped", missing, totals["dropped"]),
         Check("messages received twice or out of order", twice + disorder, 0),
         Check("links seen by the exchange = 1 + reconnected", len(links), 1 + totals["reconnected"]),
         Check("workers replaced = workers killed", totals["workers replaced"], kills),

@@ -1,7 +1,7 @@
 """The demo's strategy: what a user would write, run by `trunkline run`'s runner from a copy of this file.
 
-Arguments: the feed's address, the database's address, the file for the result. Its standard input tells it what the
-demo does to it (`note:text`), when to be too busy to read (`busy:ms`) and when to leave.
+Arguments: the feed's address, the database's address, the file for the result. Its standard input tells
+it what the demo does to it (`note:text`) and when to be too busy to read (`busy:ms`).
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ def on_command(command: str) -> None:
     if name == "note":
         Log(value, BAD)
     elif name == "busy":
-        Log(f"the strategy computes for {value} ms and does not read; the buffer holds the newest messages", BUSY)
+        Log(
+            f"the strategy computes for {value} ms and does not read; the buffer holds the newest messages",
+            BUSY,
+        )
         time.sleep(float(value) / 1000)
 
 
@@ -102,7 +105,9 @@ def draw() -> None:
     table = {"type": "table", "title": "Tickers", "cols": ["symbol", "last", "change", "size"], "rows": rows}
     received = sum(map(len, market.seen.values()))
     link = "down, reconnecting" if market.down else f"up, number {max(market.seen, default=0)}"
-    figures = f"{received} messages, {market.stored} ticks to the database, {market.outages} outages; link {link}"
+    figures = (
+        f"{received} messages, {market.stored} ticks to the database, {market.outages} outages; link {link}"
+    )
     LogStatus(figures + "\n`" + json.dumps(table) + "`")
 
 
@@ -151,7 +156,9 @@ def main() -> None:
     writer.stdin.close()
     answer = json.loads(writer.stdout.read() or "{}")
     stats = settled()
-    figures = {name: getattr(stats, name) for name in ("dropped", "reconnects", "incarnation", "outages", "errors")}
+    figures = {
+        name: getattr(stats, name) for name in ("dropped", "reconnects", "incarnation", "outages", "errors")
+    }
     with open(result, "w", encoding="utf-8") as file:
         counts = {"ticks": market.stored, "pongs": market.pongs, "heard": market.outages}
         json.dump({"seen": market.seen, "writer": answer, **counts, **figures}, file)

@@ -5,7 +5,9 @@ The first line of standard input is the handle, each further one a tick; at the 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 
 from trunkline import Dial, shutdown
@@ -24,7 +26,8 @@ def main() -> int:
                 failed += 1
             else:
                 stored += 1
-    print(json.dumps({"stored": stored, "failed": failed}), flush=True)
+    with contextlib.suppress(BrokenPipeError):  # the strategy was stopped and does not listen
+        os.write(1, json.dumps({"stored": stored, "failed": failed}).encode())
     shutdown()
     return 0
 

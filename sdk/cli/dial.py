@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from trunkline import runtime
-from trunkline.cli import FAILED, Failed
+from trunkline.cli import Failed
 from trunkline.cli.lines import Lines
 from trunkline.cli.texts import command_parser, number, seconds
 from trunkline.connection import DATABASES, Connection
@@ -27,6 +27,9 @@ trunkline dial @address.txt          (a password in the file is in no process li
 trunkline dial 6837697024492336893   (a handle that fd() gave)"""
 
 
+_ADDRESS = f"SCHEME://..., a handle, @FILE, - (first line of standard input); default: the variable {ENV}"
+
+
 def parser() -> argparse.ArgumentParser:
     made = command_parser(
         "dial",
@@ -35,10 +38,16 @@ def parser() -> argparse.ArgumentParser:
         _option_table(),
     )
     add = made.add_argument
-    add("address", metavar="ADDRESS", nargs="?", help=f"SCHEME://..., a handle, @FILE, - (the first line of standard "
-        f"input); by default the variable {ENV}")  # fmt: skip
+    add("address", metavar="ADDRESS", nargs="?", help=_ADDRESS)
     add("-o", dest="options", action="append", default=[], metavar="NAME=VALUE", help="an option, see below")
-    add("-e", "--exec", action="append", default=[], metavar="SQL", help="execute this instead of standard input")
+    add(
+        "-e",
+        "--exec",
+        action="append",
+        default=[],
+        metavar="SQL",
+        help="execute this instead of standard input",
+    )
     add("--timeout", type=seconds, metavar="S", help="seconds to open the connection in (default 30)")
     add("--count", type=number, metavar="N", help="end after N messages")
     add("-q", dest="quit_s", type=seconds, metavar="S", help="end S seconds after standard input did")
@@ -56,23 +65,24 @@ def _option_table() -> str:
 
 
 def run(options: argparse.Namespace) -> int:
-    with contextlib.ExitStack() as stack:
-        lines = stack.enter_context(Lines(0))
+    with Lines(0) as lines, _said_on_stderr():
         address = _address(options.address, lines)
-        stack.enter_context(_said_on_stderr())
-        connection = stack.enter_context(_open(address, options))
-        if options.handle:
-            print(f"trunkline: handle {connection.fd()}", file=sys.stderr)
-        if connection._scheme in DATABASES:
-            from trunkline.cli.statements import run_statements
+        with _open(address, options) as connection:
+            return _use(connection, options, lines)
 
-            return run_statements(connection, options, lines)
-        if options.exec:
-            raise Failed(f"{connection._scheme}:// has no exec: leave -e away")
-        from trunkline.cli.messages import run_messages
 
-        return run_messages(connection, options, lines)
-    return FAILED  # not reached; the stack swallows nothing
+def _use(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
+    if options.handle:
+        print(f"trunkline: handle {connection.fd()}", file=sys.stderr)
+    if connection._scheme in DATABASES:
+        from trunkline.cli.statements import run_statements
+
+        return run_statements(connection, options, lines)
+    if options.exec:
+        raise Failed(f"{connection._scheme}:// has no exec: leave -e away")
+    from trunkline.cli.messages import run_messages
+
+    return run_messages(connection, options, lines)
 
 
 def _address(given: str | None, lines: Lines) -> str:
@@ -124,7 +134,8 @@ def _options(pairs: list[str]) -> dict[str, object]:
 
 
 def _attach(handle: int) -> Connection:
-    """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else whichever of this user's knows it."""
+    """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else the one of this user's that
+    knows it."""
     from trunkline.dial import connect, shutdown
 
     named = os.environ.get(runtime.ENV)

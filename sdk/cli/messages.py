@@ -22,8 +22,6 @@ __all__ = ["hex_lines", "run_messages"]
 BYTE_STREAMS = frozenset(("tcp", "tls", "unix"))
 SLICE_MS = 200
 DOWN_S = 0.05
-FLUSHED_S = 1.0
-"""Without -q nothing ends at the end of the input; with it, at least this is waited for what is on its way."""
 
 
 def run_messages(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:

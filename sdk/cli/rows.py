@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -88,7 +87,9 @@ def memory(pid: int) -> int | None:
     if sys.platform == "linux":
         return _proc_memory(pid)
     try:
-        answer = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, timeout=2)
+        answer = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, timeout=2
+        )
         return int(answer.stdout) * 1024
     except (OSError, ValueError, subprocess.SubprocessError):
         return None

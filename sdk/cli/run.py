@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
         "trunkline run strategy.py\n"
         "trunkline run --plain --log strategy.jsonl strategy.py BTCUSDT\n"
         "TRUNKLINE_BROKER=ipc:///run/shared/broker.sock trunkline run strategy.py",
-        "exit codes: 0 main() returned, 1 it raised, 2 the script cannot be read, 128 + n stopped by signal n\n",
+        "exit codes: 0 main() returned, 1 it raised, 2 it cannot be read, 128 + n stopped by signal n\n",
     )
     made.add_argument("--log", metavar="FILE", help="append every log row to FILE as a line of JSON")
     made.add_argument("--data", metavar="DIR", help="where _G and DBExec keep their files")

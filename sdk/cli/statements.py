@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -96,6 +97,8 @@ def _cell(value: Any) -> str:
 
 def plain_value(value: Any) -> Any:
     """A result as JSON can hold it: bytes as base64 under "bytes", other types as their text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, bytes):

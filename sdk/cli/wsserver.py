@@ -70,7 +70,9 @@ class Peer:
         headers = {name.strip().lower(): value.strip() for name, _, value in fields}
         key = headers.get(b"sec-websocket-key")
         if key is None:
-            self._writer.write(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n")
+            self._writer.write(
+                b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+            )
             return False
         accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
         lines = (b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade",
@@ -125,7 +127,9 @@ class WsServer:
         self._ready = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="ws server", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._main()), name="ws server", daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -148,6 +152,9 @@ class WsServer:
         if self._ended is not None:
             self.call(self._ended.set)
         self._thread.join(5)
+
+    def _work(self) -> None:
+        asyncio.run(self._main())
 
     async def _main(self) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
