@@ -75,8 +75,8 @@ def _by_openssl(made: Certificate) -> bool:
         return False
     command = [
         program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1",
-        "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME},IP:{ADDRESS}", "-keyout", str(made.key),
-        "-out", str(made.cert),
+        "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME},IP:{ADDRESS}",
+        "-keyout", str(made.key), "-out", str(made.cert),
     ]  # fmt: skip
     try:
         ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,13 +16,14 @@ from typing import Any
 from trunkline import runtime
 from trunkline.cli.brokers import ask
 from trunkline.deadline import Deadline
+from trunkline.launch import ensure_broker
 from trunkline.wire.envelope import Kind
 
 __all__ = ["StrategyProcess"]
 
 END_S = 20.0
+ALONE_S = 1.0
 LEAVE_S = 8.0
-"""A broker without clients ends within five seconds."""
 LOOK_S = 0.02
 QUIET_S = 3.0
 
@@ -33,6 +35,9 @@ class StrategyProcess:
         script = folder / "strategy.py"
         shutil.copyfile(Path(__file__).with_name("demo_strategy.py"), script)
         self.broker = runtime.new_address()
+        ensure_broker(
+            self.broker
+        )  # not left to the strategy: one stopped while it starts could leave it behind
         command = [sys.executable, "-m", "trunkline", "run", "--data", str(folder)]
         self.process = subprocess.Popen(
             [*command, *(["--plain"] if plain else []), str(script), *arguments],
@@ -85,6 +90,15 @@ class StrategyProcess:
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
-        gone = Deadline(LEAVE_S)
+        self._end_broker()
+
+    def _end_broker(self) -> None:
+        """It ends with its last client, but not soon when it never had one."""
+        alone, gone = Deadline(ALONE_S), Deadline(LEAVE_S)
         while runtime.folder_of(self.broker).exists() and not gone.expired():
+            if alone.expired():
+                alone = Deadline(LEAVE_S)
+                answer = ask({self.broker: (Kind.LIST, ())}, LEAVE_S).get(self.broker)
+                if isinstance(answer, dict):
+                    os.kill(answer["pid"], signal.SIGTERM)
             time.sleep(LOOK_S)

@@ -15,7 +15,7 @@ from trunkline.cli.texts import command_parser
 _COLUMNS = """\
 columns: IN and OUT are messages, IN/s and OUT/s their average; BUF is received and not yet read; DROP
 was thrown away because the buffer was full; HELD BY are the processes that use the connection; MEM is the
-worker's share of memory (PSS on Linux). With several brokers an id is broker:id, as `trunkline kill` takes it.
+worker's share of memory (PSS on Linux). With several brokers an id is broker:id.
 """
 
 

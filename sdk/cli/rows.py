@@ -84,7 +84,7 @@ _COUNTS = (
 
 def memory(pid: int) -> int | None:
     """What a process costs, in bytes; None when it cannot be read."""
-    if sys.platform == "linux":
+    if Path("/proc/self").exists():
         return _proc_memory(pid)
     try:
         answer = subprocess.run(
