@@ -13,7 +13,6 @@ import sqlite3  # noqa: F401
 import ssl  # noqa: F401
 
 import msgpack  # noqa: F401
-import socks  # noqa: F401
 import zmq  # noqa: F401
 
 import trunkline.actors.executor
