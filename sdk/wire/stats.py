@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 __all__ = ["Stats"]
@@ -62,9 +62,11 @@ class Stats:
     """Wall clock seconds of the last message received."""
 
     def to_wire(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> Stats:
-        names = {f.name for f in fields(cls)}
-        return cls(**{k: v for k, v in data.items() if k in names})
+        return cls(**{name: value for name, value in data.items() if name in _NAMES})
+
+
+_NAMES = tuple(field.name for field in fields(Stats))

@@ -49,7 +49,7 @@ class SharedBroker:
             self._discard()
 
     def _start(self) -> None:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True, parents=True)
         command = [sys.executable, "-m", "trunkline.broker", "--address", self.address, "--persistent"]
         environ = {key: value for key, value in os.environ.items() if key != "TRUNKLINE_BROKER"}
         process = subprocess.Popen(
