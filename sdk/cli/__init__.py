@@ -92,8 +92,10 @@ def _top_level(argv: list[str]) -> int:
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     given, _ = parser.parse_known_args(argv)
     if given.command is None:
+        if argv:
+            parser.error(f"unrecognized arguments: {' '.join(argv)}")
         parser.print_help()
-        return OK if not argv else USAGE
+        return OK
     near = get_close_matches(given.command, COMMANDS, 1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
     print(f"trunkline: there is no command {given.command!r}; {hint}", file=sys.stderr)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
+import contextlib
+import io
 import shlex
+import sys
+from typing import TextIO
 
 from trunkline import runtime
-from trunkline.cli import OK, Failed
+from trunkline.cli import FAILED, OK
 from trunkline.cli.texts import command_parser
 
 
@@ -25,34 +28,34 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     address = options.address or runtime.new_address()
-    folder = runtime.folder_of(address)
-    lock = None
-    try:
-        runtime.make_folder(folder)
-        lock = runtime.lock(folder)
-    except OSError as error:
-        raise Failed(f"no broker can be started in {folder}: {error.strerror}") from None
-    if lock is None:
-        raise Failed(f"there is a broker already at {address}")
-    _serve(address)
-    return OK
+    runtime.folder_of(address)  # says what is wrong with it
+    # In this very process: whoever ends the command ends the broker.
+    from trunkline.broker.__main__ import main
+
+    with contextlib.redirect_stdout(_Announcer(sys.stdout)):
+        return FAILED if main(["--persistent", "--address", address]) else OK
 
 
-def _serve(address: str) -> None:
-    # The zygote is forked before anything here has a thread or a ZeroMQ context.
-    from trunkline.broker.__main__ import PRELOAD, WORKER, _raise_file_limit
-    from trunkline.broker.zygote import Zygote
+class _Announcer(io.TextIOBase):
+    """Says for people what the broker says for programs: `ready ADDRESS`."""
 
-    os.umask(0o077)
-    runtime.sweep()
-    _raise_file_limit()
-    zygote = Zygote(WORKER, PRELOAD)
-    from trunkline.broker.router import Broker
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._line = ""
 
-    broker = Broker(address, zygote, persistent=True)
-    print(f"broker ready at {address}; Ctrl-C ends it. Programs that are to share it need:")
-    print(f"export {runtime.ENV}={shlex.quote(address)}", flush=True)
-    try:
-        broker.run()
-    finally:
-        runtime.remove_folder(runtime.folder_of(address))
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            word, _, address = line.partition(" ")
+            self._stream.write(_ready(address) if word == "ready" else line + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _ready(address: str) -> str:
+    return (
+        f"broker ready at {address}; Ctrl-C ends it. Programs that are to share it need:\n"
+        f"export {runtime.ENV}={shlex.quote(address)}\n"
+    )

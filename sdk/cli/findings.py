@@ -1,0 +1,231 @@
+"""What `trunkline doctor` finds by looking: versions, folders, limits, leftovers. Nothing is started here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from trunkline import runtime
+from trunkline.cli.brokers import Listing, listing
+from trunkline.errors import BrokerGone
+
+__all__ = ["Finding", "fail", "machine", "ok", "warn"]
+
+FILES = 1024
+OLDEST_PYTHON = (3, 11)
+BUILT = 1_750_000_000
+"""No clock is right that shows a time before this was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line. `status`: ok, warn or FAIL; `hint`: what to do."""
+
+    status: str
+    name: str
+    text: str
+    hint: str = ""
+
+    def plain(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def ok(name: str, text: str) -> Finding:
+    return Finding("ok", name, text)
+
+
+def warn(name: str, text: str, hint: str) -> Finding:
+    return Finding("warn", name, text, hint)
+
+
+def fail(name: str, text: str, hint: str) -> Finding:
+    return Finding("FAIL", name, text, hint)
+
+
+def machine() -> Iterator[Finding]:
+    """Everything that can be seen without starting anything."""
+    yield _python()
+    yield from _libraries()
+    yield _zeromq()
+    yield from _folder()
+    yield _file_limit()
+    yield _clock()
+    found = _listing()
+    if isinstance(found, Finding):
+        yield found
+        return
+    yield from _brokers(found)
+    yield from _leftovers(found)
+
+
+def _python() -> Finding:
+    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    if sys.version_info < OLDEST_PYTHON:
+        return fail("python", text, "use Python 3.11 or newer")
+    return ok("python", text)
+
+
+_CORE = ("pyzmq", "msgpack", "websocket-client", "PySocks", "rich")
+_EXTRAS = {
+    "fast": ("picows", "uvloop"),
+    "mqtt": ("paho-mqtt",),
+    "nats": ("nats-py", "nkeys"),
+    "amqp": ("pika",),
+    "kafka": ("confluent-kafka",),
+    "mysql": ("mysql-connector-python",),
+    "postgres": ("psycopg2-binary",),
+    "clickhouse": ("clickhouse-driver",),
+}
+
+
+def _libraries() -> Iterator[Finding]:
+    yield ok("trunkline", _version("trunkline") or "run from its source folder")
+    missing = [name for name in _CORE if _version(name) is None]
+    shown = ", ".join(f"{name} {_version(name)}" for name in _CORE if name not in missing)
+    if missing:
+        yield fail("libraries", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+    else:
+        yield ok("libraries", shown)
+    for extra, names in _EXTRAS.items():
+        absent = [name for name in names if _version(name) is None]
+        if absent:
+            yield ok(f"extra {extra}", f"not installed; pip install 'trunkline[{extra}]' brings it")
+        else:
+            yield ok(f"extra {extra}", ", ".join(f"{name} {_version(name)}" for name in names))
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _zeromq() -> Finding:
+    import zmq
+
+    if not zmq.has("ipc"):
+        return fail("zeromq", f"{zmq.zmq_version()} without ipc", "pip install --force-reinstall pyzmq")
+    return ok("zeromq", f"{zmq.zmq_version()}, curve {'yes' if zmq.has('curve') else 'no'}")
+
+
+def _folder() -> Iterator[Finding]:
+    root = runtime.root()
+    hint = f"set {runtime.ROOT_ENV} to a short path of a folder of your own"
+    try:
+        runtime.folder_of(runtime.new_address())
+        info = root.lstat()
+    except BrokerGone as error:
+        yield fail("runtime folder", str(error), hint)
+    except FileNotFoundError:
+        above = next(folder for folder in root.parents if folder.exists())
+        if os.access(above, os.W_OK):
+            yield ok("runtime folder", f"{root} (made when needed)")
+        else:
+            yield fail("runtime folder", f"{root} cannot be made: {above} is not writable", hint)
+    except OSError as error:
+        yield fail("runtime folder", f"{root}: {error.strerror}", hint)
+    else:
+        yield _private(root, info, hint)
+
+
+def _private(root: Path, info: os.stat_result, hint: str) -> Finding:
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
+        return fail("runtime folder", f"{root} is not a folder of yours", hint)
+    if info.st_mode & 0o077:
+        mode = stat.S_IMODE(info.st_mode)
+        return warn("runtime folder", f"{root} is open to others ({mode:o})", f"chmod 700 {root}")
+    if not os.access(root, os.W_OK | os.X_OK):
+        return fail("runtime folder", f"{root} is not writable", hint)
+    return ok("runtime folder", f"{root}, private")
+
+
+def _file_limit() -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    text = f"{_limit(soft)} files, at most {_limit(hard)}"
+    if hard != resource.RLIM_INFINITY and hard < FILES:
+        return warn("file limit", text, "raise `ulimit -Hn`: each connection of a program takes a few")
+    if soft != resource.RLIM_INFINITY and soft < FILES:
+        return warn("file limit", text, f"`ulimit -n {FILES}` before you dial hundreds of connections")
+    return ok("file limit", text)
+
+
+def _limit(value: int) -> str:
+    return "any number of" if value == resource.RLIM_INFINITY else str(value)
+
+
+def _clock() -> Finding:
+    shown = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    if time.time() < BUILT:
+        return fail("clock", f"{shown} is in the past", "set the clock: certificates and signed logins fail")
+    wall, steady = time.time(), time.monotonic()
+    time.sleep(0.05)
+    skew = abs((time.time() - wall) - (time.monotonic() - steady))
+    if skew > 0.01:
+        return warn("clock", f"{shown}; it jumped {skew * 1000:.0f} ms just now", "look at the time service")
+    return ok("clock", shown)
+
+
+def _listing() -> Listing | Finding:
+    try:
+        return listing()
+    except BrokerGone as error:
+        return fail("brokers", str(error), f"set {runtime.ROOT_ENV} to a folder of your own")
+
+
+def _brokers(found: Listing) -> Iterator[Finding]:
+    for broker in found.brokers:
+        text = f"{broker.address}, process {broker.pid}: {len(broker.connections)} connections"
+        hangs = [row for row in broker.connections if not row.get("responsive", True)]
+        if hangs:
+            ids = " ".join(str(row["id"]) for row in hangs)
+            yield warn("broker", f"{text}, silent workers: {ids}", f"trunkline kill {ids}")
+        else:
+            yield ok("broker", text)
+    for trouble in found.troubles:
+        hint = f"unset {runtime.ENV}, or start it: trunkline broker --address ..."
+        yield fail("broker", trouble, "end its process") if found.silent else warn("broker", trouble, hint)
+    if not found.brokers and not found.troubles:
+        yield ok("broker", "none is running; the first Dial starts one")
+
+
+def _leftovers(found: Listing) -> Iterator[Finding]:
+    stale = [folder for folder in runtime.root().glob("b-*") if _is_stale(folder)]
+    if stale:
+        yield warn(
+            "leftovers",
+            f"folders of brokers that were killed: {', '.join(map(str, stale))}",
+            "the next broker removes them",
+        )
+    known = {int(row.get("pid") or 0) for broker in found.brokers for row in broker.connections}
+    orphans = [pid for pid in _workers() if pid not in known] if not found.silent else []
+    if orphans:
+        pids = " ".join(map(str, orphans))
+        yield warn("leftovers", f"workers without a broker: {pids}", f"if they stay for 10 s: kill {pids}")
+    if not stale and not orphans:
+        yield ok("leftovers", "none")
+
+
+def _is_stale(folder: Path) -> bool:
+    try:
+        return (folder / "lock").exists() and not runtime.alive(f"ipc://{folder / runtime.SOCKET}")
+    except (OSError, BrokerGone):
+        return False
+
+
+def _workers() -> Iterator[int]:
+    """This user's worker processes, by the name they give themselves (Linux)."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if folder.stat().st_uid == os.getuid() and (folder / "comm").read_text().startswith("trunk-"):
+                yield int(folder.name)
+        except OSError:
+            continue

@@ -1,0 +1,149 @@
+"""What `trunkline doctor` finds by trying: a private broker, and connections to servers of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from trunkline import runtime
+from trunkline.cli.certificate import make_certificate
+from trunkline.cli.findings import Finding, fail, ok, warn
+from trunkline.cli.wsserver import Peer, WsServer
+from trunkline.deadline import Deadline
+from trunkline.dial import connect, shutdown
+from trunkline.errors import TrunklineError
+
+__all__ = ["trials"]
+
+DIALS = 5
+SLOW_MS = 250.0
+ANSWER_MS = 5000
+LEAVE_S = 6.0
+_FIREWALL = "is a firewall on the loopback device?"
+
+
+def trials() -> Iterator[Finding]:
+    """Start a broker in a folder of its own, dial through it, and end it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="tl-", ignore_cleanup_errors=True) as name,
+        _private_runtime(name),
+    ):
+        log = Path(name)
+        try:
+            with _EchoServer() as server:
+                started = time.monotonic()
+                try:
+                    connect(server.address, 10).close()
+                except TrunklineError as error:
+                    yield fail("broker start", str(error), _last_words(log) or "see the lines above")
+                    return
+                yield ok("broker start", f"{1000 * (time.monotonic() - started):.0f} ms with the first dial")
+                yield _dial_time(server.address)
+            yield _wss(Path(name))
+        finally:
+            shutdown()
+            _await_end()
+
+
+def _await_end() -> None:
+    """Its folder must not be removed under a broker that is about to end."""
+    deadline = Deadline(LEAVE_S)
+    while any(runtime.root().glob("b-*")) and not deadline.expired():
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _private_runtime(folder: str) -> Iterator[None]:
+    names = (runtime.ENV, runtime.ROOT_ENV)
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[runtime.ROOT_ENV] = folder
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _last_words(root: Path) -> str:
+    """The last line of the broker's log, where it got so far."""
+    for log in root.glob("b-*/broker.log"):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        if lines:
+            return f"its log ends with: {lines[-1]}"
+    return ""
+
+
+def _dial_time(address: str) -> Finding:
+    times = []
+    for _ in range(DIALS):
+        started = time.monotonic()
+        with connect(address, 10) as connection:
+            times.append(1000 * (time.monotonic() - started))
+            connection.write("ping")
+            if connection.read(ANSWER_MS) != "ping":
+                return fail("dial", "a local echo server did not answer", _FIREWALL)
+    median = statistics.median(times)
+    text = f"{median:.1f} ms from Dial to ready on a local server (median of {DIALS})"
+    return ok("dial", text) if median < SLOW_MS else warn("dial", text, "the machine is slow or busy")
+
+
+def _wss(folder: Path) -> Finding:
+    certificate = make_certificate(folder)
+    if certificate is None:
+        return ok("wss", "not tried: neither the package cryptography nor the command openssl is here")
+    server = WsServer(_echo, certificate.server_context())
+    try:
+        server.start()
+        started = time.monotonic()
+        with connect(f"{server.url}|cafile={certificate.cert}", 10) as connection:
+            connection.write("ping")
+            answer = connection.read(ANSWER_MS)
+            passed = 1000 * (time.monotonic() - started)
+    except (TrunklineError, OSError) as error:
+        return fail("wss", str(error), "TLS does not work here; look at the versions above")
+    finally:
+        server.close()
+    if answer != "ping":
+        return fail("wss", "a local wss server did not answer", _FIREWALL)
+    return ok("wss", f"{passed:.1f} ms for dial, handshake and a round trip on a local server")
+
+
+async def _echo(peer: Peer) -> None:
+    async for message in peer.messages():
+        peer.send(message)
+
+
+class _EchoServer:
+    """A TCP server on 127.0.0.1 that sends back what it gets."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, name="echo server", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                with sock, contextlib.suppress(OSError):
+                    while data := sock.recv(4096):
+                        sock.sendall(data)
+
+    def __enter__(self) -> _EchoServer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
+        self._listener.close()
+        self._thread.join(2)

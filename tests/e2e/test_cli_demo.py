@@ -1,0 +1,125 @@
+"""`trunkline demo`: its sums come out, a difference is told, and Ctrl-C leaves nothing behind.
+
+That no process, socket file or folder is left is checked after each test here by the leak fixture.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.commands import Command, run
+from trunkline.cli.certificate import make_certificate
+from trunkline.cli.demo_feed import Ledger
+from trunkline.cli.demo_report import Report, make_report
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, to see what is left in it."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return tmp_path
+
+
+@pytest.mark.timeout(120)
+def test_the_demo_adds_up(temporary: Path) -> None:
+    ended = run("demo", "--plain", "--seconds", "6", "--seed", "7")
+    assert ended.code == 0, ended.output
+    assert ended.out.splitlines()[-1] == "OK: all figures add up"
+    for line in (
+        "wss://127.0.0.1",
+        "BTCUSDT",
+        "kill -9",
+        "a new one takes over",
+        "sent = received + dropped",
+    ):
+        assert line in ended.out
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["exchange", "dialled", "kill -9"])
+def test_ctrl_c_at_any_time_ends_it_and_leaves_nothing(line: str, temporary: Path) -> None:
+    with Command("demo", "--plain", "--seconds", "8") as command:
+        command.wait_out(line)
+        command.interrupt()
+        ended = command.end()
+    assert ended.code == 130
+    assert "Traceback" not in ended.output
+    assert list(temporary.iterdir()) == []
+
+
+def test_sigterm_ends_it_like_ctrl_c(temporary: Path) -> None:
+    with Command("demo", "--plain") as command:
+        command.wait_out("dialled")
+        command.process.terminate()
+        ended = command.end()
+    assert ended.code == 130
+    assert list(temporary.iterdir()) == []
+
+
+def test_when_the_demo_is_killed_the_rest_ends_by_itself(temporary: Path) -> None:
+    with Command("demo", "--plain") as command:
+        command.wait_out("dialled")
+        command.process.kill()
+        command.end()
+
+
+def test_a_reader_that_leaves_ends_it() -> None:
+    with Command("demo", "--plain", "--seconds", "5") as command:
+        command.wait_out("exchange")
+        assert command.process.stdout
+        command.interrupt()
+        assert command.end().code == 130
+
+
+def test_a_certificate_is_made_by_either_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    made = make_certificate(tmp_path)
+    assert made is not None
+    assert made.key.stat().st_mode & 0o077 == 0
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    again = make_certificate(tmp_path)
+    assert again is None or again.server_context()
+
+
+def report(**changes: Any) -> Report:
+    """Two links: 5 sent, 1 dropped and 1 lost on the first; 3 sent on the second."""
+    ledger = Ledger(sent={1: 5, 2: 3}, ticks={1: ("A", 1.5), 2: ("B", 2.5)})
+    result: dict[str, Any] = {
+        "seen": {"1": [2, 3, 4], "2": [1, 2, 3]}, "dropped": 1, "reconnects": 1, "incarnation": 2, "ticks": 2,
+        "writer": {"stored": 2},
+    }  # fmt: skip
+    stored = changes.pop("stored", [(1, 1, "A", 1.5), (2, 2, "B", 2.5)])
+    return make_report(ledger, {**result, **changes}, stored, kills=1)
+
+
+def test_a_report_that_adds_up() -> None:
+    made = report()
+    assert made.ok
+    assert [(each.missing, each.lost) for each in made.links] == [(1, 1), (0, 0)]
+    assert made.totals["sent"] == 8
+    assert made.totals["lost in outages"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"dropped": 0}, "messages missing in between = dropped"),
+        ({"seen": {"1": [2, 4, 3], "2": [1, 2, 3]}}, "messages received twice or out of order"),
+        ({"seen": {"1": [2, 3, 4], "2": [1, 2, 2, 3]}}, "messages received twice or out of order"),
+        ({"reconnects": 2}, "links seen by the exchange = 1 + reconnected"),
+        ({"incarnation": 1}, "workers replaced = workers killed"),
+        ({"stored": [(1, 1, "A", 1.5)]}, "ticks received = ticks stored"),
+        ({"stored": [(1, 1, "A", 1.5), (2, 2, "B", 9.9)]}, "ticks stored as the exchange made them"),
+        ({"stored": [(1, 1, "A", 1.5), (1, 1, "A", 1.5)]}, "ticks stored as the exchange made them"),
+    ],
+)
+def test_every_kind_of_difference_is_found(changes: dict[str, Any], wrong: str) -> None:
+    made = report(**changes)
+    assert not made.ok
+    assert wrong in [check.text for check in made.checks if not check.holds]

@@ -1,0 +1,62 @@
+"""`trunkline doctor`: all well here, and what it says where something is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.commands import run
+
+STATUSES = {"ok", "warn", "FAIL"}
+
+
+def test_everything_works_here() -> None:
+    ended = run("doctor", "--json")
+    found = {each["name"]: each for each in json.loads(ended.out)}
+    assert ended.code == 0, ended.out
+    assert {each["status"] for each in found.values()} <= {"ok", "warn"}
+    assert {"python", "libraries", "zeromq", "runtime folder", "file limit", "clock", "broker"} <= set(found)
+    assert found["broker start"]["status"] == found["wss"]["status"] == "ok"
+    assert "ms" in found["dial"]["text"]
+
+
+def test_it_says_one_line_each_and_leaves_the_users_brokers_alone(tmp_path: Path) -> None:
+    ended = run("doctor", env={"TRUNKLINE_RUNTIME": str(tmp_path / "mine"), "TRUNKLINE_BROKER": None})
+    assert ended.code == 0
+    assert {line.split()[0] for line in ended.out.splitlines()} <= STATUSES | {"->"}
+    assert not (tmp_path / "mine").exists()
+
+
+def test_extras_that_are_missing_are_named_with_their_command() -> None:
+    from trunkline.cli import findings
+
+    lines = [each for each in findings.machine() if each.name.startswith("extra ")]
+    assert {each.name.split()[1] for each in lines} == {
+        "fast", "mqtt", "nats", "amqp", "kafka", "mysql", "postgres", "clickhouse",
+    }  # fmt: skip
+    for each in lines:
+        assert "not installed" not in each.text or f"trunkline[{each.name.split()[1]}]" in each.text
+
+
+def test_a_runtime_folder_that_cannot_work_fails(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    env = {"TRUNKLINE_RUNTIME": str(tmp_path / "file"), "TRUNKLINE_BROKER": None}
+    ended = run("doctor", env=env)
+    assert ended.code == 1
+    line = next(line for line in ended.out.splitlines() if "runtime folder" in line)
+    assert line.startswith("FAIL")
+    too_long = run("doctor", env={**env, "TRUNKLINE_RUNTIME": "/" + "x" * 120})
+    assert too_long.code == 1
+    assert "longer than" in too_long.out
+
+
+def test_leftovers_are_found(tmp_path: Path) -> None:
+    stale = tmp_path / "b-0123456789ab"
+    stale.mkdir(mode=0o700)
+    (stale / "lock").touch()
+    env = {"TRUNKLINE_RUNTIME": str(tmp_path), "TRUNKLINE_BROKER": None}
+    ended = run("doctor", env=env)
+    assert ended.code == 0
+    line = next(line for line in ended.out.splitlines() if "leftovers" in line)
+    assert line.startswith("warn")
+    assert stale.name in line
