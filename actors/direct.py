@@ -88,6 +88,15 @@ class Guest:
             return
         except OSError:
             chunk = b""
+        self._take(chunk)
+
+    def hear(self) -> None:
+        """Read on until there is nothing more now."""
+        with contextlib.suppress(OSError):
+            while self._sock.fileno() >= 0:
+                self._take(self._sock.recv(262144))
+
+    def _take(self, chunk: bytes) -> None:
         if not chunk:
             self.close()
             return

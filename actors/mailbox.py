@@ -42,7 +42,7 @@ class Mailbox:
         sock.setsockopt(zmq.RECONNECT_IVL, 50)
         sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         sock.connect(self._address)
-        self._fd = sock.getsockopt(zmq.FD)
+        self._fd = int(sock.getsockopt(zmq.FD))
         self._loop.add_reader(self._fd, self._drain)
         self._later()
 
@@ -59,7 +59,7 @@ class Mailbox:
             self.answer(to, head, *body)
             return
         self._socket.send_multipart((to, head, *body), zmq.NOBLOCK, copy=True)
-        if not self._scheduled and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._scheduled and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._later()
 
     def bind(self, holder: bytes, guest: bytes) -> None:
@@ -71,6 +71,12 @@ class Mailbox:
         guest = self._pipes.pop(old, None)
         if guest is not None and new is not None:
             self._pipes[new] = guest
+
+    def hear(self, holder: bytes) -> None:
+        """Take in what this holder has sent through its pipe and we have not read yet."""
+        guest = self.door.guests.get(self._pipes.get(holder, b"")) if self.door is not None else None
+        if guest is not None:
+            guest.hear()
 
     def answer(self, to: bytes, head: bytes, *body: bytes | memoryview) -> bool:
         """Answer one who came in by the door, from any thread. False: it did not come that way."""

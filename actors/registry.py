@@ -51,14 +51,18 @@ def driver_class(scheme: str) -> type[Driver]:
     """The driver of a scheme. UnknownScheme, or MissingLibrary with the extra to install."""
     place = DRIVERS.get(scheme) or _from_entry_points(scheme)
     if place is None:
-        raise UnknownScheme(f"this release has no driver for {scheme}://; `trunkline doctor` lists those it has")
+        raise UnknownScheme(
+            f"this release has no driver for {scheme}://; `trunkline doctor` lists those it has"
+        )
     module, _, name = place.partition(":")
     try:
         found: type[Driver] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get(scheme)
         hint = f"pip install 'trunkline[{extra}]'" if extra else f"install the module {error.name}"
-        raise MissingLibrary(f"{scheme}:// needs a library that is not installed ({error.name}): {hint}") from None
+        raise MissingLibrary(
+            f"{scheme}:// needs a library that is not installed ({error.name}): {hint}"
+        ) from None
     return found
 
 

@@ -2,7 +2,8 @@
 
 It holds the mailbox, keeps in touch with the broker, and runs one actor: a `StreamActor` for what is read
 and written, an `ExecActor` for what executes statements. When its broker is lost it keeps its connection and
-its buffer and waits a few seconds for another broker to come up at the same address.
+its buffer and waits for another broker to come up at the same address, as long as a process that used the
+connection lives.
 """
 
 from __future__ import annotations
@@ -33,8 +34,17 @@ __all__ = ["Actor", "Worker", "main"]
 
 BEAT_S = 1.0
 MISSES = 3
-ORPHAN_S = 4.0
-"""How long a worker waits for another broker before it takes the whole program to be gone."""
+ORPHAN_S = 1.5
+"""How long a worker without a broker stays when every process that used it is gone too."""
+FORSAKEN_S = 60.0
+"""How long it stays otherwise: their control threads start a broker at once, unless one holds its GIL."""
+LOOK_S = 0.25
+STRANGERS = 64
+SAME_COMPLAINT_S = 5.0
+
+
+OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION))
+"""Messages that name a holder first, and mean nothing before it is one."""
 
 
 class Actor(Protocol):
@@ -42,7 +52,9 @@ class Actor(Protocol):
 
     async def open(self, deadline: Deadline) -> None: ...
     async def close(self) -> None: ...
-    def receive(self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]) -> None: ...
+    def receive(
+        self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
+    ) -> None: ...
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None: ...
     def detach(self, holder: bytes, consumed: int | None) -> None: ...
     def start(self, holder: bytes, down: bool) -> None: ...
@@ -57,13 +69,17 @@ class Worker:
         self.record: dict[str, Any] = spec["record"]
         self.address = Address.from_wire(self.record["spec"]["address"])
         self.incarnation = int(spec["incarnation"])
-        self.holders: dict[bytes, bytes] = {holder: control for holder, control in spec["holders"]}
+        self.holders: dict[bytes, bytes] = dict(spec["holders"])
         self.loop = asyncio.get_running_loop()
         self.mailbox = Mailbox(spec["broker"], spec["identity"], self._receive)
         self._heard = time.monotonic()
         self._orphaned: float | None = None
         self._broker_pid = 0
         self._broker_fd = -1
+        self._users: list[int] = list(spec.get("users", ()))
+        self._renamed: dict[bytes, bytes] = {}
+        self._early: dict[bytes, tuple[bytes, bytes, list[bytes]]] = {}
+        self._complained_at = -SAME_COMPLAINT_S
         self._closing = asyncio.Event()
         self.actor = self._make_actor()
 
@@ -87,14 +103,19 @@ class Worker:
             self.loop.add_signal_handler(signum, self._closing.set)
         self._register()
         self._open_door()
+        beating = asyncio.create_task(self._keep_beating())
         try:
             if await self._dial():
-                await self._serve()
+                await self._closing.wait()
         finally:
+            beating.cancel()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self.actor.close(), 1.5)
             self._unwatch_broker()
             self.mailbox.close()
+            if self._orphaned is not None:
+                with contextlib.suppress(TrunklineError):
+                    runtime.tidy(runtime.folder_of(self.spec["broker"]))
 
     def _open_door(self) -> None:
         """Let proxies of this machine in directly; without it everything goes through the router."""
@@ -121,10 +142,10 @@ class Worker:
         self.mailbox.tell_broker(Kind.OPENED, self.figures())
         return True
 
-    async def _serve(self) -> None:
-        while not self._closing.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._closing.wait(), BEAT_S)
+    async def _keep_beating(self) -> None:
+        """While dialling too, which may take long: a worker that is silent counts as stuck."""
+        while True:
+            await asyncio.sleep(BEAT_S if self._orphaned is None else LOOK_S)
             self._beat()
 
     def _beat(self) -> None:
@@ -133,10 +154,14 @@ class Worker:
             self.mailbox.tell_broker(Kind.STATE, self.figures())
             if now - self._heard > BEAT_S * (MISSES + 1):
                 self._lost_broker()
-        elif now - self._orphaned > ORPHAN_S:
+        elif now - self._orphaned > (FORSAKEN_S if self._wanted() else ORPHAN_S):
             self.log("warning", "no broker came back: this worker ends")
             self._closing.set()
-            _tidy(self.spec["broker"])
+
+    def _wanted(self) -> bool:
+        """Whether somebody may yet bring a broker back: one that used this connection, or one who starts a
+        broker just now."""
+        return any(map(_lives, self._users)) or runtime.alive(self.spec["broker"])
 
     def say_state(self) -> None:
         """Tell the broker now that the state changed."""
@@ -162,7 +187,7 @@ class Worker:
     def _register(self) -> None:
         holders = [[holder, control] for holder, control in self.holders.items()]
         self.mailbox.tell_broker(
-            Kind.READY, self.record, self.incarnation, os.getpid(), holders, self.figures()
+            Kind.READY, self.record, self.incarnation, os.getpid(), holders, self.figures(), self._users
         )
 
     def _lost_broker(self) -> None:
@@ -199,6 +224,8 @@ class Worker:
             kind, request_id, fields = parse(head)
             if sender == b"":
                 self._from_broker(kind, fields)
+            elif kind in OF_HOLDERS and not self._known(fields):
+                self._before_attach(fields[0], sender, head, body)
             elif kind is Kind.START:
                 holder, down = fields
                 if sender != holder:
@@ -210,14 +237,31 @@ class Worker:
                 self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
             else:
                 self.actor.receive(sender, kind, request_id, fields, body)
-        except (TrunklineError, ValueError, TypeError, IndexError) as error:
-            self.log("error", f"a message that cannot be understood was ignored: {error}")
+        except Exception as error:  # whatever a peer sends, the others must not feel it
+            if time.monotonic() - self._complained_at >= SAME_COMPLAINT_S:
+                self._complained_at = time.monotonic()
+                what = str(error) if isinstance(error, TrunklineError) else type(error).__name__
+                self.log("error", f"a message that cannot be understood was ignored: {what}")
+
+    def _known(self, fields: list[Any]) -> bool:
+        """Whether the holder that a message names is one; under a former name too, for it may have spoken
+        before it heard of its new one."""
+        fields[0] = self._renamed.get(fields[0], fields[0])
+        return fields[0] in self.holders
+
+    def _before_attach(self, holder: bytes, sender: bytes, head: bytes, body: list[bytes]) -> None:
+        """A holder that came in by the door, ahead of the broker's word that there is one: it waits."""
+        self._early.pop(holder, None)
+        self._early[holder] = sender, head, body
+        if len(self._early) > STRANGERS:
+            del self._early[next(iter(self._early))]
 
     def _from_broker(self, kind: Kind, fields: list[Any]) -> None:
         self._heard = time.monotonic()
         if self._orphaned is not None:
             self._orphaned = None
         if kind is Kind.BEAT:
+            self._users = [int(pid) for pid in fields[1]]
             self._watch_broker(int(fields[0]))
         elif kind is Kind.REREGISTER:
             self._register()
@@ -227,24 +271,34 @@ class Worker:
             self._closing.set()
         elif kind is Kind.ATTACH:
             holder, control, old, epoch, consumed = fields
-            self.holders.pop(old, None)
+            if self.holders.pop(old, None) is not None:
+                for name in [k for k, v in self._renamed.items() if v == old]:
+                    self._renamed[name] = holder
+                self._renamed[old] = holder
             self.holders[holder] = control
             self.mailbox.rebind(old, holder)
             self.actor.attach(holder, control, old, epoch, consumed)
+            if (early := self._early.pop(holder, None)) is not None:
+                self._receive(*early)
         elif kind is Kind.DETACH:
+            self._early.pop(fields[0], None)
+            self.mailbox.hear(fields[0])  # its last acknowledgements: what it has read goes to nobody else
             self.holders.pop(fields[0], None)
             self.mailbox.rebind(fields[0], None)
             self.actor.detach(fields[0], fields[1])
 
 
-def _tidy(broker: str) -> None:
-    """Remove the folder of a broker that was killed, if nobody else took it over."""
-    with contextlib.suppress(Exception):
-        folder = runtime.folder_of(broker)
-        fd = runtime.lock(folder)
-        if fd is not None:
-            runtime.remove_folder(folder)
-            os.close(fd)
+def _lives(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return not os.path.isdir("/proc/self")
 
 
 def _name_process(name: str) -> None:
@@ -264,7 +318,7 @@ def main(spec: dict[str, Any]) -> None:
     try:
         from uvloop import new_event_loop
     except ImportError:
-        new_event_loop = None
+        from asyncio import new_event_loop
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_main(spec))
 

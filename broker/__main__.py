@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import sys
@@ -23,7 +24,7 @@ def _detach() -> None:
 
 
 def _log_to(folder: Path) -> None:
-    fd = os.open(folder / "broker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = os.open(folder / runtime.LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(fd, 1)
@@ -44,42 +45,49 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trunkline.broker", description=__doc__)
     parser.add_argument("--address", default=None, help="ipc:///folder/broker.sock; a new one by default")
     parser.add_argument("--persistent", action="store_true", help="do not end with the last client")
-    parser.add_argument("--ready-fd", type=int, default=None, help="write a line there when ready, detach")
+    parser.add_argument("--ready-fd", type=int, default=None, help="write there how it went, and detach")
+    parser.add_argument("--starter", type=int, default=None, help="process that will be the first client")
     options = parser.parse_args(argv)
     address: str = options.address or runtime.new_address()
+    if options.ready_fd is not None:
+        _detach()
     try:
         folder = runtime.folder_of(address)
-        if options.ready_fd is not None:
-            _detach()
-        runtime.make_folder(folder)
-        lock = runtime.lock(folder)
-    except (BrokerGone, OSError) as error:
-        print(f"trunkline broker: {error}", file=sys.stderr)
+        lock = runtime.claim(folder)
+    except BrokerGone as error:
+        _say(options.ready_fd, f"refused {error}")
         return 2
     if lock is None:
-        print(f"trunkline broker: there is one already at {address}", file=sys.stderr)
+        _say(options.ready_fd, f"busy there is a broker already at {address}")
         return 3
     return _serve(address, folder, options)
+
+
+def _say(ready_fd: int | None, text: str) -> None:
+    """One line to the starter; without one, to the terminal."""
+    if ready_fd is not None:
+        with contextlib.suppress(OSError):  # the starter is gone
+            os.write(ready_fd, f"{text}\n".encode())
+        os.close(ready_fd)
+    elif text.startswith("ready"):
+        print(text, flush=True)
+    else:
+        print(f"trunkline broker: {text.partition(' ')[2]}", file=sys.stderr)
 
 
 def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
     from trunkline.broker.zygote import Zygote
 
-    os.umask(0o077)
-    runtime.sweep()
     if options.ready_fd is not None:
         os.chdir("/")
         _log_to(folder)
     _raise_file_limit()
-    zygote = Zygote(WORKER, PRELOAD)
+    zygote = Zygote(WORKER, PRELOAD, address)
+    runtime.sweep()
     from trunkline.broker.router import Broker
 
-    broker = Broker(address, zygote, persistent=options.persistent)
-    if options.ready_fd is not None:
-        os.write(options.ready_fd, b"ready\n")
-        os.close(options.ready_fd)
-    else:
-        print(f"ready {address}", flush=True)
+    broker = Broker(address, zygote, persistent=options.persistent, starter=options.starter)
+    _say(options.ready_fd, f"ready {address}")
     try:
         broker.run()
     finally:

@@ -50,7 +50,11 @@ class Connection:
     """Stream socket -> control socket of its process."""
     users: set[bytes] = field(default_factory=set)
     """Control sockets of all processes that ever held it and still live."""
+    expected: list[int] = field(default_factory=list)
+    """Processes that used it under the broker before this one: they may come back."""
     opening: Opening | None = None
+    starting: bool = False
+    """A worker was asked for, and neither it nor the zygote has said yet that it is there."""
     worker: bytes | None = None
     """Routing id of the present worker; None while there is none."""
     watch: Watch | None = None
@@ -80,6 +84,10 @@ class Connection:
             "linger_s": self.linger_s,
             "handle": self.handle,
         }
+
+    def has_future(self) -> bool:
+        """Whether a worker is starting, or will be."""
+        return self.closing is None and (self.restart_at is not None or self.worker is not None)
 
     def shown(self) -> dict[str, Any]:
         """The row of `trunkline ps`; no secret."""

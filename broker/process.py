@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 
 __all__ = ["Watch", "is_alive"]
 
@@ -18,13 +17,11 @@ def is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    if sys.platform == "linux":
-        try:
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-        except (OSError, IndexError):
-            return False
-    return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):
+        return not os.path.isdir("/proc/self")  # a system without /proc, else it is just gone
 
 
 class Watch:

@@ -20,11 +20,20 @@ from typing import Any
 import zmq
 
 from trunkline import runtime
+from trunkline.broker import journal
 from trunkline.broker.directory import Client, Connection, Directory, Opening
-from trunkline.broker.process import Watch
-from trunkline.broker.supervisor import CRASHES, WINDOW_S, describe_exit
+from trunkline.broker.process import Watch, is_alive
+from trunkline.broker.supervisor import CRASHES, WINDOW_S, Crashes, describe_exit
 from trunkline.broker.zygote import Zygote
-from trunkline.errors import DeadHandle, DialTimeout, OutcomeUnknown, TrunklineError, WorkerDied, to_wire
+from trunkline.errors import (
+    BrokerGone,
+    DeadHandle,
+    DialTimeout,
+    OutcomeUnknown,
+    TrunklineError,
+    WorkerDied,
+    to_wire,
+)
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, CONNECTION_ID_BYTES, REQUESTS, Kind, header, kind_of, parse
 from trunkline.wire.state import State
@@ -33,24 +42,35 @@ __all__ = ["Broker"]
 
 TICK_S = 0.25
 CLOSE_S = 2.0
-SILENT_S = 15.0
+SILENT_S = 10.0
 """A worker that has said nothing for so long is killed; its second-long heartbeats come from its I/O loop."""
 OPEN_GRACE_S = 0.5
 FIRST_CLIENT_S = 15.0
 ADOPT_S = 6.0
-"""How long a new broker at an old address waits for the workers that are to register again."""
+"""How long a new broker at an old address waits for the workers that are to register again, and a connection
+that has registered waits for the objects that held it."""
+RETURN_S = 60.0
+"""The same, for a client process that lives but has not come back yet: it may hold its GIL."""
+JOURNAL_EVERY_S = 5.0
+COMPLAIN_EVERY_S = 1.0
 
 
 class Broker:
-    """See the module. `persistent`: do not end when the last client has gone."""
+    """See the module. `persistent`: do not end when the last client has gone. `starter`: the process that is
+    to be the first client; should it die before it is, nobody else will come."""
 
-    def __init__(self, address: str, zygote: Zygote, *, persistent: bool = False) -> None:
+    def __init__(
+        self, address: str, zygote: Zygote, *, persistent: bool = False, starter: int | None = None
+    ) -> None:
         self.address = address
         self.instance = secrets.token_hex(8)
         self.persistent = persistent
         self.directory = Directory()
         self.started = time.monotonic()
+        self._starter = starter
         self._zygote = zygote
+        self._zygote_ends = Crashes()
+        self._awaited = self._former_workers()
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -61,8 +81,11 @@ class Broker:
         self._router.bind(address)
         self._selector = selectors.DefaultSelector()
         self._stopping: float | None = None
+        self._idle_stop = False
         self._had_client = False
-        self._waiting: list[tuple[float, bytes, list[bytes]]] = []
+        self._waiting: list[list[bytes]] = []
+        self._journal_at = 0.0
+        self._complained_at = 0.0
         self._exits: dict[int, int] = {}
         self._children: set[int] = set()
         self._next_tick = 0.0
@@ -82,6 +105,17 @@ class Broker:
             Kind.LOG: self._log,
         }
 
+    def _former_workers(self) -> set[bytes]:
+        """The connections whose workers wait here for a broker, after the last one was killed."""
+        found = set()
+        for path in runtime.doors(runtime.folder_of(self.address)):
+            with contextlib.suppress(OSError, ValueError):
+                if runtime.answers(path):
+                    found.add(bytes.fromhex(path.name.removeprefix("w-")))
+                else:
+                    path.unlink()
+        return found
+
     # the loop
 
     def run(self) -> None:
@@ -92,7 +126,7 @@ class Broker:
         signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: self.stop())
         signal.signal(signal.SIGINT, lambda *_: self.stop())
-        self._selector.register(self._router.getsockopt(zmq.FD), selectors.EVENT_READ, None)
+        self._selector.register(int(self._router.getsockopt(zmq.FD)), selectors.EVENT_READ, None)
         self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote_spoke)
         self._selector.register(wake_r, selectors.EVENT_READ, lambda: _drain(wake_r))
         try:
@@ -135,10 +169,11 @@ class Broker:
                 return
             if len(frames) < 3:
                 continue
-            if frames[1]:
-                self._forward(frames)
-            else:
-                self._own(frames)
+            try:
+                self._forward(frames) if frames[1] else self._own(frames)
+            except Exception as error:
+                # Whatever a peer sends, the others must not feel it, and its words stay out of the log.
+                self._complain(frames[0], error)
 
     def _forward(self, frames: list[bytes]) -> None:
         """[from][to][header][body...] -> [to's socket][from][header][body...]."""
@@ -152,9 +187,13 @@ class Broker:
             if connection is None or connection.worker is None:
                 self._answer_for(connection, sender, frames[2])
                 return
-            if kind_of(frames[2]) in REQUESTS:
-                connection.inflight[sender] = frames[2]
+            head = frames[2]
             frames[0], frames[1] = connection.worker, sender
+            if not self._send(frames):  # it is starting, or just gone, and will not answer
+                self._answer_for(connection, sender, head)
+            elif kind_of(head) in REQUESTS:
+                connection.inflight[sender] = head
+            return
         else:
             return  # from a worker we do not know (yet): it will register
         self._send(frames)
@@ -175,14 +214,18 @@ class Broker:
         return self._send([to, sender, header(kind, request_id, *fields)])
 
     def _own(self, frames: list[bytes]) -> None:
-        try:
-            kind, request_id, fields = parse(frames[2])
-            handler = self._handlers[kind]
-            handler(frames[0], request_id, fields, frames[3:])
-        except TrunklineError as error:
-            self._say(frames[0], Kind.ERROR, 0, to_wire(error))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            print(f"trunkline broker: a malformed message was ignored: {type(error).__name__}", file=sys.stderr)
+        kind, request_id, fields = parse(frames[2])
+        handler = self._handlers[kind]
+        handler(frames[0], request_id, fields, frames[3:])
+
+    def _complain(self, sender: bytes, error: Exception) -> None:
+        if isinstance(error, TrunklineError):  # another version: say so
+            self._say(sender, Kind.ERROR, 0, to_wire(error))
+            return
+        if time.monotonic() >= self._complained_at:
+            self._complained_at = time.monotonic() + COMPLAIN_EVERY_S
+            what = type(error).__name__
+            print(f"trunkline broker: a malformed message was ignored: {what}", file=sys.stderr)
 
     # clients
 
@@ -193,7 +236,18 @@ class Broker:
             self.directory.clients[sender] = Client(sender, pid, watch)
             self._watch(watch, lambda: self._client_gone(sender))
             self._had_client = True
+            if self._idle_stop:  # it came before the last worker had ended: so we stay
+                self._idle_stop, self._stopping = False, None
+            self._returned(sender, pid)
         self._say(sender, Kind.WELCOME, request_id, os.getpid(), self.instance)
+
+    def _returned(self, control: bytes, pid: int) -> None:
+        """A process that used connections of the broker before us is here; its objects come next."""
+        for connection in self.directory:
+            if pid in connection.expected:
+                connection.users.add(control)
+                if connection.lonely_since is not None:
+                    connection.lonely_since = time.monotonic()
 
     def _beat(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         known = sender in self.directory.clients
@@ -207,14 +261,19 @@ class Broker:
         for connection in self.directory:
             for holder in [h for h, c in connection.holders.items() if c == control]:
                 self._drop_holder(connection, holder, None)
-            connection.users.discard(control)
-            self._still_wanted(connection)
+            if control in connection.users:
+                connection.users.discard(control)
+                self._still_wanted(connection)
 
     # opening
 
     def _open(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         control, timeout_ms, restart, linger_s = fields
         spec = values.unpack(body[0])
+        if not isinstance(spec, dict) or not isinstance(spec["display"], str):
+            raise ValueError("no address to dial")
+        if self._stranger(sender, request_id, control):
+            return
         connection = Connection(
             self.directory.new_id(), self.directory.next_number(), spec, bool(restart), float(linger_s)
         )
@@ -225,12 +284,22 @@ class Broker:
         self.directory.add(connection)
         self._start_worker(connection, timeout_ms)
 
+    def _stranger(self, sender: bytes, request_id: int, control: bytes) -> bool:
+        """Whether the process has yet to introduce itself (to us: we may have taken over from a broker that
+        it knew). A connection held by nobody we can watch would never end."""
+        if control in self.directory.clients:
+            return False
+        error = BrokerGone("the broker was replaced meanwhile; try again")
+        self._say(sender, Kind.FAILED, request_id, to_wire(error))
+        return True
+
     def _start_worker(self, connection: Connection, timeout_ms: float | None = None) -> None:
         connection.incarnation += 1
         connection.restart_at = None
         identity = b"w" + connection.id + connection.incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
         self.directory.set_worker(connection, identity)
         connection.heard = time.monotonic()
+        connection.starting = True
         self._zygote.start(
             connection.id.hex(),
             {
@@ -240,6 +309,7 @@ class Broker:
                 "incarnation": connection.incarnation,
                 "timeout_ms": timeout_ms,
                 "holders": [[h, c] for h, c in connection.holders.items()],
+                "users": self._user_pids(connection),
                 "stats": connection.stats if connection.incarnation > 1 else {},
                 "record": connection.record(),
             },
@@ -271,16 +341,16 @@ class Broker:
     def _attach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         control, handle, key, old, epoch, consumed = fields
         found = self.directory.by_handle.get(handle) if handle else self.directory.connections.get(key)
-        if found is None and time.monotonic() - self.started < ADOPT_S:
-            # Perhaps its worker has yet to register with this broker, which took over from another.
-            frames = [sender, BROKER, header(Kind.ATTACH, request_id, *fields)]
-            self._waiting.append((time.monotonic() + ADOPT_S, sender, frames))
+        if self._stranger(sender, request_id, control) or (
+            found is None and self._later(sender, Kind.ATTACH, request_id, fields)
+        ):
             return
         if found is None or found.closing is not None or found.state is State.FAILED:
             why = f": {found.reason}" if found is not None and found.reason else ""
             error = DeadHandle(
-                f"the connection of this handle has ended{why}; dial its address again" if handle else
-                f"the connection has ended{why}; dial its address again"
+                f"the connection of this handle has ended{why}; dial its address again"
+                if handle
+                else f"the connection has ended{why}; dial its address again"
             )
             self._say(sender, Kind.FAILED, request_id, to_wire(error))
             return
@@ -292,6 +362,22 @@ class Broker:
         if found.worker is not None:
             self._say(found.worker, Kind.ATTACH, request_id, sender, control, old, epoch, consumed)
         self._say(sender, Kind.ATTACHED, request_id, found.id, info, found.worker is not None)
+
+    def _adopting(self) -> bool:
+        """Whether workers of the broker before us have yet to register."""
+        return bool(self._awaited) and time.monotonic() - self.started < ADOPT_S
+
+    def _later(self, sender: bytes, kind: Kind, request_id: int, fields: list[Any]) -> bool:
+        """Put off a question about a connection that may have yet to register here; False when all have."""
+        if self._adopting():
+            self._waiting.append([sender, BROKER, header(kind, request_id, *fields)])
+            return True
+        return False
+
+    def _ask_again(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for frames in waiting:
+            self._own(frames)
 
     def _detach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         key, holder, consumed = fields
@@ -319,6 +405,8 @@ class Broker:
 
     def _handle(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         connection = self.directory.connections.get(fields[0])
+        if connection is None and self._later(sender, Kind.HANDLE, request_id, fields):
+            return
         if connection is None or connection.closing is not None:
             error = DeadHandle("the connection has ended; dial its address again")
             self._say(sender, Kind.ERROR, request_id, to_wire(error))
@@ -332,7 +420,9 @@ class Broker:
 
     def _ready(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         """A worker is there: one we started, or one that lost its broker and comes to us."""
-        record, incarnation, pid, holders, stats = fields
+        record, incarnation, pid, _, stats, users = fields
+        if sender[: 1 + CONNECTION_ID_BYTES] != b"w" + record["id"]:
+            raise ValueError("a worker that names another connection than its own")
         connection = self.directory.connections.get(record["id"])
         if connection is None:
             if self._stopping is not None:
@@ -340,22 +430,24 @@ class Broker:
                 return
             connection = Connection(
                 record["id"], record["number"], record["spec"], record["restart"], record["linger_s"],
-                record["handle"], incarnation=incarnation,
+                record["handle"], incarnation=incarnation, expected=[int(user) for user in users],
             )  # fmt: skip
+            for client in list(self.directory.clients.values()):
+                if client.pid in connection.expected:
+                    connection.users.add(client.id)
             self.directory.add(connection)
             connection.lonely_since = time.monotonic()
         if incarnation < connection.incarnation:
             self._say(sender, Kind.CLOSE)  # it was replaced while it was silent
             return
+        connection.starting = False
         self.directory.set_worker(connection, sender)
         self._note(connection, stats)
         self._watch_worker(connection, pid, ours=False)
         if connection.closing is not None:
             self._say(sender, Kind.CLOSE)
-        waiting, self._waiting = self._waiting, []
-        for _, who, frames in waiting:
-            kind, rid, rest = parse(frames[2])
-            self._attach(who, rid, rest, [])
+        self._awaited.discard(connection.id)
+        self._ask_again()
 
     def _watch_worker(self, connection: Connection, pid: int, *, ours: bool) -> None:
         """Follow a worker's life. Of our own zygote's children the zygote tells the end, and how it was."""
@@ -374,9 +466,17 @@ class Broker:
             self._say(sender, Kind.REREGISTER)
             return
         self._note(connection, fields[0])
-        self._say(sender, Kind.BEAT, 0, os.getpid())
+        self._say(sender, Kind.BEAT, 0, os.getpid(), self._user_pids(connection))
+
+    def _user_pids(self, connection: Connection) -> list[int]:
+        """The living processes that use a connection. Its worker keeps them, to know whom to wait for should
+        we be killed."""
+        clients = self.directory.clients
+        return sorted({clients[control].pid for control in connection.users if control in clients})
 
     def _note(self, connection: Connection, stats: dict[str, Any]) -> None:
+        if not isinstance(stats, dict):
+            raise ValueError("no figures")
         connection.heard = time.monotonic()
         connection.stats = stats
         with contextlib.suppress(ValueError):
@@ -391,22 +491,52 @@ class Broker:
     def _zygote_spoke(self) -> None:
         events = self._zygote.events()
         if events is None:
-            print("trunkline broker: the zygote is gone; the broker ends", file=sys.stderr)
-            self._selector.unregister(self._zygote.fileno())
+            self._replace_zygote()
+            return
+        for word, key, value in events:
+            if word == "ended":
+                self._children.discard(key)
+                self._exits[key] = value
+                for connection in self.directory:
+                    if connection.pid == key and connection.watch is not None:
+                        self._worker_ended(connection, connection.watch)
+                self._exits.pop(key, None)
+            else:
+                self._ordered(word, self.directory.connections.get(bytes.fromhex(key)), value)
+
+    def _ordered(self, word: str, connection: Connection | None, value: Any) -> None:
+        """What became of an order to start a worker."""
+        if word == "started":
+            self._children.add(value)
+            if connection is None:  # given up meanwhile
+                Watch(value).kill()
+            else:
+                connection.starting = False
+                self._watch_worker(connection, value, ours=True)
+        elif connection is not None:
+            connection.starting = False
+            self.directory.set_worker(connection, None)
+            self._crashed(connection, f"could not be started ({value})")
+
+    def _replace_zygote(self) -> None:
+        """The template was killed. Its workers live on; what it was asked for last may not have been done."""
+        self._selector.unregister(self._zygote.fileno())
+        if not self._zygote_ends.may_restart(time.monotonic()):
+            print("trunkline broker: the zygote ends again and again; so does the broker", file=sys.stderr)
             self.stop()
             return
-        for event in events:
-            if event[0] == "started":
-                self._children.add(event[2])
-                connection = self.directory.connections.get(bytes.fromhex(event[1]))
-                if connection is not None:
-                    self._watch_worker(connection, event[2], ours=True)
-            else:
-                self._children.discard(event[1])
-                self._exits[event[1]] = event[2]
-                for connection in self.directory:
-                    if connection.pid == event[1] and connection.watch is not None:
-                        self._worker_ended(connection, connection.watch)
+        print("trunkline broker: the zygote is gone; another one takes over", file=sys.stderr)
+        self._zygote.restart()
+        self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote_spoke)
+        orphans, self._children = self._children, set()
+        for connection in self.directory:
+            watch = connection.watch
+            if watch is not None and watch.pid in orphans:
+                self._watch(watch, lambda c=connection, w=watch: self._worker_ended(c, w))  # type: ignore[misc]
+            elif connection.starting and connection.closing is None:
+                opening = connection.opening
+                left = None if opening is None else max(1.0, (opening.deadline - time.monotonic()) * 1000)
+                self._start_worker(connection, left)
 
     def _worker_ended(self, connection: Connection, watch: Watch) -> None:
         if connection.watch is not watch:
@@ -414,6 +544,7 @@ class Broker:
         self._drain_router()  # its last words come first
         self._unwatch(watch)
         connection.watch = None
+        self._remove_door(connection)
         self.directory.set_worker(connection, None)
         status = self._exits.pop(watch.pid, None)
         self._answer_inflight(connection)
@@ -469,15 +600,15 @@ class Broker:
             error = DeadHandle("the connection has ended; dial its address again")
         elif kind is Kind.EXEC and who in connection.inflight:
             error = OutcomeUnknown(
-                f"{connection.reason or 'the worker is gone'} while the statement ran: it may or may not have taken "
-                "effect; look before you run it again"
+                f"{connection.reason or 'the worker is gone'} while the statement ran: it may or may not have "
+                "taken effect; look before you run it again"
             )
         else:
             error = WorkerDied(connection.reason or "the worker of this connection is being replaced")
         if kind in REQUESTS:
             self._say(who, Kind.ERROR, request_id, to_wire(error))
         elif kind is Kind.READ:
-            self._say(who, Kind.GONE, 0, connection is not None and connection.restart_at is not None, str(error))
+            self._say(who, Kind.GONE, 0, connection is not None and connection.has_future(), str(error))
 
     # the end of a connection
 
@@ -495,16 +626,20 @@ class Broker:
 
     def _forget(self, connection: Connection) -> None:
         self.directory.remove(connection)
-        with contextlib.suppress(OSError):  # a worker that was killed has left its door
+        self._remove_door(connection)
+
+    def _remove_door(self, connection: Connection) -> None:
+        with contextlib.suppress(OSError):  # a worker that was killed has left it
             runtime.door(self.address, connection.id).unlink()
 
     def _list(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        rows = []
-        for connection in self.directory:
-            pids = {self.directory.clients[c].pid for c in connection.users if c in self.directory.clients}
-            rows.append({**connection.shown(), "users": sorted(pids)})
-        info = {"pid": os.getpid(), "zygote": self._zygote.pid, "address": self.address, "connections": rows,
-                "clients": [c.pid for c in self.directory.clients.values()]}  # fmt: skip
+        info = {
+            "pid": os.getpid(),
+            "zygote": self._zygote.pid,
+            "address": self.address,
+            "connections": [{**c.shown(), "users": self._user_pids(c)} for c in self.directory],
+            "clients": [client.pid for client in self.directory.clients.values()],
+        }
         self._send([sender, BROKER, header(Kind.REPLY, request_id), values.pack(info)])
 
     def _kill(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
@@ -536,11 +671,11 @@ class Broker:
                 self._client_gone(client.id)
         for connection in self.directory:
             self._tick_connection(connection, now)
-        for due, who, frames in self._waiting[:]:
-            if now >= due:
-                self._waiting.remove((due, who, frames))
-                _, rid, rest = parse(frames[2])
-                self._attach(who, rid, rest, [])
+        if self._waiting and not self._adopting():
+            self._ask_again()
+        if now >= self._journal_at:
+            self._journal_at = now + JOURNAL_EVERY_S
+            journal.trim(sys.stderr.fileno())
         self._maybe_end(now)
 
     def _tick_connection(self, connection: Connection, now: float) -> None:
@@ -560,17 +695,34 @@ class Broker:
         elif connection.restart_at is not None and now >= connection.restart_at:
             self._start_worker(connection)
         elif connection.lonely_since is not None and not connection.holders:
-            limit = connection.linger_s if connection.users else ADOPT_S
-            if now - connection.lonely_since >= limit:
+            if now - connection.lonely_since >= self._patience_s(connection):
                 self._close(connection, "nobody held it any more")
         elif watch is not None and now - connection.heard > SILENT_S:
             connection.reason = f"its worker said nothing for {SILENT_S:.0f} s"
             watch.kill()
 
+    def _patience_s(self, connection: Connection) -> float:
+        """How long a connection without holders waits for one."""
+        if connection.handle is not None and connection.users:
+            return connection.linger_s
+        here = {client.pid for client in self.directory.clients.values()}
+        late = any(pid not in here and is_alive(pid) for pid in connection.expected)
+        return RETURN_S if late else ADOPT_S
+
     def _maybe_end(self, now: float) -> None:
         if self._stopping is not None or self.persistent or self.directory.clients:
             return
-        if self._had_client or now - self.started > FIRST_CLIENT_S:
+        if self._had_client:
+            waited_for = any(
+                c.lonely_since is not None and self._patience_s(c) > ADOPT_S for c in self.directory
+            )
+            over = not waited_for
+        elif self._starter is not None and not is_alive(self._starter):
+            over = not self._adopting() and not any(c.closing is None for c in self.directory)
+        else:
+            over = now - self.started > FIRST_CLIENT_S
+        if over:
+            self._idle_stop = True
             self.stop()
 
 

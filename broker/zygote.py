@@ -6,7 +6,9 @@ very start, before it has a ZeroMQ context or a thread; here the worker's module
 from here every worker is forked. It never opens a socket of its own but the pair to the broker.
 
 It speaks length-prefixed msgpack: broker -> zygote `{spec}`; zygote -> broker `["started", key, pid]`,
-`["ended", pid, status]`. When the broker is gone, so is the zygote; workers stay.
+`["failed", key, why]`, `["ended", pid, status]`. When the broker is gone, so is the zygote (its last service
+is to remove the folder of a broker that was killed and that nobody follows); workers stay. Should the
+zygote be killed, the broker starts another, as a new interpreter, for it has threads by then.
 """
 
 from __future__ import annotations
@@ -20,13 +22,20 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, NoReturn
 
 import msgpack
 
+from trunkline import runtime
+
 __all__ = ["Zygote", "forks"]
+
+
+ORDER_S = 5.0
+TIDY_S = 3.0
 
 
 def forks() -> bool:
@@ -55,25 +64,41 @@ def _messages(data: bytearray) -> Iterator[Any]:
 class Zygote:
     """The broker's end. Create it before anything else in the broker has a thread or a context."""
 
-    def __init__(self, entry: str, preload: list[str]) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self, entry: str, preload: list[str], address: str = "") -> None:
+        self._entry, self._preload, self._address = entry, preload, address
+        self._sock, theirs = socket.socketpair()
+        self._data = bytearray()
         self.pid = os.fork()
         if self.pid == 0:
-            ours.close()
-            _main(theirs, entry, preload)
+            self._sock.close()
+            _main(theirs, entry, preload, address)
         theirs.close()
-        ours.setblocking(False)
-        self._sock = ours
-        self._data = bytearray()
+        self._sock.setblocking(False)
+
+    def restart(self) -> None:
+        """Another one in place of one that is gone."""
+        self.close()
+        self._sock, theirs = socket.socketpair()
+        self._data.clear()
+        command = [sys.executable, "-m", "trunkline.broker.zygote", str(theirs.fileno()), self._address]
+        command += [self._entry, *self._preload]
+        with theirs:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
+        self.pid = process.pid
+        process.returncode = 0  # it is reaped by `close`
+        self._sock.setblocking(False)
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
     def start(self, key: str, spec: dict[str, Any]) -> None:
-        """Ask for a worker; `started` with the same key answers."""
-        self._sock.setblocking(True)
+        """Ask for a worker; `started` or `failed` with the same key answers. When the zygote is gone nothing
+        does: `events` tells."""
+        self._sock.settimeout(ORDER_S)
         try:
             _send(self._sock, {"key": key, "spec": spec})
+        except OSError:
+            self._kill()  # it may have read half of the order: never more from this one
         finally:
             self._sock.setblocking(False)
 
@@ -91,11 +116,16 @@ class Zygote:
     def close(self) -> None:
         """End the zygote; it is a child of ours, so its end is awaited."""
         self._sock.close()
+        self._kill()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # a child that is not awaited keeps its id
+            os.kill(self.pid, signal.SIGKILL)
 
-def _main(sock: socket.socket, entry: str, preload: list[str]) -> NoReturn:
+
+def _main(sock: socket.socket, entry: str, preload: list[str], address: str) -> NoReturn:
     """The zygote's life."""
     status = 0
     try:
@@ -114,6 +144,7 @@ def _main(sock: socket.socket, entry: str, preload: list[str]) -> NoReturn:
             gc.collect()
             gc.freeze()  # the collector must not write into pages that all workers share
         _serve(sock, entry, run)
+        _after(address)
     except BaseException:
         import traceback
 
@@ -125,6 +156,7 @@ def _main(sock: socket.socket, entry: str, preload: list[str]) -> NoReturn:
 
 def _serve(sock: socket.socket, entry: str, run: Callable[[dict[str, Any]], None] | None) -> None:
     wake_r, wake_w = os.pipe()
+    sources: list[socket.socket | int] = [sock, wake_r]
     os.set_blocking(wake_r, False)
     os.set_blocking(wake_w, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -132,7 +164,7 @@ def _serve(sock: socket.socket, entry: str, run: Callable[[dict[str, Any]], None
     data = bytearray()
     children: dict[int, Any] = {}
     while True:
-        readable, _, _ = select.select([sock, wake_r], [], [])
+        readable, _, _ = select.select(sources, [], [])
         if wake_r in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_r, 4096)
@@ -143,9 +175,41 @@ def _serve(sock: socket.socket, entry: str, run: Callable[[dict[str, Any]], None
                 return
             data += chunk
             for order in _messages(data):
-                pid = _fork(run, order["spec"], (sock, wake_r, wake_w)) if run else _exec(entry, order["spec"])
-                children[pid] = True
-                _send(sock, ["started", order["key"], pid])
+                _carry_out(sock, (wake_r, wake_w), entry, run, order, children)
+
+
+def _carry_out(
+    sock: socket.socket,
+    wake: tuple[int, int],
+    entry: str,
+    run: Callable[[dict[str, Any]], None] | None,
+    order: dict[str, Any],
+    children: dict[int, Any],
+) -> None:
+    try:
+        pid = _fork(run, order["spec"], (sock, *wake)) if run else _exec(entry, order["spec"])
+    except OSError as error:  # no memory, or too many processes: this connection's trouble, not everyone's
+        _send(sock, ["failed", order["key"], error.strerror or str(error)])
+        return
+    children[pid] = True
+    _send(sock, ["started", order["key"], pid])
+
+
+def _after(address: str) -> None:
+    """The broker is gone. If it was killed, and no client starts another, and no worker is left, its folder
+    is ours to remove: nobody else knows of it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that end meanwhile become no zombies
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    deadline = time.monotonic() + TIDY_S
+    while address and time.monotonic() < deadline:
+        time.sleep(0.1)
+        folder = runtime.folder_of(address)
+        if not folder.exists() or runtime.alive(address):
+            return
+    if address:
+        runtime.tidy(runtime.folder_of(address))
 
 
 def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
@@ -157,7 +221,8 @@ def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
         if pid == 0:
             return
         if children.pop(pid, None):
-            _send(sock, ["ended", pid, os.waitstatus_to_exitcode(status)])
+            with contextlib.suppress(OSError):
+                _send(sock, ["ended", pid, os.waitstatus_to_exitcode(status)])
 
 
 def _fork(run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tuple[Any, ...]) -> int:
@@ -187,7 +252,8 @@ def _fork(run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tu
 def _exec(entry: str, spec: dict[str, Any]) -> int:
     """A worker in a new interpreter; the spec goes through a pipe, for it holds secrets."""
     module, _, name = entry.partition(":")
-    code = f"import sys, msgpack; from {module} import {name} as run; run(msgpack.unpackb(sys.stdin.buffer.read()))"
+    code = f"import sys, msgpack; from {module} import {name} as run; "
+    code += "run(msgpack.unpackb(sys.stdin.buffer.read()))"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
@@ -195,3 +261,7 @@ def _exec(entry: str, spec: dict[str, Any]) -> int:
     pid = process.pid
     process.returncode = 0  # it is reaped by us, not by subprocess
     return pid
+
+
+if __name__ == "__main__":
+    _main(socket.socket(fileno=int(sys.argv[1])), sys.argv[3], sys.argv[4:], sys.argv[2])

@@ -37,7 +37,9 @@ class Channel:
         try:
             sock = self._socket = context.socket(zmq.DEALER)
         except zmq.ZMQError as error:
-            raise BrokerGone(f"no further ZeroMQ socket can be opened ({error}); close connections or raise `ulimit -n`") from None
+            raise BrokerGone(
+                f"no further ZeroMQ socket can be opened ({error}); close connections or raise `ulimit -n`"
+            ) from None
         sock.setsockopt(zmq.ROUTING_ID, self.identity)
         sock.setsockopt(zmq.LINGER, 0)
         sock.setsockopt(zmq.SNDHWM, 0)

@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import logging
 import os
+import resource
+import select
+import sys
 import threading
 import time
 import weakref
@@ -22,22 +26,29 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
+from trunkline import runtime
 from trunkline.channel import SLICE_S, Channel, Received
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, OperationTimeout, from_wire
 from trunkline.launch import broker_address, ensure_broker
+from trunkline.pocket import Pocket
 from trunkline.wire.envelope import BROKER, Kind
 
 if TYPE_CHECKING:
     from trunkline.connection import Connection
 
-__all__ = ["Client", "current", "get", "shutdown"]
+__all__ = ["Client", "current", "get", "keep", "shutdown"]
 
 log = logging.getLogger("trunkline")
 
 BEAT_S = 1.0
+RETRY_S = 0.5
+LEAVE_S = 1.0
+SETTLE_LOOK_S = 0.02
 MISSES = 3
 POOL = 32
+SPARE_FDS = 128
+FEW_FDS = 16
 ANSWER_S = 15.0
 """The broker answers its own requests at once; more than this is a broker that hangs."""
 
@@ -48,11 +59,12 @@ class Client:
     def __init__(self) -> None:
         self.address = broker_address()
         self.generation = 0
+        self._joined = 0
         self.connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, 65535)
         self._pool: deque[Channel] = deque()
-        self._detached: deque[tuple[bytes, bytes, int | None, Channel | None]] = deque()
+        self._detached: deque[tuple[bytes, bytes, int | Pocket | None, Channel | None]] = deque()
         self._request_id = 0
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
@@ -60,13 +72,17 @@ class Client:
         self._stopped = False
         self._heard = 0.0
         self._broker_fd = -1
-        self._ready = threading.Event()
+        self._pause = threading.Event()
         self.control: Channel | None = None
+        self._fd_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         try:
             self._join_broker(Deadline(ANSWER_S))
         except BaseException:
             self._release()
             raise
+        if (module := sys.modules.get("multiprocessing.process")) and module.parent_process() is not None:
+            # Children of multiprocessing end without running what is registered with atexit.
+            sys.modules["multiprocessing.util"].Finalize(None, shutdown, exitpriority=10)
         self._thread = threading.Thread(target=self._run, name="trunkline-io", daemon=True)
         self._thread.start()
 
@@ -114,13 +130,49 @@ class Client:
         """A new socket to the present broker."""
         if self._stopped:
             raise BrokerGone("trunkline was shut down in this process")
-        return Channel(self.context, self.address, self.generation)
+        channel = Channel(self.context, self.address, self.generation)
+        try:
+            self._make_room(int(channel.socket.getsockopt(zmq.FD)))
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def _make_room(self, fd: int) -> None:
+        """Each connection takes a handful of descriptors, and the usual soft limit is 1024: raise it, step
+        by step, when it comes near. BrokerGone at the hard limit, where ZeroMQ fails to connect, silently."""
+        if fd + SPARE_FDS < self._fd_limit:
+            return
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if fd + SPARE_FDS >= soft and soft != resource.RLIM_INFINITY:
+            wanted = max(2 * soft, fd + 4 * SPARE_FDS)
+            soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._fd_limit = sys.maxsize if soft == resource.RLIM_INFINITY else soft
+        if fd + FEW_FDS >= self._fd_limit:
+            raise BrokerGone(
+                f"this process has used up its {self._fd_limit} descriptors; "
+                "close connections or raise `ulimit -n`"
+            )
 
     def ask_broker(self, kind: Kind, *fields: Any) -> list[bytes]:
-        return self.request(BROKER, kind, *fields, deadline=Deadline(ANSWER_S))
+        """One question to the broker; asked again when it was lost meanwhile, for they can be."""
+        deadline = Deadline(ANSWER_S)
+        while True:
+            self.settle(deadline)
+            try:
+                return self.request(BROKER, kind, *fields, deadline=deadline)
+            except BrokerGone:
+                if deadline.expired() or self._stopped:
+                    raise
 
-    def detach(self, key: bytes, holder: bytes, consumed: int | None, channel: Channel | None) -> None:
-        """Take an object off its connection. Safe in finalizers: only queues the order."""
+    def detach(
+        self, key: bytes, holder: bytes, consumed: int | Pocket | None, channel: Channel | None
+    ) -> None:
+        """Take an object off its connection. `consumed`: what it has read in total, or what knows. Safe in
+        finalizers: only queues the order."""
         self._detached.append((key, holder, consumed, channel))
         self._wake()
 
@@ -138,11 +190,11 @@ class Client:
         while not self._stopped:
             try:
                 self._turn()
-            except Exception:
-                if self._stopped:
-                    break
-                log.exception("trunkline: an error in the control thread")
-                time.sleep(0.1)
+            except Exception as error:
+                log.error(
+                    "an error in the control thread: %s: %s", type(error).__name__, error, exc_info=error
+                )
+                self._pause.wait(0.1)
         self._send_detached()
 
     def _turn(self) -> None:
@@ -156,6 +208,8 @@ class Client:
         beat_at = time.monotonic() + BEAT_S
         while not self._stopped:
             events = dict(poller.poll(max(0, int((beat_at - time.monotonic()) * 1000))))
+            if control is not self.control:
+                return
             if self._wake_r in events:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_r, 4096)
@@ -170,15 +224,16 @@ class Client:
             if time.monotonic() >= beat_at:
                 control.send(BROKER, Kind.BEAT, 0, ())
                 beat_at = time.monotonic() + BEAT_S
+                self._rejoin_all()
                 for connection in list(self.connections):
-                    if connection._stale():
-                        connection._rejoin()
                     connection._idle_ack(control)
 
     def _send_detached(self) -> None:
         control = self.control
         while self._detached and control is not None:
             key, holder, consumed, channel = self._detached.popleft()
+            if isinstance(consumed, Pocket):
+                consumed = max(0, consumed.consumed)
             with contextlib.suppress(zmq.ZMQError):
                 control.send(BROKER, Kind.DETACH, 0, (key, holder, consumed))
             if channel is not None:
@@ -202,35 +257,85 @@ class Client:
 
     def _join_broker(self, deadline: Deadline) -> None:
         """Find or start the broker and introduce this process to it."""
-        ensure_broker(self.address)
         old, self.control = self.control, None
         if old is not None:
             old.close()
-        self.generation += 1
-        control = self.control = self.channel()
-        control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
-        while (received := control.receive(min(SLICE_S, deadline.left()))) is None or received[1] is not Kind.WELCOME:
-            if deadline.expired() or self._stopped:
-                raise BrokerGone(f"the broker at {self.address} does not answer; `trunkline doctor` tells more")
+        while True:
+            ensure_broker(self.address)
+            self.generation += 1
+            control = self.control = self.channel()
+            control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
+            welcome = self._await_welcome(control, deadline)
+            if welcome is not None:
+                break
+            control.close()  # one that was just ending: the next one has not heard of us
         self._heard = time.monotonic()
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
-                self._broker_fd = os.pidfd_open(int(received[3][0]))
+                self._broker_fd = os.pidfd_open(int(welcome[3][0]))
+        self._joined = self.generation
+
+    def _await_welcome(self, control: Channel, deadline: Deadline) -> Received | None:
+        """The broker's answer; None when it has ended instead."""
+        while True:
+            received = control.receive(min(SLICE_S, deadline.left()))
+            if received is not None and received[1] is Kind.WELCOME:
+                return received
+            if self._stopped:
+                raise BrokerGone("trunkline was shut down in this process")
+            if deadline.expired():
+                raise BrokerGone(
+                    f"the broker at {self.address} does not answer; `trunkline doctor` tells more"
+                )
+            if received is None and not runtime.alive(self.address):
+                return None
+
+    def left(self, generation: int) -> bool:
+        """Whether the broker of this generation is lost: nothing will be answered by it."""
+        return self._stopped or generation != self.generation or self.broker_ended()
+
+    def settle(self, deadline: Deadline) -> None:
+        """Wait until there is a broker that knows this process. BrokerGone at the deadline."""
+        while self._joined != self.generation or self.broker_ended():
+            if self._stopped:
+                raise BrokerGone("trunkline was shut down in this process")
+            if deadline.expired():
+                raise BrokerGone(f"the broker at {self.address} was lost and no other could be reached yet")
+            self._pause.wait(min(SETTLE_LOOK_S, deadline.left()))
+
+    def broker_ended(self) -> bool:
+        """Whether the present broker's process is gone, before the control thread has acted on it."""
+        fd = self._broker_fd
+        if fd < 0:
+            return False
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _broker_lost(self) -> None:
         """Start over with another broker; the workers do the same and keep what they have."""
         log.warning("the broker was lost; another one takes over")
         self._close_broker_fd()
+        said = ""
         while not self._stopped:
             try:
                 self._join_broker(Deadline(5))
                 break
             except BrokerGone as error:
-                log.error("%s", error)
+                if str(error) != said:
+                    said = str(error)
+                    log.error("%s", error)
                 self.generation += 1
-                time.sleep(0.5)
+                self._pause.wait(RETRY_S)
+        self._rejoin_all()
+
+    def _rejoin_all(self) -> None:
         for connection in list(self.connections):
-            connection._rejoin()
+            if self._stopped or self.broker_ended():
+                return  # the next turn sees it
+            if connection._stale():
+                connection._rejoin()
+            self._heard = time.monotonic()  # it may have taken long, with nobody listening here
 
     def _close_broker_fd(self) -> None:
         fd, self._broker_fd = self._broker_fd, -1
@@ -239,12 +344,17 @@ class Client:
 
     def shutdown(self) -> None:
         """Close everything this process has open here; ends within a few seconds."""
-        for connection in list(self.connections):
+        connections = list(self.connections)
+        for connection in connections:
             connection.close()
         self._stopped = True
+        self._pause.set()
         self._wake()
         self._thread.join(5)
-        self._release()
+        limit = Deadline(LEAVE_S)
+        if not self._thread.is_alive() and all(connection._left(limit) for connection in connections):
+            self._release()
+        # else a thread is still in a socket, and to close it there would crash: it ends with the process
 
     def _release(self) -> None:
         self._stopped = True
@@ -295,13 +405,28 @@ def _after_fork() -> None:
     parent, _client = _client, None
     _lock = threading.Lock()
     if parent is not None:
-        _inherited.append(parent)
+        keep(parent)
         for connection in list(parent.connections):
             connection._after_fork()
 
 
-_inherited: list[Client] = []
-"""Clients of parent processes: kept, so that no finalizer touches their sockets here."""
+def keep(thing: object) -> None:
+    """Let something of a parent process live for ever in this one: its finalizer, and those of all it refers
+    to, would touch sockets that are not ours (or, when the interpreter ends, warn that they are open)."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
 
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(shutdown)
+
+
+def _at_exit() -> None:
+    """The interpreter ends. It waits for the children of multiprocessing, and they may yet use what is open
+    here: so that comes first."""
+    if (module := sys.modules.get("multiprocessing.process")) is not None and _client is not None:
+        for child in module.active_children():
+            if not child.daemon:
+                child.join()
+    shutdown()
+
+
+atexit.register(_at_exit)

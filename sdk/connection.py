@@ -97,7 +97,7 @@ class Connection:
         self._pipe: Pipe | None = None
         self._routed = False
         client.connections.add(self)
-        self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, None, channel)
+        self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
         self._finalizer.atexit = False
         self._start()
 
@@ -536,9 +536,9 @@ class Connection:
             if self._closed:
                 return
             self._closed = True
+            consumed = max(0, self._pocket.consumed)
             self._pocket.items.clear()
             self._pocket.lose(Mark.END)
-            consumed = self._pocket.consumed + 1
         self._finalizer.detach()
         self._direct.close()
         channel = None
@@ -550,7 +550,14 @@ class Connection:
             pipe.shut()  # wakes the thread that waits there
         self._client.connections.discard(self)
         if channel is not None or self._holder_id:
-            self._client.detach(self._key, self._holder_id, max(0, consumed), channel)
+            self._client.detach(self._key, self._holder_id, consumed, channel)
+
+    def _left(self, limit: Deadline) -> bool:
+        """After `close`: whether no thread is in the stream socket any more."""
+        if not self._turn.acquire(timeout=limit.left()):
+            return False
+        self._turn.release()
+        return True
 
     # plumbing
 
@@ -583,24 +590,27 @@ class Connection:
         return self._channel or self._attach_again(None)
 
     def _attach_again(self, old: Channel | None) -> Channel | None:
+        """With `_turn` held: become a holder (again): with the broker that took over, or, without an `old`
+        socket, in a forked child. BrokerGone when the broker is lost meanwhile; then later again."""
         if old is None:
             self._client = clients.get()
             self._client.connections.add(self)
-        channel = self._client.channel()
+        client = self._client
+        channel = client.channel()
         with self._lock:
             pocket = self._pocket
-            consumed = pocket.recall(pocket.epoch + 1)
-            fields = (self._client.control_id, 0, self._key, self._holder_id if old else b"", pocket.epoch, max(0, consumed))
-        channel.send(BROKER, Kind.ATTACH, 1, fields)
+            consumed = 0 if old is None else max(0, pocket.recall(pocket.epoch + 1))
+            was = b"" if old is None else self._holder_id
+            fields = (client.control_id, 0, self._key, was, pocket.epoch, consumed)
         try:
-            attached(channel, Deadline(ATTACH_S))
+            channel.send(BROKER, Kind.ATTACH, 1, fields)
+            attached(channel, Deadline(ATTACH_S), client)
+        except (BrokerGone, OperationTimeout) as error:
+            channel.close()
+            raise BrokerGone(str(error)) from None
         except TrunklineError as error:
             channel.close()
-            remember(error)
-            log.warning("%s", error)
-            self._gone = str(error)
-            with self._lock:
-                self._pocket.lose(Mark.END)
+            self._ended(error)
             return old
         if old is not None:
             old.close()
@@ -608,9 +618,17 @@ class Connection:
         self._channel, self._holder_id = channel, channel.identity
         if self._pipe is None:
             self._start()
-        self._finalizer = weakref.finalize(self, self._client.detach, self._key, channel.identity, None, channel)
+        self._finalizer = weakref.finalize(self, client.detach, self._key, channel.identity, pocket, channel)
         self._finalizer.atexit = False
         return channel
+
+    def _ended(self, error: TrunklineError) -> None:
+        """The broker knows nothing of the connection (any more)."""
+        remember(error)
+        log.warning("%s: %s", self._peer, error)
+        self._gone = str(error)
+        with self._lock:
+            self._pocket.lose(Mark.END)
 
     def _rejoin(self) -> None:
         """Called by the control thread after a lost broker, for objects that nobody is using."""
@@ -640,11 +658,12 @@ class Connection:
     def _after_fork(self) -> None:
         """In a forked child: nothing of the parent's object may be used here, its locks neither."""
         self._finalizer.detach()
-        _orphans.append(self._channel)
+        clients.keep(self._channel)
         self._direct.close()
         self._close_pipe()
         self._routed = False
         self._channel = None
+        self._holder_id = b""
         self._pocket = Pocket()
         self._lock = threading.Lock()
         self._turn = threading.Lock()
@@ -752,17 +771,16 @@ class Transaction:
         connection._request(Kind.TRANSACTION, connection._holder_id, *fields, deadline=deadline)
 
 
-_orphans: list[Channel | None] = []
-"""Sockets of a parent process: kept, so that no finalizer touches them in the child."""
-
-
-def attached(channel: Channel, deadline: Deadline) -> tuple[bytes, dict[str, Any]]:
-    """Wait for the answer to OPEN or ATTACH: the connection's id and what is known of it; or raise."""
+def attached(channel: Channel, deadline: Deadline, client: Client) -> tuple[bytes, dict[str, Any]]:
+    """Wait for the answer to OPEN or ATTACH: the connection's id and what is known of it; or raise what was
+    answered, OperationTimeout, or BrokerGone when the broker is lost meanwhile."""
     while True:
         received = channel.receive(max(0.001, min(SLICE_S, deadline.left())))
         if received is None:
             if deadline.expired():
                 raise OperationTimeout("the broker did not answer in the time allowed")
+            if client.left(channel.generation):
+                raise BrokerGone("the broker was lost meanwhile")
             continue
         _, kind, _, fields, _ = received
         if kind in (Kind.OPENED, Kind.ATTACHED):

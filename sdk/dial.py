@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from trunkline import client as clients
 from trunkline import reasons
 from trunkline.address import Address, parse_address
+from trunkline.channel import Channel
+from trunkline.client import Client
 from trunkline.connection import DATABASES, Connection, attached
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, DialTimeout, OperationTimeout, TrunklineError
@@ -29,8 +30,8 @@ Timeout = float | Mapping[str, object] | None
 def Dial(address: str | int, timeout: Timeout = None, /, **options: object) -> Connection | None:
     """Open a connection in a process of its own, or attach to one by its handle.
 
-    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`: seconds to open
-    it in (default 30), or a mapping of options; options may also be given by name. One in the
+    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`: seconds to
+    open it in (default 30), or a mapping of options; options may also be given by name. One in the
     address wins over the same one given here.
 
     Returns a Connection, or None when it could not be opened in time; the reason is logged and in
@@ -72,7 +73,9 @@ def shutdown() -> None:
 
 def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, raising: bool) -> Connection:
     if isinstance(address, bool) or not isinstance(address, (str, int)):
-        raise TypeError(f"Dial takes an address (text) or a handle (a whole number), not {type(address).__name__}")
+        raise TypeError(
+            f"Dial takes an address (text) or a handle (a whole number), not {type(address).__name__}"
+        )
     given = _options(timeout, options)
     if isinstance(address, int):
         return _attach(address, raising=raising)
@@ -86,27 +89,47 @@ def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
     if isinstance(timeout, Mapping):
         return {**timeout, **options}
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"Dial's second argument is seconds or a mapping of options, not {type(timeout).__name__}")
+        raise TypeError(
+            f"Dial's second argument is seconds or a mapping of options, not {type(timeout).__name__}"
+        )
     return {"timeout": timeout, **options} if timeout else options
 
 
 def _dial(address: Address, *, raising: bool) -> Connection:
     seconds = float(address.option("timeout"))
     deadline = Deadline(seconds + GRACE_S)
-    client = clients.get()
-    channel = client.channel()
     spec = {"address": address.to_wire(), "scheme": address.scheme, "display": address.display}
-    fields = (client.control_id, int(seconds * 1000) or 1, _restarts(address), float(address.option("linger")))
+    body = values.pack(spec)
+
+    def ask(client: Client, channel: Channel) -> None:
+        milliseconds = int(min(seconds, deadline.left()) * 1000) or 1
+        fields = (client.control_id, milliseconds, _restarts(address), float(address.option("linger")))
+        channel.send(BROKER, Kind.OPEN, 1, fields, body)
+
     try:
-        channel.send(BROKER, Kind.OPEN, 1, fields, values.pack(spec))
-        key, info = attached(channel, deadline)
+        return _held(ask, deadline, raising=raising)
     except OperationTimeout:
-        channel.close()
         raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s") from None
-    except BaseException:
-        channel.close()
-        raise
-    return Connection(client, channel, key, info, raising=raising)
+
+
+def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising: bool) -> Connection:
+    """Ask the broker for a connection; should it be lost before it answers, ask the one that follows it."""
+    client = clients.get()
+    while True:
+        client.settle(deadline)
+        channel = client.channel()
+        try:
+            ask(client, channel)
+            key, info = attached(channel, deadline, client)
+        except BrokerGone:
+            channel.close()
+            if deadline.expired() or client is not clients.current():
+                raise
+        except BaseException:
+            channel.close()
+            raise
+        else:
+            return Connection(client, channel, key, info, raising=raising)
 
 
 def _restarts(address: Address) -> bool:
@@ -118,18 +141,13 @@ def _restarts(address: Address) -> bool:
 
 
 def _attach(handle: int, *, raising: bool) -> Connection:
-    client = clients.get()
-    channel = client.channel()
-    try:
+    def ask(client: Client, channel: Channel) -> None:
         channel.send(BROKER, Kind.ATTACH, 1, (client.control_id, _in_range(handle), b"", b"", 0, 0))
-        key, info = attached(channel, Deadline(HANDLE_S))
+
+    try:
+        return _held(ask, Deadline(HANDLE_S), raising=raising)
     except OperationTimeout:
-        channel.close()
         raise BrokerGone("the broker did not answer; `trunkline doctor` tells more") from None
-    except BaseException:
-        channel.close()
-        raise
-    return Connection(client, channel, key, info, raising=raising)
 
 
 def _in_range(handle: int) -> int:

@@ -43,7 +43,8 @@ class Direct:
     ) -> list[bytes]:
         """Send a request and return the body of its answer. `stop` says that nobody waits any more.
 
-        NoDoor when nothing could be sent; OutcomeUnknown and WorkerDied when the worker ended before it answered.
+        NoDoor when nothing could be sent; OutcomeUnknown and WorkerDied when the worker ended before it
+        answered.
         """
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
         data = frame(header(kind, request_id, *fields), body)
@@ -57,6 +58,8 @@ class Direct:
             self._idle.append((sock, unframer))
         else:
             sock.close()
+        if stop():  # closed by another thread meanwhile, which did not see this socket
+            self.close()
         found, _, values = parse(answer[0])
         if found is Kind.ERROR:
             raise from_wire(values[0])
@@ -82,9 +85,11 @@ class Direct:
     def _connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.connect(self._path)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE)
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE
+            )  # for `connect` too, if its line is full
+            sock.connect(self._path)
         except OSError as error:
             sock.close()
             raise NoDoor from error
@@ -115,6 +120,8 @@ class Direct:
                 except OSError:
                     chunk = b""
                 if not chunk:
+                    # A process that is killed closes its sockets one by one: idle ones may look alive.
+                    self.close()
                     raise _died(kind)
                 for head, body in unframer.feed(chunk):
                     if parse(head)[1] == request_id:
@@ -128,6 +135,8 @@ class Direct:
         while self._idle:
             with contextlib.suppress(IndexError):
                 self._idle.pop()[0].close()
+
+    __del__ = close
 
 
 def _timeval(seconds: float) -> bytes:
@@ -165,6 +174,7 @@ def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
 def _died(kind: Kind) -> WorkerDied | OutcomeUnknown:
     if kind is Kind.EXEC:
         return OutcomeUnknown(
-            "the worker ended while the statement ran: it may or may not have taken effect; look before you run it again"
+            "the worker ended while the statement ran: it may or may not have taken effect; "
+            "look before you run it again"
         )
     return WorkerDied("the worker of this connection ended before it answered")

@@ -6,14 +6,16 @@ import os
 import select
 import subprocess
 import sys
-import time
+import threading
 
 from trunkline import runtime
+from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone
 
 __all__ = ["START_S", "broker_address", "ensure_broker"]
 
 START_S = 20.0
+RETRY_S = 0.05
 
 
 def broker_address() -> str:
@@ -31,59 +33,77 @@ def ensure_broker(address: str) -> None:
     """Return when a broker serves `address`; start one if none does. Several programs may try at once:
     the lock in the broker's folder lets one win. Raises BrokerGone."""
     folder = runtime.folder_of(address)
-    until = time.monotonic() + START_S
+    until = Deadline(START_S)
     why = "it did not answer"
-    while time.monotonic() < until:
+    while not until.expired():
         if runtime.alive(address):
             return
-        why = _start(address)
-        if why == "ready":
+        word, _, why = _start(address, until).partition(" ")
+        if word == "ready":
             return
-        if why.startswith("!"):
-            break
-        time.sleep(0.05)
-    log = folder / "broker.log"
-    raise BrokerGone(f"the broker could not be started: {why.lstrip('!')}; `trunkline doctor` or {log} may tell more")
+        if word == "refused":
+            raise BrokerGone(f"the broker could not be started: {why}")
+        threading.Event().wait(RETRY_S)
+    log = folder / runtime.LOG
+    raise BrokerGone(f"the broker could not be started: {why}; `trunkline doctor` or {log} may tell more")
 
 
-def _start(address: str) -> str:
-    """Start a broker that is nobody's child: "ready", or why not ("!" before it: do not try again)."""
+def _start(address: str, until: Deadline) -> str:
+    """Start a broker that is nobody's child. "ready ...", "busy ..." (there is one), "refused ..." (do not
+    try again) or "lost ..." (it ended without a word)."""
     ready_r, ready_w = os.pipe()
-    os.set_inheritable(ready_w, True)
-    command = [sys.executable, "-m", "trunkline.broker", "--address", address, "--ready-fd", str(ready_w)]
+    command = [sys.executable, "-m", "trunkline.broker", "--address", address]
+    command += ["--ready-fd", str(ready_w), "--starter", str(os.getpid())]
     try:
+        # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says before
+        # its log is open is of no use to anybody: how it went comes through the pipe.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(ready_w,)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(ready_w,),
+            start_new_session=True,
         )
     except OSError as error:
         os.close(ready_r)
+        return f"refused {sys.executable} cannot be run ({error.strerror})"
+    finally:
         os.close(ready_w)
-        return f"!{sys.executable} cannot be run ({error.strerror})"
-    os.close(ready_w)
     try:
         # The process ends at once (it leaves the broker behind) and so does not become a zombie of ours.
         with process:
-            code = _wait_exit(process)
-            if code == 3:
-                return "another one is just starting"
-            if code != 0:
-                return "!" + (_last_line(process) or f"it ended with status {code}")
-            readable, _, _ = select.select([ready_r], [], [], START_S)
-            answer = os.read(ready_r, 16) if readable else b""
-            return "ready" if answer.startswith(b"ready") else "it ended while starting"
+            said = _first_line(ready_r, until)
+            if not said and _wait_exit(process) != 0:
+                return f"refused {_last_line(process)}"
+            return said or "lost it ended while starting"
     finally:
         os.close(ready_r)
 
 
+def _first_line(fd: int, until: Deadline) -> str:
+    """What the broker says; "" when it ended or the time is over."""
+    poll = select.poll()  # select() takes no descriptor above 1023
+    poll.register(fd, select.POLLIN)
+    said = b""
+    while not said.endswith(b"\n") and poll.poll(until.left_ms()):
+        chunk = os.read(fd, 4096)
+        if not chunk:
+            break
+        said += chunk
+    return said.decode(errors="replace").strip()
+
+
 def _wait_exit(process: subprocess.Popen[bytes]) -> int:
     try:
-        return process.wait(START_S)
+        return process.wait(1.0)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
 
 
 def _last_line(process: subprocess.Popen[bytes]) -> str:
+    """What an interpreter that could not even start says (an import that fails)."""
     assert process.stderr is not None
     lines = process.stderr.read().decode(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("trunkline broker: ") if lines else ""
+    return lines[-1] if lines else f"it ended with status {process.returncode}"

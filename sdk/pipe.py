@@ -21,17 +21,20 @@ from trunkline.wire.framing import Unframer, frame
 __all__ = ["Pipe"]
 
 CHUNK = 1 << 18
+_CONNECT = struct.pack("ll", 0, 250_000)
 
 
 class Pipe:
     """See the module. Used by one thread at a time, but for `shut`."""
 
-    __slots__ = ("_key", "_poll", "_sock", "_timeout", "_unframer", "_waiting")
+    __slots__ = ("_key", "_poll", "_sock", "_timeout", "_unframer", "_unsent", "_waiting")
 
     def __init__(self, path: Path, key: bytes) -> None:
         """Connect; OSError when the worker has no door (yet)."""
         sock = self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            # A worker that is stopped accepts nobody; past its backlog, connecting would wait for ever.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _CONNECT)
             sock.connect(str(path))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         except OSError:
@@ -42,12 +45,23 @@ class Pipe:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._unframer = Unframer()
+        self._unsent = bytearray()
         self._waiting: deque[tuple[bytes, bytes]] = deque()
 
     def send(self, kind: Kind, fields: tuple[Any, ...]) -> None:
-        """What is said here is small and the worker always reads; if it is gone, `receive` will tell."""
-        with contextlib.suppress(OSError):
-            self._sock.sendall(frame(header(kind, 0, *fields)))
+        """Never waits: what a worker that is stopped does not take now goes with the next call. If it is
+        gone, `receive` will tell."""
+        self._unsent += frame(header(kind, 0, *fields))
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: self._sock.send(self._unsent, socket.MSG_DONTWAIT)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent.clear()
 
     def quiet(self) -> bool:
         """Whether nothing has come (and the worker is not gone)."""
@@ -56,6 +70,8 @@ class Pipe:
     def receive(self, timeout_s: float) -> Received | None:
         """The next message, waiting for it as long as said; None when there is none. EOFError when the worker
         is gone and everything it sent has been read."""
+        if self._unsent:
+            self._flush()
         if not self._waiting and not self._fill(timeout_s):
             return None
         head, body = self._waiting.popleft()
@@ -92,3 +108,5 @@ class Pipe:
 
     def close(self) -> None:
         self._sock.close()
+
+    __del__ = close  # an object that was dropped without `close` takes its pipe along, without a warning

@@ -5,20 +5,22 @@
       b-3f9a.../              one broker
         lock                  held (flock) as long as the broker lives
         broker.sock           its ROUTER
-        broker.log            its own and its workers' words
-      w-5c1e...             the door of one worker, for requests
+        broker.log            its own and its workers' words; bounded, see trunkline.broker.journal
+        w-5c1e...             the door of one worker, for requests
 
 An address of a broker is `ipc://<folder>/broker.sock`; it is in TRUNKLINE_BROKER for child processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
-import shutil
+import socket
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 from trunkline.errors import BrokerGone
@@ -26,8 +28,12 @@ from trunkline.errors import BrokerGone
 __all__ = [
     "ENV",
     "alive",
+    "answers",
     "brokers",
+    "check_private",
+    "claim",
     "door",
+    "doors",
     "folder_of",
     "lock",
     "make_folder",
@@ -35,19 +41,23 @@ __all__ = [
     "remove_folder",
     "root",
     "sweep",
+    "tidy",
 ]
 
 ENV = "TRUNKLINE_BROKER"
 ROOT_ENV = "TRUNKLINE_RUNTIME"
 SOCKET = "broker.sock"
+LOG = "broker.log"
 MAX_SOCKET_PATH = 92  # sun_path holds 104 to 108 bytes, and a worker's door has a longer name
+_CLAIMS = 5
+_CLAIM_EVERY_S = 0.03
 
 
 def root() -> Path:
     """The folder that holds this user's brokers; not created here."""
     given = os.environ.get(ROOT_ENV)
     if given:
-        return Path(given)
+        return Path(given).absolute()
     xdg = os.environ.get("XDG_RUNTIME_DIR")
     if xdg and os.access(xdg, os.W_OK):
         return Path(xdg) / "trunkline"
@@ -81,38 +91,81 @@ def door(address: str, connection: bytes) -> Path:
     return folder_of(address) / f"w-{connection.hex()}"
 
 
-def _check_private(folder: Path) -> None:
-    """Nobody else may read or replace what is in `folder`."""
+def check_private(folder: Path) -> None:
+    """BrokerGone unless `folder` is a real folder of this user that nobody else may look into."""
+    info = _own_folder(folder)
+    if info.st_mode & 0o077:
+        raise BrokerGone(
+            f"{folder} is open to other users (mode {stat.S_IMODE(info.st_mode):o}), so no broker may live "
+            f"there: `chmod 700` it, or choose another folder"
+        )
+
+
+def _check_root(folder: Path) -> None:
+    """Others may look at the root (what is in it is private), but not put something else in its place."""
+    info = _own_folder(folder)
+    if info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
+        raise BrokerGone(
+            f"others may write to {folder} (mode {stat.S_IMODE(info.st_mode):o}), so brokers in it are "
+            f"not safe: `chmod 700` it, or set {ROOT_ENV} to another folder"
+        )
+
+
+def _own_folder(folder: Path) -> os.stat_result:
     info = folder.lstat()
     if not stat.S_ISDIR(info.st_mode):
-        raise BrokerGone(f"{folder} is not a folder; remove it or set {ROOT_ENV} to another one")
+        what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "not a folder"
+        raise BrokerGone(f"{folder} is {what}; remove it or set {ROOT_ENV} to another folder")
     if info.st_uid != os.getuid():
         raise BrokerGone(f"{folder} belongs to another user; set {ROOT_ENV} to a folder of your own")
-    if info.st_mode & 0o077:
-        folder.chmod(0o700)
+    return info
 
 
 def make_folder(folder: Path) -> None:
-    """Create a broker's folder (and the root above it), private to this user."""
+    """Create a broker's folder (and the root above it), private to this user.
+
+    Nobody's modes are changed: a folder that is there already and is open to others is refused (BrokerGone).
+    """
     try:
-        for each in (folder.parent, folder):
-            each.mkdir(mode=0o700, parents=each is folder.parent, exist_ok=True)
-            if each is folder or each == root():
-                _check_private(each)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.parent == root():
+            _check_root(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        check_private(folder)
     except OSError as error:
         raise BrokerGone(
             f"the folder {folder} cannot be made ({error.strerror}); set {ROOT_ENV} to a writable one"
         ) from None
 
 
-def lock(folder: Path) -> int | None:
+def claim(folder: Path) -> int | None:
+    """Make the folder and take its lock, as a new broker does; None when there is a broker already.
+
+    Others that look whether one is alive hold the lock for a moment, and one that ends removes the
+    folder: so a refusal is believed only when it lasts.
+    """
+    for _ in range(_CLAIMS):
+        make_folder(folder)
+        try:
+            fd = lock(folder)
+        except FileNotFoundError:
+            continue
+        if fd is not None:
+            return fd
+        time.sleep(_CLAIM_EVERY_S)
+    return None
+
+
+def lock(folder: Path, *, create: bool = True) -> int | None:
     """Take the lock of a broker's folder: its file descriptor, None when somebody has it.
 
-    The lock goes with the process that holds it, however that ends.
+    The lock goes with the process that holds it, however that ends. FileNotFoundError when there is no folder
+    (and, without `create`, no lock file).
     """
     path = folder / "lock"
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, flags, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -129,12 +182,15 @@ def lock(folder: Path) -> int | None:
 
 
 def alive(address: str) -> bool:
-    """Whether a broker holds the lock at `address`."""
+    """Whether a broker holds the lock at `address`. BrokerGone when its folder is not safe to use."""
     folder = folder_of(address)
     try:
-        fd = lock(folder)
+        check_private(folder)
+        fd = lock(folder, create=False)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise BrokerGone(f"{folder} cannot be used ({error.strerror})") from None
     if fd is None:
         return True
     os.close(fd)
@@ -142,13 +198,54 @@ def alive(address: str) -> bool:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a broker's folder; the root too when it is empty then."""
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
+    """Remove a broker's folder, and the root too when it is empty then. The caller holds its lock.
+
+    Only what brokers put there is removed, for the folder may be one the user named; the lock goes last,
+    so that a broker that starts meanwhile finds either the old lock or an empty place.
+    """
+    for path in [*doors(folder), folder / SOCKET, folder / LOG, folder / "lock"]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    with contextlib.suppress(OSError):  # something else is in there, or others live in the root
+        folder.rmdir()
         if folder.parent == root():
             folder.parent.rmdir()
+
+
+def doors(folder: Path) -> list[Path]:
+    """The doors of workers, dead ones included."""
+    return sorted(folder.glob("w-*"))
+
+
+def answers(path: Path) -> bool:
+    """Whether somebody still listens at this door."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        try:
+            sock.connect(str(path))
+        except BlockingIOError:
+            return True  # its line is full, so it has one
+        except OSError:
+            return False
+        return True
+
+
+def tidy(folder: Path) -> bool:
+    """Remove the folder of a broker that was killed, unless another has taken it over or workers wait
+    there for one. Whether it is gone."""
+    try:
+        fd = lock(folder, create=False)
     except OSError:
-        pass  # other brokers live there
+        return not folder.exists()
+    if fd is None:
+        return False
+    try:
+        if any(answers(path) for path in doors(folder)):
+            return False
+        remove_folder(folder)
+        return True
+    finally:
+        os.close(fd)
 
 
 def brokers() -> list[str]:
@@ -164,12 +261,5 @@ def brokers() -> list[str]:
 def sweep() -> None:
     """Remove the folders of brokers that were killed and left theirs behind."""
     for folder in root().glob("b-*"):
-        try:
-            if not (folder / "lock").exists():
-                continue  # one that is just being made
-            fd = lock(folder)
-        except OSError:
-            continue
-        if fd is not None:
-            remove_folder(folder)
-            os.close(fd)
+        with contextlib.suppress(OSError):
+            tidy(folder)
