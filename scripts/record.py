@@ -75,13 +75,15 @@ def _row(screen: pyte.Screen, y: int) -> str:
             runs[-1] = (*runs[-1][:3], runs[-1][3] + cell.data)
         else:
             runs.append((x, *style, cell.data))
-    spans = [
-        f'<tspan x="{MARGIN + x * CELL_W:.1f}" fill="{colour}"{" font-weight=\'bold\'" if bold else ""}>'
-        f"{html.escape(text.rstrip())}</tspan>"
-        for x, colour, bold, text in runs
-        if text.strip()
-    ]
-    return "".join(spans)
+    return "".join(_span(*run) for run in runs if run[3].strip())
+
+
+def _span(x: int, colour: str, bold: bool, text: str) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    shown = text.rstrip()
+    # Whatever font the reader has, a run is as wide as its cells.
+    place = f'x="{MARGIN + x * CELL_W:.1f}" textLength="{len(shown) * CELL_W:.1f}" fill="{colour}"{weight}'
+    return f'<tspan {place} lengthAdjust="spacingAndGlyphs">{html.escape(shown)}</tspan>'
 
 
 def _colour(name: str) -> str:
