@@ -11,6 +11,7 @@ import fcntl
 import html
 import os
 import pty
+import re
 import select
 import struct
 import sys
@@ -24,6 +25,7 @@ COLUMNS, ROWS = 110, 34
 EVERY_S = 0.5
 CELL_W, CELL_H, MARGIN = 8.4, 17, 14
 BACKGROUND, FOREGROUND = "#10141c", "#d6dbe5"
+PIECES = re.compile(r"[│┃]|[^\s│┃]+(?: [^\s│┃]+)*")
 COLOURS = {
     "black": "#3b4252", "red": "#ff6b6b", "green": "#6bd66b", "brown": "#e5c76b", "blue": "#6ba6ff",
     "magenta": "#d68bff", "cyan": "#5ad1d1", "white": "#d6dbe5", "default": FOREGROUND,
@@ -80,10 +82,12 @@ def _row(screen: pyte.Screen, y: int) -> str:
 
 def _span(x: int, colour: str, bold: bool, text: str) -> str:
     weight = ' font-weight="bold"' if bold else ""
-    shown = text.rstrip()
-    # Whatever font the reader has, a run is as wide as its cells.
-    place = f'x="{MARGIN + x * CELL_W:.1f}" textLength="{len(shown) * CELL_W:.1f}" fill="{colour}"{weight}'
-    return f'<tspan {place} lengthAdjust="spacingAndGlyphs">{html.escape(shown)}</tspan>'
+    # Whatever font the reader has, each piece stands in its own cells.
+    return "".join(
+        f'<tspan x="{MARGIN + (x + piece.start()) * CELL_W:.1f}" fill="{colour}"{weight}>'
+        f"{html.escape(piece[0])}</tspan>"
+        for piece in PIECES.finditer(text)
+    )
 
 
 def _colour(name: str) -> str:
