@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -117,7 +118,11 @@ class Direct:
                     if stop():
                         raise WorkerDied("the connection was closed while a request waited") from None
                     continue
-                except OSError:
+                except OSError as error:
+                    if isinstance(error, ConnectionResetError) and sys.platform == "linux":
+                        # Linux says so, instead of the end, where the request was not read (to its end).
+                        self.close()
+                        raise WorkerDied("the worker ended before it took the request") from None
                     chunk = b""
                 if not chunk:
                     # A process that is killed closes its sockets one by one: idle ones may look alive.
