@@ -132,7 +132,7 @@ class ExecActor:
             raise DialTimeout(f"{self.address.display} could not be opened in the time allowed") from None
         except DialError as error:
             if self.worker.incarnation == 1 or isinstance(error, FatalError):
-                raise
+                raise DialError(str(error), code=error.code) from error  # FatalError is ours, no user knows it
             # The connection was good once: the next statement tries again.
             self.state = State.DOWN
             self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
@@ -357,7 +357,7 @@ class ExecActor:
         if job.answered:
             return
         if self.turns.remove(waiting):
-            who = "another holder's transaction" if self.turns.owner else "the statements before it"
+            who = "another holder's transaction" if self.turns.owner is not None else "the statements before it"
             self._answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
             return
         self._give_up(waiting)
@@ -471,7 +471,7 @@ def _over() -> StatementError:
 def _refused(word: str, in_block: bool) -> StatementError:
     if in_block:
         return StatementError(
-            f"{word} was refused: the end of a `with conn.transaction():` block commits, an exception rolls back"
+            f"{word} was refused: a `with conn.transaction():` block commits at its end by itself"
         )
     return StatementError(
         f"{word} was refused: this connection is shared, so a transaction must be "

@@ -1,0 +1,217 @@
+"""What every database driver must do through `Dial`. A driver passes it in a few lines:
+
+    class TestSqlite(ExecContract):
+        slow = "WITH RECURSIVE ..."
+
+        @pytest.fixture
+        def address(self, tmp_path): return f"sqlite3://{tmp_path}/test.db"
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import pytest
+
+import trunkline
+from trunkline.connection import Connection
+from trunkline.errors import ClosedError, OperationTimeout, StatementError, Unsupported
+
+__all__ = ["ExecContract", "rows"]
+
+
+def rows(connection: Connection, sql: str, *binds: Any) -> list[list[Any]]:
+    """The rows of a statement that must succeed."""
+    result = connection.exec(sql, *binds)
+    assert result is not None, trunkline.last_error()
+    values: list[list[Any]] = result["values"]
+    return values
+
+
+class ExecContract:
+    """See the module. `address` is a fixture of the subclass: an empty database, the same at each dial."""
+
+    slow: ClassVar[str]
+    """A statement that would run for minutes."""
+    create: ClassVar[str] = "CREATE TABLE {table} (id INTEGER PRIMARY KEY, name VARCHAR(200))"
+    error_code: ClassVar[str | int] = ""
+    """The code of a syntax error."""
+
+    @pytest.fixture
+    def conn(self, address: str) -> Iterator[Connection]:
+        with trunkline.connect(address, linger=0.2) as connection:
+            yield connection
+
+    @pytest.fixture
+    def table(self, conn: Connection) -> str:
+        """A new table. It is not dropped: connections end with the test's body, before fixtures do."""
+        name = f"t{uuid.uuid4().hex[:12]}"
+        conn.exec(self.create.format(table=name))
+        return name
+
+    # results
+
+    def test_a_select_gives_its_columns_and_rows(self, conn: Connection) -> None:
+        result = conn.exec("SELECT 1 AS one, 'x' AS two")
+        assert result == {"columns": ["one", "two"], "values": [[1, "x"]]}
+
+    def test_a_statement_without_rows_gives_empty_lists(self, conn: Connection, table: str) -> None:
+        result = conn.exec(f"INSERT INTO {table} VALUES (1, 'a'), (2, 'b')")
+        assert result is not None
+        assert (result["columns"], result["values"]) == ([], [])
+
+    def test_affected_counts_the_changed_rows(self, conn: Connection, table: str) -> None:
+        conn.exec(f"INSERT INTO {table} VALUES (1, 'a'), (2, 'b'), (3, 'c')")
+        result = conn.exec(f"DELETE FROM {table} WHERE id > 1")
+        assert result is not None
+        assert result.get("affected", 2) == 2
+
+    def test_no_rows_still_have_columns(self, conn: Connection, table: str) -> None:
+        assert conn.exec(f"SELECT id, name FROM {table}") == {"columns": ["id", "name"], "values": []}
+
+    # values
+
+    def test_question_marks_take_values_in_order(self, conn: Connection, table: str) -> None:
+        conn.exec(f"INSERT INTO {table} VALUES (?, ?)", 7, "seven")
+        conn.exec(f"INSERT INTO {table} VALUES (?, ?)", 8, None)
+        assert rows(conn, f"SELECT id, name FROM {table} WHERE id >= ? ORDER BY id", 7) == [
+            [7, "seven"],
+            [8, None],
+        ]
+
+    def test_text_in_strings_and_comments_is_no_placeholder(self, conn: Connection) -> None:
+        assert rows(conn, "SELECT '? %s $1 :x', 5 /* ? */") == [["? %s $1 :x", 5]]
+
+    @pytest.mark.parametrize("binds", [(), (1, 2, 3)])
+    def test_a_wrong_number_of_values_is_refused(
+        self, conn: Connection, table: str, binds: tuple[int, ...]
+    ) -> None:
+        with pytest.raises(StatementError):
+            conn.exec(f"INSERT INTO {table} VALUES (?, ?)", *binds)
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
+
+    # errors
+
+    def test_a_refused_statement_raises_with_the_code_of_the_server(self, conn: Connection) -> None:
+        with pytest.raises(StatementError) as caught:
+            conn.exec("SELCT 1")
+        assert caught.value.code == self.error_code
+        assert rows(conn, "SELECT 1") == [[1]]
+
+    def test_an_object_of_Dial_gives_None_one_line_and_the_reason(
+        self, address: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        connection = trunkline.Dial(address)
+        assert connection is not None
+        with caplog.at_level(logging.WARNING, "trunkline"), connection:
+            assert connection.exec("SELCT 1") is None
+            lines = [record.getMessage() for record in caplog.records]
+            assert len(lines) == 1
+            assert "\n" not in lines[0]
+            assert trunkline.last_error() in lines[0]
+            assert rows(connection, "SELECT 1") == [[1]]
+
+    def test_reading_and_writing_are_refused(self, conn: Connection) -> None:
+        with pytest.raises(Unsupported, match="exec"):
+            conn.read(-1)
+        with pytest.raises(Unsupported, match="exec"):
+            conn.write("x")
+
+    def test_a_closed_object_says_so(self, address: str) -> None:
+        connection = trunkline.connect(address)
+        connection.close()
+        with pytest.raises(ClosedError):
+            connection.exec("SELECT 1")
+
+    # time
+
+    def test_a_timeout_stops_the_statement_and_leaves_the_connection_usable(self, conn: Connection) -> None:
+        with pytest.raises(OperationTimeout):
+            conn.exec(self.slow, timeout=200)
+        assert rows(conn, "SELECT 1") == [[1]]
+
+    def test_waiting_for_ones_turn_counts(self, conn: Connection) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(_code, conn, self.slow, 1500)
+            _until_running(conn)
+            with pytest.raises(OperationTimeout, match="waited"):
+                conn.exec("SELECT 1", timeout=100)
+            assert slow.result(20) is OperationTimeout
+
+    # many at once
+
+    def test_many_threads_use_one_object(self, conn: Connection) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda n: rows(conn, "SELECT ? + 0", n), range(200)))
+        assert answers == [[[n]] for n in range(200)]
+
+    # transactions
+
+    def test_a_block_commits(self, conn: Connection, table: str, address: str) -> None:
+        with conn.transaction():
+            conn.exec(f"INSERT INTO {table} VALUES (1, 'a')")
+        with trunkline.connect(address) as other:
+            assert rows(other, f"SELECT id FROM {table}") == [[1]]
+
+    def test_a_block_that_raises_is_rolled_back(self, conn: Connection, table: str) -> None:
+        with pytest.raises(ZeroDivisionError), conn.transaction():
+            conn.exec(f"INSERT INTO {table} VALUES (1, 'a')")
+            raise ZeroDivisionError
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
+
+    def test_blocks_do_not_nest(self, conn: Connection, table: str) -> None:
+        with conn.transaction():
+            conn.exec(f"INSERT INTO {table} VALUES (1, 'a')")
+            with pytest.raises(Unsupported, match="nest"):
+                conn.transaction().__enter__()
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[1]]
+
+    def test_another_thread_waits_for_the_end_of_the_block(self, conn: Connection, table: str) -> None:
+        inside, seen = threading.Event(), []
+
+        def other() -> None:
+            inside.wait(20)
+            seen.append(rows(conn, f"SELECT count(*) FROM {table}"))
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        with conn.transaction():
+            conn.exec(f"INSERT INTO {table} VALUES (1, 'a')")
+            inside.set()
+            with pytest.raises(OperationTimeout, match="transaction"):
+                _in_thread(lambda: conn.exec("SELECT 1", timeout=100))
+            conn.exec(f"INSERT INTO {table} VALUES (2, 'b')")
+            assert seen == []
+        thread.join(20)
+        assert seen == [[[2]]]
+
+    def test_a_bare_BEGIN_is_refused_where_others_share(self, conn: Connection) -> None:
+        conn.fd()
+        for sql in ("BEGIN", "/* hidden */ begin", "COMMIT", "ROLLBACK"):
+            with pytest.raises(StatementError, match="shared"):
+                conn.exec(sql)
+        assert rows(conn, "SELECT 1") == [[1]]
+
+
+def _in_thread(call: Any) -> Any:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result(20)
+
+
+def _code(connection: Connection, sql: str, timeout: float) -> type[BaseException] | None:
+    try:
+        connection.exec(sql, timeout=timeout)
+    except trunkline.TrunklineError as error:
+        return type(error)
+    return None
+
+
+def _until_running(connection: Connection) -> None:
+    """A statement of another thread has the connection: a short one waits in vain."""
+    while _code(connection, "SELECT 1", 30) is None:
+        pass
