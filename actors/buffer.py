@@ -11,6 +11,9 @@ the shape is DESIGN "Data plane":
   what it has really consumed, so each message is either read or counted as dropped, never both.
 * Two holders or more, or one after a recall: each read **asks**, and a message is sent only to one
   who waits for it, so none sits in an idle holder's pocket.
+* While a recall is unanswered nobody is served: what comes back is older than what is queued. Who asks
+  meanwhile is **deferred** until then.
+* An ask may be repeated: what was sent to an asking holder and is still unread is the answer to it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Final, Literal, NamedTuple
 from trunkline.actors.driver import Overflow
 from trunkline.wire.envelope import Mark
 
-__all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Throttle"]
+__all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Throttle", "Welcome"]
 
 Entry = str | bytes | int
 
@@ -31,6 +34,8 @@ BATCH_ENTRIES: Final = 1000
 BATCH_BYTES: Final = 1 << 18
 WINDOW_BYTES: Final = 8 << 20
 LIMIT_BYTES: Final = 256 << 20
+PENDING: Final = 64
+"""Marks kept for one of several holders that does not read."""
 
 
 class Push(NamedTuple):
@@ -56,13 +61,19 @@ class Notify(NamedTuple):
     holder: bytes
 
 
+class Welcome(NamedTuple):
+    """Tell a holder that it is served from now on."""
+
+    holder: bytes
+
+
 class Throttle(NamedTuple):
     """Stop (True) or go on (False) taking from the peer."""
 
     on: bool
 
 
-Action = Push | Recall | Notify | Throttle
+Action = Push | Recall | Notify | Throttle | Welcome
 
 
 @dataclass(slots=True)
@@ -84,8 +95,23 @@ class Holder:
     """Marks this holder has yet to see (several holders: each one sees each mark)."""
 
 
+def _show(holder: Holder, mark: Entry) -> None:
+    holder.pending.append(mark)
+    while len(holder.pending) > PENDING:
+        holder.pending.popleft()
+
+
 def _size(entries: Iterable[Entry]) -> int:
     return sum(len(e) for e in entries if not isinstance(e, int))
+
+
+class _Asked(NamedTuple):
+    """A read that could not be answered at once."""
+
+    epoch: int
+    consumed: int
+    wait: bool
+    newest: bool
 
 
 class Buffer:
@@ -97,6 +123,7 @@ class Buffer:
         self.queue: deque[Entry] = deque()
         self.holders: dict[bytes, Holder] = {}
         self.parked: deque[bytes] = deque()
+        self.deferred: dict[bytes, _Asked] = {}
         self.actions: list[Action] = []
         self.unread = 0
         self.unread_bytes = 0
@@ -117,7 +144,7 @@ class Buffer:
         self.unread += len(batch)
         self.unread_bytes += sum(map(len, batch))
         self.queue.extend(batch)
-        if self.unread > self.limit or self.unread_bytes > LIMIT_BYTES:
+        if self.unread >= self.limit or self.unread_bytes > LIMIT_BYTES:
             self._overflow()
         if self.unread > self.peak:
             self.peak = self.unread
@@ -134,11 +161,14 @@ class Buffer:
 
     def _bound_marks(self) -> None:
         # Marks are no messages and are never dropped; but an unread link that flaps for days must not
-        # grow the queue for ever. The oldest pairs beyond the limit go.
-        marks = len(self.queue) + sum(len(h.sent) for h in self.holders.values()) - self.unread
-        if marks > 2 * self.limit + 4 and isinstance(self.queue[0], int) and isinstance(self.queue[1], int):
-            self.queue.popleft()
-            self.queue.popleft()
+        # grow the queue for ever. Beyond the limit the oldest outage without a message in it goes.
+        queue = self.queue
+        if len(queue) - self.unread <= 2 * self.limit + 4:
+            return
+        for index in range(len(queue) - 2):
+            if isinstance(queue[index], int) and isinstance(queue[index + 1], int):
+                del queue[index], queue[index]
+                return
 
     # what the holders do
 
@@ -149,8 +179,10 @@ class Buffer:
         holder = self.holders[holder_id] = Holder(holder_id)
         if mark is not None:
             holder.pending.append(int(mark))
+        self.actions.append(Welcome(holder_id))
         if len(self.holders) == 1:
             self._stream(holder)
+            self._push(holder, [])
             return
         for other in self.holders.values():
             if other.mode == "stream" and other is not holder:
@@ -177,6 +209,7 @@ class Buffer:
         holder.epoch = max(holder.epoch, epoch) + 1
         holder.mode = "ask"
         self.holders[new] = holder
+        self._resume()
 
     def detach(self, holder_id: bytes, consumed: int | None = None) -> None:
         """A holder went (or died: consumed unknown); its unread entries are for the others."""
@@ -185,6 +218,7 @@ class Buffer:
             return
         self._unpark(holder_id)
         self._settle(holder, holder.consumed if consumed is None else consumed)
+        self._resume()
 
     def ack(self, holder_id: bytes, consumed: int, skipped: int = 0) -> None:
         """A holder has consumed so many entries in total; so many of them it discarded."""
@@ -202,36 +236,35 @@ class Buffer:
         """A holder that has nothing reads. Without `wait` it is answered at once, else parked.
 
         `newest` is `read(-2)`: everything older is discarded, what the holder had (and has thrown away
-        before it asked) included.
+        before it asked) included; its `epoch` is one that it has begun itself then.
         """
         holder = self.holders.get(holder_id)
         if holder is None:
             return
-        if newest:
-            self._newest(holder, consumed)
-            return
-        if holder.mode == "recall" and epoch == holder.epoch:  # as good as the answer to the recall
-            self._settle(holder, consumed)
-            holder.mode = "ask"
         self.ack(holder_id, consumed)
-        if holder.mode == "recall":  # its answer is on its way and may fill the queue
-            if wait:
-                self._park(holder_id)
-            else:
-                self._push(holder, [], stream=False)
+        if epoch > holder.epoch or (epoch == holder.epoch and holder.mode == "recall"):
+            holder.epoch = epoch  # it has nothing of former epochs any more: as good as answering a recall
+            self._given_back(holder, consumed)
+        if self._recalling():
+            self.deferred[holder_id] = _Asked(epoch, consumed, wait, newest)
+        elif holder.mode == "ask" and holder.sent:
+            pass  # the answer is on its way
+        elif newest:
+            self._newest(holder)
         elif holder.mode == "stream":
-            self._push(holder, [], stream=True)
+            if not self._fill(holder):
+                self._push(holder, [])
         elif not self._serve(holder):
             self._unserved(holder, wait)
 
     def _unserved(self, holder: Holder, wait: bool) -> None:
+        if len(self.holders) > 1 and wait:
+            self._park(holder.id)
+            return
+        self._unpark(holder.id)
         if len(self.holders) == 1:
             self._stream(holder)
-            self._push(holder, [], stream=True)
-        elif wait:
-            self._park(holder.id)
-        else:
-            self._push(holder, [], stream=False)
+        self._push(holder, [])
 
     def cancel(self, holder_id: bytes) -> None:
         """A holder no longer waits. Always confirmed, after any entry that was sent before."""
@@ -244,10 +277,21 @@ class Buffer:
         holder = self.holders.get(holder_id)
         if holder is None or holder.mode != "recall" or epoch != holder.epoch:
             return
-        self._settle(holder, consumed)
-        holder.mode = "ask"
         if waiting:
             self._park(holder_id)
+        self._given_back(holder, consumed)
+
+    def _given_back(self, holder: Holder, consumed: int) -> None:
+        self._settle(holder, consumed)
+        holder.mode = "ask"
+        self._resume()
+
+    def _resume(self) -> None:
+        """When nothing is being recalled any more: those who asked meanwhile, in their order."""
+        if self.deferred and not self._recalling():
+            deferred, self.deferred = self.deferred, {}
+            for holder_id, asked in deferred.items():
+                self.ask(holder_id, asked.epoch, asked.consumed, wait=asked.wait, newest=asked.newest)
 
     # sending
 
@@ -262,8 +306,10 @@ class Buffer:
             if not self._serve(self.holders[self.parked[0]]):
                 break
 
-    def _fill(self, holder: Holder) -> None:
+    def _fill(self, holder: Holder) -> bool:
+        """Stream as far as the window allows; whether that was anything."""
         queue = self.queue
+        sent = False
         while queue and holder.window > len(holder.sent) and holder.sent_bytes < WINDOW_BYTES:
             room = min(holder.window - len(holder.sent), BATCH_ENTRIES)
             if len(queue) <= room and self.unread_bytes <= BATCH_BYTES:
@@ -273,7 +319,9 @@ class Buffer:
                 entries = self._take(room)
             holder.sent.extend(entries)
             holder.sent_bytes += _size(entries)
-            self._push(holder, entries, stream=True)
+            self._push(holder, entries)
+            sent = True
+        return sent
 
     def _take(self, room: int) -> list[Entry]:
         entries: list[Entry] = []
@@ -284,17 +332,16 @@ class Buffer:
             entries.append(entry)
         return entries
 
-    def _push(self, holder: Holder, entries: list[Entry], *, stream: bool) -> None:
+    def _push(self, holder: Holder, entries: list[Entry]) -> None:
+        stream = holder.mode == "stream"
         self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries))
 
     def _serve(self, holder: Holder) -> bool:
         """Give an asking holder what it asks for; False when there is nothing."""
         while self.queue and isinstance(self.queue[0], int) and len(self.holders) > 1:
             mark = self.queue.popleft()
-            for other in self.holders.values():
-                other.pending.append(mark)
-                while len(other.pending) > 64:
-                    other.pending.popleft()
+            for each in self.holders.values():
+                _show(each, mark)
         if len(self.holders) == 1 and self.queue and not holder.pending:
             self._unpark(holder.id)
             self._stream(holder)
@@ -311,34 +358,40 @@ class Buffer:
         self._unpark(holder.id)
         holder.sent.append(entry)
         holder.sent_bytes += _size((entry,))
-        self._push(holder, [entry], stream=False)
+        self._push(holder, [entry])
         return True
 
-    def _newest(self, holder: Holder, consumed: int) -> None:
-        self._settle(holder, consumed)
+    def _newest(self, holder: Holder) -> None:
         self._unpark(holder.id)
-        holder.epoch += 1
         holder.mode = "ask"
         after: list[Entry] = []
         while self.queue and isinstance(self.queue[-1], int):
             after.append(self.queue.pop())
-        if not self.queue:
-            self.queue.extend(reversed(after))
+        newest = self.queue.pop() if self.queue else None
+        if newest is not None:
+            self._skip_queue(holder)
+        self.queue.extend(reversed(after))
+        if newest is None:
             if not self._serve(holder):
-                self._push(holder, [], stream=False)
+                self._push(holder, [])
             return
-        newest = self.queue.pop()
+        holder.sent.append(newest)
+        holder.sent_bytes += _size((newest,))
+        self._push(holder, [newest])
+        self._relax()
+
+    def _skip_queue(self, holder: Holder) -> None:
+        """Discard all that is queued; the marks still are news to the other holders."""
         older = [e for e in self.queue if not isinstance(e, int)]
         self.skipped += len(older)
         self.unread -= len(older)
         self.unread_bytes -= _size(older)
+        for mark in (e for e in self.queue if isinstance(e, int)):
+            for other in self.holders.values():
+                if other is not holder:
+                    _show(other, mark)
         self.queue.clear()
-        self.queue.extend(reversed(after))
         holder.pending.clear()
-        holder.sent.append(newest)
-        holder.sent_bytes += _size((newest,))
-        self._push(holder, [newest], stream=False)
-        self._relax()
 
     # bookkeeping
 
@@ -366,7 +419,7 @@ class Buffer:
             if holder.doubt.popleft() is None:  # it was read after all
                 self.dropped -= 1
                 self.read += 1
-        if 0 < count and count >= len(holder.sent):
+        if count > 0 and count >= len(holder.sent):
             self._was_read(holder, holder.sent)
             holder.sent.clear()
             return
@@ -398,6 +451,7 @@ class Buffer:
             self.parked.append(holder_id)
 
     def _unpark(self, holder_id: bytes) -> None:
+        self.deferred.pop(holder_id, None)
         if holder_id in self.parked:
             self.parked.remove(holder_id)
 

@@ -7,6 +7,7 @@ Everything generic about a stream is here, once for all schemes; what is particu
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import os
 import time
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from trunkline.actors.backoff import Backoff
-from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Throttle
+from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Welcome
 from trunkline.actors.compression import Codec, CompressionError
 from trunkline.actors.driver import FatalError, StreamDriver
 from trunkline.actors.text import Utf8Splitter
@@ -43,6 +44,7 @@ __all__ = ["StreamActor"]
 TORN_CHARACTER_S = 0.5
 """How long the first bytes of a character wait for the rest before they are handed over as bytes."""
 SAME_WARNING_S = 5.0
+_DECODER = codecs.getincrementaldecoder("utf-8")
 PAYLOAD_S = 10.0
 PAYLOAD_PACE_S = 0.02
 """Between two payloads: subscriptions sent in one burst get users rate-limited or banned."""
@@ -56,6 +58,7 @@ class Link:
         self._early: list[str | bytes] | None = []
         self.driver: StreamDriver = actor.driver_class(actor.address, self)
         self.splitter = Utf8Splitter() if actor.splits else None
+        self.decoder = _DECODER(errors="replace") if actor.decodes else None
         self.ended = asyncio.Event()
         self.reason: BaseException | None = None
 
@@ -79,6 +82,19 @@ class Link:
     def dropped(self, count: int) -> None:
         self._actor.dropped_elsewhere += count
 
+    def decoded(self, batch: Sequence[str | bytes]) -> list[str | bytes]:
+        """`decode=text` on a byte stream: a character may be split between two chunks."""
+        assert self.decoder is not None
+        texts = [m if isinstance(m, str) else self.decoder.decode(m) for m in batch]
+        return [text for text in texts if text]
+
+    def rest(self) -> list[str | bytes]:
+        """The beginning of a character whose end did not come."""
+        if self.splitter is not None:
+            return self.splitter.flush()
+        text = self.decoder.decode(b"", True) if self.decoder is not None else ""
+        return [text] if text else []
+
     def admit(self) -> None:
         """The link counts as open: what came early comes now."""
         early, self._early = self._early, None
@@ -95,6 +111,7 @@ class StreamActor:
         self.driver_class = driver
         option = self.address.option
         self.splits = driver.byte_stream and option("decode") == "auto"
+        self.decodes = driver.byte_stream and option("decode") == "text"
         self.buffer = Buffer(int(option("buffer")), driver.overflow)
         self.link: Link | None = None
         self.state = State.DIALING
@@ -237,10 +254,12 @@ class StreamActor:
                 self._give_up(str(error))
                 return
             except Exception as error:
+                self._backoff.failed()
                 self._last_error = str(error)
                 self.warn(f"{self.address.display} could not be reached: {error}; trying again")
                 continue
             self._reconnected += 1
+            self._backoff.succeeded()
             self._came_up(link)
             self._set_state(State.OPEN)
             self.worker.log("info", f"the link to {self.address.display} is there again")
@@ -261,7 +280,9 @@ class StreamActor:
 
     async def _ping(self, link: Link, every_s: float) -> None:
         text = str(self.address.option("pingMessage") or "ping")
-        as_text = self.address.option("pingType") == "text"
+        # Where the protocol has no ping of its own, the message is the only keepalive there is.
+        bare = type(link.driver).ping is StreamDriver.ping and self.address.option("pingMessage")
+        as_text = self.address.option("pingType") == "text" or bare
         while True:
             await asyncio.sleep(every_s)
             try:
@@ -299,6 +320,8 @@ class StreamActor:
             batch = self._decompressed(batch)
         if self.splits:
             batch = self._unsplit(batch)
+        elif self.decodes and self.link is not None:
+            batch = self.link.decoded(batch)
         elif self._decode == "auto":
             if bytes in set(map(type, batch)):
                 batch = [_as_text(m) if isinstance(m, bytes) else m for m in batch]
@@ -337,7 +360,7 @@ class StreamActor:
 
     def _flush_torn(self, link: Link | None) -> None:
         """The rest of a character did not come: hand over what is there."""
-        if link is not None and link.splitter is not None and (rest := link.splitter.flush()):
+        if link is not None and (rest := link.rest()):
             self.buffer.extend(rest)
             self._flush_soon()
 
@@ -426,7 +449,9 @@ class StreamActor:
             send(control, header(Kind.RECALL, 0, action.holder, action.epoch))
         elif isinstance(action, Notify):
             send(action.holder, header(Kind.CANCELLED))
-        elif isinstance(action, Throttle) and self.link is not None:
+        elif isinstance(action, Welcome):
+            send(action.holder, header(Kind.START))
+        elif self.link is not None:
             (self.link.driver.pause if action.on else self.link.driver.resume)()
 
     # writing

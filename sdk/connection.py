@@ -51,7 +51,9 @@ log = logging.getLogger("trunkline")
 ACK_EVERY = 256
 PACE_S = 0.005
 """How long a blocking read on a lost link waits before its `""`, so that a loop that ignores it does not spin."""
-CANCEL_S = 0.25
+ANSWER_S = 0.25
+"""How long a read that must not wait does wait for the worker's answer, where it has to ask for one."""
+FIND_S = 0.02
 GRACE_S = 0.25
 ATTACH_S = 10.0
 REPLACE_S = 10.0
@@ -96,6 +98,8 @@ class Connection:
         self._direct = Direct(runtime.door(client.address, key))
         self._pipe: Pipe | None = None
         self._routed = False
+        self._orphan = False
+        self._start_at = 0.0
         client.connections.add(self)
         self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
         self._finalizer.atexit = False
@@ -137,12 +141,12 @@ class Connection:
     def _quiet(self) -> bool:
         """A cheap look whether there is surely nothing to read: polling loops live on it."""
         pipe, pocket = self._pipe, self._pocket
-        if pipe is None or pocket.acked != pocket.consumed or pocket.down or not pocket.stream:
+        if pipe is None or pocket.acked != pocket.consumed or pocket.down or pocket.more or not pocket.stream:
             return False
         if not self._turn.acquire(blocking=False):
             return False
         quiet = pipe.quiet()
-        self._turn.release()
+        self._release_turn()
         return quiet
 
     def _when_lost(self) -> str | None:
@@ -171,87 +175,81 @@ class Connection:
             self._release_turn()
 
     def _take_in_turn(self, newest: bool, blocking: bool, deadline: Deadline) -> Taken:
-        channel = self._usable()
-        if channel is None:
+        if self._usable() is None:
             return self._paced(blocking, deadline)
         self._drain()
+        if self._orphan and not self._pocket.items:
+            self._find_worker()
+            return self._paced_look(blocking, deadline)
         if newest:
             return self._take_newest()
         with self._lock:
-            taken, stream = self._pocket.take(), self._pocket.stream
+            pocket = self._pocket
+            taken = pocket.take()
+            asks = blocking or not pocket.stream or pocket.more
+            bare = pocket.down and not pocket.items
             self._waiting = blocking and taken is EMPTY
-        if taken is LOST and self._pocket.down and not self._pocket.items:
+        if taken is LOST and bare:
             return self._paced_look(blocking, deadline)
-        if taken is not EMPTY:
-            self._ack()
-            return taken
-        if stream and not blocking:
-            self._ack()
-            return EMPTY
-        return self._wait(stream, blocking, deadline)
+        if taken is EMPTY and asks:
+            return self._wait(blocking, deadline)
+        self._ack()
+        return taken
 
-    def _wait(self, stream: bool, blocking: bool, deadline: Deadline) -> Taken:
-        """Nothing is here: wait for what comes, or ask for it where nothing comes unasked."""
-        asked = False
+    def _wait(self, blocking: bool, deadline: Deadline) -> Taken:
+        """Nothing is here: wait for what comes, or ask for it where nothing comes unasked. An ask is repeated
+        now and then: that does no harm, and it may have been sent to a worker that was not there yet."""
+        limit = deadline if blocking else Deadline(ANSWER_S)
         try:
             while True:
-                if stream:
+                if blocking and self._pocket.stream:
                     self._ack()
-                elif not asked:
+                else:
                     self._ask(wait=blocking, newest=False)
-                    asked = True
-                limit = deadline if blocking else Deadline(CANCEL_S)
                 answered = self._await_push(limit)
                 with self._lock:
-                    taken, now = self._pocket.take(), self._pocket.stream
-                    if taken is not EMPTY:
-                        self._waiting = False
-                if taken is not EMPTY:
-                    self._ack()
-                    return taken
-                if now and not stream:
-                    asked = False
-                stream = now
-                if not blocking or limit.expired() or not answered:
-                    return self._give_up(stream)
+                    taken, stream = self._pocket.take(), self._pocket.stream
+                    over = limit.expired() or self._closed or (answered and not blocking)
+                    self._waiting = blocking and taken is EMPTY and not over
+                if taken is not EMPTY or over:
+                    break
         except BaseException:
             self._waiting = False
             with contextlib.suppress(Exception):
                 self._say(Kind.CANCEL, self._holder_id)
             raise
+        if taken is EMPTY and blocking and not stream:
+            return self._give_up()
+        self._ack()
+        if taken is LOST and not stream:
+            self._paced(blocking, deadline)  # where each read asks, it is answered as fast as it is asked
+        return taken
 
-    def _give_up(self, stream: bool) -> Taken:
-        """The time is over. Where we asked, say so; a message may have been sent to us just before."""
-        self._waiting = False
-        if stream:
-            return EMPTY
+    def _give_up(self) -> Taken:
+        """The time is over: say so; a message may have been sent to us just before."""
         self._say(Kind.CANCEL, self._holder_id)
-        limit = Deadline(CANCEL_S)
-        while not limit.expired():
-            received = self._receive(limit.left())
+        limit = Deadline(ANSWER_S)
+        while not limit.expired() and not self._closed:
+            received = self._receive(max(0.001, limit.left()))
             if received is None or received[1] is Kind.CANCELLED:
                 break
             self._handle_stream(received)
         with self._lock:
             taken = self._pocket.take()
-        if taken is not EMPTY:
-            self._ack()
+        self._ack()
         return taken
 
     def _take_newest(self) -> Taken:
         with self._lock:
-            pocket = self._pocket
-            if pocket.stream and not pocket.more:
-                taken = pocket.take_newest()
-                local = True
-            else:
-                pocket.discard()
-                local = False
-        if not local:
+            answered = self._pocket.has_newest()
+            if not answered:
+                self._pocket.discard()
+        limit = Deadline(ANSWER_S)
+        while not answered and not limit.expired() and not self._closed:
             self._ask(wait=False, newest=True)
-            self._await_push(Deadline(CANCEL_S))
-            with self._lock:
-                taken = self._pocket.take_newest()
+            answered = self._await_push(limit)
+        with self._lock:
+            taken = self._pocket.take_newest()
         self._ack()
         return taken
 
@@ -265,53 +263,60 @@ class Connection:
         self._say(Kind.READ, *fields)
 
     def _await_push(self, deadline: Deadline) -> bool:
-        """Wait until the worker has answered or sent something. False: time, close or a lost broker."""
-        while True:
-            received = self._receive(max(0.001, min(SLICE_S, deadline.left())))
-            if received is not None:
-                fresh = self._handle_stream(received)
-                self._drain()
-                if fresh:
-                    return True
-            elif self._closed or deadline.expired():
-                return False
-            elif self._stale():
-                self._let_rejoin()
+        """Wait for a moment, not beyond the deadline; whether the worker has answered or sent something."""
+        received = self._receive(max(0.001, min(SLICE_S, deadline.left())))
+        if received is not None:
+            answered = self._handle_stream(received)
+            return self._drain() or answered
+        if self._stale() and not self._closed and not deadline.expired():
+            self._let_rejoin()
+        return False
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        answered = False
         while (received := self._receive(0)) is not None:
-            self._handle_stream(received)
+            answered = self._handle_stream(received) or answered
+        return answered
 
     def _handle_stream(self, received: Received) -> bool:
         """One message on the stream socket; False when it changes nothing for who waits."""
         _, kind, _, fields, body = received
         if kind is Kind.PUSH:
+            self._orphan = False
             entries = msgpack.unpackb(body[0], raw=False, use_list=True)
             with self._lock:
                 return self._pocket.feed(fields[0], fields[1], fields[2], entries)
-        if kind is Kind.GONE:
-            if self._pipe is not None:
-                self._pipe.close()
-                self._pipe = None
-            self._routed = False
-            with self._lock:
-                self._pocket.lose(Mark.DOWN if fields[0] else Mark.END)
-            if not fields[0]:
-                self._gone = self._gone or str(fields[1])
+        if kind is Kind.START:
+            self._orphan = False
+        elif kind is Kind.GONE:
+            self._lose_worker(bool(fields[0]), str(fields[1]))
             return True
-        if kind is Kind.ERROR:
+        elif kind is Kind.ERROR:
             log.warning("%s: %s", self._peer, from_wire(fields[0]))
         return False
+
+    def _lose_worker(self, replaced: bool, why: str) -> None:
+        """The worker is gone; `replaced`: another one will take over."""
+        self._close_pipe()
+        self._routed = False
+        self._orphan = replaced
+        with self._lock:
+            self._pocket.lose(Mark.DOWN if replaced else Mark.END)
+        if not replaced:
+            self._gone = self._gone or why
+
+    def _find_worker(self) -> None:
+        """Say START until the worker that takes over has heard it."""
+        if self._pipe is None and time.monotonic() >= self._start_at:
+            self._start_at = time.monotonic() + FIND_S
+            self._start()
 
     def _ack(self) -> None:
         with self._lock:
             pocket = self._pocket
             if pocket.consumed <= max(pocket.acked, 0) and not pocket.skipped:
                 return
-            due = pocket.items or pocket.stream is False or pocket.consumed - pocket.acked >= ACK_EVERY or self._waiting
-            if not due and pocket.stream and pocket.items:
-                return
-            fields = (self._holder_id, pocket.consumed, pocket.skipped)
+            fields = (self._holder_id, max(0, pocket.consumed), pocket.skipped)
             pocket.acked, pocket.skipped = pocket.consumed, 0
         self._say(Kind.ACK, *fields)
 
@@ -327,14 +332,14 @@ class Connection:
                 self._turn.release()
 
     def _idle_ack(self, control: Channel) -> None:
-        """Called by the control thread now and then: what was read before a long pause."""
-        with self._lock:
-            pocket = self._pocket
-            if self._closed or pocket.consumed <= max(pocket.acked, 0):
-                return
-            fields = (self._holder_id, pocket.consumed, pocket.skipped)
-            pocket.acked, pocket.skipped = pocket.consumed, 0
-        control.send(self._key, Kind.ACK, 0, fields)
+        """Called by the control thread now and then: what was read before a long pause. Whoever waits for
+        data has acknowledged before."""
+        if self._pocket.consumed > max(self._pocket.acked, 0) and self._turn.acquire(blocking=False):
+            try:
+                if not self._closed:
+                    self._ack()
+            finally:
+                self._release_turn()
 
     # the two ways to the worker
 
@@ -343,11 +348,12 @@ class Connection:
         for us, else through the router."""
         if self._scheme in DATABASES:
             return
-        fields = (self._holder_id, self._pocket.down)
+        with self._lock:
+            fields = (self._holder_id, self._pocket.will_be_down())
         try:
             self._pipe = Pipe(runtime.door(self._client.address, self._key), self._key)
         except (OSError, BrokerGone):
-            self._routed = True
+            self._pipe, self._routed = None, True
         self._say(Kind.START, *fields)
 
     def _say(self, kind: Kind, *fields: Any) -> None:
@@ -393,9 +399,12 @@ class Connection:
     def _paced_look(self, blocking: bool, deadline: Deadline) -> Taken:
         """The link is down and nothing is here: `""`, but a blocking read looks once more first."""
         if blocking:
-            received = self._receive(max(0.001, min(PACE_S, deadline.left())))
+            pace = Deadline(min(PACE_S, deadline.left()))
+            received = self._receive(max(0.001, pace.left()))
             if received is not None:
                 self._handle_stream(received)
+            elif pace.left():
+                threading.Event().wait(pace.left())
         return LOST
 
     # writing
@@ -407,8 +416,10 @@ class Connection:
         and 0 when it took none within `timeout_ms` milliseconds (default 30 s). An object of `connect` raises
         BrokenError, OperationTimeout or ClosedError instead of the 0.
         """
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"write takes str or bytes, not {type(data).__name__}")
         text = isinstance(data, str)
-        body = data.encode(errors="surrogatepass") if isinstance(data, str) else bytes(data)
+        body = data.encode() if isinstance(data, str) else bytes(data)
         limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
         deadline = Deadline(limit / 1000 + GRACE_S)
         try:
@@ -661,7 +672,7 @@ class Connection:
         clients.keep(self._channel)
         self._direct.close()
         self._close_pipe()
-        self._routed = False
+        self._routed = self._orphan = False
         self._channel = None
         self._holder_id = b""
         self._pocket = Pocket()

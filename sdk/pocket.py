@@ -40,20 +40,21 @@ class Pocket:
         crashed worker are still to be read."""
         self.acked = 0
         """What the worker was last told of `consumed`."""
-        self.stream = True
-        """Entries come unasked. Otherwise each read has to ask."""
+        self.stream = False
+        """Entries come unasked, as the worker has said. Otherwise each read has to ask."""
         self.more = False
         """When the last entries were sent, the worker had more than it was allowed to send."""
         self.down = False
         self.ended = False
         self.skipped = 0
-        """Of those consumed, entries that were discarded by `take_newest` (not yet told to the worker)."""
+        """Of those consumed, messages that were discarded by `take_newest` (not yet told to the worker)."""
 
     def feed(self, epoch: int, stream: bool, more: bool, entries: Sequence[str | bytes | int]) -> bool:
         """Entries arrived; False when they belong to an epoch that was recalled and are void."""
         if epoch < self.epoch:
             return False
-        self.epoch = epoch
+        if epoch > self.epoch:  # faster than the recall itself, which comes another way
+            self._void(epoch)
         self.stream = stream
         self.more = more
         self.items.extend(entries)
@@ -83,30 +84,46 @@ class Pocket:
             entry = items.popleft()
             if isinstance(entry, int):
                 self._see(entry)
+            elif self.consumed >= 0:  # those of a crashed worker are nobody's to count
+                self.skipped += 1
+            self.consumed += 1
         newest = items.popleft()
-        self.consumed += index
-        self.skipped += index - 1
+        self.consumed += 1
         self.down = self.ended
         return newest if not isinstance(newest, int) else EMPTY
 
     def recall(self, epoch: int) -> int:
         """Give everything back: what is here is void from now on. Returns what was consumed in total."""
         if epoch > self.epoch:
-            self.epoch = epoch
-            for _ in range(len(self.items) + min(0, self.consumed)):
-                self.items.pop()  # but not what a crashed worker sent: nobody else has it
-            self.stream = False
+            self._void(epoch)
             self.acked = self.consumed
         return self.consumed
 
-    def discard(self) -> int:
-        """Throw away what is here, without consuming it (before asking the worker for the newest)."""
+    def _void(self, epoch: int) -> None:
+        self.epoch = epoch
+        for _ in range(len(self.items) + min(0, self.consumed)):
+            self.items.pop()  # but not what a crashed worker sent: nobody else has it
+        self.stream = False
+
+    def discard(self) -> None:
+        """Throw away what is here without consuming it, and what is on its way (before asking the worker for
+        the newest: it takes all of it back)."""
         for entry in self.items:
             if isinstance(entry, int):
                 self._see(entry)
         self.consumed += min(len(self.items), max(0, -self.consumed))
         self.items.clear()
-        return self.consumed
+        self.epoch += 1
+        self.stream = False
+
+    def has_newest(self) -> bool:
+        """Whether `take_newest` can be answered from here: the worker has nothing newer, or is gone."""
+        return not self.more and (self.stream or (self.consumed < 0 and bool(self.items)))
+
+    def will_be_down(self) -> bool:
+        """What this holder takes the link to be when it has read what is here."""
+        marks = [entry for entry in self.items if isinstance(entry, int)]
+        return marks[-1] != Mark.UP if marks else self.down
 
     def lose(self, mark: Mark) -> None:
         """The worker is gone: what it sent is still read first, then this."""
