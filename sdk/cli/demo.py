@@ -70,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
             kills = _play(feed, strategy, max(SHORTEST_S, options.seconds))
             _wait(strategy, time.monotonic() + END_S)
             code = strategy.process.poll()
+        if code == 128 + signal.SIGPIPE:
+            raise BrokenPipeError  # nobody reads what it shows
         if code != 0:
             how = "did not see the end of the feed" if code is None else f"ended early with status {code}"
             raise Failed(f"the strategy {how}; `trunkline doctor` may tell why")
@@ -154,6 +156,8 @@ def _play(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
     kills = 0
     for part, event in _EVENTS:
         _wait(strategy, started + part * length_s)
+        if not strategy.running():
+            return kills
         if event == "drop":
             strategy.tell("note:the exchange loses the link")
             feed.drop()

@@ -118,7 +118,8 @@ def test_run_says_what_is_wrong_with_a_script_that_is_not_there(tmp_path: Path) 
 def test_run_is_interrupted_like_a_strategy(tmp_path: Path) -> None:
     script = tmp_path / "strategy.py"
     script.write_text(
-        "def main():\n    Log('running')\n    while True:\n        Sleep(1000)\ndef onexit():\n    Log('left')\n"
+        "def main():\n    Log('running')\n    while True:\n        Sleep(1000)\n"
+        "def onexit():\n    Log('left')\n"
     )
     with Command("run", "--data", str(tmp_path), str(script)) as command:
         command.wait_out("running")

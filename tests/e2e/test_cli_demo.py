@@ -5,6 +5,8 @@ That no process, socket file or folder is left is checked after each test here b
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -68,17 +70,20 @@ def test_when_the_demo_is_killed_the_rest_ends_by_itself(temporary: Path) -> Non
         command.end()
 
 
-def test_a_reader_that_leaves_ends_it() -> None:
-    with Command("demo", "--plain", "--seconds", "5") as command:
-        command.wait_out("exchange")
-        assert command.process.stdout
-        command.interrupt()
-        assert command.end().code == 130
+def test_a_reader_that_leaves_ends_it_quietly(temporary: Path) -> None:
+    command = [sys.executable, "-m", "trunkline", "demo", "--plain"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as demo:
+        assert demo.stdout
+        assert demo.stderr
+        assert demo.stdout.readline().startswith(b"exchange")
+        demo.stdout.close()
+        errors = demo.stderr.read()
+        assert demo.wait(30) == 0
+    assert errors == b""
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_certificate_is_made_by_either_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     made = make_certificate(tmp_path)
     assert made is not None
     assert made.key.stat().st_mode & 0o077 == 0
