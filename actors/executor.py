@@ -292,14 +292,14 @@ class ExecActor:
             error = caught
             inside = _still_inside(self.driver)
         self._statements += job.what == "exec"
-        if error is None:
+        if error is None and inside == (self.turns.owner is not None):
             self._answer_at_once(job, body)
         with contextlib.suppress(RuntimeError):
             self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error, inside)
 
     def _answer_at_once(self, job: Job, body: bytes) -> None:
         """From the driver's thread, where the caller came in by the door: it need not wait for the loop.
-        Not for what ends or begins a transaction, for the loop must know of it before the next statement."""
+        Not where a transaction began or ended, for the loop must know of it before the next statement."""
         if job.what == "exec" and not job.answered and not job.timed_out and job.sender:
             job.answered = self.worker.mailbox.answer(job.sender, header(Kind.REPLY, job.request_id), body)
 
