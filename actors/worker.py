@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import faulthandler
 import os
 import secrets
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, Protocol
 
 from trunkline import runtime
@@ -98,6 +98,8 @@ class Worker:
 
     async def run(self) -> None:
         """Dial, serve until told to close or orphaned, end in good order."""
+        dialing = asyncio.ensure_future(self.actor.open(Deadline.after_ms(self.spec["timeout_ms"])))
+        await asyncio.sleep(0)  # it waits for the peer while we introduce ourselves
         self._watch_broker(int(self.spec["broker_pid"]))
         for signum in (signal.SIGTERM, signal.SIGHUP):
             self.loop.add_signal_handler(signum, self._closing.set)
@@ -105,7 +107,7 @@ class Worker:
         self._open_door()
         beating = asyncio.create_task(self._keep_beating())
         try:
-            if await self._dial():
+            if await self._dialled(dialing):
                 await self._closing.wait()
         finally:
             beating.cancel()
@@ -123,10 +125,8 @@ class Worker:
             path = runtime.door(self.spec["broker"], self.record["id"])
             self.mailbox.door = Door(path, self._receive)
 
-    async def _dial(self) -> bool:
+    async def _dialled(self, dialing: asyncio.Future[None]) -> bool:
         """The first dial. A replacement for a crashed worker keeps trying as `reconnect` would."""
-        timeout_ms = self.spec["timeout_ms"]
-        dialing = asyncio.ensure_future(self.actor.open(Deadline.after_ms(timeout_ms)))
         closing = asyncio.ensure_future(self._closing.wait())
         await asyncio.wait({dialing, closing}, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
@@ -304,8 +304,8 @@ def _lives(pid: int) -> bool:
 def _name_process(name: str) -> None:
     """The name that `ps -e` and `top` show (Linux)."""
     if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(15, name.encode()[:15], 0, 0, 0)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/comm").write_bytes(name.encode()[:15])
 
 
 def main(spec: dict[str, Any]) -> None:
@@ -318,7 +318,7 @@ def main(spec: dict[str, Any]) -> None:
     try:
         from uvloop import new_event_loop
     except ImportError:
-        from asyncio import new_event_loop
+        from asyncio import new_event_loop  # type: ignore[assignment]
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_main(spec))
 
