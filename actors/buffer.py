@@ -201,6 +201,7 @@ class Buffer:
         holder = self.holders.get(old)
         if holder is None:
             self.attach(new)
+            self.holders[new].epoch = epoch  # or what it is sent would be taken for something older
             return
         self._settle(holder, consumed)
         self._unpark(old)

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         _say(options.ready_fd, f"refused {error}")
         return 2
     if lock is None:
-        _say(options.ready_fd, f"busy there is a broker already at {address}")
+        _say(options.ready_fd, f"busy there is one already at {address}")
         return 3
     return _serve(address, folder, options)
 

@@ -52,6 +52,8 @@ class Connection:
     """Control sockets of all processes that ever held it and still live."""
     expected: list[int] = field(default_factory=list)
     """Processes that used it under the broker before this one: they may come back."""
+    ghosts: set[bytes] = field(default_factory=set)
+    """Holders its worker knows from the broker before this one, that have not come back (yet)."""
     opening: Opening | None = None
     starting: bool = False
     """A worker was asked for, and neither it nor the zygote has said yet that it is there."""
@@ -65,6 +67,7 @@ class Connection:
     stats: dict[str, Any] = field(default_factory=dict)
     crashes: Crashes = field(default_factory=Crashes)
     restart_at: float | None = None
+    adopted_at: float = 0.0
     closing: float | None = None
     """When the worker is killed if it has not ended by then; None while the connection is wanted."""
     lonely_since: float | None = None

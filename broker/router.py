@@ -92,6 +92,7 @@ class Broker:
         self._handlers: dict[Kind, Callable[[bytes, int, list[Any], list[bytes]], None]] = {
             Kind.HELLO: self._hello,
             Kind.BEAT: self._beat,
+            Kind.BYE: self._bye,
             Kind.OPEN: self._open,
             Kind.OPENED: self._opened,
             Kind.FAILED: self._open_failed,
@@ -246,12 +247,16 @@ class Broker:
         for connection in self.directory:
             if pid in connection.expected:
                 connection.users.add(control)
+                connection.adopted_at = time.monotonic()
                 if connection.lonely_since is not None:
                     connection.lonely_since = time.monotonic()
 
     def _beat(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         known = sender in self.directory.clients
         self._say(sender, Kind.BEAT if known else Kind.REREGISTER, 0, os.getpid())
+
+    def _bye(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
+        self._client_gone(sender)
 
     def _client_gone(self, control: bytes) -> None:
         client = self.directory.clients.pop(control, None)
@@ -355,6 +360,7 @@ class Broker:
             self._say(sender, Kind.FAILED, request_id, to_wire(error))
             return
         found.holders.pop(old, None)
+        found.ghosts.discard(old)
         found.holders[sender] = control
         found.users.add(control)
         found.lonely_since = None
@@ -382,10 +388,20 @@ class Broker:
     def _detach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         key, holder, consumed = fields
         connection = self.directory.connections.get(key)
-        if connection is not None and holder in connection.holders:
+        if connection is None:
+            self._later(sender, Kind.DETACH, request_id, fields)
+        elif holder in connection.ghosts:  # it was closed while there was no broker to hear it
+            self._lay_ghost(connection, holder, consumed)
+        elif holder in connection.holders:
             self._drop_holder(connection, holder, consumed)
             self._say(holder, Kind.GONE, 0, False, "closed")  # wakes whoever still waits there
             self._still_wanted(connection)
+
+    def _lay_ghost(self, connection: Connection, holder: bytes, consumed: int | None) -> None:
+        """Its worker must not go on sending to an object that is gone."""
+        connection.ghosts.discard(holder)
+        if connection.worker is not None:
+            self._say(connection.worker, Kind.DETACH, 0, holder, consumed)
 
     def _drop_holder(self, connection: Connection, holder: bytes, consumed: int | None) -> None:
         del connection.holders[holder]
@@ -420,7 +436,7 @@ class Broker:
 
     def _ready(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         """A worker is there: one we started, or one that lost its broker and comes to us."""
-        record, incarnation, pid, _, stats, users = fields
+        record, incarnation, pid, holders, stats, users = fields
         if sender[: 1 + CONNECTION_ID_BYTES] != b"w" + record["id"]:
             raise ValueError("a worker that names another connection than its own")
         connection = self.directory.connections.get(record["id"])
@@ -437,6 +453,8 @@ class Broker:
                     connection.users.add(client.id)
             self.directory.add(connection)
             connection.lonely_since = time.monotonic()
+            connection.adopted_at = time.monotonic()
+            connection.ghosts = {holder for holder, _ in holders}
         if incarnation < connection.incarnation:
             self._say(sender, Kind.CLOSE)  # it was replaced while it was silent
             return
@@ -600,8 +618,8 @@ class Broker:
             error = DeadHandle("the connection has ended; dial its address again")
         elif kind is Kind.EXEC and who in connection.inflight:
             error = OutcomeUnknown(
-                f"{connection.reason or 'the worker is gone'} while the statement ran: it may or may not have "
-                "taken effect; look before you run it again"
+                f"{connection.reason or 'the worker is gone'} while the statement ran: it may or may not "
+                "have taken effect; look before you run it again"
             )
         else:
             error = WorkerDied(connection.reason or "the worker of this connection is being replaced")
@@ -680,6 +698,12 @@ class Broker:
 
     def _tick_connection(self, connection: Connection, now: float) -> None:
         watch = connection.watch
+        if connection.ghosts and (
+            now - connection.adopted_at > ADOPT_S or not any(map(is_alive, connection.expected))
+        ):
+            if not self._is_awaited(connection) or now - connection.adopted_at > RETURN_S:
+                for holder in list(connection.ghosts):
+                    self._lay_ghost(connection, holder, None)
         if watch is not None and watch.fileno() < 0 and watch.ended():
             self._worker_ended(connection, watch)
         elif connection.closing is not None:
@@ -705,9 +729,12 @@ class Broker:
         """How long a connection without holders waits for one."""
         if connection.handle is not None and connection.users:
             return connection.linger_s
+        return RETURN_S if self._is_awaited(connection) else ADOPT_S
+
+    def _is_awaited(self, connection: Connection) -> bool:
+        """Whether a process that used it under the broker before us lives and has not come back."""
         here = {client.pid for client in self.directory.clients.values()}
-        late = any(pid not in here and is_alive(pid) for pid in connection.expected)
-        return RETURN_S if late else ADOPT_S
+        return any(pid not in here and is_alive(pid) for pid in connection.expected)
 
     def _maybe_end(self, now: float) -> None:
         if self._stopping is not None or self.persistent or self.directory.clients:

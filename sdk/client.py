@@ -43,6 +43,7 @@ log = logging.getLogger("trunkline")
 
 BEAT_S = 1.0
 RETRY_S = 0.5
+SAID_S = 15.0
 LEAVE_S = 1.0
 SETTLE_LOOK_S = 0.02
 MISSES = 3
@@ -65,6 +66,7 @@ class Client:
         self.context.set(zmq.MAX_SOCKETS, 65535)
         self._pool: deque[Channel] = deque()
         self._detached: deque[tuple[bytes, bytes, int | Pocket | None, Channel | None]] = deque()
+        self._said: deque[tuple[float, tuple[bytes, bytes, int | None]]] = deque(maxlen=1024)
         self._request_id = 0
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
@@ -234,8 +236,10 @@ class Client:
             key, holder, consumed, channel = self._detached.popleft()
             if isinstance(consumed, Pocket):
                 consumed = max(0, consumed.consumed)
+            order = (key, holder, consumed)
             with contextlib.suppress(zmq.ZMQError):
-                control.send(BROKER, Kind.DETACH, 0, (key, holder, consumed))
+                control.send(BROKER, Kind.DETACH, 0, order)
+            self._said.append((time.monotonic(), order))
             if channel is not None:
                 channel.close()
 
@@ -320,6 +324,7 @@ class Client:
         while not self._stopped:
             try:
                 self._join_broker(Deadline(5))
+                self._detach_again()
                 break
             except BrokerGone as error:
                 if str(error) != said:
@@ -328,6 +333,14 @@ class Client:
                 self.generation += 1
                 self._pause.wait(RETRY_S)
         self._rejoin_all()
+
+    def _detach_again(self) -> None:
+        """What was closed just before the broker was lost: it may not have heard it."""
+        control = self.control
+        assert control is not None
+        for when, order in self._said:
+            if time.monotonic() - when < SAID_S:
+                control.send(BROKER, Kind.DETACH, 0, order)
 
     def _rejoin_all(self) -> None:
         for connection in list(self.connections):
@@ -360,6 +373,8 @@ class Client:
         self._stopped = True
         self._close_broker_fd()
         if self.control is not None:
+            with contextlib.suppress(zmq.ZMQError):
+                self.control.send(BROKER, Kind.BYE, 0, ())
             self.control.socket.close(linger=300)  # the last words: what was detached
         while self._pool:
             self._pool.pop().close()

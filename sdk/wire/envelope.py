@@ -15,7 +15,17 @@ import msgpack
 
 from trunkline.errors import RemoteError
 
-__all__ = ["BROKER", "CONNECTION_ID_BYTES", "REQUESTS", "VERSION", "Kind", "Mark", "header", "kind_of", "parse"]
+__all__ = [
+    "BROKER",
+    "CONNECTION_ID_BYTES",
+    "REQUESTS",
+    "VERSION",
+    "Kind",
+    "Mark",
+    "header",
+    "kind_of",
+    "parse",
+]
 
 VERSION = 1
 _VERSION_BYTE = bytes([VERSION])
@@ -35,6 +45,7 @@ class Kind(IntEnum):
     WELCOME = 2  # broker -> client: broker pid, instance
     BEAT = 3  # both ways, when there was nothing else to say for a second
     LOG = 4  # worker -> broker -> clients that hold the connection: level, text
+    BYE = 5  # client -> broker: it leaves, though its process goes on
     # life of a connection, on its stream socket
     OPEN = 10  # client -> broker: control id, address, timeout_ms
     OPENED = 11  # worker -> broker -> client: info

@@ -1,0 +1,231 @@
+"""The broker, or its zygote, is killed: connections live on, nothing is lost or doubled, a new one takes over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.programs import Program, Remains, until
+from tests.support.servers import Behaviour, WsServer, echo_messages
+from tests.support.sockets import SocketServer, echo
+from trunkline import Connection, Dial, client
+from trunkline.wire import values
+from trunkline.wire.envelope import Kind
+
+pytestmark = pytest.mark.own_broker
+
+_PACE = threading.Event()
+
+
+def numbers(pace_s: float = 0.001) -> Behaviour:
+    """0, 1, 2, ... until the client leaves."""
+
+    def behave(ws: object) -> None:
+        number = 0
+        while True:
+            ws.send(str(number))  # type: ignore[attr-defined]
+            number += 1
+            _PACE.wait(pace_s)
+
+    return behave
+
+
+@pytest.fixture
+def remains(_no_leaks: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Remains]:
+    monkeypatch.delenv("TRUNKLINE_BROKER", raising=False)
+    yield Remains()
+
+
+def broker_pid() -> int:
+    found = client.get().ask_broker(Kind.LIST)
+    return int(values.unpack(found[0])["pid"])
+
+
+def dial(address: str) -> Connection:
+    conn = Dial(address)
+    assert conn is not None
+    return conn
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_numbered_feed_is_read_on_without_a_gap(times: int, remains: Remains) -> None:
+    with WsServer(numbers()) as server:
+        conn = dial(server.url)
+        for _ in range(times):
+            assert all_of(conn, 300)
+            remains.broker().kill()
+            assert all_of(conn, 300)
+        assert all_of(conn, 1000)
+        assert conn.write("x") == 1
+        handle = conn.fd()
+        assert handle
+        second = dial_handle(handle)
+        both = [read_number(conn), read_number(second)]
+        assert max(both) - min(both) == 1
+        assert conn.stats().dropped == 0
+
+
+_next: dict[int, int] = {}
+
+
+def all_of(conn: Connection, count: int) -> bool:
+    """Read so many messages; whether each was the one that had to come."""
+    expected = _next.get(id(conn), 0)
+    for number in range(expected, expected + count):
+        if conn.read(10_000) != str(number):
+            return False
+    _next[id(conn)] = expected + count
+    return True
+
+
+def read_number(conn: Connection) -> int:
+    message = conn.read(10_000)
+    assert message, message
+    return int(message)
+
+
+def dial_handle(handle: int) -> Connection:
+    conn = Dial(handle)
+    assert conn is not None
+    return conn
+
+
+def test_a_strategy_that_sleeps_finds_everything_in_its_place(remains: Remains) -> None:
+    with SocketServer(echo) as server:
+        conn, idle = dial(server.url), dial(server.url)
+        handle = idle.fd()
+        idle.close()  # only its handle is left
+        old = broker_pid()
+        os.kill(old, signal.SIGKILL)
+        until(lambda: broker_pid() != old, "another broker")
+        assert conn.write("hello") == 5
+        assert conn.read(5000) == "hello"
+        again = dial_handle(handle)
+        assert again.write("there") == 5
+        assert again.read(5000) == "there"
+
+
+def test_a_write_and_a_dial_in_the_very_moment_succeed(remains: Remains) -> None:
+    with SocketServer(echo) as server:
+        conn = dial(server.url)
+        os.kill(broker_pid(), signal.SIGKILL)
+        assert conn.write("now") == 3
+        assert conn.read(5000) == "now"
+        other = dial(server.url)
+        assert other.write("new") == 3
+        assert conn.fd() and other.fd()
+
+
+def test_a_broker_killed_under_a_dial_costs_only_time(remains: Remains) -> None:
+    held = threading.Event()
+    asked = threading.Event()
+
+    def slow(ws: object, request: object) -> None:
+        asked.set()
+        held.wait(20)
+
+    with WsServer(echo_messages, on_request=slow) as server:
+        dial("sqlite3://:memory:")
+        dialled: list[Connection | None] = []
+        thread = threading.Thread(target=lambda: dialled.append(Dial(server.url)))
+        thread.start()
+        assert asked.wait(10)
+        os.kill(broker_pid(), signal.SIGKILL)
+        server.wait_connections(2)
+        held.set()
+        thread.join(20)
+        assert dialled[0] is not None
+        assert dialled[0].write("x") == 1
+        assert dialled[0].read(5000) == "x"
+
+
+def test_an_open_transaction_survives(remains: Remains) -> None:
+    conn = dial("sqlite3://:memory:")
+    conn.exec("CREATE TABLE t (n)")
+    old = broker_pid()
+    with conn.transaction():
+        conn.exec("INSERT INTO t VALUES (1)")
+        os.kill(old, signal.SIGKILL)
+        until(lambda: broker_pid() != old, "another broker")
+        until(lambda: not conn._stale(), "the object at the new broker")
+        assert conn.exec("INSERT INTO t VALUES (2)")
+    assert (conn.exec("SELECT count(*) FROM t") or {})["values"] == [[2]]
+
+
+def test_two_programs_that_share_it_find_one_new_broker(remains: Remains) -> None:
+    code = (
+        "c = Dial(args[0]); say('handle', c.fd()); sys.stdin.readline()\n"
+        "say('wrote', c.write('x'), c.read(10000)); say('shared', Dial(int(sys.stdin.readline())) is not None, "
+        "trunkline.last_error() or '')\n"
+        "sys.stdin.readline()"
+    )
+    with SocketServer(echo) as server:
+        shared = {"TRUNKLINE_BROKER": own_address()}
+        with Program(code, server.url, env=shared) as one, Program(code, server.url, env=shared) as two:
+            handles = [program.wait_line("handle ") for program in (one, two)]
+            old = remains.broker().pid
+            os.kill(old, signal.SIGKILL)
+            for program in (one, two):
+                program.tell()
+                assert program.wait_line("wrote ") == "1 x"
+            one.tell(handles[1])
+            two.tell(handles[0])
+            assert one.wait_line("shared ") == two.wait_line("shared ") == "True"
+            assert remains.broker().pid != old
+            for program in (one, two):
+                program.tell()
+                program.end()
+    remains.assert_none()
+
+
+def own_address() -> str:
+    from trunkline import runtime
+
+    return runtime.new_address()
+
+
+def test_eight_programs_at_once_start_one_broker(remains: Remains) -> None:
+    env = {"TRUNKLINE_BROKER": own_address()}
+    code = "c = Dial('sqlite3://:memory:'); say('up', c is not None); sys.stdin.readline()"
+    programs = [Program(code, env=env) for _ in range(8)]
+    try:
+        assert [program.wait_line("up ", 40) for program in programs] == ["True"] * 8
+        assert remains.broker()
+        assert len(remains.processes("trunk-sqlite3")) == 8
+    finally:
+        for program in programs:
+            program.__exit__()
+    remains.assert_none()
+
+
+def test_a_killed_zygote_is_replaced_and_its_workers_are_still_watched(remains: Remains) -> None:
+    with WsServer(echo_messages) as server:
+        conn = dial(server.url + "|reconnect=true&interval=10")
+        zygote = remains.zygote()
+        zygote.kill()
+        zygote.wait(5)
+        other = dial(server.url)
+        assert other.write("x") == 1
+        first = conn.stats().pid
+        os.kill(first, signal.SIGKILL)
+        assert conn.read(5000) == ""
+        until(lambda: conn.stats().pid not in (0, first), "another worker")
+        until(lambda: conn.write("y"), "a write through it")
+
+
+def test_a_stopped_broker_holds_up_nothing_that_is_open(remains: Remains) -> None:
+    with SocketServer(echo) as server:
+        conn = dial(server.url)
+        broker = remains.broker()
+        broker.suspend()
+        try:
+            assert conn.write("x") == 1
+            assert conn.read(5000) == "x"
+            assert Dial(server.url, 0.2) is None
+        finally:
+            broker.resume()
+        until(lambda: Dial(server.url), "a dial")
