@@ -90,6 +90,8 @@ def test_a_certificate_is_made_by_either_tool(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "cryptography", None)
     again = make_certificate(tmp_path)
     assert again is None or again.server_context()
+    monkeypatch.setenv("PATH", "")
+    assert make_certificate(tmp_path) is None
 
 
 def report(**changes: Any) -> Report:
