@@ -88,6 +88,9 @@ class ExecActor:
         self._dialect = DIALECTS.get(self.address.scheme, Dialect.POSTGRES)
         self._running: Waiting[Job] | None = None
         self._opened = False
+        self._handover = threading.Lock()
+        self._done: tuple[Waiting[Job], bytes, Exception | None, bool] | None = None
+        """A job that is answered and that nobody waits behind: the loop is not woken to note it."""
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="trunkline-driver", daemon=True)
         self._base = worker.base_stats()
@@ -132,7 +135,9 @@ class ExecActor:
             raise DialTimeout(f"{self.address.display} could not be opened in the time allowed") from None
         except DialError as error:
             if self.worker.incarnation == 1 or isinstance(error, FatalError):
-                raise DialError(str(error), code=error.code) from error  # FatalError is ours, no user knows it
+                raise DialError(
+                    str(error), code=error.code
+                ) from error  # FatalError is ours, no user knows it
             # The connection was good once: the next statement tries again.
             self.state = State.DOWN
             self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
@@ -176,6 +181,7 @@ class ExecActor:
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
         """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
+        self._collect()
         for waiting in self.turns.leave(holder):
             self._answer(waiting.job, error=StatementError("the object was closed before its turn came"))
         running = self._running
@@ -191,6 +197,7 @@ class ExecActor:
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None:
+        self._collect()
         if kind is Kind.EXEC:
             holder, token, timeout_ms = fields
             self._exec(holder, token, self._job(sender, request_id, timeout_ms, _nothing, "exec"), body[0])
@@ -269,6 +276,8 @@ class ExecActor:
         self._advance()
 
     def _advance(self) -> None:
+        if self._running is not None:
+            self._collect()
         while self._running is None and self._opened and (waiting := self.turns.next()) is not None:
             if self.turns.stale(waiting.token):
                 self._answer(waiting.job, error=_over())
@@ -292,16 +301,29 @@ class ExecActor:
             error = caught
             inside = _still_inside(self.driver)
         self._statements += job.what == "exec"
-        if error is None and inside == (self.turns.owner is not None):
-            self._answer_at_once(job, body)
+        settled = error is None and inside == (self.turns.owner is not None) and self.state is State.OPEN
+        at_once = settled and self._answer_at_once(job, body)
+        with self._handover:
+            if at_once and not self.turns.line:
+                self._done = (waiting, body, error, inside)
+                return
         with contextlib.suppress(RuntimeError):
             self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error, inside)
 
-    def _answer_at_once(self, job: Job, body: bytes) -> None:
+    def _collect(self) -> None:
+        """Note the job that was left for the loop to find."""
+        with self._handover:
+            done, self._done = self._done, None
+        if done is not None:
+            self._finished(*done)
+
+    def _answer_at_once(self, job: Job, body: bytes) -> bool:
         """From the driver's thread, where the caller came in by the door: it need not wait for the loop.
         Not where a transaction began or ended, for the loop must know of it before the next statement."""
         if job.what == "exec" and not job.answered and not job.timed_out and job.sender:
             job.answered = self.worker.mailbox.answer(job.sender, header(Kind.REPLY, job.request_id), body)
+            return job.answered
+        return False
 
     def _reconnect(self, waiting: Waiting[Job]) -> None:
         if waiting.token is not None:
@@ -357,7 +379,9 @@ class ExecActor:
         if job.answered:
             return
         if self.turns.remove(waiting):
-            who = "another holder's transaction" if self.turns.owner is not None else "the statements before it"
+            who = (
+                "another holder's transaction" if self.turns.owner is not None else "the statements before it"
+            )
             self._answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
             return
         self._give_up(waiting)
@@ -369,6 +393,7 @@ class ExecActor:
         self._interrupt(waiting)
 
     def _interrupt(self, waiting: Waiting[Job]) -> None:
+        self._collect()
         if self._running is waiting:
             if self.driver is not None:
                 self.driver.interrupt()

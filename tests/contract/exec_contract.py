@@ -1,10 +1,10 @@
 """What every database driver must do through `Dial`. A driver passes it in a few lines:
 
-    class TestSqlite(ExecContract):
-        slow = "WITH RECURSIVE ..."
+class TestSqlite(ExecContract):
+    slow = "WITH RECURSIVE ..."
 
-        @pytest.fixture
-        def address(self, tmp_path): return f"sqlite3://{tmp_path}/test.db"
+    @pytest.fixture
+    def address(self, tmp_path): return f"sqlite3://{tmp_path}/test.db"
 """
 
 from __future__ import annotations

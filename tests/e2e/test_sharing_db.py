@@ -95,7 +95,11 @@ def test_a_program_started_separately_uses_the_handle(conn: Connection) -> None:
     """It needs the same broker, which `TRUNKLINE_BROKER` names."""
     code = "import sys, trunkline; print(trunkline.Dial(int(sys.argv[1])).exec('SELECT 6 * 7')['values'])"
     done = subprocess.run(
-        [sys.executable, "-c", code, str(_handle(conn))], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code, str(_handle(conn))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stdout.strip() == "[[42]]"
 

@@ -23,8 +23,14 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.sockets import SocketServer
 from trunkline.connection import Connection
-from trunkline.errors import DeadHandle, DialError, OperationTimeout, OutcomeUnknown, StatementError
-from trunkline.errors import TrunklineError
+from trunkline.errors import (
+    DeadHandle,
+    DialError,
+    OperationTimeout,
+    OutcomeUnknown,
+    StatementError,
+    TrunklineError,
+)
 
 SLOW = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
