@@ -100,6 +100,8 @@ class Connection:
         self._routed = False
         self._orphan = False
         self._start_at = 0.0
+        self._told: set[str] = set()
+        self._consumed = 0
         client.connections.add(self)
         self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
         self._finalizer.atexit = False
@@ -160,6 +162,8 @@ class Connection:
         if self._scheme in DATABASES:
             self._misuse("read", "use exec")
             return EMPTY
+        if self._closed and not self._raising:
+            self._after_close("read")
         newest = timeout_ms is not None and timeout_ms < -1
         blocking = timeout_ms is None or timeout_ms > 0
         deadline = Deadline.after_ms(timeout_ms) if blocking else Deadline(0)
@@ -389,6 +393,8 @@ class Connection:
     def _recall(self, epoch: int) -> tuple[int, bool]:
         """Called by the control thread: give back what has not been consumed."""
         with self._lock:
+            if self._closed:
+                return self._consumed, False
             return self._pocket.recall(epoch), self._waiting
 
     def _paced(self, blocking: bool, deadline: Deadline) -> Taken:
@@ -425,8 +431,16 @@ class Connection:
         try:
             answer = self._request(Kind.WRITE, limit, text, body=body, deadline=deadline)
         except TrunklineError as error:
+            if isinstance(error, ClosedError) and not self._raising:
+                self._after_close("write")
             return int(self._failed(error, 0, quiet=not isinstance(error, Unsupported)))
         return int(values.unpack(answer[0]))
+
+    def _after_close(self, what: str) -> None:
+        """Say once what is wrong: a loop may go on for long."""
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("%s: %s on a connection that you have closed; dial again", self._peer, what)
 
     # statements
 
@@ -547,7 +561,7 @@ class Connection:
             if self._closed:
                 return
             self._closed = True
-            consumed = max(0, self._pocket.consumed)
+            consumed = self._consumed = max(0, self._pocket.consumed)
             self._pocket.items.clear()
             self._pocket.lose(Mark.END)
         self._finalizer.detach()

@@ -1,0 +1,206 @@
+"""The other end of a contract's connection, scripted by the test: it sends, receives, leaves and comes back."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from tests.support.certs import Certs
+from tests.support.faultproxy import FaultProxy
+from tests.support.servers import WsServer, hold
+from tests.support.sockets import Peer, SocketServer, UdpServer
+
+__all__ = ["ScriptedPeer", "SocketPeer", "UdpPeer", "UnixPeer", "WebSocketPeer"]
+
+
+class ScriptedPeer(ABC):
+    """What a driver gives to the contract, beside the address."""
+
+    address: str
+    options: dict[str, object]
+
+    @abstractmethod
+    def send(self, data: str | bytes) -> None:
+        """Send to every link there is: text, or bytes."""
+
+    @abstractmethod
+    def received(self) -> bytes:
+        """All that came in so far, of all links, one after the other."""
+
+    @abstractmethod
+    def wait_links(self, count: int) -> None:
+        """Wait until there are exactly so many links, ready to be sent to."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Lose every link."""
+
+    @abstractmethod
+    def refuse(self) -> None:
+        """Take no new links, until `heal`."""
+
+    @abstractmethod
+    def heal(self) -> None:
+        """Take links again."""
+
+    @abstractmethod
+    def stop_reading(self) -> None:
+        """Take no more bytes from the links there are."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class SocketPeer(ScriptedPeer):
+    """tcp and, with certificates, tls: a server behind a fault proxy."""
+
+    def __init__(self, certs: Certs | None = None) -> None:
+        self._server = SocketServer(self._take, tls=certs.server_context() if certs else None)
+        self._proxy = FaultProxy(self._server.port)
+        self._live: set[Peer] = set()
+        self._news = threading.Condition()
+        scheme = "tls" if certs else "tcp"
+        self.address = f"{scheme}://{self._proxy.address}"
+        self.options = {"cafile": str(certs.ca)} if certs else {}
+
+    def _take(self, peer: Peer) -> None:
+        self._note(peer, here=True)
+        try:
+            while peer.read():
+                pass
+        finally:
+            self._note(peer, here=False)
+
+    def _note(self, peer: Peer, *, here: bool) -> None:
+        with self._news:
+            (self._live.add if here else self._live.discard)(peer)
+            self._news.notify_all()
+
+    def send(self, data: str | bytes) -> None:
+        for peer in list(self._live):
+            peer.send(data.encode() if isinstance(data, str) else data)
+
+    def received(self) -> bytes:
+        return b"".join(peer.received for peer in self._server.peers)
+
+    def wait_links(self, count: int) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: len(self._live) == count, 10), f"{len(self._live)} links"
+
+    def drop(self) -> None:
+        self._proxy.cut()
+
+    def refuse(self) -> None:
+        self._proxy.refuse()
+
+    def heal(self) -> None:
+        self._proxy.heal()
+
+    def stop_reading(self) -> None:
+        self._proxy.stall("up")
+
+    def close(self) -> None:
+        self._proxy.stop()
+        self._server.close()
+
+
+class UnixPeer(SocketPeer):
+    """unix: no proxy there, so the path itself goes away."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "sock"
+        self._away = folder / "away"
+        self._server = SocketServer(self._take, path=self._path)
+        self._live = set()
+        self._news = threading.Condition()
+        self._deaf = threading.Event()
+        self._resumed = threading.Event()
+        self.address = self._server.url
+        self.options = {}
+
+    def _take(self, peer: Peer) -> None:
+        self._note(peer, here=True)
+        try:
+            while not self._deaf.is_set() and peer.read():
+                pass
+            peer.stopping.wait() if self._deaf.is_set() else None
+        finally:
+            self._note(peer, here=False)
+
+    def drop(self) -> None:
+        self._server.drop()
+
+    def refuse(self) -> None:
+        self._path.rename(self._away)
+
+    def heal(self) -> None:
+        self._away.rename(self._path)
+
+    def stop_reading(self) -> None:
+        self._deaf.set()
+        self.send(b".")  # nothing more is taken after the next bytes
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class UdpPeer(ScriptedPeer):
+    """udp: datagrams, and no link to lose."""
+
+    def __init__(self) -> None:
+        self._server = UdpServer(lambda data: [])
+        self.address = self._server.url
+        self.options = {"payload": "hello"}  # a server knows a client by its first datagram
+
+    def send(self, data: str | bytes) -> None:
+        self._server.send(data.encode() if isinstance(data, str) else data)
+
+    def received(self) -> bytes:
+        return b"".join(self._server.received)[len(b"hello") :]
+
+    def wait_links(self, count: int) -> None:
+        self._server.wait_received(count)
+
+    def drop(self) -> None:
+        raise AssertionError("udp has no link to lose")
+
+    refuse = heal = stop_reading = drop
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class WebSocketPeer(ScriptedPeer):
+    """ws and, with certificates, wss: a server behind a fault proxy."""
+
+    def __init__(self, certs: Certs | None = None) -> None:
+        self._server = WsServer(hold, tls=certs.server_context() if certs else None)
+        self._proxy = FaultProxy(self._server.port)
+        self.address = f"{'wss' if certs else 'ws'}://{self._proxy.address}"
+        self.options = {"cafile": str(certs.ca)} if certs else {}
+
+    def send(self, data: str | bytes) -> None:
+        self._server.send_all(data)
+
+    def received(self) -> bytes:
+        return b"".join(m.encode() if isinstance(m, str) else m for m in self._server.received)
+
+    def wait_links(self, count: int) -> None:
+        self._server.wait_live(count)
+
+    def drop(self) -> None:
+        self._proxy.cut()
+
+    def refuse(self) -> None:
+        self._proxy.refuse()
+
+    def heal(self) -> None:
+        self._proxy.heal()
+
+    def stop_reading(self) -> None:
+        self._proxy.stall("up")
+
+    def close(self) -> None:
+        self._proxy.stop()
+        self._server.close()
