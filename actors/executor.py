@@ -135,9 +135,7 @@ class ExecActor:
             raise DialTimeout(f"{self.address.display} could not be opened in the time allowed") from None
         except DialError as error:
             if self.worker.incarnation == 1 or isinstance(error, FatalError):
-                raise DialError(
-                    str(error), code=error.code
-                ) from error  # FatalError is ours, no user knows it
+                raise DialError(str(error), code=error.code) from error  # users know no FatalError
             # The connection was good once: the next statement tries again.
             self.state = State.DOWN
             self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
@@ -149,7 +147,7 @@ class ExecActor:
 
     def _connect(self, deadline: Deadline) -> None:
         driver = self.driver_class(self.address)
-        driver.warn = self._warn  # type: ignore[method-assign]
+        driver.warn = self._warn
         driver.open(deadline)
         self.driver = driver
 

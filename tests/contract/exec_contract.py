@@ -159,7 +159,7 @@ class ExecContract:
             assert rows(other, f"SELECT id FROM {table}") == [[1]]
 
     def test_a_block_that_raises_is_rolled_back(self, conn: Connection, table: str) -> None:
-        with pytest.raises(ZeroDivisionError), conn.transaction():
+        with pytest.raises(ZeroDivisionError), conn.transaction():  # noqa: PT012 (the block is what is tested)
             conn.exec(f"INSERT INTO {table} VALUES (1, 'a')")
             raise ZeroDivisionError
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]

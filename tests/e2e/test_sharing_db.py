@@ -8,6 +8,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -80,8 +81,6 @@ def test_a_pickled_connection_works_in_a_pool(conn: Connection) -> None:
 def test_a_forked_child_is_a_holder_of_its_own(conn: Connection) -> None:
     context = multiprocessing.get_context("fork")
     child = context.Process(target=_insert_pickled, args=(conn, 1))
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later, about the threads here
         child.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
 import sqlite3
 import threading
@@ -46,8 +47,6 @@ def kill_worker(connection: Connection) -> int:
     watch = os.pidfd_open(pid)
     try:
         os.kill(pid, signal.SIGKILL)
-        import select
-
         assert select.select([watch], [], [], 10)[0]
     finally:
         os.close(watch)
@@ -235,18 +234,22 @@ def test_a_lock_of_another_program_is_waited_for_until_the_deadline(tmp_path: Pa
 
 def test_a_huge_answer_does_not_stop_other_connections() -> None:
     echoes = 0
-    with SocketServer() as server, trunkline.connect(server.url) as other:
-        with trunkline.connect("sqlite3://:memory:") as conn, ThreadPoolExecutor(1) as pool:
-            sql = (
-                "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 200000) "
-                "SELECT x, 'row ' || x FROM c"
-            )
-            big = pool.submit(rows, conn, sql)
-            while not big.done():
-                other.write("ping")
-                assert other.read(5000) == "ping"
-                echoes += 1
-            found = big.result()
+    sql = (
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 200000) "
+        "SELECT x, 'row ' || x FROM c"
+    )
+    with (
+        SocketServer() as server,
+        trunkline.connect(server.url) as other,
+        trunkline.connect("sqlite3://:memory:") as conn,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        big = pool.submit(rows, conn, sql)
+        while not big.done():
+            other.write("ping")
+            assert other.read(5000) == "ping"
+            echoes += 1
+        found = big.result()
     assert len(found) == 200_000
     assert found[-1] == [200_000, "row 200000"]
     assert echoes > 0
@@ -291,7 +294,7 @@ def test_a_worker_killed_in_a_statement_leaves_its_outcome_unknown(tmp_path: Pat
 def test_a_worker_killed_in_a_transaction_rolls_it_back() -> None:
     with trunkline.connect("sqlite3://test.db") as conn:
         conn.exec("CREATE TABLE t (a)")
-        with pytest.raises(StatementError, match="over"), conn.transaction():
+        with pytest.raises(StatementError, match="over"), conn.transaction():  # noqa: PT012 (the block is what is tested)
             conn.exec("INSERT INTO t VALUES (1)")
             kill_worker(conn)
             with pytest.raises(StatementError) as caught:

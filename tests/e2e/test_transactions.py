@@ -182,7 +182,7 @@ def test_a_savepoint_is_a_transaction_too(conn: Connection) -> None:
 
 def test_a_transaction_that_the_database_ended_runs_nothing_more(conn: Connection) -> None:
     conn.exec("CREATE TABLE u (a UNIQUE ON CONFLICT ROLLBACK)")
-    with pytest.raises(StatementError, match="over"), conn.transaction():
+    with pytest.raises(StatementError, match="over"), conn.transaction():  # noqa: PT012 (the block is what is tested)
         conn.exec("INSERT INTO u VALUES (1)")
         with pytest.raises(StatementError, match="UNIQUE"):
             conn.exec("INSERT INTO u VALUES (1)")
@@ -223,7 +223,7 @@ def test_an_interrupt_while_waiting_to_begin_leaves_nothing_behind(conn: Connect
 
 def test_closing_in_the_block_rolls_back(conn: Connection) -> None:
     other = trunkline.connect(handle(conn))
-    with pytest.raises(ClosedError), other.transaction():
+    with pytest.raises(ClosedError), other.transaction():  # noqa: PT012 (the block is what is tested)
         other.exec("INSERT INTO t VALUES ('other', 1)")
         other.close()
     assert rows(conn, "SELECT count(*) FROM t") == [[0]]

@@ -85,7 +85,7 @@ def test_a_holder_keeps_its_transaction_and_place_under_another_name() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.integers(1, 4)), max_size=30))
 def test_nobody_is_overtaken_but_by_the_open_transaction(demands: Sequence[tuple[bytes, int]]) -> None:
-    """Holders come again and again with blocks of some statements; each gets its turn in the order it came."""
+    """Holders come again and again with blocks of some statements; each gets its turn as it came."""
     turns: Turns[int] = Turns()
     for number, (holder, _) in enumerate(demands):
         turns.add(Waiting(holder, None, number))
