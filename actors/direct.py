@@ -27,12 +27,14 @@ Receiver = Callable[[bytes, bytes, list[bytes]], None]
 
 
 class Door:
-    """Listens on `path`; hands what arrives to `receive(from, header, body)` as the mailbox does."""
+    """Listens on `path`; hands what arrives to `receive(from, header, body)` as the mailbox does, and tells
+    `left(from)` who has hung up."""
 
-    def __init__(self, path: Path, receive: Receiver) -> None:
+    def __init__(self, path: Path, receive: Receiver, left: Callable[[bytes], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._path = path
         self._receive = receive
+        self._left = left
         self._count = 0
         self.guests: dict[bytes, Guest] = {}
         with contextlib.suppress(FileNotFoundError):
@@ -99,6 +101,7 @@ class Guest:
     def _take(self, chunk: bytes) -> None:
         if not chunk:
             self.close()
+            self._door._left(self._name)
             return
         try:
             for head, body in self._unframer.feed(chunk):

@@ -189,6 +189,16 @@ class ExecActor:
             self._roll_back(holder, self.turns.owner)
             self.worker.log("warning", "a holder was gone in a transaction; it is rolled back")
 
+    def left(self, sender: bytes) -> None:
+        """Who asked hung up before the answer (Ctrl-C, a kill): its statement is stopped, or not begun."""
+        self._collect()
+        running = self._running
+        if running is not None and running.job.sender == sender and running.job.what == "exec":
+            self._give_up(running)
+        for waiting in [w for w in self.turns.line if w.job.sender == sender and w.job.what in ("exec", "begin")]:
+            self.turns.remove(waiting)
+            self._answer(waiting.job, error=StatementError("nobody waits for it any more"))
+
     def _roll_back(self, holder: bytes, token: bytes) -> None:
         self._enqueue(Waiting(holder, token, self._job(b"", 0, None, _rollback, "rollback")))
 

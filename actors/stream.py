@@ -393,6 +393,9 @@ class StreamActor:
         else:
             self._early[holder] = down
 
+    def left(self, sender: bytes) -> None:
+        """A write that has begun goes on: half a message would break the link."""
+
     def detach(self, holder: bytes, consumed: int | None) -> None:
         self.buffer.detach(holder, consumed)
         self._flush_soon()

@@ -57,6 +57,7 @@ class Actor(Protocol):
     ) -> None: ...
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None: ...
     def detach(self, holder: bytes, consumed: int | None) -> None: ...
+    def left(self, sender: bytes) -> None: ...
     def start(self, holder: bytes, down: bool) -> None: ...
     def stats(self) -> Stats: ...
 
@@ -123,12 +124,13 @@ class Worker:
         """Let proxies of this machine in directly; without it everything goes through the router."""
         with contextlib.suppress(OSError, TrunklineError):
             path = runtime.door(self.spec["broker"], self.record["id"])
-            self.mailbox.door = Door(path, self._receive)
+            self.mailbox.door = Door(path, self._receive, self.actor.left)
 
     async def _dialled(self, dialing: asyncio.Future[None]) -> bool:
         """The first dial. A replacement for a crashed worker keeps trying as `reconnect` would."""
         closing = asyncio.ensure_future(self._closing.wait())
-        await asyncio.wait({dialing, closing}, return_when=asyncio.FIRST_COMPLETED)
+        both: list[asyncio.Future[Any]] = [dialing, closing]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         closing.cancel()
         if not dialing.done():
             dialing.cancel()

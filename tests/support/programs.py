@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,8 +34,8 @@ def until(happened: Callable[[], object], what: str, seconds: float = 10.0) -> N
 class Program:
     """`python -c CODE ARGUMENTS`; killed at the end of the `with` block if it still runs.
 
-    The code has `Dial`, `connect`, `trunkline`, `say` (prints a line at once), `os`, `sys`, `signal`, `threading`
-    and `args`.
+    The code has `Dial`, `connect`, `trunkline`, `say` (prints a line at once), `os`, `sys`, `signal`,
+    `threading` and `args`.
     """
 
     PRELUDE = (
@@ -93,10 +94,8 @@ class Program:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # with the children it forked
-        except ProcessLookupError:
-            pass
         self.process.wait(10)
         self._reader.join(10)
         for stream in (self.process.stdin, self.process.stdout):
