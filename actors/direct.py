@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trunkline.errors import RemoteError
-from trunkline.wire.framing import Unframer, frame
+from trunkline.wire.framing import Inlet, Unframer, frame
 
 __all__ = ["Door"]
 
@@ -36,6 +36,7 @@ class Door:
         self._receive = receive
         self._left = left
         self._count = 0
+        self.inlet = Inlet()
         self.guests: dict[bytes, Guest] = {}
         with contextlib.suppress(FileNotFoundError):
             path.unlink()  # of a worker before this one
@@ -85,7 +86,7 @@ class Guest:
 
     def _readable(self) -> None:
         try:
-            chunk = self._sock.recv(262144)
+            chunk = self._door.inlet.recv(self._sock)
         except BlockingIOError:
             return
         except OSError:
@@ -96,7 +97,7 @@ class Guest:
         """Read on until there is nothing more now."""
         with contextlib.suppress(OSError):
             while self._sock.fileno() >= 0:
-                self._take(self._sock.recv(262144))
+                self._take(self._door.inlet.recv(self._sock))
 
     def _take(self, chunk: bytes) -> None:
         if not chunk:

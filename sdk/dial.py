@@ -135,8 +135,11 @@ def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising
 def _restarts(address: Address) -> bool:
     """Whether a crashed worker is replaced: where the user wants the link kept, and for databases, which
     are re-dialled between statements anyway; but not one whose data would be gone with the worker."""
+    if address.scheme == "sqlite3":
+        temporary = address.extra.get("memory") or not address.extra.get("file")
+        return not temporary
     if address.scheme in DATABASES:
-        return ":memory:" not in address.target and "mode=memory" not in address.target
+        return True
     return bool(address.option("reconnect"))
 
 

@@ -84,7 +84,10 @@ class Direct:
             sock.close()
 
     def _connect(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise NoDoor from error
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
             sock.setsockopt(
@@ -111,7 +114,7 @@ class Direct:
         try:
             while True:
                 try:
-                    chunk = sock.recv(262144)
+                    chunk = sock.recv(65536)
                 except BlockingIOError:
                     if deadline.expired():
                         raise OperationTimeout("no answer in the time allowed") from None

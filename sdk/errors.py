@@ -129,7 +129,9 @@ _BY_NAME: dict[str, type[TrunklineError]] = {
 def to_wire(error: BaseException) -> dict[str, object]:
     """An error as plain data: `name`, `text` and, where known, `code`."""
     if isinstance(error, TrunklineError):
-        return {"name": type(error).__name__, "text": str(error), "code": error.code}
+        # A class that only the worker knows travels as the nearest one that everybody knows.
+        name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
+        return {"name": name, "text": str(error), "code": error.code}
     text = str(error) or type(error).__name__
     return {"name": "RemoteError", "text": f"{type(error).__name__}: {text}", "code": None}
 

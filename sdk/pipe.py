@@ -16,7 +16,7 @@ from typing import Any
 
 from trunkline.channel import Received
 from trunkline.wire.envelope import Kind, header, parse
-from trunkline.wire.framing import Unframer, frame
+from trunkline.wire.framing import Inlet, Unframer, frame
 
 __all__ = ["Pipe"]
 
@@ -27,7 +27,7 @@ _CONNECT = struct.pack("ll", 0, 250_000)
 class Pipe:
     """See the module. Used by one thread at a time, but for `shut`."""
 
-    __slots__ = ("_key", "_poll", "_sock", "_timeout", "_unframer", "_unsent", "_waiting")
+    __slots__ = ("_inlet", "_key", "_poll", "_sock", "_timeout", "_unframer", "_unsent", "_waiting")
 
     def __init__(self, path: Path, key: bytes) -> None:
         """Connect; OSError when the worker has no door (yet)."""
@@ -45,6 +45,7 @@ class Pipe:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._unframer = Unframer()
+        self._inlet = Inlet()
         self._unsent = bytearray()
         self._waiting: deque[tuple[bytes, bytes]] = deque()
 
@@ -81,10 +82,10 @@ class Pipe:
     def _fill(self, timeout_s: float) -> bool:
         try:
             if timeout_s <= 0:
-                chunk = self._sock.recv(CHUNK, socket.MSG_DONTWAIT)
+                chunk = self._inlet.recv(self._sock, socket.MSG_DONTWAIT)
             else:
                 self._set_timeout(timeout_s)
-                chunk = self._sock.recv(CHUNK)
+                chunk = self._inlet.recv(self._sock)
         except BlockingIOError:
             return False
         except OSError:
