@@ -142,7 +142,9 @@ class StreamActor:
         method = self.address.option("compress")
         if not method:
             return None
-        return Codec(str(method), str(self.address.option("mode")), max_size=int(self.address.option("max_size")))
+        return Codec(
+            str(method), str(self.address.option("mode")), max_size=int(self.address.option("max_size"))
+        )
 
     # the link
 
@@ -341,7 +343,9 @@ class StreamActor:
                 plain.append(self._codec.incoming(message))
             except CompressionError as error:
                 self._errors += 1
-                self.warn(f"a message of {len(message)} bytes from {self.address.display} was discarded: {error}")
+                self.warn(
+                    f"a message of {len(message)} bytes from {self.address.display} was discarded: {error}"
+                )
         return plain
 
     def _unsplit(self, batch: Sequence[str | bytes]) -> list[str | bytes]:
@@ -400,7 +404,9 @@ class StreamActor:
         self.buffer.detach(holder, consumed)
         self._flush_soon()
 
-    def receive(self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]) -> None:
+    def receive(
+        self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
+    ) -> None:
         if kind is Kind.ACK:
             self.buffer.ack(*fields)
             self._flush_soon()
@@ -462,7 +468,12 @@ class StreamActor:
     def _written_at_once(self, sender: bytes, request_id: int, body: bytes, text: bool) -> bool:
         """The usual write: the link is up and takes the data now, so that it needs no task of its own."""
         link = self.link
-        if link is None or self._codec is not None or self._write_lock.locked() or link.driver.would_wait(len(body)):
+        if (
+            link is None
+            or self._codec is not None
+            or self._write_lock.locked()
+            or link.driver.would_wait(len(body))
+        ):
             return False
         try:
             sent = _run(link.driver.send(body.decode() if text else body, Deadline(0)))

@@ -34,7 +34,6 @@ from trunkline.errors import BrokenError, ClosedError, Unsupported
 FORMS = (None, 0, -1, -2, -7, 500)
 
 
-
 def closing(peer: ScriptedPeer) -> Iterator[ScriptedPeer]:
     """For the fixture `peer`: close it at the end."""
     with contextlib.closing(peer):
@@ -150,8 +149,12 @@ class StreamContract:
                 peer.send(f"{number};")
                 if not self.byte_stream:
                     continue
-                with contextlib.suppress(AssertionError):  # a pause, so that chunks stay chunks until it is full
-                    until(lambda n=number: conn.stats().messages_in > before + min(n, limit - 1), seconds=0.05)
+                with contextlib.suppress(
+                    AssertionError
+                ):  # a pause, so that chunks stay chunks until it is full
+                    until(
+                        lambda n=number: conn.stats().messages_in > before + min(n, limit - 1), seconds=0.05
+                    )
             if self.overflow is Overflow.DROP_OLDEST:
                 until(lambda: conn.stats().messages_in == count, "the last arrival")
             assert conn.stats().buffered <= limit
@@ -179,9 +182,7 @@ class StreamContract:
         ("decode", "first", "second"),
         [("bytes", "hé".encode(), b"a\xff"), ("text", "hé", "a\ufffd")],
     )
-    def test_decode_overrides(
-        self, peer: ScriptedPeer, decode: str, first: object, second: object
-    ) -> None:
+    def test_decode_overrides(self, peer: ScriptedPeer, decode: str, first: object, second: object) -> None:
         with self.dial(peer, decode=decode) as conn:
             self.give(conn, peer, "hé".encode(), b"a\xff")
             assert conn.read() == first

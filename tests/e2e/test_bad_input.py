@@ -176,7 +176,11 @@ def test_a_dead_handle(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_log_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     with unused_port() as port:
-        options = {"proxy": "socks5://me:hush1@127.0.0.1:9", "headers": {"X-Key": "hush2"}, "payload": "hush3"}
+        options = {
+            "proxy": "socks5://me:hush1@127.0.0.1:9",
+            "headers": {"X-Key": "hush2"},
+            "payload": "hush3",
+        }
         assert Dial(f"ws://user:hush4@127.0.0.1:{port}/?token=hush5", options) is None
         assert "hush" not in caplog.text
         assert "hush" not in (last_error() or "")

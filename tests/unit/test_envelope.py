@@ -10,7 +10,12 @@ from trunkline.errors import RemoteError
 from trunkline.wire.envelope import REQUESTS, VERSION, Kind, header, kind_of, parse
 
 FIELDS = st.lists(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(),
     max_size=6,
 )
 
