@@ -98,7 +98,7 @@ class Mailbox:
         self._scheduled = False
         receive = self._socket.recv_multipart
         sock = self._socket
-        while sock is self._socket:
+        while sock is self._socket and not sock.closed:
             try:
                 frames = receive(zmq.NOBLOCK)
             except zmq.Again:

@@ -72,6 +72,9 @@ class Worker:
         self.incarnation = int(spec["incarnation"])
         self.holders: dict[bytes, bytes] = dict(spec["holders"])
         self.loop = asyncio.get_running_loop()
+        self.actor = (
+            self._make_actor()
+        )  # may fail, and then another mailbox says so: two would be one too many
         self.mailbox = Mailbox(spec["broker"], spec["identity"], self._receive)
         self._heard = time.monotonic()
         self._orphaned: float | None = None
@@ -82,7 +85,6 @@ class Worker:
         self._early: dict[bytes, tuple[bytes, bytes, list[bytes]]] = {}
         self._complained_at = -SAME_COMPLAINT_S
         self._closing = asyncio.Event()
-        self.actor = self._make_actor()
 
     def _make_actor(self) -> Actor:
         driver: type[Driver] = driver_class(self.address.scheme)
@@ -328,13 +330,13 @@ def main(spec: dict[str, Any]) -> None:
 async def _main(spec: dict[str, Any]) -> None:
     try:
         worker = Worker(spec)
-    except TrunklineError as error:
+    except Exception as error:  # a driver's own too
         await _fail(spec, error)
         return
     await worker.run()
 
 
-async def _fail(spec: dict[str, Any], error: TrunklineError) -> None:
+async def _fail(spec: dict[str, Any], error: Exception) -> None:
     """A worker that could not even be set up says why."""
     mailbox = Mailbox(spec["broker"], spec["identity"], lambda *_: None)
     mailbox.tell_broker(Kind.FAILED, to_wire(error))

@@ -53,6 +53,7 @@ RETURN_S = 60.0
 """The same, for a client process that lives but has not come back yet: it may hold its GIL."""
 JOURNAL_EVERY_S = 5.0
 COMPLAIN_EVERY_S = 1.0
+LAST_WORDS_S = 0.03
 
 
 class Broker:
@@ -84,6 +85,8 @@ class Broker:
         self._idle_stop = False
         self._had_client = False
         self._waiting: list[list[bytes]] = []
+        self._speaking: set[Watch] = set()
+        self._endings: list[tuple[float, Connection, Watch]] = []
         self._journal_at = 0.0
         self._complained_at = 0.0
         self._exits: dict[int, int] = {}
@@ -518,9 +521,12 @@ class Broker:
                 for connection in self.directory:
                     if connection.pid == key and connection.watch is not None:
                         self._worker_ended(connection, connection.watch)
-                self._exits.pop(key, None)
+                self._exits = {pid: status for pid, status in self._exits.items() if self._is_ending(pid)}
             else:
                 self._ordered(word, self.directory.connections.get(bytes.fromhex(key)), value)
+
+    def _is_ending(self, pid: int) -> bool:
+        return any(watch.pid == pid for watch in self._speaking)
 
     def _ordered(self, word: str, connection: Connection | None, value: Any) -> None:
         """What became of an order to start a worker."""
@@ -559,6 +565,13 @@ class Broker:
     def _worker_ended(self, connection: Connection, watch: Watch) -> None:
         if connection.watch is not watch:
             return
+        if self._exits.get(watch.pid) == 0 and connection.closing is None and watch not in self._speaking:
+            # It ended in good order, so it has said why; that may yet be on its way through ZeroMQ.
+            self._speaking.add(watch)
+            self._endings.append((time.monotonic() + LAST_WORDS_S, connection, watch))
+            self._next_tick = min(self._next_tick, time.monotonic() + LAST_WORDS_S)
+            return
+        self._speaking.discard(watch)
         self._drain_router()  # its last words come first
         self._unwatch(watch)
         connection.watch = None
@@ -687,6 +700,13 @@ class Broker:
         for client in list(self.directory.clients.values()):
             if client.watch.fileno() < 0 and client.watch.ended():
                 self._client_gone(client.id)
+        for due, connection, watch in self._endings[:]:
+            if now >= due:
+                self._endings.remove((due, connection, watch))
+                self._worker_ended(connection, watch)
+                self._speaking.discard(watch)
+            else:
+                self._next_tick = min(self._next_tick, due)
         for connection in self.directory:
             self._tick_connection(connection, now)
         if self._waiting and not self._adopting():
@@ -698,12 +718,9 @@ class Broker:
 
     def _tick_connection(self, connection: Connection, now: float) -> None:
         watch = connection.watch
-        if connection.ghosts and (
-            now - connection.adopted_at > ADOPT_S or not any(map(is_alive, connection.expected))
-        ):
-            if not self._is_awaited(connection) or now - connection.adopted_at > RETURN_S:
-                for holder in list(connection.ghosts):
-                    self._lay_ghost(connection, holder, None)
+        if connection.ghosts and self._are_gone(connection, now):
+            for holder in list(connection.ghosts):
+                self._lay_ghost(connection, holder, None)
         if watch is not None and watch.fileno() < 0 and watch.ended():
             self._worker_ended(connection, watch)
         elif connection.closing is not None:
@@ -724,6 +741,13 @@ class Broker:
         elif watch is not None and now - connection.heard > SILENT_S:
             connection.reason = f"its worker said nothing for {SILENT_S:.0f} s"
             watch.kill()
+
+    def _are_gone(self, connection: Connection, now: float) -> bool:
+        """Whether the objects that have not come back to us from the broker before will not any more."""
+        if not any(map(is_alive, connection.expected)):
+            return True
+        waited_s = now - connection.adopted_at
+        return waited_s > RETURN_S or (waited_s > ADOPT_S and not self._is_awaited(connection))
 
     def _patience_s(self, connection: Connection) -> float:
         """How long a connection without holders waits for one."""

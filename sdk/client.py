@@ -143,17 +143,18 @@ class Client:
     def _make_room(self, fd: int) -> None:
         """Each connection takes a handful of descriptors, and the usual soft limit is 1024: raise it, step
         by step, when it comes near. BrokerGone at the hard limit, where ZeroMQ fails to connect, silently."""
-        if fd + SPARE_FDS < self._fd_limit:
+        used = fd + len(self.connections)  # each of which needs another one for its first request
+        if used + SPARE_FDS < self._fd_limit:
             return
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if fd + SPARE_FDS >= soft and soft != resource.RLIM_INFINITY:
-            wanted = max(2 * soft, fd + 4 * SPARE_FDS)
+        if used + SPARE_FDS >= soft and soft != resource.RLIM_INFINITY:
+            wanted = max(2 * soft, used + 4 * SPARE_FDS)
             soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._fd_limit = sys.maxsize if soft == resource.RLIM_INFINITY else soft
-        if fd + FEW_FDS >= self._fd_limit:
+        if used + FEW_FDS >= self._fd_limit:
             raise BrokerGone(
                 f"this process has used up its {self._fd_limit} descriptors; "
                 "close connections or raise `ulimit -n`"

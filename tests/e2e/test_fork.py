@@ -148,7 +148,10 @@ pid = os.fork()
 if not pid: c.write('b'); sys.exit(0)
 say('child', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])); say('rest', c.read(5000))
 """
-    with SocketServer(echo) as server, Program("import warnings; warnings.simplefilter('always')\n" + code, server.url) as it:
+    with (
+        SocketServer(echo) as server,
+        Program("import warnings; warnings.simplefilter('always')\n" + code, server.url) as it,
+    ):
         assert it.end() == 0
         assert it.lines == ["child 0", "rest b"]
 
@@ -172,7 +175,11 @@ if __name__ == '__main__':
 def test_the_strategys_own_signals_and_children_are_not_disturbed() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR2, lambda number, _: heard.append(number))
-    default = signal.getsignal(signal.SIGCHLD), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    default = (
+        signal.getsignal(signal.SIGCHLD),
+        signal.getsignal(signal.SIGTERM),
+        signal.getsignal(signal.SIGINT),
+    )
     try:
         with SocketServer(echo) as server, connect(server.url) as conn:
             os.kill(os.getpid(), signal.SIGUSR2)
@@ -183,7 +190,11 @@ def test_the_strategys_own_signals_and_children_are_not_disturbed() -> None:
             assert (pid, own.returncode) == (own.pid, 7)
             assert subprocess.run([sys.executable, "-c", ""], check=False).returncode == 0
             assert conn.write("x") == 1
-            now = signal.getsignal(signal.SIGCHLD), signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+            now = (
+                signal.getsignal(signal.SIGCHLD),
+                signal.getsignal(signal.SIGTERM),
+                signal.getsignal(signal.SIGINT),
+            )
             assert now == default
     finally:
         signal.signal(signal.SIGUSR2, before)
