@@ -211,7 +211,8 @@ try:
     {call}
 except KeyboardInterrupt:
     say('interrupted')
-c.write('x'); say('read', {"d" if call[0] == "d" else "c"}.read(5000)); say('rows', s.exec('SELECT 1', timeout=5000)['values'])
+c.write('x'); say('read', {"d" if call[0] == "d" else "c"}.read(5000))
+say('rows', s.exec('SELECT 1', timeout=5000)['values'])
 """
     with SocketServer(echo) as server, Program(code, server.url) as program:
         program.wait_line("waiting")

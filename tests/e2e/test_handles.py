@@ -1,4 +1,4 @@
-"""Handles: in threads, in children of every kind, in strangers, after the first object; and when they are dead."""
+"""Handles: in threads, in children of every kind, in strangers, after the first object; dead ones."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def test_without_a_handle_the_connection_ends_with_its_object() -> None:
 def test_a_connection_outlives_the_process_that_dialled_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRUNKLINE_BROKER", raising=False)
     with SocketServer(echo) as server:
-        code = "c = Dial(args[0]); say('broker', os.environ['TRUNKLINE_BROKER']); say('handle', c.fd()); signal.pause()"
+        code = "c = Dial(args[0]); say('broker', os.environ['TRUNKLINE_BROKER'])\n"
+        code += "say('handle', c.fd()); signal.pause()"
         with Program(code, server.url) as program:
             monkeypatch.setenv("TRUNKLINE_BROKER", program.wait_line("broker "))
             conn = dialled(int(program.wait_line("handle ")))

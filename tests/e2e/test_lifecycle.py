@@ -1,4 +1,4 @@
-"""Nothing is left behind within 5 s, however a strategy ends; workers that die are answered for and replaced."""
+"""Nothing is left behind within 5 s, however a strategy ends; workers that die are answered for."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""Starting a broker: what is told when it cannot be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trunkline import launch, runtime
+from trunkline.errors import BrokerGone
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="tll-"))
+    monkeypatch.setenv("TRUNKLINE_RUNTIME", str(path))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def test_the_address_is_given_to_children(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUNKLINE_BROKER", "")
+    address = launch.broker_address()
+    assert os.environ["TRUNKLINE_BROKER"] == address == launch.broker_address()
+    assert runtime.folder_of(address).parent == place
+
+
+def test_a_folder_that_cannot_be_made_is_told_at_once(place: Path) -> None:
+    (place / "file").touch()
+    with pytest.raises(BrokerGone, match="file/b"):
+        launch.ensure_broker(f"ipc://{place}/file/b/broker.sock")
+
+
+def test_a_python_that_is_not_there_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with pytest.raises(BrokerGone, match="cannot be run"):
+        launch.ensure_broker(f"ipc://{place}/b/broker.sock")
+
+
+def test_a_broker_that_dies_of_an_import_says_its_last_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "evil").mkdir()
+    (place / "evil" / "argparse.py").write_text("raise ImportError('broken on purpose')")
+    monkeypatch.setenv("PYTHONPATH", str(place / "evil"))
+    with pytest.raises(BrokerGone, match="broken on purpose"):
+        launch.ensure_broker(f"ipc://{place}/b/broker.sock")
+
+
+def test_one_that_is_there_is_not_started_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = place / "b"
+    fd = runtime.claim(folder)
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    launch.ensure_broker(f"ipc://{folder}/broker.sock")
+    assert fd is not None
+    os.close(fd)
