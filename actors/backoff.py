@@ -20,8 +20,8 @@ class Backoff:
     """Waits that grow from `first_ms` to 30 s, each spread by a quarter so that many do not return at once.
 
     The first wait is as the user set it (`interval=`), without jitter above it: a longer
-    `interval` than 30 s stays as it is. Waits grow with every attempt since the last stable link, for a peer
-    that accepts and leaves again is no better than one that refuses; `retry` counts only attempts that failed.
+    `interval` than 30 s stays as it is. Waits grow with every attempt since the last stable link, for a
+    peer that accepts and leaves again is no better than one that refuses; `retry` counts only failures.
     """
 
     def __init__(self, first_ms: int, *, retry: int = 0, rng: Callable[[], float] = random.random) -> None:

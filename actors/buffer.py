@@ -207,7 +207,7 @@ class Buffer:
         self._unpark(old)
         del self.holders[old]
         holder.id = new
-        holder.epoch = max(holder.epoch, epoch) + 1
+        holder.epoch = max(holder.epoch, epoch)  # no higher: its next own step must void what is on its way
         holder.mode = "ask"
         self.holders[new] = holder
         self._resume()

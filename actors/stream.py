@@ -297,7 +297,8 @@ class StreamActor:
                 return
 
     async def _idle(self, link: Link, limit_s: float) -> None:
-        while (left := self._data_at + limit_s - time.monotonic()) > 0:
+        # No event for each message, for they come by the thousand.
+        while (left := self._data_at + limit_s - time.monotonic()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left)
         link.lost(TimeoutError(f"no data for {limit_s * 1000:.0f} ms (option idle)"))
 
@@ -526,6 +527,9 @@ class StreamActor:
         self._bytes_out += count
 
     # figures
+
+    def tick(self) -> None:
+        """Nothing to look after each second."""
 
     def stats(self) -> Stats:
         base, buffer = self._base, self.buffer

@@ -1,4 +1,4 @@
-"""The other end of a contract's connection, scripted by the test: it sends, receives, leaves and comes back."""
+"""The other end of a contract's connection, scripted by the test: it sends, receives, leaves, comes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input on streams: the documented result in time, one clear line in the log, and nobody else disturbed."""
+"""Bad input on streams: the documented result in time, one clear line in the log, nobody else disturbed."""
 
 from __future__ import annotations
 

@@ -111,12 +111,14 @@ def test_payloads_arrive_byte_for_byte(payload: str) -> None:
 
 
 def test_several_payloads_on_each_link_in_order() -> None:
-    with WsServer(hold) as server:
-        with dial(f"{server.url}|reconnect=true&interval=10&payload=one&payload=two&payload=three") as conn:
-            for link in range(1, 4):
-                assert server.wait_received(3 * link) == ["one", "two", "three"] * link
-                server.drop_all()
-                until(lambda n=link: conn.stats().reconnects == n, "the new link")
+    with (
+        WsServer(hold) as server,
+        dial(f"{server.url}|reconnect=true&interval=10&payload=one&payload=two&payload=three") as conn,
+    ):
+        for link in range(1, 4):
+            assert server.wait_received(3 * link) == ["one", "two", "three"] * link
+            server.drop_all()
+            until(lambda n=link: conn.stats().reconnects == n, "the new link")
 
 
 def test_an_option_in_the_address_wins() -> None:
@@ -158,31 +160,35 @@ def test_http_proxy_for_ws() -> None:
 
 
 def test_handshake_options() -> None:
-    with WsServer(hold, subprotocols=["v2"]) as server:
-        with dial(server.url, headers={"X-Key": "k1"}, subprotocols=["v1", "v2"], origin="https://o.test"):
-            headers = server.requests[0].headers
-            assert (headers["X-Key"], headers["Origin"]) == ("k1", "https://o.test")
-            assert headers["Sec-WebSocket-Protocol"] == "v1, v2"
+    with (
+        WsServer(hold, subprotocols=["v2"]) as server,
+        dial(server.url, headers={"X-Key": "k1"}, subprotocols=["v1", "v2"], origin="https://o.test"),
+    ):
+        headers = server.requests[0].headers
+        assert (headers["X-Key"], headers["Origin"]) == ("k1", "https://o.test")
+        assert headers["Sec-WebSocket-Protocol"] == "v1, v2"
 
 
 def test_text_pings_are_sent_while_the_strategy_is_busy() -> None:
-    with WsServer(hold) as server:
-        with dial(f"{server.url}|pingInterval=20&pingType=text&pingMessage=stay"):
-            assert set(server.wait_received(3)) == {"stay"}
+    with WsServer(hold) as server, dial(f"{server.url}|pingInterval=20&pingType=text&pingMessage=stay"):
+        assert set(server.wait_received(3)) == {"stay"}
     with SocketServer(echo) as plain, dial(f"{plain.url}|pingInterval=20&pingMessage=stay"):
         plain.wait_received(b"staystay")
 
 
 def test_control_pings_are_no_data_and_their_silence_is_a_loss() -> None:
-    with WsServer(hold) as server, FaultProxy(server.port) as proxy:
-        with dial(f"ws://{proxy.address}|pingInterval=50") as conn:
-            before = proxy.taken("down")
-            proxy.wait_taken("down", before + 8)  # pongs
-            assert conn.read(-1) is None
-            assert conn.stats().messages_in == 0
-            proxy.blackhole("down")
-            assert conn.read(20_000) == ""
-            assert "ping" in (conn.stats().last_error or "")
+    with (
+        WsServer(hold) as server,
+        FaultProxy(server.port) as proxy,
+        dial(f"ws://{proxy.address}|pingInterval=50") as conn,
+    ):
+        before = proxy.taken("down")
+        proxy.wait_taken("down", before + 8)  # pongs
+        assert conn.read(-1) is None
+        assert conn.stats().messages_in == 0
+        proxy.blackhole("down")
+        assert conn.read(20_000) == ""
+        assert "ping" in (conn.stats().last_error or "")
 
 
 def test_idle_is_reset_by_data_and_not_by_pings() -> None:

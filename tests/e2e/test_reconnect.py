@@ -185,22 +185,28 @@ def test_a_link_that_is_cut_in_the_middle_of_messages() -> None:
 
 
 def test_giving_up_after_so_many_failures(caplog: pytest.LogCaptureFixture) -> None:
-    with WsServer(hold) as server, FaultProxy(server.port) as proxy:
-        with dial(f"ws://{proxy.address}", reconnect=True, interval=5, retry=2) as conn:
-            proxy.refuse()
-            proxy.cut()
-            until(lambda: conn.stats().state == "failed", "giving up")
-            assert [conn.read(form) for form in (-1, None, 200, -2)] == [""] * 4
-            assert list(conn) == []
-            proxy.heal()
-            assert conn.write("x") == 0
-            assert any("given up" in record.getMessage() for record in caplog.records)
+    with (
+        WsServer(hold) as server,
+        FaultProxy(server.port) as proxy,
+        dial(f"ws://{proxy.address}", reconnect=True, interval=5, retry=2) as conn,
+    ):
+        proxy.refuse()
+        proxy.cut()
+        until(lambda: conn.stats().state == "failed", "giving up")
+        assert [conn.read(form) for form in (-1, None, 200, -2)] == [""] * 4
+        assert list(conn) == []
+        proxy.heal()
+        assert conn.write("x") == 0
+        assert any("given up" in record.getMessage() for record in caplog.records)
 
 
 def test_a_link_that_comes_and_goes_is_no_failure() -> None:
-    with WsServer(hold) as server, FaultProxy(server.port) as proxy:
-        with dial(f"ws://{proxy.address}", reconnect=True, interval=5, retry=1) as conn:
-            for outage in range(1, 4):
-                proxy.cut()
-                until(lambda n=outage: conn.stats().reconnects == n, "the new link")
-            assert conn.stats().state == "open"
+    with (
+        WsServer(hold) as server,
+        FaultProxy(server.port) as proxy,
+        dial(f"ws://{proxy.address}", reconnect=True, interval=5, retry=1) as conn,
+    ):
+        for outage in range(1, 4):
+            proxy.cut()
+            until(lambda n=outage: conn.stats().reconnects == n, "the new link")
+        assert conn.stats().state == "open"

@@ -66,14 +66,17 @@ def test_an_empty_message() -> None:
 
 
 def test_a_write_that_waits_when_the_link_breaks_ends_and_is_not_sent_again() -> None:
-    with WsServer(hold, max_size=None) as server, FaultProxy(server.port) as proxy:
-        with dial(f"ws://{proxy.address}", reconnect=True, interval=10) as conn:
-            proxy.stall("up")
-            writing = Background(lambda: [conn.write(b"x" * 4_000_000, 20_000) for _ in range(8)])
-            assert conn.read(100) is None
-            assert writing.running()
-            proxy.reset()
-            proxy.heal()
-            assert 0 in writing.result()
-            until(lambda: conn.write("new"), "the link")
-            until(lambda: "new" in server.received, "the new message")
+    with (
+        WsServer(hold, max_size=None) as server,
+        FaultProxy(server.port) as proxy,
+        dial(f"ws://{proxy.address}", reconnect=True, interval=10) as conn,
+    ):
+        proxy.stall("up")
+        writing = Background(lambda: [conn.write(b"x" * 4_000_000, 20_000) for _ in range(8)])
+        assert conn.read(100) is None
+        assert writing.running()
+        proxy.reset()
+        proxy.heal()
+        assert 0 in writing.result()
+        until(lambda: conn.write("new"), "the link")
+        until(lambda: "new" in server.received, "the new message")

@@ -1,4 +1,4 @@
-"""Waits between attempts: they grow, they are spread, a stable link starts them anew, and they never overflow."""
+"""Waits between attempts: they grow, they are spread, a stable link starts anew, they never overflow."""
 
 from __future__ import annotations
 
