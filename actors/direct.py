@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import socket
 import struct
 import sys
@@ -75,12 +76,14 @@ class Guest:
 
     def __init__(self, door: Door, name: bytes, sock: socket.socket) -> None:
         self._door = door
-        self._name = name
+        self.name = name
         self._sock = sock
         self._loop = door._loop
         self._unframer = Unframer()
         self._lock = threading.Lock()
         self._unsent = bytearray()
+        self.claimed = False
+        self._poll: select.poll | None = None
         sock.setblocking(False)
         self._loop.add_reader(sock, self._readable)
 
@@ -93,6 +96,36 @@ class Guest:
             chunk = b""
         self._take(chunk)
 
+    # A guest that was claimed is not watched by the loop: its next request is read by another thread.
+
+    def claim(self) -> None:
+        """On the loop: leave this guest's socket to `listen` until `rearm`."""
+        self.claimed = True
+        self._loop.remove_reader(self._sock)
+
+    def rearm(self) -> None:
+        """On the loop: watch this guest again."""
+        if self.claimed:
+            self.claimed = False
+            if self._sock.fileno() >= 0:
+                self._loop.add_reader(self._sock, self._readable)
+
+    def listen(self, wake_fd: int, timeout_ms: int, inlet: Inlet) -> list[tuple[bytes, bytes]]:
+        """On another thread: the messages that come next; none when nothing came in time, `wake_fd` became
+        readable, or the guest left (which the loop is to find out)."""
+        try:
+            if self._poll is None:
+                self._poll = select.poll()
+                self._poll.register(self._sock, select.POLLIN)
+                self._poll.register(wake_fd, select.POLLIN)
+            ready = self._poll.poll(timeout_ms)
+            if len(ready) != 1 or ready[0] != (self._sock.fileno(), select.POLLIN):
+                return []
+            chunk = inlet.recv(self._sock)
+            return list(self._unframer.feed(chunk)) if chunk else []
+        except (OSError, ValueError, RemoteError):
+            return []
+
     def hear(self) -> None:
         """Read on until there is nothing more now."""
         with contextlib.suppress(OSError):
@@ -102,11 +135,11 @@ class Guest:
     def _take(self, chunk: bytes) -> None:
         if not chunk:
             self.close()
-            self._door._left(self._name)
+            self._door._left(self.name)
             return
         try:
             for head, body in self._unframer.feed(chunk):
-                self._door._receive(self._name, head, [body])
+                self._door._receive(self.name, head, [body])
         except RemoteError:
             self.close()
 
@@ -140,7 +173,7 @@ class Guest:
                 self._loop.remove_writer(self._sock)
 
     def close(self) -> None:
-        self._door.guests.pop(self._name, None)
+        self._door.guests.pop(self.name, None)
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
             self._loop.remove_writer(self._sock)

@@ -35,18 +35,21 @@ from trunkline.errors import (
     to_wire,
 )
 from trunkline.wire import values
-from trunkline.wire.envelope import Kind, header
-from trunkline.wire.framing import MAX_BYTES
+from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.framing import MAX_BYTES, Inlet
 from trunkline.wire.state import State
 from trunkline.wire.stats import Stats
 
 if TYPE_CHECKING:
+    from trunkline.actors.direct import Guest
     from trunkline.actors.worker import Worker
 
 __all__ = ["ExecActor"]
 
 INTERRUPT_S = 2.0
 """How long an interrupted statement may take to end before its caller is answered anyway."""
+STAY_MS = 20
+"""How long the driver's thread waits on a guest's socket for his next request."""
 AGAIN_S = 0.05
 """An interrupt may come a moment before there is anything to interrupt, so it is repeated."""
 LONGEST_ERROR = 2000
@@ -73,6 +76,10 @@ class Job:
     timed_out: bool = False
     """Or nobody waits for it any more."""
     answered: bool = field(default=False)
+    guest: Guest | None = None
+    """Who asked, when his socket was left to the driver's thread."""
+    stays: bool = False
+    """The driver's thread has answered and waits for his next request; it gives the socket back."""
 
 
 class ExecActor:
@@ -92,6 +99,10 @@ class ExecActor:
         self._done: tuple[Waiting[Job], bytes, Exception | None, bool] | None = None
         """A job that is answered and that nobody waits behind: the loop is not woken to note it."""
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if hasattr(os, "eventfd") else -1
+        self._staying = False
+        self._stay_with: Guest | None = None
+        self._inlet = Inlet(1 << 16)
         self._thread = threading.Thread(target=self._serve, name="trunkline-driver", daemon=True)
         self._base = worker.base_stats()
         self._last_error: str | None = self._base.last_error
@@ -103,6 +114,57 @@ class ExecActor:
     def _serve(self) -> None:
         while (job := self._work.get()) is not None:
             job()
+            guest, self._stay_with = self._stay_with, None
+            if guest is not None:
+                self._stay(guest)
+
+    def _put(self, work: Callable[[], None] | None) -> None:
+        self._work.put(work)
+        if self._staying:
+            os.eventfd_write(self._wake, 1)
+
+    def _stay(self, guest: Guest) -> None:
+        """Wait for the next request of the one who was just answered, on his own socket: programs execute one
+        statement after the other, and the way through the loop costs two more thread wake-ups each."""
+        while True:
+            self._staying = True
+            messages = guest.listen(self._wake, STAY_MS, self._inlet) if self._work.empty() else []
+            self._staying = False
+            waiting = self._express(guest, *messages[0]) if len(messages) == 1 else None
+            if waiting is None:
+                break
+            self._run(waiting)
+            if self._stay_with is None:
+                return  # the loop was told of the job, and has the guest back with it
+            self._stay_with = None
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        with contextlib.suppress(RuntimeError):
+            for head, body in messages:
+                self.worker.loop.call_soon_threadsafe(self.worker.mailbox.deliver, guest.name, head, body)
+            self.worker.loop.call_soon_threadsafe(guest.rearm)
+
+    def _express(self, guest: Guest, head: bytes, body: bytes) -> Waiting[Job] | None:
+        """The job of a request that may run at once, without the loop; None for any other."""
+        try:
+            kind, request_id, fields = parse(head)
+            if kind is not Kind.EXEC or fields[1] or fields[2] is not None:
+                return None
+            sql, binds = values.unpack(body)
+            if self._refusal(sql, fields[0], None) is not None:
+                return None
+        except (TrunklineError, ValueError, TypeError, IndexError):
+            return None  # the loop will say what is wrong with it
+        job = self._job(guest.name, request_id, None, _nothing, "exec")
+        job.run = lambda driver: self._execute(driver, sql, binds, None)
+        job.guest = guest
+        waiting = Waiting(fields[0], None, job)
+        with self._handover:
+            alone = self._done is not None and not self.turns.line and self.turns.owner is None
+            if not alone or self.state is not State.OPEN or self.driver is None:
+                return None
+            self._done, self._running = None, waiting
+        return waiting
 
     async def _on_thread(self, work: Callable[[], Any]) -> Any:
         future: asyncio.Future[Any] = self.worker.loop.create_future()
@@ -119,7 +181,7 @@ class ExecActor:
             if not future.done():
                 future.set_result(answer) if error is None else future.set_exception(error)
 
-        self._work.put(run)
+        self._put(run)
         return await future
 
     async def open(self, deadline: Deadline) -> None:
@@ -164,7 +226,7 @@ class ExecActor:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
                     await self._on_thread(driver.close)
-        self._work.put(None)
+        self._put(None)
 
     # requests
 
@@ -226,7 +288,16 @@ class ExecActor:
             self._answer(job, error=refusal)
             return
         job.run = lambda driver: self._execute(driver, sql, binds, token)
+        if not token and job.deadline.timeout() is None and self._idle():
+            job.guest = self.worker.mailbox.guest(job.sender)
+            if job.guest is not None:
+                job.guest.claim()
         self._enqueue(Waiting(holder, token, job))
+
+    def _idle(self) -> bool:
+        """Whether a statement that comes now runs at once."""
+        unused = self._running is None and not self.turns.line and self.turns.owner is None
+        return unused and self._opened and self._wake >= 0
 
     def _transaction(self, holder: bytes, token: bytes, job: Job) -> None:
         if job.what == "begin":
@@ -291,7 +362,7 @@ class ExecActor:
                 self._answer(waiting.job, error=_over())
             else:
                 self._running = waiting
-                self._work.put(partial(self._run, waiting))
+                self._put(partial(self._run, waiting))
 
     def _run(self, waiting: Waiting[Job]) -> None:
         """On the driver's thread: reconnect if need be, run, hand the answer to the loop."""
@@ -314,6 +385,8 @@ class ExecActor:
         with self._handover:
             if at_once and not self.turns.line:
                 self._done = (waiting, body, error, inside)
+                job.stays = job.guest is not None and job.guest.claimed
+                self._stay_with = job.guest if job.stays else None
                 return
         with contextlib.suppress(RuntimeError):
             self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error, inside)
@@ -414,6 +487,8 @@ class ExecActor:
     def _answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
         if job.timer is not None:
             job.timer.cancel()
+        if job.guest is not None and not job.stays:
+            job.guest.rearm()
         if job.answered or not job.sender:
             return
         job.answered = True
@@ -439,6 +514,13 @@ class ExecActor:
             text = f"the result takes {len(body):,} bytes, more than one answer holds; ask for a part of it"
             raise StatementError(text)
         return body
+
+    def tick(self) -> None:
+        """A statement that takes long: watch again whether the one who asked hangs up."""
+        with self._handover:
+            running = self._running if self._done is None else None
+            if running is not None and running.job.guest is not None:
+                running.job.guest.rearm()
 
     def stats(self) -> Stats:
         base = self._base

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import zmq
 
-from trunkline.actors.direct import Door
+from trunkline.actors.direct import Door, Guest
 from trunkline.wire.envelope import BROKER, Kind, header
 
 __all__ = ["Mailbox"]
@@ -77,6 +77,14 @@ class Mailbox:
         guest = self.door.guests.get(self._pipes.get(holder, b"")) if self.door is not None else None
         if guest is not None:
             guest.hear()
+
+    def guest(self, name: bytes) -> Guest | None:
+        """The guest of this name, who came in by the door and is still there."""
+        return self.door.guests.get(name) if self.door is not None else None
+
+    def deliver(self, sender: bytes, head: bytes, body: bytes) -> None:
+        """On the loop: what another thread has read for it."""
+        self._receive(sender, head, [body])
 
     def answer(self, to: bytes, head: bytes, *body: bytes | memoryview) -> bool:
         """Answer one who came in by the door, from any thread. False: it did not come that way."""

@@ -59,6 +59,7 @@ class Actor(Protocol):
     def detach(self, holder: bytes, consumed: int | None) -> None: ...
     def left(self, sender: bytes) -> None: ...
     def start(self, holder: bytes, down: bool) -> None: ...
+    def tick(self) -> None: ...
     def stats(self) -> Stats: ...
 
 
@@ -150,10 +151,14 @@ class Worker:
         """While dialling too, which may take long: a worker that is silent counts as stuck."""
         while True:
             await asyncio.sleep(BEAT_S if self._orphaned is None else LOOK_S)
-            self._beat()
+            try:
+                self._beat()
+            except Exception as error:  # without its heart a worker would never end
+                self.log("error", f"in the heartbeat: {type(error).__name__}: {error}")
 
     def _beat(self) -> None:
         now = time.monotonic()
+        self.actor.tick()
         if self._orphaned is None:
             self.mailbox.tell_broker(Kind.STATE, self.figures())
             if now - self._heard > BEAT_S * (MISSES + 1):
