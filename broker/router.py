@@ -54,6 +54,7 @@ RETURN_S = 60.0
 JOURNAL_EVERY_S = 5.0
 COMPLAIN_EVERY_S = 1.0
 LAST_WORDS_S = 0.03
+REFRESH_EVERY_S = 3600.0
 
 
 class Broker:
@@ -89,6 +90,7 @@ class Broker:
         self._endings: list[tuple[float, Connection, Watch]] = []
         self._journal_at = 0.0
         self._complained_at = 0.0
+        self._refresh_at = 0.0
         self._exits: dict[int, int] = {}
         self._children: set[int] = set()
         self._next_tick = 0.0
@@ -714,6 +716,9 @@ class Broker:
         if now >= self._journal_at:
             self._journal_at = now + JOURNAL_EVERY_S
             journal.trim(sys.stderr.fileno())
+        if now >= self._refresh_at:
+            self._refresh_at = now + REFRESH_EVERY_S
+            runtime.refresh(runtime.folder_of(self.address))
         self._maybe_end(now)
 
     def _tick_connection(self, connection: Connection, now: float) -> None:

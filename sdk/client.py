@@ -328,7 +328,7 @@ class Client:
                 self._detach_again()
                 break
             except BrokerGone as error:
-                if str(error) != said:
+                if str(error) != said and not self._stopped:
                     said = str(error)
                     log.error("%s", error)
                 self.generation += 1
@@ -379,8 +379,10 @@ class Client:
             self.control.socket.close(linger=300)  # the last words: what was detached
         while self._pool:
             self._pool.pop().close()
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        pipe = self._wake_r, self._wake_w
+        self._wake_r = self._wake_w = -1  # a finalizer that comes late must not write into another's file
+        for fd in pipe:
+            os.close(fd)
         self.context.destroy(linger=300)
 
 
@@ -441,7 +443,8 @@ def _at_exit() -> None:
     if (module := sys.modules.get("multiprocessing.process")) is not None and _client is not None:
         for child in module.active_children():
             if not child.daemon:
-                child.join()
+                with contextlib.suppress(AssertionError):  # a child of our parent, known from before a fork
+                    child.join()
     shutdown()
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "lock",
     "make_folder",
     "new_address",
+    "refresh",
     "remove_folder",
     "root",
     "sweep",
@@ -210,6 +211,13 @@ def remove_folder(folder: Path) -> None:
         folder.rmdir()
         if folder.parent == root():
             folder.parent.rmdir()
+
+
+def refresh(folder: Path) -> None:
+    """Make everything look used just now: runtime and temporary folders are swept of what is old."""
+    for path in [folder, *folder.glob("*")]:
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def doors(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.programs import Program, Remains, until
 from tests.support.servers import Behaviour, WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
-from trunkline import Connection, Dial, client
+from trunkline import Connection, Dial, client, connection
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -54,11 +54,12 @@ def dial(address: str) -> Connection:
 def test_a_numbered_feed_is_read_on_without_a_gap(times: int, remains: Remains) -> None:
     with WsServer(numbers()) as server:
         conn = dial(server.url)
+        feed = Numbered(conn)
         for _ in range(times):
-            assert all_of(conn, 300)
+            assert feed.read(300)
             remains.broker().kill()
-            assert all_of(conn, 300)
-        assert all_of(conn, 1000)
+            assert feed.read(300)
+        assert feed.read(1000)
         assert conn.write("x") == 1
         handle = conn.fd()
         assert handle
@@ -68,17 +69,36 @@ def test_a_numbered_feed_is_read_on_without_a_gap(times: int, remains: Remains) 
         assert conn.stats().dropped == 0
 
 
-_next: dict[int, int] = {}
+def test_nor_where_everything_goes_through_the_router(
+    remains: Remains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_door(*_: object) -> None:
+        raise OSError("as from another machine")
+
+    monkeypatch.setattr(connection, "Pipe", no_door)
+    with WsServer(numbers()) as server:
+        conn = dial(server.url)
+        feed = Numbered(conn)
+        for _ in range(2):
+            assert feed.read(200)
+            os.kill(broker_pid(), signal.SIGKILL)
+        assert feed.read(400)
+        assert conn.stats().dropped == 0
 
 
-def all_of(conn: Connection, count: int) -> bool:
-    """Read so many messages; whether each was the one that had to come."""
-    expected = _next.get(id(conn), 0)
-    for number in range(expected, expected + count):
-        if conn.read(10_000) != str(number):
-            return False
-    _next[id(conn)] = expected + count
-    return True
+class Numbered:
+    """A reader of 0, 1, 2, ... that stops at the first message that is not the one that had to come."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.next = 0
+
+    def read(self, count: int) -> bool:
+        for _ in range(count):
+            if self.conn.read(10_000) != str(self.next):
+                return False
+            self.next += 1
+        return True
 
 
 def read_number(conn: Connection) -> int:

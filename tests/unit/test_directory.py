@@ -31,7 +31,7 @@ def test_a_connection_is_found_by_every_name_and_by_none_after_its_end() -> None
     directory.set_worker(connection, b"w2")
     assert directory.by_worker == {b"w2": connection}
     directory.remove(connection)
-    assert not (directory.connections or directory.by_worker or directory.by_handle)
+    assert (directory.connections, directory.by_worker, directory.by_handle) == ({}, {}, {})
 
 
 def test_numbers_go_on_after_those_of_an_adopted_connection() -> None:
