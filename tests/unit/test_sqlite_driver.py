@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -256,7 +257,7 @@ ZONE = timezone(timedelta(hours=-5))
         ((1, 2), "[1, 2]"),
         (Side.BUY, "buy"),
     ],
-    ids=lambda given: ascii(given)[:40],
+    ids=lambda given: re.sub(r" at 0x\w+", "", ascii(given))[:40],
 )
 def test_a_value_is_stored_as_documented(open_: Open, given: Any, stored: Any) -> None:
     driver = open_()

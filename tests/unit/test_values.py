@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import math
+import re
 import threading
 from collections import OrderedDict, deque, namedtuple
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
@@ -157,7 +158,7 @@ Point = namedtuple("Point", "x y")
         (type("Number", (float,), {})(1.5), 1.5),
         (type("Big", (int,), {})(1 << 70), 1 << 70),
     ],
-    ids=str,
+    ids=lambda value: re.sub(r" at 0x\w+", "", str(value)),
 )
 def test_a_relative_of_a_type_arrives_as_the_type(value: Any, arrives: Any) -> None:
     assert shape(unpack(pack(value))) == shape(arrives)
