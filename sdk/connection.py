@@ -336,8 +336,11 @@ class Connection:
                 self._turn.release()
 
     def _idle_ack(self, control: Channel) -> None:
-        """Called by the control thread now and then: what was read before a long pause. Whoever waits for
-        data has acknowledged before."""
+        """Called by the control thread now and then: what was read before a long pause."""
+        self._ack_if_idle()
+
+    def _ack_if_idle(self) -> None:
+        """Acknowledge what was read, unless someone uses the socket: who waits for data has done it."""
         if self._pocket.consumed > max(self._pocket.acked, 0) and self._turn.acquire(blocking=False):
             try:
                 if not self._closed:
@@ -547,6 +550,7 @@ class Connection:
     def stats(self) -> Stats:
         """The connection's figures now, as a frozen dataclass. Of a connection whose worker is gone: what
         this object knows. Never raises for the network's sake."""
+        self._ack_if_idle()
         try:
             answer = self._request(Kind.STATS, deadline=Deadline(5))
             return Stats.from_wire(values.unpack(answer[0]))
