@@ -201,7 +201,9 @@ class Buffer:
         holder = self.holders.get(old)
         if holder is None:
             self.attach(new)
-            self.holders[new].epoch = epoch  # or what it is sent would be taken for something older
+            # What it says of itself is all there is: else what it is sent would be taken for something
+            # older, and what it consumed before for what it gets now.
+            self.holders[new].epoch, self.holders[new].consumed = epoch, consumed
             return
         self._settle(holder, consumed)
         self._unpark(old)

@@ -455,3 +455,25 @@ def test_any_order_of_events(kind: type[World]) -> None:
 
     options = settings(max_examples=150, stateful_step_count=40, deadline=None)
     run_state_machine_as_test(kind, settings=options)  # type: ignore[no-untyped-call]
+
+
+def test_a_holder_the_worker_has_never_heard_of_goes_on_where_it_was() -> None:
+    buffer = Buffer()
+    buffer.extend(["a", "b"])
+    buffer.replace(b"old", b"new", 3, 500)
+    buffer.ask(b"new", 3, 500, wait=True)
+    buffer.flush()
+    pushes = [action for action in buffer.actions if isinstance(action, Push) and action.entries]
+    assert [(push.epoch, push.entries) for push in pushes] == [(3, ["a", "b"])]
+    buffer.ack(b"new", 501)
+    assert (buffer.read, buffer.unread) == (1, 1)
+
+
+def test_an_unread_link_that_flaps_for_days_does_not_fill_the_memory() -> None:
+    buffer = Buffer(limit=5)
+    buffer.extend(["a"])
+    for _ in range(1000):
+        buffer.mark(Mark.DOWN)
+        buffer.mark(Mark.UP)
+    assert len(buffer.queue) < 30
+    assert (buffer.outages, buffer.unread, buffer.queue[0]) == (1000, 1, "a")
