@@ -86,6 +86,7 @@ class Broker:
         self._idle_stop = False
         self._had_client = False
         self._waiting: list[list[bytes]] = []
+        self._left: set[int] = set()
         self._speaking: set[Watch] = set()
         self._endings: list[tuple[float, Connection, Watch]] = []
         self._journal_at = 0.0
@@ -242,6 +243,7 @@ class Broker:
             self.directory.clients[sender] = Client(sender, pid, watch)
             self._watch(watch, lambda: self._client_gone(sender))
             self._had_client = True
+            self._left.discard(pid)
             if self._idle_stop:  # it came before the last worker had ended: so we stay
                 self._idle_stop, self._stopping = False, None
             self._returned(sender, pid)
@@ -261,6 +263,11 @@ class Broker:
         self._say(sender, Kind.BEAT if known else Kind.REREGISTER, 0, os.getpid())
 
     def _bye(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
+        client = self.directory.clients.get(sender)
+        if client is not None:
+            self._left.add(client.pid)  # it lives, but need not be waited for
+            for connection in self.directory:
+                connection.expected = [pid for pid in connection.expected if pid != client.pid]
         self._client_gone(sender)
 
     def _client_gone(self, control: bytes) -> None:
@@ -397,6 +404,8 @@ class Broker:
             self._later(sender, Kind.DETACH, request_id, fields)
         elif holder in connection.ghosts:  # it was closed while there was no broker to hear it
             self._lay_ghost(connection, holder, consumed)
+            if not connection.ghosts and not self._is_awaited(connection):
+                self._still_wanted(connection)
         elif holder in connection.holders:
             self._drop_holder(connection, holder, consumed)
             self._say(holder, Kind.GONE, 0, False, "closed")  # wakes whoever still waits there
@@ -451,7 +460,8 @@ class Broker:
                 return
             connection = Connection(
                 record["id"], record["number"], record["spec"], record["restart"], record["linger_s"],
-                record["handle"], incarnation=incarnation, expected=[int(user) for user in users],
+                record["handle"], incarnation=incarnation,
+                expected=[int(user) for user in users if user not in self._left],
             )  # fmt: skip
             for client in list(self.directory.clients.values()):
                 if client.pid in connection.expected:
@@ -772,7 +782,7 @@ class Broker:
             waited_for = any(
                 c.lonely_since is not None and self._patience_s(c) > ADOPT_S for c in self.directory
             )
-            over = not waited_for
+            over = not waited_for and not self._adopting()
         elif self._starter is not None and not is_alive(self._starter):
             over = not self._adopting() and not any(c.closing is None for c in self.directory)
         else:

@@ -45,6 +45,7 @@ BEAT_S = 1.0
 RETRY_S = 0.5
 SAID_S = 15.0
 LEAVE_S = 1.0
+GOODBYE_S = 4.0
 SETTLE_LOOK_S = 0.02
 MISSES = 3
 POOL = 32
@@ -361,6 +362,9 @@ class Client:
         connections = list(self.connections)
         for connection in connections:
             connection.close()
+        if connections or self._detached:
+            with contextlib.suppress(BrokerGone):  # workers that lost their broker must hear that we leave
+                self.settle(Deadline(GOODBYE_S))
         self._stopped = True
         self._pause.set()
         self._wake()
