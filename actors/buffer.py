@@ -46,6 +46,8 @@ class Push(NamedTuple):
     stream: bool
     more: bool
     entries: list[Entry]
+    first: int = 0
+    """How many entries were sent before these: a holder that has another count has lost some on the way."""
 
 
 class Recall(NamedTuple):
@@ -337,7 +339,8 @@ class Buffer:
 
     def _push(self, holder: Holder, entries: list[Entry]) -> None:
         stream = holder.mode == "stream"
-        self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries))
+        first = holder.consumed + len(holder.doubt) + len(holder.sent) - len(entries)
+        self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries, first))
 
     def _serve(self, holder: Holder) -> bool:
         """Give an asking holder what it asks for; False when there is nothing."""

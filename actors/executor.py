@@ -276,7 +276,7 @@ class ExecActor:
             action = {"begin": _begin, "commit": _commit, "rollback": _rollback}[what]
             self._transaction(holder, token, self._job(sender, request_id, timeout_ms, action, what))
         elif kind is Kind.READ:
-            self.worker.mailbox.send(sender, header(Kind.PUSH, 0, 0, True, False), values.pack([]))
+            self.worker.mailbox.send(sender, header(Kind.PUSH, 0, 0, True, False, 0), values.pack([]))
         elif kind is Kind.WRITE:
             text = f"{self.address.scheme}:// has no write: use exec"
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(Unsupported(text))))

@@ -452,7 +452,7 @@ class StreamActor:
     def _act(self, action: Action) -> None:
         send = self.worker.mailbox.send
         if isinstance(action, Push):
-            head = header(Kind.PUSH, 0, action.epoch, action.stream, action.more)
+            head = header(Kind.PUSH, 0, action.epoch, action.stream, action.more, action.first)
             send(action.holder, head, msgpack.packb(action.entries, use_bin_type=True))
         elif isinstance(action, Recall):
             control = self.worker.holders.get(action.holder, b"")

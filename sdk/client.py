@@ -321,6 +321,7 @@ class Client:
     def _broker_lost(self) -> None:
         """Start over with another broker; the workers do the same and keep what they have."""
         log.warning("the broker was lost; another one takes over")
+        self.generation += 1  # no socket of the lost broker may come to speak with the next one
         self._close_broker_fd()
         said = ""
         while not self._stopped:

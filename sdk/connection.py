@@ -289,7 +289,11 @@ class Connection:
             self._orphan = False
             entries = msgpack.unpackb(body[0], raw=False, use_list=True)
             with self._lock:
-                return self._pocket.feed(fields[0], fields[1], fields[2], entries)
+                fed = self._pocket.feed(fields[0], fields[1], fields[2], entries, fields[3])
+                gap, self._pocket.gap = self._pocket.gap, False
+            if gap and self._channel is not None:
+                self._channel.generation = -1  # attached anew, we are sent again what we have not read
+            return fed
         if kind is Kind.START:
             self._orphan = False
         elif kind is Kind.GONE:

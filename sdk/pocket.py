@@ -30,7 +30,7 @@ Taken = str | bytes | _Nothing
 class Pocket:
     """Entries sent ahead of being asked for, and what is known of the link."""
 
-    __slots__ = ("acked", "consumed", "down", "ended", "epoch", "items", "more", "skipped", "stream")
+    __slots__ = ("acked", "consumed", "down", "ended", "epoch", "gap", "items", "more", "skipped", "stream")
 
     def __init__(self) -> None:
         self.items: deque[str | bytes | int] = deque()
@@ -46,15 +46,28 @@ class Pocket:
         """When the last entries were sent, the worker had more than it was allowed to send."""
         self.down = False
         self.ended = False
+        self.gap = False
+        """Something was lost between the worker and here (a broker that died with it): it must be sent again."""
         self.skipped = 0
         """Of those consumed, messages that were discarded by `take_newest` (not yet told to the worker)."""
 
-    def feed(self, epoch: int, stream: bool, more: bool, entries: Sequence[str | bytes | int]) -> bool:
-        """Entries arrived; False when they belong to an epoch that was recalled and are void."""
+    def feed(
+        self,
+        epoch: int,
+        stream: bool,
+        more: bool,
+        entries: Sequence[str | bytes | int],
+        first: int | None = None,
+    ) -> bool:
+        """Entries arrived, `first` having been sent before them; False when they are void: they belong to an
+        epoch that was recalled, or others before them were lost on the way (then `gap` is set)."""
         if epoch < self.epoch:
             return False
         if epoch > self.epoch:  # faster than the recall itself, which comes another way
             self._void(epoch)
+        if entries and first is not None and first != self.consumed + len(self.items):
+            self.gap = True
+            return False
         self.stream = stream
         self.more = more
         self.items.extend(entries)

@@ -106,7 +106,7 @@ class Reader:
             if self.doing == "cancel":
                 self.done(self.pocket.take())
             return
-        if not self.pocket.feed(what.epoch, what.stream, what.more, what.entries):
+        if not self.pocket.feed(what.epoch, what.stream, what.more, what.entries, what.first):
             self.again()
             return
         if self.doing == "newest":
