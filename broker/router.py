@@ -517,7 +517,7 @@ class Broker:
 
     def _log(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         connection = self.directory.by_worker.get(sender)
-        if connection is not None:
+        if connection is not None and connection.closing is None:  # its end was asked for: no news
             for control in set(connection.holders.values()) or connection.users:
                 self._say(control, Kind.LOG, 0, *fields)
 

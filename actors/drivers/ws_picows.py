@@ -58,6 +58,7 @@ class _Listener(picows.WSListener):
         self._link = link
         self._deliver = deliver
         self._batch: list[str | bytes] = []
+        self._max_size = link.max_size
         self._assembler = Assembler(link.max_size)
         self.plain = True
         """A whole uncompressed message may be taken as it is: none is in progress, nor a close."""
@@ -70,7 +71,13 @@ class _Listener(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         kind = frame.msg_type
-        if self.plain and kind in _DATA and frame.fin and not (frame.rsv1 or frame.rsv2 or frame.rsv3):
+        if (
+            self.plain
+            and kind in _DATA
+            and frame.fin
+            and frame.payload_size <= self._max_size  # picows looks only at frames longer than its buffer
+            and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
+        ):
             try:
                 self._batch.append(
                     frame.get_payload_as_utf8_text() if kind is _TEXT else frame.get_payload_as_bytes()

@@ -257,11 +257,12 @@ def test_buffer_and_decode() -> None:
         assert [conn.read() for _ in range(3)] == [b"7", b"8", b"9"]
 
 
-def test_max_size_ends_the_link_that_breaks_it() -> None:
+@pytest.mark.parametrize("size", [1001, 100_000, 5_000_000, 17_000_000])
+def test_max_size_ends_the_link_that_breaks_it(size: int) -> None:
     with WsServer(hold) as server, dial(f"{server.url}|max_size=1000") as conn:
         server.wait_live(1)
         server.send_all("x" * 1000)
-        server.send_all("y" * 17_000_000)
+        server.send_all("y" * size)
         assert conn.read(5000) == "x" * 1000
         assert conn.read(5000) == ""
         assert "1000" in (conn.stats().last_error or "")
