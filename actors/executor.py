@@ -527,6 +527,7 @@ class ExecActor:
         return Stats(
             id=str(self.worker.record["number"]),
             scheme=self.address.scheme,
+            kind="database",
             peer=self.address.display,
             state=self.state.value,
             pid=os.getpid(),

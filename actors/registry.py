@@ -1,7 +1,7 @@
 """Scheme -> driver. The class is imported by the worker that needs it, and only then its library.
 
 Others add drivers with an entry point in the group `trunkline.drivers`: name the scheme, value
-"module:Class".
+"module:Class". `trunkline.address` takes their schemes too. Trunkline's own come first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from importlib import import_module, metadata
 
-from trunkline.actors.driver import Driver
+from trunkline.actors.driver import Driver, ExecDriver, FatalError, StreamDriver
+from trunkline.address.installed import GROUP
 from trunkline.errors import MissingLibrary, UnknownScheme
 
 __all__ = ["DRIVERS", "driver_class", "preload"]
@@ -48,7 +49,8 @@ EXTRAS: dict[str, str] = {
 
 
 def driver_class(scheme: str) -> type[Driver]:
-    """The driver of a scheme. UnknownScheme, or MissingLibrary with the extra to install."""
+    """The driver of a scheme. UnknownScheme, MissingLibrary with what to install, or FatalError for what is
+    registered as a driver and is none."""
     place = DRIVERS.get(scheme) or _from_entry_points(scheme)
     if place is None:
         raise UnknownScheme(
@@ -63,6 +65,8 @@ def driver_class(scheme: str) -> type[Driver]:
         raise MissingLibrary(
             f"{scheme}:// needs a library that is not installed ({error.name}): {hint}"
         ) from None
+    if not (isinstance(found, type) and issubclass(found, (StreamDriver, ExecDriver))):
+        raise FatalError(f"{place} is registered for {scheme}:// and is no StreamDriver or ExecDriver class")
     return found
 
 
@@ -73,7 +77,7 @@ def preload(scheme: str) -> None:
 
 
 def _from_entry_points(scheme: str) -> str | None:
-    for entry in metadata.entry_points(group="trunkline.drivers"):
-        if entry.name == scheme:
-            return entry.value
+    for entry in metadata.entry_points(group=GROUP):
+        if entry.name.lower() == scheme:
+            return f"{entry.module}:{entry.attr}"
     return None

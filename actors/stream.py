@@ -536,6 +536,7 @@ class StreamActor:
         return Stats(
             id=str(self.worker.record["number"]),
             scheme=self.address.scheme,
+            lost_is_none=self.driver_class.lost_is_none,
             peer=self.address.display,
             state=self.state.value,
             pid=os.getpid(),

@@ -65,8 +65,6 @@ BARE = b""
 OVER = "TRANSACTION_OVER"
 """Code of the errors of a transaction's statements after its end."""
 WRITE_MS = 30_000
-NONE_WHEN_LOST = frozenset(("tcp", "tls", "unix", "udp"))
-DATABASES = frozenset(("sqlite3", "mysql", "postgres", "postgresql", "clickhouse"))
 
 
 class Connection:
@@ -83,6 +81,8 @@ class Connection:
         self._holder_id = channel.identity
         self._key = key
         self._scheme = str(info.get("scheme", ""))
+        self._executes = info.get("kind") == "database"
+        self._lost = None if info.get("lost_is_none") else ""
         self._peer = str(info.get("peer", ""))
         self._number = str(info.get("id", info.get("number", "")))
         self._raising = raising
@@ -156,10 +156,10 @@ class Connection:
             if self._closed:
                 raise ClosedError("read on a connection that you have closed")
             raise BrokenError(f"the link to {self._peer} {'has ended' if self._pocket.ended else 'was lost'}")
-        return None if self._scheme in NONE_WHEN_LOST else ""
+        return self._lost
 
     def _take(self, timeout_ms: float | None) -> Taken:
-        if self._scheme in DATABASES:
+        if self._executes:
             self._misuse("read", "use exec")
             return EMPTY
         if self._closed and not self._raising:
@@ -357,7 +357,7 @@ class Connection:
     def _start(self) -> None:
         """With `_turn` held: tell the worker that we can be served, over a pipe of our own if it has a door
         for us, else through the router."""
-        if self._scheme in DATABASES:
+        if self._executes:
             return
         with self._lock:
             fields = (self._holder_id, self._pocket.will_be_down())
@@ -484,7 +484,7 @@ class Connection:
     ) -> list[bytes]:
         """One answer to one request. It is sent again only where it is certain that no worker has begun
         with it: between a crashed worker and the next one."""
-        patience = Deadline(min(REPLACE_S, deadline.left()) if self._scheme in DATABASES else 0)
+        patience = Deadline(min(REPLACE_S, deadline.left()) if self._executes else 0)
         while True:
             self._check_open()
             client = self._client_now()  # in a forked child that gives the object an identity of its own

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from trunkline import client as clients
 from trunkline import reasons
 from trunkline.address import Address, parse_address
+from trunkline.address.schemes import DATABASES
 from trunkline.channel import Channel
 from trunkline.client import Client
-from trunkline.connection import DATABASES, Connection, attached
+from trunkline.connection import Connection, attached
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, DialTimeout, OperationTimeout, TrunklineError
 from trunkline.wire import values
@@ -134,7 +135,8 @@ def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising
 
 def _restarts(address: Address) -> bool:
     """Whether a crashed worker is replaced: where the user wants the link kept, and for databases, which
-    are re-dialled between statements anyway; but not one whose data would be gone with the worker."""
+    are re-dialled between statements anyway (the scheme of somebody else's driver does not tell which it is,
+    so there the option alone counts); but not one whose data would be gone with the worker."""
     if address.scheme == "sqlite3":
         temporary = address.extra.get("memory") or not address.extra.get("file")
         return not temporary

@@ -2,8 +2,9 @@
 
 parse.py       parse_address: scheme, target, options, in that order
 schemes.py     the schemes, one row each            options.py    the options, one row each
+installed.py   schemes that others bring
 separator.py   where target, options and values end  values.py    reading one option's value
-plain.py       sockets and WebSocket                brokers.py    mqtt nats amqp kafka
+plain.py       sockets, WebSocket, schemes of others brokers.py    mqtt nats amqp kafka
 databases.py   which text is the DSN; the Go drivers' grammars are in mysql.py, postgres.py + conninfo.py,
                    clickhouse.py + clickhouse_params.py and sqlite.py
 golang.py      Go's rules that the DSNs rest on     host.py       host names and ports

@@ -14,7 +14,7 @@ from trunkline.address.host import join_host_port
 from trunkline.address.options import OPTIONS
 from trunkline.address.proxy import Proxy
 from trunkline.address.redaction import HIDDEN, hide_path, is_secret_name, redact
-from trunkline.address.schemes import SCHEMES
+from trunkline.address.schemes import scheme_row
 
 __all__ = ["Address"]
 
@@ -35,7 +35,7 @@ class Address:
     """What to dial: for ws and wss the URL (without user info), for databases the Go driver's DSN, else the
     address without its options."""
     net: str | None = None
-    """`tcp`, `udp`, `unix`; for mysql the DSN's own; None for sqlite3."""
+    """`tcp`, `udp`, `unix`; for mysql the DSN's own; None for sqlite3 and for the schemes of others."""
     host: str | None = None
     port: int | None = None
     user: str | None = None
@@ -61,7 +61,7 @@ class Address:
     @property
     def tls(self) -> bool:
         """Whether the scheme itself means TLS (wss, tls, mqtts, tls+nats, amqps)."""
-        return SCHEMES[self.scheme].tls
+        return scheme_row(self.scheme).tls
 
     @property
     def display(self) -> str:
@@ -87,7 +87,7 @@ class Address:
 
     def _account(self) -> str:
         """Who logs in, with the `@`. Outside the databases a user alone is often a token: not shown."""
-        if SCHEMES[self.scheme].family != "database":
+        if scheme_row(self.scheme).family != "database":
             return "" if self.user is None and self.password is None else f"{HIDDEN}@"
         if self.password is not None:
             return f"{self.user or ''}:{HIDDEN}@"

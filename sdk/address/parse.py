@@ -12,7 +12,7 @@ from trunkline.address.brokers import parse_broker, with_params
 from trunkline.address.databases import parse_database
 from trunkline.address.model import Address
 from trunkline.address.options import OPTIONS
-from trunkline.address.plain import parse_socket, parse_websocket
+from trunkline.address.plain import parse_other, parse_socket, parse_websocket
 from trunkline.address.schemes import Scheme, find_scheme, is_param
 from trunkline.address.separator import read_options, split_target, unknown_option
 from trunkline.address.values import read_value
@@ -70,6 +70,8 @@ def _target(scheme: Scheme, target: str, environ: Mapping[str, str]) -> Address:
         raise AddressError(f"a {scheme.name} address must be one line without control characters")
     if scheme.family == "socket":
         return parse_socket(scheme, target)
+    if scheme.family == "other":
+        return parse_other(scheme, target)
     return parse_websocket(scheme, target) if scheme.family == "websocket" else parse_broker(scheme, target)
 
 
@@ -101,6 +103,7 @@ def _take(scheme: Scheme, name: object, value: object, found: dict[str, Any], pa
         return
     if option is None:
         raise unknown_option(str(name), scheme)
-    if scheme.name not in option.schemes:
+    # what a driver of somebody else's makes of an option is not known here: it is given all of them
+    if scheme.name not in option.schemes and scheme.family != "other":
         raise AddressError(f"option '{name}' makes no sense for {scheme.name}: leave it out")
     found[option.name] = read_value(option, value)

@@ -1,17 +1,17 @@
-"""The targets of sockets and WebSocket: `host:port`, a path, or a URL."""
+"""The targets of sockets, of WebSocket, and of the schemes of others: `host:port`, a path, or a URL."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes
 
 from trunkline.address.host import clean_host, join_host_port, split_port
 from trunkline.address.model import Address
 from trunkline.address.schemes import Scheme
 from trunkline.errors import AddressError
 
-__all__ = ["Parts", "parse_socket", "parse_websocket", "split_url"]
+__all__ = ["Parts", "parse_other", "parse_socket", "parse_websocket", "split_url"]
 
 # kept as written in a URL's path and query; the rest is percent-encoded for the request line
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -94,4 +94,27 @@ def parse_websocket(scheme: Scheme, rest: str) -> Address:
         parts.password,
         path=parts.path,
         params=dict(parse_qsl(parts.query, keep_blank_values=True)),
+    )
+
+
+def parse_other(scheme: Scheme, rest: str) -> Address:
+    """A scheme whose driver another distribution brings: a URL, without a host where there is a path. The
+    target is the address as it was written, secrets included; the query is percent-decoded only, so a `+`
+    in it stays."""
+    whose = f"a {scheme.name} address"
+    if "#" in rest:
+        raise AddressError(f"{whose} has no '#' part: write %23 for a '#' that belongs to it")
+    parts = split_url(rest, whose)
+    host, port = split_port(parts.place, whose)
+    hostless = not host and port is None and bool(parts.path)
+    pairs = (pair.partition("=") for pair in parts.query.split("&") if pair)
+    return Address(
+        scheme.name,
+        f"{scheme.name}://{rest}",
+        host=None if hostless else clean_host(host, whose),
+        port=port,
+        user=parts.user,
+        password=parts.password,
+        path=parts.path,
+        params={unquote(name): unquote(value) for name, _, value in pairs},
     )

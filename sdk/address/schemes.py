@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from trunkline.address.installed import is_installed
 from trunkline.errors import UnknownScheme
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "find_scheme",
     "is_param",
     "nearest",
+    "scheme_row",
 ]
 
 
@@ -28,7 +30,7 @@ class Scheme:
 
     name: str
     family: str
-    """`socket`, `websocket`, `broker` or `database`."""
+    """`socket`, `websocket`, `broker` or `database`; `other` where another distribution brings the driver."""
     port: int | None
     tls: bool
     """The link is always TLS."""
@@ -103,14 +105,22 @@ _LIBRDKAFKA = re.compile(r"[a-z]+(?:[._][a-z0-9]+)+")
 
 
 def find_scheme(name: str) -> Scheme:
-    """The scheme of that name in any case; raises `UnknownScheme` with the nearest one."""
+    """The scheme of that name in any case: Trunkline's own, else one whose driver others bring.
+    Raises `UnknownScheme` with the nearest one."""
     key = name.lower()
     row = SCHEMES.get(_ALIASES.get(key, key))
     if row is not None:
         return row
+    if is_installed(key):
+        return scheme_row(key)
     near = _HINTS.get(key) or nearest(key, [*SCHEMES, *_ALIASES])
     hint = f"did you mean '{near}'" if near else f"use one of {', '.join(SCHEMES)}"
     raise UnknownScheme(f"unknown scheme '{name[:20]}': {hint}")
+
+
+def scheme_row(name: str) -> Scheme:
+    """The row of a scheme that was found before, perhaps in another process: nothing is looked up."""
+    return SCHEMES.get(name) or Scheme(name, "other", None, False, f"{name}://host:port/path")
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str | None:

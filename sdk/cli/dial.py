@@ -13,7 +13,7 @@ from trunkline import runtime
 from trunkline.cli import Failed
 from trunkline.cli.lines import Lines
 from trunkline.cli.texts import command_parser, number, seconds
-from trunkline.connection import DATABASES, Connection
+from trunkline.connection import Connection
 from trunkline.errors import AddressError, DeadHandle
 
 ENV = "TRUNKLINE_ADDRESS"
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 def _use(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
     if options.handle:
         print(f"trunkline: handle {connection.fd()}", file=sys.stderr)
-    if connection._scheme in DATABASES:
+    if connection._executes:
         from trunkline.cli.statements import run_statements
 
         return run_statements(connection, options, lines)

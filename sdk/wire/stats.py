@@ -19,6 +19,10 @@ class Stats:
     id: str = ""
     """The number that `trunkline ps` shows and `trunkline kill` takes."""
     scheme: str = ""
+    kind: str = "stream"
+    """`stream` (it is read and written) or `database` (it executes statements): what its driver is."""
+    lost_is_none: bool = False
+    """Whether a lost link reads as None; else as `""`."""
     peer: str = ""
     """Who is at the other end; no secret."""
     state: str = "dialing"
