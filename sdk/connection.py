@@ -260,7 +260,7 @@ class Connection:
     def _ask(self, *, wait: bool, newest: bool) -> None:
         with self._lock:
             pocket = self._pocket
-            fields = (self._holder_id, pocket.epoch, pocket.consumed, pocket.skipped, wait, newest)
+            fields = (self._holder_id, pocket.epoch, pocket.consumed, pocket.skipped, wait, newest, pocket.had)
             pocket.acked, pocket.skipped = pocket.consumed, 0
         if self._pipe is None and not self._routed:
             self._start()
@@ -360,7 +360,7 @@ class Connection:
         if self._executes:
             return
         with self._lock:
-            fields = (self._holder_id, self._pocket.will_be_down())
+            fields = (self._holder_id, self._pocket.will_be_down(), self._pocket.had)
         try:
             self._pipe = Pipe(runtime.door(self._client.address, self._key), self._key)
         except (OSError, BrokerGone):
@@ -560,7 +560,15 @@ class Connection:
             return Stats.from_wire(values.unpack(answer[0]))
         except TrunklineError as error:
             state = "closed" if self._closed else "failed" if self._gone else "down"
-            return Stats(id=self._number, scheme=self._scheme, peer=self._peer, state=state, last_error=str(error))
+            return Stats(
+                id=self._number,
+                scheme=self._scheme,
+                kind="database" if self._executes else "stream",
+                lost_is_none=self._lost is None,
+                peer=self._peer,
+                state=state,
+                last_error=str(error),
+            )
 
     def close(self) -> None:
         """Detach this object; idempotent, never waits. The connection ends with its last object, unless
