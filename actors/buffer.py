@@ -187,7 +187,7 @@ class Buffer:
             self._push(holder, [])
             return
         for other in self.holders.values():
-            if other.mode == "stream" and other is not holder:
+            if other is not holder and (other.mode == "stream" or (other.mode == "ask" and other.sent)):
                 self._recall(other)
 
     def _news(self, down: bool) -> Mark | None:
