@@ -93,6 +93,10 @@ class Holder:
     """The oldest entries sent; None where the message was dropped unless it turns out to be consumed."""
     sent: deque[Entry] = field(default_factory=deque)
     sent_bytes: int = 0
+    out: int = 0
+    """Messages in `sent`."""
+    read: int = 0
+    """Messages it has consumed, those it discarded included."""
     pending: deque[Entry] = field(default_factory=deque)
     """Marks this holder has yet to see (several holders: each one sees each mark)."""
 
@@ -103,8 +107,10 @@ def _show(holder: Holder, mark: Entry) -> None:
         holder.pending.popleft()
 
 
-def _size(entries: Iterable[Entry]) -> int:
-    return sum(len(e) for e in entries if not isinstance(e, int))
+def _size(entries: Iterable[Entry]) -> tuple[int, int]:
+    """How many of them are messages, and their bytes."""
+    messages = [e for e in entries if not isinstance(e, int)]
+    return len(messages), sum(map(len, messages))
 
 
 class _Asked(NamedTuple):
@@ -271,6 +277,11 @@ class Buffer:
             self._stream(holder)
         self._push(holder, [])
 
+    @property
+    def queued(self) -> int:
+        """Messages that no holder has been sent."""
+        return self.unread - sum(holder.out for holder in self.holders.values())
+
     def cancel(self, holder_id: bytes) -> None:
         """A holder no longer waits. Always confirmed, after any entry that was sent before."""
         self._unpark(holder_id)
@@ -322,8 +333,7 @@ class Buffer:
                 queue.clear()
             else:
                 entries = self._take(room)
-            holder.sent.extend(entries)
-            holder.sent_bytes += _size(entries)
+            self._send(holder, entries)
             self._push(holder, entries)
             sent = True
         return sent
@@ -336,6 +346,12 @@ class Buffer:
             size += 0 if isinstance(entry, int) else len(entry)
             entries.append(entry)
         return entries
+
+    def _send(self, holder: Holder, entries: list[Entry]) -> None:
+        count, size = _size(entries)
+        holder.sent.extend(entries)
+        holder.sent_bytes += size
+        holder.out += count
 
     def _push(self, holder: Holder, entries: list[Entry]) -> None:
         stream = holder.mode == "stream"
@@ -362,8 +378,7 @@ class Buffer:
         else:
             return False
         self._unpark(holder.id)
-        holder.sent.append(entry)
-        holder.sent_bytes += _size((entry,))
+        self._send(holder, [entry])
         self._push(holder, [entry])
         return True
 
@@ -381,17 +396,16 @@ class Buffer:
             if not self._serve(holder):
                 self._push(holder, [])
             return
-        holder.sent.append(newest)
-        holder.sent_bytes += _size((newest,))
+        self._send(holder, [newest])
         self._push(holder, [newest])
         self._relax()
 
     def _skip_queue(self, holder: Holder) -> None:
         """Discard all that is queued; the marks still are news to the other holders."""
-        older = [e for e in self.queue if not isinstance(e, int)]
-        self.skipped += len(older)
-        self.unread -= len(older)
-        self.unread_bytes -= _size(older)
+        count, size = _size(self.queue)
+        self.skipped += count
+        self.unread -= count
+        self.unread_bytes -= size
         for mark in (e for e in self.queue if isinstance(e, int)):
             for other in self.holders.values():
                 if other is not holder:
@@ -425,6 +439,7 @@ class Buffer:
             if holder.doubt.popleft() is None:  # it was read after all
                 self.dropped -= 1
                 self.read += 1
+                holder.read += 1
         if count > 0 and count >= len(holder.sent):
             self._was_read(holder, holder.sent)
             holder.sent.clear()
@@ -434,12 +449,13 @@ class Buffer:
             self._was_read(holder, (holder.sent.popleft(),))
 
     def _was_read(self, holder: Holder, entries: Iterable[Entry]) -> None:
-        messages = [e for e in entries if not isinstance(e, int)]
-        size = sum(map(len, messages))
-        self.read += len(messages)
-        self.unread -= len(messages)
+        count, size = _size(entries)
+        self.read += count
+        self.unread -= count
         self.unread_bytes -= size
         holder.sent_bytes -= size
+        holder.out -= count
+        holder.read += count
 
     def _settle(self, holder: Holder, consumed: int) -> None:
         """Take back everything sent that the holder has not consumed, to the front, in order."""
@@ -449,7 +465,7 @@ class Buffer:
         self.queue.extendleft(e for e in reversed(holder.doubt) if e is not None)
         holder.sent.clear()
         holder.doubt.clear()
-        holder.sent_bytes = 0
+        holder.sent_bytes = holder.out = 0
         self._relax()
 
     def _park(self, holder_id: bytes) -> None:
@@ -489,6 +505,7 @@ class Buffer:
                 continue
             holder.doubt.append(None)
             holder.sent_bytes -= len(entry)
+            holder.out -= 1
             self._dropped(entry)
         if holder.mode == "stream":
             # It does not keep up: offer less ahead, or most of it would be taken back again.

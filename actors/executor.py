@@ -236,8 +236,11 @@ class ExecActor:
             if self._running is not None and self._running.holder == old:
                 self._running.holder = holder
 
-    def start(self, holder: bytes, down: bool) -> None:
+    def start(self, holder: bytes, down: bool, had: int) -> None:
         """Nothing is streamed here."""
+
+    def note(self) -> None:
+        """What was executed is not kept for the time after a crash."""
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
         """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
@@ -257,7 +260,9 @@ class ExecActor:
         running = self._running
         if running is not None and running.job.sender == sender and running.job.what == "exec":
             self._give_up(running)
-        for waiting in [w for w in self.turns.line if w.job.sender == sender and w.job.what in ("exec", "begin")]:
+        for waiting in [
+            w for w in self.turns.line if w.job.sender == sender and w.job.what in ("exec", "begin")
+        ]:
             self.turns.remove(waiting)
             self._answer(waiting.job, error=StatementError("nobody waits for it any more"))
 

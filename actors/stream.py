@@ -134,6 +134,7 @@ class StreamActor:
         self._bytes_in = self._messages_out = self._bytes_out = self._reconnected = self._errors = 0
         self.dropped_elsewhere = 0
         self._early: dict[bytes, bool] = {}
+        self._had, self._settled = worker.former(), 0
         if worker.incarnation > 1:
             self.buffer.link = Mark.DOWN  # its holders were told by the broker
             self.state = State.DOWN
@@ -383,13 +384,15 @@ class StreamActor:
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None:
         """The broker says that there is a further holder; it is served when it says START."""
         if old:
+            self._rename(old, holder)
             self.buffer.replace(old, holder, epoch, consumed)
         elif holder in self._early:
             self.buffer.attach(holder, down=self._early.pop(holder))
         self._flush_soon()
 
-    def start(self, holder: bytes, down: bool) -> None:
+    def start(self, holder: bytes, down: bool, had: int) -> None:
         """A holder is ready to be served (and may be so before the broker has introduced it)."""
+        self._settle(holder, had)
         if holder in self.buffer.holders:
             return
         if holder in self.worker.holders:
@@ -398,11 +401,24 @@ class StreamActor:
         else:
             self._early[holder] = down
 
+    def _settle(self, holder: bytes, had: int) -> None:
+        """A holder says how many messages it had of the workers before this one. Those could not know what
+        still reached it: the difference was read and not dropped, or the other way round."""
+        # Of one they left no word of, nobody knows what they took it to have.
+        self._settled += had - self._had.get(holder, had)
+        self._had[holder] = had
+
+    def _rename(self, old: bytes, new: bytes) -> None:
+        """A holder has another name; it may have spoken under it before we heard of that."""
+        if (before := self._had.pop(old, None)) is not None:
+            self._settled += self._had.setdefault(new, before) - before
+
     def left(self, sender: bytes) -> None:
         """A write that has begun goes on: half a message would break the link."""
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
         self.buffer.detach(holder, consumed)
+        self._had.pop(holder, None)
         self._flush_soon()
 
     def receive(
@@ -412,9 +428,9 @@ class StreamActor:
             self.buffer.ack(*fields)
             self._flush_soon()
         elif kind is Kind.READ:
-            sender, epoch, consumed, skipped, wait, newest = fields
+            sender, epoch, consumed, skipped, wait, newest, had = fields
             if sender in self.worker.holders:  # its START may have been sent before this worker was there
-                self.start(sender, down=True)
+                self.start(sender, True, had)
             self.buffer.ack(sender, consumed, skipped)
             self.buffer.ask(sender, epoch, consumed, wait=wait, newest=newest)
             self._flush()
@@ -446,6 +462,7 @@ class StreamActor:
         self._flushing = False
         self.buffer.flush()
         actions, self.buffer.actions = self.buffer.actions, []
+        self.note()  # before a holder can have what is not in it
         for action in actions:
             self._act(action)
 
@@ -525,11 +542,42 @@ class StreamActor:
     def _wrote(self, count: int) -> None:
         self._messages_out += bool(count)
         self._bytes_out += count
+        self.note()
 
     # figures
 
     def tick(self) -> None:
         """Nothing to look after each second."""
+
+    def note(self) -> None:
+        """Keep the counters where they outlive this process."""
+        ledger = self.worker.ledger
+        if ledger is None:
+            return
+        base, buffer = self._base, self.buffer
+        given = self._had.copy()
+        queued = buffer.unread
+        for holder in buffer.holders.values():
+            queued -= holder.out
+            given[holder.id] = given.get(holder.id, 0) + holder.read + holder.out
+        ledger.write(
+            (
+                base.messages_in + buffer.received + self.dropped_elsewhere,
+                base.bytes_in + self._bytes_in,
+                base.messages_out + self._messages_out,
+                base.bytes_out + self._bytes_out,
+                base.read + buffer.read + self._settled,
+                base.dropped + buffer.dropped + self.dropped_elsewhere - self._settled,
+                base.skipped + buffer.skipped,
+                queued,
+                buffer.unread,
+                base.outages + buffer.outages,
+                base.reconnects + self._reconnected,
+                base.errors + self._errors,
+                base.peak if base.peak > buffer.peak else buffer.peak,
+            ),
+            given,
+        )
 
     def stats(self) -> Stats:
         base, buffer = self._base, self.buffer
@@ -546,11 +594,11 @@ class StreamActor:
             bytes_in=base.bytes_in + self._bytes_in,
             messages_out=base.messages_out + self._messages_out,
             bytes_out=base.bytes_out + self._bytes_out,
-            read=base.read + buffer.read,
+            read=base.read + buffer.read + self._settled,
             buffered=buffer.unread,
-            queued=sum(not isinstance(e, int) for e in buffer.queue),
+            queued=buffer.queued,
             peak=max(base.peak, buffer.peak),
-            dropped=base.dropped + buffer.dropped + self.dropped_elsewhere,
+            dropped=base.dropped + buffer.dropped + self.dropped_elsewhere - self._settled,
             skipped=base.skipped + buffer.skipped,
             errors=base.errors + self._errors,
             reconnects=base.reconnects + self._reconnected,

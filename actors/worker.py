@@ -28,6 +28,7 @@ from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import TrunklineError, to_wire
 from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.ledger import Ledger
 from trunkline.wire.stats import Stats
 
 __all__ = ["Actor", "Worker", "main"]
@@ -58,8 +59,9 @@ class Actor(Protocol):
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None: ...
     def detach(self, holder: bytes, consumed: int | None) -> None: ...
     def left(self, sender: bytes) -> None: ...
-    def start(self, holder: bytes, down: bool) -> None: ...
+    def start(self, holder: bytes, down: bool, had: int) -> None: ...
     def tick(self) -> None: ...
+    def note(self) -> None: ...
     def stats(self) -> Stats: ...
 
 
@@ -73,6 +75,7 @@ class Worker:
         self.incarnation = int(spec["incarnation"])
         self.holders: dict[bytes, bytes] = dict(spec["holders"])
         self.loop = asyncio.get_running_loop()
+        self.ledger: Ledger | None = None
         self.actor = (
             self._make_actor()
         )  # may fail, and then another mailbox says so: two would be one too many
@@ -107,6 +110,7 @@ class Worker:
         self._watch_broker(int(self.spec["broker_pid"]))
         for signum in (signal.SIGTERM, signal.SIGHUP):
             self.loop.add_signal_handler(signum, self._closing.set)
+        self._open_ledger()
         self._register()
         self._open_door()
         beating = asyncio.create_task(self._keep_beating())
@@ -119,9 +123,20 @@ class Worker:
                 await asyncio.wait_for(self.actor.close(), 1.5)
             self._unwatch_broker()
             self.mailbox.close()
+            ledger, self.ledger = self.ledger, None
+            if ledger is not None:
+                ledger.close()
             if self._orphaned is not None:
                 with contextlib.suppress(TrunklineError):
                     runtime.tidy(runtime.folder_of(self.spec["broker"]))
+
+    def _open_ledger(self) -> None:
+        """Keep the figures where the broker finds them should this process be killed; without it, the broker
+        knows those of a moment before."""
+        with contextlib.suppress(OSError, TrunklineError):
+            path = runtime.figures(self.spec["broker"], self.record["id"])
+            self.ledger = Ledger(path, self.incarnation)
+            self.actor.note()
 
     def _open_door(self) -> None:
         """Let proxies of this machine in directly; without it everything goes through the router."""
@@ -185,6 +200,10 @@ class Worker:
         """The figures of the workers before this one; the counters go on from there."""
         return Stats.from_wire(self.spec["stats"])
 
+    def former(self) -> dict[bytes, int]:
+        """What each holder was given by the workers before this one, as far as they left word of it."""
+        return dict(self.spec.get("had", ()))
+
     def log(self, level: str, text: str) -> None:
         """One line for the log of everyone who holds this connection; `level` as in `logging`."""
         if self._orphaned is None:
@@ -236,10 +255,10 @@ class Worker:
             elif kind in OF_HOLDERS and not self._known(fields):
                 self._before_attach(fields[0], sender, head, body)
             elif kind is Kind.START:
-                holder, down = fields
+                holder, down, had = fields
                 if sender != holder:
                     self.mailbox.bind(holder, sender)
-                self.actor.start(holder, down)
+                self.actor.start(holder, down, int(had))
             elif kind is Kind.STATS:
                 from trunkline.wire import values
 

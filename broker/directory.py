@@ -65,6 +65,8 @@ class Connection:
     heard: float = 0.0
     state: State = State.DIALING
     stats: dict[str, Any] = field(default_factory=dict)
+    had: dict[bytes, int] = field(default_factory=dict)
+    """Messages that each holder was given by the workers that have crashed, where that is known."""
     crashes: Crashes = field(default_factory=Crashes)
     restart_at: float | None = None
     adopted_at: float = 0.0

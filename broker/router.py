@@ -36,6 +36,7 @@ from trunkline.errors import (
 )
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, CONNECTION_ID_BYTES, REQUESTS, Kind, header, kind_of, parse
+from trunkline.wire.ledger import read_ledger
 from trunkline.wire.state import State
 
 __all__ = ["Broker"]
@@ -121,6 +122,7 @@ class Broker:
                     found.add(bytes.fromhex(path.name.removeprefix("w-")))
                 else:
                     path.unlink()
+                    path.with_name("f-" + path.name.removeprefix("w-")).unlink()
         return found
 
     # the loop
@@ -328,6 +330,7 @@ class Broker:
                 "holders": [[h, c] for h, c in connection.holders.items()],
                 "users": self._user_pids(connection),
                 "stats": connection.stats if connection.incarnation > 1 else {},
+                "had": list(connection.had.items()),
                 "record": connection.record(),
             },
         )
@@ -587,7 +590,6 @@ class Broker:
         self._drain_router()  # its last words come first
         self._unwatch(watch)
         connection.watch = None
-        self._remove_door(connection)
         self.directory.set_worker(connection, None)
         status = self._exits.pop(watch.pid, None)
         self._answer_inflight(connection)
@@ -601,8 +603,7 @@ class Broker:
         now = time.monotonic()
         connection.reason = f"its worker {how}"
         connection.stats = {**connection.stats, "last_error": connection.reason}
-        lost = int(connection.stats.get("queued", 0))
-        connection.stats["dropped"] = int(connection.stats.get("dropped", 0)) + lost
+        self._settle(connection)
         peer = connection.stats.get("peer", "")
         if connection.opening is not None:
             error = WorkerDied(f"the connection to {peer} could not be opened: {connection.reason}")
@@ -621,6 +622,23 @@ class Broker:
             self._tell_log(connection, f"the connection to {peer} has ended: {connection.reason}; dial again")
             self._tell_holders(connection, final=True)
         connection.stats["state"] = connection.state.value
+
+    def _settle(self, connection: Connection) -> None:
+        """The figures of a worker that has crashed: what was with it is lost, what it had sent will be read.
+
+        Its ledger has them as they were in its last moment; its last STATE, when there is no ledger.
+        """
+        stats = connection.stats
+        entry = read_ledger(runtime.figures(self.address, connection.id))
+        if entry is not None and entry.incarnation == connection.incarnation:
+            stats.update(entry.counters)
+            connection.had = entry.holders
+        elif stats.get("incarnation") == connection.incarnation:  # it was there, but left nothing
+            connection.had = {}
+        gone = int(stats.get("dropped", 0)) + int(stats.get("queued", 0))
+        read = int(stats.get("messages_in", 0)) - gone - int(stats.get("skipped", 0))
+        stats.update(dropped=gone, read=read, queued=0, buffered=0)
+        self._remove_files(connection)
 
     def _tell_holders(self, connection: Connection, *, final: bool) -> None:
         for holder in connection.holders:
@@ -669,11 +687,13 @@ class Broker:
 
     def _forget(self, connection: Connection) -> None:
         self.directory.remove(connection)
-        self._remove_door(connection)
+        self._remove_files(connection)
 
-    def _remove_door(self, connection: Connection) -> None:
-        with contextlib.suppress(OSError):  # a worker that was killed has left it
-            runtime.door(self.address, connection.id).unlink()
+    def _remove_files(self, connection: Connection) -> None:
+        """What a worker that was killed has left."""
+        for path in (runtime.door, runtime.figures):
+            with contextlib.suppress(OSError):
+                path(self.address, connection.id).unlink()
 
     def _list(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         info = {

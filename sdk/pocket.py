@@ -30,7 +30,10 @@ Taken = str | bytes | _Nothing
 class Pocket:
     """Entries sent ahead of being asked for, and what is known of the link."""
 
-    __slots__ = ("acked", "consumed", "down", "ended", "epoch", "gap", "items", "more", "skipped", "stream")
+    __slots__ = (
+        "acked", "consumed", "down", "ended", "epoch", "fed", "gap", "had", "items", "marks", "more",
+        "skipped", "stream",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.items: deque[str | bytes | int] = deque()
@@ -50,6 +53,12 @@ class Pocket:
         """Something was lost between the worker and here (a broker that died with it): it must be sent again."""
         self.skipped = 0
         """Of those consumed, messages that were discarded by `take_newest` (not yet told to the worker)."""
+        self.fed = 0
+        """Entries taken in from this worker and not given back."""
+        self.marks = 0
+        """Of those consumed, marks."""
+        self.had = 0
+        """Messages that came here from workers that are gone: what a dead worker cannot know."""
 
     def feed(
         self,
@@ -71,6 +80,7 @@ class Pocket:
         self.stream = stream
         self.more = more
         self.items.extend(entries)
+        self.fed += len(entries)
         return True
 
     def take(self) -> Taken:
@@ -81,6 +91,7 @@ class Pocket:
             self.consumed += 1
             if not isinstance(entry, int):
                 return entry
+            self.marks += self.consumed > 0
             if self._see(entry):
                 return LOST
         return LOST if self.ended or (self.down and self.stream) else EMPTY
@@ -97,6 +108,7 @@ class Pocket:
             entry = items.popleft()
             if isinstance(entry, int):
                 self._see(entry)
+                self.marks += self.consumed >= 0
             elif self.consumed >= 0:  # those of a crashed worker are nobody's to count
                 self.skipped += 1
             self.consumed += 1
@@ -114,7 +126,9 @@ class Pocket:
 
     def _void(self, epoch: int) -> None:
         self.epoch = epoch
-        for _ in range(len(self.items) + min(0, self.consumed)):
+        count = len(self.items) + min(0, self.consumed)
+        self.fed -= max(0, count)
+        for _ in range(count):
             self.items.pop()  # but not what a crashed worker sent: nobody else has it
         self.stream = False
 
@@ -124,7 +138,9 @@ class Pocket:
         for entry in self.items:
             if isinstance(entry, int):
                 self._see(entry)
-        self.consumed += min(len(self.items), max(0, -self.consumed))
+        old = min(len(self.items), max(0, -self.consumed))
+        self.consumed += old
+        self.fed -= len(self.items) - old
         self.items.clear()
         self.epoch += 1
         self.stream = False
@@ -140,6 +156,9 @@ class Pocket:
 
     def lose(self, mark: Mark) -> None:
         """The worker is gone: what it sent is still read first, then this."""
+        fresh = list(self.items)[max(0, -self.consumed) :]
+        self.had += self.fed - self.marks - sum(isinstance(entry, int) for entry in fresh)
+        self.fed = self.marks = 0
         self.items.append(int(mark))
         self.more = False
         self.stream = False

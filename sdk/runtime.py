@@ -7,6 +7,7 @@
         broker.sock           its ROUTER
         broker.log            its own and its workers' words; bounded, see trunkline.broker.journal
         w-5c1e...             the door of one worker, for requests
+        f-5c1e...             its figures, for when it is killed; see trunkline.wire.ledger
 
 An address of a broker is `ipc://<folder>/broker.sock`; it is in TRUNKLINE_BROKER for child processes.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "claim",
     "door",
     "doors",
+    "figures",
     "folder_of",
     "lock",
     "make_folder",
@@ -90,6 +92,11 @@ def folder_of(address: str) -> Path:
 def door(address: str, connection: bytes) -> Path:
     """Where the worker of a connection takes requests directly."""
     return folder_of(address) / f"w-{connection.hex()}"
+
+
+def figures(address: str, connection: bytes) -> Path:
+    """Where the worker of a connection keeps its figures for when it is killed."""
+    return folder_of(address) / f"f-{connection.hex()}"
 
 
 def check_private(folder: Path) -> None:
@@ -204,7 +211,7 @@ def remove_folder(folder: Path) -> None:
     Only what brokers put there is removed, for the folder may be one the user named; the lock goes last,
     so that a broker that starts meanwhile finds either the old lock or an empty place.
     """
-    for path in [*doors(folder), folder / SOCKET, folder / LOG, folder / "lock"]:
+    for path in [*doors(folder), *folder.glob("f-*"), folder / SOCKET, folder / LOG, folder / "lock"]:
         with contextlib.suppress(OSError):
             path.unlink()
     with contextlib.suppress(OSError):  # something else is in there, or others live in the root

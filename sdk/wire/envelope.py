@@ -54,7 +54,7 @@ class Kind(IntEnum):
     ATTACHED = 14  # worker -> client: info
     DETACH = 15  # client -> broker -> worker: holder, consumed
     GONE = 16  # broker -> client: the worker is gone, final or restarting
-    START = 17  # client -> worker: holder, link is down for it; from now on it is served
+    START = 17  # client -> worker: holder, link is down for it, had; from now on it is served
     # the stream
     PUSH = 20  # worker -> client: epoch, flags; body: entries
     ACK = 21  # client -> worker: holder, consumed
