@@ -169,13 +169,15 @@ class Buffer:
 
     def _bound_marks(self) -> None:
         # Marks are no messages and are never dropped; but an unread link that flaps for days must not
-        # grow the queue for ever. Beyond the limit the oldest outage without a message in it goes.
+        # grow the queue for ever. Beyond the limit the oldest outage that is not the only one in its place goes.
         queue = self.queue
         if len(queue) - self.unread <= 2 * self.limit + 4:
             return
-        for index in range(len(queue) - 2):
-            if isinstance(queue[index], int) and isinstance(queue[index + 1], int):
-                del queue[index], queue[index]
+        run = 0
+        for index, entry in enumerate(queue):
+            run = run + 1 if isinstance(entry, int) else 0
+            if run == 4:
+                del queue[index - 3], queue[index - 3]
                 return
 
     # what the holders do
