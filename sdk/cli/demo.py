@@ -38,8 +38,7 @@ BUFFER = 100
 BUSY_MS = 1300
 LOOK_S = 0.1
 _EVENTS = ((0.2, "drop"), (0.4, "kill"), (0.6, "busy"), (0.87, "drop"))
-"""What happens when, in parts of the whole time. Busy comes well after the kill: the figures of a killed
-worker are those of its last report."""
+"""What happens when, in parts of the whole time."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

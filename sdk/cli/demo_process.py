@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trunkline import runtime
 from trunkline.cli.brokers import ask
@@ -58,25 +57,10 @@ class StrategyProcess:
             self.process.stdin.flush()
 
     def feed_worker(self) -> int:
-        """The process id of the feed's worker, told when it has just reported that nothing is left with it.
-
-        The figures of a killed worker are those of its last report; a kill right after one lets the demo's
-        sums be exact.
-        """
-        deadline = Deadline(QUIET_S)
-        first = row = self._feed_row()
-        while self.running() and not deadline.expired():
-            fresh = row.get("messages_in") != first.get("messages_in")
-            if fresh and row.get("state") == "open" and not row.get("queued"):
-                break
-            time.sleep(LOOK_S)
-            row = self._feed_row()
-        return int(row.get("pid", 0))
-
-    def _feed_row(self) -> dict[str, Any]:
+        """The process id of the feed's worker; 0 when there is none."""
         answer = ask({self.broker: (Kind.LIST, ())}, QUIET_S).get(self.broker)
         rows = answer["connections"] if isinstance(answer, dict) else []
-        return next((row for row in rows if row.get("scheme") in ("ws", "wss")), {})
+        return next((int(row["pid"]) for row in rows if row.get("scheme") in ("ws", "wss")), 0)
 
     def end(self) -> None:
         """Nothing of the strategy, its workers and its broker is left when this returns."""

@@ -157,7 +157,8 @@ def main() -> None:
     answer = json.loads(writer.stdout.read() or "{}")
     stats = settled()
     figures = {
-        name: getattr(stats, name) for name in ("dropped", "reconnects", "incarnation", "outages", "errors")
+        name: getattr(stats, name)
+        for name in ("messages_in", "read", "dropped", "reconnects", "incarnation", "outages", "errors")
     }
     with open(result, "w", encoding="utf-8") as file:
         counts = {"ticks": market.stored, "pongs": market.pongs, "heard": market.outages}
