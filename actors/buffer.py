@@ -169,7 +169,7 @@ class Buffer:
 
     def _bound_marks(self) -> None:
         # Marks are no messages and are never dropped; but an unread link that flaps for days must not
-        # grow the queue for ever. Beyond the limit the oldest outage that is not the only one in its place goes.
+        # grow the queue for ever. Beyond the limit the oldest outage that is not alone in its place goes.
         queue = self.queue
         if len(queue) - self.unread <= 2 * self.limit + 4:
             return

@@ -274,7 +274,9 @@ class ExecActor:
     ) -> None:
         self._collect()
         if kind is Kind.EXEC:
-            holder, token, timeout_ms = fields
+            holder, token, timeout_ms, at = fields
+            if timeout_ms is not None:
+                timeout_ms = self.worker.mailbox.left_ms(sender, timeout_ms, at)
             self._exec(holder, token, self._job(sender, request_id, timeout_ms, _nothing, "exec"), body[0])
         elif kind is Kind.TRANSACTION:
             holder, token, what, timeout_ms = fields
@@ -287,6 +289,10 @@ class ExecActor:
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(Unsupported(text))))
 
     def _exec(self, holder: bytes, token: bytes | None, job: Job, body: bytes) -> None:
+        if job.deadline.expired():
+            text = "the statement was longer on its way to the worker than the time allowed; it was not run"
+            self._answer(job, error=OperationTimeout(text))
+            return
         sql, binds = values.unpack(body)
         refusal = self._refusal(sql, holder, token)
         if refusal is not None:

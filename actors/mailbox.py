@@ -8,6 +8,7 @@ looks whether something came in meanwhile.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import zmq
@@ -81,6 +82,13 @@ class Mailbox:
     def guest(self, name: bytes) -> Guest | None:
         """The guest of this name, who came in by the door and is still there."""
         return self.door.guests.get(name) if self.door is not None else None
+
+    def left_ms(self, sender: bytes, timeout_ms: float, at: float) -> float:
+        """What is left of a request's time. One who came in by the door has the same clock, and a long
+        request may have been on its way for most of it; of others only the length is known."""
+        if not sender.startswith(b"direct-"):
+            return timeout_ms
+        return min(timeout_ms, (at - time.monotonic()) * 1000)
 
     def deliver(self, sender: bytes, head: bytes, body: bytes) -> None:
         """On the loop: what another thread has read for it."""

@@ -46,6 +46,8 @@ TORN_CHARACTER_S = 0.5
 SAME_WARNING_S = 5.0
 _DECODER = codecs.getincrementaldecoder("utf-8")
 PAYLOAD_S = 10.0
+DRIVER_S = 0.2
+"""For a driver that does not keep a write's deadline."""
 PAYLOAD_PACE_S = 0.02
 """Between two payloads: subscriptions sent in one burst get users rate-limited or banned."""
 
@@ -441,8 +443,9 @@ class StreamActor:
             self.buffer.recalled(*fields)
             self._flush()
         elif kind is Kind.WRITE:
-            if not self._written_at_once(sender, request_id, body[0], fields[1]):
-                self._start(self._write(sender, request_id, body[0], fields[0], fields[1]))
+            left_ms = self.worker.mailbox.left_ms(sender, fields[0], fields[2])
+            if left_ms <= 0 or not self._written_at_once(sender, request_id, body[0], fields[1]):
+                self._start(self._write(sender, request_id, body[0], left_ms, fields[1]))
         else:
             what = "exec" if kind is Kind.EXEC else "this operation"
             error = Unsupported(f"{self.address.scheme}:// has no {what}: use read and write")
@@ -501,7 +504,9 @@ class StreamActor:
         self.worker.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(sent))
         return True
 
-    async def _write(self, sender: bytes, request_id: int, body: bytes, timeout_ms: int, text: bool) -> None:
+    async def _write(
+        self, sender: bytes, request_id: int, body: bytes, timeout_ms: float, text: bool
+    ) -> None:
         deadline = Deadline.after_ms(timeout_ms)
         try:
             data: str | bytes = body.decode() if text else body
@@ -515,8 +520,11 @@ class StreamActor:
         link = self.link
         if link is None:
             raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
+        if deadline.expired():
+            raise OperationTimeout("the data was longer on its way to the worker than the time allowed")
         try:
-            async with asyncio.timeout(deadline.timeout()):
+            # The driver keeps the deadline itself, for it alone knows how much was taken by then.
+            async with asyncio.timeout(deadline.left() + DRIVER_S):
                 sent = await self._transmit(link, data, deadline)
         except TimeoutError:
             sent = 0

@@ -1,7 +1,7 @@
 """`scripts/bench`: what Trunkline costs, against peers, in one run on one local server.
 
-Every figure is a median of several rounds in which the two sides alternate, so that a noisy machine hits both.
-Ratios hold between machines; absolute figures do not.
+Every figure is a median of several rounds in which the two sides alternate, so that a noisy machine hits
+both. Ratios hold between machines; absolute figures do not.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import trunkline
 from benchmarks.peers import Manager, plain_client, tuned_client
 from benchmarks.servers import serving
-
-import trunkline
 
 SIZE = 200
 

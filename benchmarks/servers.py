@@ -56,9 +56,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         request = await reader.readuntil(b"\r\n\r\n")
         path = request.split(b" ", 2)[1].decode()
-        headers = dict(
-            line.split(b": ", 1) for line in request.split(b"\r\n")[1:] if b": " in line
-        )
+        headers = dict(line.split(b": ", 1) for line in request.split(b"\r\n")[1:] if b": " in line)
         key = next(value for name, value in headers.items() if name.lower() == b"sec-websocket-key")
         accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
         writer.write(

@@ -45,6 +45,8 @@ TICK_S = 0.25
 CLOSE_S = 2.0
 SILENT_S = 10.0
 """A worker that has said nothing for so long is killed; its second-long heartbeats come from its I/O loop."""
+STALL_S = 2.0
+"""A tick that comes so much too late: the broker itself was stopped, or the machine slept."""
 OPEN_GRACE_S = 0.5
 FIRST_CLIENT_S = 15.0
 ADOPT_S = 6.0
@@ -728,6 +730,9 @@ class Broker:
         watch.close()
 
     def _tick(self, now: float) -> None:
+        if now - self._next_tick > STALL_S:  # it was we who heard nothing: their beats are still in the queue
+            for connection in self.directory:
+                connection.heard = now
         self._next_tick = now + TICK_S
         for client in list(self.directory.clients.values()):
             if client.watch.fileno() < 0 and client.watch.ended():

@@ -1,7 +1,8 @@
-"""Records a terminal program as an animated SVG: `scripts/record.py docs/demo.svg trunkline demo --seconds 12`.
+"""Records a terminal program as an animated SVG: `scripts/record.py docs/demo.svg trunkline demo`.
 
-The program runs in a pseudo-terminal, pyte (extra `docs`) keeps the screen, and a picture is taken each time it has
-changed for a while. The SVG shows one picture after the other by CSS alone, so it plays in a README.
+The program runs in a pseudo-terminal, pyte (extra `docs`) keeps the screen, and a picture is taken each
+time it has changed for a while. The SVG shows one picture after the other by CSS alone, so it plays in a
+README.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def table() -> str:
         kind = " ".join(f"`{choice}`" for choice in option.choices) or option.kind
         special = "".join(f"; {scheme}: {value}" for scheme, value in option.by_scheme)
         default = "" if option.default in (None, (), {}) else str(option.default).lower()
-        lines.append(f"| `{option.name}` | {kind} | {default}{special} | {option.help} | {_where(option.schemes)} |")
+        lines.append(
+            f"| `{option.name}` | {kind} | {default}{special} | {option.help} | {_where(option.schemes)} |"
+        )
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -50,12 +51,13 @@ log = logging.getLogger("trunkline")
 
 ACK_EVERY = 256
 PACE_S = 0.005
-"""How long a blocking read on a lost link waits before its `""`, so that a loop that ignores it does not spin."""
+"""How long a blocking read on a lost link waits before its `""`: a loop that ignores it must not spin."""
 ANSWER_S = 0.25
 """How long a read that must not wait does wait for the worker's answer, where it has to ask for one."""
 FIND_S = 0.02
 GRACE_S = 0.25
 ATTACH_S = 10.0
+REDIAL_S = 2.5
 REPLACE_S = 10.0
 """How long a statement waits for the worker that replaces a crashed one."""
 REPLACE_LOOK_S = 0.01
@@ -75,7 +77,9 @@ class Connection:
     with a value (`None`, `""`, 0) and a line in the log; those of `connect` raise.
     """
 
-    def __init__(self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool) -> None:
+    def __init__(
+        self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool
+    ) -> None:
         self._client = client
         self._channel: Channel | None = channel
         self._holder_id = channel.identity
@@ -94,8 +98,11 @@ class Connection:
         self._gone: str | None = None
         self._local = threading.local()
         self._handle: int | None = None
+        self._figures: Stats | None = None
+        """The last that were asked for."""
         self._bare = False
         self._direct = Direct(runtime.door(client.address, key))
+        self._redial: tuple[tuple[Any, ...], bytes] | None = None
         self._pipe: Pipe | None = None
         self._routed = False
         self._orphan = False
@@ -260,7 +267,15 @@ class Connection:
     def _ask(self, *, wait: bool, newest: bool) -> None:
         with self._lock:
             pocket = self._pocket
-            fields = (self._holder_id, pocket.epoch, pocket.consumed, pocket.skipped, wait, newest, pocket.had)
+            fields = (
+                self._holder_id,
+                pocket.epoch,
+                pocket.consumed,
+                pocket.skipped,
+                wait,
+                newest,
+                pocket.had,
+            )
             pocket.acked, pocket.skipped = pocket.consumed, 0
         if self._pipe is None and not self._routed:
             self._start()
@@ -435,8 +450,9 @@ class Connection:
         body = data.encode() if isinstance(data, str) else bytes(data)
         limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
         deadline = Deadline(limit / 1000 + GRACE_S)
+        at = deadline.at - GRACE_S
         try:
-            answer = self._request(Kind.WRITE, limit, text, body=body, deadline=deadline)
+            answer = self._request(Kind.WRITE, limit, text, at, body=body, deadline=deadline)
         except TrunklineError as error:
             if isinstance(error, ClosedError) and not self._raising:
                 self._after_close("write")
@@ -455,8 +471,8 @@ class Connection:
         """Run a statement on a database connection.
 
         `binds` are its values in order (or one mapping of names); `timeout` in milliseconds. Returns
-        `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows them;
-        None on failure, with the reason in the log and in `last_error()`. An object of `connect` raises
+        `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows
+        them; None on failure, with the reason in the log and in `last_error()`. An object of `connect` raises
         StatementError, OperationTimeout, OutcomeUnknown.
         """
         if not isinstance(sql, str):
@@ -470,7 +486,8 @@ class Connection:
         if token is None and self._bare:
             token = BARE
         try:
-            answer = self._ask_database(Kind.EXEC, (token, timeout), body, deadline)
+            at = None if timeout is None else deadline.at - GRACE_S
+            answer = self._ask_database(Kind.EXEC, (token, timeout, at), body, deadline)
         except TrunklineError as error:
             if error.code == OVER:
                 self._bare = False
@@ -527,8 +544,9 @@ class Connection:
 
         Commits at the end, rolls back when the block raises, when its process dies and when the server is
         lost: then its statements fail with code "TRANSACTION_OVER", and the block's end raises. Others wait.
-        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. Raises for objects of `Dial` too,
-        for a block cannot be passed over: StatementError when the commit is refused (it is rolled back then),
+        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. Raises for objects of `Dial`
+        too, for a block cannot be passed over: StatementError when the commit is refused (it is rolled back
+        then),
         OutcomeUnknown when its answer never came. Belongs to the thread that entered it.
         """
         return Transaction(self, timeout_ms)
@@ -557,9 +575,12 @@ class Connection:
         self._ack_if_idle()
         try:
             answer = self._request(Kind.STATS, deadline=Deadline(5))
-            return Stats.from_wire(values.unpack(answer[0]))
+            self._figures = Stats.from_wire(values.unpack(answer[0]))
+            return self._figures
         except TrunklineError as error:
             state = "closed" if self._closed else "failed" if self._gone else "down"
+            if self._figures is not None:
+                return replace(self._figures, state=state, pid=None, last_error=str(error))
             return Stats(
                 id=self._number,
                 scheme=self._scheme,
@@ -602,7 +623,9 @@ class Connection:
 
     # plumbing
 
-    def _request(self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline) -> list[bytes]:
+    def _request(
+        self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline
+    ) -> list[bytes]:
         self._check_open()
         client = self._client_now()
         with contextlib.suppress(NoDoor):
@@ -651,6 +674,8 @@ class Connection:
             raise BrokerGone(str(error)) from None
         except TrunklineError as error:
             channel.close()
+            if isinstance(error, DeadHandle) and self._redial is not None and old is not None:
+                return self._dial_anew(client, old)
             self._ended(error)
             return old
         if old is not None:
@@ -661,6 +686,40 @@ class Connection:
             self._start()
         self._finalizer = weakref.finalize(self, client.detach, self._key, channel.identity, pocket, channel)
         self._finalizer.atexit = False
+        return channel
+
+    def redial_with(self, fields: tuple[Any, ...], body: bytes) -> None:
+        """Called by `Dial`: how to open the connection anew when broker and worker are lost together."""
+        self._redial = (fields, body)
+
+    def _dial_anew(self, client: Client, old: Channel) -> Channel:
+        """With `_turn` held: as a worker that crashed is replaced, so is one that was lost with its broker.
+        BrokerGone when it cannot be dialled now; then later again."""
+        assert self._redial is not None
+        fields, body = self._redial
+        channel = client.channel()
+        self._close_pipe()
+        with self._lock:
+            if not self._pocket.down:
+                self._pocket.lose(Mark.DOWN)
+        try:
+            channel.send(BROKER, Kind.OPEN, 1, (client.control_id, *fields), body)
+            key, info = attached(channel, Deadline(REDIAL_S), client)
+        except TrunklineError as error:
+            channel.close()
+            remember(error)
+            raise BrokerGone(str(error)) from None
+        old.close()
+        self._finalizer.detach()
+        self._channel, self._holder_id, self._key = channel, channel.identity, key
+        self._number, self._handle = str(info.get("id", "")), None
+        self._direct.close()
+        self._direct = Direct(runtime.door(client.address, key))
+        self._routed = self._orphan = False
+        self._start()
+        self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
+        self._finalizer.atexit = False
+        log.warning("%s: broker and worker were lost together; it was dialled anew", self._peer)
         return channel
 
     def _ended(self, error: TrunklineError) -> None:
@@ -782,7 +841,9 @@ class Transaction:
         self._connection._local.token = self._token
         return self._connection
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
         if self._pid != os.getpid():
             return  # a child forked in the block: the transaction is its parent's
         self._connection._local.token = None

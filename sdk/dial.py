@@ -14,7 +14,7 @@ from trunkline.channel import Channel
 from trunkline.client import Client
 from trunkline.connection import Connection, attached
 from trunkline.deadline import Deadline
-from trunkline.errors import BrokerGone, DialTimeout, OperationTimeout, TrunklineError
+from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 
@@ -22,8 +22,10 @@ __all__ = ["Dial", "connect", "from_handle", "last_error", "shutdown"]
 
 log = logging.getLogger("trunkline")
 
-GRACE_S = 1.0
+GRACE_S = 0.3
 HANDLE_S = 10.0
+REDIAL_MS = 2000
+"""For one attempt to dial anew where broker and worker were lost together; there are more."""
 
 Timeout = float | Mapping[str, object] | None
 
@@ -79,9 +81,20 @@ def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, r
         )
     given = _options(timeout, options)
     if isinstance(address, int):
-        return _attach(address, raising=raising)
-    parsed = parse_address(address, given).resolved(os.getcwd())
-    return _dial(parsed, raising=raising)
+        seconds = float(str(given.get("timeout", HANDLE_S)))
+        return _attach(address, raising=raising, seconds=seconds + GRACE_S)
+    return _dial(_resolved(parse_address(address, given)), raising=raising)
+
+
+def _resolved(address: Address) -> Address:
+    """The address with the caller's folder in front of relative paths."""
+    try:
+        return address.resolved(os.getcwd())
+    except OSError:  # the folder was deleted under us
+        if address.resolved("/") != address:
+            text = f"{address.display}: the current folder is gone; give an absolute path"
+            raise AddressError(text) from None
+        return address
 
 
 def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
@@ -98,19 +111,22 @@ def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
 
 def _dial(address: Address, *, raising: bool) -> Connection:
     seconds = float(address.option("timeout"))
-    deadline = Deadline(seconds + GRACE_S)
+    deadline = Deadline(seconds + GRACE_S)  # the start of a broker is part of it
     spec = {"address": address.to_wire(), "scheme": address.scheme, "display": address.display}
     body = values.pack(spec)
 
     def ask(client: Client, channel: Channel) -> None:
-        milliseconds = int(min(seconds, deadline.left()) * 1000) or 1
+        milliseconds = max(1, int((deadline.left() - GRACE_S) * 1000))
         fields = (client.control_id, milliseconds, _restarts(address), float(address.option("linger")))
         channel.send(BROKER, Kind.OPEN, 1, fields, body)
 
     try:
-        return _held(ask, deadline, raising=raising)
+        connection = _held(ask, deadline, raising=raising)
     except OperationTimeout:
         raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s") from None
+    if _restarts(address):
+        connection.redial_with((REDIAL_MS, True, float(address.option("linger"))), body)
+    return connection
 
 
 def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising: bool) -> Connection:
@@ -145,12 +161,12 @@ def _restarts(address: Address) -> bool:
     return bool(address.option("reconnect"))
 
 
-def _attach(handle: int, *, raising: bool) -> Connection:
+def _attach(handle: int, *, raising: bool, seconds: float = HANDLE_S) -> Connection:
     def ask(client: Client, channel: Channel) -> None:
         channel.send(BROKER, Kind.ATTACH, 1, (client.control_id, _in_range(handle), b"", b"", 0, 0))
 
     try:
-        return _held(ask, Deadline(HANDLE_S), raising=raising)
+        return _held(ask, Deadline(seconds), raising=raising)
     except OperationTimeout:
         raise BrokerGone("the broker did not answer; `trunkline doctor` tells more") from None
 

@@ -117,7 +117,7 @@ class Direct:
                     chunk = sock.recv(65536)
                 except BlockingIOError:
                     if deadline.expired():
-                        raise OperationTimeout("no answer in the time allowed") from None
+                        raise _unanswered(kind) from None
                     if stop():
                         raise WorkerDied("the connection was closed while a request waited") from None
                     continue
@@ -177,6 +177,15 @@ def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
             if began:  # a torn message is never carried out
                 raise WorkerDied("the worker of this connection is gone") from None
             raise NoDoor from None
+
+
+def _unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
+    if kind is Kind.EXEC:
+        return OutcomeUnknown(
+            "no answer in the time allowed: the statement may or may not have taken effect; "
+            "look before you run it again"
+        )
+    return OperationTimeout("no answer in the time allowed")
 
 
 def _died(kind: Kind) -> WorkerDied | OutcomeUnknown:

@@ -50,7 +50,7 @@ class Pocket:
         self.down = False
         self.ended = False
         self.gap = False
-        """Something was lost between the worker and here (a broker that died with it): it must be sent again."""
+        """Something was lost on the way here (with a broker that died): it must be sent again."""
         self.skipped = 0
         """Of those consumed, messages that were discarded by `take_newest` (not yet told to the worker)."""
         self.fed = 0

@@ -15,7 +15,8 @@ from trunkline.errors import DialError
 __all__ = ["Redirect", "Target", "check_subprotocol", "redirected", "refusal", "target_of"]
 
 _PORTS = {"ws": 80, "wss": 443}
-_SECRET = ("authorization", "cookie")
+_HARMLESS = ("user-agent", "origin", "accept-language")
+"""Headers that another host may have too; exchanges' keys stand in headers of any name."""
 _OURS = (
     "connection",
     "sec-websocket-accept",
@@ -120,7 +121,7 @@ def redirected(target: Target, location: str) -> Target:
     port = url.port or _PORTS[scheme]
     headers = target.headers
     if (url.hostname, port) != (target.host, target.port):
-        headers = tuple(item for item in headers if item[0].lower() not in (*_SECRET, "host"))
+        headers = tuple(item for item in headers if item[0].lower() in _HARMLESS)
     resource = _encoded(url.path or "/") + (f"?{_encoded(url.query)}" if url.query else "")
     return replace(target, scheme=scheme, host=url.hostname, port=port, resource=resource, headers=headers)
 

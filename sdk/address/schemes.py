@@ -113,7 +113,7 @@ def find_scheme(name: str) -> Scheme:
         return row
     if is_installed(key):
         return scheme_row(key)
-    near = _HINTS.get(key) or nearest(key, [*SCHEMES, *_ALIASES])
+    near = _HINTS.get(key) or nearest(key, [*SCHEMES, *_ALIASES], 0.6)
     hint = f"did you mean '{near}'" if near else f"use one of {', '.join(SCHEMES)}"
     raise UnknownScheme(f"unknown scheme '{name[:20]}': {hint}")
 

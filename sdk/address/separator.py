@@ -94,8 +94,11 @@ def read_options(text: str, scheme: Scheme) -> list[tuple[str, str]]:
 def unknown_option(name: str, scheme: Scheme) -> AddressError:
     """The error for a name that is no option; names the nearest one."""
     near = nearest(name, [*OPTIONS, *scheme.params])
-    hint = f"did you mean '{near}'" if near else "see `trunkline --help` for the options there are"
-    return AddressError(f"unknown option '{shown(name)}': {hint}")
+    if near:
+        return AddressError(f"unknown option '{shown(name)}': did you mean '{near}'")
+    # A name that is like none we know may be the rest of a password with a & in it.
+    hint = "see `trunkline dial --help` for the options there are, and write & in a value as %26"
+    return AddressError(f"the address has an unknown option: {hint}")
 
 
 def _value(name: str, text: str, at: int, scheme: Scheme) -> tuple[str, int]:

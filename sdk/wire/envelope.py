@@ -111,7 +111,7 @@ def parse(frame: bytes) -> tuple[Kind, int, list[Any]]:
     """
     if frame[:1] != _VERSION_BYTE:
         raise RemoteError(
-            f"a message of protocol version {frame[0] if frame else 'none'} arrived, this is version {VERSION}: "
+            f"a message of protocol version {frame[0] if frame else 'none'} arrived, this is {VERSION}: "
             "use the same release of trunkline in all programs that share a broker"
         )
     try:

@@ -5,12 +5,12 @@ Everything that may change a state is in this file; who caused it is not its bus
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 __all__ = ["TRANSITIONS", "State", "check"]
 
 
-class State(str, Enum):
+class State(StrEnum):
     """Where a connection stands."""
 
     DIALING = "dialing"  # the first link is being established

@@ -27,8 +27,8 @@ class Stats:
     """Who is at the other end; no secret."""
     state: str = "dialing"
     """One of `trunkline.wire.state.State`."""
-    pid: int = 0
-    """The worker's process id."""
+    pid: int | None = None
+    """The worker's process id; None while there is no worker."""
     incarnation: int = 1
     """1 for the first worker of this connection, one more for each that replaced a crashed one."""
     opened_at: float = 0.0

@@ -134,7 +134,7 @@ SENTENCES = [
     ("ws://h|proxy=socks5://h:0", "option 'proxy' has port 0: a port is 1 to 65535"),
     ("ws://h|reconect=true", "unknown option 'reconect': did you mean 'reconnect'"),
     ("ws://h|Reconnect=true", "unknown option 'Reconnect': did you mean 'reconnect'"),
-    ("ws://h|xyzzy=true", "unknown option 'xyzzy': see `trunkline --help` for the options there are"),
+    ("ws://h|xyzzy=true", "the address has an unknown option: see `trunkline dial --help` for the options there are, and write & in a value as %26"),
     ("ws://h|mode=recv&mode=send", "option 'mode' is given twice: write it once"),
     ("ws://h|mode", "what follows the '|' must be options as name=value&name=value: write %7C for a '|' that belongs to the address"),
     ("sqlite3://a.db|compress=gzip", "option 'compress' makes no sense for sqlite3: leave it out"),
@@ -205,7 +205,7 @@ def test_sentence_of_a_slip(text: str, sentence: str) -> None:
     ("options", "sentence"),
     [
         ({"reconect": 1}, "unknown option 'reconect': did you mean 'reconnect'"),
-        ({5: 1}, "unknown option '5': see `trunkline --help` for the options there are"),
+        ({5: 1}, "the address has an unknown option: see `trunkline dial --help` for the options there are, and write & in a value as %26"),
         ({"interval": True}, "option 'interval' does not take 'True': use milliseconds as a whole number from 1 to 86400000"),
         ({"payload": b"\xff"}, "option 'payload' does not take a value: use text, UTF-8 bytes, or a dict that JSON can hold"),
         ({"payload": 5}, "option 'payload' does not take a value: use text, UTF-8 bytes, or a dict that JSON can hold"),

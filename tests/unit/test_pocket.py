@@ -91,3 +91,22 @@ def test_discarding_leaves_nothing_and_what_is_on_its_way_is_void() -> None:
     assert not pocket.feed(0, True, False, ["late"])
     assert pocket.feed(1, False, False, ["newest"])
     assert pocket.take_newest() == "newest"
+
+
+def test_what_came_from_dead_workers_is_known_in_messages() -> None:
+    pocket = Pocket()
+    pocket.feed(0, True, False, ["a", int(Mark.DOWN), int(Mark.UP), "b", "c"], 0)
+    assert [pocket.take() for _ in range(3)] == ["a", LOST, "b"]
+    pocket.recall(1)  # c goes back
+    pocket.feed(1, True, False, ["c", "d"], 4)
+    pocket.lose(Mark.DOWN)
+    assert pocket.had == 4
+    assert pocket.take() == "c"
+    pocket.lose(Mark.DOWN)  # the next worker dies too, and nothing had come from it
+    assert pocket.had == 4
+    assert [pocket.take() for _ in range(3)] == ["d", LOST, LOST]
+    pocket.feed(0, True, False, ["e", "f"], 0)
+    assert pocket.take() == "e"
+    pocket.discard()  # f goes back
+    pocket.lose(Mark.DOWN)
+    assert pocket.had == 5

@@ -77,7 +77,7 @@ def test_a_look_creates_nothing(root: Path) -> None:
 def test_only_what_brokers_make_is_removed(root: Path) -> None:
     folder = runtime.folder_of(runtime.new_address())
     runtime.make_folder(folder)
-    for name in ("lock", "broker.log", "w-0011", "precious"):
+    for name in ("lock", "broker.log", "w-0011", "f-0011", "precious"):
         (folder / name).touch()
     runtime.remove_folder(folder)
     assert [path.name for path in folder.iterdir()] == ["precious"]
