@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = INTERRUPTED
     except BrokenPipeError:
         return _reader_gone()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _reader_gone()
+        print(f"trunkline: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return FAILED
     return code
 
 
