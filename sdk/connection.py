@@ -57,6 +57,7 @@ ANSWER_S = 0.25
 FIND_S = 0.02
 GRACE_S = 0.25
 ATTACH_S = 10.0
+HANDLE_S = 2.0
 REDIAL_S = 2.5
 REPLACE_S = 10.0
 """How long a statement waits for the worker that replaces a crashed one."""
@@ -567,6 +568,9 @@ class Connection:
             except TrunklineError as error:
                 return self._failed(error, None)  # type: ignore[no-any-return]
             self._handle = int(values.unpack(answer[0]))
+            with contextlib.suppress(TrunklineError):
+                # By the router, behind what the broker has told the worker: that it is shared from now on.
+                self._client.request(self._key, Kind.STATS, deadline=Deadline(HANDLE_S))
         return self._handle
 
     def stats(self) -> Stats:
