@@ -12,9 +12,10 @@ from trunkline.address import Address, parse_address
 from trunkline.address.schemes import DATABASES
 from trunkline.channel import Channel
 from trunkline.client import Client
-from trunkline.connection import Connection, attached
+from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
+from trunkline.holder import attached
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.programs import Program, Remains, until
 from tests.support.servers import Behaviour, WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
-from trunkline import Connection, Dial, client, connection
+from trunkline import Connection, Dial, client, holder
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -75,7 +75,7 @@ def test_nor_where_everything_goes_through_the_router(
     def no_door(*_: object) -> None:
         raise OSError("as from another machine")
 
-    monkeypatch.setattr(connection, "Pipe", no_door)
+    monkeypatch.setattr(holder, "Pipe", no_door)
     with WsServer(numbers()) as server:
         conn = dial(server.url)
         feed = Numbered(conn)

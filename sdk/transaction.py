@@ -1,0 +1,86 @@
+"""`with conn.transaction():`, and what else has to be known of transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from trunkline.deadline import Deadline
+from trunkline.errors import (
+    BrokerGone,
+    OperationTimeout,
+    OutcomeUnknown,
+    TrunklineError,
+    Unsupported,
+    WorkerDied,
+)
+from trunkline.wire.envelope import Kind
+
+if TYPE_CHECKING:
+    from trunkline.connection import Connection
+
+__all__ = ["BARE", "GRACE_S", "OVER", "Transaction"]
+
+GRACE_S = 0.25
+"""The worker keeps a deadline; its answer may take so much longer to come."""
+ROLLBACK_MS = 2000
+BARE = b""
+"""Stands for the transaction that this object opened with a bare BEGIN."""
+OVER = "TRANSACTION_OVER"
+"""Code of the errors of a transaction's statements after its end."""
+
+
+class Transaction:
+    """What `Connection.transaction()` gives; see there."""
+
+    def __init__(self, connection: Connection, timeout_ms: float) -> None:
+        self._connection = connection
+        self._timeout_ms = timeout_ms
+        self._token = secrets.token_bytes(8)
+        self._pid = os.getpid()
+
+    def __enter__(self) -> Connection:
+        if getattr(self._connection._local, "token", None) is not None:
+            raise Unsupported("this thread has a transaction on the connection already; they do not nest")
+        try:
+            self._do("begin")
+        except BaseException:
+            # It may have begun, or yet begin, with nobody left to end it.
+            with contextlib.suppress(TrunklineError):
+                self._do("rollback", ROLLBACK_MS)
+            raise
+        self._connection._local.token = self._token
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
+        if self._pid != os.getpid():
+            return  # a child forked in the block: the transaction is its parent's
+        self._connection._local.token = None
+        if kind is None:
+            self._commit()
+            return
+        with contextlib.suppress(TrunklineError):  # the block's own error is the one to see
+            self._do("rollback")
+
+    def _commit(self) -> None:
+        try:
+            self._do("commit")
+        except (WorkerDied, OperationTimeout, BrokerGone) as error:
+            with contextlib.suppress(TrunklineError):
+                self._do("rollback", ROLLBACK_MS)
+            raise OutcomeUnknown(f"the transaction may or may not be committed: {error}") from error
+
+    def _do(self, what: str, timeout_ms: float | None = None) -> None:
+        connection = self._connection
+        limit_ms = self._timeout_ms if timeout_ms is None else timeout_ms
+        deadline = Deadline(limit_ms / 1000 + GRACE_S)
+        fields = (self._token, what, limit_ms)
+        if what == "begin":
+            connection._ask_database(Kind.TRANSACTION, fields, b"", deadline)
+            return
+        connection._client_now()
+        connection._request(Kind.TRANSACTION, connection._holder_id, *fields, deadline=deadline)
