@@ -101,7 +101,8 @@ class Reader:
 
 
 def folder() -> Path:
-    return next(Path(os.environ["TRUNKLINE_RUNTIME"]).glob("b-*"))
+    """The folder of the broker that this test's first Dial started."""
+    return Path(os.environ["TRUNKLINE_BROKER"].removeprefix("ipc://")).parent
 
 
 def settled(conn: Connection) -> Stats:
