@@ -1,4 +1,5 @@
-"""The buffer of one connection: what was received, who has it, what must be thrown away.
+"""The buffer of one connection: what was received, who has it, what must be thrown away. Long because its
+rules bear on each other, and are proved together.
 
 Pure: no socket, no clock. It is told what happened (a message, a read, an acknowledgement, a
 holder that came or went) and collects in `actions` what the worker is to send. The rules are SPEC 3;

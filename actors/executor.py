@@ -1,4 +1,5 @@
-"""The actor behind databases: one statement at a time, for many holders.
+"""The actor behind databases: one statement at a time, for many holders. Long because two threads share it,
+and what one may do to the other should be read in one place.
 
 The driver is blocking code and has one thread of its own; the loop keeps the line (`turns`), the
 deadlines and the heartbeat, and interrupts a statement that runs out of time.

@@ -1,4 +1,5 @@
-"""The actor behind everything that is read and written: link, buffer, reconnecting, keepalive.
+"""The actor behind everything that is read and written: link, buffer, reconnecting, keepalive. Long
+because a link's whole life is told in it, once for all schemes.
 
 Everything generic about a stream is here, once for all schemes; what is particular is in the driver
 (one object per attempt at a link) and in the pure modules buffer, backoff, text and compression.

@@ -1,5 +1,5 @@
 """This process's side of the broker: one context, one control socket with its thread, and a
-few request sockets.
+few request sockets. Long because finding, losing and finding a broker again is one story.
 
 The thread is what lets a busy or sleeping strategy keep its promises: it beats, gives back messages when
 another reader wants them (RECALL), writes the worker's words into the log, detaches objects that
