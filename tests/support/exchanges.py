@@ -23,6 +23,7 @@ import ssl
 import threading
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -64,7 +65,7 @@ class Authority:
         return context
 
 
-class Exchange(WsServer):
+class Exchange(WsServer, ABC):
     """What the exchanges have in common: a place in the world, subscribers and numbered messages."""
 
     place: ClassVar[str]
@@ -103,8 +104,9 @@ class Exchange(WsServer):
         """A message as this exchange puts it into a frame."""
         return message if isinstance(message, str) else json.dumps(message)
 
+    @abstractmethod
     def market_data(self, number: int) -> object:
-        raise NotImplementedError
+        """The exchange's message of this number."""
 
     def answer(self, ws: ServerConnection, message: str) -> None:
         """React to what a client sent."""
