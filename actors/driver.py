@@ -17,16 +17,17 @@ happened and what to do, and never quote a secret.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError
+from trunkline.errors import DialError, Unsupported
 
 __all__ = [
+    "Delivery",
     "Driver",
     "ExecDriver",
     "FatalError",
@@ -48,6 +49,37 @@ class Overflow(Enum):
     BACK_PRESSURE = "back-pressure"
 
 
+class Delivery(NamedTuple):
+    """A message with what came with it: its envelope, and how it is acknowledged.
+
+    The fields from `topic` to `properties` are what `trunkline.Message` shows; None where the protocol has
+    no such thing.
+    """
+
+    data: str | bytes
+    topic: str | None = None
+    """Topic, subject or routing key."""
+    key: str | bytes | None = None
+    headers: dict[str, Any] | None = None
+    """Values as `trunkline.wire.values` can carry them; a name that is there more than once has a list."""
+    timestamp: float | None = None
+    """When it was written, by the clock of the writer or the broker: wall clock seconds."""
+    offset: int | None = None
+    """Kafka's offset, JetStream's stream sequence, AMQP's delivery tag."""
+    partition: int | None = None
+    redelivered: bool = False
+    """The broker says that it may have been delivered before."""
+    reply_to: str | None = None
+    """Where the writer waits for an answer: NATS's reply subject, AMQP's reply_to, MQTT 5's response topic."""
+    properties: dict[str, Any] | None = None
+    """What else the protocol gives: AMQP's message_id and content_type, MQTT's qos and retain, and so on."""
+    token: Any = None
+    """Given back to `StreamDriver.settle` when a reader has the message; None: nobody waits for that."""
+    identity: Hashable = None
+    """By what the same message is known again when the broker sends it a second time, after a lost link, to
+    this connection (partition and offset, stream sequence, ...); None: it cannot be known."""
+
+
 class Sink(Protocol):
     """Where a stream driver puts what it receives. All methods are called on the worker's loop."""
 
@@ -56,6 +88,9 @@ class Sink(Protocol):
 
     def messages(self, batch: Sequence[str | bytes]) -> None:
         """Several messages in order; cheaper than one by one."""
+
+    def deliver(self, batch: Sequence[Delivery]) -> None:
+        """Several messages in order, with their envelopes."""
 
     def lost(self, reason: BaseException | None) -> None:
         """The link is gone (None: the peer closed it in good order). Called once, at the latest."""
@@ -94,10 +129,24 @@ class StreamDriver(Driver):
     """True: a lost link reads as None (tcp, tls, unix, udp); False: as "" (ws and message brokers)."""
     byte_stream: ClassVar[bool] = False
     """True: messages are pieces of one stream of bytes, so a character may be split between two."""
+    confirms: ClassVar[bool] = False
+    """True: `send` waits for the peer's word that it has the message. Several may wait at the same time; the
+    messages go out in the order of the calls."""
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address)
         self.sink = sink
+
+    @classmethod
+    def overflow_for(cls, address: Address) -> Overflow:
+        """What happens when the buffer is full, where that depends on the address."""
+        return cls.overflow
+
+    @classmethod
+    def redelivers(cls, address: Address) -> bool:
+        """Whether the peer keeps a message until it is settled, and sends it again to whoever comes after a
+        link that broke before. Then what a crashed worker had is not lost, and is not read from its remains."""
+        return False
 
     @abstractmethod
     async def open(self, deadline: Deadline) -> None:
@@ -122,6 +171,15 @@ class StreamDriver(Driver):
 
     def resume(self) -> None:
         """Go on taking from the peer."""
+
+    def settle(self, tokens: Sequence[Any]) -> None:
+        """Readers have the messages with these tokens (in the order in which they took them): acknowledge.
+        Only tokens of this link come here. Must not wait."""
+
+    async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
+        """Send a question and return its answer (`Connection.request`), where the protocol has such a thing.
+        TimeoutError when none came by the deadline."""
+        raise Unsupported(f"{self.address.scheme}:// has no request: use write and read")
 
     async def ping(self) -> None:
         """Send the protocol's own keepalive, where it has one (option `pingType=control`)."""

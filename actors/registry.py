@@ -29,12 +29,23 @@ DRIVERS: dict[str, str] = {
     "unix": f"{_SOCK}:UnixDriver",
     "ws": _WS,
     "wss": _WS,
+    "mqtt": _MQTT,
+    "mqtts": _MQTT,
+    "ws+mqtt": _MQTT,
+    "wss+mqtt": _MQTT,
+    "nats": _NATS,
+    "tls+nats": _NATS,
+    "amqp": _AMQP,
+    "amqps": _AMQP,
+    "kafka": "trunkline.actors.drivers.kafka:KafkaDriver",
     "sqlite3": "trunkline.actors.drivers.sqlite:SqliteDriver",
 }
 
 EXTRAS: dict[str, str] = {
     "mqtt": "mqtt",
     "mqtts": "mqtt",
+    "ws+mqtt": "mqtt",
+    "wss+mqtt": "mqtt",
     "nats": "nats",
     "tls+nats": "nats",
     "amqp": "amqp",

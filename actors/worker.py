@@ -27,7 +27,7 @@ from trunkline.actors.registry import driver_class
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import TrunklineError, to_wire
-from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.envelope import Kind, check_fields, header, parse
 from trunkline.wire.ledger import Ledger
 from trunkline.wire.stats import Stats
 
@@ -250,6 +250,7 @@ class Worker:
     def _receive(self, sender: bytes, head: bytes, body: list[bytes]) -> None:
         try:
             kind, request_id, fields = parse(head)
+            check_fields(kind, fields)
             if sender == b"":
                 self._from_broker(kind, fields)
             elif kind in OF_HOLDERS and not self._known(fields):

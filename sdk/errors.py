@@ -11,7 +11,9 @@
     ├── BrokenError          the peer or the network broke the link
     │   └── WorkerDied       the connection's process is gone
     ├── BrokerGone           the broker could not be reached or started
+    ├── RefusedError         the peer refused a message
     ├── OperationTimeout     a call reached its deadline                     (TimeoutError)
+    │   └── Unconfirmed      a message was sent, and nobody said that it arrived
     ├── Unsupported          this scheme has no such operation
     ├── StatementError       the database refused a statement; carries its code
     │   └── OutcomeUnknown   the statement was sent and its answer never came
@@ -34,9 +36,11 @@ __all__ = [
     "MissingLibrary",
     "OperationTimeout",
     "OutcomeUnknown",
+    "RefusedError",
     "RemoteError",
     "StatementError",
     "TrunklineError",
+    "Unconfirmed",
     "UnknownScheme",
     "Unsupported",
     "WorkerDied",
@@ -101,6 +105,15 @@ class BrokerGone(TrunklineError):
 
 class OperationTimeout(TrunklineError, TimeoutError):
     """A call reached its deadline."""
+
+
+class Unconfirmed(OperationTimeout):
+    """A message was sent and the broker's confirmation did not come: it may or may not have arrived."""
+
+
+class RefusedError(TrunklineError):
+    """The peer refused a message (too large, no right, no route): it was not taken, and the link goes on.
+    `code` is the peer's, where it gave one."""
 
 
 class Unsupported(TrunklineError):

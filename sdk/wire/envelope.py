@@ -22,6 +22,7 @@ __all__ = [
     "VERSION",
     "Kind",
     "Mark",
+    "check_fields",
     "header",
     "kind_of",
     "parse",
@@ -85,6 +86,16 @@ REQUESTS = frozenset((Kind.WRITE, Kind.EXEC, Kind.TRANSACTION, Kind.STATS))
 """Requests to a worker: the broker answers them when the worker dies with them."""
 
 
+_FIELDS: dict[Kind, tuple[type, ...]] = {
+    Kind.START: (bytes, bool, int),
+    Kind.ACK: (bytes, int, int),
+    Kind.READ: (bytes, int, int, int, bool, bool, int),
+    Kind.CANCEL: (bytes,),
+    Kind.RECALLED: (bytes, int, int, bool),
+}
+_COUNT_LIMIT = 1 << 53
+
+
 class Mark(IntEnum):
     """An entry of the stream that is no message: what happened to the link, in its place in the order."""
 
@@ -97,6 +108,16 @@ def header(kind: Kind, request_id: int = 0, *fields: Any) -> bytes:
     """The header frame of a message."""
     packed: bytes = msgpack.packb((int(kind), request_id, *fields), use_bin_type=True)
     return _VERSION_BYTE + packed
+
+
+def check_fields(kind: Kind, fields: list[Any]) -> None:
+    """RemoteError when the fields of a reader's message are not what its kind has: they go into the sums of a
+    connection, where one wrong number would be felt by all who read from it."""
+    kinds = _FIELDS.get(kind)
+    if kinds is None:
+        return
+    if tuple(map(type, fields)) != kinds or any(type(n) is int and abs(n) > _COUNT_LIMIT for n in fields):
+        raise RemoteError(f"a malformed {kind.name} arrived")
 
 
 def kind_of(frame: bytes) -> int:

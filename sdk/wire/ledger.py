@@ -69,7 +69,12 @@ class Ledger:
             os.close(fd)
 
     def write(self, counters: tuple[int, ...], holders: Mapping[bytes, int]) -> None:
-        """The figures now: `counters` in the order of COUNTERS."""
+        """The figures now: `counters` in the order of COUNTERS. What has no place there (a name or a number
+        that nobody of ours gives) is not kept, and nothing else suffers from it."""
+        with contextlib.suppress(struct.error):
+            self._write(counters, holders)
+
+    def _write(self, counters: tuple[int, ...], holders: Mapping[bytes, int]) -> None:
         self._sequence = sequence = self._sequence + 1
         at = _SLOT if sequence & 1 else 0
         count = min(len(holders), HOLDERS)

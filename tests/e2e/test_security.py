@@ -39,7 +39,9 @@ def echoing() -> Iterator[Connection]:
 
 
 def works(conn: Connection) -> bool:
-    return conn.write("well") == 4 and conn.read(5000) == "well"
+    assert conn.write("well") == 4
+    assert conn.read(5000) == "well"
+    return True
 
 
 def folder() -> Path:
@@ -205,8 +207,13 @@ def test_nothing_that_is_pickled_is_unpickled(echoing: Connection) -> None:
     assert [path.name for path in sources if words.search(path.read_text())] == []
 
 
+NEVER_GARBAGE = (Kind.WRITE,)
+"""With three fields that fit, it is an order of this user's own, and carried out."""
+
+
 def garbage(rng: random.Random) -> bytes:
-    kind = rng.choice([*range(256)])
+    kind = rng.choice([number for number in range(256) if number not in NEVER_GARBAGE])
+    kinds = [kind for kind in Kind if kind not in NEVER_GARBAGE]
     fields = [
         rng.choice([None, b"", b"x" * 8, -1, 1 << 63, "text", [], {}, 1.5, True])
         for _ in range(rng.randrange(7))
@@ -217,7 +224,7 @@ def garbage(rng: random.Random) -> bytes:
             bytes([1]) + rng.randbytes(rng.randrange(40)),
             bytes([rng.randrange(2, 256)]) + msgpack.packb([kind, 0]),
             bytes([1]) + msgpack.packb([kind, rng.choice([0, 1, -1, "x"]), *fields]),
-            bytes([1]) + msgpack.packb([int(rng.choice(list(Kind))), 1, *fields]),
+            bytes([1]) + msgpack.packb([int(rng.choice(kinds)), 1, *fields]),
         ]
     )
 

@@ -92,3 +92,18 @@ def test_what_is_no_ledger_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "f-1"
     path.write_bytes(content)
     assert read_ledger(path) is None
+
+
+def test_a_number_that_has_no_room_is_not_kept_and_harms_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    ledger = Ledger(path, 1)
+    counters = tuple(range(len(COUNTERS)))
+    ledger.write(counters, {b"a": 1})
+    ledger.write(counters, {b"a": 1 << 63})
+    assert read_ledger(path) == Entry(1, dict(zip(COUNTERS, counters, strict=True)), {b"a": 1})
+    ledger.write(counters, {b"a": 2})
+    ledger.write(counters, {b"a": 3})
+    entry = read_ledger(path)
+    assert entry is not None
+    assert entry.holders == {b"a": 3}
+    ledger.close()
