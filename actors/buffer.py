@@ -15,21 +15,23 @@ the shape is DESIGN "Data plane":
 * While a recall is unanswered nobody is served: what comes back is older than what is queued. Who asks
   meanwhile is **deferred** until then.
 * An ask may be repeated: what was sent to an asking holder and is still unread is the answer to it.
+* A message that somebody waits for (a *token*: a message broker's) goes to `settled` when a reader has it, or
+  has discarded it. It is taken back, given to another holder and so on like any other; whoever drops messages
+  must not give tokens.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from trunkline.actors.driver import Overflow
+from trunkline.actors.driver import Delivery, Overflow
+from trunkline.actors.lane import Entry, Lane, Run
 from trunkline.wire.envelope import Mark
 
-__all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Throttle", "Welcome"]
-
-Entry = str | bytes | int
+__all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Stamp", "Throttle", "Welcome"]
 
 BATCH_ENTRIES: Final = 1000
 BATCH_BYTES: Final = 1 << 18
@@ -37,6 +39,14 @@ WINDOW_BYTES: Final = 8 << 20
 LIMIT_BYTES: Final = 256 << 20
 PENDING: Final = 64
 """Marks kept for one of several holders that does not read."""
+
+
+class Stamp(NamedTuple):
+    """Of `entries` in a row: when they came, and the envelope of a single one."""
+
+    entries: int
+    at: int
+    delivery: Delivery | None
 
 
 class Push(NamedTuple):
@@ -49,6 +59,8 @@ class Push(NamedTuple):
     entries: list[Entry]
     first: int = 0
     """How many entries were sent before these: a holder that has another count has lost some on the way."""
+    stamps: list[Stamp] | None = None
+    """What is known of the entries, for a holder that wants it."""
 
 
 class Recall(NamedTuple):
@@ -92,12 +104,14 @@ class Holder:
     mode: Literal["stream", "ask", "recall"] = "ask"
     doubt: deque[Entry | None] = field(default_factory=deque)
     """The oldest entries sent; None where the message was dropped unless it turns out to be consumed."""
-    sent: deque[Entry] = field(default_factory=deque)
+    sent: Lane = field(default_factory=Lane)
     sent_bytes: int = 0
     out: int = 0
     """Messages in `sent`."""
     read: int = 0
     """Messages it has consumed, those it discarded included."""
+    envelopes: bool = False
+    """It wants to know when each message came, and what came with it."""
     pending: deque[Entry] = field(default_factory=deque)
     """Marks this holder has yet to see (several holders: each one sees each mark)."""
 
@@ -129,11 +143,13 @@ class Buffer:
     def __init__(self, limit: int = 2000, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
         self.limit = limit
         self.overflow = overflow
-        self.queue: deque[Entry] = deque()
+        self.queue = Lane()
         self.holders: dict[bytes, Holder] = {}
         self.parked: deque[bytes] = deque()
         self.deferred: dict[bytes, _Asked] = {}
         self.actions: list[Action] = []
+        self.settled: list[Run] = []
+        """Messages with a token that were read or discarded, since the worker took this list."""
         self.unread = 0
         self.unread_bytes = 0
         self.peak = 0
@@ -147,12 +163,27 @@ class Buffer:
 
     # what the link does
 
-    def extend(self, batch: Sequence[str | bytes]) -> None:
-        """Messages arrived, in this order."""
+    def extend(self, batch: Sequence[str | bytes], at: int = 0) -> None:
+        """Messages arrived, in this order, at this time (wall clock, nanoseconds)."""
+        self.queue.extend(batch, Run(len(batch), at))
+        self._arrived(batch)
+
+    def deliver(
+        self, entries: Sequence[str | bytes], batch: Sequence[Delivery], at: int = 0, link: Any = None
+    ) -> None:
+        """Messages arrived with their envelopes, over this link; `entries` is what shall be read of each."""
+        runs = []
+        for delivery in batch:
+            run = Run(1, at)
+            run.delivery, run.token, run.link = delivery, delivery.token, link
+            runs.append(run)
+        self.queue.join(entries, runs)
+        self._arrived(entries)
+
+    def _arrived(self, batch: Sequence[str | bytes]) -> None:
         self.received += len(batch)
         self.unread += len(batch)
         self.unread_bytes += sum(map(len, batch))
-        self.queue.extend(batch)
         if self.unread >= self.limit or self.unread_bytes > LIMIT_BYTES:
             self._overflow()
         if self.unread > self.peak:
@@ -178,16 +209,17 @@ class Buffer:
         for index, entry in enumerate(queue):
             run = run + 1 if isinstance(entry, int) else 0
             if run == 4:
-                del queue[index - 3], queue[index - 3]
+                queue.remove(index - 3)
+                queue.remove(index - 3)
                 return
 
     # what the holders do
 
-    def attach(self, holder_id: bytes, *, down: bool = False) -> None:
+    def attach(self, holder_id: bytes, *, down: bool = False, envelopes: bool = False) -> None:
         """A holder came, which takes the link to be `down` or not. The only one is streamed to; with
         a second one, everyone has to ask."""
         mark = self._news(down)
-        holder = self.holders[holder_id] = Holder(holder_id)
+        holder = self.holders[holder_id] = Holder(holder_id, envelopes=envelopes)
         if mark is not None:
             holder.pending.append(int(mark))
         self.actions.append(Welcome(holder_id))
@@ -246,7 +278,16 @@ class Buffer:
             holder.window = min(self.limit, holder.window * 2)
         self._relax()
 
-    def ask(self, holder_id: bytes, epoch: int, consumed: int, *, wait: bool, newest: bool = False) -> None:
+    def ask(
+        self,
+        holder_id: bytes,
+        epoch: int,
+        consumed: int,
+        *,
+        wait: bool,
+        newest: bool = False,
+        envelopes: bool = False,
+    ) -> None:
         """A holder that has nothing reads. Without `wait` it is answered at once, else parked.
 
         `newest` is `read(-2)`: everything older is discarded, what the holder had (and has thrown away
@@ -255,6 +296,7 @@ class Buffer:
         holder = self.holders.get(holder_id)
         if holder is None:
             return
+        holder.envelopes = holder.envelopes or envelopes
         self.ack(holder_id, consumed)
         if epoch > holder.epoch or (epoch == holder.epoch and holder.mode == "recall"):
             holder.epoch = epoch  # it has nothing of former epochs any more: as good as answering a recall
@@ -331,35 +373,33 @@ class Buffer:
         sent = False
         while queue and holder.window > len(holder.sent) and holder.sent_bytes < WINDOW_BYTES:
             room = min(holder.window - len(holder.sent), BATCH_ENTRIES)
-            if len(queue) <= room and self.unread_bytes <= BATCH_BYTES:
-                entries = list(queue)
-                queue.clear()
-            else:
-                entries = self._take(room)
-            self._send(holder, entries)
-            self._push(holder, entries)
+            if len(queue) > room or self.unread_bytes > BATCH_BYTES:
+                room = self._fitting(room)
+            self._send(holder, *queue.take(room))
             sent = True
         return sent
 
-    def _take(self, room: int) -> list[Entry]:
-        entries: list[Entry] = []
+    def _fitting(self, room: int) -> int:
+        """How many of the first `room` entries make up one batch."""
         size = 0
-        while self.queue and len(entries) < room and size < BATCH_BYTES:
-            entry = self.queue.popleft()
+        for count, entry in enumerate(self.queue):
+            if count == room or size >= BATCH_BYTES:
+                return count
             size += 0 if isinstance(entry, int) else len(entry)
-            entries.append(entry)
-        return entries
+        return room
 
-    def _send(self, holder: Holder, entries: list[Entry]) -> None:
+    def _send(self, holder: Holder, entries: list[Entry], runs: list[Run]) -> None:
         count, size = _size(entries)
-        holder.sent.extend(entries)
+        holder.sent.join(entries, runs)
         holder.sent_bytes += size
         holder.out += count
+        self._push(holder, entries, runs)
 
-    def _push(self, holder: Holder, entries: list[Entry]) -> None:
+    def _push(self, holder: Holder, entries: list[Entry], runs: Sequence[Run] = ()) -> None:
         stream = holder.mode == "stream"
         first = holder.consumed + len(holder.doubt) + len(holder.sent) - len(entries)
-        self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries, first))
+        stamps = [Stamp(run.count, run.at, run.delivery) for run in runs] if holder.envelopes else None
+        self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries, first, stamps))
 
     def _serve(self, holder: Holder) -> bool:
         """Give an asking holder what it asks for; False when there is nothing."""
@@ -373,16 +413,15 @@ class Buffer:
             self._fill(holder)
             return True
         if holder.pending:
-            entry = holder.pending.popleft()
+            entries, runs = [holder.pending.popleft()], [Run()]
         elif self.queue:
-            entry = self.queue.popleft()
+            entries, runs = self.queue.take(1)
         elif self.link is not Mark.UP:
-            entry = int(self.link)
+            entries, runs = [int(self.link)], [Run()]
         else:
             return False
         self._unpark(holder.id)
-        self._send(holder, [entry])
-        self._push(holder, [entry])
+        self._send(holder, entries, runs)
         return True
 
     def _newest(self, holder: Holder) -> None:
@@ -390,17 +429,17 @@ class Buffer:
         holder.mode = "ask"
         after: list[Entry] = []
         while self.queue and isinstance(self.queue[-1], int):
-            after.append(self.queue.pop())
+            after.append(self.queue.pop()[0])
         newest = self.queue.pop() if self.queue else None
         if newest is not None:
             self._skip_queue(holder)
-        self.queue.extend(reversed(after))
+        for mark in reversed(after):
+            self.queue.append(mark)
         if newest is None:
             if not self._serve(holder):
                 self._push(holder, [])
             return
-        self._send(holder, [newest])
-        self._push(holder, [newest])
+        self._send(holder, [newest[0]], [newest[1]])
         self._relax()
 
     def _skip_queue(self, holder: Holder) -> None:
@@ -413,6 +452,7 @@ class Buffer:
             for other in self.holders.values():
                 if other is not holder:
                     _show(other, mark)
+        self._settles(self.queue.runs)
         self.queue.clear()
         holder.pending.clear()
 
@@ -443,15 +483,11 @@ class Buffer:
                 self.dropped -= 1
                 self.read += 1
                 holder.read += 1
-        if count > 0 and count >= len(holder.sent):
-            self._was_read(holder, holder.sent)
-            holder.sent.clear()
-            return
-        while count > 0 and holder.sent:
-            count -= 1
-            self._was_read(holder, (holder.sent.popleft(),))
+        if count > 0:
+            self._was_read(holder, *holder.sent.take(count))
 
-    def _was_read(self, holder: Holder, entries: Iterable[Entry]) -> None:
+    def _was_read(self, holder: Holder, entries: list[Entry], runs: list[Run]) -> None:
+        self._settles(runs)
         count, size = _size(entries)
         self.read += count
         self.unread -= count
@@ -460,13 +496,30 @@ class Buffer:
         holder.out -= count
         holder.read += count
 
+    def _settles(self, runs: Iterable[Run]) -> None:
+        """A reader has these messages, or has discarded them."""
+        for run in runs:
+            if run.token is not None:
+                run.done = True
+                self.settled.append(run)
+
+    def owed(self) -> dict[Hashable, list[Run]]:
+        """Messages that no reader has and somebody waits for, by how they are known when they come again."""
+        found: dict[Hashable, list[Run]] = {}
+        for lane in (*(holder.sent for holder in self.holders.values()), self.queue):
+            for run in lane.runs:
+                if run.token is not None and run.delivery is not None and run.delivery.identity is not None:
+                    found.setdefault(run.delivery.identity, []).append(run)
+        return found
+
     def _settle(self, holder: Holder, consumed: int) -> None:
         """Take back everything sent that the holder has not consumed, to the front, in order."""
         if consumed > holder.consumed:
             self._consume(holder, consumed)
-        self.queue.extendleft(reversed(holder.sent))
-        self.queue.extendleft(e for e in reversed(holder.doubt) if e is not None)
-        holder.sent.clear()
+        self.queue.put_back(*holder.sent.drain())
+        for mark in reversed(holder.doubt):
+            if mark is not None:
+                self.queue.appendleft(mark)
         holder.doubt.clear()
         holder.sent_bytes = holder.out = 0
         self._relax()
@@ -521,7 +574,8 @@ class Buffer:
         while self.queue and isinstance(self.queue[0], int):
             marks.append(self.queue.popleft())
         entry = self.queue.popleft() if self.queue else None
-        self.queue.extendleft(reversed(marks))
+        for mark in reversed(marks):
+            self.queue.appendleft(mark)
         if entry is None or isinstance(entry, int):
             return False
         self._dropped(entry)

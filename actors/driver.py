@@ -70,7 +70,7 @@ class Delivery(NamedTuple):
     redelivered: bool = False
     """The broker says that it may have been delivered before."""
     reply_to: str | None = None
-    """Where the writer waits for an answer: NATS's reply subject, AMQP's reply_to, MQTT 5's response topic."""
+    """Where the writer waits for an answer: NATS's reply subject, AMQP's reply_to, MQTT's response topic."""
     properties: dict[str, Any] | None = None
     """What else the protocol gives: AMQP's message_id and content_type, MQTT's qos and retain, and so on."""
     token: Any = None
@@ -145,7 +145,7 @@ class StreamDriver(Driver):
     @classmethod
     def redelivers(cls, address: Address) -> bool:
         """Whether the peer keeps a message until it is settled, and sends it again to whoever comes after a
-        link that broke before. Then what a crashed worker had is not lost, and is not read from its remains."""
+        link that broke. Then what a crashed worker had is not lost, and is not read from its remains."""
         return False
 
     @abstractmethod

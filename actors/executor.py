@@ -237,7 +237,7 @@ class ExecActor:
             if self._running is not None and self._running.holder == old:
                 self._running.holder = holder
 
-    def start(self, holder: bytes, down: bool, had: int) -> None:
+    def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
         """Nothing is streamed here."""
 
     def note(self) -> None:

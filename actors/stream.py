@@ -12,15 +12,16 @@ import codecs
 import contextlib
 import os
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
 from trunkline.actors.backoff import Backoff
-from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Welcome
+from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Stamp, Welcome
 from trunkline.actors.compression import Codec, CompressionError
-from trunkline.actors.driver import FatalError, StreamDriver
+from trunkline.actors.driver import Delivery, FatalError, StreamDriver
+from trunkline.actors.lane import Run
 from trunkline.actors.text import Utf8Splitter
 from trunkline.deadline import Deadline
 from trunkline.errors import (
@@ -58,7 +59,7 @@ class Link:
 
     def __init__(self, actor: StreamActor) -> None:
         self._actor = actor
-        self._early: list[str | bytes] | None = []
+        self._early: list[Callable[[], None]] | None = []
         self.driver: StreamDriver = actor.driver_class(actor.address, self)
         self.splitter = Utf8Splitter() if actor.splits else None
         self.decoder = _DECODER(errors="replace") if actor.decodes else None
@@ -70,9 +71,15 @@ class Link:
 
     def messages(self, batch: Sequence[str | bytes]) -> None:
         if self._early is not None:
-            self._early.extend(batch)
+            self._early.append(lambda: self.messages(batch))
         elif self._actor.link is self:
             self._actor.received(batch)
+
+    def deliver(self, batch: Sequence[Delivery]) -> None:
+        if self._early is not None:
+            self._early.append(lambda: self.deliver(batch))
+        elif self._actor.link is self:
+            self._actor.delivered(self, batch)
 
     def lost(self, reason: BaseException | None) -> None:
         if not self.ended.is_set():
@@ -101,8 +108,8 @@ class Link:
     def admit(self) -> None:
         """The link counts as open: what came early comes now."""
         early, self._early = self._early, None
-        if early:
-            self.messages(early)
+        for arrive in early or ():
+            arrive()
 
 
 class StreamActor:
@@ -115,7 +122,10 @@ class StreamActor:
         option = self.address.option
         self.splits = driver.byte_stream and option("decode") == "auto"
         self.decodes = driver.byte_stream and option("decode") == "text"
-        self.buffer = Buffer(int(option("buffer")), driver.overflow)
+        self.buffer = Buffer(int(option("buffer")), driver.overflow_for(self.address))
+        self._comes_again = driver.redelivers(self.address)
+        self._owed: dict[Hashable, list[Run]] = {}
+        self._redelivered = 0
         self.link: Link | None = None
         self.state = State.DIALING
         self._decode = str(option("decode"))
@@ -136,7 +146,7 @@ class StreamActor:
         self._last_message_at: float | None = self._base.last_message_at
         self._bytes_in = self._messages_out = self._bytes_out = self._reconnected = self._errors = 0
         self.dropped_elsewhere = 0
-        self._early: dict[bytes, bool] = {}
+        self._early: dict[bytes, tuple[bool, bool]] = {}
         self._had, self._settled = worker.former(), 0
         if worker.incarnation > 1:
             self.buffer.link = Mark.DOWN  # its holders were told by the broker
@@ -243,6 +253,7 @@ class StreamActor:
         for timer in self._timers:
             timer.cancel()
         self.link = None
+        self._remember_owed()
         why = "closed by the peer" if link.reason is None else str(link.reason) or type(link.reason).__name__
         self._last_error = why
         self.buffer.mark(Mark.DOWN if self._reconnects else Mark.END)
@@ -279,6 +290,15 @@ class StreamActor:
         self._set_state(State.FAILED)
         self.worker.log("error", f"the link to {self.address.display} is given up: {why}")
 
+    def _remember_owed(self) -> None:
+        """What was acknowledged to nobody comes again, and was received already: see `_fresh`."""
+        former = {name: [run for run in runs if run.done] for name, runs in self._owed.items()}
+        self._owed = self.buffer.owed()
+        if len(former) <= self.buffer.limit:  # of two outages in a row; else others have it by now
+            for name, runs in former.items():
+                if runs:
+                    self._owed.setdefault(name, []).extend(runs)
+
     def _set_state(self, state: State) -> None:
         if state is not self.state:
             self.state = check(self.state, state)
@@ -310,6 +330,7 @@ class StreamActor:
         for task in (self._mend, *self._timers, *self._tasks):
             if task is not None:
                 task.cancel()
+        self._flush()  # what was read until now is acknowledged
         link, self.link = self.link, None
         if self.state not in (State.LOST, State.FAILED):
             self.state = State.CLOSED
@@ -320,38 +341,85 @@ class StreamActor:
 
     def received(self, batch: Sequence[str | bytes]) -> None:
         """Messages of the present link: unpack, decode, buffer; pushed once per turn of the loop."""
-        self._data_at = time.monotonic()
-        self._last_message_at = time.time()
-        self._bytes_in += sum(map(len, batch))
+        at = self._noted(batch)
         if self._codec is not None and self._codec.receives:
             batch = self._decompressed(batch)
         if self.splits:
             batch = self._unsplit(batch)
         elif self.decodes and self.link is not None:
             batch = self.link.decoded(batch)
-        elif self._decode == "auto":
-            if bytes in set(map(type, batch)):
-                batch = [_as_text(m) if isinstance(m, bytes) else m for m in batch]
-        elif self._decode == "bytes":
-            batch = [m.encode() if isinstance(m, str) else m for m in batch]
         else:
-            batch = [m.decode(errors="replace") if isinstance(m, bytes) else m for m in batch]
+            batch = self._in_form(batch)
         if batch:
-            self.buffer.extend(batch)
+            self.buffer.extend(batch, at)
             self._flush()
 
+    def delivered(self, link: Link, batch: Sequence[Delivery]) -> None:
+        """The same for messages with an envelope."""
+        if self._owed:
+            batch = self._fresh(link, batch)
+        entries: Sequence[str | bytes] = [each.data for each in batch]
+        at = self._noted(entries)
+        self._redelivered += sum(each.redelivered for each in batch)
+        if self._codec is not None and self._codec.receives:
+            both = [(self._plain(each.data), each) for each in batch]
+            # What cannot be unpacked now never can: it must not come again and again.
+            link.driver.settle([each.token for data, each in both if data is None and each.token is not None])
+            batch = [each for data, each in both if data is not None]
+            entries = [data for data, _ in both if data is not None]
+        if batch:
+            self.buffer.deliver(self._in_form(entries), batch, at, link)
+            self._flush()
+
+    def _noted(self, batch: Sequence[str | bytes]) -> int:
+        """Something arrived: when, in nanoseconds."""
+        at = time.time_ns()
+        self._data_at = time.monotonic()
+        self._last_message_at = at / 1e9
+        self._bytes_in += sum(map(len, batch))
+        return at
+
+    def _fresh(self, link: Link, batch: Sequence[Delivery]) -> list[Delivery]:
+        """Without the messages that came before over a lost link and were acknowledged to nobody: those that
+        are still unread are acknowledged over this link later, the others now."""
+        fresh, read = [], []
+        for each in batch:
+            runs = self._owed.get(each.identity) if each.redelivered and each.identity is not None else None
+            if not runs:
+                fresh.append(each)
+                continue
+            run = runs.pop(0)
+            if not runs:
+                del self._owed[each.identity]
+            if run.done:
+                read.append(each.token)
+            else:
+                run.token, run.link = each.token, link
+        if read:
+            link.driver.settle(read)
+        return fresh
+
+    def _in_form(self, batch: Sequence[str | bytes]) -> Sequence[str | bytes]:
+        """Whole messages as option `decode` says."""
+        if self._decode == "auto":
+            if bytes in set(map(type, batch)):
+                return [_as_text(m) if isinstance(m, bytes) else m for m in batch]
+            return batch
+        if self._decode == "bytes":
+            return [m.encode() if isinstance(m, str) else m for m in batch]
+        return [m.decode(errors="replace") if isinstance(m, bytes) else m for m in batch]
+
     def _decompressed(self, batch: Sequence[str | bytes]) -> list[str | bytes]:
+        return [plain for plain in map(self._plain, batch) if plain is not None]
+
+    def _plain(self, message: str | bytes) -> str | bytes | None:
         assert self._codec is not None
-        plain: list[str | bytes] = []
-        for message in batch:
-            try:
-                plain.append(self._codec.incoming(message))
-            except CompressionError as error:
-                self._errors += 1
-                self.warn(
-                    f"a message of {len(message)} bytes from {self.address.display} was discarded: {error}"
-                )
-        return plain
+        try:
+            return self._codec.incoming(message)
+        except CompressionError as error:
+            self._errors += 1
+            self.warn(f"a message of {len(message)} bytes from {self.address.display} was discarded: {error}")
+            return None
 
     def _unsplit(self, batch: Sequence[str | bytes]) -> list[str | bytes]:
         splitter = self.link.splitter if self.link else None
@@ -370,7 +438,7 @@ class StreamActor:
     def _flush_torn(self, link: Link | None) -> None:
         """The rest of a character did not come: hand over what is there."""
         if link is not None and (rest := link.rest()):
-            self.buffer.extend(rest)
+            self.buffer.extend(rest, time.time_ns())
             self._flush_soon()
 
     def warn(self, text: str) -> None:
@@ -390,19 +458,20 @@ class StreamActor:
             self._rename(old, holder)
             self.buffer.replace(old, holder, epoch, consumed)
         elif holder in self._early:
-            self.buffer.attach(holder, down=self._early.pop(holder))
+            down, envelopes = self._early.pop(holder)
+            self.buffer.attach(holder, down=down, envelopes=envelopes)
         self._flush_soon()
 
-    def start(self, holder: bytes, down: bool, had: int) -> None:
+    def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
         """A holder is ready to be served (and may be so before the broker has introduced it)."""
         self._settle(holder, had)
         if holder in self.buffer.holders:
             return
         if holder in self.worker.holders:
-            self.buffer.attach(holder, down=down)
+            self.buffer.attach(holder, down=down, envelopes=envelopes)
             self._flush_soon()
         else:
-            self._early[holder] = down
+            self._early[holder] = down, envelopes
 
     def _settle(self, holder: bytes, had: int) -> None:
         """A holder says how many messages it had of the workers before this one. Those could not know what
@@ -431,11 +500,11 @@ class StreamActor:
             self.buffer.ack(*fields)
             self._flush_soon()
         elif kind is Kind.READ:
-            sender, epoch, consumed, skipped, wait, newest, had = fields
+            sender, epoch, consumed, skipped, wait, newest, had, envelopes = fields
             if sender in self.worker.holders:  # its START may have been sent before this worker was there
-                self.start(sender, True, had)
+                self.start(sender, True, had, envelopes)
             self.buffer.ack(sender, consumed, skipped)
-            self.buffer.ask(sender, epoch, consumed, wait=wait, newest=newest)
+            self.buffer.ask(sender, epoch, consumed, wait=wait, newest=newest, envelopes=envelopes)
             self._flush()
         elif kind is Kind.CANCEL:
             self.buffer.cancel(fields[0])
@@ -447,6 +516,9 @@ class StreamActor:
             left_ms = self.worker.mailbox.left_ms(sender, fields[0], fields[2])
             if left_ms <= 0 or not self._written_at_once(sender, request_id, body[0], fields[1]):
                 self._start(self._write(sender, request_id, body[0], left_ms, fields[1]))
+        elif kind is Kind.REQUEST:
+            left_ms = self.worker.mailbox.left_ms(sender, fields[0], fields[2])
+            self._start(self._request(sender, request_id, body[0], left_ms, fields[1]))
         else:
             what = "exec" if kind is Kind.EXEC else "this operation"
             error = Unsupported(f"{self.address.scheme}:// has no {what}: use read and write")
@@ -469,12 +541,19 @@ class StreamActor:
         self.note()  # before a holder can have what is not in it
         for action in actions:
             self._act(action)
+        if self.buffer.settled:
+            settled, self.buffer.settled = self.buffer.settled, []
+            link = self.link
+            if link is not None and (tokens := [run.token for run in settled if run.link is link]):
+                link.driver.settle(tokens)
 
     def _act(self, action: Action) -> None:
         send = self.worker.mailbox.send
         if isinstance(action, Push):
-            head = header(Kind.PUSH, 0, action.epoch, action.stream, action.more, action.first)
-            send(action.holder, head, msgpack.packb(action.entries, use_bin_type=True))
+            stamped = action.stamps is not None
+            entries = action.entries if action.stamps is None else [*action.entries, _packed(action.stamps)]
+            head = header(Kind.PUSH, 0, action.epoch, action.stream, action.more, action.first, stamped)
+            send(action.holder, head, msgpack.packb(entries, use_bin_type=True))
         elif isinstance(action, Recall):
             control = self.worker.holders.get(action.holder, b"")
             send(control, header(Kind.RECALL, 0, action.holder, action.epoch))
@@ -517,6 +596,41 @@ class StreamActor:
         except Exception as error:
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
 
+    async def _request(
+        self, sender: bytes, request_id: int, body: bytes, timeout_ms: float, text: bool
+    ) -> None:
+        try:
+            data: str | bytes = body.decode() if text else body
+            answer = await self._request_now(data, Deadline.after_ms(timeout_ms))
+            reply = values.pack(self._in_form((answer.data,))[0])
+            self.worker.mailbox.send(sender, header(Kind.REPLY, request_id), reply)
+        except Exception as error:
+            self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+
+    async def _request_now(self, data: str | bytes, deadline: Deadline) -> Delivery:
+        link = self.link
+        if link is None:
+            raise BrokenError(f"the link to {self.address.display} is down; nothing was asked")
+        try:
+            async with asyncio.timeout(deadline.left() + DRIVER_S):
+                answer = await link.driver.request(
+                    self._codec.outgoing(data) if self._codec else data, deadline
+                )
+        except TrunklineError:
+            raise
+        except TimeoutError:
+            raise OperationTimeout(f"{self.address.display} gave no answer in the time allowed") from None
+        except (OSError, EOFError) as error:
+            why = str(error) or type(error).__name__
+            raise BrokenError(f"the link to {self.address.display} broke: {why}") from None
+        self._wrote(len(data.encode() if isinstance(data, str) else data))
+        if self._codec is None or not self._codec.receives:
+            return answer
+        plain = self._plain(answer.data)
+        if plain is None:
+            raise BrokenError(f"the answer of {self.address.display} could not be decompressed")
+        return answer._replace(data=plain)
+
     async def _write_now(self, data: str | bytes, deadline: Deadline) -> int:
         link = self.link
         if link is None:
@@ -527,6 +641,8 @@ class StreamActor:
             # The driver keeps the deadline itself, for it alone knows how much was taken by then.
             async with asyncio.timeout(deadline.left() + DRIVER_S):
                 sent = await self._transmit(link, data, deadline)
+        except TrunklineError:
+            raise
         except TimeoutError:
             sent = 0
         if not sent and len(data):
@@ -535,11 +651,14 @@ class StreamActor:
 
     async def _transmit(self, link: Link, data: str | bytes, deadline: Deadline) -> int:
         packed = self._codec.outgoing(data) if self._codec else data
-        async with self._write_lock:
+        # Where each write waits for its confirmation, the next need not wait for that too.
+        async with contextlib.nullcontext() if link.driver.confirms else self._write_lock:
             if link is not self.link:
                 raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
             try:
                 sent = await link.driver.send(packed, deadline)
+            except TrunklineError:
+                raise
             except (OSError, EOFError) as error:
                 why = str(error) or type(error).__name__
                 raise BrokenError(f"the link to {self.address.display} broke: {why}") from None
@@ -563,7 +682,7 @@ class StreamActor:
         ledger = self.worker.ledger
         if ledger is None:
             return
-        base, buffer = self._base, self.buffer
+        base, buffer, again = self._base, self.buffer, self._comes_again
         given = self._had.copy()
         queued = buffer.unread
         for holder in buffer.holders.values():
@@ -576,7 +695,7 @@ class StreamActor:
                 base.messages_out + self._messages_out,
                 base.bytes_out + self._bytes_out,
                 base.read + buffer.read + self._settled,
-                base.dropped + buffer.dropped + self.dropped_elsewhere - self._settled,
+                base.dropped + buffer.dropped + self.dropped_elsewhere - (0 if again else self._settled),
                 base.skipped + buffer.skipped,
                 queued,
                 buffer.unread,
@@ -584,16 +703,19 @@ class StreamActor:
                 base.reconnects + self._reconnected,
                 base.errors + self._errors,
                 base.peak if base.peak > buffer.peak else buffer.peak,
+                base.returned - (self._settled if again else 0),
+                base.redelivered + self._redelivered,
             ),
             given,
         )
 
     def stats(self) -> Stats:
-        base, buffer = self._base, self.buffer
+        base, buffer, again = self._base, self.buffer, self._comes_again
         return Stats(
             id=str(self.worker.record["number"]),
             scheme=self.address.scheme,
             lost_is_none=self.driver_class.lost_is_none,
+            comes_again=again,
             peer=self.address.display,
             state=self.state.value,
             pid=os.getpid(),
@@ -607,8 +729,10 @@ class StreamActor:
             buffered=buffer.unread,
             queued=buffer.queued,
             peak=max(base.peak, buffer.peak),
-            dropped=base.dropped + buffer.dropped + self.dropped_elsewhere - self._settled,
+            dropped=base.dropped + buffer.dropped + self.dropped_elsewhere - (0 if again else self._settled),
             skipped=base.skipped + buffer.skipped,
+            returned=base.returned - (self._settled if again else 0),
+            redelivered=base.redelivered + self._redelivered,
             errors=base.errors + self._errors,
             reconnects=base.reconnects + self._reconnected,
             outages=base.outages + buffer.outages,
@@ -626,6 +750,21 @@ def _run(job: Coroutine[Any, Any, int]) -> int:
         return int(end.value)
     job.close()
     raise RuntimeError("a driver that would not wait has waited")
+
+
+def _packed(stamps: Sequence[Stamp]) -> bytes:
+    """Stamps as the proxy takes them. What of an envelope cannot travel as it is goes as text."""
+    rows: list[list[Any]] = [
+        [size, at] if delivery is None else [size, at, *delivery[1:10]] for size, at, delivery in stamps
+    ]
+    try:
+        return values.pack(rows)
+    except (TypeError, ValueError):
+        return values.pack([[_as_texts(v) if isinstance(v, dict) else v for v in row] for row in rows])
+
+
+def _as_texts(items: dict[Any, Any]) -> dict[str, str]:
+    return {str(name): str(value) for name, value in items.items()}
 
 
 def _as_text(data: bytes) -> str | bytes:

@@ -626,7 +626,8 @@ class Broker:
         connection.stats["state"] = connection.state.value
 
     def _settle(self, connection: Connection) -> None:
-        """The figures of a worker that has crashed: what was with it is lost, what it had sent will be read.
+        """The figures of a worker that has crashed: what was with it is lost (or comes again from a
+        message broker that keeps it), what it had sent will be read.
 
         Its ledger has them as they were in its last moment; its last STATE, when there is no ledger.
         """
@@ -637,9 +638,10 @@ class Broker:
             connection.had = entry.holders
         elif stats.get("incarnation") == connection.incarnation:  # it was there, but left nothing
             connection.had = {}
-        gone = int(stats.get("dropped", 0)) + int(stats.get("queued", 0))
-        read = int(stats.get("messages_in", 0)) - gone - int(stats.get("skipped", 0))
-        stats.update(dropped=gone, read=read, queued=0, buffered=0)
+        fate = "returned" if stats.get("comes_again") else "dropped"
+        stats[fate] = int(stats.get(fate, 0)) + int(stats.get("queued", 0))
+        gone = sum(int(stats.get(name, 0)) for name in ("dropped", "returned", "skipped"))
+        stats.update(read=int(stats.get("messages_in", 0)) - gone, queued=0, buffered=0)
         self._remove_files(connection)
 
     def _tell_holders(self, connection: Connection, *, final: bool) -> None:

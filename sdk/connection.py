@@ -22,8 +22,8 @@ from trunkline.errors import (
     Unsupported,
     WorkerDied,
 )
-from trunkline.pocket import EMPTY
-from trunkline.reading import Reader
+from trunkline.pocket import EMPTY, Stamped
+from trunkline.reading import Reader, _data
 from trunkline.transaction import BARE, GRACE_S, OVER, Transaction
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
@@ -54,15 +54,12 @@ class Connection(Reader):
         """Send one message (on a byte stream: these bytes).
 
         Returns the number of bytes the transport took: 0 when the link is down (nothing is sent later)
-        and 0 when it took none within `timeout_ms` milliseconds (default 30 s). An object of `connect` raises
-        BrokenError, OperationTimeout or ClosedError instead of the 0.
+        and 0 when it took none within `timeout_ms` milliseconds (default 30 s). A message broker's driver
+        returns when the broker has confirmed the message, where the protocol has that; 0 also when it refused
+        the message, or did not confirm it in time. An object of `connect` raises BrokenError,
+        OperationTimeout (Unconfirmed: it may have arrived), RefusedError or ClosedError instead of the 0.
         """
-        if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"write takes str or bytes, not {type(data).__name__}")
-        text = isinstance(data, str)
-        body = data.encode() if isinstance(data, str) else bytes(data)
-        limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
-        deadline = Deadline(limit / 1000 + GRACE_S)
+        body, text, limit, deadline = _outgoing(data, timeout_ms, "write")
         at = deadline.at - GRACE_S
         try:
             answer = self._request(Kind.WRITE, limit, text, at, body=body, deadline=deadline)
@@ -71,6 +68,27 @@ class Connection(Reader):
                 self._after_close("write")
             return int(self._failed(error, 0, quiet=not isinstance(error, Unsupported)))
         return int(values.unpack(answer[0]))
+
+    def request(
+        self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None = None
+    ) -> str | bytes | None:
+        """Send a question and wait for its answer, where the protocol has such a thing (`docs/` says which).
+
+        Returns the answer's data as `read` would; None when none came within `timeout_ms` milliseconds
+        (default 30 s), when nobody answers there and when the link is down: `last_error()` says which. An
+        object of `connect` raises OperationTimeout, RefusedError, BrokenError or ClosedError instead. The
+        question may have been received although no answer came.
+        """
+        body, text, limit, deadline = _outgoing(data, timeout_ms, "request")
+        try:
+            at = deadline.at - GRACE_S
+            answer = self._request(Kind.REQUEST, limit, text, at, body=body, deadline=deadline)
+        except TrunklineError as error:
+            if isinstance(error, ClosedError) and not self._raising:
+                self._after_close("request")
+            return self._failed(error, None, quiet=not isinstance(error, Unsupported))  # type: ignore[no-any-return]
+        reply: str | bytes = values.unpack(answer[0])
+        return reply
 
     # statements
 
@@ -196,6 +214,7 @@ class Connection(Reader):
                 scheme=self._scheme,
                 kind="database" if self._executes else "stream",
                 lost_is_none=self._lost is None,
+                comes_again=self._comes_again,
                 peer=self._peer,
                 state=state,
                 last_error=str(error),
@@ -268,8 +287,8 @@ class Connection(Reader):
         link has ended for good or this object is closed."""
         while True:
             taken = self._take(None)
-            if isinstance(taken, (str, bytes)):
-                yield taken
+            if isinstance(taken, (str, bytes, Stamped)):
+                yield _data(taken)
             elif self._pocket.ended or self._closed or taken is EMPTY:
                 return
 
@@ -288,3 +307,12 @@ class Connection(Reader):
         state = "closed" if self._closed else "ended" if self._pocket.ended or self._gone else None
         state = state or ("down" if self._pocket.down else "open")
         return f"<Connection {self._number} {self._peer} {state}>"
+
+
+def _outgoing(data: object, timeout_ms: float | None, what: str) -> tuple[bytes, bool, float, Deadline]:
+    """What is sent: its bytes, whether it was text, the time it may take in ms, and until when to wait."""
+    if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"{what} takes str or bytes, not {type(data).__name__}")
+    limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
+    body = data.encode() if isinstance(data, str) else bytes(data)
+    return body, isinstance(data, str), limit, Deadline(limit / 1000 + GRACE_S)

@@ -50,6 +50,7 @@ class Holder:
         self._scheme = str(info.get("scheme", ""))
         self._executes = info.get("kind") == "database"
         self._lost = None if info.get("lost_is_none") else ""
+        self._comes_again = bool(info.get("comes_again"))
         self._peer = str(info.get("peer", ""))
         self._number = str(info.get("id", info.get("number", "")))
         self._raising = raising
@@ -89,7 +90,8 @@ class Holder:
         if self._executes:
             return
         with self._lock:
-            fields = (self._holder_id, self._pocket.will_be_down(), self._pocket.had)
+            pocket = self._pocket
+            fields = (self._holder_id, pocket.will_be_down(), pocket.had, pocket.envelopes)
         try:
             self._pipe = Pipe(runtime.door(self._client.address, self._key), self._key)
         except (OSError, BrokerGone):
@@ -190,7 +192,7 @@ class Holder:
         self._close_pipe()
         with self._lock:
             if not self._pocket.down:
-                self._pocket.lose(Mark.DOWN)
+                self._pocket.lose(Mark.DOWN, comes_again=self._comes_again)
         try:
             channel.send(BROKER, Kind.OPEN, 1, (client.control_id, *fields), body)
             key, info = attached(channel, Deadline(REDIAL_S), client)

@@ -11,7 +11,7 @@ __all__ = ["Message"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message and what came with it. What a protocol does not have is None (headers and properties: empty).
+    """One message and what came with it; what a protocol does not have is None (headers, properties: empty).
 
     Every scheme has `data` and `received_ns`; which of the others it has, its page in `docs/` says.
     """
@@ -25,7 +25,7 @@ class Message:
     key: str | bytes | None = None
     """Kafka's key; `str` when it is valid UTF-8."""
     headers: Mapping[str, Any] = field(default_factory=dict)
-    """Headers (kafka, nats, amqp) and user properties (mqtt 5). A name that came more than once has a list."""
+    """Headers (kafka, nats, amqp) and user properties (mqtt 5). A name that came twice has a list."""
     timestamp: float | None = None
     """When it was written, by the clock of the writer or the broker: seconds since 1970."""
     offset: int | None = None

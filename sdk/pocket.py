@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from trunkline.wire.envelope import Mark
 
-__all__ = ["EMPTY", "LOST", "Pocket", "Taken"]
+__all__ = ["EMPTY", "LOST", "Pocket", "Stamped", "Taken"]
 
 
 class _Nothing(Enum):
@@ -24,15 +24,25 @@ class _Nothing(Enum):
 
 LOST: Final = _Nothing.LOST
 EMPTY: Final = _Nothing.EMPTY
-Taken = str | bytes | _Nothing
+
+
+class Stamped(NamedTuple):
+    """A message and what is known of it, as the worker packed it: count, time, then the envelope's fields.
+    None for what came from a worker that is gone."""
+
+    data: str | bytes
+    stamp: Sequence[Any] | None
+
+
+Taken = str | bytes | Stamped | _Nothing
 
 
 class Pocket:
     """Entries sent ahead of being asked for, and what is known of the link."""
 
     __slots__ = (
-        "acked", "consumed", "down", "ended", "epoch", "fed", "gap", "had", "items", "marks", "more",
-        "skipped", "stream",
+        "acked", "appended", "consumed", "down", "ended", "envelopes", "epoch", "fed", "gap", "had", "items",
+        "marks", "more", "skipped", "stamps", "stream",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -59,6 +69,12 @@ class Pocket:
         """Of those consumed, marks."""
         self.had = 0
         """Messages that came here from workers that are gone: what a dead worker cannot know."""
+        self.envelopes = False
+        """What is taken is `Stamped`, as the worker was asked to say what it knows of each message."""
+        self.appended = 0
+        """Entries that ever came to the right end of `items`: gives each its number."""
+        self.stamps: deque[tuple[int, Sequence[Any]]] = deque()
+        """The number of the first entry of a run, and the run's stamp."""
 
     def feed(
         self,
@@ -67,6 +83,7 @@ class Pocket:
         more: bool,
         entries: Sequence[str | bytes | int],
         first: int | None = None,
+        stamps: Sequence[Sequence[Any]] = (),
     ) -> bool:
         """Entries arrived, `first` having been sent before them; False when they are void: they belong to an
         epoch that was recalled, or others before them were lost on the way (then `gap` is set)."""
@@ -79,9 +96,31 @@ class Pocket:
             return False
         self.stream = stream
         self.more = more
+        number = self.appended
+        for stamp in stamps:
+            self.stamps.append((number, stamp))
+            number += stamp[0]
         self.items.extend(entries)
+        self.appended += len(entries)
         self.fed += len(entries)
         return True
+
+    def want_envelopes(self) -> None:
+        """From now on what is taken is `Stamped`. What is here came without: the worker shall send it again,
+        as it does for whoever asks in an epoch that he has begun himself."""
+        if not self.envelopes:
+            self.envelopes = True
+            self._void(self.epoch + 1)
+
+    def _stamped(self, entry: str | bytes) -> Taken:
+        """The message that has just been taken from the left, as this holder wants it."""
+        if not self.envelopes:
+            return entry
+        number = self.appended - len(self.items) - 1
+        stamps = self.stamps
+        while stamps and stamps[0][0] + stamps[0][1][0] <= number:
+            stamps.popleft()
+        return Stamped(entry, stamps[0][1] if stamps and stamps[0][0] <= number else None)
 
     def take(self) -> Taken:
         """The oldest entry."""
@@ -90,7 +129,7 @@ class Pocket:
             entry = items.popleft()
             self.consumed += 1
             if not isinstance(entry, int):
-                return entry
+                return self._stamped(entry)
             self.marks += self.consumed > 0
             if self._see(entry):
                 return LOST
@@ -115,7 +154,7 @@ class Pocket:
         newest = items.popleft()
         self.consumed += 1
         self.down = self.ended
-        return newest if not isinstance(newest, int) else EMPTY
+        return self._stamped(newest) if not isinstance(newest, int) else EMPTY
 
     def recall(self, epoch: int) -> int:
         """Give everything back: what is here is void from now on. Returns what was consumed in total."""
@@ -130,6 +169,9 @@ class Pocket:
         self.fed -= max(0, count)
         for _ in range(count):
             self.items.pop()  # but not what a crashed worker sent: nobody else has it
+        self.appended -= max(0, count)
+        while self.stamps and self.stamps[-1][0] >= self.appended:
+            self.stamps.pop()
         self.stream = False
 
     def discard(self) -> None:
@@ -154,12 +196,16 @@ class Pocket:
         marks = [entry for entry in self.items if isinstance(entry, int)]
         return marks[-1] != Mark.UP if marks else self.down
 
-    def lose(self, mark: Mark) -> None:
-        """The worker is gone: what it sent is still read first, then this."""
+    def lose(self, mark: Mark, *, comes_again: bool = False) -> None:
+        """The worker is gone: what it sent is still read first, then this. But where a message broker keeps
+        what nobody has acknowledged, it `comes_again`, and would be read twice."""
+        if comes_again:
+            self._void(self.epoch)
         fresh = list(self.items)[max(0, -self.consumed) :]
         self.had += self.fed - self.marks - sum(isinstance(entry, int) for entry in fresh)
         self.fed = self.marks = 0
         self.items.append(int(mark))
+        self.appended += 1
         self.more = False
         self.stream = False
         self.consumed = -len(self.items)  # a worker that takes over counts from zero

@@ -14,8 +14,10 @@ from trunkline.channel import SLICE_S, Channel, Received
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineError, Unsupported, from_wire
 from trunkline.holder import Holder
-from trunkline.pocket import EMPTY, LOST, Pocket, Taken
+from trunkline.message import Message
+from trunkline.pocket import EMPTY, LOST, Pocket, Stamped, Taken
 from trunkline.reasons import remember
+from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
 
 __all__ = ["Reader"]
@@ -61,8 +63,23 @@ class Reader(Holder):
             return None
         if taken is LOST:
             return self._when_lost()
-        assert isinstance(taken, (str, bytes))
-        return taken
+        return _data(taken)
+
+    def receive(self, timeout_ms: float | None = None) -> Message | str | None:
+        """What `read` would return, as a `Message`: with its topic, key, headers, time and so on.
+
+        `timeout_ms` and what comes instead of a message (None, `""`, the errors of `connect`) are those of
+        `read`. The first call asks the worker for the envelopes; before it nobody pays for them.
+        """
+        with self._lock:
+            self._pocket.want_envelopes()
+        taken = self._take(_checked(timeout_ms))
+        if taken is EMPTY:
+            return None
+        if taken is LOST:
+            return self._when_lost()
+        assert isinstance(taken, Stamped)
+        return _message(taken)
 
     def _quiet(self) -> bool:
         """A cheap look whether there is surely nothing to read: polling loops live on it."""
@@ -192,6 +209,7 @@ class Reader(Holder):
                 wait,
                 newest,
                 pocket.had,
+                pocket.envelopes,
             )
             pocket.acked, pocket.skipped = pocket.consumed, 0
         if self._pipe is None and not self._routed:
@@ -219,9 +237,11 @@ class Reader(Holder):
         _, kind, _, fields, body = received
         if kind is Kind.PUSH:
             self._orphan = False
+            epoch, stream, more, first, stamped = fields
             entries = msgpack.unpackb(body[0], raw=False, use_list=True)
+            stamps = values.unpack(entries.pop()) if stamped else ()
             with self._lock:
-                fed = self._pocket.feed(fields[0], fields[1], fields[2], entries, fields[3])
+                fed = self._pocket.feed(epoch, stream, more, entries, first, stamps)
                 gap, self._pocket.gap = self._pocket.gap, False
             if gap and self._channel is not None:
                 self._channel.generation = -1  # attached anew, we are sent again what we have not read
@@ -241,7 +261,7 @@ class Reader(Holder):
         self._routed = False
         self._orphan = replaced
         with self._lock:
-            self._pocket.lose(Mark.DOWN if replaced else Mark.END)
+            self._pocket.lose(Mark.DOWN if replaced else Mark.END, comes_again=self._comes_again)
         if not replaced:
             self._gone = self._gone or why
 
@@ -318,6 +338,34 @@ class Reader(Holder):
     def _misuse(self, what: str, instead: str) -> None:
         error = Unsupported(f"{self._scheme}:// has no {what}: {instead}")
         self._failed(error, None)
+
+
+def _data(taken: Taken) -> str | bytes:
+    data = taken.data if isinstance(taken, Stamped) else taken
+    assert isinstance(data, (str, bytes))
+    return data
+
+
+def _message(taken: Stamped) -> Message:
+    if taken.stamp is None:  # the last messages of a worker that is gone
+        return Message(taken.data, time.time_ns())
+    _, received_ns, *envelope = taken.stamp
+    if not envelope:
+        return Message(taken.data, received_ns)
+    topic, key, headers, timestamp, offset, partition, redelivered, reply_to, properties = envelope
+    return Message(
+        taken.data,
+        received_ns,
+        topic,
+        key,
+        headers or {},
+        timestamp,
+        offset,
+        partition,
+        redelivered,
+        reply_to,
+        properties or {},
+    )
 
 
 def _checked(timeout_ms: object) -> float | None:

@@ -55,9 +55,11 @@ class Kind(IntEnum):
     ATTACHED = 14  # worker -> client: info
     DETACH = 15  # client -> broker -> worker: holder, consumed
     GONE = 16  # broker -> client: the worker is gone, final or restarting
-    START = 17  # client -> worker: holder, link is down for it, had; from now on it is served
+    START = (
+        17  # client -> worker: holder, link is down for it, had, wants envelopes; from now on it is served
+    )
     # the stream
-    PUSH = 20  # worker -> client: epoch, flags; body: entries
+    PUSH = 20  # worker -> client: epoch, flags; body: entries, at the end their stamps where they are wanted
     ACK = 21  # client -> worker: holder, consumed
     READ = 22  # client -> worker: consumed, how
     CANCEL = 23  # client -> worker: stop waiting for me
@@ -72,6 +74,7 @@ class Kind(IntEnum):
     HANDLE = 34  # client -> broker: connection
     LIST = 35  # client -> broker
     KILL = 36  # client -> broker: connection's number
+    REQUEST = 37  # client -> worker: timeout_ms, text, at; body: question
     REPLY = 38  # answer: body
     ERROR = 39  # answer: error
     # life of a worker
@@ -82,14 +85,14 @@ class Kind(IntEnum):
     RECORD = 54  # broker -> worker: what a new broker would have to know of this connection
 
 
-REQUESTS = frozenset((Kind.WRITE, Kind.EXEC, Kind.TRANSACTION, Kind.STATS))
+REQUESTS = frozenset((Kind.WRITE, Kind.REQUEST, Kind.EXEC, Kind.TRANSACTION, Kind.STATS))
 """Requests to a worker: the broker answers them when the worker dies with them."""
 
 
 _FIELDS: dict[Kind, tuple[type, ...]] = {
-    Kind.START: (bytes, bool, int),
+    Kind.START: (bytes, bool, int, bool),
     Kind.ACK: (bytes, int, int),
-    Kind.READ: (bytes, int, int, int, bool, bool, int),
+    Kind.READ: (bytes, int, int, int, bool, bool, int, bool),
     Kind.CANCEL: (bytes,),
     Kind.RECALLED: (bytes, int, int, bool),
 }

@@ -25,7 +25,7 @@ __all__ = ["COUNTERS", "HOLDERS", "Entry", "Ledger", "read_ledger"]
 
 COUNTERS: Final = (
     "messages_in", "bytes_in", "messages_out", "bytes_out", "read", "dropped", "skipped", "queued",
-    "buffered", "outages", "reconnects", "errors", "peak",
+    "buffered", "outages", "reconnects", "errors", "peak", "returned", "redelivered",
 )  # fmt: skip
 """The figures of `Stats` that are kept, in their order."""
 HOLDERS: Final = 16

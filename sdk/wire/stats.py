@@ -12,8 +12,8 @@ __all__ = ["Stats"]
 class Stats:
     """A snapshot of one connection, as `Connection.stats()` returns it. Holds no secret.
 
-    Every message received is in exactly one of: read, buffered, dropped, skipped
-    (`messages_in == read + buffered + dropped + skipped` once readers are at rest).
+    Every message received is in exactly one of: read, buffered, dropped, skipped, returned
+    (`messages_in == read + buffered + dropped + skipped + returned` once readers are at rest).
     """
 
     id: str = ""
@@ -23,6 +23,8 @@ class Stats:
     """`stream` (it is read and written) or `database` (it executes statements): what its driver is."""
     lost_is_none: bool = False
     """Whether a lost link reads as None; else as `""`."""
+    comes_again: bool = False
+    """Whether the message broker keeps what was not acknowledged, and sends it again after a crash."""
     peer: str = ""
     """Who is at the other end; no secret."""
     state: str = "dialing"
@@ -49,6 +51,10 @@ class Stats:
     """Messages thrown away because the buffer was full, or lost with a crashed worker."""
     skipped: int = 0
     """Messages discarded by `read(-2)`."""
+    returned: int = 0
+    """Messages that a crashed worker had and nobody had read: the message broker sends them again."""
+    redelivered: int = 0
+    """Messages of which the message broker said that they may have been delivered before."""
     errors: int = 0
     """Messages that could not be decompressed, and other faults that did not end the link."""
     reconnects: int = 0

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ import pytest
 import trunkline
 from tests.contract.peers import ScriptedPeer
 from tests.support.waiting import Background, until
-from trunkline import Dial, connect
+from trunkline import Dial, Message, connect
 from trunkline.actors.driver import Overflow
 from trunkline.connection import Connection
 from trunkline.deadline import Deadline
@@ -111,6 +112,37 @@ class StreamContract:
             assert waiting.running()
             peer.send("a")
             assert waiting.result() == "a"
+
+    def test_receive_gives_what_read_would_with_its_envelope(self, peer: ScriptedPeer) -> None:
+        with self.dial(peer) as conn:
+            assert conn.receive(-1) is None
+            assert conn.receive(20) is None
+            before = time.time_ns()
+            self.give(conn, peer, "a", "b", "c", "d", "e")
+            message = conn.receive()
+            assert isinstance(message, Message)
+            assert message.data == "a"
+            assert before <= message.received_ns <= time.time_ns()
+            assert conn.read() == "b"  # the two can be mixed
+            first, second = conn.receive(2000), conn.receive(-2)
+            assert isinstance(first, Message)
+            assert isinstance(second, Message)
+            assert (first.data, second.data) == ("c", "e")
+            assert message.received_ns < first.received_ns < second.received_ns <= time.time_ns()
+            assert conn.receive(-2) is None
+            until(lambda: conn.stats().read == 4, "the sum")
+            assert conn.stats().skipped == 1
+
+    def test_receive_takes_up_what_was_sent_ahead_of_it(self, peer: ScriptedPeer) -> None:
+        with self.dial(peer) as conn:
+            self.give(conn, peer, "a", "b", "c")
+            assert conn.read() == "a"  # the others are on their way, without envelopes
+            received = [conn.receive(), conn.receive()]
+            assert [m.data for m in received if isinstance(m, Message)] == ["b", "c"]
+            assert all(isinstance(m, Message) and m.received_ns for m in received)
+            if self.links:
+                self.lose(conn, peer)
+                assert [conn.receive(form) for form in (None, -1, -2, 50)] == [self.lost] * 4
 
     def test_a_waiting_read_gets_what_comes_in_time(self, peer: ScriptedPeer) -> None:
         with self.dial(peer) as conn:

@@ -207,7 +207,7 @@ def test_nothing_that_is_pickled_is_unpickled(echoing: Connection) -> None:
     assert [path.name for path in sources if words.search(path.read_text())] == []
 
 
-NEVER_GARBAGE = (Kind.WRITE,)
+NEVER_GARBAGE = (Kind.WRITE, Kind.REQUEST)
 """With three fields that fit, it is an order of this user's own, and carried out."""
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from trunkline.actors.buffer import Buffer, Notify, Push, Recall, Throttle, Welcome
-from trunkline.actors.driver import Overflow
-from trunkline.pocket import EMPTY, LOST, Pocket
+from trunkline.actors.driver import Delivery, Overflow
+from trunkline.pocket import EMPTY, LOST, Pocket, Stamped
 from trunkline.wire.envelope import Mark
 
 LOSS = "lost"
@@ -38,6 +38,7 @@ class Reader:
         self.doing: str | None = None
         self.got: list[int | str] = []
         self.results: list[object] = []
+        self.crashed = False
 
     # what the Connection does
 
@@ -64,7 +65,7 @@ class Reader:
     def ask(self) -> None:
         pocket = self.pocket
         fields = (pocket.epoch, pocket.consumed, pocket.skipped, self.doing == "wait", self.doing == "newest")
-        self.up.append(("read", self.id, *fields))
+        self.up.append(("read", self.id, *fields, pocket.envelopes))
         pocket.acked, pocket.skipped = pocket.consumed, 0
 
     def ack(self) -> None:
@@ -91,6 +92,13 @@ class Reader:
     def done(self, taken: object) -> None:
         self.doing = None
         self.results.append(taken)
+        if isinstance(taken, Stamped):
+            if taken.stamp is not None:  # each message has the time that it was given on arrival
+                assert taken.stamp[1] == int(taken.data)
+                assert taken.stamp[2] in (None, taken.data)
+            else:
+                assert self.crashed
+            taken = taken.data
         if isinstance(taken, (str, bytes)):
             self.got.append(int(taken))
         elif taken is LOST:
@@ -106,7 +114,8 @@ class Reader:
             if self.doing == "cancel":
                 self.done(self.pocket.take())
             return
-        if not self.pocket.feed(what.epoch, what.stream, what.more, what.entries, what.first):
+        stamps = [(size, at, each and each.topic) for size, at, each in what.stamps or ()]
+        if not self.pocket.feed(what.epoch, what.stream, what.more, what.entries, what.first, stamps):
             self.again()
             return
         if self.doing == "newest":
@@ -145,6 +154,8 @@ class World(RuleBasedStateMachine):
         """Read by a holder that died before it said so: read twice, perhaps."""
         self.lost_by_crash = 0
         self.read_before = self.dropped_before = self.skipped_before = self.received_before = 0
+        self.tokens: set[int] = set()
+        """Given to the buffer, and not given back yet."""
         self.newest_used = self.given_back = self.shared = False
         self.start()
 
@@ -152,6 +163,9 @@ class World(RuleBasedStateMachine):
 
     def act(self) -> None:
         self.buffer.flush()
+        for run in self.buffer.settled:
+            self.tokens.remove(run.token)  # once, and only once
+        self.buffer.settled.clear()
         actions, self.buffer.actions = self.buffer.actions, []
         by_id = {reader.id: reader for reader in self.readers}
         for action in actions:
@@ -169,11 +183,11 @@ class World(RuleBasedStateMachine):
         buffer = self.buffer
         if kind == "start":
             if name not in buffer.holders:
-                buffer.attach(name, down=fields[0])
+                buffer.attach(name, down=fields[0], envelopes=fields[1])
         elif kind == "read":
-            epoch, consumed, skipped, wait, newest = fields
+            epoch, consumed, skipped, wait, newest, envelopes = fields
             buffer.ack(name, consumed, skipped)
-            buffer.ask(name, epoch, consumed, wait=wait, newest=newest)
+            buffer.ask(name, epoch, consumed, wait=wait, newest=newest, envelopes=envelopes)
         elif kind == "ack":
             buffer.ack(name, *fields)
         elif kind == "cancel":
@@ -195,8 +209,29 @@ class World(RuleBasedStateMachine):
         if self.buffer.link is Mark.UP and not self.throttled:
             numbers = range(self.sent + 1, self.sent + 1 + (1 if self.backs_up() else count))
             self.sent = numbers[-1]
-            self.buffer.extend([str(number) for number in numbers])
+            for number in numbers:  # in runs of one, so that each can have a time of its own
+                self.buffer.extend([str(number)], number)
             self.act()
+
+    @rule(count=st.integers(1, 3))
+    def messages_are_delivered(self, count: int) -> None:
+        """With envelopes, and tokens where none may be dropped."""
+        if self.buffer.link is Mark.UP and not self.throttled:
+            numbers = range(self.sent + 1, self.sent + 1 + (1 if self.backs_up() else count))
+            self.sent = numbers[-1]
+            tokens = [number if self.backs_up() else None for number in numbers]
+            batch = [Delivery(str(n), topic=str(n), token=t) for n, t in zip(numbers, tokens, strict=True)]
+            for each in batch:
+                self.buffer.deliver([each.data], [each], int(each.data))
+            if self.backs_up():
+                self.tokens |= set(numbers)
+            self.act()
+
+    @rule(pick=PICK)
+    def someone_wants_envelopes(self, pick: int) -> None:
+        reader = self.reader(pick)
+        if reader.doing is None:
+            reader.pocket.want_envelopes()
 
     @rule()
     def link_changes(self) -> None:
@@ -251,7 +286,7 @@ class World(RuleBasedStateMachine):
         self.names += 1
         reader = Reader(b"%d" % self.names)
         self.readers.append(reader)
-        reader.up.append(("start", reader.id, False))
+        reader.up.append(("start", reader.id, False, False))
 
     @precondition(lambda self: len(self.readers) < 3)
     @rule()
@@ -317,13 +352,15 @@ class World(RuleBasedStateMachine):
             elif reader.doing == "wait" and (taken := reader.pocket.take()) is not EMPTY:
                 reader.done(taken)
             reader.up.clear()
-            reader.up.append(("start", reader.id, reader.pocket.will_be_down()))
+            reader.up.append(("start", reader.id, reader.pocket.will_be_down(), reader.pocket.envelopes))
+            reader.crashed = True
             reader.again()
         if self.buffer.link is Mark.UP:
             self.outages.append(self.sent)
         self.throttled = False
         self.buffer = Buffer(self.limit, self.overflow)
         self.buffer.link = Mark.DOWN
+        self.tokens.clear()
 
     # what must hold
 
@@ -337,6 +374,10 @@ class World(RuleBasedStateMachine):
         held = [e for h in buffer.holders.values() for e in h.sent] + list(buffer.queue)
         messages = [e for e in held if not isinstance(e, int)]
         assert buffer.unread == len(messages)
+        lanes = [buffer.queue, *(holder.sent for holder in buffer.holders.values())]
+        assert all(sum(run.count for run in lane.runs) == len(lane) for lane in lanes)
+        owed = [run for lane in lanes for run in lane.runs if run.token is not None]
+        assert {run.token for run in owed} == self.tokens
         assert buffer.unread_bytes == sum(map(len, messages))
 
     @invariant()
@@ -416,6 +457,7 @@ class World(RuleBasedStateMachine):
         self.settle()
         self.sums_are_right()
         assert self.buffer.unread == 0
+        assert not self.tokens
         self.nothing_is_read_twice()
         self.order_is_kept()
         self.each_outage_shows_in_its_place()

@@ -59,12 +59,12 @@ def test_numbers_of_kinds_stay_below_128_and_unique() -> None:
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (Kind.START, [b"holder", True, 1 << 63]),
-        (Kind.START, [b"holder", True, 1.5]),
+        (Kind.START, [b"holder", True, 1 << 63, False]),
+        (Kind.START, [b"holder", True, 1.5, False]),
         (Kind.START, [b"holder", True]),
         (Kind.ACK, [b"holder", -(1 << 62), 0]),
         (Kind.ACK, ["holder", 1, 0]),
-        (Kind.READ, [b"holder", 0, 0, 0, 1, False, 0]),
+        (Kind.READ, [b"holder", 0, 0, 0, 1, False, 0, False]),
         (Kind.RECALLED, []),
     ],
 )
