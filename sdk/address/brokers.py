@@ -1,157 +1,167 @@
-"""The targets of the message brokers: mqtt, nats, amqp, kafka.
+"""The addresses of the message brokers: mqtt, nats, amqp, kafka.
 
-Ordinary URLs, but for the query: it is percent-decoded only (`+` and `#` are wildcards in a topic), and its
-names are a broker's own, so that a misspelt one is an error. `extra` gets `topic` (mqtt, nats, kafka),
-`queue` and `vhost` (amqp), `token` (nats), `librdkafka` (kafka), and `typed` with the numbers and booleans.
+Ordinary URLs, but for the query: it is percent-decoded only (`+` and `#` are wildcards in a topic, not a
+space and a fragment), and its names are the parameters of `PARAMS`, so that a misspelt one is an error. All
+of them may stand among the options too.
+
+`Address.params` gets the parameters as text, under their main names, lists joined by commas. `hosts` all
+servers. `extra`:
+`topics` (mqtt, nats, kafka), `routing_keys` (amqp): the lists, whose names may hold commas;
+`typed`: the numbers, booleans, choices, and starting points;
+`logins`: [user, password] for each of `hosts`, where they are not all the same;
+`topic` (mqtt, nats, kafka), `queue`, `vhost` (amqp), `token` (nats), `librdkafka` (kafka: its properties).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote
 
+from trunkline.address.broker_values import Values, read_beside, read_typed, read_written
 from trunkline.address.golang import shown
-from trunkline.address.host import clean_host, join_host_port, split_port
+from trunkline.address.host import join_host_port
 from trunkline.address.model import Address
-from trunkline.address.plain import Parts, split_url
+from trunkline.address.options import OPTIONS
+from trunkline.address.params import PARAMS
+from trunkline.address.plain import split_authority
 from trunkline.address.schemes import Scheme, is_param
-from trunkline.address.separator import unknown_option
+from trunkline.address.separator import decoded
+from trunkline.address.servers import Login, one_authority, read_servers
+from trunkline.address.unknown import misplaced_option, unknown_option
 from trunkline.errors import AddressError
 
-__all__ = ["parse_broker", "with_params"]
+__all__ = ["parse_broker"]
 
-_BOOLS = frozenset(("retain", "clean", "exclusive"))
-_COUNTS = {"qos": 2, "prefetch": 65_535, "heartbeat": 65_535, "partition": 2**31 - 1}
 _NEEDS = {
     "mqtt": ("topic", "write_topic"),
-    "nats": ("topic", "stream"),
-    "amqp": ("queue", "exchange"),
-    "kafka": ("topic",),
+    "nats": ("topic", "stream", "write_topic"),
+    "amqp": ("queue", "exchange", "routing_key", "write_topic"),
+    "kafka": ("topic", "write_topic"),
 }
+_KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}|\^.*")
 
 
-def parse_broker(scheme: Scheme, rest: str) -> Address:
-    """The target alone; `with_params` adds the parameters among the options and completes it."""
-    whose = f"a {scheme.name} address"
-    parts = split_url(rest, whose)
-    places = parts.place.split(",")
-    if len(places) > 1 and _kind(scheme) not in ("kafka", "nats"):
-        raise AddressError(f"{whose} names one host: write {scheme.example}")
-    hosts = tuple(_host(place, whose, scheme) for place in places)
-    params = _query(parts.query, scheme)
-    _read_path(scheme, parts, params)
+def parse_broker(
+    scheme: Scheme, rest: str, written: Iterable[tuple[str, str]], beside: Mapping[str, object]
+) -> Address:
+    """The address: `rest` follows `scheme://`, `written` are the parameters among its options (they count as
+    much as those of the query), `beside` those given to `Dial`, which yield to them."""
+    authority, path, query = split_authority(one_authority(rest, scheme))
+    if path.startswith("#"):
+        raise AddressError(f"{scheme.whose} has no '#' part: write %23 for a '#' that belongs to it")
+    hosts, logins = read_servers(authority, scheme)
+    values = read_written(scheme, [*_query(query, scheme), *written])
+    _read_path(scheme, path, values)
+    _check_login_once(scheme, logins[0], values)
+    given = {**read_beside(scheme, beside), **values}
+    params = {name: ",".join(texts) for name, texts in given.items()}
+    # these two mean the user info and are kept there alone
+    beside_login = (params.pop("username", None), params.pop("password", None))
+    user, password = (
+        here if here is not None else there for here, there in zip(logins[0], beside_login, strict=True)
+    )
+    _check(scheme, params)
     place = ",".join(join_host_port(*pair) for pair in hosts)
-    return Address(
+    path = path or ("/mqtt" if _is_over_websocket(scheme) else "")
+    address = Address(
         scheme.name,
-        f"{scheme.name}://{place}{parts.path}",
+        f"{scheme.name}://{place}{path}",
         "tcp",
         *hosts[0],
-        parts.user,
-        parts.password,
-        path=parts.path,
+        user,
+        password,
+        path=path,
         params=params,
-        hosts=hosts if len(hosts) > 1 else (),
+        hosts=hosts,
     )
+    extra: dict[str, Any] = {"typed": read_typed(scheme, params)}
+    _EXTRA[scheme.protocol](address, given, extra)
+    filled = [login if login != (None, None) else (user, password) for login in logins]
+    if any(login != filled[0] for login in filled):
+        extra["logins"] = [list(login) for login in filled]
+    return replace(address, extra=extra)
 
 
-def _kind(scheme: Scheme) -> str:
-    return {"mqtts": "mqtt", "tls+nats": "nats", "amqps": "amqp"}.get(scheme.name, scheme.name)
+def _is_over_websocket(scheme: Scheme) -> bool:
+    return scheme.name in ("ws+mqtt", "wss+mqtt")
 
 
-def _host(place: str, whose: str, scheme: Scheme) -> tuple[str, int | None]:
-    host, port = split_port(place, whose)
-    return clean_host(host, whose), port or scheme.port
+def _read_path(scheme: Scheme, path: str, values: Values) -> None:
+    """Kafka's path is the topic; amqp's the virtual host, that of mqtt over WebSocket the URL's; the others
+    have none."""
+    if path in ("", "/") or scheme.protocol == "amqp" or _is_over_websocket(scheme):
+        return
+    if scheme.protocol != "kafka":
+        raise AddressError(f"{scheme.whose} has no path: write {scheme.example}")
+    topic = read_written(scheme, [("topic", path[1:])])["topic"]
+    if values.setdefault("topic", topic) != topic:
+        raise AddressError(f"{scheme.whose} names its topic twice: write it in the path alone")
 
 
-def _query(query: str, scheme: Scheme) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _query(query: str, scheme: Scheme) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
     for pair in filter(None, query.split("&")):
-        name, _, value = pair.partition("=")
+        written, _, value = pair.partition("=")
+        name = decoded(written)
+        if name in OPTIONS:
+            raise misplaced_option(name, scheme)
         if not is_param(scheme, name):
             raise unknown_option(name, scheme)
-        found[name] = unquote(value)
+        found.append((name, value))
     return found
 
 
-def _read_path(scheme: Scheme, parts: Parts, params: dict[str, str]) -> None:
-    """Kafka's path is the topic; amqp's the virtual host; the others have none."""
-    kind, path = _kind(scheme), unquote(parts.path[1:])
-    if kind == "kafka" and path:
-        if params.setdefault("topic", path) != path:
-            raise AddressError("a kafka address names its topic twice: write it in the path alone")
-    elif kind != "amqp" and path:
-        raise AddressError(f"a {scheme.name} address has no path: write {scheme.example}")
+def _check_login_once(scheme: Scheme, login: Login, values: Values) -> None:
+    for name, part in zip(("username", "password"), login, strict=True):
+        if part is not None and name in values:
+            raise AddressError(f"{scheme.whose} names its {name} twice: write it once")
 
 
-def with_params(scheme: Scheme, address: Address, given: Mapping[str, str]) -> Address:
-    """The address with the parameters that stood among the options (those of the address itself win),
-    checked and complete."""
-    params = {**given, **address.params}
-    kind = _kind(scheme)
-    if not any(params.get(name) for name in _NEEDS[kind]):
-        needed = " or ".join(f"'{name}'" for name in _NEEDS[kind])
-        raise AddressError(f"a {scheme.name} address needs {needed}: write {scheme.example}")
-    extra: dict[str, Any] = {"typed": _typed(params, kind)}
-    _EXTRA[kind](address, params, extra)
-    user = address.user if address.user is not None else params.get("username")
-    password = address.password if address.password is not None else params.get("password")
-    return replace(address, params=params, extra=extra, user=user, password=password)
+def _check(scheme: Scheme, params: Mapping[str, str]) -> None:
+    if not any(params.get(name) for name in _NEEDS[scheme.protocol]):
+        *some, last = (f"'{name}'" for name in _NEEDS[scheme.protocol])
+        raise AddressError(f"{scheme.whose} needs {', '.join(some)} or {last}: write {scheme.example}")
 
 
-def _typed(params: Mapping[str, str], kind: str) -> dict[str, Any]:
-    typed: dict[str, Any] = {}
-    for name, value in params.items():
-        if name in _BOOLS or (name == "durable" and kind == "amqp"):
-            typed[name] = _bool(name, value)
-        elif name in _COUNTS:
-            typed[name] = _count(name, value)
-    return typed
+def _mqtt(address: Address, given: Values, extra: dict[str, Any]) -> None:
+    extra["topic"] = address.params.get("topic")
+    extra["topics"] = given.get("topic", [])
 
 
-def _bool(name: str, value: str) -> bool:
-    lower = value.lower()
-    if lower not in ("true", "1", "yes", "false", "0", "no"):
-        raise AddressError(f"parameter '{name}' does not take '{shown(value)}': use true or false")
-    return lower in ("true", "1", "yes")
+def _nats(address: Address, given: Values, extra: dict[str, Any]) -> None:
+    _mqtt(address, given, extra)
+    for name in ("topic", "write_topic", "queue"):
+        if any(re.search(r"\s", text) for text in given.get(name, [])):
+            raise AddressError(f"parameter '{name}' does not take a value with a space in it")
+    # a user without a password is a token, by the convention of the NATS clients
+    token = address.user if address.password is None else None
+    if token is not None and "token" in address.params:
+        raise AddressError("a nats address names its token twice: write it once")
+    if token is not None or "token" in address.params:
+        extra["token"] = address.params.get("token", token)
 
 
-def _count(name: str, value: str) -> int:
-    if not re.fullmatch("[0-9]{1,10}", value) or int(value) > _COUNTS[name]:
-        raise AddressError(
-            f"parameter '{name}' does not take '{shown(value)}': use a whole number from 0 to {_COUNTS[name]}"
-        )
-    return int(value)
+def _amqp(address: Address, given: Values, extra: dict[str, Any]) -> None:
+    extra["vhost"] = decoded(address.path[1:]) or "/"
+    extra["queue"] = address.params.get("queue")
+    extra["routing_keys"] = given.get("routing_key", [])
 
 
-def _mqtt(address: Address, params: Mapping[str, str], extra: dict[str, Any]) -> None:
-    extra["topic"] = params.get("topic")
+def _kafka(address: Address, given: Values, extra: dict[str, Any]) -> None:
+    _mqtt(address, given, extra)
+    for topic in (*given.get("topic", []), *given.get("write_topic", [])):
+        if not _KAFKA_TOPIC.fullmatch(topic):
+            raise AddressError(
+                f"a kafka address has the topic '{shown(topic)}': "
+                "a topic is letters, digits, '.', '_' and '-', 249 at most"
+            )
+    own = PARAMS["kafka"]
+    extra["librdkafka"] = {name: value for name, value in address.params.items() if name not in own}
 
 
-def _nats(address: Address, params: Mapping[str, str], extra: dict[str, Any]) -> None:
-    extra["topic"] = params.get("topic")
-    if "token" in params:
-        extra["token"] = params["token"]
-    elif address.user is not None and address.password is None:
-        # a user without a password is a token, by the convention of the NATS clients
-        extra["token"] = address.user
-
-
-def _amqp(address: Address, params: Mapping[str, str], extra: dict[str, Any]) -> None:
-    extra["vhost"] = unquote(address.path[1:]) or "/"
-    extra["queue"] = params.get("queue")
-
-
-def _kafka(address: Address, params: Mapping[str, str], extra: dict[str, Any]) -> None:
-    extra["topic"] = params.get("topic")
-    extra["librdkafka"] = {
-        name.replace("_", "."): value for name, value in params.items() if "." in name or "_" in name
-    }
-
-
-_EXTRA: dict[str, Callable[[Address, Mapping[str, str], dict[str, Any]], None]] = {
+_EXTRA: dict[str, Callable[[Address, Values, dict[str, Any]], None]] = {
     "mqtt": _mqtt,
     "nats": _nats,
     "amqp": _amqp,

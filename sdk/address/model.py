@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from trunkline.address import sqlite
+from trunkline.address.broker_files import resolve_params
 from trunkline.address.host import join_host_port
 from trunkline.address.options import OPTIONS
 from trunkline.address.proxy import Proxy
@@ -48,7 +49,7 @@ class Address:
     options: dict[str, Any] = field(default_factory=dict)
     """The options that were given, typed. For the rest see `option`."""
     hosts: tuple[tuple[str, int | None], ...] = ()
-    """Every server in order, where there are several."""
+    """Every server in order: always with a message broker, else where there are several."""
     extra: dict[str, Any] = field(default_factory=dict)
     """What only this scheme knows: see the scheme's parser, and `docs/reference`."""
 
@@ -70,10 +71,18 @@ class Address:
             return _one_line(f"sqlite3://{self.extra.get('file') or ':memory:'}")
         place = str(self.extra.get("addr", ""))
         if self.host:
-            place = join_host_port(self.host, self.port)
+            place = self._servers()
         if self.net == "unix":
             return _one_line(f"{self.scheme}://{self.path}")
         return _one_line(f"{self.scheme}://{place}{hide_path(self.path) or self._database_path()}")
+
+    def _servers(self) -> str:
+        """Host and port; of a message broker's several servers two, and how many more there are."""
+        if not scheme_row(self.scheme).protocol:
+            return join_host_port(self.host or "", self.port)
+        more = len(self.hosts) - 2
+        shown = [join_host_port(*pair) for pair in self.hosts[:2]]
+        return ",".join([*shown, f"+{more}"] if more > 0 else shown)
 
     def _database_path(self) -> str:
         return f"/{self.database}" if self.database else ""
@@ -97,8 +106,8 @@ class Address:
         return f"<Address {self}>"
 
     def resolved(self, cwd: str) -> Address:
-        """The same with relative files (sqlite3, unix socket, certificates) made absolute against `cwd`, so
-        that another process finds what the caller meant."""
+        """The same with relative files (sqlite3, unix socket, certificates, credentials) made absolute
+        against `cwd`, so that another process finds what the caller meant."""
         options = {
             name: os.path.join(cwd, value) if name in _FILES else value
             for name, value in self.options.items()
@@ -111,7 +120,9 @@ class Address:
         if self.scheme == "unix" and not self.path.startswith("@"):
             path = os.path.join(cwd, self.path)
             return replace(self, target=f"unix://{path}", path=path, options=options)
-        return replace(self, options=options)
+        protocol = scheme_row(self.scheme).protocol
+        params, extra = resolve_params(protocol, self.params, self.extra, cwd)
+        return replace(self, options=options, params=params, extra=extra)
 
     def to_wire(self) -> dict[str, Any]:
         """Plain data for msgpack, secrets included: it goes from process to process, not to people."""

@@ -17,8 +17,10 @@ _ALL = tuple(SCHEMES)
 _STREAMS = (*SOCKETS, *WEBSOCKETS, *BROKERS)
 _SERVERS = tuple(name for name in DATABASES if name != "sqlite3")
 _NETWORK = tuple(name for name in (*_STREAMS, *_SERVERS) if name != "unix")
-_TCP = tuple(name for name in _NETWORK if name != "udp")
-_TLS = ("tls", "wss", "mqtts", "nats", "tls+nats", "amqps", "kafka", *_SERVERS)
+# librdkafka makes its sockets itself
+_OURS = tuple(name for name in _NETWORK if name != "kafka")
+_TCP = tuple(name for name in _OURS if name != "udp")
+_TLS = ("tls", "wss", "mqtts", "wss+mqtt", "nats", "tls+nats", "amqps", "kafka", *_SERVERS)
 _MESSAGES = ("udp", *WEBSOCKETS, *BROKERS)
 _RELINK = (*_STREAMS, *_SERVERS)
 _DAY_MS = 86_400_000
@@ -49,12 +51,20 @@ class Option:
         return dict(value) if isinstance(value, dict) else value
 
 
-_WS_PING = tuple((name, 20_000) for name in WEBSOCKETS)
+_PINGS = tuple((name, 20_000) for name in (*WEBSOCKETS, *BROKERS) if name != "kafka")
+_BROKERS_RECONNECT = tuple((name, True) for name in BROKERS)
 
 OPTIONS: dict[str, Option] = {
     row.name: row
     for row in (
-        Option("reconnect", "bool", False, _RELINK, "re-establish a lost link by itself"),
+        Option(
+            "reconnect",
+            "bool",
+            False,
+            _RELINK,
+            "re-establish a lost link by itself",
+            by_scheme=_BROKERS_RECONNECT,
+        ),
         Option("interval", "ms", 1000, _RELINK, "first wait before a retry, ms", low=1, high=_DAY_MS),
         Option("retry", "count", 0, _RELINK, "give up after so many failures in a row; 0 is never"),
         Option("payload", "messages", (), _STREAMS, "sent after every connect, in order", secret=True),
@@ -76,7 +86,14 @@ OPTIONS: dict[str, Option] = {
         ),
         Option("enableCompression", "bool", False, WEBSOCKETS, "permessage-deflate"),
         Option("proxy", "proxy", None, _TCP, "socks5://name:password@host:port or http://...", secret=True),
-        Option("headers", "headers", {}, WEBSOCKETS, "headers of the handshake", secret=True),
+        Option(
+            "headers",
+            "headers",
+            {},
+            (*WEBSOCKETS, *BROKERS),
+            "headers of the handshake; with a message broker: of every message written",
+            secret=True,
+        ),
         Option("subprotocols", "list", (), WEBSOCKETS, "subprotocols to offer, a comma list"),
         Option("origin", "text", None, WEBSOCKETS, "Origin header of the handshake"),
         Option(
@@ -86,7 +103,7 @@ OPTIONS: dict[str, Option] = {
             _STREAMS,
             "keepalive every so many ms; 0 is off",
             high=_DAY_MS,
-            by_scheme=_WS_PING,
+            by_scheme=_PINGS,
         ),
         Option("pingMessage", "message", None, _STREAMS, "text of the keepalive", secret=True),
         Option(
@@ -103,7 +120,7 @@ OPTIONS: dict[str, Option] = {
         Option("keyfile", "text", None, _TLS, "file of our own certificate's key"),
         Option("servername", "text", None, _TLS, "name the server's certificate must have"),
         Option("insecureSkipVerify", "bool", False, _TLS, "take any certificate"),
-        Option("local_ip", "ip", None, _NETWORK, "outgoing address"),
+        Option("local_ip", "ip", None, _OURS, "outgoing address"),
         Option("buffer", "count", 2000, _STREAMS, "messages kept for the reader", low=1, high=1_000_000),
         Option(
             "decode",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trunkline.address.brokers import parse_broker, with_params
+from trunkline.address.brokers import parse_broker
 from trunkline.address.databases import parse_database
 from trunkline.address.model import Address
 from trunkline.address.options import OPTIONS
 from trunkline.address.plain import parse_other, parse_socket, parse_websocket
 from trunkline.address.schemes import Scheme, find_scheme, is_param
-from trunkline.address.separator import read_options, split_target, unknown_option
+from trunkline.address.separator import read_options, split_target
+from trunkline.address.unknown import unknown_option
 from trunkline.address.values import read_value
 from trunkline.errors import AddressError
 
@@ -53,57 +54,77 @@ def _parse(text: str, options: Mapping[str, object], environ: Mapping[str, str])
         )
     scheme = find_scheme(match[1])
     if re.search("[\ud800-\udfff]", text):
-        raise AddressError(f"a {scheme.name} address must be valid text: it holds half of a surrogate pair")
+        raise AddressError(f"{scheme.whose} must be valid text: it holds half of a surrogate pair")
     target, tail = split_target(text[match.end() :], scheme)
     written = read_options(tail, scheme)
-    address = _target(scheme, target, environ)
-    found, params = _options(scheme, written, options)
-    address = replace(address, options=found)
-    return with_params(scheme, address, params) if scheme.family == "broker" else address
-
-
-def _target(scheme: Scheme, target: str, environ: Mapping[str, str]) -> Address:
+    given = _options(scheme, written, options)
     if scheme.family == "database":
-        return parse_database(scheme, target, environ)
-    target = target.strip()
+        address = parse_database(scheme, target, environ)
+    else:
+        address = _url(scheme, target.strip(), given)
+    return replace(address, options=given.options)
+
+
+def _url(scheme: Scheme, target: str, given: _Given) -> Address:
     if re.search(r"[\x00-\x1f\x7f]", target):
-        raise AddressError(f"a {scheme.name} address must be one line without control characters")
+        raise AddressError(f"{scheme.whose} must be one line without control characters")
     if scheme.family == "socket":
         return parse_socket(scheme, target)
-    if scheme.family == "other":
-        return parse_other(scheme, target)
-    return parse_websocket(scheme, target) if scheme.family == "websocket" else parse_broker(scheme, target)
+    if scheme.family == "websocket":
+        return parse_websocket(scheme, target)
+    if scheme.family == "broker":
+        return parse_broker(scheme, target, given.written, given.beside)
+    return parse_other(scheme, target)
 
 
-def _options(
-    scheme: Scheme, written: list[tuple[str, str]], beside: Mapping[str, object]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """The options typed, and a broker's parameters as text; what is written in the address wins."""
-    found: dict[str, Any] = {}
-    params: dict[str, str] = {}
+@dataclass(slots=True, repr=False)
+class _Given:
+    """What was given beside the target: the options, typed, and the parameters of a message broker."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    written: list[tuple[str, str]] = field(default_factory=list)
+    """Parameters among the options of the address, as they stand there."""
+    beside: dict[str, object] = field(default_factory=dict)
+    """Parameters given to `Dial` in Python."""
+
+
+def _options(scheme: Scheme, written: list[tuple[str, str]], beside: Mapping[str, object]) -> _Given:
+    """Options and parameters apart; an option that is written in the address wins."""
+    found = _Given()
     for name, value in beside.items():
-        if value is not None:
-            _take(scheme, name, value, found, params)
+        if value is not None and _is_param(scheme, name):
+            found.beside[name] = value
+        elif value is not None:
+            _take(scheme, name, value, found.options)
     seen: set[str] = set()
     for name, text in written:
-        if name == "payload" and name in seen:
-            found[name] += read_value(OPTIONS[name], text)
-            continue
-        if name in seen:
+        if _is_param(scheme, name):
+            found.written.append((name, text))
+        elif name == "payload" and name in seen:
+            found.options[name] += read_value(OPTIONS[name], text)
+        elif name in seen:
             raise AddressError(f"option '{name}' is given twice: write it once")
-        seen.add(name)
-        _take(scheme, name, text, found, params)
-    return found, params
+        else:
+            seen.add(name)
+            _take(scheme, name, text, found.options)
+    return found
 
 
-def _take(scheme: Scheme, name: object, value: object, found: dict[str, Any], params: dict[str, str]) -> None:
+def _is_param(scheme: Scheme, name: object) -> bool:
+    return isinstance(name, str) and name not in OPTIONS and is_param(scheme, name)
+
+
+def _take(scheme: Scheme, name: object, value: object, found: dict[str, Any]) -> None:
     option = OPTIONS.get(name) if isinstance(name, str) else None
-    if isinstance(name, str) and option is None and is_param(scheme, name):
-        params[name] = str(value).lower() if isinstance(value, bool) else str(value)
-        return
     if option is None:
         raise unknown_option(str(name), scheme)
     # what a driver of somebody else's makes of an option is not known here: it is given all of them
     if scheme.name not in option.schemes and scheme.family != "other":
-        raise AddressError(f"option '{name}' makes no sense for {scheme.name}: leave it out")
+        raise AddressError(f"option '{name}' {_why_not(option.name, scheme)}: leave it out")
     found[option.name] = read_value(option, value)
+
+
+def _why_not(name: str, scheme: Scheme) -> str:
+    if scheme.name == "kafka" and name in ("proxy", "local_ip"):
+        return "cannot be had with kafka, whose library connects by itself"
+    return f"makes no sense for {scheme.name}"

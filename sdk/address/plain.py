@@ -11,7 +11,15 @@ from trunkline.address.model import Address
 from trunkline.address.schemes import Scheme
 from trunkline.errors import AddressError
 
-__all__ = ["Parts", "parse_other", "parse_socket", "parse_websocket", "split_url"]
+__all__ = [
+    "Parts",
+    "parse_other",
+    "parse_socket",
+    "parse_websocket",
+    "split_authority",
+    "split_url",
+    "split_userinfo",
+]
 
 # kept as written in a URL's path and query; the rest is percent-encoded for the request line
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
@@ -30,16 +38,25 @@ class Parts:
 
 def split_url(rest: str, whose: str) -> Parts:
     """What follows `scheme://`. The user info ends at the last `@` before the first `/` or `?`."""
+    authority, path, query = split_authority(rest)
+    return Parts(*split_userinfo(authority, whose), path, query)
+
+
+def split_authority(rest: str) -> tuple[str, str, str]:
+    """What follows `scheme://` as (user info and host, path, query)."""
     match = re.match(r"([^/?#]*)([^?]*)\??(.*)", rest, re.DOTALL)
     assert match is not None
-    userinfo, at, place = match[1].rpartition("@")
+    return match[1], match[2], match[3]
+
+
+def split_userinfo(authority: str, whose: str) -> tuple[str | None, str | None, str]:
+    """User and password decoded, and the place behind the last `@`."""
+    userinfo, at, place = authority.rpartition("@")
     user, colon, password = userinfo.partition(":")
-    return Parts(
+    return (
         _decoded(user, whose) if at and user else None,
         _decoded(password, whose) if colon else None,
         place,
-        match[2],
-        match[3],
     )
 
 
@@ -53,7 +70,7 @@ def _decoded(text: str, whose: str) -> str:
 
 def parse_socket(scheme: Scheme, rest: str) -> Address:
     """`tcp udp tls unix`."""
-    whose = f"a {scheme.name} address"
+    whose = scheme.whose
     if scheme.name == "unix":
         if not rest or "\0" in rest:
             raise AddressError(f"{whose} needs the path of a socket, such as {scheme.example}")
@@ -76,7 +93,7 @@ def parse_socket(scheme: Scheme, rest: str) -> Address:
 def parse_websocket(scheme: Scheme, rest: str) -> Address:
     """`ws wss`. The target is the URL to ask for, in ASCII and without the user info, which is for the
     driver to send as a header."""
-    whose = f"a {scheme.name} address"
+    whose = scheme.whose
     if "#" in rest:
         raise AddressError(f"{whose} has no '#' part: write %23 for a '#' that belongs to it")
     parts = split_url(rest, whose)
@@ -101,7 +118,7 @@ def parse_other(scheme: Scheme, rest: str) -> Address:
     """A scheme whose driver another distribution brings: a URL, without a host where there is a path. The
     target is the address as it was written, secrets included; the query is percent-decoded only, so a `+`
     in it stays."""
-    whose = f"a {scheme.name} address"
+    whose = scheme.whose
     if "#" in rest:
         raise AddressError(f"{whose} has no '#' part: write %23 for a '#' that belongs to it")
     parts = split_url(rest, whose)

@@ -1,13 +1,12 @@
-"""The schemes, one row each: family, default port, and the parameter names of the message brokers."""
+"""The schemes, one row each: family, default port, and the protocol of the message brokers."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from trunkline.address.installed import is_installed
+from trunkline.address.nearest import nearest
+from trunkline.address.params import find_param
 from trunkline.errors import UnknownScheme
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "Scheme",
     "find_scheme",
     "is_param",
-    "nearest",
     "scheme_row",
 ]
 
@@ -35,29 +33,14 @@ class Scheme:
     tls: bool
     """The link is always TLS."""
     example: str
-    params: frozenset[str] = frozenset()
-    """A broker's own parameters, written as a query or among the options."""
+    protocol: str = ""
+    """Of a message broker: `mqtt`, `nats`, `amqp` or `kafka`; its parameters are `PARAMS[protocol]`."""
 
+    @property
+    def whose(self) -> str:
+        """How an error begins: `a tcp address`."""
+        return f"{'an' if self.name[0] in 'am' and self.family == 'broker' else 'a'} {self.name} address"
 
-_MQTT = frozenset(
-    (
-        "topic",
-        "write_topic",
-        "qos",
-        "retain",
-        "client_id",
-        "clean",
-        "will_topic",
-        "will_payload",
-        "username",
-        "password",
-    )
-)
-_NATS = frozenset(["topic", "queue", "stream", "durable", "deliver", "token", "creds", "nkey"])
-_AMQP = frozenset(
-    ["queue", "exchange", "type", "routing_key", "durable", "exclusive", "prefetch", "heartbeat"]
-)
-_KAFKA = frozenset(["topic", "group", "offset", "partition", "key"])
 
 SCHEMES: dict[str, Scheme] = {
     row.name: row
@@ -68,13 +51,15 @@ SCHEMES: dict[str, Scheme] = {
         Scheme("unix", "socket", None, False, "unix:///path/to/socket"),
         Scheme("ws", "websocket", 80, False, "ws://host/path"),
         Scheme("wss", "websocket", 443, True, "wss://host/path"),
-        Scheme("mqtt", "broker", 1883, False, "mqtt://host?topic=name", _MQTT),
-        Scheme("mqtts", "broker", 8883, True, "mqtts://host?topic=name", _MQTT),
-        Scheme("nats", "broker", 4222, False, "nats://host?topic=name", _NATS),
-        Scheme("tls+nats", "broker", 4222, True, "tls+nats://host?topic=name", _NATS),
-        Scheme("amqp", "broker", 5672, False, "amqp://user:password@host/?queue=name", _AMQP),
-        Scheme("amqps", "broker", 5671, True, "amqps://user:password@host/?queue=name", _AMQP),
-        Scheme("kafka", "broker", 9092, False, "kafka://host/topic", _KAFKA),
+        Scheme("mqtt", "broker", 1883, False, "mqtt://host?topic=name", "mqtt"),
+        Scheme("mqtts", "broker", 8883, True, "mqtts://host?topic=name", "mqtt"),
+        Scheme("ws+mqtt", "broker", 80, False, "ws+mqtt://host/mqtt?topic=name", "mqtt"),
+        Scheme("wss+mqtt", "broker", 443, True, "wss+mqtt://host/mqtt?topic=name", "mqtt"),
+        Scheme("nats", "broker", 4222, False, "nats://host?topic=name", "nats"),
+        Scheme("tls+nats", "broker", 4222, True, "tls+nats://host?topic=name", "nats"),
+        Scheme("amqp", "broker", 5672, False, "amqp://user:password@host/?queue=name", "amqp"),
+        Scheme("amqps", "broker", 5671, True, "amqps://user:password@host/?queue=name", "amqp"),
+        Scheme("kafka", "broker", 9092, False, "kafka://host/topic", "kafka"),
         Scheme("sqlite3", "database", None, False, "sqlite3://file.db"),
         Scheme("mysql", "database", 3306, False, "mysql://user:password@tcp(host:3306)/database"),
         Scheme("postgres", "database", 5432, False, "postgres://user:password@host:5432/database"),
@@ -99,9 +84,11 @@ _HINTS = {
     "pgsql": "postgres",
     "nats+tls": "tls+nats",
     "rabbitmq": "amqp",
+    "amqp+ssl": "amqps",
+    "mqtt+ws": "ws+mqtt",
+    "mqtt+wss": "wss+mqtt",
+    "mqtt+ssl": "mqtts",
 }
-# librdkafka's own names: dotted, or with underscores for the dots
-_LIBRDKAFKA = re.compile(r"[a-z]+(?:[._][a-z0-9]+)+")
 
 
 def find_scheme(name: str) -> Scheme:
@@ -123,13 +110,6 @@ def scheme_row(name: str) -> Scheme:
     return SCHEMES.get(name) or Scheme(name, "other", None, False, f"{name}://host:port/path")
 
 
-def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str | None:
-    """The one of `names` that `name` was most likely meant to be, by spelling in any case."""
-    by_lower = {known.lower(): known for known in names}
-    found = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
-    return by_lower[found[0]] if found else None
-
-
 def is_param(scheme: Scheme, name: str) -> bool:
     """Whether `name` is a parameter of this broker."""
-    return name in scheme.params or (scheme.name == "kafka" and _LIBRDKAFKA.fullmatch(name) is not None)
+    return find_param(scheme.protocol, name) is not None

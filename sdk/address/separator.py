@@ -16,12 +16,13 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote, unquote_to_bytes
 
-from trunkline.address.golang import shown
+from trunkline.address.nearest import nearest
 from trunkline.address.options import OPTIONS
-from trunkline.address.schemes import Scheme, is_param, nearest
+from trunkline.address.schemes import Scheme, is_param
+from trunkline.address.unknown import unknown_option
 from trunkline.errors import AddressError
 
-__all__ = ["read_options", "split_target", "unknown_option"]
+__all__ = ["decoded", "read_options", "split_target"]
 
 _CANDIDATE = re.compile(r"(\|\|?)([A-Za-z_][\w.-]*)=")
 _BAR = re.compile(r"(\|\|?)")
@@ -70,7 +71,8 @@ def _slip(rest: str, scheme: Scheme) -> re.Match[str] | None:
 
 
 def read_options(text: str, scheme: Scheme) -> list[tuple[str, str]]:
-    """The options as (name, value) pairs in their order, values decoded; names are known ones."""
+    """The options as (name, value) pairs in their order; names are known ones. Values are decoded, but for a
+    broker's parameters."""
     found: list[tuple[str, str]] = []
     at = 0
     while at < len(text):
@@ -91,16 +93,6 @@ def read_options(text: str, scheme: Scheme) -> list[tuple[str, str]]:
     return found
 
 
-def unknown_option(name: str, scheme: Scheme) -> AddressError:
-    """The error for a name that is no option; names the nearest one."""
-    near = nearest(name, [*OPTIONS, *scheme.params])
-    if near:
-        return AddressError(f"unknown option '{shown(name)}': did you mean '{near}'")
-    # A name that is like none we know may be the rest of a password with a & in it.
-    hint = "see `trunkline dial --help` for the options there are, and write & in a value as %26"
-    return AddressError(f"the address has an unknown option: {hint}")
-
-
 def _value(name: str, text: str, at: int, scheme: Scheme) -> tuple[str, int]:
     kind = OPTIONS[name].kind if name in OPTIONS else ""
     if kind in _MESSAGE_KINDS:
@@ -111,8 +103,8 @@ def _value(name: str, text: str, at: int, scheme: Scheme) -> tuple[str, int]:
     end = text.find("&", at)
     end = len(text) if end < 0 else end
     # a proxy written raw decodes its own user and password
-    raw = kind == "proxy" and "://" in text[at:end]
-    return text[at:end] if raw else _decoded(text[at:end]), end
+    raw = name not in OPTIONS or (kind == "proxy" and "://" in text[at:end])
+    return text[at:end] if raw else decoded(text[at:end]), end
 
 
 def _json_end(text: str, at: int) -> int | None:
@@ -138,7 +130,7 @@ def _follows_ok(text: str, at: int) -> bool:
 def _message_end(text: str, at: int, scheme: Scheme) -> int:
     for mark in re.finditer("&", text[at:]):
         match = _NAME.match(text, at + mark.end())
-        if match is not None and (match[1] in OPTIONS or match[1] in scheme.params):
+        if match is not None and (match[1] in OPTIONS or is_param(scheme, match[1])):
             return at + mark.start()
     return len(text)
 
@@ -153,7 +145,7 @@ def _message(text: str) -> str:
         return text
 
 
-def _decoded(text: str) -> str:
+def decoded(text: str) -> str:
     """Percent-decoded where every escape is one and the result is text; else as it stands."""
     if _BAD_ESCAPE.search(text):
         return text

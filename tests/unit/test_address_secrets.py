@@ -63,7 +63,7 @@ MALFORMED = [
     "mqtt://u:{s}@h",
     "mqtt://u:{s}@h?topic=t|qos=9",
     "nats://{s}@?topic=t",
-    "amqp://u:{s}@h,i/?queue=q",
+    "amqp://u:{s}@h,i:x/?queue=q",
     "kafka://u:{s}@h:0/t",
     "mysql://u:{s}@tcp(h:1)",
     "mysql://u:{s}@tcp(h:1/d",

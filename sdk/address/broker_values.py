@@ -1,0 +1,149 @@
+"""Reading the values of a message broker's parameters: from the address (text) or from Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from trunkline.address.golang import shown
+from trunkline.address.params import Param, find_param
+from trunkline.address.schemes import Scheme
+from trunkline.address.separator import decoded
+from trunkline.errors import AddressError
+
+__all__ = ["Values", "read_beside", "read_typed", "read_written"]
+
+_ONE_LINE = ("name", "names", "file", "property")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
+
+Values = dict[str, list[str]]
+"""By parameter: its values as text, one but for lists."""
+
+
+def read_written(scheme: Scheme, pairs: Iterable[tuple[str, str]]) -> Values:
+    """What stands in the address, as written: lists are cut at their commas and then percent-decoded, so that
+    `%2C` is a comma that belongs to a name."""
+    found: Values = {}
+    for name, raw in pairs:
+        param = _param(scheme, name)
+        several = param.kind == "names"
+        if param.name in found and not several:
+            raise AddressError(f"parameter '{param.name}' is given twice: write it once")
+        values = [decoded(piece) for piece in (raw.split(",") if several else [raw])]
+        found.setdefault(param.name, []).extend(_checked(param, values))
+    return found
+
+
+def read_beside(scheme: Scheme, given: Mapping[str, object]) -> Values:
+    """What was given to `Dial` beside the address: nothing is decoded, a list of names may be a list."""
+    found: Values = {}
+    for name, value in given.items():
+        param = _param(scheme, name)
+        if param.name in found:
+            raise AddressError(f"parameter '{param.name}' is given twice: write it once")
+        items = list(value) if isinstance(value, (list, tuple)) and param.kind == "names" else [value]
+        texts = [_text(param, item) for item in items]
+        if param.kind == "names" and isinstance(value, str):
+            texts = value.split(",")
+        found[param.name] = _checked(param, texts)
+    return found
+
+
+def _param(scheme: Scheme, name: str) -> Param:
+    param = find_param(scheme.protocol, name)
+    assert param is not None  # the caller looked before
+    return param
+
+
+def _text(param: Param, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            pass
+    elif isinstance(value, datetime):
+        return value.isoformat()
+    elif isinstance(value, (str, int, float)):
+        return str(value)
+    raise _refuse(param, "a value", "use text or a number")
+
+
+def _checked(param: Param, values: list[str]) -> list[str]:
+    for value in values:
+        if param.kind == "names" and not value:
+            raise _refuse(param, "an empty name", "write the names with one comma between them")
+        if param.kind in _ONE_LINE and _CONTROL.search(value) and "-----BEGIN" not in value:
+            raise _refuse(param, "a value", "use text of one line")
+        if re.search("[\ud800-\udfff]", value):
+            raise _refuse(param, "a value", "use valid text")
+    return values
+
+
+def _refuse(param: Param, given: str, accepted: str) -> AddressError:
+    return AddressError(f"parameter '{param.name}' does not take {given}: {accepted}")
+
+
+def _wrong(param: Param, value: str, accepted: str) -> AddressError:
+    return _refuse(param, "a value" if param.secret else f"'{shown(value)}'", accepted)
+
+
+def read_typed(scheme: Scheme, params: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers, booleans, choices and starting points among the parameters, checked; a time is there as
+    seconds since 1970 too, under the parameter's name and `_time`."""
+    typed: dict[str, Any] = {}
+    for name, value in params.items():
+        param = _param(scheme, name)
+        reader = _READERS.get(param.kind)
+        if reader is not None:
+            typed.update(reader(param, value))
+    return typed
+
+
+def _bool(param: Param, value: str) -> dict[str, Any]:
+    if value.lower() not in (*_TRUE, *_FALSE):
+        raise _wrong(param, value, "use true or false")
+    return {param.name: value.lower() in _TRUE}
+
+
+def _count(param: Param, value: str) -> dict[str, Any]:
+    if not re.fullmatch("[0-9]{1,10}", value) or not param.low <= int(value) <= param.high:
+        raise _wrong(param, value, f"use a whole number from {param.low} to {param.high}")
+    return {param.name: int(value)}
+
+
+def _enum(param: Param, value: str) -> dict[str, Any]:
+    # exchange types that plugins bring begin with x-
+    if value not in param.choices and not (param.name == "type" and re.fullmatch(r"x-[\w.-]+", value)):
+        raise _wrong(param, value, f"use one of {', '.join(param.choices)}")
+    return {param.name: value}
+
+
+def _start(param: Param, value: str) -> dict[str, Any]:
+    if value in param.choices:
+        return {param.name: value}
+    if re.fullmatch("[0-9]{1,18}", value):
+        return {param.name: int(value)}
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        pass
+    else:
+        # a time without a zone is UTC wherever the strategy runs
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return {param.name: value, f"{param.name}_time": moment.timestamp()}
+    words = [*param.choices, "an offset" if param.kind == "offset" else "a sequence number"]
+    raise _wrong(param, value, f"use one of {', '.join(words)}, or a time such as 2026-01-31T12:00:00Z")
+
+
+_READERS: dict[str, Callable[[Param, str], dict[str, Any]]] = {
+    "bool": _bool,
+    "count": _count,
+    "enum": _enum,
+    "offset": _start,
+    "deliver": _start,
+}
