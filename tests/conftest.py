@@ -6,6 +6,9 @@ starts inherits as `TRUNKLINE_TEST_ID` and `TRUNKLINE_RUNTIME`. After each test'
 
 Tests in `tests/e2e` and `tests/contract`, and those that use the fixture `broker`, dial through one broker
 per pytest process. `@pytest.mark.own_broker` takes a test out: it starts its broker by dialling.
+
+Real servers (mosquitto, RabbitMQ, ...) and the certificates come from `tests/servers`, one set for the whole
+run.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ from hypothesis import settings
 
 from tests.support import sockets
 from tests.support.anchor import SharedBroker
-from tests.support.certs import Certs, make_certs
 from tests.support.leaks import MARKER, Leaks
+
+pytest_plugins = ["tests.servers.fixtures"]
 
 _SEED = "TRUNKLINE_TEST_SEED"
 _DIALLING = ("e2e", "contract")
@@ -96,12 +100,6 @@ def broker(_shared_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch) -> str
     address = _shared_broker.ensure()
     monkeypatch.setenv("TRUNKLINE_BROKER", address)
     return address
-
-
-@pytest.fixture(scope="session")
-def certs(tmp_path_factory: pytest.TempPathFactory) -> Certs:
-    """An authority and its certificates, as files."""
-    return make_certs(tmp_path_factory.mktemp("certs"))
 
 
 @pytest.fixture

@@ -1,0 +1,21 @@
+"""Which servers a run shares, by the names of their fixtures."""
+
+from __future__ import annotations
+
+from tests.servers.base import Server
+from tests.servers.mosquitto import Mosquitto
+from tests.servers.nats import JetStream, Nats
+from tests.servers.rabbitmq import RabbitMq
+
+__all__ = ["KINDS", "SHARED"]
+
+SHARED: dict[str, tuple[type[Server], ...]] = {
+    "rabbitmq": (RabbitMq,),
+    "private_rabbitmq": (RabbitMq,),
+    "mosquitto": (Mosquitto,),
+    "nats_server": (Nats,),
+    "jetstream": (JetStream,),
+}
+"""The slow ones first. Of several kinds the first that is there is taken."""
+
+KINDS = {kind.__name__: kind for kinds in SHARED.values() for kind in kinds}
