@@ -6,11 +6,13 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgpack
 
 from trunkline.channel import SLICE_S, Channel, Received
+from trunkline.client import Client
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineError, Unsupported, from_wire
 from trunkline.holder import Holder
@@ -25,6 +27,9 @@ __all__ = ["Reader"]
 log = logging.getLogger("trunkline")
 
 ACK_EVERY = 256
+ACK_EVERY_KEPT = 16
+"""Where a message broker keeps what is not acknowledged: what a reader that is killed has not acknowledged is read
+twice."""
 PACE_S = 0.005
 """How long a blocking read on a lost link waits before its `""`: a loop that ignores it must not spin."""
 ANSWER_S = 0.25
@@ -34,6 +39,12 @@ FIND_S = 0.02
 
 class Reader(Holder):
     """A holder that reads; the base of `Connection`."""
+
+    def __init__(
+        self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool
+    ) -> None:
+        super().__init__(client, channel, key, info, raising=raising)
+        self._ack_every = ACK_EVERY_KEPT if self._comes_again else ACK_EVERY
 
     def read(self, timeout_ms: float | None = None) -> str | bytes | None:
         """The oldest message, as SPEC 3's table says.
@@ -51,7 +62,7 @@ class Reader(Holder):
                 if not isinstance(entry, int):
                     pocket = self._pocket
                     pocket.consumed += 1
-                    if pocket.stream and pocket.consumed - pocket.acked < ACK_EVERY:
+                    if pocket.stream and pocket.consumed - pocket.acked < self._ack_every:
                         return entry
                     self._ack_if_free(pocket)
                     return entry
