@@ -28,8 +28,7 @@ log = logging.getLogger("trunkline")
 
 ACK_EVERY = 256
 ACK_EVERY_KEPT = 16
-"""Where a message broker keeps what is not acknowledged: what a reader that is killed has not acknowledged is read
-twice."""
+"""Where a message broker keeps what is not acknowledged: a killed reader's last messages are read twice."""
 PACE_S = 0.005
 """How long a blocking read on a lost link waits before its `""`: a loop that ignores it must not spin."""
 ANSWER_S = 0.25
