@@ -91,7 +91,7 @@ OPTIONS: dict[str, Option] = {
             "headers",
             {},
             (*WEBSOCKETS, *BROKERS),
-            "headers of the handshake; with a message broker: of every message written",
+            "headers of the handshake (ws, wss, mqtt over them), else of every message written",
             secret=True,
         ),
         Option("subprotocols", "list", (), WEBSOCKETS, "subprotocols to offer, a comma list"),

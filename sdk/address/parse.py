@@ -122,6 +122,13 @@ def _take(scheme: Scheme, name: object, value: object, found: dict[str, Any]) ->
     if scheme.name not in option.schemes and scheme.family != "other":
         raise AddressError(f"option '{name}' {_why_not(option.name, scheme)}: leave it out")
     found[option.name] = read_value(option, value)
+    if option.kind == "headers" and scheme.family == "websocket":
+        _check_single(option.name, found[option.name])
+
+
+def _check_single(name: str, headers: Mapping[str, object]) -> None:
+    if any(isinstance(value, list) for value in headers.values()):
+        raise AddressError(f"option '{name}' takes one value for each name here: join them with a comma")
 
 
 def _why_not(name: str, scheme: Scheme) -> str:

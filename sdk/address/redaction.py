@@ -28,7 +28,7 @@ _HARMLESS = frozenset(
     )
 )
 _SECRET = re.compile(
-    "pass|pwd|token|secret|key|sign|auth|credential|login|jaas|cookie|session_?id|creds|jwt|proxy"
+    "pass|pwd|token|secret|key|sign|auth|credential|login|jaas|cookie|session_?id|creds|jwt|proxy|^username$"
 )
 _SCHEME = re.compile(r"""(?:(?<=[\s"'=(,`<\[{|])|^|(?<=://))[A-Za-z][A-Za-z0-9+.-]*://""")
 _MESSAGE = re.compile(r"\b(payload|will_payload|pingMessage|headers)\s*=.*", re.DOTALL | re.IGNORECASE)
@@ -41,6 +41,8 @@ _PLAIN_PLACE = re.compile(r"(?:\[[0-9A-Fa-f:.%]*\]|[\w.-]+)(?::[0-9]{1,5})?(?=[/
 _AT_IN_PATH = ("ws://", "wss://")
 # `user:password` where `host:port` should be
 _BARE_ACCOUNT = re.compile(r"([\w.%+-]+:)(?![0-9]{0,5}(?:[/?#|\s,'\"]|$))[^/?#|\s]*")
+# the same behind a comma, in the list of a message broker's servers
+_NEXT_ACCOUNT = re.compile(r"(,[\w.%+-]+:)(?![0-9]{0,5}(?:[/?#|\s,'\"]|$))[^/?#|\s,]*")
 _TOKEN_SEGMENT = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_=+-]{32,}")
 
 
@@ -86,7 +88,11 @@ def _hide_userinfo(address: str) -> str:
     if "@" in rest:
         if head.lower() in _AT_IN_PATH and _PLAIN_PLACE.match(rest):
             return address
-        return f"{head}{HIDDEN}{rest[rest.rindex('@') :]}"
+        places = rest[rest.rindex("@") :]
+        authority = re.match(r"[^/?#|\s]*", places)
+        assert authority is not None
+        shown = _NEXT_ACCOUNT.sub(lambda match: match[1] + HIDDEN, authority[0])
+        return f"{head}{HIDDEN}{shown}{places[authority.end() :]}"
     account = _BARE_ACCOUNT.match(rest)
     if account is None or scheme.lower() == "sqlite3":
         return address

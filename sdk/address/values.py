@@ -122,22 +122,24 @@ def _is_utf8(text: str) -> bool:
     return not re.search("[\ud800-\udfff]", text)
 
 
-def _headers(option: Option, value: object) -> dict[str, str]:
+def _headers(option: Option, value: object) -> dict[str, str | list[str]]:
+    """A name that shall be there more than once has a list."""
     accepted = "use a dict, JSON text of one, or lines of 'Name: value'"
     if isinstance(value, str):
         value = _headers_text(value)
     if not isinstance(value, Mapping):
         raise _refuse(option, value, accepted)
-    found: dict[str, str] = {}
+    found: dict[str, str | list[str]] = {}
     for name, content in value.items():
-        text = str(content)
+        several = isinstance(content, (list, tuple))
+        texts = [str(each) for each in content] if several else [str(content)]
         if (
             not isinstance(name, str)
             or not _TOKEN.fullmatch(name)
-            or re.search(r"[\x00-\x08\x0a-\x1f]", text)
+            or any(re.search(r"[\x00-\x08\x0a-\x1f]", text) for text in texts)
         ):
             raise _refuse(option, value, accepted)
-        found[name] = text
+        found[name] = texts if several else texts[0]
     return found
 
 

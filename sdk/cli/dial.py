@@ -23,6 +23,8 @@ trunkline dial tcp://127.0.0.1:7000
 echo '{"op":"subscribe"}' | trunkline dial 'wss://127.0.0.1:9443/ws|reconnect=true' --json
 trunkline dial wss://127.0.0.1:9443/ws -o reconnect=true -o 'payload={"op":"ping"}' --count 10
 trunkline dial 'sqlite3://trades.db' -e 'SELECT count(*) FROM ticks'
+trunkline dial 'mqtt://127.0.0.1:1883?topic=orders/#&qos=1' --json
+trunkline dial 'kafka://127.0.0.1:9092/orders' -o group=desk --count 10
 trunkline dial @address.txt          (a password in the file is in no process list)
 trunkline dial 6837697024492336893   (a handle that fd() gave)"""
 
@@ -58,10 +60,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _option_table() -> str:
-    from trunkline.address.options import OPTIONS
+    from trunkline.address import OPTIONS, PARAMS
 
-    rows = [f"  {name:<20}{option.help}" for name, option in OPTIONS.items()]
-    return "options of -o (or after the address: 'ADDRESS|name=value&name=value'):\n" + "\n".join(rows) + "\n"
+    lines = ["options of -o (or after the address: 'ADDRESS|name=value&name=value'):"]
+    lines += [f"  {name:<20}{option.help}" for name, option in OPTIONS.items()]
+    for protocol, rows in PARAMS.items():
+        lines += ["", f"{protocol}'s own, in its address ('?name=value&name=value') or as options:"]
+        lines += [f"  {name:<20}{param.help}" for name, param in rows.items()]
+    return "\n".join([*lines, ""])
 
 
 def run(options: argparse.Namespace) -> int:

@@ -289,10 +289,13 @@ def test_properties_of_librdkafka_by_their_own_names() -> None:
     }
 
 
-def test_options_of_a_written_message() -> None:
+def test_headers_of_written_messages() -> None:
     for name in BROKERS:
-        address = parse_address(EXAMPLES[name], {"headers": {"a": "b"}, "compress": "gzip"})
-        assert address.option("headers") == {"a": "b"}
+        address = parse_address(EXAMPLES[name], {"headers": {"a": "b", "c": ["d", 5]}, "compress": "gzip"})
+        assert address.option("headers") == {"a": "b", "c": ["d", "5"]}
+        assert Address.from_wire(msgpack.unpackb(msgpack.packb(address.to_wire()))) == address
+    with pytest.raises(AddressError, match="join them with a comma"):
+        parse_address("ws://h", {"headers": {"a": ["b"]}})
 
 
 # files
