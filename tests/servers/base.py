@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -15,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psutil
 
@@ -66,6 +67,8 @@ class Server(ABC):
     """Where the program may be beside PATH."""
     port_names: ClassVar[tuple[str, ...]] = ("main",)
     ready_s: ClassVar[float] = 30.0
+    unprivileged: ClassVar[bool] = True
+    """Runs as nobody where we are root: some servers refuse root, and none needs it."""
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(
@@ -156,9 +159,9 @@ class Server(ABC):
         self.available()
         if not self._prepared:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._own(self.folder)
             self.prepare()
             self._prepared = True
-        own(self.folder)
         self._process = self.spawn(self.command())
         try:
             self._wait_ready()
@@ -261,7 +264,7 @@ class Server(ABC):
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **_identity(),  # type: ignore[call-overload]
+                **(_nobody() if self.unprivileged else {}),
             )
 
     def run(self, command: Sequence[str | Path], seconds: float = 60.0) -> None:
@@ -281,10 +284,9 @@ class Server(ABC):
     def write(self, name: str, text: str) -> Path:
         """A file in the folder that only the server's user reads."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         path.write_text(text)
-        return own(path)
+        return self._own(path)
 
     def copy_certs(self) -> None:
         """ca.pem, server.pem and server.key in the folder: the originals may be out of its reach."""
@@ -292,6 +294,12 @@ class Server(ABC):
             self.write(source.name, source.read_text())
 
     # inside
+
+    def _own(self, path: Path) -> Path:
+        """Give a file or folder, not what is in it, to the user that the server runs as."""
+        if self.unprivileged and os.geteuid() == 0:
+            shutil.chown(path, "nobody", _nogroup())
+        return path
 
     def _wait_ready(self) -> None:
         assert self._process
@@ -359,24 +367,12 @@ def port() -> int:
     raise AssertionError(f"no free port among {_PORTS}")
 
 
-def own(path: Path) -> Path:
-    """Give a file, or a folder with all in it, to the user that servers run as."""
-    if os.geteuid() == 0:
-        for at, folders, files in os.walk(path):
-            for name in (*folders, *files):
-                shutil.chown(Path(at) / name, "nobody", _nogroup())
-        shutil.chown(path, "nobody", _nogroup())
-    return path
-
-
-def _identity() -> dict[str, object]:
-    """Servers of root's run as nobody: some refuse root, and none needs it."""
+def _nobody() -> dict[str, Any]:
+    """Who a server runs as, for `Popen`."""
     return {"user": "nobody", "group": _nogroup(), "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def _nogroup() -> int:
-    import pwd
-
     return pwd.getpwnam("nobody").pw_gid
 
 

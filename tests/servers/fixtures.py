@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar, cast
 import pytest
 
 from tests.servers.base import RUN, Server, Unavailable
+from tests.servers.kafka import Kafka, KafkaMock
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.nats import Nats
 from tests.servers.rabbitmq import RabbitMq
@@ -57,8 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _wanted(item: pytest.Item) -> list[str]:
-    names = getattr(item, "fixturenames", ())
-    return [name for name in names if name in SHARED]
+    return [name for name in getattr(item, "fixturenames", ()) if name in SHARED]
 
 
 @contextlib.contextmanager
@@ -117,6 +117,21 @@ def rabbitmq(server_run: Run) -> RabbitMq:
     return _shared(server_run, RabbitMq, "rabbitmq")
 
 
+@pytest.fixture(scope="session")
+def kafka(server_run: Run) -> Kafka | KafkaMock:
+    """Shared: Apache Kafka, or librdkafka's mock where that is not to be had; `kafka.real` tells."""
+    return cast(Kafka | KafkaMock, _shared(server_run, Server, "kafka"))
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(kafka: Kafka | KafkaMock) -> Kafka:
+    """The same, for tests that need Apache Kafka itself: logins, TLS, making topics, rights."""
+    with _or_skip():
+        Kafka.available()
+    assert isinstance(kafka, Kafka)
+    return kafka
+
+
 # exclusive ones
 
 
@@ -131,6 +146,12 @@ def _exclusive(run: Run, kind: type[S], name: str) -> Iterator[S]:
 def private_rabbitmq(server_run: Run) -> Iterator[RabbitMq]:
     """Nobody else uses it during the test: it may be stopped, frozen and changed."""
     yield from _exclusive(server_run, RabbitMq, "private_rabbitmq")
+
+
+@pytest.fixture
+def private_kafka(server_run: Run) -> Iterator[Kafka]:
+    """Apache Kafka; nobody else uses it during the test: it may be stopped, frozen and changed."""
+    yield from _exclusive(server_run, Kafka, "private_kafka")
 
 
 # a test's own
@@ -159,6 +180,12 @@ def start_server(server_run: Run) -> Iterator[Callable[..., Any]]:
 def start_mosquitto(start_server: Callable[..., Any]) -> Starter[Mosquitto]:
     """`start_mosquitto(users={"u": "p"})`: see `Mosquitto` for the settings."""
     return lambda **settings: start_server(Mosquitto, **settings)
+
+
+@pytest.fixture
+def start_kafka(start_server: Callable[..., Any]) -> Starter[Kafka]:
+    """`start_kafka(config="auto.create.topics.enable=false")`: takes about 4 s; see `Kafka`."""
+    return lambda **settings: start_server(Kafka, **settings)
 
 
 @pytest.fixture

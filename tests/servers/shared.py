@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.servers.base import Server
+from tests.servers.kafka import Kafka, KafkaMock
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.nats import JetStream, Nats
 from tests.servers.rabbitmq import RabbitMq
@@ -12,6 +13,8 @@ __all__ = ["KINDS", "SHARED"]
 SHARED: dict[str, tuple[type[Server], ...]] = {
     "rabbitmq": (RabbitMq,),
     "private_rabbitmq": (RabbitMq,),
+    "kafka": (Kafka, KafkaMock),
+    "private_kafka": (Kafka,),
     "mosquitto": (Mosquitto,),
     "nats_server": (Nats,),
     "jetstream": (JetStream,),
