@@ -19,6 +19,14 @@ from trunkline.address.schemes import scheme_row
 
 __all__ = ["Address"]
 
+_SUBJECTS = {
+    "mqtt": ("topic", "write_topic"),
+    "nats": ("topic", "stream", "write_topic"),
+    "amqp": ("queue", "exchange", "write_topic", "routing_key"),
+    "kafka": ("topic", "write_topic"),
+}
+_SUBJECT = 60
+"""Letters of a topic in the short form."""
 _FILES = ("cafile", "certfile", "keyfile")
 
 
@@ -66,7 +74,22 @@ class Address:
 
     @property
     def display(self) -> str:
-        """The peer in short, for `ps` and logs: scheme, host, port and path, no secret."""
+        """The peer in short, for `ps` and logs: scheme, host, port and path, at a message broker also what is
+        read or written there; no secret."""
+        return self._peer() + self._subject()
+
+    def _subject(self) -> str:
+        """What tells two connections to one message broker apart."""
+        if self.scheme == "kafka" and self.path not in ("", "/"):
+            return ""
+        names = _SUBJECTS.get(scheme_row(self.scheme).protocol, ())
+        found = next((name for name in names if self.params.get(name)), None)
+        if found is None:
+            return ""
+        value = self.params[found]
+        return _one_line(f"?{found}={value if len(value) <= _SUBJECT else value[:_SUBJECT] + '...'}")
+
+    def _peer(self) -> str:
         if self.scheme == "sqlite3":
             return _one_line(f"sqlite3://{self.extra.get('file') or ':memory:'}")
         place = str(self.extra.get("addr", ""))
@@ -88,7 +111,7 @@ class Address:
         return f"/{self.database}" if self.database else ""
 
     def __str__(self) -> str:
-        place = self.display
+        place = self._peer()
         place = place.replace("://", f"://{self._account()}", 1)
         query = "&".join(_shown(name, value) for name, value in self.params.items())
         options = "&".join(_shown(name, value) for name, value in self.options.items())

@@ -12,10 +12,12 @@ from typing import Any
 
 from trunkline.cli import FAILED, OK
 from trunkline.cli.lines import Lines
+from trunkline.cli.statements import plain_value
 from trunkline.cli.texts import printable
 from trunkline.connection import Connection
 from trunkline.deadline import Deadline
-from trunkline.errors import BrokenError, OperationTimeout, TrunklineError
+from trunkline.errors import BrokenError, OperationTimeout, RefusedError, TrunklineError, Unconfirmed
+from trunkline.message import Message
 
 __all__ = ["hex_lines", "run_messages"]
 
@@ -37,6 +39,7 @@ class _Session:
     def __init__(self, connection: Connection, options: argparse.Namespace) -> None:
         self._connection = connection
         self._stream = connection._scheme in BYTE_STREAMS
+        self._envelopes: bool = options.json
         self._printer = _Printer(raw=self._stream, as_json=options.json, as_hex=options.hex)
         self._left: int | None = options.count
         self._quit_s: float | None = options.quit_s
@@ -47,7 +50,7 @@ class _Session:
     def run(self) -> int:
         while not self._quit_at.expired():
             try:
-                message = self._connection.read(SLICE_MS)
+                message = self._next()
             except BrokenError as error:
                 if self._connection._pocket.ended:
                     return self._ended(error)
@@ -59,7 +62,11 @@ class _Session:
                 return OK
         return OK
 
-    def _show(self, message: str | bytes | None) -> None:
+    def _next(self) -> Message | str | bytes | None:
+        """What has come, with its envelope where that is shown."""
+        return self._connection.receive(SLICE_MS) if self._envelopes else self._connection.read(SLICE_MS)
+
+    def _show(self, message: Message | str | bytes | None) -> None:
         if self._down:
             self._down = False
             self._printer.event("up")
@@ -90,7 +97,9 @@ class _Session:
                 self._connection.write(data.decode())
                 return
             self._connection.write(data)
-        except (BrokenError, OperationTimeout) as error:
+        except Unconfirmed as error:
+            _say(f"a line may or may not have arrived: {error}")
+        except (BrokenError, OperationTimeout, RefusedError) as error:
             _say(f"a line was not sent: {error}")
         except TrunklineError as error:
             _say(str(error))
@@ -109,8 +118,11 @@ class _Printer:
         self._hex = as_hex
         self._terminal = sys.stdout.isatty()
 
-    def message(self, message: str | bytes) -> None:
-        if self._json:
+    def message(self, message: Message | str | bytes) -> None:
+        if isinstance(message, Message):
+            fields = {**_content(message.data, as_hex=self._hex), **_envelope(message)}
+            self._object(fields, message.received_ns / 1e9)
+        elif self._json:
             self._object(_content(message, as_hex=self._hex))
         elif self._hex:
             data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
@@ -129,8 +141,9 @@ class _Printer:
         if self._json:
             self._object({"event": what, **({"reason": why} if why else {})})
 
-    def _object(self, fields: dict[str, Any]) -> None:
-        self._put(json.dumps({"time": round(time.time(), 6), **fields}, ensure_ascii=False).encode() + b"\n")
+    def _object(self, fields: dict[str, Any], at: float | None = None) -> None:
+        shown = {"time": round(at or time.time(), 6), **fields}
+        self._put(json.dumps(shown, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
     def _put(self, data: bytes) -> None:
         sys.stdout.buffer.write(data)
@@ -144,6 +157,21 @@ def _content(message: str | bytes, *, as_hex: bool) -> dict[str, str]:
     if isinstance(message, str):
         return {"data": message}
     return {"bytes": base64.b64encode(message).decode()}
+
+
+def _envelope(message: Message) -> dict[str, Any]:
+    """What came with the message, by the names of `trunkline.Message`; only what there is."""
+    fields = {
+        name: getattr(message, name)
+        for name in ("topic", "key", "timestamp", "offset", "partition", "reply_to")
+        if getattr(message, name) is not None
+    }
+    fields |= {
+        name: dict(getattr(message, name)) for name in ("headers", "properties") if getattr(message, name)
+    }
+    if message.redelivered:
+        fields["redelivered"] = True
+    return {name: plain_value(value) for name, value in fields.items()}
 
 
 def hex_lines(data: bytes) -> list[str]:

@@ -182,17 +182,17 @@ def test_any_query_is_an_address_or_an_address_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "hosts", "display"),
     [
-        ("nats://a?topic=t", (("a", 4222),), "nats://a:4222"),
-        ("nats://u:p@a:1,b:2?topic=t", (("a", 1), ("b", 2)), "nats://a:1,b:2"),
-        ("nats://a:1, b?topic=t", (("a", 1), ("b", 4222)), "nats://a:1,b:4222"),
-        ("nats://a:1,nats://b:2?topic=t", (("a", 1), ("b", 2)), "nats://a:1,b:2"),
+        ("nats://a?topic=t", (("a", 4222),), "nats://a:4222?topic=t"),
+        ("nats://u:p@a:1,b:2?topic=t", (("a", 1), ("b", 2)), "nats://a:1,b:2?topic=t"),
+        ("nats://a:1, b?topic=t", (("a", 1), ("b", 4222)), "nats://a:1,b:4222?topic=t"),
+        ("nats://a:1,nats://b:2?topic=t", (("a", 1), ("b", 2)), "nats://a:1,b:2?topic=t"),
         (
             "kafka://a,b,c:3,d/t",
             (("a", 9092), ("b", 9092), ("c", 3), ("d", 9092)),
             "kafka://a:9092,b:9092,+2/t",
         ),
-        ("amqps://u:p@a,[::1]:5/v?queue=q", (("a", 5671), ("::1", 5)), "amqps://a:5671,[::1]:5/v"),
-        ("wss+mqtt://a,b:444?topic=t", (("a", 443), ("b", 444)), "wss+mqtt://a:443,b:444/mqtt"),
+        ("amqps://u:p@a,[::1]:5/v?queue=q", (("a", 5671), ("::1", 5)), "amqps://a:5671,[::1]:5/v?queue=q"),
+        ("wss+mqtt://a,b:444?topic=t", (("a", 443), ("b", 444)), "wss+mqtt://a:443,b:444/mqtt?topic=t"),
     ],
 )
 def test_servers(text: str, hosts: tuple[tuple[str, int], ...], display: str) -> None:
@@ -340,6 +340,22 @@ def test_files_among_the_parameters_are_the_callers() -> None:
 )
 def test_str_shows_what_is_no_secret(text: str, shown: str) -> None:
     assert str(parse_address(text)) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "display"),
+    [
+        ("kafka://h?topic=a,b", "kafka://h:9092?topic=a,b"),
+        ("kafka://h/a,b", "kafka://h:9092/a,b"),
+        ("nats://h?stream=s&queue=q", "nats://h:4222?stream=s"),
+        ("amqp://u:p@h/v?exchange=e&routing_key=k", "amqp://h:5672/v?exchange=e"),
+        ("mqtt://h?write_topic=w&password=p", "mqtt://h:1883?write_topic=w"),
+        ("mqtt://h?topic=a%E2%80%A8b", "mqtt://h:1883?topic=a%E2%80%A8b"),
+        (f"mqtt://h?topic={'a/' * 99}", f"mqtt://h:1883?topic={'a/' * 30}..."),
+    ],
+)
+def test_the_short_form_says_what_is_read(text: str, display: str) -> None:
+    assert parse_address(text).display == display
 
 
 # slips

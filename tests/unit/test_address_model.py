@@ -97,7 +97,7 @@ def test_absent_is_none_or_empty() -> None:
         ("wss://u:p@h/p/q?token=x|reconnect=true", "wss://h:443/p/q"),
         ("tcp://[::1]:80", "tcp://[::1]:80"),
         ("unix:///run/s", "unix:///run/s"),
-        ("nats://tok@h?topic=t", "nats://h:4222"),
+        ("nats://tok@h?topic=t", "nats://h:4222?topic=t"),
         ("kafka://h/t", "kafka://h:9092/t"),
         ("mysql://u:p@tcp(h:1)/d", "mysql://h:1/d"),
         ("mysql://u:p@unix(/run/m)/d", "mysql:///run/m"),
