@@ -51,9 +51,14 @@ def start(authority: Authority, tmp_path: Path) -> Start:
     return begin
 
 
-def test_every_example_is_run_here() -> None:
-    here = Path(__file__).read_text(encoding="utf-8")
-    assert {name.name for name in EXAMPLES.glob("*.py")} == set(re.findall(r'start\(\s*"(\w+\.py)"', here))
+def test_every_example_is_run_by_a_test() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    run = {
+        name
+        for text in texts
+        for name in re.findall(r'(?:start\(\s*|EXAMPLES / |"examples" / )"(\w+\.py)"', text)
+    }
+    assert {name.name for name in EXAMPLES.glob("*.py")} == run
 
 
 def test_binance_draws_its_table_until_the_link_is_lost(authority: Authority, start: Start) -> None:
