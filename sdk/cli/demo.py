@@ -16,17 +16,18 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from trunkline.cli import FAILED, OK, Failed
 from trunkline.cli.certificate import Certificate, make_certificate
 from trunkline.cli.demo_feed import Feed
 from trunkline.cli.demo_process import StrategyProcess
-from trunkline.cli.demo_report import Check, Report, Stored, make_report
+from trunkline.cli.demo_report import Report, Stored, make_report
+from trunkline.cli.demo_signals import later, stoppable
+from trunkline.cli.demo_tables import Tables
 from trunkline.cli.texts import command_parser, seconds
 from trunkline.deadline import Deadline
 
@@ -39,7 +40,6 @@ BUSY_MS = 1300
 LOOK_S = 0.1
 _EVENTS = ((0.2, "drop"), (0.4, "kill"), (0.6, "busy"), (0.87, "drop"))
 """What happens when, in parts of the whole time."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     plain = options.plain or not sys.stdout.isatty()
-    with _stoppable(), tempfile.TemporaryDirectory(prefix="trunkline-demo-") as name:
+    with stoppable(), tempfile.TemporaryDirectory(prefix="trunkline-demo-") as name:
         folder = Path(name)
         certificate = make_certificate(folder)
         feed = Feed(certificate, options.seed)
@@ -83,31 +83,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does, in good order; so does SIGINT where it was ignored."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    with _handled(stop):
-        yield
-
-
-@contextlib.contextmanager
-def _handled(handler: Any) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _later(number: int, frame: FrameType | None) -> None:
-    """No stop now. Not SIG_IGN: a process that is started meanwhile would inherit that."""
-
-
-@contextlib.contextmanager
 def _serving(feed: Feed) -> Iterator[None]:
     feed.server.start()
     try:
@@ -121,13 +96,13 @@ def _strategy(
     folder: Path, feed: Feed, certificate: Certificate | None, *, plain: bool
 ) -> Iterator[StrategyProcess]:
     arguments = [_feed_address(feed, certificate), _store_address(folder), str(folder / "result.json")]
-    with _handled(_later):  # not between its start and the place that ends it
-        strategy = StrategyProcess(folder, arguments, plain=plain)
+    with later():  # not between its start and the place that ends it
+        strategy = StrategyProcess(folder, "demo_strategy.py", arguments, plain=plain)
     try:
         yield strategy
     finally:
         # A second Ctrl-C must not leave half of it behind; what it would interrupt ends by itself.
-        with _handled(_later):
+        with later():
             strategy.end()
 
 
@@ -162,13 +137,18 @@ def _play(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
             feed.drop()
         elif event == "busy":
             strategy.tell(f"busy:{BUSY_MS}")
-        elif pid := strategy.feed_worker():
+        elif pid := _feed_worker(strategy):
             strategy.tell(f"note:kill -9 {pid}: the worker that holds the feed dies")
             os.kill(pid, signal.SIGKILL)
             kills += 1
     _wait(strategy, started + length_s)
     feed.finish()
     return kills
+
+
+def _feed_worker(strategy: StrategyProcess) -> int:
+    """The process id of the feed's worker; 0 when there is none."""
+    return next((int(row["pid"]) for row in strategy.connections() if row["scheme"] in ("ws", "wss")), 0)
 
 
 def _await(happened: Any, strategy: StrategyProcess, timeout_s: float) -> None:
@@ -201,46 +181,16 @@ def _stored(folder: Path) -> list[Stored]:
 
 
 def _print(report: Report, feed: Feed, *, plain: bool) -> None:
-    from rich import box
-    from rich.console import Console
-
-    console = Console(highlight=False, width=120 if plain else None, no_color=plain or None)
-    frame = box.ASCII if plain else box.ROUNDED
-    console.print()
-    _tables(report, console, frame)
+    tables = Tables(plain=plain)
+    tables.console.print()
+    links = [[str(value) for value in astuple(each)] for each in report.links]
+    tables.table(("link", "sent", "received", "dropped", "lost with the link"), links)
+    tables.table(("in all", ""), [(name, str(value)) for name, value in report.totals.items()])
+    tables.checks(report.checks)
     ledger = feed.ledger
-    console.print(
+    tables.console.print(
         f"the exchange made {len(ledger.ticks)} ticks, {ledger.unheard} of them while no link was up; "
         f"{ledger.heartbeats} heartbeats, {ledger.pongs} answered; "
         f"{ledger.pings} pings, {ledger.protocol_pongs} pongs"
     )
-    wrong = [check.text for check in report.checks if not check.holds]
-    console.print(
-        "[bold red]DIFFERENCE[/]: " + "; ".join(wrong) if wrong else "[bold green]OK[/]: all figures add up"
-    )
-
-
-def _tables(report: Report, console: Any, frame: Any) -> None:
-    links = [[str(value) for value in astuple(each)] for each in report.links]
-    console.print(_table(("link", "sent", "received", "dropped", "lost with the link"), links, frame))
-    console.print(
-        _table(("in all", ""), [(name, str(value)) for name, value in report.totals.items()], frame)
-    )
-    console.print(_table(("checked", "", ""), [_check_row(check) for check in report.checks], frame))
-
-
-def _check_row(check: Check) -> tuple[str, str, str]:
-    if check.holds:
-        return check.text, f"{check.left} = {check.right}", "[green]ok[/]"
-    return check.text, f"{check.left} and {check.right}", "[bold red]DIFFERS[/]"
-
-
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]], frame: Any) -> Any:
-    from rich.table import Table
-
-    table = Table(box=frame)
-    for index, name in enumerate(heading):
-        table.add_column(name, justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    tables.verdict(report.checks)

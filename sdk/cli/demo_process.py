@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trunkline import runtime
 from trunkline.cli.brokers import ask
@@ -28,11 +29,11 @@ QUIET_S = 3.0
 
 
 class StrategyProcess:
-    """`demo_strategy` in a session of its own, so that Ctrl-C reaches it once: from us."""
+    """A strategy of this package in a session of its own, so that Ctrl-C reaches it once: from us."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], *, plain: bool) -> None:
+    def __init__(self, folder: Path, name: str, arguments: Sequence[str], *, plain: bool) -> None:
         script = folder / "strategy.py"
-        shutil.copyfile(Path(__file__).with_name("demo_strategy.py"), script)
+        shutil.copyfile(Path(__file__).with_name(name), script)
         self.broker = runtime.new_address()
         ensure_broker(
             self.broker
@@ -56,11 +57,11 @@ class StrategyProcess:
             self.process.stdin.write(command + "\n")
             self.process.stdin.flush()
 
-    def feed_worker(self) -> int:
-        """The process id of the feed's worker; 0 when there is none."""
+    def connections(self) -> list[dict[str, Any]]:
+        """What the broker says of the strategy's connections."""
         answer = ask({self.broker: (Kind.LIST, ())}, QUIET_S).get(self.broker)
         rows = answer["connections"] if isinstance(answer, dict) else []
-        return next((int(row["pid"]) for row in rows if row.get("scheme") in ("ws", "wss")), 0)
+        return [row for row in rows if self.process.pid in row.get("users", ())]
 
     def end(self) -> None:
         """Nothing of the strategy, its workers and its broker is left when this returns."""
