@@ -56,7 +56,7 @@ class Mosquitto(Server):
         secret = f"allow_anonymous false\npassword_file {at}/passwords\nacl_file {at}/acl\n"
         tls = f"cafile {at}/ca.pem\ncertfile {at}/server.pem\nkeyfile {at}/server.key\n"
         web, anybody = "protocol websockets\n", "allow_anonymous true\n"
-        asked = "require_certificate true\nuse_identity_as_username true\n"
+        asked = "require_certificate true\n"
         listeners = {
             "tcp": anybody,
             "auth": secret,
