@@ -1,0 +1,394 @@
+"""AMQP 0-9-1 (RabbitMQ): `amqp://` and `amqps://`, on pika.
+
+One connection with two channels: what is refused on the one that writes does not disturb the one that reads.
+Beside this file: the plan that an address makes, pika's I/O on our loop, envelopes, and the writing channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import ssl
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from pika import ConnectionParameters, PlainCredentials
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import (
+    AMQPError,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
+
+from trunkline.actors import dialer, tls
+from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.amqp_envelope import delivery
+from trunkline.actors.drivers.amqp_io import Services, Stream, ask, open_channel
+from trunkline.actors.drivers.amqp_plan import Plan, make_plan
+from trunkline.actors.drivers.amqp_publisher import Publisher
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError, RefusedError
+
+__all__ = ["AmqpDriver"]
+
+_ACCESS_REFUSED, _NOT_FOUND, _LOCKED, _OTHER_PROPERTIES = 403, 404, 405, 406
+_PASSING = ("limit", "is down")
+"""In the broker's words for a refusal that need not last."""
+_REASON = re.compile(r"\((\d{3})\) (['\"])(.*?)\2")
+_CLOSE_S = 0.4
+
+logging.getLogger("pika").setLevel(logging.CRITICAL + 1)  # what it has to say, we say
+
+
+class AmqpDriver(StreamDriver):
+    """See the module; the reference is `docs/amqp.md`."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("amqp", "amqps")
+    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    confirms: ClassVar[bool] = True
+    extra: ClassVar[str | None] = "amqp"
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._stream: Stream | None = None
+        self._connection: Any = None
+        self._reader: Any = None
+        self._publisher: Publisher | None = None
+        self._opened = False
+        self._largest = int(address.option("max_size"))
+        self._batch: list[Delivery] = []
+        self._held = False
+        self._settled_through = 0
+        self._settled_beyond: set[int] = set()
+        self._watch: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def redelivers(cls, address: Address) -> bool:
+        return True
+
+    # opening
+
+    async def open(self, deadline: Deadline) -> None:
+        plan = make_plan(self.address)
+        context = None
+        if self.address.tls:
+            context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
+        servers = list(enumerate(self.address.hosts)) or [(0, (self.address.host or "", self.address.port))]
+        while servers:
+            number, (host, port) = servers.pop(0)
+            left = deadline.timeout()
+            share = deadline if left is None or not servers else Deadline(left / (len(servers) + 1))
+            try:
+                await self._open_at(host, port or 0, self._login(number), context, plan, share)
+                return
+            except FatalError:
+                raise
+            except (DialError, OSError):
+                if not servers:
+                    raise
+
+    def _login(self, number: int) -> PlainCredentials:
+        logins = self.address.extra.get("logins")
+        user, password = logins[number] if logins else (self.address.user, self.address.password)
+        return PlainCredentials("guest", "guest") if user is None else PlainCredentials(user, password or "")
+
+    async def _open_at(
+        self,
+        host: str,
+        port: int,
+        login: PlainCredentials,
+        context: ssl.SSLContext | None,
+        plan: Plan,
+        deadline: Deadline,
+    ) -> None:
+        peer = f"{host}:{port}"
+        sock = await dialer.open_connection(self.address, deadline, host=host, port=port)
+        self._stream = stream = Stream(peer, self._flush, self._writable)
+        try:
+            async with dialer.within(deadline, f"no TLS answer from {peer}"):
+                await _connect(stream, sock, context, tls.server_hostname(self.address, host))
+        except BaseException as error:
+            sock.close()
+            if context is not None and isinstance(error, OSError) and not isinstance(error, DialError):
+                raise tls.explain(error, host, port) from None
+            raise
+        try:
+            async with dialer.within(deadline, f"no AMQP answer from {peer}"):
+                await self._log_in(stream, host, port, login, plan)
+                await self._subscribe(stream, plan)
+            if stream.error is not None:
+                raise stream.error
+        except BaseException as error:
+            why = stream.error
+            await self.close()
+            if isinstance(error, AMQPError):
+                raise self._in_words(error, why, peer) from None
+            raise
+        self._opened = True
+        self._look(plan.heartbeat_s)
+
+    async def _log_in(
+        self, stream: Stream, host: str, port: int, login: PlainCredentials, plan: Plan
+    ) -> None:
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        parameters = ConnectionParameters(
+            host=host,
+            port=port,
+            virtual_host=plan.vhost,
+            credentials=login,
+            heartbeat=plan.heartbeat_s,
+            socket_timeout=None,  # the deadline is ours
+            stack_timeout=None,
+            client_properties={"product": "trunkline", "connection_name": plan.name},
+        )
+        self._connection = AsyncioConnection(
+            parameters,
+            on_open_callback=lambda connection: opened.done() or opened.set_result(None),
+            on_open_error_callback=lambda connection, why: opened.done() or opened.set_exception(_cause(why)),
+            on_close_callback=self._ended,
+            custom_ioloop=Services(stream),
+        )
+        await opened
+
+    async def _subscribe(self, stream: Stream, plan: Plan) -> None:
+        """Declare what is missing, then write, then read: what comes is not kept waiting."""
+        self._reader = await open_channel(self._connection)
+        await self._declare_exchange(plan)
+        queue = await self._declare_queue(plan)
+        if plan.write_key is not None:
+            self._publisher = Publisher(self._connection, stream, plan)
+            await self._publisher.open()
+        if queue is None:
+            return
+        reader = self._reader
+        reader.add_on_cancel_callback(self._cancelled)
+        await ask(reader.basic_qos, prefetch_count=plan.prefetch)
+        await ask(reader.basic_consume, queue, self._take, exclusive=plan.exclusive)
+        reader.add_on_close_callback(self._unsubscribed)
+
+    async def _declare_exchange(self, plan: Plan) -> None:
+        """One that is there is used as it is; a missing one is declared."""
+        named = {"exchange": plan.exchange, "exchange_type": plan.kind}
+        if plan.exchange and not await self._exists("exchange_declare", **named):
+            await self._declare("exchange_declare", **named, durable=plan.durable)
+
+    async def _declare_queue(self, plan: Plan) -> str | None:
+        """The same for the queue. Its name; None when nothing is read."""
+        name = plan.queue
+        if name is None:
+            return None
+        if name == "":
+            declared = await ask(self._reader.queue_declare, "", exclusive=True, auto_delete=True)
+            name = str(declared.queue)
+        elif plan.exclusive or not await self._exists("queue_declare", queue=name):
+            flags = {"exclusive": plan.exclusive, "auto_delete": plan.auto_delete}
+            await self._declare("queue_declare", queue=name, durable=plan.durable, **flags)
+        for key in plan.bindings if plan.exchange else ():
+            await ask(self._reader.queue_bind, name, plan.exchange, key)
+        return name
+
+    async def _exists(self, method: str, **named: Any) -> bool:
+        """Asked before anything is declared: it needs no right to declare, and changes nothing."""
+        try:
+            await ask(getattr(self._reader, method), passive=True, **named)
+        except ChannelClosedByBroker as error:
+            if error.reply_code != _NOT_FOUND:
+                raise
+            self._reader = await open_channel(self._connection)
+            return False
+        return True
+
+    async def _declare(self, method: str, **properties: Any) -> None:
+        """Somebody else may have done so meanwhile, in another way."""
+        try:
+            await ask(getattr(self._reader, method), **properties)
+        except ChannelClosedByBroker as error:
+            if error.reply_code != _OTHER_PROPERTIES:
+                raise
+            self._reader = await open_channel(self._connection)
+
+    # what went wrong, in words
+
+    def _in_words(self, error: AMQPError, why: Exception | None, peer: str) -> Exception:
+        """A failure of `open` that pika tells; `why` is what the stream knows of it."""
+        if isinstance(error, ChannelClosedByBroker):
+            return self._refusal(error.reply_code, self._hidden(str(error.reply_text)), peer)
+        code, text = _reason(error)
+        text = self._hidden(text)
+        if isinstance(error, ProbableAuthenticationError) and code == _ACCESS_REFUSED:
+            return FatalError(
+                f"{peer} refused the login (ACCESS_REFUSED); check user and password", code=code
+            )
+        if isinstance(error, ProbableAccessDeniedError) and code is not None:
+            kind = DialError if any(word in text for word in _PASSING) else FatalError
+            return kind(f"{peer} refused the virtual host: {text}", code=code)
+        if code is not None or why is None:
+            return DialError(f"{peer} closed the connection: {text}", code=code)
+        return why if isinstance(why, DialError) else DialError(str(why))
+
+    def _refusal(self, code: int, text: str, peer: str) -> DialError:
+        if code == _LOCKED or (code == _ACCESS_REFUSED and "exclusive use" in text):
+            return DialError(f"{peer}: another connection has the queue for itself: {text}", code=code)
+        if code == _ACCESS_REFUSED:
+            return FatalError(f"{peer}: {text}; give the user that right, or use another queue", code=code)
+        kind = DialError if code == _NOT_FOUND else FatalError
+        return kind(f"{peer} refused the subscription: {text}", code=code)
+
+    def _hidden(self, text: str) -> str:
+        return text.replace(f"user '{self.address.user}'", "this user") if self.address.user else text
+
+    # the link
+
+    def _ended(self, connection: Any, reason: Exception) -> None:
+        """pika says that the connection is over."""
+        error = self._stream.error if self._stream is not None else None
+        if isinstance(reason, ConnectionClosedByBroker):
+            error = ConnectionError(f"the broker closed the connection: {self._hidden(reason.reply_text)}")
+        error = error or ConnectionError(str(reason) or type(reason).__name__)
+        if self._publisher is not None:
+            self._publisher.fail(error)
+        if self._opened:
+            self._opened = False
+            self.sink.lost(error)
+
+    def _cancelled(self, frame: Any) -> None:
+        self._cut("the queue was deleted on the broker")
+
+    def _unsubscribed(self, channel: Any, reason: Exception) -> None:
+        if isinstance(reason, ChannelClosedByBroker):
+            text = str(reason.reply_text)
+            late = "a message was unread for longer than the broker's consumer_timeout"
+            self._cut(
+                f"the broker ended the subscription: {late if 'timed out' in text else self._hidden(text)}"
+            )
+
+    def _cut(self, why: str) -> None:
+        if self._stream is not None:
+            self._stream.cut(ConnectionError(why))
+
+    def _look(self, beat_s: float) -> None:
+        """pika takes up to twice the heartbeat and ten seconds to notice that a broker is silent."""
+        stream, loop = self._stream, asyncio.get_running_loop()
+        if not beat_s or not self._opened or stream is None:
+            return
+        silent = loop.time() - stream.heard_at
+        if silent > 1.5 * beat_s:
+            self._cut(f"{stream.peer} has been silent for {silent:.0f} s (no heartbeat)")
+        else:
+            self._watch = loop.call_later(beat_s / 4, self._look, beat_s)
+
+    async def close(self) -> None:
+        self._opened = False
+        if self._watch is not None:
+            self._watch.cancel()
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        if stream.error is None and self._connection is not None and self._connection.is_open:
+            with contextlib.suppress(AMQPError, TimeoutError):
+                self._connection.close()
+                await asyncio.wait_for(stream.gone.wait(), _CLOSE_S)
+        stream.cut(ConnectionError("closed by us"))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stream.gone.wait(), _CLOSE_S)
+        if self._publisher is not None:
+            self._publisher.fail(ConnectionError("closed by us"))
+
+    async def ping(self) -> None:
+        """pika's heartbeats do it."""
+
+    # reading
+
+    def _take(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if len(body) <= self._largest:
+            self._batch.append(delivery(method, properties, body))
+            return
+        # The broker puts it where dead letters go, or drops it; it must not come again and again.
+        channel.basic_reject(method.delivery_tag, requeue=False)
+        self._done(method.delivery_tag)
+        self.sink.dropped(1)
+        self.sink.warn(f"a message of {len(body)} bytes was rejected: max_size is {self._largest} bytes")
+
+    def _flush(self) -> None:
+        if self._batch and not self._held:
+            batch, self._batch = self._batch, []
+            self.sink.deliver(batch)
+
+    def pause(self) -> None:
+        """Keep what comes: it is no more than `prefetch`, and heartbeats have to be read meanwhile."""
+        self._held = True
+
+    def resume(self) -> None:
+        self._held = False
+        self._flush()
+
+    def settle(self, tokens: Sequence[Any]) -> None:
+        """Acknowledge, those that follow one another together."""
+        if self._reader is None or not self._reader.is_open:
+            return
+        last = 0
+        for tag in tokens:
+            if tag == self._settled_through + 1:
+                last = tag
+                self._done(tag)
+            elif tag > self._settled_through:
+                self._reader.basic_ack(tag)
+                self._done(tag)
+        if last:
+            self._reader.basic_ack(last, multiple=True)
+
+    def _done(self, tag: int) -> None:
+        self._settled_beyond.add(tag)
+        while self._settled_through + 1 in self._settled_beyond:
+            self._settled_through += 1
+            self._settled_beyond.remove(self._settled_through)
+
+    # writing
+
+    def _writable(self) -> None:
+        if self._publisher is not None:
+            self._publisher.changed()
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        return await self._writer().write(data.encode() if isinstance(data, str) else data, deadline)
+
+    async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
+        return await self._writer().request(data.encode() if isinstance(data, str) else data, deadline)
+
+    def _writer(self) -> Publisher:
+        if self._publisher is not None:
+            return self._publisher
+        if not self._opened:
+            raise ConnectionError("the link is gone")
+        raise RefusedError("every routing_key is a pattern: give write_topic= to say where writes go")
+
+
+async def _connect(stream: Stream, sock: Any, context: ssl.SSLContext | None, name: str) -> None:
+    loop = asyncio.get_running_loop()
+    if context is None:
+        await loop.create_connection(lambda: stream, sock=sock)
+    else:  # our own limit is shorter, and it is the one to speak of
+        limit = {"ssl_handshake_timeout": 3600.0}
+        await loop.create_connection(lambda: stream, sock=sock, ssl=context, server_hostname=name, **limit)
+
+
+def _cause(error: Any) -> BaseException:
+    """What pika has wrapped in the failures of its workflow and connector."""
+    while True:
+        inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
+        inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or inner
+        inner = inner[-1] if isinstance(inner, Sequence) else inner
+        if not isinstance(inner, BaseException):
+            return error
+        error = inner
+
+
+def _reason(error: AMQPError) -> tuple[int | None, str]:
+    """The broker's code and words, which pika quotes."""
+    found = _REASON.search(" ".join(map(str, error.args)))
+    return (int(found[1]), found[3]) if found else (None, str(error) or type(error).__name__)

@@ -1,0 +1,157 @@
+"""What an amqp address asks for: what is declared, read and written. Pure: no network.
+
+queue=q                          reads q and writes to it, through the default exchange
+exchange=e [routing_key=a,b]     reads a queue of its own, bound to e; writes to e
+exchange=e queue=q [routing_key] reads q, bound to e; writes to e
+write_topic=k [exchange=e]       writes only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from trunkline.actors.driver import FatalError
+from trunkline.address import Address
+
+__all__ = ["Plan", "make_plan"]
+
+_MAX_NAME = 255
+_MAX_PREFETCH = 65_535
+_ALL = ("", "#")
+"""Bindings where none is given: everything a fanout, headers or topic exchange can give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """See the module."""
+
+    queue: str | None
+    """None: nothing is read; "": a queue of its own, named by the broker, which goes with the link."""
+    exchange: str
+    """"": the default exchange, which hands each message to the queue that its routing key names."""
+    kind: str
+    """The type of the exchange, should it have to be declared."""
+    bindings: tuple[str, ...]
+    write_key: str | None
+    """None: every routing key is a pattern, so that there is nothing to write to."""
+    durable: bool
+    exclusive: bool
+    auto_delete: bool
+    prefetch: int
+    heartbeat_s: int
+    """0: none."""
+    mandatory: bool
+    persistent: bool
+    headers: dict[str, Any] | None
+    """Of every message written."""
+    vhost: str
+    name: str
+    """What the broker shows the connection as."""
+
+
+def make_plan(address: Address) -> Plan:
+    """The plan of an address; FatalError, in words, for one that contradicts itself."""
+    params = address.params
+    flags = {name: _flag(params, name, default) for name, default in _FLAGS.items()}
+    queue, exchange = params.get("queue") or None, params.get("exchange") or ""
+    keys = tuple(address.extra.get("routing_keys") or ())
+    target = params.get("write_topic") or None
+    if queue is None and exchange and not (target and not keys):
+        queue = ""
+    _check(params, queue, exchange, keys, target)
+    return Plan(
+        queue=queue,
+        exchange=exchange,
+        kind=params.get("type") or "direct",
+        bindings=keys or _ALL,
+        write_key=_write_key(queue, exchange, keys, target),
+        durable=flags["durable"],
+        exclusive=flags["exclusive"],
+        auto_delete=flags["auto_delete"],
+        prefetch=_prefetch(address),
+        heartbeat_s=_heartbeat_s(address),
+        mandatory=flags["mandatory"],
+        persistent=_flag(params, "persistent", flags["durable"]),
+        headers=dict(address.option("headers")) or None,
+        vhost=_vhost(address),
+        name=params.get("name") or "trunkline",
+    )
+
+
+_FLAGS = {"durable": True, "exclusive": False, "auto_delete": False, "mandatory": True}
+_READING = ("exclusive", "auto_delete", "prefetch")
+
+
+def _check(
+    params: Mapping[str, str], queue: str | None, exchange: str, keys: tuple[str, ...], target: str | None
+) -> None:
+    for name, text in (("queue", queue), ("exchange", exchange), ("write_topic", target), *_named(keys)):
+        if text is not None and len(text.encode()) > _MAX_NAME:
+            raise FatalError(f"{name} has {len(text.encode())} bytes: AMQP allows {_MAX_NAME}")
+    if params.get("type") and not exchange:
+        raise FatalError("type is the type of an exchange: give exchange= too")
+    if keys and not exchange and (queue is not None or target is not None):
+        raise FatalError(
+            "routing_key binds a queue to an exchange: give exchange= too (write_topic= for writing)"
+        )
+    if queue is None and not exchange and not keys and target is None:
+        raise FatalError("nothing to read or write: give queue=, exchange= or write_topic=")
+    if queue is None and (idle := [name for name in _READING if name in params]):
+        raise FatalError(f"{idle[0]} is about reading, and nothing is read: give queue= or exchange=")
+
+
+def _named(keys: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [("routing_key", key) for key in keys]
+
+
+def _write_key(queue: str | None, exchange: str, keys: tuple[str, ...], target: str | None) -> str | None:
+    if target is not None:
+        return target
+    if not exchange:
+        return keys[0] if queue is None else queue
+    if not keys:
+        return ""
+    return next((key for key in keys if not {"*", "#"} & set(key.split("."))), None)
+
+
+def _flag(params: Mapping[str, str], name: str, default: bool) -> bool:
+    value = params.get(name)
+    if value is None:
+        return default
+    if value.lower() in ("true", "1", "yes"):
+        return True
+    if value.lower() in ("false", "0", "no"):
+        return False
+    raise FatalError(f"{name} takes true or false")
+
+
+def _number(params: Mapping[str, str], name: str) -> int | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit()) or int(value) > _MAX_PREFETCH:
+        raise FatalError(f"{name} takes a whole number from 0 to {_MAX_PREFETCH}")
+    return int(value)
+
+
+def _prefetch(address: Address) -> int:
+    """Never more than the buffer holds: the broker keeps the rest, and others may have it."""
+    most = min(int(address.option("buffer")), _MAX_PREFETCH)
+    return min(_number(address.params, "prefetch") or most, most)
+
+
+def _heartbeat_s(address: Address) -> int:
+    given = _number(address.params, "heartbeat")
+    if given is not None:
+        return given
+    return min(ceil(int(address.option("pingInterval") or 0) / 1000), _MAX_PREFETCH)
+
+
+def _vhost(address: Address) -> str:
+    vhost = str(address.extra.get("vhost") or "/")
+    if len(vhost.encode()) > _MAX_NAME:
+        raise FatalError(f"the virtual host's name has {len(vhost.encode())} bytes: AMQP allows {_MAX_NAME}")
+    return vhost

@@ -1,0 +1,302 @@
+"""The channel an amqp connection writes to: publisher confirms, returned messages, questions.
+
+Everything a caller is told here, it is told about its own message: the broker's word that it has it, that no
+queue takes it, that it is refused, or that nobody can know. Long because these are told apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from itertools import takewhile
+from typing import Any
+
+from pika import BasicProperties, spec
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from trunkline.actors.driver import Delivery
+from trunkline.actors.drivers.amqp_envelope import delivery
+from trunkline.actors.drivers.amqp_io import Stream, ask, open_channel
+from trunkline.actors.drivers.amqp_plan import Plan
+from trunkline.deadline import Deadline
+from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed
+
+__all__ = ["Publisher"]
+
+_REPLY_QUEUE = "amq.rabbitmq.reply-to"
+_REOPEN_S = 10.0
+_TOO_LONG = re.compile(r"size (\d+) .*max size (\d+)")
+_NO_ROUTE = 312
+_PERSISTENT = 2
+
+
+class _Pending:
+    """A message whose confirmation has not come."""
+
+    __slots__ = ("body", "end", "future", "question", "returned")
+
+    def __init__(self, body: bytes, question: str | None) -> None:
+        self.body = body
+        self.question = question
+        self.end = 0
+        self.returned: RefusedError | None = None
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+    def confirm(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Publisher:
+    """Writes to one exchange with one routing key."""
+
+    def __init__(self, connection: Any, stream: Stream, plan: Plan) -> None:
+        self.blocked: str | None = None
+        """Why the broker takes no messages now."""
+        self._connection, self._stream, self._plan = connection, stream, plan
+        self._target = f"routing key '{plan.write_key}'"
+        if plan.exchange:
+            self._target += f" of exchange '{plan.exchange}'"
+        self._properties = self._with()
+        self._channel: Any = None
+        self._error: Exception | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._tag = 0
+        self._go = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._limit: int | None = None
+        self._mending: asyncio.Task[None] | None = None
+        self._asking = False
+        self._answers: dict[str, asyncio.Future[Delivery]] = {}
+        self._asked = 0
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    def _with(self, **more: Any) -> BasicProperties:
+        mode = _PERSISTENT if self._plan.persistent else None
+        return BasicProperties(headers=self._plan.headers, delivery_mode=mode, **more)
+
+    async def open(self) -> None:
+        """Open the channel, for the first time or after the broker has closed it."""
+        channel = await open_channel(self._connection)
+        channel.add_on_return_callback(self._on_return)
+        await ask(channel.confirm_delivery, self._on_confirmation)
+        channel.add_on_close_callback(self._on_closed)
+        self._channel, self._tag, self._asking = channel, 0, False
+        self.changed()
+
+    def fail(self, error: Exception) -> None:
+        """The link has ended."""
+        self._error = error
+        if self._mending is not None:
+            self._mending.cancel()
+        for pending in self._pending.values():
+            pending.fail(ConnectionError(f"{error}; the message had been sent and may have arrived"))
+        for answer in self._answers.values():
+            _settle(answer, ConnectionError(f"{error}; the answer is lost"))
+        self._pending.clear()
+        self.changed()
+
+    def changed(self) -> None:
+        """Whether a message can be handed over, or it is known that none ever can."""
+        free = self._channel is not None and self._stream.writable and self.blocked is None
+        (self._go.set if free or self._error is not None else self._go.clear)()
+
+    def _on_blocked(self, connection: Any, frame: Any) -> None:
+        self.blocked = str(frame.method.reason) or "no reason given"
+        self.changed()
+
+    def _on_unblocked(self, connection: Any, frame: Any) -> None:
+        self.blocked = None
+        self.changed()
+
+    # writing
+
+    async def write(self, body: bytes, deadline: Deadline) -> int:
+        """Publish and wait for the broker's word. See `StreamDriver.send`."""
+        pending = await self._send(body, self._properties, None, deadline)
+        if pending is None:
+            return 0
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                await pending.future
+        except TimeoutError:
+            if await self._keep_back(pending):
+                return 0
+            why = f"{self._stream.peer} did not confirm the message in time; it may or may not have it"
+            if self.blocked is not None:
+                why = f"{self._is_blocked()}; the message may still be taken later"
+            raise Unconfirmed(why) from None
+        return len(body)
+
+    async def _send(
+        self, body: bytes, properties: BasicProperties, question: str | None, deadline: Deadline
+    ) -> _Pending | None:
+        """Hand it over as soon as nothing older waits; None when that was not possible by the deadline."""
+        try:
+            async with asyncio.timeout(deadline.timeout()), self._turn:
+                await self._go.wait()
+                return self._hand_over(body, properties, question)
+        except TimeoutError:
+            if self.blocked is not None:
+                raise OperationTimeout(self._is_blocked()) from None
+            return None
+
+    def _hand_over(self, body: bytes, properties: BasicProperties, question: str | None) -> _Pending:
+        if self._error is not None:
+            raise ConnectionError(str(self._error))
+        if self._limit is not None and len(body) > self._limit:
+            raise RefusedError(f"a message of {len(body)} bytes: the broker takes at most {self._limit}")
+        plan, pending = self._plan, _Pending(body, question)
+        self._channel.basic_publish(plan.exchange, plan.write_key, body, properties, plan.mandatory)
+        self._tag += 1
+        self._pending[self._tag] = pending
+        pending.end = self._stream.written
+        return pending
+
+    async def _keep_back(self, pending: _Pending) -> bool:
+        """A message that has not wholly left this process by its deadline must not leave it later, and the
+        only way to keep back the rest is to end the link."""
+        await asyncio.sleep(0)  # the loop may write at the end of its turn
+        if pending.end <= self._stream.written - self._stream.get_write_buffer_size():
+            return False
+        self._stream.cut(
+            ConnectionError(f"{self._stream.peer} took no more data, and a write's time was over")
+        )
+        return True
+
+    def _is_blocked(self) -> str:
+        return f"{self._stream.peer} takes no messages at present: {self.blocked}"
+
+    # the broker's word
+
+    def _on_confirmation(self, frame: Any) -> None:
+        method, tag = frame.method, frame.method.delivery_tag
+        tags = [tag]
+        if method.multiple:  # in order of their tags, so that all that is confirmed stands first
+            tags = list(takewhile(lambda older: older <= tag, self._pending))
+        for each in tags:
+            pending = self._pending.pop(each, None)
+            if pending is None:
+                continue
+            if isinstance(method, spec.Basic.Ack):
+                pending.confirm()
+            else:
+                self._refuse(pending, RefusedError("the broker refused the message; the queue may be full"))
+
+    def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        why = f"no queue takes messages for {self._target}"
+        if method.reply_code != _NO_ROUTE:
+            why = f"{self._target}: {method.reply_text}"
+        error = RefusedError(why, code=method.reply_code)
+        for pending in self._pending.values():
+            # It names no message; but of those that are alike, it does not matter which one it was.
+            if (
+                pending.returned is None
+                and pending.question == properties.correlation_id
+                and pending.body == body
+            ):
+                pending.returned = error
+                self._refuse(pending, error)
+                return
+
+    def _refuse(self, pending: _Pending, error: RefusedError) -> None:
+        pending.fail(error)
+        _settle(self._answers.get(pending.question or ""), error)
+
+    def _on_closed(self, channel: Any, reason: Exception) -> None:
+        """The broker refused a message in its hard way. The link goes on, with another channel."""
+        if not isinstance(reason, ChannelClosedByBroker) or self._error is not None:
+            return  # the link has ended, of which others tell
+        self._channel = None
+        self.changed()
+        pending, self._pending = list(self._pending.values()), {}
+        self._tell(pending, reason.reply_code, str(reason.reply_text))
+        self._mending = asyncio.get_running_loop().create_task(self._reopen())
+
+    def _tell(self, pending: list[_Pending], code: int, text: str) -> None:
+        """It does not say which message it refused. The last was that, or came after that and was ignored;
+        of those before, nobody can know."""
+        refused = RefusedError(f"the broker refused the message: {text}", code=code)
+        first = len(pending) - 1
+        if sizes := _TOO_LONG.search(text):
+            self._limit = int(sizes[2])
+            refused = RefusedError(
+                f"a message of {sizes[1]} bytes: the broker takes at most {sizes[2]}", code=code
+            )
+            first = next((n for n, each in enumerate(pending) if len(each.body) == int(sizes[1])), first)
+        ignored = RefusedError(f"not taken, because one written before it was refused ({refused})", code=code)
+        unknown = Unconfirmed(f"the broker closed the channel ({text}); it may or may not have the message")
+        for number, each in enumerate(pending):
+            if number < first:
+                each.fail(unknown)
+            else:
+                self._refuse(each, refused if number == first else ignored)
+        for answer in self._answers.values():
+            _settle(answer, RefusedError(f"the answer is lost: {text}", code=code))
+
+    async def _reopen(self) -> None:
+        try:
+            async with asyncio.timeout(_REOPEN_S):
+                await self.open()
+        except Exception as error:
+            self._stream.cut(ConnectionError(f"the channel for writing could not be opened again: {error}"))
+
+    # questions
+
+    async def request(self, body: bytes, deadline: Deadline) -> Delivery:
+        """Publish with the broker's own reply queue and wait for the answer. TimeoutError when none comes."""
+        self._asked += 1
+        question = str(self._asked)
+        properties = self._with(reply_to=_REPLY_QUEUE, correlation_id=question)
+        answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        self._answers[question] = answer
+        pending: _Pending | None = None
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                await self._listen()
+                pending = await self._send(body, properties, question, deadline)
+                if pending is not None:
+                    pending.future.add_done_callback(_look_at)
+                return await answer
+        except OperationTimeout:
+            raise
+        except TimeoutError:
+            if pending is not None:
+                await self._keep_back(pending)
+            raise TimeoutError(f"no answer to the request with {self._target} in the time allowed") from None
+        except AMQPError as error:
+            raise RefusedError(f"the broker has no reply queue for us: {error}") from None
+        finally:
+            del self._answers[question]
+            _look_at(answer)
+
+    async def _listen(self) -> None:
+        """Take answers, on this channel as the broker demands; once for each channel."""
+        async with self._turn:
+            await self._go.wait()
+            if self._error is not None:
+                raise ConnectionError(str(self._error))
+            if not self._asking:
+                await ask(self._channel.basic_consume, _REPLY_QUEUE, self._on_answer, auto_ack=True)
+                self._asking = True
+
+    def _on_answer(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        answer = self._answers.get(str(properties.correlation_id))
+        if answer is not None and not answer.done():
+            answer.set_result(delivery(method, properties, body, settled=True))
+
+
+def _settle(answer: asyncio.Future[Delivery] | None, error: Exception) -> None:
+    if answer is not None and not answer.done():
+        answer.set_exception(error)
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Its error is told to somebody in another way."""
+    if future.done() and not future.cancelled():
+        future.exception()
