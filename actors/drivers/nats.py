@@ -1,0 +1,437 @@
+"""NATS (`nats`, `tls+nats`) on nats-py: core NATS, which delivers at most once, and JetStream with `stream=`.
+
+Beside it: `nats_plan` (what the address asks for), `nats_transport` (the socket), `nats_stream` (reading a
+stream). One private name of nats-py is used, `Client._transport`, in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, ClassVar
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import errors as js_errors
+
+from trunkline.actors import dialer
+from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.nats_plan import Plan, plan_of
+from trunkline.actors.drivers.nats_stream import Place, StreamReader, shown_headers
+from trunkline.actors.drivers.nats_transport import LinkTransport
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError, DialTimeout, RefusedError, Unconfirmed
+
+__all__ = ["NatsDriver"]
+
+_CHECK_S = 1.0
+"""How long a link's first write waits for the server's word that it may write there."""
+_CLOSE_S = 0.8
+_NEVER_S = 10**6
+_UNBOUNDED = 1 << 60
+"""For nats-py's pending buffer, which is never used: a write waits until the socket takes it."""
+_BAD_LOGIN = ("authorization", "authentication", "credentials")
+_TOO_LATE = "the link ended before the answer came; the message may have arrived"
+_PLACES: dict[int, tuple[Address, Place]] = {}
+"""By the address object of a connection: a driver is one attempt at a link, and the place outlives it."""
+
+# nats-py tells of errors in its log as well as by its callbacks and exceptions.
+logging.getLogger("nats").addHandler(logging.NullHandler())
+
+
+class NatsDriver(StreamDriver):
+    """One link to one of the address's servers."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("nats", "tls+nats")
+    extra: ClassVar[str | None] = "nats"
+    confirms: ClassVar[bool] = True
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._plan: Plan | None = None
+        self._client: Client | None = None
+        self._transport: LinkTransport | None = None
+        self._reader: StreamReader | None = None
+        self._batch: list[Msg] = []
+        self._turn = asyncio.Lock()
+        self._waiting: dict[asyncio.Timeout, Exception | None] = {}
+        self._allowed = False
+        self._denied: str | None = None
+        self._error: Exception | None = None
+        self._opened = self._over = False
+
+    @classmethod
+    def overflow_for(cls, address: Address) -> Overflow:
+        return Overflow.BACK_PRESSURE if address.params.get("stream") else Overflow.DROP_OLDEST
+
+    @classmethod
+    def redelivers(cls, address: Address) -> bool:
+        """A durable consumer keeps what was not acknowledged."""
+        params = address.params
+        return bool(params.get("stream") and (params.get("durable") or params.get("queue")))
+
+    @property
+    def peer(self) -> str:
+        return self._transport.peer if self._transport is not None else super().peer
+
+    # the link
+
+    async def open(self, deadline: Deadline) -> None:
+        plan = self._plan = plan_of(self.address)
+        failures: list[DialError] = []
+        for index in range(len(plan.servers)):
+            try:
+                return await self._attempt(plan, index, _share(deadline, len(plan.servers) - index))
+            except DialError as error:
+                failures.append(error)
+        raise _together(failures)
+
+    async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
+        """One server: connect, log in, subscribe; closed again unless all of it succeeds."""
+        transport = self._transport = LinkTransport(self.address, *plan.servers[index], deadline)
+        client = self._client = Client()
+        client._transport = transport  # its only way to a socket of ours; see test_nats_driver
+        self._error = self._denied = None
+        stage = "accepted the connection and did not answer as a NATS server does"
+        try:
+            async with dialer.within(deadline, f"{transport.peer} {stage}"):
+                await self._log_in(client, plan, index)
+            stage = "took the login and did not answer the subscription"
+            async with dialer.within(deadline, f"{transport.peer} {stage}"), self._waits(Deadline(None)):
+                await self._subscribe(client, plan, deadline)
+            if self._denied is not None:
+                raise FatalError(self._denied)
+            if client.is_closed:
+                raise self._error or ConnectionError("closed by the server")
+        except BaseException as error:
+            await asyncio.shield(self._shut())
+            if isinstance(error, Exception):
+                raise self._in_words(error) from None
+            raise
+        self._opened = True
+        if self._reader is not None:
+            self._reader.start()
+
+    async def _log_in(self, client: Client, plan: Plan, index: int) -> None:
+        await client.connect(
+            "nats://localhost",  # not looked at: the transport dials
+            error_cb=self._on_error,
+            closed_cb=self._on_closed,
+            lame_duck_mode_cb=self._on_lame_duck,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=_NEVER_S,
+            ping_interval=plan.ping_s or _NEVER_S,  # type: ignore[arg-type]  # it only sleeps so long
+            max_outstanding_pings=1,
+            pending_size=_UNBOUNDED,
+            # The transport makes its own; without one nats-py would load every authority there is.
+            tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            **plan.logins[index],
+        )
+
+    async def _subscribe(self, client: Client, plan: Plan, deadline: Deadline) -> None:
+        """Subscribe, and know that it is in force when this returns."""
+        if plan.stream is not None:
+            place = _PLACES.setdefault(id(self.address), (self.address, Place()))[1]
+            topic = plan.topics[0] if plan.topics else None
+            self._reader = StreamReader(client, plan.stream, topic, self.sink, place, self._lost)
+            await self._reader.open(deadline)
+        else:
+            for topic in plan.topics:
+                await client.subscribe(topic, queue=plan.queue or "", cb=self._on_message)
+        await self._looked_at(client)
+
+    async def _looked_at(self, client: Client) -> None:
+        """Wait until the server has looked at all that was written: a round trip. nats-py's `flush` alone
+        sends its PING before what is still pending."""
+        assert self._transport is not None
+        while client.pending_data_size and not client.is_closed:
+            await self._transport.drain()
+            await asyncio.sleep(0)
+        await client.flush(_NEVER_S)
+
+    def _in_words(self, error: Exception) -> DialError:
+        """Why there is no link, for users."""
+        failure = self._transport.failure if self._transport is not None else None
+        if isinstance(error, DialError):
+            return error
+        if isinstance(failure, DialError):
+            return failure
+        said = _said(self._error or error)
+        if _is_login(said):
+            return FatalError(f"{self.peer} refused the login ({said}); check user, password, token or key")
+        if "expecting info" in said.lower() or "json parse" in said.lower():
+            if self._transport is not None and self._transport.silent:
+                return DialError(f"{self.peer} closed the connection at once; is it a NATS server?")
+            return FatalError(f"{self.peer} does not speak NATS; check the port and the scheme")
+        if isinstance(error, TimeoutError):
+            return DialTimeout(f"{self.peer} did not answer in the time allowed")
+        return DialError(f"{self.peer} ended the connection: {said}")
+
+    async def close(self) -> None:
+        self._over = True
+        await self._shut()
+
+    async def _shut(self) -> None:
+        """Close what there is, in good order where that is soon done."""
+        self._wake(ConnectionError(_TOO_LATE))
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(_CLOSE_S):
+                if self._reader is not None:
+                    await self._reader.close()
+                if self._client is not None and not self._client.is_closed:
+                    await self._client.close()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # what nats-py tells
+
+    async def _on_closed(self) -> None:
+        assert self._client is not None
+        self._error = self._client.last_error or self._error
+        if self._opened:
+            self._lost(self._reason())
+        self._wake(ConnectionError(_TOO_LATE))
+
+    def _reason(self) -> BaseException | None:
+        said = _said(self._error) if self._error is not None else ""
+        if _is_login(said):
+            return FatalError(f"{self.peer} ended the login: {said}; check user, password, token or key")
+        if isinstance(self._error, (nats.errors.UnexpectedEOF, type(None))):
+            return None  # a StaleConnectionError too, by its class
+        if "stale connection" in said.lower():
+            return TimeoutError(f"{self.peer} did not answer a ping; the link counts as lost")
+        return ConnectionError(f"{self.peer} closed the connection: {said}")
+
+    async def _on_error(self, error: Exception) -> None:
+        said = _said(error)
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self.sink.dropped(1)
+        elif said.lower().startswith("permissions violation"):
+            self._on_violation(said)
+        elif not isinstance(error, (nats.errors.UnexpectedEOF, OSError)):
+            self._error = error
+
+    def _on_violation(self, said: str) -> None:
+        """Something that we may not do. nats-py has made the words lower case."""
+        subject = said.split('"')[1] if said.count('"') > 1 else "that subject"
+        if " publish " in said:
+            words = f"{self.peer} does not allow to publish to {subject}; check the user's permissions"
+            self._allowed = False
+            if not self._opened:
+                self._wake(FatalError(words))  # a stream is read by publishing questions
+            elif self._plan is not None and subject == (self._plan.write_to or "").lower():
+                self._wake(RefusedError(words))
+                self.sink.warn(words)
+            return
+        self._denied = f"{self.peer} does not allow to subscribe to {subject}; check the user's permissions"
+        if self._opened:
+            self._lost(FatalError(self._denied))  # a right that was taken away meanwhile
+
+    async def _on_lame_duck(self) -> None:
+        self.sink.warn(f"{self.peer} is going to be shut down (lame duck mode): the link will be lost soon")
+
+    def _lost(self, reason: BaseException | None) -> None:
+        if not self._over:
+            self._over = True
+            self.sink.lost(reason)
+
+    # reading
+
+    async def _on_message(self, msg: Msg) -> None:
+        self._batch.append(msg)
+        if len(self._batch) == 1:  # what came with it is handed over with it
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        batch, self._batch = self._batch, []
+        self.sink.deliver([_delivery(msg) for msg in batch])
+
+    def pause(self) -> None:
+        if self._reader is not None:
+            self._reader.pause()
+
+    def resume(self) -> None:
+        if self._reader is not None:
+            self._reader.resume()
+
+    def settle(self, tokens: Sequence[Any]) -> None:
+        if self._reader is not None:
+            self._reader.settle(tokens)
+
+    # writing
+
+    def would_wait(self, size: int) -> bool:
+        return (
+            not self._allowed
+            or self._over
+            or self._reader is not None
+            or self._transport is None
+            or not self._transport.writable
+            or self._turn.locked()
+            or self._plan is None
+            or self._client is None
+            or size + self._plan.overhead > self._client.max_payload
+        )
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Core NATS: given to the socket. A link's first write, and the one after a refusal, also waits until
+        the server has looked at it. With `stream`: acknowledged by the stream."""
+        client, plan, subject, payload = self._ready(data)
+        if not await self._room(deadline):
+            return 0
+        if plan.stream is not None:
+            await self._published(client, plan, subject, payload, deadline)
+        else:
+            try:
+                await client.publish(subject, payload, headers=plan.headers or None)
+            except nats.errors.Error as error:
+                raise _gone(error) from None
+            if not self._allowed:
+                await self._check(client, deadline)
+        return len(payload)
+
+    async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
+        client, plan, subject, payload = self._ready(data)
+        if not await self._room(deadline):
+            raise TimeoutError(f"{self.peer} did not take the question in the time allowed")
+        try:
+            async with self._waits(deadline):
+                answer = await client.request(subject, payload, _NEVER_S, headers=plan.headers or None)
+        except TimeoutError:
+            raise TimeoutError(f"no answer from {subject} in the time allowed") from None
+        except nats.errors.NoRespondersError:
+            raise RefusedError(f"nobody answers on {subject}: no one is subscribed to it", code=503) from None
+        except nats.errors.Error as error:
+            raise _gone(error) from None
+        return _delivery(answer)
+
+    def _ready(self, data: str | bytes) -> tuple[Client, Plan, str, bytes]:
+        client, plan = self._client, self._plan
+        if self._over or client is None or plan is None:
+            raise ConnectionError("the link is gone")
+        if plan.write_to is None:
+            raise RefusedError("there is no one subject to write to; give write_topic=name")
+        payload = data.encode() if isinstance(data, str) else data
+        if len(payload) + plan.overhead > client.max_payload:
+            raise RefusedError(
+                f"the message has {len(payload) + plan.overhead} bytes with its headers; "
+                f"{self.peer} takes at most {client.max_payload}"
+            )
+        return client, plan, plan.write_to, payload
+
+    async def _room(self, deadline: Deadline) -> bool:
+        """Wait for our turn, until the socket takes more; False when it did not by the deadline."""
+        assert self._transport is not None
+        if self._transport.writable and not self._turn.locked():
+            return True
+        try:
+            async with asyncio.timeout(deadline.timeout()), self._turn:
+                while not self._transport.writable:
+                    await self._transport.drain()
+                    if self._over:
+                        raise ConnectionError("the link is gone")
+        except TimeoutError:
+            return False
+        return True
+
+    async def _check(self, client: Client, deadline: Deadline) -> None:
+        """Whether the server lets us publish there: it says so before it answers a PING."""
+        try:
+            async with self._waits(Deadline(min(_CHECK_S, deadline.left()))):
+                await self._looked_at(client)
+        except TimeoutError:
+            return  # it is on its way, which is all that core NATS promises
+        except nats.errors.Error as error:
+            raise _gone(error) from None
+        self._allowed = True
+
+    async def _published(
+        self, client: Client, plan: Plan, subject: str, payload: bytes, deadline: Deadline
+    ) -> None:
+        assert plan.stream is not None
+        stream = client.jetstream()
+        try:
+            async with self._waits(deadline):
+                await stream.publish(
+                    subject, payload, timeout=_NEVER_S, stream=plan.stream.name, headers=dict(plan.headers)
+                )
+        except TimeoutError:
+            raise Unconfirmed(
+                "the stream did not acknowledge in the time allowed; it may have the message"
+            ) from None
+        except js_errors.NoStreamResponseError:
+            raise RefusedError(
+                f"no stream takes messages on {subject}; add it to the subjects of {plan.stream.name}",
+                code=503,
+            ) from None
+        except js_errors.APIError as error:
+            raise RefusedError(
+                f"the stream refused the message: {error.description}", code=error.err_code
+            ) from None
+        except nats.errors.Error as error:
+            raise _gone(error) from None
+        except (ValueError, TypeError, KeyError):
+            raise RefusedError(f"what answers on {subject} is not a stream; check stream=") from None
+
+    @contextlib.asynccontextmanager
+    async def _waits(self, deadline: Deadline) -> AsyncIterator[None]:
+        """TimeoutError at the deadline, and at once what `_wake` was given: nats-py goes on waiting for an
+        answer when the link has ended or the question was refused."""
+        limit = asyncio.timeout(deadline.timeout())
+        self._waiting[limit] = None
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if (reason := self._waiting[limit]) is not None:
+                raise reason from None
+            raise
+        finally:
+            del self._waiting[limit]
+
+    def _wake(self, reason: Exception) -> None:
+        now = asyncio.get_running_loop().time()
+        for limit in self._waiting:
+            self._waiting[limit] = reason
+            with contextlib.suppress(RuntimeError):  # its time is up already
+                limit.reschedule(now)
+
+
+def _delivery(msg: Msg) -> Delivery:
+    if not msg.headers and not msg.reply:
+        return Delivery(msg.data, msg.subject)
+    return Delivery(msg.data, msg.subject, headers=shown_headers(msg.headers), reply_to=msg.reply or None)
+
+
+def _said(error: BaseException) -> str:
+    """The server's or nats-py's own words."""
+    return str(error).removeprefix("nats: ").strip().strip("'") or type(error).__name__
+
+
+def _is_login(said: str) -> bool:
+    return any(word in said.lower() for word in _BAD_LOGIN)
+
+
+def _gone(error: Exception) -> ConnectionError:
+    return ConnectionError(f"the link is gone ({_said(error)})")
+
+
+def _share(deadline: Deadline, servers: int) -> Deadline:
+    """A server that does not answer leaves time for those after it."""
+    left = deadline.timeout()
+    return deadline if left is None or servers < 2 else Deadline(left / servers)
+
+
+def _together(failures: list[DialError]) -> DialError:
+    """What to say when there was no server: fatal only where all of them are."""
+    if len(failures) == 1:
+        return failures[0]
+    text = "; ".join(dict.fromkeys(map(str, failures)))
+    return FatalError(text) if all(isinstance(f, FatalError) for f in failures) else DialError(text)

@@ -1,0 +1,203 @@
+"""What an address asks of NATS: where to read and write, how to log in, how to read a stream.
+
+Worked out before anything is connected, so that a misspelt value is one clear sentence.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import nkeys  # type: ignore[import-untyped]
+
+from trunkline.actors.driver import FatalError
+from trunkline.address import Address
+
+__all__ = ["ACK_WAIT_S", "Plan", "StreamPlan", "is_subject", "plan_of"]
+
+ACK_WAIT_S = 30.0
+"""How long the server waits for an acknowledgement, unless the address says otherwise: NATS's own default."""
+MAX_ACK_PENDING = 20_000
+_EXPECTED = "Nats-Expected-Stream"
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_NO_NAME = re.compile(r"[\s.*>/\\]")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """How to read a JetStream stream."""
+
+    name: str
+    durable: str | None
+    deliver: dict[str, Any]
+    """`deliver_policy` and what goes with it, by the names of nats-py's ConsumerConfig."""
+    ack_wait_s: float | None
+    """None: what the consumer has, or NATS's default."""
+    max_ack_pending: int
+    window: int
+    """At most so many messages are here, or asked for, that no reader has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """See the module."""
+
+    servers: tuple[tuple[str, int], ...]
+    topics: tuple[str, ...]
+    write_to: str | None
+    queue: str | None
+    headers: dict[str, str]
+    overhead: int
+    """Bytes of the headers on the wire."""
+    stream: StreamPlan | None
+    ping_s: float | None
+    logins: tuple[dict[str, Any], ...] = field(repr=False)
+    """For nats-py's `connect`, one for each server."""
+
+
+def plan_of(address: Address) -> Plan:
+    """The plan, or FatalError naming the parameter that cannot be."""
+    topics = tuple(address.extra.get("topics") or ())
+    for topic in topics:
+        if not is_subject(topic, pattern=True):
+            raise FatalError(
+                f"topic={topic} is no subject: words joined by dots, * for one of them and > for the rest"
+            )
+    stream = _stream(address)
+    if stream is not None and len(topics) > 1:
+        raise FatalError("a stream is read by one topic: give a pattern, or dial once for each topic")
+    headers = _headers(address)
+    sent = {**headers, _EXPECTED: stream.name} if stream is not None else headers
+    interval = address.option("pingInterval")
+    return Plan(
+        servers=tuple((host, port or 4222) for host, port in address.hosts),
+        topics=topics,
+        write_to=_write_to(address.params.get("write_topic"), topics),
+        queue=address.params.get("queue") or None,
+        headers=headers,
+        overhead=sum(len(f"{name}: {value}\r\n".encode()) for name, value in sent.items()) + 12 * bool(sent),
+        stream=stream,
+        ping_s=int(interval) / 1000 if interval else None,
+        logins=_logins(address),
+    )
+
+
+def is_subject(subject: str, *, pattern: bool) -> bool:
+    """Whether it is a subject; with `pattern` one to read: `*` stands for a word and `>` for the rest."""
+    words = subject.split(".")
+    if re.search(r"[\s\x00]", subject) or not all(words):
+        return False
+    return ">" not in words[:-1] if pattern else not {"*", ">"} & set(words)
+
+
+def _write_to(given: str | None, topics: tuple[str, ...]) -> str | None:
+    if given:
+        if not is_subject(given, pattern=False):
+            raise FatalError(
+                f"write_topic={given} is no subject to write to: words joined by dots, no wildcards"
+            )
+        return given
+    return next((topic for topic in topics if is_subject(topic, pattern=False)), None)
+
+
+def _headers(address: Address) -> dict[str, str]:
+    headers = {str(name): str(value) for name, value in (address.option("headers") or {}).items()}
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or "\r" in value or "\n" in value:
+            raise FatalError(
+                f"headers: NATS does not take {name[:40]!r}: a name without spaces, a value in one line"
+            )
+    return headers
+
+
+def _stream(address: Address) -> StreamPlan | None:
+    params, typed = address.params, address.extra.get("typed", {})
+    name = params.get("stream")
+    if not name:
+        for other in ("durable", "deliver", "ack_wait", "max_ack_pending"):
+            if params.get(other):
+                raise FatalError(f"{other}= belongs to a stream: give stream=<name> too, or leave it out")
+        return None
+    # A queue group of a stream is a durable consumer that several connections share.
+    durable = params.get("durable") or params.get("queue") or None
+    for what, value in (("stream", name), ("durable" if params.get("durable") else "queue", durable)):
+        if value and _NO_NAME.search(value):
+            raise FatalError(
+                f"{what}={value} is no name for JetStream: no spaces, dots, slashes or wildcards"
+            )
+    pending = int(typed.get("max_ack_pending") or MAX_ACK_PENDING)
+    return StreamPlan(
+        name=name,
+        durable=durable,
+        deliver=_deliver(params.get("deliver") or ("all" if durable else "new"), typed.get("deliver_time")),
+        ack_wait_s=int(typed["ack_wait"]) / 1000 if typed.get("ack_wait") else None,
+        max_ack_pending=pending,
+        window=max(1, min(int(address.option("buffer")), pending)),
+    )
+
+
+def _deliver(value: str, at: float | None) -> dict[str, Any]:
+    if at is not None:
+        moment = datetime.datetime.fromtimestamp(at, datetime.UTC)
+        return {"deliver_policy": "by_start_time", "opt_start_time": moment}
+    if value.isdecimal():
+        return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, int(value))}
+    return {"deliver_policy": value.lower()}
+
+
+def _logins(address: Address) -> tuple[dict[str, Any], ...]:
+    params = address.params
+    common: dict[str, Any] = {"name": params.get("name") or "trunkline"}
+    if params.get("nkey"):
+        common["nkeys_seed_str"] = _seed(params["nkey"])
+    if params.get("creds"):
+        common["user_credentials"] = _creds(params["creds"])
+    accounts = address.extra.get("logins") or [(address.user, address.password)] * len(address.hosts)
+    if params.get("token"):
+        return ({**common, "token": params["token"]},) * len(address.hosts)
+    return tuple({**common, **_account(user, password)} for user, password in accounts)
+
+
+def _account(user: str | None, password: str | None) -> dict[str, Any]:
+    """A user without a password is a token, as for every client of NATS."""
+    if user is None:
+        return {}
+    return {"token": user} if password is None else {"user": user, "password": password}
+
+
+def _seed(value: str) -> str:
+    """The seed of a user's key: the value itself, or the line of its file that is one."""
+    if _is_seed(value):
+        return value
+    seed = next(filter(_is_seed, map(str.strip, _lines("nkey", value))), None)
+    if seed is None:
+        raise FatalError(f"nkey={value} holds no seed of a user's key (it starts with SU); make one with nk")
+    return seed
+
+
+def _creds(path: str) -> str:
+    lines = _lines("creds", path)
+    if not any("BEGIN NATS USER JWT" in line for line in lines) or not any(map(_is_seed, lines)):
+        raise FatalError(f"creds={path} is no credentials file (a user's JWT and seed); make one with nsc")
+    return path
+
+
+def _lines(name: str, path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(1 << 20).splitlines()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else None
+        raise FatalError(f"{name}={path} cannot be read: {why or 'no such file'}") from None
+
+
+def _is_seed(text: str) -> bool:
+    if not text.startswith("SU"):
+        return False
+    try:
+        nkeys.from_seed(bytearray(text.strip().encode())).wipe()
+    except Exception:  # they have no base of their own, and may quote the seed
+        return False
+    return True

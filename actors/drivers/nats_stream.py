@@ -1,0 +1,370 @@
+"""Reading a JetStream stream: a pull consumer that is asked for as many messages as readers have taken.
+
+The requests are made here, with nats-py's `publish` and `subscribe`. Its `fetch` waits until a whole batch
+has come or its time is over, so that a single message is seconds late; a push consumer cannot be stopped when
+the buffer is full, and after a cut stays bound to the lost link for minutes.
+
+With a durable consumer each message is acknowledged when a reader has it. Without, the place in the stream is
+kept here, in the connection's process: after an outage the next link goes on where the last one ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import api
+from nats.js import errors as js_errors
+
+from trunkline.actors.driver import Delivery, FatalError, Sink
+from trunkline.actors.drivers.nats_plan import ACK_WAIT_S, StreamPlan
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = ["Place", "StreamReader", "shown_headers"]
+
+_EXPIRES_S = 30.0
+"""A request for messages ends after so long and is made again: a cluster may forget one."""
+_GRACE_S = 5.0
+_RETRY_S = 0.5
+_UNUSED_S = 300.0
+"""How long the server keeps a consumer without a name for a reader that takes nothing."""
+_EXPECTED = api.Header.EXPECTED_STREAM.value
+_MOST_PULLS = 4
+_BEAT_S = 10.0
+_NOT_READY = 10008
+"""JetStream's code for "system temporarily unavailable"."""
+
+
+@dataclass(slots=True)
+class Place:
+    """What a connection's next link has to know of the former ones."""
+
+    next: int | None = None
+    """The stream sequence that comes next; None before there was a consumer."""
+    created: Any = None
+    """When the stream was made: another one of the same name starts anew."""
+    durable: bool = False
+    """The durable consumer was there."""
+
+
+@dataclass(slots=True)
+class _Pull:
+    inbox: str
+    left: int
+    at: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class _Held:
+    """A message that no reader has."""
+
+    msg: Msg
+    told: float
+    """When the server last heard of it."""
+
+
+class StreamReader:
+    """The reading half of one link. `ended` is called when the consumer is gone for good."""
+
+    def __init__(
+        self,
+        client: Client,
+        plan: StreamPlan,
+        topic: str | None,
+        sink: Sink,
+        place: Place,
+        ended: Callable[[BaseException], None],
+    ) -> None:
+        self._client, self._plan, self._topic = client, plan, topic
+        self._sink, self._place, self._ended = sink, place, ended
+        self._consumer = self._next = self._inbox = ""
+        self._acks = plan.durable is not None
+        self._ack_wait = plan.ack_wait_s or ACK_WAIT_S
+        self._most = plan.window
+        self._pulls: deque[_Pull] = deque()
+        self._pull_count = 0
+        self._held: dict[str, _Held] = {}
+        self._listening: Subscription | None = None
+        self._batch: list[Delivery] = []
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    # the consumer
+
+    async def open(self, deadline: Deadline) -> None:
+        """Find or make the consumer and listen. DialError or FatalError in words."""
+        await self._bind(deadline)
+        self._inbox = self._client.new_inbox()
+        self._listening = await self._client.subscribe(f"{self._inbox}.*", cb=self._received)
+
+    def start(self) -> None:
+        """The link is open: ask for messages."""
+        self._pull()
+        self._beat()
+
+    async def _bind(self, deadline: Deadline) -> None:
+        name, place = self._plan.name, self._place
+        manager = self._client.jsm(timeout=min(deadline.left(), 60.0) or 0.1)
+        try:
+            info = await manager.stream_info(name)
+            if place.created not in (None, info.created):
+                place.next = 1  # another stream of the same name
+            place.created = info.created
+            found = await self._existing(manager)
+            if found is None:
+                found = await manager.add_consumer(name, config=self._config())
+        except (nats.errors.Error, js_errors.Error) as error:
+            raise self._in_words(error) from None
+        if place.next is None and self._plan.deliver["deliver_policy"] != "last_per_subject":
+            place.next = found.delivered.stream_seq + 1 if found.delivered else 1
+        place.durable = self._plan.durable is not None
+        self._consumer = found.name
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{name}.{found.name}"
+
+    async def _existing(self, manager: Any) -> api.ConsumerInfo | None:
+        """The durable consumer, when it is there: it is used as it is."""
+        durable = self._plan.durable
+        if durable is None:
+            return None
+        try:
+            found: api.ConsumerInfo = await manager.consumer_info(self._plan.name, durable)
+        except js_errors.NotFoundError:
+            if self._place.durable:
+                raise FatalError(
+                    f"the durable consumer {durable} of stream {self._plan.name} was deleted; "
+                    "dial again to begin with a new one"
+                ) from None
+            return None
+        config = found.config
+        if config.deliver_subject:
+            raise FatalError(f"durable={durable} is a push consumer; name a pull consumer, or a new one")
+        reads = config.filter_subject or ">"
+        if self._topic is not None and reads != self._topic:
+            raise FatalError(f"durable={durable} reads {reads} and not topic={self._topic}; name another")
+        self._acks = config.ack_policy != api.AckPolicy.NONE
+        self._ack_wait = float(config.ack_wait or ACK_WAIT_S)
+        if self._plan.ack_wait_s not in (None, self._ack_wait):
+            self._sink.warn(
+                f"durable={durable} is there with ack_wait={self._ack_wait * 1000:.0f}, which holds"
+            )
+        return found
+
+    def _config(self) -> api.ConsumerConfig:
+        start = dict(self._plan.deliver)
+        if self._place.next is not None:
+            start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._place.next}
+        start["deliver_policy"] = api.DeliverPolicy(start["deliver_policy"])
+        topic = self._topic
+        if topic is None and start["deliver_policy"] is api.DeliverPolicy.LAST_PER_SUBJECT:
+            topic = ">"  # it must have a filter
+        if self._plan.durable is None:
+            return api.ConsumerConfig(
+                **start,
+                filter_subject=topic,
+                ack_policy=api.AckPolicy.NONE,
+                inactive_threshold=_UNUSED_S,
+                mem_storage=True,
+                num_replicas=1,
+            )
+        return api.ConsumerConfig(
+            **start,
+            filter_subject=topic,
+            durable_name=self._plan.durable,
+            ack_policy=api.AckPolicy.EXPLICIT,
+            ack_wait=self._ack_wait,
+            max_ack_pending=self._plan.max_ack_pending,
+        )
+
+    # asking
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._pull()
+
+    def _pull(self) -> None:
+        """Ask for as many as the window has room for, when that is worth a request."""
+        asked = sum(pull.left for pull in self._pulls)
+        room = min(self._plan.window - len(self._held) - asked, self._most)
+        if self._paused or room <= 0 or len(self._pulls) >= _MOST_PULLS:
+            return
+        if asked and room * 4 < self._plan.window:
+            return
+        self._pull_count += 1
+        pull = _Pull(f"{self._inbox}.{self._pull_count}", room)
+        self._pulls.append(pull)
+        request = json.dumps({"batch": room, "expires": int(_EXPIRES_S * 1e9)}).encode()
+        self._do(partial(self._client.publish, self._next, request, reply=pull.inbox))
+
+    def _pull_later(self) -> None:
+        asyncio.get_running_loop().call_later(_RETRY_S, self._pull)
+
+    def _beat(self) -> None:
+        """Say of what waits here for a reader that it is not lost, so that it is not delivered again; and
+        forget requests that the server must have forgotten."""
+        now, every = time.monotonic(), min(_BEAT_S, self._ack_wait / 3)
+        if self._acks:
+            waiting = [held for held in self._held.values() if now - held.told >= every * 0.9]
+            for held in waiting:
+                held.told = now
+            self._do(*(held.msg.in_progress for held in waiting))
+        if any(now - pull.at > _EXPIRES_S + _GRACE_S for pull in self._pulls):
+            self._pulls.clear()
+        self._pull()
+        self._timer = asyncio.get_running_loop().call_later(every, self._beat)
+
+    # receiving
+
+    async def _received(self, msg: Msg) -> None:
+        headers = msg.headers
+        if headers is not None and api.Header.STATUS in headers and msg.subject.startswith(self._inbox):
+            self._status(msg.subject, headers[api.Header.STATUS], headers.get(api.Header.DESCRIPTION, ""))
+            return
+        about = msg.metadata
+        sequence = about.sequence.stream
+        if self._pulls:
+            self._pulls[0].left -= 1
+            if not self._pulls[0].left:
+                self._pulls.popleft()
+        if self._place.next is None or sequence >= self._place.next:
+            self._place.next = sequence + 1
+        self._held[msg.reply] = _Held(msg, time.monotonic())
+        delivery = Delivery(
+            msg.data,
+            msg.subject,
+            headers=shown_headers(headers),
+            timestamp=about.timestamp.timestamp(),
+            offset=sequence,
+            redelivered=about.num_delivered > 1,
+            properties={"stream": about.stream, "consumer": about.consumer, "delivered": about.num_delivered},
+            token=msg,
+            identity=(about.stream, sequence),
+        )
+        self._batch.append(delivery)
+        if len(self._batch) == 1:  # what came with it is handed over with it
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        batch, self._batch = self._batch, []
+        self._sink.deliver(batch)
+        self._pull()
+
+    def _status(self, inbox: str, status: str, description: str) -> None:
+        """A word about one of our requests: it has expired, or cannot be met."""
+        self._pulls = deque(pull for pull in self._pulls if pull.inbox != inbox)
+        low = description.lower()
+        limit = low.rpartition(" ")[2]
+        if status == api.StatusCode.SERVICE_UNAVAILABLE or "consumer deleted" in low or "push based" in low:
+            self._gone(description or "no responders")
+        elif status in (api.StatusCode.NO_MESSAGES, api.StatusCode.REQUEST_TIMEOUT):
+            self._pull()
+        elif "maxrequestbatch" in low and limit.isdecimal():
+            self._most = max(1, int(limit))
+            self._pull()
+        else:
+            if status != api.StatusCode.CONFLICT:
+                self._sink.warn(f"stream {self._plan.name} says: {status} {description}")
+            self._pull_later()
+
+    def _gone(self, why: str) -> None:
+        """The consumer is not there any more. One without a name is made again where we are; a durable one
+        had the place of all its readers: that is not for us to guess."""
+        self._pulls.clear()
+        if self._plan.durable is None:
+            self._do(self._rebind)
+        else:
+            self._ended(ConnectionError(f"the durable consumer {self._plan.durable} is gone ({why})"))
+
+    async def _rebind(self) -> None:
+        try:
+            await self._bind(Deadline(10.0))
+            self._pull()
+        except DialError as error:
+            self._ended(error)
+
+    # acknowledging
+
+    def settle(self, tokens: Sequence[Msg]) -> None:
+        """Readers have these."""
+        for msg in tokens:
+            self._held.pop(msg.reply, None)
+        if self._acks:
+            self._do(*(msg.ack for msg in tokens))
+        self._pull()
+
+    def _do(self, *jobs: Callable[[], Awaitable[Any]]) -> None:
+        """Things that nats-py has as coroutines and that hardly ever wait, in this order."""
+        if jobs:
+            task = asyncio.ensure_future(_all(jobs))
+            self._jobs.add(task)
+            task.add_done_callback(self._jobs.discard)
+
+    async def close(self) -> None:
+        """Give back what no reader has, so that others get it at once, and what the server keeps for us."""
+        if self._timer is not None:
+            self._timer.cancel()
+        held, self._held = list(self._held.values()), {}
+        self._paused = True
+        if self._client.is_connected:
+            if self._listening is not None:  # else what is given back comes here again
+                self._do(self._listening.unsubscribe)
+            if self._acks:
+                # The newest first: else nats-server 2.9 keeps the first one back until its ack_wait is over.
+                self._do(*(each.msg.nak for each in (*held[-1:], *held[:-1])))
+            elif self._consumer:
+                name = f"$JS.API.CONSUMER.DELETE.{self._plan.name}.{self._consumer}"
+                self._do(partial(self._client.publish, name))
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=0.3)
+        for job in self._jobs:
+            job.cancel()
+
+    def _in_words(self, error: Exception) -> DialError:
+        """What JetStream says, for users. Fatal unless it may be otherwise in a moment."""
+        stream, durable = self._plan.name, self._plan.durable
+        code = getattr(error, "err_code", None)
+        said = getattr(error, "description", None) or str(error)
+        if isinstance(error, nats.errors.TimeoutError):
+            return DialError("JetStream did not answer in the time allowed")
+        if code == _NOT_READY or isinstance(error, js_errors.ServerError):
+            return DialError(f"JetStream is not ready: {said}", code=code)
+        if isinstance(error, js_errors.ServiceUnavailableError):
+            return FatalError(
+                "the server has no JetStream for this account; start it with -js, or leave out stream="
+            )
+        if isinstance(error, js_errors.NotFoundError) and "stream" in said:
+            subjects = self._topic or f"{stream}.>"
+            return FatalError(
+                f"there is no stream {stream}; create it: nats stream add {stream} --subjects '{subjects}'",
+                code=code,
+            )
+        what = f"durable={durable} of stream {stream}" if durable else f"stream {stream}"
+        by = f" by topic={self._topic}" if self._topic else ""
+        return FatalError(f"{what} cannot be read{by}: {said}", code=code)
+
+
+def shown_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Without the one that every write to a stream has; None for none."""
+    return {str(name): value for name, value in (headers or {}).items() if name != _EXPECTED} or None
+
+
+async def _all(jobs: Sequence[Callable[[], Awaitable[Any]]]) -> None:
+    for job in jobs:
+        # The link is gone, and what was not acknowledged comes again.
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await job()
