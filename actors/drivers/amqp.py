@@ -27,7 +27,7 @@ from pika.exceptions import (
 from trunkline.actors import dialer, tls
 from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.amqp_envelope import delivery
-from trunkline.actors.drivers.amqp_io import Services, Stream, ask, open_channel
+from trunkline.actors.drivers.amqp_io import Services, Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp_plan import Plan, make_plan
 from trunkline.actors.drivers.amqp_publisher import Publisher
 from trunkline.address import Address
@@ -148,8 +148,8 @@ class AmqpDriver(StreamDriver):
         )
         self._connection = AsyncioConnection(
             parameters,
-            on_open_callback=lambda connection: opened.done() or opened.set_result(None),
-            on_open_error_callback=lambda connection, why: opened.done() or opened.set_exception(_cause(why)),
+            on_open_callback=lambda connection: resolve(opened),
+            on_open_error_callback=lambda connection, why: fail(opened, _cause(why)),
             on_close_callback=self._ended,
             custom_ioloop=Services(stream),
         )
@@ -372,20 +372,24 @@ async def _connect(stream: Stream, sock: Any, context: ssl.SSLContext | None, na
     loop = asyncio.get_running_loop()
     if context is None:
         await loop.create_connection(lambda: stream, sock=sock)
-    else:  # our own limit is shorter, and it is the one to speak of
-        limit = {"ssl_handshake_timeout": 3600.0}
-        await loop.create_connection(lambda: stream, sock=sock, ssl=context, server_hostname=name, **limit)
+    else:
+        await loop.create_connection(
+            lambda: stream,
+            sock=sock,
+            ssl=context,
+            server_hostname=name,
+            ssl_handshake_timeout=3600.0,  # our own limit is shorter, and it is the one to speak of
+        )
 
 
-def _cause(error: Any) -> BaseException:
+def _cause(error: BaseException) -> BaseException:
     """What pika has wrapped in the failures of its workflow and connector."""
     while True:
-        inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
-        inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or inner
-        inner = inner[-1] if isinstance(inner, Sequence) else inner
-        if not isinstance(inner, BaseException):
+        inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or error.args[:1]
+        found = inner[-1] if isinstance(inner, Sequence) and inner else inner
+        if not isinstance(found, BaseException):
             return error
-        error = inner
+        error = found
 
 
 def _reason(error: AMQPError) -> tuple[int | None, str]:

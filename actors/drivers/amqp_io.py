@@ -16,7 +16,7 @@ from pika.adapters.utils.nbio_interface import AbstractIOServices, AbstractStrea
 from trunkline.actors.driver import FatalError
 from trunkline.errors import DialError
 
-__all__ = ["Services", "Stream"]
+__all__ = ["Services", "Stream", "ask", "fail", "open_channel", "resolve"]
 
 _FED = 8192
 """pika copies what is left of its input for each frame, so that it gets the input in small pieces."""
@@ -182,24 +182,27 @@ async def ask(method: Callable[..., Any], *arguments: Any, **options: Any) -> An
     """Call a method of a pika channel and wait for the broker's answer. Raises what closed the channel
     instead: ChannelClosedByBroker, with the broker's code and text, where it refused."""
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def closed(channel: Any, reason: BaseException) -> None:
-        if not answer.done():
-            answer.set_exception(reason)
-
-    method.__self__.add_on_close_callback(closed)  # type: ignore[attr-defined]
-    method(*arguments, callback=lambda frame: answer.done() or answer.set_result(frame.method), **options)
+    channel: Any = getattr(method, "__self__")  # noqa: B009  (no such name, says mypy)
+    channel.add_on_close_callback(lambda closed, reason: fail(answer, reason))
+    method(*arguments, callback=lambda frame: resolve(answer, frame.method), **options)
     return await answer
 
 
 async def open_channel(connection: Any) -> Any:
     """A new channel of a pika connection."""
     opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def closed(channel: Any, reason: BaseException) -> None:
-        if not opened.done():
-            opened.set_exception(reason)
-
-    channel = connection.channel(on_open_callback=lambda ready: opened.done() or opened.set_result(ready))
-    channel.add_on_close_callback(closed)
+    channel = connection.channel(on_open_callback=lambda ready: resolve(opened, ready))
+    channel.add_on_close_callback(lambda closed, reason: fail(opened, reason))
     return await opened
+
+
+def resolve(future: asyncio.Future[Any], value: Any = None) -> None:
+    """Set the result, unless that is too late."""
+    if not future.done():
+        future.set_result(value)
+
+
+def fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    """Set the exception, unless that is too late."""
+    if not future.done():
+        future.set_exception(error)

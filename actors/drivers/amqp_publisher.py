@@ -16,7 +16,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from trunkline.actors.driver import Delivery
 from trunkline.actors.drivers.amqp_envelope import delivery
-from trunkline.actors.drivers.amqp_io import Stream, ask, open_channel
+from trunkline.actors.drivers.amqp_io import Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp_plan import Plan
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed
@@ -41,14 +41,6 @@ class _Pending:
         self.end = 0
         self.returned: RefusedError | None = None
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def confirm(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 class Publisher:
@@ -95,9 +87,9 @@ class Publisher:
         if self._mending is not None:
             self._mending.cancel()
         for pending in self._pending.values():
-            pending.fail(ConnectionError(f"{error}; the message had been sent and may have arrived"))
+            fail(pending.future, ConnectionError(f"{error}; the message had been sent and may have arrived"))
         for answer in self._answers.values():
-            _settle(answer, ConnectionError(f"{error}; the answer is lost"))
+            fail(answer, ConnectionError(f"{error}; the answer is lost"))
         self._pending.clear()
         self.changed()
 
@@ -184,7 +176,7 @@ class Publisher:
             if pending is None:
                 continue
             if isinstance(method, spec.Basic.Ack):
-                pending.confirm()
+                resolve(pending.future)
             else:
                 self._refuse(pending, RefusedError("the broker refused the message; the queue may be full"))
 
@@ -205,8 +197,9 @@ class Publisher:
                 return
 
     def _refuse(self, pending: _Pending, error: RefusedError) -> None:
-        pending.fail(error)
-        _settle(self._answers.get(pending.question or ""), error)
+        fail(pending.future, error)
+        if pending.question in self._answers:
+            fail(self._answers[pending.question], error)
 
     def _on_closed(self, channel: Any, reason: Exception) -> None:
         """The broker refused a message in its hard way. The link goes on, with another channel."""
@@ -233,11 +226,11 @@ class Publisher:
         unknown = Unconfirmed(f"the broker closed the channel ({text}); it may or may not have the message")
         for number, each in enumerate(pending):
             if number < first:
-                each.fail(unknown)
+                fail(each.future, unknown)
             else:
                 self._refuse(each, refused if number == first else ignored)
         for answer in self._answers.values():
-            _settle(answer, RefusedError(f"the answer is lost: {text}", code=code))
+            fail(answer, RefusedError(f"the answer is lost: {text}", code=code))
 
     async def _reopen(self) -> None:
         try:
@@ -287,13 +280,8 @@ class Publisher:
 
     def _on_answer(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         answer = self._answers.get(str(properties.correlation_id))
-        if answer is not None and not answer.done():
-            answer.set_result(delivery(method, properties, body, settled=True))
-
-
-def _settle(answer: asyncio.Future[Delivery] | None, error: Exception) -> None:
-    if answer is not None and not answer.done():
-        answer.set_exception(error)
+        if answer is not None:
+            resolve(answer, delivery(method, properties, body, settled=True))
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
