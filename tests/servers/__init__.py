@@ -3,7 +3,8 @@
 Shared by a whole test run (by all xdist workers), started in parallel when the first test that needs one
 has been collected, stopped when the run ends, however it ends. As fixtures, by their names:
 
-    def test_it(mosquitto, nats_server, jetstream, rabbitmq, kafka, apache_kafka, certs):
+    # also: nats_server, jetstream, rabbitmq, kafka, apache_kafka, mariadb, postgres, clickhouse
+    def test_it(mosquitto, certs):
         Dial(f"mqtt://{mosquitto.address}?topic={mosquitto.unique('t')}")
 
 A shared server cannot be stopped or frozen: others use it. Names on it (topics, queues, groups) must be the
@@ -13,6 +14,7 @@ For a test's own ones there are factories; what they made is stopped with the te
 
     def test_it(start_mosquitto, start_nats, start_kafka):
         server = start_mosquitto(users={"u": "p"})  # the settings: see `Mosquitto`, `Nats`
+        # others: start_server(Postgres)
         server.restart()                            # same ports; also stop() start() kill() freeze() thaw()
 
 RabbitMQ and Kafka take seconds to start, so that there is one more of each for such tests, one test at a

@@ -202,7 +202,8 @@ class Server(ABC):
         if self._control:
             return self._control("freeze")
         for process in self._family():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         return None
 
     def thaw(self) -> None:
@@ -210,7 +211,8 @@ class Server(ABC):
         if self._control:
             return self._control("thaw")
         for process in self._family():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
         return None
 
     def recover(self) -> None:

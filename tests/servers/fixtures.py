@@ -10,9 +10,12 @@ from typing import Any, Protocol, TypeVar, cast
 import pytest
 
 from tests.servers.base import RUN, Server, Unavailable
+from tests.servers.clickhouse import ClickHouse
 from tests.servers.kafka import Kafka, KafkaMock
+from tests.servers.mariadb import MariaDb
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.nats import Nats
+from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMq
 from tests.servers.run import Run, lock_in
 from tests.servers.shared import SHARED
@@ -130,6 +133,24 @@ def apache_kafka(kafka: Kafka | KafkaMock) -> Kafka:
         Kafka.available()
     assert isinstance(kafka, Kafka)
     return kafka
+
+
+@pytest.fixture(scope="session")
+def mariadb(server_run: Run) -> MariaDb:
+    """Shared: see `MariaDb` for its users."""
+    return _shared(server_run, MariaDb, "mariadb")
+
+
+@pytest.fixture(scope="session")
+def postgres(server_run: Run) -> Postgres:
+    """Shared: see `Postgres` for its user."""
+    return _shared(server_run, Postgres, "postgres")
+
+
+@pytest.fixture(scope="session")
+def clickhouse(server_run: Run) -> ClickHouse:
+    """Shared: see `ClickHouse` for its ports and users."""
+    return _shared(server_run, ClickHouse, "clickhouse")
 
 
 # exclusive ones

@@ -14,6 +14,7 @@ this run (a killed test's own ones), and removes the folder.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import fcntl
 import json
@@ -35,6 +36,8 @@ from tests.servers.base import OWNER, RUN, Server, StartFailed, Unavailable
 from tests.servers.run import Run
 from tests.servers.shared import SHARED
 
+_LOOK_S = 0.1
+
 
 class Keeper:
     """The shared servers of one run, each started at most once."""
@@ -43,6 +46,7 @@ class Keeper:
         self.run = run
         self.ended = threading.Event()
         self._lock = threading.Lock()
+        self._ending = False
         self._begun: dict[str, Future[Server]] = {}
         self._busy = {name: threading.Lock() for name in SHARED}
         self._took: dict[str, float] = {}
@@ -68,23 +72,37 @@ class Keeper:
     def end(self) -> None:
         """Stop everything, in parallel. Only once."""
         with self._lock:
-            if self.ended.is_set():
+            if self._ending:
                 return
-            ready = [future.result() for future in self._begun.values() if _succeeded(future)]
-            with ThreadPoolExecutor(len(ready) + 1) as pool:
-                for server in ready:
-                    pool.submit(server.discard)
-            self._sweep()  # those that are still starting, too
-            shutil.rmtree(self.run.folder, ignore_errors=True)
-            self.ended.set()
+            self._ending = True  # from here on no start begins
+            begun = list(self._begun.values())
+        ready = [future.result() for future in begun if _succeeded(future)]
+        with ThreadPoolExecutor(len(ready) + 1) as pool:
+            for server in ready:
+                pool.submit(server.discard)
+        self._sweep()
+        # What was starting fails now; it may have come to its next program meanwhile.
+        while concurrent.futures.wait(begun, _LOOK_S).not_done:
+            self._sweep()
+        self._sweep()
+        shutil.rmtree(self.run.folder, ignore_errors=True)
+        self.ended.set()
 
     def _begin(self, name: str) -> Future[Server]:
         with self._lock:
+            if self._ending:
+                raise StartFailed("the test run ends")
             if name not in self._begun:
                 self._begun[name] = self._pool.submit(self._start, name)
             return self._begun[name]
 
     def _start(self, name: str) -> Server:
+        if name.startswith("private_"):  # few tests wait for it, and two at once take the double
+            with self._lock:
+                shared = self._begun.get(name.removeprefix("private_"))
+            concurrent.futures.wait([shared] if shared else [])
+        if self._ending:
+            raise StartFailed("the test run ends")
         began = time.monotonic()
         kind = _first_available(SHARED[name])
         server = kind(self.run.folder / name, self.run.certs())
@@ -109,7 +127,7 @@ class Keeper:
                 if process.environ().get(OWNER) == wanted:
                     process.kill()
                     left.append(process)
-        psutil.wait_procs(left, 10)
+        psutil.wait_procs(left, 10)  # ours are reaped by those who started them
 
 
 def _succeeded(future: Future[Server]) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from tests.servers.base import Server
+from tests.servers.clickhouse import ClickHouse
 from tests.servers.kafka import Kafka, KafkaMock
+from tests.servers.mariadb import MariaDb
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.nats import JetStream, Nats
+from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMq
 
 __all__ = ["KINDS", "SHARED"]
@@ -15,6 +18,9 @@ SHARED: dict[str, tuple[type[Server], ...]] = {
     "private_rabbitmq": (RabbitMq,),
     "kafka": (Kafka, KafkaMock),
     "private_kafka": (Kafka,),
+    "postgres": (Postgres,),
+    "mariadb": (MariaDb,),
+    "clickhouse": (ClickHouse,),
     "mosquitto": (Mosquitto,),
     "nats_server": (Nats,),
     "jetstream": (JetStream,),

@@ -18,9 +18,12 @@ import psutil
 import pytest
 
 from tests.servers.base import OWNER, RUN, Server, StartFailed, framed
+from tests.servers.clickhouse import ClickHouse
 from tests.servers.kafka import Kafka, KafkaMock
+from tests.servers.mariadb import MariaDb
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.nats import NKEY_SEED, Nats
+from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMq
 from tests.servers.run import Run
 from tests.support import leaks
@@ -205,6 +208,23 @@ def test_kafka_survives_its_sudden_end(private_kafka: Kafka) -> None:
     assert not admin.list_topics(topic, timeout=20).topics[topic].error
 
 
+def test_the_databases_are_shared_too(mariadb: MariaDb, postgres: Postgres, clickhouse: ClickHouse) -> None:
+    assert mariadb.running()
+    assert postgres.running()
+    assert clickhouse.running()
+
+
+@pytest.mark.parametrize("kind", [MariaDb, Postgres, ClickHouse])
+def test_a_database_comes_back(start_server: Callable[..., Server], kind: type[Server]) -> None:
+    server = start_server(kind)
+    server.restart()
+    server.kill()
+    server.start()
+    server.freeze()
+    server.thaw()
+    assert server.greets()
+
+
 def test_the_mock_of_kafka_serves(start_server: Callable[..., Any]) -> None:
     from confluent_kafka import Producer
 
@@ -311,6 +331,9 @@ def note(*what):
 """
 
 
+STILL_STARTING = "def test_later(rabbitmq, private_rabbitmq, kafka, private_kafka): pass\n"
+
+
 def servers_of(folder: str) -> list[psutil.Process]:
     """Servers and keeper of a run."""
     found = []
@@ -351,7 +374,7 @@ def test_a_killed_run_leaves_nothing(inner: Inner, arguments: tuple[str, ...]) -
     tests = NOTE + (
         "def test_it(mosquitto, start_nats):\n"
         "    note(os.environ['TRUNKLINE_TEST_RUN'], start_nats().pid)\n"
-        "    threading.Event().wait(40)\n"
+        "    threading.Event().wait(40)\n" + STILL_STARTING
     )
     process = inner.start(tests, *arguments)
     until(inner.noted, "the test", 30)
@@ -366,7 +389,7 @@ def test_ctrl_c_leaves_nothing(inner: Inner) -> None:
     tests = NOTE + (
         "def test_it(nats_server):\n"
         "    note(os.environ['TRUNKLINE_TEST_RUN'])\n"
-        "    threading.Event().wait(40)\n"
+        "    threading.Event().wait(40)\n" + STILL_STARTING
     )
     process = inner.start(tests)
     until(inner.noted, "the test", 30)
