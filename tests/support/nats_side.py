@@ -1,0 +1,125 @@
+"""The other side of a NATS connection: what other programs publish, answer and see, from a test's own thread.
+
+with NatsSide(f"nats://127.0.0.1:{server.port}") as side:
+    side.watch("answers")                  # side.seen["answers"] fills up
+    side.publish("prices", "1.0")          # on the server when this returns
+    side.stream("ORDERS", "orders.>")      # JetStream
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import ConsumerInfo, StreamInfo
+
+__all__ = ["NatsSide"]
+
+T = TypeVar("T")
+_CALL_S = 20.0
+
+
+class NatsSide:
+    """A nats-py client on a loop in a thread. Every call has taken effect on the server when it returns."""
+
+    def __init__(self, url: str, **login: Any) -> None:
+        self.seen: dict[str, list[bytes]] = defaultdict(list)
+        """By subject, what `watch` saw."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="nats-side", daemon=True)
+        self._thread.start()
+        self._client: Client = self.run(
+            nats.connect(url, allow_reconnect=True, reconnect_time_wait=0, **login)
+        )
+
+    def run(self, job: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the side's loop."""
+        return asyncio.run_coroutine_threadsafe(job, self._loop).result(_CALL_S)
+
+    def publish(
+        self, subject: str, *messages: str | bytes, reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        async def body() -> None:
+            for message in messages:
+                data = message.encode() if isinstance(message, str) else message
+                await self._client.publish(subject, data, reply=reply, headers=headers)
+            await self._flush()
+
+        self.run(body())
+
+    def store(self, subject: str, *messages: str | bytes) -> None:
+        """Publish to a stream, acknowledged."""
+
+        async def body() -> None:
+            for message in messages:
+                data = message.encode() if isinstance(message, str) else message
+                await self._client.jetstream().publish(subject, data, timeout=10)
+
+        self.run(body())
+
+    def watch(self, subject: str) -> None:
+        async def on_message(msg: Msg) -> None:
+            self.seen[subject].append(msg.data)
+
+        self._subscribe(subject, on_message)
+
+    def answer(self, subject: str, prefix: str = "answer to ") -> None:
+        """Answer each question on the subject."""
+
+        async def on_message(msg: Msg) -> None:
+            await self._client.publish(msg.reply, prefix.encode() + msg.data, headers={"kind": "answer"})
+
+        self._subscribe(subject, on_message)
+
+    def stream(self, name: str, *subjects: str, **config: Any) -> None:
+        self.run(self._client.jetstream().add_stream(name=name, subjects=list(subjects), **config))
+
+    def delete_stream(self, name: str) -> None:
+        self.run(self._client.jetstream().delete_stream(name))
+
+    def delete_consumer(self, stream: str, name: str) -> None:
+        self.run(self._client.jetstream().delete_consumer(stream, name))
+
+    def add_consumer(self, stream: str, **config: Any) -> None:
+        self.run(self._client.jetstream().add_consumer(stream, **config))
+
+    def consumers(self, stream: str) -> list[ConsumerInfo]:
+        return self.run(self._client.jetstream().consumers_info(stream))
+
+    def consumer(self, stream: str, name: str) -> ConsumerInfo:
+        return self.run(self._client.jetstream().consumer_info(stream, name))
+
+    def info(self, stream: str) -> StreamInfo:
+        return self.run(self._client.jetstream().stream_info(stream))
+
+    def _subscribe(self, subject: str, on_message: Any) -> None:
+        async def body() -> None:
+            await self._client.subscribe(subject, cb=on_message)
+            await self._flush()
+
+        self.run(body())
+
+    async def _flush(self) -> None:
+        # nats-py's own sends its PING before what is still pending
+        while self._client.pending_data_size:  # noqa: ASYNC110  (there is no event for it)
+            await asyncio.sleep(0)
+        await self._client.flush()
+
+    def close(self) -> None:
+        if not self._loop.is_closed():
+            self.run(self._client.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_CALL_S)
+            self._loop.close()
+
+    def __enter__(self) -> NatsSide:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
