@@ -14,46 +14,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trunkline
+from benchmarks.brokers import BROKERS, measure_brokers
+from benchmarks.measure import SIZE, Line, median_of, p50_us
 from benchmarks.peers import Manager, plain_client, tuned_client
 from benchmarks.servers import serving
-
-SIZE = 200
-
-
-@dataclass(frozen=True)
-class Line:
-    """One result. `goal` is what the project set itself, `met` whether it was reached."""
-
-    what: str
-    figure: str
-    goal: str
-    met: bool | None
-
-
-def median_of(rounds: int, *sides: Callable[[], float]) -> list[float]:
-    """The median of each side over alternating rounds."""
-    results: list[list[float]] = [[] for _ in sides]
-    for _ in range(rounds):
-        for side, found in zip(sides, results, strict=True):
-            found.append(side())
-    return [statistics.median(found) for found in results]
-
-
-def p50_us(call: Callable[[], object], count: int) -> float:
-    """Median duration of a call, microseconds."""
-    clock = time.perf_counter
-    times = []
-    for _ in range(count):
-        start = clock()
-        call()
-        times.append(clock() - start)
-    return statistics.median(times) * 1e6
 
 
 def _last(message: str | bytes, count: int) -> bool:
@@ -254,24 +223,35 @@ def _machine() -> str:
     )
 
 
+def measure(names: list[str], quick: bool) -> Iterator[Line]:
+    """The lines of these measurements, in the order of the tables."""
+    ours = [name for name in names if name in MEASURES]
+    if ours:
+        with serving() as port:
+            for name in ours:
+                yield from MEASURES[name](port, quick)
+    brokers = [name for name in names if name in BROKERS]
+    if brokers:
+        yield from measure_brokers(brokers, quick)
+
+
 def main() -> int:
+    every = [*MEASURES, *BROKERS]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help=f"which of: {', '.join(MEASURES)} (default: all)")
+    parser.add_argument("names", nargs="*", help=f"which of: {', '.join(every)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a look in seconds; its figures are rough")
     options = parser.parse_args()
-    unknown = set(options.names) - set(MEASURES)
+    unknown = set(options.names) - set(every)
     if unknown:
-        parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(MEASURES)}")
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     logging.basicConfig(level=logging.ERROR)
     print(time.strftime("%Y-%m-%d"), _machine(), flush=True)
     print("| what | figure | goal | |\n|---|---|---|---|", flush=True)
     failed = 0
-    with serving() as port:
-        for name in options.names or MEASURES:
-            for line in MEASURES[name](port, options.quick):
-                mark = "" if line.met is None else "met" if line.met else "MISSED"
-                failed += line.met is False
-                print(f"| {line.what} | {line.figure} | {line.goal} | {mark} |", flush=True)
+    for line in measure(options.names or every, options.quick):
+        mark = "" if line.met is None else "met" if line.met else "MISSED"
+        failed += line.met is False
+        print(f"| {line.what} | {line.figure} | {line.goal} | {mark} |", flush=True)
     trunkline.shutdown()
     return 1 if failed and not options.quick else 0
 

@@ -1,0 +1,51 @@
+"""What all measurements have in common: a line of the table, and medians over alternating rounds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+__all__ = ["SIZE", "Line", "alternating", "median_of", "p50_us"]
+
+SIZE = 200
+"""Of the messages, in bytes."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One result. `goal` is what the project set itself, `met` whether it was reached."""
+
+    what: str
+    figure: str
+    goal: str
+    met: bool | None
+
+
+def alternating(rounds: int, *sides: Callable[[], T]) -> list[list[T]]:
+    """The results of each side, over alternating rounds."""
+    results: list[list[T]] = [[] for _ in sides]
+    for _ in range(rounds):
+        for side, found in zip(sides, results, strict=True):
+            found.append(side())
+    return results
+
+
+def median_of(rounds: int, *sides: Callable[[], float]) -> list[float]:
+    """The median of each side over alternating rounds."""
+    return [statistics.median(found) for found in alternating(rounds, *sides)]
+
+
+def p50_us(call: Callable[[], object], count: int) -> float:
+    """Median duration of a call, microseconds."""
+    clock = time.perf_counter
+    times = []
+    for _ in range(count):
+        start = clock()
+        call()
+        times.append(clock() - start)
+    return statistics.median(times) * 1e6
