@@ -1,0 +1,138 @@
+"""Kafka (`kafka`), by confluent-kafka.
+
+One driver object is one link, but librdkafka knows no links: it connects again by itself. A link here is
+"some broker answers": it is lost when all of them are gone, or when a request is without an answer for the
+ping interval. The consumer, its place in the group and its positions outlive it (`kafka_reader`); the producer
+does not, so that nothing written is sent after an outage (`kafka_writer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from confluent_kafka import KafkaException, Producer
+
+from trunkline.actors import dialer
+from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.kafka_plan import Plan, plan_of
+from trunkline.actors.drivers.kafka_reader import Reader, quiet_logger
+from trunkline.actors.drivers.kafka_words import said
+from trunkline.actors.drivers.kafka_writer import Writer
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import RefusedError
+
+__all__ = ["KafkaDriver"]
+
+_CLOSE_S = 0.9
+
+_left_behind: dict[int, tuple[Address, Reader]] = {}
+"""The readers of lost links, by the address object: what the next driver object of the connection takes over.
+A worker has one connection, so there is one at most."""
+
+
+class KafkaDriver(StreamDriver):
+    """One link to a Kafka cluster."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("kafka",)
+    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    confirms: ClassVar[bool] = True
+    extra: ClassVar[str | None] = "kafka"
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._plan: Plan | None = None
+        self._reader: Reader | None = None
+        self._writer: Writer | None = None
+        self._over: str | None = None
+        self._opened = False
+        self._took_over = False
+
+    @classmethod
+    def redelivers(cls, address: Address) -> bool:
+        """With a group, what no reader had comes again."""
+        return bool(address.params.get("group"))
+
+    async def open(self, deadline: Deadline) -> None:
+        _, reader = _left_behind.pop(id(self.address), (None, None))
+        if reader is None:
+            plan = await dialer.run_in_thread(lambda: _checked(self.address), "trunkline-kafka-plan")
+            reader = Reader(plan)
+        else:
+            self._took_over = True
+        self._plan, self._reader = reader.plan, reader
+        await reader.open(self, deadline)
+        self._opened = True
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        if self._over is not None or self._plan is None or not self._opened:
+            raise ConnectionError(self._over or "the link is gone")
+        if self._writer is None:
+            try:
+                self._writer = Writer(self._plan, self.say)
+            except FatalError as error:
+                raise RefusedError(str(error)) from None
+        return await self._writer.send(data, deadline)
+
+    async def close(self) -> None:
+        lost = self._over is not None or not self._opened
+        self._over = self._over or "the connection was closed"
+        reader, self._reader = self._reader, None
+        jobs = []
+        if self._writer is not None:
+            jobs.append(self._writer.close(_CLOSE_S))
+        if reader is not None:
+            reader.leave(self)
+            # Whoever comes next needs it; but for the first attempt nobody does, nor where none is made.
+            again = lost and (self._opened or self._took_over) and bool(self.address.option("reconnect"))
+            if again and not reader.useless:
+                _left_behind[id(self.address)] = (self.address, reader)
+            else:
+                jobs.append(reader.close(_CLOSE_S))
+        await asyncio.gather(*jobs)
+
+    def pause(self) -> None:
+        if self._reader is not None:
+            self._reader.pause()
+
+    def resume(self) -> None:
+        if self._reader is not None:
+            self._reader.resume()
+
+    def settle(self, tokens: Sequence[Any]) -> None:
+        if self._reader is not None and self._over is None:
+            self._reader.settle(tokens)
+
+    # what the reader tells (`kafka_reader.Owner`)
+
+    def arrived(self, batch: Sequence[Delivery]) -> None:
+        if self._over is None:
+            self.sink.deliver(batch)
+
+    def went(self, reason: BaseException) -> None:
+        if self._over is not None:
+            return
+        self._over = str(reason) or type(reason).__name__
+        if self._writer is not None:
+            self._writer.lost(self._over)
+        if self._opened:
+            self.sink.lost(reason)
+
+    def passed_over(self, count: int) -> None:
+        self.sink.dropped(count)
+
+    def say(self, text: str) -> None:
+        self.sink.warn(text)
+
+
+def _checked(address: Address) -> Plan:
+    """The plan; properties that only a producer looks at are tried now, not with the first write."""
+    plan = plan_of(address)
+    if plan.given:
+        try:
+            Producer({**plan.producer, "bootstrap.servers": ""}, logger=quiet_logger(lambda _: None))
+        except KafkaException as error:
+            raise FatalError(f"librdkafka: {said(error)}") from None
+    return plan
