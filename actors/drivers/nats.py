@@ -137,12 +137,12 @@ class NatsDriver(StreamDriver):
 
     async def _subscribe(self, client: Client, plan: Plan, deadline: Deadline) -> None:
         """Subscribe, and know that it is in force when this returns."""
-        if plan.stream is not None:
+        if plan.stream is not None and plan.reads:
             place = _PLACES.setdefault(id(self.address), (self.address, Place()))[1]
             topic = plan.topics[0] if plan.topics else None
             self._reader = StreamReader(client, plan.stream, topic, self.sink, place, self._lost)
             await self._reader.open(deadline)
-        else:
+        elif plan.stream is None:
             for topic in plan.topics:
                 await client.subscribe(topic, queue=plan.queue or "", cb=self._on_message)
         await self._looked_at(client)
@@ -271,11 +271,11 @@ class NatsDriver(StreamDriver):
         return (
             not self._allowed
             or self._over
-            or self._reader is not None
             or self._transport is None
             or not self._transport.writable
             or self._turn.locked()
             or self._plan is None
+            or self._plan.stream is not None
             or self._client is None
             or size + self._plan.overhead > self._client.max_payload
         )

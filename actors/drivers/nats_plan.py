@@ -47,6 +47,7 @@ class Plan:
     servers: tuple[tuple[str, int], ...]
     topics: tuple[str, ...]
     write_to: str | None
+    reads: bool
     queue: str | None
     headers: dict[str, str]
     overhead: int
@@ -68,13 +69,15 @@ def plan_of(address: Address) -> Plan:
     stream = _stream(address)
     if stream is not None and len(topics) > 1:
         raise FatalError("a stream is read by one topic: give a pattern, or dial once for each topic")
+    given = address.params.get("write_topic")
     headers = _headers(address)
     sent = {**headers, _EXPECTED: stream.name} if stream is not None else headers
     interval = address.option("pingInterval")
     return Plan(
         servers=tuple((host, port or 4222) for host, port in address.hosts),
         topics=topics,
-        write_to=_write_to(address.params.get("write_topic"), topics),
+        write_to=_write_to(given, topics),
+        reads=bool(topics) or not given,  # a stream is read whole when nothing else is said
         queue=address.params.get("queue") or None,
         headers=headers,
         overhead=sum(len(f"{name}: {value}\r\n".encode()) for name, value in sent.items()) + 12 * bool(sent),
