@@ -1,0 +1,502 @@
+"""MQTT 3.1.1 and 5 (`mqtt`, `mqtts`, `ws+mqtt`, `wss+mqtt`) with paho-mqtt; `docs/mqtt.md` is its page.
+Long because a link is told from its login to its end in one place.
+
+`mqtt_client` is how paho is driven, `mqtt_outbox` what is written, `mqtt_settings` what an address asks for,
+`mqtt_session` what outlives a link, `mqtt_words` the broker's reasons in sentences.
+
+A QoS 2 message is handed over when it arrives, and PUBREC goes out when a reader has it. Until then the
+broker keeps it and sends it again after a broken link; afterwards its copies are known by their packet id.
+So a reader gets each of them exactly once, as long as the worker lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from trunkline.actors import dialer
+from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers import mqtt_words as words
+from trunkline.actors.drivers.mqtt_client import Client, PahoSocket
+from trunkline.actors.drivers.mqtt_outbox import Outbox
+from trunkline.actors.drivers.mqtt_session import Session, session_of
+from trunkline.actors.drivers.mqtt_settings import Settings
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError, OperationTimeout, Unsupported
+
+__all__ = ["MqttDriver"]
+
+_HELD = 2000
+"""QoS 0 messages kept while the buffer of a qos=1 or qos=2 connection is full."""
+_TICK_S = 0.5
+_PLAIN = {(qos, kept): {"qos": qos, "retain": kept} for qos in (0, 1, 2) for kept in (False, True)}
+_NAMES = {
+    "ContentType": "content_type",
+    "CorrelationData": "correlation_data",
+    "MessageExpiryInterval": "message_expiry",
+    "PayloadFormatIndicator": "payload_format",
+    "SubscriptionIdentifier": "subscription_id",
+}
+
+
+class MqttDriver(StreamDriver):
+    """One link to one broker, the first of several that takes us."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("mqtt", "mqtts", "ws+mqtt", "wss+mqtt")
+    overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
+    confirms: ClassVar[bool] = True
+    extra: ClassVar[str | None] = "mqtt"
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._settings = Settings()
+        self._session: Session = session_of(address)
+        self._socket: PahoSocket | None = None
+        self._client: Client | None = None
+        self._greeting: asyncio.Future[tuple[int, Any]] | None = None
+        self._subscribing: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._opened = False
+        self._over = False
+        self._reason: BaseException | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self._arrived: list[Delivery] = []
+        self._held: list[Delivery] = []
+        self._paused = False
+        self._outbox: Outbox | None = None
+        self._reply_topic: str | None = None
+        self._asking = asyncio.Lock()
+        self._questions: dict[bytes, asyncio.Future[Delivery]] = {}
+
+    @classmethod
+    def overflow_for(cls, address: Address) -> Overflow:
+        return Overflow.BACK_PRESSURE if Settings.promises(address) else Overflow.DROP_OLDEST
+
+    @classmethod
+    def redelivers(cls, address: Address) -> bool:
+        return Settings.promises(address) and not Settings.is_clean(address)
+
+    @property
+    def peer(self) -> str:
+        return self._socket.peer if self._socket is not None else super().peer
+
+    # opening
+
+    async def open(self, deadline: Deadline) -> None:
+        self._settings = Settings.of(self.address)
+        servers = self.address.hosts or ((self.address.host or "", self.address.port),)
+        failures: list[str] = []
+        for turn in range(len(servers)):
+            place = (self._session.server + turn) % len(servers)
+            host, port = servers[place]
+            try:
+                await self._attempt(place, host, port or 1883, _share(deadline, len(servers) - turn))
+                self._session.server = place
+                break
+            except FatalError:
+                raise
+            except (DialError, OSError) as error:
+                if len(servers) == 1:
+                    raise
+                failures.append(str(error))
+        else:
+            raise DialError("; ".join(failures))
+        self._opened = True
+        if self._over:  # meanwhile, which was no news before there was a link
+            asyncio.get_running_loop().call_soon(self.sink.lost, self._reason)
+
+    async def _attempt(self, place: int, host: str, port: int, deadline: Deadline) -> None:
+        """One connection to one server, closed again unless it succeeds."""
+        self._over, self._reason, self._client, self._outbox = False, None, None, None
+        self._greeting = asyncio.get_running_loop().create_future()
+        self._socket = PahoSocket(self.address, host, port, self)
+        try:
+            await self._socket.open(deadline)
+            await self._log_in(self._socket, place, deadline)
+            await self._subscribe(self._settings.topics, deadline)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await asyncio.shield(self._hang_up())
+            raise
+
+    async def _log_in(self, sock: PahoSocket, place: int, deadline: Deadline) -> None:
+        settings = self._settings
+        client = self._client = Client(sock, settings, self._session)
+        client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
+        client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
+        client.on_release = self._session.released
+        if settings.qos:
+            client.on_publish = self._on_publish
+        user, password = settings.login(self.address, place)
+        if user is not None or password is not None:
+            client.username_pw_set(user or "", password)
+        if settings.will_topic is not None:
+            client.will_set(
+                settings.will_topic, settings.will_payload, settings.will_qos, settings.will_retain
+            )
+        client.connect("over our socket", 1, settings.keep_alive, **self._v5_login())
+        assert self._greeting is not None
+        async with dialer.within(deadline, f"{self.peer} did not answer the MQTT login"):
+            code, found = await self._greeting
+        if code:
+            raise words.login_refused(self.peer, code, _text(found))
+        self._check_limits(found)
+        self._outbox = Outbox(client, settings, self._session, self.peer, found)
+        self._keep_alive()
+
+    def _v5_login(self) -> dict[str, Any]:
+        settings = self._settings
+        if not settings.v5:
+            return {}
+        found = _properties(PacketTypes.CONNECT)
+        if settings.expiry:
+            found.SessionExpiryInterval = settings.expiry
+        found.ReceiveMaximum = settings.receive_maximum
+        # A `clean` connection begins afresh; after an outage it goes on where it was.
+        clean = settings.clean and not (self._session.begun and settings.persistent)
+        return {"clean_start": clean, "properties": found}
+
+    def _check_limits(self, found: Any) -> None:
+        """What a broker that speaks MQTT 5 says of itself."""
+        settings = self._settings
+        if not settings.v5 or settings.write_topic is None:
+            return
+        highest = getattr(found, "MaximumQoS", 2)
+        if settings.qos > highest:
+            raise FatalError(f"{self.peer} takes messages of QoS {highest} at most; give qos={highest}")
+        if settings.retain and not getattr(found, "RetainAvailable", 1):
+            raise FatalError(f"{self.peer} keeps no retained messages; leave retain out")
+
+    async def _subscribe(self, topics: Sequence[str], deadline: Deadline) -> None:
+        """Returns when the broker has confirmed it. Raises DialError naming the topic."""
+        if not topics:
+            return
+        qos, client = self._settings.qos, self._client
+        if client is None or self._over:
+            raise ConnectionError("the link is gone")
+        filters: Any = [(topic, qos) for topic in topics]
+        if self._settings.v5:
+            filters = [(topic, SubscribeOptions(qos=qos)) for topic in topics]
+        _, number = client.subscribe(filters)
+        assert number is not None
+        answer = self._subscribing[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with dialer.within(deadline, f"{self.peer} did not confirm the subscription"):
+                codes = await answer
+        finally:
+            del self._subscribing[number]
+        for topic, code in zip(topics, codes, strict=False):
+            if code.is_failure:
+                raise words.subscription_refused(self.peer, topic, code.value)
+            if code.value < qos:
+                self.warn(f"{self.peer} sends {topic} with QoS {code.value} at most, not {qos}")
+
+    # the end
+
+    async def close(self) -> None:
+        opened, self._opened = self._opened, False
+        client = self._client
+        if opened and not self._over and client is not None:
+            settings, found = self._settings, None
+            if settings.v5 and settings.clean and settings.session_expiry is None and settings.expiry:
+                found = _properties(PacketTypes.DISCONNECT)
+                found.SessionExpiryInterval = 0  # it was kept for an outage, and this is none
+            client.disconnect(properties=found)
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        self._end(ConnectionError("the connection was closed here"))
+        if self._socket is not None:
+            await self._socket.shut()
+
+    def lost(self, reason: BaseException | None) -> None:
+        """The socket says that the link is gone, or paho does."""
+        self._end(reason)
+
+    def _end(self, reason: BaseException | None) -> None:
+        """The link is over: tell all who wait."""
+        if self._over:
+            return
+        self._over, self._reason = True, reason
+        if self._tick is not None:
+            self._tick.cancel()
+        if self._outbox is not None:
+            self._outbox.close()
+        for answer in (self._greeting, *self._subscribing.values()):
+            _fail(answer, self._opening_error(reason))
+        for question in self._questions.values():
+            _fail(question, ConnectionError("the link is gone; the request may have arrived"))
+        if self._opened:
+            self._paused = False
+            self._deliver()
+            self.sink.lost(reason)
+
+    def _opening_error(self, reason: BaseException | None) -> BaseException:
+        if isinstance(reason, DialError):
+            return reason
+        why = f": {reason}" if reason is not None else ""
+        if self._greeting is not None and self._greeting.done():
+            return DialError(f"{self.peer} closed the connection{why}")
+        return DialError(
+            f"{self.peer} closed the connection instead of answering the MQTT login{why}; check the port, "
+            "the scheme and version="
+        )
+
+    # writing
+
+    def would_wait(self, size: int) -> bool:
+        return self._outbox is None or self._outbox.would_wait(size)
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        outbox, topic = self._living(), self._write_topic()
+        payload = data.encode() if isinstance(data, str) else data
+        taken = await outbox.publish(topic, payload, self._own_properties(), deadline)
+        return len(payload) if taken else 0
+
+    def _write_topic(self) -> str:
+        if self._settings.write_topic is None:
+            topics = ",".join(self._settings.topics)
+            raise Unsupported(f"topic={topics} is for reading only: give write_topic=... to write")
+        return self._settings.write_topic
+
+    def _own_properties(self) -> Any:
+        if not self._settings.headers:
+            return None
+        found = _properties(PacketTypes.PUBLISH)
+        found.UserProperty = list(self._settings.headers)
+        return found
+
+    def _living(self) -> Outbox:
+        if self._over or self._outbox is None:
+            raise ConnectionError("the link is gone")
+        return self._outbox
+
+    async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
+        outbox = self._living()
+        if not self._settings.v5:
+            raise Unsupported("a request over MQTT needs version=5, whose messages say where the answer goes")
+        topic = self._write_topic()
+        payload = data.encode() if isinstance(data, str) else data
+        number = uuid.uuid4().bytes
+        answer = self._questions[number] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                properties = self._own_properties() or _properties(PacketTypes.PUBLISH)
+                properties.ResponseTopic = await self._subscribed_for_replies(deadline)
+                properties.CorrelationData = number
+                await outbox.publish(topic, payload, properties, Deadline(None))
+                delivery: Delivery = await answer
+                return delivery
+        except TimeoutError:
+            raise OperationTimeout(f"nobody answered on {topic} in the time allowed") from None
+        finally:
+            del self._questions[number]
+
+    async def _subscribed_for_replies(self, deadline: Deadline) -> str:
+        """The topic where answers to this link come; subscribed to with the first request."""
+        async with self._asking:
+            if self._reply_topic is None:
+                topic = f"trunkline/reply/{uuid.uuid4().hex}"
+                await self._subscribe([topic], deadline)
+                self._reply_topic = topic
+            return self._reply_topic
+
+    # reading
+
+    def pause(self) -> None:
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._deliver()
+
+    def settle(self, tokens: Sequence[Any]) -> None:
+        if self._over or self._client is None:
+            return
+        for number, qos in tokens:
+            self._session.acknowledged(number, qos)
+            if qos == 2:
+                self._client.received(number)
+            else:
+                self._client.ack(number, qos)
+
+    def _deliver(self) -> None:
+        """Hand over what arrived. With a full buffer it is kept here instead, for the link must go on being
+        read: confirmations come over it, too. Of QoS 1 and 2 the broker sends no more than we may owe it; of
+        QoS 0 the newest are dropped then."""
+        arrived, self._arrived = self._arrived, []
+        if self._paused:
+            kept = [each for each in arrived if each.token is not None or len(self._held) < _HELD]
+            self._held += kept
+            if len(kept) < len(arrived):
+                self.sink.dropped(len(arrived) - len(kept))
+        elif self._held or arrived:
+            arrived, self._held = [*self._held, *arrived], []
+            self.sink.deliver(arrived)
+
+    async def ping(self) -> None:
+        self._look_after()
+
+    def _keep_alive(self) -> None:
+        self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._keep_alive)
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """paho sends its pings and finds that none was answered."""
+        if not self._over and self._client is not None:
+            self._client.loop_misc()
+
+    # What the socket reports (`mqtt_client.Owner`).
+
+    def readable(self) -> None:
+        client, sock = self._client, self._socket
+        if client is None or sock is None or self._over:
+            return
+        try:
+            while sock.has_bytes and client.socket() is not None:
+                client.loop_read()
+        except Exception as error:
+            self._end(ConnectionError(f"{self.peer} sent what cannot be read: {error}"))
+        self._deliver()
+        self.writable()
+
+    def writable(self) -> None:
+        client = self._client
+        if client is None or self._over:
+            return
+        if client.want_write():
+            client.loop_write()
+        if self._outbox is not None:
+            self._outbox.advance()
+
+    def warn(self, text: str) -> None:
+        self.sink.warn(text)
+
+    # What paho reports. It holds a lock meanwhile: what is sent from here goes out afterwards.
+
+    def _on_connect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
+        if not code.is_failure:
+            self._session.begin(resumed=flags.session_present)
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result((code.value if code.is_failure else 0, found))
+
+    def _on_subscribe(self, client: Any, data: Any, number: int, codes: list[ReasonCode], found: Any) -> None:
+        answer = self._subscribing.get(number)
+        if answer is not None and not answer.done():
+            answer.set_result(codes)
+
+    def _on_publish(self, client: Any, data: Any, number: int, code: ReasonCode, found: Any) -> None:
+        if self._outbox is not None:
+            self._outbox.confirmed(number, code.value, _text(found))
+
+    def _on_disconnect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._end(words.said_goodbye(self.peer, code.value, _text(found)))
+        elif code.value == words.KEEP_ALIVE_TIMEOUT:
+            self._end(TimeoutError(f"{self.peer} did not answer a ping"))
+        elif code.value == words.PROTOCOL_ERROR:
+            self._end(ConnectionError(f"{self.peer} sent what is no MQTT that is expected here"))
+        else:
+            self._end(None if self._over else ConnectionError("the link broke"))
+
+    def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
+        qos = 2 if client.exactly_once else message.qos
+        number = message.mid
+        if qos == 2 and self._session.is_received(number):
+            client.received(number)  # a reader has it, and the broker did not hear of that
+            return
+        if len(message.payload) > int(self.address.option("max_size")):
+            self._discard(message, qos)
+            return
+        delivery = _delivery(message, qos, self._session.identity(number) if qos else None)
+        if self._reply_topic is not None and delivery.topic == self._reply_topic:
+            self._answered(delivery)
+        else:
+            self._arrived.append(delivery)
+
+    def _discard(self, message: paho.MQTTMessage, qos: int) -> None:
+        self.warn(f"a message of {len(message.payload)} bytes was discarded: it is over the option max_size")
+        self.sink.dropped(1)
+        if qos:
+            self.settle([(message.mid, qos)])
+
+    def _answered(self, delivery: Delivery) -> None:
+        if delivery.token is not None:
+            self.settle([delivery.token])
+        answer = self._questions.get((delivery.properties or {}).get("correlation_data", b""))
+        if answer is not None and not answer.done():
+            answer.set_result(delivery._replace(token=None, identity=None))
+
+
+def _share(deadline: Deadline, servers: int) -> Deadline:
+    """This server's part of the time, so that the next ones have some."""
+    left = deadline.timeout()
+    return deadline if left is None or servers == 1 else Deadline(left / servers)
+
+
+def _fail(waited_for: asyncio.Future[Any] | None, error: BaseException) -> None:
+    if waited_for is not None and not waited_for.done():
+        waited_for.set_exception(error)
+        waited_for.exception()  # perhaps nobody looks any more
+
+
+def _properties(kind: int) -> Any:
+    return Properties(kind)  # type: ignore[no-untyped-call]
+
+
+def _text(found: Any) -> str:
+    """The broker's own words."""
+    return str(getattr(found, "ReasonString", ""))
+
+
+def _delivery(message: paho.MQTTMessage, qos: int, identity: Any) -> Delivery:
+    try:
+        topic = message.topic
+    except UnicodeDecodeError:
+        topic = None
+    payload = bytes(message.payload)
+    token = (message.mid, qos) if qos else None
+    plain = _PLAIN[qos, bool(message.retain)]
+    found = message.properties
+    if found is None:
+        return Delivery(
+            payload,
+            topic,
+            redelivered=message.dup,
+            properties=plain,
+            token=token,
+            identity=identity,
+        )
+    more = {name: getattr(found, theirs) for theirs, name in _NAMES.items() if hasattr(found, theirs)}
+    return Delivery(
+        payload,
+        topic,
+        headers=_headers(getattr(found, "UserProperty", ())),
+        redelivered=message.dup,
+        reply_to=getattr(found, "ResponseTopic", None),
+        properties={**plain, **more},
+        token=token,
+        identity=identity,
+    )
+
+
+def _headers(pairs: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+    """A name that is there more than once has a list."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in found:
+            found[name] = value
+        elif isinstance(found[name], list):
+            found[name].append(value)
+        else:
+            found[name] = [found[name], value]
+    return found or None

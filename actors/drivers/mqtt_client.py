@@ -1,0 +1,213 @@
+"""How paho-mqtt is driven here: its bytes go over our own tcp, tls or ws driver, on the worker's loop.
+
+So names, proxies, `local_ip`, certificates, deadlines and their sentences are those of every scheme, and
+nothing blocks. `Client` is also the one place that uses names of paho that are not public, only where a
+promise could not be kept otherwise; `tests/unit/test_mqtt_driver.py` fails when an update of paho takes one
+away:
+
+* `_create_socket`: gives it our socket.
+* `_packet_handle`, `_in_packet`, `_send_pubrec`: QoS 2. paho tells the broker that it has a message (PUBREC)
+  when it arrives, and the broker forgets it then, before any reader has it. And paho takes no notice of a
+  broker that refuses a message (PUBREC with a reason of MQTT 5).
+* `_mid_generate`: packet ids that are not in doubt since a former link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
+from trunkline.actors.driver import Delivery, FatalError, StreamDriver
+from trunkline.actors.drivers.mqtt_session import Session
+from trunkline.actors.drivers.mqtt_settings import Settings
+from trunkline.actors.drivers.sock import TcpDriver, TlsDriver
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+
+__all__ = ["Client", "Owner", "PahoSocket"]
+
+_PUBLISH, _PUBACK, _PUBREC, _PUBREL, _CONNACK = 0x30, 0x40, 0x50, 0x60, 0x20
+_QOS_BITS, _QOS_2 = 0x06, 0x04
+_LARGEST_FRAME = (1 << 28) + 1024
+_PIECE = 256 * 1024
+"""What is handed over at once, so that of a big message the rest waits for the peer."""
+
+
+class Owner(Protocol):
+    """What a socket reports to."""
+
+    def readable(self) -> None:
+        """Bytes have come."""
+
+    def writable(self) -> None:
+        """What was handed over last has gone out."""
+
+    def lost(self, reason: BaseException | None) -> None:
+        """The link is gone, or was never one of MQTT."""
+
+    def warn(self, text: str) -> None:
+        """One line for the user's log."""
+
+
+class PahoSocket:
+    """For paho a connected socket that does not block; for one of our drivers the sink of what comes in."""
+
+    def __init__(self, address: Address, host: str, port: int, owner: Owner) -> None:
+        self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._owner = owner
+        self._driver = _carrier(address, host, port, self)
+        self._inbox = bytearray()
+        self._spoken = False
+        self._sending: asyncio.Task[None] | None = None
+
+    async def open(self, deadline: Deadline) -> None:
+        """Connect. Raises DialError."""
+        await self._driver.open(deadline)
+
+    async def shut(self) -> None:
+        """Send what was handed over and close, within about a second. Idempotent."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending], timeout=0.5)
+            self._sending.cancel()
+        await self._driver.close()
+
+    # for paho
+
+    def recv(self, size: int) -> bytes:
+        if not self._inbox:
+            raise BlockingIOError
+        data = bytes(self._inbox[:size])
+        del self._inbox[:size]
+        return data
+
+    def send(self, data: bytes | bytearray) -> int:
+        if self._sending is not None:
+            raise BlockingIOError
+        piece = bytes(data[:_PIECE])
+        sending = self._driver.send(piece, Deadline(None))
+        if self._driver.would_wait(len(piece)):
+            self._sending = asyncio.get_running_loop().create_task(self._finish(sending))
+        else:
+            with contextlib.suppress(StopIteration):
+                sending.send(None)
+        return len(piece)
+
+    async def _finish(self, sending: Any) -> None:
+        with contextlib.suppress(OSError):  # the driver tells of its end itself
+            await sending
+        self._sending = None
+        self._owner.writable()
+
+    def fileno(self) -> int:
+        return -1
+
+    def setblocking(self, flag: bool) -> None:
+        """It never blocks."""
+
+    def close(self) -> None:
+        """Done by `shut`, when the last packet has gone out."""
+
+    @property
+    def has_bytes(self) -> bool:
+        return bool(self._inbox)
+
+    # for the driver (`Sink`)
+
+    def message(self, data: str | bytes) -> None:
+        self.messages((data,))
+
+    def messages(self, batch: Sequence[str | bytes]) -> None:
+        for part in batch:
+            self._inbox += part if isinstance(part, bytes) else part.encode()
+        if self._inbox and not self._spoken:
+            self._spoken = True
+            if self._inbox[0] != _CONNACK:
+                self._owner.lost(
+                    FatalError(f"{self.peer} does not speak MQTT; check the port and the scheme")
+                )
+                return
+        self._owner.readable()
+
+    def deliver(self, batch: Sequence[Delivery]) -> None:
+        self.messages([each.data for each in batch])
+
+    def lost(self, reason: BaseException | None) -> None:
+        self._owner.lost(reason)
+
+    def warn(self, text: str) -> None:
+        self._owner.warn(text)
+
+    def dropped(self, count: int) -> None:
+        """These drivers drop nothing."""
+
+
+def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> StreamDriver:
+    """The driver that carries the bytes. MQTT's user and password are not those of a WebSocket handshake."""
+    scheme = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}[address.scheme]
+    place = f"{scheme}://{sink.peer}"
+    plain = replace(address, scheme=scheme, target=place, host=host, port=port, user=None, password=None)
+    if scheme in ("tcp", "tls"):
+        return (TlsDriver if scheme == "tls" else TcpDriver)(plain, sink)
+    from trunkline.actors.drivers.ws import WsDriver  # only who uses it pays for the import
+
+    options = {**address.options, "subprotocols": ("mqtt",), "max_size": _LARGEST_FRAME}
+    return WsDriver(replace(plain, target=place + (address.path or "/mqtt"), options=options), sink)
+
+
+class Client(paho.Client):
+    """See the module."""
+
+    def __init__(self, sock: PahoSocket, settings: Settings, session: Session) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=session.client_id,
+            clean_session=None if settings.v5 else settings.clean,
+            protocol=paho.MQTTv5 if settings.v5 else paho.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self.max_inflight_messages = 0  # the driver holds back what the broker does not take yet
+        self.exactly_once = False
+        """While a QoS 2 message is handed to `on_message`, where it looks like one of QoS 1."""
+        self.on_release: Callable[[int], None] = lambda number: None
+        """The broker knows that we have the QoS 2 message with this packet id."""
+        self._our_socket = sock
+        self._session = session
+
+    def received(self, number: int) -> None:
+        """Tell the broker that we have a QoS 2 message (PUBREC)."""
+        self._send_pubrec(number)
+
+    def _create_socket(self) -> Any:
+        return self._our_socket
+
+    def _mid_generate(self) -> int:
+        while (found := self._session.next_id()) in self._out_messages:
+            pass
+        return found
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        packet = self._in_packet
+        kind, body = packet["command"] & 0xF0, packet["packet"]
+        if kind == _PUBLISH and packet["command"] & _QOS_BITS == _QOS_2:
+            # As QoS 1 it is handed over at once, and with manual_ack nothing is acknowledged.
+            packet["command"] ^= _QOS_BITS
+            self.exactly_once = True
+            try:
+                return super()._packet_handle()
+            finally:
+                self.exactly_once = False
+        if kind == _PUBREC and len(body) > 2 and body[2] >= 0x80:
+            packet["command"] = _PUBACK  # the end of the message, with its reason
+        code = super()._packet_handle()
+        if kind == _PUBREL and len(body) >= 2:
+            number = int.from_bytes(body[:2], "big")
+            self.on_release(number)
+            self.ack(number, 2)
+        return code

@@ -1,0 +1,191 @@
+"""What an mqtt address asks for, checked before anything is connected. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trunkline.actors.driver import FatalError
+from trunkline.address import Address
+
+__all__ = ["Settings"]
+
+_V5 = ("5", "5.0")
+_V311 = ("3.1.1", "311", "4")
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
+_LONGEST = 65_535
+FOR_EVER = 0xFFFF_FFFF
+_OUTAGE_S = 300
+"""How long a broker that speaks MQTT 5 keeps what it owes to a `clean` connection whose link broke."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """See the module. `repr` shows no secret: the will's payload and the headers are left out."""
+
+    topics: tuple[str, ...] = ()
+    """What is read; none: only written."""
+    write_topic: str | None = None
+    """Where writes go; None: nowhere."""
+    qos: int = 0
+    retain: bool = False
+    clean: bool = True
+    v5: bool = False
+    session_expiry: int | None = None
+    """Seconds; None: as `expiry` decides."""
+    will_topic: str | None = None
+    will_payload: bytes = field(default=b"", repr=False)
+    will_qos: int = 0
+    will_retain: bool = False
+    keep_alive: int = 0
+    """Seconds; 0 is off."""
+    receive_maximum: int = _LONGEST
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """User properties of every message that is written (MQTT 5)."""
+
+    @property
+    def persistent(self) -> bool:
+        """The broker keeps the session when the link breaks."""
+        return self.expiry > 0 if self.v5 else not self.clean
+
+    @property
+    def expiry(self) -> int:
+        """MQTT 5's session expiry, seconds."""
+        if self.session_expiry is not None:
+            return self.session_expiry
+        if not self.clean:
+            return FOR_EVER
+        return _OUTAGE_S if self.qos and self.topics else 0
+
+    @staticmethod
+    def promises(address: Address) -> bool:
+        """Whether messages are acknowledged: QoS 1 and 2."""
+        return (address.params.get("qos") or "0") != "0"
+
+    @staticmethod
+    def is_clean(address: Address) -> bool:
+        """Whether the session ends with the connection. What is neither true nor false is found by `of`."""
+        return (address.params.get("clean") or "true").lower() not in _NO
+
+    @staticmethod
+    def login(address: Address, place: int) -> tuple[str | None, str | None]:
+        """User and password for the server at this place of `address.hosts`."""
+        logins = address.extra.get("logins")
+        user, password = logins[place] if logins else (address.user, address.password)
+        return user, password
+
+    @classmethod
+    def of(cls, address: Address) -> Settings:
+        """Raises FatalError with what to change."""
+        params = address.params
+        v5 = _version(params)
+        topics = tuple(address.extra.get("topics") or filter(None, params.get("topic", "").split(",")))
+        for topic in topics:
+            _check_filter(topic)
+        clean = _bool(params, "clean", default=True)
+        if not clean and not params.get("client_id"):
+            raise FatalError("clean=false needs a client_id=..., by which the broker knows the session again")
+        if "session_expiry" in params and not v5:
+            raise FatalError("session_expiry= is of MQTT 5: give version=5")
+        if len(params.get("client_id", "").encode()) > _LONGEST:
+            raise FatalError(f"client_id= is too long: {_LONGEST} bytes at most")
+        will_topic = params.get("will_topic") or None
+        if will_topic is None and any(params.get(name) for name in _WILL):
+            raise FatalError("a will needs will_topic=..., where the broker is to publish it")
+        if will_topic is not None:
+            _check_topic("will_topic", will_topic)
+        return cls(
+            topics=topics,
+            write_topic=_write_topic(params, topics),
+            qos=_count(params, "qos", 2),
+            retain=_bool(params, "retain", default=False),
+            clean=clean,
+            v5=v5,
+            session_expiry=_count(params, "session_expiry", FOR_EVER) if "session_expiry" in params else None,
+            will_topic=will_topic,
+            will_payload=params.get("will_payload", "").encode(),
+            will_qos=_count(params, "will_qos", 2),
+            will_retain=_bool(params, "will_retain", default=False),
+            keep_alive=min(_LONGEST, -(-int(address.option("pingInterval")) // 1000)),
+            receive_maximum=max(1, min(_LONGEST, int(address.option("buffer")))),
+            headers=_headers(address, v5),
+        )
+
+
+_WILL = ("will_payload", "will_qos", "will_retain")
+
+
+def _version(params: Mapping[str, str]) -> bool:
+    version = params.get("version") or _V311[0]
+    if version not in (*_V5, *_V311):
+        raise FatalError(f"version={version[:20]} is none of MQTT that is known here: give 3.1.1 or 5")
+    return version in _V5
+
+
+def _write_topic(params: Mapping[str, str], topics: tuple[str, ...]) -> str | None:
+    """The one given, else the first that can be written to."""
+    if given := params.get("write_topic"):
+        _check_topic("write_topic", given)
+        return given
+    return next((topic for topic in topics if not _has_wildcard(topic) and not _is_shared(topic)), None)
+
+
+def _has_wildcard(topic: str) -> bool:
+    return "+" in topic or "#" in topic
+
+
+def _is_shared(topic: str) -> bool:
+    return topic.startswith("$share/")
+
+
+def _check_topic(name: str, topic: str) -> None:
+    if _has_wildcard(topic):
+        raise FatalError(
+            f"{name}={topic} has a wildcard, and a message goes to one topic: write its name out"
+        )
+    if "\0" in topic or len(topic.encode()) > _LONGEST:
+        raise FatalError(f"{name}= is no MQTT topic: it is too long or holds a zero character")
+
+
+def _check_filter(topic: str) -> None:
+    if "\0" in topic or len(topic.encode()) > _LONGEST:
+        raise FatalError("topic= is no MQTT topic: it is too long or holds a zero character")
+    levels = topic.split("/")
+    if _is_shared(topic) and (len(levels) < 3 or not levels[1] or _has_wildcard(levels[1]) or not levels[2:]):
+        raise FatalError(f"topic={topic} is no shared subscription: write $share/group/topic")
+    for place, level in enumerate(levels):
+        if _has_wildcard(level) and (len(level) > 1 or (level == "#" and place < len(levels) - 1)):
+            raise FatalError(
+                f"topic={topic} has a misplaced wildcard: + stands for one whole level, # for all at the end"
+            )
+
+
+def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
+    """On ws+mqtt and wss+mqtt the headers are the handshake's."""
+    given = address.option("headers") or {}
+    if not given or "+" in address.scheme:
+        return ()
+    if not v5:
+        raise FatalError("headers= need MQTT 5, whose messages have user properties: give version=5")
+    items = [(name, value) for name, values in given.items() for value in _values(values)]
+    return tuple((str(name), str(value)) for name, value in items)
+
+
+def _values(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _bool(params: Mapping[str, str], name: str, *, default: bool) -> bool:
+    value = params.get(name, "").lower()
+    if not value:
+        return default
+    if value not in (*_YES, *_NO):
+        raise FatalError(f"{name}={value[:20]} is neither true nor false")
+    return value in _YES
+
+
+def _count(params: Mapping[str, str], name: str, most: int) -> int:
+    value = params.get(name) or "0"
+    if not (value.isascii() and value.isdigit()) or int(value[:20]) > most:
+        raise FatalError(f"{name}={value[:20]} is no whole number from 0 to {most}")
+    return int(value)
