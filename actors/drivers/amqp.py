@@ -185,7 +185,7 @@ class AmqpDriver(StreamDriver):
         if name == "":
             declared = await ask(self._reader.queue_declare, "", exclusive=True, auto_delete=True)
             name = str(declared.queue)
-        elif plan.exclusive or not await self._exists("queue_declare", queue=name):
+        elif not await self._exists("queue_declare", queue=name):
             flags = {"exclusive": plan.exclusive, "auto_delete": plan.auto_delete}
             await self._declare("queue_declare", queue=name, durable=plan.durable, **flags)
         for key in plan.bindings if plan.exchange else ():

@@ -263,6 +263,8 @@ class Publisher:
                 await self._keep_back(pending)
             raise TimeoutError(f"no answer to the request with {self._target} in the time allowed") from None
         except AMQPError as error:
+            if self._error is not None:
+                raise ConnectionError(str(self._error)) from None
             raise RefusedError(f"the broker has no reply queue for us: {error}") from None
         finally:
             del self._answers[question]
