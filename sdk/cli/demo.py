@@ -47,18 +47,58 @@ def parser() -> argparse.ArgumentParser:
         "demo",
         "A local exchange sends tickers over wss, gzipped, with heartbeats and lost links. A strategy dials\n"
         "it, draws them and stores each in sqlite through a connection it shares with another process. Its\n"
-        "worker is killed in the middle. At the end every message must be accounted for.",
-        "trunkline demo\ntrunkline demo --seconds 60\ntrunkline demo --plain > demo.txt",
+        "worker is killed in the middle. At the end every message must be accounted for.\n\n"
+        "With --brokers: the message brokers that are installed here (mosquitto, nats-server, RabbitMQ and\n"
+        "Kafka), each started privately. One is restarted, one frozen, workers are killed; of what is\n"
+        "acknowledged nothing may be lost.",
+        "trunkline demo\ntrunkline demo --seconds 60\ntrunkline demo --plain > demo.txt\n"
+        "trunkline demo --brokers\ntrunkline demo --brokers mqtt,nats",
         "exit codes: 0 all figures add up, 1 they do not, 130 ended by Ctrl-C\n",
     )
     add = made.add_argument
     add("--seconds", type=seconds, default=SECONDS, metavar="N", help=f"how long (default {SECONDS:g})")
     add("--seed", type=int, default=1, metavar="N", help="of the random walk (default 1)")
     add("--plain", action="store_true", help="plain lines, even on a terminal")
+    add(
+        "--brokers",
+        type=_brokers,
+        nargs="?",
+        const="all",
+        metavar="LIST",
+        help="with message brokers: all that are installed, or these of mqtt,nats,amqp,kafka",
+    )
+    add(
+        "--kafka",
+        type=_server,
+        metavar="HOST:PORT",
+        help="with --brokers: a Kafka that runs already; a topic trunkline-demo-... stays there",
+    )
     return made
 
 
+def _brokers(text: str) -> str:
+    from trunkline.cli.demo_brokers_feeds import BROKERS
+
+    names = text.split(",")
+    if text != "all" and (set(names) - set(BROKERS) or len(set(names)) < len(names)):
+        raise argparse.ArgumentTypeError(f"some of {','.join(BROKERS)}, with commas between them")
+    return text
+
+
+def _server(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError("HOST:PORT, such as 127.0.0.1:9092")
+    return text
+
+
 def run(options: argparse.Namespace) -> int:
+    if options.brokers:
+        from trunkline.cli import demo_brokers
+
+        return demo_brokers.run(options)
+    if options.kafka:
+        raise Failed("--kafka belongs to --brokers: give both")
     plain = options.plain or not sys.stdout.isatty()
     with stoppable(), tempfile.TemporaryDirectory(prefix="trunkline-demo-") as name:
         folder = Path(name)
