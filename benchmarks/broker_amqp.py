@@ -31,10 +31,10 @@ def _bare_read(port: int, queue: str, count: int, prefetch: int) -> Reading:
     """`basic_consume` of a BlockingConnection; the callback acknowledges each message."""
     import pika
 
+    tally = Tally(count, lambda: channel.stop_consuming())
     connection = pika.BlockingConnection(_parameters(port))
     channel = connection.channel()
     channel.basic_qos(prefetch_count=prefetch)
-    tally = Tally(count, channel.stop_consuming)
 
     def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
         channel.basic_ack(method.delivery_tag)
@@ -59,12 +59,12 @@ def _bare_select_read(port: int, queue: str, count: int, prefetch: int) -> Readi
             prefetch_count=prefetch, callback=lambda _: channel.basic_consume(queue, on_message)
         )
 
+    tally = Tally(count, lambda: connection.close())
     connection = pika.SelectConnection(
         _parameters(port),
         on_open_callback=lambda it: it.channel(on_open_callback=on_channel),
         on_close_callback=lambda it, _: it.ioloop.stop(),
     )
-    tally = Tally(count, connection.close)
     connection.ioloop.start()
     return tally.reading()
 

@@ -49,8 +49,8 @@ def _consumer(servers: str, topic: str, group: str | None) -> Iterator[Any]:
 
 def _poll(servers: str, topic: str, count: int, group: str | None) -> Reading:
     """`poll` in a loop."""
+    tally = Tally(count, nothing)
     with _consumer(servers, topic, group) as consumer:
-        tally = Tally(count, nothing)
         while len(tally.got) < count:
             message = consumer.poll(_WAIT_S)
             if message is None or message.error():
@@ -63,8 +63,8 @@ def _poll(servers: str, topic: str, count: int, group: str | None) -> Reading:
 
 def _consume(servers: str, topic: str, count: int, group: str | None) -> Reading:
     """`consume` of batches; the offset of each batch's last message is stored."""
+    tally = Tally(count, nothing)
     with _consumer(servers, topic, group) as consumer:
-        tally = Tally(count, nothing)
         while len(tally.got) < count:
             batch = consumer.consume(_BATCH, 0.1)
             for message in batch:
@@ -125,7 +125,7 @@ def measure(run: Run, quick: bool) -> Iterator[Line]:
 
 
 def _read(server: Kafka | KafkaMock, group: bool, quick: bool) -> Iterator[Line]:
-    count, rounds = (200_000, 1) if quick else (600_000, 5)
+    count, rounds = (200_000, 1) if quick else (800_000, 5)
     topic = server.unique("t")
     feeds.fill_kafka(server.address, topic, count)
 

@@ -10,7 +10,7 @@ import trunkline
 from benchmarks import feeds
 from benchmarks.broker_lines import THREADS, from_threads, reading_lines, started, writing_lines
 from benchmarks.measure import Line, p50_us
-from benchmarks.reading import Reading, Tally, nothing, through_dial
+from benchmarks.reading import Reading, Tally, through_dial
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.run import Run
 
@@ -36,18 +36,22 @@ def _make_session(port: int, topic: str, client_id: str) -> None:
 
 
 def _bare_read(
-    port: int, topic: str, count: int, qos: int, go: Callable[[], None] = nothing, client_id: str = ""
+    port: int, topic: str, count: int, qos: int, go: Callable[[], None] | None = None, client_id: str = ""
 ) -> Reading:
     """`on_message` under `loop_forever`; paho acknowledges when the callback returns."""
     client = _client(client_id)
     tally = Tally(count, client.disconnect)
     client.on_connect = lambda *_: client.subscribe(topic, qos)
-    client.on_subscribe = lambda *_: go()
+
+    def on_subscribe(*_: object) -> None:
+        if go is not None:
+            tally.start()
+            go()
 
     def on_message(client: Any, userdata: object, message: Any) -> None:
         tally.add(message.payload)
 
-    client.on_message = on_message
+    client.on_subscribe, client.on_message = on_subscribe, on_message
     client.connect(HOST, port)
     client.loop_forever()
     return tally.reading()

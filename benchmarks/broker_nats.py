@@ -47,6 +47,7 @@ def _bare_read(port: int, subject: str, count: int, go: Callable[[], None]) -> R
         client = await nats.connect(f"nats://{HOST}:{port}")
         await client.subscribe(subject, cb=on_message, pending_msgs_limit=-1, pending_bytes_limit=-1)
         await client.flush()
+        tally.start()
         go()
         async with asyncio.timeout(_WAIT_S * 2):
             await ended.wait()

@@ -1,6 +1,5 @@
-"""One reading of a whole feed, timed the same way whoever reads: from its first tenth to its last one.
-
-In between, what lies read in advance in a client's or a worker's buffer is about the same at both ends.
+"""One reading of a whole feed, timed the same way whoever reads: from the start of a live feed, or else from
+the call that connects (what comes before it returns is read in advance), to the last message.
 """
 
 from __future__ import annotations
@@ -47,31 +46,30 @@ def nothing() -> None:
 
 
 class Tally:
-    """Where a bare client's callback puts the messages; `done` is called with the last one."""
+    """Where a bare client's callback puts the messages; `done` is called with the last one. Its clock starts
+    when it is made."""
 
     def __init__(self, count: int, done: Callable[[], object]) -> None:
-        gc.collect()
         self.got: list[bytes] = []
         self._count, self._done = count, done
-        self._first, self._last = count // 10, count - count // 10
-        self._from = self._to = (0.0, 0.0)
+        gc.collect()
+        self.start()
+
+    def start(self) -> None:
+        """Start the clock anew: a live feed begins now."""
+        self._from = self._to = time.perf_counter(), time.process_time()
 
     def add(self, message: bytes) -> None:
         self.got.append(message)
-        have = len(self.got)
-        if have == self._first:
-            self._from = time.perf_counter(), time.process_time()
-        elif have == self._last:
+        if len(self.got) == self._count:
             self._to = time.perf_counter(), time.process_time()
-        elif have == self._count:
             self._done()
 
     def reading(self) -> Reading:
         """The result; AssertionError when not all came, once, in order."""
         check(self.got, self._count)
         wall, cpu = (to - since for to, since in zip(self._to, self._from, strict=True))
-        counted = self._last - self._first
-        return Reading(counted / wall, cpu / counted * 1e6)
+        return Reading(self._count / wall, cpu / self._count * 1e6)
 
 
 def through_dial(
@@ -80,25 +78,20 @@ def through_dial(
     """Read the whole feed through Dial; `envelopes`: with `receive` instead of `read`."""
     gc.collect()
     got: list[str | bytes] = []
+    clocks = time.perf_counter, time.process_time
+    since = [clock() for clock in clocks]
     with trunkline.connect(url, **options) as connection:
-        worker = psutil.Process(connection.stats().pid)
-        take = _receiving(connection) if envelopes else connection.read
         if go is not None:
+            since = [clock() for clock in clocks]
             go()
-        edge = count // 10
-        counted = count - 2 * edge
-        _take(take, got, edge)
-        before = _used(worker)
-        start, cpu = time.perf_counter(), time.process_time()
-        _take(take, got, counted)
-        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-        used = _used(worker) - before
-        _take(take, got, edge)
+        _take(_receiving(connection) if envelopes else connection.read, got, count)
+        wall, cpu = (clock() - start for clock, start in zip(clocks, since, strict=True))
         stats = connection.stats()
+        used = sum(psutil.Process(stats.pid).cpu_times()[:2])  # user and system
     if stats.dropped:
         raise AssertionError(f"{stats.dropped} messages were dropped")
     check(got, count)
-    return Reading(counted / wall, cpu / counted * 1e6, used / counted * 1e6)
+    return Reading(count / wall, cpu / count * 1e6, used / count * 1e6)
 
 
 def _receiving(connection: trunkline.Connection) -> Callable[[float], str | bytes | None]:
@@ -118,9 +111,3 @@ def _take(take: Callable[[float], str | bytes | None], got: list[str | bytes], c
         if not message:
             raise AssertionError(f"nothing came for {_WAIT_MS / 1000:.0f} s after {len(got)} messages")
         keep(message)
-
-
-def _used(process: psutil.Process) -> float:
-    """Seconds of processor time so far."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
