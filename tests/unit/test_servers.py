@@ -292,7 +292,7 @@ class Inner:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-rs", *arguments, "test_inner.py"],
             cwd=self.folder,
-            env={**ours, "PYTHONPATH": str(ROOT), **environ},
+            env={**ours, "PYTHONPATH": os.pathsep.join([str(ROOT), ours.get("PYTHONPATH", "")]), **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

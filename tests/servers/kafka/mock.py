@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class KafkaMock(Server):
         return f"127.0.0.1:{self.ports[name]}"
 
     def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(_ROOT)}
+        return {"PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}
 
     def command(self) -> Sequence[str | Path]:
         (self.folder / "address").unlink(missing_ok=True)
