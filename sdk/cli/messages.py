@@ -7,6 +7,7 @@ import base64
 import contextlib
 import json
 import sys
+import threading
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = ["hex_lines", "run_messages"]
 BYTE_STREAMS = frozenset(("tcp", "tls", "unix"))
 SLICE_MS = 200
 DOWN_S = 0.05
+LAST_LINE_S = 1.0
 
 
 def run_messages(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
@@ -45,9 +47,19 @@ class _Session:
         self._quit_s: float | None = options.quit_s
         self._quit_at = Deadline(None)
         self._down = False
-        self._written = 0
+        self._sending = threading.Lock()
+        self._ending = self._ended_here = False
 
     def run(self) -> int:
+        try:
+            return self._print_all()
+        finally:
+            self._ending = True
+            if self._sending.acquire(timeout=LAST_LINE_S):  # the line that is on its way
+                self._sending.release()
+            self._ended_here = True  # what is not sent now is not sent because we end: no news
+
+    def _print_all(self) -> int:
         while not self._quit_at.expired():
             try:
                 message = self._next()
@@ -92,17 +104,19 @@ class _Session:
     def send(self, line: str) -> None:
         """One line: with its end where the connection is a stream of bytes, else as one message."""
         data = line.encode("utf-8", "surrogateescape") + (b"\n" if self._stream else b"")
+        with self._sending:
+            if not self._ending:
+                self._write(data)
+
+    def _write(self, data: bytes) -> None:
         try:
             with contextlib.suppress(UnicodeDecodeError):
                 self._connection.write(data.decode())
                 return
             self._connection.write(data)
-        except Unconfirmed as error:
-            _say(f"a line may or may not have arrived: {error}")
-        except (BrokenError, OperationTimeout, RefusedError) as error:
-            _say(f"a line was not sent: {error}")
         except TrunklineError as error:
-            _say(str(error))
+            if not self._ended_here:
+                _say(_why_unsent(error))
 
     def input_ended(self) -> None:
         if self._quit_s is not None:
@@ -157,6 +171,14 @@ def _content(message: str | bytes, *, as_hex: bool) -> dict[str, str]:
     if isinstance(message, str):
         return {"data": message}
     return {"bytes": base64.b64encode(message).decode()}
+
+
+def _why_unsent(error: TrunklineError) -> str:
+    if isinstance(error, Unconfirmed):
+        return f"a line may or may not have arrived: {error}"
+    if isinstance(error, (BrokenError, OperationTimeout, RefusedError)):
+        return f"a line was not sent: {error}"
+    return str(error)
 
 
 def _envelope(message: Message) -> dict[str, Any]:
