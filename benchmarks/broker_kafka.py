@@ -55,6 +55,8 @@ def _poll(servers: str, topic: str, count: int, group: str | None) -> Reading:
             message = consumer.poll(_WAIT_S)
             if message is None or message.error():
                 raise AssertionError(f"the consumer failed: {message and message.error()}")
+            if not tally.got:
+                tally.start()
             tally.add(message.value())
             if group is not None:
                 consumer.store_offsets(message)
@@ -67,6 +69,8 @@ def _consume(servers: str, topic: str, count: int, group: str | None) -> Reading
     with _consumer(servers, topic, group) as consumer:
         while len(tally.got) < count:
             batch = consumer.consume(_BATCH, 0.1)
+            if not tally.got:
+                tally.start()
             for message in batch:
                 if message.error():
                     raise AssertionError(f"the consumer failed: {message.error()}")
@@ -135,7 +139,7 @@ def _read(server: Kafka | KafkaMock, group: bool, quick: bool) -> Iterator[Line]
     def dial(envelopes: bool) -> Reading:
         member = f"&group={server.unique('g')}" if group else "&partition=0"
         url = f"kafka://{server.address}/{topic}?offset=earliest{member}"
-        return through_dial(url, count, envelopes=envelopes)
+        return through_dial(url, count, envelopes=envelopes, connected=True)
 
     peers = {
         "confluent-kafka, poll()": lambda: bare(_poll),
