@@ -182,7 +182,7 @@ class MqttDriver(StreamDriver):
             return
         qos, client = self._settings.qos, self._client
         if client is None or self._over:
-            raise ConnectionError("the link is gone")
+            raise self._opening_error(self._reason)
         filters: Any = [(topic, qos) for topic in topics]
         if self._settings.v5:
             filters = [(topic, SubscribeOptions(qos=qos)) for topic in topics]
@@ -335,10 +335,12 @@ class MqttDriver(StreamDriver):
         QoS 0 the newest are dropped then."""
         arrived, self._arrived = self._arrived, []
         if self._paused:
-            kept = [each for each in arrived if each.token is not None or len(self._held) < _HELD]
-            self._held += kept
-            if len(kept) < len(arrived):
-                self.sink.dropped(len(arrived) - len(kept))
+            before = len(self._held)
+            for each in arrived:
+                if each.token is not None or len(self._held) < _HELD:
+                    self._held.append(each)
+            if dropped := before + len(arrived) - len(self._held):
+                self.sink.dropped(dropped)
         elif self._held or arrived:
             arrived, self._held = [*self._held, *arrived], []
             self.sink.deliver(arrived)
