@@ -247,6 +247,9 @@ class Reader:
         except KafkaException as error:
             self._hold()
             self._answer(future, cause(error.args[0], self.plan.peer))
+        except Exception as error:
+            self._answer(future, DialError(f"the Kafka reader failed: {type(error).__name__}: {error}"))
+            raise
         else:
             self._given = self._settled = 0
             self._why = None
@@ -431,7 +434,7 @@ class Reader:
     def _take(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Stand where the group is; where it never was, where the address says, which the group then knows
         at once: a member that dies right after must not make the next one start somewhere else."""
-        deadline = Deadline(_CREATION_S), time.monotonic()
+        deadline = Deadline(_CREATION_S)
         committed = self._committed(consumer, partitions, deadline) if partitions else []
         new = [(each.topic, each.partition) for each in committed if each.offset < 0]
         # What came into being after we looked has been written after Dial: from its beginning.
