@@ -26,7 +26,7 @@ from trunkline.cli.certificate import Certificate, make_certificate
 from trunkline.cli.demo_feed import Feed
 from trunkline.cli.demo_process import StrategyProcess
 from trunkline.cli.demo_report import Report, Stored, make_report
-from trunkline.cli.demo_signals import later, stoppable
+from trunkline.cli.demo_signals import later, stoppable, uninterrupted
 from trunkline.cli.demo_tables import Tables
 from trunkline.cli.texts import command_parser, seconds
 from trunkline.deadline import Deadline
@@ -136,14 +136,11 @@ def _strategy(
     folder: Path, feed: Feed, certificate: Certificate | None, *, plain: bool
 ) -> Iterator[StrategyProcess]:
     arguments = [_feed_address(feed, certificate), _store_address(folder), str(folder / "result.json")]
-    with later():  # not between its start and the place that ends it
-        strategy = StrategyProcess(folder, "demo_strategy.py", arguments, plain=plain)
-    try:
+    with contextlib.ExitStack() as stack:
+        with later():  # not between its start and the place that ends it
+            strategy = StrategyProcess(folder, "demo_strategy.py", arguments, plain=plain)
+            stack.callback(uninterrupted(strategy.end))
         yield strategy
-    finally:
-        # A second Ctrl-C must not leave half of it behind; what it would interrupt ends by itself.
-        with later():
-            strategy.end()
 
 
 def _feed_address(feed: Feed, certificate: Certificate | None) -> str:

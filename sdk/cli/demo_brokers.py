@@ -28,7 +28,7 @@ from trunkline.cli.demo_brokers_place import Place, making_place
 from trunkline.cli.demo_brokers_report import HEADING, Report, make_report
 from trunkline.cli.demo_brokers_servers import SERVERS, Kafka, Server
 from trunkline.cli.demo_process import StrategyProcess
-from trunkline.cli.demo_signals import later, stoppable
+from trunkline.cli.demo_signals import later, stoppable, uninterrupted
 from trunkline.cli.demo_tables import Tables
 from trunkline.deadline import Deadline
 
@@ -94,21 +94,13 @@ def _servers(place: Place, kinds: list[type[Server]]) -> Iterator[list[Server]]:
         began = time.monotonic()
         for kind in kinds:
             server = kind(place)
-            stack.callback(_ending(server.kill))
+            stack.callback(uninterrupted(server.kill))
             server.start()
             servers.append(server)
         for server in servers:
             _await_ready(server)
         print(f"ready      after {time.monotonic() - began:.1f} s", flush=True)
         yield servers
-
-
-def _ending(end: Callable[[], None]) -> Callable[[], None]:
-    def uninterrupted() -> None:
-        with later():
-            end()
-
-    return uninterrupted
 
 
 def _await_ready(server: Server) -> None:
@@ -174,9 +166,9 @@ def _programs(folder: Path, plan: Path, *, plain: bool) -> Iterator[tuple[Publis
             strategy = StrategyProcess(
                 folder, "demo_brokers_strategy.py", [str(plan), str(folder)], plain=plain
             )
-            stack.callback(_ending(strategy.end))
+            stack.callback(uninterrupted(strategy.end))
             publisher = Publisher(plan, folder / "published.json", strategy.broker)
-            stack.callback(_ending(publisher.end))
+            stack.callback(uninterrupted(publisher.end))
         yield publisher, strategy
 
 
@@ -212,6 +204,7 @@ class Show:
     def begin(self) -> None:
         """Queues and streams are made, then the strategy reads, then the publisher writes."""
         self._await(lambda: self._publisher.says("ready"), DIALLED_S, "the publisher could not dial")
+        self._strategy.tell("dial")
         reading = self._folder / "reading"
         self._await(reading.exists, DIALLED_S, "the strategy did not dial its feeds")
         self._publisher.tell("go")

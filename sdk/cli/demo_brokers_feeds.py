@@ -14,6 +14,8 @@ BROKERS = ("mqtt", "nats", "amqp", "kafka")
 """As `--brokers` takes them."""
 # Quicker than usual: a demo does not last long.
 _INTERVAL = "|interval=300"
+# How soon JetStream sends again what a killed worker had.
+_AGAIN = "ack_wait=3000"
 # How soon Kafka gives a killed member's partitions to another.
 _SESSION = "session.timeout.ms=6000"
 
@@ -75,7 +77,7 @@ def _nats(at: str, secret: str, topic: str) -> list[Feed]:
             "jetstream",
             "nats",
             kept,
-            f"{server}?stream=TICKS&topic={kept}&durable=strategy{_INTERVAL}",
+            f"{server}?stream=TICKS&topic={kept}&durable=strategy&{_AGAIN}{_INTERVAL}",
             f"{server}?stream=TICKS&write_topic={kept}{_INTERVAL}",
             True,
         ),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.cli import Failed
-from trunkline.cli.demo_signals import later
+from trunkline.cli.demo_signals import later, uninterrupted
 
 __all__ = ["HOST", "Place", "find", "free_port", "making_place"]
 
@@ -110,13 +110,11 @@ class Place:
 
 @contextlib.contextmanager
 def making_place() -> Iterator[Place]:
-    with later():
-        place = Place()
-    try:
-        yield place
-    finally:
+    with contextlib.ExitStack() as stack:
         with later():
-            place.close()
+            place = Place()
+            stack.callback(uninterrupted(place.close))
+        yield place
 
 
 def own(path: Path) -> None:

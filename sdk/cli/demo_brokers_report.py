@@ -140,7 +140,7 @@ def _checks(figures: Figures, result: Mapping[str, Any]) -> list[Check]:
 
 
 def _of_all(by_feed: Mapping[str, Sequence[Check]]) -> list[Check]:
-    """One line for each equation: the sums where it holds for every feed, else the feeds where it does not."""
+    """One line for each equation: the sums where it holds everywhere, else each feed where it does not."""
     texts = dict.fromkeys(check.text for checks in by_feed.values() for check in checks)
     made = []
     for text in texts:

@@ -20,6 +20,7 @@ from typing import ClassVar
 from trunkline.cli import Failed
 from trunkline.cli.demo_brokers_feeds import Feed, feeds_of
 from trunkline.cli.demo_brokers_place import HOST, Place, find, free_port, own
+from trunkline.cli.demo_signals import later
 
 __all__ = ["SERVERS", "Kafka", "Server"]
 
@@ -91,10 +92,9 @@ class Server(ABC):
 
     def start(self) -> None:
         """Start it, after a `stop` on the same port and data. `ready` says when it is there."""
-        program = find(self.program, self.folders)
-        self._process = self._place.start(
-            [program or self.program, *self.command()], self.folder, self.environment()
-        )
+        program = find(self.program, self.folders) or self.program
+        with later():
+            self._process = self._place.start([program, *self.command()], self.folder, self.environment())
 
     def ready(self) -> bool:
         """Whether clients can log in. Failed when it has ended instead."""
@@ -116,8 +116,9 @@ class Server(ABC):
     def stop(self) -> None:
         """In good order, as for a restart."""
         if self._process is not None:
-            self._place.end(self._process, signal.SIGTERM, STOP_S)
-            self._process = None
+            with later():
+                self._place.end(self._process, signal.SIGTERM, STOP_S)
+                self._process = None
 
     def kill(self) -> None:
         """At once: nobody needs its data any more."""
@@ -234,7 +235,8 @@ class RabbitMq(Server):
         # Its name server first, as our child: RabbitMQ would leave one behind that nobody stops.
         if self._names is None:
             command = [find("epmd") or "epmd", "-port", str(self._epmd), "-address", HOST]
-            self._names = self._place.start(command, self.folder, {})
+            with later():
+                self._names = self._place.start(command, self.folder, {})
         super().start()
 
     def command(self) -> Sequence[str | Path]:

@@ -1,8 +1,8 @@
 """The brokers' demo's strategy: what a user would write, run by `trunkline run`'s runner from a copy of this.
 
 Arguments: the plan (a file: the feeds), the folder for `reading` (a file that is there when all feeds are
-dialled) and the result. Its standard input tells what the demo does (`note:text`) and, when the publisher has
-ended, what it has written (`end:file`).
+dialled) and the result. Its standard input says `dial` when there is something to dial, then what the demo
+does (`note:text`) and, when the publisher has ended, what it has written (`end:file`).
 """
 
 from __future__ import annotations
@@ -171,7 +171,11 @@ def follow() -> None:
 
 
 def main() -> None:
-    plan, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    plan, folder, parent = Path(sys.argv[1]), Path(sys.argv[2]), os.getppid()
+    while GetCommand() != "dial":
+        if os.getppid() != parent:
+            return
+        Sleep(LOOK_MS)
     for feed in json.loads(plan.read_text(encoding="utf-8")):
         connection = Dial(feed["read"])
         if not connection:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["later", "stoppable"]
+__all__ = ["later", "stoppable", "uninterrupted"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -26,13 +26,27 @@ def stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def later() -> Iterator[None]:
-    """No stop in here. Not SIG_IGN: a process that is started meanwhile would inherit that."""
+    """What would stop us in here does so at its end. Not SIG_IGN: a process that is started meanwhile would
+    inherit that."""
+    came: list[int] = []
 
     def wait(number: int, frame: FrameType | None) -> None:
-        return
+        came.append(number)
 
     with _handled(wait):
         yield
+    if came and callable(handler := signal.getsignal(came[0])):
+        handler(came[0], None)
+
+
+def uninterrupted(end: Callable[[], None]) -> Callable[[], None]:
+    """`end` for an exit stack: a second Ctrl-C must not leave half of it behind."""
+
+    def whole() -> None:
+        with later():
+            end()
+
+    return whole
 
 
 @contextlib.contextmanager
