@@ -34,7 +34,8 @@ _CHECK_S = 1.0
 _CLOSE_S = 0.8
 _NEVER_S = 10**6
 _UNBOUNDED = 1 << 60
-"""For nats-py's pending buffer, which is never used: a write waits until the socket takes it."""
+"""For nats-py's pending buffer: a write waits before it, until the socket takes what is there."""
+_PENDING = 64 * 1024
 _BAD_LOGIN = ("authorization", "authentication", "credentials")
 _TOO_LATE = "the link ended before the answer came; the message may have arrived"
 _PLACES: dict[int, tuple[Address, Place]] = {}
@@ -62,6 +63,7 @@ class NatsDriver(StreamDriver):
         self._waiting: dict[asyncio.Timeout, Exception | None] = {}
         self._allowed = False
         self._denied: str | None = None
+        self._refusal: str | None = None
         self._error: Exception | None = None
         self._opened = self._over = False
 
@@ -172,6 +174,9 @@ class NatsDriver(StreamDriver):
             return FatalError(f"{self.peer} does not speak NATS; check the port and the scheme")
         if isinstance(error, TimeoutError):
             return DialTimeout(f"{self.peer} did not answer in the time allowed")
+        if self._transport is not None and self._transport.secure and not self.address.option("certfile"):
+            # The alert that would say so comes too late to be read, now and then.
+            said += "; if it wants to see a certificate, give certfile= and keyfile="
         return DialError(f"{self.peer} ended the connection: {said}")
 
     async def close(self) -> None:
@@ -194,7 +199,8 @@ class NatsDriver(StreamDriver):
 
     async def _on_closed(self) -> None:
         assert self._client is not None
-        self._error = self._client.last_error or self._error
+        if self._error is None:
+            self._error = self._client.last_error
         if self._opened:
             self._lost(self._reason())
         self._wake(ConnectionError(_TOO_LATE))
@@ -213,10 +219,12 @@ class NatsDriver(StreamDriver):
         said = _said(error)
         if isinstance(error, nats.errors.SlowConsumerError):
             self.sink.dropped(1)
-        elif said.lower().startswith("permissions violation"):
+        elif _is_violation(error):
             self._on_violation(said)
-        elif not isinstance(error, (nats.errors.UnexpectedEOF, OSError)):
+        elif not isinstance(error, nats.errors.UnexpectedEOF):
             self._error = error
+        elif self._client is not None and not _is_violation(self._client.last_error):
+            self._error = self._client.last_error  # the server's last word: nats-py is about to forget it
 
     def _on_violation(self, said: str) -> None:
         """Something that we may not do. nats-py has made the words lower case."""
@@ -227,6 +235,7 @@ class NatsDriver(StreamDriver):
             if not self._opened:
                 self._wake(FatalError(words))  # a stream is read by publishing questions
             elif self._plan is not None and subject == (self._plan.write_to or "").lower():
+                self._refusal = words
                 self._wake(RefusedError(words))
                 self.sink.warn(words)
             return
@@ -272,11 +281,10 @@ class NatsDriver(StreamDriver):
             not self._allowed
             or self._over
             or self._transport is None
-            or not self._transport.writable
-            or self._turn.locked()
             or self._plan is None
             or self._plan.stream is not None
             or self._client is None
+            or not self._has_room(self._transport, self._client)
             or size + self._plan.overhead > self._client.max_payload
         )
 
@@ -284,7 +292,7 @@ class NatsDriver(StreamDriver):
         """Core NATS: given to the socket. A link's first write, and the one after a refusal, also waits until
         the server has looked at it. With `stream`: acknowledged by the stream."""
         client, plan, subject, payload = self._ready(data)
-        if not await self._room(deadline):
+        if not await self._room(client, deadline):
             return 0
         if plan.stream is not None:
             await self._published(client, plan, subject, payload, deadline)
@@ -299,7 +307,7 @@ class NatsDriver(StreamDriver):
 
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
         client, plan, subject, payload = self._ready(data)
-        if not await self._room(deadline):
+        if not await self._room(client, deadline):
             raise TimeoutError(f"{self.peer} did not take the question in the time allowed")
         try:
             async with self._waits(deadline):
@@ -326,16 +334,20 @@ class NatsDriver(StreamDriver):
             )
         return client, plan, plan.write_to, payload
 
-    async def _room(self, deadline: Deadline) -> bool:
+    def _has_room(self, transport: LinkTransport, client: Client) -> bool:
+        return transport.writable and client.pending_data_size < _PENDING and not self._turn.locked()
+
+    async def _room(self, client: Client, deadline: Deadline) -> bool:
         """Wait for our turn, until the socket takes more; False when it did not by the deadline."""
         assert self._transport is not None
-        if self._transport.writable and not self._turn.locked():
+        if self._has_room(self._transport, client):
             return True
         try:
             async with asyncio.timeout(deadline.timeout()), self._turn:
-                while not self._transport.writable:
+                while not self._transport.writable or client.pending_data_size >= _PENDING:
                     await self._transport.drain()
-                    if self._over:
+                    await asyncio.sleep(0)  # for nats-py's flusher
+                    if self._over or client.is_closed:
                         raise ConnectionError("the link is gone")
         except TimeoutError:
             return False
@@ -343,6 +355,7 @@ class NatsDriver(StreamDriver):
 
     async def _check(self, client: Client, deadline: Deadline) -> None:
         """Whether the server lets us publish there: it says so before it answers a PING."""
+        self._refusal = None
         try:
             async with self._waits(Deadline(min(_CHECK_S, deadline.left()))):
                 await self._looked_at(client)
@@ -350,6 +363,8 @@ class NatsDriver(StreamDriver):
             return  # it is on its way, which is all that core NATS promises
         except nats.errors.Error as error:
             raise _gone(error) from None
+        if self._refusal is not None:  # it came together with the answer
+            raise RefusedError(self._refusal)
         self._allowed = True
 
     async def _published(
@@ -413,6 +428,10 @@ def _delivery(msg: Msg) -> Delivery:
 def _said(error: BaseException) -> str:
     """The server's or nats-py's own words."""
     return str(error).removeprefix("nats: ").strip().strip("'") or type(error).__name__
+
+
+def _is_violation(error: BaseException | None) -> bool:
+    return error is not None and _said(error).lower().startswith("permissions violation")
 
 
 def _is_login(said: str) -> bool:

@@ -38,7 +38,9 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._more = asyncio.Event()
         self._writable = asyncio.Event()
         self._ended = asyncio.Event()
-        self._eof = self._secure = False
+        self._eof = self._heard = False
+        self.secure = False
+        """TLS is on."""
         self.failure: BaseException | None = None
         """Why there is no connection, or not any more, in words where there are any."""
 
@@ -54,7 +56,7 @@ class LinkTransport(Transport, asyncio.Protocol):
     @property
     def silent(self) -> bool:
         """The other side ended the connection without a word."""
-        return self._eof and not self._held
+        return self._eof and not self._heard
 
     def abort(self) -> None:
         """Close at once; what was not sent yet is not sent any more."""
@@ -101,11 +103,11 @@ class LinkTransport(Transport, asyncio.Protocol):
             raise tls.explain(error, self._host, self._port) from None
         if secure is None:  # it ended during the handshake
             raise DialError(f"TLS handshake with {self.peer} failed: closed by the peer")
-        self._secure = True
+        self.secure = True
         self.connection_made(secure)
 
     def write(self, payload: bytes) -> None:
-        if self._address.tls and not self._secure:
+        if self._address.tls and not self.secure:
             raise FatalError(f"{self.peer} does not ask for TLS; use nats:// if that is what you want")
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(payload)
@@ -164,6 +166,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         self._held += data
         self._more.set()
         if len(self._held) > _MOST_HELD and self._transport is not None:
