@@ -75,9 +75,10 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         except FatalError as error:
             self.cut(error)
         except Exception as error:
-            self.cut(
-                ConnectionError(f"{self.peer} sent what pika cannot read: {error or type(error).__name__}")
-            )
+            what = f"{self.peer} sent what pika cannot read ({error or type(error).__name__})"
+            # Such a message would come again and again.
+            cure = "if that is a message's header, another client has to take it from the queue"
+            self.cut(ConnectionError(f"{what}; {cure}"))
         self._taken()
 
     def _check_greeting(self, data: bytes) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pika
 import pytest
 
 from tests.servers.rabbitmq import RabbitMq
@@ -140,6 +142,40 @@ def test_the_envelope_is_what_the_writer_gave(rabbitmq: RabbitMq, rabbit: Rabbit
         await driver.close()
 
     asyncio.run(body())
+
+
+def test_what_pika_cannot_read_of_headers(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Limits that docs/amqp.md tells. Should this fail, the library has learned better: say so there."""
+    plain = pika.data.encode_value
+
+    def encode_value(pieces: list[bytes], value: Any) -> int:
+        if not isinstance(value, Raw):
+            return int(plain(pieces, value))
+        pieces.append(value.data)
+        return len(value.data)
+
+    async def body() -> None:
+        sink = Taken()
+        driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}"), sink)
+        rabbit.send(queue, "x", headers={"float": Raw(b"d" + struct.pack(">d", 1.5))})
+        await sink.wait_received(1)
+        assert sink.deliveries[0].headers == {"float": 1}
+        driver.settle(sink.tokens)
+        rabbit.send(queue, "y", headers={"at": Raw(b"T" + struct.pack(">Q", 1_700_000_000_000))})
+        assert "what pika cannot read (year" in str(await sink.wait_lost())
+        await driver.close()
+
+    monkeypatch.setattr(pika.data, "encode_value", encode_value)
+    asyncio.run(body())
+
+
+class Raw:
+    """A header's value as it goes over the wire, which pika cannot write."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
 def test_what_is_written_has_headers_and_lasts(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
