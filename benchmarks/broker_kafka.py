@@ -11,7 +11,7 @@ import trunkline
 from benchmarks import feeds
 from benchmarks.broker_lines import from_threads, reading_lines, started, writing_lines
 from benchmarks.measure import Line, p50_us
-from benchmarks.reading import Reading, Tally, nothing, through_dial
+from benchmarks.reading import Reading, Tally, through_dial
 from tests.servers.base import Unavailable
 from tests.servers.kafka import Kafka, KafkaMock
 from tests.servers.run import Run
@@ -49,14 +49,12 @@ def _consumer(servers: str, topic: str, group: str | None) -> Iterator[Any]:
 
 def _poll(servers: str, topic: str, count: int, group: str | None) -> Reading:
     """`poll` in a loop."""
-    tally = Tally(count, nothing)
+    tally = Tally(count, lambda: None)
     with _consumer(servers, topic, group) as consumer:
         while len(tally.got) < count:
             message = consumer.poll(_WAIT_S)
             if message is None or message.error():
                 raise AssertionError(f"the consumer failed: {message and message.error()}")
-            if not tally.got:
-                tally.start()
             tally.add(message.value())
             if group is not None:
                 consumer.store_offsets(message)
@@ -65,12 +63,10 @@ def _poll(servers: str, topic: str, count: int, group: str | None) -> Reading:
 
 def _consume(servers: str, topic: str, count: int, group: str | None) -> Reading:
     """`consume` of batches; the offset of each batch's last message is stored."""
-    tally = Tally(count, nothing)
+    tally = Tally(count, lambda: None)
     with _consumer(servers, topic, group) as consumer:
         while len(tally.got) < count:
             batch = consumer.consume(_BATCH, 0.1)
-            if not tally.got:
-                tally.start()
             for message in batch:
                 if message.error():
                     raise AssertionError(f"the consumer failed: {message.error()}")
@@ -139,7 +135,7 @@ def _read(server: Kafka | KafkaMock, group: bool, quick: bool) -> Iterator[Line]
     def dial(envelopes: bool) -> Reading:
         member = f"&group={server.unique('g')}" if group else "&partition=0"
         url = f"kafka://{server.address}/{topic}?offset=earliest{member}"
-        return through_dial(url, count, envelopes=envelopes, connected=True)
+        return through_dial(url, count, envelopes=envelopes)
 
     peers = {
         "confluent-kafka, poll()": lambda: bare(_poll),

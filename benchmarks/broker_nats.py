@@ -12,7 +12,7 @@ import trunkline
 from benchmarks import feeds
 from benchmarks.broker_lines import THREADS, reading_lines, started, until, writing_lines
 from benchmarks.measure import Line
-from benchmarks.reading import Reading, Tally, nothing, through_dial
+from benchmarks.reading import Reading, Tally, through_dial
 from tests.servers.nats import JetStream
 from tests.servers.run import Run
 
@@ -95,7 +95,7 @@ def _pull(port: int, subject: str, stream: str, durable: str, count: int) -> Rea
     from nats.js.api import ConsumerConfig, DeliverPolicy
 
     async def main() -> Reading:
-        tally = Tally(count, nothing)
+        tally = Tally(count, lambda: None)
         client = await nats.connect(f"nats://{HOST}:{port}")
         config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, max_ack_pending=20_000)
         pull = await client.jetstream().pull_subscribe(subject, durable, stream=stream, config=config)

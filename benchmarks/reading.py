@@ -1,6 +1,5 @@
-"""One reading of a whole feed, timed the same way whoever reads: from the start of a live feed, or else from
-the call that connects (what comes before it returns is read in advance), to the last message. With Kafka,
-where joining a group takes longer than reading, from the moment the connection is there.
+"""One reading of a whole feed, timed the same way whoever reads: from the moment the connection is there to
+the last message. What a worker took in before that moment does not count as read.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import trunkline
 from benchmarks.feeds import check
 from trunkline import Message
 
-__all__ = ["Reading", "Tally", "median_reading", "nothing", "through_dial"]
+__all__ = ["Reading", "Tally", "median_reading", "through_dial"]
 
 _WAIT_MS = 30_000
 
@@ -42,25 +41,24 @@ def median_reading(readings: Sequence[Reading]) -> Reading:
     )
 
 
-def nothing() -> None:
-    """What starts a feed that the broker has already."""
-
-
 class Tally:
     """Where a bare client's callback puts the messages; `done` is called with the last one. Its clock starts
-    when it is made."""
+    with the first one, or with the live feed."""
 
     def __init__(self, count: int, done: Callable[[], object]) -> None:
         self.got: list[bytes] = []
         self._count, self._done = count, done
+        self._from: tuple[float, float] | None = None
+        self._to = (0.0, 0.0)
         gc.collect()
-        self.start()
 
     def start(self) -> None:
-        """Start the clock anew: a live feed begins now."""
-        self._from = self._to = time.perf_counter(), time.process_time()
+        """A live feed begins now."""
+        self._from = time.perf_counter(), time.process_time()
 
     def add(self, message: bytes) -> None:
+        if self._from is None:
+            self.start()
         self.got.append(message)
         if len(self.got) == self._count:
             self._to = time.perf_counter(), time.process_time()
@@ -69,38 +67,35 @@ class Tally:
     def reading(self) -> Reading:
         """The result; AssertionError when not all came, once, in order."""
         check(self.got, self._count)
+        assert self._from is not None
         wall, cpu = (to - since for to, since in zip(self._to, self._from, strict=True))
         return Reading(self._count / wall, cpu / self._count * 1e6)
 
 
 def through_dial(
-    url: str,
-    count: int,
-    go: Callable[[], None] | None = None,
-    *,
-    envelopes: bool = False,
-    connected: bool = False,
-    **options: Any,
+    url: str, count: int, go: Callable[[], None] | None = None, *, envelopes: bool = False, **options: Any
 ) -> Reading:
-    """Read the whole feed through Dial. `envelopes`: with `receive` instead of `read`; `connected`: the clock
-    starts when the connection is there."""
-    gc.collect()
+    """Read the whole feed through Dial; `envelopes`: with `receive` instead of `read`."""
     got: list[str | bytes] = []
-    clocks = time.perf_counter, time.process_time
-    since = [clock() for clock in clocks]
+    gc.collect()
     with trunkline.connect(url, **options) as connection:
-        if connected or go is not None:
-            since = [clock() for clock in clocks]
+        before = connection.stats()
+        worker = psutil.Process(before.pid)
+        used = sum(worker.cpu_times()[:2])  # user and system
+        wall, cpu = time.perf_counter(), time.process_time()
         if go is not None:
             go()
         _take(_receiving(connection) if envelopes else connection.read, got, count)
-        wall, cpu = (clock() - start for clock, start in zip(clocks, since, strict=True))
-        stats = connection.stats()
-        used = sum(psutil.Process(stats.pid).cpu_times()[:2])  # user and system
-    if stats.dropped:
-        raise AssertionError(f"{stats.dropped} messages were dropped")
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        used = sum(worker.cpu_times()[:2]) - used
+        dropped = connection.stats().dropped
+    if dropped:
+        raise AssertionError(f"{dropped} messages were dropped")
     check(got, count)
-    return Reading(count / wall, cpu / count * 1e6, used / count * 1e6)
+    counted = count - before.messages_in
+    if counted < count / 2:
+        raise AssertionError(f"{before.messages_in} of {count} messages were there before reading began")
+    return Reading(counted / wall, cpu / count * 1e6, used / counted * 1e6)
 
 
 def _receiving(connection: trunkline.Connection) -> Callable[[float], str | bytes | None]:
