@@ -246,6 +246,48 @@ def test_an_exclusive_queue_is_nobody_elses(rabbitmq: RabbitMq, queue: str) -> N
     asyncio.run(body())
 
 
+def test_of_a_queue_that_is_there_an_exclusive_reader_is_the_only_one(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
+    rabbit.queue(queue)
+
+    async def body() -> None:
+        url = rabbit_url(rabbitmq, f"queue={queue}")
+        driver = await dialed(url + "&exclusive=true")
+        error = await refused(url)
+        assert isinstance(error, DialError)
+        assert not isinstance(error, FatalError)
+        assert "for itself" in str(error)
+        await driver.close()
+
+    asyncio.run(body())
+
+
+def test_what_is_there_needs_no_right_to_declare(private_rabbitmq: RabbitMq) -> None:
+    server = private_rabbitmq
+    server.ctl("add_user", "plain", "p")
+    server.ctl("set_permissions", "plain", "^$", ".*", ".*")
+
+    async def body() -> None:
+        sink = Taken()
+        driver = await dialed(rabbit_url(server, "queue=there&exchange=amq.topic", login="plain:p"), sink)
+        assert await driver.send("x", Deadline(5)) == 1
+        await sink.wait_received(1)
+        driver.settle(sink.tokens)
+        await driver.close()
+        error = await refused(rabbit_url(server, "queue=missing", login="plain:p"))
+        assert isinstance(error, FatalError)
+        assert "ACCESS_REFUSED - access to queue 'missing' in vhost '/' refused for this user" in str(error)
+
+    try:
+        with Rabbit(server) as rabbit:
+            rabbit.queue("there")
+            asyncio.run(body())
+            rabbit.delete("there")
+    finally:
+        server.ctl("delete_user", "plain")
+
+
 def test_exchanges_bindings_and_a_queue_of_ones_own(rabbitmq: RabbitMq, rabbit: Rabbit) -> None:
     name = rabbitmq.unique("ex")
 
