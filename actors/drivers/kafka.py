@@ -2,8 +2,8 @@
 
 One driver object is one link, but librdkafka knows no links: it connects again by itself. A link here is
 "some broker answers": it is lost when all of them are gone, or when a request is without an answer for the
-ping interval. The consumer, its place in the group and its positions outlive it (`kafka_reader`); the producer
-does not, so that nothing written is sent after an outage (`kafka_writer`).
+ping interval. The consumer, its place in the group and its positions outlive it (`kafka_reader`); the
+producer does not, so that nothing written is sent after an outage (`kafka_writer`).
 """
 
 from __future__ import annotations

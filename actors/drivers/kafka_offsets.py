@@ -8,9 +8,9 @@ gaps (compaction, transactions); "before" therefore means what was given out, no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-__all__ = ["Position", "Token", "settle"]
+__all__ = ["Position", "Positions", "Token", "settle"]
 
 
 class Position:
@@ -64,6 +64,25 @@ class Position:
             done.discard(base)
             base += 1
         self.base = base
+
+
+class Positions:
+    """Those of all partitions that are ours."""
+
+    def __init__(self) -> None:
+        self.by_topic: dict[str, dict[int, Position]] = {}
+
+    def __iter__(self) -> Iterator[Position]:
+        return (each for numbers in self.by_topic.values() for each in numbers.values())
+
+    def put(self, position: Position) -> None:
+        self.by_topic.setdefault(position.topic, {})[position.partition] = position
+
+    def get(self, topic: str, partition: int) -> Position | None:
+        return self.by_topic.get(topic, {}).get(partition)
+
+    def pop(self, topic: str, partition: int) -> Position | None:
+        return self.by_topic.get(topic, {}).pop(partition, None)
 
 
 Token = tuple[Position, int]

@@ -57,9 +57,8 @@ REFUSED = frozenset(
 
 def said(error: KafkaError | KafkaException) -> str:
     """What librdkafka says, without its prefixes."""
-    if isinstance(error, KafkaException):
-        error = error.args[0]
-    text: str = error.str() or error.name()
+    one: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
+    text = one.str() or one.name()
     text = _AFTER.sub("", _PREFIX.sub("", text))
     return text.removeprefix("Local: ").removeprefix("Broker: ").rstrip(".")
 
@@ -136,7 +135,7 @@ def refusal(error: KafkaError, topic: str, peer: str, size: int) -> str:
     """Why a message was refused."""
     code = error.code()
     if code in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
-        return f"{peer} refused a message of {size} bytes for '{topic}': it is over the limit (max.message.bytes)"
+        return f"{peer} refused a message of {size} bytes for '{topic}': over its limit (max.message.bytes)"
     if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
         return f"this user has no right to write to the topic '{topic}' of {peer}"
     if code == KafkaError._UNKNOWN_PARTITION:

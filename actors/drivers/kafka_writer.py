@@ -32,6 +32,7 @@ from trunkline.errors import RefusedError, Unconfirmed
 __all__ = ["Writer"]
 
 _POLL_S = 0.1
+_STAY_S = 1.0
 _AGAIN_S = 0.05
 _CREATION_S = 5.0
 """So long a topic that is unknown may be on its way into being."""
@@ -142,7 +143,8 @@ class Writer:
         except KafkaException as error:
             self._failed(write, error.args[0])
         else:
-            self._busy.set()
+            if not self._busy.is_set():
+                self._busy.set()
 
     def _report(self, write: _Write, error: KafkaError | None, _: object) -> None:
         """In the thread: what became of a message."""
@@ -219,9 +221,13 @@ class Writer:
             while not self._closed:
                 self._busy.wait()
                 self._busy.clear()
-                while not self._closed and (self._writes or len(producer)):
+                # It stays a while after the last one: to be woken for the next takes longer than to be there.
+                until = Deadline(_STAY_S)
+                while not self._closed and not until.expired():
                     producer.poll(_POLL_S)
                     self._hand_over()
+                    if self._writes or len(producer):
+                        until = Deadline(_STAY_S)
         finally:
             with contextlib.suppress(KafkaException):
                 producer.purge(blocking=False)

@@ -1,0 +1,135 @@
+"""Asking the brokers: which partitions a topic has, and where in them reading begins.
+
+Blocks; for the reader's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.kafka_plan import EARLIEST, Plan
+from trunkline.actors.drivers.kafka_words import NOT_YET, topic_failure
+from trunkline.deadline import Deadline
+
+__all__ = ["CREATION_S", "MOST_CALL_S", "Finder"]
+
+CREATION_S = 5.0
+"""So long a topic that is unknown may be on its way into being."""
+MOST_CALL_S = 2.0
+
+
+class Finder:
+    """See the module. `check` raises when there is no use in going on; `serve` lets librdkafka call back."""
+
+    def __init__(
+        self,
+        consumer: Any,
+        plan: Plan,
+        check: Callable[[Deadline, str], None],
+        serve: Callable[[float], None],
+    ) -> None:
+        self.consumer = consumer
+        self.plan = plan
+        self.known: dict[str, int] = {}
+        """How many partitions the topics have."""
+        self._check = check
+        self._serve = serve
+
+    def ask(self, call: Callable[[float], Any], deadline: Deadline) -> Any:
+        """Call something that blocks, in pieces, so that errors are heard in between. The pieces grow: one
+        that is too short for the way to the broker and back would never succeed."""
+        seconds = 0.05
+        while True:
+            self._check(deadline, f"no answer from {self.plan.peer}")
+            try:
+                return call(max(0.01, min(seconds, deadline.left())))
+            except KafkaException as error:
+                if error.args[0].code() not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+                    raise
+            seconds = min(2 * seconds, MOST_CALL_S)
+
+    def find_topics(self, deadline: Deadline) -> None:
+        """Every topic is there, with a leader for each partition. The broker may make unknown ones."""
+        names = dict.fromkeys((*self.plan.topics, self.plan.write_topic))
+        for topic in names:
+            if topic and not topic.startswith("^"):
+                self.known[topic] = self._find_topic(topic, deadline)
+
+    def _find_topic(self, topic: str, deadline: Deadline) -> int:
+        patience = Deadline(CREATION_S)
+        pause = 0.01
+        while True:
+            found = self.ask(lambda seconds: self.consumer.list_topics(topic, timeout=seconds), deadline)
+            about = found.topics[topic]
+            error = about.error
+            if error is None and about.partitions:
+                if all(each.leader >= 0 for each in about.partitions.values()):
+                    return len(about.partitions)
+            elif error is not None and error.code() not in NOT_YET:
+                raise topic_failure(error, topic, self.plan.peer, self.plan.group)
+            if patience.expired() and error is not None:
+                raise topic_failure(error, topic, self.plan.peer, self.plan.group)
+            self._check(deadline, f"the topic '{topic}' of {self.plan.peer} has no leader")
+            self._serve(pause)
+            pause = min(2 * pause, 0.2)
+
+    def partitions(self) -> list[tuple[str, int]]:
+        only = self.plan.partition
+        found = []
+        for topic in self.plan.topics:
+            count = self.known[topic]
+            if only is not None and only >= count:
+                raise FatalError(
+                    f"the topic '{topic}' has the partitions 0 to {count - 1}; check partition={only}"
+                )
+            found += [(topic, number) for number in (range(count) if only is None else (only,))]
+        return found
+
+    def starts(
+        self, wanted: list[tuple[str, int]], deadline: Deadline, start: int | None = None
+    ) -> list[TopicPartition]:
+        """The offsets to start from, as numbers: whatever is written from now on is after them."""
+        plan = self.plan
+        if start is None and plan.start >= 0 and not plan.start_is_time:
+            return [TopicPartition(*each, plan.start) for each in wanted]
+        sought = plan.start if start is None else start
+        found = self._offsets_at(wanted, sought, deadline)
+        late = [(each.topic, each.partition) for each in found if each.offset < 0]
+        if not late:
+            return found
+        # A time after the last message; or a broker that does not know how to be asked.
+        there = [each for each in found if each.offset >= 0]
+        for topic, number in late:
+            partition = TopicPartition(topic, number)
+            low, high = self.ask(partial(self.watermarks, partition), deadline)
+            there.append(TopicPartition(topic, number, low if sought == EARLIEST else high))
+        return there
+
+    def _offsets_at(
+        self, wanted: list[tuple[str, int]], sought: int, deadline: Deadline
+    ) -> list[TopicPartition]:
+        asked = [TopicPartition(*each, sought) for each in wanted]
+        while True:
+            found: list[TopicPartition] = self.ask(
+                lambda seconds: self.consumer.offsets_for_times(asked, timeout=seconds), deadline
+            )
+            wrong = next((each for each in found if each.error is not None), None)
+            if wrong is None:
+                return found
+            assert wrong.error is not None
+            if wrong.error.code() not in NOT_YET:
+                raise topic_failure(wrong.error, wrong.topic, self.plan.peer, self.plan.group)
+            self._check(deadline, f"the topic '{wrong.topic}' of {self.plan.peer} gave no offsets")
+            self._serve(0.05)
+
+    def watermarks(self, partition: TopicPartition, seconds: float) -> tuple[int, int]:
+        found = self.consumer.get_watermark_offsets(partition, timeout=seconds)
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        low, high = found
+        return low, high

@@ -1,0 +1,196 @@
+"""A member of a consumer group: which partitions are ours, and what is committed of them.
+
+A partition that the group has never read begins where the address says, and the group is told so at once: a
+member that dies right after must not make the next one begin somewhere else. One that came into being after
+we looked has been written after Dial, so it is read from its beginning.
+
+When partitions are taken away, what was consumed of them is committed. What readers of ours still hold unread
+then comes to the next owner too. If a partition comes straight back, as most do in the default way of
+sharing, and nobody else has come further, reading goes on where it was. For the reader's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from trunkline.actors.drivers.kafka_finder import CREATION_S, Finder
+from trunkline.actors.drivers.kafka_offsets import Position, Positions
+from trunkline.actors.drivers.kafka_plan import EARLIEST, Plan
+from trunkline.actors.drivers.kafka_words import said, topic_failure
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = ["Group"]
+
+_FORMER = frozenset(
+    (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
+)
+"""A commit for an assignment that is over: its messages come again, to somebody."""
+_NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+
+class Group:
+    """See the module. `say` is for the user's log, `lose` ends the link."""
+
+    def __init__(
+        self,
+        consumer: Any,
+        plan: Plan,
+        finder: Finder,
+        positions: Positions,
+        say: Callable[[str], None],
+        lose: Callable[[BaseException], None],
+    ) -> None:
+        self.plan = plan
+        self.assigned = False
+        """The group has said which partitions are ours, if any."""
+        self.broken = False
+        """Partitions came and could not be taken: only a new member gets them."""
+        self.within = False
+        """librdkafka is calling back, and must not be asked to do that meanwhile."""
+        self.held = False
+        """Partitions that come are to be paused."""
+        self.new = False
+        """There are partitions of which the group knows nothing yet."""
+        self._consumer = consumer
+        self._finder = finder
+        self._positions = positions
+        self._shelved: dict[tuple[str, int], Position] = {}
+        self._say = say
+        self._lose = lose
+
+    def join(self) -> None:
+        """Ask for partitions; they come while librdkafka is served."""
+        self._consumer.subscribe(
+            list(self.plan.topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lost
+        )
+
+    def forget(self) -> None:
+        """What was taken away has no former self any more."""
+        self._shelved.clear()
+
+    def leave(self) -> None:
+        """Commit, and give the partitions to the others at once."""
+        with contextlib.suppress(Exception):
+            self.commit(wait=True)
+        with contextlib.suppress(Exception):
+            self._consumer.close()
+
+    # partitions come and go
+
+    def _assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        self.within = True
+        try:
+            self._take(partitions)
+            self.assigned = True
+        except KafkaException as error:
+            self.broken = True
+            self._lose(topic_failure(error.args[0], self.plan.topics[0], self.plan.peer, self.plan.group))
+        except DialError as error:
+            self.broken = True
+            self._lose(error)
+        finally:
+            self.within = False
+
+    def _take(self, partitions: list[TopicPartition]) -> None:
+        deadline = Deadline(CREATION_S)
+        committed = self._committed(partitions, deadline) if partitions else []
+        new = [(each.topic, each.partition) for each in committed if each.offset < 0]
+        known = self._finder.known
+        grown = [(topic, number) for topic, number in new if number >= known.get(topic, number + 1)]
+        first = [each for each in new if each not in grown]
+        starts = self._finder.starts(first, deadline) if first else []
+        starts += self._finder.starts(grown, deadline, EARLIEST) if grown else []
+        for each in starts:
+            self._positions.put(Position(each.topic, each.partition, each.offset))
+        starts += [self._return(each) for each in committed if each.offset >= 0]
+        if self.plan.cooperative:
+            self._consumer.incremental_assign(starts)
+        else:
+            self._consumer.assign(starts)
+            self._shelved.clear()
+        if self.held and starts:
+            self._consumer.pause(starts)
+        self.new = self.new or bool(new)
+
+    def _return(self, at: TopicPartition) -> TopicPartition:
+        """A partition that the group has read: on from there, or from where we were."""
+        former = self._shelved.pop((at.topic, at.partition), None)
+        if former is not None and at.offset <= former.base:
+            former.committed = at.offset
+            self._positions.put(former)
+            return TopicPartition(at.topic, at.partition, former.next)
+        self._positions.put(Position(at.topic, at.partition, at.offset, committed=at.offset))
+        return TopicPartition(at.topic, at.partition, at.offset)
+
+    def _committed(self, partitions: list[TopicPartition], deadline: Deadline) -> list[TopicPartition]:
+        wanted = [TopicPartition(each.topic, each.partition) for each in partitions]
+        found: list[TopicPartition] = self._consumer.committed(wanted, timeout=deadline.left())
+        for each in found:
+            if each.error is not None:
+                raise KafkaException(each.error)
+        return found
+
+    def _revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        with contextlib.suppress(KafkaException):
+            self.commit(wait=True)
+        self._let_go(partitions)
+
+    def _lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        self._say(f"group '{self.plan.group}' took the partitions away: this member was silent for too long")
+        self._let_go(partitions)
+
+    def _let_go(self, partitions: list[TopicPartition]) -> None:
+        for each in partitions:
+            former = self._positions.pop(each.topic, each.partition)
+            if former is not None and not self.plan.cooperative:
+                self._shelved[each.topic, each.partition] = former
+        with contextlib.suppress(KafkaException):
+            if self.plan.cooperative:
+                self._consumer.incremental_unassign(partitions)
+            else:
+                self.assigned = False
+                self._consumer.unassign()
+
+    # commits
+
+    def commit_starts(self, again: Callable[[], None]) -> None:
+        """Let the group know where it begins; `again` is called before another try, and raises to end it."""
+        while self.new:
+            try:
+                self.commit(wait=True)
+                self.new = False
+            except KafkaException as error:
+                if error.args[0].code() in _NO_RIGHT:
+                    topic, peer = self.plan.topics[0], self.plan.peer
+                    raise topic_failure(error.args[0], topic, peer, self.plan.group) from None
+                again()
+
+    def commit(self, *, wait: bool = False) -> None:
+        """What has been consumed. Without `wait` the answer comes to `committed`."""
+        moved = [(each, each.base) for each in self._positions if each.base > each.committed]
+        if not moved:
+            return
+        offsets = [TopicPartition(each.topic, each.partition, base) for each, base in moved]
+        answers = self._consumer.commit(offsets=offsets, asynchronous=not wait)
+        for answer in answers or ():
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        for each, base in moved:
+            each.committed = base
+        self.new = False
+
+    def committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """What became of a commit."""
+        error = error or next((each.error for each in partitions if each.error is not None), None)
+        if error is None or error.code() in _FORMER:
+            return
+        for each in partitions:
+            if position := self._positions.get(each.topic, each.partition):
+                position.committed = -1  # again, with the next one
+        if not self.held:
+            self._say(f"group '{self.plan.group}' did not take a commit: {said(error)}; it is tried again")
