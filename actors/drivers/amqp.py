@@ -114,6 +114,7 @@ class AmqpDriver(StreamDriver):
                 await _connect(stream, sock, context, tls.server_hostname(self.address, host))
         except BaseException as error:
             sock.close()
+            self._stream = None
             if context is not None and isinstance(error, OSError) and not isinstance(error, DialError):
                 raise tls.explain(error, host, port) from None
             raise

@@ -14,7 +14,7 @@ from typing import Any
 from pika import BasicProperties, spec
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from trunkline.actors.driver import Delivery
+from trunkline.actors.driver import Delivery, FatalError
 from trunkline.actors.drivers.amqp_envelope import delivery
 from trunkline.actors.drivers.amqp_io import Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp_plan import Plan
@@ -54,6 +54,10 @@ class Publisher:
         if plan.exchange:
             self._target += f" of exchange '{plan.exchange}'"
         self._properties = self._with()
+        try:
+            self._properties.encode()
+        except (AMQPError, AssertionError) as error:
+            raise FatalError(f"headers cannot be sent: {type(error).__name__} {error}") from None
         self._channel: Any = None
         self._error: Exception | None = None
         self._pending: dict[int, _Pending] = {}
@@ -144,7 +148,10 @@ class Publisher:
         if self._limit is not None and len(body) > self._limit:
             raise RefusedError(f"a message of {len(body)} bytes: the broker takes at most {self._limit}")
         plan, pending = self._plan, _Pending(body, question)
-        self._channel.basic_publish(plan.exchange, plan.write_key, body, properties, plan.mandatory)
+        try:
+            self._channel.basic_publish(plan.exchange, plan.write_key, body, properties, plan.mandatory)
+        except AMQPError as error:  # the link is ending, and nothing was sent
+            raise ConnectionError(str(error) or type(error).__name__) from None
         self._tag += 1
         self._pending[self._tag] = pending
         pending.end = self._stream.written

@@ -247,7 +247,7 @@ def test_revoked_credentials_end_it_and_say_so(private_rabbitmq: RabbitMq) -> No
     server = private_rabbitmq
     server.ctl("add_user", "brief", "secret-word")
     server.ctl("set_permissions", "brief", ".*", ".*", ".*")
-    with dial(rabbit_url(server, "queue=revoked", login="brief:secret-word")) as conn:
+    with dial(rabbit_url(server, f"queue={server.unique()}", login="brief:secret-word")) as conn:
         assert conn.write("x") == 1
         server.ctl("delete_user", "brief")
         until(lambda: conn.stats().state == "failed", "the end", 20)
@@ -296,7 +296,7 @@ def test_what_cannot_work_is_one_clear_line_in_time(
 
 def test_a_frozen_broker_makes_writes_unconfirmed_and_reads_lost(private_rabbitmq: RabbitMq) -> None:
     server = private_rabbitmq
-    with dial(rabbit_url(server, "queue=frozen&heartbeat=1")) as conn:
+    with dial(rabbit_url(server, f"queue={server.unique()}&heartbeat=1")) as conn:
         server.freeze()
         try:
             deadline = Deadline(3)

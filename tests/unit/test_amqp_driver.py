@@ -504,7 +504,7 @@ def test_without_the_right_to_write_each_write_is_refused(
 
 
 def test_a_message_over_the_brokers_limit_is_refused(private_rabbitmq: RabbitMq) -> None:
-    server, name = private_rabbitmq, "limited"
+    server, name = private_rabbitmq, private_rabbitmq.unique("limited")
     server.ctl("eval", "application:set_env(rabbit, max_message_size, 100000).")
 
     async def body() -> None:
@@ -534,11 +534,11 @@ def test_a_message_over_the_brokers_limit_is_refused(private_rabbitmq: RabbitMq)
 
 
 def test_a_broker_short_of_memory_takes_nothing_and_says_why(private_rabbitmq: RabbitMq) -> None:
-    server = private_rabbitmq
+    server, name = private_rabbitmq, private_rabbitmq.unique("memory")
 
     async def body() -> None:
         sink = Taken()
-        driver = await dialed(rabbit_url(server, "queue=memory"), sink)
+        driver = await dialed(rabbit_url(server, f"queue={name}"), sink)
         assert await driver.send("before", Deadline(5)) == 6
         await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "absolute", "1")
         # The broker says that it is blocked when the next message comes.
@@ -631,11 +631,11 @@ def test_a_quiet_link_stays(rabbitmq: RabbitMq, queue: str) -> None:
 
 
 def test_a_frozen_broker_confirms_nothing_and_is_noticed(private_rabbitmq: RabbitMq) -> None:
-    server = private_rabbitmq
+    server, name = private_rabbitmq, private_rabbitmq.unique("frozen")
 
     async def body() -> None:
         sink = Taken()
-        driver = await dialed(rabbit_url(server, "queue=frozen&heartbeat=1"), sink)
+        driver = await dialed(rabbit_url(server, f"queue={name}&heartbeat=1"), sink)
         server.freeze()
         with pytest.raises(Unconfirmed, match="may or may not"):
             await driver.send("x", Deadline(0.2))
@@ -646,7 +646,7 @@ def test_a_frozen_broker_confirms_nothing_and_is_noticed(private_rabbitmq: Rabbi
         assert "silent" in str(sink.losses[0])
         await driver.close()
         assert loop.time() - since < 4
-        error = await refused(rabbit_url(server, "queue=frozen"), 0.5)
+        error = await refused(rabbit_url(server, f"queue={name}"), 0.5)
         assert isinstance(error, DialTimeout)
 
     try:
@@ -725,8 +725,9 @@ def test_wrong_logins_hosts_and_rights_are_final(rabbitmq: RabbitMq, queue: str)
             (rabbit_url(rabbitmq, f"queue={queue}", login="stranger:p"), "access to vhost '/' refused"),
             (rabbit_url(rabbitmq, "queue=amq.reserved"), "reserved prefix"),
             (rabbit_url(rabbitmq, "exchange=amq.reserved"), "reserved prefix"),
+            (rabbit_url(rabbitmq, f"queue={queue}"), "headers cannot be sent"),
         ):
-            error = await refused(url)
+            error = await refused(url, headers={"h" * 256: "x"} if "headers" in words else {})
             assert isinstance(error, FatalError), error
             assert words in str(error)
             assert not any(secret in str(error) for secret in ("secret", "nobody-here", "stranger"))
