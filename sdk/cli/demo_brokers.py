@@ -239,13 +239,13 @@ class Show:
     def _happen(self, event: Event) -> None:
         server = self._servers[event.broker]
         if event.what == "restart":
-            self._strategy.tell(f"note:{server.title} is restarted")
+            self._note(f"{server.title} is restarted")
             server.stop()
             server.start()
             self._until_ready(server)
             self.restarted.append(event.broker)
         elif event.what == "freeze":
-            self._strategy.tell(f"note:{server.title} is frozen (SIGSTOP) for {FROZEN_S:g} s")
+            self._note(f"{server.title} is frozen (SIGSTOP) for {FROZEN_S:g} s")
             server.freeze()
             try:
                 self._wait(time.monotonic() + FROZEN_S)
@@ -264,11 +264,16 @@ class Show:
             if row["scheme"] == server.broker and any(topic in row["peer"] for topic in topics)
         ]
         named = " ".join(map(str, pids))
-        self._strategy.tell(f"note:kill -9 {named}: the workers that read {server.title} die")
+        self._note(f"kill -9 {named}: the workers that read {server.title} die")
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.kills += 1
+
+    def _note(self, text: str) -> None:
+        """Said by the strategy before it happens: it looks there many times a second."""
+        self._strategy.tell(f"note:{text}")
+        self._wait(time.monotonic() + LOOK_S)
 
     def _until_ready(self, server: Server) -> None:
         """As at the start, but somebody may look on."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.servers.kafka import Kafka
 from tests.support.commands import Command, Ended
 from tests.support.waiting import until
 from trunkline.cli.demo_brokers_servers import SERVERS
@@ -138,6 +139,34 @@ def test_servers_run_as_nobody_where_we_are_root(temporary: Path) -> None:
         command.interrupt()
         command.end()
     assert users == ["nobody"]
+
+
+@pytest.mark.timeout(120)
+def test_a_kafka_that_runs_already_is_used_and_left_alone(temporary: Path, apache_kafka: Kafka) -> None:
+    need("kafka")
+    command = ("demo", "--plain", "--brokers", "kafka", "--kafka", apache_kafka.address, "--seconds", "6")
+    with Command(*command) as started:
+        ended = started.end(90)
+    assert ended.code == 0, ended.output
+    assert f"Apache Kafka at {apache_kafka.address}" in ended.out
+    assert "kill -9" in ended.out
+    assert "restarted" not in ended.out.replace("of a restarted broker", "")
+    assert apache_kafka.running()
+    check_nothing_left(temporary)
+
+
+def test_a_folder_for_temporary_files_that_is_ours_alone_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("mqtt")
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Command("demo", "--plain", "--brokers", "mqtt", "--seconds", "6") as command:
+        command.wait_out("dialled mqtt qos 0")
+        command.interrupt()
+        ended = command.end()
+    assert ended.code == 130, ended.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_not_installed_is_said_with_what_to_do(
