@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import uuid
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -72,6 +73,9 @@ class MqttDriver(StreamDriver):
         self._arrived: list[Delivery] = []
         self._held: list[Delivery] = []
         self._paused = False
+        self._buffer = int(address.option("buffer"))
+        self._unread = 0
+        """Messages handed over and not acknowledged."""
         self._outbox: Outbox | None = None
         self._reply_topic: str | None = None
         self._asking = asyncio.Lock()
@@ -328,22 +332,37 @@ class MqttDriver(StreamDriver):
                 self._client.received(number)
             else:
                 self._client.ack(number, qos)
+        self._unread -= len(tokens)
+        if self._held:
+            asyncio.get_running_loop().call_soon(self._deliver)  # later: the caller is at work on its buffer
 
     def _deliver(self) -> None:
-        """Hand over what arrived. With a full buffer it is kept here instead, for the link must go on being
-        read: confirmations come over it, too. Of QoS 1 and 2 the broker sends no more than we may owe it; of
-        QoS 0 the newest are dropped then."""
+        """Hand over what arrived, as far as the buffer has room. The rest is kept here, for the link must go
+        on being read: confirmations come over it, too. Of QoS 1 and 2 the broker sends no more than we may
+        owe it; of QoS 0 the newest are dropped then."""
         arrived, self._arrived = self._arrived, []
-        if self._paused:
-            before = len(self._held)
-            for each in arrived:
-                if each.token is not None or len(self._held) < _HELD:
-                    self._held.append(each)
-            if dropped := before + len(arrived) - len(self._held):
-                self.sink.dropped(dropped)
-        elif self._held or arrived:
-            arrived, self._held = [*self._held, *arrived], []
+        if self._held or self._paused or len(arrived) > self._room():
+            self._hold(arrived)
+            room = 0 if self._paused else self._room()
+            arrived, self._held = self._held[:room], self._held[room:]
+        if arrived:
+            self._unread += sum(each.token is not None for each in arrived)
             self.sink.deliver(arrived)
+
+    def _room(self) -> int:
+        if not self._settings.qos or self._over:
+            return sys.maxsize
+        return max(0, self._buffer - self._unread)
+
+    def _hold(self, arrived: list[Delivery]) -> None:
+        dropped = 0
+        for each in arrived:
+            if each.token is None and len(self._held) >= _HELD:
+                dropped += 1
+            else:
+                self._held.append(each)
+        if dropped:
+            self.sink.dropped(dropped)
 
     async def ping(self) -> None:
         self._look_after()
@@ -429,10 +448,12 @@ class MqttDriver(StreamDriver):
         self.warn(f"a message of {len(message.payload)} bytes was discarded: it is over the option max_size")
         self.sink.dropped(1)
         if qos:
+            self._unread += 1
             self.settle([(message.mid, qos)])
 
     def _answered(self, delivery: Delivery) -> None:
         if delivery.token is not None:
+            self._unread += 1
             self.settle([delivery.token])
         answer = self._questions.get((delivery.properties or {}).get("correlation_data", b""))
         if answer is not None and not answer.done():

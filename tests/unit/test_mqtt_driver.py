@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 import uvloop
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.servers.mosquitto import Mosquitto
 from tests.support.certs import Certs
 from tests.support.faultproxy import FaultProxy
 from tests.support.http_proxy import HttpProxy
 from tests.support.loops import Run, on_both_loops
+from tests.support.mqtt_side import MqttSide, properties
 from tests.support.recorder import Recorder
 from tests.support.sockets import Peer, SocketServer, deaf, unused_port
 from trunkline.actors.driver import Delivery, FatalError
@@ -163,19 +162,16 @@ def test_a_topic_with_a_wildcard_alone_is_not_written_to(mosquitto: Mosquitto) -
 def test_the_envelope_of_mqtt_5(mosquitto: Mosquitto) -> None:
     async def body() -> None:
         topic = mosquitto.unique()
-        found: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        found.UserProperty = [("a", "1"), ("b", "2"), ("a", "3")]
-        found.ResponseTopic, found.CorrelationData = "answers/here", b"\x00\x01"
-        found.ContentType, found.MessageExpiryInterval = "text/plain", 60
+        found = properties(
+            UserProperty=[("a", "1"), ("b", "2"), ("a", "3")],
+            ResponseTopic="answers/here",
+            CorrelationData=b"\x00\x01",
+            ContentType="text/plain",
+            MessageExpiryInterval=60,
+        )
         async with dialled(at(mosquitto, f"topic={topic}&qos=1&version=5")) as (_, sink):
-            other = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)  # type: ignore[attr-defined]
-            other.connect("127.0.0.1", mosquitto.port)
-            other.loop_start()
-            await asyncio.to_thread(
-                lambda: other.publish(topic, b"x", 1, properties=found).wait_for_publish(10)
-            )
-            other.disconnect()
-            other.loop_stop()
+            with MqttSide(mosquitto.port) as side:
+                side.publish(topic, "x", found=found)
             await sink.wait_received(1)
             got = sink.deliveries[0]
             assert got.headers == {"a": ["1", "3"], "b": "2"}
@@ -456,11 +452,10 @@ def test_half_a_qos_2_handshake_is_never_finished(mosquitto: Mosquitto, proxy: F
         async with dialled(at(mosquitto, f"topic={topic}&qos=2")) as (_, reader):
             for number in range(20):
                 async with dialled(address) as (driver, sink):
+                    before = proxy.taken("down")
                     proxy.blackhole("down")
                     write = asyncio.create_task(send(driver, f"old {number}"))
-                    await asyncio.to_thread(proxy.wait_taken, "down", 1)
-                    taken = proxy.taken("down")
-                    await asyncio.to_thread(proxy.wait_taken, "down", taken)
+                    await asyncio.to_thread(proxy.wait_taken, "down", before + 4)  # PUBREC
                     proxy.reset()
                     with pytest.raises(ConnectionError, match="may have arrived"):
                         await write
@@ -531,25 +526,15 @@ def test_a_request_and_its_answer(mosquitto: Mosquitto) -> None:
             for question in reversed(questions.deliveries):
                 assert question.reply_to
                 assert question.properties is not None
-                await answer(mosquitto, question.reply_to, question.data, question.properties)
+                found = properties(CorrelationData=question.properties["correlation_data"])
+                with MqttSide(mosquitto.port) as side:
+                    side.publish(question.reply_to, bytes(question.data) + b"!", found=found)
             assert [(await each).data for each in asked] == [b"a!", b"b!"]
             assert sink.received == []
             with pytest.raises(OperationTimeout, match="nobody answered"):
                 await driver.request("c", Deadline(SOON))
 
     on_uvloop(body)
-
-
-async def answer(server: Mosquitto, topic: str, data: str | bytes, properties: dict[str, Any]) -> None:
-    found: Any = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    found.CorrelationData = properties["correlation_data"]
-    other = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)  # type: ignore[attr-defined]
-    other.connect("127.0.0.1", server.port)
-    other.loop_start()
-    text = (data if isinstance(data, bytes) else data.encode()) + b"!"
-    await asyncio.to_thread(lambda: other.publish(topic, text, 1, properties=found).wait_for_publish(10))
-    other.disconnect()
-    other.loop_stop()
 
 
 def test_a_request_needs_mqtt_5(mosquitto: Mosquitto) -> None:
@@ -857,5 +842,5 @@ def test_paho_still_has_what_is_not_public_and_used() -> None:
     for name in ("_create_socket", "_packet_handle", "_send_pubrec", "_mid_generate"):
         assert callable(getattr(paho.Client, name, None)), f"paho has no {name} any more"
         assert name == "_send_pubrec" or name in vars(Client), f"{name} is not overridden any more"
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2)  # type: ignore[attr-defined]
+    client = paho.Client(CallbackAPIVersion.VERSION2)
     assert {"command", "packet"} <= client._in_packet.keys()
