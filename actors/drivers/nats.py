@@ -20,8 +20,8 @@ from nats.js import errors as js_errors
 
 from trunkline.actors import dialer
 from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
-from trunkline.actors.drivers.nats_plan import Plan, plan_of
-from trunkline.actors.drivers.nats_stream import Place, StreamReader, shown_headers
+from trunkline.actors.drivers.nats_plan import Plan, StreamPlan, matches, plan_of
+from trunkline.actors.drivers.nats_stream import Place, StreamReader, explained
 from trunkline.actors.drivers.nats_transport import LinkTransport
 from trunkline.address import Address
 from trunkline.deadline import Deadline
@@ -64,6 +64,7 @@ class NatsDriver(StreamDriver):
         self._allowed = False
         self._denied: str | None = None
         self._refusal: str | None = None
+        self._elsewhere: str | None = None
         self._error: Exception | None = None
         self._opened = self._over = False
 
@@ -139,6 +140,8 @@ class NatsDriver(StreamDriver):
 
     async def _subscribe(self, client: Client, plan: Plan, deadline: Deadline) -> None:
         """Subscribe, and know that it is in force when this returns."""
+        if plan.stream is not None and plan.write_to is not None:
+            await self._check_stream(client, plan.stream, plan.write_to, deadline)
         if plan.stream is not None and plan.reads:
             place = _PLACES.setdefault(id(self.address), (self.address, Place()))[1]
             topic = plan.topics[0] if plan.topics else None
@@ -148,6 +151,17 @@ class NatsDriver(StreamDriver):
             for topic in plan.topics:
                 await client.subscribe(topic, queue=plan.queue or "", cb=self._on_message)
         await self._looked_at(client)
+
+    async def _check_stream(
+        self, client: Client, stream: StreamPlan, subject: str, deadline: Deadline
+    ) -> None:
+        """Whether the stream keeps what we write there: else another one might, or none."""
+        try:
+            info = await client.jsm(timeout=min(deadline.left(), 60.0) or 0.1).stream_info(stream.name)
+        except (nats.errors.Error, js_errors.Error) as error:
+            raise explained(error, stream, subject) from None
+        if not any(matches(pattern, subject) for pattern in info.config.subjects or ()):
+            self._elsewhere = f"stream {stream.name} takes no messages on {subject}; add it to its subjects"
 
     async def _looked_at(self, client: Client) -> None:
         """Wait until the server has looked at all that was written: a round trip. nats-py's `flush` alone
@@ -326,6 +340,8 @@ class NatsDriver(StreamDriver):
             raise ConnectionError("the link is gone")
         if plan.write_to is None:
             raise RefusedError("there is no one subject to write to; give write_topic=name")
+        if self._elsewhere is not None:
+            raise RefusedError(self._elsewhere)
         payload = data.encode() if isinstance(data, str) else data
         if len(payload) + plan.overhead > client.max_payload:
             raise RefusedError(
@@ -374,9 +390,7 @@ class NatsDriver(StreamDriver):
         stream = client.jetstream()
         try:
             async with self._waits(deadline):
-                await stream.publish(
-                    subject, payload, timeout=_NEVER_S, stream=plan.stream.name, headers=dict(plan.headers)
-                )
+                await stream.publish(subject, payload, timeout=_NEVER_S, headers=plan.headers or None)
         except TimeoutError:
             raise Unconfirmed(
                 "the stream did not acknowledge in the time allowed; it may have the message"
@@ -422,7 +436,9 @@ class NatsDriver(StreamDriver):
 def _delivery(msg: Msg) -> Delivery:
     if not msg.headers and not msg.reply:
         return Delivery(msg.data, msg.subject)
-    return Delivery(msg.data, msg.subject, headers=shown_headers(msg.headers), reply_to=msg.reply or None)
+    return Delivery(
+        msg.data, msg.subject, headers=dict(msg.headers or {}) or None, reply_to=msg.reply or None
+    )
 
 
 def _said(error: BaseException) -> str:

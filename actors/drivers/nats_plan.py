@@ -15,12 +15,11 @@ import nkeys  # type: ignore[import-untyped]
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
 
-__all__ = ["ACK_WAIT_S", "Plan", "StreamPlan", "is_subject", "plan_of"]
+__all__ = ["ACK_WAIT_S", "Plan", "StreamPlan", "is_subject", "matches", "plan_of"]
 
 ACK_WAIT_S = 30.0
 """How long the server waits for an acknowledgement, unless the address says otherwise: NATS's own default."""
 MAX_ACK_PENDING = 20_000
-_EXPECTED = "Nats-Expected-Stream"
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NO_NAME = re.compile(r"[\s.*>/\\]")
 
@@ -71,7 +70,6 @@ def plan_of(address: Address) -> Plan:
         raise FatalError("a stream is read by one topic: give a pattern, or dial once for each topic")
     given = address.params.get("write_topic")
     headers = _headers(address)
-    sent = {**headers, _EXPECTED: stream.name} if stream is not None else headers
     interval = address.option("pingInterval")
     return Plan(
         servers=tuple((host, port or 4222) for host, port in address.hosts),
@@ -80,7 +78,8 @@ def plan_of(address: Address) -> Plan:
         reads=bool(topics) or not given,  # a stream is read whole when nothing else is said
         queue=address.params.get("queue") or None,
         headers=headers,
-        overhead=sum(len(f"{name}: {value}\r\n".encode()) for name, value in sent.items()) + 12 * bool(sent),
+        overhead=sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+        + 12 * bool(headers),
         stream=stream,
         ping_s=int(interval) / 1000 if interval else None,
         logins=_logins(address),
@@ -93,6 +92,16 @@ def is_subject(subject: str, *, pattern: bool) -> bool:
     if re.search(r"[\s\x00]", subject) or not all(words):
         return False
     return ">" not in words[:-1] if pattern else not {"*", ">"} & set(words)
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject without wildcards is one of the pattern's."""
+    words, named = subject.split("."), pattern.split(".")
+    if named[-1] == ">":
+        words, named = words[: len(named) - 1], named[:-1]
+        if len(subject.split(".")) <= len(named):
+            return False
+    return len(words) == len(named) and all(n in ("*", w) for n, w in zip(named, words, strict=True))
 
 
 def _write_to(given: str | None, topics: tuple[str, ...]) -> str | None:

@@ -15,7 +15,7 @@ import contextlib
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ from trunkline.actors.drivers.nats_plan import ACK_WAIT_S, StreamPlan
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
-__all__ = ["Place", "StreamReader", "shown_headers"]
+__all__ = ["Place", "StreamReader", "explained"]
 
 _EXPIRES_S = 30.0
 """A request for messages ends after so long and is made again: a cluster may forget one."""
@@ -40,9 +40,9 @@ _GRACE_S = 5.0
 _RETRY_S = 0.5
 _UNUSED_S = 300.0
 """How long the server keeps a consumer without a name for a reader that takes nothing."""
-_EXPECTED = api.Header.EXPECTED_STREAM.value
 _MOST_PULLS = 4
 _BEAT_S = 10.0
+_GIVE_BACK_S = 0.4
 _NOT_READY = 10008
 """JetStream's code for "system temporarily unavailable"."""
 
@@ -127,7 +127,7 @@ class StreamReader:
             if found is None:
                 found = await manager.add_consumer(name, config=self._config())
         except (nats.errors.Error, js_errors.Error) as error:
-            raise self._in_words(error) from None
+            raise explained(error, self._plan, self._topic) from None
         if place.next is None and self._plan.deliver["deliver_policy"] != "last_per_subject":
             place.next = found.delivered.stream_seq + 1 if found.delivered else 1
         place.durable = self._plan.durable is not None
@@ -247,7 +247,7 @@ class StreamReader:
         delivery = Delivery(
             msg.data,
             msg.subject,
-            headers=shown_headers(headers),
+            headers=dict(headers) if headers else None,
             timestamp=about.timestamp.timestamp(),
             offset=sequence,
             redelivered=about.num_delivered > 1,
@@ -323,44 +323,41 @@ class StreamReader:
         if self._client.is_connected:
             if self._listening is not None:  # else what is given back comes here again
                 self._do(self._listening.unsubscribe)
-            if self._acks:
-                # The newest first: else nats-server 2.9 keeps the first one back until its ack_wait is over.
-                self._do(*(each.msg.nak for each in (*held[-1:], *held[:-1])))
-            elif self._consumer:
+            if self._acks and held:
+                # Asked for this, the server forgets our requests that wait; one of them would swallow the
+                # first message that is given back (nats-server 2.9).
+                forget = partial(self._client.jsm(timeout=0.2).consumer_info, self._plan.name, self._consumer)
+                self._do(forget, *(each.msg.nak for each in held))
+            elif not self._acks and self._consumer:
                 name = f"$JS.API.CONSUMER.DELETE.{self._plan.name}.{self._consumer}"
                 self._do(partial(self._client.publish, name))
         if self._jobs:
-            await asyncio.wait(self._jobs, timeout=0.3)
+            await asyncio.wait(self._jobs, timeout=_GIVE_BACK_S)
         for job in self._jobs:
             job.cancel()
 
-    def _in_words(self, error: Exception) -> DialError:
-        """What JetStream says, for users. Fatal unless it may be otherwise in a moment."""
-        stream, durable = self._plan.name, self._plan.durable
-        code = getattr(error, "err_code", None)
-        said = getattr(error, "description", None) or str(error)
-        if isinstance(error, nats.errors.TimeoutError):
-            return DialError("JetStream did not answer in the time allowed")
-        if code == _NOT_READY or isinstance(error, js_errors.ServerError):
-            return DialError(f"JetStream is not ready: {said}", code=code)
-        if isinstance(error, js_errors.ServiceUnavailableError):
-            return FatalError(
-                "the server has no JetStream for this account; start it with -js, or leave out stream="
-            )
-        if isinstance(error, js_errors.NotFoundError) and "stream" in said:
-            subjects = self._topic or f"{stream}.>"
-            return FatalError(
-                f"there is no stream {stream}; create it: nats stream add {stream} --subjects '{subjects}'",
-                code=code,
-            )
-        what = f"durable={durable} of stream {stream}" if durable else f"stream {stream}"
-        by = f" by topic={self._topic}" if self._topic else ""
-        return FatalError(f"{what} cannot be read{by}: {said}", code=code)
 
-
-def shown_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Without the one that every write to a stream has; None for none."""
-    return {str(name): value for name, value in (headers or {}).items() if name != _EXPECTED} or None
+def explained(error: Exception, plan: StreamPlan, topic: str | None) -> DialError:
+    """What JetStream says, for users. Fatal unless it may be otherwise in a moment."""
+    code = getattr(error, "err_code", None)
+    said = getattr(error, "description", None) or str(error)
+    if isinstance(error, nats.errors.TimeoutError):
+        return DialError("JetStream did not answer in the time allowed")
+    if code == _NOT_READY or isinstance(error, js_errors.ServerError):
+        return DialError(f"JetStream is not ready: {said}", code=code)
+    if isinstance(error, js_errors.ServiceUnavailableError):
+        return FatalError(
+            "the server has no JetStream for this account; start it with -js, or leave out stream="
+        )
+    if isinstance(error, js_errors.NotFoundError) and "stream" in said:
+        subjects = topic or f"{plan.name}.>"
+        return FatalError(
+            f"there is no stream {plan.name}; create it: nats stream add {plan.name} --subjects '{subjects}'",
+            code=code,
+        )
+    what = f"durable={plan.durable} of stream {plan.name}" if plan.durable else f"stream {plan.name}"
+    by = f" by topic={topic}" if topic else ""
+    return FatalError(f"{what} cannot be read{by}: {said}", code=code)
 
 
 async def _all(jobs: Sequence[Callable[[], Awaitable[Any]]]) -> None:

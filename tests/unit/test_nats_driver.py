@@ -24,7 +24,7 @@ from tests.support.sockets import SocketServer, deaf, say, unused_port
 from tests.support.waiting import Background
 from trunkline.actors.driver import Delivery, FatalError, Overflow
 from trunkline.actors.drivers.nats import NatsDriver
-from trunkline.actors.drivers.nats_plan import is_subject, plan_of
+from trunkline.actors.drivers.nats_plan import is_subject, matches, plan_of
 from trunkline.actors.drivers.nats_transport import LinkTransport
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
@@ -586,6 +586,17 @@ def test_the_plan_shows_no_secret_and_subjects_are_known(run: Run) -> None:
     assert is_subject("a.*.>", pattern=True)
     assert not is_subject("a.*", pattern=False)
     assert not is_subject("", pattern=True)
+    for pattern, subject, expected in (
+        ("a.b", "a.b", True),
+        ("a.*", "a.b", True),
+        ("a.*", "a.b.c", False),
+        ("a.>", "a.b.c", True),
+        ("a.>", "a", False),
+        (">", "a", True),
+        ("*.>", "a", False),
+        ("b.>", "a.b", False),
+    ):
+        assert matches(pattern, subject) is expected, (pattern, subject)
     assert NatsDriver.overflow_for(parse_address("nats://h?topic=a")) is Overflow.DROP_OLDEST
     assert NatsDriver.overflow_for(parse_address("nats://h?stream=a")) is Overflow.BACK_PRESSURE
     assert NatsDriver.redelivers(parse_address("nats://h?stream=a&durable=d"))
