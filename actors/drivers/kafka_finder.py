@@ -49,7 +49,10 @@ class Finder:
             try:
                 return call(max(0.01, min(seconds, deadline.left())))
             except KafkaException as error:
-                if error.args[0].code() not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+                code = error.args[0].code()
+                if code in NOT_YET:
+                    self._serve(0.05)
+                elif code not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
                     raise
             seconds = min(2 * seconds, MOST_CALL_S)
 

@@ -56,7 +56,7 @@ class Group:
         """Partitions that come are to be paused."""
         self.new = False
         """There are partitions of which the group knows nothing yet."""
-        self._consumer = consumer
+        self.consumer = consumer
         self._finder = finder
         self._positions = positions
         self._shelved: dict[tuple[str, int], Position] = {}
@@ -65,7 +65,7 @@ class Group:
 
     def join(self) -> None:
         """Ask for partitions; they come while librdkafka is served."""
-        self._consumer.subscribe(
+        self.consumer.subscribe(
             list(self.plan.topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lost
         )
 
@@ -78,7 +78,7 @@ class Group:
         with contextlib.suppress(Exception):
             self.commit(wait=True)
         with contextlib.suppress(Exception):
-            self._consumer.close()
+            self.consumer.close()
 
     # partitions come and go
 
@@ -109,12 +109,12 @@ class Group:
             self._positions.put(Position(each.topic, each.partition, each.offset))
         starts += [self._return(each) for each in committed if each.offset >= 0]
         if self.plan.cooperative:
-            self._consumer.incremental_assign(starts)
+            self.consumer.incremental_assign(starts)
         else:
-            self._consumer.assign(starts)
+            self.consumer.assign(starts)
             self._shelved.clear()
         if self.held and starts:
-            self._consumer.pause(starts)
+            self.consumer.pause(starts)
         self.new = self.new or bool(new)
 
     def _return(self, at: TopicPartition) -> TopicPartition:
@@ -129,7 +129,7 @@ class Group:
 
     def _committed(self, partitions: list[TopicPartition], deadline: Deadline) -> list[TopicPartition]:
         wanted = [TopicPartition(each.topic, each.partition) for each in partitions]
-        found: list[TopicPartition] = self._consumer.committed(wanted, timeout=deadline.left())
+        found: list[TopicPartition] = self.consumer.committed(wanted, timeout=deadline.left())
         for each in found:
             if each.error is not None:
                 raise KafkaException(each.error)
@@ -151,10 +151,10 @@ class Group:
                 self._shelved[each.topic, each.partition] = former
         with contextlib.suppress(KafkaException):
             if self.plan.cooperative:
-                self._consumer.incremental_unassign(partitions)
+                self.consumer.incremental_unassign(partitions)
             else:
                 self.assigned = False
-                self._consumer.unassign()
+                self.consumer.unassign()
 
     # commits
 
@@ -176,7 +176,7 @@ class Group:
         if not moved:
             return
         offsets = [TopicPartition(each.topic, each.partition, base) for each, base in moved]
-        answers = self._consumer.commit(offsets=offsets, asynchronous=not wait)
+        answers = self.consumer.commit(offsets=offsets, asynchronous=not wait)
         for answer in answers or ():
             if answer.error is not None:
                 raise KafkaException(answer.error)

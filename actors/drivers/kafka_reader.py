@@ -105,6 +105,7 @@ class Reader:
         self._held = False
         self._full_since: float | None = None
         self._early: list[Any] = []
+        self._nowhere: list[tuple[str, int]] = []
         self._fatal: DialError | None = None
         self._trouble: DialError | None = None
         self._why_at = 0.0
@@ -187,7 +188,10 @@ class Reader:
         if self._group is not None and self._flowing:
             self._group.leave()
         # Without a broker closing could take long; destroying it, which the last reference does, does not.
-        self._consumer = self._finder = self._group = None
+        for each in (self._group, self._finder):
+            if each is not None:
+                each.consumer = None
+        self._consumer = None
 
     def _tell(self, call: Callable[..., object], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody listens
@@ -199,6 +203,10 @@ class Reader:
             self._tell(owner.say, text)
 
     def _answer(self, future: asyncio.Future[None], error: BaseException | None) -> None:
+        if error is not None:
+            # Its frames refer to the consumer, which lives as long.
+            error.__traceback__ = error.__context__ = None
+
         def answer() -> None:
             if future.done():
                 return
@@ -442,6 +450,8 @@ class Reader:
         if found:
             self._given += len(found)
             self._tell(owner.arrived, found)
+        while self._nowhere:
+            self._out_of_range(*self._nowhere.pop())
 
     def _too_large(self, topic: str, size: int) -> None:
         owner = self._owner
@@ -454,7 +464,9 @@ class Reader:
         code = error.code()
         topic = message.topic() or (self.plan.topics[0] if self.plan.topics else "")
         if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            self._out_of_range(topic, message.partition())
+            self._nowhere.append((topic, message.partition()))
+        elif code == KafkaError.GROUP_AUTHORIZATION_FAILED and not self.plan.group:
+            pass  # librdkafka looks for a group's coordinator in any case
         elif code == KafkaError._MAX_POLL_EXCEEDED:
             self._say(f"group '{self.plan.group}': {said(error)}")
         elif code != KafkaError._PARTITION_EOF:
@@ -472,23 +484,30 @@ class Reader:
         position = self._positions.get(topic, number)
         if position is None:
             return
-        partition = TopicPartition(topic, number)
         try:
-            low, high = self._finder.watermarks(partition, MOST_CALL_S)
+            low, high = self._finder.watermarks(TopicPartition(topic, number), MOST_CALL_S)
             begun = position.next == position.base and not position.pending and position.seen < 0
             to = high if begun and position.next > high else low
-            partition.offset = to
-            self._consumer.seek(partition)
+            missing, wanted = to - position.next, position.next
+            position.jump(to)
+            self._stand_at(position)
         except KafkaException as error:
             self._lose(ConnectionError(f"topic '{topic}', partition {number}: {said(error)}"))
             return
-        missing = to - position.next
-        text = f"topic '{topic}', partition {number} has no offset {position.next}: reading goes on at {to}"
-        self._say(text)
+        self._say(f"topic '{topic}', partition {number} has no offset {wanted}: reading goes on at {to}")
         owner = self._owner
         if missing > 0 and not begun and owner is not None:
             self._tell(owner.passed_over, missing)
-        position.jump(to)
+
+    def _stand_at(self, position: Position) -> None:
+        """Fetch a partition from another place. librdkafka has given it up, so that it cannot seek there."""
+        if self.plan.cooperative:
+            place = TopicPartition(position.topic, position.partition, position.next)
+            self._consumer.incremental_unassign([place])
+            self._consumer.incremental_assign([place])
+        else:
+            places = [TopicPartition(each.topic, each.partition, each.next) for each in self._positions]
+            self._consumer.assign(places)
 
     def _look(self) -> None:
         """Once in a while: partitions that were added, and whether anybody answers while nothing is read. The

@@ -74,7 +74,7 @@ def cause(error: KafkaError, peer: str) -> DialError:
     code, text = error.code(), said(error)
     peer = broker_of(error.str() or "") or peer
     if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
-        if "mechanism" in text.lower():
+        if "handshake" in text or "nsupported" in text:
             return FatalError(f"{peer} does not take this login: {text}; give sasl_mechanisms=...")
         return FatalError(f"{peer} refused the login: {text}; check user and password")
     if code == KafkaError._SSL or "certificate" in text:
