@@ -74,6 +74,7 @@ class MqttDriver(StreamDriver):
         self._held: list[Delivery] = []
         self._paused = False
         self._buffer = int(address.option("buffer"))
+        self._max_size = int(address.option("max_size"))
         self._unread = 0
         """Messages handed over and not acknowledged."""
         self._outbox: Outbox | None = None
@@ -324,14 +325,15 @@ class MqttDriver(StreamDriver):
         self._deliver()
 
     def settle(self, tokens: Sequence[Any]) -> None:
-        if self._over or self._client is None:
+        if self._over or self._client is None or self._socket is None:
             return
-        for number, qos in tokens:
-            self._session.acknowledged(number, qos)
-            if qos == 2:
-                self._client.received(number)
-            else:
-                self._client.ack(number, qos)
+        with self._socket.together():
+            for number, qos in tokens:
+                self._session.acknowledged(number, qos)
+                if qos == 2:
+                    self._client.received(number)
+                else:
+                    self._client.ack(number, qos)
         self._unread -= len(tokens)
         if self._held:
             asyncio.get_running_loop().call_soon(self._deliver)  # later: the caller is at work on its buffer
@@ -435,7 +437,7 @@ class MqttDriver(StreamDriver):
         if qos == 2 and self._session.is_received(number):
             client.received(number)  # a reader has it, and the broker did not hear of that
             return
-        if len(message.payload) > int(self.address.option("max_size")):
+        if len(message.payload) > self._max_size:
             self._discard(message, qos)
             return
         delivery = _delivery(message, qos, self._session.identity(number) if qos else None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -65,6 +65,7 @@ class PahoSocket:
         self._inbox = bytearray()
         self._spoken = False
         self._sending: asyncio.Task[None] | None = None
+        self._gathered: list[bytes] | None = None
 
     async def open(self, deadline: Deadline) -> None:
         """Connect. Raises DialError."""
@@ -90,13 +91,31 @@ class PahoSocket:
         if self._sending is not None:
             raise BlockingIOError
         piece = bytes(data[:_PIECE])
+        if self._gathered is None:
+            self._hand_over(piece)
+        else:
+            self._gathered.append(piece)
+        return len(piece)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What paho sends meanwhile, packet by packet, goes out in one piece."""
+        self._gathered = []
+        try:
+            yield
+        finally:
+            gathered, self._gathered = self._gathered, None
+            if gathered:
+                with contextlib.suppress(OSError):  # the driver tells of its end itself
+                    self._hand_over(b"".join(gathered))
+
+    def _hand_over(self, piece: bytes) -> None:
         sending = self._driver.send(piece, Deadline(None))
         if self._driver.would_wait(len(piece)):
             self._sending = asyncio.get_running_loop().create_task(self._finish(sending))
         else:
             with contextlib.suppress(StopIteration):
                 sending.send(None)
-        return len(piece)
 
     async def _finish(self, sending: Any) -> None:
         with contextlib.suppress(OSError):  # the driver tells of its end itself

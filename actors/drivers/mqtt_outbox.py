@@ -28,7 +28,7 @@ _IN_FLIGHT = 20
 _IN_FLIGHT_V5 = 1000
 _LARGEST = 268_435_455
 _SMALL = 64 * 1024
-"""A message up to this size does not wait when nothing else does."""
+"""A message up to this size goes out at once when nothing else waits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,14 +53,23 @@ class Outbox:
         most = _IN_FLIGHT_V5 if settings.v5 else _IN_FLIGHT
         self._most = min(most, getattr(limits, "ReceiveMaximum", most))
         self._largest = getattr(limits, "MaximumPacketSize", _LARGEST)
+        # Around the payload: the packet's head, the properties and the topic.
+        headers = sum(5 + len(name.encode()) + len(value.encode()) for name, value in settings.headers)
+        self._around = 12 + headers
+        self._small = min(_SMALL, self._largest - self._around - len((settings.write_topic or "").encode()))
         self._waiting: deque[_Writing] = deque()
         self._in_flight: dict[int, _Writing] = {}
         self._over = False
 
     def would_wait(self, size: int) -> bool:
-        """As `StreamDriver.would_wait`."""
+        """As `StreamDriver.would_wait`; also of a message that is going to be refused."""
         return bool(
-            self._settings.qos or size > _SMALL or self._waiting or self._over or self._client.want_write()
+            self._settings.qos
+            or self._settings.write_topic is None
+            or size > self._small
+            or self._waiting
+            or self._over
+            or self._client.want_write()
         )
 
     async def publish(
@@ -127,8 +136,7 @@ class Outbox:
     def _check(self, topic: str, payload: bytes) -> None:
         if self._over:
             raise ConnectionError("the link is gone")
-        headers = sum(5 + len(name.encode()) + len(value.encode()) for name, value in self._settings.headers)
-        if len(payload) + len(topic.encode()) + headers + 12 > self._largest:
+        if len(payload) + len(topic.encode()) + self._around > self._largest:
             raise RefusedError(
                 f"a message of {len(payload)} bytes was not sent: {self._peer} takes packets of "
                 f"{self._largest} bytes at most",
