@@ -26,10 +26,16 @@ from trunkline.errors import DialError
 
 __all__ = ["Group"]
 
+_LEAVE_S = 0.5
 _FORMER = frozenset(
-    (KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID)
+    (
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.STALE_MEMBER_EPOCH,
+    )
 )
-"""A commit for an assignment that is over: its messages come again, to somebody."""
+"""A commit while the group shares anew: no news, it is tried again for what stays ours."""
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
 
@@ -75,8 +81,15 @@ class Group:
 
     def leave(self) -> None:
         """Commit, and give the partitions to the others at once."""
-        with contextlib.suppress(Exception):
-            self.commit(wait=True)
+        deadline = Deadline(_LEAVE_S)
+        while True:
+            try:
+                self.commit(wait=True)
+                break
+            except Exception:
+                if deadline.expired():
+                    break
+            self.consumer.poll(0.05)  # what comes now is not given out, so that it comes again
         with contextlib.suppress(Exception):
             self.consumer.close()
 
@@ -187,10 +200,10 @@ class Group:
     def committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """What became of a commit."""
         error = error or next((each.error for each in partitions if each.error is not None), None)
-        if error is None or error.code() in _FORMER:
+        if error is None:
             return
         for each in partitions:
             if position := self._positions.get(each.topic, each.partition):
                 position.committed = -1  # again, with the next one
-        if not self.held:
+        if not self.held and error.code() not in _FORMER:
             self._say(f"group '{self.plan.group}' did not take a commit: {said(error)}; it is tried again")

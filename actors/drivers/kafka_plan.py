@@ -127,7 +127,8 @@ def _network(address: Address, ping_ms: int) -> dict[str, Any]:
     return {
         "bootstrap.servers": ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" for h, p in hosts),
         "client.id": "trunkline",
-        "socket.timeout.ms": ping_ms,
+        # It looks for late answers once a second, and takes a while to call a link dead.
+        "socket.timeout.ms": max(1000, ping_ms // 2),
         "socket.connection.setup.timeout.ms": 10_000,
         "socket.keepalive.enable": True,
         "socket.nagle.disable": True,

@@ -271,7 +271,11 @@ class Reader:
         if self._group is not None and self._group.within:
             return
         message = self._consumer.poll(seconds)
-        if message is not None:
+        if message is None:
+            return
+        if message.error() is not None:
+            self._partition_error(message)
+        else:
             self._early.append(message)
 
     def _check(self, deadline: Deadline, waiting_for: str) -> None:
@@ -516,11 +520,11 @@ class Reader:
             return
         if not self.plan.topics or self.plan.partition is not None:
             with contextlib.suppress(KafkaException):
-                self._consumer.list_topics(self.plan.write_topic, timeout=self.plan.ping_s)
+                self._consumer.list_topics(self.plan.write_topic, timeout=MOST_CALL_S)
             return
         for topic in self.plan.topics:
             try:
-                found = self._consumer.list_topics(topic, timeout=self.plan.ping_s).topics[topic]
+                found = self._consumer.list_topics(topic, timeout=MOST_CALL_S).topics[topic]
             except KafkaException:
                 return  # if there is nobody, that is heard of by itself
             count = len(found.partitions)
