@@ -109,7 +109,7 @@ def writing_lines(
         f"<= {WRITE_GOAL}x + {WRITE_ABOVE_US} us = {limit:.0f} us",
         ours <= limit,
     )
-    many, rounds = (800, 1) if quick else (8_000, 3)
+    many, rounds = (800, 1) if quick else (4_000, 3)
     rate, *rates = median_of(
         rounds,
         lambda: bare_rate(many),

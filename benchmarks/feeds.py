@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.measure import SIZE
@@ -40,7 +41,8 @@ def check(messages: list[str] | list[bytes] | list[str | bytes], count: int) -> 
         missing = sorted(set(range(count)) - set(numbers))
         raise AssertionError(
             f"the feed did not arrive whole: {len(numbers)} messages of {count}, "
-            f"{len(numbers) - len(set(numbers))} of them doubled, {len(missing)} missing {missing[:3]}"
+            f"{len(numbers) - len(set(numbers))} of them doubled, {len(missing)} missing {missing[:3]}, "
+            f"{sum(b < a for a, b in pairwise(numbers))} out of order"
         )
 
 
@@ -165,7 +167,12 @@ def fill_kafka(servers: str, topic: str, count: int) -> None:
 
     failed: list[object] = []
     producer = Producer(
-        {"bootstrap.servers": servers, "queue.buffering.max.messages": count + 1, "linger.ms": 20}
+        {
+            "bootstrap.servers": servers,
+            "queue.buffering.max.messages": count + 1,
+            "linger.ms": 20,
+            "enable.idempotence": True,  # else a retry, as on a topic just made, changes the order
+        }
     )
     for number in range(count):
         producer.produce(
