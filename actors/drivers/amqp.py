@@ -291,6 +291,7 @@ class AmqpDriver(StreamDriver):
         if stream is None:
             return
         if stream.error is None and self._connection is not None and self._connection.is_open:
+            stream.leaving = True
             with contextlib.suppress(AMQPError, TimeoutError):
                 self._connection.close()
                 await asyncio.wait_for(stream.gone.wait(), _CLOSE_S)

@@ -40,6 +40,8 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.written = 0
         self.heard_at = 0.0
         """When something came in, on the loop's clock."""
+        self.leaving = False
+        """The end that comes now is one in good order."""
         self.gone = asyncio.Event()
         self._taken, self._changed = taken, changed
         self._greeted = self._ended_by_pika = False
@@ -122,7 +124,10 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
 
     def abort(self) -> None:
         self._ended_by_pika = self.error is None
-        self.cut(ConnectionError("the link was ended"))
+        if self.leaving and self._transport is not None:
+            self._transport.close()  # over TLS that is a word more, and RabbitMQ may miss an end without it
+        else:
+            self.cut(ConnectionError("the link was ended"))
 
     def get_protocol(self) -> Any:
         return self._protocol
