@@ -16,6 +16,7 @@ import nats
 import pytest
 
 from tests.servers.base import Server
+from tests.servers.kafka import Kafka
 from tests.support.faultproxy import FaultProxy
 from tests.support.flow import LOSS, Flow
 from tests.support.programs import Program
@@ -101,6 +102,8 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Callable[[str, bool], Stag
             topic = "t" + uuid.uuid4().hex[:10]
             if name == "jetstream":
                 asyncio.run(_make_stream(server.port, topic))
+            elif isinstance(server, Kafka):
+                server.create(topic, 1)  # one partition: across several there is no order to look at
             proxy = stack.enter_context(FaultProxy(server.port)) if proxied else None
             at = proxy.address if proxy else server.address
             sides = []
