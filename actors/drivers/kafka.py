@@ -102,7 +102,7 @@ class KafkaDriver(StreamDriver):
             self._reader.resume()
 
     def settle(self, tokens: Sequence[Any]) -> None:
-        if self._reader is not None and self._over is None:
+        if self._reader is not None:  # also of a link that was lost a moment ago: it goes on from there
             self._reader.settle(tokens)
 
     # what the reader tells (`kafka_reader.Owner`)
