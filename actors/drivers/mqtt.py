@@ -155,7 +155,7 @@ class MqttDriver(StreamDriver):
         if code:
             raise words.login_refused(self.peer, code, _text(found))
         self._check_limits(found)
-        self._outbox = Outbox(client, settings, self._session, self.peer, found)
+        self._outbox = Outbox(client, settings, self._session, self.peer, found, self._end)
         self._keep_alive()
 
     def _v5_login(self) -> dict[str, Any]:
@@ -210,7 +210,8 @@ class MqttDriver(StreamDriver):
     async def close(self) -> None:
         opened, self._opened = self._opened, False
         client = self._client
-        if opened and not self._over and client is not None:
+        if opened and not self._over and client is not None and self._socket is not None:
+            await self._socket.drain()  # else the broker takes us for broken off, and publishes the will
             settings, found = self._settings, None
             if settings.v5 and settings.clean and settings.session_expiry is None and settings.expiry:
                 found = _properties(PacketTypes.DISCONNECT)

@@ -34,6 +34,7 @@ __all__ = ["Client", "Owner", "PahoSocket"]
 
 _PUBLISH, _PUBACK, _PUBREC, _PUBREL, _CONNACK = 0x30, 0x40, 0x50, 0x60, 0x20
 _QOS_BITS, _QOS_2 = 0x06, 0x04
+_DRAIN_S = 0.4
 _LARGEST_FRAME = (1 << 28) + 1024
 _PIECE = 256 * 1024
 """What is handed over at once, so that of a big message the rest waits for the peer."""
@@ -73,10 +74,15 @@ class PahoSocket:
 
     async def shut(self) -> None:
         """Send what was handed over and close, within about a second. Idempotent."""
+        await self.drain()
         if self._sending is not None:
-            await asyncio.wait([self._sending], timeout=0.5)
             self._sending.cancel()
         await self._driver.close()
+
+    async def drain(self) -> None:
+        """Wait until it takes more, for half a second at most."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending], timeout=_DRAIN_S)
 
     # for paho
 
@@ -131,6 +137,11 @@ class PahoSocket:
 
     def close(self) -> None:
         """Done by `shut`, when the last packet has gone out."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it takes nothing now; `Owner.writable` follows."""
+        return self._sending is not None
 
     @property
     def has_bytes(self) -> bool:
@@ -198,6 +209,10 @@ class Client(paho.Client):
         """The broker knows that we have the QoS 2 message with this packet id."""
         self._our_socket = sock
         self._session = session
+
+    def is_blocked(self) -> bool:
+        """Whether a packet would have to wait, in paho."""
+        return self._our_socket.is_busy or self.want_write()
 
     def received(self, number: int) -> None:
         """Tell the broker that we have a QoS 2 message (PUBREC)."""

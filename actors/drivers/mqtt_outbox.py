@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +45,19 @@ class _Writing:
 class Outbox:
     """See the module. For one link, after its login; `found` is what the broker said of itself (MQTT 5)."""
 
-    def __init__(self, client: Client, settings: Settings, session: Session, peer: str, found: Any) -> None:
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        session: Session,
+        peer: str,
+        found: Any,
+        end: Callable[[BaseException], None],
+    ) -> None:
         self._client = client
+        self._end = end
+        self._partly: _Writing | None = None
+        """The message that may be handed over in part: the socket takes no more."""
         self._settings = settings
         self._session = session
         self._peer = peer
@@ -69,7 +81,7 @@ class Outbox:
             or size > self._small
             or self._waiting
             or self._over
-            or self._client.want_write()
+            or self._client.is_blocked()
         )
 
     async def publish(
@@ -91,6 +103,9 @@ class Outbox:
         except TimeoutError:
             if not writing.started:
                 return False
+            if writing is self._partly and self._client.want_write():
+                # Half a message cannot be taken back, and its rest must not go out after the deadline.
+                self._end(ConnectionError("only a part of a message went out in time; broken off"))
             what = "did not confirm" if self._settings.qos else "did not take all of"
             raise Unconfirmed(
                 f"{self._peer} {what} the message in the time allowed: it may or may not have arrived"
@@ -149,7 +164,7 @@ class Outbox:
             )
 
     def _may_start(self) -> bool:
-        if self._client.want_write():
+        if self._client.is_blocked():
             return False
         return not self._settings.qos or len(self._in_flight) + self._session.in_doubt < self._most
 
@@ -163,6 +178,7 @@ class Outbox:
             writing.done.set_exception(RefusedError(f"the message cannot be sent: {error}"))
             return
         writing.started = True
+        self._partly = writing if self._client.want_write() else None
         if settings.qos or not info.is_published():
             self._in_flight[info.mid] = writing
         else:

@@ -22,6 +22,7 @@ from tests.support.sockets import Peer, SocketServer, deaf, unused_port
 from trunkline.actors.driver import Delivery, FatalError
 from trunkline.actors.drivers.mqtt import MqttDriver
 from trunkline.actors.drivers.mqtt_client import Client
+from trunkline.actors.drivers.ws import ENGINES
 from trunkline.address import Address, parse_address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout, OperationTimeout, RefusedError, Unconfirmed, Unsupported
@@ -115,6 +116,26 @@ def test_what_is_sent_comes_back_in_order(
             await send(driver, "late")
 
     run(body())
+
+
+@pytest.mark.parametrize("engine", list(ENGINES))
+def test_both_websocket_engines_carry_it_and_log_out(
+    mosquitto: Mosquitto, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUNKLINE_WS_ENGINE", engine)
+
+    async def body() -> None:
+        topic, will = mosquitto.unique(), mosquitto.unique()
+        address = f"ws+mqtt://127.0.0.1:{mosquitto.ports['ws']}?topic={topic}&qos=2&will_topic={will}&will_payload=x"
+        async with dialled(at(mosquitto, f"topic={will}")) as (watcher, seen):
+            for _ in range(5):
+                async with dialled(address, headers={"x-who": "me"}) as (driver, sink):
+                    assert await send(driver, bytes(3000)) == 3000
+                    await sink.wait_received(1)
+            await settled(watcher)
+            assert seen.received == []
+
+    on_uvloop(body)
 
 
 @pytest.mark.parametrize("qos", [0, 1, 2])
@@ -400,18 +421,36 @@ def test_a_full_link_takes_nothing_and_says_so_by_the_deadline(
     async def body() -> None:
         async with dialled(at(proxy, f"write_topic={mosquitto.unique()}")) as (driver, sink):
             proxy.stall("up")
-
-            async def fill() -> None:
-                while await send(driver, bytes(400_000), SOON):
-                    pass
-
-            with pytest.raises(Unconfirmed, match="did not take all of the message"):
-                await fill()
+            while await send(driver, bytes(50_000), SOON):
+                pass
             assert driver.would_wait(1)
             assert await send(driver, "x", SOON) == 0
             assert sink.losses == []
             proxy.heal()
             assert await send(driver, "y") == 1
+
+    on_uvloop(body)
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def test_the_rest_of_a_message_does_not_go_out_after_the_deadline(
+    proxy: FaultProxy, mosquitto: Mosquitto, qos: int
+) -> None:
+    async def body() -> None:
+        topic = mosquitto.unique()
+        async with (
+            dialled(at(mosquitto, f"topic={topic}&qos={qos}")) as (watcher, seen),
+            dialled(at(proxy, f"write_topic={topic}&qos={qos}")) as (driver, sink),
+        ):
+            proxy.stall("up")
+            with pytest.raises(Unconfirmed, match="may or may not have arrived"):
+                await send(driver, bytes(20_000_000), SOON)
+            assert "only a part of a message went out in time" in str(await sink.wait_lost())
+            await driver.close()
+            proxy.heal()
+            await asyncio.to_thread(proxy.wait_live, 0)
+            await settled(watcher)
+            assert seen.received == []
 
     on_uvloop(body)
 
