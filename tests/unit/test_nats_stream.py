@@ -445,3 +445,32 @@ def test_a_consumer_of_others_is_used_as_it_is(run: Run, stream: Stream) -> None
         await driver.close()
 
     run(body())
+
+
+def test_the_words_of_a_delivery_are_those_that_nats_py_reads(run: Run, stream: Stream) -> None:
+    async def body() -> None:
+        stream.fill(1)
+        sink = Sink()
+        driver = await opened(stream.address("topic={name}.a&durable=d"), sink)
+        await sink.wait_received(1)
+        ours, theirs = sink.deliveries[0], sink.deliveries[0].token.metadata
+        assert ours.offset == theirs.sequence.stream
+        assert ours.properties == {"stream": theirs.stream, "consumer": theirs.consumer, "delivered": 1}
+        assert abs((ours.timestamp or 0) - theirs.timestamp.timestamp()) < 1e-3
+        await driver.close()
+
+    run(body())
+
+
+def test_what_others_send_to_the_inbox_is_no_message(run: Run, stream: Stream) -> None:
+    async def body() -> None:
+        sink = Sink()
+        driver = await opened(stream.address("topic={name}.a&durable=d"), sink)
+        assert driver._reader is not None
+        stream.side.publish(f"{driver._reader._inbox}.1", "intruder", reply="not.an.ack")
+        stream.fill(1, start=5)
+        await sink.wait_received(1)
+        assert (numbers(sink), sink.losses) == ([5], [])
+        await driver.close()
+
+    run(body())
