@@ -211,12 +211,17 @@ class MqttDriver(StreamDriver):
         opened, self._opened = self._opened, False
         client = self._client
         if opened and not self._over and client is not None and self._socket is not None:
-            await self._socket.drain()  # else the broker takes us for broken off, and publishes the will
             settings, found = self._settings, None
             if settings.v5 and settings.clean and settings.session_expiry is None and settings.expiry:
                 found = _properties(PacketTypes.DISCONNECT)
                 found.SessionExpiryInterval = 0  # it was kept for an outage, and this is none
             client.disconnect(properties=found)
+            while client.want_write() and client.socket() is not None and not self._over:
+                # Else the broker takes us for broken off, and publishes the will.
+                await self._socket.drain()
+                if self._socket.is_busy:
+                    break
+                client.loop_write()
         await self._hang_up()
 
     async def _hang_up(self) -> None:
