@@ -65,6 +65,7 @@ class NatsDriver(StreamDriver):
         """The subscriptions with these first numbers are ours."""
         self._turn = asyncio.Lock()
         self._waiting: dict[asyncio.Timeout, Exception | None] = {}
+        self._flushes: set[asyncio.Future[None]] = set()
         self._allowed = False
         self._denied: str | None = None
         self._refusal: str | None = None
@@ -117,7 +118,7 @@ class NatsDriver(StreamDriver):
                 raise self._error or ConnectionError("closed by the server")
         except BaseException as error:
             await asyncio.shield(self._shut())
-            if isinstance(error, Exception):
+            if isinstance(error, (nats.errors.Error, js_errors.Error, OSError, EOFError, DialError)):
                 raise self._in_words(error) from None
             raise
         self._opened = True
@@ -176,7 +177,16 @@ class NatsDriver(StreamDriver):
         while client.pending_data_size and not client.is_closed:
             await self._transport.drain()
             await asyncio.sleep(0)
-        await client.flush(_NEVER_S)
+        # In a task of its own: nats-py stops to read when the answer to a PING is not waited for any more.
+        flush = asyncio.ensure_future(client.flush(_NEVER_S))
+        self._flushes.add(flush)
+        flush.add_done_callback(self._flushed)
+        await asyncio.shield(flush)
+
+    def _flushed(self, flush: asyncio.Future[None]) -> None:
+        self._flushes.discard(flush)
+        if not flush.cancelled():
+            flush.exception()  # whoever still waits has it
 
     def _in_words(self, error: Exception) -> DialError:
         """Why there is no link, for users."""
@@ -214,6 +224,8 @@ class NatsDriver(StreamDriver):
                     await self._client.close()
         if self._transport is not None:
             self._transport.abort()
+        for flush in self._flushes:
+            flush.cancel()
 
     # what nats-py tells
 

@@ -95,7 +95,7 @@ class StreamReader:
         self._most = plan.window
         self._pulls: deque[_Pull] = deque()
         self._pull_count = 0
-        self._held: dict[str, _Held] = {}
+        self._held: dict[int, _Held] = {}
         self._listening: Subscription | None = None
         self._batch: list[Delivery] = []
         self._paused = False
@@ -239,7 +239,7 @@ class StreamReader:
         if words[:2] != ["$JS", "ACK"] or len(words) < 9:
             return  # not from the stream
         # What `msg.metadata` is made of, which takes a fifth of a message's time: stream, consumer,
-        # deliveries, sequence, the consumer's own, time, what is left; before them domain and account, if any.
+        # deliveries, sequence, the consumer's own, time, what is left; behind domain and account, if any.
         stream, consumer, times, number, _, stamp, *_ = words[2:] if len(words) == 9 else words[4:]
         sequence, delivered = int(number), int(times)
         if self._pulls:
@@ -248,7 +248,12 @@ class StreamReader:
                 self._pulls.popleft()
         if self._place.next is None or sequence >= self._place.next:
             self._place.next = sequence + 1
-        self._held[msg.reply] = _Held(msg, time.monotonic())
+        if (
+            held := self._held.get(sequence)
+        ) is not None:  # it comes again although it is here: once is enough
+            held.msg, held.told = msg, time.monotonic()
+            return
+        self._held[sequence] = _Held(msg, time.monotonic())
         delivery = Delivery(
             msg.data,
             msg.subject,
@@ -257,7 +262,7 @@ class StreamReader:
             offset=sequence,
             redelivered=delivered > 1,
             properties={"stream": stream, "consumer": consumer, "delivered": delivered},
-            token=msg,
+            token=sequence,
             identity=(stream, sequence),
         )
         self._batch.append(delivery)
@@ -304,12 +309,11 @@ class StreamReader:
 
     # acknowledging
 
-    def settle(self, tokens: Sequence[Msg]) -> None:
+    def settle(self, tokens: Sequence[int]) -> None:
         """Readers have these."""
-        for msg in tokens:
-            self._held.pop(msg.reply, None)
+        read = [held.msg for held in (self._held.pop(token, None) for token in tokens) if held is not None]
         if self._acks:
-            self._do(*(msg.ack for msg in tokens))
+            self._do(*(msg.ack for msg in read))
         self._pull()
 
     def _do(self, *jobs: Callable[[], Awaitable[Any]]) -> None:

@@ -615,3 +615,23 @@ def test_nats_py_still_takes_a_transport_of_ours(run: Run, nats_server: Nats) ->
         await driver.close()
 
     run(body())
+
+
+def test_reading_goes_on_when_the_servers_word_about_the_first_write_is_late(
+    run: Run, nats_server: Nats
+) -> None:
+    """nats-py ends its reading, without a word, at the answer to a PING that nobody waits for any more."""
+
+    async def body() -> None:
+        with FaultProxy(nats_server.port) as proxy:
+            sink = Sink()
+            driver = await dial(nats_server, f"nats://{proxy.address}?topic={nats_server.unique()}", sink)
+            proxy.stall("down")
+            assert await driver.send("early", Deadline(0.1)) == 5
+            proxy.heal()
+            await sink.wait_received(1)
+            assert await driver.send("late", Deadline(5)) == 4
+            assert await sink.wait_received(2) == [b"early", b"late"]
+            await driver.close()
+
+    run(body())
