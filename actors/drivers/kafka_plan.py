@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from confluent_kafka import libversion
+
 from trunkline.actors import tls
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
@@ -17,6 +19,7 @@ PING_MS = 20_000
 _MOST_MS = 300_000
 _SESSION_MS = 10_000
 _MESSAGE_MAX = 1_000_000
+_REBOOTSTRAPS = 0x020B0000
 _PREFETCH_KB = 16_384
 _PREFETCH = 20_000
 
@@ -124,7 +127,7 @@ def _headers(address: Address) -> tuple[tuple[str, bytes], ...]:
 def _network(address: Address, ping_ms: int) -> dict[str, Any]:
     """A request without an answer for the ping interval ends the link; a lost one is tried again soon."""
     hosts = address.hosts or ((address.host or "", address.port),)
-    return {
+    found: dict[str, Any] = {
         "bootstrap.servers": ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" for h, p in hosts),
         "client.id": "trunkline",
         # It looks for late answers once a second, and takes a while to call a link dead.
@@ -135,6 +138,10 @@ def _network(address: Address, ping_ms: int) -> dict[str, Any]:
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 1000,
     }
+    if libversion()[1] >= _REBOOTSTRAPS:
+        # It would throw away its brokers while they are away, and report them as lost once more afterwards.
+        found["metadata.recovery.strategy"] = "none"
+    return found
 
 
 def _security(address: Address, given: dict[str, str]) -> dict[str, Any]:

@@ -329,7 +329,8 @@ class Reader:
         starts = [TopicPartition(each.topic, each.partition, each.base) for each in again]
         for each in again:
             self._positions.put(each)
-        if self.plan.cooperative:
+        if self._group is not None:
+            # Not by assigning anew: that would wait for a commit that went out as the link was lost.
             for start in starts:
                 self._consumer.seek(start)
         elif starts:
