@@ -578,6 +578,9 @@ class StreamActor:
             return False
         try:
             sent = _run(link.driver.send(body.decode() if text else body, Deadline(0)))
+        except TrunklineError as error:  # before the OSErrors, which some of them are
+            self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+            return True
         except (OSError, EOFError, UnicodeDecodeError):
             return False  # the long way says it in words
         self._wrote(sent)
