@@ -41,7 +41,6 @@ class Plan:
 
     peer: str
     """For texts: the first server."""
-    servers: int
     topics: tuple[str, ...]
     write_topic: str
     group: str | None
@@ -87,7 +86,6 @@ def plan_of(address: Address) -> Plan:
     common = {**_network(address, ping_ms), **_security(address, given)}
     return Plan(
         peer=f"{address.host}:{address.port}",
-        servers=max(1, len(address.hosts)),
         topics=topics,
         write_topic=write_topic,
         group=group,

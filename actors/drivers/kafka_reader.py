@@ -42,8 +42,9 @@ _COMMIT_S = 0.5
 _HOLD_S = 1.0
 """So long a full buffer just stops asking; then the partitions are paused."""
 _RECENT_S = 5.0
-_FAILURES = 3
-"""So many for each server: a host may have several addresses, and librdkafka tries one at a time."""
+_GRACE_S = 1.5
+"""A host may have several addresses, and librdkafka tries one at a time: the first refusal is not the last
+word. It also reports the same failure only once, so that a later attempt hears nothing of it."""
 _QUIET = ("FAIL", "CONFWARN", "REQTMOUT", "GETPID", "TERMINATE", "CLOSE")
 """What librdkafka logs beside telling it as an error, or what is no news."""
 
@@ -110,7 +111,8 @@ class Reader:
         self._trouble: DialError | None = None
         self._why_at = 0.0
         self._why: KafkaError | None = None
-        self._failures = self._downs = 0
+        self._down = False
+        self._begun = 0.0
         self._commit_at = self._look_at = 0.0
         self._thread = threading.Thread(target=self._run, name="trunkline-kafka-read", daemon=True)
 
@@ -223,8 +225,8 @@ class Reader:
         try:
             if self._fatal is not None:
                 raise self._fatal
-            self._why, self._trouble = None, None
-            self._failures = self._downs = 0
+            self._trouble = None
+            self._begun = time.monotonic()
             if self._consumer is None:
                 self._make()
             self._hold()  # the former link may have been lost a moment ago
@@ -244,7 +246,7 @@ class Reader:
             raise
         else:
             self._given = self._settled = 0
-            self._why = None
+            self._why, self._down = None, False
             self._flowing = True
             self._full_since = None
             self._look_at = time.monotonic() + self.plan.ping_s
@@ -287,8 +289,7 @@ class Reader:
             raise self._fatal
         if self._trouble is not None:
             raise self._trouble
-        failures = max(self._failures, self._downs)
-        if failures >= _FAILURES * self.plan.servers or (failures and deadline.expired()):
+        if (self._why or self._down) and (time.monotonic() - self._begun > _GRACE_S or deadline.expired()):
             if self._why is not None:
                 raise cause(self._why, self.plan.peer)
             raise DialError(
@@ -342,7 +343,7 @@ class Reader:
     def _heard(self, error: KafkaError) -> None:
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:
-            self._downs += 1
+            self._down = True
             if self._flowing:
                 recent = self._why is not None and time.monotonic() - self._why_at < _RECENT_S
                 self._lose(cause(self._why, self.plan.peer) if self._why and recent else None)
@@ -351,7 +352,6 @@ class Reader:
             return
         if code in (KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._SSL, KafkaError._AUTHENTICATION):
             self._why, self._why_at = error, time.monotonic()
-            self._failures += 1
             reason = cause(error, self.plan.peer)
             if isinstance(reason, FatalError) and not self._flowing:
                 self._fatal = reason

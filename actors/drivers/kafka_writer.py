@@ -43,9 +43,10 @@ _REPORT_S = 0.1
 class _Write:
     """One message on its way."""
 
-    __slots__ = ("deadline", "over", "payload", "result", "unknown_until")
+    __slots__ = ("deadline", "number", "over", "payload", "result", "unknown_until")
 
-    def __init__(self, payload: bytes, deadline: Deadline, result: asyncio.Future[int]) -> None:
+    def __init__(self, number: int, payload: bytes, deadline: Deadline, result: asyncio.Future[int]) -> None:
+        self.number = number
         self.payload = payload
         self.deadline = deadline
         self.result = result
@@ -62,6 +63,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._say = say
         self._why: KafkaError | None = None
+        self._count = 0
         self._writes: set[_Write] = set()
         self._reports: list[tuple[_Write, KafkaError | None]] = []
         self._busy = threading.Event()
@@ -85,7 +87,8 @@ class Writer:
         """Write one message and wait for the broker's word. The bytes of `data`; 0 when it was not sent by
         the deadline; `Unconfirmed`, `RefusedError`, ConnectionError."""
         payload = data.encode() if isinstance(data, str) else data
-        write = _Write(payload, deadline, self._loop.create_future())
+        self._count += 1
+        write = _Write(self._count, payload, deadline, self._loop.create_future())
         self._writes.add(write)
         timer: asyncio.TimerHandle | None = None
         if (left := deadline.timeout()) is not None:
@@ -151,13 +154,17 @@ class Writer:
         self._reports.append((write, error))
 
     def _reported(self, reports: list[tuple[_Write, KafkaError | None]]) -> None:
+        back: list[tuple[_Write, KafkaError]] = []
         for write, error in reports:
             if write.result.done():
                 continue
             if error is None:
                 write.result.set_result(len(write.payload))
             else:
-                self._failed(write, error)
+                back.append((write, error))
+        # Purged messages are told of in no order, and those that go out again shall keep theirs.
+        for write, error in sorted(back, key=lambda each: each[0].number):
+            self._failed(write, error)
 
     def _failed(self, write: _Write, error: KafkaError) -> None:
         code = error.code()
