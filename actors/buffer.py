@@ -128,6 +128,12 @@ def _size(entries: Iterable[Entry]) -> tuple[int, int]:
     return len(messages), sum(map(len, messages))
 
 
+def _stamps(run: Run) -> list[Stamp]:
+    if run.batch is None:
+        return [Stamp(run.count, run.at, None)]
+    return [Stamp(1, run.at, delivery) for delivery in run.deliveries()]
+
+
 class _Asked(NamedTuple):
     """A read that could not be answered at once."""
 
@@ -148,8 +154,8 @@ class Buffer:
         self.parked: deque[bytes] = deque()
         self.deferred: dict[bytes, _Asked] = {}
         self.actions: list[Action] = []
-        self.settled: list[Run] = []
-        """Messages with a token that were read or discarded, since the worker took this list."""
+        self.settled: list[tuple[Any, list[Any]]] = []
+        """Links and tokens of the messages that were read or discarded, since the worker took this list."""
         self.unread = 0
         self.unread_bytes = 0
         self.peak = 0
@@ -172,12 +178,12 @@ class Buffer:
         self, entries: Sequence[str | bytes], batch: Sequence[Delivery], at: int = 0, link: Any = None
     ) -> None:
         """Messages arrived with their envelopes, over this link; `entries` is what shall be read of each."""
-        runs = []
-        for delivery in batch:
-            run = Run(1, at)
-            run.delivery, run.token, run.link = delivery, delivery.token, link
-            runs.append(run)
-        self.queue.join(entries, runs)
+        run = Run(len(batch), at)
+        tokens = [delivery.token for delivery in batch]
+        if tokens.count(None) < len(tokens):
+            run.tokens, run.link = tokens, link
+        run.batch = batch
+        self.queue.extend(entries, run)
         self._arrived(entries)
 
     def _arrived(self, batch: Sequence[str | bytes]) -> None:
@@ -398,7 +404,7 @@ class Buffer:
     def _push(self, holder: Holder, entries: list[Entry], runs: Sequence[Run] = ()) -> None:
         stream = holder.mode == "stream"
         first = holder.consumed + len(holder.doubt) + len(holder.sent) - len(entries)
-        stamps = [Stamp(run.count, run.at, run.delivery) for run in runs] if holder.envelopes else None
+        stamps = [stamp for run in runs for stamp in _stamps(run)] if holder.envelopes else None
         self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries, first, stamps))
 
     def _serve(self, holder: Holder) -> bool:
@@ -499,17 +505,19 @@ class Buffer:
     def _settles(self, runs: Iterable[Run]) -> None:
         """A reader has these messages, or has discarded them."""
         for run in runs:
-            if run.token is not None:
+            if run.tokens is not None:
                 run.done = True
-                self.settled.append(run)
+                self.settled.append((run.link, run.owing()))
 
     def owed(self) -> dict[Hashable, list[Run]]:
-        """Messages that no reader has and somebody waits for, by how they are known when they come again."""
+        """Messages that no reader has and somebody waits for, by how they are known when they come again.
+        Each has a run of its own from now on."""
         found: dict[Hashable, list[Run]] = {}
         for lane in (*(holder.sent for holder in self.holders.values()), self.queue):
-            for run in lane.runs:
-                if run.token is not None and run.delivery is not None and run.delivery.identity is not None:
-                    found.setdefault(run.delivery.identity, []).append(run)
+            for run in lane.singles():
+                identity = run.deliveries()[0].identity
+                if identity is not None and run.owing() != [None]:
+                    found.setdefault(identity, []).append(run)
         return found
 
     def _settle(self, holder: Holder, consumed: int) -> None:

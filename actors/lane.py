@@ -1,8 +1,8 @@
 """Entries in their order, and beside them, run by run, what is known of them: the lanes of a `Buffer`.
 
-A run stands for some entries that follow each other: for a whole batch where only the time of its arrival is
-known, so that a plain stream pays nothing per message; for a single message where there is an envelope, or
-somebody who waits to hear that it was read.
+A run stands for some entries that follow each other: for what came in one batch, so that nobody pays per
+message for what is known of all of them. With their envelopes the run has the batch itself. Where a message
+must be known alone, because it may come again, `singles` takes the runs apart.
 """
 
 from __future__ import annotations
@@ -22,20 +22,50 @@ Entry = str | bytes | int
 class Run:
     """What is known of `count` entries that follow each other."""
 
-    __slots__ = ("at", "count", "delivery", "done", "link", "token")
+    __slots__ = ("at", "batch", "count", "done", "first", "link", "tokens")
 
     def __init__(self, count: int = 1, at: int = 0) -> None:
         self.count = count
         self.at = at
         """When they came: wall clock, nanoseconds."""
-        self.delivery: Delivery | None = None
-        """The envelope; of a single message only."""
-        self.token: Any = None
-        """What its link wants back when a reader has the message."""
+        self.batch: Sequence[Delivery] | None = None
+        """The messages with their envelopes, where they came with any: from number `first` on."""
+        self.first = 0
+        self.tokens: list[Any] | None = None
+        """By the same numbers, what the link wants back when a reader has the message."""
         self.link: Any = None
-        """Whose token that is."""
+        """Whose tokens these are."""
         self.done = False
-        """A reader has it."""
+        """A reader has them."""
+
+    def split(self, count: int) -> Run:
+        """The first `count` of them as a run of their own."""
+        part = self._part(count, self.first)
+        self.first += count
+        self.count -= count
+        return part
+
+    def split_last(self) -> Run:
+        """The last of them as a run of its own."""
+        self.count -= 1
+        return self._part(1, self.first + self.count)
+
+    def _part(self, count: int, first: int) -> Run:
+        part = Run(count, self.at)
+        part.batch, part.first, part.tokens, part.link = self.batch, first, self.tokens, self.link
+        return part
+
+    def deliveries(self) -> Sequence[Delivery]:
+        """The messages with their envelopes; nothing where they came without."""
+        return () if self.batch is None else self.batch[self.first : self.first + self.count]
+
+    def owing(self) -> list[Any]:
+        """The tokens of these messages; None among them where nobody waits for one."""
+        return [] if self.tokens is None else self.tokens[self.first : self.first + self.count]
+
+    def take_over(self, link: Any, token: Any) -> None:
+        """Of a single message: it has come again over this link, with this token."""
+        self.batch, self.first, self.tokens, self.link = self.deliveries(), 0, [token], link
 
 
 class Lane:
@@ -88,8 +118,7 @@ class Lane:
         while count:
             run = self.runs[0]
             if run.count > count:
-                run.count -= count
-                runs.append(Run(count, run.at))
+                runs.append(run.split(count))
                 break
             count -= run.count
             runs.append(self.runs.popleft())
@@ -105,6 +134,7 @@ class Lane:
         """The first entry, when nobody asks for its run."""
         run = self.runs[0]
         run.count -= 1
+        run.first += 1
         if not run.count:
             self.runs.popleft()
         return self.entries.popleft()
@@ -112,13 +142,24 @@ class Lane:
     def pop(self) -> tuple[Entry, Run]:
         """The last entry and its run."""
         entry, run = self.entries.pop(), self.runs[-1]
-        if run.count > 1:
-            run.count -= 1
-            return entry, Run(1, run.at)
-        return entry, self.runs.pop()
+        return entry, run.split_last() if run.count > 1 else self.runs.pop()
+
+    def singles(self) -> list[Run]:
+        """Each message that somebody waits for gets a run of its own; all of these."""
+        runs: deque[Run] = deque()
+        found: list[Run] = []
+        for run in self.runs:
+            if run.tokens is None:
+                runs.append(run)
+                continue
+            parts = [run.split(1) for _ in range(run.count - 1)]
+            runs += [*parts, run]
+            found += [*parts, run]
+        self.runs = runs
+        return found
 
     def remove(self, index: int) -> None:
-        """Take out one entry."""
+        """Take out one entry that has no envelope."""
         del self.entries[index]
         for place, run in enumerate(self.runs):
             if index < run.count:

@@ -360,7 +360,7 @@ class StreamActor:
             batch = self._fresh(link, batch)
         entries: Sequence[str | bytes] = [each.data for each in batch]
         at = self._noted(entries)
-        self._redelivered += sum(each.redelivered for each in batch)
+        self._redelivered += [each.redelivered for each in batch].count(True)
         if self._codec is not None and self._codec.receives:
             both = [(self._plain(each.data), each) for each in batch]
             # What cannot be unpacked now never can: it must not come again and again.
@@ -394,7 +394,7 @@ class StreamActor:
             if run.done:
                 read.append(each.token)
             else:
-                run.token, run.link = each.token, link
+                run.take_over(link, each.token)
         if read:
             link.driver.settle(read)
         return fresh
@@ -402,9 +402,13 @@ class StreamActor:
     def _in_form(self, batch: Sequence[str | bytes]) -> Sequence[str | bytes]:
         """Whole messages as option `decode` says."""
         if self._decode == "auto":
-            if bytes in set(map(type, batch)):
-                return [_as_text(m) if isinstance(m, bytes) else m for m in batch]
-            return batch
+            kinds = set(map(type, batch))
+            if bytes not in kinds:
+                return batch
+            if len(kinds) == 1:
+                with contextlib.suppress(UnicodeDecodeError):  # text throughout, nearly always
+                    return [m.decode() for m in batch]  # type: ignore[union-attr]
+            return [_as_text(m) if isinstance(m, bytes) else m for m in batch]
         if self._decode == "bytes":
             return [m.encode() if isinstance(m, str) else m for m in batch]
         return [m.decode(errors="replace") if isinstance(m, bytes) else m for m in batch]
@@ -544,7 +548,11 @@ class StreamActor:
         if self.buffer.settled:
             settled, self.buffer.settled = self.buffer.settled, []
             link = self.link
-            if link is not None and (tokens := [run.token for run in settled if run.link is link]):
+            # Those of a link that is gone mean nothing any more.
+            tokens = [token for whose, given in settled if whose is link for token in given]
+            if None in tokens:
+                tokens = [token for token in tokens if token is not None]
+            if link is not None and tokens:
                 link.driver.settle(tokens)
 
     def _act(self, action: Action) -> None:

@@ -163,8 +163,9 @@ class World(RuleBasedStateMachine):
 
     def act(self) -> None:
         self.buffer.flush()
-        for run in self.buffer.settled:
-            self.tokens.remove(run.token)  # once, and only once
+        for _, tokens in self.buffer.settled:
+            for token in tokens:
+                self.tokens.remove(token)  # once, and only once
         self.buffer.settled.clear()
         actions, self.buffer.actions = self.buffer.actions, []
         by_id = {reader.id: reader for reader in self.readers}
@@ -220,12 +221,26 @@ class World(RuleBasedStateMachine):
             numbers = range(self.sent + 1, self.sent + 1 + (1 if self.backs_up() else count))
             self.sent = numbers[-1]
             tokens = [number if self.backs_up() else None for number in numbers]
-            batch = [Delivery(str(n), topic=str(n), token=t) for n, t in zip(numbers, tokens, strict=True)]
-            for each in batch:
-                self.buffer.deliver([each.data], [each], int(each.data))
+            batch = [
+                Delivery(str(n), topic=str(n), token=t, identity=n)
+                for n, t in zip(numbers, tokens, strict=True)
+            ]
+            if self.backs_up():
+                self.buffer.deliver([each.data for each in batch], batch, numbers[0])
+            else:
+                for each in batch:
+                    self.buffer.deliver([each.data], [each], int(each.data))
             if self.backs_up():
                 self.tokens |= set(numbers)
             self.act()
+
+    @rule()
+    def the_link_asks_what_is_owed(self) -> None:
+        """As it does when it is lost; here each is told anew, under another token."""
+        owed = self.buffer.owed()
+        for runs in owed.values():
+            for run in runs:
+                run.take_over("link", run.owing()[0])
 
     @rule(pick=PICK)
     def someone_wants_envelopes(self, pick: int) -> None:
@@ -376,8 +391,11 @@ class World(RuleBasedStateMachine):
         assert buffer.unread == len(messages)
         lanes = [buffer.queue, *(holder.sent for holder in buffer.holders.values())]
         assert all(sum(run.count for run in lane.runs) == len(lane) for lane in lanes)
-        owed = [run for lane in lanes for run in lane.runs if run.token is not None]
-        assert {run.token for run in owed} == self.tokens
+        owed = [token for lane in lanes for run in lane.runs for token in run.owing()]
+        assert sorted(owed) == sorted(self.tokens)
+        for lane in lanes:
+            numbers = [each.topic for run in lane.runs for each in run.deliveries()]
+            assert set(numbers) <= set(lane)
         assert buffer.unread_bytes == sum(map(len, messages))
 
     @invariant()

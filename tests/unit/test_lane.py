@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trunkline.actors.driver import Delivery
 from trunkline.actors.lane import Entry, Lane, Run
 
 SIZES = st.lists(st.integers(1, 5), max_size=6)
@@ -72,3 +73,21 @@ def test_a_run_of_one_message_is_the_same_object_wherever_it_goes() -> None:
     other = Lane()
     other.put_back(["a", "b"], runs)
     assert other.pop()[1] is run
+
+
+def test_a_batch_is_told_apart_message_by_message() -> None:
+    batch = [Delivery(str(n), token=n) for n in range(6)]
+    lane, run = Lane(), Run(6, 1)
+    run.batch, run.tokens, run.link = batch, [each.token for each in batch], "old"
+    lane.extend([each.data for each in batch], run)
+    lane.popleft()
+    assert lane.pop()[1].owing() == [5]
+    _, (first,) = lane.take(2)
+    assert (first.owing(), [each.data for each in first.deliveries()]) == ([1, 2], ["1", "2"])
+    singles = lane.singles()
+    assert [single.owing() for single in singles] == [[3], [4]]
+    singles[0].take_over("new", "x")
+    assert (singles[0].owing(), singles[0].link, singles[0].deliveries()[0].data) == (["x"], "new", "3")
+    assert (singles[1].owing(), singles[1].link) == ([4], "old")
+    assert list(lane) == ["3", "4"]
+    assert list(lane.runs) == singles
