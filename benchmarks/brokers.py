@@ -10,11 +10,12 @@ confirmed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 from benchmarks import broker_amqp, broker_kafka, broker_mqtt, broker_nats
 from benchmarks.measure import Line
-from tests.servers.base import Unavailable
+from tests.servers.base import RUN, Unavailable
 from tests.servers.run import Run
 
 __all__ = ["BROKERS", "measure_brokers"]
@@ -31,6 +32,7 @@ def measure_brokers(names: list[str], quick: bool) -> Iterator[Line]:
     """The lines of these protocols. One that cannot be measured says why and does not stop the others: its
     server is not there, or (that counts as missed) it failed, because messages were lost for instance."""
     run = Run.begin()
+    os.environ[RUN] = str(run.folder)  # by this the keeper finds the servers, should we be killed
     try:
         for name in names:
             try:
@@ -41,3 +43,4 @@ def measure_brokers(names: list[str], quick: bool) -> Iterator[Line]:
                 yield Line(f"{name}: failed", f"{type(error).__name__}: {error}", "", False)
     finally:
         run.end()
+        del os.environ[RUN]
