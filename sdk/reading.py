@@ -27,7 +27,7 @@ __all__ = ["Reader"]
 log = logging.getLogger("trunkline")
 
 ACK_EVERY = 256
-ACK_EVERY_KEPT = 16
+ACK_EVERY_KEPT = 64
 """Where a message broker keeps what is not acknowledged: a killed reader's last messages are read twice."""
 PACE_S = 0.005
 """How long a blocking read on a lost link waits before its `""`: a loop that ignores it must not spin."""
@@ -81,9 +81,17 @@ class Reader(Holder):
         `timeout_ms` and what comes instead of a message (None, `""`, the errors of `connect`) are those of
         `read`. The first call asks the worker for the envelopes; before it nobody pays for them.
         """
+        taken: Taken | None = None
         with self._lock:
-            self._pocket.want_envelopes()
-        taken = self._take(_checked(timeout_ms))
+            pocket = self._pocket
+            pocket.want_envelopes()
+            items = pocket.items
+            if items and not isinstance(items[0], int) and (timeout_ms is None or timeout_ms >= -1):
+                taken = pocket.take()
+                if not pocket.stream or pocket.consumed - pocket.acked >= self._ack_every:
+                    self._ack_if_free(pocket)
+        if taken is None:
+            taken = self._take(_checked(timeout_ms))
         if taken is EMPTY:
             return None
         if taken is LOST:
