@@ -215,7 +215,10 @@ def test_none_lost_whatever_happens_to_the_network(
             end()
             until(lambda n=outage: conn.stats().reconnects == n, "the new link", 20)
         got = read_until(conn, 499)
-        assert got == list(range(100, 500)), "once each, and in order"
+        # What was read a moment before the loss may not have been acknowledged by then, and come again.
+        again = [number for number in got if number < 100]
+        assert len(again) <= 100
+        assert [number for number in got if number >= 100] == list(range(100, 500)), "once each, in order"
         stats = conn.stats()
         assert (stats.dropped, stats.outages) == (0, 2)
     values = {message.value() for message in client.read(topic, [0])}
