@@ -29,7 +29,8 @@ import zmq
 from trunkline import runtime
 from trunkline.channel import SLICE_S, Channel, Received
 from trunkline.deadline import Deadline
-from trunkline.errors import BrokerGone, OperationTimeout, from_wire
+from trunkline.direct import unanswered
+from trunkline.errors import BrokerGone, from_wire
 from trunkline.launch import broker_address, ensure_broker
 from trunkline.pocket import Pocket
 from trunkline.wire.envelope import BROKER, Kind
@@ -100,7 +101,7 @@ class Client:
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
         try:
             channel.send(to, kind, request_id, fields, *body)
-            answer = self._await(channel, request_id, deadline)
+            answer = self._await(channel, request_id, deadline, kind)
         except BaseException:
             channel.close()  # whatever still comes is for nobody
             raise
@@ -109,14 +110,14 @@ class Client:
             raise from_wire(answer[3][0])
         return answer[4]
 
-    def _await(self, channel: Channel, request_id: int, deadline: Deadline) -> Received:
+    def _await(self, channel: Channel, request_id: int, deadline: Deadline, kind: Kind) -> Received:
         while True:
             received = channel.receive(max(0.001, min(SLICE_S, deadline.left())))
             if received is not None:
                 if received[2] == request_id:
                     return received
             elif deadline.expired():
-                raise OperationTimeout("no answer in the time allowed")
+                raise unanswered(kind)
             elif channel.generation != self.generation or self._stopped:
                 raise BrokerGone("the broker was lost; whether the request was carried out is unknown")
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from trunkline.channel import SLICE_S
 from trunkline.deadline import Deadline
-from trunkline.errors import OperationTimeout, OutcomeUnknown, WorkerDied, from_wire
+from trunkline.errors import OperationTimeout, OutcomeUnknown, Unconfirmed, WorkerDied, from_wire
 from trunkline.wire.envelope import Kind, header, parse
 from trunkline.wire.framing import Unframer, frame
 
-__all__ = ["Direct", "NoDoor"]
+__all__ = ["Direct", "NoDoor", "unanswered"]
 
 KEEP = 8
 _SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
@@ -117,7 +117,7 @@ class Direct:
                     chunk = sock.recv(65536)
                 except BlockingIOError:
                     if deadline.expired():
-                        raise _unanswered(kind) from None
+                        raise unanswered(kind) from None
                     if stop():
                         raise WorkerDied("the connection was closed while a request waited") from None
                     continue
@@ -179,12 +179,16 @@ def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
             raise NoDoor from None
 
 
-def _unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
+def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
+    """No answer came by the deadline. A worker that is stopped does not begin late; one that had begun may
+    have done what was asked."""
     if kind is Kind.EXEC:
         return OutcomeUnknown(
             "no answer in the time allowed: the statement may or may not have taken effect; "
             "look before you run it again"
         )
+    if kind in (Kind.WRITE, Kind.REQUEST):
+        return Unconfirmed("no answer in the time allowed: the data may or may not have been sent")
     return OperationTimeout("no answer in the time allowed")
 
 
