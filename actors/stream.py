@@ -252,6 +252,8 @@ class StreamActor:
     def _went_down(self, link: Link) -> None:
         for timer in self._timers:
             timer.cancel()
+        with contextlib.suppress(Exception):  # what was read a moment ago: a client may outlive its link
+            self._hand_back()
         self.link = None
         self._remember_owed()
         why = "closed by the peer" if link.reason is None else str(link.reason) or type(link.reason).__name__
@@ -545,15 +547,20 @@ class StreamActor:
         self.note()  # before a holder can have what is not in it
         for action in actions:
             self._act(action)
-        if self.buffer.settled:
-            settled, self.buffer.settled = self.buffer.settled, []
-            link = self.link
-            # Those of a link that is gone mean nothing any more.
-            tokens = [token for whose, given in settled if whose is link for token in given]
-            if None in tokens:
-                tokens = [token for token in tokens if token is not None]
-            if link is not None and tokens:
-                link.driver.settle(tokens)
+        self._hand_back()
+
+    def _hand_back(self) -> None:
+        """The tokens of what was read or discarded, to the link that gave them."""
+        if not self.buffer.settled:
+            return
+        settled, self.buffer.settled = self.buffer.settled, []
+        link = self.link
+        # Those of a link that is gone mean nothing any more.
+        tokens = [token for whose, given in settled if whose is link for token in given]
+        if None in tokens:
+            tokens = [token for token in tokens if token is not None]
+        if link is not None and tokens:
+            link.driver.settle(tokens)
 
     def _act(self, action: Action) -> None:
         send = self.worker.mailbox.send
