@@ -4,8 +4,9 @@ The requests are made here, with nats-py's `publish` and `subscribe`. Its `fetch
 has come or its time is over, so that a single message is seconds late; a push consumer cannot be stopped when
 the buffer is full, and after a cut stays bound to the lost link for minutes.
 
-With a durable consumer each message is acknowledged when a reader has it. Without, the place in the stream is
-kept here, in the connection's process: after an outage the next link goes on where the last one ended.
+With a durable consumer each message is acknowledged when a reader has it. What was acknowledged lately is
+kept here: a server that crashes and a link that breaks lose acknowledgements. Without a durable consumer the
+place in the stream is kept: after an outage the next link goes on where the last one ended.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import nats.errors
@@ -45,6 +48,11 @@ _BEAT_S = 10.0
 _GIVE_BACK_S = 0.4
 _NOT_READY = 10008
 """JetStream's code for "system temporarily unavailable"."""
+_REMEMBERED = 10_000
+"""So many acknowledged messages are known again after an outage, at the least: a server that is killed has
+forgotten those of its last moments."""
+_MADE_ANEW = timedelta(seconds=1)
+"""nats-server tells the time when a consumer was made a little otherwise after a restart."""
 
 
 @dataclass(slots=True)
@@ -57,6 +65,17 @@ class Place:
     """When the stream was made: another one of the same name starts anew."""
     durable: bool = False
     """The durable consumer was there."""
+    made: Any = None
+    """When it was made: whoever makes it anew wants the messages again."""
+    read: dict[int, int] = field(default_factory=dict)
+    """What former links acknowledged: stream sequence and time. The sequence alone is not enough: a server
+    that lost the end of its stream gives the same ones again, to other messages."""
+    unread: dict[int, int] = field(default_factory=dict)
+    """The same for what they handed over and did not acknowledge."""
+
+    def forget(self) -> None:
+        """Whatever comes now is new."""
+        self.read, self.unread = {}, {}
 
 
 @dataclass(slots=True)
@@ -73,6 +92,8 @@ class _Held:
     msg: Msg
     told: float
     """When the server last heard of it."""
+    stamp: int
+    """When the stream took it, in nanoseconds."""
 
 
 class StreamReader:
@@ -96,6 +117,9 @@ class StreamReader:
         self._pulls: deque[_Pull] = deque()
         self._pull_count = 0
         self._held: dict[int, _Held] = {}
+        self._read: dict[int, int] = {}
+        self._read_before: dict[int, int] = {}
+        """What this link acknowledged, the latest and those before them."""
         self._listening: Subscription | None = None
         self._batch: list[Delivery] = []
         self._paused = False
@@ -122,6 +146,7 @@ class StreamReader:
             info = await manager.stream_info(name)
             if place.created not in (None, info.created):
                 place.next = 1  # another stream of the same name
+                place.forget()
             place.created = info.created
             found = await self._existing(manager)
             if found is None:
@@ -131,6 +156,9 @@ class StreamReader:
         if place.next is None and self._plan.deliver["deliver_policy"] != "last_per_subject":
             place.next = found.delivered.stream_seq + 1 if found.delivered else 1
         place.durable = self._plan.durable is not None
+        if place.made is not None and abs(found.created - place.made) > _MADE_ANEW:
+            place.forget()
+        place.made = found.created
         self._consumer = found.name
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{name}.{found.name}"
 
@@ -241,7 +269,7 @@ class StreamReader:
         # What `msg.metadata` is made of, which takes a fifth of a message's time: stream, consumer,
         # deliveries, sequence, the consumer's own, time, what is left; behind domain and account, if any.
         stream, consumer, times, number, _, stamp, *_ = words[2:] if len(words) == 9 else words[4:]
-        sequence, delivered = int(number), int(times)
+        sequence, delivered, taken = int(number), int(times), int(stamp)
         if self._pulls:
             self._pulls[0].left -= 1
             if not self._pulls[0].left:
@@ -253,17 +281,22 @@ class StreamReader:
         ) is not None:  # it comes again although it is here: once is enough
             held.msg, held.told = msg, time.monotonic()
             return
-        self._held[sequence] = _Held(msg, time.monotonic())
+        if self._place.read.get(sequence) == taken:  # a reader had it, and the server does not know
+            self._do(msg.ack)
+            self._pull()
+            return
+        self._held[sequence] = _Held(msg, time.monotonic(), taken)
+        again = delivered > 1 or self._place.unread.pop(sequence, None) == taken
         delivery = Delivery(
             msg.data,
             msg.subject,
             headers=dict(headers) if headers else None,
-            timestamp=int(stamp) / 1e9,
+            timestamp=taken / 1e9,
             offset=sequence,
-            redelivered=delivered > 1,
+            redelivered=again,
             properties={"stream": stream, "consumer": consumer, "delivered": delivered},
             token=sequence,
-            identity=(stream, sequence),
+            identity=(stream, sequence, taken),
         )
         self._batch.append(delivery)
         if len(self._batch) == 1:  # what came with it is handed over with it
@@ -311,9 +344,12 @@ class StreamReader:
 
     def settle(self, tokens: Sequence[int]) -> None:
         """Readers have these."""
-        read = [held.msg for held in (self._held.pop(token, None) for token in tokens) if held is not None]
+        read = [(token, held) for token in tokens if (held := self._held.pop(token, None)) is not None]
         if self._acks:
-            self._do(*(msg.ack for msg in read))
+            self._do(*(held.msg.ack for _, held in read))
+            self._read.update((token, held.stamp) for token, held in read)
+            if len(self._read) >= _REMEMBERED:
+                self._read_before, self._read = self._read, {}
         self._pull()
 
     def _do(self, *jobs: Callable[[], Awaitable[Any]]) -> None:
@@ -323,10 +359,20 @@ class StreamReader:
             self._jobs.add(task)
             task.add_done_callback(self._jobs.discard)
 
+    def _remember(self) -> None:
+        """Leave to the next link what it has to know again."""
+        if self._acks:
+            place = self._place
+            unread = {sequence: held.stamp for sequence, held in self._held.items()}
+            place.unread = _last(max(_REMEMBERED, self._plan.window), place.unread, unread)
+            place.read = _last(_REMEMBERED, place.read, self._read_before, self._read)
+            self._read, self._read_before = {}, {}
+
     async def close(self) -> None:
         """Give back what no reader has, so that others get it at once, and what the server keeps for us."""
         if self._timer is not None:
             self._timer.cancel()
+        self._remember()
         held, self._held = list(self._held.values()), {}
         self._paused = True
         if self._client.is_connected:
@@ -367,6 +413,12 @@ def explained(error: Exception, plan: StreamPlan, topic: str | None) -> DialErro
     what = f"durable={plan.durable} of stream {plan.name}" if plan.durable else f"stream {plan.name}"
     by = f" by topic={topic}" if topic else ""
     return FatalError(f"{what} cannot be read{by}: {said}", code=code)
+
+
+def _last(count: int, *known: dict[int, int]) -> dict[int, int]:
+    """The last so many of all, those of the later dicts being later."""
+    every = {sequence: stamp for each in known for sequence, stamp in each.items()}
+    return dict(islice(every.items(), max(0, len(every) - count), None))
 
 
 async def _all(jobs: Sequence[Callable[[], Awaitable[Any]]]) -> None:
