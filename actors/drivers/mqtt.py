@@ -39,6 +39,8 @@ __all__ = ["MqttDriver"]
 
 _HELD = 2000
 """QoS 0 messages kept while the buffer of a qos=1 or qos=2 connection is full."""
+_IDS = 65_535
+"""So many packet ids there are, and no more messages that are not acknowledged."""
 _TICK_S = 0.5
 _PLAIN = {(qos, kept): {"qos": qos, "retain": kept} for qos in (0, 1, 2) for kept in (False, True)}
 _NAMES = {
@@ -74,6 +76,11 @@ class MqttDriver(StreamDriver):
         self._held: list[Delivery] = []
         self._paused = False
         self._buffer = int(address.option("buffer"))
+        self._most = max(_HELD, 2 * self._buffer)
+        """So many messages of QoS 1 and 2 wait here for room in the buffer before nothing more is read."""
+        self._waiting = 0
+        """How many do."""
+        self._throttled = False
         self._max_size = int(address.option("max_size"))
         self._unread = 0
         """Messages handed over and not acknowledged."""
@@ -116,12 +123,15 @@ class MqttDriver(StreamDriver):
         else:
             raise DialError("; ".join(failures))
         self._opened = True
+        self._deliver()
         if self._over:  # meanwhile, which was no news before there was a link
             asyncio.get_running_loop().call_soon(self.sink.lost, self._reason)
 
     async def _attempt(self, place: int, host: str, port: int, deadline: Deadline) -> None:
         """One connection to one server, closed again unless it succeeds."""
         self._over, self._reason, self._client, self._outbox = False, None, None, None
+        # What another server has sent is none of this one's: its packet ids must not be acknowledged here.
+        self._arrived, self._held, self._waiting, self._unread = [], [], 0, 0
         self._greeting = asyncio.get_running_loop().create_future()
         self._socket = PahoSocket(self.address, host, port, self)
         try:
@@ -138,7 +148,7 @@ class MqttDriver(StreamDriver):
         client = self._client = Client(sock, settings, self._session)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
-        client.on_release = self._session.released
+        client.on_release, client.on_too_big = self._session.released, self._on_too_big
         if settings.qos:
             client.on_publish = self._on_publish
         user, password = settings.login(self.address, place)
@@ -166,6 +176,7 @@ class MqttDriver(StreamDriver):
         if settings.expiry:
             found.SessionExpiryInterval = settings.expiry
         found.ReceiveMaximum = settings.receive_maximum
+        found.MaximumPacketSize = settings.largest
         # A `clean` connection begins afresh; after an outage it goes on where it was.
         clean = settings.clean and not (self._session.begun and settings.persistent)
         return {"clean_start": clean, "properties": found}
@@ -334,8 +345,8 @@ class MqttDriver(StreamDriver):
         if self._over or self._client is None or self._socket is None:
             return
         with self._socket.together():
-            for number, qos in tokens:
-                self._session.acknowledged(number, qos)
+            for number, qos, content in tokens:
+                self._session.acknowledged(number, qos, content)
                 if qos == 2:
                     self._client.received(number)
                 else:
@@ -347,15 +358,22 @@ class MqttDriver(StreamDriver):
     def _deliver(self) -> None:
         """Hand over what arrived, as far as the buffer has room. The rest is kept here, for the link must go
         on being read: confirmations come over it, too. Of QoS 1 and 2 the broker sends no more than we may
-        owe it; of QoS 0 the newest are dropped then."""
+        owe it, and where that is too much the link is not read for a while; of QoS 0 the newest are dropped
+        then. Before the link is open nothing is handed over: perhaps another server is tried next."""
+        if not self._opened:
+            return
         arrived, self._arrived = self._arrived, []
         if self._held or self._paused or len(arrived) > self._room():
             self._hold(arrived)
             room = 0 if self._paused else self._room()
             arrived, self._held = self._held[:room], self._held[room:]
         if arrived:
-            self._unread += sum(each.token is not None for each in arrived)
+            owed = sum(each.token is not None for each in arrived)
+            self._unread += owed
+            self._waiting -= owed
             self.sink.deliver(arrived)
+        if self._throttled and self._waiting <= self._most // 2:
+            self._read_on()
 
     def _room(self) -> int:
         if not self._settings.qos or self._over:
@@ -382,6 +400,8 @@ class MqttDriver(StreamDriver):
     def _look_after(self) -> None:
         """paho sends its pings and finds that none was answered."""
         if not self._over and self._client is not None:
+            if self._throttled:
+                self._client.forgive_silence()
             self._client.loop_misc()
 
     # What the socket reports (`mqtt_client.Owner`).
@@ -391,12 +411,33 @@ class MqttDriver(StreamDriver):
         if client is None or sock is None or self._over:
             return
         try:
-            while sock.has_bytes and client.socket() is not None:
+            while self._may_read(client, sock):
                 client.loop_read()
+                if self._waiting >= self._most and self._opened:
+                    self._deliver()
+                    self._throttle()
         except Exception as error:
             self._end(ConnectionError(f"{self.peer} sent what cannot be read: {error}"))
         self._deliver()
         self.writable()
+
+    def _may_read(self, client: Client, sock: PahoSocket) -> bool:
+        if self._waiting > _IDS:
+            raise ValueError(f"more than {_IDS} messages that nobody has acknowledged")
+        return sock.has_bytes and client.socket() is not None and not self._throttled
+
+    def _throttle(self) -> None:
+        if self._waiting >= self._most and not self._over and self._socket is not None:
+            self._throttled = True
+            self._socket.pause()
+
+    def _read_on(self) -> None:
+        self._throttled = False
+        if self._over or self._client is None or self._socket is None:
+            return
+        self._client.forgive_silence()
+        self._socket.resume()
+        asyncio.get_running_loop().call_soon(self.readable)  # what had come already
 
     def writable(self) -> None:
         client = self._client
@@ -440,24 +481,28 @@ class MqttDriver(StreamDriver):
     def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
         qos = 2 if client.exactly_once else message.qos
         number = message.mid
-        if qos == 2 and self._session.is_received(number):
-            client.received(number)  # a reader has it, and the broker did not hear of that
-            return
         if len(message.payload) > self._max_size:
-            self._discard(message, qos)
+            self._on_too_big(number, qos, len(message.payload))
             return
-        delivery = _delivery(message, qos, self._session.identity(number) if qos else None)
-        if self._reply_topic is not None and delivery.topic == self._reply_topic:
+        delivery = _delivery(message, qos, self._session)
+        if qos == 2 and self._session.is_received(number, delivery.token[2]):
+            client.received(number)  # a reader has it, and the broker did not hear of that
+        elif self._reply_topic is not None and delivery.topic == self._reply_topic:
             self._answered(delivery)
         else:
+            self._waiting += qos > 0
             self._arrived.append(delivery)
 
-    def _discard(self, message: paho.MQTTMessage, qos: int) -> None:
-        self.warn(f"a message of {len(message.payload)} bytes was discarded: it is over the option max_size")
+    def _on_too_big(self, number: int, qos: int, size: int) -> None:
+        """Discard a message, for good: it would come again and again."""
+        if qos == 2 and self._client is not None and self._session.is_received(number, size):
+            self._client.received(number)
+            return
+        self.warn(f"a message of {size} bytes was discarded: it is over the option max_size")
         self.sink.dropped(1)
         if qos:
             self._unread += 1
-            self.settle([(message.mid, qos)])
+            self.settle([(number, qos, size)])
 
     def _answered(self, delivery: Delivery) -> None:
         if delivery.token is not None:
@@ -489,13 +534,16 @@ def _text(found: Any) -> str:
     return str(getattr(found, "ReasonString", ""))
 
 
-def _delivery(message: paho.MQTTMessage, qos: int, identity: Any) -> Delivery:
+def _delivery(message: paho.MQTTMessage, qos: int, session: Session) -> Delivery:
     try:
         topic = message.topic
     except UnicodeDecodeError:
         topic = None
     payload = bytes(message.payload)
-    token = (message.mid, qos) if qos else None
+    token, identity = None, None
+    if qos:
+        content = hash((topic, payload))
+        token, identity = (message.mid, qos, content), session.identity(message.mid, content)
     plain = _PLAIN[qos, bool(message.retain)]
     found = message.properties
     if found is None:

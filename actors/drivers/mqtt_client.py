@@ -8,7 +8,9 @@ away:
 * `_create_socket`: gives it our socket.
 * `_packet_handle`, `_in_packet`, `_send_pubrec`: QoS 2. paho tells the broker that it has a message (PUBREC)
   when it arrives, and the broker forgets it then, before any reader has it. And paho takes no notice of a
-  broker that refuses a message (PUBREC with a reason of MQTT 5).
+  broker that refuses a message (PUBREC with a reason of MQTT 5). And a packet that is too big: paho collects
+  it as a whole before anybody can look at it.
+* `_ping_t`: while we do not read, an answer to a ping that paho has not seen says nothing.
 * `_mid_generate`: packet ids that are not in doubt since a former link.
 """
 
@@ -25,17 +27,21 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from trunkline.actors.driver import Delivery, FatalError, StreamDriver
 from trunkline.actors.drivers.mqtt_session import Session
-from trunkline.actors.drivers.mqtt_settings import Settings
+from trunkline.actors.drivers.mqtt_settings import ENVELOPE, Settings
 from trunkline.actors.drivers.sock import TcpDriver, TlsDriver
 from trunkline.address import Address
 from trunkline.deadline import Deadline
+from trunkline.errors import DialError
 
 __all__ = ["Client", "Owner", "PahoSocket"]
 
 _PUBLISH, _PUBACK, _PUBREC, _PUBREL, _CONNACK = 0x30, 0x40, 0x50, 0x60, 0x20
 _QOS_BITS, _QOS_2 = 0x06, 0x04
 _DRAIN_S = 0.4
-_LARGEST_FRAME = (1 << 28) + 1024
+_HEAD = 2 + 65_535 + 2
+"""The longest topic and the packet id: what is looked at of a message that is too big."""
+_LEAST_FRAME = 16 * 1024 * 1024
+"""Over WebSocket a whole packet may be one message, which is in memory before it is known what it holds."""
 _PIECE = 256 * 1024
 """What is handed over at once, so that of a big message the rest waits for the peer."""
 
@@ -62,6 +68,7 @@ class PahoSocket:
     def __init__(self, address: Address, host: str, port: int, owner: Owner) -> None:
         self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._owner = owner
+        self._scheme = address.scheme
         self._driver = _carrier(address, host, port, self)
         self._inbox = bytearray()
         self._spoken = False
@@ -70,7 +77,17 @@ class PahoSocket:
 
     async def open(self, deadline: Deadline) -> None:
         """Connect. Raises DialError."""
-        await self._driver.open(deadline)
+        try:
+            await self._driver.open(deadline)
+        except FatalError:
+            raise
+        except DialError as error:
+            if "TLS" not in str(error):
+                raise
+            secure, plain = ("wss+mqtt", "ws+mqtt") if "+" in self._scheme else ("mqtts", "mqtt")
+            raise type(error)(
+                f"{error}; is this {secure}? use {plain}:// or the TLS port", code=error.code
+            ) from None
 
     async def shut(self) -> None:
         """Send what was handed over and close, within about a second. Idempotent."""
@@ -83,6 +100,14 @@ class PahoSocket:
         """Wait until it takes more, for half a second at most."""
         if self._sending is not None:
             await asyncio.wait([self._sending], timeout=_DRAIN_S)
+
+    def pause(self) -> None:
+        """Read no more; some may come yet."""
+        self._driver.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._driver.resume()
 
     # for paho
 
@@ -186,7 +211,8 @@ def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> Stream
         return (TlsDriver if scheme == "tls" else TcpDriver)(plain, sink)
     from trunkline.actors.drivers.ws import WsDriver  # only who uses it pays for the import
 
-    options = {**address.options, "subprotocols": ("mqtt",), "max_size": _LARGEST_FRAME}
+    largest = max(int(address.option("max_size")), _LEAST_FRAME) + ENVELOPE
+    options = {**address.options, "subprotocols": ("mqtt",), "max_size": largest}
     return WsDriver(replace(plain, target=place + (address.path or "/mqtt"), options=options), sink)
 
 
@@ -207,8 +233,25 @@ class Client(paho.Client):
         """While a QoS 2 message is handed to `on_message`, where it looks like one of QoS 1."""
         self.on_release: Callable[[int], None] = lambda number: None
         """The broker knows that we have the QoS 2 message with this packet id."""
+        self.on_too_big: Callable[[int, int, int], None] = lambda number, qos, size: None
+        """A message over `Settings.largest` was left out: packet id, QoS, bytes."""
         self._our_socket = sock
         self._session = session
+        self._largest = settings.largest
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Also keeps of a packet that is too big only the beginning."""
+        code = super().loop_read(max_packets)
+        packet = self._in_packet
+        if packet["remaining_length"] > self._largest:
+            if packet["command"] & 0xF0 != _PUBLISH:
+                raise ValueError(f"a packet of {packet['remaining_length']} bytes that is no message")
+            del packet["packet"][_HEAD:]
+        return code
+
+    def forgive_silence(self) -> None:
+        """Expect no answer to the last ping."""
+        self._ping_t = 0.0
 
     def is_blocked(self) -> bool:
         """Whether a packet would have to wait, in paho."""
@@ -229,6 +272,8 @@ class Client(paho.Client):
     def _packet_handle(self) -> MQTTErrorCode:
         packet = self._in_packet
         kind, body = packet["command"] & 0xF0, packet["packet"]
+        if packet["remaining_length"] > self._largest:
+            return self._left_out()
         if kind == _PUBLISH and packet["command"] & _QOS_BITS == _QOS_2:
             # As QoS 1 it is handed over at once, and with manual_ack nothing is acknowledged.
             packet["command"] ^= _QOS_BITS
@@ -245,3 +290,13 @@ class Client(paho.Client):
             self.on_release(number)
             self.ack(number, 2)
         return code
+
+    def _left_out(self) -> MQTTErrorCode:
+        packet = self._in_packet
+        body, qos = packet["packet"], (packet["command"] & _QOS_BITS) >> 1
+        if packet["command"] & 0xF0 != _PUBLISH or qos > 2:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        topic = 2 + int.from_bytes(body[:2], "big")
+        before = topic + 2 if qos else topic
+        self.on_too_big(int.from_bytes(body[topic:before], "big"), qos, packet["remaining_length"] - before)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -7,8 +7,12 @@ it again.
 A packet id alone does not name a message: the broker uses it again for another one as soon as it has our
 acknowledgement. So each id has a generation here, counted up when its acknowledgement goes out (QoS 1) or
 when the broker says that it has it (QoS 2, PUBREL). What the broker sends again of the same generation is the
-same message for sure. After a PUBACK that may have been lost with the link nobody can know; then the message
+same message. After a PUBACK that may have been lost with the link nobody can know; then the message
 is taken as a new one: QoS 1 promises at least once.
+
+A broker that was killed may come back with the session as it was some time before ("session present" all the
+same), and give ids that we hold to other messages. So a message is known by its id *and* its content (a hash
+of topic and payload): else another message would be acknowledged unread.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ class Session:
         """Which of several servers took us last."""
         self._epoch = 0
         self._generation: dict[int, int] = {}
-        self._received: set[int] = set()
+        self._received: dict[int, int] = {}
+        """The contents of QoS 2 messages by packet id, see `is_received`."""
         self._in_doubt: set[int] = set()
         # A former process may have left QoS 2 messages half sent; starting anywhere keeps clear of them.
         self._last_id = random.randrange(65_535)
@@ -50,25 +55,27 @@ class Session:
 
     # receiving
 
-    def identity(self, packet_id: int) -> Hashable:
-        """By what this message is known again."""
-        return self._epoch, packet_id, self._generation.get(packet_id, 0)
+    def identity(self, packet_id: int, content: int) -> Hashable:
+        """By what this message is known again. Another one than that which was received with this id shows
+        that the broker has forgotten that."""
+        if self._received.get(packet_id, content) != content:
+            self.released(packet_id)
+        return self._epoch, packet_id, self._generation.get(packet_id, 0), content
 
-    def is_received(self, packet_id: int) -> bool:
-        """Whether a QoS 2 message with this id was read and acknowledged, and the broker has not said that it
-        knows: what it sends under the id is that same message."""
-        return packet_id in self._received
+    def is_received(self, packet_id: int, content: int) -> bool:
+        """Whether this QoS 2 message was read and acknowledged, and the broker has not said that it knows."""
+        return self._received.get(packet_id) == content
 
-    def acknowledged(self, packet_id: int, qos: int) -> None:
+    def acknowledged(self, packet_id: int, qos: int, content: int) -> None:
         """PUBACK or PUBREC goes out."""
         if qos == 2:
-            self._received.add(packet_id)
+            self._received[packet_id] = content
         else:
             self._next(packet_id)
 
     def released(self, packet_id: int) -> None:
         """PUBREL came: the broker may use the id for another message."""
-        self._received.discard(packet_id)
+        self._received.pop(packet_id, None)
         self._next(packet_id)
 
     def _next(self, packet_id: int) -> None:

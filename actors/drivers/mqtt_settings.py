@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
 
-__all__ = ["Settings"]
+__all__ = ["ENVELOPE", "Settings"]
 
 _V5 = ("5", "5.0")
 _V311 = ("3.1.1", "311", "4")
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 _LONGEST = 65_535
 FOR_EVER = 0xFFFF_FFFF
+ENVELOPE = 128 * 1024
+"""Room in a packet for topic and properties, beside a payload of `max_size` bytes."""
+_LARGEST_PACKET = 268_435_460
+"""There are no longer ones in MQTT."""
 _OUTAGE_S = 300
 """How long a broker that speaks MQTT 5 keeps what it owes to a `clean` connection whose link broke."""
 
@@ -40,6 +44,8 @@ class Settings:
     keep_alive: int = 0
     """Seconds; 0 is off."""
     receive_maximum: int = _LONGEST
+    largest: int = _LARGEST_PACKET
+    """Packets of more bytes are not taken."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """User properties of every message that is written (MQTT 5)."""
 
@@ -108,6 +114,7 @@ class Settings:
             will_retain=_bool(params, "will_retain", default=False),
             keep_alive=min(_LONGEST, -(-int(address.option("pingInterval")) // 1000)),
             receive_maximum=max(1, min(_LONGEST, int(address.option("buffer")))),
+            largest=min(_LARGEST_PACKET, int(address.option("max_size")) + ENVELOPE),
             headers=_headers(address, v5),
         )
 

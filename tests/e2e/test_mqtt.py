@@ -215,6 +215,7 @@ def test_a_wrong_password_no_server_and_the_wrong_port(mosquitto: Mosquitto, cer
         assert "refused the connection; is the server running?" in str(last_error())
     assert Dial(f"mqtts://127.0.0.1:{mosquitto.port}?topic=t", cafile=str(certs.ca)) is None
     assert "TLS" in str(last_error())
+    assert "is this mqtts? use mqtt:// or the TLS port" in str(last_error())
     assert Dial(at(mosquitto, "topic=t", "tls")) is None
     assert "check the port" in str(last_error())
 

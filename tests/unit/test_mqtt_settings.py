@@ -125,38 +125,58 @@ def test_the_session_belongs_to_the_connection_and_its_generated_name_stays() ->
     assert session_of(parse_address("mqtt://h?topic=t&client_id=me")).client_id == "me"
 
 
+A, B = 1, 2
+"""Contents."""
+
+
 def test_a_message_is_known_again_until_its_acknowledgement_goes_out() -> None:
     session = Session()
     session.begin(resumed=False)
-    first = session.identity(5)
+    first = session.identity(5, A)
     session.begin(resumed=True)
-    assert session.identity(5) == first
-    session.acknowledged(5, 1)
-    assert session.identity(5) != first  # perhaps another one under the same number
+    assert session.identity(5, A) == first
+    session.acknowledged(5, 1, A)
+    assert session.identity(5, A) != first  # perhaps another one under the same number
 
 
 def test_a_qos_2_message_is_known_until_the_broker_has_released_it() -> None:
     session = Session()
     session.begin(resumed=False)
-    first = session.identity(5)
-    session.acknowledged(5, 2)
+    first = session.identity(5, A)
+    session.acknowledged(5, 2, A)
     session.begin(resumed=True)
-    assert session.is_received(5)
+    assert session.is_received(5, A)
     session.released(5)
-    assert not session.is_received(5)
-    assert session.identity(5) != first
+    assert not session.is_received(5, A)
+    assert session.identity(5, A) != first
 
 
 def test_a_new_session_knows_nothing() -> None:
     session = Session()
     session.begin(resumed=False)
-    first = session.identity(5)
-    session.acknowledged(6, 2)
+    first = session.identity(5, A)
+    session.acknowledged(6, 2, A)
     session.left_in_doubt(7)
     session.begin(resumed=False)
-    assert session.identity(5) != first
-    assert not session.is_received(6)
+    assert session.identity(5, A) != first
+    assert not session.is_received(6, A)
     assert session.in_doubt == 0
+
+
+def test_another_message_under_an_id_that_is_held_is_not_taken_for_that_one() -> None:
+    """As a killed broker sends it, which has come back with an older state of the session."""
+    session = Session()
+    session.begin(resumed=False)
+    first = session.identity(5, A)
+    session.acknowledged(6, 2, A)
+    session.begin(resumed=True)
+    assert session.identity(5, B) != first
+    assert session.is_received(6, A)
+    assert not session.is_received(6, B)
+    known = session.identity(6, B)
+    assert not session.is_received(6, A)
+    session.begin(resumed=True)
+    assert session.identity(6, B) == known
 
 
 def test_packet_ids_go_round_and_avoid_those_in_doubt() -> None:
