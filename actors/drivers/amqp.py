@@ -169,6 +169,7 @@ class AmqpDriver(StreamDriver):
         reader = self._reader
         reader.add_on_cancel_callback(self._cancelled)
         await ask(reader.basic_qos, prefetch_count=plan.prefetch)
+        stream.consuming = True
         await ask(reader.basic_consume, queue, self._take, exclusive=plan.exclusive)
         reader.add_on_close_callback(self._unsubscribed)
 

@@ -40,6 +40,8 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.written = 0
         self.heard_at = 0.0
         """When something came in, on the loop's clock."""
+        self.consuming = False
+        """Messages may come."""
         self.leaving = False
         """The end that comes now is one in good order."""
         self.gone = asyncio.Event()
@@ -78,8 +80,10 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
             self.cut(error)
         except Exception as error:
             what = f"{self.peer} sent what pika cannot read ({error or type(error).__name__})"
-            # Such a message would come again and again.
-            cure = "if that is a message's header, another client has to take it from the queue"
+            # Such a message would come again and again. Before any can come, it is no RabbitMQ.
+            cure = "is it an AMQP 0-9-1 broker? Check the port"
+            if self.consuming:
+                cure = "if that is a message's header, another client has to take it from the queue"
             self.cut(ConnectionError(f"{what}; {cure}"))
         self._taken()
 
