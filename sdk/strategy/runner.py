@@ -97,12 +97,13 @@ class _Strategy:
             except StopError:
                 self.finish()  # the signal came between the two, or just behind onexit
             self.stopper.restore()
+            stuck = self._stuck_threads()  # still here, where their StopError is not shown
         finally:
             undo()
         if self.stopper.reason is not None:
             self.code = self.code or 128 + self.stopper.reason
         self._quiet_stdout()
-        if self._stuck_threads():
+        if stuck:
             os._exit(self.code)
         return self.code
 
