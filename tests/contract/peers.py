@@ -11,7 +11,7 @@ from tests.support.faultproxy import FaultProxy
 from tests.support.servers import WsServer, hold
 from tests.support.sockets import Peer, SocketServer, UdpServer
 
-__all__ = ["ScriptedPeer", "SocketPeer", "UdpPeer", "UnixPeer", "WebSocketPeer"]
+__all__ = ["ProxiedPeer", "ScriptedPeer", "SocketPeer", "UdpPeer", "UnixPeer", "WebSocketPeer"]
 
 
 class ScriptedPeer(ABC):
@@ -52,7 +52,28 @@ class ScriptedPeer(ABC):
     def close(self) -> None: ...
 
 
-class SocketPeer(ScriptedPeer):
+class ProxiedPeer(ScriptedPeer):
+    """A real server behind a fault proxy, which makes the faults."""
+
+    _proxy: FaultProxy
+
+    def wait_links(self, count: int) -> None:
+        self._proxy.wait_live(count)
+
+    def drop(self) -> None:
+        self._proxy.cut()
+
+    def refuse(self) -> None:
+        self._proxy.refuse()
+
+    def heal(self) -> None:
+        self._proxy.heal()
+
+    def stop_reading(self) -> None:
+        self._proxy.stall("up")
+
+
+class SocketPeer(ProxiedPeer):
     """tcp and, with certificates, tls: a server behind a fault proxy."""
 
     def __init__(self, certs: Certs | None = None) -> None:
@@ -87,18 +108,6 @@ class SocketPeer(ScriptedPeer):
     def wait_links(self, count: int) -> None:
         with self._news:
             assert self._news.wait_for(lambda: len(self._live) == count, 10), f"{len(self._live)} links"
-
-    def drop(self) -> None:
-        self._proxy.cut()
-
-    def refuse(self) -> None:
-        self._proxy.refuse()
-
-    def heal(self) -> None:
-        self._proxy.heal()
-
-    def stop_reading(self) -> None:
-        self._proxy.stall("up")
 
     def close(self) -> None:
         self._proxy.stop()
@@ -171,7 +180,7 @@ class UdpPeer(ScriptedPeer):
         self._server.close()
 
 
-class WebSocketPeer(ScriptedPeer):
+class WebSocketPeer(ProxiedPeer):
     """ws and, with certificates, wss: a server behind a fault proxy."""
 
     def __init__(self, certs: Certs | None = None) -> None:
@@ -188,18 +197,6 @@ class WebSocketPeer(ScriptedPeer):
 
     def wait_links(self, count: int) -> None:
         self._server.wait_live(count)
-
-    def drop(self) -> None:
-        self._proxy.cut()
-
-    def refuse(self) -> None:
-        self._proxy.refuse()
-
-    def heal(self) -> None:
-        self._proxy.heal()
-
-    def stop_reading(self) -> None:
-        self._proxy.stall("up")
 
     def close(self) -> None:
         self._proxy.stop()

@@ -189,6 +189,8 @@ class StreamContract:
                     )
             if self.overflow is Overflow.DROP_OLDEST:
                 until(lambda: conn.stats().messages_in == count, "the last arrival")
+                # Until then the reader may still take what is being dropped; then it was not.
+                until(lambda: conn.stats().queued == limit, "what was sent ahead to be taken back")
             assert conn.stats().buffered <= limit
             numbers = self.tokens(conn, count - 1)
             until(lambda: conn.stats().buffered == 0, "the last acknowledgement")

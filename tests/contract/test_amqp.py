@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.peers import ScriptedPeer
+from tests.contract.peers import ProxiedPeer, ScriptedPeer
 from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.rabbitmq import RabbitMq
 from tests.support.certs import Certs
@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from trunkline.actors.driver import Overflow
 
 
-class RabbitPeer(ScriptedPeer):
+class RabbitPeer(ProxiedPeer):
     """A queue to read and one to write to, behind a fault proxy."""
 
     def __init__(self, server: RabbitMq, certs: Certs | None = None) -> None:
@@ -50,15 +50,6 @@ class RabbitPeer(ScriptedPeer):
         # A FIN right behind data, without TLS's own goodbye, is sometimes not noticed by RabbitMQ 3.10: it
         # would give messages to the dead link until its heartbeat runs out.
         (self._proxy.reset if self._tls else self._proxy.cut)()
-
-    def refuse(self) -> None:
-        self._proxy.refuse()
-
-    def heal(self) -> None:
-        self._proxy.heal()
-
-    def stop_reading(self) -> None:
-        self._proxy.stall("up")
 
     def close(self) -> None:
         self._proxy.stop()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.peers import ScriptedPeer
+from tests.contract.peers import ProxiedPeer, ScriptedPeer
 from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.kafka import Kafka, KafkaMock
 from tests.support.kafka import BareClient, KafkaProxy, make_topic
@@ -14,7 +14,7 @@ from tests.support.waiting import until
 from trunkline.actors.driver import Overflow
 
 
-class KafkaPeer(ScriptedPeer):
+class KafkaPeer(ProxiedPeer):
     """A topic to read and one to write to, behind a fault proxy of its own."""
 
     def __init__(self, server: Kafka | KafkaMock, group: str | None = None) -> None:
@@ -34,18 +34,6 @@ class KafkaPeer(ScriptedPeer):
     def wait_links(self, count: int) -> None:
         """librdkafka has several connections for one link."""
         until(lambda: bool(self._proxy.live) == bool(count), f"{count} links; there are {self._proxy.live}")
-
-    def drop(self) -> None:
-        self._proxy.cut()
-
-    def refuse(self) -> None:
-        self._proxy.refuse()
-
-    def heal(self) -> None:
-        self._proxy.heal()
-
-    def stop_reading(self) -> None:
-        self._proxy.stall("up")
 
     def close(self) -> None:
         self._client.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.peers import ScriptedPeer
+from tests.contract.peers import ProxiedPeer, ScriptedPeer
 from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.mosquitto import Mosquitto
 from tests.support.certs import Certs
@@ -15,7 +15,7 @@ from tests.support.mqtt_side import MqttSide
 from trunkline.actors.driver import Overflow
 
 
-class MqttPeer(ScriptedPeer):
+class MqttPeer(ProxiedPeer):
     """What is read is another topic than what is written, so that nobody reads what he wrote himself."""
 
     def __init__(
@@ -46,21 +46,6 @@ class MqttPeer(ScriptedPeer):
 
     def received(self) -> bytes:
         return b"".join(self._side.seen[self._written])
-
-    def wait_links(self, count: int) -> None:
-        self._proxy.wait_live(count)
-
-    def drop(self) -> None:
-        self._proxy.cut()
-
-    def refuse(self) -> None:
-        self._proxy.refuse()
-
-    def heal(self) -> None:
-        self._proxy.heal()
-
-    def stop_reading(self) -> None:
-        self._proxy.stall("up")
 
     def close(self) -> None:
         self._proxy.stop()

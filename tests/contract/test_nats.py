@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from tests.contract.peers import ScriptedPeer
+from tests.contract.peers import ProxiedPeer, ScriptedPeer
 from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.nats import Nats
 from tests.support.certs import Certs
@@ -18,7 +18,7 @@ from trunkline.actors.driver import Overflow
 Start = Callable[..., Nats]
 
 
-class NatsPeer(ScriptedPeer):
+class NatsPeer(ProxiedPeer):
     """What is read is another subject than what is written, so that nobody reads what he wrote himself."""
 
     def __init__(self, server: Nats, *, certs: Certs | None = None) -> None:
@@ -37,21 +37,6 @@ class NatsPeer(ScriptedPeer):
 
     def received(self) -> bytes:
         return b"".join(self._side.seen[self._written])
-
-    def wait_links(self, count: int) -> None:
-        self._proxy.wait_live(count)
-
-    def drop(self) -> None:
-        self._proxy.cut()
-
-    def refuse(self) -> None:
-        self._proxy.refuse()
-
-    def heal(self) -> None:
-        self._proxy.heal()
-
-    def stop_reading(self) -> None:
-        self._proxy.stall("up")
 
     def close(self) -> None:
         self._proxy.stop()
