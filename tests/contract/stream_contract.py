@@ -196,7 +196,7 @@ class StreamContract:
             assert stats.peak <= limit
             assert stats.messages_in == stats.read + stats.buffered + stats.dropped + stats.skipped
             if self.overflow is Overflow.DROP_OLDEST:
-                # Of what was sent ahead, the reader may take some before it is taken back: then it was not dropped.
+                # What was sent ahead may be read before it is taken back: then it was not dropped.
                 assert numbers[-limit:] == list(range(count - limit, count))
                 assert numbers == sorted(set(numbers))
                 assert stats.dropped == count - len(numbers)
