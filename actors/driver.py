@@ -16,6 +16,10 @@ happened and what to do, and never quote a secret.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,18 +28,23 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, Unsupported
+from trunkline.errors import DialError, StatementError, Unsupported
 
 __all__ = [
+    "FIRST_ROWS",
     "Delivery",
     "Driver",
     "ExecDriver",
     "FatalError",
     "Overflow",
     "Result",
+    "Rows",
     "Sink",
     "StreamDriver",
 ]
+
+FIRST_ROWS = 64
+"""How many rows `ExecDriver.execute` fetches before it returns; the others are `Result.rest`."""
 
 
 class FatalError(DialError):
@@ -185,18 +194,43 @@ class StreamDriver(Driver):
         """Send the protocol's own keepalive, where it has one (option `pingType=control`)."""
 
 
+class Rows(ABC):
+    """Rows of one statement that are fetched bit by bit. Called from the thread of its driver."""
+
+    columns: list[str]
+
+    @abstractmethod
+    def fetch(self, count: int) -> Sequence[Sequence[Any]]:
+        """The next rows, `count` at most; fewer, or none, only at the end. Errors are those of `execute`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what was not fetched; the connection is usable for the next statement then. Idempotent, and
+        raises nothing but ConnectionError."""
+
+
 @dataclass(slots=True)
 class Result:
     """What one statement gave. `affected` and `last_id` are None where the driver cannot know them."""
 
     columns: list[str] = field(default_factory=list)
-    values: list[list[Any]] = field(default_factory=list)
+    values: Sequence[Sequence[Any]] = field(default_factory=list)
+    """The first rows: `FIRST_ROWS` of them where there is a `rest`."""
     affected: int | None = None
     last_id: int | None = None
+    rest: Rows | None = None
+    """The rows after `values`. The caller fetches them to their end, or closes it, before the next call."""
 
 
 class ExecDriver(Driver):
-    """A driver whose connection executes statements. Called from one thread, but for `interrupt`."""
+    """A driver whose connection executes statements. Called from one thread, but for `interrupt` and
+    `abort`."""
+
+    queries_apart: ClassVar[bool] = False
+    """True: while rows of `query` are not all fetched, the connection can do nothing else. Then a query
+    outside of transactions gets a driver object, so a link to the server, of its own."""
+    interrupt_waits: ClassVar[bool] = False
+    """True: `interrupt` asks the server, so it may take a while; it is called on a thread for that."""
 
     warn: Callable[[str], None] = staticmethod(lambda text: None)
     """One line for the user's log; replaced by the worker before `open`."""
@@ -210,9 +244,40 @@ class ExecDriver(Driver):
         """Run one statement. Raise `StatementError` (with the server's code) when it is refused and
         `ConnectionError` when the server is gone."""
 
+    def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
+        """Run one statement whose rows are fetched in bounded memory. Errors as `execute`."""
+        return _Begun(self.execute(sql, binds))
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        """Run one statement once for each row of values: all or none, where the database has transactions and
+        none is open already. `affected` is the sum. Errors as `execute`."""
+        inside = self.in_transaction()
+        if not inside:
+            self.begin()
+        try:
+            counts = [self.execute(sql, row).affected for row in rows]
+            if not inside:
+                self.commit()
+        except StatementError:
+            if not inside and self.in_transaction():
+                self.rollback()
+            raise
+        return Result(affected=None if None in counts else sum(count or 0 for count in counts))
+
     @abstractmethod
     def interrupt(self) -> None:
-        """Make a running `execute` end soon with an error. Called from another thread."""
+        """Make a running `execute` or `fetch` end soon with an error, by telling the server. Called from
+        another thread, perhaps more than once; the next statement begins only after it has returned."""
+
+    def abort(self) -> None:
+        """Break the link, because the server does not even react to `interrupt`: the running call ends with
+        ConnectionError. Called from another thread."""
+
+    def alive(self) -> bool:
+        """Whether the server still holds the link, as far as can be known without a word to it (see
+        `hung_up`). Asked before each statement: one that has ended meanwhile is opened anew, and the
+        statement, which was never sent, is run there."""
+        return True
 
     @abstractmethod
     def in_transaction(self) -> bool:
@@ -222,7 +287,8 @@ class ExecDriver(Driver):
     def begin(self) -> None: ...
 
     @abstractmethod
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        """StatementError when it was not committed."""
 
     @abstractmethod
     def rollback(self) -> None: ...
@@ -230,3 +296,41 @@ class ExecDriver(Driver):
     @abstractmethod
     def close(self) -> None:
         """Close the connection. Idempotent."""
+
+
+class _Begun(Rows):
+    """The rows of a `Result`, from its first."""
+
+    def __init__(self, result: Result) -> None:
+        self.columns = result.columns
+        self._first: Sequence[Sequence[Any]] = result.values
+        self._rest = result.rest
+
+    def fetch(self, count: int) -> Sequence[Sequence[Any]]:
+        rows, self._first = self._first[:count], self._first[count:]
+        if self._rest is not None and len(rows) < count:
+            rows = [*rows, *self._rest.fetch(count - len(rows))]
+        return rows
+
+    def close(self) -> None:
+        self._first = []
+        if self._rest is not None:
+            self._rest.close()
+
+
+def hung_up(fd: int) -> bool:
+    """Whether the peer of a socket has closed it (what it said before may still wait to be read)."""
+    if fd < 0:
+        return True
+    poll = select.poll()
+    poll.register(fd, _HANG_UP)
+    return bool(poll.poll(0))
+
+
+_HANG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+
+def break_socket(fd: int) -> None:
+    """End the link of another thread's socket: whoever waits for it there goes on with an error."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+        sock.shutdown(socket.SHUT_RDWR)

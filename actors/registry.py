@@ -39,6 +39,10 @@ DRIVERS: dict[str, str] = {
     "amqps": _AMQP,
     "kafka": "trunkline.actors.drivers.kafka:KafkaDriver",
     "sqlite3": "trunkline.actors.drivers.sqlite:SqliteDriver",
+    "mysql": "trunkline.actors.drivers.mysql:MysqlDriver",
+    "postgres": _POSTGRES,
+    "postgresql": _POSTGRES,
+    "clickhouse": "trunkline.actors.drivers.clickhouse:ClickhouseDriver",
 }
 
 EXTRAS: dict[str, str] = {
