@@ -37,8 +37,8 @@ class Server(ABC):
     program: ClassVar[str]
     folders: ClassVar[tuple[str, ...]] = ()
     """Where the program may be beside PATH."""
-    library: ClassVar[str]
-    """The client library's module."""
+    client_module: ClassVar[str]
+    """Of its client library."""
     install: ClassVar[str]
     foreign = False
     """It runs already and is somebody's: not ours to stop and to freeze."""
@@ -58,7 +58,7 @@ class Server(ABC):
         """What has to be installed; None when all is here."""
         if find(cls.program, cls.folders) is None:
             return f"{cls.title}: {cls.install}"
-        if importlib.util.find_spec(cls.library) is None:
+        if importlib.util.find_spec(cls.client_module) is None:
             return f"{cls.title}: its client library, pip install 'trunkline[{cls.broker}]'"
         return None
 
@@ -148,7 +148,7 @@ class Mosquitto(Server):
     broker = "mqtt"
     title = "mosquitto"
     program = "mosquitto"
-    library = "paho"
+    client_module = "paho"
     install = "apt-get install mosquitto, or brew install mosquitto"
 
     def prepare(self) -> None:
@@ -171,7 +171,7 @@ class Nats(Server):
     broker = "nats"
     title = "nats-server"
     program = "nats-server"
-    library = "nats"
+    client_module = "nats"
     install = "apt-get install nats-server, or brew install nats-server"
 
     def prepare(self) -> None:
@@ -194,7 +194,7 @@ class RabbitMq(Server):
     program = "rabbitmq-server"
     # Not the one in /usr/sbin: that is a wrapper which goes to the system's own folder and user.
     folders = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
-    library = "pika"
+    client_module = "pika"
     install = "apt-get install rabbitmq-server, or brew install rabbitmq"
 
     _names: subprocess.Popen[bytes] | None = None
@@ -260,7 +260,7 @@ class Kafka(Server):
     broker = "kafka"
     title = "Apache Kafka"
     program = "sh"
-    library = "confluent_kafka"
+    client_module = "confluent_kafka"
     install = (
         "its jars are not in the cache (scripts/setup test fetches them where Java 17 and mvn are); "
         "or give one that runs: --kafka HOST:PORT"
@@ -280,7 +280,7 @@ class Kafka(Server):
     def missing(cls) -> str | None:
         if cls.given is None and (find("java") is None or _jars() is None):
             return f"{cls.title}: {cls.install}"
-        if importlib.util.find_spec(cls.library) is None:
+        if importlib.util.find_spec(cls.client_module) is None:
             return f"{cls.title}: its client library, pip install 'trunkline[kafka]'"
         return None
 

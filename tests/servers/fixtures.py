@@ -21,7 +21,7 @@ from tests.servers.run import Run, lock_in
 from tests.servers.shared import SHARED
 from tests.support.certs import Certs
 
-__all__: list[str] = []
+__all__ = ["or_skip"]
 
 S = TypeVar("S", bound=Server)
 S_co = TypeVar("S_co", bound=Server, covariant=True)
@@ -65,7 +65,7 @@ def _wanted(item: pytest.Item) -> list[str]:
 
 
 @contextlib.contextmanager
-def _or_skip() -> Iterator[None]:
+def or_skip() -> Iterator[None]:
     """A server that cannot be had: reason enough to skip, but not where everything must run."""
     try:
         yield
@@ -91,7 +91,7 @@ def certs(server_run: Run) -> Certs:
 
 
 def _shared(run: Run, kind: type[S], name: str) -> S:
-    with _or_skip():
+    with or_skip():
         return cast(S, run.server(name))
     raise AssertionError
 
@@ -129,7 +129,7 @@ def kafka(server_run: Run) -> Kafka | KafkaMock:
 @pytest.fixture(scope="session")
 def apache_kafka(kafka: Kafka | KafkaMock) -> Kafka:
     """The same, for tests that need Apache Kafka itself: logins, TLS, making topics, rights."""
-    with _or_skip():
+    with or_skip():
         Kafka.available()
     assert isinstance(kafka, Kafka)
     return kafka
@@ -190,7 +190,7 @@ def start_server(server_run: Run) -> Iterator[Callable[..., Any]]:
     with contextlib.ExitStack() as stack:
 
         def start(kind: type[S], **settings: Any) -> S:
-            with _or_skip():
+            with or_skip():
                 kind.available()
             return stack.enter_context(server_run.private(kind, **settings))
 
