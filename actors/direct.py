@@ -19,10 +19,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from trunkline.deadline import Deadline
 from trunkline.errors import RemoteError
 from trunkline.wire.framing import Inlet, Unframer, frame
 
 __all__ = ["Door"]
+
+LOOK_S = 0.25
 
 Receiver = Callable[[bytes, bytes, list[bytes]], None]
 
@@ -81,6 +84,7 @@ class Guest:
         self._loop = door._loop
         self._unframer = Unframer()
         self._lock = threading.Lock()
+        self._taken = threading.Condition(self._lock)
         self._unsent = bytearray()
         self.claimed = False
         self._poll: select.poll | None = None
@@ -143,7 +147,8 @@ class Guest:
         except RemoteError:
             self.close()
 
-    def send(self, head: bytes, body: bytes | memoryview = b"") -> None:
+    def send(self, head: bytes, body: bytes | memoryview = b"") -> bool:
+        """False when the proxy is gone; the loop will see it too."""
         data = frame(head, body)
         with self._lock:
             if not self._unsent:
@@ -152,10 +157,26 @@ class Guest:
                 except BlockingIOError:
                     pass
                 except OSError:
-                    return  # the proxy is gone; the loop will see it
+                    return False
             if data:
                 self._unsent += data
                 self._loop.call_soon_threadsafe(self._write_on)
+        return True
+
+    def send_when_taken(self, head: bytes, body: bytes, limit_s: float, stop: Callable[[], bool]) -> bool:
+        """From another thread than the loop's: as `send`, when what was sent before is taken. False when the
+        proxy is gone, has taken nothing for `limit_s` seconds, or `stop` says so."""
+        left, deadline = len(self._unsent), Deadline(limit_s)
+        with self._taken:
+            while self._unsent and self._sock.fileno() >= 0:
+                if stop() or deadline.expired():
+                    return False
+                self._taken.wait(LOOK_S)
+                if len(self._unsent) != left:
+                    left, deadline = len(self._unsent), Deadline(limit_s)
+            if self._sock.fileno() < 0 or stop():
+                return False
+        return self.send(head, body)
 
     def _write_on(self) -> None:
         if self._sock.fileno() >= 0:
@@ -171,6 +192,7 @@ class Guest:
                 self._unsent.clear()
             if not self._unsent:
                 self._loop.remove_writer(self._sock)
+            self._taken.notify_all()
 
     def close(self) -> None:
         self._door.guests.pop(self.name, None)
@@ -179,6 +201,7 @@ class Guest:
             self._loop.remove_writer(self._sock)
             with self._lock:
                 self._sock.close()
+                self._taken.notify_all()
 
 
 def _same_user(sock: socket.socket) -> bool:

@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, StatementError, Unsupported
+from trunkline.errors import DialError, Unsupported
 
 __all__ = [
     "FIRST_ROWS",
@@ -258,7 +258,9 @@ class ExecDriver(Driver):
             counts = [self.execute(sql, row).affected for row in rows]
             if not inside:
                 self.commit()
-        except StatementError:
+        except ConnectionError:
+            raise
+        except Exception:
             if not inside and self.in_transaction():
                 self.rollback()
             raise

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trunkline.actors.answers import Batches, as_lists
 from trunkline.actors.driver import ExecDriver, FatalError, Result
+from trunkline.actors.queries import Queries
 from trunkline.actors.sql import Dialect
 from trunkline.actors.statements import split
 from trunkline.actors.turns import BARE, Turns, Waiting
@@ -36,7 +38,7 @@ from trunkline.errors import (
     to_wire,
 )
 from trunkline.wire import values
-from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.envelope import STATEMENTS, Kind, header, parse
 from trunkline.wire.framing import MAX_BYTES, Inlet
 from trunkline.wire.state import State
 from trunkline.wire.stats import Stats
@@ -48,11 +50,17 @@ if TYPE_CHECKING:
 __all__ = ["ExecActor"]
 
 INTERRUPT_S = 2.0
-"""How long an interrupted statement may take to end before its caller is answered anyway."""
+"""How long an interrupted statement may take to end before its caller is answered anyway, and its link is
+broken."""
+ROLLBACK_MS = 5_000
+TAKEN_S = 10.0
+"""How long who asked may take nothing of a long answer: the others wait for him."""
 STAY_MS = 20
 """How long the driver's thread waits on a guest's socket for his next request."""
 AGAIN_S = 0.05
 """An interrupt may come a moment before there is anything to interrupt, so it is repeated."""
+AGAIN_ASKED_S = 0.5
+"""The same where the server has to be asked."""
 LONGEST_ERROR = 2000
 """Of an error's text: SQLite quotes what it does not understand, and that may be a megabyte."""
 LARGEST_ANSWER = MAX_BYTES - 4096
@@ -60,6 +68,10 @@ OVER = "TRANSACTION_OVER"
 """Code of the errors of a transaction's statements after its end."""
 _TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 DIALECTS = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
+
+
+class LinkLost(ConnectionError):
+    """The server has hung up before it was sent what came next."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +88,8 @@ class Job:
     """Token of the transaction that this job begins."""
     timed_out: bool = False
     """Or nobody waits for it any more."""
+    begun: bool = False
+    """The driver has been told to run it: before, nothing can have happened."""
     answered: bool = field(default=False)
     guest: Guest | None = None
     """Who asked, when his socket was left to the driver's thread."""
@@ -108,6 +122,9 @@ class ExecActor:
         self._base = worker.base_stats()
         self._last_error: str | None = self._base.last_error
         self._statements = self._rows = self._reconnects = self._outages = 0
+        self._interrupting = False
+        self._after_interrupt: tuple[Waiting[Job], bytes, Exception | None, bool] | None = None
+        self.queries = Queries(self)
         self._opened_at = 0.0
 
     # the driver's thread
@@ -119,7 +136,7 @@ class ExecActor:
             if guest is not None:
                 self._stay(guest)
 
-    def _put(self, work: Callable[[], None] | None) -> None:
+    def put(self, work: Callable[[], None] | None) -> None:
         self._work.put(work)
         if self._staying:
             os.eventfd_write(self._wake, 1)
@@ -157,7 +174,7 @@ class ExecActor:
         except (TrunklineError, ValueError, TypeError, IndexError):
             return None  # the loop will say what is wrong with it
         job = self._job(guest.name, request_id, None, _nothing, "exec")
-        job.run = lambda driver: self._execute(driver, sql, binds, None)
+        job.run = lambda driver: self._execute(driver, sql, binds, None, job)
         job.guest = guest
         waiting = Waiting(fields[0], None, job)
         with self._handover:
@@ -182,7 +199,7 @@ class ExecActor:
             if not future.done():
                 future.set_result(answer) if error is None else future.set_exception(error)
 
-        self._put(run)
+        self.put(run)
         return await future
 
     async def open(self, deadline: Deadline) -> None:
@@ -210,30 +227,33 @@ class ExecActor:
 
     def _connect(self, deadline: Deadline) -> None:
         driver = self.driver_class(self.address)
-        driver.warn = self._warn
+        driver.warn = self.warn
         driver.open(deadline)
         self.driver = driver
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
         self.worker.loop.call_soon_threadsafe(self.worker.log, "warning", text)
 
     async def close(self) -> None:
         driver = self.driver
         if self.state is not State.FAILED:
             self.state = State.CLOSED
+        self.queries.stop()
         if driver is not None:
             if self._running is not None:
-                driver.interrupt()
+                self._interrupt_driver(driver)
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
                     await self._on_thread(driver.close)
-        self._put(None)
+        self.queries.join(0.5)
+        self.put(None)
 
     # requests
 
     def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None:
         if old:
             self.turns.rename(old, holder)
+            self.queries.rename(old, holder)
             if self._running is not None and self._running.holder == old:
                 self._running.holder = holder
 
@@ -247,7 +267,8 @@ class ExecActor:
         """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
         self._collect()
         for waiting in self.turns.leave(holder):
-            self._answer(waiting.job, error=StatementError("the object was closed before its turn came"))
+            self.answer(waiting.job, error=StatementError("the object was closed before its turn came"))
+        self.queries.leave(holder)
         running = self._running
         if running is not None and running.holder == holder:
             self._give_up(running)
@@ -265,20 +286,28 @@ class ExecActor:
             w for w in self.turns.line if w.job.sender == sender and w.job.what in ("exec", "begin")
         ]:
             self.turns.remove(waiting)
-            self._answer(waiting.job, error=StatementError("nobody waits for it any more"))
+            self.answer(waiting.job, error=StatementError("nobody waits for it any more"))
 
     def _roll_back(self, holder: bytes, token: bytes) -> None:
-        self._enqueue(Waiting(holder, token, self._job(b"", 0, None, _rollback, "rollback")))
+        self.enqueue(Waiting(holder, token, self._job(b"", 0, ROLLBACK_MS, _rollback, "rollback")))
 
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None:
         self._collect()
-        if kind is Kind.EXEC:
+        if kind in STATEMENTS:
             holder, token, timeout_ms, at = fields
             if timeout_ms is not None:
                 timeout_ms = self.worker.mailbox.left_ms(sender, timeout_ms, at)
-            self._exec(holder, token, self._job(sender, request_id, timeout_ms, _nothing, "exec"), body[0])
+            job = self._job(sender, request_id, timeout_ms, _nothing, "exec")
+            self._statement(kind, holder, token, job, body[0])
+        elif kind is Kind.FETCH:
+            holder, number, timeout_ms = fields
+            job = self._job(sender, request_id, timeout_ms, _nothing, "fetch")
+            self.queries.fetch((holder, number), job)
+        elif kind is Kind.END_QUERY:
+            holder, number = fields
+            self.queries.end((holder, number), self._job(sender, request_id, None, _nothing, "end"))
         elif kind is Kind.TRANSACTION:
             holder, token, what, timeout_ms = fields
             action = {"begin": _begin, "commit": _commit, "rollback": _rollback}[what]
@@ -289,22 +318,36 @@ class ExecActor:
             text = f"{self.address.scheme}:// has no write: use exec"
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(Unsupported(text))))
 
-    def _exec(self, holder: bytes, token: bytes | None, job: Job, body: bytes) -> None:
+    def _statement(self, kind: Kind, holder: bytes, token: bytes | None, job: Job, body: bytes) -> None:
         if job.deadline.expired():
             text = "the statement was longer on its way to the worker than the time allowed; it was not run"
-            self._answer(job, error=OperationTimeout(text))
+            self.answer(job, error=OperationTimeout(text))
             return
-        sql, binds = values.unpack(body)
-        refusal = self._refusal(sql, holder, token)
+        sql, binds, *more = values.unpack(body)
+        apart = kind is Kind.QUERY and token is None and self.driver_class.queries_apart
+        refusal = self._refusal(sql, holder, token, apart)
         if refusal is not None:
-            self._answer(job, error=refusal)
-            return
-        job.run = lambda driver: self._execute(driver, sql, binds, token)
+            self.answer(job, error=refusal)
+        elif kind is Kind.EXEC:
+            self._exec(holder, token, job, sql, binds)
+        elif kind is Kind.EXECUTEMANY:
+            job.run = lambda driver: self._packed(driver, driver.executemany(sql, binds), token)
+            self.enqueue(Waiting(holder, token, job))
+        elif apart:
+            self._statements += 1
+            self.queries.begin_apart((holder, more[0]), job, sql, binds)
+        else:
+            key = (holder, more[0])
+            job.run = lambda driver: self.queries.begin_beside(driver, key, token, job, sql, binds)
+            self.enqueue(Waiting(holder, token, job))
+
+    def _exec(self, holder: bytes, token: bytes | None, job: Job, sql: str, binds: Any) -> None:
+        job.run = lambda driver: self._execute(driver, sql, binds, token, job)
         if not token and job.deadline.timeout() is None and self._idle():
             job.guest = self.worker.mailbox.guest(job.sender)
             if job.guest is not None:
                 job.guest.claim()
-        self._enqueue(Waiting(holder, token, job))
+        self.enqueue(Waiting(holder, token, job))
 
     def _idle(self) -> bool:
         """Whether a statement that comes now runs at once."""
@@ -314,14 +357,14 @@ class ExecActor:
     def _transaction(self, holder: bytes, token: bytes, job: Job) -> None:
         if job.what == "begin":
             job.begins = token
-            self._enqueue(Waiting(holder, None, job))
+            self.enqueue(Waiting(holder, None, job))
         elif not self.turns.stale(token):
-            self._enqueue(Waiting(holder, token, job))
+            self.enqueue(Waiting(holder, token, job))
         elif job.what == "commit":
-            self._answer(job, error=_over())
+            self.answer(job, error=_over())
         else:
             self._forget_begin(token)
-            self._answer(job, body=values.pack(None))
+            self.answer(job, body=values.pack(None))
 
     def _forget_begin(self, token: bytes) -> None:
         """Whoever wanted this transaction does not wait for it any more."""
@@ -329,16 +372,18 @@ class ExecActor:
         if waiting is not None:
             self.turns.remove(waiting)
             error = OperationTimeout("the transaction was given up before its turn came")
-            self._answer(waiting.job, error=error)
+            self.answer(waiting.job, error=error)
         elif self._running is not None and self._running.job.begins == token:
             self._give_up(self._running)
 
-    def _refusal(self, sql: str, holder: bytes, token: bytes | None) -> StatementError | None:
+    def _refusal(
+        self, sql: str, holder: bytes, token: bytes | None, apart: bool = False
+    ) -> StatementError | None:
         """Why a statement must not run. A bare BEGIN on a connection that others use would put their
         statements into it; a COMMIT in a block would end what the block relies on."""
         if self.turns.stale(token):
             return _over()
-        shared = self.worker.record["handle"] is not None or len(self.worker.holders) > 1
+        shared = apart or self.worker.record["handle"] is not None or len(self.worker.holders) > 1
         in_block = bool(token)
         bare = not in_block and self.turns.may_enter(holder, token)
         if bare or not (shared or in_block) or not _TRANSACTIONAL.search(sql):
@@ -359,7 +404,7 @@ class ExecActor:
 
     # the line
 
-    def _enqueue(self, waiting: Waiting[Job]) -> None:
+    def enqueue(self, waiting: Waiting[Job]) -> None:
         self.turns.add(waiting)
         left = waiting.job.deadline.timeout()
         if left is not None:
@@ -371,10 +416,10 @@ class ExecActor:
             self._collect()
         while self._running is None and self._opened and (waiting := self.turns.next()) is not None:
             if self.turns.stale(waiting.token):
-                self._answer(waiting.job, error=_over())
+                self.answer(waiting.job, error=_over())
             else:
                 self._running = waiting
-                self._put(partial(self._run, waiting))
+                self.put(partial(self._run, waiting))
 
     def _run(self, waiting: Waiting[Job]) -> None:
         """On the driver's thread: reconnect if need be, run, hand the answer to the loop."""
@@ -383,9 +428,14 @@ class ExecActor:
         try:
             if job.timed_out:
                 raise StatementError("interrupted")
+            if self.driver is not None and not self.driver.alive():
+                self._found_dead(waiting)
             if self.driver is None:
                 self._reconnect(waiting)
             assert self.driver is not None
+            job.begun = True
+            if job.timed_out:
+                raise StatementError("interrupted")
             body = job.run(self.driver)
             inside = self.driver.in_transaction()
         except Exception as caught:
@@ -418,6 +468,16 @@ class ExecActor:
             return job.answered
         return False
 
+    def _found_dead(self, waiting: Waiting[Job]) -> None:
+        """The server has hung up since the last statement: the one that comes now was not sent to it."""
+        if self.turns.owner is not None:
+            raise LinkLost("the server was lost in a transaction")
+        driver, self.driver = self.driver, None
+        self._outages += 1
+        if driver is not None:
+            with contextlib.suppress(Exception):
+                driver.close()
+
     def _reconnect(self, waiting: Waiting[Job]) -> None:
         if waiting.token is not None:
             raise _over()
@@ -426,17 +486,20 @@ class ExecActor:
         self._reconnects += 1
 
     def _finished(self, waiting: Waiting[Job], body: bytes, error: Exception | None, inside: bool) -> None:
+        if self._interrupting:  # what is on its way to stop this statement must not meet the next one
+            self._after_interrupt = waiting, body, error, inside
+            return
         self._running = None
         job = waiting.job
         if isinstance(error, ConnectionError):
-            error, inside = self._lost(error, job), False
+            error, inside = self._lost(error, waiting), False
         elif self.driver is not None and self.state is State.DOWN:
             self.state = State.OPEN
             self.worker.say_state()
         if job.timed_out and error is not None and not isinstance(error, OutcomeUnknown):
             error = OperationTimeout("the statement was stopped: it did not end in the time allowed")
         self._settle_turns(waiting, inside, error)
-        self._answer(job, body=body, error=error)
+        self.answer(job, body=body, error=error)
         self._advance()
 
     def _settle_turns(self, waiting: Waiting[Job], inside: bool, error: Exception | None) -> None:
@@ -444,6 +507,9 @@ class ExecActor:
         itself (a full disk), and a statement may begin one by other means than BEGIN."""
         job, turns = waiting.job, self.turns
         if not inside:
+            if turns.owner is not None:
+                over = turns.owner
+                self.queries.forget(over)
             turns.end()
         elif turns.owner is None:
             token = job.begins or BARE
@@ -452,7 +518,7 @@ class ExecActor:
             if gone or (job.begins and (error is not None or job.timed_out)):
                 self._roll_back(waiting.holder, token)
 
-    def _lost(self, error: ConnectionError, job: Job) -> Exception:
+    def _lost(self, error: ConnectionError, waiting: Waiting[Job]) -> Exception:
         driver, self.driver = self.driver, None
         if driver is not None:
             with contextlib.suppress(Exception):
@@ -460,12 +526,17 @@ class ExecActor:
         self._outages += 1
         self.state = State.DOWN
         self.worker.say_state()
+        self.queries.forget()
+        job, who = waiting.job, f"the server of {self.address.display} was lost"
+        if job.what == "fetch":
+            return BrokenError(f"{who} before all rows of the query were read: {error}")
+        if isinstance(error, LinkLost) or (job.what == "exec" and self.turns.owner is not None):
+            return StatementError(
+                f"{who} in a transaction, which it rolls back ({error}); begin it again", code=OVER
+            )
         if job.what not in ("exec", "commit"):
-            return BrokenError(f"the server of {self.address.display} was lost: {error}")
-        return OutcomeUnknown(
-            f"the server of {self.address.display} was lost while the statement ran ({error}): "
-            "it may or may not have taken effect"
-        )
+            return BrokenError(f"{who}: {error}")
+        return OutcomeUnknown(f"{who} while the statement ran ({error}): it may or may not have taken effect")
 
     def _expired(self, waiting: Waiting[Job]) -> None:
         job = waiting.job
@@ -475,28 +546,58 @@ class ExecActor:
             who = (
                 "another holder's transaction" if self.turns.owner is not None else "the statements before it"
             )
-            self._answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
+            self.answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
+            return
+        if not job.begun:
+            job.timed_out = True
+            text = f"the time allowed passed before {self.address.display} could be reached; nothing was run"
+            self.answer(job, error=OperationTimeout(text))
             return
         self._give_up(waiting)
-        self.worker.loop.call_later(INTERRUPT_S, self._abandon, job)
 
     def _give_up(self, waiting: Waiting[Job]) -> None:
         """Nobody waits for the running job any more: stop it."""
-        waiting.job.timed_out = True
+        if not waiting.job.timed_out:
+            waiting.job.timed_out = True
+            self.worker.loop.call_later(INTERRUPT_S, self._abandon, waiting)
         self._interrupt(waiting)
 
     def _interrupt(self, waiting: Waiting[Job]) -> None:
         self._collect()
         if self._running is waiting:
-            if self.driver is not None:
-                self.driver.interrupt()
-            self.worker.loop.call_later(AGAIN_S, self._interrupt, waiting)
+            if self.driver is not None and waiting.job.begun:
+                self._interrupt_driver(self.driver)
+            again = AGAIN_ASKED_S if self.driver_class.interrupt_waits else AGAIN_S
+            self.worker.loop.call_later(again, self._interrupt, waiting)
 
-    def _abandon(self, job: Job) -> None:
+    def _interrupt_driver(self, driver: ExecDriver) -> None:
+        if not driver.interrupt_waits:
+            driver.interrupt()
+        elif not self._interrupting:
+            self._interrupting = True
+            ask = partial(self._ask_to_stop, driver)
+            threading.Thread(target=ask, name="trunkline-interrupt", daemon=True).start()
+
+    def _ask_to_stop(self, driver: ExecDriver) -> None:
+        """On a thread of its own."""
+        with contextlib.suppress(Exception):
+            driver.interrupt()
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            self.worker.loop.call_soon_threadsafe(self._asked_to_stop)
+
+    def _asked_to_stop(self) -> None:
+        self._interrupting = False
+        finished, self._after_interrupt = self._after_interrupt, None
+        if finished is not None:
+            self._finished(*finished)
+
+    def _abandon(self, waiting: Waiting[Job]) -> None:
         text = "the statement did not end in time and could not be stopped yet; its outcome is unknown"
-        self._answer(job, error=OutcomeUnknown(text))
+        self.answer(waiting.job, error=OutcomeUnknown(text))
+        if self._running is waiting and self.driver is not None:
+            self.driver.abort()
 
-    def _answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
+    def answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
         if job.timer is not None:
             job.timer.cancel()
         if job.guest is not None and not job.stays:
@@ -511,10 +612,44 @@ class ExecActor:
             self._last_error = str(error)
             self.worker.mailbox.send(job.sender, header(Kind.ERROR, job.request_id, to_wire(error)))
 
-    def _execute(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None) -> bytes:
-        result: Result = driver.execute(sql, binds)
-        self._rows += len(result.values)
-        answer: dict[str, Any] = {"columns": result.columns, "values": result.values}
+    def _execute(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job) -> bytes:
+        result = driver.execute(sql, binds)
+        if result.rest is not None:
+            result.values = self._send_ahead(result, job)
+        return self._packed(driver, result, token)
+
+    def _send_ahead(self, result: Result, job: Job) -> list[Any]:
+        """Send a long result in parts while it is fetched; what is returned goes with the answer."""
+        assert result.rest is not None
+        batches = Batches(result.rest)
+        rows = as_lists(result.values)
+        try:
+            while batches.more:
+                body = values.pack(rows)
+                self._rows += len(rows)
+                batches.measured(len(rows), len(body))
+                self._send_part(job, body)
+                rows = batches.next()
+        finally:
+            batches.close()
+        return rows
+
+    def _send_part(self, job: Job, body: bytes) -> None:
+        head = header(Kind.PART, job.request_id)
+        mailbox = self.worker.mailbox
+        guest = mailbox.guest(job.sender)
+        if job.answered or job.timed_out:
+            raise StatementError("nobody waits for its rows any more")
+        if guest is not None:
+            if not guest.send_when_taken(head, body, TAKEN_S, lambda: job.timed_out):
+                raise StatementError("its rows were not taken")
+        elif not job.sender.startswith(b"direct-"):
+            self.worker.loop.call_soon_threadsafe(mailbox.send, job.sender, head, body)
+
+    def _packed(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
+        rows = as_lists(result.values)
+        self._rows += len(rows)
+        answer: dict[str, Any] = {"columns": result.columns, "values": rows}
         if result.affected is not None:
             answer["affected"] = result.affected
         if result.last_id is not None:
@@ -546,7 +681,8 @@ class ExecActor:
             incarnation=self.worker.incarnation,
             opened_at=self._opened_at or base.opened_at,
             statements=base.statements + self._statements,
-            rows=base.rows + self._rows,
+            rows=base.rows + self._rows + self.queries.rows,
+            queries=self.queries.count,
             reconnects=base.reconnects + self._reconnects,
             outages=base.outages + self._outages,
             holders=len(self.worker.holders),

@@ -35,7 +35,16 @@ from trunkline.errors import (
     to_wire,
 )
 from trunkline.wire import values
-from trunkline.wire.envelope import BROKER, CONNECTION_ID_BYTES, REQUESTS, Kind, header, kind_of, parse
+from trunkline.wire.envelope import (
+    BROKER,
+    CONNECTION_ID_BYTES,
+    REQUESTS,
+    STATEMENTS,
+    Kind,
+    header,
+    kind_of,
+    parse,
+)
 from trunkline.wire.ledger import read_ledger
 from trunkline.wire.state import State
 
@@ -191,7 +200,8 @@ class Broker:
         sender, to = frames[0], frames[1]
         connection = self.directory.by_worker.get(sender)
         if connection is not None:  # from a worker, so `to` is a socket of a client
-            connection.inflight.pop(to, None)
+            if kind_of(frames[2]) != Kind.PART:
+                connection.inflight.pop(to, None)
             frames[0], frames[1] = to, connection.id
         elif len(to) == CONNECTION_ID_BYTES:
             connection = self.directory.connections.get(to)
@@ -663,7 +673,7 @@ class Broker:
         error: TrunklineError
         if connection is None:
             error = DeadHandle("the connection has ended; dial its address again")
-        elif kind is Kind.EXEC and who in connection.inflight:
+        elif kind in STATEMENTS and who in connection.inflight:
             error = OutcomeUnknown(
                 f"{connection.reason or 'the worker is gone'} while the statement ran: it may or may not "
                 "have taken effect; look before you run it again"

@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -68,6 +68,7 @@ class Client:
         self.context.set(zmq.MAX_SOCKETS, 65535)
         self._pool: deque[Channel] = deque()
         self._detached: deque[tuple[bytes, bytes, int | Pocket | None, Channel | None]] = deque()
+        self._sayings: deque[tuple[bytes, Kind, tuple[Any, ...]]] = deque()
         self._said: deque[tuple[float, tuple[bytes, bytes, int | None]]] = deque(maxlen=1024)
         self._request_id = 0
         self._wake_r, self._wake_w = os.pipe()
@@ -93,15 +94,22 @@ class Client:
     # requests, from any thread
 
     def request(
-        self, to: bytes, kind: Kind, *fields: Any, body: Sequence[bytes] = (), deadline: Deadline
+        self,
+        to: bytes,
+        kind: Kind,
+        *fields: Any,
+        body: Sequence[bytes] = (),
+        deadline: Deadline,
+        part: Callable[[bytes], None] | None = None,
     ) -> list[bytes]:
-        """Send a request and return the body of its answer. Raises what the other side answered,
-        OperationTimeout at the deadline, BrokerGone when the broker is lost meanwhile."""
+        """Send a request and return the body of its answer; `part` takes what of it comes before. Raises what
+        the other side answered, OperationTimeout at the deadline, BrokerGone when the broker is lost
+        meanwhile."""
         channel = self._borrow()
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
         try:
             channel.send(to, kind, request_id, fields, *body)
-            answer = self._await(channel, request_id, deadline, kind)
+            answer = self._await(channel, request_id, deadline, kind, part)
         except BaseException:
             channel.close()  # whatever still comes is for nobody
             raise
@@ -110,12 +118,22 @@ class Client:
             raise from_wire(answer[3][0])
         return answer[4]
 
-    def _await(self, channel: Channel, request_id: int, deadline: Deadline, kind: Kind) -> Received:
+    def _await(
+        self,
+        channel: Channel,
+        request_id: int,
+        deadline: Deadline,
+        kind: Kind,
+        part: Callable[[bytes], None] | None,
+    ) -> Received:
         while True:
             received = channel.receive(max(0.001, min(SLICE_S, deadline.left())))
             if received is not None:
-                if received[2] == request_id:
+                if received[2] != request_id:
+                    continue
+                if part is None or received[1] is not Kind.PART:
                     return received
+                part(received[4][0])
             elif deadline.expired():
                 raise unanswered(kind)
             elif channel.generation != self.generation or self._stopped:
@@ -181,6 +199,11 @@ class Client:
         self._detached.append((key, holder, consumed, channel))
         self._wake()
 
+    def tell(self, key: bytes, kind: Kind, fields: tuple[Any, ...]) -> None:
+        """Say something to a connection's worker that it does not answer. Safe in finalizers: only queues."""
+        self._sayings.append((key, kind, fields))
+        self._wake()
+
     @property
     def control_id(self) -> bytes:
         return self.control.identity if self.control is not None else b""
@@ -235,6 +258,10 @@ class Client:
 
     def _send_detached(self) -> None:
         control = self.control
+        while self._sayings and control is not None:
+            key, kind, fields = self._sayings.popleft()
+            with contextlib.suppress(zmq.ZMQError):
+                control.send(key, kind, 0, fields)
         while self._detached and control is not None:
             key, holder, consumed, channel = self._detached.popleft()
             if isinstance(consumed, Pocket):

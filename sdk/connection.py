@@ -1,30 +1,28 @@
-"""The proxy that a program holds: read, write, exec, fd, close.
+"""The proxy that a program holds: read, write, exec, query, fd, close.
 
-It stands on `Reader` (reading), which stands on `Holder` (its membership in the connection).
+It stands on `Executing` (statements), which stands on `Reader` (reading), which stands on `Holder` (its
+membership in the connection).
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from trunkline.client import Client
 from trunkline.deadline import Deadline
-from trunkline.direct import NoDoor
 from trunkline.errors import (
     ClosedError,
     DeadHandle,
     TrunklineError,
     Unsupported,
-    WorkerDied,
 )
+from trunkline.executing import Executing
 from trunkline.pocket import EMPTY, Stamped
-from trunkline.reading import Reader, _data
-from trunkline.transaction import BARE, GRACE_S, OVER, Transaction
+from trunkline.reading import _data
+from trunkline.transaction import GRACE_S, Transaction
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
 from trunkline.wire.stats import Stats
@@ -34,13 +32,10 @@ __all__ = ["Connection", "Transaction"]
 log = logging.getLogger("trunkline")
 
 HANDLE_S = 2.0
-REPLACE_S = 10.0
-"""How long a statement waits for the worker that replaces a crashed one."""
-REPLACE_LOOK_S = 0.01
 WRITE_MS = 30_000
 
 
-class Connection(Reader):
+class Connection(Executing):
     """One dialled connection; made by `Dial`, `connect` and unpickling, not by calling the class.
 
     Safe to use from several threads, in forked children too (a further holder there), picklable (as its
@@ -89,92 +84,6 @@ class Connection(Reader):
             return self._failed(error, None, quiet=not isinstance(error, Unsupported))  # type: ignore[no-any-return]
         reply: str | bytes = values.unpack(answer[0])
         return reply
-
-    # statements
-
-    def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> dict[str, Any] | None:
-        """Run a statement on a database connection.
-
-        `binds` are its values in order (or one mapping of names); `timeout` in milliseconds. Returns
-        `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows
-        them; None on failure, with the reason in the log and in `last_error()`. An object of `connect` raises
-        StatementError, OperationTimeout, OutcomeUnknown.
-        """
-        if not isinstance(sql, str):
-            raise TypeError(f"exec takes SQL text, not {type(sql).__name__}")
-        if timeout is not None and timeout <= 0:
-            raise ValueError("exec's timeout is in milliseconds and must be above zero")
-        values_given: Any = binds[0] if len(binds) == 1 and isinstance(binds[0], Mapping) else list(binds)
-        deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
-        body = values.pack([sql, values_given])
-        token = getattr(self._local, "token", None)
-        if token is None and self._bare:
-            token = BARE
-        try:
-            at = None if timeout is None else deadline.at - GRACE_S
-            answer = self._ask_database(Kind.EXEC, (token, timeout, at), body, deadline)
-        except TrunklineError as error:
-            if error.code == OVER:
-                self._bare = False
-            return self._failed(error, None)  # type: ignore[no-any-return]
-        result: dict[str, Any] = values.unpack(answer[0])
-        self._bare = result.pop("in_transaction", False)
-        return result
-
-    def _ask_database(
-        self, kind: Kind, fields: tuple[Any, ...], body: bytes, deadline: Deadline
-    ) -> list[bytes]:
-        """One answer to one request. It is sent again only where it is certain that no worker has begun
-        with it: between a crashed worker and the next one."""
-        patience = Deadline(min(REPLACE_S, deadline.left()) if self._executes else 0)
-        while True:
-            self._check_open()
-            client = self._client_now()  # in a forked child that gives the object an identity of its own
-            whole = (self._holder_id, *fields)
-            try:
-                return self._direct.request(kind, whole, body, deadline, lambda: self._closed)
-            except NoDoor as error:
-                # The socket of a worker that is gone; the router may not know it yet and lose the request.
-                dead = isinstance(error.__cause__, ConnectionRefusedError)
-            except WorkerDied:
-                dead = True
-            if not dead or patience.expired():
-                try:
-                    return client.request(self._key, kind, *whole, body=(body,), deadline=deadline)
-                except WorkerDied:
-                    if patience.expired():
-                        raise
-            self._hear_of_end()
-            time.sleep(REPLACE_LOOK_S)
-
-    def _hear_of_end(self) -> None:
-        """Whether the worker is gone for good: the broker says so on the stream socket, which nobody reads
-        here."""
-        if not self._turn.acquire(blocking=False):
-            return
-        try:
-            channel = self._usable()
-            while channel is not None and not self._stale() and (received := channel.receive(0)) is not None:
-                if received[1] is Kind.GONE and not received[3][0]:
-                    self._gone = self._gone or f"{received[3][1]}{self._what_is_lost()}"
-        finally:
-            self._release_turn()
-
-    def _what_is_lost(self) -> str:
-        memory = self._scheme == "sqlite3" and (":memory:" in self._peer or "mode=memory" in self._peer)
-        return "; its database was in memory, so the data is gone too" if memory else ""
-
-    def transaction(self, timeout_ms: float = 30_000) -> Transaction:
-        """`with conn.transaction():` holds a shared database connection exclusively.
-
-        Commits at the end, rolls back when the block raises, when its process dies and when the server is
-        lost: then its statements fail with code "TRANSACTION_OVER", and the block's end raises. Others wait.
-        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. Raises for objects of `Dial`
-        too, for a block cannot be passed over: StatementError when the commit is refused (it is rolled back
-        then),
-        OutcomeUnknown when its answer never came. Belongs to the thread that entered it.
-        """
-        return Transaction(self, timeout_ms)
 
     # sharing
 
@@ -249,30 +158,6 @@ class Connection(Reader):
             return False
         self._turn.release()
         return True
-
-    # plumbing
-    def _request(
-        self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline
-    ) -> list[bytes]:
-        self._check_open()
-        client = self._client_now()
-        with contextlib.suppress(NoDoor):
-            return self._direct.request(kind, fields, body or b"", deadline, lambda: self._closed)
-        bodies = () if body is None else (body,)
-        return client.request(self._key, kind, *fields, body=bodies, deadline=deadline)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError(f"this object of {self._peer} was closed; dial again, or Dial its handle")
-        if self._gone is not None:
-            raise DeadHandle(f"the connection to {self._peer} has ended ({self._gone}); dial again")
-
-    def _client_now(self) -> Client:
-        """The client of this process; in a forked child the object first becomes a holder of its own."""
-        if self._channel is None and not self._closed:
-            with self._turn:
-                self._usable()
-        return self._client
 
     # the rest of being an object
 

@@ -18,7 +18,7 @@ from typing import Any
 from trunkline.channel import SLICE_S
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, OutcomeUnknown, Unconfirmed, WorkerDied, from_wire
-from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
 from trunkline.wire.framing import Unframer, frame
 
 __all__ = ["Direct", "NoDoor", "unanswered"]
@@ -40,9 +40,16 @@ class Direct:
         self._request_id = 0
 
     def request(
-        self, kind: Kind, fields: tuple[Any, ...], body: bytes, deadline: Deadline, stop: Callable[[], bool]
+        self,
+        kind: Kind,
+        fields: tuple[Any, ...],
+        body: bytes,
+        deadline: Deadline,
+        stop: Callable[[], bool],
+        part: Callable[[bytes], None] | None = None,
     ) -> list[bytes]:
-        """Send a request and return the body of its answer. `stop` says that nobody waits any more.
+        """Send a request and return the body of its answer. `stop` says that nobody waits any more; `part`
+        takes what comes before the answer, which is of it.
 
         NoDoor when nothing could be sent; OutcomeUnknown and WorkerDied when the worker ended before it
         answered.
@@ -51,7 +58,7 @@ class Direct:
         data = frame(header(kind, request_id, *fields), body)
         sock, unframer = self._send(data, deadline)
         try:
-            answer = self._await(sock, unframer, request_id, deadline, stop, kind)
+            answer = self._await(sock, unframer, request_id, deadline, stop, kind, part)
         except BaseException:
             sock.close()
             raise
@@ -107,6 +114,7 @@ class Direct:
         deadline: Deadline,
         stop: Callable[[], bool],
         kind: Kind,
+        part: Callable[[bytes], None] | None,
     ) -> tuple[bytes, bytes]:
         sliced = deadline.left() >= SLICE_S
         if not sliced:
@@ -132,8 +140,11 @@ class Direct:
                     self.close()
                     raise _died(kind)
                 for head, body in unframer.feed(chunk):
-                    if parse(head)[1] == request_id:
+                    if parse(head)[1] != request_id:
+                        continue
+                    if part is None or kind_of(head) != Kind.PART:
                         return head, body
+                    part(body)
         finally:
             if not sliced:
                 with contextlib.suppress(OSError):
@@ -182,7 +193,7 @@ def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
 def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
     """No answer came by the deadline. A worker that is stopped does not begin late; one that had begun may
     have done what was asked."""
-    if kind is Kind.EXEC:
+    if kind in STATEMENTS:
         return OutcomeUnknown(
             "no answer in the time allowed: the statement may or may not have taken effect; "
             "look before you run it again"
@@ -193,7 +204,7 @@ def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
 
 
 def _died(kind: Kind) -> WorkerDied | OutcomeUnknown:
-    if kind is Kind.EXEC:
+    if kind in STATEMENTS:
         return OutcomeUnknown(
             "the worker ended while the statement ran: it may or may not have taken effect; "
             "look before you run it again"

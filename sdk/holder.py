@@ -6,6 +6,7 @@ socket, held by the thread that waits for data. Whoever takes both takes `_turn`
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -65,6 +66,7 @@ class Holder:
         self._figures: Stats | None = None
         """The last that were asked for."""
         self._bare = False
+        self._query_numbers = itertools.count(1)
         self._direct = Direct(runtime.door(client.address, key))
         self._redial: tuple[tuple[Any, ...], bytes] | None = None
         self._pipe: Pipe | None = None

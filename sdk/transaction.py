@@ -20,6 +20,7 @@ from trunkline.wire.envelope import Kind
 
 if TYPE_CHECKING:
     from trunkline.connection import Connection
+    from trunkline.executing import Executing
 
 __all__ = ["BARE", "GRACE_S", "OVER", "Transaction"]
 
@@ -33,26 +34,25 @@ OVER = "TRANSACTION_OVER"
 
 
 class Transaction:
-    """What `Connection.transaction()` gives; see there."""
+    """What `Connection.transaction()` gives; see there.
 
-    def __init__(self, connection: Connection, timeout_ms: float) -> None:
+    `begin`, `commit` and `rollback` are for who cannot use the block (trunkline.dbapi): they belong to no
+    thread, and name their statements' transaction by `token`.
+    """
+
+    def __init__(self, connection: Executing, timeout_ms: float) -> None:
         self._connection = connection
         self._timeout_ms = timeout_ms
-        self._token = secrets.token_bytes(8)
+        self.token = secrets.token_bytes(8)
+        """Names it in the statements that belong to it."""
         self._pid = os.getpid()
 
     def __enter__(self) -> Connection:
         if getattr(self._connection._local, "token", None) is not None:
             raise Unsupported("this thread has a transaction on the connection already; they do not nest")
-        try:
-            self._do("begin")
-        except BaseException:
-            # It may have begun, or yet begin, with nobody left to end it.
-            with contextlib.suppress(TrunklineError):
-                self._do("rollback", ROLLBACK_MS)
-            raise
-        self._connection._local.token = self._token
-        return self._connection
+        self.begin()
+        self._connection._local.token = self.token
+        return self._connection._itself()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: object
@@ -61,12 +61,23 @@ class Transaction:
             return  # a child forked in the block: the transaction is its parent's
         self._connection._local.token = None
         if kind is None:
-            self._commit()
+            self.commit()
             return
         with contextlib.suppress(TrunklineError):  # the block's own error is the one to see
-            self._do("rollback")
+            self.rollback()
 
-    def _commit(self) -> None:
+    def begin(self) -> None:
+        """Wait for the connection and have it exclusively from now on."""
+        try:
+            self._do("begin")
+        except BaseException:
+            # It may have begun, or yet begin, with nobody left to end it.
+            with contextlib.suppress(TrunklineError):
+                self._do("rollback", ROLLBACK_MS)
+            raise
+
+    def commit(self) -> None:
+        """StatementError when it was refused, and rolled back; OutcomeUnknown when no answer came."""
         try:
             self._do("commit")
         except (WorkerDied, OperationTimeout, BrokerGone) as error:
@@ -74,11 +85,15 @@ class Transaction:
                 self._do("rollback", ROLLBACK_MS)
             raise OutcomeUnknown(f"the transaction may or may not be committed: {error}") from error
 
+    def rollback(self) -> None:
+        """Undo it. One that is over already is not an error."""
+        self._do("rollback")
+
     def _do(self, what: str, timeout_ms: float | None = None) -> None:
         connection = self._connection
         limit_ms = self._timeout_ms if timeout_ms is None else timeout_ms
         deadline = Deadline(limit_ms / 1000 + GRACE_S)
-        fields = (self._token, what, limit_ms)
+        fields = (self.token, what, limit_ms)
         if what == "begin":
             connection._ask_database(Kind.TRANSACTION, fields, b"", deadline)
             return

@@ -19,6 +19,7 @@ __all__ = [
     "BROKER",
     "CONNECTION_ID_BYTES",
     "REQUESTS",
+    "STATEMENTS",
     "VERSION",
     "Kind",
     "Mark",
@@ -77,6 +78,11 @@ class Kind(IntEnum):
     REQUEST = 37  # client -> worker: timeout_ms, text, at; body: question
     REPLY = 38  # answer: body
     ERROR = 39  # answer: error
+    QUERY = 40  # client -> worker: as EXEC; the answer names the query whose rows follow
+    FETCH = 41  # client -> worker: holder, query, timeout_ms; the answer: more rows
+    END_QUERY = 42  # client -> worker: holder, query; answered when it has a request id
+    EXECUTEMANY = 43  # client -> worker: as EXEC; body: sql and rows of binds
+    PART = 44  # worker -> client: rows of an EXEC, before its answer
     # life of a worker
     READY = 50  # worker -> broker: who I am (again after a lost broker)
     STATE = 51  # worker -> broker: state, figures
@@ -85,7 +91,9 @@ class Kind(IntEnum):
     RECORD = 54  # broker -> worker: what a new broker would have to know of this connection
 
 
-REQUESTS = frozenset((Kind.WRITE, Kind.REQUEST, Kind.EXEC, Kind.TRANSACTION, Kind.STATS))
+STATEMENTS = frozenset((Kind.EXEC, Kind.EXECUTEMANY, Kind.QUERY))
+"""Requests that may have taken effect although nobody answers."""
+REQUESTS = STATEMENTS | {Kind.WRITE, Kind.REQUEST, Kind.FETCH, Kind.TRANSACTION, Kind.STATS}
 """Requests to a worker: the broker answers them when the worker dies with them."""
 
 

@@ -64,7 +64,9 @@ class Stats:
     statements: int = 0
     """Statements executed."""
     rows: int = 0
-    """Rows those statements returned."""
+    """Rows those statements returned, and so far those of the ones that still run."""
+    queries: int = 0
+    """Queries (`Connection.query`) whose rows are not all taken yet."""
     holders: int = 0
     """Objects attached to the connection now."""
     last_error: str | None = None

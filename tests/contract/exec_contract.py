@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 import trunkline
+from tests.support.waiting import until
 from trunkline.connection import Connection
 from trunkline.errors import ClosedError, OperationTimeout, StatementError, Unsupported
 
@@ -95,6 +96,95 @@ class ExecContract:
             conn.exec(f"INSERT INTO {table} VALUES (?, ?)", *binds)
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
 
+    # many rows
+
+    series: ClassVar[str] = (
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}) "
+        "SELECT n, 'row' FROM c"
+    )
+    """A statement that gives so many rows, numbered from 1."""
+
+    def test_a_long_result_arrives_whole_and_in_order(self, conn: Connection) -> None:
+        found = rows(conn, self.series.format(count=50_000))
+        assert found == [[n, "row"] for n in range(1, 50_001)]
+
+    def test_a_query_gives_the_same_rows_one_after_the_other(self, conn: Connection) -> None:
+        found = conn.query(self.series.format(count=20_000))
+        assert found is not None
+        assert len(found.columns) == 2
+        assert list(found) == [[n, "row"] for n in range(1, 20_001)]
+        assert list(found) == []
+
+    def test_a_query_of_few_rows_or_none(self, conn: Connection, table: str) -> None:
+        assert list(conn.query(f"SELECT id, name FROM {table}") or [None]) == []
+        conn.exec(f"INSERT INTO {table} VALUES (?, ?)", 1, "a")
+        with conn.query(f"SELECT id, name FROM {table} WHERE id = ?", 1) or [] as found:
+            assert list(found) == [[1, "a"]]
+
+    def test_statements_go_on_while_a_query_is_open(self, conn: Connection, table: str) -> None:
+        with conn.query(self.series.format(count=20_000)) or [] as found:
+            for n in range(1, 20_001):
+                assert next(found)[0] == n
+                if n % 5_000 == 0:
+                    conn.exec(f"INSERT INTO {table} VALUES (?, ?)", n, "x")
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[4]]
+
+    def test_a_query_that_is_closed_early_leaves_the_connection_usable(self, conn: Connection) -> None:
+        found = conn.query(self.series.format(count=1_000_000))
+        assert found is not None
+        assert next(found) == [1, "row"]
+        found.close()
+        found.close()
+        with pytest.raises(ClosedError, match="closed"):
+            next(found)
+        assert rows(conn, "SELECT 1") == [[1]]
+        assert conn.stats().queries == 0
+
+    def test_a_query_that_is_dropped_is_closed(self, conn: Connection) -> None:
+        assert next(conn.query(self.series.format(count=1_000_000))) == [1, "row"]  # type: ignore[call-overload]
+        until(lambda: conn.stats().queries == 0, "the query closed")
+
+    def test_stats_tell_how_many_rows_came_so_far(self, conn: Connection) -> None:
+        before = conn.stats().rows
+        with conn.query(self.series.format(count=100_000)) or [] as found:
+            for _ in range(30_000):
+                next(found)
+            assert conn.stats().queries == 1
+            assert 30_000 <= conn.stats().rows - before < 100_000
+
+    def test_a_refused_query_raises_with_the_code_of_the_server(self, conn: Connection) -> None:
+        with pytest.raises(StatementError) as caught:
+            conn.query("SELCT 1")
+        assert caught.value.code == self.error_code
+        assert rows(conn, "SELECT 1") == [[1]]
+
+    def test_a_query_keeps_its_deadline(self, conn: Connection) -> None:
+        with pytest.raises(OperationTimeout):
+            conn.query(self.slow, timeout=200)
+        assert rows(conn, "SELECT 1") == [[1]]
+        assert conn.stats().queries == 0
+
+    # many statements
+
+    def test_executemany_writes_all_rows(self, conn: Connection, table: str) -> None:
+        given = [(n, f"name {n}") for n in range(2_500)]
+        result = conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", given)
+        assert result == {"columns": [], "values": [], "affected": 2_500}
+        assert rows(conn, f"SELECT id, name FROM {table} ORDER BY id") == [list(row) for row in given]
+
+    def test_executemany_without_rows_does_nothing(self, conn: Connection, table: str) -> None:
+        assert conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", []) is not None
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
+
+    @pytest.mark.parametrize("wrong", [(7,), (7, "x", "more")])
+    def test_executemany_with_a_wrong_row_writes_nothing(
+        self, conn: Connection, table: str, wrong: tuple[Any, ...]
+    ) -> None:
+        given = [*((n, "x") for n in range(100, 200)), wrong]
+        with pytest.raises(StatementError):
+            conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", given)
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
+
     # errors
 
     def test_a_refused_statement_raises_with_the_code_of_the_server(self, conn: Connection) -> None:
@@ -151,6 +241,32 @@ class ExecContract:
         assert answers == [[[n]] for n in range(200)]
 
     # transactions
+
+    def test_a_query_in_a_block_sees_what_the_block_has_written(self, conn: Connection, table: str) -> None:
+        with conn.transaction():
+            conn.exec(f"INSERT INTO {table} VALUES (1, 'a')")
+            found = conn.query(f"SELECT id FROM {table}")
+            assert list(found or []) == [[1]]
+
+    def test_a_query_ends_with_its_block(self, conn: Connection) -> None:
+        with conn.transaction():
+            found = conn.query(self.series.format(count=100_000))
+            assert found is not None
+            next(found)
+        with pytest.raises(StatementError, match="over"):
+            list(found)
+        assert rows(conn, "SELECT 1") == [[1]]
+
+    def test_executemany_in_a_block_is_rolled_back_with_it(self, conn: Connection, table: str) -> None:
+        with pytest.raises(ZeroDivisionError), conn.transaction():  # noqa: PT012 (the block is what is tested)
+            conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", [(1, "a"), (2, "b")])
+            raise ZeroDivisionError
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
+
+    def test_executemany_is_all_or_nothing(self, conn: Connection, table: str) -> None:
+        with pytest.raises(StatementError):
+            conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", [(1, "a"), (2, "b"), (1, "c")])
+        assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
 
     def test_a_block_commits(self, conn: Connection, table: str, address: str) -> None:
         with conn.transaction():

@@ -1,0 +1,217 @@
+"""The queries of a database connection that are open (see `trunkline.actors.query`): who may have how many,
+how their rows are asked for, and when they end."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from trunkline.actors.query import Apart, Beside, Outcome
+from trunkline.actors.turns import Waiting
+from trunkline.deadline import Deadline
+from trunkline.errors import OperationTimeout, StatementError
+from trunkline.wire import values
+
+if TYPE_CHECKING:
+    from trunkline.actors.driver import ExecDriver
+    from trunkline.actors.executor import ExecActor, Job
+
+__all__ = ["Queries"]
+
+MOST_APART = 16
+"""Links of their own that the queries of one connection may have."""
+MOST_OPEN = 256
+SPARE_S = 30.0
+"""How long the link of a query that has ended is kept for the next one."""
+STOP_S = 2.0
+"""How long a query that was told to stop may take before its link is broken."""
+OVER = "QUERY_OVER"
+
+Key = tuple[bytes, int]
+"""The holder, and the number that it has given the query."""
+
+
+class Queries:
+    """See the module. Its methods are called on the loop, but for those that get the driver."""
+
+    def __init__(self, actor: ExecActor) -> None:
+        self._actor = actor
+        self._open: dict[Key, Beside | Apart] = {}
+        self._spare: ExecDriver | None = None
+        self._stopping: list[Apart] = []
+        self._stopped = False
+        self.rows = 0
+        """How many they gave so far."""
+
+    @property
+    def count(self) -> int:
+        return len(self._open)
+
+    # on the shared link
+
+    def begin_beside(
+        self, driver: ExecDriver, key: Key, token: bytes | None, job: Job, sql: str, binds: Any
+    ) -> bytes:
+        """On the driver's thread: the answer to QUERY."""
+        if len(self._open) >= MOST_OPEN:
+            raise StatementError(f"{MOST_OPEN} queries are open on this connection; close some of them")
+        rows = driver.query(sql, binds)
+        query = Beside(token, rows)
+        outcome = query.next(rows.columns, not token and driver.in_transaction())
+        self.rows += outcome.rows
+        if outcome.more and not job.timed_out:
+            self._open[key] = query
+        else:
+            query.close()
+        return outcome.body
+
+    def _fetch_beside(self, key: Key, query: Beside, driver: ExecDriver) -> bytes:
+        try:
+            outcome = query.next()
+        except Exception:
+            self._open.pop(key, None)
+            query.close()
+            raise
+        self.rows += outcome.rows
+        if not outcome.more:
+            self._open.pop(key, None)
+        return outcome.body
+
+    # on links of their own
+
+    def begin_apart(self, key: Key, job: Job, sql: str, binds: Any) -> None:
+        """Give it a link and a thread, and answer when it has begun."""
+        actor = self._actor
+        apart = sum(isinstance(query, Apart) for query in self._open.values())
+        if apart >= MOST_APART:
+            text = f"{apart} queries are open on this connection, each on its own link; close some of them"
+            actor.answer(job, error=StatementError(text))
+            return
+        driver, self._spare = self._spare, None
+        opened = driver is not None
+        if driver is None:
+            driver = actor.driver_class(actor.address)
+            driver.warn = actor.warn
+        query = self._open[key] = Apart(driver, opened, self._keep)
+        limit = Deadline(min(job.deadline.left(), float(actor.address.option("timeout"))))
+        self._await(key, job)
+        query.begin(sql, binds, limit, self._answered(key, job))
+
+    def _await(self, key: Key, job: Job) -> None:
+        left = job.deadline.timeout()
+        if left is not None:
+            job.timer = self._actor.worker.loop.call_later(left, self._expired, key, job)
+
+    def _expired(self, key: Key, job: Job) -> None:
+        if not job.answered:
+            self.end(key)
+            error = OperationTimeout("the rows did not come in the time allowed; the query was stopped")
+            self._actor.answer(job, error=error)
+
+    def _answered(self, key: Key, job: Job) -> Callable[[Outcome], None]:
+        def on_the_loop(outcome: Outcome) -> None:
+            self.rows += outcome.rows
+            if not outcome.more:
+                self._open.pop(key, None)
+            self._actor.answer(job, body=outcome.body, error=outcome.error)
+
+        return partial(self._to_loop, on_the_loop)
+
+    def _keep(self, driver: ExecDriver) -> None:
+        """On the thread of a query that has ended: its link may serve another one."""
+        self._to_loop(self._take_spare, driver)
+
+    def _take_spare(self, driver: ExecDriver) -> None:
+        self._drop_spare()
+        self._spare = driver
+        if self._stopped:
+            self._drop_spare()
+        else:
+            self._actor.worker.loop.call_later(SPARE_S, self._unused, driver)
+
+    def _unused(self, driver: ExecDriver) -> None:
+        if self._spare is driver:
+            self._drop_spare()
+
+    def _drop_spare(self) -> None:
+        """Closing may take a word to the server, so it is another thread's."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            close = partial(_close_quietly, spare)
+            threading.Thread(target=close, name="trunkline-close", daemon=True).start()
+
+    # both
+
+    def fetch(self, key: Key, job: Job) -> None:
+        """Answer with the next batch."""
+        query = self._open.get(key)
+        if query is None:
+            text = "this query is over: its transaction or worker has ended, or it was closed; query again"
+            self._actor.answer(job, error=StatementError(text, code=OVER))
+        elif isinstance(query, Apart):
+            self._await(key, job)
+            query.fetch(self._answered(key, job))
+        else:
+            job.run = partial(self._fetch_beside, key, query)
+            self._actor.enqueue(Waiting(key[0], query.token, job))
+
+    def end(self, key: Key, job: Job | None = None) -> None:
+        """Nobody wants its rows any more. `job` is answered when it is closed, or about to be."""
+        query = self._open.pop(key, None)
+        if isinstance(query, Beside):
+            self._actor.put(partial(self._close_beside, query, job))
+            return
+        if query is not None:
+            query.end()
+            self._actor.worker.loop.call_later(STOP_S, query.abort)
+        self._ended(job)
+
+    def _close_beside(self, query: Beside, job: Job | None) -> None:
+        query.close()
+        self._to_loop(self._ended, job)
+
+    def _ended(self, job: Job | None) -> None:
+        if job is not None and job.request_id:
+            self._actor.answer(job, body=values.pack(None))
+
+    def leave(self, holder: bytes) -> None:
+        """A holder is gone."""
+        for key in [key for key in self._open if key[0] == holder]:
+            self.end(key)
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """A holder goes by another name now."""
+        for key in [key for key in self._open if key[0] == old]:
+            self._open[new, key[1]] = self._open.pop(key)
+
+    def forget(self, token: bytes | None = None) -> None:
+        """Those on the shared link cannot go on: of this transaction, or all, for the link is lost."""
+        for key, query in list(self._open.items()):
+            if isinstance(query, Beside) and token in (None, query.token):
+                del self._open[key]
+                self._actor.put(query.close)
+
+    def stop(self) -> None:
+        """The connection ends."""
+        self._stopped = True
+        self._stopping = [query for query in self._open.values() if isinstance(query, Apart)]
+        for query in self._stopping:
+            query.end()
+        self._drop_spare()
+
+    def join(self, seconds: float) -> None:
+        limit = Deadline(seconds)
+        for query in self._stopping:
+            query.join(limit.left())
+
+    def _to_loop(self, call: Callable[..., None], *given: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            self._actor.worker.loop.call_soon_threadsafe(call, *given)
+
+
+def _close_quietly(driver: ExecDriver) -> None:
+    with contextlib.suppress(Exception):
+        driver.close()

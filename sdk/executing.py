@@ -1,0 +1,232 @@
+"""Statements on a database connection: exec, query, executemany, and the way each takes to the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from trunkline.client import Client
+from trunkline.deadline import Deadline
+from trunkline.direct import NoDoor
+from trunkline.errors import ClosedError, DeadHandle, TrunklineError, WorkerDied
+from trunkline.reading import Reader
+from trunkline.rows import Rows
+from trunkline.transaction import BARE, GRACE_S, OVER, Transaction
+from trunkline.wire import values
+from trunkline.wire.envelope import Kind
+
+__all__ = ["Executing"]
+
+REPLACE_S = 10.0
+"""How long a statement waits for the worker that replaces a crashed one."""
+REPLACE_LOOK_S = 0.01
+BULK_BYTES = 1 << 30
+"""One message may be so large, see trunkline.wire.framing."""
+
+Part = Callable[[bytes], None]
+
+
+class Executing(Reader):
+    """What of a `Connection` is for databases."""
+
+    def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> dict[str, Any] | None:
+        """Run a statement on a database connection.
+
+        `binds` are its values in order (or one mapping of names); `timeout` in milliseconds. Returns
+        `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows
+        them; None on failure, with the reason in the log and in `last_error()`. An object of `connect` raises
+        StatementError, OperationTimeout, OutcomeUnknown.
+        """
+        try:
+            return self._execute(sql, _given(binds), timeout, self._token())
+        except TrunklineError as error:
+            return self._failed(error, None)  # type: ignore[no-any-return]
+
+    def executemany(
+        self, sql: str, rows: Iterable[Any], timeout: float | None = None
+    ) -> dict[str, Any] | None:
+        """Run a statement once for each row of values, in one message and at the database's best speed.
+
+        `rows` are lists or tuples, one value for each placeholder (mappings where the database has named
+        placeholders); `timeout` in milliseconds is for all of them together. All rows are written or none,
+        where the database has transactions. Returns `{"columns": [], "values": [], "affected": rows}`,
+        without `affected` where the driver cannot know it; fails as `exec` does.
+        """
+        try:
+            return self._executemany(sql, rows, timeout, self._token())
+        except TrunklineError as error:
+            return self._failed(error, None)  # type: ignore[no-any-return]
+
+    def query(self, sql: str, *binds: Any, timeout: float | None = None) -> Rows | None:
+        """Run a statement and iterate over its rows in bounded memory, whatever their number.
+
+        As `exec`; `timeout` in milliseconds is for the first rows and then for each further batch. Returns
+        `Rows`, an iterator with `.columns` and `.close()`; None on failure (an object of `connect` raises).
+        Outside of a transaction some databases (see their pages in docs/) run it on a link of its own.
+        """
+        try:
+            return self._query(sql, _given(binds), timeout, self._token())
+        except TrunklineError as error:
+            return self._failed(error, None)  # type: ignore[no-any-return]
+
+    def transaction(self, timeout_ms: float = 30_000) -> Transaction:
+        """`with conn.transaction():` holds a shared database connection exclusively.
+
+        Commits at the end, rolls back when the block raises, when its process dies and when the server is
+        lost: then its statements fail with code "TRANSACTION_OVER", and the block's end raises. Others wait.
+        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. Raises for objects of `Dial`
+        too, for a block cannot be passed over: StatementError when the commit is refused (it is rolled back
+        then), OutcomeUnknown when its answer never came. Belongs to the thread that entered it.
+        """
+        return Transaction(self, timeout_ms)
+
+    # the same with the transaction named, always raising
+
+    def _token(self) -> bytes | None:
+        """The transaction that this thread is in."""
+        token: bytes | None = getattr(self._local, "token", None)
+        return BARE if token is None and self._bare else token
+
+    def _execute(self, sql: str, binds: Any, timeout: float | None, token: bytes | None) -> dict[str, Any]:
+        rows: list[Any] = []
+
+        def part(body: bytes) -> None:
+            rows.extend(values.unpack(body))
+
+        result = self._result(self._run(Kind.EXEC, "exec", sql, (binds,), timeout, token, part))
+        if rows:
+            rows.extend(result["values"])
+            result["values"] = rows
+        return result
+
+    def _executemany(
+        self, sql: str, rows: Iterable[Any], timeout: float | None, token: bytes | None
+    ) -> dict[str, Any]:
+        if isinstance(rows, (str, bytes, Mapping)):
+            raise TypeError(f"executemany takes rows, not {type(rows).__name__}")
+        # tuples are dear on the wire, and rows of them mean the same as lists
+        plain = [list(row) if isinstance(row, tuple) else row for row in rows]
+        for number, row in enumerate(plain, 1):
+            if not isinstance(row, (list, dict)):
+                raise TypeError(f"executemany takes rows of values; row {number} is a {type(row).__name__}")
+        return self._result(self._run(Kind.EXECUTEMANY, "executemany", sql, (plain,), timeout, token, None))
+
+    def _result(self, answer: bytes) -> dict[str, Any]:
+        result: dict[str, Any] = values.unpack(answer)
+        self._bare = result.pop("in_transaction", False)
+        return result
+
+    def _query(self, sql: str, binds: Any, timeout: float | None, token: bytes | None) -> Rows:
+        number = next(self._query_numbers)
+        try:
+            answer = self._run(Kind.QUERY, "query", sql, (binds, number), timeout, token, None)
+        except BaseException:
+            self._client.tell(self._key, Kind.END_QUERY, (self._holder_id, number))  # should it have begun
+            raise
+        columns, self._bare, more, batch = values.unpack(answer)
+        return Rows(self, columns, batch, number if more else None, timeout)
+
+    def _run(
+        self,
+        kind: Kind,
+        what: str,
+        sql: str,
+        given: tuple[Any, ...],
+        timeout: float | None,
+        token: bytes | None,
+        part: Part | None,
+    ) -> bytes:
+        if not isinstance(sql, str):
+            raise TypeError(f"{what} takes SQL text, not {type(sql).__name__}")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"{what}'s timeout is in milliseconds and must be above zero")
+        deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
+        at = None if timeout is None else deadline.at - GRACE_S
+        body = values.pack([sql, *given])
+        if len(body) >= BULK_BYTES:
+            raise ValueError(f"{len(body):,} bytes are too much for one {what}; give it in several")
+        try:
+            return self._ask_database(kind, (token, timeout, at), body, deadline, part)[0]
+        except TrunklineError as error:
+            if error.code == OVER:
+                self._bare = False
+            raise
+
+    def _ask_database(
+        self,
+        kind: Kind,
+        fields: tuple[Any, ...],
+        body: bytes,
+        deadline: Deadline,
+        part: Part | None = None,
+    ) -> list[bytes]:
+        """One answer to one request. It is sent again only where it is certain that no worker has begun
+        with it: between a crashed worker and the next one."""
+        patience = Deadline(min(REPLACE_S, deadline.left()) if self._executes else 0)
+        while True:
+            self._check_open()
+            client = self._client_now()  # in a forked child that gives the object an identity of its own
+            whole = (self._holder_id, *fields)
+            try:
+                return self._direct.request(kind, whole, body, deadline, lambda: self._closed, part)
+            except NoDoor as error:
+                # The socket of a worker that is gone; the router may not know it yet and lose the request.
+                dead = isinstance(error.__cause__, ConnectionRefusedError)
+            except WorkerDied:
+                dead = True
+            if not dead or patience.expired():
+                try:
+                    return client.request(self._key, kind, *whole, body=(body,), deadline=deadline, part=part)
+                except WorkerDied:
+                    if patience.expired():
+                        raise
+            self._hear_of_end()
+            time.sleep(REPLACE_LOOK_S)
+
+    def _hear_of_end(self) -> None:
+        """Whether the worker is gone for good: the broker says so on the stream socket, which nobody reads
+        here."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            channel = self._usable()
+            while channel is not None and not self._stale() and (received := channel.receive(0)) is not None:
+                if received[1] is Kind.GONE and not received[3][0]:
+                    self._gone = self._gone or f"{received[3][1]}{self._what_is_lost()}"
+        finally:
+            self._release_turn()
+
+    def _what_is_lost(self) -> str:
+        memory = self._scheme == "sqlite3" and (":memory:" in self._peer or "mode=memory" in self._peer)
+        return "; its database was in memory, so the data is gone too" if memory else ""
+
+    # the rest of being an object's connection to its worker; see Connection
+
+    def _request(
+        self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline
+    ) -> list[bytes]:
+        self._check_open()
+        client = self._client_now()
+        with contextlib.suppress(NoDoor):
+            return self._direct.request(kind, fields, body or b"", deadline, lambda: self._closed)
+        bodies = () if body is None else (body,)
+        return client.request(self._key, kind, *fields, body=bodies, deadline=deadline)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"this object of {self._peer} was closed; dial again, or Dial its handle")
+        if self._gone is not None:
+            raise DeadHandle(f"the connection to {self._peer} has ended ({self._gone}); dial again")
+
+    def _client_now(self) -> Client:
+        """The client of this process; in a forked child the object first becomes a holder of its own."""
+        if self._channel is None and not self._closed:
+            with self._turn:
+                self._usable()
+        return self._client
+
+
+def _given(binds: tuple[Any, ...]) -> Any:
+    return binds[0] if len(binds) == 1 and isinstance(binds[0], Mapping) else list(binds)

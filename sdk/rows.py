@@ -1,0 +1,121 @@
+"""The rows of `Connection.query`: fetched from the worker batch by batch, as they are taken."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from trunkline.deadline import Deadline
+from trunkline.errors import ClosedError, TrunklineError
+from trunkline.transaction import GRACE_S
+from trunkline.wire import values
+from trunkline.wire.envelope import Kind
+
+if TYPE_CHECKING:
+    from trunkline.executing import Executing
+
+__all__ = ["Rows"]
+
+CLOSE_S = 2.0
+
+
+class Rows:
+    """An iterator over rows, each a list; made by `Connection.query`. For one thread at a time.
+
+    The worker keeps one batch (about 256 kB) ready and fetches the next from the database when that was
+    taken, so neither side ever holds the whole result. Close it when not all rows are wanted: as a context
+    manager, with `close()`, or by dropping it. It ends too when its connection's object is closed, and with
+    the transaction that it was made in.
+
+    Iteration raises, for objects of `Dial` too, because an end without an error would hide rows:
+    OperationTimeout when a batch did not come within the query's `timeout`, StatementError when the
+    database gave up, BrokenError when it or the worker was lost, ClosedError after `close()`.
+    """
+
+    def __init__(
+        self,
+        connection: Executing,
+        columns: list[str],
+        batch: list[list[Any]],
+        number: int | None,
+        timeout_ms: float | None,
+    ) -> None:
+        self.columns = columns
+        """The names of the columns."""
+        self._connection = connection
+        self._batch: Iterator[list[Any]] = iter(batch)
+        self._number = number
+        self._timeout_ms = timeout_ms
+        self._closed = False
+        self._error: TrunklineError | None = None
+        self._pid = os.getpid()
+
+    def __iter__(self) -> Rows:
+        return self
+
+    def __next__(self) -> list[Any]:
+        while True:
+            for row in self._batch:
+                return row
+            if not self._fetch():
+                raise StopIteration
+
+    def _fetch(self) -> bool:
+        """Get the next batch; False when there is none."""
+        if self._error is not None:
+            raise type(self._error)(str(self._error), code=self._error.code)
+        if self._closed:
+            raise ClosedError("this query was closed; its other rows are gone, query again")
+        if self._number is None:
+            return False
+        if self._pid != os.getpid():
+            raise ClosedError(
+                "this query belongs to the process that began it; a forked child begins its own"
+            )
+        timeout = self._timeout_ms
+        deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
+        try:
+            answer = self._ask(Kind.FETCH, (self._number, timeout), deadline)
+        except TrunklineError as error:
+            self._error, self._number = error, None
+            raise
+        except BaseException:  # Ctrl-C: whether the batch was taken is not known
+            self.close()
+            raise
+        more, batch = values.unpack(answer[0])
+        self._batch = iter(batch)
+        if not more:
+            self._number = None
+        return True
+
+    def close(self) -> None:
+        """Give up the rows that were not taken. Idempotent, never raises."""
+        self._closed = True
+        self._batch = iter(())
+        number, self._number = self._number, None
+        if number is not None and self._pid == os.getpid():
+            with contextlib.suppress(TrunklineError):
+                self._ask(Kind.END_QUERY, (number,), Deadline(CLOSE_S))
+
+    def _ask(self, kind: Kind, fields: tuple[Any, ...], deadline: Deadline) -> list[bytes]:
+        """Not sent again when the worker is lost: the query was that worker's."""
+        connection = self._connection
+        return connection._request(kind, connection._holder_id, *fields, deadline=deadline)
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        connection, number = self._connection, self._number
+        if number is not None and self._pid == os.getpid():
+            fields = (connection._holder_id, number)
+            connection._client.tell(connection._key, Kind.END_QUERY, fields)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "at its end" if self._number is None else "open"
+        return f"<Rows of {len(self.columns)} columns, {state}>"
