@@ -6,9 +6,10 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["SIZE", "Line", "alternating", "median_of", "p50_us"]
+__all__ = ["SIZE", "Line", "alternating", "median_of", "p50_us", "pss_mb"]
 
 SIZE = 200
 """Of the messages, in bytes."""
@@ -49,3 +50,11 @@ def p50_us(call: Callable[[], object], count: int) -> float:
         call()
         times.append(clock() - start)
     return statistics.median(times) * 1e6
+
+
+def pss_mb(pid: int) -> float:
+    """Proportional memory of a process, MB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"no Pss for {pid}")

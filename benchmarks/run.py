@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trunkline
 from benchmarks.brokers import BROKERS, measure_brokers
-from benchmarks.measure import SIZE, Line, median_of, p50_us
+from benchmarks.databases import DATABASES, measure_databases
+from benchmarks.measure import SIZE, Line, median_of, p50_us, pss_mb
 from benchmarks.peers import Manager, plain_client, tuned_client
 from benchmarks.servers import serving
 
@@ -167,14 +168,6 @@ def measure_dial(port: int, quick: bool) -> Iterator[Line]:
     yield Line("Dial to ready, ws, broker running (p50)", f"{took:.1f} ms", "<= 15 ms", took <= 15)
 
 
-def pss_mb(pid: int) -> float:
-    """Proportional memory of a process, MB."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"no Pss for {pid}")
-
-
 def measure_many(port: int, quick: bool) -> Iterator[Line]:
     """Memory at 100 idle connections, and whether 300 can be open at once."""
     if not Path("/proc/self/smaps_rollup").exists():
@@ -233,10 +226,13 @@ def measure(names: list[str], quick: bool) -> Iterator[Line]:
     brokers = [name for name in names if name in BROKERS]
     if brokers:
         yield from measure_brokers(brokers, quick)
+    databases = [name for name in names if name in DATABASES]
+    if databases:
+        yield from measure_databases(databases, quick)
 
 
 def main() -> int:
-    every = [*MEASURES, *BROKERS]
+    every = [*MEASURES, *BROKERS, *DATABASES]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which of: {', '.join(every)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="a look in seconds; its figures are rough")
