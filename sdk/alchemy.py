@@ -1,0 +1,269 @@
+"""SQLAlchemy's dialects on Trunkline's connections: `sqlite+trunkline`, `postgresql+trunkline`,
+`mysql+trunkline` and `mariadb+trunkline`.
+
+Each is SQLAlchemy's own dialect of that database on top of `trunkline.dbapi`; what is here is only where that
+differs from the library that SQLAlchemy usually drives. `create_engine("sqlite+trunkline://", creator=lambda:
+dbapi.connect(handle))` works on a shared connection; a whole URL dials one for each connection of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import exc, pool, types
+from sqlalchemy.dialects.mysql.base import MySQLDialect, MySQLExecutionContext
+from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
+from sqlalchemy.dialects.postgresql.json import JSON, JSONB
+from sqlalchemy.dialects.postgresql.ranges import AbstractSingleRange, AbstractSingleRangeImpl, Range
+from sqlalchemy.dialects.sqlite.base import DATE, DATETIME, SQLiteDialect, SQLiteExecutionContext
+from sqlalchemy.engine import URL
+
+from trunkline import dbapi
+from trunkline.errors import BrokerGone, ClosedError, DeadHandle
+
+__all__ = ["MariaDb", "MySql", "PostgreSql", "Sqlite"]
+
+Process = Callable[[Any], Any]
+FOR_GOOD = (ClosedError, DeadHandle, BrokerGone)
+
+
+class _OnTrunkline:
+    """What the dialects have in common."""
+
+    driver = "trunkline"
+    supports_statement_cache = True
+    supports_server_side_cursors = True
+    supports_native_decimal = True
+
+    def __init__(self, **settings: Any) -> None:
+        # not the module's: `?` is an operator on PostgreSQL
+        settings.setdefault("paramstyle", self.default_paramstyle)  # type: ignore[attr-defined]
+        super().__init__(**settings)
+
+    @classmethod
+    def import_dbapi(cls) -> Any:
+        return dbapi
+
+    def connect(self, *arguments: Any, **options: Any) -> dbapi.Connection:
+        """Called for engines without a `creator`."""
+        if not arguments:
+            raise exc.ArgumentError(
+                "the URL names no database: name one, or give create_engine "
+                "creator=lambda: trunkline.dbapi.connect(handle)"
+            )
+        return dbapi.connect(*arguments, **options)
+
+    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
+        if not (url.host or url.database or url.query):
+            return [], {}
+        return [self._address(url)], {}
+
+    def _address(self, url: URL) -> str:
+        plain = url.set(drivername=url.get_backend_name().replace("mariadb", "mysql"))
+        return plain.render_as_string(hide_password=False)
+
+    def is_disconnect(self, error: Exception, connection: Any, cursor: Any) -> bool:
+        """Whether the pool must make its connections anew. A lost server is none of its business: Trunkline
+        dials it again before the next statement."""
+        return isinstance(error.__cause__, FOR_GOOD) or getattr(connection, "closed", False) is True
+
+    def get_isolation_level_values(self, connection: Any) -> list[str]:
+        return [*super().get_isolation_level_values(connection), "AUTOCOMMIT"]  # type: ignore[misc]
+
+    def detect_autocommit_setting(self, connection: dbapi.Connection) -> bool:
+        return connection.autocommit
+
+    def set_isolation_level(self, connection: dbapi.Connection, level: str) -> None:
+        connection.autocommit = level == "AUTOCOMMIT"
+        if not connection.autocommit:
+            self._set_level(connection, level)
+
+    def _set_level(self, connection: dbapi.Connection, level: str) -> None:
+        """A level set for the session would be everybody's who shares it."""
+        default = getattr(self, "default_isolation_level", None) or self.get_isolation_level(connection)  # type: ignore[attr-defined]
+        if level != default:
+            raise exc.ArgumentError(
+                f"this connection may be shared, so its isolation level stays {default}; "
+                "set another in the address"
+            )
+
+
+class _Streams:
+    """`execution_options(stream_results=True)`, and pandas' `chunksize`."""
+
+    _dbapi_connection: Any
+
+    def create_server_side_cursor(self) -> dbapi.Cursor:
+        cursor: dbapi.Cursor = self._dbapi_connection.cursor(stream=True)
+        return cursor
+
+
+# SQLite
+
+
+class _DateTime(DATETIME):
+    """Stored as SQLAlchemy always stores it, in UTC where the value has a zone; Trunkline's driver reads
+    columns that are declared as dates by itself."""
+
+    def bind_processor(self, dialect: Any) -> Process:
+        written = super().bind_processor(dialect)
+        assert written is not None
+
+        def process(value: Any) -> Any:
+            zoned = isinstance(value, datetime) and value.tzinfo is not None
+            return written(value.astimezone(UTC) if zoned else value)
+
+        return process
+
+    def result_processor(self, dialect: Any, coltype: object) -> Process:
+        parsed = super().result_processor(dialect, coltype)
+        assert parsed is not None
+        zoned = self.timezone
+
+        def process(value: Any) -> Any:
+            if value is None:
+                return None
+            moment = value if isinstance(value, date) else parsed(value)
+            if not isinstance(moment, datetime):
+                moment = datetime.combine(moment, time())
+            utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            return utc if zoned else utc.replace(tzinfo=None)
+
+        return process
+
+
+class _Date(DATE):
+    def result_processor(self, dialect: Any, coltype: object) -> Process:
+        parsed = super().result_processor(dialect, coltype)
+        assert parsed is not None
+
+        def process(value: Any) -> Any:
+            if isinstance(value, datetime):
+                return value.astimezone(UTC).date()
+            return value if isinstance(value, date) else parsed(value)
+
+        return process
+
+
+class _SqliteContext(_Streams, SQLiteExecutionContext):
+    pass
+
+
+class Sqlite(_OnTrunkline, SQLiteDialect):
+    """`sqlite+trunkline:///file.db?parameters`: the parameters are those of `sqlite3://` addresses."""
+
+    supports_statement_cache = True
+    supports_native_decimal = False
+    returns_native_bytes = True
+    execution_ctx_cls = _SqliteContext
+    colspecs = {**SQLiteDialect.colspecs, types.Date: _Date, types.DateTime: _DateTime}  # noqa: RUF012
+
+    def __init__(self, **settings: Any) -> None:
+        # SQLAlchemy would ask the module for SQLite's version, which is that of the worker's
+        module = settings.pop("dbapi", None)
+        super().__init__(**settings)
+        self.dbapi = module
+
+    def initialize(self, connection: Any) -> None:
+        super().initialize(connection)
+        if (self.server_version_info or ()) < (3, 35):
+            self.insert_returning = self.update_returning = self.delete_returning = False
+
+    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
+        text = connection.exec_driver_sql("SELECT sqlite_version()").scalar()
+        return tuple(map(int, text.split(".")))
+
+    def _address(self, url: URL) -> str:
+        if url.host or url.username or url.password:
+            raise exc.ArgumentError(
+                "a file is written sqlite+trunkline:///folder/file.db, with three slashes"
+            )
+        pairs = [(name, one) for name, many in url.normalized_query.items() for one in many]
+        query = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
+        return f"sqlite3://{url.database or ''}" + (f"?{query}" if query else "")
+
+    @classmethod
+    def get_pool_class(cls, url: URL) -> type[pool.Pool]:
+        """Each connection that is dialled to `:memory:` is a database of its own, so a thread keeps one."""
+        memory = url.database == ":memory:" or url.query.get("mode") == "memory"
+        return pool.SingletonThreadPool if memory else pool.QueuePool
+
+
+# PostgreSQL
+
+
+class _Array(ARRAY[Any]):
+    render_bind_cast = True
+
+
+class _Json(JSON):
+    def result_processor(self, dialect: Any, coltype: object) -> None:
+        """The driver has read it already."""
+
+
+class _Jsonb(JSONB):
+    def result_processor(self, dialect: Any, coltype: object) -> None:
+        """The driver has read it already."""
+
+
+class _Range(AbstractSingleRangeImpl):
+    def bind_processor(self, dialect: Any) -> Process:
+        return lambda value: str(value) if isinstance(value, Range) else value
+
+
+class _PostgresContext(_Streams, PGExecutionContext):
+    pass
+
+
+class PostgreSql(_OnTrunkline, PGDialect):
+    """`postgresql+trunkline://user:password@host/database?parameters`: those of `postgres://` addresses."""
+
+    supports_statement_cache = True
+    default_paramstyle = "numeric_dollar"
+    execution_ctx_cls = _PostgresContext
+    colspecs = {  # noqa: RUF012
+        **PGDialect.colspecs,
+        types.ARRAY: _Array,
+        types.JSON: _Json,
+        JSON: _Json,
+        JSONB: _Jsonb,
+        AbstractSingleRange: _Range,
+    }
+
+    def _set_level(self, connection: dbapi.Connection, level: str) -> None:
+        """For this object's transactions alone; reads are in them too then."""
+        default = getattr(self, "default_isolation_level", None)
+        connection.begins_with = None if level == default else f"SET TRANSACTION ISOLATION LEVEL {level}"
+
+
+# MySQL and MariaDB
+
+
+class _MySqlContext(_Streams, MySQLExecutionContext):
+    pass
+
+
+class MySql(_OnTrunkline, MySQLDialect):
+    """`mysql+trunkline://user:password@host/database?parameters`: those of `mysql://` addresses."""
+
+    supports_statement_cache = True
+    default_paramstyle = "qmark"
+    # rows that an UPDATE found as they shall be are not counted, unless the address has clientFoundRows=true
+    supports_sane_rowcount = False
+    supports_sane_multi_rowcount = False
+    execution_ctx_cls = _MySqlContext
+
+    def _extract_error_code(self, exception: Any) -> int | None:
+        return exception.code if isinstance(exception.code, int) else None
+
+    def _detect_charset(self, connection: Any) -> str:
+        return "utf8mb4"
+
+
+class MariaDb(MySql, MariaDBDialect):
+    supports_statement_cache = True

@@ -1,0 +1,521 @@
+"""Trunkline's databases by Python's database API (PEP 249): `connect`, cursors, its exceptions and types.
+
+A connection of this module stands on one of `trunkline.connect`, and any number of them may stand on the same
+one, in this process and others. An open transaction has that to itself, everyone else waits; so one
+begins with the first statement that is not plainly a read, and not before. docs/dbapi.md tells more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from trunkline import connection as links
+from trunkline.dbapi_errors import (
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    Warning,
+    translated,
+)
+from trunkline.dbapi_text import commits, control, gives_rows, only_reads
+from trunkline.dbapi_types import (
+    BINARY,
+    DATETIME,
+    NUMBER,
+    ROWID,
+    STRING,
+    Binary,
+    Column,
+    Date,
+    DateFromTicks,
+    Time,
+    TimeFromTicks,
+    Timestamp,
+    TimestampFromTicks,
+    described,
+)
+from trunkline.dial import connect as dial
+from trunkline.errors import DeadHandle, TrunklineError
+from trunkline.rows import Rows
+from trunkline.transaction import Transaction
+
+__all__ = [
+    "BINARY",
+    "DATETIME",
+    "NUMBER",
+    "ROWID",
+    "STRING",
+    "Binary",
+    "Connection",
+    "Cursor",
+    "DataError",
+    "DatabaseError",
+    "Date",
+    "DateFromTicks",
+    "Error",
+    "IntegrityError",
+    "InterfaceError",
+    "InternalError",
+    "NotSupportedError",
+    "OperationalError",
+    "ProgrammingError",
+    "Time",
+    "TimeFromTicks",
+    "Timestamp",
+    "TimestampFromTicks",
+    "Warning",
+    "apilevel",
+    "connect",
+    "paramstyle",
+    "threadsafety",
+]
+
+apilevel = "2.0"
+threadsafety = 1
+paramstyle = "qmark"
+
+BEGIN_MS = 30_000
+"""How long a transaction waits for its turn, and for its end, where no `timeout_ms` was given."""
+LOOKED_AT = 100
+"""How many rows of a streaming cursor are fetched for its `description`."""
+WITHOUT_TRANSACTIONS = ("clickhouse",)
+
+
+def connect(
+    database: str | int | links.Connection,
+    *,
+    autocommit: bool = False,
+    timeout_ms: float | None = None,
+    **options: object,
+) -> Connection:
+    """A PEP 249 connection.
+
+    `database`: an address, which is dialled; a handle from `fd()`; or a Connection, which it joins as another
+    holder and leaves open when it is closed. `autocommit`: every statement by itself, no transactions.
+    `timeout_ms`: milliseconds for each statement (None: no limit) and for a transaction's turn (None: 30 s).
+    `options`: those of `trunkline.connect`.
+
+    Raises InterfaceError for an address that means nothing and OperationalError when it cannot be opened.
+    """
+    if timeout_ms is not None and timeout_ms <= 0:
+        raise ValueError("timeout_ms is in milliseconds and must be above zero")
+    try:
+        link = dial(_number(database) if isinstance(database, links.Connection) else database, **options)
+    except TrunklineError as error:
+        raise translated(error, "") from error
+    if not link._executes:
+        text = f"{link._peer} is no database; trunkline.dbapi is for databases"
+        link.close()
+        raise InterfaceError(text)
+    connection = Connection(link, autocommit=autocommit, timeout_ms=timeout_ms)
+    if isinstance(database, links.Connection):
+        connection._given = weakref.ref(database)
+    return connection
+
+
+def _number(connection: links.Connection) -> int:
+    # None, without an exception, from an object of `Dial`
+    handle: int | None = connection.fd()
+    if handle is None:
+        raise DeadHandle(f"{connection!r} has ended or was closed; dial again")
+    return handle
+
+
+class Connection:
+    """What `connect` returns. As `with connection:` it commits at the end of the block, or rolls back when
+    the block raises, and stays open. Closed when it is dropped."""
+
+    Warning = Warning
+    Error = Error
+    InterfaceError = InterfaceError
+    DatabaseError = DatabaseError
+    DataError = DataError
+    OperationalError = OperationalError
+    IntegrityError = IntegrityError
+    InternalError = InternalError
+    ProgrammingError = ProgrammingError
+    NotSupportedError = NotSupportedError
+
+    def __init__(self, link: links.Connection, *, autocommit: bool, timeout_ms: float | None) -> None:
+        self._link = link
+        self._timeout_ms = timeout_ms
+        self._autocommit = autocommit
+        self.begins_with: str | None = None
+        """A statement that each transaction begins with, such as `SET TRANSACTION READ ONLY`; then reads
+        begin one too."""
+        self._transaction: Transaction | None = None
+        self._thread = 0
+        """The one that had the transaction last."""
+        self._pid = os.getpid()
+        self._closed = False
+        self._streams: weakref.WeakSet[Cursor] = weakref.WeakSet()
+        self._given: weakref.ref[links.Connection] | None = None
+        """The object that it was made from, whose blocks would keep it waiting."""
+
+    # PEP 249
+
+    def cursor(self, stream: bool = False) -> Cursor:
+        """A new cursor. With `stream` the rows of its statements are fetched as they are asked for, in
+        bounded memory (see `Connection.query`); without, each statement's rows are fetched whole."""
+        self._check()
+        return Cursor(self, stream=stream)
+
+    def commit(self) -> None:
+        """End the transaction; nothing where none has begun. Whatever it raises, the transaction is over."""
+        self._check()
+        transaction = self._end()
+        if transaction is not None:
+            self._call(transaction.commit)
+
+    def rollback(self) -> None:
+        """Undo the transaction; nothing where none has begun. NotSupportedError on ClickHouse, which has no
+        transactions."""
+        self._check()
+        if self._link._scheme in WITHOUT_TRANSACTIONS:
+            raise NotSupportedError(f"{self._link._scheme} has no transactions: what was written stays")
+        transaction = self._end()
+        if transaction is not None:
+            self._call(transaction.rollback)
+
+    def close(self) -> None:
+        """Roll back what is not committed and leave the connection. Idempotent; does not raise for the
+        network's sake."""
+        if self._closed:
+            return
+        self._at_home()
+        transaction = self._end()
+        self._closed = True
+        try:
+            if transaction is not None:
+                with contextlib.suppress(TrunklineError):  # the worker undoes it when its holder leaves
+                    transaction.rollback()
+        finally:
+            self._link.close()
+
+    # beyond PEP 249
+
+    def begin(self) -> None:
+        """Begin a transaction now, before the first statement that would: so that reads are in it too.
+        ProgrammingError when one is open; OperationalError when its turn does not come in time."""
+        self._check()
+        if self._link._scheme in WITHOUT_TRANSACTIONS:
+            raise NotSupportedError(f"{self._link._scheme} has no transactions")
+        if self._transaction is not None:
+            raise ProgrammingError("a transaction has begun already; commit or roll it back first")
+        self._check_not_held()
+        transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
+        self._call(transaction.begin)
+        self._transaction = transaction
+        self._thread = threading.get_ident()
+        with _lock:
+            _in_transaction.add(self)
+        if self.begins_with is not None:
+            self._begin_with(self.begins_with)
+
+    def _begin_with(self, sql: str) -> None:
+        assert self._transaction is not None
+        try:
+            self._call(self._link._execute, sql, [], self._timeout_ms, self._transaction.token)
+        except BaseException:
+            with contextlib.suppress(Error):
+                self.rollback()
+            raise
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction has begun; it has the database connection to itself until it ends."""
+        return self._transaction is not None and self._pid == os.getpid()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether each statement stands by itself. May be set while no transaction is open."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self._check()
+        if self.in_transaction:
+            raise ProgrammingError("a transaction is open; commit or roll it back before setting autocommit")
+        self._autocommit = bool(value)
+
+    def __enter__(self) -> Connection:
+        self._check()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        if self._closed:
+            return
+        if kind is None:
+            self.commit()
+        elif self.in_transaction:
+            with contextlib.suppress(Error):  # the block's own error is the one to see
+                self.rollback()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "in transaction" if self.in_transaction else "open"
+        return f"<trunkline.dbapi.Connection {self._link._number} {self._link._peer} {state}>"
+
+    # for cursors
+
+    def _check(self) -> None:
+        if self._closed:
+            raise InterfaceError("this connection is closed; connect again")
+        self._at_home()
+
+    def _at_home(self) -> None:
+        """In a forked child: the transaction and the open rows are the parent's."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._transaction = None
+            self._streams.clear()
+
+    def _statement(self, sql: str) -> bytes | None:
+        """Begin a transaction if this statement is to be in one. Returns its token, None for none."""
+        if not isinstance(sql, str):
+            raise TypeError(f"a statement is text, not {type(sql).__name__}")
+        self._check()
+        if self._transaction is not None and self._link._scheme == "mysql" and commits(sql):
+            self.commit()
+        if self._transaction is None:
+            if not self._begins(sql):
+                self._check_not_held()
+                return None
+            self.begin()
+        assert self._transaction is not None
+        self._thread = threading.get_ident()
+        return self._transaction.token
+
+    def _begins(self, sql: str) -> bool:
+        """Whether this statement, where no transaction is open, is to be the first of one."""
+        if self._autocommit or self._link._scheme in WITHOUT_TRANSACTIONS:
+            return False
+        if self._link._scheme == "mysql" and commits(sql):
+            return False
+        return self.begins_with is not None or not only_reads(sql)
+
+    def _controlled(self, sql: str) -> bool:
+        """`BEGIN`, `COMMIT` and `ROLLBACK` as statements mean this connection's transaction."""
+        word = control(sql) if self._link._scheme not in WITHOUT_TRANSACTIONS else None
+        if word is not None:
+            {"begin": self.begin, "commit": self.commit, "rollback": self.rollback}[word]()
+        return word is not None
+
+    def _check_not_held(self) -> None:
+        """A thread that waits for itself would wait for ever."""
+        with _lock:
+            holders = list(_in_transaction)
+        me = (self._link._key, threading.get_ident(), os.getpid())
+        given = self._given() if self._given is not None else None
+        block = given is not None and getattr(given._local, "token", None) is not None
+        if block or any((other._link._key, other._thread, other._pid) == me for other in holders):
+            raise OperationalError(
+                "this thread has a transaction open on the same database connection, by another object, and "
+                "would wait for itself; end that one first"
+            )
+
+    def _end(self) -> Transaction | None:
+        """The transaction that was open; none is from now on, nor are rows."""
+        for cursor in list(self._streams):
+            cursor._give_up()
+        transaction, self._transaction = self._transaction, None
+        with _lock:
+            _in_transaction.discard(self)
+        return transaction
+
+    def _call(self, work: Callable[..., Any], *args: Any) -> Any:
+        try:
+            return work(*args)
+        except TrunklineError as error:
+            raise translated(error, self._link._scheme) from error
+        except (TypeError, ValueError) as error:  # a value that cannot travel
+            raise ProgrammingError(str(error)) from error
+
+
+_lock = threading.Lock()
+_in_transaction: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+class Cursor:
+    """What `Connection.cursor` returns: iterable, a context manager. Rows are tuples."""
+
+    def __init__(self, connection: Connection, *, stream: bool) -> None:
+        self.connection = connection
+        self.arraysize = 1
+        self.description: list[Column] | None = None
+        self.rowcount = -1
+        """Rows that the last statement gave or changed; -1 where that is not known, as with `stream`."""
+        self.lastrowid: int | None = None
+        """The id of the last row that the last statement inserted, where the database tells."""
+        self.rownumber: int | None = None
+        self._stream = stream
+        self._rows: Iterator[Sequence[Any]] | None = None
+        self._open: Rows | None = None
+        self._given_up = False
+        self._closed = False
+
+    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Cursor:
+        """Run one statement with its values: in order for `?`, on SQLite also a mapping for `:name`. Returns
+        the cursor itself."""
+        self._start()
+        connection = self.connection
+        if connection._controlled(sql):
+            return self
+        token = connection._statement(sql)
+        binds = _binds(parameters)
+        if self._stream and gives_rows(sql):
+            self._query(sql, binds, token)
+            return self
+        result = connection._call(connection._link._execute, sql, binds, connection._timeout_ms, token)
+        rows = result["values"]
+        self.description = described(result["columns"], rows)
+        self._count(result, len(rows) if result["columns"] else -1)
+        if self.description is not None:
+            self._rows, self.rownumber = iter(rows), 0
+        return self
+
+    def _query(self, sql: str, binds: Any, token: bytes | None) -> None:
+        connection = self.connection
+        rows = connection._call(connection._link._query, sql, binds, connection._timeout_ms, token)
+        self._open = rows
+        connection._streams.add(self)
+        first = connection._call(lambda: list(itertools.islice(rows, LOOKED_AT)))
+        self.description = described(rows.columns, first)
+        if self.description is None:
+            self._give_up()
+        else:
+            self._rows, self.rownumber = itertools.chain(first, rows), 0
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Cursor:
+        """Run one statement once for each row of values, in one message and at the database's best speed. All
+        rows are written or none, where the database has transactions. Returns the cursor itself."""
+        self._start()
+        connection = self.connection
+        given = [_binds(row) for row in rows]
+        if not given:
+            self.rowcount = 0
+            return self
+        token = connection._statement(sql)
+        result = connection._call(connection._link._executemany, sql, given, connection._timeout_ms, token)
+        self._count(result, -1)
+        return self
+
+    def _count(self, result: dict[str, Any], otherwise: int) -> None:
+        self.rowcount = result.get("affected", otherwise)
+        self.lastrowid = result.get("last_id")
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """The next row; None when there is no more. ProgrammingError when the last statement had no rows to
+        give, or they were given up at the end of their transaction."""
+        rows = self.fetchmany(1)
+        return rows[0] if rows else None
+
+    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
+        """The next rows, `size` (default `arraysize`) at most."""
+        rows = self._readable()
+        wanted = self.arraysize if size is None else size
+        return self._fetched(lambda: list(map(tuple, itertools.islice(rows, wanted))))
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows that are left."""
+        rows = self._readable()
+        return self._fetched(lambda: list(map(tuple, rows)))
+
+    def _fetched(self, work: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = self.connection._call(work) if self._open is not None else work()
+        self.rownumber = (self.rownumber or 0) + len(rows)
+        return rows
+
+    def _readable(self) -> Iterator[Sequence[Any]]:
+        self._check()
+        if self._given_up:
+            raise ProgrammingError("the rows were given up when their transaction ended; read them before")
+        if self._rows is None:
+            raise ProgrammingError("there are no rows to fetch: execute a statement that gives some")
+        return self._rows
+
+    def callproc(self, name: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:
+        """NotSupportedError: procedures differ too much from database to database."""
+        self._check()
+        raise NotSupportedError("there is no callproc; execute the database's own statement, such as CALL")
+
+    def setinputsizes(self, sizes: Sequence[Any]) -> None:
+        """Nothing: the values say what they are."""
+        self._check()
+
+    def setoutputsize(self, size: int, column: int | None = None) -> None:
+        """Nothing: values come whole."""
+        self._check()
+
+    def close(self) -> None:
+        """Give up the rows that were not fetched. Idempotent."""
+        self._give_up()
+        self._given_up = False
+        self._closed = True
+
+    def _check(self) -> None:
+        if self._closed:
+            raise InterfaceError("this cursor is closed; ask the connection for another")
+        self.connection._check()
+
+    def _start(self) -> None:
+        """Forget the statement before."""
+        self._check()
+        self._give_up()
+        self._given_up = False
+        self._rows = self.description = self.lastrowid = self.rownumber = None
+        self.rowcount = -1
+
+    def _give_up(self) -> None:
+        """The rows that were not fetched from a stream."""
+        rows, self._open = self._open, None
+        if rows is not None:
+            self._rows, self._given_up = None, True
+            with contextlib.suppress(TrunklineError):
+                rows.close()
+            self.connection._streams.discard(self)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        row = self.fetchone()
+        if row is None:
+            raise StopIteration
+        return row
+
+    def __enter__(self) -> Cursor:
+        self._check()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _binds(parameters: Any) -> list[Any] | dict[str, Any]:
+    if isinstance(parameters, Mapping):
+        return dict(parameters)
+    if parameters is None:
+        return []
+    if isinstance(parameters, (str, bytes, bytearray)) or not isinstance(parameters, Iterable):
+        raise ProgrammingError(
+            f"a statement's values are a sequence or a mapping, not {type(parameters).__name__}; "
+            "a single one is written (value,)"
+        )
+    return list(parameters)
