@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, ClassVar
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Any, ClassVar, TypeVar
 
-from trunkline.actors.driver import ExecDriver, FatalError, Result
-from trunkline.actors.drivers.sqlite_errors import error_name, hint, open_hint, refusal
-from trunkline.actors.drivers.sqlite_types import exact, in_zone, register_converters, rounded, to_sqlite
-from trunkline.actors.sql import Dialect, Style, bind, check_count, placeholders, wanted
-from trunkline.actors.statements import split
+from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result
+from trunkline.actors.drivers.sqlite_errors import REFUSALS, error_name, hint, open_hint, refusal
+from trunkline.actors.drivers.sqlite_many import Bulk, Misfit
+from trunkline.actors.drivers.sqlite_rows import OpenRows
+from trunkline.actors.drivers.sqlite_steps import Binds, Step, shared_out, steps
+from trunkline.actors.drivers.sqlite_types import in_zone, register_adapters, register_converters, rounded
+from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
 
 __all__ = ["SqliteDriver"]
 
-_LONGEST_KEPT = 10_000
+T = TypeVar("T")
+
 _SLICE_MS = 50
+_LOOK_UP = 20_000
+"""How many steps of SQLite's machine (well under a millisecond) a statement does before it looks whether it
+is to stop."""
+_SAVEPOINT = "trunkline_rows"
 _BUSY_TIMEOUT = re.compile(
     r"PRAGMA\s+(?:\w+\s*\.\s*)?busy_timeout\b\s*[=(]?\s*(?P<ms>[+-]?\d{1,9})?", re.IGNORECASE
 )
-_REFUSALS = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
 
 
 class SqliteDriver(ExecDriver):
@@ -45,6 +52,10 @@ class SqliteDriver(ExecDriver):
     Several statements in one text run in order, each taking its share of the values; columns and values are
     those of the last that has rows, `affected` and `last_id` those of the last INSERT, UPDATE, DELETE or
     REPLACE, triggers not counted.
+
+    Rows of a SELECT at the end of the text are fetched when they are wanted, over a cursor that stays open
+    beside other statements. SQLite's own interrupt would end every open cursor with the statement it is meant
+    for, so while there is one, a statement is stopped from within, by its progress handler.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("sqlite3",)
@@ -54,17 +65,25 @@ class SqliteDriver(ExecDriver):
     _interrupted = False
     _busy_ms = 0
 
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self._zone: str | None = address.extra["loc"]
+        self._open: set[OpenRows] = set()
+        self._guard = threading.Lock()  # `interrupt` comes from another thread, and looks who is open
+
     @property
     def peer(self) -> str:
         return self.address.extra["file"] or ":memory:"
 
     def open(self, deadline: Deadline) -> None:
         register_converters()
+        register_adapters()
         try:
             self._connection = self._connect()
+            self._connection.set_progress_handler(lambda: self._interrupted, _LOOK_UP)
             self._check_format()
             self._apply_settings(deadline)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             self.close()
             self._refuse_open(error)
 
@@ -83,7 +102,7 @@ class SqliteDriver(ExecDriver):
     def _check_format(self) -> None:
         """SQLite looks into the file with the first statement only; a wrong file should be told at once."""
         try:
-            self._live.execute("PRAGMA schema_version").fetchall()
+            self.live.execute("PRAGMA schema_version").fetchall()
         except sqlite3.OperationalError as error:
             if not error_name(error).startswith("SQLITE_BUSY"):
                 raise
@@ -98,7 +117,7 @@ class SqliteDriver(ExecDriver):
         self._pragma("busy_timeout", min(_SLICE_MS, busy_ms))
 
     def _pragma(self, name: str, value: object) -> None:
-        self._live.execute(f"PRAGMA {name} = {value}").fetchall()
+        self.live.execute(f"PRAGMA {name} = {value}").fetchall()
 
     def _refuse_open(self, error: Exception) -> None:
         code = error_name(error)
@@ -110,51 +129,131 @@ class SqliteDriver(ExecDriver):
         raise FatalError(f"cannot open {self.peer}: {reason or error}", code=code or None)
 
     @property
-    def _live(self) -> sqlite3.Connection:
+    def live(self) -> sqlite3.Connection:
         if self._connection is None:
             raise ClosedError(f"the connection to {self.peer} is closed")
         return self._connection
 
-    def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+    def running(self) -> None:
+        if self._connection is None:
+            raise ClosedError(f"the connection to {self.peer} is closed")
         self._interrupted = False
+
+    def refused(self, error: BaseException) -> StatementError:
+        return refusal(error, self.peer, queries=bool(self._open))
+
+    def execute(self, sql: str, binds: Binds) -> Result:
+        self.running()
         result = Result()
-        steps = _steps(sql) if len(sql) <= _LONGEST_KEPT else _steps.__wrapped__(sql)
-        for step, text, values in list(_shared_out(steps, binds)):
+        todo = list(shared_out(steps(sql), binds))
+        for step, text, values in todo:
             self._check_interrupted()
-            self._run(step, text, values, result)
+            self._patiently(partial(self._attempt, step, text, values, result, last=step is todo[-1][0]))
         return result
 
-    def _run(self, step: _Step, text: str, values: Any, result: Result) -> None:
-        """One statement. SQLite's own wait for a lock cannot be interrupted, so it waits in slices, here."""
-        deadline = Deadline.after_ms(self._busy_ms)
+    def _patiently(self, attempt: Callable[[], T], too_late: Callable[[], bool] = bool) -> T:
+        """Run something, and while the database is locked, from its beginning again, unless it is `too_late`
+        for that. SQLite's own wait for a lock cannot be interrupted, so it waits in slices, here."""
+        began = slice_began = monotonic()  # two deadlines would be a tenth of a short statement's time
         while True:
-            slice_ends = Deadline.after_ms(min(_SLICE_MS, self._busy_ms))
             try:
-                return self._attempt(step, text, values, result)
-            except _REFUSALS as error:
+                return attempt()
+            except REFUSALS as error:
                 self._check_interrupted()
+                now = monotonic()
                 # refused before the slice was over: waiting would be a deadlock, and SQLite knows
-                waited = error_name(error) == "SQLITE_BUSY" and slice_ends.expired()
-                if not waited or deadline.expired():
-                    raise refusal(error, self.peer) from None
+                slice_over = (now - slice_began) * 1000 >= min(_SLICE_MS, self._busy_ms)
+                waited = error_name(error) == "SQLITE_BUSY" and slice_over
+                if not waited or (now - began) * 1000 >= self._busy_ms or too_late():
+                    raise self.refused(error) from None
+                slice_began = now
 
-    def _attempt(self, step: _Step, text: str, values: Any, result: Result) -> None:
+    def _attempt(self, step: Step, text: str, values: Any, result: Result, *, last: bool) -> None:
         before = rounded()
-        with closing(self._live.cursor()) as cursor:
+        cursor = self.live.cursor()
+        try:
             cursor.execute(text, values)
             if cursor.description:
                 result.columns = [column[0] for column in cursor.description]
-                result.values = [list(row) for row in cursor.fetchall()]
-            if step.verb in ("INSERT", "UPDATE", "DELETE", "REPLACE"):
+                # a write is done, and counted, only when its rows were fetched
+                in_parts = last and step.reads
+                rows = list(map(list, cursor.fetchmany(FIRST_ROWS) if in_parts else cursor.fetchall()))
+                inexact = step.reads and rounded() != before
+                more = in_parts and len(rows) == FIRST_ROWS
+                if inexact or more:
+                    opened = OpenRows(self, cursor, result.columns, text, values, self._zone)
+                    result.rest = self._opened(opened, rows, inexact=inexact, more=more)
+                elif self._zone:
+                    in_zone(rows, self._zone)
+                result.values = rows
+            if step.writes:
                 self._count(step, result)
             elif step.verb == "PRAGMA":
                 self._pragma_of_user(text, result)
-            if rounded() != before and step.verb in ("SELECT", "VALUES"):
-                exact(
-                    result.values, cursor.execute(_undeclared(text, len(result.columns)), values).fetchall()
-                )
-        if self.address.extra["loc"]:
-            in_zone(result.values, self.address.extra["loc"])
+        except BaseException:
+            cursor.close()
+            raise
+
+    def _opened(
+        self, opened: OpenRows, rows: list[list[Any]], *, inexact: bool, more: bool
+    ) -> OpenRows | None:
+        """What is to come after these first rows."""
+        with self._guard:
+            self._open.add(opened)
+        try:
+            self._check_interrupted()  # SQLite may have been told too, and would stop whatever comes next
+            opened.take(rows, inexact=inexact)
+        except BaseException:
+            opened.close()
+            raise
+        if not more:
+            opened.close()
+        return opened if more else None
+
+    def forget(self, rows: OpenRows) -> None:
+        with self._guard:
+            self._open.discard(rows)
+
+    def executemany(self, sql: str, rows: Sequence[Binds]) -> Result:
+        """All or none, also inside of a transaction. Rows are lists, tuples, or dicts for `:name`."""
+        self.running()
+        bulk = Bulk(sql, rows)
+        try:
+            return Result(affected=self._all_or_none(bulk))
+        except Misfit:
+            bulk.convert()
+        try:
+            return Result(affected=self._all_or_none(bulk))
+        except Misfit as error:
+            raise bulk.at_row(self.refused(error.__cause__ or error)) from None
+
+    def _all_or_none(self, bulk: Bulk) -> int:
+        begin, undo, keep = self.address.extra["begin"], ["ROLLBACK"], "COMMIT"
+        if self.in_transaction():
+            begin, keep = f"SAVEPOINT {_SAVEPOINT}", f"RELEASE {_SAVEPOINT}"
+            undo = [f"ROLLBACK TO {_SAVEPOINT}", keep]
+        try:
+            self._patiently(lambda: self.live.execute(begin))
+            try:
+                count = self._patiently(lambda: bulk.run(self.live), lambda: bulk.reached > 1)
+            except StatementError as error:
+                raise bulk.at_row(error) from None
+            self._check_interrupted()
+            self._patiently(lambda: self.live.execute(keep))
+        except BaseException:
+            self._undo(undo)
+            raise
+        return count
+
+    def _undo(self, statements: list[str]) -> None:
+        """Also when SQLite has rolled back by itself. An interrupt may come late, and meet this."""
+        for _ in range(3):
+            self._interrupted = False
+            with suppress(sqlite3.Error):
+                if self.in_transaction():
+                    for sql in statements:
+                        self.live.execute(sql)
+                return
 
     def _pragma_of_user(self, text: str, result: Result) -> None:
         match = _BUSY_TIMEOUT.match(text)
@@ -168,18 +267,19 @@ class SqliteDriver(ExecDriver):
         if self._interrupted:
             raise StatementError("interrupted", code="SQLITE_INTERRUPT")
 
-    def _count(self, step: _Step, result: Result) -> None:
+    def _count(self, step: Step, result: Result) -> None:
         # asked from SQLite: the cursor knows neither for WITH ... INSERT, nor before 3.12 with RETURNING
-        row = self._live.execute("SELECT changes(), last_insert_rowid()").fetchone()
+        row = self.live.execute("SELECT changes(), last_insert_rowid()").fetchone()
         result.affected = row[0]
         result.last_id = row[1] if row[0] and step.verb in ("INSERT", "REPLACE") else None
 
     def interrupt(self) -> None:
         self._interrupted = True
-        connection = self._connection
-        if connection is not None:
-            with suppress(sqlite3.Error):  # closed meanwhile
-                connection.interrupt()
+        with self._guard:
+            connection = self._connection if not self._open else None
+            if connection is not None:
+                with suppress(sqlite3.Error):  # closed meanwhile
+                    connection.interrupt()
 
     def in_transaction(self) -> bool:
         return self._connection is not None and self._connection.in_transaction
@@ -196,61 +296,8 @@ class SqliteDriver(ExecDriver):
             self.execute("ROLLBACK", ())
 
     def close(self) -> None:
+        for rows in list(self._open):
+            rows.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One statement of a text, read once."""
-
-    text: str
-    verb: str
-    wanted: int
-    positional: str
-    """The text with `?` alone, and which of its values each takes: `?1` and `:name` may repeat."""
-    order: tuple[int, ...]
-    names: tuple[str, ...]
-
-
-@lru_cache(maxsize=256)
-def _steps(sql: str) -> tuple[_Step, ...]:
-    return tuple(_step(statement.text, statement.verb) for statement in split(sql, Dialect.SQLITE))
-
-
-def _step(text: str, verb: str) -> _Step:
-    count = wanted(text, Dialect.SQLITE)
-    positional, order = bind(text, range(count), Dialect.SQLITE, Style.QMARK)
-    names = tuple(placeholders(text, Dialect.SQLITE))
-    return _Step(text, verb, count, positional, tuple(order) if isinstance(order, list) else (), names)
-
-
-def _undeclared(text: str, columns: int) -> str:
-    """The statement with results that have no declared type any more."""
-    names = [f"c{index}" for index in range(columns)]
-    # the line end is for a comment at the end of the text
-    return f"WITH plain({', '.join(names)}) AS ({text}\n) SELECT +{', +'.join(names)} FROM plain"
-
-
-def _shared_out(
-    steps: tuple[_Step, ...], binds: Sequence[Any] | Mapping[str, Any]
-) -> Iterator[tuple[_Step, str, Any]]:
-    """Each statement with its share of the values. All are checked before the first is run."""
-    if isinstance(binds, Mapping):
-        for step in steps:
-            yield step, step.text, {name[1:]: _named(name, binds) for name in step.names}
-        return
-    check_count(sum(step.wanted for step in steps), len(binds))
-    values = [to_sqlite(value) for value in binds]
-    for step in steps:
-        share, values = values[: step.wanted], values[step.wanted :]
-        yield step, step.positional, [share[index] for index in step.order]
-
-
-def _named(place: str, binds: Mapping[str, Any]) -> Any:
-    if place.startswith("?"):
-        raise StatementError(f"the placeholder {place} takes values in order; write :name for values by name")
-    if place[1:] not in binds:
-        raise StatementError(f"the statement has the placeholder {place} and no value of that name was given")
-    return to_sqlite(binds[place[1:]])

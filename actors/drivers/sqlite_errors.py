@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 
 from trunkline.errors import StatementError
 
-__all__ = ["error_name", "hint", "open_hint", "refusal"]
+__all__ = ["REFUSALS", "error_name", "hint", "open_hint", "refusal"]
 
+REFUSALS = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
+"""What `sqlite3` raises for a statement that cannot be run, or a row that cannot be read."""
+_OPEN_QUERY = "a query of this connection is not all read; read it to the end or close it"
 _HINTS = {
+    "SQLITE_BUSY_SNAPSHOT": "another program wrote since this transaction, or a query that is still open,"
+    " began to read; end that and try again",
     "SQLITE_BUSY": "another program holds it; raise _busy_timeout or share one handle with fd()",
-    "SQLITE_LOCKED": "another connection with cache=shared holds the table; end its statement first",
+    "SQLITE_LOCKED_SHAREDCACHE": "another connection with cache=shared holds the table; end its statement"
+    " first",
+    "SQLITE_LOCKED": _OPEN_QUERY,
+    "SQLITE_ABORT_ROLLBACK": "the transaction in which this query began was rolled back; run it again",
     "SQLITE_FULL": "there is no space left for {file}; free some, or raise PRAGMA max_page_count",
     "SQLITE_READONLY": "{file} cannot be written; check its permissions, mode=ro and _query_only",
     "SQLITE_CORRUPT": "{file} is damaged; restore a copy, or try the .recover command of sqlite3",
@@ -20,7 +29,7 @@ _HINTS = {
 }
 
 
-def error_name(error: Exception) -> str:
+def error_name(error: BaseException) -> str:
     """SQLite's name of the error, such as `SQLITE_BUSY`; "" for an error of Python's module."""
     return str(getattr(error, "sqlite_errorname", ""))
 
@@ -44,8 +53,8 @@ def open_hint(file: str, mode: str) -> str:
     return f"no file can be made in {folder}; check its permissions"
 
 
-def refusal(error: Exception, file: str) -> StatementError:
-    """The error of a statement."""
+def refusal(error: BaseException, file: str, *, queries: bool = False) -> StatementError:
+    """The error of a statement. `queries`: the rows of some query were not all read when it came up."""
     code = error_name(error)
     if code == "SQLITE_INTERRUPT":
         return StatementError("interrupted", code=code)
@@ -54,4 +63,10 @@ def refusal(error: Exception, file: str) -> StatementError:
     if isinstance(error, UnicodeEncodeError):
         return StatementError("SQLite stores UTF-8 only, and this text has half a surrogate pair; bind bytes")
     advice = hint(code, file)
+    if code == "SQLITE_ERROR" and queries and any(words in str(error) for words in _WHILE_READING):
+        advice = _OPEN_QUERY
     return StatementError(f"{error}: {advice}" if advice else str(error), code=code or None)
+
+
+_WHILE_READING = ("in progress", "a transaction", "is locked")
+"""In what SQLite says, with no code of its own, where an open query is in the way."""

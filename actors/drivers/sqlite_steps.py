@@ -1,0 +1,100 @@
+"""The statements of a text, each with its share of the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from trunkline.actors.drivers.sqlite_types import to_sqlite
+from trunkline.actors.sql import Dialect, Style, bind, check_count, placeholders, wanted
+from trunkline.actors.statements import Statement, split
+from trunkline.errors import StatementError
+
+__all__ = ["Binds", "Step", "in_order", "shared_out", "steps"]
+
+Binds = Sequence[Any] | Mapping[str, Any]
+
+_LONGEST_KEPT = 10_000
+_WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement of a text, read once."""
+
+    text: str
+    verb: str
+    wanted: int
+    positional: str
+    """The text with `?` alone, and which of its values each takes: `?1` and `:name` may repeat."""
+    order: tuple[int, ...]
+    names: tuple[str, ...]
+    writes: bool
+    """It counts what it changes."""
+    reads: bool
+    """It changes nothing, so its rows may be fetched when they are wanted."""
+    plain: bool
+    """A write that `sqlite3` counts itself: no WITH before it, no rows from it."""
+
+
+def steps(sql: str) -> tuple[Step, ...]:
+    """The statements of a text. The last few hundred texts are kept, but for very long ones."""
+    return _steps(sql) if len(sql) <= _LONGEST_KEPT else _steps.__wrapped__(sql)
+
+
+@lru_cache(maxsize=256)
+def _steps(sql: str) -> tuple[Step, ...]:
+    return tuple(_step(statement) for statement in split(sql, Dialect.SQLITE))
+
+
+def _step(statement: Statement) -> Step:
+    text, verb = statement.text, statement.verb
+    count = wanted(text, Dialect.SQLITE)
+    positional, order = bind(text, range(count), Dialect.SQLITE, Style.QMARK)
+    return Step(
+        text,
+        verb,
+        count,
+        positional,
+        tuple(order) if isinstance(order, list) else (),
+        tuple(placeholders(text, Dialect.SQLITE)),
+        writes=verb in _WRITES,
+        reads=verb in ("SELECT", "VALUES"),
+        plain=statement.keyword in _WRITES and "RETURNING" not in statement.words,
+    )
+
+
+def shared_out(steps: tuple[Step, ...], binds: Binds) -> Iterator[tuple[Step, str, Any]]:
+    """Each statement with its share of the values. All are checked before the first is run."""
+    if isinstance(binds, Mapping):
+        for step in steps:
+            yield step, step.text, {name[1:]: _named(name, binds) for name in step.names}
+        return
+    check_count(sum(step.wanted for step in steps), len(binds))
+    values = [to_sqlite(value) for value in binds]
+    for step in steps:
+        share, values = values[: step.wanted], values[step.wanted :]
+        yield step, step.positional, [share[index] for index in step.order]
+
+
+def in_order(step: Step, row: Any) -> list[Any]:
+    """One row of values, stored as SQLite stores them, for the text with `?` alone. StatementError when the
+    row does not fit the statement."""
+    if isinstance(row, Mapping):
+        return [_named(name, row) for name in step.names]
+    if not isinstance(row, list | tuple):
+        raise StatementError(
+            f"a row is a list, tuple or dict of values, and this is of type {type(row).__name__}"
+        )
+    check_count(step.wanted, len(row))
+    return [to_sqlite(row[index]) for index in step.order]
+
+
+def _named(place: str, binds: Mapping[str, Any]) -> Any:
+    if place.startswith("?"):
+        raise StatementError(f"the placeholder {place} takes values in order; write :name for values by name")
+    if place[1:] not in binds:
+        raise StatementError(f"the statement has the placeholder {place} and no value of that name was given")
+    return to_sqlite(binds[place[1:]])
