@@ -44,6 +44,7 @@ from trunkline.dbapi_types import (
     TimeFromTicks,
     Timestamp,
     TimestampFromTicks,
+    TypeObject,
     described,
 )
 from trunkline.dial import connect as dial
@@ -75,6 +76,7 @@ __all__ = [
     "TimeFromTicks",
     "Timestamp",
     "TimestampFromTicks",
+    "TypeObject",
     "Warning",
     "apilevel",
     "connect",
