@@ -1,0 +1,475 @@
+"""mysql: MySQL and MariaDB through mysql-connector-python, addressed as go-sql-driver's users write it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import mysql.connector
+from mysql.connector import errors
+
+from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
+from trunkline.actors.drivers.mysql_auth import PasswordInClear, login
+from trunkline.actors.drivers.mysql_errors import (
+    INTERRUPTED,
+    READ_ONLY,
+    TOO_LARGE,
+    at_open,
+    is_lost,
+    refusal,
+    why_lost,
+)
+from trunkline.actors.drivers.mysql_plan import Charset, Plan, Tls, plan_of
+from trunkline.actors.drivers.mysql_template import Template, template_of
+from trunkline.actors.drivers.mysql_types import Literal, literals, readers, to_rows
+from trunkline.deadline import Deadline
+from trunkline.errors import ClosedError, DialError, StatementError
+
+__all__ = ["MysqlDriver"]
+
+_AUTOCOMMIT, _NO_BACKSLASHES = 0x0002, 0x0200
+"""Flags of the server's status."""
+_KILL_CONNECT_S, _KILL_S = 1.0, 1
+_CHUNK = 100
+"""Rows that are read at once where nobody wants them."""
+_LOAD = re.compile(rb"(?:\s|/\*.*?\*/|--[^\n]*\n|#[^\n]*\n)*LOAD\b", re.IGNORECASE | re.DOTALL)
+_TURNS_OFF = re.compile(
+    r"\s*SET\b.*\bautocommit\b`?\s*:?=(?!\s*'?(?:1|ON|TRUE|DEFAULT)\b)", re.IGNORECASE | re.DOTALL
+)
+_NO_AUTOCOMMIT = (
+    "autocommit cannot be turned off: statements would wait in a transaction that nobody ends;"
+    " use `with conn.transaction():`"
+)
+_UNREAD = (
+    "the rows of a query of this transaction are not all read; read them to the end or close the query first"
+)
+_SEVERAL = "the text holds several statements; run them one by one, or allow that with multiStatements=true"
+_CONFUSED = (
+    # the library, and what it lets through when the bytes that arrive make no sense
+    *(errors.Error, OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
+    *(struct.error, zlib.error),
+)
+
+
+class MysqlDriver(ExecDriver):
+    """One link to a MySQL or MariaDB server, in autocommit mode. Values: see `mysql_types` and docs/mysql.md.
+
+    Stands on the library's `cmd_query` and `get_rows`, not on its cursors: those ask the server for a sign of
+    life before each statement, and rewrite texts that hold the word `delimiter`.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("mysql",)
+    extra: ClassVar[str | None] = "mysql"
+    transient: ClassVar[tuple[type[BaseException], ...]] = (OSError, DialError)
+    queries_apart: ClassVar[bool] = True
+    interrupt_waits: ClassVar[bool] = True
+
+    _connection: Any = None
+    _plan: Plan
+    _tls: Mapping[str, Any]
+    """The TLS arguments that this link was made with."""
+    _charset: Charset
+    _broken = False
+    _interrupted = False
+    _status = _AUTOCOMMIT
+    _longest = 0
+    unread: _MysqlRows | None = None
+    """Rows that the server has begun to send."""
+
+    @property
+    def peer(self) -> str:
+        return self.address.path if self.address.net == "unix" else super().peer
+
+    # opening
+
+    def open(self, deadline: Deadline) -> None:
+        # it writes what is sent at a login into its debug log
+        logging.getLogger("mysql.connector").setLevel(logging.WARNING)
+        self._plan = plan_of(self.address)
+        seconds = min(deadline.left(), self._plan.connect_s or math.inf)
+        limit = None if seconds == math.inf else max(seconds, 0.001)
+        try:
+            self._connection = self._dial(limit)
+            self._set_up()
+        except (DialError, StatementError):
+            self.close()
+            raise
+        except _CONFUSED as error:
+            self._broken = True
+            self.close()
+            raise at_open(error, self._plan.peer, limit) from None
+
+    def _dial(self, limit: float | None) -> Any:
+        """A connection, by the first kind of link that will do."""
+        attempts = _attempts(self._plan)
+        while True:
+            self._tls, insists = attempts.pop(0)
+            try:
+                return self._connect(limit, self._plan.arguments, insists)
+            except errors.Error as error:
+                again = isinstance(error, PasswordInClear) or getattr(error, "errno", None) == 2026
+                if not (attempts and again):
+                    raise
+
+    def _connect(self, limit: float | None, arguments: Mapping[str, Any], insists: bool = False) -> Any:
+        with login(replace(self._plan.policy, tls=insists)):
+            return mysql.connector.connect(
+                **{**arguments, "conn_attrs": dict(arguments["conn_attrs"])},  # the library adds to it
+                **self._tls,
+                use_pure=True,
+                connection_timeout=limit,
+                read_timeout=math.ceil(limit) if limit else None,
+                write_timeout=math.ceil(limit) if limit else None,
+            )
+
+    def _set_up(self) -> None:
+        self._charset = Charset("utf8mb4", "utf-8")
+        self._agree_charset()
+        if self._plan.settings:
+            self._ask(self._plan.settings)
+        packet = int(self._ask("SELECT @@max_allowed_packet")[0][0] or 0)
+        self._longest = min(packet, self._plan.longest or packet)
+        if not self._status & _AUTOCOMMIT:
+            raise FatalError(f"the address sets autocommit=0: {_NO_AUTOCOMMIT}")
+        self._connection.read_timeout = self._plan.read_s
+        self._connection.write_timeout = self._plan.write_s
+        self._writers: dict[bool, Literal] = {
+            flag: literals(
+                self._charset, backslashes=flag, loc=self._plan.loc, truncate_us=self._plan.truncate_us
+            )
+            for flag in (True, False)
+        }
+
+    def _agree_charset(self) -> None:
+        """The first character set of the address that the server takes; with none of them, UTF-8."""
+        refused = ""
+        for charset in self._plan.charsets:
+            try:
+                self._take_charset(charset, self._plan.collation)
+            except errors.Error as error:
+                if is_lost(error) and not isinstance(error, errors.ProgrammingError):
+                    raise
+                refused = str(error.msg)
+            else:
+                self._charset = charset
+                return
+        if refused:
+            raise FatalError(f"{self._plan.peer} takes no character set of the address: {refused}")
+
+    def _take_charset(self, charset: Charset, collation: str | None) -> None:
+        names = [charset.name, collation] if collation else [charset.name]
+        if not all(re.fullmatch(r"\w+", name) for name in names):
+            raise errors.ProgrammingError("a character set's name has letters, digits and _ only")
+        if charset.codec != "utf-8":
+            if not charset.codec:
+                raise errors.ProgrammingError(f"Python has no codec for the character set {charset.name}")
+            # so that the library reads the names of columns rightly
+            self._connection.set_charset_collation(charset.name, collation)
+        self._ask(" COLLATE ".join([f"SET NAMES {charset.name}", *names[1:]]))
+
+    def _ask(self, sql: str) -> list[tuple[bytes | None, ...]]:
+        """A statement of our own, with all its rows."""
+        answer = self._connection.cmd_query(sql)
+        rows: list[tuple[bytes | None, ...]] = []
+        if "columns" in answer:
+            rows, answer = self._connection.get_rows(raw=True)
+        self._status = answer["status_flag"]
+        return rows
+
+    # statements
+
+    @property
+    def _live(self) -> Any:
+        if self._connection is None:
+            raise ClosedError(f"the connection to {self.peer} is closed")
+        return self._connection
+
+    def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+        template = self._checked(sql)
+        return self._run(template.text(binds, self._literal, self._charset.codec))
+
+    def _checked(self, sql: str) -> Template:
+        if self.unread is not None:
+            raise StatementError(_UNREAD)
+        if "autocommit" in sql.lower() and _TURNS_OFF.match(sql):
+            raise StatementError(_NO_AUTOCOMMIT)
+        template = template_of(sql)
+        if template.statements > 1 and not self._plan.multi:
+            raise StatementError(_SEVERAL)
+        if not template.statements or not sql.strip():
+            raise StatementError("there is no statement in this text")
+        return template
+
+    @property
+    def _literal(self) -> Literal:
+        return self._writers[not self._status & _NO_BACKSLASHES]
+
+    def _run(self, statement: bytes, keep: bool = True) -> Result:
+        """Send it, and take its answer: of several results the last with rows, and the last count."""
+        if len(statement) >= self._longest:
+            raise StatementError(
+                f"the statement takes {len(statement):,} bytes, and the server takes {self._longest:,}"
+                " (max_allowed_packet); send less at once",
+                code=TOO_LARGE,
+            )
+        self._forget_interrupt()
+        result = Result()
+        with self._judged(statement):
+            for answer in self._answers(statement):
+                if "columns" in answer:
+                    self._take_rows(answer, result, keep)
+                else:
+                    self._status = answer["status_flag"]
+                    result.affected = answer["affected_rows"]
+                    result.last_id = answer["insert_id"] or result.last_id
+                if result.rest is not None:
+                    break
+        if not self._status & _AUTOCOMMIT:
+            with self._judged(b""):
+                self._ask("SET autocommit = 1")
+            raise StatementError(_NO_AUTOCOMMIT)
+        return result
+
+    def _answers(self, statement: bytes) -> Iterator[Any]:
+        if _LOAD.match(statement):
+            # only so does the library know the file that was named
+            return iter((self._live.cmd_query(statement),))
+        answers: Iterator[Any] = self._live.cmd_query_iter(statement)
+        return answers
+
+    def _take_rows(self, answer: Mapping[str, Any], result: Result, keep: bool) -> None:
+        self._status = answer["eof"]["status_flag"]
+        rows = self.unread = _MysqlRows(self, answer["columns"])
+        if not keep:
+            while rows.fetch(_CHUNK):
+                pass
+            return
+        result.columns = rows.columns
+        result.values = rows.fetch(FIRST_ROWS)
+        if self.unread is not None and self._live.have_next_result:
+            # more answers follow, so that these rows cannot be left for later
+            result.values = [*result.values, *rows.fetch_all()]
+        result.rest = rows if self.unread is not None else None
+
+    def fetch(self, count: int) -> tuple[list[tuple[bytes | None, ...]], bool]:
+        """For `Rows`: the next rows as bytes, and whether the last is among them."""
+        with self._judged(b""):
+            try:
+                rows, end = self._live.get_rows(count=count, raw=True)
+            except BaseException:
+                self.unread = None
+                raise
+        if end is not None:
+            self._status = end["status_flag"]
+            self.unread = None
+        return rows, end is not None
+
+    @contextmanager
+    def _judged(self, statement: bytes) -> Iterator[None]:
+        """What the library raises, as StatementError or ConnectionError."""
+        try:
+            yield
+        except StatementError:
+            raise
+        except _CONFUSED as error:
+            failure = error
+        else:
+            return
+        if not is_lost(failure):
+            self._look_again()
+            if self._plan.drops_read_only and getattr(failure, "errno", None) in READ_ONLY:
+                self._give_up()
+            raise refusal(failure)
+        self._give_up()
+        if _LOAD.match(statement) and isinstance(failure, errors.Error) and failure.errno == -1:
+            # of the library about the file: the server got nothing of it, and waits for it in vain
+            raise refusal(failure)
+        raise why_lost(failure)
+
+    def _look_again(self) -> None:
+        """An error says nothing of the transaction, which may be over now (a deadlock): ask."""
+        if self._connection.in_transaction:
+            try:
+                self._status = self._connection.cmd_ping()["status_flag"]
+            except _CONFUSED as error:
+                self._give_up()
+                raise why_lost(error) from None
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        template = self._checked(sql)
+        template.check_all(rows)
+        if template.statements > 1:
+            raise StatementError("executemany takes one statement, and the text holds several")
+        batches = template.batches(rows, self._literal, self._charset.codec, self._longest)
+        first, second = next(batches, None), next(batches, None)
+        if first is None:
+            return Result(affected=0)
+        if second is None:
+            return Result(affected=self._run(first, keep=False).affected)
+        inside = self.in_transaction()
+        self._own("SAVEPOINT trunkline_many" if inside else "START TRANSACTION")
+        try:
+            counts = [self._run(batch, keep=False).affected for batch in (first, second, *batches)]
+            self._own("RELEASE SAVEPOINT trunkline_many" if inside else "COMMIT")
+        except StatementError:
+            if self.in_transaction():
+                self._own("ROLLBACK TO SAVEPOINT trunkline_many" if inside else "ROLLBACK")
+            raise
+        return Result(affected=None if None in counts else sum(count or 0 for count in counts))
+
+    # transactions
+
+    def in_transaction(self) -> bool:
+        return self._connection is not None and not self._broken and bool(self._connection.in_transaction)
+
+    def begin(self) -> None:
+        self._own("START TRANSACTION")
+
+    def commit(self) -> None:
+        if not self.in_transaction():
+            raise StatementError(
+                "there is no transaction to commit: one of its statements ended it (CREATE, ALTER and DROP"
+                " commit, a deadlock rolls back)"
+            )
+        self._own("COMMIT")
+
+    def rollback(self) -> None:
+        if self.unread is not None:
+            self.unread.close()
+        if self.in_transaction():
+            self._own("ROLLBACK")
+
+    def _own(self, sql: str) -> None:
+        """A statement that begins or ends a transaction. A late interrupt must not keep one open."""
+        if self.unread is not None:
+            raise StatementError(_UNREAD)
+        self._forget_interrupt()
+        for last in (False, False, True):
+            try:
+                with self._judged(b""):
+                    self._ask(sql)
+                return
+            except StatementError as error:
+                if last or error.code != INTERRUPTED or not sql.startswith("ROLLBACK"):
+                    raise
+
+    # from other threads
+
+    def interrupt(self) -> None:
+        connection = self._connection
+        if connection is not None and not self._broken:
+            self._interrupted = True
+            with suppress(*_CONFUSED):
+                self._kill(connection)
+
+    def _kill(self, connection: Any) -> None:
+        """Have the server stop the connection's statement, over a second link like it."""
+        arguments = {name: value for name, value in self._plan.arguments.items() if name != "database"}
+        insists = connection.is_secure and not self._plan.policy.local
+        killer = self._connect(_KILL_CONNECT_S, arguments, insists)
+        try:
+            killer.read_timeout = killer.write_timeout = _KILL_S
+            killer.cmd_query(f"KILL QUERY {connection.connection_id}")
+        finally:
+            killer.shutdown()
+
+    def skip(self) -> None:
+        """For `Rows`: read what nobody wants; of many rows, the server is told to send no more."""
+        if self.fetch(_CHUNK)[1]:
+            return
+        inside = self.in_transaction()
+        self._interrupted = True
+        try:
+            self._kill(self._live)
+        except _CONFUSED as error:
+            self._give_up()
+            if inside:
+                raise why_lost(error) from None
+            return
+        while not self.fetch(_CHUNK)[1]:
+            pass
+
+    def _forget_interrupt(self) -> None:
+        """An interrupt that came too late for its statement must not hit the next."""
+        if self._interrupted:
+            self._interrupted = False
+            with self._judged(b""), suppress(errors.DatabaseError):
+                self._ask("DO 0")
+
+    def abort(self) -> None:
+        number = self._fileno()
+        if number >= 0:
+            break_socket(number)
+
+    def alive(self) -> bool:
+        return not self._broken and not hung_up(self._fileno())
+
+    def _fileno(self) -> int:
+        # the library shows its socket nowhere; tests/unit/test_mysql_driver.py watches over these names
+        sock = getattr(getattr(self._connection, "_socket", None), "sock", None)
+        return -1 if sock is None else int(sock.fileno())
+
+    # the end
+
+    def _give_up(self) -> None:
+        """The link is out of order: end it without a word."""
+        self._broken = True
+        self.unread = None
+        if self._connection is not None:
+            self._connection.shutdown()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        self.unread = None
+        if connection is not None:
+            with suppress(*_CONFUSED):
+                connection.shutdown() if self._broken else connection.close()
+
+
+def _attempts(plan: Plan) -> list[tuple[Mapping[str, Any], bool]]:
+    """The kinds of link to try in order: TLS arguments, and whether TLS is insisted on."""
+    plain: tuple[Mapping[str, Any], bool] = ({"ssl_disabled": True}, False)
+    offered: tuple[Mapping[str, Any], bool] = ({"ssl_disabled": False, **plan.verify}, False)
+    insisted = (offered[0], True)
+    if plan.tls is Tls.VERIFIED and plan.fallback:
+        return [offered, plain]
+    return {
+        Tls.OFF: [plain],
+        Tls.IF_ASKED: [plain, insisted],
+        Tls.PREFERRED: [offered],
+        Tls.REQUIRED: [offered if plan.fallback else insisted],
+        Tls.VERIFIED: [insisted],
+    }[plan.tls]
+
+
+class _MysqlRows(Rows):
+    """Rows that the server has sent, or is sending. The link can do nothing else until they are read."""
+
+    def __init__(self, driver: MysqlDriver, description: Sequence[Any]) -> None:
+        self.columns = [column[0] for column in description]
+        self._driver = driver
+        self._readers = readers(description, driver._charset.codec, driver._plan.loc)
+
+    def fetch(self, count: int) -> Sequence[Sequence[Any]]:
+        if self._driver.unread is not self:
+            return []
+        return to_rows(self._driver.fetch(count)[0], self._readers)
+
+    def fetch_all(self) -> list[Sequence[Any]]:
+        """All rows that are left."""
+        found: list[Sequence[Any]] = []
+        while rows := self.fetch(_CHUNK):
+            found += rows
+        return found
+
+    def close(self) -> None:
+        if self._driver.unread is self:
+            with suppress(StatementError):  # stopped
+                self._driver.skip()

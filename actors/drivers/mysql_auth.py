@@ -1,0 +1,108 @@
+"""What a login must not do: give a password, or a hash of it, to whoever asks.
+
+mysql-connector-python lets the server choose the login's method, and sends the password in clear over plain
+TCP when `caching_sha2_password` is told to "authenticate fully" (it cannot encrypt it with the server's key,
+as Go does). Each of its plugin modules names the class to be used; here that is a class which asks first
+whether the link is fit for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from mysql.connector.errors import InterfaceError
+
+__all__ = ["LoginRefused", "PasswordInClear", "Policy", "TlsMissing", "login"]
+
+_FULLY = b"\x04"
+_CLEAR = "mysql_clear_password"
+_NATIVE = "mysql_native_password"
+_PLUGINS = ("caching_sha2_password", "sha256_password", _CLEAR, _NATIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one address permits."""
+
+    local: bool = False
+    """Nobody can listen on the way: a unix socket."""
+    cleartext: bool = False
+    """The server may have the password itself, by `mysql_clear_password`."""
+    native: bool = True
+    tls: bool = False
+    """Nothing is sent without TLS."""
+
+
+class LoginRefused(InterfaceError):
+    """We do not log in like this."""
+
+
+class TlsMissing(LoginRefused):
+    """The address insists on TLS, and the server offers none."""
+
+
+class PasswordInClear(LoginRefused):
+    """The server asks for the password itself on a link that others can read."""
+
+
+_policy: ContextVar[Policy] = ContextVar("trunkline_mysql_policy")
+
+
+@contextmanager
+def login(policy: Policy) -> Iterator[None]:
+    """Logins of this thread obey the policy. One outside of it obeys the strictest there is."""
+    _install()
+    token = _policy.set(policy)
+    try:
+        yield
+    finally:
+        _policy.reset(token)
+
+
+@cache
+def _install() -> None:
+    for name in _PLUGINS:
+        module = import_module(f"mysql.connector.plugins.{name}")
+        guarded = _guarded(getattr(module, module.AUTHENTICATION_PLUGIN_CLASS))
+        setattr(module, guarded.__name__, guarded)
+        module.AUTHENTICATION_PLUGIN_CLASS = guarded.__name__  # type: ignore[attr-defined]
+
+
+def _guarded(plugin: Any) -> Any:
+    respond: Callable[..., bytes | None] = plugin.auth_response
+    needs_tls = plugin.requires_ssl
+
+    def auth_response(self: Any, auth_data: bytes, **settings: Any) -> bytes | None:
+        in_clear = needs_tls.fget(self) or auth_data == _FULLY
+        _check(self.name, self.ssl_enabled, in_clear)
+        return respond(self, auth_data, **settings)
+
+    def requires_ssl(self: Any) -> bool:
+        return bool(needs_tls.fget(self)) and not _policy.get(Policy()).local
+
+    body = {"auth_response": auth_response, "requires_ssl": property(requires_ssl)}
+    return type(f"Guarded{plugin.__name__}", (plugin,), body)
+
+
+def _check(name: str, encrypted: bool, in_clear: bool) -> None:
+    policy = _policy.get(Policy(tls=True))
+    if policy.tls and not encrypted:
+        raise TlsMissing("the server offers no TLS, and the address insists on it")
+    if name == _CLEAR and not policy.cleartext:
+        raise LoginRefused(
+            f"the server asks for the password itself ({_CLEAR}); if it may have it, allow that with"
+            " allowCleartextPasswords=true"
+        )
+    if name == _NATIVE and not policy.native:
+        raise LoginRefused(f"the server asks for {_NATIVE}, which allowNativePasswords=false refuses")
+    if in_clear and not (encrypted or policy.local):
+        raise PasswordInClear(
+            f"the server asks for the password in clear ({name}) on a link without TLS; connect with"
+            " tls=preferred or tls=true, or over a unix socket"
+        )
