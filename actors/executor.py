@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trunkline.actors.answers import Batches, as_lists
+from trunkline.actors.bulk import BulkRows
 from trunkline.actors.driver import ExecDriver, FatalError, Result
 from trunkline.actors.queries import Queries
 from trunkline.actors.sql import Dialect
@@ -331,7 +332,8 @@ class ExecActor:
         elif kind is Kind.EXEC:
             self._exec(holder, token, job, sql, binds)
         elif kind is Kind.EXECUTEMANY:
-            job.run = lambda driver: self._packed(driver, driver.executemany(sql, binds), token)
+            rows = BulkRows(binds, *more)
+            job.run = lambda driver: self._packed(driver, driver.executemany(sql, rows), token)
             self.enqueue(Waiting(holder, token, job))
         elif apart:
             self._statements += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from trunkline.client import Client
@@ -24,6 +25,10 @@ REPLACE_S = 10.0
 REPLACE_LOOK_S = 0.01
 BULK_BYTES = 1 << 30
 """One message may be so large, see trunkline.wire.framing."""
+
+CHUNK_ROWS = 1000
+"""Rows of an `executemany` that are packed, and unpacked, together."""
+_ROWS = frozenset((list, tuple, dict))
 
 Part = Callable[[bytes], None]
 
@@ -106,12 +111,13 @@ class Executing(Reader):
     ) -> dict[str, Any]:
         if isinstance(rows, (str, bytes, Mapping)):
             raise TypeError(f"executemany takes rows, not {type(rows).__name__}")
-        # tuples are dear on the wire, and rows of them mean the same as lists
-        plain = [list(row) if isinstance(row, tuple) else row for row in rows]
-        for number, row in enumerate(plain, 1):
-            if not isinstance(row, (list, dict)):
-                raise TypeError(f"executemany takes rows of values; row {number} is a {type(row).__name__}")
-        return self._result(self._run(Kind.EXECUTEMANY, "executemany", sql, (plain,), timeout, token, None))
+        packed = (_packed(chunk) for chunk in _chunks(rows))
+        count, chunks = 0, []
+        for size, chunk in packed:
+            count += size
+            chunks.append(chunk)
+        given = (chunks, CHUNK_ROWS, count)
+        return self._result(self._run(Kind.EXECUTEMANY, "executemany", sql, given, timeout, token, None))
 
     def _result(self, answer: bytes) -> dict[str, Any]:
         result: dict[str, Any] = values.unpack(answer)
@@ -226,6 +232,31 @@ class Executing(Reader):
             with self._turn:
                 self._usable()
         return self._client
+
+
+def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    left = iter(rows)
+    while chunk := list(islice(left, CHUNK_ROWS)):
+        yield chunk
+
+
+def _packed(chunk: list[Any]) -> tuple[int, bytes]:
+    """How many rows, and these as one value."""
+    kinds = set(map(type, chunk))
+    if not kinds <= _ROWS:
+        chunk = [_row(row) for row in chunk]
+    elif tuple in kinds:
+        # tuples are dear on the wire, and rows of them mean the same as lists
+        chunk = [list(row) if type(row) is tuple else row for row in chunk]
+    return len(chunk), values.pack(chunk)
+
+
+def _row(row: Any) -> Any:
+    if isinstance(row, Mapping):
+        return dict(row)
+    if isinstance(row, Iterable) and not isinstance(row, (str, bytes, bytearray)):
+        return list(row)
+    raise TypeError(f"executemany takes rows of values, and one of them is a {type(row).__name__}")
 
 
 def _given(binds: tuple[Any, ...]) -> Any:

@@ -15,6 +15,7 @@ number is an error, so no message can make the reader run code.
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 from collections.abc import Callable, Iterable, ValuesView
 from datetime import date, datetime, time, timedelta
@@ -31,6 +32,8 @@ from trunkline.wire import moments
 __all__ = ["pack", "unpack"]
 
 MAX_DEPTH = 100
+LARGE = 1 << 15
+"""Bytes."""
 _ACCEPTED = (
     "None, bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, UUID, list, tuple, dict,"
     " set, frozenset, Enum members and ipaddress objects"
@@ -73,10 +76,17 @@ def pack(value: object) -> bytes:
 
 def unpack(data: bytes | bytearray | memoryview) -> Any:
     """The value that `pack` was given. ValueError when `data` is anything else than one whole value."""
+    # Python looks for cycles after every 700 new objects, which in a large value takes longer than unpacking
+    pause = len(data) > LARGE and gc.isenabled()
+    if pause:
+        gc.disable()
     try:
         return msgpack.unpackb(data, ext_hook=partial(_decode, 0), strict_map_key=False, timestamp=3)
     except _MALFORMED as error:
         text = f"malformed value on the wire: {type(error).__name__}: {error}"
+    finally:
+        if pause:
+            gc.enable()
     raise ValueError(text)
 
 
