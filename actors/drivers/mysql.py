@@ -16,9 +16,10 @@ import mysql.connector
 from mysql.connector import errors
 
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
-from trunkline.actors.drivers.mysql_auth import PasswordInClear, login
+from trunkline.actors.drivers.mysql_auth import PasswordInClear, login, refused
 from trunkline.actors.drivers.mysql_errors import (
     INTERRUPTED,
+    NO_TLS,
     READ_ONLY,
     TOO_LARGE,
     at_open,
@@ -114,7 +115,7 @@ class MysqlDriver(ExecDriver):
             try:
                 return self._connect(limit, self._plan.arguments, insists)
             except errors.Error as error:
-                again = isinstance(error, PasswordInClear) or getattr(error, "errno", None) == 2026
+                again = isinstance(refused(error), PasswordInClear) or error.errno == NO_TLS
                 if not (attempts and again):
                     raise
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from mysql.connector.errors import InterfaceError
 
-__all__ = ["LoginRefused", "PasswordInClear", "Policy", "TlsMissing", "login"]
+__all__ = ["LoginRefused", "PasswordInClear", "Policy", "TlsMissing", "login", "refused"]
 
 _FULLY = b"\x04"
 _CLEAR = "mysql_clear_password"
@@ -51,12 +51,18 @@ class PasswordInClear(LoginRefused):
     """The server asks for the password itself on a link that others can read."""
 
 
+def refused(error: BaseException) -> LoginRefused | None:
+    """Our own refusal behind an error of the library, which wraps those of the first answer."""
+    found = error if isinstance(error, LoginRefused) else error.__cause__
+    return found if isinstance(found, LoginRefused) else None
+
+
 _policy: ContextVar[Policy] = ContextVar("trunkline_mysql_policy")
 
 
 @contextmanager
 def login(policy: Policy) -> Iterator[None]:
-    """Logins of this thread obey the policy. One outside of it obeys the strictest there is."""
+    """Logins of this thread obey the policy. Outside of it the library does as it always does."""
     _install()
     token = _policy.set(policy)
     try:
@@ -84,14 +90,17 @@ def _guarded(plugin: Any) -> Any:
         return respond(self, auth_data, **settings)
 
     def requires_ssl(self: Any) -> bool:
-        return bool(needs_tls.fget(self)) and not _policy.get(Policy()).local
+        policy = _policy.get(None)
+        return bool(needs_tls.fget(self)) and not (policy and policy.local)
 
     body = {"auth_response": auth_response, "requires_ssl": property(requires_ssl)}
     return type(f"Guarded{plugin.__name__}", (plugin,), body)
 
 
 def _check(name: str, encrypted: bool, in_clear: bool) -> None:
-    policy = _policy.get(Policy(tls=True))
+    policy = _policy.get(None)
+    if policy is None:
+        return
     if policy.tls and not encrypted:
         raise TlsMissing("the server offers no TLS, and the address insists on it")
     if name == _CLEAR and not policy.cleartext:

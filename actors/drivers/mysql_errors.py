@@ -7,14 +7,16 @@ import ssl
 from mysql.connector import errors
 
 from trunkline.actors.driver import FatalError
-from trunkline.actors.drivers.mysql_auth import LoginRefused
+from trunkline.actors.drivers.mysql_auth import refused
 from trunkline.actors.tls import explain
 from trunkline.errors import DialError, StatementError
 
-__all__ = ["INTERRUPTED", "READ_ONLY", "TOO_LARGE", "at_open", "is_lost", "refusal", "why_lost"]
+__all__ = ["INTERRUPTED", "NO_TLS", "READ_ONLY", "TOO_LARGE", "at_open", "is_lost", "refusal", "why_lost"]
 
 INTERRUPTED = 1317
 TOO_LARGE = 1153
+NO_TLS = 2026
+"""The library's own: TLS is asked for, and the server has none."""
 READ_ONLY = (1290, 1792, 1836)
 """The server, or the transaction, takes no writes: after a failover the wrong server has been reached."""
 
@@ -23,7 +25,6 @@ _CLIENT = range(2000, 3000)
 _ENDS_LINK = (1053, 1079, 1080, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1927, 3169, 4031)
 # too many connections (of all, of the user), server stopping
 _PASSES = (1040, 1203, 1226, 1053, 1077, 1135, 1927)
-_NO_TLS = 2026
 _HINTS = {
     1045: "check user and password, and whether the user may come from here",
     1044: "check the rights of the user",
@@ -68,8 +69,9 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
     """Why no link could be had; FatalError where trying again would not help."""
     code = number(error)
     cause = error.__cause__
-    if isinstance(error, LoginRefused):
-        return FatalError(f"cannot log in to {peer}: {_text(error)}")
+    ours = refused(error)
+    if ours is not None:
+        return FatalError(f"cannot log in to {peer}: {_text(ours)}")
     if code is not None:
         kind = DialError if code in _PASSES else FatalError
         text = f"{peer} refused the login: {_text(error)}"
@@ -81,7 +83,7 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
     if isinstance(error, (errors.ConnectionTimeoutError, errors.ReadTimeoutError)):
         limit = f" within {seconds:g} s" if seconds else ""
         return DialError(f"{peer} did not answer as a MySQL server does{limit}; check host, port and server")
-    if getattr(error, "errno", None) == _NO_TLS or isinstance(error, errors.NotSupportedError):
+    if getattr(error, "errno", None) == NO_TLS or isinstance(error, errors.NotSupportedError):
         return FatalError(f"cannot log in to {peer}: {_text(error)}")
     if getattr(error, "errno", None) in (2002, 2003):
         reason = getattr(cause, "strerror", None) or _text(error)
