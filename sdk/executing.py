@@ -111,11 +111,16 @@ class Executing(Reader):
     ) -> dict[str, Any]:
         if isinstance(rows, (str, bytes, Mapping)):
             raise TypeError(f"executemany takes rows, not {type(rows).__name__}")
-        packed = (_packed(chunk) for chunk in _chunks(rows))
         count, chunks = 0, []
-        for size, chunk in packed:
-            count += size
-            chunks.append(chunk)
+        by_name: bool | None = None
+        for chunk in _chunks(rows):
+            kinds = set(map(type, chunk))
+            if by_name is None:
+                by_name = kinds == {dict}
+            if (dict in kinds) != by_name or (by_name and len(kinds) > 1):
+                raise TypeError("the rows of executemany are either all mappings or all lists and tuples")
+            count += len(chunk)
+            chunks.append(values.pack(chunk))
         given = (chunks, CHUNK_ROWS, count)
         return self._result(self._run(Kind.EXECUTEMANY, "executemany", sql, given, timeout, token, None))
 
@@ -235,20 +240,17 @@ class Executing(Reader):
 
 
 def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    """The rows as lists and dicts, some at a time."""
     left = iter(rows)
     while chunk := list(islice(left, CHUNK_ROWS)):
-        yield chunk
-
-
-def _packed(chunk: list[Any]) -> tuple[int, bytes]:
-    """How many rows, and these as one value."""
-    kinds = set(map(type, chunk))
-    if not kinds <= _ROWS:
-        chunk = [_row(row) for row in chunk]
-    elif tuple in kinds:
-        # tuples are dear on the wire, and rows of them mean the same as lists
-        chunk = [list(row) if type(row) is tuple else row for row in chunk]
-    return len(chunk), values.pack(chunk)
+        kinds = set(map(type, chunk))
+        if not kinds <= _ROWS:
+            yield [_row(row) for row in chunk]
+        elif tuple in kinds:
+            # tuples are dear on the wire, and rows of them mean the same as lists
+            yield [list(row) if type(row) is tuple else row for row in chunk]
+        else:
+            yield chunk
 
 
 def _row(row: Any) -> Any:

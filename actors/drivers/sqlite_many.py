@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from operator import length_hint
+from itertools import compress, count
 from typing import Any
 
 from trunkline.actors.drivers.sqlite_errors import REFUSALS, error_name
@@ -29,32 +29,35 @@ class Bulk:
     def __init__(self, sql: str, rows: Sequence[Binds]) -> None:
         self._step = _only(sql)
         self._rows: Sequence[Any] = rows
-        self._left: Iterator[Any] = iter(rows)
+        self._reached = 0
         self._converted = False
-        kinds = set(map(type, rows))
-        self._by_name = kinds == {dict}
+        # rows are all of one kind, and come unpacked one by one: none is looked at here but the first
+        self._by_name = bool(rows) and isinstance(rows[0], dict)
         in_turn = self._step.order == tuple(range(self._step.wanted))
-        if not (self._by_name or (in_turn and kinds <= {list, tuple})):
+        if not (self._by_name or in_turn):
             self.convert()
 
     @property
     def reached(self) -> int:
         """The number, from 1, of the row that was run last; 0 before the first."""
-        return len(self._rows) - length_hint(self._left)
+        return self._reached
 
     def run(self, connection: sqlite3.Connection) -> int:
         """Run the statement for each row, in a transaction that the caller has begun. Returns how many rows
         of the table were changed. Misfit, or what SQLite raises."""
         text = self._step.text if self._by_name else self._step.positional
-        self._left = iter(self._rows)
+        taken = count(1)
+        left = compress(self._rows, taken)  # counts the rows that are taken, in C
         try:
             if self._step.plain:
-                return max(0, connection.executemany(text, self._left).rowcount)
-            return sum(_counted(connection, text, row) for row in self._left)
+                return max(0, connection.executemany(text, left).rowcount)
+            return sum(_counted(connection, text, row) for row in left)
         except (*REFUSALS, StatementError, TypeError, BufferError) as error:
             if error_name(error):
                 raise
             raise Misfit from error
+        finally:
+            self._reached = next(taken) - 1
 
     def convert(self) -> None:
         """Put the values of every row in order, as SQLite stores them. StatementError for the first row that

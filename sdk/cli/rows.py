@@ -17,7 +17,8 @@ __all__ = ["COLUMNS", "Row", "memory", "rows_of", "table_of"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of a connection. Rates are messages per second, None where unknown."""
+    """The figures of a connection. Rates are messages (of a database rows and statements) per second, None
+    where unknown."""
 
     id: str
     broker: str
@@ -37,6 +38,8 @@ class Row:
     dropped: int
     skipped: int
     statements: int
+    rows: int
+    queries: int
     reconnects: int
     incarnation: int
     holders: int
@@ -46,6 +49,16 @@ class Row:
     memory: int | None
     """Bytes: the worker's share of memory (PSS) on Linux, resident size elsewhere."""
     last_error: str | None
+
+    @property
+    def incoming(self) -> int:
+        """Messages, or rows of a database, so far."""
+        return self.messages_in + self.rows
+
+    @property
+    def outgoing(self) -> int:
+        """Messages, or statements of a database, so far."""
+        return self.messages_out + self.statements
 
 
 def rows_of(listing: Listing, now: float | None = None) -> list[Row]:
@@ -65,8 +78,8 @@ def _row(shown: str, broker: str, raw: dict[str, Any], now: float) -> Row:
         peer=str(raw.get("peer", "")),
         state=str(raw.get("state", "")),
         uptime_s=uptime,
-        rate_in=count["messages_in"] / uptime if uptime else None,
-        rate_out=count["messages_out"] / uptime if uptime else None,
+        rate_in=(count["messages_in"] + count["rows"]) / uptime if uptime else None,
+        rate_out=(count["messages_out"] + count["statements"]) / uptime if uptime else None,
         users=[int(pid) for pid in raw.get("users", ())],
         shared=bool(raw.get("shared")),
         responsive=bool(raw.get("responsive", True)),
@@ -78,7 +91,7 @@ def _row(shown: str, broker: str, raw: dict[str, Any], now: float) -> Row:
 
 _COUNTS = (
     "pid", "messages_in", "messages_out", "bytes_in", "bytes_out", "buffered", "peak", "dropped", "skipped",
-    "statements", "reconnects", "incarnation", "holders",
+    "statements", "rows", "queries", "reconnects", "incarnation", "holders",
 )  # fmt: skip
 
 
@@ -118,8 +131,8 @@ COLUMNS: tuple[tuple[str, bool, _Show], ...] = (
     ("STATE", False, _state),
     ("PID", True, lambda row: str(row.pid or "-")),
     ("UP", True, lambda row: age(row.uptime_s)),
-    ("IN", True, lambda row: amount(row.messages_in)),
-    ("OUT", True, lambda row: amount(row.messages_out)),
+    ("IN", True, lambda row: amount(row.incoming)),
+    ("OUT", True, lambda row: amount(row.outgoing)),
     ("IN/s", True, lambda row: amount(row.rate_in)),
     ("OUT/s", True, lambda row: amount(row.rate_out)),
     ("BUF", True, lambda row: amount(row.buffered)),
@@ -128,7 +141,7 @@ COLUMNS: tuple[tuple[str, bool, _Show], ...] = (
     ("HELD BY", False, lambda row: ",".join(map(str, row.users)) or "-"),
     ("MEM", True, lambda row: "-" if row.memory is None else amount(row.memory / 1e6, "M")),
 )
-"""Heading, whether it is a number, and what is shown."""
+"""Heading, whether it is a number, and what is shown. Of a database IN counts rows, OUT statements."""
 
 
 def table_of(rows: Iterable[Row]) -> list[str]:

@@ -66,8 +66,8 @@ def _current(row: Row, now: float, before: dict[tuple[str, str], tuple[float, Ro
     passed = now - then
     if passed <= 0:
         return row
-    received = max(0, row.messages_in - old.messages_in) / passed
-    return replace(row, rate_in=received, rate_out=max(0, row.messages_out - old.messages_out) / passed)
+    received = max(0, row.incoming - old.incoming) / passed
+    return replace(row, rate_in=received, rate_out=max(0, row.outgoing - old.outgoing) / passed)
 
 
 def _busy(row: Row) -> tuple[float, str]:
