@@ -305,7 +305,6 @@ class MysqlDriver(ExecDriver):
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
         template = self._checked(sql)
-        template.check_all(rows)
         if template.statements > 1:
             raise StatementError("executemany takes one statement, and the text holds several")
         batches = template.batches(rows, self._literal, self._charset.codec, self._longest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -40,18 +40,9 @@ class Template:
             raise StatementError("mysql takes values in order, not by name; write ? for each")
         check_count(len(self.pieces) - 1, len(binds))
 
-    def check_all(self, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> None:
-        """The same for each row; the error says which."""
-        for number, row in enumerate(rows, 1):
-            if isinstance(row, Mapping) or len(row) != len(self.pieces) - 1:
-                try:
-                    self.check(row)
-                except StatementError as error:
-                    text = f"row {number}: {error}"
-                raise StatementError(text)
-
-    def batches(self, rows: Sequence[Any], literal: Literal, codec: str, longest: int) -> Iterator[bytes]:
+    def batches(self, rows: Iterable[Any], literal: Literal, codec: str, longest: int) -> Iterator[bytes]:
         """Statements that together run this one for each row: as few as their length allows."""
+        rows = self._checked(rows)
         if self.rows is None:
             pieces = [_encoded(piece, codec) for piece in self.pieces]
             yield from (_filled(pieces, row, literal) for row in rows)
@@ -61,6 +52,18 @@ class Template:
         head, tail = _encoded(first[:start], codec), _encoded(last[end:], codec)
         pieces = [_encoded(piece, codec) for piece in (first[start:], *middle, last[:end])]
         yield from _joined(head, (_filled(pieces, row, literal) for row in rows), tail, min(longest, _BATCH))
+
+    def _checked(self, rows: Iterable[Any]) -> Iterator[Any]:
+        """The rows; StatementError, which says where, at one with another number of values."""
+        count = len(self.pieces) - 1
+        for number, row in enumerate(rows, 1):
+            if isinstance(row, Mapping) or len(row) != count:
+                try:
+                    self.check(row)
+                except StatementError as error:
+                    text = f"row {number}: {error}"
+                raise StatementError(text)
+            yield row
 
 
 def _joined(head: bytes, rows: Iterator[bytes], tail: bytes, longest: int) -> Iterator[bytes]:
