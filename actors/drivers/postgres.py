@@ -1,0 +1,398 @@
+"""postgres: a PostgreSQL server, dialled as lib/pq dials its connection string, through psycopg2."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import psycopg2
+from psycopg2 import extensions, extras
+
+from trunkline.actors.driver import FIRST_ROWS, ExecDriver, Result, Rows, break_socket, hung_up
+from trunkline.actors.drivers import postgres_text
+from trunkline.actors.drivers.postgres_cancel import Canceller
+from trunkline.actors.drivers.postgres_errors import LOCAL, dial_error, is_lost, one_line, refusal
+from trunkline.actors.drivers.postgres_plan import connect_arguments, connect_seconds, forget_environment
+from trunkline.actors.drivers.postgres_rows import CursorRows, HeldRows, Repair
+from trunkline.actors.drivers.postgres_types import ARRAYS, array_caster, known_types, register, to_server
+from trunkline.deadline import Deadline
+from trunkline.errors import ClosedError, DialError, StatementError
+
+__all__ = ["PostgresDriver"]
+
+T = TypeVar("T")
+CANCEL_S = 1.5
+"""How long an interrupt waits for the server to take note."""
+PAGE = 1000
+"""Rows of one INSERT of `executemany`."""
+BATCH = 100
+"""Statements of `executemany` that are sent together."""
+_OPEN = (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
+_COUNTED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
+_FAILURES = (psycopg2.Error, *LOCAL)
+_CANCELLED = "57014"
+_SAME_KEY = "21000"
+_UNREAD = (
+    "the rows of a query of this transaction are not all read; read them to the end or close the query first"
+)
+_MOST_WARNINGS = 1000
+
+
+class PostgresDriver(ExecDriver):
+    """One connection to PostgreSQL in autocommit mode. `docs/postgres.md` has its types and parameters.
+
+    Several statements in one text are one transaction, as the server has it; their result is that of the last
+    that has rows, `affected` that of the last that counts.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("postgres", "postgresql")
+    transient: ClassVar[tuple[type[BaseException], ...]] = (DialError, OSError)
+    extra: ClassVar[str | None] = "postgres"
+    queries_apart: ClassVar[bool] = True
+    interrupt_waits: ClassVar[bool] = True
+
+    rows: CursorRows | None = None
+    """The query whose rows are not all read."""
+    _connection: Any = None
+    _canceller: Canceller | None = None
+    _interrupted = False
+    _cancels = 0
+    """How many cancel requests were sent, and how many were seen to work or absorbed."""
+    _cancels_done = 0
+    _cancel_loose = False
+    """A cancel request is on its way, and may hit any statement that is still to come."""
+    _queries = 0
+
+    @property
+    def peer(self) -> str:
+        return self.address.path if self.address.net == "unix" else super().peer
+
+    # the link
+
+    def open(self, deadline: Deadline) -> None:
+        address, arguments = connect_arguments(self.address)
+        self.address = address
+        forget_environment()
+        try:
+            connection = psycopg2.connect(connect_timeout=connect_seconds(address, deadline), **arguments)
+        except _FAILURES as error:
+            failure = dial_error(error, self.peer)
+        else:
+            return self._begin_life(connection)
+        raise failure
+
+    def _begin_life(self, connection: Any) -> None:
+        self._connection = connection
+        connection.autocommit = True
+        register(connection)
+        self._known = known_types(connection)
+        self._warned: set[str] = set()
+        self._canceller = Canceller(connection.pgconn_ptr)
+        if not self._canceller.possible:
+            self.warn("this libpq cannot cancel statements: pip install --upgrade psycopg2-binary")
+
+    def alive(self) -> bool:
+        connection = self._connection
+        if connection is None or connection.closed or hung_up(connection.fileno()):
+            return False
+        return not self._cancel_loose or self.in_transaction()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        canceller, self._canceller = self._canceller, None
+        if canceller is not None:
+            canceller.close()
+        if connection is not None:
+            connection.close()
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        canceller = self._canceller
+        if canceller is not None and not self._cancel_loose:
+            self._cancels += 1
+            self._cancel_loose = not canceller.send(CANCEL_S)
+
+    def abort(self) -> None:
+        connection = self._connection
+        with contextlib.suppress(psycopg2.Error):  # closed meanwhile
+            if connection is not None:
+                break_socket(connection.fileno())
+
+    def take(self, work: Callable[[], T]) -> T:
+        """What a call of psycopg2 gives; its errors are ours."""
+        try:
+            return work()
+        except _FAILURES as error:
+            failure = self._failure(error)
+        finally:
+            self._tell_warnings()
+        raise failure
+
+    def _failure(self, error: Exception) -> Exception:
+        connection = self._connection
+        if is_lost(error, connection is None or bool(connection.closed)):
+            return ConnectionError(one_line(str(error)) or "the server has closed the connection")
+        failure = refusal(error)
+        if failure.code == _CANCELLED:
+            self._cancels_done += 1
+            self._cancel_loose = False
+        return failure
+
+    def _tell_warnings(self) -> None:
+        connection = self._connection
+        if connection is None or not connection.notices:
+            return
+        for notice in connection.notices:
+            text = one_line(notice)
+            new = text not in self._warned and len(self._warned) < _MOST_WARNINGS
+            if new and text.startswith("WARNING:"):
+                self._warned.add(text)
+                self.warn(f"{self.address.display}: {text}")
+        connection.notices.clear()
+
+    def _ready(self) -> None:
+        """Before each statement."""
+        if self._connection is None:
+            raise ClosedError(f"the connection to {self.peer} is closed")
+        if self.rows is not None:
+            raise StatementError(_UNREAD)
+        self._interrupted = False
+        self._absorb_cancel()
+
+    def _absorb_cancel(self) -> None:
+        """A cancel that came too late for its statement may still come for the next, through a pooler. In a
+        transaction there is nothing that it could be given instead."""
+        late = self._cancels > self._cancels_done and not self.in_transaction()
+        self._cancels_done = self._cancels
+        if late:
+            try:
+                self.run("SELECT 1")
+            except StatementError as error:
+                if error.code != _CANCELLED:
+                    raise
+
+    # statements
+
+    def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+        self._ready()
+        text, values = self._read(sql, binds)
+        if not text.statements:
+            return Result()
+        if len(text.statements) > 1:
+            return self._several(text)
+        result = self.run(text.formatted, values)
+        if text.one.transaction == "commit" and self._status == "ROLLBACK":
+            raise _not_committed()
+        return result
+
+    def _read(
+        self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
+    ) -> tuple[postgres_text.Text, list[Any] | None]:
+        if isinstance(binds, Mapping):
+            raise StatementError("postgres takes values in order, not by name; write ? for each")
+        text = postgres_text.read(sql, len(binds))
+        return text, text.values(to_server(binds))
+
+    def _several(self, text: postgres_text.Text) -> Result:
+        """Statement by statement, because psycopg2 shows the last result only."""
+        own = not text.transactional and not self.in_transaction()
+        if own:
+            self.run("BEGIN")
+        result = Result()
+        try:
+            for statement in text.statements:
+                self._check_interrupted()
+                found = self.run(postgres_text.plain(statement))
+                if statement.transaction == "commit" and self._status == "ROLLBACK":
+                    raise _not_committed()
+                _merge(result, found)
+            if own:
+                self._commit()
+        except StatementError:
+            if own:
+                self.rollback()
+            raise
+        return result
+
+    def run(self, text: str, values: Sequence[Any] | None = None, whole: bool = False) -> Result:
+        """Run a text that is psycopg2's; `whole`: all rows at once."""
+        cursor = self.take(self._connection.cursor)
+        self.take(partial(cursor.execute, text, values))
+        self._status: str = cursor.statusmessage or ""
+        if not cursor.description:
+            cursor.close()
+            word, _, count = self._status.partition(" ")
+            return Result(affected=int(count.split()[-1]) if word in _COUNTED and count else None)
+        return self._result(cursor, whole)
+
+    def _result(self, cursor: Any, whole: bool) -> Result:
+        columns = [column.name for column in cursor.description]
+        repair = self._repair(cursor)
+        rows: Sequence[Any] = self.take(cursor.fetchall if whole else partial(cursor.fetchmany, FIRST_ROWS))
+        rest = None
+        if cursor.rowcount > len(rows):
+            rest = HeldRows(self, cursor, columns, repair)
+        word = self._status.partition(" ")[0]
+        affected = cursor.rowcount if word in _COUNTED else None
+        if rest is None:
+            cursor.close()
+        return Result(columns, rows if repair is None else repair(rows), affected, None, rest)
+
+    def _repair(self, cursor: Any) -> Repair | None:
+        """Arrays of types that psycopg2 does not know (enums, one's own) come as text: ask the server what
+        they are, once for each type."""
+        unknown = {column.type_code for column in cursor.description} - self._known
+        if not unknown:
+            return None
+        self._known |= unknown
+        look = self._connection.cursor()
+        try:
+            look.execute(ARRAYS, (list(unknown),))
+            found = dict(look.fetchall())
+        except psycopg2.Error:
+            # the statement has run: rather its arrays as text, this once, than no answer
+            self._known -= unknown
+            return None
+        finally:
+            look.close()
+        casters = {oid: array_caster(oid, element, self._connection) for oid, element in found.items()}
+        columns = {index: casters.get(column.type_code) for index, column in enumerate(cursor.description)}
+        arrays = {index: caster for index, caster in columns.items() if caster is not None}
+        return partial(_read_arrays, arrays, cursor) if arrays else None
+
+    def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
+        self._ready()
+        text, values = self._read(sql, binds)
+        if not text.declarable:
+            return super().query(sql, binds)
+        self._queries += 1
+        rows = CursorRows(self, f"trunkline_{self._queries}", not self.in_transaction())
+        self.rows = rows
+        rows.begin(text.formatted, values)
+        return rows
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        self._ready()
+        plan = postgres_text.bulk(sql)
+        given: Any = rows
+        plan.check(given)
+        if not given:
+            return Result(affected=0)
+        inside = self.in_transaction()
+        if not inside:
+            self.run("BEGIN")
+        try:
+            affected = self._write(plan, sql, given)
+            if not inside:
+                self._commit()
+        except StatementError:
+            if not inside:
+                self.rollback()
+            raise
+        return Result(affected=affected)
+
+    def _write(self, plan: postgres_text.Bulk, sql: str, rows: Sequence[Any]) -> int | None:
+        if plan.template is None:
+            self._batches(plan.formatted, plan, rows)
+            return None
+        if not plan.upsert:
+            return self._pages(plan, rows)
+        self.run("SAVEPOINT trunkline")
+        try:
+            affected = self._pages(plan, rows)
+        except StatementError as error:
+            if error.code != _SAME_KEY:
+                raise
+            # two rows with one key, which only single statements can write
+            self.run("ROLLBACK TO SAVEPOINT trunkline")
+            count = max(plan.order) + 1
+            self._batches(postgres_text.read(sql, count).formatted, plan, rows)
+            return None
+        self.run("RELEASE SAVEPOINT trunkline")
+        return affected
+
+    def _pages(self, plan: postgres_text.Bulk, rows: Sequence[Any]) -> int:
+        affected = 0
+        with self._connection.cursor() as cursor:
+            for page in self._slices(plan, rows, PAGE):
+                self.take(
+                    partial(extras.execute_values, cursor, plan.formatted, page, plan.template, len(page))
+                )
+                affected += cursor.rowcount
+        return affected
+
+    def _batches(self, text: str, plan: postgres_text.Bulk, rows: Sequence[Any]) -> None:
+        """psycopg2 tells the count of the last statement of each batch only, so there is none."""
+        with self._connection.cursor() as cursor:
+            for page in self._slices(plan, rows, BATCH):
+                self.take(partial(extras.execute_batch, cursor, text, page, len(page)))
+
+    def _slices(self, plan: postgres_text.Bulk, rows: Sequence[Any], size: int) -> Any:
+        for start in range(0, len(rows), size):
+            self._check_interrupted()
+            page = [to_server(row) for row in rows[start : start + size]]
+            yield page if plan.straight else [[row[index] for index in plan.order] for row in page]
+
+    def _check_interrupted(self) -> None:
+        if self._interrupted:
+            raise StatementError("canceling statement due to user request", code=_CANCELLED)
+
+    # transactions
+
+    def in_transaction(self) -> bool:
+        """Not for the transaction of a query of its own."""
+        connection = self._connection
+        if connection is None or (self.rows is not None and self.rows.own):
+            return False
+        return connection.get_transaction_status() in _OPEN
+
+    def begin(self) -> None:
+        self._ready()
+        self.run("BEGIN")
+
+    def commit(self) -> None:
+        self._leave_rows()
+        self._ready()
+        self._commit()
+
+    def _commit(self) -> None:
+        self.run("COMMIT")
+        if self._status == "ROLLBACK":
+            raise _not_committed()
+
+    def rollback(self) -> None:
+        """Also when the server has ended the transaction by itself."""
+        self._leave_rows()
+        self._interrupted = False
+        if self.in_transaction():
+            self.run("ROLLBACK")
+
+    def _leave_rows(self) -> None:
+        if self.rows is not None:
+            self.rows.lose()
+
+
+def _not_committed() -> StatementError:
+    text = "nothing was committed: a statement of the transaction had failed, so the server rolled it back"
+    return StatementError(text, code="25P02")
+
+
+def _merge(result: Result, found: Result) -> None:
+    if found.columns:
+        if result.rest is not None:
+            result.rest.close()
+        result.columns, result.values, result.rest = found.columns, found.values, found.rest
+    if found.affected is not None:
+        result.affected = found.affected
+
+
+def _read_arrays(arrays: Mapping[int, Any], cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
+    found = []
+    for row in rows:
+        values = list(row)
+        for index, caster in arrays.items():
+            values[index] = caster(values[index], cursor)
+        found.append(tuple(values))
+    return found

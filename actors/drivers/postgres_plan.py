@@ -1,0 +1,254 @@
+"""What a postgres address means as keyword arguments of `psycopg2.connect`.
+
+libpq fills what it is not given from the PG... variables of its process, and a worker's are not those of the
+program that dialled (which the address parser has applied already). So it is given a value for every keyword
+that has such a variable; the few variables without a keyword, or whose keyword has no neutral value, are
+taken out of the worker's environment by `forget_environment`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pwd
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.postgres_service import with_service
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+
+__all__ = ["PARAMETERS", "Use", "connect_arguments", "connect_seconds", "forget_environment"]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What is made of one parameter: exactly one of these, or nothing (accepted without effect)."""
+
+    keyword: str = ""
+    """libpq's keyword."""
+    setting: str = ""
+    """A run-time parameter of the server."""
+    refused: str = ""
+    """Why it is refused, where its value asks for what libpq does not have."""
+    harmless: tuple[str, ...] = ()
+    """Values of a refused one that ask for nothing."""
+
+
+_OFF = ("0", "f", "F", "false", "FALSE", "False", "no", "off")
+
+PARAMETERS: dict[str, Use] = {
+    **{
+        name: Use(keyword=name)
+        for name in (
+            "passfile",
+            "options",
+            "application_name",
+            "fallback_application_name",
+            "sslmode",
+            "sslnegotiation",
+            "sslcert",
+            "sslkey",
+            "sslrootcert",
+            "sslsni",
+            "ssl_min_protocol_version",
+            "ssl_max_protocol_version",
+            "connect_timeout",
+            "client_encoding",
+            "target_session_attrs",
+            "load_balance_hosts",
+            "require_auth",
+        )
+    },
+    "datestyle": Use(setting="datestyle"),
+    "tz": Use(setting="timezone"),
+    "geqo": Use(setting="geqo"),
+    "service": Use(),
+    "servicefile": Use(),
+    "binary_parameters": Use(),
+    "disable_prepared_binary_result": Use(),
+    # an upper bound that libpq's 3.0 keeps
+    "max_protocol_version": Use(),
+    "min_protocol_version": Use(
+        refused="libpq speaks protocol 3.0 here; leave it out or write 3.0", harmless=("3.0",)
+    ),
+    "sslinline": Use(
+        refused="libpq reads certificates from files; write sslcert, sslkey and sslrootcert as paths",
+        harmless=_OFF,
+    ),
+    "krbsrvname": Use(refused="Kerberos is not supported"),
+    "krbspn": Use(refused="Kerberos is not supported"),
+}
+"""Every parameter that lib/pq knows beside host, hostaddr, port, dbname, database, user and password. What it
+does not know is a run-time parameter of the server."""
+
+_NEUTRAL = {
+    "passfile": "",
+    "channel_binding": "prefer",
+    "hostaddr": "",
+    "client_encoding": "UTF8",
+    "options": "",
+    "application_name": "",
+    "fallback_application_name": "trunkline",
+    "sslmode": "prefer",
+    "sslnegotiation": "postgres",
+    "sslcompression": "0",
+    "sslcert": "",
+    "sslkey": "",
+    "sslcertmode": "allow",
+    "sslrootcert": "",
+    "sslcrl": "",
+    "sslcrldir": "",
+    "sslsni": "1",
+    "requirepeer": "",
+    "ssl_min_protocol_version": "TLSv1.2",
+    "ssl_max_protocol_version": "",
+    "gssencmode": "disable",
+    "gssdelegation": "0",
+    "gsslib": "",
+    "krbsrvname": "postgres",
+    "target_session_attrs": "any",
+    "load_balance_hosts": "disable",
+    # as Go's dialer: a server that is gone without a word is noticed after about two minutes
+    "keepalives": "1",
+    "keepalives_idle": "15",
+    "keepalives_interval": "15",
+    "keepalives_count": "9",
+}
+# no keyword (the first three), or none of its values means "not given"
+_NO_NEUTRAL = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH")
+_NOT_HERE = {
+    "proxy": "libpq makes its connection itself; leave the proxy out",
+    "local_ip": "libpq chooses the outgoing address itself; leave local_ip out",
+    "servername": "libpq looks for `host` in the certificate; write host=NAME hostaddr=IP in the address",
+}
+
+
+def forget_environment() -> None:
+    """Take the variables that libpq would apply by itself, whatever it is given, out of this process."""
+    for name in _NO_NEUTRAL:
+        os.environ.pop(name, None)
+
+
+def connect_seconds(address: Address, deadline: Deadline) -> int:
+    """libpq's `connect_timeout`, which counts for each server: whole seconds, 0 for no end.
+
+    It is the address's own or what is left, whichever is less, shared by the servers of the address.
+    """
+    given = address.extra["typed"].get("connect_timeout_seconds", 0)
+    seconds = min(deadline.left(), given if given > 0 else math.inf)
+    if seconds == math.inf:
+        return 0
+    return max(1, math.ceil(seconds / len(_servers(address))))
+
+
+def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
+    """The address with its service's parameters in it, and the keyword arguments but for `connect_timeout`.
+
+    FatalError for what cannot be had here.
+    """
+    _check_options(address)
+    address = with_service(address)
+    found = {name: value for name, value in _NEUTRAL.items() if _known(name)}
+    settings: dict[str, str] = {}
+    for name, value in address.params.items():
+        _apply(name, value, found, settings)
+    found.pop("connect_timeout", None)
+    found["client_encoding"] = "UTF8"
+    found.update(_tls(address))
+    found["options"] = _options(found["options"], {**settings, **address.extra.get("runtime", {})})
+    found.update(_place(address))
+    found["user"] = pwd.getpwuid(os.geteuid()).pw_name if address.user is None else address.user
+    found["password"] = address.password or ""
+    found["dbname"] = address.database or ""
+    return address, found
+
+
+def _check_options(address: Address) -> None:
+    for name, reason in _NOT_HERE.items():
+        if name in address.options:
+            raise FatalError(f"option '{name}' cannot be had with postgres: {reason}")
+
+
+@cache
+def _known(keyword: str) -> bool:
+    """Whether this libpq has the keyword."""
+    try:
+        parse_dsn(f"{keyword}=x")
+    except psycopg2.ProgrammingError:
+        return False
+    return True
+
+
+def _apply(name: str, value: str, found: dict[str, str], settings: dict[str, str]) -> None:
+    use = PARAMETERS[name]
+    if use.refused and value not in use.harmless:
+        raise FatalError(f"{name} is refused: {use.refused}")
+    if use.setting:
+        settings[use.setting] = value
+    elif use.keyword and not _known(use.keyword):
+        raise FatalError(f"{name} needs a newer libpq: pip install --upgrade psycopg2-binary")
+    elif use.keyword:
+        found[use.keyword] = ("0" if value in _OFF else "1") if name == "sslsni" else value
+
+
+def _tls(address: Address) -> dict[str, str]:
+    """sslmode and the certificates, from the DSN and from Dial's options."""
+    found = {
+        keyword: str(address.options[option])
+        for option, keyword in (("cafile", "sslrootcert"), ("certfile", "sslcert"), ("keyfile", "sslkey"))
+        if option in address.options
+    }
+    for keyword in found:
+        if keyword in address.params:
+            raise FatalError(f"{keyword} and an option for the same are both given: write one of them")
+    any_certificate = bool(address.option("insecureSkipVerify"))
+    found["sslmode"] = mode = _sslmode(address, "cafile" in address.options, any_certificate)
+    if mode == "disable" and len(found) > 1:
+        raise FatalError("sslmode=disable has no use for certificates: leave them or it out")
+    if any_certificate and (mode.startswith("verify") or "sslrootcert" in (*found, *address.params)):
+        raise FatalError("insecureSkipVerify takes any certificate, and the address wants a check: drop one")
+    return found
+
+
+def _sslmode(address: Address, authority: bool, any_certificate: bool) -> str:
+    servers = _servers(address)
+    if all(server["host"].startswith(("/", "@")) for server in servers):
+        return "disable"
+    given = address.params.get("sslmode")
+    if given or address.params.get("sslrootcert") == "system":
+        return given or "verify-full"
+    if authority:
+        return "verify-full"
+    return "require" if any_certificate else "prefer"
+
+
+def _options(given: str, settings: dict[str, str]) -> str:
+    """`options` of the address with run-time parameters behind it, as the server splits them."""
+    words = [given] if given else []
+    for name, value in settings.items():
+        words.append("-c " + re.sub(r"([\\\s])", r"\\\1", f"{name}={value}"))
+    return " ".join(words)
+
+
+def _servers(address: Address) -> list[dict[str, str]]:
+    extra = address.extra
+    one = {"host": address.host or "localhost", "port": address.port, "hostaddr": extra.get("hostaddr", "")}
+    return [
+        {name: str(server.get(name, "")) for name in ("host", "port", "hostaddr")}
+        for server in extra.get("hosts") or [one]
+    ]
+
+
+def _place(address: Address) -> dict[str, str]:
+    """Where the servers are: lists, in libpq's way, of the same length."""
+    servers = _servers(address)
+    found = {name: ",".join(server[name] for server in servers) for name in ("host", "port", "hostaddr")}
+    if not found["hostaddr"].strip(","):
+        found["hostaddr"] = ""
+    return found

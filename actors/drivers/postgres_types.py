@@ -1,0 +1,243 @@
+"""PostgreSQL's values as Python's and back. All casters belong to one connection, none to the process.
+
+Reading uses psycopg2's casters in C for numbers and text. Moments and bytes have casters here: they are
+quicker than psycopg2's, and give what Python has no value for (infinity, BC, years after 9999, 24:00) as the
+server's text, where psycopg2 raises or gives another moment.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from psycopg2 import BINARY
+from psycopg2.extensions import UNICODE, AsIs, new_array_type, new_type, register_type, string_types
+from psycopg2.extras import Inet
+
+from trunkline.errors import StatementError
+
+__all__ = ["ARRAYS", "array_caster", "known_types", "register", "to_server"]
+
+_INTERVAL = re.compile(
+    r"(?:(?P<days>-?\d+) days?)? ?"
+    r"(?:(?P<sign>[+-]?)(?P<h>\d+):(?P<m>\d\d):(?P<s>\d\d)(?:\.(?P<us>\d{1,6}))?)?",
+    re.ASCII,
+)
+
+
+def _datetime(text: str | None, _: Any, read: Any = datetime.fromisoformat) -> Any:
+    try:
+        return None if text is None else read(text)
+    except ValueError:
+        return text
+
+
+def _date(text: str | None, _: Any, read: Any = date.fromisoformat) -> Any:
+    try:
+        return None if text is None else read(text)
+    except ValueError:
+        return text
+
+
+def _time(text: str | None, _: Any, read: Any = time.fromisoformat) -> Any:
+    try:
+        return None if text is None else text if text.startswith("24") else read(text)
+    except ValueError:
+        return text
+
+
+def _interval(text: str | None, _: Any) -> Any:
+    """A month has no length, so with months (and years) it stays text; so does another IntervalStyle."""
+    if text is None:
+        return None
+    match = _INTERVAL.fullmatch(text)
+    if match is None or not text:
+        return text
+    seconds = int(match["h"] or 0) * 3600 + int(match["m"] or 0) * 60 + int(match["s"] or 0)
+    clock = seconds * 1_000_000 + int((match["us"] or "").ljust(6, "0"))
+    try:
+        return timedelta(int(match["days"] or 0), 0, -clock if match["sign"] == "-" else clock)
+    except OverflowError:
+        return text
+
+
+def _bytes(text: str | None, cursor: Any, read: Any = bytes.fromhex) -> Any:
+    if text is None:
+        return None
+    if text.startswith("\\x"):
+        return read(text[2:])
+    return bytes(BINARY(text, cursor))  # bytea_output=escape
+
+
+def _uuid(text: str | None, _: Any) -> Any:
+    return None if text is None else UUID(text)
+
+
+def _json(text: str | None, _: Any, read: Any = json.loads) -> Any:
+    try:
+        return None if text is None else read(text)
+    except (ValueError, RecursionError):
+        return text  # an integer of more than 4300 digits, or nested too deep for Python
+
+
+_CASTERS: tuple[tuple[str, Callable[[str | None, Any], Any] | Any, dict[int, int]], ...] = (
+    # name, caster, {its type: the type of its array}
+    ("TIMESTAMP", _datetime, {1114: 1115, 1184: 1185}),
+    ("DATE", _date, {1082: 1182}),
+    ("TIME", _time, {1083: 1183, 1266: 1270}),
+    ("INTERVAL", _interval, {1186: 1187}),
+    ("BYTEA", _bytes, {17: 1001}),
+    ("UUID", _uuid, {2950: 2951}),
+    ("JSON", _json, {114: 199, 3802: 3807}),
+    # psycopg2 would make objects of ranges
+    ("RANGE", UNICODE, {3904: 3905, 3906: 3907, 3908: 3909, 3910: 3911, 3912: 3913, 3926: 3927}),
+)
+
+
+def register(connection: Any) -> None:
+    """Have a connection give values as this module says."""
+    for name, read, types in _CASTERS:
+        # registering a caster makes it this connection's; UNICODE itself belongs to all
+        convert = read if read is not UNICODE else lambda text, cursor: text
+        caster = new_type(tuple(types), f"TRUNKLINE_{name}", convert)
+        register_type(caster, connection)
+        register_type(new_array_type(tuple(types.values()), f"TRUNKLINE_{name}[]", caster), connection)
+
+
+def known_types(connection: Any) -> set[int]:
+    """The types that this connection has a caster for; every other comes as text."""
+    return {*string_types, *connection.string_types}
+
+
+ARRAYS = """
+SELECT a.oid, CASE WHEN e.typtype = 'd' THEN e.typbasetype ELSE e.oid END
+FROM pg_catalog.pg_type a JOIN pg_catalog.pg_type e ON e.typarray = a.oid
+WHERE a.oid = ANY(%s::oid[]) AND e.typdelim = ','
+"""
+"""Which of some types are arrays, and of what. (`box[]` has another delimiter than psycopg2 knows.)"""
+
+
+def array_caster(oid: int, element: int, connection: Any) -> Any:
+    """Register, and return, the caster of an array type that the server has told of."""
+    base = connection.string_types.get(element) or string_types.get(element) or UNICODE
+    caster = new_array_type((oid,), f"TRUNKLINE_{oid}[]", base)
+    register_type(caster, connection)
+    return caster
+
+
+# to the server
+
+_PLAIN = frozenset((int, float, str, bytes, bool, type(None), datetime, date, time, timedelta, bytearray))
+
+
+def to_server(values: Sequence[Any]) -> Sequence[Any]:
+    """Values as psycopg2 takes them. StatementError, saying what to do, for one that PostgreSQL has not."""
+    if _PLAIN.issuperset(map(type, values)):
+        return values
+    return [value if type(value) in _PLAIN else _converted(value) for value in values]
+
+
+def _converted(value: Any) -> Any:
+    for kind, convert in _CONVERTERS:
+        if isinstance(value, kind):
+            return convert(value)
+    raise StatementError(
+        f"PostgreSQL has no value for the type {type(value).__name__}; bind it as str, bytes or a list"
+    )
+
+
+def _decimal(value: Decimal) -> Any:
+    # psycopg2 writes NaN for infinity
+    return value if value.is_finite() or value.is_nan() else AsIs(f"'{value}'::numeric")
+
+
+def _list(value: list[Any]) -> Any:
+    """An array; a list with a dict in it is one JSON value."""
+    leaves = {type(item) for item in _leaves(value)}
+    if any(issubclass(kind, Mapping) for kind in leaves):
+        return _json_text(value)
+    empty = any(isinstance(item, list) and all(leaf is None for leaf in _leaves(item)) for item in value)
+    if leaves <= {str, type(None)} or empty:
+        # as text without a type, so that it may become uuid[], an array of enums, ...: ARRAY[...] is text[]
+        return _literal(value)
+    return [_list_item(item) for item in value]
+
+
+def _list_item(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_list_item(item) for item in value]
+    return value if type(value) in _PLAIN else _converted(value)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        return [value]
+    return [leaf for item in value for leaf in _leaves(item)]
+
+
+def _literal(value: list[Any]) -> str:
+    if not _leaves(value):
+        return "{}"
+    return "{" + ",".join(map(_element, value)) + "}"
+
+
+def _element(value: Any) -> str:
+    if isinstance(value, list):
+        return _literal(value)
+    text = f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
+    return "NULL" if value is None else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_json_item)
+    except (TypeError, ValueError, RecursionError) as error:
+        text = f"this list or dict cannot be written as JSON: {error}"
+    raise StatementError(text)
+
+
+def _json_item(value: Any) -> Any:
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, UUID, timedelta, *_ADDRESSES)):
+        return str(value)
+    raise TypeError(f"JSON has no value for the type {type(value).__name__}")
+
+
+def _tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        raise StatementError("an empty tuple is no list for IN; leave the condition out, or use = ANY(?)")
+    return tuple(to_server(value))
+
+
+_ADDRESSES = (
+    ipaddress.IPv4Address,
+    ipaddress.IPv6Address,
+    ipaddress.IPv4Interface,
+    ipaddress.IPv6Interface,
+    ipaddress.IPv4Network,
+    ipaddress.IPv6Network,
+)
+_CONVERTERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Enum, lambda value: to_server([value.value])[0]),
+    (Decimal, _decimal),
+    (UUID, lambda value: AsIs(f"'{value}'::uuid")),
+    (Mapping, _json_text),
+    (list, _list),
+    (tuple, _tuple),
+    (memoryview, bytes),
+    (_ADDRESSES, lambda value: Inet(str(value))),
+    # subclasses of what is taken as it is
+    (bool, bool),
+    (int, int.__int__),
+    (float, float.__float__),
+    (str, str.__str__),
+    (tuple(_PLAIN - {type(None)}), lambda value: value),
+)
