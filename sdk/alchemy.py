@@ -19,9 +19,11 @@ from sqlalchemy.dialects.mysql.mariadb import MariaDBDialect
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
 from sqlalchemy.dialects.postgresql.json import JSON, JSONB
+from sqlalchemy.dialects.postgresql.pg_catalog import INT2VECTOR, OIDVECTOR
 from sqlalchemy.dialects.postgresql.ranges import AbstractSingleRange, AbstractSingleRangeImpl, Range
 from sqlalchemy.dialects.sqlite.base import DATE, DATETIME, SQLiteDialect, SQLiteExecutionContext
 from sqlalchemy.engine import URL
+from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
 
 from trunkline import dbapi
 from trunkline.errors import BrokerGone, ClosedError, DeadHandle
@@ -32,7 +34,7 @@ Process = Callable[[Any], Any]
 FOR_GOOD = (ClosedError, DeadHandle, BrokerGone)
 
 
-class _OnTrunkline:
+class _OnTrunkline(DefaultDialect):
     """What the dialects have in common."""
 
     driver = "trunkline"
@@ -42,14 +44,14 @@ class _OnTrunkline:
 
     def __init__(self, **settings: Any) -> None:
         # not the module's: `?` is an operator on PostgreSQL
-        settings.setdefault("paramstyle", self.default_paramstyle)  # type: ignore[attr-defined]
+        settings.setdefault("paramstyle", self.default_paramstyle)
         super().__init__(**settings)
 
     @classmethod
     def import_dbapi(cls) -> Any:
         return dbapi
 
-    def connect(self, *arguments: Any, **options: Any) -> dbapi.Connection:
+    def connect(self, *arguments: Any, **options: Any) -> Any:
         """Called for engines without a `creator`."""
         if not arguments:
             raise exc.ArgumentError(
@@ -67,25 +69,25 @@ class _OnTrunkline:
         plain = url.set(drivername=url.get_backend_name().replace("mariadb", "mysql"))
         return plain.render_as_string(hide_password=False)
 
-    def is_disconnect(self, error: Exception, connection: Any, cursor: Any) -> bool:
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         """Whether the pool must make its connections anew. A lost server is none of its business: Trunkline
         dials it again before the next statement."""
-        return isinstance(error.__cause__, FOR_GOOD) or getattr(connection, "closed", False) is True
+        return isinstance(e.__cause__, FOR_GOOD) or getattr(connection, "closed", False) is True
 
-    def get_isolation_level_values(self, connection: Any) -> list[str]:
-        return [*super().get_isolation_level_values(connection), "AUTOCOMMIT"]  # type: ignore[misc]
+    def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
+        return [*super().get_isolation_level_values(dbapi_conn), "AUTOCOMMIT"]
 
-    def detect_autocommit_setting(self, connection: dbapi.Connection) -> bool:
-        return connection.autocommit
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        return bool(dbapi_conn.autocommit)
 
-    def set_isolation_level(self, connection: dbapi.Connection, level: str) -> None:
-        connection.autocommit = level == "AUTOCOMMIT"
-        if not connection.autocommit:
-            self._set_level(connection, level)
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        dbapi_connection.autocommit = level == "AUTOCOMMIT"
+        if not dbapi_connection.autocommit:
+            self._set_level(dbapi_connection, level)
 
-    def _set_level(self, connection: dbapi.Connection, level: str) -> None:
+    def _set_level(self, connection: Any, level: str) -> None:
         """A level set for the session would be everybody's who shares it."""
-        default = getattr(self, "default_isolation_level", None) or self.get_isolation_level(connection)  # type: ignore[attr-defined]
+        default = getattr(self, "default_isolation_level", None) or self.get_isolation_level(connection)
         if level != default:
             raise exc.ArgumentError(
                 f"this connection may be shared, so its isolation level stays {default}; "
@@ -93,14 +95,11 @@ class _OnTrunkline:
             )
 
 
-class _Streams:
+class _Streams(DefaultExecutionContext):
     """`execution_options(stream_results=True)`, and pandas' `chunksize`."""
 
-    _dbapi_connection: Any
-
-    def create_server_side_cursor(self) -> dbapi.Cursor:
-        cursor: dbapi.Cursor = self._dbapi_connection.cursor(stream=True)
-        return cursor
+    def create_server_side_cursor(self) -> Any:
+        return self._dbapi_connection.cursor(stream=True)
 
 
 # SQLite
@@ -128,7 +127,7 @@ class _DateTime(DATETIME):
         def process(value: Any) -> Any:
             if value is None:
                 return None
-            moment = value if isinstance(value, date) else parsed(value)
+            moment: Any = value if isinstance(value, date) else parsed(value)
             if not isinstance(moment, datetime):
                 moment = datetime.combine(moment, time())
             utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -197,7 +196,7 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
 # PostgreSQL
 
 
-class _Array(ARRAY[Any]):
+class _Array(ARRAY):  # type: ignore[type-arg]  # not generic in SQLAlchemy 2.0
     render_bind_cast = True
 
 
@@ -211,9 +210,24 @@ class _Jsonb(JSONB):
         """The driver has read it already."""
 
 
-class _Range(AbstractSingleRangeImpl):
+class _Range(AbstractSingleRangeImpl[Any]):
     def bind_processor(self, dialect: Any) -> Process:
         return lambda value: str(value) if isinstance(value, Range) else value
+
+
+class _SpaceVector:
+    """The system's tables have lists of numbers that arrive as text."""
+
+    def result_processor(self, dialect: Any, coltype: object) -> Process:
+        return lambda value: None if value is None else [int(number) for number in value.split()]
+
+
+class _Int2Vector(_SpaceVector, INT2VECTOR):
+    pass
+
+
+class _OidVector(_SpaceVector, OIDVECTOR):
+    pass
 
 
 class _PostgresContext(_Streams, PGExecutionContext):
@@ -233,9 +247,11 @@ class PostgreSql(_OnTrunkline, PGDialect):
         JSON: _Json,
         JSONB: _Jsonb,
         AbstractSingleRange: _Range,
+        INT2VECTOR: _Int2Vector,
+        OIDVECTOR: _OidVector,
     }
 
-    def _set_level(self, connection: dbapi.Connection, level: str) -> None:
+    def _set_level(self, connection: Any, level: str) -> None:
         """For this object's transactions alone; reads are in them too then."""
         default = getattr(self, "default_isolation_level", None)
         connection.begins_with = None if level == default else f"SET TRANSACTION ISOLATION LEVEL {level}"

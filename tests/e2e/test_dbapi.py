@@ -11,12 +11,15 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 import trunkline
+from tests.servers.mariadb import MariaDb
+from tests.servers.postgres import Postgres
 from tests.support.waiting import until
 from trunkline import dbapi
 from trunkline.errors import OperationTimeout, StatementError
@@ -470,6 +473,83 @@ class TestSqlite(Compliance):
         conn.cursor().execute(f"INSERT INTO {table} VALUES (2, 'b')")
         conn.commit()
         assert conn.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(2,)]
+
+
+class TestPostgres(Compliance):
+    no_table = "42P01"
+    twice = "23505"
+
+    @pytest.fixture
+    def address(self, postgres: Postgres) -> str:
+        return f"postgres://u:p@127.0.0.1:{postgres.port}/postgres?sslmode=disable"
+
+    def test_numbered_placeholders_do_too(self, conn: dbapi.Connection) -> None:
+        assert conn.cursor().execute("SELECT $2, $1", ("a", "b")).fetchall() == [("b", "a")]
+
+    def test_values_have_their_types(self, conn: dbapi.Connection) -> None:
+        cursor = conn.cursor().execute("SELECT 1.50, now(), 'x'::bytea, ARRAY[1, 2], '{\"a\": 1}'::jsonb")
+        row = cursor.fetchone()
+        assert row is not None
+        assert (row[0], row[2], row[3], row[4]) == (Decimal("1.50"), b"x", [1, 2], {"a": 1})
+        assert cursor.description is not None
+        codes = [column[1] for column in cursor.description]
+        assert codes[:3] == [dbapi.NUMBER, dbapi.DATETIME, dbapi.BINARY]
+
+    def test_a_failed_transaction_takes_nothing_more_until_its_rollback(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
+        cursor = conn.cursor()
+        cursor.execute(f"INSERT INTO {table} VALUES (1, 'a')")
+        with pytest.raises(dbapi.DataError) as caught:
+            cursor.execute("SELECT 1 / 0")
+        assert caught.value.code == "22012"
+        with pytest.raises(dbapi.InternalError):
+            cursor.execute("SELECT 1")
+        with pytest.raises(dbapi.Error):
+            conn.commit()
+        assert not conn.in_transaction
+        assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
+
+    def test_each_transaction_may_begin_with_a_statement(self, conn: dbapi.Connection, table: str) -> None:
+        conn.begins_with = "SET TRANSACTION READ ONLY"
+        with pytest.raises(dbapi.InternalError, match="read-only"):
+            conn.cursor().execute(f"INSERT INTO {table} VALUES (1, 'a')")
+        conn.rollback()
+        conn.cursor().execute("SELECT 1")
+        assert conn.in_transaction
+        conn.rollback()
+        conn.begins_with = "nonsense"
+        with pytest.raises(dbapi.ProgrammingError):
+            conn.cursor().execute("SELECT 1")
+        assert not conn.in_transaction
+
+
+class TestMysql(Compliance):
+    no_table = 1146
+    twice = 1062
+
+    @pytest.fixture
+    def address(self, mariadb: MariaDb) -> str:
+        return f"mysql://u:p@tcp(127.0.0.1:{mariadb.port})/t"
+
+    def test_the_last_id_is_told(self, conn: dbapi.Connection) -> None:
+        name = f"d{uuid.uuid4().hex[:12]}"
+        cursor = conn.cursor()
+        cursor.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY AUTO_INCREMENT, name TEXT)")
+        cursor.execute(f"INSERT INTO {name} (name) VALUES ('a')")
+        assert cursor.lastrowid == 1
+        conn.commit()
+        cursor.execute(f"DROP TABLE {name}")
+
+    def test_a_definition_commits_what_was_open_as_mysql_does(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
+        cursor = conn.cursor()
+        cursor.execute(f"INSERT INTO {table} VALUES (1, 'a')")
+        cursor.execute(f"ALTER TABLE {table} ADD COLUMN more INTEGER")
+        assert not conn.in_transaction
+        conn.rollback()
+        assert cursor.execute(f"SELECT id, more FROM {table}").fetchall() == [(1, None)]
 
 
 # connecting
