@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import psycopg2
-from psycopg2 import extensions, extras
+from psycopg2 import extensions
 
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, Result, Rows, break_socket, hung_up
-from trunkline.actors.drivers import postgres_text
+from trunkline.actors.drivers import postgres_bulk, postgres_text
 from trunkline.actors.drivers.postgres_cancel import Canceller
 from trunkline.actors.drivers.postgres_errors import LOCAL, dial_error, is_lost, one_line, refusal
 from trunkline.actors.drivers.postgres_plan import connect_arguments, connect_seconds, forget_environment
@@ -25,15 +25,10 @@ __all__ = ["PostgresDriver"]
 T = TypeVar("T")
 CANCEL_S = 1.5
 """How long an interrupt waits for the server to take note."""
-PAGE = 1000
-"""Rows of one INSERT of `executemany`."""
-BATCH = 100
-"""Statements of `executemany` that are sent together."""
 _OPEN = (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
 _COUNTED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
 _FAILURES = (psycopg2.Error, *LOCAL)
 _CANCELLED = "57014"
-_SAME_KEY = "21000"
 _UNREAD = (
     "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 )
@@ -193,7 +188,7 @@ class PostgresDriver(ExecDriver):
         if isinstance(binds, Mapping):
             raise StatementError("postgres takes values in order, not by name; write ? for each")
         text = postgres_text.read(sql, len(binds))
-        return text, text.values(to_server(binds))
+        return text, text.values(self.take(partial(to_server, binds)))
 
     def _several(self, text: postgres_text.Text) -> Result:
         """Statement by statement, because psycopg2 shows the last result only."""
@@ -203,14 +198,16 @@ class PostgresDriver(ExecDriver):
         result = Result()
         try:
             for statement in text.statements:
-                self._check_interrupted()
+                self.check_interrupted()
                 found = self.run(postgres_text.plain(statement))
                 if statement.transaction == "commit" and self._status == "ROLLBACK":
                     raise _not_committed()
                 _merge(result, found)
             if own:
                 self._commit()
-        except StatementError:
+        except ConnectionError:
+            raise
+        except Exception:
             if own:
                 self.rollback()
             raise
@@ -275,7 +272,7 @@ class PostgresDriver(ExecDriver):
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
         self._ready()
-        plan = postgres_text.bulk(sql)
+        plan = postgres_bulk.bulk(sql)
         given: Any = rows
         plan.check(given)
         if not given:
@@ -284,58 +281,23 @@ class PostgresDriver(ExecDriver):
         if not inside:
             self.run("BEGIN")
         try:
-            affected = self._write(plan, sql, given)
+            affected = postgres_bulk.write(self, plan, given)
             if not inside:
                 self._commit()
-        except StatementError:
+        except ConnectionError:
+            raise
+        except Exception:
             if not inside:
                 self.rollback()
             raise
         return Result(affected=affected)
 
-    def _write(self, plan: postgres_text.Bulk, sql: str, rows: Sequence[Any]) -> int | None:
-        if plan.template is None:
-            self._batches(plan.formatted, plan, rows)
-            return None
-        if not plan.upsert:
-            return self._pages(plan, rows)
-        self.run("SAVEPOINT trunkline")
-        try:
-            affected = self._pages(plan, rows)
-        except StatementError as error:
-            if error.code != _SAME_KEY:
-                raise
-            # two rows with one key, which only single statements can write
-            self.run("ROLLBACK TO SAVEPOINT trunkline")
-            count = max(plan.order) + 1
-            self._batches(postgres_text.read(sql, count).formatted, plan, rows)
-            return None
-        self.run("RELEASE SAVEPOINT trunkline")
-        return affected
+    def with_cursor(self, work: Callable[[Any], object]) -> None:
+        """Let `work` use a cursor of psycopg2's."""
+        with self.take(self._connection.cursor) as cursor:
+            self.take(lambda: work(cursor))
 
-    def _pages(self, plan: postgres_text.Bulk, rows: Sequence[Any]) -> int:
-        affected = 0
-        with self._connection.cursor() as cursor:
-            for page in self._slices(plan, rows, PAGE):
-                self.take(
-                    partial(extras.execute_values, cursor, plan.formatted, page, plan.template, len(page))
-                )
-                affected += cursor.rowcount
-        return affected
-
-    def _batches(self, text: str, plan: postgres_text.Bulk, rows: Sequence[Any]) -> None:
-        """psycopg2 tells the count of the last statement of each batch only, so there is none."""
-        with self._connection.cursor() as cursor:
-            for page in self._slices(plan, rows, BATCH):
-                self.take(partial(extras.execute_batch, cursor, text, page, len(page)))
-
-    def _slices(self, plan: postgres_text.Bulk, rows: Sequence[Any], size: int) -> Any:
-        for start in range(0, len(rows), size):
-            self._check_interrupted()
-            page = [to_server(row) for row in rows[start : start + size]]
-            yield page if plan.straight else [[row[index] for index in plan.order] for row in page]
-
-    def _check_interrupted(self) -> None:
+    def check_interrupted(self) -> None:
         if self._interrupted:
             raise StatementError("canceling statement due to user request", code=_CANCELLED)
 

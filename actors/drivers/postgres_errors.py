@@ -117,6 +117,6 @@ def dial_error(error: Exception, peer: str) -> DialError:
 
 
 def _reason(text: str) -> str:
-    """Without libpq's own advice, which is indented, and the severity."""
-    lines = [line for line in text.splitlines() if not line.startswith("\t")]
+    """Without libpq's own advice and the severity."""
+    lines = [line for line in text.splitlines() if not line.startswith(("\t", "Either provide"))]
     return re.sub(r"^FATAL:\s+", "", one_line(" ".join(lines)))
