@@ -54,7 +54,7 @@ INTERRUPT_S = 2.0
 """How long an interrupted statement may take to end before its caller is answered anyway, and its link is
 broken."""
 ROLLBACK_MS = 5_000
-TAKEN_S = 10.0
+TAKEN_S = 5.0
 """How long who asked may take nothing of a long answer: the others wait for him."""
 STAY_MS = 20
 """How long the driver's thread waits on a guest's socket for his next request."""

@@ -48,7 +48,7 @@ SAME_COMPLAINT_S = 5.0
 GARBAGE = (20_000, 20, 50)
 """Python looks for cycles after 700 new objects. A full buffer is thousands that stay for a while and hold no
 cycle: to look through them again and again takes a fifth of a JetStream worker's time."""
-OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION))
+OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION, Kind.QUERY, Kind.FETCH, Kind.END_QUERY))
 """Messages that name a holder first, and mean nothing before it is one."""
 
 

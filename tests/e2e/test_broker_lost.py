@@ -249,3 +249,16 @@ def test_a_stopped_broker_holds_up_nothing_that_is_open(remains: Remains) -> Non
         finally:
             broker.resume()
         until(lambda: Dial(server.url), "a dial")
+
+
+def test_a_query_goes_on_with_the_next_broker(remains: Remains) -> None:
+    series = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 100000) SELECT n FROM c"
+    with dial("sqlite3://:memory:") as connection:
+        found = connection.query(series)
+        assert found is not None
+        assert next(found) == [1]
+        old = remains.broker()
+        old.kill()
+        numbers = [next(found)[0] for _ in range(20_000)]
+        until(lambda: broker_pid() != old.pid, "another broker")
+        assert [*numbers, *(row[0] for row in found)] == list(range(2, 100_001))
