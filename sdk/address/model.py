@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from trunkline.address import sqlite
+from trunkline.address import postgres, sqlite
 from trunkline.address.broker_files import resolve_params
 from trunkline.address.host import join_host_port
 from trunkline.address.options import OPTIONS
@@ -140,6 +140,8 @@ class Address:
             path = extra["file"]
             database = target if extra["uri"] else path or self.database
             return replace(self, target=target, extra=extra, database=database, path=path, options=options)
+        if self.scheme == "postgres":
+            return replace(self, params=postgres.resolve(self.params, cwd), options=options)
         if self.scheme == "unix" and not self.path.startswith("@"):
             path = os.path.join(cwd, self.path)
             return replace(self, target=f"unix://{path}", path=path, options=options)

@@ -8,13 +8,14 @@ file, a password file and the certificates are the driver's business.
 from __future__ import annotations
 
 import ipaddress
+import os.path
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.address.conninfo import parse_pairs
 from trunkline.address.golang import Dsn, DsnError, parse_int, parse_query, parse_uint, parse_url, shown
 
-__all__ = ["parse"]
+__all__ = ["parse", "resolve"]
 
 _ENV = {
     "PGHOST": "host",
@@ -76,6 +77,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "load_balance_hosts": ("disable", "random"),
 }
 _BOOLS = ("sslsni", "sslinline", "binary_parameters", "disable_prepared_binary_result")
+_TRUE = ("1", "t", "T", "true", "TRUE", "True", "yes", "on")
+_FILES = ("sslcert", "sslkey", "sslrootcert", "passfile", "servicefile")
 _PLACE = ("host", "hostaddr", "port", "dbname", "database", "user", "password")
 _KNOWN = frozenset(
     (*_ENV.values(), *_PLACE, *_CHOICES, *_BOOLS, "fallback_application_name", "krbspn", "connect_timeout")
@@ -111,6 +114,19 @@ def parse(dsn: str, environ: Mapping[str, str]) -> Dsn:
     net = "unix" if unix else "tcp"
     user, password = given.get("user"), given.get("password", "")
     return Dsn(net, first["host"], first["port"], user, password, database, params, fields)
+
+
+def resolve(params: Mapping[str, str], cwd: str) -> dict[str, str]:
+    """Parameters with relative files made absolute against `cwd`."""
+    inline = params.get("sslinline", "") in _TRUE
+    found = dict(params)
+    for name in _FILES:
+        value = params.get(name)
+        # `system`: the authorities that OpenSSL trusts; inline: what a file would hold
+        certificate = name.startswith("ssl")
+        if value and not (certificate and (inline or value == "system")):
+            found[name] = os.path.join(cwd, value)
+    return found
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -173,7 +189,7 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _bool(name: str, value: str) -> bool:
-    if value in ("1", "t", "T", "true", "TRUE", "True", "yes", "on"):
+    if value in _TRUE:
         return True
     if value in ("0", "f", "F", "false", "FALSE", "False", "no", "off"):
         return False

@@ -137,6 +137,18 @@ def test_relative_certificates_are_the_callers() -> None:
     assert address.options == {"cafile": "/home/u/ca.pem", "keyfile": "/k.pem"}
 
 
+def test_relative_files_of_postgres_are_the_callers() -> None:
+    text = "postgres://h/db?sslrootcert=ca.pem&sslcert=/c.pem&passfile=pw"
+    assert parse_address(text, environ={}).resolved("/home/u").params == {
+        "sslrootcert": "/home/u/ca.pem",
+        "sslcert": "/c.pem",
+        "passfile": "/home/u/pw",
+    }
+    for text in ("sslrootcert=system", "sslinline=yes&sslcert=PEM"):
+        address = parse_address(f"postgres://h/db?{text}", environ={})
+        assert address.resolved("/home/u") == address
+
+
 @pytest.mark.parametrize("dsn", ["a?b.db", "a.db?vfs=unix-none", "file:a.db?mode=rwc", "ü x.db?_fk=1"])
 def test_a_resolved_file_opens_where_the_caller_is(dsn: str, tmp_path: Path) -> None:
     folder = tmp_path / "odd #? folder%20"
