@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from trunkline.message import Message
+    from trunkline.rows import Rows
     from trunkline.wire.stats import Stats
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ _HOME = {
     "last_error": "trunkline.dial",
     "shutdown": "trunkline.dial",
     "Message": "trunkline.message",
+    "Rows": "trunkline.rows",
     "Stats": "trunkline.wire.stats",
     "AddressError": "trunkline.errors",
     "BrokenError": "trunkline.errors",
@@ -86,6 +88,7 @@ __all__ = [
     "OutcomeUnknown",
     "RefusedError",
     "RemoteError",
+    "Rows",
     "StatementError",
     "Stats",
     "TrunklineError",
