@@ -36,6 +36,7 @@ PUBLIC = [
     "OutcomeUnknown",
     "RefusedError",
     "RemoteError",
+    "Rows",
     "StatementError",
     "Stats",
     "TrunklineError",
