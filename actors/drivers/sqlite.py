@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result
-from trunkline.actors.drivers.sqlite_errors import REFUSALS, error_name, hint, open_hint, refusal
+from trunkline.actors.drivers.sqlite_errors import REFUSALS, error_name, hint, is_special, open_hint, refusal
 from trunkline.actors.drivers.sqlite_many import Bulk, Misfit
 from trunkline.actors.drivers.sqlite_rows import OpenRows
 from trunkline.actors.drivers.sqlite_steps import Binds, Step, shared_out, steps
@@ -78,6 +78,8 @@ class SqliteDriver(ExecDriver):
     def open(self, deadline: Deadline) -> None:
         register_converters()
         register_adapters()
+        if is_special(self.address.extra["file"]):
+            raise FatalError(f"cannot open {self.peer}: {open_hint(self.peer, '')}", code="SQLITE_CANTOPEN")
         try:
             self._connection = self._connect()
             self._connection.set_progress_handler(lambda: self._interrupted, _LOOK_UP)

@@ -7,7 +7,7 @@ import sqlite3
 
 from trunkline.errors import StatementError
 
-__all__ = ["REFUSALS", "error_name", "hint", "open_hint", "refusal"]
+__all__ = ["REFUSALS", "error_name", "hint", "is_special", "open_hint", "refusal"]
 
 REFUSALS = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
 """What `sqlite3` raises for a statement that cannot be run, or a row that cannot be read."""
@@ -21,17 +21,38 @@ _HINTS = {
     "SQLITE_LOCKED": _OPEN_QUERY,
     "SQLITE_ABORT_ROLLBACK": "the transaction in which this query began was rolled back; run it again",
     "SQLITE_FULL": "there is no space left for {file}; free some, or raise PRAGMA max_page_count",
+    "SQLITE_READONLY_DBMOVED": "{file} was moved or deleted while it was open; dial it again",
     "SQLITE_READONLY": "{file} cannot be written; check its permissions, mode=ro and _query_only",
     "SQLITE_CORRUPT": "{file} is damaged; restore a copy, or try the .recover command of sqlite3",
     "SQLITE_NOTADB": "{file} is not an SQLite database, or an encrypted one; check the name",
     "SQLITE_CANTOPEN": "{file} or its journal cannot be opened; check that its folder exists and is writable",
-    "SQLITE_IOERR": "{file} cannot be read or written; check its disk",
+    "SQLITE_IOERR": "{file} cannot be read or written; check its disk, and that it was not moved or deleted",
 }
+
+
+_FAMILIES = (
+    "ERROR",
+    "ABORT",
+    "BUSY",
+    "LOCKED",
+    "READONLY",
+    "IOERR",
+    "CORRUPT",
+    "CANTOPEN",
+    "CONSTRAINT",
+    "AUTH",
+)
 
 
 def error_name(error: BaseException) -> str:
     """SQLite's name of the error, such as `SQLITE_BUSY`; "" for an error of Python's module."""
-    return str(getattr(error, "sqlite_errorname", ""))
+    name = str(getattr(error, "sqlite_errorname", ""))
+    if name != "unknown":
+        return name
+    # Python's module is older than this code of SQLite's: its first byte says what kind it is
+    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    families = (f"SQLITE_{family}" for family in _FAMILIES)
+    return next((family for family in families if getattr(sqlite3, family) == kind), name)
 
 
 def hint(code: str, file: str) -> str:
@@ -39,11 +60,18 @@ def hint(code: str, file: str) -> str:
     return next((text.format(file=file) for start, text in _HINTS.items() if code.startswith(start)), "")
 
 
+def is_special(file: str) -> bool:
+    """Whether there is something of this name that cannot be a database."""
+    return os.path.exists(file) and not os.path.isfile(file)
+
+
 def open_hint(file: str, mode: str) -> str:
     """Why a file cannot be opened: SQLite says only that it cannot."""
     folder = os.path.dirname(file) or "."
     if os.path.isdir(file):
         return "it is a folder; name a file in it"
+    if is_special(file):
+        return "it is a device, a pipe or a socket; name a file"
     if not os.path.isdir(folder):
         return f"there is no folder {folder}; make it first"
     if os.path.exists(file):
@@ -63,6 +91,8 @@ def refusal(error: BaseException, file: str, *, queries: bool = False) -> Statem
     if isinstance(error, UnicodeEncodeError):
         return StatementError("SQLite stores UTF-8 only, and this text has half a surrogate pair; bind bytes")
     advice = hint(code, file)
+    if code == "SQLITE_CANTOPEN" and str(error).startswith("unable to open database: "):
+        advice = "check that its folder exists and is writable"  # of ATTACH, which names the file
     if code == "SQLITE_ERROR" and queries and any(words in str(error) for words in _WHILE_READING):
         advice = _OPEN_QUERY
     return StatementError(f"{error}: {advice}" if advice else str(error), code=code or None)
