@@ -16,6 +16,7 @@ import mysql.connector
 from mysql.connector import errors
 
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
+from trunkline.actors.drivers import mysql_compressed
 from trunkline.actors.drivers.mysql_auth import PasswordInClear, login, refused
 from trunkline.actors.drivers.mysql_errors import (
     INTERRUPTED,
@@ -93,6 +94,7 @@ class MysqlDriver(ExecDriver):
     def open(self, deadline: Deadline) -> None:
         # it writes what is sent at a login into its debug log
         logging.getLogger("mysql.connector").setLevel(logging.WARNING)
+        mysql_compressed.install()
         self._plan = plan_of(self.address)
         seconds = min(deadline.left(), self._plan.connect_s or math.inf)
         limit = None if seconds == math.inf else max(seconds, 0.001)
@@ -333,6 +335,7 @@ class MysqlDriver(ExecDriver):
         self._own("START TRANSACTION")
 
     def commit(self) -> None:
+        self._leave_rows()
         if not self.in_transaction():
             raise StatementError(
                 "there is no transaction to commit: one of its statements ended it (CREATE, ALTER and DROP"
@@ -341,10 +344,14 @@ class MysqlDriver(ExecDriver):
         self._own("COMMIT")
 
     def rollback(self) -> None:
-        if self.unread is not None:
-            self.unread.close()
+        self._leave_rows()
         if self.in_transaction():
             self._own("ROLLBACK")
+
+    def _leave_rows(self) -> None:
+        """A query ends with its transaction."""
+        if self.unread is not None:
+            self.unread.close()
 
     def _own(self, sql: str) -> None:
         """A statement that begins or ends a transaction. A late interrupt must not keep one open."""
