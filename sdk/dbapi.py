@@ -48,7 +48,7 @@ from trunkline.dbapi_types import (
     described,
 )
 from trunkline.dial import connect as dial
-from trunkline.errors import DeadHandle, TrunklineError
+from trunkline.errors import DeadHandle, StatementError, TrunklineError
 from trunkline.rows import Rows
 from trunkline.transaction import Transaction
 
@@ -217,9 +217,12 @@ class Connection:
         if self._transaction is not None:
             raise ProgrammingError("a transaction has begun already; commit or roll it back first")
         self._check_not_held()
-        transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
-        self._call(transaction.begin)
-        self._transaction = transaction
+        transaction = self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
+        try:
+            self._call(transaction.begin)
+        except BaseException:
+            self._transaction = None
+            raise
         self._thread = threading.get_ident()
         with _lock:
             _in_transaction.add(self)
@@ -287,6 +290,20 @@ class Connection:
             self._pid = os.getpid()
             self._transaction = None
             self._streams.clear()
+
+    def _run(self, work: Callable[..., Any], sql: str, given: Any) -> Any:
+        """A statement, in a transaction if it is to be in one. One that would have been the first of a
+        transaction and is refused leaves none open: others would wait for nothing."""
+        before = self._transaction
+        token = self._statement(sql)
+        try:
+            return self._call(work, sql, given, self._timeout_ms, token)
+        except Error as error:
+            refused = type(error.__cause__) is StatementError
+            if before is None and refused and self._transaction is not None:
+                with contextlib.suppress(Error):
+                    self.rollback()
+            raise
 
     def _statement(self, sql: str) -> bytes | None:
         """Begin a transaction if this statement is to be in one. Returns its token, None for none."""
@@ -379,12 +396,11 @@ class Cursor:
         connection = self.connection
         if connection._controlled(sql):
             return self
-        token = connection._statement(sql)
         binds = _binds(parameters)
         if self._stream and gives_rows(sql):
-            self._query(sql, binds, token)
+            self._query(sql, binds)
             return self
-        result = connection._call(connection._link._execute, sql, binds, connection._timeout_ms, token)
+        result = connection._run(connection._link._execute, sql, binds)
         rows = result["values"]
         self.description = described(result["columns"], rows)
         self._count(result, len(rows) if result["columns"] else -1)
@@ -392,9 +408,9 @@ class Cursor:
             self._rows, self.rownumber = iter(rows), 0
         return self
 
-    def _query(self, sql: str, binds: Any, token: bytes | None) -> None:
+    def _query(self, sql: str, binds: Any) -> None:
         connection = self.connection
-        rows = connection._call(connection._link._query, sql, binds, connection._timeout_ms, token)
+        rows = connection._run(connection._link._query, sql, binds)
         self._open = rows
         connection._streams.add(self)
         first = connection._call(lambda: list(itertools.islice(rows, LOOKED_AT)))
@@ -413,8 +429,7 @@ class Cursor:
         if not given:
             self.rowcount = 0
             return self
-        token = connection._statement(sql)
-        result = connection._call(connection._link._executemany, sql, given, connection._timeout_ms, token)
+        result = connection._run(connection._link._executemany, sql, given)
         self._count(result, -1)
         return self
 
@@ -512,7 +527,7 @@ class Cursor:
 
 def _binds(parameters: Any) -> list[Any] | dict[str, Any]:
     if isinstance(parameters, Mapping):
-        return dict(parameters)
+        return {name: _plain(value) for name, value in parameters.items()}
     if parameters is None:
         return []
     if isinstance(parameters, (str, bytes, bytearray)) or not isinstance(parameters, Iterable):
@@ -520,4 +535,13 @@ def _binds(parameters: Any) -> list[Any] | dict[str, Any]:
             f"a statement's values are a sequence or a mapping, not {type(parameters).__name__}; "
             "a single one is written (value,)"
         )
-    return list(parameters)
+    return [value if type(value) in _PLAIN else _plain(value) for value in parameters]
+
+
+_PLAIN = frozenset((int, str, float, bytes, bool, type(None)))
+
+
+def _plain(value: Any) -> Any:
+    """numpy's numbers, which pandas' users have everywhere, as Python's."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    return value.item() if kind in ("i", "u", "f", "b") and getattr(value, "ndim", None) == 0 else value

@@ -15,6 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 import trunkline
@@ -118,6 +119,13 @@ class Compliance:
         with pytest.raises(dbapi.ProgrammingError, match="cannot be sent"):
             conn.cursor().execute("SELECT ?", (object(),))
         assert conn.cursor().execute("SELECT 1").fetchall() == [(1,)]
+
+    def test_numbers_of_numpy_are_numbers(self, conn: dbapi.Connection, table: str) -> None:
+        cursor = conn.cursor()
+        cursor.execute(f"INSERT INTO {table} VALUES (?, ?)", (np.int64(1), "a"))
+        cursor.executemany(f"INSERT INTO {table} VALUES (?, ?)", [[np.uint8(2), "b"], [np.int32(3), "c"]])
+        found = cursor.execute(f"SELECT id FROM {table} WHERE id > ? ORDER BY id", (np.float64(1),))
+        assert found.fetchall() == [(2,), (3,)]
 
     def test_a_wrong_number_of_values_is_refused(self, conn: dbapi.Connection, table: str) -> None:
         with pytest.raises(dbapi.ProgrammingError):
@@ -278,6 +286,21 @@ class Compliance:
         cursor.execute(f"INSERT INTO {table} VALUES (2, 'b')")
         cursor.execute("ROLLBACK")
         assert cursor.execute(f"SELECT id FROM {table}").fetchall() == [(1,)]
+
+    def test_a_refused_first_statement_holds_nothing(
+        self, conn: dbapi.Connection, other: dbapi.Connection, table: str
+    ) -> None:
+        with pytest.raises(dbapi.ProgrammingError):
+            conn.cursor().execute("INSERT INTO nowhere_to_be_found VALUES (1)")
+        assert not conn.in_transaction
+        with pytest.raises(dbapi.IntegrityError):
+            conn.cursor().executemany(f"INSERT INTO {table} VALUES (?, ?)", [(1, "a"), (1, "b")])
+        assert not conn.in_transaction
+        assert other.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
+        conn.begin()
+        with pytest.raises(dbapi.ProgrammingError):
+            conn.cursor().execute("INSERT INTO nowhere_to_be_found VALUES (1)")
+        assert conn.in_transaction
 
     def test_savepoints_are_part_of_it(self, conn: dbapi.Connection, table: str) -> None:
         cursor = conn.cursor()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -72,3 +74,10 @@ def test_the_constructors() -> None:
 def test_the_module_says_what_it_is() -> None:
     assert (dbapi.apilevel, dbapi.threadsafety, dbapi.paramstyle) == ("2.0", 1, "qmark")
     assert repr(dbapi.NUMBER) == "NUMBER"
+
+
+def test_the_module_needs_neither_sqlalchemy_nor_pandas() -> None:
+    script = "import sys, trunkline.dbapi; print(*{'sqlalchemy', 'pandas', 'numpy'} & set(sys.modules))"
+    command = [sys.executable, "-W", "error", "-c", script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "", "")
