@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
-import psycopg2
 import pytest
 
 from tests.contract.exec_contract import ExecContract
 from tests.servers.postgres import Postgres
+from tests.support.postgres_side import own_schema
 
 
 class TestPostgres(ExecContract):
@@ -18,14 +17,5 @@ class TestPostgres(ExecContract):
 
     @pytest.fixture
     def address(self, postgres: Postgres) -> Iterator[str]:
-        """In a schema of the test's own."""
-        schema = f"s{uuid.uuid4().hex[:12]}"
-        admin = psycopg2.connect(
-            host="127.0.0.1", port=postgres.port, user="u", password="p", dbname="postgres"
-        )
-        admin.autocommit = True
-        with admin.cursor() as cursor:
-            cursor.execute(f"CREATE SCHEMA {schema}")
+        with own_schema(postgres) as schema:
             yield f"postgres://u:p@{postgres.address}/postgres?search_path={schema}"
-            cursor.execute(f"DROP SCHEMA {schema} CASCADE")
-        admin.close()
