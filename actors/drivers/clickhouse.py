@@ -1,0 +1,275 @@
+"""clickhouse: one link to a ClickHouse server over its native protocol."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC
+from itertools import islice
+from typing import Any, ClassVar, NoReturn
+
+from clickhouse_driver.errors import ServerException
+
+from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
+from trunkline.actors.drivers.clickhouse_client import Link, stop
+from trunkline.actors.drivers.clickhouse_errors import CANCELLED, refuse_dial, server_text, translated
+from trunkline.actors.drivers.clickhouse_plan import Plan, plan
+from trunkline.actors.drivers.clickhouse_sql import Insert, rendered, statement
+from trunkline.actors.drivers.clickhouse_types import Mender, mender
+from trunkline.address.host import join_host_port
+from trunkline.deadline import Deadline
+from trunkline.errors import ClosedError, DialError, StatementError
+
+__all__ = ["ClickhouseDriver"]
+
+_NO_TRANSACTIONS = (
+    "ClickHouse has no transactions: every INSERT takes effect by itself; leave conn.transaction() out, and"
+    " give rows that belong together in one INSERT"
+)
+_UNREAD = (
+    "the rows of a query of this connection are not all read; read them to the end or close the query first"
+)
+_SETTINGS_AS_TEXT = 54429
+"""The protocol's revision from which the server itself judges names and values of settings."""
+
+
+class ClickhouseDriver(ExecDriver):
+    """One native connection. Every statement has an id of its own, by which it can be stopped.
+
+    There are no transactions; `affected` is known for rows that are inserted as blocks, `last_id` never.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("clickhouse",)
+    extra: ClassVar[str | None] = "clickhouse"
+    queries_apart: ClassVar[bool] = True
+    interrupt_waits: ClassVar[bool] = True
+
+    _link: Link | None = None
+    _running: str | None = None
+    _interrupted = False
+    _rows: _Streamed | None = None
+    _lost = False
+
+    # opening
+
+    def open(self, deadline: Deadline) -> None:
+        what = plan(self.address)
+        for index, (host, port) in enumerate(what.hosts):
+            last = index == len(what.hosts) - 1
+            # one that does not answer must leave time for the others
+            limit = min(what.connect_s, deadline.left() / (len(what.hosts) - index))
+            try:
+                self._link = self._dialled(what, host, port, limit)
+                return
+            except FatalError:
+                raise
+            except DialError:
+                if last or deadline.expired():
+                    raise
+
+    def _dialled(self, what: Plan, host: str, port: int, limit: float) -> Link:
+        place = join_host_port(host, port)
+        link = Link(what, host, port)
+        try:
+            link.dial(limit)
+            if what.settings:
+                self._apply(link, what.settings, place)
+        except DialError:
+            link.hang_up()
+            raise
+        except Exception as error:
+            link.hang_up()
+            refuse_dial(error, place, self.address.database or "default")
+        return link
+
+    def _apply(self, link: Link, settings: dict[str, Any], place: str) -> None:
+        """The settings of the address, from now on sent with each statement. A wrong one is told at once."""
+        if link.connection.server_info.used_revision < _SETTINGS_AS_TEXT:
+            # to such a server the library sends only the settings that it knows itself
+            known = {row[0] for row in link.execute("SELECT name FROM system.settings")}
+            unknown = sorted(set(settings) - known)
+            if unknown:
+                raise FatalError(f"{place} has no setting {unknown[0]!r}; take it out of the address")
+        link.settings = dict(settings)
+        try:
+            link.execute("SELECT 1")
+        except (ServerException, ValueError) as error:
+            text = server_text(error) if isinstance(error, ServerException) else str(error)
+            code = error.code if isinstance(error, ServerException) else None
+            raise FatalError(f"{place} refused the settings of the address: {text}", code=code) from None
+
+    @property
+    def _live(self) -> Link:
+        if self._link is None:
+            raise ClosedError(f"the connection to {self.peer} is closed")
+        if self._rows is not None:
+            raise StatementError(_UNREAD)
+        return self._link
+
+    # statements
+
+    def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+        what = statement(sql)
+        if isinstance(what, Insert):
+            return self._insert(what, _rows_of(what, binds))
+        return self._select(rendered(what, binds, self._live.zone if binds else UTC))
+
+    def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
+        what = statement(sql)
+        if isinstance(what, Insert):
+            self._insert(what, _rows_of(what, binds))
+            return _Streamed(self, iter(()), [], None)
+        return self._begin(rendered(what, binds, self._live.zone if binds else UTC))
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        """An INSERT of placeholders and literals goes as one block; any other statement one after the other,
+        and what was done before an error stays done."""
+        what = statement(sql)
+        if isinstance(what, Insert):
+            return self._insert(what, what.filled_many(rows))
+        for row in rows:
+            self.execute(sql, row)
+        return Result()
+
+    def _insert(self, what: Insert, rows: Sequence[Any]) -> Result:
+        link = self._live
+        with self._statement(link) as query_id:
+            return Result(affected=link.insert(what.head, rows, query_id))
+
+    def _select(self, text: str) -> Result:
+        rows = self._begin(text)
+        values = rows.fetch(FIRST_ROWS)
+        return Result(columns=rows.columns, values=values, rest=None if rows.ended else rows)
+
+    def _begin(self, text: str) -> _Streamed:
+        link = self._live
+        with self._statement(link) as query_id:
+            found = link.execute_iter(text, with_column_types=True, query_id=query_id)
+            kinds: list[tuple[str, str]] = next(found, [])
+            if not kinds:
+                for _ in found:  # to the end of a statement without rows, where its error may be
+                    pass
+        rows = _Streamed(self, found, [name for name, _ in kinds], mender(kinds))
+        if kinds:
+            self._rows, self._running = rows, query_id
+        return rows
+
+    @contextmanager
+    def _statement(self, link: Link) -> Iterator[str]:
+        database = link.connection.database
+        self._interrupted = False
+        self._running = query_id = uuid.uuid4().hex
+        try:
+            yield query_id
+        except Exception as error:
+            # the library notes a `USE` before the server has agreed
+            link.connection.database = database
+            self._failed(error)
+        finally:
+            self._running = None
+
+    def _failed(self, error: Exception) -> NoReturn:
+        error = translated(error)
+        self._lost = isinstance(error, (ConnectionError, DialError))
+        raise error from None
+
+    # from other threads
+
+    def interrupt(self) -> None:
+        link, query_id = self._link, self._running
+        if link is None or query_id is None:
+            return
+        self._interrupted = True
+        with suppress(OSError):
+            if not stop(link, query_id) and self._running == query_id:
+                # a user without the right to KILL: a server that has lost its client stops, too
+                self.abort()
+
+    def abort(self) -> None:
+        link = self._link
+        if link is not None:
+            link.given_up = True
+            if link.fd >= 0:
+                break_socket(link.fd)
+
+    def alive(self) -> bool:
+        """A link that was closed after a refused statement counts as alive: it is opened again with the next
+        one, and nothing has been lost meanwhile."""
+        link = self._link
+        if link is None or self._lost or link.given_up:
+            return False
+        return not link.connection.connected or not hung_up(link.fd)
+
+    # transactions
+
+    def in_transaction(self) -> bool:
+        return False
+
+    def begin(self) -> None:
+        raise StatementError(_NO_TRANSACTIONS)
+
+    def commit(self) -> None:
+        raise StatementError(_NO_TRANSACTIONS)
+
+    def rollback(self) -> None:
+        raise StatementError(_NO_TRANSACTIONS)
+
+    def close(self) -> None:
+        link, self._link, self._rows = self._link, None, None
+        if link is not None:
+            link.hang_up()
+
+
+class _Streamed(Rows):
+    """Rows as the server sends them, block by block."""
+
+    def __init__(
+        self, driver: ClickhouseDriver, found: Iterator[Any], columns: list[str], mend: Mender | None
+    ) -> None:
+        self.columns = columns
+        self.ended = not columns
+        self._driver = driver
+        self._found = found
+        self._mend = mend
+
+    def fetch(self, count: int) -> Sequence[Sequence[Any]]:
+        if self.ended:
+            return []
+        try:
+            rows: Sequence[Any] = list(islice(self._found, count))
+            if len(rows) < count:
+                self._end()
+                if self._driver._interrupted:
+                    # a server that was told to stop may just send no more, as if these were all
+                    raise StatementError("the statement was stopped", code=CANCELLED)
+        except Exception as error:
+            self._end()
+            self._driver._failed(error)
+        return self._mend(rows) if self._mend else rows
+
+    def close(self) -> None:
+        if not self.ended:
+            self._end()
+            link = self._driver._link
+            if link is not None:
+                link.cancel_rows()
+
+    def _end(self) -> None:
+        self.ended = True
+        if self._driver._rows is self:
+            self._driver._rows = self._driver._running = None
+
+
+def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
+    """The rows of an INSERT: one list of them, or those in the text with their values."""
+    if isinstance(binds, Mapping):
+        raise StatementError("clickhouse takes values in order, not by name; write ? for each")
+    if what.rows:
+        return what.filled(binds)
+    rows = binds[0] if len(binds) == 1 else None
+    if not isinstance(rows, (list, tuple)):
+        raise StatementError(
+            "an INSERT without values in it takes one list of rows: exec('INSERT INTO t VALUES', [(1, 'a')])"
+        )
+    return rows

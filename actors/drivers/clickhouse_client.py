@@ -1,0 +1,178 @@
+"""clickhouse-driver's client, as one link: what it does about errors, and what it sends of an INSERT.
+
+It stands on names that the library shows: the methods of `Client` that are replaced here, and the
+fields `connected`, `socket`, `is_query_executing`, `database` and the timeouts of its `Connection`. A test
+pins them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import tzinfo
+from typing import Any
+
+from clickhouse_driver import Client
+from clickhouse_driver.errors import Error, NetworkError, ServerException
+
+from trunkline.actors.drivers.clickhouse_errors import LOST, OUT_OF_STEP, translated
+from trunkline.actors.drivers.clickhouse_plan import PING_TIMEOUT_S, Plan
+from trunkline.actors.drivers.clickhouse_types import columns_of, fitted, zone_named
+from trunkline.errors import DialError, StatementError
+
+__all__ = ["Link", "stop"]
+
+logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL + 1)  # what it has to say, we say
+
+STOP_S = 0.6
+"""Of each of the three steps of a second connection that stops a statement."""
+
+
+class Link(Client):  # type: ignore[misc]  # the library has no types
+    """See the module.
+
+    The library closes the link after every error, and opens it again before the next statement. With the
+    link the settings of `SET` and temporary tables are gone, so here it is kept where that is possible:
+    after an error the server is asked (`ping`) whether it still understands us.
+
+    It is opened again here, too, when the server had closed it: always before a statement, never again once
+    a byte of the statement has been sent.
+    """
+
+    def __init__(self, plan: Plan, host: str, port: int) -> None:
+        super().__init__(host=host, port=port, settings=plan.client_settings, **plan.arguments)
+        self.plan = plan
+        self.given_up = False
+        """Somebody broke the link from another thread: nothing more is sent."""
+        self.unfit: StatementError | None = None
+        """Why the rows of an INSERT were not sent."""
+
+    def dial(self, seconds: float) -> None:
+        """Connect and log in, each of the steps in so many seconds."""
+        connection = self.connection
+        connection.connect_timeout = connection.send_receive_timeout = max(0.001, seconds)
+        try:
+            connection.connect()
+            connection.send_receive_timeout = self.plan.read_s
+            connection.socket.settimeout(self.plan.read_s)
+        except BaseException:
+            self.hang_up()
+            raise
+        if self.given_up:
+            self.hang_up()
+            raise ConnectionAbortedError("the link was given up")
+
+    def hang_up(self) -> None:
+        """Close the link, whatever state it is in."""
+        super().disconnect()
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of its socket; -1 when there is none."""
+        sock = self.connection.socket
+        return -1 if sock is None else int(sock.fileno())
+
+    @property
+    def zone(self) -> tzinfo:
+        """The server's time zone."""
+        return zone_named(self.connection.server_info.get_timezone() or "UTC")
+
+    # what the library calls
+
+    def establish_connection(self, settings: Any) -> None:
+        """Before each statement. Nothing of it has been sent yet, so a link that is gone is opened again."""
+        if self.connection.connected:
+            try:
+                return super().establish_connection(settings)  # type: ignore[no-any-return]
+            except LOST:
+                self.hang_up()
+        try:
+            self.dial(self.plan.connect_s)
+        except LOST as error:
+            text = f"the link was lost and could not be opened again ({translated(error)})"
+            raise DialError(f"{text}; the statement was not run") from None
+        return super().establish_connection(settings)  # type: ignore[no-any-return]
+
+    def disconnect(self) -> None:
+        """After each error."""
+        error = sys.exc_info()[1]
+        kept = isinstance(error, ServerException) and error.code not in OUT_OF_STEP and self._in_step()
+        if not kept:
+            self.hang_up()
+
+    def _in_step(self) -> bool:
+        connection = self.connection
+        if not connection.connected:
+            return False
+        connection.is_query_executing = False
+        try:
+            return bool(connection.ping())
+        except Error:
+            return False
+
+    def send_data(
+        self, sample_block: Any, data: Any, types_check: bool = False, columnar: bool = False
+    ) -> int:
+        """The rows of an INSERT, when the server has said which columns it wants. Where a value does not fit,
+        no row is sent: the INSERT ends in good order, and the link goes on."""
+        kinds = sample_block.columns_with_types
+        try:
+            columns = fitted(columns_of(data, [name for name, _ in kinds]), kinds, self.zone)
+        except StatementError as error:
+            self.unfit = error
+            columns = []
+        return int(super().send_data(sample_block, columns, types_check=False, columnar=True))
+
+    # for the driver
+
+    def insert(self, head: str, rows: Sequence[Any], query_id: str) -> int:
+        """Insert rows as blocks; returns their number."""
+        self.unfit = None
+        count = self.execute(head, list(rows), query_id=query_id)
+        if self.unfit is not None:
+            raise self.unfit
+        return int(count or 0)
+
+    def cancel_rows(self) -> None:
+        """Tell the server that no more rows are wanted, and read what was under way; without the server's
+        help the link is closed."""
+        connection = self.connection
+        if not connection.connected or not connection.is_query_executing:
+            return
+        try:
+            connection.socket.settimeout(PING_TIMEOUT_S)
+            self.cancel()
+            connection.socket.settimeout(self.plan.read_s)
+        except ServerException:
+            if connection.connected:
+                connection.socket.settimeout(self.plan.read_s)
+        except Exception:
+            self.hang_up()
+
+
+def stop(link: Link, query_id: str) -> bool:
+    """Stop a statement of another thread's link, over a connection of our own; within 2 s. False when the
+    server does not let us."""
+    connection = link.connection
+    sock = connection.socket
+    if sock is None:
+        return True
+    host, port = sock.getpeername()[:2]
+    arguments = dict(link.plan.arguments)
+    if arguments.get("secure"):
+        arguments.setdefault("server_hostname", connection.host)
+    with suppress(*LOST, NetworkError):
+        client = Client(
+            host=host,
+            port=port,
+            **arguments | {"connect_timeout": STOP_S, "send_receive_timeout": STOP_S, "database": ""},
+        )
+        try:
+            client.execute(f"KILL QUERY WHERE query_id = '{query_id}'")
+        except ServerException:
+            return False
+        finally:
+            client.disconnect()
+    return True

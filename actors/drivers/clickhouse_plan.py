@@ -1,0 +1,164 @@
+"""What a clickhouse:// address means to clickhouse-driver: keyword arguments, never the address itself.
+
+`PARAMETERS` says of every name that clickhouse-go knows what becomes of it; a name that is not there is a
+setting of the server, sent with each statement.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from dataclasses import dataclass
+from typing import Any
+
+from trunkline.actors.driver import FatalError
+from trunkline.address import Address
+
+__all__ = ["PARAMETERS", "READ_TIMEOUT_S", "Plan", "plan"]
+
+READ_TIMEOUT_S = 300.0
+"""clickhouse-go's own default; a running statement shows its progress several times a second."""
+CONNECT_TIMEOUT_S = 30.0
+PING_TIMEOUT_S = 5.0
+# the first question after so many seconds of silence, then so often, and so many times
+KEEPALIVE = (30, 10, 3)
+
+MAPPED, NO_EFFECT, REFUSED = "mapped", "no effect", "refused"
+PARAMETERS: dict[str, str] = {
+    "username": MAPPED,
+    "password": MAPPED,
+    "database": MAPPED,
+    "alt_hosts": MAPPED,
+    "connection_open_strategy": MAPPED,
+    "dial_timeout": MAPPED,
+    "timeout": MAPPED,
+    "read_timeout": MAPPED,
+    "write_timeout": NO_EFFECT,
+    "compress": MAPPED,
+    "compress_level": NO_EFFECT,
+    "max_compression_buffer": NO_EFFECT,
+    "secure": MAPPED,
+    "skip_verify": MAPPED,
+    "insecure": MAPPED,
+    "tls_server_name": MAPPED,
+    "tls_config": REFUSED,
+    "client_info_product": MAPPED,
+    "block_size": MAPPED,
+    "block_buffer_size": NO_EFFECT,
+    "max_open_conns": NO_EFFECT,
+    "max_idle_conns": NO_EFFECT,
+    "conn_max_lifetime": NO_EFFECT,
+    "pool_size": NO_EFFECT,
+    "no_delay": NO_EFFECT,
+    "check_connection_liveness": NO_EFFECT,
+    "debug": NO_EFFECT,
+    "http_proxy": REFUSED,
+    "http_path": REFUSED,
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to reach the server."""
+
+    hosts: tuple[tuple[str, int], ...]
+    """In the order in which they are tried."""
+    arguments: dict[str, Any]
+    """For `clickhouse_driver.Client`, beside host, port, timeouts and settings."""
+    settings: dict[str, Any]
+    """The server's, of the address."""
+    client_settings: dict[str, Any]
+    """clickhouse-driver's own, which it takes among the settings."""
+    connect_s: float
+    read_s: float
+
+
+def plan(address: Address) -> Plan:
+    """The plan of an address; FatalError for one that this driver cannot carry out."""
+    typed = address.extra["typed"]
+    if address.extra["protocol"] == "http":
+        raise FatalError(
+            "clickhouse:// speaks ClickHouse's native protocol, not HTTP: write the native port"
+            " (9000, with secure=true 9440) and no http:// or https://"
+        )
+    for name, fate in PARAMETERS.items():
+        if fate == REFUSED and name in address.params:
+            raise FatalError(f"{name} has no meaning with ClickHouse's native protocol; leave it out")
+    return Plan(
+        hosts=_hosts(address, typed),
+        arguments=_arguments(address, typed),
+        settings=dict(address.extra.get("settings", {})),
+        client_settings={"insert_block_size": typed["block_size"]} if typed.get("block_size") else {},
+        connect_s=typed.get("dial_timeout_seconds") or typed.get("timeout_seconds") or CONNECT_TIMEOUT_S,
+        read_s=typed.get("read_timeout_seconds") or READ_TIMEOUT_S,
+    )
+
+
+def _hosts(address: Address, typed: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    default = 9440 if typed.get("secure") else 9000
+    given = address.hosts or ((address.host or "localhost", address.port),)
+    hosts = [(host, port or default) for host, port in given]
+    strategy = typed.get("connection_open_strategy", "in_order")
+    if strategy in ("random", "time_random"):
+        random.shuffle(hosts)
+    elif strategy == "round_robin":
+        # each link is one dial: which of them it would be in a circle is a matter of chance
+        first = random.randrange(len(hosts))
+        hosts = hosts[first:] + hosts[:first]
+    return tuple(hosts)
+
+
+def _arguments(address: Address, typed: dict[str, Any]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "user": address.user or "default",
+        "password": address.password or "",
+        "database": address.database or "",
+        "client_name": _client_name(typed),
+        "compression": _compression(typed.get("compress", "none")),
+        "sync_request_timeout": PING_TIMEOUT_S,
+        "tcp_keepalive": KEEPALIVE,
+        # a link that is found dead is ours to open again: see `Link`
+        "disable_reconnect": True,
+        # a server that does not know a setting says so, as it does to clickhouse-go
+        "settings_is_important": True,
+    }
+    if typed.get("secure"):
+        # as Python's own default; the library would take certifi's list instead where that is installed
+        authorities = ssl.get_default_verify_paths().cafile
+        arguments |= {"secure": True, "verify": not typed.get("skip_verify")}
+        arguments |= {"ca_certs": authorities} if authorities else {}
+        arguments |= {"server_hostname": typed["tls_server_name"]} if "tls_server_name" in typed else {}
+    return arguments | _tls_options(address, secure=bool(typed.get("secure")))
+
+
+def _tls_options(address: Address, secure: bool) -> dict[str, Any]:
+    """Dial's own options of TLS, where the address carries them."""
+    given = {name for name in _TLS_OPTIONS if name in address.options}
+    if given and not secure:
+        raise FatalError(f"{sorted(given)[0]} needs TLS: write secure=true into the address")
+    found = {_TLS_OPTIONS[name]: address.options[name] for name in given}
+    if "verify" in found:
+        found["verify"] = not found["verify"]
+    return found
+
+
+_TLS_OPTIONS = {
+    "cafile": "ca_certs",
+    "certfile": "certfile",
+    "keyfile": "keyfile",
+    "servername": "server_hostname",
+    "insecureSkipVerify": "verify",
+}
+
+
+def _client_name(typed: dict[str, Any]) -> str:
+    products = typed.get("client_info_product", [])
+    return " ".join(["trunkline", *("/".join(pair) for pair in products)])
+
+
+def _compression(method: str) -> str | bool:
+    if method in ("gzip", "deflate", "br"):
+        raise FatalError(
+            f"compress={method} exists over HTTP only; with the native protocol write lz4, lz4hc or zstd"
+        )
+    return False if method == "none" else method
