@@ -8,14 +8,14 @@ begins with the first statement that is not plainly a read, and not before. docs
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from trunkline import connection as links
+from trunkline.dbapi_cursor import Cursor
 from trunkline.dbapi_errors import (
     DatabaseError,
     DataError,
@@ -29,7 +29,7 @@ from trunkline.dbapi_errors import (
     Warning,
     translated,
 )
-from trunkline.dbapi_text import commits, control, gives_rows, only_reads
+from trunkline.dbapi_text import commits, control, only_reads
 from trunkline.dbapi_types import (
     BINARY,
     DATETIME,
@@ -37,7 +37,6 @@ from trunkline.dbapi_types import (
     ROWID,
     STRING,
     Binary,
-    Column,
     Date,
     DateFromTicks,
     Time,
@@ -45,11 +44,9 @@ from trunkline.dbapi_types import (
     Timestamp,
     TimestampFromTicks,
     TypeObject,
-    described,
 )
 from trunkline.dial import connect as dial
 from trunkline.errors import DeadHandle, StatementError, TrunklineError
-from trunkline.rows import Rows
 from trunkline.transaction import Transaction
 
 __all__ = [
@@ -90,8 +87,6 @@ paramstyle = "qmark"
 
 BEGIN_MS = 30_000
 """How long a transaction waits for its turn, and for its end, where no `timeout_ms` was given."""
-LOOKED_AT = 100
-"""How many rows of a streaming cursor are fetched for its `description`."""
 WITHOUT_TRANSACTIONS = ("clickhouse",)
 
 
@@ -369,179 +364,3 @@ class Connection:
 
 _lock = threading.Lock()
 _in_transaction: weakref.WeakSet[Connection] = weakref.WeakSet()
-
-
-class Cursor:
-    """What `Connection.cursor` returns: iterable, a context manager. Rows are tuples."""
-
-    def __init__(self, connection: Connection, *, stream: bool) -> None:
-        self.connection = connection
-        self.arraysize = 1
-        self.description: list[Column] | None = None
-        self.rowcount = -1
-        """Rows that the last statement gave or changed; -1 where that is not known, as with `stream`."""
-        self.lastrowid: int | None = None
-        """The id of the last row that the last statement inserted, where the database tells."""
-        self.rownumber: int | None = None
-        self._stream = stream
-        self._rows: Iterator[Sequence[Any]] | None = None
-        self._open: Rows | None = None
-        self._given_up = False
-        self._closed = False
-
-    def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Cursor:
-        """Run one statement with its values: in order for `?`, on SQLite also a mapping for `:name`. Returns
-        the cursor itself."""
-        self._start()
-        connection = self.connection
-        if connection._controlled(sql):
-            return self
-        binds = _binds(parameters)
-        if self._stream and gives_rows(sql):
-            self._query(sql, binds)
-            return self
-        result = connection._run(connection._link._execute, sql, binds)
-        rows = result["values"]
-        self.description = described(result["columns"], rows)
-        self._count(result, len(rows) if result["columns"] else -1)
-        if self.description is not None:
-            self._rows, self.rownumber = iter(rows), 0
-        return self
-
-    def _query(self, sql: str, binds: Any) -> None:
-        connection = self.connection
-        rows = connection._run(connection._link._query, sql, binds)
-        self._open = rows
-        connection._streams.add(self)
-        first = connection._call(lambda: list(itertools.islice(rows, LOOKED_AT)))
-        self.description = described(rows.columns, first)
-        if self.description is None:
-            self._give_up()
-        else:
-            self._rows, self.rownumber = itertools.chain(first, rows), 0
-
-    def executemany(self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Cursor:
-        """Run one statement once for each row of values, in one message and at the database's best speed. All
-        rows are written or none, where the database has transactions. Returns the cursor itself."""
-        self._start()
-        connection = self.connection
-        given = [_binds(row) for row in rows]
-        if not given:
-            self.rowcount = 0
-            return self
-        result = connection._run(connection._link._executemany, sql, given)
-        self._count(result, -1)
-        return self
-
-    def _count(self, result: dict[str, Any], otherwise: int) -> None:
-        self.rowcount = result.get("affected", otherwise)
-        self.lastrowid = result.get("last_id")
-
-    def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row; None when there is no more. ProgrammingError when the last statement had no rows to
-        give, or they were given up at the end of their transaction."""
-        rows = self.fetchmany(1)
-        return rows[0] if rows else None
-
-    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
-        """The next rows, `size` (default `arraysize`) at most."""
-        rows = self._readable()
-        wanted = self.arraysize if size is None else size
-        return self._fetched(lambda: list(map(tuple, itertools.islice(rows, wanted))))
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """All rows that are left."""
-        rows = self._readable()
-        return self._fetched(lambda: list(map(tuple, rows)))
-
-    def _fetched(self, work: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self.connection._call(work) if self._open is not None else work()
-        self.rownumber = (self.rownumber or 0) + len(rows)
-        return rows
-
-    def _readable(self) -> Iterator[Sequence[Any]]:
-        self._check()
-        if self._given_up:
-            raise ProgrammingError("the rows were given up when their transaction ended; read them before")
-        if self._rows is None:
-            raise ProgrammingError("there are no rows to fetch: execute a statement that gives some")
-        return self._rows
-
-    def callproc(self, name: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:
-        """NotSupportedError: procedures differ too much from database to database."""
-        self._check()
-        raise NotSupportedError("there is no callproc; execute the database's own statement, such as CALL")
-
-    def setinputsizes(self, sizes: Sequence[Any]) -> None:
-        """Nothing: the values say what they are."""
-        self._check()
-
-    def setoutputsize(self, size: int, column: int | None = None) -> None:
-        """Nothing: values come whole."""
-        self._check()
-
-    def close(self) -> None:
-        """Give up the rows that were not fetched. Idempotent."""
-        self._give_up()
-        self._given_up = False
-        self._closed = True
-
-    def _check(self) -> None:
-        if self._closed:
-            raise InterfaceError("this cursor is closed; ask the connection for another")
-        self.connection._check()
-
-    def _start(self) -> None:
-        """Forget the statement before."""
-        self._check()
-        self._give_up()
-        self._given_up = False
-        self._rows = self.description = self.lastrowid = self.rownumber = None
-        self.rowcount = -1
-
-    def _give_up(self) -> None:
-        """The rows that were not fetched from a stream."""
-        rows, self._open = self._open, None
-        if rows is not None:
-            self._rows, self._given_up = None, True
-            with contextlib.suppress(TrunklineError):
-                rows.close()
-            self.connection._streams.discard(self)
-
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return self
-
-    def __next__(self) -> tuple[Any, ...]:
-        row = self.fetchone()
-        if row is None:
-            raise StopIteration
-        return row
-
-    def __enter__(self) -> Cursor:
-        self._check()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def _binds(parameters: Any) -> list[Any] | dict[str, Any]:
-    if isinstance(parameters, Mapping):
-        return {name: _plain(value) for name, value in parameters.items()}
-    if parameters is None:
-        return []
-    if isinstance(parameters, (str, bytes, bytearray)) or not isinstance(parameters, Iterable):
-        raise ProgrammingError(
-            f"a statement's values are a sequence or a mapping, not {type(parameters).__name__}; "
-            "a single one is written (value,)"
-        )
-    return [value if type(value) in _PLAIN else _plain(value) for value in parameters]
-
-
-_PLAIN = frozenset((int, str, float, bytes, bool, type(None)))
-
-
-def _plain(value: Any) -> Any:
-    """numpy's numbers, which pandas' users have everywhere, as Python's."""
-    kind = getattr(getattr(value, "dtype", None), "kind", None)
-    return value.item() if kind in ("i", "u", "f", "b") and getattr(value, "ndim", None) == 0 else value

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 LOOKED_AT = 100
-"""How many rows are looked at for a value that is not NULL."""
+"""How many rows are looked at, and of a stream fetched for it, for a value that is not NULL."""
 
 Column = tuple[str, type | None, None, None, None, None, None]
 
