@@ -348,7 +348,6 @@ WRONG = [
     (PAIR, [[1, 2], [3, 4], (5, 6, 7)], "^row 3: the statement has 2 placeholders and 3 values were", None),
     (PAIR, [[1, 2], {"a": 1}], "^row 2: the placeholder [?] takes values in order; write :name", None),
     (PAIR, [{"a": 1}], "^row 1: the placeholder [?] takes values in order; write :name", None),
-    (PAIR, [[1, 2], "ab"], "^row 2: a row is a list, tuple or dict of values, and this is of type str", None),
     (PAIR, [[1, 2], 5], "^row 2: a row is a list, tuple or dict of values, and this is of type int", None),
     ("INSERT INTO t VALUES (:a, :b)", [{"a": 1, "b": 2}, {"a": 1}], "^row 2: the statement has .* :b", None),
     ("INSERT INTO t VALUES (?2, ?1)", [[1, 2], [1, 2, 3]], "^row 2: the statement has 2 placeholders", None),
@@ -449,10 +448,12 @@ def test_an_interrupted_bulk_write_is_taken_back(
         thread.result()
     if rows is not None:
         assert len(all_of(rows)) == 500
-    assert driver.in_transaction() == inside
-    if inside:
+    assert inside or not driver.in_transaction()
+    # SQLite may end the transaction with a write that is interrupted; then all of it is taken back
+    kept = [["before"]] if driver.in_transaction() else []
+    if driver.in_transaction():
         driver.commit()
-    assert read(driver, "SELECT a FROM t") == ([["before"]] if inside else [])
+    assert read(driver, "SELECT a FROM t") == kept
 
 
 def test_a_full_database_takes_no_row_of_a_bulk_write(driver: SqliteDriver) -> None:
