@@ -17,6 +17,7 @@ from trunkline.actors.drivers.postgres_errors import LOCAL, dial_error, is_lost,
 from trunkline.actors.drivers.postgres_plan import connect_arguments, connect_seconds, forget_environment
 from trunkline.actors.drivers.postgres_rows import CursorRows, HeldRows, Repair
 from trunkline.actors.drivers.postgres_types import ARRAYS, array_caster, known_types, register, to_server
+from trunkline.actors.sql import Dialect, wanted
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
 
@@ -186,7 +187,9 @@ class PostgresDriver(ExecDriver):
         self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
     ) -> tuple[postgres_text.Text, list[Any] | None]:
         if isinstance(binds, Mapping):
-            raise StatementError("postgres takes values in order, not by name; write ? for each")
+            if wanted(sql, Dialect.POSTGRES) != 1:
+                raise StatementError("postgres takes values in order, not by name; write ? for each")
+            binds = [binds]  # the only value is a JSON object
         text = postgres_text.read(sql, len(binds))
         return text, text.values(self.take(partial(to_server, binds)))
 

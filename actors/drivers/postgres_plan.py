@@ -93,7 +93,6 @@ _NEUTRAL = {
     "hostaddr": "",
     "client_encoding": "UTF8",
     "options": "",
-    "application_name": "",
     "fallback_application_name": "trunkline",
     "sslmode": "prefer",
     "sslnegotiation": "postgres",
@@ -159,6 +158,8 @@ def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
     for name, value in address.params.items():
         _apply(name, value, found, settings)
     found.pop("connect_timeout", None)
+    # an empty name would hide the one to fall back on
+    found.setdefault("application_name", found["fallback_application_name"])
     found["client_encoding"] = "UTF8"
     found.update(_tls(address))
     found["options"] = _options(found["options"], {**settings, **address.extra.get("runtime", {})})

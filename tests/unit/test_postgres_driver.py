@@ -123,7 +123,7 @@ def test_merge_is_counted(driver: PostgresDriver) -> None:
 
 def test_several_statements_give_the_last_rows_and_the_last_count(driver: PostgresDriver) -> None:
     result = driver.execute(
-        "CREATE TABLE t (id INT); SELECT 1 AS a; INSERT INTO t VALUES (1), (2); SELECT 2 AS b; SET geqo = off",
+        "CREATE TABLE t (id INT); SELECT 1 AS a; INSERT INTO t VALUES (1), (2); SELECT 2 AS b; SET geqo = 0",
         (),
     )
     assert (result.columns, list(result.values), result.affected) == (["b"], [(2,)], 2)
@@ -205,9 +205,13 @@ def test_what_cannot_be_sent_is_refused_in_one_sentence(
     assert values(driver, "SELECT 1") == [(1,)]
 
 
+def test_a_dict_alone_is_one_value(driver: PostgresDriver) -> None:
+    assert list(driver.execute("SELECT ?::jsonb", {"a": 1}).values) == [({"a": 1},)]
+
+
 def test_values_by_name_are_refused(driver: PostgresDriver) -> None:
     with pytest.raises(StatementError, match="in order"):
-        driver.execute("SELECT ?", {"a": 1})
+        driver.execute("SELECT :a, :b", {"a": 1, "b": 2})
     with pytest.raises(StatementError, match="in order"):
         driver.executemany("SELECT ?", [{"a": 1}])
 
