@@ -31,6 +31,8 @@ class Template:
 
     def text(self, binds: Sequence[Any] | Mapping[str, Any], literal: Literal, codec: str) -> bytes:
         """The statement with its values; StatementError when their number is wrong."""
+        if isinstance(binds, Mapping) and len(self.pieces) == 2:
+            binds = [binds]  # there are no names in MySQL: it is the one value, a JSON document
         self.check(binds)
         return _filled([_encoded(piece, codec) for piece in self.pieces], binds, literal)
 

@@ -222,7 +222,9 @@ def _reader(kind: int, flags: int, charset: int, codec: str, loc: str | None) ->
     if kind == FieldType.GEOMETRY or (charset == _BINARY and kind != FieldType.JSON):
         return _as_it_is
     if flags & FieldFlag.SET:
-        return partial(_converted, lambda value: set(decode(value).split(",")) if value else set(), _same)
+        return partial(
+            _converted, lambda value: set(decode(value).split(",")) if value != b"" else set(), _same
+        )
     if kind == FieldType.JSON:
         return partial(_converted, json.loads, _text)
     return partial(_converted, decode, _same)
