@@ -7,8 +7,11 @@ Only two things are arranged, both from outside: which port of this machine a na
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +149,24 @@ def test_sqlite_gives_a_handle_and_an_answer_and_makes_its_file_here(start: Star
     assert "{'columns': ['name'], 'values': []}" in strategy.output
     assert strategy.lines[-1].endswith("Execute client.close()")
     assert (tmp_path / "test1.db").exists()
+
+
+def test_four_processes_write_into_one_sqlite_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "shared_sqlite.py")]
+    env = {name: value for name, value in os.environ.items() if name != "TRUNKLINE_BROKER"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    total = sum(100 + number / 4 for number in range(250))
+    assert done.stdout.splitlines() == [
+        *(f"writer {writer} is done" for writer in range(4)),
+        "orders: 1000",
+        "lines: 4000",
+        *(f"writer {writer} ordered for {total}" for writer in range(4)),
+        "removed orders.db True",
+    ]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tls_reads_the_page_until_the_peer_closes(authority: Authority, start: Start) -> None:

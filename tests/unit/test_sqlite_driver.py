@@ -19,6 +19,7 @@ import pytest
 from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.sqlite import SqliteDriver
 from trunkline.address import parse_address
+from trunkline.address.sqlite import _SHORT
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, ClosedError, DialError, StatementError
 
@@ -95,6 +96,13 @@ def test_the_connection_is_the_one_that_go_sqlite3_makes(case: Any, open_: Open,
         driver.execute("CREATE TABLE t (a)", ())
     assert value(driver, "SELECT 'A' LIKE 'a'") == (0 if effective.get("case_sensitive_like") else 1)
     assert value(driver, "SELECT file FROM pragma_database_list") == where(tmp_path, case["expect"]["file"])
+
+
+def test_the_page_names_every_parameter_of_the_cases_and_of_the_grammar() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sqlite.md").read_text(encoding="utf-8")
+    names = {name for case in CASES if case["valid"] for name in case["expect"]["params"]}
+    known = {name for name in names if name.startswith("_")} | {*_SHORT, *_SHORT.values()}
+    assert [name for name in sorted(known) if f"`{name}`" not in page] == []
 
 
 def where(folder: Path, file: str) -> str:
