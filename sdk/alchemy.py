@@ -74,6 +74,15 @@ class _OnTrunkline(DefaultDialect):
         dials it again before the next statement."""
         return isinstance(e.__cause__, FOR_GOOD) or getattr(connection, "closed", False) is True
 
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        """Not as the beginning of a transaction."""
+        before, dbapi_connection.autocommit = dbapi_connection.autocommit, True
+        try:
+            dbapi_connection.cursor().execute("SELECT 1")
+        finally:
+            dbapi_connection.autocommit = before
+        return True
+
     def get_isolation_level_values(self, dbapi_conn: Any) -> Any:
         return [*super().get_isolation_level_values(dbapi_conn), "AUTOCOMMIT"]
 
@@ -87,12 +96,16 @@ class _OnTrunkline(DefaultDialect):
 
     def _set_level(self, connection: Any, level: str) -> None:
         """A level set for the session would be everybody's who shares it."""
-        default = getattr(self, "default_isolation_level", None) or self.get_isolation_level(connection)
-        if level != default:
+        own = self._own_level(connection)
+        if level != own:
             raise exc.ArgumentError(
-                f"this connection may be shared, so its isolation level stays {default}; "
+                f"this connection may be shared, so its isolation level stays {own}; "
                 "set another in the address"
             )
+
+    def _own_level(self, connection: Any) -> str:
+        """That of the database's session, where nothing is said for a transaction."""
+        return str(self.get_isolation_level(connection))
 
 
 class _Streams(DefaultExecutionContext):
@@ -239,6 +252,7 @@ class PostgreSql(_OnTrunkline, PGDialect):
 
     supports_statement_cache = True
     default_paramstyle = "numeric_dollar"
+    _session_level: str | None = None
     execution_ctx_cls = _PostgresContext
     colspecs = {  # noqa: RUF012
         **PGDialect.colspecs,
@@ -253,8 +267,18 @@ class PostgreSql(_OnTrunkline, PGDialect):
 
     def _set_level(self, connection: Any, level: str) -> None:
         """For this object's transactions alone; reads are in them too then."""
-        default = getattr(self, "default_isolation_level", None)
-        connection.begins_with = None if level == default else f"SET TRANSACTION ISOLATION LEVEL {level}"
+        own = self._own_level(connection)
+        connection.begins_with = None if level == own else f"SET TRANSACTION ISOLATION LEVEL {level}"
+
+    def _own_level(self, connection: Any) -> str:
+        if self._session_level is None:
+            row = (
+                connection.cursor()
+                .execute("SELECT current_setting('default_transaction_isolation')")
+                .fetchone()
+            )
+            self._session_level = str(row[0]).upper()
+        return self._session_level
 
 
 # MySQL and MariaDB
@@ -273,6 +297,12 @@ class MySql(_OnTrunkline, MySQLDialect):
     supports_sane_rowcount = False
     supports_sane_multi_rowcount = False
     execution_ctx_cls = _MySqlContext
+
+    def _own_level(self, connection: Any) -> str:
+        # called before SQLAlchemy knows which of its names the variable has here
+        names = "('transaction_isolation', 'tx_isolation')"
+        row = connection.cursor().execute(f"SHOW VARIABLES WHERE Variable_name IN {names}").fetchone()
+        return str(row[1]).replace("-", " ")
 
     def _extract_error_code(self, exception: Any) -> int | None:
         return exception.code if isinstance(exception.code, int) else None

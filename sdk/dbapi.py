@@ -46,7 +46,7 @@ from trunkline.dbapi_types import (
     TypeObject,
 )
 from trunkline.dial import connect as dial
-from trunkline.errors import DeadHandle, StatementError, TrunklineError
+from trunkline.errors import BrokenError, DeadHandle, StatementError, TrunklineError
 from trunkline.transaction import Transaction
 
 __all__ = [
@@ -212,9 +212,8 @@ class Connection:
         if self._transaction is not None:
             raise ProgrammingError("a transaction has begun already; commit or roll it back first")
         self._check_not_held()
-        transaction = self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
         try:
-            self._call(transaction.begin)
+            self._call(self._begun)
         except BaseException:
             self._transaction = None
             raise
@@ -223,6 +222,14 @@ class Connection:
             _in_transaction.add(self)
         if self.begins_with is not None:
             self._begin_with(self.begins_with)
+
+    def _begun(self) -> None:
+        try:
+            self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
+            self._transaction.begin()
+        except BrokenError:  # found out by the BEGIN, with which nothing is lost
+            self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
+            self._transaction.begin()
 
     def _begin_with(self, sql: str) -> None:
         assert self._transaction is not None

@@ -59,7 +59,8 @@ class Engines:
     """`address` is a fixture of the subclass."""
 
     backend: ClassVar[str]
-    autoincrement: ClassVar[str] = "id INTEGER PRIMARY KEY"
+    level: ClassVar[str]
+    """Of isolation, such as may be asked for."""
 
     @pytest.fixture
     def base(self, address: str) -> Iterator[trunkline.Connection]:
@@ -198,6 +199,29 @@ class Engines:
             conn.rollback()
             assert conn.scalars(sa.select(numbers.c.n)).all() == [1]
 
+    def test_an_engine_may_have_a_level_and_look_before_it_leaps(
+        self, base: trunkline.Connection, numbers: sa.Table
+    ) -> None:
+        number = handle(base)
+        for level in ("AUTOCOMMIT", self.level):
+            engine = sa.create_engine(
+                f"{self.backend}+trunkline://",
+                creator=lambda: dbapi.connect(number),
+                isolation_level=level,
+                pool_pre_ping=True,
+            )
+            for _ in range(2):
+                with engine.connect() as conn:
+                    assert (conn.get_isolation_level() == level) == (level != "AUTOCOMMIT")
+                    conn.execute(numbers.insert(), {"n": None})
+                with engine.connect() as conn:
+                    auto = conn.execution_options(isolation_level="AUTOCOMMIT")
+                    assert auto.scalar(sa.select(sa.literal(1))) == 1
+            engine.dispose()
+        found = base.exec(f"SELECT count(*) FROM {numbers.name}")
+        assert found is not None
+        assert found["values"] == [[2]]
+
     def test_streamed_results(self, engine: sa.Engine, numbers: sa.Table) -> None:
         with engine.begin() as conn:
             conn.execute(numbers.insert(), [{"n": n} for n in range(3000)])
@@ -284,6 +308,7 @@ def count(backend: str, number: int, name: str, times: int) -> None:
 
 class TestSqlite(Engines):
     backend = "sqlite"
+    level = "SERIALIZABLE"
 
     @pytest.fixture
     def address(self, tmp_path: Path) -> str:
@@ -365,6 +390,7 @@ class TestSqlite(Engines):
 
 class TestPostgres(Engines):
     backend = "postgresql"
+    level = "REPEATABLE READ"
     types: ClassVar[list[tuple[Any, Any]]] = [
         *Engines.types,
         (sa.Numeric(40, 20), Decimal("12345678901234567890.12345678901234567890")),
@@ -401,6 +427,21 @@ class TestPostgres(Engines):
             assert conn.scalar(sa.text(show)) == "read committed"
         assert base.exec(show) == {"columns": ["transaction_isolation"], "values": [["read committed"]]}
 
+    def test_a_server_that_hangs_up_costs_the_pool_nothing(
+        self, engine: sa.Engine, address: str, numbers: sa.Table
+    ) -> None:
+        ask, end = sa.text("SELECT pg_backend_pid()"), "SELECT pg_terminate_backend(?)"
+        with trunkline.connect(address) as master, engine.connect() as conn:
+            master.exec(end, conn.scalar(ask))
+            conn.execute(numbers.insert(), {"n": 1})
+            conn.commit()
+            conn.execute(numbers.insert(), {"n": 2})
+            master.exec(end, conn.scalar(ask))
+            with pytest.raises(sa.exc.OperationalError):
+                conn.execute(numbers.insert(), {"n": 3})
+            conn.rollback()
+            assert conn.scalars(sa.select(numbers.c.n)).all() == [1]
+
     def test_ranges_are_written_and_read_as_text(self, engine: sa.Engine) -> None:
         kind = postgresql.INT4RANGE()
         table = sa.Table(f"r{uuid.uuid4().hex[:12]}", sa.MetaData(), sa.Column("r", kind))
@@ -418,6 +459,7 @@ class TestPostgres(Engines):
 
 class TestMysql(Engines):
     backend = "mysql"
+    level = "REPEATABLE READ"
     types: ClassVar[list[tuple[Any, Any]]] = [
         *Engines.types,
         (sa.Numeric(40, 20), Decimal("12345678901234567890.12345678901234567890")),

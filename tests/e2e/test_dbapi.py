@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import trunkline
+from tests.servers.clickhouse import ClickHouse
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
 from tests.support.waiting import until
@@ -573,6 +575,70 @@ class TestMysql(Compliance):
         assert not conn.in_transaction
         conn.rollback()
         assert cursor.execute(f"SELECT id, more FROM {table}").fetchall() == [(1, None)]
+
+
+class TestClickHouse:
+    """Without transactions, so most of the above does not apply."""
+
+    @pytest.fixture
+    def base(self, clickhouse: ClickHouse) -> Iterator[trunkline.Connection]:
+        address = f"clickhouse://u:p@127.0.0.1:{clickhouse.port}/default"
+        with trunkline.connect(address, linger=0.2) as base:
+            yield base
+
+    @pytest.fixture
+    def conn(self, base: trunkline.Connection) -> Iterator[dbapi.Connection]:
+        with closing(dbapi.connect(base)) as conn:
+            yield conn
+
+    @pytest.fixture
+    def table(self, base: trunkline.Connection) -> str:
+        name = f"d{uuid.uuid4().hex[:12]}"
+        base.exec(f"CREATE TABLE {name} (id Int32, name String) ENGINE = Memory")
+        return name
+
+    def test_what_is_written_stays(self, conn: dbapi.Connection, table: str) -> None:
+        cursor = conn.cursor()
+        cursor.execute(f"INSERT INTO {table} VALUES (?, ?)", (1, "a"))
+        cursor.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(2, "b"), (np.int32(3), "c")])
+        assert not conn.in_transaction
+        conn.commit()
+        with pytest.raises(dbapi.NotSupportedError, match="no transactions"):
+            conn.rollback()
+        with pytest.raises(dbapi.NotSupportedError, match="no transactions"):
+            conn.begin()
+        with pytest.raises(ZeroDivisionError), conn:
+            raise ZeroDivisionError
+        cursor.execute(f"SELECT id, name FROM {table} WHERE id > ? ORDER BY id", (1,))
+        assert cursor.fetchall() == [(2, "b"), (3, "c")]
+        assert cursor.description is not None
+        assert [column[1] for column in cursor.description] == [dbapi.NUMBER, dbapi.STRING]
+
+    def test_a_stream_gives_the_same_rows(self, conn: dbapi.Connection) -> None:
+        with conn.cursor(stream=True) as cursor:
+            cursor.execute("SELECT number FROM system.numbers LIMIT 100000")
+            assert cursor.fetchmany(2) == [(0,), (1,)]
+            assert sum(1 for _ in cursor) == 99_998
+            cursor.execute("SELECT number FROM system.numbers")
+            assert cursor.fetchone() == (0,)
+        assert conn.cursor().execute("SELECT 1").fetchall() == [(1,)]
+
+    def test_errors_have_their_class_and_their_code(self, conn: dbapi.Connection) -> None:
+        cursor = conn.cursor()
+        for sql, kind, code in (
+            ("SELECT * FROM nowhere_to_be_found", dbapi.ProgrammingError, 60),
+            ("SELEC 1", dbapi.ProgrammingError, 62),
+            ("SELECT toUInt8('x')", dbapi.DataError, 6),
+        ):
+            with pytest.raises(kind) as caught:
+                cursor.execute(sql)
+            assert caught.value.code == code
+
+    @pytest.mark.filterwarnings("ignore:pandas only supports SQLAlchemy:UserWarning")
+    def test_pandas_reads(self, conn: dbapi.Connection, table: str) -> None:
+        conn.cursor().executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, "x") for n in range(10)])
+        frame = pd.read_sql(f"SELECT * FROM {table} WHERE id >= ?", conn, params=(5,))
+        assert (len(frame), list(frame.columns)) == (5, ["id", "name"])
 
 
 # connecting
