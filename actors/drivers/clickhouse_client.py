@@ -15,11 +15,12 @@ from datetime import tzinfo
 from typing import Any
 
 from clickhouse_driver import Client
+from clickhouse_driver.block import ColumnOrientedBlock
 from clickhouse_driver.errors import Error, NetworkError, ServerException
 
 from trunkline.actors.drivers.clickhouse_errors import LOST, OUT_OF_STEP, translated
 from trunkline.actors.drivers.clickhouse_plan import PING_TIMEOUT_S, Plan
-from trunkline.actors.drivers.clickhouse_types import columns_of, fitted, zone_named
+from trunkline.actors.drivers.clickhouse_types import fitted, zone_named
 from trunkline.errors import DialError, StatementError
 
 __all__ = ["Link", "stop"]
@@ -119,18 +120,26 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         no row is sent: the INSERT ends in good order, and the link goes on."""
         kinds = sample_block.columns_with_types
         try:
-            columns = fitted(columns_of(data, [name for name, _ in kinds]), kinds, self.zone)
+            columns = fitted(data, kinds, self.zone)
         except StatementError as error:
             self.unfit = error
             columns = []
-        return int(super().send_data(sample_block, columns, types_check=False, columnar=True))
+        size = self.client_settings["insert_block_size"]
+        count = len(columns[0]) if columns else 0
+        # the library's own loop copies each column twice; that is a third of the time of an INSERT
+        for start in range(0, count, size):
+            block = columns if count <= size else [column[start : start + size] for column in columns]
+            self.connection.send_data(ColumnOrientedBlock(kinds, block))
+            self.receive_profile_events()
+        super().send_data(sample_block, [])
+        return count
 
     # for the driver
 
     def insert(self, head: str, rows: Sequence[Any], query_id: str) -> int:
         """Insert rows as blocks; returns their number."""
         self.unfit = None
-        count = self.execute(head, list(rows), query_id=query_id)
+        count = self.execute(head, rows, query_id=query_id)
         if self.unfit is not None:
             raise self.unfit
         return int(count or 0)

@@ -58,10 +58,10 @@ class Insert:
         check_count(self.wanted, len(binds))
         return [[_filled(item, binds) for item in row] for row in self.rows]
 
-    def filled_many(self, rows: Sequence[Any]) -> list[Any]:
+    def filled_many(self, rows: Sequence[Any]) -> Sequence[Any]:
         """The rows of an `executemany`."""
         if not self.rows:
-            return list(rows)
+            return rows
         if any(isinstance(row, Mapping) for row in rows):
             raise StatementError(
                 "clickhouse takes values in order, not by name; or leave out what follows VALUES"
@@ -69,7 +69,7 @@ class Insert:
         for count in set(map(len, rows)):
             check_count(self.wanted, count)
         if self.order == tuple(range(self.wanted)):
-            return list(rows)
+            return rows
         return [filled for row in rows for filled in self.filled(row)]
 
 
