@@ -11,6 +11,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -174,9 +175,11 @@ def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
 
 
 def in_zone(rows: list[list[Any]], zone: str) -> None:
-    """Move every datetime of the rows into a zone: a name, or `Local` for this machine's."""
+    """Move every datetime of the rows into a zone: a name, or `Local` for this machine's. One that would
+    leave the years that Python has stays as it is."""
     info = None if zone == "Local" else ZoneInfo(zone)
     for row in rows:
         for index, value in enumerate(row):
             if isinstance(value, datetime):
-                row[index] = value.astimezone(info)
+                with suppress(OverflowError):
+                    row[index] = value.astimezone(info)

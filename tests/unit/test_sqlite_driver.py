@@ -349,6 +349,14 @@ def test_loc_moves_datetimes_into_its_zone(open_: Open) -> None:
     assert (moment.tzinfo, day, text) == (ZoneInfo("US/Central"), DAY, "x")
 
 
+def test_loc_leaves_alone_what_would_leave_the_calendar(open_: Open) -> None:
+    driver = open_("sqlite3://test.db?_loc=US%2FCentral")
+    driver.execute("CREATE TABLE t (a datetime)", ())
+    first = datetime(1, 1, 1, tzinfo=UTC)
+    driver.execute("INSERT INTO t VALUES (?)", (first,))
+    assert value(driver, "SELECT a FROM t") == first
+
+
 def test_loc_local_is_the_zone_of_this_machine(open_: Open) -> None:
     driver = open_("sqlite3://test.db?_loc=Local")
     driver.execute("CREATE TABLE t (a datetime); INSERT INTO t VALUES (0)", ())
