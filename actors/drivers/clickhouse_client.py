@@ -139,7 +139,8 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     def insert(self, head: str, rows: Sequence[Any], query_id: str) -> int:
         """Insert rows as blocks; returns their number."""
         self.unfit = None
-        count = self.execute(head, rows, query_id=query_id)
+        # the library goes by the type
+        count = self.execute(head, rows if isinstance(rows, list) else [*rows], query_id=query_id)
         if self.unfit is not None:
             raise self.unfit
         return int(count or 0)

@@ -23,7 +23,7 @@ from tests.support.waiting import until
 from trunkline.connection import Connection
 from trunkline.errors import ClosedError, OperationTimeout, StatementError, Unsupported
 
-__all__ = ["ExecContract", "rows"]
+__all__ = ["ExecContract", "StatementContract", "rows"]
 
 
 def rows(connection: Connection, sql: str, *binds: Any) -> list[list[Any]]:
@@ -34,12 +34,14 @@ def rows(connection: Connection, sql: str, *binds: Any) -> list[list[Any]]:
     return values
 
 
-class ExecContract:
-    """See the module. `address` is a fixture of the subclass: an empty database, the same at each dial."""
+class StatementContract:
+    """What a database without transactions must do, too. `address` is a fixture of the subclass: an empty
+    database, the same at each dial."""
 
     slow: ClassVar[str]
     """A statement that would run for minutes."""
     create: ClassVar[str] = "CREATE TABLE {table} (id INTEGER PRIMARY KEY, name VARCHAR(200))"
+    delete: ClassVar[str] = "DELETE FROM {table} WHERE id > 1"
     error_code: ClassVar[str | int] = ""
     """The code of a syntax error."""
 
@@ -68,7 +70,7 @@ class ExecContract:
 
     def test_affected_counts_the_changed_rows(self, conn: Connection, table: str) -> None:
         conn.exec(f"INSERT INTO {table} VALUES (1, 'a'), (2, 'b'), (3, 'c')")
-        result = conn.exec(f"DELETE FROM {table} WHERE id > 1")
+        result = conn.exec(self.delete.format(table=table))
         assert result is not None
         assert result.get("affected", 2) == 2
 
@@ -240,7 +242,9 @@ class ExecContract:
             answers = list(pool.map(lambda n: rows(conn, "SELECT ? + 0", n), range(200)))
         assert answers == [[[n]] for n in range(200)]
 
-    # transactions
+
+class ExecContract(StatementContract):
+    """See the module."""
 
     def test_a_query_in_a_block_sees_what_the_block_has_written(self, conn: Connection, table: str) -> None:
         with conn.transaction():
