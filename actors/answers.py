@@ -7,20 +7,14 @@ from typing import Any
 
 from trunkline.actors.driver import FIRST_ROWS, Rows
 from trunkline.wire import values
+from trunkline.wire.table import pack_rows
 
-__all__ = ["BATCH_BYTES", "Batches", "as_lists"]
+__all__ = ["BATCH_BYTES", "Batches"]
 
 BATCH_BYTES = 256 * 1024
 """Of packed rows: small enough to be no memory, large enough that a round trip is nothing."""
 LONGEST = 20_000
 """Rows of a batch, however small they are."""
-
-
-def as_lists(rows: Sequence[Sequence[Any]]) -> list[Any]:
-    """The rows as the wire takes them without asking Python about each."""
-    if rows and type(rows[0]) is tuple:
-        return [*map(list, rows)]
-    return rows if isinstance(rows, list) else [*rows]
 
 
 class Batches:
@@ -37,10 +31,10 @@ class Batches:
         if rows:
             self._count = max(1, min(LONGEST, BATCH_BYTES * rows // max(1, packed)))
 
-    def next(self) -> list[Any]:
-        """The next rows; [] at the end."""
+    def next(self) -> Sequence[Any]:
+        """The next rows; none at the end."""
         count = self._count
-        found = as_lists(self._rows.fetch(count))
+        found = self._rows.fetch(count)
         if len(found) < count:
             self.more = False
             self._rows.close()
@@ -49,7 +43,7 @@ class Batches:
     def packed(self, *before: Any) -> tuple[int, bytes]:
         """The next rows as one packed value, behind what is given and whether more may come; and how many."""
         rows = self.next()
-        body = values.pack([*before, self.more, rows])
+        body = values.pack([*before, self.more, pack_rows(rows)])
         self.measured(len(rows), len(body))
         return len(rows), body
 

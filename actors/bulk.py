@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, overload
 
-from trunkline.wire import values
+from trunkline.wire.table import unpack_rows
 
 __all__ = ["BulkRows"]
 
@@ -21,12 +21,13 @@ class BulkRows(Sequence[Any]):
         self._chunks = chunks
         self._size = size
         self._count = count
+        self._kept: tuple[int, list[Any]] | None = None
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Any]:
-        return chain.from_iterable(map(values.unpack, self._chunks))
+        return chain.from_iterable(map(unpack_rows, self._chunks))
 
     @overload
     def __getitem__(self, index: int) -> Any: ...
@@ -34,6 +35,17 @@ class BulkRows(Sequence[Any]):
     def __getitem__(self, index: slice) -> list[Any]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(self._count))]
+            numbers = range(self._count)[index]
+            if not numbers:
+                return []
+            first, last = sorted((numbers[0] // self._size, numbers[-1] // self._size))
+            rows = list(chain.from_iterable(map(self._chunk, range(first, last + 1))))
+            return [rows[number - first * self._size] for number in numbers]
         number = range(self._count)[index]
-        return values.unpack(self._chunks[number // self._size])[number % self._size]
+        return self._chunk(number // self._size)[number % self._size]
+
+    def _chunk(self, number: int) -> list[Any]:
+        """The rows of a chunk. The last one is kept: drivers go through the rows slice by slice."""
+        if self._kept is None or self._kept[0] != number:
+            self._kept = number, unpack_rows(self._chunks[number])
+        return self._kept[1]

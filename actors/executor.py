@@ -14,12 +14,12 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trunkline.actors.answers import Batches, as_lists
+from trunkline.actors.answers import Batches
 from trunkline.actors.bulk import BulkRows
 from trunkline.actors.driver import ExecDriver, FatalError, Result
 from trunkline.actors.queries import Queries
@@ -43,6 +43,7 @@ from trunkline.wire.envelope import STATEMENTS, Kind, header, parse
 from trunkline.wire.framing import MAX_BYTES, Inlet
 from trunkline.wire.state import State
 from trunkline.wire.stats import Stats
+from trunkline.wire.table import pack_rows
 
 if TYPE_CHECKING:
     from trunkline.actors.direct import Guest
@@ -617,24 +618,21 @@ class ExecActor:
     def _execute(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job) -> bytes:
         result = driver.execute(sql, binds)
         if result.rest is not None:
-            result.values = self._send_ahead(result, job)
+            self._send_ahead(Batches(result.rest), result.values, job)
+            result.values = []
         return self._packed(driver, result, token)
 
-    def _send_ahead(self, result: Result, job: Job) -> list[Any]:
-        """Send a long result in parts while it is fetched; what is returned goes with the answer."""
-        assert result.rest is not None
-        batches = Batches(result.rest)
-        rows = as_lists(result.values)
+    def _send_ahead(self, batches: Batches, rows: Sequence[Any], job: Job) -> None:
+        """Send a long result in parts while it is fetched."""
         try:
-            while batches.more:
-                body = values.pack(rows)
+            while rows:
+                body = pack_rows(rows)
                 self._rows += len(rows)
                 batches.measured(len(rows), len(body))
                 self._send_part(job, body)
-                rows = batches.next()
+                rows = batches.next() if batches.more else ()
         finally:
             batches.close()
-        return rows
 
     def _send_part(self, job: Job, body: bytes) -> None:
         head = header(Kind.PART, job.request_id)
@@ -649,9 +647,10 @@ class ExecActor:
             self.worker.loop.call_soon_threadsafe(mailbox.send, job.sender, head, body)
 
     def _packed(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
-        rows = as_lists(result.values)
+        rows = result.values
         self._rows += len(rows)
-        answer: dict[str, Any] = {"columns": result.columns, "values": rows}
+        lists = [*map(list, rows)] if rows and type(rows[0]) is tuple else rows
+        answer: dict[str, Any] = {"columns": result.columns, "values": lists}
         if result.affected is not None:
             answer["affected"] = result.affected
         if result.last_id is not None:

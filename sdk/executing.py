@@ -17,6 +17,7 @@ from trunkline.rows import Rows
 from trunkline.transaction import BARE, GRACE_S, OVER, Transaction
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
+from trunkline.wire.table import pack_rows, unpack_rows
 
 __all__ = ["Executing"]
 
@@ -98,7 +99,7 @@ class Executing(Reader):
         rows: list[Any] = []
 
         def part(body: bytes) -> None:
-            rows.extend(values.unpack(body))
+            rows.extend(unpack_rows(body))
 
         result = self._result(self._run(Kind.EXEC, "exec", sql, (binds,), timeout, token, part))
         if rows:
@@ -120,7 +121,7 @@ class Executing(Reader):
             if (dict in kinds) != by_name or (by_name and len(kinds) > 1):
                 raise TypeError("the rows of executemany are either all mappings or all lists and tuples")
             count += len(chunk)
-            chunks.append(values.pack(chunk))
+            chunks.append(pack_rows(chunk))
         given = (chunks, CHUNK_ROWS, count)
         return self._result(self._run(Kind.EXECUTEMANY, "executemany", sql, given, timeout, token, None))
 
@@ -137,7 +138,7 @@ class Executing(Reader):
             self._client.tell(self._key, Kind.END_QUERY, (self._holder_id, number))  # should it have begun
             raise
         columns, self._bare, more, batch = values.unpack(answer)
-        return Rows(self, columns, batch, number if more else None, timeout)
+        return Rows(self, columns, unpack_rows(batch), number if more else None, timeout)
 
     def _run(
         self,
@@ -240,15 +241,12 @@ class Executing(Reader):
 
 
 def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    """The rows as lists and dicts, some at a time."""
+    """The rows as lists, tuples and dicts, some at a time."""
     left = iter(rows)
     while chunk := list(islice(left, CHUNK_ROWS)):
         kinds = set(map(type, chunk))
         if not kinds <= _ROWS:
             yield [_row(row) for row in chunk]
-        elif tuple in kinds:
-            # tuples are dear on the wire, and rows of them mean the same as lists
-            yield [list(row) if type(row) is tuple else row for row in chunk]
         else:
             yield chunk
 

@@ -12,6 +12,7 @@ from trunkline.errors import ClosedError, TrunklineError
 from trunkline.transaction import GRACE_S
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
+from trunkline.wire.table import unpack_rows
 
 if TYPE_CHECKING:
     from trunkline.executing import Executing
@@ -85,7 +86,7 @@ class Rows:
             self.close()
             raise
         more, batch = values.unpack(answer[0])
-        self._batch = iter(batch)
+        self._batch = iter(unpack_rows(batch))
         if not more:
             self._number = None
         return True
