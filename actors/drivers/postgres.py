@@ -191,6 +191,8 @@ class PostgresDriver(ExecDriver):
                 raise StatementError("postgres takes values in order, not by name; write ? for each")
             binds = [binds]  # the only value is a JSON object
         text = postgres_text.read(sql, len(binds))
+        if binds:
+            self._check_strings(sql)
         return text, text.values(self.take(partial(to_server, binds)))
 
     def _several(self, text: postgres_text.Text) -> Result:
@@ -221,11 +223,32 @@ class PostgresDriver(ExecDriver):
         cursor = self.take(self._connection.cursor)
         self.take(partial(cursor.execute, text, values))
         self._status: str = cursor.statusmessage or ""
+        if self._says("client_encoding") not in ("UTF8", None):
+            self._keep_utf8()
         if not cursor.description:
             cursor.close()
             word, _, count = self._status.partition(" ")
             return Result(affected=int(count.split()[-1]) if word in _COUNTED and count else None)
         return self._result(cursor, whole)
+
+    def _check_strings(self, sql: str) -> None:
+        """Where strings with a backslash end, and so what is a placeholder, depends on the session."""
+        if "\\" in sql and self._says("standard_conforming_strings") == "off":
+            raise StatementError(
+                "with standard_conforming_strings=off a text with a backslash takes no values; set it on"
+            )
+
+    def _says(self, setting: str) -> str | None:
+        """A setting that the server reports whenever it changes."""
+        value: str | None = self._connection.get_parameter_status(setting)
+        return value
+
+    def _keep_utf8(self) -> None:
+        """psycopg2 would go on writing UTF-8, and the server would take it for something else."""
+        self.take(partial(self._connection.cursor().execute, "SET client_encoding TO 'UTF8'"))
+        raise StatementError(
+            "client_encoding has to be UTF8 here and was set back; texts are str on this side"
+        )
 
     def _result(self, cursor: Any, whole: bool) -> Result:
         columns = [column.name for column in cursor.description]
@@ -278,6 +301,7 @@ class PostgresDriver(ExecDriver):
         plan = postgres_bulk.bulk(sql)
         given: Any = rows
         plan.check(given)
+        self._check_strings(sql)
         if not given:
             return Result(affected=0)
         inside = self.in_transaction()

@@ -112,7 +112,7 @@ def test_a_password_that_was_changed_is_told_and_the_old_one_works_again(
         assert rows(theirs, "SELECT 1") == [[1]]
         ask(server, "ALTER USER other PASSWORD 'new'")
         assert rows(theirs, "SELECT 1") == [[1]]  # the link is as good as before
-        ask(server, "SELECT pg_terminate_backend(%s)", pid(theirs))
+        ask(server, "SELECT pg_terminate_backend(%s, 10000)", pid(theirs))
         for _ in range(2):
             with pytest.raises(TrunklineError, match="password authentication failed") as caught:
                 theirs.exec("SELECT 1")

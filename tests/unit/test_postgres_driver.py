@@ -216,6 +216,29 @@ def test_values_by_name_are_refused(driver: PostgresDriver) -> None:
         driver.executemany("SELECT ?", [{"a": 1}])
 
 
+@pytest.mark.parametrize(
+    "sql", ["SET client_encoding TO 'LATIN1'", "SELECT set_config('client_encoding', 'LATIN1', false)"]
+)
+def test_the_encoding_of_the_session_stays(driver: PostgresDriver, sql: str) -> None:
+    assert "UTF8" in str(refused(driver, sql))
+    assert values(driver, "SELECT ?, 'ü'", "ä😀") == [("ä😀", "ü")]
+    driver.begin()
+    assert "UTF8" in str(refused(driver, sql))
+    driver.commit()
+    assert values(driver, "SHOW client_encoding") == [("UTF8",)]
+
+
+def test_strings_with_backslashes_are_understood_or_refused(driver: PostgresDriver) -> None:
+    assert values(driver, r"SELECT ?, E'\'?', '\', ?", "a\\'b", 1) == [("a\\'b", "'?", "\\", 1)]
+    driver.execute("SET standard_conforming_strings = off", ())
+    driver.execute("SET escape_string_warning = off", ())
+    assert values(driver, "SELECT ?", "a\\'b") == [("a\\'b",)]
+    text = r"SELECT 'a\' || ?, ' --"
+    assert "standard_conforming_strings" in str(refused(driver, text, " OR 1=1"))
+    with pytest.raises(StatementError, match="standard_conforming_strings"):
+        driver.executemany(text, [["x"]])
+
+
 # queries
 
 
