@@ -29,6 +29,8 @@ MEMORY_MB = 32
 """What a million rows may leave behind on their way; as lists of Python they take 400."""
 MANY = 100_000
 _COPIES = 10
+_LIMIT_MS = 120_000
+"""For what takes a second or two: a measurement that hangs should say so."""
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM"
 
 
@@ -77,7 +79,7 @@ def one_row_lines(database: Database, quick: bool) -> Iterator[Line]:
 
 
 def _rows(connection: trunkline.Connection, sql: str) -> Rows:
-    rows = connection.query(sql)
+    rows = connection.query(sql, timeout=_LIMIT_MS)
     assert rows is not None
     return rows
 
@@ -110,7 +112,7 @@ def many_lines(database: Database, quick: bool) -> Iterator[Line]:
         worker = ours.stats().pid
 
         def through_exec() -> Any:
-            result = ours.exec(sql)
+            result = ours.exec(sql, timeout=_LIMIT_MS)
             assert result is not None
             assert len(result["values"]) == MANY
             return result
@@ -158,7 +160,7 @@ def bulk_lines(database: Database, quick: bool) -> Iterator[Line]:
 
         def through_dial() -> Reading:
             database.fresh(bare, "bulk")
-            return checked(_timed(MANY, lambda: ours.executemany(sql, rows), worker))
+            return checked(_timed(MANY, lambda: ours.executemany(sql, rows, timeout=_LIMIT_MS), worker))
 
         def directly() -> Reading:
             database.fresh(bare, "bulk")
