@@ -38,6 +38,8 @@ class _OnTrunkline(DefaultDialect):
     """What the dialects have in common."""
 
     driver = "trunkline"
+    scheme: str
+    """Of Trunkline's addresses."""
     supports_statement_cache = True
     supports_server_side_cursors = True
     supports_native_decimal = True
@@ -66,8 +68,14 @@ class _OnTrunkline(DefaultDialect):
         return [self._address(url)], {}
 
     def _address(self, url: URL) -> str:
-        plain = url.set(drivername=url.get_backend_name().replace("mariadb", "mysql"))
-        return plain.render_as_string(hide_password=False)
+        # not the URL's own text, which leaves blanks in passwords
+        login = ":".join(
+            quote(str(part), safe="") for part in (url.username, url.password) if part is not None
+        )
+        host = f"[{url.host}]" if ":" in (url.host or "") else url.host or ""
+        port = f":{url.port}" if url.port else ""
+        place = f"{login}@{host}{port}" if login else f"{host}{port}"
+        return f"{self.scheme}://{place}/{quote(url.database or '', safe='')}{_query(url)}"
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         """Whether the pool must make its connections anew. A lost server is none of its business: Trunkline
@@ -106,6 +114,12 @@ class _OnTrunkline(DefaultDialect):
     def _own_level(self, connection: Any) -> str:
         """That of the database's session, where nothing is said for a transaction."""
         return str(self.get_isolation_level(connection))
+
+
+def _query(url: URL) -> str:
+    pairs = [(name, value) for name, values in url.normalized_query.items() for value in values]
+    text = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+    return f"?{text}" if text else ""
 
 
 class _Streams(DefaultExecutionContext):
@@ -169,6 +183,7 @@ class _SqliteContext(_Streams, SQLiteExecutionContext):
 class Sqlite(_OnTrunkline, SQLiteDialect):
     """`sqlite+trunkline:///file.db?parameters`: the parameters are those of `sqlite3://` addresses."""
 
+    scheme = "sqlite3"
     supports_statement_cache = True
     supports_native_decimal = False
     returns_native_bytes = True
@@ -195,9 +210,7 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
             raise exc.ArgumentError(
                 "a file is written sqlite+trunkline:///folder/file.db, with three slashes"
             )
-        pairs = [(name, one) for name, many in url.normalized_query.items() for one in many]
-        query = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
-        return f"sqlite3://{url.database or ''}" + (f"?{query}" if query else "")
+        return f"{self.scheme}://{url.database or ''}{_query(url)}"
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[pool.Pool]:
@@ -250,6 +263,7 @@ class _PostgresContext(_Streams, PGExecutionContext):
 class PostgreSql(_OnTrunkline, PGDialect):
     """`postgresql+trunkline://user:password@host/database?parameters`: those of `postgres://` addresses."""
 
+    scheme = "postgres"
     supports_statement_cache = True
     default_paramstyle = "numeric_dollar"
     _session_level: str | None = None
@@ -291,6 +305,7 @@ class _MySqlContext(_Streams, MySQLExecutionContext):
 class MySql(_OnTrunkline, MySQLDialect):
     """`mysql+trunkline://user:password@host/database?parameters`: those of `mysql://` addresses."""
 
+    scheme = "mysql"
     supports_statement_cache = True
     default_paramstyle = "qmark"
     # rows that an UPDATE found as they shall be are not counted, unless the address has clientFoundRows=true
