@@ -15,8 +15,8 @@ from trunkline.actors.drivers import postgres_bulk, postgres_text
 from trunkline.actors.drivers.postgres_cancel import Canceller
 from trunkline.actors.drivers.postgres_errors import LOCAL, dial_error, is_lost, one_line, refusal
 from trunkline.actors.drivers.postgres_plan import connect_arguments, connect_seconds, forget_environment
-from trunkline.actors.drivers.postgres_rows import CursorRows, HeldRows, Repair
-from trunkline.actors.drivers.postgres_types import ARRAYS, array_caster, known_types, register, to_server
+from trunkline.actors.drivers.postgres_rows import CursorRows, HeldRows
+from trunkline.actors.drivers.postgres_types import Types, to_server
 from trunkline.actors.sql import Dialect, wanted
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
@@ -82,8 +82,7 @@ class PostgresDriver(ExecDriver):
     def _begin_life(self, connection: Any) -> None:
         self._connection = connection
         connection.autocommit = True
-        register(connection)
-        self._known = known_types(connection)
+        self._types = Types(connection)
         self._warned: set[str] = set()
         self._canceller = Canceller(connection.pgconn_ptr)
         if not self._canceller.possible:
@@ -252,7 +251,7 @@ class PostgresDriver(ExecDriver):
 
     def _result(self, cursor: Any, whole: bool) -> Result:
         columns = [column.name for column in cursor.description]
-        repair = self._repair(cursor)
+        repair = self._types.repair(cursor)
         rows: Sequence[Any] = self.take(cursor.fetchall if whole else partial(cursor.fetchmany, FIRST_ROWS))
         rest = None
         if cursor.rowcount > len(rows):
@@ -262,28 +261,6 @@ class PostgresDriver(ExecDriver):
         if rest is None:
             cursor.close()
         return Result(columns, rows if repair is None else repair(rows), affected, None, rest)
-
-    def _repair(self, cursor: Any) -> Repair | None:
-        """Arrays of types that psycopg2 does not know (enums, one's own) come as text: ask the server what
-        they are, once for each type."""
-        unknown = {column.type_code for column in cursor.description} - self._known
-        if not unknown:
-            return None
-        self._known |= unknown
-        look = self._connection.cursor()
-        try:
-            look.execute(ARRAYS, (list(unknown),))
-            found = dict(look.fetchall())
-        except psycopg2.Error:
-            # the statement has run: rather its arrays as text, this once, than no answer
-            self._known -= unknown
-            return None
-        finally:
-            look.close()
-        casters = {oid: array_caster(oid, element, self._connection) for oid, element in found.items()}
-        columns = {index: casters.get(column.type_code) for index, column in enumerate(cursor.description)}
-        arrays = {index: caster for index, caster in columns.items() if caster is not None}
-        return partial(_read_arrays, arrays, cursor) if arrays else None
 
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
         self._ready()
@@ -375,13 +352,3 @@ def _merge(result: Result, found: Result) -> None:
         result.columns, result.values, result.rest = found.columns, found.values, found.rest
     if found.affected is not None:
         result.affected = found.affected
-
-
-def _read_arrays(arrays: Mapping[int, Any], cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
-    found = []
-    for row in rows:
-        values = list(row)
-        for index, caster in arrays.items():
-            values[index] = caster(values[index], cursor)
-        found.append(tuple(values))
-    return found

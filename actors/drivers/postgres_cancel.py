@@ -72,6 +72,8 @@ class Canceller:
         while state in (_READING, _WRITING):
             poll = select.poll()
             descriptor = self._libpq.PQcancelSocket(self._request)
+            if descriptor < 0:
+                return True
             poll.register(descriptor, select.POLLIN if state == _READING else select.POLLOUT)
             if not poll.poll(deadline.left_ms()):
                 return False

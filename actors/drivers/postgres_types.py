@@ -14,16 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+import psycopg2
 from psycopg2 import BINARY
 from psycopg2.extensions import UNICODE, AsIs, new_array_type, new_type, register_type, string_types
 from psycopg2.extras import Inet
 
+from trunkline.actors.drivers.postgres_rows import Repair
 from trunkline.errors import StatementError
 
-__all__ = ["ARRAYS", "array_caster", "known_types", "register", "to_server"]
+__all__ = ["Types", "register", "to_server"]
 
 _INTERVAL = re.compile(
     r"(?:(?P<days>-?\d+) days?)? ?"
@@ -111,12 +114,7 @@ def register(connection: Any) -> None:
         register_type(new_array_type(tuple(types.values()), f"TRUNKLINE_{name}[]", caster), connection)
 
 
-def known_types(connection: Any) -> set[int]:
-    """The types that this connection has a caster for; every other comes as text."""
-    return {*string_types, *connection.string_types}
-
-
-ARRAYS = """
+_ARRAYS = """
 SELECT a.oid, CASE WHEN e.typtype = 'd' THEN e.typbasetype ELSE e.oid END
 FROM pg_catalog.pg_type a JOIN pg_catalog.pg_type e ON e.typarray = a.oid
 WHERE a.oid = ANY(%s::oid[]) AND e.typdelim = ','
@@ -124,12 +122,49 @@ WHERE a.oid = ANY(%s::oid[]) AND e.typdelim = ','
 """Which of some types are arrays, and of what. (`box[]` has another delimiter than psycopg2 knows.)"""
 
 
-def array_caster(oid: int, element: int, connection: Any) -> Any:
-    """Register, and return, the caster of an array type that the server has told of."""
-    base = connection.string_types.get(element) or string_types.get(element) or UNICODE
-    caster = new_array_type((oid,), f"TRUNKLINE_{oid}[]", base)
-    register_type(caster, connection)
-    return caster
+class Types:
+    """The types that a connection has casters for. Every other comes as text, but for arrays."""
+
+    def __init__(self, connection: Any) -> None:
+        register(connection)
+        self._connection = connection
+        self._known = {*string_types, *connection.string_types}
+
+    def repair(self, cursor: Any) -> Repair | None:
+        """Arrays of types that psycopg2 does not know (enums, one's own) come as text: ask the server what
+        they are, once for each type. Returns what makes lists of them in the rows of this result; later
+        results need it no more."""
+        unknown = {column.type_code for column in cursor.description} - self._known
+        if not unknown:
+            return None
+        look = self._connection.cursor()
+        try:
+            look.execute(_ARRAYS, (list(unknown),))
+            found = {oid: self._array(oid, element) for oid, element in look.fetchall()}
+        except psycopg2.Error:
+            return None  # the statement has run: rather its arrays as text, this once, than no answer
+        finally:
+            look.close()
+        self._known |= unknown
+        columns = enumerate(column.type_code for column in cursor.description)
+        arrays = {index: found[oid] for index, oid in columns if oid in found}
+        return partial(_read_arrays, arrays, cursor) if arrays else None
+
+    def _array(self, oid: int, element: int) -> Any:
+        base = self._connection.string_types.get(element) or string_types.get(element) or UNICODE
+        caster = new_array_type((oid,), f"TRUNKLINE_{oid}[]", base)
+        register_type(caster, self._connection)
+        return caster
+
+
+def _read_arrays(arrays: Mapping[int, Any], cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
+    found = []
+    for row in rows:
+        values = list(row)
+        for index, caster in arrays.items():
+            values[index] = caster(values[index], cursor)
+        found.append(tuple(values))
+    return found
 
 
 # to the server
