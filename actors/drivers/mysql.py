@@ -320,7 +320,9 @@ class MysqlDriver(ExecDriver):
         try:
             counts = [self._run(batch, keep=False).affected for batch in (first, second, *batches)]
             self._own("RELEASE SAVEPOINT trunkline_many" if inside else "COMMIT")
-        except StatementError:
+        except ConnectionError:
+            raise
+        except Exception:
             if self.in_transaction():
                 self._own("ROLLBACK TO SAVEPOINT trunkline_many" if inside else "ROLLBACK")
             raise
@@ -407,8 +409,12 @@ class MysqlDriver(ExecDriver):
         """An interrupt that came too late for its statement must not hit the next."""
         if self._interrupted:
             self._interrupted = False
-            with self._judged(b""), suppress(errors.DatabaseError):
-                self._ask("DO 0")
+            with self._judged(b""):
+                try:
+                    self._ask("DO 0")
+                except errors.Error as error:
+                    if error.errno != INTERRUPTED:
+                        raise
 
     def abort(self) -> None:
         number = self._fileno()

@@ -98,7 +98,9 @@ def _decimal(value: Decimal) -> bytes:
         raise StatementError(
             f"a Decimal of more than {MOST_DIGITS} digits does not fit MySQL; bind it as str, or round it"
         )
-    return f"{value:f}".encode()
+    text = f"{value:f}"
+    # without a point it would be an integer
+    return (text if "." in text else f"{text}.").encode()
 
 
 def _str(charset: Charset, backslashes: bool, value: str) -> bytes:

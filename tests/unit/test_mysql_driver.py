@@ -21,6 +21,7 @@ from trunkline.actors.driver import FIRST_ROWS, FatalError, Result
 from trunkline.actors.drivers.mysql import MysqlDriver
 from trunkline.actors.drivers.mysql_plan import PARAMETERS, Plan, Tls, plan_of
 from trunkline.actors.drivers.mysql_template import template_of
+from trunkline.actors.drivers.mysql_types import readers, to_rows
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, DialError, StatementError
@@ -652,6 +653,68 @@ def test_a_value_that_mysql_cannot_hold_is_refused_in_words(make: Open, value: o
     with pytest.raises(StatementError, match=text):
         driver.execute("SELECT ?", (value,))
     assert rows(driver, "SELECT 1") == [(1,)]
+
+
+@pytest.mark.parametrize("text", ["5", "-0.10", "1E+64", "0E-10", "123456789.987654321", "-7E+3"])
+def test_a_decimal_stays_a_decimal(make: Open, text: str) -> None:
+    found = rows(make(), "SELECT ?", Decimal(text))[0][0]
+    assert type(found) is Decimal
+    assert found == Decimal(text)
+
+
+JSON, VECTOR, BIT, STRING, SET_FLAG, UTF8, BINARY = 245, 242, 16, 254, 2048, 45, 63
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "charset", "raw", "value"),
+    [
+        # as MySQL tells them, where MariaDB has none or tells another type
+        (JSON, 0, BINARY, b'{"a": [1, null, "x"]}', {"a": [1, None, "x"]}),
+        (JSON, 0, UTF8, b"3", 3),
+        (VECTOR, 0, BINARY, b"\0\0\x80?\0\0\0@", [1.0, 2.0]),
+        (BIT, 0, BINARY, b"\x01\x00", 256),
+        (STRING, SET_FLAG, UTF8, b"a,b", {"a", "b"}),
+        (STRING, SET_FLAG, UTF8, b"", set()),
+        (STRING, 0, UTF8, b"\xff", b"\xff"),
+        (STRING, 0, BINARY, b"abc", b"abc"),
+        (JSON, 0, UTF8, b"no json", "no json"),
+    ],
+)
+def test_columns_are_read_by_their_type_and_null_is_none(
+    kind: int, flags: int, charset: int, raw: bytes, value: object
+) -> None:
+    column = ("c", kind, None, None, None, None, 1, flags, charset)
+    found = to_rows([(raw,), (None,), (raw,)], readers([column], "utf-8", None))
+    assert found == [(value,), (None,), (value,)]
+    assert type(found[0][0]) is type(value)
+
+
+def test_a_query_that_cannot_be_stopped_costs_its_link(make: Open) -> None:
+    name, admin = MariaDb.unique("m").replace("-", ""), make()
+    admin.execute(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'p' WITH MAX_USER_CONNECTIONS 1", ())
+    long = (
+        "SELECT a.ordinal_position FROM information_schema.columns a, information_schema.columns b,"
+        " information_schema.columns c"
+    )
+    address = f"mysql://{name}:p@tcp({admin.address.host}:{admin.address.port})/"
+    for inside in (False, True):
+        driver = MysqlDriver(parse_address(address))
+        driver.open(Deadline(10))
+        if inside:
+            driver.begin()
+        result = driver.execute(long, ())
+        assert result.rest is not None
+        if inside:
+            with pytest.raises(ConnectionError):
+                result.rest.close()
+        else:
+            result.rest.close()
+        assert not driver.alive()
+        assert not driver.in_transaction()
+        driver.close()
+        gone = f"SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{name}'"
+        until(lambda: rows(admin, gone) == [(0,)], "the server noticed")  # noqa: B023
+    admin.execute(f"DROP USER {name}@'127.0.0.1'", ())
 
 
 def test_what_python_cannot_hold_comes_as_text(make: Open) -> None:
