@@ -131,13 +131,17 @@ class PostgresDriver(ExecDriver):
             return ConnectionError(one_line(str(error)) or "the server has closed the connection")
         failure = refusal(error)
         if failure.code == _CANCELLED:
-            self._cancels_done += 1
+            # or the server's own statement_timeout
+            self._cancels_done = min(self._cancels_done + 1, self._cancels)
             self._cancel_loose = False
         return failure
 
     def _tell_warnings(self) -> None:
         connection = self._connection
-        if connection is None or not connection.notices:
+        if connection is None:
+            return
+        connection.notifies.clear()  # of a LISTEN: nobody could take them
+        if not connection.notices:
             return
         for notice in connection.notices:
             text = one_line(notice)
@@ -277,7 +281,7 @@ class PostgresDriver(ExecDriver):
         self._ready()
         plan = postgres_bulk.bulk(sql)
         given: Any = rows
-        plan.check(given)
+        self.take(partial(plan.check, given))
         self._check_strings(sql)
         if not given:
             return Result(affected=0)

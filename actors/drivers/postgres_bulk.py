@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import execute_batch
 
-from trunkline.actors.drivers.postgres_text import read
+from trunkline.actors.drivers.postgres_text import LONGEST_KEPT, read
 from trunkline.actors.drivers.postgres_types import to_server
 from trunkline.actors.sql import Dialect, Style, Token, bind, check_count, placeholders, tokens, wanted
 from trunkline.actors.statements import Statement
@@ -60,9 +60,13 @@ class Bulk:
         return [[row[index] for index in self.order] for row in rows]
 
 
-@lru_cache(maxsize=64)
 def bulk(sql: str) -> Bulk:
     """How a statement is run for many rows. StatementError for several statements, and for COPY."""
+    return _bulk(sql) if len(sql) <= LONGEST_KEPT else _bulk.__wrapped__(sql)
+
+
+@lru_cache(maxsize=64)
+def _bulk(sql: str) -> Bulk:
     count = wanted(sql, Dialect.POSTGRES)
     text = read(sql, count)
     if len(text.statements) != 1 or text.transactional:

@@ -12,9 +12,10 @@ from trunkline.actors.sql import Dialect, Style, bind, tokens
 from trunkline.actors.statements import Statement, split
 from trunkline.errors import StatementError
 
-__all__ = ["Text", "plain", "read"]
+__all__ = ["LONGEST_KEPT", "Text", "plain", "read"]
 
-_LONGEST_KEPT = 10_000
+LONGEST_KEPT = 10_000
+"""Characters of a text that is remembered as it was read."""
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
@@ -56,7 +57,7 @@ class Text:
 
 def read(sql: str, given: int) -> Text:
     """A text that is given so many values. StatementError for what cannot be sent."""
-    return _read(sql, given) if len(sql) <= _LONGEST_KEPT else _read.__wrapped__(sql, given)
+    return _read(sql, given) if len(sql) <= LONGEST_KEPT else _read.__wrapped__(sql, given)
 
 
 @lru_cache(maxsize=256)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -11,7 +13,7 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
 from tests.support.certs import Certs
-from tests.support.postgres_side import own_schema
+from tests.support.postgres_side import ask, own_schema
 from trunkline.errors import AddressError, DialError, TrunklineError
 
 
@@ -136,6 +138,21 @@ def test_what_protects_the_connection_is_kept_or_refused(
     assert part in str(caught.value)
     assert "Secret1" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["a'b\\ c", "p@:/?#%", "50% +1", "=x|y", "pässword 😀", " x "])
+def test_any_password_can_be_written(postgres: Postgres, password: str) -> None:
+    name = f"user{uuid.uuid4().hex[:12]}"
+    ask(postgres, f"CREATE USER {name} PASSWORD %s", password)
+    pair = password.replace("\\", "\\\\").replace("'", "\\'")
+    try:
+        for address in (
+            f"postgres://{name}:{quote(password, safe='')}@{postgres.address}/postgres",
+            f"postgres://host=127.0.0.1 port={postgres.port} user={name} password='{pair}' dbname=postgres||",
+        ):
+            assert value(address, "SELECT current_user") == name
+    finally:
+        ask(postgres, f"DROP USER {name}")
 
 
 def test_a_server_of_another_role_is_refused(postgres: Postgres) -> None:

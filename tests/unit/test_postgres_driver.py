@@ -410,6 +410,7 @@ def test_many_rows_that_fail_are_none(driver: PostgresDriver) -> None:
         ("SELECT ?; SELECT ?", [[1, 2]]),
         ("BEGIN", [[]]),
         ("COPY t FROM STDIN", [[]]),
+        ("INSERT INTO t VALUES (?)", [1]),
     ],
 )
 def test_what_is_no_statement_for_many_rows_is_refused(driver: PostgresDriver, sql: str, rows: Any) -> None:
@@ -565,6 +566,19 @@ def test_a_closed_driver_says_so(driver: PostgresDriver) -> None:
     driver.abort()
     with pytest.raises(ClosedError):
         driver.execute("SELECT 1", ())
+
+
+def test_notifications_do_not_pile_up(driver: PostgresDriver) -> None:
+    driver.execute("LISTEN channel", ())
+    for _ in range(10):
+        driver.execute("NOTIFY channel, 'x'", ())
+    assert len(driver._connection.notifies) <= 1
+
+
+def test_a_timeout_of_the_servers_own_is_a_refusal(open_: Open) -> None:
+    driver = open_("&statement_timeout=50")
+    assert refused(driver, "SELECT pg_sleep(300)").code == "57014"
+    assert values(driver, "SELECT 1") == [(1,)]
 
 
 # warnings, errors
