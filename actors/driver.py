@@ -28,7 +28,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, Unsupported
+from trunkline.errors import DialError, StatementError, Unsupported
 
 __all__ = [
     "FIRST_ROWS",
@@ -247,6 +247,21 @@ class ExecDriver(Driver):
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
         """Run one statement whose rows are fetched in bounded memory. Errors as `execute`."""
         return _Begun(self.execute(sql, binds))
+
+    @classmethod
+    def joins(cls, sql: str) -> bool:
+        """Whether a statement is a short write that may be committed together with those of others."""
+        return False
+
+    def execute_together(
+        self, statements: Sequence[tuple[str, Sequence[Any] | Mapping[str, Any]]]
+    ) -> list[Result | StatementError]:
+        """Run statements that wait at the same time, each of which `joins`, with one commit.
+
+        Returns what each of them gave. To whoever sent one it is as if it had run alone: one that is refused
+        leaves the others alone, and an answer says that it is committed. Raises what `execute` raises when
+        none was run."""
+        raise NotImplementedError
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
         """Run one statement once for each row of values: all or none, where the database has transactions and

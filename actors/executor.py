@@ -55,6 +55,8 @@ INTERRUPT_S = 2.0
 """How long an interrupted statement may take to end before its caller is answered anyway, and its link is
 broken."""
 ROLLBACK_MS = 5_000
+TOGETHER = 64
+"""Statements in one commit."""
 TAKEN_S = 5.0
 """How long who asked may take nothing of a long answer: the others wait for him."""
 STAY_MS = 20
@@ -95,6 +97,8 @@ class Job:
     answered: bool = field(default=False)
     guest: Guest | None = None
     """Who asked, when his socket was left to the driver's thread."""
+    joins: tuple[str, Any] | None = None
+    """A statement without a deadline that may be committed together with others."""
     stays: bool = False
     """The driver's thread has answered and waits for his next request; it gives the socket back."""
 
@@ -346,6 +350,8 @@ class ExecActor:
 
     def _exec(self, holder: bytes, token: bytes | None, job: Job, sql: str, binds: Any) -> None:
         job.run = lambda driver: self._execute(driver, sql, binds, token, job)
+        if token is None and job.deadline.timeout() is None and self.driver_class.joins(sql):
+            job.joins = sql, binds
         if not token and job.deadline.timeout() is None and self._idle():
             job.guest = self.worker.mailbox.guest(job.sender)
             if job.guest is not None:
@@ -420,9 +426,52 @@ class ExecActor:
         while self._running is None and self._opened and (waiting := self.turns.next()) is not None:
             if self.turns.stale(waiting.token):
                 self.answer(waiting.job, error=_over())
+            elif group := self._group(waiting):
+                self._running = waiting
+                self.put(partial(self._run_together, group))
             else:
                 self._running = waiting
                 self.put(partial(self._run, waiting))
+
+    def _group(self, first: Waiting[Job]) -> list[Waiting[Job]]:
+        """The statements that are committed together with this one; none when it stays alone."""
+        if first.job.joins is None or first.token is not None or self.turns.owner is not None:
+            return []
+        others = self.turns.take_along(lambda job: job.joins is not None, TOGETHER - 1)
+        return [first, *others] if others else []
+
+    def _run_together(self, group: list[Waiting[Job]]) -> None:
+        """On the driver's thread: as `_run`, for several statements with one commit."""
+        outcomes: list[Result | Exception] = []
+        try:
+            if self.driver is None:
+                self._reconnect(group[0])
+            assert self.driver is not None
+            outcomes = [*self.driver.execute_together([w.job.joins for w in group if w.job.joins])]
+        except Exception as error:
+            outcomes = [error] * len(group)
+        self._statements += len(group)
+        answers = [self._told(w.job, outcome) for w, outcome in zip(group, outcomes, strict=True)]
+        with contextlib.suppress(RuntimeError):
+            self.worker.loop.call_soon_threadsafe(self._finished_together, group, answers)
+
+    def _told(self, job: Job, outcome: Result | Exception) -> tuple[bytes, Exception | None]:
+        if isinstance(outcome, Exception):
+            return b"", outcome
+        assert self.driver is not None
+        try:
+            body = self._packed(self.driver, outcome, None)
+        except Exception as error:
+            return b"", error
+        self._answer_at_once(job, body)
+        return body, None
+
+    def _finished_together(
+        self, group: list[Waiting[Job]], answers: list[tuple[bytes, Exception | None]]
+    ) -> None:
+        for waiting, (body, error) in zip(group[1:], answers[1:], strict=True):
+            self.answer(waiting.job, body=body, error=error)
+        self._finished(group[0], *answers[0], _still_inside(self.driver))
 
     def _run(self, waiting: Waiting[Job]) -> None:
         """On the driver's thread: reconnect if need be, run, hand the answer to the loop."""

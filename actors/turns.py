@@ -7,6 +7,7 @@ connection out of the line: until it ends only its own statements run, the other
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -49,6 +50,13 @@ class Turns(Generic[T]):
                 self.line.remove(waiting)
                 return waiting
         return None
+
+    def take_along(self, fits: Callable[[T], bool], most: int) -> list[Waiting[T]]:
+        """Those at the front of the line that fit, `most` at most, taken out of it. Only without an owner."""
+        found: list[Waiting[T]] = []
+        while self.line and len(found) < most and self.line[0].token is None and fits(self.line[0].job):
+            found.append(self.line.popleft())
+        return found
 
     def may_enter(self, holder: bytes, token: bytes | None) -> bool:
         """Whether a job belongs to the open transaction."""

@@ -216,6 +216,41 @@ class SqliteDriver(ExecDriver):
         with self._guard:
             self._open.discard(rows)
 
+    @classmethod
+    def joins(cls, sql: str) -> bool:
+        found = steps(sql)
+        return len(found) == 1 and found[0].joins
+
+    def execute_together(self, statements: Sequence[tuple[str, Binds]]) -> list[Result | StatementError]:
+        """A commit costs far more than an INSERT, and SQLite does one at a time for everybody.
+
+        A statement that is refused takes back only its own rows. Where all is taken back (a trigger that says
+        ROLLBACK, a full disk, a constraint that is checked with the commit), nobody was told of anything yet,
+        and each is run alone.
+        """
+        self.running()
+        try:
+            self._patiently(lambda: self.live.execute("BEGIN IMMEDIATE"))
+            found = []
+            for sql, binds in statements:
+                found.append(self._outcome(sql, binds))
+                if not self.in_transaction():
+                    break  # the next one would be committed by itself, and run twice
+            else:
+                self._patiently(lambda: self.live.execute("COMMIT"))
+                return found
+        except StatementError as error:
+            self._undo(["ROLLBACK"])
+            if str(error.code).startswith("SQLITE_BUSY"):
+                raise
+        return [self._outcome(sql, binds) for sql, binds in statements]
+
+    def _outcome(self, sql: str, binds: Binds) -> Result | StatementError:
+        try:
+            return self.execute(sql, binds)
+        except StatementError as error:
+            return error
+
     def executemany(self, sql: str, rows: Sequence[Binds]) -> Result:
         """All or none, also inside of a transaction. Rows are lists, tuples, or dicts for `:name`."""
         self.running()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,8 @@ __all__ = ["Binds", "Step", "in_order", "shared_out", "steps"]
 Binds = Sequence[Any] | Mapping[str, Any]
 
 _LONGEST_KEPT = 10_000
+# what may take long, ends a transaction, or has rows
+_JOINS_NOT = re.compile(r"\b(?:SELECT|ROLLBACK|RETURNING|FAIL)\b", re.IGNORECASE)
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
@@ -35,6 +38,8 @@ class Step:
     """It counts what it changes."""
     reads: bool
     """It changes nothing, so its rows may be fetched when they are wanted."""
+    joins: bool
+    """A short write, which may share a commit with others."""
     plain: bool
     """A write that `sqlite3` counts itself: no WITH before it, no rows from it."""
 
@@ -62,6 +67,7 @@ def _step(statement: Statement) -> Step:
         tuple(placeholders(text, Dialect.SQLITE)),
         writes=verb in _WRITES,
         reads=verb in ("SELECT", "VALUES"),
+        joins=statement.keyword in ("INSERT", "REPLACE") and _JOINS_NOT.search(text) is None,
         plain=statement.keyword in _WRITES and "RETURNING" not in statement.words,
     )
 

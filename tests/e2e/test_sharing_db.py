@@ -152,3 +152,30 @@ def test_pickling_says_when_the_connection_has_ended(conn: Connection) -> None:
     conn.close()
     with pytest.raises((ClosedError, DeadHandle)):
         pickle.dumps(conn)
+
+
+def _insert_from(handle: int, who: int, begin: object) -> list[str]:
+    """Inserts a number that another one has too, now and then; what was said of each."""
+    said = []
+    with trunkline.connect(handle) as connection:
+        begin.wait(30)  # type: ignore[attr-defined]
+        for n in range(INSERTS):
+            try:
+                connection.exec("INSERT INTO u VALUES (?)", n if n % 10 == 0 else who * 1000 + n)
+                said.append("")
+            except trunkline.StatementError as error:
+                said.append(str(error.code))
+    return said
+
+
+def test_inserts_that_are_committed_together_are_each_answered_for_themselves(conn: Connection) -> None:
+    conn.exec("CREATE TABLE u (n INTEGER PRIMARY KEY)")
+    with multiprocessing.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool:
+        begin = manager.Barrier(PROCESSES)
+        jobs = [pool.submit(_insert_from, _handle(conn), who, begin) for who in range(1, PROCESSES + 1)]
+        said = [job.result(60) for job in jobs]
+    wrong = [code for each in said for code in each if code]
+    shared = INSERTS // 10
+    assert set(wrong) == {"SQLITE_CONSTRAINT_PRIMARYKEY"}
+    assert len(wrong) == shared * (PROCESSES - 1)
+    assert rows(conn, "SELECT count(*) FROM u") == [[PROCESSES * INSERTS - len(wrong)]]
