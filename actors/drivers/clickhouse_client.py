@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from typing import Any
 
 from clickhouse_driver import Client
@@ -47,6 +47,8 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         self.plan = plan
         self.given_up = False
         """Somebody broke the link from another thread: nothing more is sent."""
+        self.zone: tzinfo = UTC
+        """The server's, from the first dial on."""
         self.unfit: StatementError | None = None
         """Why the rows of an INSERT were not sent."""
 
@@ -61,6 +63,7 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         except BaseException:
             self.hang_up()
             raise
+        self.zone = zone_named(connection.server_info.get_timezone() or "UTC")
         if self.given_up:
             self.hang_up()
             raise ConnectionAbortedError("the link was given up")
@@ -74,11 +77,6 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         """The descriptor of its socket; -1 when there is none."""
         sock = self.connection.socket
         return -1 if sock is None else int(sock.fileno())
-
-    @property
-    def zone(self) -> tzinfo:
-        """The server's time zone."""
-        return zone_named(self.connection.server_info.get_timezone() or "UTC")
 
     # what the library calls
 

@@ -102,7 +102,7 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
         ) from None
     if isinstance(error, (TimeoutError, errors.SocketTimeoutError)):
         raise DialError(f"{place} did not answer in the time allowed") from None
-    if isinstance(error, (EOFError, ConnectionResetError)):
+    if isinstance(error, EOFError) or "reset by peer" in reason:
         raise DialError(
             f"{place} closed the connection instead of answering the login; is it the native port of a"
             " ClickHouse server, and without TLS (for TLS write secure=true)?"
