@@ -31,6 +31,7 @@ from trunkline.actors.drivers.mysql_errors import (
 from trunkline.actors.drivers.mysql_plan import Charset, Plan, Tls, plan_of
 from trunkline.actors.drivers.mysql_template import Template, template_of
 from trunkline.actors.drivers.mysql_types import Literal, literals, readers, to_rows
+from trunkline.actors.sql import Dialect, tokens
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
 
@@ -42,9 +43,13 @@ _KILL_CONNECT_S, _KILL_S = 1.0, 1
 _CHUNK = 100
 """Rows that are read at once where nobody wants them."""
 _LOAD = re.compile(rb"(?:\s|/\*.*?\*/|--[^\n]*\n|#[^\n]*\n)*LOAD\b", re.IGNORECASE | re.DOTALL)
-_TURNS_OFF = re.compile(
-    r"\s*SET\b.*\bautocommit\b`?\s*:?=(?!\s*'?(?:1|ON|TRUE|DEFAULT)\b)", re.IGNORECASE | re.DOTALL
+_SETS = re.compile(r"(?:\s|/\*.*?\*/)*SET\b", re.IGNORECASE | re.DOTALL)
+_TURNS_OFF = re.compile(r"\bautocommit\b`?\s*:?=(?!\s*(?:1|ON|TRUE|DEFAULT)\b)", re.IGNORECASE)
+_CHARSETS = re.compile(
+    r"\b(?:NAMES|CHARSET|CHARACTER\s+SET|character_set_(?:client|connection|results))\b`?\s*:?=?\s*(\w*)",
+    re.IGNORECASE,
 )
+_OTHER_CHARSET = "the character set is the address's (charset=...): texts are written and read accordingly"
 _NO_AUTOCOMMIT = (
     "autocommit cannot be turned off: statements would wait in a transaction that nobody ends;"
     " use `with conn.transaction():`"
@@ -201,14 +206,23 @@ class MysqlDriver(ExecDriver):
     def _checked(self, sql: str) -> Template:
         if self.unread is not None:
             raise StatementError(_UNREAD)
-        if "autocommit" in sql.lower() and _TURNS_OFF.match(sql):
-            raise StatementError(_NO_AUTOCOMMIT)
+        if _SETS.match(sql):
+            self._check_settings(sql)
         template = template_of(sql)
         if template.statements > 1 and not self._plan.multi:
             raise StatementError(_SEVERAL)
         if not template.statements or not sql.strip():
             raise StatementError("there is no statement in this text")
         return template
+
+    def _check_settings(self, sql: str) -> None:
+        """A session's settings are its user's, but for those that we rely on."""
+        bare = "".join(_unquoted(kind, text) for kind, text in tokens(sql, Dialect.MYSQL))
+        if _TURNS_OFF.search(bare):
+            raise StatementError(_NO_AUTOCOMMIT)
+        names = {name.lower() for name in _CHARSETS.findall(bare)}
+        if names - ({"utf8", "utf8mb4"} if self._charset.codec == "utf-8" else {self._charset.name}):
+            raise StatementError(_OTHER_CHARSET)
 
     @property
     def _literal(self) -> Literal:
@@ -444,6 +458,12 @@ class MysqlDriver(ExecDriver):
         if connection is not None:
             with suppress(*_CONFUSED):
                 connection.shutdown() if self._broken else connection.close()
+
+
+def _unquoted(kind: str, text: str) -> str:
+    """'ON' and `name` as words; a longer string, which may hold anything, as nothing."""
+    word = text[1:-1]
+    return text if kind != "quoted" else word if re.fullmatch(r"\w+", word) else "''"
 
 
 def _attempts(plan: Plan) -> list[tuple[Mapping[str, Any], bool]]:

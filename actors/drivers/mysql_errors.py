@@ -74,7 +74,7 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
         return FatalError(f"cannot log in to {peer}: {_text(ours)}")
     if code is not None:
         kind = DialError if code in _PASSES else FatalError
-        text = f"{peer} refused the login: {_text(error)}"
+        text = f"{peer} refused the connection: {_text(error)}"
         advice = _HINTS.get(code)
         return kind(f"{text}; {advice}" if advice else text, code=code)
     if isinstance(cause, ssl.SSLError):

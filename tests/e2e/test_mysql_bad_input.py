@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -184,10 +185,11 @@ def answering(banner: bytes, *, then_closes: bool = True) -> Iterator[int]:
                     sock = listener.accept()[0]
                 except OSError:
                     return
-                sock.sendall(banner)
                 kept.append(sock)
-                if then_closes:
-                    sock.shutdown(socket.SHUT_WR)
+                with contextlib.suppress(OSError):  # it has gone again
+                    sock.sendall(banner)
+                    if then_closes:
+                        sock.shutdown(socket.SHUT_WR)
 
         thread = threading.Thread(target=serve)
         thread.start()

@@ -441,6 +441,40 @@ def test_autocommit_stays_on(make: Open, sql: str) -> None:
     driver.execute("DO 'autocommit = 0'", ())
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET NAMES gbk",
+        "set names 'latin1' collate latin1_bin",
+        "SET CHARACTER SET sjis",
+        "SET CHARSET DEFAULT",
+        "/* a */ SET @a = 1, character_set_client = big5",
+        "SET @@session.`character_set_client` = gbk",
+        "SET @@character_set_results = NULL",
+        "SET NAMES ?",
+    ],
+)
+def test_the_character_set_stays_the_addresss(make: Open, sql: str) -> None:
+    driver = make()
+    with pytest.raises(StatementError, match="charset="):
+        driver.execute(sql, ())
+    assert rows(driver, "SELECT @@character_set_client") == [("utf8mb4",)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET NAMES utf8mb4 COLLATE utf8mb4_bin",
+        "SET NAMES 'utf8mb4'",
+        "SET @a = 'NAMES gbk autocommit = 0', @b = 1",
+        "SET sql_mode = 'ANSI_QUOTES', autocommit = 'ON'",
+        "SET time_zone = '+00:00'",
+    ],
+)
+def test_other_settings_are_the_users(make: Open, sql: str) -> None:
+    assert make().execute(sql, ()) == Result(affected=0)
+
+
 def test_the_word_delimiter_is_a_word_like_any(make: Open) -> None:
     sql = "SELECT 1 AS delimiter /* delimiter // */, 'delimiter ;' AS b"
     assert make().execute(sql, ()) == Result(["delimiter", "b"], [(1, "delimiter ;")])
@@ -520,7 +554,7 @@ def test_files_are_loaded_only_where_the_address_allows_it(make: Open, table: st
     driver = make("allowAllFiles=true")
     assert driver.execute(sql, ()).affected == 2
     assert rows(driver, f"SELECT * FROM {table}") == [(7, "seven"), (8, "eight")]
-    with pytest.raises(StatementError, match="not exist|not be read"):
+    with pytest.raises(StatementError, match=r"not exist|not be read"):
         driver.execute(sql.replace("names", "nobody"), ())
     assert not driver.alive()
 
