@@ -134,6 +134,9 @@ def _interval(value: timedelta, zone: tzinfo) -> str:
 
 
 def _list(value: Sequence[Any], zone: tzinfo) -> str:
+    if set(map(type, value)) == {int} and -(1 << 63) <= min(value) < 0 and 1 << 31 < max(value) < 1 << 63:
+        # a number below 0 and one that ClickHouse takes for UInt64 have no type in common
+        return "[" + ", ".join([f"toInt64({item})" for item in value]) + "]"
     return "[" + ", ".join([_literal(item, zone) for item in value]) + "]"
 
 
