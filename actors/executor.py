@@ -548,6 +548,9 @@ class ExecActor:
         elif self.driver is not None and self.state is State.DOWN:
             self.state = State.OPEN
             self.worker.say_state()
+        elif self.driver is None and self.state is State.OPEN:  # found dead, and not opened again
+            self.state = State.DOWN
+            self.worker.say_state()
         if job.timed_out and error is not None and not isinstance(error, OutcomeUnknown):
             error = OperationTimeout("the statement was stopped: it did not end in the time allowed")
         self._settle_turns(waiting, inside, error)

@@ -44,7 +44,7 @@ class Beside:
 
     def close(self) -> None:
         # what is wrong with the link the next statement will find out
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(Exception):
             self._batches.close()
 
 
