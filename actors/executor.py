@@ -14,14 +14,26 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from trunkline.actors.answers import Batches
+from trunkline.actors.answers import Results
 from trunkline.actors.bulk import BulkRows
 from trunkline.actors.driver import ExecDriver, FatalError, Result
+from trunkline.actors.jobs import (
+    OVER,
+    Job,
+    LinkLost,
+    begin,
+    commit,
+    nothing,
+    over,
+    refused,
+    rollback,
+    shortened,
+    still_inside,
+)
 from trunkline.actors.queries import Queries
 from trunkline.actors.sql import Dialect
 from trunkline.actors.statements import split
@@ -40,10 +52,9 @@ from trunkline.errors import (
 )
 from trunkline.wire import values
 from trunkline.wire.envelope import STATEMENTS, Kind, header, parse
-from trunkline.wire.framing import MAX_BYTES, Inlet
+from trunkline.wire.framing import Inlet
 from trunkline.wire.state import State
 from trunkline.wire.stats import Stats
-from trunkline.wire.table import pack_rows
 
 if TYPE_CHECKING:
     from trunkline.actors.direct import Guest
@@ -57,50 +68,14 @@ broken."""
 ROLLBACK_MS = 5_000
 TOGETHER = 64
 """Statements in one commit."""
-TAKEN_S = 5.0
-"""How long who asked may take nothing of a long answer: the others wait for him."""
 STAY_MS = 20
 """How long the driver's thread waits on a guest's socket for his next request."""
 AGAIN_S = 0.05
 """An interrupt may come a moment before there is anything to interrupt, so it is repeated."""
 AGAIN_ASKED_S = 0.5
 """The same where the server has to be asked."""
-LONGEST_ERROR = 2000
-"""Of an error's text: SQLite quotes what it does not understand, and that may be a megabyte."""
-LARGEST_ANSWER = MAX_BYTES - 4096
-OVER = "TRANSACTION_OVER"
-"""Code of the errors of a transaction's statements after its end."""
 _TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 DIALECTS = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
-
-
-class LinkLost(ConnectionError):
-    """The server has hung up before it was sent what came next."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One request: what to run on the driver's thread, and whom to answer."""
-
-    sender: bytes
-    request_id: int
-    run: Callable[[ExecDriver], bytes]
-    deadline: Deadline
-    timer: asyncio.TimerHandle | None = None
-    what: str = "exec"
-    begins: bytes | None = None
-    """Token of the transaction that this job begins."""
-    timed_out: bool = False
-    """Or nobody waits for it any more."""
-    begun: bool = False
-    """The driver has been told to run it: before, nothing can have happened."""
-    answered: bool = field(default=False)
-    guest: Guest | None = None
-    """Who asked, when his socket was left to the driver's thread."""
-    joins: tuple[str, Any] | None = None
-    """A statement without a deadline that may be committed together with others."""
-    stays: bool = False
-    """The driver's thread has answered and waits for his next request; it gives the socket back."""
 
 
 class ExecActor:
@@ -127,10 +102,11 @@ class ExecActor:
         self._thread = threading.Thread(target=self._serve, name="trunkline-driver", daemon=True)
         self._base = worker.base_stats()
         self._last_error: str | None = self._base.last_error
-        self._statements = self._rows = self._reconnects = self._outages = 0
+        self._statements = self._reconnects = self._outages = 0
         self._interrupting = False
         self._after_interrupt: tuple[Waiting[Job], bytes, Exception | None, bool] | None = None
         self.queries = Queries(self)
+        self.results = Results(worker)
         self._opened_at = 0.0
 
     # the driver's thread
@@ -179,8 +155,8 @@ class ExecActor:
                 return None
         except (TrunklineError, ValueError, TypeError, IndexError):
             return None  # the loop will say what is wrong with it
-        job = self._job(guest.name, request_id, None, _nothing, "exec")
-        job.run = lambda driver: self._execute(driver, sql, binds, None, job)
+        job = self._job(guest.name, request_id, None, nothing, "exec")
+        job.run = lambda driver: self.results.run(driver, sql, binds, None, job)
         job.guest = guest
         waiting = Waiting(fields[0], None, job)
         with self._handover:
@@ -295,7 +271,7 @@ class ExecActor:
             self.answer(waiting.job, error=StatementError("nobody waits for it any more"))
 
     def _roll_back(self, holder: bytes, token: bytes) -> None:
-        self.enqueue(Waiting(holder, token, self._job(b"", 0, ROLLBACK_MS, _rollback, "rollback")))
+        self.enqueue(Waiting(holder, token, self._job(b"", 0, ROLLBACK_MS, rollback, "rollback")))
 
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
@@ -305,18 +281,18 @@ class ExecActor:
             holder, token, timeout_ms, at = fields
             if timeout_ms is not None:
                 timeout_ms = self.worker.mailbox.left_ms(sender, timeout_ms, at)
-            job = self._job(sender, request_id, timeout_ms, _nothing, "exec")
+            job = self._job(sender, request_id, timeout_ms, nothing, "exec")
             self._statement(kind, holder, token, job, body[0])
         elif kind is Kind.FETCH:
             holder, number, timeout_ms = fields
-            job = self._job(sender, request_id, timeout_ms, _nothing, "fetch")
+            job = self._job(sender, request_id, timeout_ms, nothing, "fetch")
             self.queries.fetch((holder, number), job)
         elif kind is Kind.END_QUERY:
             holder, number = fields
-            self.queries.end((holder, number), self._job(sender, request_id, None, _nothing, "end"))
+            self.queries.end((holder, number), self._job(sender, request_id, None, nothing, "end"))
         elif kind is Kind.TRANSACTION:
             holder, token, what, timeout_ms = fields
-            action = {"begin": _begin, "commit": _commit, "rollback": _rollback}[what]
+            action = {"begin": begin, "commit": commit, "rollback": rollback}[what]
             self._transaction(holder, token, self._job(sender, request_id, timeout_ms, action, what))
         elif kind is Kind.READ:
             self.worker.mailbox.send(sender, header(Kind.PUSH, 0, 0, True, False, 0), values.pack([]))
@@ -338,7 +314,7 @@ class ExecActor:
             self._exec(holder, token, job, sql, binds)
         elif kind is Kind.EXECUTEMANY:
             rows = BulkRows(binds, *more)
-            job.run = lambda driver: self._packed(driver, driver.executemany(sql, rows), token)
+            job.run = lambda driver: self.results.packed(driver, driver.executemany(sql, rows), token)
             self.enqueue(Waiting(holder, token, job))
         elif apart:
             self._statements += 1
@@ -349,7 +325,7 @@ class ExecActor:
             self.enqueue(Waiting(holder, token, job))
 
     def _exec(self, holder: bytes, token: bytes | None, job: Job, sql: str, binds: Any) -> None:
-        job.run = lambda driver: self._execute(driver, sql, binds, token, job)
+        job.run = lambda driver: self.results.run(driver, sql, binds, token, job)
         if token is None and job.deadline.timeout() is None and self.driver_class.joins(sql):
             job.joins = sql, binds
         if not token and job.deadline.timeout() is None and self._idle():
@@ -370,7 +346,7 @@ class ExecActor:
         elif not self.turns.stale(token):
             self.enqueue(Waiting(holder, token, job))
         elif job.what == "commit":
-            self.answer(job, error=_over())
+            self.answer(job, error=over())
         else:
             self._forget_begin(token)
             self.answer(job, body=values.pack(None))
@@ -391,7 +367,7 @@ class ExecActor:
         """Why a statement must not run. A bare BEGIN on a connection that others use would put their
         statements into it; a COMMIT in a block would end what the block relies on."""
         if self.turns.stale(token):
-            return _over()
+            return over()
         shared = apart or self.worker.record["handle"] is not None or len(self.worker.holders) > 1
         in_block = bool(token)
         bare = not in_block and self.turns.may_enter(holder, token)
@@ -399,7 +375,7 @@ class ExecActor:
             return None
         allowed = (None, "savepoint") if in_block else (None,)
         word = next((s.keyword for s in split(sql, self._dialect) if s.transaction not in allowed), None)
-        return None if word is None else _refused(word, in_block)
+        return None if word is None else refused(word, in_block)
 
     def _job(
         self,
@@ -425,7 +401,7 @@ class ExecActor:
             self._collect()
         while self._running is None and self._opened and (waiting := self.turns.next()) is not None:
             if self.turns.stale(waiting.token):
-                self.answer(waiting.job, error=_over())
+                self.answer(waiting.job, error=over())
             elif group := self._group(waiting):
                 self._running = waiting
                 self.put(partial(self._run_together, group))
@@ -460,7 +436,7 @@ class ExecActor:
             return b"", outcome
         assert self.driver is not None
         try:
-            body = self._packed(self.driver, outcome, None)
+            body = self.results.packed(self.driver, outcome, None)
         except Exception as error:
             return b"", error
         self._answer_at_once(job, body)
@@ -471,7 +447,7 @@ class ExecActor:
     ) -> None:
         for waiting, (body, error) in zip(group[1:], answers[1:], strict=True):
             self.answer(waiting.job, body=body, error=error)
-        self._finished(group[0], *answers[0], _still_inside(self.driver))
+        self._finished(group[0], *answers[0], still_inside(self.driver))
 
     def _run(self, waiting: Waiting[Job]) -> None:
         """On the driver's thread: reconnect if need be, run, hand the answer to the loop."""
@@ -492,7 +468,7 @@ class ExecActor:
             inside = self.driver.in_transaction()
         except Exception as caught:
             error = caught
-            inside = _still_inside(self.driver)
+            inside = still_inside(self.driver)
         self._statements += job.what == "exec"
         settled = error is None and inside == (self.turns.owner is not None) and self.state is State.OPEN
         at_once = settled and self._answer_at_once(job, body)
@@ -532,7 +508,7 @@ class ExecActor:
 
     def _reconnect(self, waiting: Waiting[Job]) -> None:
         if waiting.token is not None:
-            raise _over()
+            raise over()
         seconds = min(waiting.job.deadline.left(), float(self.address.option("timeout")))
         self._connect(Deadline(seconds))
         self._reconnects += 1
@@ -563,8 +539,7 @@ class ExecActor:
         job, turns = waiting.job, self.turns
         if not inside:
             if turns.owner is not None:
-                over = turns.owner
-                self.queries.forget(over)
+                self.queries.forget(turns.owner)
             turns.end()
         elif turns.owner is None:
             token = job.begins or BARE
@@ -663,57 +638,9 @@ class ExecActor:
         if error is None:
             self.worker.mailbox.send(job.sender, header(Kind.REPLY, job.request_id), body)
         else:
-            error = _shortened(error)
+            error = shortened(error)
             self._last_error = str(error)
             self.worker.mailbox.send(job.sender, header(Kind.ERROR, job.request_id, to_wire(error)))
-
-    def _execute(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job) -> bytes:
-        result = driver.execute(sql, binds)
-        if result.rest is not None:
-            self._send_ahead(Batches(result.rest), result.values, job)
-            result.values = []
-        return self._packed(driver, result, token)
-
-    def _send_ahead(self, batches: Batches, rows: Sequence[Any], job: Job) -> None:
-        """Send a long result in parts while it is fetched."""
-        try:
-            while rows:
-                body = pack_rows(rows)
-                self._rows += len(rows)
-                batches.measured(len(rows), len(body))
-                self._send_part(job, body)
-                rows = batches.next() if batches.more else ()
-        finally:
-            batches.close()
-
-    def _send_part(self, job: Job, body: bytes) -> None:
-        head = header(Kind.PART, job.request_id)
-        mailbox = self.worker.mailbox
-        guest = mailbox.guest(job.sender)
-        if job.answered or job.timed_out:
-            raise StatementError("nobody waits for its rows any more")
-        if guest is not None:
-            if not guest.send_when_taken(head, body, TAKEN_S, lambda: job.timed_out):
-                raise StatementError("its rows were not taken")
-        elif not job.sender.startswith(b"direct-"):
-            self.worker.loop.call_soon_threadsafe(mailbox.send, job.sender, head, body)
-
-    def _packed(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
-        rows = result.values
-        self._rows += len(rows)
-        lists = [*map(list, rows)] if rows and type(rows[0]) is tuple else rows
-        answer: dict[str, Any] = {"columns": result.columns, "values": lists}
-        if result.affected is not None:
-            answer["affected"] = result.affected
-        if result.last_id is not None:
-            answer["last_id"] = result.last_id
-        if not token and driver.in_transaction():
-            answer["in_transaction"] = True  # for the proxy: its next statement belongs to this transaction
-        body = values.pack(answer)
-        if len(body) > LARGEST_ANSWER:
-            text = f"the result takes {len(body):,} bytes, more than one answer holds; ask for a part of it"
-            raise StatementError(text)
-        return body
 
     def tick(self) -> None:
         """A statement that takes long: watch again whether the one who asked hangs up."""
@@ -734,71 +661,10 @@ class ExecActor:
             incarnation=self.worker.incarnation,
             opened_at=self._opened_at or base.opened_at,
             statements=base.statements + self._statements,
-            rows=base.rows + self._rows + self.queries.rows,
+            rows=base.rows + self.results.rows + self.queries.rows,
             queries=self.queries.count,
             reconnects=base.reconnects + self._reconnects,
             outages=base.outages + self._outages,
             holders=len(self.worker.holders),
             last_error=self._last_error,
         )
-
-
-def _nothing(driver: ExecDriver) -> bytes:
-    return values.pack(None)
-
-
-def _begin(driver: ExecDriver) -> bytes:
-    driver.begin()
-    return values.pack(None)
-
-
-def _commit(driver: ExecDriver) -> bytes:
-    """A transaction that cannot be committed is over all the same: its block has ended."""
-    try:
-        driver.commit()
-    except TrunklineError:
-        with contextlib.suppress(TrunklineError):
-            _rollback(driver)
-        raise
-    return values.pack(None)
-
-
-def _rollback(driver: ExecDriver) -> bytes:
-    if driver.in_transaction():
-        driver.rollback()
-    return values.pack(None)
-
-
-def _still_inside(driver: ExecDriver | None) -> bool:
-    """Whether a transaction is open after an error; a driver that cannot tell has lost it."""
-    try:
-        return driver is not None and driver.in_transaction()
-    except Exception:
-        return False
-
-
-def _over() -> StatementError:
-    return StatementError(
-        "this transaction is over: it was rolled back when the database, its worker or its holder gave up;"
-        " begin it again",
-        code=OVER,
-    )
-
-
-def _refused(word: str, in_block: bool) -> StatementError:
-    if in_block:
-        return StatementError(
-            f"{word} was refused: a `with conn.transaction():` block commits at its end by itself"
-        )
-    return StatementError(
-        f"{word} was refused: this connection is shared, so a transaction must be "
-        "`with conn.transaction():`, which keeps the others out until it ends"
-    )
-
-
-def _shortened(error: Exception) -> Exception:
-    text = str(error)
-    if len(text) <= LONGEST_ERROR:
-        return error
-    text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 4 :]}"
-    return type(error)(text, code=error.code) if isinstance(error, TrunklineError) else type(error)(text)

@@ -17,7 +17,8 @@ from trunkline.wire import values
 
 if TYPE_CHECKING:
     from trunkline.actors.driver import ExecDriver
-    from trunkline.actors.executor import ExecActor, Job
+    from trunkline.actors.executor import ExecActor
+    from trunkline.actors.jobs import Job
 
 __all__ = ["Queries"]
 
