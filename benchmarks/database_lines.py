@@ -152,7 +152,7 @@ def many_lines(database: Database, quick: bool) -> Iterator[Line]:
 
 def bulk_lines(database: Database, quick: bool) -> Iterator[Line]:
     """All rows into an empty table, at once."""
-    rounds = 3 if quick else 7
+    rounds = 1 if quick else 7
     rows = database.rows(MANY)
     sql = database.insert("bulk", "(?, ?, ?, ?, ?)")
     with _both(database) as (bare, ours):
