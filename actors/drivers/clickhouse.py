@@ -13,7 +13,13 @@ from clickhouse_driver.errors import ServerException
 
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
 from trunkline.actors.drivers.clickhouse_client import Link, stop
-from trunkline.actors.drivers.clickhouse_errors import CANCELLED, refuse_dial, server_text, translated
+from trunkline.actors.drivers.clickhouse_errors import (
+    CANCELLED,
+    not_clickhouse,
+    refuse_dial,
+    server_text,
+    translated,
+)
 from trunkline.actors.drivers.clickhouse_plan import Plan, plan
 from trunkline.actors.drivers.clickhouse_sql import Insert, rendered, statement
 from trunkline.actors.drivers.clickhouse_types import Mender, mender
@@ -30,6 +36,8 @@ _NO_TRANSACTIONS = (
 _UNREAD = (
     "the rows of a query of this connection are not all read; read them to the end or close the query first"
 )
+_OLDEST = 54058
+"""The protocol's revision from which a server names its time zone: 2016. What claims less is none."""
 _SETTINGS_AS_TEXT = 54429
 """The protocol's revision from which the server itself judges names and values of settings."""
 
@@ -57,8 +65,8 @@ class ClickhouseDriver(ExecDriver):
         what = plan(self.address)
         for index, (host, port) in enumerate(what.hosts):
             last = index == len(what.hosts) - 1
-            # one that does not answer must leave time for the others
-            limit = min(what.connect_s, deadline.left() / (len(what.hosts) - index))
+            # one that does not answer must leave time for the others, and the last for saying so
+            limit = min(what.connect_s, 0.75 * deadline.left() / (len(what.hosts) - index))
             try:
                 self._link = self._dialled(what, host, port, limit)
                 return
@@ -73,6 +81,8 @@ class ClickhouseDriver(ExecDriver):
         link = Link(what, host, port)
         try:
             link.dial(limit)
+            if link.connection.server_info.used_revision < _OLDEST:
+                raise FatalError(not_clickhouse(place))
             if what.settings:
                 self._apply(link, what.settings, place)
         except DialError:

@@ -11,7 +11,7 @@ from clickhouse_driver import errors
 from trunkline.actors.driver import FatalError
 from trunkline.errors import DialError, StatementError, TrunklineError
 
-__all__ = ["CANCELLED", "LOST", "OUT_OF_STEP", "refuse_dial", "server_text", "translated"]
+__all__ = ["CANCELLED", "LOST", "OUT_OF_STEP", "not_clickhouse", "refuse_dial", "server_text", "translated"]
 
 CANCELLED = 394
 """The server's code of a statement that was stopped."""
@@ -80,6 +80,14 @@ def _reason(error: Exception) -> str:
     return " ".join(text.split())
 
 
+def not_clickhouse(place: str) -> str:
+    """What to say of a server of another kind."""
+    return (
+        f"what answers at {place} is not a ClickHouse server's native port, which is 9000 as a rule,"
+        " 9440 with secure=true; 8123 is HTTP"
+    )
+
+
 def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
     """Raise why a server could not be dialled: FatalError where another attempt would not help."""
     if isinstance(error, errors.ServerException):
@@ -101,7 +109,9 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
             " or leave secure=true out"
         ) from None
     if isinstance(error, (TimeoutError, errors.SocketTimeoutError)):
-        raise DialError(f"{place} did not answer in the time allowed") from None
+        raise DialError(
+            f"{place} did not answer in the time allowed; is it ClickHouse's native port?"
+        ) from None
     if isinstance(error, EOFError) or "reset by peer" in reason:
         raise DialError(
             f"{place} closed the connection instead of answering the login; is it the native port of a"
@@ -109,7 +119,4 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
         ) from None
     if isinstance(error, (errors.NetworkError, OSError)):
         raise DialError(f"{place} cannot be reached: {reason}") from None
-    raise FatalError(
-        f"what answers at {place} is not a ClickHouse server's native port: which is 9000 as a rule,"
-        " 9440 with secure=true, and 8123 is HTTP"
-    ) from None
+    raise FatalError(not_clickhouse(place)) from None
