@@ -1,4 +1,8 @@
-"""mysql: MySQL and MariaDB through mysql-connector-python, addressed as go-sql-driver's users write it."""
+"""mysql: MySQL and MariaDB through mysql-connector-python, addressed as go-sql-driver's users write it.
+
+Long because every method reads or changes the state of the one link: its unread rows, its transaction,
+whether it is broken. What knows nothing of that is in the files `mysql_*.py` beside it.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,14 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, ClassVar
 
-import mysql.connector
 from mysql.connector import errors
 
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
 from trunkline.actors.drivers import mysql_compressed
-from trunkline.actors.drivers.mysql_auth import PasswordInClear, login, refused
 from trunkline.actors.drivers.mysql_errors import (
     INTERRUPTED,
-    NO_TLS,
     READ_ONLY,
     TOO_LARGE,
     at_open,
@@ -28,10 +28,11 @@ from trunkline.actors.drivers.mysql_errors import (
     refusal,
     why_lost,
 )
-from trunkline.actors.drivers.mysql_plan import Charset, Plan, Tls, plan_of
+from trunkline.actors.drivers.mysql_link import agree_charset, ask, dial, kill
+from trunkline.actors.drivers.mysql_plan import Charset, Plan, plan_of
+from trunkline.actors.drivers.mysql_settings import NO_AUTOCOMMIT, check_settings
 from trunkline.actors.drivers.mysql_template import Template, template_of
 from trunkline.actors.drivers.mysql_types import Literal, literals, readers, to_rows
-from trunkline.actors.sql import Dialect, tokens
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
 
@@ -39,21 +40,9 @@ __all__ = ["MysqlDriver"]
 
 _AUTOCOMMIT, _NO_BACKSLASHES = 0x0002, 0x0200
 """Flags of the server's status."""
-_KILL_CONNECT_S, _KILL_S = 1.0, 1
 _CHUNK = 100
 """Rows that are read at once where nobody wants them."""
 _LOAD = re.compile(rb"(?:\s|/\*.*?\*/|--[^\n]*\n|#[^\n]*\n)*LOAD\b", re.IGNORECASE | re.DOTALL)
-_SETS = re.compile(r"(?:\s|/\*.*?\*/)*SET\b", re.IGNORECASE | re.DOTALL)
-_TURNS_OFF = re.compile(r"\bautocommit\b`?\s*:?=(?!\s*(?:1|ON|TRUE|DEFAULT)\b)", re.IGNORECASE)
-_CHARSETS = re.compile(
-    r"\b(?:NAMES|CHARSET|CHARACTER\s+SET|character_set_(?:client|connection|results))\b`?\s*:?=?\s*(\w*)",
-    re.IGNORECASE,
-)
-_OTHER_CHARSET = "the character set is the address's (charset=...): texts are written and read accordingly"
-_NO_AUTOCOMMIT = (
-    "autocommit cannot be turned off: statements would wait in a transaction that nobody ends;"
-    " use `with conn.transaction():`"
-)
 _UNREAD = (
     "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 )
@@ -104,7 +93,7 @@ class MysqlDriver(ExecDriver):
         seconds = min(deadline.left(), self._plan.connect_s or math.inf)
         limit = None if seconds == math.inf else max(seconds, 0.001)
         try:
-            self._connection = self._dial(limit)
+            self._connection, self._tls = dial(self._plan, limit)
             self._set_up()
         except (DialError, StatementError):
             self.close()
@@ -114,38 +103,14 @@ class MysqlDriver(ExecDriver):
             self.close()
             raise at_open(error, self._plan.peer, limit) from None
 
-    def _dial(self, limit: float | None) -> Any:
-        """A connection, by the first kind of link that will do."""
-        attempts = _attempts(self._plan)
-        while True:
-            self._tls, insists = attempts.pop(0)
-            try:
-                return self._connect(limit, self._plan.arguments, insists)
-            except errors.Error as error:
-                again = isinstance(refused(error), PasswordInClear) or error.errno == NO_TLS
-                if not (attempts and again):
-                    raise
-
-    def _connect(self, limit: float | None, arguments: Mapping[str, Any], insists: bool = False) -> Any:
-        with login(replace(self._plan.policy, tls=insists)):
-            return mysql.connector.connect(
-                **{**arguments, "conn_attrs": dict(arguments["conn_attrs"])},  # the library adds to it
-                **self._tls,
-                use_pure=True,
-                connection_timeout=limit,
-                read_timeout=math.ceil(limit) if limit else None,
-                write_timeout=math.ceil(limit) if limit else None,
-            )
-
     def _set_up(self) -> None:
-        self._charset = Charset("utf8mb4", "utf-8")
-        self._agree_charset()
+        self._charset = agree_charset(self._connection, self._plan)
         if self._plan.settings:
             self._ask(self._plan.settings)
         packet = int(self._ask("SELECT @@max_allowed_packet")[0][0] or 0)
         self._longest = min(packet, self._plan.longest or packet)
         if not self._status & _AUTOCOMMIT:
-            raise FatalError(f"the address sets autocommit=0: {_NO_AUTOCOMMIT}")
+            raise FatalError(f"the address sets autocommit=0: {NO_AUTOCOMMIT}")
         self._connection.read_timeout = self._plan.read_s
         self._connection.write_timeout = self._plan.write_s
         self._writers: dict[bool, Literal] = {
@@ -155,40 +120,9 @@ class MysqlDriver(ExecDriver):
             for flag in (True, False)
         }
 
-    def _agree_charset(self) -> None:
-        """The first character set of the address that the server takes; with none of them, UTF-8."""
-        refused = ""
-        for charset in self._plan.charsets:
-            try:
-                self._take_charset(charset, self._plan.collation)
-            except errors.Error as error:
-                if is_lost(error) and not isinstance(error, errors.ProgrammingError):
-                    raise
-                refused = str(error.msg)
-            else:
-                self._charset = charset
-                return
-        if refused:
-            raise FatalError(f"{self._plan.peer} takes no character set of the address: {refused}")
-
-    def _take_charset(self, charset: Charset, collation: str | None) -> None:
-        names = [charset.name, collation] if collation else [charset.name]
-        if not all(re.fullmatch(r"\w+", name) for name in names):
-            raise errors.ProgrammingError("a character set's name has letters, digits and _ only")
-        if charset.codec != "utf-8":
-            if not charset.codec:
-                raise errors.ProgrammingError(f"Python has no codec for the character set {charset.name}")
-            # so that the library reads the names of columns rightly
-            self._connection.set_charset_collation(charset.name, collation)
-        self._ask(" COLLATE ".join([f"SET NAMES {charset.name}", *names[1:]]))
-
     def _ask(self, sql: str) -> list[tuple[bytes | None, ...]]:
         """A statement of our own, with all its rows."""
-        answer = self._connection.cmd_query(sql)
-        rows: list[tuple[bytes | None, ...]] = []
-        if "columns" in answer:
-            rows, answer = self._connection.get_rows(raw=True)
-        self._status = answer["status_flag"]
+        rows, self._status = ask(self._connection, sql)
         return rows
 
     # statements
@@ -206,23 +140,13 @@ class MysqlDriver(ExecDriver):
     def _checked(self, sql: str) -> Template:
         if self.unread is not None:
             raise StatementError(_UNREAD)
-        if _SETS.match(sql):
-            self._check_settings(sql)
+        check_settings(sql, self._charset)
         template = template_of(sql)
         if template.statements > 1 and not self._plan.multi:
             raise StatementError(_SEVERAL)
         if not template.statements or not sql.strip():
             raise StatementError("there is no statement in this text")
         return template
-
-    def _check_settings(self, sql: str) -> None:
-        """A session's settings are its user's, but for those that we rely on."""
-        bare = "".join(_unquoted(kind, text) for kind, text in tokens(sql, Dialect.MYSQL))
-        if _TURNS_OFF.search(bare):
-            raise StatementError(_NO_AUTOCOMMIT)
-        names = {name.lower() for name in _CHARSETS.findall(bare)}
-        if names - ({"utf8", "utf8mb4"} if self._charset.codec == "utf-8" else {self._charset.name}):
-            raise StatementError(_OTHER_CHARSET)
 
     @property
     def _literal(self) -> Literal:
@@ -251,7 +175,7 @@ class MysqlDriver(ExecDriver):
         if not self._status & _AUTOCOMMIT:
             with self._judged(b""):
                 self._ask("SET autocommit = 1")
-            raise StatementError(_NO_AUTOCOMMIT)
+            raise StatementError(NO_AUTOCOMMIT)
         return result
 
     def _answers(self, statement: bytes) -> Iterator[Any]:
@@ -390,18 +314,7 @@ class MysqlDriver(ExecDriver):
         if connection is not None and not self._broken:
             self._interrupted = True
             with suppress(*_CONFUSED):
-                self._kill(connection)
-
-    def _kill(self, connection: Any) -> None:
-        """Have the server stop the connection's statement, over a second link like it."""
-        arguments = {name: value for name, value in self._plan.arguments.items() if name != "database"}
-        insists = connection.is_secure and not self._plan.policy.local
-        killer = self._connect(_KILL_CONNECT_S, arguments, insists)
-        try:
-            killer.read_timeout = killer.write_timeout = _KILL_S
-            killer.cmd_query(f"KILL QUERY {connection.connection_id}")
-        finally:
-            killer.shutdown()
+                kill(self._plan, self._tls, connection)
 
     def skip(self) -> None:
         """For `Rows`: read what nobody wants; of many rows, the server is told to send no more."""
@@ -410,7 +323,7 @@ class MysqlDriver(ExecDriver):
         inside = self.in_transaction()
         self._interrupted = True
         try:
-            self._kill(self._live)
+            kill(self._plan, self._tls, self._live)
         except _CONFUSED as error:
             self._give_up()
             if inside:
@@ -458,28 +371,6 @@ class MysqlDriver(ExecDriver):
         if connection is not None:
             with suppress(*_CONFUSED):
                 connection.shutdown() if self._broken else connection.close()
-
-
-def _unquoted(kind: str, text: str) -> str:
-    """'ON' and `name` as words; a longer string, which may hold anything, as nothing."""
-    word = text[1:-1]
-    return text if kind != "quoted" else word if re.fullmatch(r"\w+", word) else "''"
-
-
-def _attempts(plan: Plan) -> list[tuple[Mapping[str, Any], bool]]:
-    """The kinds of link to try in order: TLS arguments, and whether TLS is insisted on."""
-    plain: tuple[Mapping[str, Any], bool] = ({"ssl_disabled": True}, False)
-    offered: tuple[Mapping[str, Any], bool] = ({"ssl_disabled": False, **plan.verify}, False)
-    insisted = (offered[0], True)
-    if plan.tls is Tls.VERIFIED and plan.fallback:
-        return [offered, plain]
-    return {
-        Tls.OFF: [plain],
-        Tls.IF_ASKED: [plain, insisted],
-        Tls.PREFERRED: [offered],
-        Tls.REQUIRED: [offered if plan.fallback else insisted],
-        Tls.VERIFIED: [insisted],
-    }[plan.tls]
 
 
 class _MysqlRows(Rows):

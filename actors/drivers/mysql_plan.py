@@ -20,7 +20,7 @@ from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.mysql_auth import Policy
 from trunkline.address import Address
 
-__all__ = ["PARAMETERS", "Charset", "Plan", "Tls", "plan_of"]
+__all__ = ["PARAMETERS", "UTF8", "Charset", "Plan", "Tls", "plan_of"]
 
 PARAMETERS = {
     "allowAllFiles": "allow_local_infile",
@@ -75,7 +75,7 @@ class Charset:
     """A character's second byte may be a backslash or a quote, so strings are written in hexadecimal."""
 
 
-_UTF8 = Charset("utf8mb4", "utf-8")
+UTF8 = Charset("utf8mb4", "utf-8")
 _UTF8_COLLATION = "utf8mb4_general_ci"
 _UNSAFE = ("big5", "sjis", "cp932", "gbk", "gb18030")
 # MySQL's latin1 is Windows' cp1252
@@ -180,7 +180,7 @@ def _flags(address: Address, typed: Mapping[str, Any]) -> dict[str, Any]:
         "compress": bool(typed.get("compress")),
         "allow_local_infile": bool(typed.get("allowAllFiles")),
         "conn_attrs": _attributes(address.params.get("connectionAttributes", "")),
-        "charset": _UTF8.name,
+        "charset": UTF8.name,
         "collation": _UTF8_COLLATION,
         "autocommit": True,
     }
