@@ -11,7 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from clickhouse_driver import Client
@@ -63,7 +63,12 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         except BaseException:
             self.hang_up()
             raise
-        self.zone = zone_named(connection.server_info.get_timezone() or "UTC")
+        server = connection.server_info
+        self.zone = zone_named(server.get_timezone() or "UTC")
+        if server.timezone and not _is_local(self.zone):
+            # Where the library believes that this machine is in the server's zone, it asks the machine; with a
+            # TZ like EST5EDT it believes so wrongly. It goes by the name, which pytz takes in any case.
+            server.timezone = server.timezone.lower()
         if self.given_up:
             self.hang_up()
             raise ConnectionAbortedError("the link was given up")
@@ -158,6 +163,15 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
                 connection.socket.settimeout(self.plan.read_s)
         except Exception:
             self.hang_up()
+
+
+def _is_local(zone: tzinfo) -> bool:
+    """Whether this machine's clock is in the zone, by what it was in each quarter."""
+    moments = range(0, 1 << 31, 90 * 86400)
+    return all(
+        datetime.fromtimestamp(moment) == datetime.fromtimestamp(moment, zone).replace(tzinfo=None)
+        for moment in moments
+    )
 
 
 def stop(link: Link, query_id: str) -> bool:

@@ -8,6 +8,7 @@ import ipaddress
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -574,3 +575,22 @@ def test_a_deaf_server_is_given_up_by_the_deadline() -> None:
         driver = ClickhouseDriver(trunkline.parse_address(f"clickhouse://127.0.0.1:{deaf.getsockname()[1]}"))
         with pytest.raises(DialError, match="time allowed"):
             driver.open(Deadline(0.3))
+
+
+@pytest.mark.parametrize("name", ["UTC", "America/New_York", "EST5EDT,M3.2.0,M11.1.0"])
+def test_datetimes_do_not_depend_on_the_zone_of_this_machine(
+    clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    moment = datetime(2026, 11, 1, 1, 30)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", name)
+        time.tzset()
+        driver = opened(f"clickhouse://u:p@{clickhouse.address}/default")
+        driver.execute("CREATE TEMPORARY TABLE z (a DateTime, b Nullable(DateTime))", ())
+        driver.executemany("INSERT INTO z VALUES", [[moment, moment]])
+        [(zone,)] = values(driver, "SELECT timezone()")
+        found = values(driver, "SELECT a, b, toUInt32(a), toUInt32(b) FROM z")
+        seconds = moment.replace(tzinfo=ZoneInfo(zone)).timestamp()
+        driver.close()
+    time.tzset()
+    assert found == [(moment, moment, seconds, seconds)]
