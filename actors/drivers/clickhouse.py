@@ -120,13 +120,13 @@ class ClickhouseDriver(ExecDriver):
     # statements
 
     def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
-        what = statement(sql)
+        what, binds = statement(sql), _in_order(binds)
         if isinstance(what, Insert):
             return self._insert(what, _rows_of(what, binds))
         return self._select(rendered(what, binds, self._live.zone if binds else UTC))
 
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
-        what = statement(sql)
+        what, binds = statement(sql), _in_order(binds)
         if isinstance(what, Insert):
             self._insert(what, _rows_of(what, binds))
             return _Streamed(self, iter(()), [], None)
@@ -191,7 +191,7 @@ class ClickhouseDriver(ExecDriver):
         if link is None or query_id is None:
             return
         self._interrupted = True
-        with suppress(OSError):
+        with suppress(Exception):  # the link may be closed meanwhile
             if not stop(link, query_id) and self._running == query_id:
                 # a user without the right to KILL: a server that has lost its client stops, too
                 self.abort()
@@ -271,10 +271,13 @@ class _Streamed(Rows):
             self._driver._rows = self._driver._running = None
 
 
-def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
+def _in_order(binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
+    """There are no names of placeholders: a dict alone is one value, for a Map."""
+    return (binds,) if isinstance(binds, Mapping) else binds
+
+
+def _rows_of(what: Insert, binds: Sequence[Any]) -> Sequence[Any]:
     """The rows of an INSERT: one list of them, or those in the text with their values."""
-    if isinstance(binds, Mapping):
-        raise StatementError("clickhouse takes values in order, not by name; write ? for each")
     if what.rows:
         return what.filled(binds)
     rows = binds[0] if len(binds) == 1 else None

@@ -66,8 +66,8 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         server = connection.server_info
         self.zone = zone_named(server.get_timezone() or "UTC")
         if server.timezone and not _is_local(self.zone):
-            # Where the library believes that this machine is in the server's zone, it asks the machine; with a
-            # TZ like EST5EDT it believes so wrongly. It goes by the name, which pytz takes in any case.
+            # Where the library believes that this machine is in the server's zone, it asks the machine; and
+            # with a TZ like EST5EDT it believes so wrongly. It goes by the name; pytz takes it in any case.
             server.timezone = server.timezone.lower()
         if self.given_up:
             self.hang_up()

@@ -1,4 +1,4 @@
-"""clickhouse passes the contract of databases, but for what needs transactions: plain, over TLS, compressed."""
+"""clickhouse passes the contract of databases but for transactions: plain, over TLS, and compressed."""
 
 from __future__ import annotations
 

@@ -594,3 +594,10 @@ def test_datetimes_do_not_depend_on_the_zone_of_this_machine(
         driver.close()
     time.tzset()
     assert found == [(moment, moment, seconds, seconds)]
+
+
+def test_a_dict_alone_is_one_value(driver: ClickhouseDriver) -> None:
+    with pytest.raises(StatementError) as caught:
+        driver.execute("SELECT ?", {"a": 1})
+    assert caught.value.code == 46  # this server has no function map()
+    assert values(driver, "SELECT 1") == [(1,)]
