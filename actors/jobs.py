@@ -101,8 +101,8 @@ def still_inside(driver: ExecDriver | None) -> bool:
 
 def over() -> StatementError:
     return StatementError(
-        "this transaction is over: it was rolled back when the database, its worker or its holder gave up;"
-        " begin it again",
+        "this transaction is over: it was rolled back when the database, its worker or its holder gave up,"
+        " or one of its own statements ended it (MySQL commits before CREATE, ALTER, DROP); begin it again",
         code=OVER,
     )
 

@@ -51,6 +51,9 @@ _STRING = r"'[^']*+(?:'|\Z)"  # a doubled quote is simply the next string
 _NAME = r'"[^"]*+(?:"|\Z)'
 _ESCAPED = r"'(?:[^'\\]++|\\.)*+\\?(?:'|\Z)"
 _ESCAPED_NAME = r'"(?:[^"\\]++|\\.)*+\\?(?:"|\Z)'
+# PostgreSQL's E'...': a doubled quote stays inside, and after a line end the next quote goes on with it
+_E_BODY = r"(?:[^'\\]++|\\.|'')*+"
+_E_STRING = rf"[eE]'{_E_BODY}(?:'(?:[^\S\n]|--[^\n]*+)*+\n(?:\s|--[^\n]*+(?:\n|\Z))*+'{_E_BODY})*+\\?(?:'|\Z)"
 _TICKS = r"`[^`]*+(?:`|\Z)"
 _DASHES = r"--[^\n]*+"
 _BLOCK = r"/\*.*?(?:\*/|\Z)"
@@ -77,7 +80,7 @@ _RULES = {
         rf"{_NUMBER}|@[\w$@]++",
     ),
     Dialect.POSTGRES: _compiled(
-        (_STRING, rf"[eE]{_ESCAPED}", _NAME, _DOLLARS, _DASHES, r"/\*"),
+        (_STRING, _E_STRING, _NAME, _DOLLARS, _DASHES, r"/\*"),
         r"\$\d{1,9}(?!\d)|\?",
         rf"{_NUMBER}|\?\?|\?\|(?!\|)|\?&(?!&)|@\?",
     ),

@@ -78,6 +78,9 @@ class Worker:
         self.address = Address.from_wire(self.record["spec"]["address"])
         self.incarnation = int(spec["incarnation"])
         self.holders: dict[bytes, bytes] = dict(spec["holders"])
+        if folder := self.address.extra.get("cwd"):  # statements may name files too: ATTACH, VACUUM INTO
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
         self.loop = asyncio.get_running_loop()
         self.ledger: Ledger | None = None
         self.actor = (

@@ -35,6 +35,9 @@ _UNREAD = (
 )
 _MOST_WARNINGS = 1000
 
+_ROWS = "trunkline_rows"
+"""The savepoint of an executemany inside of a transaction."""
+
 
 class PostgresDriver(ExecDriver):
     """One connection to PostgreSQL in autocommit mode. `docs/postgres.md` has its types and parameters.
@@ -281,22 +284,18 @@ class PostgresDriver(ExecDriver):
         self._ready()
         plan = postgres_bulk.bulk(sql)
         given: Any = rows
-        self.take(partial(plan.check, given))
         self._check_strings(sql)
         if not given:
             return Result(affected=0)
         inside = self.in_transaction()
-        if not inside:
-            self.run("BEGIN")
+        self.run(f"SAVEPOINT {_ROWS}" if inside else "BEGIN")
         try:
             affected = postgres_bulk.write(self, plan, given)
-            if not inside:
-                self._commit()
+            self.run(f"RELEASE SAVEPOINT {_ROWS}") if inside else self._commit()
         except ConnectionError:
             raise
         except Exception:
-            if not inside:
-                self.rollback()
+            self.run(f"ROLLBACK TO SAVEPOINT {_ROWS}") if inside else self.rollback()
             raise
         return Result(affected=affected)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import execute_batch
@@ -127,9 +127,11 @@ def _each(rows: Sequence[Any]) -> list[Sequence[Any]]:
 
 
 def _slices(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(rows), size):
+    left = iter(rows)  # they are unpacked as they are taken: once, and not by index
+    while page := list(islice(left, size)):
         driver.check_interrupted()
-        yield plan.in_order(rows[start : start + size])
+        driver.take(partial(plan.check, page))
+        yield plan.in_order(page)
 
 
 def _quiet(text: str) -> str:

@@ -229,8 +229,11 @@ class SqliteDriver(ExecDriver):
         and each is run alone.
         """
         self.running()
+        if self.live.execute("PRAGMA foreign_keys").fetchone()[0]:
+            # a deferred one is checked with the commit, and could be met there by somebody else's row
+            return [self._outcome(sql, binds) for sql, binds in statements]
         try:
-            self._patiently(lambda: self.live.execute("BEGIN IMMEDIATE"))
+            self._patiently(lambda: self.live.execute("BEGIN"))
             found = []
             for sql, binds in statements:
                 found.append(self._outcome(sql, binds))

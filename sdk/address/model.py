@@ -136,7 +136,7 @@ class Address:
             for name, value in self.options.items()
         }
         if self.scheme == "sqlite3":
-            target, extra = sqlite.resolve(self.target, self.extra, cwd)
+            target, extra = sqlite.resolve(self.target, {**self.extra, "cwd": cwd}, cwd)
             path = extra["file"]
             database = target if extra["uri"] else path or self.database
             return replace(self, target=target, extra=extra, database=database, path=path, options=options)

@@ -22,6 +22,7 @@ __all__ = ["pack_rows", "unpack_rows"]
 _ROWS, _COLUMNS = 0, 1
 _FEW = 8
 """Rows for which turning them into columns does not pay."""
+_MANY = 100
 _AS_THEY_ARE = 0
 _NONE = type(None)
 _START = datetime(1970, 1, 1)
@@ -106,6 +107,10 @@ _READERS = {codec.number: codec.read for codec in _CODECS.values()}
 
 def pack_rows(rows: Sequence[Any]) -> bytes:
     """Rows (lists or tuples, which become lists; or dicts) as bytes. Errors are those of `values.pack`."""
+    return values.calmly(_pack_rows, rows) if len(rows) > _MANY else _pack_rows(rows)
+
+
+def _pack_rows(rows: Sequence[Any]) -> bytes:
     if len(rows) >= _FEW and _gains(rows[0], rows[-1]) and len(set(map(len, rows))) == 1:
         return values.pack([_COLUMNS, [_packed(column) for column in zip(*rows, strict=True)]])
     if tuple in set(map(type, rows)):
@@ -115,6 +120,10 @@ def pack_rows(rows: Sequence[Any]) -> bytes:
 
 def unpack_rows(data: bytes | memoryview) -> list[Any]:
     """The rows that `pack_rows` was given. ValueError when `data` is nothing of the kind."""
+    return values.calmly(_unpack_rows, data) if len(data) > values.LARGE else _unpack_rows(data)
+
+
+def _unpack_rows(data: bytes | memoryview) -> list[Any]:
     try:
         form, content = values.unpack(data)
         if form == _ROWS and type(content) is list:

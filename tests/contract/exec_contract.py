@@ -267,6 +267,14 @@ class ExecContract(StatementContract):
             raise ZeroDivisionError
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
 
+    def test_executemany_in_a_block_is_all_or_nothing_too(self, conn: Connection, table: str) -> None:
+        given = [*((n, "x") for n in range(2_000)), (5_000, "x", "too many")]
+        with conn.transaction():
+            conn.exec(f"INSERT INTO {table} VALUES (9999, 'before')")
+            with pytest.raises(StatementError):
+                conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", given)
+        assert rows(conn, f"SELECT id FROM {table}") == [[9999]]
+
     def test_executemany_is_all_or_nothing(self, conn: Connection, table: str) -> None:
         with pytest.raises(StatementError):
             conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", [(1, "a"), (2, "b"), (1, "c")])
