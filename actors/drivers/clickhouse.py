@@ -137,7 +137,8 @@ class ClickhouseDriver(ExecDriver):
         and what was done before an error stays done."""
         what = statement(sql)
         if isinstance(what, Insert):
-            return self._insert(what, what.filled_many(rows))
+            # once: they are unpacked whenever they are gone through
+            return self._insert(what, what.filled_many([*rows]))
         for row in rows:
             self.execute(sql, row)
         return Result()

@@ -62,7 +62,7 @@ class Insert:
         """The rows of an `executemany`."""
         if not self.rows:
             return rows
-        if any(isinstance(row, Mapping) for row in rows):
+        if any(issubclass(kind, Mapping) for kind in set(map(type, rows))):
             raise StatementError(
                 "clickhouse takes values in order, not by name; or leave out what follows VALUES"
             )
@@ -89,11 +89,21 @@ def statement(sql: str) -> str | Insert:
 
 def rendered(text: str, binds: Sequence[Any] | Mapping[str, Any], zone: tzinfo) -> str:
     """The text with its values in it."""
-    text, values = bind(text, binds, Dialect.CLICKHOUSE, Style.PYFORMAT)
-    if values is None:
-        return text
-    assert isinstance(values, dict)
-    return text % {name: literal(value, zone) for name, value in values.items()}
+    if isinstance(binds, Mapping) or len(text) > _LONGEST_KEPT:
+        template, names = _template.__wrapped__(text, binds if isinstance(binds, Mapping) else len(binds))
+    else:
+        template, names = _template(text, len(binds))
+    if names is None:
+        return template
+    return template % {name: literal(value, zone) for name, value in zip(names, binds, strict=True)}
+
+
+@lru_cache(maxsize=256)
+def _template(text: str, given: int | Mapping[str, Any]) -> tuple[str, list[str] | None]:
+    """The text for `%`, and the name that it gives each value; None where it takes none."""
+    binds = given if isinstance(given, Mapping) else range(given)
+    template, names = bind(text, binds, Dialect.CLICKHOUSE, Style.PYFORMAT)
+    return template, None if names is None else list(names)
 
 
 @lru_cache(maxsize=256)
