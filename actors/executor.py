@@ -14,6 +14,7 @@ import queue
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,8 @@ class ExecActor:
         self.queries = Queries(self)
         self.results = Results(worker)
         self._opened_at = 0.0
+        self._void: deque[bytes] = deque(maxlen=256)
+        """Transactions that were given up: one that comes late does not begin."""
 
     # the driver's thread
 
@@ -340,7 +343,9 @@ class ExecActor:
         return unused and self._opened and self._wake >= 0
 
     def _transaction(self, holder: bytes, token: bytes, job: Job) -> None:
-        if job.what == "begin":
+        if job.what == "begin" and token in self._void:
+            self.answer(job, error=_given_up())
+        elif job.what == "begin":
             job.begins = token
             self.enqueue(Waiting(holder, None, job))
         elif not self.turns.stale(token):
@@ -349,6 +354,7 @@ class ExecActor:
             self.answer(job, error=over())
         else:
             self._forget_begin(token)
+            self._void.append(token)  # its BEGIN may have been overtaken
             self.answer(job, body=values.pack(None))
 
     def _forget_begin(self, token: bytes) -> None:
@@ -356,8 +362,7 @@ class ExecActor:
         waiting = next((w for w in self.turns.line if w.job.begins == token), None)
         if waiting is not None:
             self.turns.remove(waiting)
-            error = OperationTimeout("the transaction was given up before its turn came")
-            self.answer(waiting.job, error=error)
+            self.answer(waiting.job, error=_given_up())
         elif self._running is not None and self._running.job.begins == token:
             self._give_up(self._running)
 
@@ -668,3 +673,7 @@ class ExecActor:
             holders=len(self.worker.holders),
             last_error=self._last_error,
         )
+
+
+def _given_up() -> OperationTimeout:
+    return OperationTimeout("the transaction was given up before its turn came")

@@ -70,10 +70,9 @@ class Transaction:
         """Wait for the connection and have it exclusively from now on."""
         try:
             self._do("begin")
-        except BaseException:
+        except BaseException as error:
             # It may have begun, or yet begin, with nobody left to end it.
-            with contextlib.suppress(TrunklineError):
-                self._do("rollback", ROLLBACK_MS)
+            self._give_up(error)
             raise
 
     def commit(self) -> None:
@@ -81,13 +80,23 @@ class Transaction:
         try:
             self._do("commit")
         except (WorkerDied, OperationTimeout, BrokerGone) as error:
-            with contextlib.suppress(TrunklineError):
-                self._do("rollback", ROLLBACK_MS)
+            self._give_up(error)
             raise OutcomeUnknown(f"the transaction may or may not be committed: {error}") from error
 
     def rollback(self) -> None:
         """Undo it. One that is over already is not an error."""
         self._do("rollback")
+
+    def _give_up(self, error: BaseException) -> None:
+        """Let it be rolled back. A worker that does not answer will hear of it when it can; the time that the
+        caller has is over."""
+        connection = self._connection
+        if isinstance(error, OperationTimeout):
+            fields = (connection._holder_id, self.token, "rollback", ROLLBACK_MS)
+            connection._client.tell(connection._key, Kind.TRANSACTION, fields)
+            return
+        with contextlib.suppress(TrunklineError):
+            self._do("rollback", ROLLBACK_MS)
 
     def _do(self, what: str, timeout_ms: float | None = None) -> None:
         connection = self._connection

@@ -19,7 +19,7 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import rows
 from trunkline.connection import Connection
-from trunkline.errors import ClosedError, OperationTimeout, StatementError
+from trunkline.errors import ClosedError, OperationTimeout, OutcomeUnknown, StatementError
 
 SPAWN = multiprocessing.get_context("spawn")
 WAIT_S = 30.0
@@ -258,3 +258,34 @@ def handle(connection: Connection) -> int:
     number = connection.fd()
     assert number
     return number
+
+
+def test_a_transaction_that_a_stopped_worker_hears_of_too_late_does_not_begin(conn: Connection) -> None:
+    pid = conn.stats().pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            with pytest.raises(OperationTimeout):
+                conn.transaction(200).__enter__()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    with trunkline.connect(handle(conn)) as other:
+        _block(other)
+        assert rows(conn, "SELECT who FROM t") == [["main"]]
+
+
+def test_a_commit_that_a_stopped_worker_does_not_answer_is_told_as_unknown(conn: Connection) -> None:
+    pid = conn.stats().pid
+    assert pid is not None
+    block = conn.transaction(300)
+    block.__enter__()
+    conn.exec("INSERT INTO t VALUES ('main', 1)")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(OutcomeUnknown):
+            block.__exit__(None, None, None)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    with trunkline.connect(handle(conn)) as other:
+        assert rows(other, "SELECT who FROM t") in ([], [["main"]])
