@@ -148,7 +148,7 @@ class Apart:
                 batches.close()
             if driver.in_transaction():
                 driver.rollback()
-            if self._opened and not self._stopped and driver.alive():
+            if self._opened and not self._stopped and driver.alive() and driver.reset():
                 self._keep(driver)
                 return
         except Exception:

@@ -38,8 +38,8 @@ def only_reads(sql: str) -> bool:
     if word == "WITH":
         return not (_LOCKS_OR_WRITES.search(sql, start) or _WRITES.search(sql, start))
     if word == "EXPLAIN":
-        runs = _ANALYZE.search(sql, start) and _WRITES.search(sql, start)
-        return not (runs or _LOCKS_OR_WRITES.search(sql, start))
+        # ANALYZE runs what is explained, and EXECUTE may stand for anything
+        return not (_ANALYZE.search(sql, start) or _LOCKS_OR_WRITES.search(sql, start))
     return False
 
 

@@ -105,6 +105,10 @@ class PostgresDriver(ExecDriver):
         if connection is not None:
             connection.close()
 
+    def reset(self) -> bool:
+        self.run("DISCARD ALL")
+        return True
+
     def interrupt(self) -> None:
         self._interrupted = True
         canceller = self._canceller
@@ -147,7 +151,7 @@ class PostgresDriver(ExecDriver):
         if not connection.notices:
             return
         for notice in connection.notices:
-            text = one_line(notice)
+            text = one_line(_without_statement(notice))
             new = text not in self._warned and len(self._warned) < _MOST_WARNINGS
             if new and text.startswith("WARNING:"):
                 self._warned.add(text)
@@ -355,3 +359,9 @@ def _merge(result: Result, found: Result) -> None:
         result.columns, result.values, result.rest = found.columns, found.values, found.rest
     if found.affected is not None:
         result.affected = found.affected
+
+
+def _without_statement(notice: str) -> str:
+    """A notice without the line of the statement that it is about: that may hold values."""
+    lines = notice.splitlines()
+    return "\n".join(line for line in lines if not line.startswith("LINE ") and line.strip() != "^")
