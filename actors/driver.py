@@ -297,9 +297,10 @@ class ExecDriver(Driver):
         return True
 
     def reset(self) -> bool:
-        """Bring the session back to what `open` made of it; False: there is no way, open another link. Asked of
-        the link of a query before it serves the next one: whatever a statement has set or locked on it must
-        not meet somebody else's."""
+        """Bring the session back to what `open` made of it; False: there is no way, open another link.
+
+        Asked of the link of a query before it serves the next one: whatever a statement has set or locked on
+        it must not meet somebody else's."""
         return False
 
     @abstractmethod
