@@ -256,6 +256,7 @@ class ExecActor:
         self.queries.leave(holder)
         running = self._running
         if running is not None and running.holder == holder:
+            running.job.closed = True
             self._give_up(running)
         if self.turns.owner_holder == holder and self.turns.owner is not None:
             self._roll_back(holder, self.turns.owner)
@@ -533,7 +534,11 @@ class ExecActor:
             self.state = State.DOWN
             self.worker.say_state()
         if job.timed_out and error is not None and not isinstance(error, OutcomeUnknown):
-            error = OperationTimeout("the statement was stopped: it did not end in the time allowed")
+            error = (
+                StatementError("the statement was stopped: its object was closed while it ran")
+                if job.closed
+                else OperationTimeout("the statement was stopped: it did not end in the time allowed")
+            )
         self._settle_turns(waiting, inside, error)
         self.answer(job, body=body, error=error)
         self._advance()

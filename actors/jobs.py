@@ -54,6 +54,8 @@ class Job:
     """Token of the transaction that this job begins."""
     timed_out: bool = False
     """Or nobody waits for it any more."""
+    closed: bool = False
+    """That nobody waits is because the object was closed."""
     begun: bool = False
     """The driver has been told to run it: before, nothing can have happened."""
     answered: bool = field(default=False)

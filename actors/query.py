@@ -57,7 +57,7 @@ class Apart:
         self._keep = keep
         self._orders: queue.SimpleQueue[tuple[Callable[[], Outcome], Callable[[Outcome], None]] | None]
         self._orders = queue.SimpleQueue()
-        self._ended = self._busy = self._stopped = False
+        self._ended = self._busy = self._stopped = self._over = False
         self._batches: Batches | None = None
         self._ready: Outcome | None = None
         self._thread = threading.Thread(target=self._serve, name="trunkline-query", daemon=True)
@@ -75,6 +75,8 @@ class Apart:
 
     def fetch(self, answered: Callable[[Outcome], None]) -> None:
         self._orders.put((self._next, answered))
+        if self._over:
+            self._refuse_orders()
 
     def end(self) -> None:
         """Stop whatever it does, and give the link back or up. Returns at once."""
@@ -102,7 +104,17 @@ class Apart:
             if not outcome.more:
                 break
             self._ready = self._carry_out(self._next)  # while the program is busy with what it has
+        self._over = True
+        self._refuse_orders()
         self._release()
+
+    def _refuse_orders(self) -> None:
+        """Answer what came too late; on its thread or the loop."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                order = self._orders.get_nowait()
+                if order is not None:
+                    order[1](Outcome(error=ClosedError("all rows of this query were read")))
 
     def _carry_out(self, work: Callable[[], Outcome]) -> Outcome:
         self._busy = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ CLOSE_S = 2.0
 
 
 class Rows:
-    """An iterator over rows, each a list; made by `Connection.query`. For one thread at a time.
+    """An iterator over rows, each a list; made by `Connection.query`. Threads may share it: a row goes to one.
 
     The worker keeps one batch (about 256 kB) ready and fetches the next from the database when that was
     taken, so neither side ever holds the whole result. Close it when not all rows are wanted: as a context
@@ -49,6 +50,7 @@ class Rows:
         self._batch: Iterator[list[Any]] = iter(batch)
         self._number = number
         self._timeout_ms = timeout_ms
+        self._fetching = threading.Lock()
         self._closed = False
         self._error: TrunklineError | None = None
         self._pid = os.getpid()
@@ -58,10 +60,17 @@ class Rows:
 
     def __next__(self) -> list[Any]:
         while True:
-            for row in self._batch:
+            batch = self._batch
+            for row in batch:
                 return row
-            if not self._fetch():
-                raise StopIteration
+            self._check_process()  # before the lock, which a forked child may have got locked
+            with self._fetching:
+                if self._batch is batch and not self._fetch():
+                    raise StopIteration
+
+    def _check_process(self) -> None:
+        if self._pid != os.getpid() and self._number is not None:
+            raise ClosedError("this query is of the process that began it; a forked child begins its own")
 
     def _fetch(self) -> bool:
         """Get the next batch; False when there is none."""
@@ -71,10 +80,6 @@ class Rows:
             raise ClosedError("this query was closed; its other rows are gone, query again")
         if self._number is None:
             return False
-        if self._pid != os.getpid():
-            raise ClosedError(
-                "this query belongs to the process that began it; a forked child begins its own"
-            )
         timeout = self._timeout_ms
         deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
         try:

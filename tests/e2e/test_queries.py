@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -167,6 +168,23 @@ def test_neither_side_holds_the_whole_result(conn: Connection) -> None:
     # all rows are some 100 MB as Python objects
     assert largest[0] - before[0] < 30e6
     assert largest[1] - before[1] < 30e6
+
+
+def test_threads_share_the_rows_of_a_query(conn: Connection) -> None:
+    with _query(conn, 50_000) as found, ThreadPoolExecutor(4) as pool:
+        taken = [job.result(30) for job in [pool.submit(list, found) for _ in range(4)]]
+    assert sorted(row[0] for rows_ in taken for row in rows_) == list(range(1, 50_001))
+
+
+def test_a_statement_whose_object_is_closed_says_so(conn: Connection) -> None:
+    slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+    with trunkline.connect(conn.fd()) as other, ThreadPoolExecutor(1) as pool:
+        job = pool.submit(other.exec, slow)
+        until(lambda: _waits(conn), "the slow statement")
+        other.close()
+        with pytest.raises(trunkline.TrunklineError, match="closed"):
+            job.result(20)
+    assert rows(conn, "SELECT 1") == [[1]]
 
 
 # what is no query any more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -93,3 +94,10 @@ def test_the_links_of_queries_end_with_their_connection(
         until(lambda: rows(other, LINKS, name) == [[0]], "the end of all links")
     with pytest.raises((trunkline.ClosedError, DeadHandle)):
         list(held[0] or [])
+
+
+def test_threads_share_the_rows_of_a_query(conn: Connection) -> None:
+    found = conn.query("SELECT * FROM generate_series(1, 50000)")
+    with ThreadPoolExecutor(4) as pool:
+        taken = [job.result(30) for job in [pool.submit(list, found) for _ in range(4)]]  # type: ignore[arg-type]
+    assert sorted(row[0] for each in taken for row in each) == list(range(1, 50_001))
