@@ -52,9 +52,16 @@ def to_sqlite(value: Any) -> Any:
     )
 
 
+def _in_json(value: Any) -> Any:
+    stored = to_sqlite(value)
+    if isinstance(stored, bytes):
+        raise TypeError("JSON has no bytes; make them text, in base64 or hex")
+    return stored
+
+
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, default=to_sqlite)
+        return json.dumps(value, ensure_ascii=False, default=_in_json)
     except (TypeError, ValueError, RecursionError) as error:
         text = f"this list or dict cannot be stored as JSON: {error}"
     raise StatementError(text)

@@ -147,3 +147,8 @@ def test_a_reader_that_holds_up_the_commit_is_waited_for(driver: SqliteDriver, t
 )
 def test_only_short_writes_join(sql: str, joins: bool) -> None:
     assert SqliteDriver.joins(sql) is joins
+
+
+def test_bytes_in_json_are_refused_with_the_reason(driver: SqliteDriver) -> None:
+    with pytest.raises(StatementError, match="JSON has no bytes"):
+        driver.execute(INSERT, [{"a": b"x"}])
