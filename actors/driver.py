@@ -258,9 +258,9 @@ class ExecDriver(Driver):
     ) -> list[Result | StatementError]:
         """Run statements that wait at the same time, each of which `joins`, with one commit.
 
-        Returns what each of them gave. To whoever sent one it is as if it had run alone: one that is refused
-        leaves the others alone, and an answer says that it is committed. Raises what `execute` raises when
-        none was run."""
+        Returns what each of them gave, or fewer: the others were not run, and each is to be run alone. To
+        whoever sent one it is as if it had run alone: one that is refused leaves the others alone, and an
+        answer says that it is committed. Raises what `execute` raises when none was run."""
         raise NotImplementedError
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:

@@ -432,8 +432,8 @@ class ExecActor:
             outcomes = [*self.driver.execute_together([w.job.joins for w in group if w.job.joins])]
         except Exception as error:
             outcomes = [error] * len(group)
-        self._statements += len(group)
-        answers = [self._told(w.job, outcome) for w, outcome in zip(group, outcomes, strict=True)]
+        self._statements += len(outcomes)
+        answers = [self._told(w.job, outcome) for w, outcome in zip(group, outcomes, strict=False)]
         with contextlib.suppress(RuntimeError):
             self.worker.loop.call_soon_threadsafe(self._finished_together, group, answers)
 
@@ -451,9 +451,16 @@ class ExecActor:
     def _finished_together(
         self, group: list[Waiting[Job]], answers: list[tuple[bytes, Exception | None]]
     ) -> None:
-        for waiting, (body, error) in zip(group[1:], answers[1:], strict=True):
+        for waiting, (body, error) in zip(group, answers, strict=False):
             self.answer(waiting.job, body=body, error=error)
-        self._finished(group[0], *answers[0], still_inside(self.driver))
+        rest = group[len(answers) :]
+        for waiting in rest if not answers else rest[:1]:
+            waiting.job.joins = None
+        self.turns.line.extendleft(reversed(rest))
+        self._running = None
+        self._note_state()
+        self._settle_turns(group[0], still_inside(self.driver), None)
+        self._advance()
 
     def _run(self, waiting: Waiting[Job]) -> None:
         """On the driver's thread: reconnect if need be, run, hand the answer to the loop."""
@@ -527,12 +534,7 @@ class ExecActor:
         job = waiting.job
         if isinstance(error, ConnectionError):
             error, inside = self._lost(error, waiting), False
-        elif self.driver is not None and self.state is State.DOWN:
-            self.state = State.OPEN
-            self.worker.say_state()
-        elif self.driver is None and self.state is State.OPEN:  # found dead, and not opened again
-            self.state = State.DOWN
-            self.worker.say_state()
+        self._note_state()
         if job.timed_out and error is not None and not isinstance(error, OutcomeUnknown):
             error = (
                 StatementError("the statement was stopped: its object was closed while it ran")
@@ -542,6 +544,13 @@ class ExecActor:
         self._settle_turns(waiting, inside, error)
         self.answer(job, body=body, error=error)
         self._advance()
+
+    def _note_state(self) -> None:
+        """Whether the link is there, as the last statement found it."""
+        state = State.DOWN if self.driver is None else State.OPEN
+        if state is not self.state and self.state in (State.DOWN, State.OPEN):
+            self.state = state
+            self.worker.say_state()
 
     def _settle_turns(self, waiting: Waiting[Job], inside: bool, error: Exception | None) -> None:
         """Who has the connection now. The driver is asked each time, for a database may end a transaction by
@@ -588,11 +597,12 @@ class ExecActor:
             )
             self.answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
             return
+        timed_out, job.timed_out = job.timed_out, True  # first this, for its thread looks at it after `begun`
         if not job.begun:
-            job.timed_out = True
             text = f"the time allowed passed before {self.address.display} could be reached; nothing was run"
             self.answer(job, error=OperationTimeout(text))
             return
+        job.timed_out = timed_out
         self._give_up(waiting)
 
     def _give_up(self, waiting: Waiting[Job]) -> None:

@@ -53,7 +53,8 @@ _ESCAPED = r"'(?:[^'\\]++|\\.)*+\\?(?:'|\Z)"
 _ESCAPED_NAME = r'"(?:[^"\\]++|\\.)*+\\?(?:"|\Z)'
 # PostgreSQL's E'...': a doubled quote stays inside, and after a line end the next quote goes on with it
 _E_BODY = r"(?:[^'\\]++|\\.|'')*+"
-_E_STRING = rf"[eE]'{_E_BODY}(?:'(?:[^\S\n]|--[^\n]*+)*+\n(?:\s|--[^\n]*+(?:\n|\Z))*+'{_E_BODY})*+\\?(?:'|\Z)"
+_E_GAP = r"'(?:[^\S\n\r]|--[^\n\r]*+)*+[\n\r](?:\s|--[^\n\r]*+(?:[\n\r]|\Z))*+'"
+_E_STRING = rf"[eE]'{_E_BODY}(?:{_E_GAP}{_E_BODY})*+\\?(?:'|\Z)"
 _TICKS = r"`[^`]*+(?:`|\Z)"
 _DASHES = r"--[^\n]*+"
 _BLOCK = r"/\*.*?(?:\*/|\Z)"
@@ -80,9 +81,9 @@ _RULES = {
         rf"{_NUMBER}|@[\w$@]++",
     ),
     Dialect.POSTGRES: _compiled(
-        (_STRING, _E_STRING, _NAME, _DOLLARS, _DASHES, r"/\*"),
+        (_STRING, _E_STRING, _NAME, _DOLLARS, r"--[^\n\r]*+", r"/\*"),
         r"\$\d{1,9}(?!\d)|\?",
-        rf"{_NUMBER}|\?\?|\?\|(?!\|)|\?&(?!&)|@\?",
+        rf"{_NUMBER}|\?\?|\?\|(?!\|)|\?&(?!&)|@@|@\?",
     ),
     Dialect.CLICKHOUSE: _compiled(
         (

@@ -152,6 +152,8 @@ class Executing(Reader):
     ) -> bytes:
         if not isinstance(sql, str):
             raise TypeError(f"{what} takes SQL text, not {type(sql).__name__}")
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+            raise TypeError(f"{what}'s timeout is a number of milliseconds, not {type(timeout).__name__}")
         if timeout is not None and timeout <= 0:
             raise ValueError(f"{what}'s timeout is in milliseconds and must be above zero")
         deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)

@@ -224,29 +224,32 @@ class SqliteDriver(ExecDriver):
     def execute_together(self, statements: Sequence[tuple[str, Binds]]) -> list[Result | StatementError]:
         """A commit costs far more than an INSERT, and SQLite does one at a time for everybody.
 
-        A statement that is refused takes back only its own rows. Where all is taken back (a trigger that says
-        ROLLBACK, a full disk, a constraint that is checked with the commit), nobody was told of anything yet,
-        and each is run alone.
+        A statement that is refused takes back only its own rows. One that meets a lock ends the group before
+        it: to wait for locks is for each alone. Where all is taken back (a trigger that says ROLLBACK, a full
+        disk, a reader that holds up the commit), nobody was told of anything yet, and each is run alone.
         """
         self.running()
         if self.live.execute("PRAGMA foreign_keys").fetchone()[0]:
             # a deferred one is checked with the commit, and could be met there by somebody else's row
-            return [self._outcome(sql, binds) for sql, binds in statements]
+            return []
+        patience, self._busy_ms = self._busy_ms, 0
         try:
             self._patiently(lambda: self.live.execute("BEGIN"))
-            found = []
+            found: list[Result | StatementError] = []
             for sql, binds in statements:
-                found.append(self._outcome(sql, binds))
+                outcome = self._outcome(sql, binds)
                 if not self.in_transaction():
-                    break  # the next one would be committed by itself, and run twice
-            else:
-                self._patiently(lambda: self.live.execute("COMMIT"))
-                return found
-        except StatementError as error:
+                    return []  # all is taken back; the next one would be committed by itself
+                if isinstance(outcome, StatementError) and str(outcome.code).startswith("SQLITE_BUSY"):
+                    break
+                found.append(outcome)
+            self._patiently(lambda: self.live.execute("COMMIT"))
+            return found
+        except StatementError:
             self._undo(["ROLLBACK"])
-            if str(error.code).startswith("SQLITE_BUSY"):
-                raise
-        return [self._outcome(sql, binds) for sql, binds in statements]
+            return []
+        finally:
+            self._busy_ms = patience
 
     def _outcome(self, sql: str, binds: Binds) -> Result | StatementError:
         try:

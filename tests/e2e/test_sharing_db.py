@@ -179,3 +179,16 @@ def test_inserts_that_are_committed_together_are_each_answered_for_themselves(co
     assert set(wrong) == {"SQLITE_CONSTRAINT_PRIMARYKEY"}
     assert len(wrong) == shared * (PROCESSES - 1)
     assert rows(conn, "SELECT count(*) FROM u") == [[PROCESSES * INSERTS - len(wrong)]]
+
+
+def test_inserts_that_cannot_be_committed_together_are_run_alone(conn: Connection) -> None:
+    conn.exec("CREATE TABLE u (n INTEGER PRIMARY KEY)")
+    conn.exec(
+        "CREATE TRIGGER no BEFORE INSERT ON u WHEN new.n % 10 = 0 BEGIN SELECT RAISE(ROLLBACK, 'tens'); END"
+    )
+    with multiprocessing.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool:
+        begin = manager.Barrier(PROCESSES)
+        jobs = [pool.submit(_insert_from, _handle(conn), who, begin) for who in range(1, PROCESSES + 1)]
+        said = [job.result(60) for job in jobs]
+    assert [len([code for code in each if code]) for each in said] == [INSERTS // 10] * PROCESSES
+    assert rows(conn, "SELECT count(*) FROM u") == [[PROCESSES * (INSERTS - INSERTS // 10)]]
