@@ -456,14 +456,20 @@ class ExecActor:
         rest = group[len(answers) :]
         for waiting in rest if not answers else rest[:1]:
             waiting.job.joins = None
-        self.turns.line.extendleft(reversed(rest))
+        self.turns.put_back(rest)
         self._running = None
         self._note_state()
         self._settle_turns(group[0], still_inside(self.driver), None)
         self._advance()
 
     def _run(self, waiting: Waiting[Job]) -> None:
-        """On the driver's thread: reconnect if need be, run, hand the answer to the loop."""
+        """On the driver's thread: run a job, and those behind it that need nothing from the loop."""
+        following: Waiting[Job] | None = waiting
+        while following is not None:
+            following = self._run_one(following)
+
+    def _run_one(self, waiting: Waiting[Job]) -> Waiting[Job] | None:
+        """Reconnect if need be, run, answer or hand the answer to the loop. Returns who is next already."""
         job = waiting.job
         body, error = b"", None
         try:
@@ -490,9 +496,27 @@ class ExecActor:
                 self._done = (waiting, body, error, inside)
                 job.stays = job.guest is not None and job.guest.claimed
                 self._stay_with = job.guest if job.stays else None
-                return
+                return None
+            following = self._next_in_line(job) if at_once else None
         with contextlib.suppress(RuntimeError):
-            self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error, inside)
+            if following is None:
+                self.worker.loop.call_soon_threadsafe(self._finished, waiting, body, error, inside)
+            elif job.timer is not None or job.guest is not None:
+                self.worker.loop.call_soon_threadsafe(self.answer, job)
+        return following
+
+    def _next_in_line(self, job: Job) -> Waiting[Job] | None:
+        """On the driver's thread, which holds `_handover`: the next statement of somebody, where nothing is
+        to be settled first. Each way through the loop is two changes of threads, and many programs that
+        share a connection would wait for them all the time."""
+        settled = self.turns.owner is None and not job.timed_out and not self._interrupting
+        if not settled or not self._work.empty():
+            return None
+        found = self.turns.take_along(lambda other: other.what == "exec" and other.joins is None, 1)
+        if not found:
+            return None
+        self._running = found[0]
+        return found[0]
 
     def _collect(self) -> None:
         """Note the job that was left for the loop to find."""
@@ -614,7 +638,9 @@ class ExecActor:
 
     def _interrupt(self, waiting: Waiting[Job]) -> None:
         self._collect()
-        if self._running is waiting:
+        with self._handover:  # its thread does not go on to the next one behind our back
+            running = self._running is waiting
+        if running:
             if self.driver is not None and waiting.job.begun:
                 self._interrupt_driver(self.driver)
             again = AGAIN_ASKED_S if self.driver_class.interrupt_waits else AGAIN_S

@@ -1,4 +1,5 @@
-"""Who may use a shared database connection now. Pure: no thread, no clock, no driver.
+"""Who may use a shared database connection now. It has no thread, clock or driver of its own; but the loop
+and the driver's thread both take from the line, so there is a lock.
 
 Statements wait in one line, first come, first served, so no holder starves. A transaction takes the
 connection out of the line: until it ends only its own statements run, the others keep their places.
@@ -6,6 +7,7 @@ connection out of the line: until it ends only its own statements run, the other
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,29 +35,38 @@ class Turns(Generic[T]):
 
     def __init__(self) -> None:
         self.line: deque[Waiting[T]] = deque()
+        self._lock = threading.Lock()
         self.owner: bytes | None = None
         """Token of the open transaction."""
         self.owner_holder: bytes | None = None
 
     def add(self, waiting: Waiting[T]) -> None:
-        self.line.append(waiting)
+        with self._lock:
+            self.line.append(waiting)
+
+    def put_back(self, jobs: list[Waiting[T]]) -> None:
+        """They were next, and are again."""
+        with self._lock:
+            self.line.extendleft(reversed(jobs))
 
     def next(self) -> Waiting[T] | None:
         """The next job that may run, taken out of the line; None when there is none.
 
         A job whose transaction is over comes out in its turn too: `stale` tells, and it must not be run.
         """
-        for waiting in self.line:
-            if self.owner is None or self.may_enter(waiting.holder, waiting.token):
-                self.line.remove(waiting)
-                return waiting
+        with self._lock:
+            for waiting in self.line:
+                if self.owner is None or self.may_enter(waiting.holder, waiting.token):
+                    self.line.remove(waiting)
+                    return waiting
         return None
 
     def take_along(self, fits: Callable[[T], bool], most: int) -> list[Waiting[T]]:
         """Those at the front of the line that fit, `most` at most, taken out of it. Only without an owner."""
         found: list[Waiting[T]] = []
-        while self.line and len(found) < most and self.line[0].token is None and fits(self.line[0].job):
-            found.append(self.line.popleft())
+        with self._lock:
+            while self.line and len(found) < most and self.line[0].token is None and fits(self.line[0].job):
+                found.append(self.line.popleft())
         return found
 
     def may_enter(self, holder: bytes, token: bytes | None) -> bool:
@@ -78,22 +89,25 @@ class Turns(Generic[T]):
 
     def remove(self, waiting: Waiting[T]) -> bool:
         """Leave the line; False when it was not there any more."""
-        try:
-            self.line.remove(waiting)
-        except ValueError:
-            return False
+        with self._lock:
+            try:
+                self.line.remove(waiting)
+            except ValueError:
+                return False
         return True
 
     def leave(self, holder: bytes) -> list[Waiting[T]]:
         """A holder is gone: its waiting jobs, taken out of the line."""
-        gone = [w for w in self.line if w.holder == holder]
-        self.line = deque(w for w in self.line if w.holder != holder)
+        with self._lock:
+            gone = [w for w in self.line if w.holder == holder]
+            self.line = deque(w for w in self.line if w.holder != holder)
         return gone
 
     def rename(self, old: bytes, new: bytes) -> None:
         """A holder goes by another name now (it has joined another broker)."""
         if self.owner_holder == old:
             self.owner_holder = new
-        for waiting in self.line:
-            if waiting.holder == old:
-                waiting.holder = new
+        with self._lock:
+            for waiting in self.line:
+                if waiting.holder == old:
+                    waiting.holder = new
