@@ -66,6 +66,7 @@ __all__ = ["ExecActor"]
 INTERRUPT_S = 2.0
 """How long an interrupted statement may take to end before its caller is answered anyway, and its link is
 broken."""
+CLOSE_S = 1.0
 ROLLBACK_MS = 5_000
 TOGETHER = 64
 """Statements in one commit."""
@@ -105,6 +106,7 @@ class ExecActor:
         self._last_error: str | None = self._base.last_error
         self._statements = self._reconnects = self._outages = 0
         self._interrupting = False
+        self._asked = asyncio.Event()
         self._after_interrupt: tuple[Waiting[Job], bytes, Exception | None, bool] | None = None
         self.queries = Queries(self)
         self.results = Results(worker)
@@ -227,6 +229,10 @@ class ExecActor:
         if driver is not None:
             if self._running is not None:
                 self._interrupt_driver(driver)
+                if self._interrupting:  # a server may not notice that we are gone
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(CLOSE_S):
+                            await self._asked.wait()
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(1):
                     await self._on_thread(driver.close)
@@ -651,6 +657,7 @@ class ExecActor:
             driver.interrupt()
         elif not self._interrupting:
             self._interrupting = True
+            self._asked.clear()
             ask = partial(self._ask_to_stop, driver)
             threading.Thread(target=ask, name="trunkline-interrupt", daemon=True).start()
 
@@ -663,6 +670,7 @@ class ExecActor:
 
     def _asked_to_stop(self) -> None:
         self._interrupting = False
+        self._asked.set()
         finished, self._after_interrupt = self._after_interrupt, None
         if finished is not None:
             self._finished(*finished)

@@ -17,7 +17,16 @@ from typing import Any, ClassVar
 
 from mysql.connector import errors
 
-from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
+from trunkline.actors.driver import (
+    FIRST_ROWS,
+    ExecDriver,
+    FatalError,
+    Result,
+    Rows,
+    break_socket,
+    hung_up,
+    reset_at_close,
+)
 from trunkline.actors.drivers import mysql_compressed
 from trunkline.actors.drivers.mysql_errors import (
     INTERRUPTED,
@@ -39,6 +48,8 @@ from trunkline.errors import ClosedError, DialError, StatementError
 __all__ = ["MysqlDriver"]
 
 _AUTOCOMMIT, _NO_BACKSLASHES = 0x0002, 0x0200
+# whatever completion_type is: no other transaction begins, and the link stays
+_COMMIT, _ROLLBACK = "COMMIT AND NO CHAIN NO RELEASE", "ROLLBACK AND NO CHAIN NO RELEASE"
 """Flags of the server's status."""
 _CHUNK = 100
 """Rows that are read at once where nobody wants them."""
@@ -257,12 +268,12 @@ class MysqlDriver(ExecDriver):
         self._own("SAVEPOINT trunkline_many" if inside else "START TRANSACTION")
         try:
             counts = [self._run(batch, keep=False).affected for batch in (first, second, *batches)]
-            self._own("RELEASE SAVEPOINT trunkline_many" if inside else "COMMIT")
+            self._own("RELEASE SAVEPOINT trunkline_many" if inside else _COMMIT)
         except ConnectionError:
             raise
         except Exception:
             if self.in_transaction():
-                self._own("ROLLBACK TO SAVEPOINT trunkline_many" if inside else "ROLLBACK")
+                self._own("ROLLBACK TO SAVEPOINT trunkline_many" if inside else _ROLLBACK)
             raise
         return Result(affected=None if None in counts else sum(count or 0 for count in counts))
 
@@ -281,12 +292,12 @@ class MysqlDriver(ExecDriver):
                 "there is no transaction to commit: one of its statements ended it (CREATE, ALTER and DROP"
                 " commit, a deadlock rolls back)"
             )
-        self._own("COMMIT")
+        self._own(_COMMIT)
 
     def rollback(self) -> None:
         self._leave_rows()
         if self.in_transaction():
-            self._own("ROLLBACK")
+            self._own(_ROLLBACK)
 
     def _leave_rows(self) -> None:
         """A query ends with its transaction."""
@@ -366,6 +377,8 @@ class MysqlDriver(ExecDriver):
             self._connection.shutdown()
 
     def close(self) -> None:
+        if self._broken or self.unread is not None:
+            reset_at_close(self._fileno())  # or the server waits for us to take what it still wants to send
         connection, self._connection = self._connection, None
         self.unread = None
         if connection is not None:

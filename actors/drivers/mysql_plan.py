@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import ipaddress
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -210,6 +211,11 @@ def _charset_of(collation: str | None) -> list[str]:
 
 
 def _settings(variables: Mapping[str, str]) -> str:
+    for name in variables:
+        if re.search(r"character_set_(client|connection|results)|collation_connection", name, re.I):
+            raise FatalError(
+                f"{name} would change how texts are written and read: use charset= and collation="
+            )
     return "SET " + ", ".join(f"{name} = {value}" for name, value in variables.items()) if variables else ""
 
 

@@ -15,7 +15,11 @@ NO_AUTOCOMMIT = (
     " use `with conn.transaction():`"
 )
 _OTHER_CHARSET = "the character set is the address's (charset=...): texts are written and read accordingly"
-_SETS = re.compile(r"(?:\s|/\*.*?\*/)*SET\b", re.IGNORECASE | re.DOTALL)
+# after comments of every kind, and in one that the server executes
+_SETS = re.compile(
+    r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|\#[^\n]*\n|/\*M?!\d*)*SET\b", re.IGNORECASE | re.DOTALL
+)
+_OPENING = re.compile(r"/\*M?!\d*")
 _TURNS_OFF = re.compile(r"\bautocommit\b\s*:?=(?!\s*(?:1|ON|TRUE|DEFAULT)\b)", re.IGNORECASE)
 _CHARSETS = re.compile(
     r"\b(?:NAMES|CHARSET|CHARACTER\s+SET|character_set_(?:client|connection|results))\b\s*:?=?\s*(\w*)",
@@ -25,10 +29,11 @@ _CHARSETS = re.compile(
 
 def check_settings(sql: str, charset: Charset) -> None:
     """StatementError for a SET that turns autocommit off, or changes how texts are written: a value that was
-    quoted for one character set may end its string too early in another."""
+    written for one character set is another text in another. (Nor can it end its string too early: see
+    `mysql_types`, for a SET may also hide in EXECUTE IMMEDIATE.)"""
     if not _SETS.match(sql):
         return
-    bare = "".join(_unquoted(kind, text) for kind, text in tokens(sql, Dialect.MYSQL))
+    bare = "".join(_unquoted(kind, text) for kind, text in tokens(_OPENING.sub("", sql), Dialect.MYSQL))
     if _TURNS_OFF.search(bare):
         raise StatementError(NO_AUTOCOMMIT)
     same = {"utf8", "utf8mb4"} if charset.codec == "utf-8" else {charset.name}

@@ -105,7 +105,9 @@ def _decimal(value: Decimal) -> bytes:
 
 def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
     try:
-        if charset.hides_backslash:
+        # what is written in ASCII alone is read the same in every character set a session may have
+        escaped = "'" in value or (backslashes and "\\" in value)
+        if charset.hides_backslash or (escaped and not value.isascii()):
             return b"_%s X'%s'" % (charset.name.encode(), value.encode(charset.codec).hex().encode())
         if backslashes:
             value = value.replace("\\", "\\\\")
@@ -118,7 +120,8 @@ def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
 
 
 def _bytes(charset: Charset, backslashes: bool, value: bytes) -> bytes:
-    if charset.hides_backslash:
+    escaped = b"'" in value or (backslashes and b"\\" in value)
+    if charset.hides_backslash or (escaped and not value.isascii()):
         return b"_binary X'%s'" % value.hex().encode()
     if backslashes:
         value = value.replace(b"\\", b"\\\\")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -240,3 +241,32 @@ def test_a_closed_query_leaves_nothing_running_on_the_server(db: Connection, adm
     next(found)
     found.close()
     until(lambda: running(admin, "SELECT a.seq") == [], "the query ended on the server")
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_a_commit_means_the_same_whatever_completion_type_is(mariadb: MariaDb, kind: int) -> None:
+    address = f"mysql://u:p@tcp({mariadb.address})/t?completion_type={kind}"
+    table = f"done_{uuid.uuid4().hex[:12]}"
+    with trunkline.connect(address, linger=0) as conn, trunkline.connect(address, linger=0) as other:
+        conn.exec(f"CREATE TABLE {table} (n INTEGER)")
+        try:
+            with conn.transaction():
+                conn.exec(f"INSERT INTO {table} VALUES (1)")
+            conn.executemany(f"INSERT INTO {table} VALUES (?)", [[n] for n in range(2, 12)])
+            with pytest.raises(ZeroDivisionError), conn.transaction():  # noqa: PT012 (the block is what is tested)
+                conn.exec(f"INSERT INTO {table} VALUES (100)")
+                raise ZeroDivisionError
+            conn.exec(f"INSERT INTO {table} VALUES (12)", timeout=5_000)
+            assert rows(other, f"SELECT count(*), max(n) FROM {table}") == [[12, 12]]
+        finally:
+            conn.exec(f"DROP TABLE {table}")
+
+
+def test_many_queries_closed_early_leave_no_sessions(start_server: Callable[..., MariaDb]) -> None:
+    server = start_server(MariaDb)
+    with trunkline.connect(f"mysql://u:p@tcp({server.address})/t", linger=0.2) as conn:
+        for _ in range(20):
+            with conn.query("SELECT seq FROM seq_1_to_1000000") or [] as found:
+                assert next(found) == [1]
+        sessions = "SELECT count(*) FROM information_schema.processlist WHERE user = 'u'"
+        until(lambda: rows(conn, sessions)[0][0] <= 2, "the end of their sessions")

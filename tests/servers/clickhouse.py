@@ -12,7 +12,7 @@ __all__ = ["ClickHouse"]
 
 _USERS = """\
 <yandex>
-  <profiles><default/></profiles>
+  <profiles><default><max_execution_time>40</max_execution_time></default></profiles>
   <users>
     <u><password>p</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
       <quota>default</quota></u>

@@ -20,8 +20,10 @@ from tests.support.waiting import until
 from trunkline.actors.driver import FIRST_ROWS, FatalError, Result
 from trunkline.actors.drivers.mysql import MysqlDriver
 from trunkline.actors.drivers.mysql_plan import PARAMETERS, Plan, Tls, plan_of
+from trunkline.actors.drivers.mysql_plan import UTF8 as UTF8_CHARSET
+from trunkline.actors.drivers.mysql_settings import check_settings
 from trunkline.actors.drivers.mysql_template import template_of
-from trunkline.actors.drivers.mysql_types import readers, to_rows
+from trunkline.actors.drivers.mysql_types import literals, readers, to_rows
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, DialError, StatementError
@@ -764,3 +766,41 @@ def test_what_python_cannot_hold_comes_as_text(make: Open) -> None:
 def test_an_address_with_an_impossible_zone_does_not_come_here() -> None:
     with pytest.raises(AddressError, match="zone"):
         plan("/d?loc=Mars%2FBase")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET NAMES gbk",
+        "-- hi\nSET NAMES gbk",
+        "# hi\nSET NAMES gbk",
+        "/*!SET NAMES gbk*/",
+        "/*!50000 SET character_set_client = gbk */",
+        "/* why */ /*M!100100 SET autocommit = 0 */",
+    ],
+)
+def test_a_SET_that_hides_behind_comments_is_refused(sql: str) -> None:
+    with pytest.raises(StatementError):
+        check_settings(sql, UTF8_CHARSET)
+
+
+@pytest.mark.parametrize(
+    "sql", ["/*!40101 SET NAMES utf8 */", "SELECT 'SET NAMES gbk'", "SET @a = 'NAMES gbk'"]
+)
+def test_what_sets_nothing_of_ours_is_taken(sql: str) -> None:
+    check_settings(sql, UTF8_CHARSET)
+
+
+@pytest.mark.parametrize("value", ["\u303f\\', 1) -- ", "é'", b"\xe3\x80\xbf\\', 1) -- "])
+def test_a_value_is_no_sql_whatever_the_session_reads(value: str | bytes) -> None:
+    """In gbk the last byte of a character may take the backslash for its own."""
+    written = literals(UTF8_CHARSET, backslashes=True, loc=None, truncate_us=0)(value)
+    assert written.isascii()
+    assert b"\\" not in written
+    assert written.count(b"'") == 2
+
+
+@pytest.mark.parametrize("name", ["character_set_client", "character_set_results", "collation_connection"])
+def test_an_address_does_not_change_the_charset_behind_our_back(name: str) -> None:
+    with pytest.raises(FatalError, match="charset="):
+        plan_of(parse_address(f"mysql://u:p@tcp(h:1)/d?{name}=gbk"))
