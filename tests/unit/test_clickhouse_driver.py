@@ -606,4 +606,4 @@ def test_a_dict_alone_is_one_value(driver: ClickhouseDriver) -> None:
 @pytest.mark.parametrize("option", ["proxy=socks5://127.0.0.1:1", "local_ip=127.0.0.1"])
 def test_a_way_there_that_cannot_be_taken_is_refused(option: str) -> None:
     with pytest.raises(FatalError, match=option.partition("=")[0]):
-        plan(parse_address(f"clickhouse://u:p@127.0.0.1:9000/default|{option}"))
+        plan(trunkline.parse_address(f"clickhouse://u:p@127.0.0.1:9000/default|{option}"))
