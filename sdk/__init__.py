@@ -105,6 +105,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "dbapi":  # a module, also for who has imported no more than this package
+        return import_module("trunkline.dbapi")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'trunkline' has no attribute {name!r}")

@@ -150,3 +150,7 @@ def test_importing_is_quiet_and_light() -> None:
     command = [sys.executable, "-W", "error", "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "", "")
+
+
+def test_dbapi_is_there_without_an_import_of_its_own() -> None:
+    assert trunkline.dbapi.apilevel == "2.0"
