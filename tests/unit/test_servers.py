@@ -273,6 +273,10 @@ def test_the_shared_ones_are_no_leak(
 # whole runs
 
 
+def _hears_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class Inner:
     """A pytest run of its own with tests given as text."""
 
@@ -298,6 +302,8 @@ class Inner:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # whoever runs us in the background has Ctrl-C ignored, and that is inherited
+            preexec_fn=_hears_ctrl_c,
         )
         self._processes.append(process)
         return process
