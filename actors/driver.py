@@ -265,7 +265,7 @@ class ExecDriver(Driver):
         Returns what each of them gave, or fewer: the others were not run, and each is to be run alone. To
         whoever sent one it is as if it had run alone: one that is refused leaves the others alone, and an
         answer says that it is committed. Raises what `execute` raises when none was run."""
-        raise NotImplementedError
+        return []
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
         """Run one statement once for each row of values: all or none, where the database has transactions and

@@ -1,8 +1,8 @@
 """The brokers' demo's strategy: what a user would write, run by `trunkline run`'s runner from a copy of this.
 
-Arguments: the plan (a file: the feeds), the folder for `reading` (a file that is there when all feeds are
-dialled) and the result. Its standard input says `dial` when there is something to dial, then what the demo
-does (`note:text`) and, when the publisher has ended, what it has written (`end:file`).
+Arguments: the demo's process id, the plan (a file: the feeds), the folder for `reading` (a file that is there
+when all feeds are dialled) and the result. Its standard input says `dial` when there is something to dial,
+then what the demo does (`note:text`) and, when the publisher has ended, what it has written (`end:file`).
 """
 
 from __future__ import annotations
@@ -150,11 +150,11 @@ def draw() -> None:
     LogStatus("`" + json.dumps({"type": "table", "title": "Feeds", "cols": columns, "rows": rows}) + "`")
 
 
-def follow() -> None:
+def follow(demo: int) -> None:
     """Read until all that was written is here, or will not come."""
     written: dict[str, Any] | None = None
-    drawn, patience, parent = 0.0, float("inf"), os.getppid()
-    while os.getppid() == parent and time.monotonic() < patience:
+    drawn, patience = 0.0, float("inf")
+    while os.getppid() == demo and time.monotonic() < patience:
         while (command := GetCommand()) is not None:
             name, _, value = command.partition(":")
             if name == "note":
@@ -171,9 +171,9 @@ def follow() -> None:
 
 
 def main() -> None:
-    plan, folder, parent = Path(sys.argv[1]), Path(sys.argv[2]), os.getppid()
+    demo, plan, folder = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     while GetCommand() != "dial":
-        if os.getppid() != parent:
+        if os.getppid() != demo:
             return
         Sleep(LOOK_MS)
     for feed in json.loads(plan.read_text(encoding="utf-8")):
@@ -185,7 +185,7 @@ def main() -> None:
     for reader in readers:
         reader.start()
     (folder / "reading").touch()
-    follow()
+    follow(demo)
     stop()
     draw()
     result = {reader.name: reader.result() for reader in readers}

@@ -29,7 +29,10 @@ QUIET_S = 3.0
 
 
 class StrategyProcess:
-    """A strategy of this package in a session of its own, so that Ctrl-C reaches it once: from us."""
+    """A strategy of this package in a session of its own, so that Ctrl-C reaches it once: from us.
+
+    Its first argument is our process id: asked for later, its parent may be another already.
+    """
 
     def __init__(self, folder: Path, name: str, arguments: Sequence[str], *, plain: bool) -> None:
         script = folder / "strategy.py"
@@ -40,7 +43,7 @@ class StrategyProcess:
         )  # not left to the strategy: one stopped while it starts could leave it behind
         command = [sys.executable, "-m", "trunkline", "run", "--data", str(folder)]
         self.process = subprocess.Popen(
-            [*command, *(["--plain"] if plain else []), str(script), *arguments],
+            [*command, *(["--plain"] if plain else []), str(script), str(os.getpid()), *arguments],
             stdin=subprocess.PIPE,
             text=True,
             env={**os.environ, runtime.ENV: self.broker},

@@ -1,7 +1,7 @@
 """The demo's strategy: what a user would write, run by `trunkline run`'s runner from a copy of this file.
 
-Arguments: the feed's address, the database's address, the file for the result. Its standard input tells
-it what the demo does to it (`note:text`) and when to be too busy to read (`busy:ms`).
+Arguments: the demo's process id, the feed's address, the database's address, the file for the result. Its
+standard input tells it what the demo does to it (`note:text`) and when to be too busy to read (`busy:ms`).
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def draw() -> None:
     LogStatus(figures + "\n`" + json.dumps(table) + "`")
 
 
-def follow() -> None:
-    """Read until the exchange says that this is the end."""
-    drawn, parent = 0.0, os.getppid()
-    while not market.ended and os.getppid() == parent:
+def follow(demo: int) -> None:
+    """Read until the exchange says that this is the end, or the demo is no more."""
+    drawn = 0.0
+    while not market.ended and os.getppid() == demo:
         message = feed.read(READ_MS)
         if message:
             if market.down:
@@ -143,7 +143,7 @@ def settled() -> Any:
 
 def main() -> None:
     global feed, database, writer
-    address, store, result = sys.argv[1:4]
+    demo, address, store, result = sys.argv[1:5]
     database = Dial(store)
     database.exec("CREATE TABLE ticks (seq INTEGER, link INTEGER, symbol TEXT, price REAL)")
     writer = start_writer(database.fd())
@@ -151,7 +151,7 @@ def main() -> None:
     if not feed:
         raise SystemExit("the feed could not be dialled")
     Log("dialled", feed.stats().peer, "- worker process", feed.stats().pid)
-    follow()
+    follow(int(demo))
     draw()
     writer.stdin.close()
     answer = json.loads(writer.stdout.read() or "{}")

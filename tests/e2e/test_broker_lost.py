@@ -11,6 +11,7 @@ import pytest
 from tests.support.programs import Program, Remains, until
 from tests.support.servers import Behaviour, WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
+from tests.support.stopping import stop
 from trunkline import Connection, Dial, client, holder
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
@@ -241,7 +242,7 @@ def test_a_stopped_broker_holds_up_nothing_that_is_open(remains: Remains) -> Non
     with SocketServer(echo) as server:
         conn = dial(server.url)
         broker = remains.broker()
-        broker.suspend()
+        stop(broker.pid)
         try:
             assert conn.write("x") == 1
             assert conn.read(5000) == "x"

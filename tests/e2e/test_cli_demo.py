@@ -63,9 +63,10 @@ def test_sigterm_ends_it_like_ctrl_c(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_when_the_demo_is_killed_the_rest_ends_by_itself(temporary: Path) -> None:
+@pytest.mark.parametrize("line", ["exchange", "dialled", "Tickers"])
+def test_when_the_demo_is_killed_the_rest_ends_by_itself(line: str, temporary: Path) -> None:
     with Command("demo", "--plain") as command:
-        command.wait_out("dialled")
+        command.wait_out(line)
         command.process.kill()
         command.end()
 

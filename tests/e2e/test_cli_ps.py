@@ -15,6 +15,7 @@ import pytest
 import trunkline
 from tests.support.commands import Command, run
 from tests.support.servers import WsServer, feed, hold
+from tests.support.stopping import stop
 
 SECRET = "s3cr3t-Pa55"
 
@@ -96,7 +97,7 @@ def test_a_broker_address_that_is_none_is_said() -> None:
 def test_a_broker_that_hangs_is_named_and_not_waited_for(folder: Path) -> None:
     with second_broker(folder) as (address, pid), WsServer(hold) as server:
         connection = trunkline.connect(server.url)
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         ended = run("ps")
         assert connection.write("still here") == 10
     assert ended.code == 1

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 import trunkline
+from tests.support.stopping import stop
 from trunkline.client import current
 from trunkline.deadline import Deadline
 from trunkline.wire import values
@@ -103,7 +104,7 @@ def test_a_broker_that_was_stopped_for_long_kills_no_worker() -> None:
     client = current()
     assert client is not None
     broker = psutil.Process(values.unpack(client.ask_broker(Kind.LIST)[0])["pid"])
-    broker.suspend()
+    stop(broker.pid)
     try:
         time.sleep(12)  # longer than a silent worker lives; there is no event to wait for
     finally:

@@ -14,6 +14,7 @@ import pytest
 from tests.support.programs import Program, Remains, until
 from tests.support.servers import Behaviour, WsServer, echo_messages, feed, hold
 from tests.support.sockets import SocketServer, deaf, echo, say
+from tests.support.stopping import stop
 from trunkline import Connection, Dial
 
 pytestmark = pytest.mark.own_broker
@@ -88,7 +89,7 @@ def test_nothing_is_left_when_broker_and_strategy_are_killed(
 ) -> None:
     with Program(DIALLED + "signal.pause()", *servers) as program:
         program.wait_line("ready")
-        os.kill(program.pid, signal.SIGSTOP)  # or it would start another broker
+        stop(program.pid)  # or it would start another broker
         remains.broker().kill()
         program.kill()
     remains.assert_none()
@@ -98,7 +99,7 @@ def test_nothing_is_left_when_broker_and_strategy_without_a_connection_are_kille
     with Program("Dial('sqlite3://:memory:').close(); say('ready'); signal.pause()") as program:
         program.wait_line("ready")
         until(lambda: not remains.processes("trunk-sqlite3"), "the end of the worker")
-        os.kill(program.pid, signal.SIGSTOP)
+        stop(program.pid)
         remains.broker().kill()
         program.kill()
     remains.assert_none()
@@ -216,7 +217,7 @@ def test_a_stopped_worker_delays_nobody_and_is_replaced() -> None:
         assert well is not None
         second = Dial(conn.fd())
         assert second is not None
-        os.kill(conn.stats().pid, signal.SIGSTOP)
+        stop(conn.stats().pid)
         assert conn.write("x", 100) == 0
         for _ in range(3):
             assert conn.read(1) is second.read(1) is None

@@ -18,6 +18,7 @@ from tests.support.faultproxy import FaultProxy
 from tests.support.nats_accounts import make_accounts
 from tests.support.nats_side import NatsSide
 from tests.support.sockets import SocketServer, deaf, say, unused_port
+from tests.support.stopping import stop
 from tests.support.waiting import Background, until
 from trunkline import Connection, Dial, Message, connect, last_error
 from trunkline.deadline import Deadline
@@ -379,7 +380,7 @@ def test_a_reader_too_slow_for_the_server_sees_an_outage(start_nats: Start) -> N
         NatsSide(f"nats://{server.address}") as side,
     ):
         pid = conn.stats().pid
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
         try:
             side.publish("a", *[b"x" * 100_000] * 300)
             until(lambda: "Slow Consumer" in server.log, seconds=20)

@@ -16,6 +16,7 @@ import pytest
 
 import trunkline
 from tests.contract.exec_contract import rows
+from tests.support.stopping import stop
 from tests.support.waiting import until
 from trunkline.connection import Connection
 from trunkline.errors import BrokenError, ClosedError, OperationTimeout, StatementError
@@ -121,7 +122,7 @@ def test_a_program_stopped_in_a_long_answer_holds_nobody_up_for_long(conn: Conne
     try:
         _said(process, "ready")
         until(lambda: conn.stats().rows > before, "the first rows")
-        process.send_signal(signal.SIGSTOP)
+        stop(process.pid)
         assert rows(conn, "SELECT 1") == [[1]]
     finally:
         _end(process)

@@ -18,6 +18,7 @@ import pytest
 
 import trunkline
 from tests.contract.exec_contract import rows
+from tests.support.stopping import stop
 from trunkline.connection import Connection
 from trunkline.errors import ClosedError, OperationTimeout, OutcomeUnknown, StatementError
 
@@ -263,7 +264,7 @@ def handle(connection: Connection) -> int:
 def test_a_transaction_that_a_stopped_worker_hears_of_too_late_does_not_begin(conn: Connection) -> None:
     pid = conn.stats().pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         for _ in range(3):
             with pytest.raises(OperationTimeout):
@@ -281,7 +282,7 @@ def test_a_commit_that_a_stopped_worker_does_not_answer_is_told_as_unknown(conn:
     block = conn.transaction(300)
     block.__enter__()
     conn.exec("INSERT INTO t VALUES ('main', 1)")
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         with pytest.raises(OutcomeUnknown):
             block.__exit__(None, None, None)

@@ -22,6 +22,7 @@ import psutil
 
 from tests.support.certs import Certs
 from tests.support.leaks import MARKER
+from tests.support.stopping import stop
 from trunkline.deadline import Deadline
 
 __all__ = ["HOST", "OWNER", "RUN", "Server", "StartFailed", "Unavailable", "find", "port"]
@@ -201,9 +202,11 @@ class Server(ABC):
         """SIGSTOP: the server's connections stay and nothing answers."""
         if self._control:
             return self._control("freeze")
-        for process in self._family():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.suspend()
+        frozen: set[int] = set()
+        # again and again, for one of them may have started another meanwhile
+        while new := {process.pid for process in self._family()} - frozen:
+            stop(*new)
+            frozen |= new
         return None
 
     def thaw(self) -> None:
