@@ -129,7 +129,7 @@ def test_a_killed_worker_without_reconnect_is_read_to_its_end() -> None:
         conn = Dial(server.url)
         assert conn is not None
         assert conn.read(5000) == "0"
-        until(lambda: conn.stats().queued == 0, "everything sent ahead")
+        until(lambda: (conn.stats().messages_in, conn.stats().queued) == (50, 0), "everything sent ahead")
         worker_of(conn).kill()
         assert [conn.read(5000) for _ in range(49)] == [str(n) for n in range(1, 50)]
         assert [conn.read(5000), conn.read(), conn.read(-1), conn.read(-2)] == [""] * 4

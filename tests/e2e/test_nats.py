@@ -426,7 +426,7 @@ def test_bad_input(start_nats: Start, caplog: pytest.LogCaptureFixture) -> None:
     with unused_port() as port:
         refused(f"nats://127.0.0.1:{port}?topic=a", "refused the connection", "is the server running")
     with SocketServer(deaf) as silent:
-        refused(f"nats://127.0.0.1:{silent.port}?topic=a", "did not answer as a NATS server", timeout=1)
+        refused(f"nats://127.0.0.1:{silent.port}?topic=a", "did not answer as a NATS server", timeout=3)
     with SocketServer(say(b"220 mail.example ESMTP\r\n")) as mail:
         refused(f"nats://127.0.0.1:{mail.port}?topic=a", "does not speak NATS", "check the port")
     refused(f"nats://u:s3cret@{server.address}?topic=a", "refused the login", "check user, password")
