@@ -36,7 +36,11 @@ Key = tuple[bytes, int]
 
 
 class Queries:
-    """See the module. Its methods are called on the loop, but for those that get the driver."""
+    """See the module. Its methods are called on the loop, but for those that get the driver.
+
+    Both threads change `_open`, so it is copied to be walked through; and a holder may be renamed meanwhile,
+    so what has ended is taken out of it by itself and not by its key.
+    """
 
     def __init__(self, actor: ExecActor) -> None:
         self._actor = actor
@@ -50,6 +54,11 @@ class Queries:
     @property
     def count(self) -> int:
         return len(self._open)
+
+    def _take_out(self, query: Beside | Apart) -> None:
+        for key, each in list(self._open.items()):
+            if each is query:
+                self._open.pop(key, None)
 
     # on the shared link
 
@@ -69,16 +78,16 @@ class Queries:
             query.close()
         return outcome.body
 
-    def _fetch_beside(self, key: Key, query: Beside, driver: ExecDriver) -> bytes:
+    def _fetch_beside(self, query: Beside, driver: ExecDriver) -> bytes:
         try:
             outcome = query.next()
         except Exception:
-            self._open.pop(key, None)
+            self._take_out(query)
             query.close()
             raise
         self.rows += outcome.rows
         if not outcome.more:
-            self._open.pop(key, None)
+            self._take_out(query)
         return outcome.body
 
     # on links of their own
@@ -86,7 +95,7 @@ class Queries:
     def begin_apart(self, key: Key, job: Job, sql: str, binds: Any) -> None:
         """Give it a link and a thread, and answer when it has begun."""
         actor = self._actor
-        apart = sum(isinstance(query, Apart) for query in self._open.values())
+        apart = sum(isinstance(query, Apart) for query in list(self._open.values()))
         if apart >= MOST_APART:
             text = f"{apart} queries are open on this connection, each on its own link; close some of them"
             actor.answer(job, error=StatementError(text))
@@ -98,25 +107,26 @@ class Queries:
             driver.warn = actor.warn
         query = self._open[key] = Apart(driver, opened, self._keep)
         limit = Deadline(min(job.deadline.left(), float(actor.address.option("timeout"))))
-        self._await(key, job)
-        query.begin(sql, binds, limit, self._answered(key, job))
+        self._await(query, job)
+        query.begin(sql, binds, limit, self._answered(query, job))
 
-    def _await(self, key: Key, job: Job) -> None:
+    def _await(self, query: Apart, job: Job) -> None:
         left = job.deadline.timeout()
         if left is not None:
-            job.timer = self._actor.worker.loop.call_later(left, self._expired, key, job)
+            job.timer = self._actor.worker.loop.call_later(left, self._expired, query, job)
 
-    def _expired(self, key: Key, job: Job) -> None:
+    def _expired(self, query: Apart, job: Job) -> None:
         if not job.answered:
-            self.end(key)
+            self._take_out(query)
+            self._stop(query)
             error = OperationTimeout("the rows did not come in the time allowed; the query was stopped")
             self._actor.answer(job, error=error)
 
-    def _answered(self, key: Key, job: Job) -> Callable[[Outcome], None]:
+    def _answered(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
         def on_the_loop(outcome: Outcome) -> None:
             self.rows += outcome.rows
             if not outcome.more:
-                self._open.pop(key, None)
+                self._take_out(query)
             self._actor.answer(job, body=outcome.body, error=outcome.error)
 
         return partial(self._to_loop, on_the_loop)
@@ -153,10 +163,10 @@ class Queries:
             text = "this query is over: its transaction or worker has ended, or it was closed; query again"
             self._actor.answer(job, error=StatementError(text, code=OVER))
         elif isinstance(query, Apart):
-            self._await(key, job)
-            query.fetch(self._answered(key, job))
+            self._await(query, job)
+            query.fetch(self._answered(query, job))
         else:
-            job.run = partial(self._fetch_beside, key, query)
+            job.run = partial(self._fetch_beside, query)
             self._actor.enqueue(Waiting(key[0], query.token, job))
 
     def end(self, key: Key, job: Job | None = None) -> None:
@@ -166,9 +176,12 @@ class Queries:
             self._actor.put(partial(self._close_beside, query, job))
             return
         if query is not None:
-            query.end()
-            self._actor.worker.loop.call_later(STOP_S, query.abort)
+            self._stop(query)
         self._ended(job)
+
+    def _stop(self, query: Apart) -> None:
+        query.end()
+        self._actor.worker.loop.call_later(STOP_S, query.abort)
 
     def _close_beside(self, query: Beside, job: Job | None) -> None:
         query.close()
@@ -180,13 +193,14 @@ class Queries:
 
     def leave(self, holder: bytes) -> None:
         """A holder is gone."""
-        for key in [key for key in self._open if key[0] == holder]:
+        for key in [key for key in list(self._open) if key[0] == holder]:
             self.end(key)
 
     def rename(self, old: bytes, new: bytes) -> None:
         """A holder goes by another name now."""
-        for key in [key for key in self._open if key[0] == old]:
-            self._open[new, key[1]] = self._open.pop(key)
+        for key, query in list(self._open.items()):
+            if key[0] == old and self._open.pop(key, None) is query:
+                self._open[new, key[1]] = query
 
     def forget(self, token: bytes | None = None) -> None:
         """Those on the shared link cannot go on: of this transaction, or all, for the link is lost."""
@@ -198,7 +212,7 @@ class Queries:
     def stop(self) -> None:
         """The connection ends."""
         self._stopped = True
-        self._stopping = [query for query in self._open.values() if isinstance(query, Apart)]
+        self._stopping = [query for query in list(self._open.values()) if isinstance(query, Apart)]
         for query in self._stopping:
             query.end()
         self._drop_spare()

@@ -49,13 +49,16 @@ class Database(ABC):
     def connect(self) -> Any:
         """A connection of the bare driver."""
 
-    @abstractmethod
     def fetch_bare(self, connection: Any, sql: str, values: Any = ()) -> list[Any]:
         """All rows of a statement, at once; `values` as `bound` gives it."""
+        with connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
 
-    @abstractmethod
     def run_bare(self, connection: Any, sql: str) -> None:
         """A statement without rows."""
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
 
     @abstractmethod
     def insert_bare(self, connection: Any, table: str, rows: Sequence[Sequence[Any]]) -> None:

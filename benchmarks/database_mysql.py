@@ -49,15 +49,6 @@ class Mysql(Database):
             ssl_disabled=True,
         )
 
-    def fetch_bare(self, connection: Any, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            return list(cursor.fetchall())
-
-    def run_bare(self, connection: Any, sql: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-
     def insert_bare(self, connection: Any, table: str, rows: Sequence[Sequence[Any]]) -> None:
         connection.start_transaction()
         with connection.cursor() as cursor:

@@ -46,15 +46,6 @@ class Postgres(Database):
         connection.autocommit = True
         return connection
 
-    def fetch_bare(self, connection: Any, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            return list(cursor.fetchall())
-
-    def run_bare(self, connection: Any, sql: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(sql)
-
     def insert_bare(self, connection: Any, table: str, rows: Sequence[Sequence[Any]]) -> None:
         from psycopg2.extras import execute_values
 

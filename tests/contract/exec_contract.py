@@ -21,9 +21,9 @@ import pytest
 import trunkline
 from tests.support.waiting import until
 from trunkline.connection import Connection
-from trunkline.errors import ClosedError, OperationTimeout, StatementError, Unsupported
+from trunkline.errors import ClosedError, OperationTimeout, StatementError, TrunklineError, Unsupported
 
-__all__ = ["ExecContract", "StatementContract", "rows"]
+__all__ = ["ExecContract", "StatementContract", "back", "rows"]
 
 
 def rows(connection: Connection, sql: str, *binds: Any) -> list[list[Any]]:
@@ -32,6 +32,18 @@ def rows(connection: Connection, sql: str, *binds: Any) -> list[list[Any]]:
     assert result is not None, trunkline.last_error()
     values: list[list[Any]] = result["values"]
     return values
+
+
+def back(connection: Connection) -> None:
+    """Wait until its server answers again; a dial that was refused meanwhile is told once."""
+
+    def usable() -> bool:
+        try:
+            return rows(connection, "SELECT 1") == [[1]]
+        except TrunklineError:
+            return False
+
+    until(usable, "a statement run", 30)
 
 
 class StatementContract:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.contract.exec_contract import back, rows
 from tests.servers.clickhouse import ClickHouse
 from tests.support.faultproxy import FaultProxy
 from tests.support.waiting import Background, until
@@ -53,18 +53,6 @@ def running(admin: Connection, text: str) -> list[str]:
 def threads(db: Connection) -> str:
     [[value]] = rows(db, "SELECT value FROM system.settings WHERE name = 'max_threads'")
     return str(value)
-
-
-def back(db: Connection) -> None:
-    """The server is there again; a dial that was refused meanwhile is told once."""
-
-    def usable() -> bool:
-        try:
-            return rows(db, "SELECT 1") == [[1]]
-        except TrunklineError:
-            return False
-
-    until(usable, "a statement run", 30)
 
 
 def test_a_restart_between_statements_is_not_noticed(server: ClickHouse, db: Connection) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.contract.exec_contract import back, rows
 from tests.servers.mariadb import MariaDb
 from tests.support.waiting import Background, until
 from trunkline.connection import Connection
@@ -53,18 +53,6 @@ def running(admin: Connection, text: str, for_ms: int = 0) -> list[int]:
     sql = "SELECT id FROM information_schema.processlist WHERE info LIKE ? AND time_ms >= ? AND id <> ?"
     me = rows(admin, "SELECT CONNECTION_ID()")[0][0]
     return [row[0] for row in rows(admin, sql, f"{text}%", for_ms, me)]
-
-
-def back(db: Connection) -> None:
-    """The server is there again; a dial that was refused meanwhile is told once."""
-
-    def usable() -> bool:
-        try:
-            return rows(db, "SELECT 1") == [[1]]
-        except TrunklineError:
-            return False
-
-    until(usable, "a statement run", 30)
 
 
 def test_a_restart_between_statements_is_not_noticed(server: MariaDb, db: Connection) -> None:

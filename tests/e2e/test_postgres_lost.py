@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.contract.exec_contract import back, rows
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import ask, own_schema, until_runs
-from tests.support.waiting import Background, until
+from tests.support.waiting import Background
 from trunkline.connection import Connection
 from trunkline.errors import OperationTimeout, OutcomeUnknown, StatementError, TrunklineError
 
@@ -91,16 +91,9 @@ def test_a_frozen_server_does_not_stop_the_clock(server: Postgres, conn: Connect
             conn.exec("SELECT 1", timeout=300)
     finally:
         server.thaw()
-    until(lambda: _answers(conn), "an answer")
+    back(conn)
     assert settings(conn) == [["123kB", "Asia/Tokyo"]]
     assert rows(conn, "SELECT count(*) <= 1 FROM t") == [[True]]
-
-
-def _answers(conn: Connection) -> bool:
-    try:
-        return rows(conn, "SELECT 1") == [[1]]
-    except TrunklineError:
-        return False
 
 
 def test_a_password_that_was_changed_is_told_and_the_old_one_works_again(

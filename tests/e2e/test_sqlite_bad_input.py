@@ -63,6 +63,12 @@ def damage(path: Path, start: int, data: bytes) -> None:
         file.write(data)
 
 
+def fill_large(conn: Connection) -> None:
+    """A table that no first part of a query holds whole."""
+    conn.exec("CREATE TABLE t (a, b)")
+    conn.executemany("INSERT INTO t VALUES (?, ?)", [(n, "x" * 500) for n in range(5000)])
+
+
 def filled(path: Path) -> Path:
     """A database of about 30 pages, whose table `t` has 200 rows."""
     plain = sqlite3.connect(path, isolation_level=None)
@@ -154,8 +160,7 @@ def test_a_table_that_another_program_dropped(tmp_path: Path) -> None:
 def test_a_table_that_a_query_reads_cannot_be_dropped_by_any_holder(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
     with shared(f"sqlite3://{path}") as (conn, other):
-        conn.exec("CREATE TABLE t (a, b)")
-        conn.executemany("INSERT INTO t VALUES (?, ?)", [(n, "x" * 500) for n in range(5000)])
+        fill_large(conn)
         with conn.query("SELECT * FROM t") or [] as found:
             next(found)
             refused("SQLITE_LOCKED", "not all read; read it to the end or close it", other, "DROP TABLE t")
@@ -168,8 +173,7 @@ def test_a_table_that_a_query_reads_cannot_be_dropped_by_any_holder(tmp_path: Pa
 def test_a_query_keeps_other_programs_from_writing_until_it_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
     with shared(f"sqlite3://{path}") as (conn, other):
-        conn.exec("CREATE TABLE t (a, b)")
-        conn.executemany("INSERT INTO t VALUES (?, ?)", [(n, "x" * 500) for n in range(5000)])
+        fill_large(conn)
         plain = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
             with conn.query("SELECT * FROM t") or [] as found:
@@ -186,8 +190,7 @@ def test_a_query_keeps_other_programs_from_writing_until_it_is_closed(tmp_path: 
 def test_with_wal_a_query_lets_others_write_and_its_own_connection_sees_the_old_state(tmp_path: Path) -> None:
     path = tmp_path / "test.db"
     with shared(f"sqlite3://{path}?_journal=WAL") as (conn, other):
-        conn.exec("CREATE TABLE t (a, b)")
-        conn.executemany("INSERT INTO t VALUES (?, ?)", [(n, "x" * 500) for n in range(5000)])
+        fill_large(conn)
         plain = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
             with conn.query("SELECT * FROM t") or [] as found:
