@@ -155,7 +155,9 @@ class Direct:
             with contextlib.suppress(IndexError):
                 self._idle.pop()[0].close()
 
-    __del__ = close
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # Ctrl-C came while it was made
+            self.close()
 
 
 def _timeval(seconds: float) -> bytes:

@@ -110,4 +110,7 @@ class Pipe:
     def close(self) -> None:
         self._sock.close()
 
-    __del__ = close  # an object that was dropped without `close` takes its pipe along, without a warning
+    def __del__(self) -> None:
+        """An object that was dropped without `close` takes its pipe along, without a warning."""
+        with contextlib.suppress(AttributeError):  # Ctrl-C came before it had a socket
+            self.close()

@@ -37,6 +37,8 @@ class Rows:
     database gave up, BrokenError when it or the worker was lost, ClosedError after `close()`.
     """
 
+    _number: int | None = None
+
     def __init__(
         self,
         connection: Executing,
@@ -47,6 +49,7 @@ class Rows:
     ) -> None:
         self.columns = columns
         """The names of the columns."""
+        self._pid = os.getpid()
         self._connection = connection
         self._batch: Iterator[list[Any]] = iter(batch)
         self._number = number
@@ -54,7 +57,6 @@ class Rows:
         self._fetching = threading.Lock()
         self._closed = False
         self._error: TrunklineError | None = None
-        self._pid = os.getpid()
 
     def __iter__(self) -> Rows:
         return self
@@ -118,8 +120,9 @@ class Rows:
         self.close()
 
     def __del__(self) -> None:
-        connection, number = self._connection, self._number
+        number = self._number
         if number is not None and self._pid == os.getpid():
+            connection = self._connection
             fields = (connection._holder_id, number)
             connection._client.tell(connection._key, Kind.END_QUERY, fields)
 

@@ -92,6 +92,10 @@ def cause(error: KafkaError, peer: str) -> DialError:
         return FatalError(f"{peer} does not answer as a Kafka broker ({_first(text)}); check the port")
     if "PLAINTEXT broker" in text:
         return DialError(f"{peer} did not answer with TLS; check the port and security_protocol")
+    if "SSL connection closed" in text:  # what a port without TLS does, and a server with it that ends
+        return DialError(
+            f"{peer} closed the TLS connection; if it always does, check the port and security_protocol"
+        )
     if "security.protocol" in text or "ApiVersion" in text:
         return DialError(
             f"{peer} did not answer as a Kafka broker; "
