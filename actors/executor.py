@@ -77,6 +77,7 @@ AGAIN_S = 0.05
 AGAIN_ASKED_S = 0.5
 """The same where the server has to be asked."""
 _TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
+_EXECUTABLE = re.compile(r"/\*M?!\d*")
 DIALECTS = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
 
 
@@ -386,6 +387,8 @@ class ExecActor:
         if bare or not (shared or in_block) or not _TRANSACTIONAL.search(sql):
             return None
         allowed = (None, "savepoint") if in_block else (None,)
+        if self._dialect is Dialect.MYSQL:
+            sql = _EXECUTABLE.sub(" ", sql)  # comments that the server runs
         word = next((s.keyword for s in split(sql, self._dialect) if s.transaction not in allowed), None)
         return None if word is None else refused(word, in_block)
 
@@ -564,6 +567,13 @@ class ExecActor:
         job = waiting.job
         if isinstance(error, ConnectionError):
             error, inside = self._lost(error, waiting), False
+        if inside and job.what in ("commit", "rollback"):  # refused (XA, say), and it would never end
+            text = f"a transaction could not be ended ({error}); its link is broken instead"
+            self.worker.log("warning", text)
+            self._lost(LinkLost(str(error)), waiting)
+            inside = False
+        if job.begins and job.timed_out and error is None:
+            error = _given_up()
         self._note_state()
         if job.timed_out and error is not None and not isinstance(error, OutcomeUnknown):
             error = (
@@ -620,6 +630,10 @@ class ExecActor:
     def _expired(self, waiting: Waiting[Job]) -> None:
         job = waiting.job
         if job.answered:
+            return
+        if job.what == "rollback" and waiting in self.turns.line:
+            # nobody else would end the transaction: it keeps its place
+            self.answer(job, error=OperationTimeout("the time allowed passed before the rollback was done"))
             return
         if self.turns.remove(waiting):
             who = (

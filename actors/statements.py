@@ -35,7 +35,7 @@ class Statement:
     def transaction(self) -> str | None:
         """`begin`, `commit`, `rollback`, `savepoint` (setting, releasing, going back to one), else None."""
         pair = self.words[:2]
-        if pair == ("START", "TRANSACTION"):
+        if pair == ("START", "TRANSACTION") or self.keyword == "XA":
             return "begin"
         if self.keyword == "ROLLBACK" and "TO" in self.words[1:3]:
             return "savepoint"

@@ -344,7 +344,7 @@ class Connection:
             holders = list(_in_transaction)
         me = (self._link._key, threading.get_ident(), os.getpid())
         given = self._given() if self._given is not None else None
-        block = given is not None and getattr(given._local, "token", None) is not None
+        block = given is not None and Transaction.of_thread(given) is not None
         if block or any((other._link._key, other._thread, other._pid) == me for other in holders):
             raise OperationalError(
                 "this thread has a transaction open on the same database connection, by another object, and "

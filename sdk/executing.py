@@ -92,8 +92,10 @@ class Executing(Reader):
 
     def _token(self) -> bytes | None:
         """The transaction that this thread is in."""
-        token: bytes | None = getattr(self._local, "token", None)
-        return BARE if token is None and self._bare else token
+        block = Transaction.of_thread(self)
+        if block is not None:
+            return block.token
+        return BARE if self._bare else None
 
     def _execute(self, sql: str, binds: Any, timeout: float | None, token: bytes | None) -> dict[str, Any]:
         rows: list[Any] = []

@@ -154,6 +154,24 @@ def test_a_password_that_was_changed_is_told_and_the_connection_comes_back(
         assert rows(db, "SELECT COUNT(*) FROM log") == [[0]]
 
 
+def test_a_transaction_that_cannot_be_rolled_back_ends_with_its_link(db: Connection) -> None:
+    db.exec("XA START 'x'")
+    with trunkline.connect(db.fd() or 0) as other:
+        db.exec("INSERT INTO log VALUES (1)")
+        db.close()
+        assert rows(other, "SELECT COUNT(*) FROM log") == [[0]]
+
+
+@pytest.mark.parametrize(
+    "sql", ["/*!50000 START TRANSACTION */", "/*M! BEGIN */", "/*!COMMIT*/", "XA START 'x'", "BEGIN"]
+)
+def test_no_spelling_ends_a_block_unseen(db: Connection, sql: str) -> None:
+    with pytest.raises(StatementError, match="was refused"), db.transaction():  # noqa: PT012
+        db.exec("INSERT INTO log VALUES (1)")
+        db.exec(sql)
+    assert rows(db, "SELECT COUNT(*) FROM log") == [[0]]
+
+
 def test_a_killed_connection_is_dialled_again(db: Connection, admin: Connection) -> None:
     for _ in range(3):
         admin.exec(f"KILL {rows(db, 'SELECT CONNECTION_ID()')[0][0]}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import random
 import signal
 import threading
 import time
@@ -290,3 +292,62 @@ def test_a_commit_that_a_stopped_worker_does_not_answer_is_told_as_unknown(conn:
         os.kill(pid, signal.SIGCONT)
     with trunkline.connect(handle(conn)) as other:
         assert rows(other, "SELECT who FROM t") in ([], [["main"]])
+
+
+def test_a_rollback_that_a_stopped_worker_hears_of_too_late_is_done_all_the_same(conn: Connection) -> None:
+    pid = conn.stats().pid
+    assert pid is not None
+    with trunkline.connect(handle(conn)) as other:
+        block = conn.transaction(300)
+        block.__enter__()
+        conn.exec("INSERT INTO t VALUES ('main', 1)")
+        stop(pid)
+        try:
+            block.__exit__(ValueError, ValueError(), None)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert rows(other, "SELECT who FROM t") == []
+        _block(conn)
+
+
+def test_short_waits_for_a_turn_lock_nobody_out(conn: Connection) -> None:
+    """Each block begins, or says that its turn did not come; and what it began ends."""
+    with trunkline.connect(handle(conn)) as other:
+        for _ in range(300):
+            with contextlib.suppress(OperationTimeout, ZeroDivisionError), conn.transaction(0.5):
+                conn.exec("INSERT INTO t VALUES ('main', 1)")
+                raise ZeroDivisionError
+            other.exec("SELECT 1", timeout=10_000)
+        assert rows(other, "SELECT who FROM t") == []
+
+
+# a socket that was in the hands of what was interrupted ends with it, and Python warns of that
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_at_any_moment_of_a_block_locks_nobody_out(conn: Connection) -> None:
+    chance = random.Random(7)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    interrupted = 0
+    try:
+        with trunkline.connect(handle(conn)) as other:
+            for n in range(600):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3))
+                    with conn.transaction():
+                        conn.exec("INSERT INTO t VALUES ('main', ?)", n)
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except KeyboardInterrupt:
+                    interrupted += 1
+                other.exec("SELECT 1", timeout=10_000)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    stored = [n for [n] in rows(conn, "SELECT n FROM t")]
+    assert stored == sorted(set(stored))
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), "x", None, True])
+def test_how_long_to_wait_is_a_number_above_zero(conn: Connection, wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="timeout_ms"):
+        conn.transaction(wrong)
+    assert rows(conn, "SELECT 1") == [[1]]

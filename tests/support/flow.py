@@ -88,15 +88,23 @@ class Flow:
         """Read more than once."""
         return {entry for entry, times in Counter(self.seen).items() if times > 1 and isinstance(entry, int)}
 
-    def gaps(self) -> list[tuple[int, int]]:
+    @property
+    def written(self) -> int:
+        """The highest number that was written so far."""
+        return max({0, *self.confirmed, *self.unconfirmed})
+
+    def gaps(self, unsure: range) -> list[tuple[int, int]]:
         """Places where confirmed numbers are missing though the reader was not told of an outage there: the
-        numbers before and after."""
+        numbers before and after. `unsure` are those that the writer's own link may have lost: where nothing
+        is acknowledged, they count as written when the system has taken them."""
         found, before, told = [], 0, False
         for entry in self.seen:
             if isinstance(entry, str):
                 told = True
                 continue
-            if not told and any(number in self.confirmed for number in range(before + 1, entry)):
+            if not told and any(
+                number in self.confirmed and number not in unsure for number in range(before + 1, entry)
+            ):
                 found.append((before, entry))
             before, told = max(before, entry), False
         return found
