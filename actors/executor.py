@@ -643,7 +643,8 @@ class ExecActor:
             return
         timed_out, job.timed_out = job.timed_out, True  # first this, for its thread looks at it after `begun`
         if not job.begun:
-            text = f"the time allowed passed before {self.address.display} could be reached; nothing was run"
+            why = f"{self.address.display} could be reached" if self.driver is None else "it could begin"
+            text = f"the time allowed passed before {why}; nothing was run"
             self.answer(job, error=OperationTimeout(text))
             return
         job.timed_out = timed_out
