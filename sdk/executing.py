@@ -82,10 +82,10 @@ class Executing(Reader):
 
         Commits at the end, rolls back when the block raises, when its process dies and when the server is
         lost: then its statements fail with code "TRANSACTION_OVER", and the block's end raises. Others wait.
-        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. The end may take 2 s in any case,
-        and however the block is left (Ctrl-C, too), it locks nobody out. Raises for objects of `Dial` too, for
-        a block cannot be passed over: StatementError when the commit is refused (it is rolled back then),
-        OutcomeUnknown when its answer never came. Belongs to the thread that entered it.
+        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. The end may take 2 s in any
+        case, and however the block is left (Ctrl-C, too), it locks nobody out. Raises for objects of `Dial`
+        too, for a block cannot be passed over: StatementError when the commit is refused (it is rolled back
+        then), OutcomeUnknown when its answer never came. Belongs to the thread that entered it.
         """
         return Transaction(self, timeout_ms)
 
