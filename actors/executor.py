@@ -416,7 +416,8 @@ class ExecActor:
             self._collect()
         while self._running is None and self._opened and (waiting := self.turns.next()) is not None:
             if self.turns.stale(waiting.token):
-                self.answer(waiting.job, error=over())
+                undone = waiting.job.what == "rollback"  # what it was to end has ended while it waited
+                self.answer(waiting.job, body=values.pack(None), error=None if undone else over())
             elif group := self._group(waiting):
                 self._running = waiting
                 self.put(partial(self._run_together, group))

@@ -21,6 +21,7 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.stopping import stop
+from trunkline import dbapi
 from trunkline.connection import Connection
 from trunkline.errors import ClosedError, OperationTimeout, OutcomeUnknown, StatementError
 
@@ -321,19 +322,45 @@ def test_short_waits_for_a_turn_lock_nobody_out(conn: Connection) -> None:
         assert rows(other, "SELECT who FROM t") == []
 
 
+def _block_of(conn: Connection) -> Callable[[int], None]:
+    def write(n: int) -> None:
+        with conn.transaction():
+            conn.exec("INSERT INTO t VALUES ('main', ?)", n)
+
+    return write
+
+
+def _commit_of(conn: Connection) -> Callable[[int], None]:
+    """As the code of who uses trunkline.dbapi carefully."""
+    link = dbapi.connect(conn)
+
+    def write(n: int) -> None:
+        try:
+            link.cursor().execute("INSERT INTO t VALUES ('main', ?)", (n,))
+            link.commit()
+        except BaseException:
+            link.rollback()
+            raise
+
+    return write
+
+
 # a socket that was in the hands of what was interrupted ends with it, and Python warns of that
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_ctrl_c_at_any_moment_of_a_block_locks_nobody_out(conn: Connection) -> None:
+@pytest.mark.parametrize("way", [_block_of, _commit_of])
+def test_ctrl_c_at_any_moment_locks_nobody_out(
+    conn: Connection, way: Callable[[Connection], Callable[[int], None]]
+) -> None:
     chance = random.Random(7)
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     interrupted = 0
+    write = way(conn)
     try:
         with trunkline.connect(handle(conn)) as other:
             for n in range(600):
                 try:
                     signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3))
-                    with conn.transaction():
-                        conn.exec("INSERT INTO t VALUES ('main', ?)", n)
+                    write(n)
                     signal.setitimer(signal.ITIMER_REAL, 0)
                 except KeyboardInterrupt:
                     interrupted += 1
