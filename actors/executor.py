@@ -36,7 +36,7 @@ from trunkline.actors.jobs import (
     still_inside,
 )
 from trunkline.actors.queries import Queries
-from trunkline.actors.sql import Dialect
+from trunkline.actors.sql import MYSQL_RUNS, Dialect
 from trunkline.actors.statements import split
 from trunkline.actors.turns import BARE, Turns, Waiting
 from trunkline.deadline import Deadline
@@ -67,6 +67,7 @@ INTERRUPT_S = 2.0
 """How long an interrupted statement may take to end before its caller is answered anyway, and its link is
 broken."""
 CLOSE_S = 1.0
+"""How long an interrupt that is under way when the worker ends may take."""
 ROLLBACK_MS = 5_000
 TOGETHER = 64
 """Statements in one commit."""
@@ -77,7 +78,6 @@ AGAIN_S = 0.05
 AGAIN_ASKED_S = 0.5
 """The same where the server has to be asked."""
 _TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
-_EXECUTABLE = re.compile(r"/\*M?!\d*")
 DIALECTS = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
 
 
@@ -388,7 +388,7 @@ class ExecActor:
             return None
         allowed = (None, "savepoint") if in_block else (None,)
         if self._dialect is Dialect.MYSQL:
-            sql = _EXECUTABLE.sub(" ", sql)  # comments that the server runs
+            sql = MYSQL_RUNS.sub(" ", sql)
         word = next((s.keyword for s in split(sql, self._dialect) if s.transaction not in allowed), None)
         return None if word is None else refused(word, in_block)
 

@@ -21,7 +21,20 @@ from typing import Any, NamedTuple
 
 from trunkline.errors import StatementError
 
-__all__ = ["Dialect", "Style", "Token", "bind", "check_count", "placeholders", "tokens", "wanted"]
+__all__ = [
+    "MYSQL_RUNS",
+    "Dialect",
+    "Style",
+    "Token",
+    "bind",
+    "check_count",
+    "placeholders",
+    "tokens",
+    "wanted",
+]
+
+MYSQL_RUNS = re.compile(r"/\*M?!\d*")
+"""Begins a comment that MySQL or MariaDB runs as part of the statement."""
 
 
 class Dialect(Enum):

@@ -48,9 +48,9 @@ from trunkline.errors import ClosedError, DialError, StatementError
 __all__ = ["MysqlDriver"]
 
 _AUTOCOMMIT, _NO_BACKSLASHES = 0x0002, 0x0200
-# whatever completion_type is: no other transaction begins, and the link stays
-_COMMIT, _ROLLBACK = "COMMIT AND NO CHAIN NO RELEASE", "ROLLBACK AND NO CHAIN NO RELEASE"
 """Flags of the server's status."""
+_COMMIT, _ROLLBACK = "COMMIT AND NO CHAIN NO RELEASE", "ROLLBACK AND NO CHAIN NO RELEASE"
+"""Whatever completion_type is: no other transaction begins, and the link stays."""
 _CHUNK = 100
 """Rows that are read at once where nobody wants them."""
 _LOAD = re.compile(rb"(?:\s|/\*.*?\*/|--[^\n]*\n|#[^\n]*\n)*LOAD\b", re.IGNORECASE | re.DOTALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from trunkline.actors.drivers.mysql_plan import Charset
-from trunkline.actors.sql import Dialect, tokens
+from trunkline.actors.sql import MYSQL_RUNS, Dialect, tokens
 from trunkline.errors import StatementError
 
 __all__ = ["NO_AUTOCOMMIT", "check_settings"]
@@ -19,7 +19,6 @@ _OTHER_CHARSET = "the character set is the address's (charset=...): texts are wr
 _SETS = re.compile(
     r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|\#[^\n]*\n|/\*M?!\d*)*SET\b", re.IGNORECASE | re.DOTALL
 )
-_OPENING = re.compile(r"/\*M?!\d*")
 _TURNS_OFF = re.compile(r"\bautocommit\b\s*:?=(?!\s*(?:1|ON|TRUE|DEFAULT)\b)", re.IGNORECASE)
 _CHARSETS = re.compile(
     r"\b(?:NAMES|CHARSET|CHARACTER\s+SET|character_set_(?:client|connection|results))\b\s*:?=?\s*(\w*)",
@@ -33,7 +32,7 @@ def check_settings(sql: str, charset: Charset) -> None:
     `mysql_types`, for a SET may also hide in EXECUTE IMMEDIATE.)"""
     if not _SETS.match(sql):
         return
-    bare = "".join(_unquoted(kind, text) for kind, text in tokens(_OPENING.sub("", sql), Dialect.MYSQL))
+    bare = "".join(_unquoted(kind, text) for kind, text in tokens(MYSQL_RUNS.sub("", sql), Dialect.MYSQL))
     if _TURNS_OFF.search(bare):
         raise StatementError(NO_AUTOCOMMIT)
     same = {"utf8", "utf8mb4"} if charset.codec == "utf-8" else {charset.name}
