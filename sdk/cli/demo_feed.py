@@ -86,7 +86,7 @@ class Feed:
         self.server.call(self._drop)
 
     def finish(self) -> None:
-        """No more ticks; whoever is subscribed, or still does so, is told that this is the end."""
+        """Say nothing more but, to whoever is subscribed or still does so, that this is the end."""
         self.server.call(self._finish)
 
     def _drop(self) -> None:
@@ -141,12 +141,14 @@ class Feed:
         while True:
             await asyncio.sleep(TURN_S)
             now = time.monotonic()
+            if self._over:  # nobody reads behind the end, and what is not read cannot be accounted for
+                continue
             if now - beaten >= HEARTBEAT_S:
                 beaten = now
                 self._heartbeat(now)
             if not self.subscribed.is_set():
                 started = now
-            elif not self._over:
+            else:
                 for _ in range(int((now - started) * RATE) - len(self.ledger.ticks)):
                     self._tick()
 

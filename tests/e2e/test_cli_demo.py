@@ -5,6 +5,7 @@ That no process, socket file or folder is left is checked after each test here b
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from tests.support.commands import Command, run
+from trunkline import Dial
+from trunkline.cli import demo_feed
 from trunkline.cli.certificate import make_certificate
 from trunkline.cli.demo_feed import Ledger
 from trunkline.cli.demo_report import Report, make_report
@@ -41,6 +44,25 @@ def test_the_demo_adds_up(temporary: Path) -> None:
     ):
         assert line in ended.out
     assert list(temporary.iterdir()) == []
+
+
+def test_the_exchange_says_nothing_behind_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the strategy takes seconds to settle its figures; what came then was never read."""
+    monkeypatch.setattr(demo_feed, "HEARTBEAT_S", 0.0)
+    feed = demo_feed.Feed(None, 1)
+    feed.server.start()
+    try:
+        address = f"{feed.server.url}/ws|compress=gzip&mode=recv&payload={json.dumps({'sub': 'tickers'})}"
+        with Dial(address) as connection:
+            while "ping" not in json.loads(connection.read(10_000)):
+                pass
+            feed.finish()
+            while "end" not in (message := json.loads(connection.read(10_000))):
+                pass
+            assert connection.read(20 * int(1000 * demo_feed.TURN_S)) is None
+            assert connection.stats().messages_in == message["n"] == feed.ledger.sent[1]
+    finally:
+        feed.server.close()
 
 
 @pytest.mark.parametrize("line", ["exchange", "dialled", "kill -9"])
