@@ -75,6 +75,10 @@ class Client:
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._stopped = False
+        self._leaving = False
+        self._asked_leave = 0
+        """The generation whose broker was asked whether it has heard everything."""
+        self._heard_out = threading.Event()
         self._heard = 0.0
         self._broker_fd = -1
         self._pause = threading.Event()
@@ -242,6 +246,9 @@ class Client:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_r, 4096)
             self._send_detached()
+            if self._leaving and self._asked_leave != self.generation:
+                self._asked_leave = self.generation
+                control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))  # answered after what was sent before it
             while (received := control.receive(0)) is not None:
                 self._heard = time.monotonic()
                 self._handle(control, received)
@@ -263,13 +270,14 @@ class Client:
             with contextlib.suppress(zmq.ZMQError):
                 control.send(key, kind, 0, fields)
         while self._detached and control is not None:
-            key, holder, consumed, channel = self._detached.popleft()
+            key, holder, consumed, channel = self._detached[0]
             if isinstance(consumed, Pocket):
                 consumed = max(0, consumed.consumed)
             order = (key, holder, consumed)
+            self._said.append((time.monotonic(), order))
+            self._detached.popleft()  # not before: at any moment it is found in one of the two
             with contextlib.suppress(zmq.ZMQError):
                 control.send(BROKER, Kind.DETACH, 0, order)
-            self._said.append((time.monotonic(), order))
             if channel is not None:
                 channel.close()
 
@@ -284,6 +292,8 @@ class Client:
         elif kind is Kind.LOG:
             level = getattr(logging, str(fields[0]).upper(), logging.WARNING)
             log.log(level, "%s", fields[1])
+        elif kind is Kind.WELCOME:
+            self._heard_out.set()
         elif kind is Kind.REREGISTER:
             control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
 
@@ -369,9 +379,12 @@ class Client:
         """What was closed just before the broker was lost: it may not have heard it."""
         control = self.control
         assert control is not None
-        for when, order in self._said:
-            if time.monotonic() - when < SAID_S:
-                control.send(BROKER, Kind.DETACH, 0, order)
+        for order in self._said_lately():
+            control.send(BROKER, Kind.DETACH, 0, order)
+
+    def _said_lately(self) -> list[tuple[bytes, bytes, int | None]]:
+        """The orders to detach that a broker lost just now may not have carried out."""
+        return [order for when, order in list(self._said) if time.monotonic() - when < SAID_S]
 
     def _rejoin_all(self) -> None:
         for connection in list(self.connections):
@@ -391,9 +404,9 @@ class Client:
         connections = list(self.connections)
         for connection in connections:
             connection.close()
-        if connections or self._detached:
-            with contextlib.suppress(BrokerGone):  # workers that lost their broker must hear that we leave
-                self.settle(Deadline(GOODBYE_S))
+        if connections or self._detached or self._said_lately():
+            with contextlib.suppress(BrokerGone):
+                self._take_leave()
         self._stopped = True
         self._pause.set()
         self._wake()
@@ -402,6 +415,21 @@ class Client:
         if not self._thread.is_alive() and all(connection._left(limit) for connection in connections):
             self._release()
         # else a thread is still in a socket, and to close it there would crash: it ends with the process
+
+    def _take_leave(self) -> None:
+        """Wait until a broker has heard what was closed. The one we know may be lost at this very moment, and
+        workers without a broker wait for a process that lives: they must hear from the next one that we have
+        left. BrokerGone when there is none in time."""
+        self._leaving = True
+        until, patience, generation = Deadline(GOODBYE_S), Deadline(0), -1
+        while not self._heard_out.is_set():
+            self.settle(until)
+            if generation != self.generation:
+                generation, patience = self.generation, Deadline(LEAVE_S)
+                self._wake()
+            elif patience.expired():
+                return  # it lives and is silent: what was sent it hears when it goes on
+            self._heard_out.wait(SETTLE_LOOK_S)
 
     def _release(self) -> None:
         self._stopped = True

@@ -12,7 +12,7 @@ from tests.support.programs import Program, Remains, until
 from tests.support.servers import Behaviour, WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
 from tests.support.stopping import stop
-from trunkline import Connection, Dial, client, holder
+from trunkline import Connection, Dial, client, holder, shutdown
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -266,3 +266,19 @@ def test_a_query_goes_on_with_the_next_broker(remains: Remains) -> None:
         numbers = [next(found)[0] for _ in range(20_000)]
         until(lambda: broker_pid() != old.pid, "another broker")
         assert [*numbers, *(row[0] for row in found)] == list(range(2, 100_001))
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_program_that_closes_as_the_broker_dies_leaves_no_worker(seen: bool, remains: Remains) -> None:
+    """The program lives on, so its worker would wait for it; it has to hear from the next broker that it
+    need not."""
+    with SocketServer(echo) as server:
+        for _ in range(3):
+            conn = dial(server.url)
+            generation = client.get().generation
+            remains.broker().kill()
+            if seen:
+                until(lambda before=generation: client.get().generation != before, "the loss of the broker")
+            conn.close()
+            shutdown()
+            remains.assert_none()
