@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, overload
 
-from trunkline.wire.table import unpack_rows
+from trunkline.wire.table import Table, unpack_rows, unpack_table
 
 __all__ = ["BulkRows"]
 
@@ -28,6 +28,10 @@ class BulkRows(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return chain.from_iterable(map(unpack_rows, self._chunks))
+
+    def parts(self) -> Iterator[list[Any] | Table]:
+        """The rows chunk by chunk; those that came by columns as Tables."""
+        return map(unpack_table, self._chunks)
 
     @overload
     def __getitem__(self, index: int) -> Any: ...

@@ -6,13 +6,15 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC
-from itertools import islice
+from itertools import chain
 from typing import Any, ClassVar, NoReturn
 
 from clickhouse_driver.errors import ServerException
 
+from trunkline.actors.bulk import BulkRows
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
 from trunkline.actors.drivers.clickhouse_client import Link, stop
+from trunkline.actors.drivers.clickhouse_columns import Numbers
 from trunkline.actors.drivers.clickhouse_errors import (
     CANCELLED,
     not_clickhouse,
@@ -22,10 +24,11 @@ from trunkline.actors.drivers.clickhouse_errors import (
 )
 from trunkline.actors.drivers.clickhouse_plan import Plan, plan
 from trunkline.actors.drivers.clickhouse_sql import Insert, rendered, statement
-from trunkline.actors.drivers.clickhouse_types import Mender, mender
+from trunkline.actors.drivers.clickhouse_types import Travelling, travelling
 from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
+from trunkline.wire.table import Table
 
 __all__ = ["ClickhouseDriver"]
 
@@ -122,14 +125,14 @@ class ClickhouseDriver(ExecDriver):
     def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
         what, binds = statement(sql), _in_order(binds)
         if isinstance(what, Insert):
-            return self._insert(what, _rows_of(what, binds))
+            return self._insert(what, [_rows_of(what, binds)])
         return self._select(rendered(what, binds, self._live.zone if binds else UTC))
 
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
         what, binds = statement(sql), _in_order(binds)
         if isinstance(what, Insert):
-            self._insert(what, _rows_of(what, binds))
-            return _Streamed(self, iter(()), [], None)
+            self._insert(what, [_rows_of(what, binds)])
+            return _Streamed(self, iter(()), [])
         return self._begin(rendered(what, binds, self._live.zone if binds else UTC))
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
@@ -137,31 +140,31 @@ class ClickhouseDriver(ExecDriver):
         and what was done before an error stays done."""
         what = statement(sql)
         if isinstance(what, Insert):
-            # once: they are unpacked whenever they are gone through
-            return self._insert(what, what.filled_many([*rows]))
+            parts = rows.parts() if isinstance(rows, BulkRows) else [rows]
+            return self._insert(what, [what.filled_many(part) for part in parts])
         for row in rows:
             self.execute(sql, row)
         return Result()
 
-    def _insert(self, what: Insert, rows: Sequence[Any]) -> Result:
+    def _insert(self, what: Insert, parts: list[Sequence[Any]]) -> Result:
         link = self._live
         with self._statement(link) as query_id:
-            return Result(affected=link.insert(what.head, rows, query_id))
+            return Result(affected=link.insert(what.head, parts, query_id))
 
     def _select(self, text: str) -> Result:
         rows = self._begin(text)
-        values = rows.fetch(FIRST_ROWS)
-        return Result(columns=rows.columns, values=values, rest=None if rows.ended else rows)
+        table = rows.fetch(FIRST_ROWS)
+        return Result(columns=rows.columns, values=table.rows(), rest=None if rows.ended else rows)
 
     def _begin(self, text: str) -> _Streamed:
         link = self._live
         with self._statement(link) as query_id:
-            found = link.execute_iter(text, with_column_types=True, query_id=query_id)
+            found = link.select(text, query_id)
             kinds: list[tuple[str, str]] = next(found, [])
             if not kinds:
                 for _ in found:  # to the end of a statement without rows, where its error may be
                     pass
-        rows = _Streamed(self, found, [name for name, _ in kinds], mender(kinds))
+        rows = _Streamed(self, found, kinds)
         if kinds:
             self._rows, self._running = rows, query_id
         return rows
@@ -233,31 +236,51 @@ class ClickhouseDriver(ExecDriver):
 
 
 class _Streamed(Rows):
-    """Rows as the server sends them, block by block."""
+    """Rows as the server sends them, block by block and by columns."""
 
-    def __init__(
-        self, driver: ClickhouseDriver, found: Iterator[Any], columns: list[str], mend: Mender | None
-    ) -> None:
-        self.columns = columns
-        self.ended = not columns
+    def __init__(self, driver: ClickhouseDriver, blocks: Iterator[Any], kinds: list[tuple[str, str]]) -> None:
+        self.columns = [name for name, _ in kinds]
+        self.ended = not kinds
         self._driver = driver
-        self._found = found
-        self._mend = mend
+        self._blocks = blocks
+        self._kinds = [kind for _, kind in kinds]
+        self._travelling: list[Travelling] = []
+        self._block: Sequence[Sequence[Any]] = ()
+        self._at = self._size = 0
+        """Where we are in the block, and how many rows it has."""
 
-    def fetch(self, count: int) -> Sequence[Sequence[Any]]:
+    def fetch(self, count: int) -> Table:
         if self.ended:
-            return []
+            return Table([], 0)
         try:
-            rows: Sequence[Any] = list(islice(self._found, count))
-            if len(rows) < count:
+            parts = [*self._parts(count)]
+            size = sum(len(part[0]) for part in parts)
+            if size < count:
                 self._end()
                 if self._driver._interrupted:
                     # a server that was told to stop may just send no more, as if these were all
                     raise StatementError("the statement was stopped", code=CANCELLED)
+            columns = zip(self._travelling, zip(*parts, strict=True), strict=False)
+            return Table([travel(_joined(column)) for travel, column in columns], size)
         except Exception as error:
             self._end()
             self._driver._failed(error)
-        return self._mend(rows) if self._mend else rows
+
+    def _parts(self, count: int) -> Iterator[Sequence[Sequence[Any]]]:
+        """The columns of so many rows, from as many blocks as that takes."""
+        while count:
+            if self._at == self._size:
+                self._block, self._at = next(self._blocks, ()), 0
+                if not self._block:
+                    self._size = 0
+                    return
+                self._size = len(self._block[0])
+                if not self._travelling:
+                    pairs = zip(self._kinds, self._block, strict=True)
+                    self._travelling = [travelling(kind, type(column) is Numbers) for kind, column in pairs]
+            start, self._at = self._at, min(self._size, self._at + count)
+            count -= self._at - start
+            yield [column[start : self._at] for column in self._block]
 
     def close(self) -> None:
         if not self.ended:
@@ -270,6 +293,10 @@ class _Streamed(Rows):
         self.ended = True
         if self._driver._rows is self:
             self._driver._rows = self._driver._running = None
+
+
+def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    return parts[0] if len(parts) == 1 else [*chain.from_iterable(parts)]
 
 
 def _in_order(binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:

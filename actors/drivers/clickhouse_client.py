@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -18,6 +18,7 @@ from clickhouse_driver import Client
 from clickhouse_driver.block import ColumnOrientedBlock
 from clickhouse_driver.errors import Error, NetworkError, ServerException
 
+from trunkline.actors.drivers.clickhouse_columns import use_numbers
 from trunkline.actors.drivers.clickhouse_errors import LOST, OUT_OF_STEP, translated
 from trunkline.actors.drivers.clickhouse_plan import PING_TIMEOUT_S, Plan
 from trunkline.actors.drivers.clickhouse_types import fitted, zone_named
@@ -44,6 +45,7 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
 
     def __init__(self, plan: Plan, host: str, port: int) -> None:
         super().__init__(host=host, port=port, settings=plan.client_settings, **plan.arguments)
+        use_numbers(self.connection.context)
         self.plan = plan
         self.given_up = False
         """Somebody broke the link from another thread: nothing more is sent."""
@@ -123,7 +125,7 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         no row is sent: the INSERT ends in good order, and the link goes on."""
         kinds = sample_block.columns_with_types
         try:
-            columns = fitted(data, kinds, self.zone)
+            columns = fitted(data, kinds, self.zone)  # `insert` gives it the rows in parts
         except StatementError as error:
             self.unfit = error
             columns = []
@@ -139,14 +141,32 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
 
     # for the driver
 
-    def insert(self, head: str, rows: Sequence[Any], query_id: str) -> int:
-        """Insert rows as blocks; returns their number."""
+    def insert(self, head: str, parts: list[Sequence[Any]], query_id: str) -> int:
+        """Insert rows as blocks; they come in parts, each of which may be a Table. Returns their number."""
         self.unfit = None
-        # the library goes by the type
-        count = self.execute(head, rows if isinstance(rows, list) else [*rows], query_id=query_id)
+        count = self.execute(head, parts, query_id=query_id)
         if self.unfit is not None:
             raise self.unfit
         return int(count or 0)
+
+    def select(self, text: str, query_id: str) -> Iterator[Any]:
+        """Names and types of the columns, if there are any, and then the columns of each block."""
+        with self.disconnect_on_error(text, None):
+            self.connection.send_query(text, query_id=query_id)
+            self.connection.send_external_tables(None)
+        return self._blocks()
+
+    def _blocks(self) -> Iterator[Any]:
+        told = False
+        for packet in self.packet_generator():
+            block = getattr(packet, "block", None)
+            if block is None:
+                continue
+            if not told:
+                told = True
+                yield block.columns_with_types
+            if block.num_rows:
+                yield block.get_columns()
 
     def cancel_rows(self) -> None:
         """Tell the server that no more rows are wanted, and read what was under way; without the server's

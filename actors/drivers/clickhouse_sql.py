@@ -20,6 +20,7 @@ from trunkline.actors.drivers.clickhouse_literals import literal, unescaped
 from trunkline.actors.sql import Dialect, Style, Token, bind, check_count, tokens, wanted
 from trunkline.actors.statements import split
 from trunkline.errors import StatementError
+from trunkline.wire.table import Table
 
 __all__ = ["Insert", "rendered", "statement"]
 
@@ -59,14 +60,18 @@ class Insert:
         return [[_filled(item, binds) for item in row] for row in self.rows]
 
     def filled_many(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """The rows of an `executemany`."""
+        """The rows of an `executemany`, or some of them; a Table stays one where that is possible."""
         if not self.rows:
             return rows
-        if any(issubclass(kind, Mapping) for kind in set(map(type, rows))):
+        if type(rows) is Table:
+            counts = {len(rows.columns)}
+        elif any(issubclass(kind, Mapping) for kind in set(map(type, rows))):
             raise StatementError(
                 "clickhouse takes values in order, not by name; or leave out what follows VALUES"
             )
-        for count in set(map(len, rows)):
+        else:
+            counts = set(map(len, rows))
+        for count in counts:
             check_count(self.wanted, count)
         if self.order == tuple(range(self.wanted)):
             return rows

@@ -10,12 +10,14 @@ value by value.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
+from decimal import Context
 from itertools import chain
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from trunkline.actors.drivers.clickhouse_columns import as_numbers, decimal_of, numbers_of, parted
 from trunkline.actors.drivers.clickhouse_scalars import (
     REFUSED,
     SCALARS,
@@ -32,8 +34,9 @@ from trunkline.actors.drivers.clickhouse_scalars import (
     why,
 )
 from trunkline.errors import StatementError
+from trunkline.wire.table import Column, Table, column_of, plain_column, with_gaps
 
-__all__ = ["Mender", "fitted", "mender", "zone_named"]
+__all__ = ["Travelling", "fitted", "travelling", "zone_named"]
 
 
 def zone_named(name: str) -> tzinfo:
@@ -44,20 +47,24 @@ def zone_named(name: str) -> tzinfo:
         return UTC
 
 
-def fitted(rows: Sequence[Any], kinds: Sequence[tuple[str, str]], zone: tzinfo) -> list[list[Any]]:
-    """Rows as columns that the library writes rightly. `kinds` are the columns' names and types; a row may be
-    a dict by their names. StatementError, naming row and column, for a value that does not fit."""
+def fitted(parts: Iterable[Sequence[Any]], kinds: Sequence[tuple[str, str]], zone: tzinfo) -> list[list[Any]]:
+    """Rows as columns that the library writes rightly. They come in parts, which may be Tables; `kinds` are
+    the columns' names and types; a row may be a dict by their names. StatementError, naming row and column,
+    for a value that does not fit."""
     names = [name for name, _ in kinds]
     columns: list[list[Any]] = [[] for _ in kinds]
-    fits = [_fit(kind, zone) for _, kind in kinds]
-    for start in range(0, len(rows), _CHUNK):
-        parts = _columns(rows[start : start + _CHUNK], names, start)
-        for column, part, fit, (name, kind) in zip(columns, parts, fits, kinds, strict=True):
+    fits = [_whole(kind, zone) for _, kind in kinds]
+    start = 0
+    for chunk in _chunks(parts):
+        given = _columns(chunk, names, start)
+        for column, part, fit, (name, kind) in zip(columns, given, fits, kinds, strict=True):
             try:
-                column += fit(part)
+                numbers = _numbers(kind, part, zone)
+                column += fit([*part.values()]) if numbers is None else numbers
             except REFUSED:
-                row, why = _culprit(fit, part)
+                row, why = _culprit(fit, [*part.values()])
                 raise StatementError(f"row {start + row}, column {name} ({kind}): {why}") from None
+        start += len(chunk)
     return columns
 
 
@@ -66,22 +73,56 @@ _CHUNK = 4096
 time."""
 
 
-def _columns(rows: Sequence[Any], names: Sequence[str], start: int) -> list[Values]:
+def _chunks(parts: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    for part in parts:
+        if type(part) is Table:
+            yield part
+        else:
+            yield from (part[at : at + _CHUNK] for at in range(0, len(part), _CHUNK))
+
+
+def _numbers(kind: str, column: Column, zone: tzinfo) -> Sequence[Any] | None:
+    """A column as numbers, without a look at each value; None where one is needed."""
+    if column.gaps and not kind.startswith("Nullable("):
+        return None
+    numbers = numbers_of(kind, column, zone)
+    return numbers if numbers is None or not column.gaps else with_gaps(iter(numbers), column.gaps)
+
+
+def _whole(kind: str, zone: tzinfo) -> Fit:
+    """The fit of a whole column: Decimals are written as numbers there."""
+    fit, digits = _fit(kind, zone), decimal_of(kind)
+    if digits is None:
+        return fit
+    scale, context = digits[1], Context(prec=digits[0] + 2)
+    return lambda values: [
+        None if value is None else int(context.scaleb(value, scale)) for value in fit(values)
+    ]
+
+
+def _columns(rows: Sequence[Any], names: Sequence[str], start: int) -> Sequence[Column]:
+    if type(rows) is Table:
+        if len(rows.columns) != len(names):
+            raise _wrong_number(start + 1, len(rows.columns), names)
+        return rows.columns
     kinds = set(map(type, rows))
     if kinds == {dict}:
-        return [_picked(rows, name, start) for name in names]
+        return [plain_column(_picked(rows, name, start)) for name in names]
     if not kinds <= {list, tuple}:
         raise StatementError("each row must be a list or a tuple of values, or each a dict of them")
     if set(map(len, rows)) != {len(names)}:
         index, row = next((index, row) for index, row in enumerate(rows) if len(row) != len(names))
-        raise StatementError(
-            f"row {start + index + 1} has {len(row)} values, and the columns are {len(names)}:"
-            f" {', '.join(names)}"
-        )
-    return [[row[index] for row in rows] for index in range(len(names))]
+        raise _wrong_number(start + index + 1, len(row), names)
+    return [plain_column([row[index] for row in rows]) for index in range(len(names))]
 
 
-def _picked(rows: Sequence[dict[str, Any]], name: str, start: int) -> Values:
+def _wrong_number(row: int, count: int, names: Sequence[str]) -> StatementError:
+    return StatementError(
+        f"row {row} has {count} values, and the columns are {len(names)}: {', '.join(names)}"
+    )
+
+
+def _picked(rows: Sequence[dict[str, Any]], name: str, start: int) -> list[Any]:
     try:
         return [row[name] for row in rows]
     except KeyError:
@@ -103,7 +144,7 @@ def _culprit(fit: Fit, values: Values) -> tuple[int, str]:
 
 
 def _fit(kind: str, zone: tzinfo) -> Fit:
-    name, arguments = _parted(kind)
+    name, arguments = parted(kind)
     if name == "Nullable":
         return _nullable(_fit(arguments[0], zone))
     if name == "LowCardinality":
@@ -136,22 +177,6 @@ def _scalar(name: str, arguments: list[str], zone: tzinfo) -> Fit:
 
 
 _INTEGER = re.compile(r"U?Int(?P<bits>\d+)\Z")
-
-
-def _parted(kind: str) -> tuple[str, list[str]]:
-    """`Tuple(a Int8, String)` as `Tuple` and its arguments."""
-    name, bracket, inside = kind.strip().partition("(")
-    if not bracket:
-        return name, []
-    arguments, depth, quote, start = [], 0, False, 0
-    inside = inside.rstrip()[:-1]
-    for index, letter in enumerate(inside):
-        quote ^= letter == "'" and inside[index - 1 : index] != "\\"
-        depth += 0 if quote else (letter == "(") - (letter == ")")
-        if letter == "," and not depth and not quote:
-            arguments.append(inside[start:index].strip())
-            start = index + 1
-    return name, [*arguments, inside[start:].strip()]
 
 
 def _unnamed(argument: str) -> str:
@@ -210,33 +235,33 @@ def _map(keys: Fit, items: Fit) -> Fit:
 
 # rows that come
 
-Mender = Callable[[Sequence[Any]], Sequence[Any]]
+Travelling = Callable[[Sequence[Any]], Column]
 
 
-def mender(kinds: Sequence[tuple[str, str]]) -> Mender | None:
-    """What makes rows of these columns ours; None where they are. The library's zones are pytz's, which do
-    not travel: a column that names its zone gives that zone of the standard library."""
-    changes = [
-        (index, change) for index, (_, kind) in enumerate(kinds) if (change := _change(kind)) is not None
-    ]
-    if not changes:
-        return None
+def travelling(kind: str, numbers: bool) -> Travelling:
+    """What makes a column of the server one that travels; `numbers`: it came as these."""
+    travel = as_numbers(kind, utc=True) if numbers else None
+    if travel is not None:
+        return lambda values: travel(*_without_gaps(values))
+    change = _change(kind)
+    if change is None:
+        return column_of
+    return lambda values: column_of([None if value is None else change(value) for value in values])
 
-    def mend(rows: Sequence[Any]) -> Sequence[Any]:
-        if not rows:
-            return rows
-        columns: list[Any] = list(zip(*rows, strict=True))
-        for index, change in changes:
-            columns[index] = [None if value is None else change(value) for value in columns[index]]
-        return list(zip(*columns, strict=True))
 
-    return mend
+def _without_gaps(values: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
+    if None not in values:
+        return values, []
+    gaps = [index for index, value in enumerate(values) if value is None]
+    return [value for value in values if value is not None], gaps
 
 
 def _change(kind: str) -> Callable[[Any], Any] | None:
+    """What makes a value ours, None where it is. The library's zones are pytz's, which do not travel: a
+    column that names its zone gives that zone of the standard library."""
     if "DateTime" not in kind:
         return None
-    name, arguments = _parted(kind)
+    name, arguments = parted(kind)
     if name in ("DateTime", "DateTime64"):
         return _into_zone(arguments[-1].strip("'")) if arguments and "'" in arguments[-1] else None
     if name in ("Nullable", "LowCardinality"):

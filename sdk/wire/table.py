@@ -4,31 +4,83 @@ msgpack knows neither, so each of them would cost a call of Python on either sid
 database's own library takes for the whole row. A column of nothing but such values (and None) travels as a
 list of what msgpack does know instead, written and read without Python in between. Everything else is
 `trunkline.wire.values`.
+
+A worker whose library has columns rather than rows makes a `Table` of them and needs no row, no time and no
+Decimal at all; `unpack_table` gives it one for what it has to write.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from itertools import islice, repeat
 from operator import add, attrgetter, floordiv, mul, sub
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from trunkline.wire import values
 
-__all__ = ["pack_rows", "unpack_rows"]
+__all__ = [
+    "DECIMALS",
+    "MOMENTS",
+    "Column",
+    "Table",
+    "column_of",
+    "moments",
+    "pack_rows",
+    "plain_column",
+    "scaled_decimals",
+    "unpack_rows",
+    "unpack_table",
+    "with_gaps",
+]
 
 _ROWS, _COLUMNS = 0, 1
 _FEW = 8
 """Rows for which turning them into columns does not pay."""
 _MANY = 100
 _AS_THEY_ARE = 0
+DECIMALS = 1
+"""The codec of Decimals as texts."""
+MOMENTS = 2
+"""The codec of datetimes: offsets, which of them is whose (nothing where there is one), microseconds."""
+_SCALED = 5
 _NONE = type(None)
 _START = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _zone, _fold = attrgetter("tzinfo"), attrgetter("fold")
 _clock = attrgetter("hour"), attrgetter("minute"), attrgetter("second"), attrgetter("microsecond")
+_exactly = Context(prec=80, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+
+
+class Column(NamedTuple):
+    """A column as it travels."""
+
+    codec: int
+    gaps: list[int]
+    """Where None is, in order."""
+    content: Any
+    """The other values, as the codec has them."""
+
+    def values(self) -> Iterable[Any]:
+        """The values that `column_of` was given."""
+        number, gaps, content = self
+        if number == _AS_THEY_ARE:
+            return content  # type: ignore[no-any-return]
+        found = _READERS[number](content)
+        return with_gaps(iter(found), gaps) if gaps else found
+
+
+def scaled_decimals(numbers: Iterable[int], scale: int, gaps: list[int]) -> Column:
+    """Decimals of whole numbers: each is divided by ten to the power of `scale`."""
+    return Column(_SCALED, gaps, [scale, [*numbers]])
+
+
+def _read_scaled(given: Any) -> Iterable[Decimal]:
+    scale, numbers = given
+    if not scale:
+        return map(Decimal, numbers)
+    return map(_exactly.divide, map(Decimal, numbers), repeat(Decimal(10**scale)))
 
 
 class _Codec(NamedTuple):
@@ -70,6 +122,11 @@ def _read_moments(given: Any) -> Iterable[datetime]:
     return map(add, begin, map(mul, passed, repeat(_MICROSECOND)))
 
 
+def moments(passed: Iterable[int], unit: int, gaps: list[int]) -> Column:
+    """Datetimes without a zone, of what has passed since 1970: in units of so many microseconds."""
+    return Column(MOMENTS, gaps, [[None], [], [*map(mul, passed, repeat(unit))]])
+
+
 def _plain_offset(zone: tzinfo | None) -> bool:
     return zone is None or (type(zone) is timezone and str(zone) == str(timezone(zone.utcoffset(None))))
 
@@ -97,12 +154,41 @@ def _read_times(parts: list[list[int]]) -> Iterable[time]:
 
 
 _CODECS: dict[type, _Codec] = {
-    Decimal: _Codec(1, _write_decimals, _read_decimals),
-    datetime: _Codec(2, _write_moments, _read_moments),
+    Decimal: _Codec(DECIMALS, _write_decimals, _read_decimals),
+    datetime: _Codec(MOMENTS, _write_moments, _read_moments),
     date: _Codec(3, _write_dates, _read_dates),
     time: _Codec(4, _write_times, _read_times),
 }
-_READERS = {codec.number: codec.read for codec in _CODECS.values()}
+_READERS = {codec.number: codec.read for codec in _CODECS.values()} | {_SCALED: _read_scaled}
+
+
+class Table(Sequence[list[Any]]):
+    """Rows by columns as they travel. As a sequence it makes them, all at the first look."""
+
+    def __init__(self, columns: Sequence[Column], count: int) -> None:
+        self.columns = columns
+        self._count = count
+        self._rows: list[list[Any]] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> list[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Any]]: ...
+    def __getitem__(self, index: int | slice) -> list[Any] | list[list[Any]]:
+        return self.rows()[index]
+
+    def rows(self) -> list[list[Any]]:
+        """The rows as lists."""
+        if self._rows is None:
+            rows = [*map(list, zip(*(column.values() for column in self.columns), strict=True))]
+            if len(rows) != self._count:
+                text = f"{len(rows)} rows, not {self._count}"
+                raise ValueError(text)
+            self._rows = rows
+        return self._rows
 
 
 def pack_rows(rows: Sequence[Any]) -> bytes:
@@ -111,8 +197,11 @@ def pack_rows(rows: Sequence[Any]) -> bytes:
 
 
 def _pack_rows(rows: Sequence[Any]) -> bytes:
+    if type(rows) is Table:
+        return values.pack([_COLUMNS, [*map(list, rows.columns)], len(rows)])
     if len(rows) >= _FEW and _gains(rows[0], rows[-1]) and len(set(map(len, rows))) == 1:
-        return values.pack([_COLUMNS, [_packed(column) for column in zip(*rows, strict=True)]])
+        columns = [list(column_of(column)) for column in zip(*rows, strict=True)]
+        return values.pack([_COLUMNS, columns, len(rows)])
     if tuple in set(map(type, rows)):
         rows = [list(row) if type(row) is tuple else row for row in rows]
     return values.pack([_ROWS, rows])
@@ -124,16 +213,31 @@ def unpack_rows(data: bytes | memoryview) -> list[Any]:
 
 
 def _unpack_rows(data: bytes | memoryview) -> list[Any]:
+    found = unpack_table(data)
+    if type(found) is list:
+        return found
     try:
-        form, content = values.unpack(data)
+        return found.rows()  # type: ignore[union-attr]
+    except _MALFORMED as error:
+        text = f"malformed rows on the wire: {error}"
+        raise ValueError(text) from None
+
+
+def unpack_table(data: bytes | memoryview) -> list[Any] | Table:
+    """As `unpack_rows`, but rows that came by columns stay a `Table`."""
+    try:
+        form, content, *count = values.unpack(data)
         if form == _ROWS and type(content) is list:
             return content
         if form == _COLUMNS:
-            return [*map(list, zip(*map(_unpacked, content), strict=True))]
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            return Table([Column(*column) for column in content], *count)
+    except _MALFORMED as error:
         text = f"malformed rows on the wire: {error}"
         raise ValueError(text) from None
     raise ValueError("malformed rows on the wire")
+
+
+_MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError)
 
 
 def _gains(*rows: Any) -> bool:
@@ -141,29 +245,27 @@ def _gains(*rows: Any) -> bool:
     return any(type(value) in _CODECS for row in rows if type(row) is not dict for value in row)
 
 
-def _packed(column: tuple[Any, ...]) -> tuple[int, list[int], Any] | list[Any]:
-    """A column as `[codec, where None is, values]`."""
+def plain_column(content: list[Any]) -> Column:
+    """A column whose values travel as they are."""
+    return Column(_AS_THEY_ARE, [], content)
+
+
+def column_of(column: Sequence[Any]) -> Column:
+    """A column, as it travels."""
     kinds = set(map(type, column))
     kind = next(iter(kinds - {_NONE}), _NONE)
     codec = _CODECS.get(kind)
     if codec is None or len(kinds - {_NONE}) > 1:
-        return [_AS_THEY_ARE, [], list(column)]
+        return plain_column(list(column))
     gaps = [index for index, value in enumerate(column) if value is None] if _NONE in kinds else []
     written = codec.write([value for value in column if value is not None] if gaps else column)
     if written is None:
-        return [_AS_THEY_ARE, [], list(column)]
-    return [codec.number, gaps, list(written)]
+        return plain_column(list(column))
+    return Column(codec.number, gaps, list(written))
 
 
-def _unpacked(column: list[Any]) -> Iterable[Any]:
-    number, gaps, content = column
-    if number == _AS_THEY_ARE:
-        return content  # type: ignore[no-any-return]
-    found = _READERS[number](content)
-    return _with_gaps(iter(found), gaps) if gaps else found
-
-
-def _with_gaps(found: Any, gaps: list[int]) -> list[Any]:
+def with_gaps(found: Iterator[Any], gaps: Sequence[int]) -> list[Any]:
+    """The values, with None where the gaps are."""
     whole: list[Any] = []
     for index in gaps:
         whole.extend(islice(found, index - len(whole)))

@@ -1,0 +1,226 @@
+"""Moments and Decimals of ClickHouse as the whole numbers that they are to the server, in both directions.
+
+clickhouse-driver makes an object of each of them, one by one in Python, and the worker would take each apart
+again for its way to the program: most of the time of a large result, or of an INSERT. So columns of
+these types (`DateTime`, `DateTime64`, `Decimal` of up to 18 digits, and as Nullable) are read and written as
+numbers instead. Deeper in arrays and tuples they stay with the library.
+
+It stands on these names of the library: `read_column` and `write_column` of its streams, and what a column
+has as `after_read_items` and `before_write_items`. A test pins them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from itertools import repeat
+from operator import floordiv, sub
+from typing import Any
+
+from clickhouse_driver.columns.service import get_column_by_spec
+from clickhouse_driver.streams import native
+
+from trunkline.wire.table import DECIMALS, MOMENTS, Column, moments, scaled_decimals
+
+__all__ = ["Numbers", "as_numbers", "decimal_of", "numbers_of", "parted", "use_numbers"]
+
+_SECOND = 1_000_000
+_DIGITS = 18
+"""Of the Decimals that are one number of 64 bits."""
+_ZONES = frozenset(("utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu", "universal"))
+_START = datetime(1970, 1, 1)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = ((end - _START) // _MICROSECOND for end in (datetime.min, datetime.max))
+
+
+def parted(kind: str) -> tuple[str, list[str]]:
+    """A type such as `Tuple(a Int8, String)` as `Tuple` and its arguments."""
+    name, bracket, inside = kind.strip().partition("(")
+    if not bracket:
+        return name, []
+    arguments, depth, quote, start = [], 0, False, 0
+    inside = inside.rstrip()[:-1]
+    for index, letter in enumerate(inside):
+        quote ^= letter == "'" and inside[index - 1 : index] != "\\"
+        depth += 0 if quote else (letter == "(") - (letter == ")")
+        if letter == "," and not depth and not quote:
+            arguments.append(inside[start:index].strip())
+            start = index + 1
+    return name, [*arguments, inside[start:].strip()]
+
+
+def is_utc(zone: tzinfo | str) -> bool:
+    """Whether a zone has no other clock than UTC, by its name."""
+    return zone is UTC or str(zone).lower() in _ZONES
+
+
+# from the server
+
+Travel = Callable[[Iterable[int], list[int]], Column]
+
+
+def as_numbers(kind: str, utc: bool) -> Travel | None:
+    """How numbers of a column of this type travel, given with the places of None; None where it comes as
+    values. `utc`: a moment whose type names no zone is one of UTC."""
+    scale = _ticks(kind) if utc else None
+    if scale is not None:
+        unit: int = 10 ** (6 - scale)
+        return lambda numbers, gaps: _moments(numbers, unit, gaps)
+    digits = decimal_of(kind)
+    if digits is not None:
+        places = digits[1]
+        return lambda numbers, gaps: scaled_decimals(numbers, places, gaps)
+    return None
+
+
+def _moments(numbers: Iterable[int], unit: int, gaps: list[int]) -> Column:
+    column = moments(numbers, unit, gaps)
+    passed = column.content[-1]
+    if passed and not _FIRST <= min(passed) <= max(passed) <= _LAST:
+        raise ValueError("a moment is not between the years 1 and 9999")
+    return column
+
+
+@lru_cache(1024)
+def _ticks(kind: str) -> int | None:
+    """The digits after the second of moments whose type names no zone; None for other types."""
+    name, arguments = _inner(kind)
+    if name == "DateTime" and not arguments:
+        return 0
+    if name == "DateTime64" and len(arguments) == 1 and int(arguments[0]) <= 6:
+        return int(arguments[0])
+    return None
+
+
+@lru_cache(1024)
+def decimal_of(kind: str) -> tuple[int, int] | None:
+    """Precision and scale of a Decimal that fits into 64 bits; None for other types."""
+    name, arguments = _inner(kind)
+    if name == "Decimal" and len(arguments) == 2 and int(arguments[0]) <= _DIGITS:
+        return int(arguments[0]), int(arguments[1])
+    return None
+
+
+def _inner(kind: str) -> tuple[str, list[str]]:
+    name, arguments = parted(kind)
+    return parted(arguments[0]) if name == "Nullable" else (name, arguments)
+
+
+# to the server
+
+
+def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
+    """The values but None of a column that travelled, as the numbers that the server wants for this type;
+    None where that takes a closer look at each. `zone`: of moments without one, where the type names none."""
+    name, arguments = _inner(kind)
+    if column.codec == DECIMALS and (digits := decimal_of(kind)) is not None:
+        return _scaled(column.content, *digits)
+    if column.codec == MOMENTS and name in ("DateTime", "DateTime64"):
+        named = arguments and arguments[-1].startswith("'")
+        passed = _utc(column.content, arguments[-1].strip("'") if named else zone)
+        if passed is not None:
+            return _seconds(passed) if name == "DateTime" else _fractions(passed, int(arguments[0]))
+    return None
+
+
+def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | None:
+    parts = [text.partition(".") for text in texts]
+    try:
+        if max([len(fraction) for _, _, fraction in parts], default=0) > scale:
+            return None
+        numbers = [int(whole + fraction.ljust(scale, "0")) for whole, _, fraction in parts]
+    except ValueError:  # an exponent, or no number
+        return None
+    most = 10**precision
+    return numbers if not numbers or -most < min(numbers) <= max(numbers) < most else None
+
+
+def _utc(content: Any, zone: tzinfo | str) -> list[int] | None:
+    """Microseconds of UTC, where all of them have the same offset."""
+    offsets, which, passed = content
+    if which or (offsets[0] is None and not is_utc(zone)):
+        return None
+    return [*map(sub, passed, repeat(offsets[0]))] if offsets[0] else passed
+
+
+def _seconds(passed: Sequence[int]) -> list[int] | None:
+    if passed and not 0 <= min(passed) <= max(passed) < _SECOND << 32:
+        return None
+    return [*map(floordiv, passed, repeat(_SECOND))]
+
+
+def _fractions(passed: Sequence[int], scale: int) -> list[int] | None:
+    least, most = ((datetime(year, 1, 1) - _START) // _MICROSECOND for year in (1900, 2262))
+    if passed and not least <= min(passed) <= max(passed) < most:
+        return None
+    if scale <= 6:
+        return [*map(floordiv, passed, repeat(10 ** (6 - scale)))]
+    return [number * 10 ** (scale - 6) for number in passed]
+
+
+# in the library
+
+
+def use_numbers(context: Any) -> None:
+    """From now on the link of this context reads and writes these columns as numbers."""
+    context.by_numbers = True
+
+
+def _read(
+    context: Any,
+    column_spec: str,
+    n_items: int,
+    buf: Any,
+    use_numpy: bool | None = None,
+    has_custom_serialization: bool = False,
+) -> Any:
+    if not _comes_as_numbers(context, column_spec):
+        return _library_reads(
+            context,
+            column_spec,
+            n_items,
+            buf,
+            use_numpy=use_numpy,
+            has_custom_serialization=has_custom_serialization,
+        )
+    options = {"context": context, "has_custom_serialization": has_custom_serialization}
+    column = get_column_by_spec(column_spec, options, use_numpy=use_numpy)
+    column.after_read_items = None
+    column.read_state_prefix(buf)
+    return Numbers(column.read_data(n_items, buf))
+
+
+def _comes_as_numbers(context: Any, kind: str) -> bool:
+    if not getattr(context, "by_numbers", False):
+        return False
+    return decimal_of(kind) is not None or (_ticks(kind) is not None and _is_utc(context))
+
+
+class Numbers(tuple[Any, ...]):
+    """A column that came as numbers, and None."""
+
+    __slots__ = ()
+
+
+def _is_utc(context: Any) -> bool:
+    """Whether moments of the server, where they name no zone, are those of UTC."""
+    zone = context.server_info.get_timezone()
+    return zone is not None and is_utc(zone) and not context.settings.get("use_client_time_zone")
+
+
+def _write(
+    context: Any, column_name: str, column_spec: str, items: Any, buf: Any, types_check: bool = False
+) -> None:
+    by_numbers = getattr(context, "by_numbers", False) and decimal_of(column_spec) is not None
+    if not by_numbers:
+        _library_writes(context, column_name, column_spec, items, buf, types_check=types_check)
+        return
+    column = get_column_by_spec(column_spec, {"context": context, "types_check": types_check})
+    column.before_write_items = None
+    column.write_state_prefix(buf, items)
+    column.write_data(items, buf)
+
+
+_library_reads, native.read_column = native.read_column, _read
+_library_writes, native.write_column = native.write_column, _write
