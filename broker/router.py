@@ -65,7 +65,8 @@ RETURN_S = 60.0
 """The same, for a client process that lives but has not come back yet: it may hold its GIL."""
 JOURNAL_EVERY_S = 5.0
 COMPLAIN_EVERY_S = 1.0
-LAST_WORDS_S = 0.03
+LAST_WORDS_S = 1.0
+"""How long the words of a worker that has ended in good order may take to arrive: on a busy machine, long."""
 REFRESH_EVERY_S = 3600.0
 
 

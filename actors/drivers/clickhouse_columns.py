@@ -125,12 +125,13 @@ def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
 
 
 def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | None:
-    parts = [text.partition(".") for text in texts]
+    zeros = ["0" * missing for missing in range(scale, -1, -1)]
     try:
-        if max([len(fraction) for _, _, fraction in parts], default=0) > scale:
-            return None
-        numbers = [int(whole + fraction.ljust(scale, "0")) for whole, _, fraction in parts]
-    except ValueError:  # an exponent, or no number
+        numbers = [
+            int(whole + fraction + zeros[len(fraction)])
+            for whole, _, fraction in map(str.partition, texts, repeat("."))
+        ]
+    except (ValueError, IndexError):  # an exponent or no number, or more digits
         return None
     most = 10**precision
     return numbers if not numbers or -most < min(numbers) <= max(numbers) < most else None
@@ -212,8 +213,7 @@ def _is_utc(context: Any) -> bool:
 def _write(
     context: Any, column_name: str, column_spec: str, items: Any, buf: Any, types_check: bool = False
 ) -> None:
-    by_numbers = getattr(context, "by_numbers", False) and decimal_of(column_spec) is not None
-    if not by_numbers:
+    if not _goes_as_numbers(context, column_spec, items):
         _library_writes(context, column_name, column_spec, items, buf, types_check=types_check)
         return
     column = get_column_by_spec(column_spec, {"context": context, "types_check": types_check})
@@ -221,6 +221,16 @@ def _write(
     column.write_state_prefix(buf, items)
     column.write_data(items, buf)
 
+
+def _goes_as_numbers(context: Any, kind: str, items: Sequence[Any]) -> bool:
+    if not getattr(context, "by_numbers", False):
+        return False
+    if decimal_of(kind) is not None:
+        return True
+    return _inner(kind)[0] in ("DateTime", "DateTime64") and set(map(type, items)) <= _WHOLE
+
+
+_WHOLE = frozenset((int, type(None)))
 
 _library_reads, native.read_column = native.read_column, _read
 _library_writes, native.write_column = native.write_column, _write

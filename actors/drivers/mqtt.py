@@ -343,6 +343,9 @@ class MqttDriver(StreamDriver):
 
     def settle(self, tokens: Sequence[Any]) -> None:
         if self._over or self._client is None or self._socket is None:
+            for number, qos, content in tokens:
+                if qos == 2:  # the broker does not hear of it and sends them again, to be known by this
+                    self._session.acknowledged(number, qos, content)
             return
         with self._socket.together():
             for number, qos, content in tokens:

@@ -300,8 +300,9 @@ async def settled(driver: MqttDriver) -> None:
     await driver._subscribe(["trunkline/nothing"], Deadline(10))
 
 
+@pytest.mark.parametrize("lost", ["on its way", "before it was sent"])
 def test_a_qos_2_message_whose_acknowledgement_was_lost_is_not_handed_over_again(
-    mosquitto: Mosquitto, proxy: FaultProxy
+    mosquitto: Mosquitto, proxy: FaultProxy, lost: str
 ) -> None:
     async def body() -> None:
         name = mosquitto.unique()
@@ -310,10 +311,13 @@ def test_a_qos_2_message_whose_acknowledgement_was_lost_is_not_handed_over_again
             async with dialled(address, settling=False) as (driver, sink):
                 await send(writer, "once")
                 await sink.wait_received(1)
-                proxy.blackhole("up")
-                driver.settle([sink.deliveries[0].token])
+                if lost == "on its way":
+                    proxy.blackhole("up")
+                    driver.settle([sink.deliveries[0].token])
                 proxy.reset()
                 await sink.wait_lost()
+                if lost == "before it was sent":
+                    driver.settle([sink.deliveries[0].token])
             proxy.heal()
             async with dialled(address) as (_, sink):
                 await send(writer, "next")
