@@ -46,6 +46,8 @@ BEAT_S = 1.0
 RETRY_S = 0.5
 SAID_S = 15.0
 LEAVE_S = 1.0
+LEAVING = 1
+"""The request id of the last HELLO."""
 GOODBYE_S = 4.0
 SETTLE_LOOK_S = 0.02
 MISSES = 3
@@ -248,7 +250,8 @@ class Client:
             self._send_detached()
             if self._leaving and self._asked_leave != self.generation:
                 self._asked_leave = self.generation
-                control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))  # answered after what was sent before it
+                # answered when all that was sent before it has been heard
+                control.send(BROKER, Kind.HELLO, LEAVING, (os.getpid(),))
             while (received := control.receive(0)) is not None:
                 self._heard = time.monotonic()
                 self._handle(control, received)
@@ -282,7 +285,7 @@ class Client:
                 channel.close()
 
     def _handle(self, control: Channel, received: Received) -> None:
-        sender, kind, _, fields, _ = received
+        sender, kind, request_id, fields, _ = received
         if kind is Kind.RECALL:
             holder, epoch = fields
             for connection in list(self.connections):
@@ -292,7 +295,7 @@ class Client:
         elif kind is Kind.LOG:
             level = getattr(logging, str(fields[0]).upper(), logging.WARNING)
             log.log(level, "%s", fields[1])
-        elif kind is Kind.WELCOME:
+        elif kind is Kind.WELCOME and request_id == LEAVING:
             self._heard_out.set()
         elif kind is Kind.REREGISTER:
             control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))

@@ -263,7 +263,7 @@ class _Streamed(Rows):
             columns = zip(self._travelling, zip(*parts, strict=True), strict=False)
             return Table([travel(_joined(column)) for travel, column in columns], size)
         except Exception as error:
-            self._end()
+            self.close()  # more rows may be under way
             self._driver._failed(error)
 
     def _parts(self, count: int) -> Iterator[Sequence[Sequence[Any]]]:

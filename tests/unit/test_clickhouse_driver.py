@@ -23,6 +23,7 @@ from clickhouse_driver.connection import Connection as LibraryConnection
 import trunkline
 from tests.servers.clickhouse import ClickHouse
 from trunkline.actors.driver import FatalError, Result, Rows
+from trunkline.actors.drivers import clickhouse as module
 from trunkline.actors.drivers.clickhouse import ClickhouseDriver
 from trunkline.actors.drivers.clickhouse_literals import literal, unescaped
 from trunkline.actors.drivers.clickhouse_plan import PARAMETERS, Plan, plan
@@ -450,6 +451,19 @@ def test_a_result_of_any_length_arrives_whole(driver: ClickhouseDriver, count: i
     while result.rest is not None and (more := result.rest.fetch(10_000)):
         found += more
     assert found == [[n] for n in range(count)]
+    assert values(driver, "SELECT 1") == [(1,)]
+
+
+def test_rows_that_cannot_travel_leave_the_link_in_step(
+    driver: ClickhouseDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(kind: str, numbers: bool) -> Any:
+        raise ValueError("a moment is not between the years 1 and 9999")
+
+    monkeypatch.setattr(module, "travelling", refuse)
+    with pytest.raises(StatementError, match="years"):
+        driver.execute("SELECT number FROM numbers(1000000)", ())
+    monkeypatch.undo()
     assert values(driver, "SELECT 1") == [(1,)]
 
 
