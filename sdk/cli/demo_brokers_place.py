@@ -27,6 +27,7 @@ _SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/bin", "/opt/h
 # Below what systems use for outgoing connections: while a server is restarted nobody else may get its port,
 # and a client that tries to reach it may not reach itself.
 _PORTS = range(20_000, 32_000)
+_untried = iter(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 
 
 class Place:
@@ -130,8 +131,9 @@ def find(program: str, folders: Sequence[str] = ()) -> str | None:
 
 
 def free_port() -> int:
-    """A port that nobody has now and that no outgoing connection gets."""
-    for number in random.SystemRandom().sample(_PORTS, 200):
+    """A port that nobody has now and that no outgoing connection gets. Given once, for who is to have it may
+    not have started yet."""
+    for number in _untried:
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind((HOST, number))
             return number

@@ -13,7 +13,9 @@ import struct
 import subprocess
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from itertools import cycle, islice
 from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar, TypeVar
@@ -364,12 +366,23 @@ def find(program: str, title: str, install: str, folders: Sequence[str] = ()) ->
 
 
 def port() -> int:
-    """A port that nobody has now and that no outgoing connection gets."""
-    for number in random.SystemRandom().sample(_PORTS, 200):
+    """A port that nobody has now and that no outgoing connection gets. It is given once: the server that it
+    is for may not have started yet, or may be stopped for a while."""
+    for number in islice(_own_ports(), len(_PORTS)):
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind((HOST, number))
             return number
     raise AssertionError(f"no free port among {_PORTS}")
+
+
+@cache
+def _own_ports() -> Iterator[int]:
+    """The ports of this process, in no order: each worker of pytest-xdist has its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    which = int(worker) + 1 if worker.isdecimal() else 0
+    parts = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")) + 1
+    mine = _PORTS[which::parts]
+    return cycle(random.SystemRandom().sample(mine, len(mine)))
 
 
 def _nobody() -> dict[str, Any]:

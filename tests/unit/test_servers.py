@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.servers.base import OWNER, RUN, Server, StartFailed, framed
+from tests.servers.base import OWNER, RUN, Server, StartFailed, framed, port
 from tests.servers.clickhouse import ClickHouse
 from tests.servers.kafka import Kafka, KafkaMock
 from tests.servers.mariadb import MariaDb
@@ -431,3 +431,9 @@ def test_without_a_server_ci_fails(inner: Inner, tmp_path: Path) -> None:
     output = inner.run(MISSING, XDG_CACHE_HOME=str(tmp_path), CI="true")
     assert "1 passed, 1 failed, 1 error" in output or "1 failed, 1 passed, 1 error" in output
     assert "nats-server is not installed (no-such-server): install nats-server (Debian: " in output
+
+
+def test_no_port_is_given_twice() -> None:
+    """Of one server, none of whose six is bound yet; or that of a server that is stopped for a while."""
+    ports = [port() for _ in range(200)]
+    assert len(set(ports)) == len(ports)
