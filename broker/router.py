@@ -283,7 +283,9 @@ class Broker:
             self._left.add(client.pid)  # it lives, but need not be waited for
             for connection in self.directory:
                 connection.expected = [pid for pid in connection.expected if pid != client.pid]
-        self._client_gone(sender)
+            # all that it goes by: while we were stopped it may have taken us for lost, and have come anew
+            for each in [other.id for other in self.directory.clients.values() if other.pid == client.pid]:
+                self._client_gone(each)
 
     def _client_gone(self, control: bytes) -> None:
         client = self.directory.clients.pop(control, None)
@@ -420,8 +422,7 @@ class Broker:
             self._later(sender, Kind.DETACH, request_id, fields)
         elif holder in connection.ghosts:  # it was closed while there was no broker to hear it
             self._lay_ghost(connection, holder, consumed)
-            if not connection.ghosts and not self._is_awaited(connection):
-                self._still_wanted(connection)
+            self._still_wanted(connection)
         elif holder in connection.holders:
             self._drop_holder(connection, holder, consumed)
             self._say(holder, Kind.GONE, 0, False, "closed")  # wakes whoever still waits there
@@ -444,7 +445,8 @@ class Broker:
         """End a connection that nobody holds and nobody may come back to."""
         if connection.holders or connection.closing is not None:
             return
-        if connection.handle is None or not connection.users:
+        kept = connection.handle is not None and connection.users
+        if not kept and not self._may_return(connection):
             self._close(connection, "its last holder has closed it")
         elif connection.lonely_since is None:
             connection.lonely_since = time.monotonic()
@@ -804,9 +806,15 @@ class Broker:
 
     def _patience_s(self, connection: Connection) -> float:
         """How long a connection without holders waits for one."""
-        if connection.handle is not None and connection.users:
+        kept = connection.handle is not None and connection.users
+        if kept and not self._may_return(connection):
             return connection.linger_s
-        return RETURN_S if self._is_awaited(connection) else ADOPT_S
+        patience = RETURN_S if self._is_awaited(connection) else ADOPT_S
+        return max(patience, connection.linger_s) if kept else patience
+
+    def _may_return(self, connection: Connection) -> bool:
+        """Whether objects that held it under the broker before us have yet to come back, or may."""
+        return bool(connection.ghosts) or self._is_awaited(connection)
 
     def _is_awaited(self, connection: Connection) -> bool:
         """Whether a process that used it under the broker before us lives and has not come back."""

@@ -54,6 +54,8 @@ MISSES = 3
 POOL = 32
 SPARE_FDS = 128
 FEW_FDS = 16
+JOIN_S = 1.0
+"""So long a new client waits for the broker's welcome at least: its first dial may have to start one."""
 ANSWER_S = 15.0
 """The broker answers its own requests at once; more than this is a broker that hangs."""
 
@@ -61,7 +63,7 @@ ANSWER_S = 15.0
 class Client:
     """See the module. Made by `get()`, once per process."""
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: Deadline) -> None:
         self.address = broker_address()
         self.generation = 0
         self._joined = 0
@@ -87,7 +89,7 @@ class Client:
         self.control: Channel | None = None
         self._fd_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         try:
-            self._join_broker(Deadline(ANSWER_S))
+            self._join_broker(Deadline(max(JOIN_S, min(ANSWER_S, deadline.left()))))
         except BaseException:
             self._release()
             raise
@@ -454,14 +456,15 @@ _client: Client | None = None
 _lock = threading.Lock()
 
 
-def get() -> Client:
-    """The client of this process; made (and the broker started) at the first call. Raises BrokerGone."""
+def get(deadline: Deadline | None = None) -> Client:
+    """The client of this process; made (and the broker started) at the first call. Raises BrokerGone, by the
+    deadline where the broker is there and does not answer."""
     global _client
     client = _client
     if client is None:
         with _lock:
             if _client is None:
-                _client = Client()
+                _client = Client(deadline or Deadline(ANSWER_S))
             client = _client
     return client
 

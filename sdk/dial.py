@@ -132,7 +132,7 @@ def _dial(address: Address, *, raising: bool) -> Connection:
 
 def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising: bool) -> Connection:
     """Ask the broker for a connection; should it be lost before it answers, ask the one that follows it."""
-    client = clients.get()
+    client = clients.get(deadline)
     while True:
         client.settle(deadline)
         channel = client.channel()

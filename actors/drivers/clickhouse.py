@@ -141,7 +141,11 @@ class ClickhouseDriver(ExecDriver):
         what = statement(sql)
         if isinstance(what, Insert):
             parts = rows.parts() if isinstance(rows, BulkRows) else [rows]
-            return self._insert(what, [what.filled_many(part) for part in parts])
+            filled, before = [], 0
+            for part in parts:
+                filled.append(what.filled_many(part, before))
+                before += len(part)
+            return self._insert(what, filled)
         for row in rows:
             self.execute(sql, row)
         return Result()

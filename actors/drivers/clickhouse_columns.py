@@ -23,7 +23,7 @@ from clickhouse_driver.streams import native
 
 from trunkline.wire.table import DECIMALS, MOMENTS, Column, moments, scaled_decimals
 
-__all__ = ["Numbers", "as_numbers", "decimal_of", "numbers_of", "parted", "use_numbers"]
+__all__ = ["Numbers", "as_numbers", "decimal_of", "is_utc", "numbers_of", "parted", "use_numbers"]
 
 _SECOND = 1_000_000
 _DIGITS = 18

@@ -14,6 +14,7 @@ from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
+from trunkline.actors.drivers.clickhouse_columns import is_utc
 from trunkline.actors.drivers.clickhouse_literals import EPOCH
 
 __all__ = [
@@ -222,18 +223,18 @@ def _moment(value: Any, zone: tzinfo) -> datetime:
 
 def seconds(zone: tzinfo) -> Fit:
     least, most = EPOCH, EPOCH + timedelta(seconds=(1 << 32) - 1)
-    local = [moment.astimezone(zone).replace(tzinfo=None) for moment in (least, most)]
+    bare = [moment.replace(tzinfo=None) for moment in (least, most)]
 
     def convert(value: Any) -> int:
         return (_moment(value, zone) - EPOCH) // _SECOND
 
     def fit(values: Values) -> Values:
         if set(map(type, values)) == {datetime}:
-            # the library writes these rightly, and faster than we would
+            # the library writes these rightly, and faster than we would; without a zone it overlooks `fold`
             with suppress(TypeError):  # with and without a zone do not compare
                 first, last = min(values), max(values)
-                low, high = local if first.tzinfo is None else (least, most)
-                if low <= first <= last <= high:
+                low, high = bare if first.tzinfo is None else (least, most)
+                if low <= first <= last <= high and (first.tzinfo is not None or is_utc(zone)):
                     return values
         numbers = _plain(values, frozenset((int,)), convert, "a datetime is wanted")
         if numbers and (min(numbers) < 0 or max(numbers) >= 1 << 32):

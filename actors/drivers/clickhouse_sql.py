@@ -59,20 +59,25 @@ class Insert:
         check_count(self.wanted, len(binds))
         return [[_filled(item, binds) for item in row] for row in self.rows]
 
-    def filled_many(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """The rows of an `executemany`, or some of them; a Table stays one where that is possible."""
+    def filled_many(self, rows: Sequence[Any], before: int = 0) -> Sequence[Any]:
+        """The rows of an `executemany`, or some of them: `before` came before these. A Table stays one where
+        that is possible."""
         if not self.rows:
             return rows
         if type(rows) is Table:
-            counts = {len(rows.columns)}
+            counts = [len(rows.columns)]
         elif any(issubclass(kind, Mapping) for kind in set(map(type, rows))):
             raise StatementError(
                 "clickhouse takes values in order, not by name; or leave out what follows VALUES"
             )
         else:
-            counts = set(map(len, rows))
-        for count in counts:
-            check_count(self.wanted, count)
+            counts = [*map(len, rows)]
+        if set(counts) - {self.wanted}:
+            row = next(index for index, count in enumerate(counts) if count != self.wanted)
+            try:
+                check_count(self.wanted, counts[row])
+            except StatementError as error:
+                raise StatementError(f"row {before + row + 1}: {error}") from None
         if self.order == tuple(range(self.wanted)):
             return rows
         return [filled for row in rows for filled in self.filled(row)]

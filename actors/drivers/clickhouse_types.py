@@ -117,9 +117,8 @@ def _columns(rows: Sequence[Any], names: Sequence[str], start: int) -> Sequence[
 
 
 def _wrong_number(row: int, count: int, names: Sequence[str]) -> StatementError:
-    return StatementError(
-        f"row {row} has {count} values, and the columns are {len(names)}: {', '.join(names)}"
-    )
+    has = "1 value" if count == 1 else f"{count} values"
+    return StatementError(f"row {row} has {has}, and the columns are {len(names)}: {', '.join(names)}")
 
 
 def _picked(rows: Sequence[dict[str, Any]], name: str, start: int) -> list[Any]:

@@ -282,3 +282,80 @@ def test_a_program_that_closes_as_the_broker_dies_leaves_no_worker(seen: bool, r
             conn.close()
             shutdown()
             remains.assert_none()
+
+
+@pytest.mark.parametrize("end", ["d.close()", "trunkline.shutdown()", "os._exit(0)"])
+def test_a_holder_that_leaves_first_takes_nothing_from_one_that_has_yet_to_come_back(
+    end: str, remains: Remains
+) -> None:
+    """A program that does not run while the broker is replaced finds its connection, and what is in it."""
+    owner = (
+        "c = Dial('sqlite3://:memory:'); c.exec('CREATE TABLE t (n)'); say('handle', c.fd())\n"
+        "sys.stdin.readline(); say('found', c.exec('SELECT count(*) FROM t'), trunkline.last_error())\n"
+        "sys.stdin.readline(); c.close()"
+    )
+    guest = (
+        "d = Dial(int(args[0])); d.exec('SELECT 1'); say('there'); sys.stdin.readline()\n"
+        "d = Dial(int(args[0])); say('used', d.exec('SELECT count(*) FROM t'))\n"
+        f"{end}; say('left'); sys.stdin.readline()"
+    )
+    shared = {"TRUNKLINE_BROKER": own_address()}
+    with Program(owner, env=shared) as first:
+        handle = first.wait_line("handle ")
+        with Program(guest, handle, env=shared) as second:
+            second.wait_line("there")
+            stop(first.process.pid)
+            try:
+                old = remains.broker()
+                old.kill()
+                second.tell()
+                assert "[[0]]" in second.wait_line("used ")
+                if "exit" not in end:
+                    second.wait_line("left")
+                    second.tell()
+                second.end()
+            finally:
+                first.process.send_signal(signal.SIGCONT)
+        first.tell()
+        assert "[[0]]" in first.wait_line("found ")
+        first.tell()
+        first.end()
+    remains.assert_none(12)
+
+
+def test_a_program_that_took_a_frozen_broker_for_lost_still_ends_it(
+    remains: Remains, caplog: pytest.LogCaptureFixture
+) -> None:
+    dial("sqlite3://:memory:").close()
+    broker = remains.broker()
+    stop(broker.pid)
+    try:
+        until(lambda: "the broker was lost" in caplog.text, "the loss of the broker")
+    finally:
+        broker.resume()
+    until(lambda: Dial("sqlite3://:memory:"), "a dial")
+    shutdown()
+    remains.assert_none()
+
+
+def test_the_first_dial_of_a_program_keeps_its_deadline_where_the_broker_is_frozen(remains: Remains) -> None:
+    code = (
+        "import time; began = time.monotonic(); found = Dial('sqlite3://:memory:', 1)\n"
+        "say('took', found, time.monotonic() - began < 5, trunkline.last_error())"
+    )
+    shared = {"TRUNKLINE_BROKER": own_address()}
+    holder = "c = Dial('sqlite3://:memory:'); say('there'); sys.stdin.readline(); c.close()"
+    with Program(holder, env=shared) as first:
+        first.wait_line("there")
+        broker = remains.broker()
+        stop(broker.pid)
+        try:
+            with Program(code, env=shared) as second:
+                answer = second.wait_line("took ")
+                second.end()
+        finally:
+            broker.resume()
+        assert answer.startswith("None True the broker at")
+        first.tell()
+        first.end()
+    remains.assert_none()

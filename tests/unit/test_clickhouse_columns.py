@@ -134,6 +134,22 @@ def test_what_needs_a_closer_look_is_written_rightly_too(kind: str, values: list
     assert written(found, kind, ours()) == written(values, kind, context())
 
 
+@pytest.mark.parametrize("kind", ["DateTime", "Nullable(DateTime)", "DateTime64(3)"])
+@pytest.mark.parametrize(
+    "beside", [[], ["2026-01-01 00:00:00"], [datetime(2026, 1, 1, tzinfo=UTC)], [datetime(2026, 1, 1)] * ROWS]
+)
+@pytest.mark.parametrize("fold", [0, 1])
+def test_the_hour_that_comes_twice_is_told_by_its_fold(kind: str, beside: list[Any], fold: int) -> None:
+    """Whatever else stands in the column, as it is for literals."""
+    moment = datetime(2026, 10, 25, 2, 30, fold=fold)
+    unit = 1000 if "64" in kind else 1
+    for part in ([[each] for each in [moment, *beside]], sent([moment, *beside])):
+        (found,) = fitted([part], [("c", kind)], BERLIN)
+        assert found[0] == (1792888200 + 3600 * fold) * unit
+    (found,) = fitted([[[[moment]]]], [("c", f"Array({kind})")], BERLIN)
+    assert found == [[(1792888200 + 3600 * fold) * unit]]
+
+
 def test_nine_digits_of_a_second() -> None:
     """The library counts these in floats."""
     moments = [datetime(2024, 5, 1, 0, 0, 0, number) for number in range(ROWS)]
@@ -172,7 +188,7 @@ def test_the_row_is_counted_over_all_parts() -> None:
     parts = [sent([Decimal(1)] * ROWS), sent([*[Decimal(1)] * 3, Decimal("0.001"), *[Decimal(1)] * 6])]
     with pytest.raises(StatementError, match="row 14, column c"):
         fitted(parts, [("c", "Decimal(4, 2)")], UTC)
-    with pytest.raises(StatementError, match="row 1 has 1 values, and the columns are 2: c, d"):
+    with pytest.raises(StatementError, match="row 1 has 1 value, and the columns are 2: c, d"):
         fitted(parts, [("c", "Decimal(4, 2)"), ("d", "Int8")], UTC)
 
 

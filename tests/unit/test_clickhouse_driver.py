@@ -361,7 +361,7 @@ def test_the_row_is_found_among_many() -> None:
 
 def test_rows_of_wrong_lengths_and_kinds_are_refused() -> None:
     kinds = [("a", "UInt8"), ("b", "String")]
-    with pytest.raises(StatementError, match="row 2 has 1 values, and the columns are 2: a, b"):
+    with pytest.raises(StatementError, match="row 2 has 1 value, and the columns are 2: a, b"):
         fitted([[[1, "x"], [1]]], kinds, UTC)
     with pytest.raises(StatementError, match="row 2 has no value for the column b"):
         fitted([[{"a": 1, "b": "x"}, {"a": 1}]], kinds, UTC)
