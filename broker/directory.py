@@ -90,6 +90,11 @@ class Connection:
             "handle": self.handle,
         }
 
+    @property
+    def kept(self) -> bool:
+        """It has a handle, and a process that used it lives: it stays for a while without a holder."""
+        return self.handle is not None and bool(self.users)
+
     def has_future(self) -> bool:
         """Whether a worker is starting, or will be."""
         return self.closing is None and (self.restart_at is not None or self.worker is not None)

@@ -445,8 +445,7 @@ class Broker:
         """End a connection that nobody holds and nobody may come back to."""
         if connection.holders or connection.closing is not None:
             return
-        kept = connection.handle is not None and connection.users
-        if not kept and not self._may_return(connection):
+        if not connection.kept and not self._may_return(connection):
             self._close(connection, "its last holder has closed it")
         elif connection.lonely_since is None:
             connection.lonely_since = time.monotonic()
@@ -806,11 +805,10 @@ class Broker:
 
     def _patience_s(self, connection: Connection) -> float:
         """How long a connection without holders waits for one."""
-        kept = connection.handle is not None and connection.users
-        if kept and not self._may_return(connection):
+        if connection.kept and not self._may_return(connection):
             return connection.linger_s
         patience = RETURN_S if self._is_awaited(connection) else ADOPT_S
-        return max(patience, connection.linger_s) if kept else patience
+        return max(patience, connection.linger_s) if connection.kept else patience
 
     def _may_return(self, connection: Connection) -> bool:
         """Whether objects that held it under the broker before us have yet to come back, or may."""

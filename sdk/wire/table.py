@@ -45,6 +45,7 @@ DECIMALS = 1
 MOMENTS = 2
 """The codec of datetimes: offsets, which of them is whose (nothing where there is one), microseconds."""
 _SCALED = 5
+_MOST_DIGITS = 76
 _NONE = type(None)
 _START = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -78,6 +79,9 @@ def scaled_decimals(numbers: Iterable[int], scale: int, gaps: list[int]) -> Colu
 
 def _read_scaled(given: Any) -> Iterable[Decimal]:
     scale, numbers = given
+    if not 0 <= scale <= _MOST_DIGITS:  # a forged one would take all the memory there is
+        text = f"a Decimal of scale {scale}"
+        raise ValueError(text)
     if not scale:
         return map(Decimal, numbers)
     return map(_exactly.divide, map(Decimal, numbers), repeat(Decimal(10**scale)))

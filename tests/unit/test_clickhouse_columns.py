@@ -87,13 +87,15 @@ COLUMNS = st.sampled_from(sorted(KINDS)).flatmap(
 GAPS = st.lists(st.booleans(), min_size=ROWS, max_size=ROWS)
 
 
+def plain_and_nullable(kind: str, values: list[Any], gaps: list[bool]) -> list[tuple[str, list[Any]]]:
+    """The column, and as a Nullable one with these gaps."""
+    gapped = [None if gap else value for gap, value in zip(gaps, values, strict=True)]
+    return [(kind, values), (f"Nullable({kind})", gapped)]
+
+
 @given(COLUMNS, GAPS)
 def test_what_is_read_is_what_the_library_reads(column: tuple[str, list[Any]], gaps: list[bool]) -> None:
-    kind, values = column
-    for name, given_values in (
-        (kind, values),
-        (f"Nullable({kind})", [None if gap else value for gap, value in zip(gaps, values, strict=True)]),
-    ):
+    for name, given_values in plain_and_nullable(*column, gaps):
         data = written(given_values, name, context())
         assert type(read(data, name, ours(), ROWS)) is Numbers
         expected = read(data, name, context(), ROWS)
@@ -102,11 +104,7 @@ def test_what_is_read_is_what_the_library_reads(column: tuple[str, list[Any]], g
 
 @given(COLUMNS, GAPS)
 def test_what_is_written_is_what_the_library_writes(column: tuple[str, list[Any]], gaps: list[bool]) -> None:
-    kind, values = column
-    for name, given_values in (
-        (kind, values),
-        (f"Nullable({kind})", [None if gap else value for gap, value in zip(gaps, values, strict=True)]),
-    ):
+    for name, given_values in plain_and_nullable(*column, gaps):
         expected = written(given_values, name, context())
         for part in (sent(given_values), [[value] for value in given_values]):
             (found,) = fitted([part], [("c", name)], UTC)

@@ -131,3 +131,9 @@ def test_nan_and_uuid_beside_a_decimal() -> None:
 def test_what_is_no_rows_is_refused(wrong: bytes) -> None:
     with pytest.raises(ValueError, match="malformed"):
         unpack_rows(wrong)
+
+
+@pytest.mark.parametrize("scale", [-1, 77, 10**9])
+def test_a_forged_scale_is_refused_at_once(scale: int) -> None:
+    with pytest.raises(ValueError, match="malformed rows"):
+        unpack_rows(values.pack([1, [[5, [], [scale, [1]]]], 1]))
