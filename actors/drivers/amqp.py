@@ -1,7 +1,8 @@
 """AMQP 0-9-1 (RabbitMQ): `amqp://` and `amqps://`, on pika.
 
 One connection with two channels: what is refused on the one that writes does not disturb the one that reads.
-Beside this file: the plan that an address makes, pika's I/O on our loop, envelopes, and the writing channel.
+Beside this file: the plan that an address makes, pika's I/O on our loop, envelopes, what its errors say, and the
+writing channel.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import ssl
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -30,6 +30,7 @@ from trunkline.actors.drivers.amqp_envelope import delivery
 from trunkline.actors.drivers.amqp_io import Services, Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp_plan import Plan, make_plan
 from trunkline.actors.drivers.amqp_publisher import Publisher
+from trunkline.actors.drivers.amqp_words import cause, reason
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, RefusedError
@@ -39,7 +40,6 @@ __all__ = ["AmqpDriver"]
 _ACCESS_REFUSED, _NOT_FOUND, _LOCKED, _OTHER_PROPERTIES = 403, 404, 405, 406
 _PASSING = ("limit", "is down")
 """In the broker's words for a refusal that need not last."""
-_REASON = re.compile(r"\((\d{3})\) (['\"])(.*?)\2")
 _CLOSE_S = 0.4
 
 logging.getLogger("pika").setLevel(logging.CRITICAL + 1)  # what it has to say, we say
@@ -150,7 +150,7 @@ class AmqpDriver(StreamDriver):
         self._connection = AsyncioConnection(
             parameters,
             on_open_callback=lambda connection: resolve(opened),
-            on_open_error_callback=lambda connection, why: fail(opened, _cause(why)),
+            on_open_error_callback=lambda connection, why: fail(opened, cause(why)),
             on_close_callback=self._ended,
             custom_ioloop=Services(stream),
         )
@@ -220,7 +220,7 @@ class AmqpDriver(StreamDriver):
         """A failure of `open` that pika tells; `why` is what the stream knows of it."""
         if isinstance(error, ChannelClosedByBroker):
             return self._refusal(error.reply_code, self._hidden(str(error.reply_text)), peer)
-        code, text = _reason(error)
+        code, text = reason(error)
         text = self._hidden(text)
         if isinstance(error, ProbableAuthenticationError) and code == _ACCESS_REFUSED:
             return FatalError(
@@ -383,19 +383,3 @@ async def _connect(stream: Stream, sock: Any, context: ssl.SSLContext | None, na
             server_hostname=name,
             ssl_handshake_timeout=3600.0,  # our own limit is shorter, and it is the one to speak of
         )
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What pika has wrapped in the failures of its workflow and connector."""
-    while True:
-        inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or error.args[:1]
-        found = inner[-1] if isinstance(inner, Sequence) and inner else inner
-        if not isinstance(found, BaseException):
-            return error
-        error = found
-
-
-def _reason(error: AMQPError) -> tuple[int | None, str]:
-    """The broker's code and words, which pika quotes."""
-    found = _REASON.search(" ".join(map(str, error.args)))
-    return (int(found[1]), found[3]) if found else (None, str(error) or type(error).__name__)

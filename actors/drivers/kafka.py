@@ -16,8 +16,9 @@ from confluent_kafka import KafkaException, Producer
 
 from trunkline.actors import dialer
 from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_plan import Plan, plan_of
-from trunkline.actors.drivers.kafka_reader import Reader, quiet_logger
+from trunkline.actors.drivers.kafka_reader import Reader
 from trunkline.actors.drivers.kafka_words import said
 from trunkline.actors.drivers.kafka_writer import Writer
 from trunkline.address import Address

@@ -1,4 +1,4 @@
-"""The consumer and the thread that owns it.
+"""The consumer and the thread that owns it. Long because all that touches the consumer is that thread's.
 
 librdkafka connects again by itself, and a consumer that left its group and joins it anew costs every member a
 rebalance. So a reader outlives the link: when all brokers are gone it tells its driver, stays as it is,
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from trunkline.actors.driver import Delivery, FatalError
 from trunkline.actors.drivers.kafka_finder import MOST_CALL_S, Finder
 from trunkline.actors.drivers.kafka_group import Group
+from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_messages import deliveries
 from trunkline.actors.drivers.kafka_offsets import Position, Positions, Token, settle
 from trunkline.actors.drivers.kafka_plan import Plan
@@ -34,7 +34,7 @@ from trunkline.actors.drivers.kafka_words import cause, said, topic_failure
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout
 
-__all__ = ["Owner", "Reader", "quiet_logger"]
+__all__ = ["Owner", "Reader"]
 
 _POLL_S = 0.1
 _BATCH = 1000
@@ -45,8 +45,6 @@ _RECENT_S = 5.0
 _GRACE_S = 1.5
 """A host may have several addresses, and librdkafka tries one at a time: the first refusal is not the last
 word. It also reports the same failure only once, so that a later attempt hears nothing of it."""
-_QUIET = ("FAIL", "CONFWARN", "REQTMOUT", "GETPID", "TERMINATE", "CLOSE")
-"""What librdkafka logs beside telling it as an error, or what is no news."""
 
 
 class Owner(Protocol):
@@ -60,27 +58,6 @@ class Owner(Protocol):
 
 class _Stopped(Exception):
     """The reader is to end."""
-
-
-class _Handler(logging.Handler):
-    def __init__(self, say: Callable[[str], None], everything: bool) -> None:
-        super().__init__()
-        self._say = say
-        self._everything = everything
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        loud = record.levelno >= logging.WARNING and not text.startswith(_QUIET)
-        if self._everything or loud:
-            self._say(f"librdkafka: {text}")
-
-
-def quiet_logger(say: Callable[[str], None], everything: bool = False) -> logging.Logger:
-    """A logger for librdkafka, which would write to stderr otherwise."""
-    logger = logging.Logger("trunkline.kafka", logging.DEBUG)
-    logger.propagate = False
-    logger.addHandler(_Handler(say, everything))
-    return logger
 
 
 class Reader:

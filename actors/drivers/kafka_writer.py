@@ -23,8 +23,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_plan import Plan
-from trunkline.actors.drivers.kafka_reader import quiet_logger
 from trunkline.actors.drivers.kafka_words import NOT_YET, REFUSED, cause, refusal, said
 from trunkline.deadline import Deadline
 from trunkline.errors import RefusedError, Unconfirmed

@@ -1,8 +1,9 @@
 """MQTT 3.1.1 and 5 (`mqtt`, `mqtts`, `ws+mqtt`, `wss+mqtt`) with paho-mqtt; `docs/mqtt.md` is its page.
 Long because a link is told from its login to its end in one place.
 
-`mqtt_client` is how paho is driven, `mqtt_outbox` what is written, `mqtt_settings` what an address asks for,
-`mqtt_session` what outlives a link, `mqtt_words` the broker's reasons in sentences.
+`mqtt_client` is how paho is driven, `mqtt_envelope` what a message brings with it, `mqtt_outbox` what is
+written, `mqtt_settings` what an address asks for, `mqtt_session` what outlives a link, `mqtt_words` the
+broker's reasons in sentences.
 
 A QoS 2 message is handed over when it arrives, and PUBREC goes out when a reader has it. Until then the
 broker keeps it and sends it again after a broken link; afterwards its copies are known by their packet id.
@@ -28,6 +29,7 @@ from trunkline.actors import dialer
 from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers import mqtt_words as words
 from trunkline.actors.drivers.mqtt_client import Client, PahoSocket
+from trunkline.actors.drivers.mqtt_envelope import delivery_of
 from trunkline.actors.drivers.mqtt_outbox import Outbox
 from trunkline.actors.drivers.mqtt_session import Session, session_of
 from trunkline.actors.drivers.mqtt_settings import Settings
@@ -42,14 +44,6 @@ _HELD = 2000
 _IDS = 65_535
 """So many packet ids there are, and no more messages that are not acknowledged."""
 _TICK_S = 0.5
-_PLAIN = {(qos, kept): {"qos": qos, "retain": kept} for qos in (0, 1, 2) for kept in (False, True)}
-_NAMES = {
-    "ContentType": "content_type",
-    "CorrelationData": "correlation_data",
-    "MessageExpiryInterval": "message_expiry",
-    "PayloadFormatIndicator": "payload_format",
-    "SubscriptionIdentifier": "subscription_id",
-}
 
 
 class MqttDriver(StreamDriver):
@@ -487,7 +481,7 @@ class MqttDriver(StreamDriver):
         if len(message.payload) > self._max_size:
             self._on_too_big(number, qos, len(message.payload))
             return
-        delivery = _delivery(message, qos, self._session)
+        delivery = delivery_of(message, qos, self._session)
         if qos == 2 and self._session.is_received(number, delivery.token[2]):
             client.received(number)  # a reader has it, and the broker did not hear of that
         elif self._reply_topic is not None and delivery.topic == self._reply_topic:
@@ -535,50 +529,3 @@ def _properties(kind: int) -> Any:
 def _text(found: Any) -> str:
     """The broker's own words."""
     return str(getattr(found, "ReasonString", ""))
-
-
-def _delivery(message: paho.MQTTMessage, qos: int, session: Session) -> Delivery:
-    try:
-        topic = message.topic
-    except UnicodeDecodeError:
-        topic = None
-    payload = bytes(message.payload)
-    token, identity = None, None
-    if qos:
-        content = hash((topic, payload))
-        token, identity = (message.mid, qos, content), session.identity(message.mid, content)
-    plain = _PLAIN[qos, bool(message.retain)]
-    found = message.properties
-    if found is None:
-        return Delivery(
-            payload,
-            topic,
-            redelivered=message.dup,
-            properties=plain,
-            token=token,
-            identity=identity,
-        )
-    more = {name: getattr(found, theirs) for theirs, name in _NAMES.items() if hasattr(found, theirs)}
-    return Delivery(
-        payload,
-        topic,
-        headers=_headers(getattr(found, "UserProperty", ())),
-        redelivered=message.dup,
-        reply_to=getattr(found, "ResponseTopic", None),
-        properties={**plain, **more},
-        token=token,
-        identity=identity,
-    )
-
-
-def _headers(pairs: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
-    """A name that is there more than once has a list."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name not in found:
-            found[name] = value
-        elif isinstance(found[name], list):
-            found[name].append(value)
-        else:
-            found[name] = [found[name], value]
-    return found or None
