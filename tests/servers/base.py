@@ -377,7 +377,7 @@ def port() -> int:
 
 @cache
 def _own_ports() -> Iterator[int]:
-    """The ports of this process, in no order: each worker of pytest-xdist has its own."""
+    """The ports of this process, in no order: each worker of pytest-xdist has its own, and the keeper."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     which = int(worker) + 1 if worker.isdecimal() else 0
     parts = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")) + 1

@@ -135,7 +135,11 @@ class Run:
         with lock_in(self.folder, "keeper"):
             if (self.folder / "keeper.sock").exists():
                 return
-            ours = (MARKER, OWNER, "TRUNKLINE_RUNTIME", "TRUNKLINE_BROKER", "PYTEST_CURRENT_TEST")
+            # not the number of a worker either: its ports are its own
+            ours = (
+                *(MARKER, OWNER, "TRUNKLINE_RUNTIME", "TRUNKLINE_BROKER"),
+                *("PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER"),
+            )
             environ = {name: value for name, value in os.environ.items() if name not in ours}
             # It detaches itself when it listens, so that it is nobody's child.
             with (self.folder / "keeper.log").open("ab") as log:
