@@ -1,8 +1,8 @@
 """AMQP 0-9-1 (RabbitMQ): `amqp://` and `amqps://`, on pika.
 
 One connection with two channels: what is refused on the one that writes does not disturb the one that reads.
-Beside this file: the plan that an address makes, pika's I/O on our loop, envelopes, what its errors say, and the
-writing channel.
+Beside this file: the plan that an address makes, pika's I/O on our loop, envelopes, what its errors say,
+and the writing channel.
 """
 
 from __future__ import annotations
