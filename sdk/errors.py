@@ -76,7 +76,19 @@ class MissingLibrary(TrunklineError):
 
 
 class DialError(TrunklineError):
-    """The connection could not be opened."""
+    """The connection could not be opened.
+
+    `retry_after_s` is how many seconds the peer asked us to wait before the next attempt (the `Retry-After`
+    of an HTTP answer), counted from the moment of the answer; None when it said nothing.
+    """
+
+    retry_after_s: float | None = None
+
+    def __init__(
+        self, text: str, *, code: str | int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(text, code=code)
+        self.retry_after_s = retry_after_s
 
 
 class DialTimeout(DialError, TimeoutError):
@@ -140,11 +152,14 @@ _BY_NAME: dict[str, type[TrunklineError]] = {
 
 
 def to_wire(error: BaseException) -> dict[str, object]:
-    """An error as plain data: `name`, `text` and, where known, `code`."""
+    """An error as plain data: `name`, `text`, `code`, and `retry_after_s` where the peer gave one."""
     if isinstance(error, TrunklineError):
         # A class that only the worker knows travels as the nearest one that everybody knows.
         name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
-        return {"name": name, "text": str(error), "code": error.code}
+        data: dict[str, object] = {"name": name, "text": str(error), "code": error.code}
+        if isinstance(error, DialError) and error.retry_after_s is not None:
+            data["retry_after_s"] = error.retry_after_s
+        return data
     text = str(error) or type(error).__name__
     return {"name": "RemoteError", "text": f"{type(error).__name__}: {text}", "code": None}
 
@@ -153,4 +168,8 @@ def from_wire(data: dict[str, object]) -> TrunklineError:
     """The error that `to_wire` described, as the class of the same name."""
     kind = _BY_NAME.get(str(data.get("name")), RemoteError)
     code = data.get("code")
-    return kind(str(data.get("text", "")), code=code if isinstance(code, (str, int)) else None)
+    error = kind(str(data.get("text", "")), code=code if isinstance(code, (str, int)) else None)
+    retry_after_s = data.get("retry_after_s")
+    if isinstance(error, DialError) and isinstance(retry_after_s, (int, float)):
+        error.retry_after_s = float(retry_after_s)
+    return error
