@@ -189,6 +189,12 @@ class StreamDriver(Driver):
         """Readers have the messages with these tokens (in the order in which they took them): acknowledge.
         Only tokens of this link come here. Must not wait."""
 
+    def lag(self) -> int | None:
+        """How many messages the message broker has for this connection that no reader has taken, those that
+        were delivered and not settled included, as the broker last said (`stats().lag`); None where that is
+        not known. Must not wait."""
+        return None
+
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
         """Send a question and return its answer (`Connection.request`), where the protocol has such a thing.
         TimeoutError when none came by the deadline."""

@@ -751,6 +751,7 @@ class StreamActor:
             skipped=base.skipped + buffer.skipped,
             returned=base.returned - (self._settled if again else 0),
             redelivered=base.redelivered + self._redelivered,
+            lag=self.link.driver.lag() if self.link is not None else None,
             errors=base.errors + self._errors,
             reconnects=base.reconnects + self._reconnected,
             outages=base.outages + buffer.outages,

@@ -37,6 +37,8 @@ class Row:
     peak: int
     dropped: int
     skipped: int
+    lag: int | None
+    """Messages that the message broker has for it and that no reader has taken; None where unknown."""
     statements: int
     rows: int
     queries: int
@@ -83,6 +85,7 @@ def _row(shown: str, broker: str, raw: dict[str, Any], now: float) -> Row:
         users=[int(pid) for pid in raw.get("users", ())],
         shared=bool(raw.get("shared")),
         responsive=bool(raw.get("responsive", True)),
+        lag=None if raw.get("lag") is None else int(raw["lag"]),
         memory=memory(count["pid"]) if count["pid"] else None,
         last_error=raw.get("last_error") or raw.get("reason"),
         **count,

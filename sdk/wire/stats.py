@@ -55,6 +55,9 @@ class Stats:
     """Messages that a crashed worker had and nobody had read: the message broker sends them again."""
     redelivered: int = 0
     """Messages of which the message broker said that they may have been delivered before."""
+    lag: int | None = None
+    """Messages that the message broker has for this connection and that no reader has taken, those in the
+    buffer included, as the broker last said; None where the scheme does not tell or the link is down."""
     errors: int = 0
     """Messages that could not be decompressed, and other faults that did not end the link."""
     reconnects: int = 0
