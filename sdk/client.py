@@ -9,7 +9,6 @@ socket that a user's thread is using.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import logging
@@ -32,6 +31,7 @@ from trunkline.deadline import Deadline
 from trunkline.direct import unanswered
 from trunkline.errors import BrokerGone, from_wire
 from trunkline.launch import broker_address, ensure_broker
+from trunkline.leaving import leave_at_exit, leave_with_child
 from trunkline.pocket import Pocket
 from trunkline.wire.envelope import BROKER, Kind
 
@@ -93,9 +93,7 @@ class Client:
         except BaseException:
             self._release()
             raise
-        if (module := sys.modules.get("multiprocessing.process")) and module.parent_process() is not None:
-            # Children of multiprocessing end without running what is registered with atexit.
-            sys.modules["multiprocessing.util"].Finalize(None, shutdown, exitpriority=10)
+        leave_with_child()
         self._thread = threading.Thread(target=self._run, name="trunkline-io", daemon=True)
         self._thread.start()
 
@@ -504,15 +502,4 @@ def keep(thing: object) -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _at_exit() -> None:
-    """The interpreter ends. It waits for the children of multiprocessing, and they may yet use what is open
-    here: so that comes first."""
-    if (module := sys.modules.get("multiprocessing.process")) is not None and _client is not None:
-        for child in module.active_children():
-            if not child.daemon:
-                with contextlib.suppress(AssertionError):  # a child of our parent, known from before a fork
-                    child.join()
-    shutdown()
-
-
-atexit.register(_at_exit)
+leave_at_exit(shutdown)

@@ -186,7 +186,7 @@ class Connection(Executing):
         handle = self.fd()
         if handle is None:
             raise DeadHandle(f"the connection to {self._peer} has ended and cannot be pickled")
-        return from_handle, (handle, self._raising)
+        return from_handle, (handle, self._raising, self._client.address)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "ended" if self._pocket.ended or self._gone else None

@@ -16,6 +16,7 @@ from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
 from trunkline.holder import attached
+from trunkline.runtime import ENV
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 
@@ -59,8 +60,11 @@ def connect(address: str | int, timeout: Timeout = None, /, **options: object) -
         raise
 
 
-def from_handle(handle: int, raising: bool) -> Connection:
-    """What a pickled Connection becomes in another process."""
+def from_handle(handle: int, raising: bool, broker: str = "") -> Connection:
+    """What a pickled Connection becomes in another process. A process that knows of no broker yet (a child
+    of a forkserver that began before the first Dial) joins the one at the address `broker`."""
+    if broker and clients.current() is None:
+        os.environ.setdefault(ENV, broker)
     return _attach(handle, raising=raising)
 
 

@@ -120,10 +120,11 @@ class _Strategy:
             self.close()
 
     def close(self) -> None:
-        """Close what is open; the connections of a strategy end with it."""
-        core = sys.modules.get("trunkline.dial")
-        shutdown: Callable[[], object] = getattr(core, "shutdown", lambda: None)
-        for step in (self.globals.database.close, shutdown, self.journal.close, self.screen.close):
+        """Close what is open; the connections of a strategy end with it, or with the last process of
+        multiprocessing that it has left running."""
+        core = sys.modules.get("trunkline.leaving")  # unless it has never dialled
+        leave: Callable[[], object] = getattr(core, "leave", lambda: None)
+        for step in (self.globals.database.close, leave, self.journal.close, self.screen.close):
             try:
                 step()
             except Exception:

@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.support.servers import WsServer, hold
+from tests.support.servers import WsServer, echo_messages, hold
 from tests.support.strategies import RunningStrategy
 
 pytestmark = pytest.mark.own_broker
@@ -89,3 +89,23 @@ def test_why_a_dial_failed_is_an_error_row_and_can_be_filtered(start: Start) -> 
         assert strategy.end() == 0
     assert "None True None" in strategy.output
     assert sum("ERROR" in line for line in strategy.lines) == 1
+
+
+def test_a_manager_and_a_child_of_a_strategy_keep_nothing_from_ending(start: Start) -> None:
+    text = """
+        import multiprocessing, sys, time
+        def child(ws):
+            time.sleep(0.5)
+            print("written", ws.write("late"), flush=True)
+        def main():
+            context = multiprocessing.get_context("fork")
+            global manager, ws
+            manager = context.Manager()
+            ws = Dial(sys.argv[1])
+            context.Process(target=child, args=(ws,)).start()
+            Log("done")
+    """
+    with WsServer(echo_messages) as server, start(text, server.url) as strategy:
+        assert strategy.end() == 0
+        assert server.wait_received(1) == ["late"]
+    assert "written 4" in strategy.output

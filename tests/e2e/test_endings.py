@@ -1,0 +1,118 @@
+"""Every way a program ends: nothing of Trunkline's waits for what is not its own, children that still use a
+connection are served, and nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.support.programs import Program, Remains
+from tests.support.sockets import SocketServer, echo
+
+pytestmark = pytest.mark.own_broker
+
+PRELUDE = """
+import multiprocessing, time
+FORK = multiprocessing.get_context('fork')
+from multiprocessing.managers import BaseManager
+from concurrent.futures import ProcessPoolExecutor
+class Manager(BaseManager): pass
+def use(conn, word):
+    conn.write(word); return conn.read(20000)
+LATE = "import time; time.sleep(1); c.write('x'); print('got', c.read(20000), flush=True)"
+def threaded(conn, word):
+    threading.Timer(0.3, lambda: say('got', use(conn, word))).start()
+def grand(conn, word):
+    FORK.Process(target=threaded, args=(conn, word)).start()
+"""
+
+ENDINGS = {
+    # what the program does, its exit code, what a child of it says at last
+    "a running manager": ("m = Manager(); m.start(); c = Dial(args[0]); assert c", 0, ""),
+    "a manager that began after the dial": ("c = Dial(args[0]); m = multiprocessing.Manager()", 0, ""),
+    "a manager and sys.exit": ("m = Manager(); m.start(); c = Dial(args[0]); sys.exit(3)", 3, ""),
+    "a manager and an exception": ("m = Manager(); m.start(); c = Dial(args[0]); 1 / 0", 1, ""),
+    "a manager of forkserver": (
+        "m = multiprocessing.get_context('forkserver').Manager(); c = Dial(args[0])",
+        0,
+        "",
+    ),
+    "a child of spawn that uses it later": (
+        "c = Dial(args[0]); s = multiprocessing.get_context('spawn')\n"
+        "s.Process(target=exec, args=(LATE, {'c': c})).start()",
+        0,
+        "x",
+    ),
+    "a child of a forkserver that began before the dial": (
+        "s = multiprocessing.get_context('forkserver'); m = s.Manager(); c = Dial(args[0])\n"
+        "s.Process(target=exec, args=(LATE, {'c': c})).start()",
+        0,
+        "x",
+    ),
+    "a pool": ("c = Dial(args[0]); p = multiprocessing.Pool(2); say('got', p.apply(use, (c, 'x')))", 0, "x"),
+    "an executor": (
+        "c = Dial(args[0]); p = ProcessPoolExecutor(1); say('got', p.submit(use, c, 'x').result())",
+        0,
+        "x",
+    ),
+    "a daemon child that reads": (
+        "c = Dial(args[0]); multiprocessing.Process(target=c.read, daemon=True).start()",
+        0,
+        "",
+    ),
+    "a thread that runs on": ("c = Dial(args[0]); threaded(c, 'x')", 0, "x"),
+    "a daemon thread that reads": (
+        "c = Dial(args[0]); threading.Thread(target=c.read, daemon=True).start()",
+        0,
+        "",
+    ),
+    "a thread of a child that runs on": (
+        "c = Dial(args[0]); FORK.Process(target=threaded, args=(c, 'x')).start()",
+        0,
+        "x",
+    ),
+    "a grandchild that runs on": (
+        "c = Dial(args[0]); FORK.Process(target=grand, args=(c, 'x')).start()",
+        0,
+        "x",
+    ),
+    "a plain fork beside a manager": (
+        "m = Manager(); m.start(); c = Dial(args[0])\n"
+        "if not os.fork(): c = Dial(args[0]); c.close(); sys.stderr = open(os.devnull, 'w'); sys.exit(0)\n"
+        "os.wait()",
+        0,
+        "",
+    ),
+    "SIGTERM with a forked child in a read": (
+        "c = Dial(args[0]); r, w = multiprocessing.Pipe()\n"
+        "if not os.fork(): c.write('a'); c.read(); w.send(1); say('got', use(c, 'x')); os._exit(0)\n"
+        "r.recv(); os.kill(os.getpid(), signal.SIGTERM)",
+        -signal.SIGTERM,
+        "x",
+    ),
+    "os._exit with a forked child that has used it": (
+        "c = Dial(args[0]); r, w = multiprocessing.Pipe(); q, v = multiprocessing.Pipe()\n"
+        "if not os.fork(): c.stats(); w.send(1); q.recv(); say('got', use(c, 'x')); os._exit(0)\n"
+        "r.recv(); v.send(1); os._exit(0)",
+        0,
+        "x",
+    ),
+    "Ctrl-C at the end": (
+        "m = Manager(); m.start(); c = Dial(args[0]); os.kill(os.getpid(), signal.SIGINT); time.sleep(20)",
+        -signal.SIGINT,
+        "",
+    ),
+}
+
+
+@pytest.mark.usefixtures("_no_leaks")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_program_ends_and_leaves_nothing_behind(ending: str) -> None:
+    code, status, said = ENDINGS[ending]
+    remains = Remains()
+    with SocketServer(echo) as server, Program(PRELUDE + code, server.url) as program:
+        if said:
+            assert program.wait_line("got ") == said
+        assert program.end() == status
+    remains.assert_none()
