@@ -9,9 +9,11 @@ Streams (`StreamDriver`) are asyncio code on the worker's loop; a blocking clien
 one thread of its own and talks to the loop with `call_soon_threadsafe`. Executors (`ExecDriver`) are
 plain blocking code: the worker calls them from one thread that is theirs alone.
 
-Errors: raise `FatalError` where trying again cannot help (bad certificate, refused
-credentials, 404), anything in `transient` where it can. The text is shown to users: say what
-happened and what to do, and never quote a secret.
+Errors: raise `FatalError` where trying again seldom helps (bad certificate, refused credentials, 404),
+anything in `transient` where it can. Either ends the first dial. A link that had worked is dialled again
+after both: after the longest wait (`maxInterval`) where it was a FatalError. Where the peer says how long it
+wants no other attempt, give that as `retry_after_s`. The text is shown to users: say what happened and what
+to do, and never quote a secret.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ FIRST_ROWS = 64
 
 
 class FatalError(DialError):
-    """The link cannot be had, and trying again would not help."""
+    """The link is refused for a reason that seldom goes away by itself (a login, a certificate, an option).
+
+    It ends the first dial, as every error does. While reconnecting it means the longest wait."""
 
 
 class Overflow(Enum):
@@ -121,7 +125,7 @@ class Driver(ABC):
     schemes: ClassVar[tuple[str, ...]]
     """The schemes it answers to."""
     transient: ClassVar[tuple[type[BaseException], ...]] = (OSError, EOFError, TimeoutError, DialError)
-    """Errors of `open` after which another attempt makes sense. `FatalError` never is."""
+    """Errors of `open` after which another attempt may well succeed; after a `FatalError` it seldom does."""
     extra: ClassVar[str | None] = None
     """The extra that brings the library (`pip install trunkline[extra]`), None for the core."""
 

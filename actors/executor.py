@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from trunkline.actors.answers import Results
 from trunkline.actors.bulk import BulkRows
-from trunkline.actors.driver import ExecDriver, FatalError, Result
+from trunkline.actors.driver import ExecDriver, Result
 from trunkline.actors.jobs import (
     OVER,
     Job,
@@ -198,20 +198,29 @@ class ExecActor:
         try:
             async with asyncio.timeout(deadline.timeout()):
                 await self._on_thread(lambda: self._connect(deadline))
-        except TimeoutError:
-            self.state = State.FAILED
-            raise DialTimeout(f"{self.address.display} could not be opened in the time allowed") from None
+        except TimeoutError as error:
+            if isinstance(error, DialError):
+                self._first_dial_failed(error)
+            else:
+                self._first_dial_failed(
+                    DialTimeout(f"{self.address.display} could not be opened in the time allowed")
+                )
         except DialError as error:
-            if self.worker.incarnation == 1 or isinstance(error, FatalError):
-                raise DialError(str(error), code=error.code) from error  # users know no FatalError
-            # The connection was good once: the next statement tries again.
-            self.state = State.DOWN
-            self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
+            self._first_dial_failed(error)
         else:
             self.state = State.OPEN
             self._opened_at = time.time()
         self._opened = True
         self._advance()  # what came in by the door meanwhile
+
+    def _first_dial_failed(self, error: DialError) -> None:
+        """Raise the error, unless a former worker had the link: then the next statement tries again, for
+        even a refused login or certificate may be accepted by then."""
+        if self.worker.incarnation == 1:
+            self.state = State.FAILED
+            raise error
+        self.state = State.DOWN
+        self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
 
     def _connect(self, deadline: Deadline) -> None:
         driver = self.driver_class(self.address)

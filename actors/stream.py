@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-from trunkline.actors.backoff import Backoff
+from trunkline.actors.backoff import backoff_of
 from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Stamp, Welcome
 from trunkline.actors.compression import Codec, CompressionError
 from trunkline.actors.driver import Delivery, FatalError, StreamDriver
@@ -130,7 +130,7 @@ class StreamActor:
         self.state = State.DIALING
         self._decode = str(option("decode"))
         self._codec = self._make_codec()
-        self._backoff = Backoff(int(option("interval")), retry=int(option("retry")))
+        self._backoff = backoff_of(self.address)
         self._reconnects = bool(option("reconnect"))
         self._mend: asyncio.Task[None] | None = None
         self._timers: list[asyncio.Task[None]] = []
@@ -265,17 +265,19 @@ class StreamActor:
         self.worker.log("warning", f"the link to {self.address.display} was lost ({why}); {what}")
 
     async def _reestablish(self) -> None:
+        failure: Exception | None = None
         while (wait := self._backoff.next_wait()) is not None:
+            if failure is not None:
+                self._tell_failure(failure, wait)
             await asyncio.sleep(wait)
             try:
                 link = await self._attempt(Deadline(float(self.address.option("timeout"))))
-            except FatalError as error:
-                self._give_up(str(error))
-                return
             except Exception as error:
-                self._backoff.failed()
+                failure = error
                 self._last_error = str(error)
-                self.warn(f"{self.address.display} could not be reached: {error}; trying again")
+                # The link had worked, so a refusal (a login, a certificate, HTTP 403) may go away again.
+                refused, asked = isinstance(error, FatalError), getattr(error, "retry_after_s", None)
+                self._backoff.failed(refused=refused, retry_after_s=asked)
                 continue
             self._reconnected += 1
             self._backoff.succeeded()
@@ -284,6 +286,11 @@ class StreamActor:
             self.worker.log("info", f"the link to {self.address.display} is there again")
             return
         self._give_up(f"{self._backoff.failures} attempts in a row have failed: {self._last_error}")
+
+    def _tell_failure(self, failure: Exception, wait_s: float) -> None:
+        what = f"{self.address.display} could not be reached: {failure}"
+        self.warn(f"{what}; the next attempt is in {wait_s:.3g} s")
+        self._last_error = str(failure)
 
     def _give_up(self, why: str) -> None:
         self._last_error = why

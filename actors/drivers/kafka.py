@@ -58,11 +58,10 @@ class KafkaDriver(StreamDriver):
 
     async def open(self, deadline: Deadline) -> None:
         _, reader = _left_behind.pop(id(self.address), (None, None))
-        if reader is None:
+        self._took_over = reader is not None
+        if reader is None or reader.useless:
             plan = await dialer.run_in_thread(lambda: _checked(self.address), "trunkline-kafka-plan")
-            reader = Reader(plan)
-        else:
-            self._took_over = True
+            reader = Reader(plan, reader)
         self._plan, self._reader = reader.plan, reader
         await reader.open(self, deadline)
         self._opened = True
@@ -88,9 +87,9 @@ class KafkaDriver(StreamDriver):
             reader.leave(self)
             # Whoever comes next needs it; but for the first attempt nobody does, nor where none is made.
             again = lost and (self._opened or self._took_over) and bool(self.address.option("reconnect"))
-            if again and not reader.useless:
+            if again:
                 _left_behind[id(self.address)] = (self.address, reader)
-            else:
+            if not again or reader.useless:
                 jobs.append(reader.close(_CLOSE_S))
         await asyncio.gather(*jobs)
 

@@ -63,7 +63,9 @@ class _Stopped(Exception):
 class Reader:
     """See the module. Public methods are called on the loop."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, former: Reader | None = None) -> None:
+        """`former` is a reader of the same address that is useless (its login was refused, say). Without a
+        group nobody but it knows where reading was, so this one goes on there."""
         self.plan = plan
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -77,8 +79,9 @@ class Reader:
         self._consumer: Any = None
         self._finder: Any = None
         self._group: Group | None = None
-        self._positions = Positions()
-        self._started = False
+        known = former.positions_to_resume() if former is not None else None
+        self._positions: Positions = known or Positions()
+        self._started: bool = known is not None
         self._flowing = False
         self._held = False
         self._full_since: float | None = None
@@ -100,6 +103,10 @@ class Reader:
         """Nobody can read with it any more."""
         broken = self._group is not None and self._group.broken
         return broken or self._fatal is not None or not self._thread.is_alive()
+
+    def positions_to_resume(self) -> Positions | None:
+        """Where reading was, for the next reader; None where the group knows that, or nothing was read."""
+        return self._positions if self._started and not self.plan.group else None
 
     async def open(self, owner: Owner, deadline: Deadline) -> None:
         """Find the topics and stand where reading begins, or go on where the former owner was. DialError."""

@@ -66,7 +66,22 @@ OPTIONS: dict[str, Option] = {
             by_scheme=_BROKERS_RECONNECT,
         ),
         Option("interval", "ms", 1000, _RELINK, "first wait before a retry, ms", low=1, high=_DAY_MS),
-        Option("retry", "count", 0, _RELINK, "give up after so many failures in a row; 0 is never"),
+        Option(
+            "maxInterval",
+            "ms",
+            30_000,
+            _RELINK,
+            "longest wait before a retry, ms; never below `interval`",
+            low=1,
+            high=_DAY_MS,
+        ),
+        Option(
+            "retry",
+            "count",
+            0,
+            _RELINK,
+            "give up after so many failures in a row, refusals too; 0 is never",
+        ),
         Option("payload", "messages", (), _STREAMS, "sent after every connect, in order", secret=True),
         Option(
             "compress",

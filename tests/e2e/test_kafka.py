@@ -257,26 +257,39 @@ def test_a_write_that_nobody_confirms_says_so(kafka: AnyKafka, proxy: KafkaProxy
             conn.write("1", 300)
 
 
-def test_a_login_that_was_taken_away_ends_it(start_kafka: Callable[..., Kafka]) -> None:
+def test_a_login_that_was_taken_away_is_tried_until_it_is_right_again(
+    start_kafka: Callable[..., Kafka],
+) -> None:
     server = start_kafka()
     topic = make_topic(server)
     from confluent_kafka.admin import (
         AdminClient,
+        ScramCredentialInfo,
         ScramMechanism,
         UserScramCredentialDeletion,
+        UserScramCredentialUpsertion,
     )
 
     proxy = KafkaProxy(server, server.ports["sasl"])
     try:
         address = f"kafka://u:p@{proxy.address}/{topic}?sasl_mechanisms=SCRAM-SHA-256"
-        with dial(address, interval=20) as conn:
+        with dial(address, interval=20, maxInterval=100) as conn:
             assert conn.write("0") == 1
+            assert conn.read(10_000) == "0"
             admin = AdminClient({"bootstrap.servers": server.address})
             gone = UserScramCredentialDeletion("u", ScramMechanism.SCRAM_SHA_256)
             admin.alter_user_scram_credentials([gone])["u"].result(10)
             proxy.cut()
-            until(lambda: conn.stats().state == "failed", "the end", 20)
-            assert "refused the login" in str(conn.stats().last_error)
+            until(lambda: "refused the login" in str(conn.stats().last_error), "the refusal", 20)
+            client = BareClient(server)
+            client.write(topic, "1")  # the link is down: read when it is there again
+            client.close()
+            again = UserScramCredentialUpsertion(
+                "u", ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096), b"p"
+            )
+            admin.alter_user_scram_credentials([again])["u"].result(10)
+            until(lambda: conn.stats().state == "open", "the new link", 20)
+            assert [conn.read(10_000), conn.read(10_000)] == ["", "1"]
             del admin
     finally:
         proxy.stop()

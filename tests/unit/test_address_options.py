@@ -78,6 +78,7 @@ def test_defaults() -> None:
     assert {name: ws.option(name) for name in OPTIONS} == {
         "reconnect": False,
         "interval": 1000,
+        "maxInterval": 30000,
         "retry": 0,
         "payload": (),
         "compress": None,
