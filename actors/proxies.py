@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import ipaddress
 import socket
+import time
+from collections.abc import Iterable
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.http_answer import (
+    MAX_BODY,
+    Answer,
+    AnswerReader,
+    Malformed,
+    body_is_complete,
+    body_words,
+)
+from trunkline.actors.peer_words import without_secrets
+from trunkline.actors.retry_after import read_retry_after
 from trunkline.errors import DialError
 
 __all__ = ["http_connect", "socks5"]
@@ -27,7 +40,8 @@ _REPLIES = {
     7: "command not supported",
     8: "address type not supported",
 }
-_MAX_HEADER = 16 * 1024
+_BODY_S = 0.5
+"""How long the body of a refusal is waited for: its first line is shown to the user."""
 
 
 async def socks5(
@@ -56,20 +70,25 @@ async def http_connect(
 ) -> None:
     """Ask the HTTP proxy at the other end of `sock` for a tunnel to `target`."""
     host = f"[{target[0]}]" if ":" in target[0] else target[0]
+    token = ""
     lines = [f"CONNECT {host}:{target[1]} HTTP/1.1", f"Host: {host}:{target[1]}"]
     if user is not None:
         token = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
         lines.append(f"Proxy-Authorization: Basic {token}")
     await _send(sock, "\r\n".join([*lines, "", ""]).encode())
-    status = _status(await _receive_header(sock, proxy))
-    if status is None:
-        raise DialError(f"proxy {proxy} does not speak HTTP; check proxy=")
+    answer = await _receive_answer(sock, proxy)
+    status = answer.status
+    if 200 <= status < 300:
+        return
+    body = await _receive_body(sock, answer)
+    says = _said(answer, body, (user, password, token))
     if status == 407:
-        raise FatalError(f"proxy {proxy} refused the user or password (407); check proxy=", code=status)
+        raise FatalError(f"proxy {proxy} refused the user or password (407); check proxy={says}", code=status)
     if status in (502, 503, 504):
-        raise DialError(f"{host}:{target[1]} is unreachable through proxy {proxy}: {status}", code=status)
-    if not 200 <= status < 300:
-        raise DialError(f"proxy {proxy} refused to connect to {host}:{target[1]}: {status}", code=status)
+        text = f"{host}:{target[1]} is unreachable through proxy {proxy}: {status}{says}"
+    else:
+        text = f"proxy {proxy} refused to connect to {host}:{target[1]}: {status}{says}"
+    raise DialError(text, code=status, retry_after_s=_retry_after(answer))
 
 
 async def _log_in(sock: socket.socket, proxy: str, user: str, password: str) -> None:
@@ -117,17 +136,35 @@ async def _receive(sock: socket.socket, count: int, proxy: str, *, refused_login
     return data
 
 
-async def _receive_header(sock: socket.socket, proxy: str) -> bytes:
-    data = b""
-    while not data.endswith(b"\r\n\r\n"):
-        data += await _receive(sock, 1, proxy)
-        if len(data) > _MAX_HEADER or (len(data) == 5 and data != b"HTTP/"):
-            break
-    return data
+async def _receive_answer(sock: socket.socket, proxy: str) -> Answer:
+    """The answer to CONNECT. Byte by byte: what the target says first must stay in the socket."""
+    reader = AnswerReader()
+    try:
+        while True:
+            answer = reader.feed(await _receive(sock, 1, proxy))
+            if answer is not None:
+                return answer
+    except Malformed as error:
+        raise DialError(f"proxy {proxy} does not speak HTTP ({error}); check proxy=") from None
 
 
-def _status(header: bytes) -> int | None:
-    words = header.split(b"\r\n", 1)[0].split(b" ", 2)
-    if len(words) < 2 or not words[0].startswith(b"HTTP/1.") or not words[1].isdigit():
-        return None
-    return int(words[1])
+async def _receive_body(sock: socket.socket, answer: Answer) -> bytes:
+    """What comes of a refusal's body within a moment."""
+    loop, body = asyncio.get_running_loop(), b""
+    with contextlib.suppress(OSError):  # TimeoutError is one
+        async with asyncio.timeout(_BODY_S):
+            while not body_is_complete(answer, body):
+                data = await loop.sock_recv(sock, MAX_BODY)
+                if not data:
+                    break
+                body += data
+    return body
+
+
+def _said(answer: Answer, body: bytes, secrets: Iterable[str | None]) -> str:
+    words = without_secrets(body_words(answer, body), [secret for secret in secrets if secret])
+    return f"; it says: {words}" if words else ""
+
+
+def _retry_after(answer: Answer) -> float | None:
+    return read_retry_after(answer.get("retry-after"), now=time.time(), date=answer.get("date"))

@@ -11,13 +11,21 @@ import contextlib
 import socket
 import ssl
 import threading
-from typing import Any, cast
+from typing import Any
 
 import websocket
 from websocket._abnf import ABNF
-from websocket._handshake import CookieJar, handshake
 
 from trunkline.actors import dialer, tls
+from trunkline.actors.drivers.ws_handshake import (
+    BODY_S,
+    ended_early,
+    has_body_to_read,
+    judge,
+    new_key,
+    no_websocket,
+    request_bytes,
+)
 from trunkline.actors.drivers.ws_link import CLOSE_S, Link, Owner
 from trunkline.actors.drivers.ws_messages import (
     BINARY,
@@ -35,8 +43,9 @@ from trunkline.actors.drivers.ws_messages import (
     close_payload,
     loss,
 )
-from trunkline.actors.drivers.ws_request import Redirect, Target, check_subprotocol, refusal
+from trunkline.actors.drivers.ws_request import Target
 from trunkline.actors.drivers.ws_socket import FrameReader, SharedSocket
+from trunkline.actors.http_answer import Answer, AnswerReader, Malformed, body_is_complete
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
@@ -86,11 +95,10 @@ class ClientLink(Link):
             )
         self._socket = SharedSocket(sock)
         self._busy = asyncio.ensure_future(
-            self._in_thread(lambda: self._handshake(target, context, hostname))
+            self._in_thread(lambda: self._handshake(target, deadline, context, hostname))
         )
         self._busy.add_done_callback(_look_at)
         await asyncio.shield(self._busy)
-        check_subprotocol(target, (self._client.getheaders() or {}).get("sec-websocket-protocol"))
         self._busy = asyncio.ensure_future(self._in_thread(self._read_all))
         self._busy.add_done_callback(self._ended)
 
@@ -140,41 +148,57 @@ class ClientLink(Link):
 
     # In the thread.
 
-    def _handshake(self, target: Target, context: ssl.SSLContext | None, hostname: str) -> None:
+    def _handshake(
+        self, target: Target, deadline: Deadline, context: ssl.SSLContext | None, hostname: str
+    ) -> None:
         assert self._socket is not None
         try:
             if context is not None:
                 self._socket.start_tls(context, hostname)
         except OSError as error:
             raise tls.explain(error, target.host, target.port) from None
-        # One jar for the whole process: a later attempt would say what the first one did not.
-        CookieJar.jar.clear()
-        options: dict[str, Any] = {"host": target.host_header, "suppress_origin": True}
-        options["header"] = [f"{name}: {value}" for name, value in target.extra_headers]
-        try:
-            # A `SharedSocket` has all that websocket-client uses of a socket.
-            response = handshake(
-                cast(socket.socket, self._socket),
-                target.url,
-                target.host,
-                target.port,
-                target.resource,
-                **options,
-            )
-        except Exception as error:
-            raise _verdict(error, target) from None
-        if response.status != 101:
-            location = response.headers.get("location")
-            raise Redirect(location) if location else refusal(response.status, target.peer)
-        if response.headers.get("sec-websocket-extensions"):
-            raise DialError(
-                f"{target.peer} did not answer as a WebSocket server: an extension nobody offered"
-            )
+        key = new_key()
+        answer = self._exchange(request_bytes(target, key, deflate=False), target)
+        body = b""
+        if has_body_to_read(answer):
+            body = self._read_body(answer, Deadline(min(BODY_S, deadline.left() / 2)))
+        judge(answer, body, target, key, offered=False)
+        self._socket.unread(answer.rest)
         self._client.sock = self._socket
         self._client.frame_buffer = FrameReader(self._client._recv, self._assembler)
-        self._client.handshake_response = response
         self._client.connected = True
         self._socket.before_wait = self._flush
+
+    def _exchange(self, request: bytes, target: Target) -> Answer:
+        """Send the request and wait for the head of the final answer."""
+        assert self._socket is not None
+        reader = AnswerReader()
+        try:
+            self._socket.send(request)
+            while True:
+                data = self._socket.recv(_READ)
+                if not data:
+                    raise ended_early(target, begun=reader.begun)
+                if (answer := reader.feed(data)) is not None:
+                    return answer
+        except Malformed as error:
+            raise no_websocket(target, error) from None
+        except DialError:
+            raise
+        except OSError as error:
+            raise ended_early(target, begun=reader.begun, error=error) from None
+
+    def _read_body(self, answer: Answer, limit: Deadline) -> bytes:
+        """What comes of a refusal's body by the limit."""
+        assert self._socket is not None
+        body = answer.rest
+        with contextlib.suppress(OSError):  # TimeoutError is one
+            while not body_is_complete(answer, body) and limit.left() > 0:
+                data = self._socket.recv(_READ, limit.left())
+                if not data:
+                    break
+                body += data
+        return body
 
     def _read_all(self) -> None:
         """Read frames to the end of the link; returns in good order and raises nothing."""
@@ -332,14 +356,3 @@ def _look_at(busy: asyncio.Future[None]) -> None:
     """A handshake that fails after its caller left must not be reported as an error nobody looked at."""
     if not busy.cancelled():
         busy.exception()
-
-
-def _verdict(error: Exception, target: Target) -> DialError:
-    """A failed handshake as what the driver raises."""
-    if isinstance(error, websocket.WebSocketBadStatusException):
-        return refusal(int(error.status_code), target.peer)
-    if isinstance(error, websocket.WebSocketConnectionClosedException | ConnectionError):
-        return DialError(
-            f"{target.peer} closed the connection in the handshake; check the port and the scheme"
-        )
-    return DialError(f"{target.peer} did not answer as a WebSocket server; check the port and the path")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 
 import picows
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from trunkline.actors import tls
-from trunkline.actors.drivers.ws_deflate import OFFER, Deflate, NegotiationError, negotiate
+from trunkline.actors.drivers.ws_deflate import Deflate
+from trunkline.actors.drivers.ws_handshake import BODY_S, has_body_to_read, judge, request_headers
 from trunkline.actors.drivers.ws_link import CLOSE_S, HIGH_WATER, Link, Owner
 from trunkline.actors.drivers.ws_messages import (
     CLOSE,
@@ -28,13 +29,13 @@ from trunkline.actors.drivers.ws_messages import (
     close_payload,
     loss,
 )
-from trunkline.actors.drivers.ws_request import Redirect, Target, check_subprotocol, refusal
+from trunkline.actors.drivers.ws_opening import Opening
+from trunkline.actors.drivers.ws_request import Target
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
 __all__ = ["PicowsLink"]
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 _TYPES = {kind.value: kind for kind in picows.WSMsgType}
 _DATA = _TEXT, _BINARY = picows.WSMsgType.TEXT, picows.WSMsgType.BINARY
 _BROKEN_OFF = "the link broke without a closing handshake"
@@ -131,6 +132,7 @@ class PicowsLink(Link):
         self._watch: asyncio.Task[None] | None = None
         self._give_up: asyncio.TimerHandle | None = None
         self._sock: socket.socket | None = None
+        self._raw: asyncio.Transport | None = None
 
     async def connect(
         self,
@@ -143,38 +145,58 @@ class PicowsLink(Link):
         deflate: bool,
     ) -> None:
         self._sock = sock
-        headers = [("Host", target.host_header), *target.extra_headers]
-        if deflate:
-            headers.append(("Sec-WebSocket-Extensions", OFFER))
-        secure: dict[str, Any] = {"server_hostname": hostname} if context else {}
+        opening = Opening(target)
+        await self._start_transport(opening, sock, target, deadline, context, hostname)
+        assert opening.transport is not None
+        self._raw = opening.transport
+        engine = self._make_engine(target, deflate)
+        engine.connection_made(self._raw)  # this writes the request
+        key = engine.transport.request.headers["Sec-WebSocket-Key"]
+        answer = await opening.answer()
+        body = b""
+        if has_body_to_read(answer):
+            body = await opening.body(answer, min(BODY_S, deadline.left() / 2))
+        self._deflate = judge(answer, body, target, key, offered=deflate)
+        opening.hand_over(engine, key, answer.rest)
+
+    async def _start_transport(
+        self,
+        opening: Opening,
+        sock: socket.socket,
+        target: Target,
+        deadline: Deadline,
+        context: ssl.SSLContext | None,
+        hostname: str,
+    ) -> None:
+        secure: dict[str, Any] = {"server_hostname": hostname, "ssl": context} if context else {}
         if context and (timeout := deadline.timeout()) is not None:
             # A second more than the caller's own limit, which is the one to speak of.
             secure["ssl_handshake_timeout"] = timeout + 1
         try:
-            transport, listener = await picows.ws_connect(
-                lambda: _Listener(self, self.owner.delivered),
-                target.url,
-                ssl_context=context,
-                websocket_handshake_timeout=None,
-                logger_name=_LOGGER,
-                enable_auto_pong=False,
-                max_frame_size=self.max_size,
-                extra_headers=headers,
-                max_redirects=0,
-                socket_factory=lambda _url: sock,
-                **secure,
-            )
-        except picows.WSHandshakeError as error:
-            raise _verdict(error, target) from None
-        except (OSError, EOFError) as error:
+            await asyncio.get_running_loop().create_connection(lambda: opening, sock=sock, **secure)
+        except OSError as error:
             if context and isinstance(error, ssl.SSLError | ConnectionError):
                 raise tls.explain(error, target.host, target.port) from None
             raise DialError(f"{target.peer} broke the connection in the handshake: {error}") from None
-        if listener is None:
-            raise DialError(
-                f"{target.peer} closed the connection in the handshake; check the port and the scheme"
-            )
-        self._accept(transport, target)
+
+    def _make_engine(self, target: Target, deflate: bool) -> Any:
+        return WSProtocol(
+            host_port=target.host_header,
+            ws_path=target.resource,
+            is_client_side=True,
+            ws_listener_factory=lambda *_: _Listener(self, self.owner.delivered),
+            logger=_LOGGER,
+            disconnect_on_exception=True,
+            websocket_handshake_timeout=None,
+            enable_auto_ping=False,
+            auto_ping_idle_timeout=10,
+            auto_ping_reply_timeout=10,
+            auto_ping_strategy=picows.WSAutoPingStrategy.PING_WHEN_IDLE,
+            enable_auto_pong=False,
+            max_frame_size=self.max_size,
+            extra_headers=request_headers(target, deflate=deflate),
+            read_buffer_init_size=16 * 1024,
+        )
 
     def would_wait(self, size: int) -> bool:
         return size > HIGH_WATER or not self.writable.is_set()
@@ -205,6 +227,8 @@ class PicowsLink(Link):
     async def close(self) -> None:
         if self._transport is None:
             self._hang_up()
+            if self._raw is not None:
+                self._raw.abort()
             return
         if not self.closing:
             self._send_close(close_payload(NORMAL))
@@ -240,16 +264,6 @@ class PicowsLink(Link):
         transport.underlying_transport.set_write_buffer_limits(high=HIGH_WATER)
         self.writable.set()
         self._watch = asyncio.ensure_future(self._wait_for_end(transport))
-        header = transport.response.headers.get("Sec-WebSocket-Extensions")
-        offered = "Sec-WebSocket-Extensions" in transport.request.headers
-        try:
-            self._deflate = negotiate(header)
-            if self._deflate and not offered:
-                raise NegotiationError("the server chose permessage-deflate, which was not offered")
-        except NegotiationError as error:
-            self._reason = error
-            self._send_close(close_payload(1010))
-            return
         listener.use(self._deflate)
 
     def control(self, event: Ping | Pong | Close) -> None:
@@ -276,11 +290,6 @@ class PicowsLink(Link):
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
-    def _accept(self, transport: picows.WSTransport, target: Target) -> None:
-        if isinstance(self._reason, NegotiationError):
-            raise DialError(f"{target.peer} did not answer as a WebSocket server: {self._reason}")
-        check_subprotocol(target, transport.response.headers.get("Sec-WebSocket-Protocol"))
-
     def _send_close(self, payload: bytes) -> None:
         self.closing = True
         assert self._transport is not None
@@ -300,19 +309,3 @@ class PicowsLink(Link):
                 self._give_up.cancel()
         self.disconnected()
         self.owner.ended(self._reason)
-
-
-def _verdict(error: picows.WSHandshakeError, target: Target) -> Exception:
-    """A refused or unreadable handshake as what the driver raises."""
-    found = _STATUS_LINE.match(error.raw_header or b"")
-    status = int(found[1]) if found else 0
-    location = (
-        error.response.headers.get("Location")
-        if error.response is not None and error.response.headers
-        else None
-    )
-    if status in (301, 302, 303, 307, 308) and location:
-        return Redirect(location)
-    if status and status != 101:
-        return refusal(status, target.peer)
-    return DialError(f"{target.peer} did not answer as a WebSocket server; check the port and the path")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urljoin, urlsplit
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.peer_words import own_secrets
 from trunkline.address import Address
+from trunkline.address.host import clean_host
 from trunkline.errors import DialError
 
 __all__ = ["Redirect", "Target", "check_subprotocol", "redirected", "refusal", "target_of"]
@@ -57,6 +59,8 @@ class Target:
     headers: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
     """Header names given by the user that belong to the handshake itself."""
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    """What is not shown where the server repeats it."""
 
     def __repr__(self) -> str:
         return f"Target({self.url})"
@@ -79,7 +83,9 @@ class Target:
         for name, value in self.headers:
             if name.lower() == "host":
                 return value
-        return _bracketed(self.host) if self.port == _PORTS[self.scheme] else self.peer
+        # RFC 6874, 4: the zone of an IPv6 address means something on this machine only.
+        host = _bracketed(self.host.partition("%")[0])
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def extra_headers(self) -> list[tuple[str, str]]:
@@ -107,33 +113,48 @@ def target_of(address: Address) -> Target:
         headers.append(("Authorization", f"Basic {token}"))
     _check(headers)
     port = address.port or _PORTS[address.scheme]
-    return Target(address.scheme, address.host or "", port, _resource(address), tuple(headers), ignored)
+    resource, secrets = _resource(address), frozenset(own_secrets(address))
+    return Target(address.scheme, address.host or "", port, resource, tuple(headers), ignored, secrets)
 
 
 def redirected(target: Target, location: str) -> Target:
     """Where a redirect leads. Another host gets none of our secrets; wss never becomes ws."""
-    url = urlsplit(urljoin(target.url.replace("ws", "http", 1), location))
-    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(url.scheme)
-    if scheme is None or not url.hostname:
-        raise FatalError(f"{target.peer} redirects to something that is no WebSocket address")
+    scheme, host, port, resource = _destination(target, location)
     if target.secure and scheme == "ws":
         raise FatalError(f"{target.peer} redirects from wss to ws; give the new address if that is wanted")
-    port = url.port or _PORTS[scheme]
     headers = target.headers
-    if (url.hostname, port) != (target.host, target.port):
+    if (host, port) != (target.host, target.port):
         headers = tuple(item for item in headers if item[0].lower() in _HARMLESS)
+    return replace(target, scheme=scheme, host=host, port=port, resource=resource, headers=headers)
+
+
+def _destination(target: Target, location: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and resource that a `Location` names; FatalError when it is no WebSocket address."""
+    try:
+        url = urlsplit(urljoin(target.url.replace("ws", "http", 1), location))
+        scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}[url.scheme]
+        host = clean_host(_bracketed(url.hostname or ""), "the new address")
+        port = url.port or _PORTS[scheme]
+    except (ValueError, KeyError):  # AddressError is a ValueError
+        raise FatalError(f"{target.peer} redirects to something that is no WebSocket address") from None
     resource = _encoded(url.path or "/") + (f"?{_encoded(url.query)}" if url.query else "")
-    return replace(target, scheme=scheme, host=url.hostname, port=port, resource=resource, headers=headers)
+    return scheme, host, port, resource
 
 
-def refusal(status: int, peer: str) -> DialError:
-    """What an HTTP status that is no upgrade should be raised as; FatalError where waiting cannot help."""
+def refusal(status: int, peer: str, words: str = "") -> DialError:
+    """What an HTTP status that is no upgrade should be raised as; FatalError where waiting cannot help.
+
+    `words` are the server's own, fit to be shown.
+    """
+    says = f"; it says: {words}" if words else ""
     if status in _RETRY_LATER or status >= 500:
-        return DialError(f"{peer} refused the WebSocket with HTTP {status}; it may accept later", code=status)
+        text = f"{peer} refused the WebSocket with HTTP {status}; it may accept later{says}"
+        return DialError(text, code=status)
     if 400 <= status < 500:
         advice = _ADVICE.get(status, "check the address and the headers")
-        return FatalError(f"{peer} refused the WebSocket with HTTP {status}; {advice}", code=status)
-    return DialError(f"{peer} did not answer as a WebSocket server (HTTP {status})", code=status)
+        text = f"{peer} refused the WebSocket with HTTP {status}; {advice}{says}"
+        return FatalError(text, code=status)
+    return DialError(f"{peer} did not answer as a WebSocket server (HTTP {status}){says}", code=status)
 
 
 def check_subprotocol(target: Target, chosen: str | None) -> None:

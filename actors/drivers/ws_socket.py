@@ -37,10 +37,15 @@ class SharedSocket:
         self.before_wait: Any = lambda: None
         """Called by the reader before it waits for more: what it has must not wait with it."""
 
-    def recv(self, count: int) -> bytes:
-        """Up to `count` bytes, b"" at the end of the stream; waits without a limit of its own."""
+    def unread(self, data: bytes) -> None:
+        """Give back bytes that were read too far: `recv` returns them first."""
+        self._buffer, self._at = data + self._buffer[self._at :], 0
+
+    def recv(self, count: int, timeout_s: float | None = None) -> bytes:
+        """Up to `count` bytes, b"" at the end of the stream. Waits as long as it takes, or for `timeout_s`
+        seconds; then TimeoutError."""
         if self._at >= len(self._buffer):
-            self._buffer, self._at = self._fill(), 0
+            self._buffer, self._at = self._fill(timeout_s), 0
         piece = self._buffer[self._at : self._at + count]
         self._at += len(piece)
         return piece
@@ -98,7 +103,7 @@ class SharedSocket:
         """None: it blocks, as far as websocket-client is concerned."""
         return None
 
-    def _fill(self) -> bytes:
+    def _fill(self, timeout_s: float | None) -> bytes:
         announced = False
         while True:
             with self._lock:
@@ -111,12 +116,13 @@ class SharedSocket:
             if not announced:
                 announced = True
                 self.before_wait()
-            self._wait(select.POLLIN)
+            self._wait(select.POLLIN, timeout_s)
 
-    def _wait(self, event: int) -> None:
+    def _wait(self, event: int, timeout_s: float | None = None) -> None:
         poller = select.poll()
         poller.register(self._sock.fileno(), event)
-        poller.poll()
+        if not poller.poll(None if timeout_s is None else timeout_s * 1000):
+            raise TimeoutError
 
 
 class FrameReader(frame_buffer):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from websockets.sync.server import ServerConnection
@@ -14,7 +18,7 @@ from tests.support.http_proxy import HttpProxy
 from tests.support.recorder import Recorder
 from tests.support.servers import Microsocks, WsServer, echo_messages, garbage_handshake, refuse_with
 from tests.support.sockets import Peer, SocketServer, deaf, unused_port
-from tests.support.websocket_peer import upgrade
+from tests.support.websocket_peer import proof_of, upgrade
 from tests.support.wsdrivers import Engine, on_every_engine
 from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.ws import WsDriver, choose_engine
@@ -119,6 +123,116 @@ def test_headers_of_the_handshake_itself_are_left_out_with_a_warning(ws: Engine)
         ws.run(body())
 
 
+SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
+    "a list": lambda proof: answer(proof, connection=["Connection: keep-alive, Upgrade"]),
+    "two lines": lambda proof: answer(proof, connection=["Connection: keep-alive", "Connection: upgrade"]),
+    "cases": lambda proof: answer(proof, upgrade="UPGRADE: WebSocket", connection=["connection:UPGRADE"]),
+    "no phrase": lambda proof: answer(proof, status="HTTP/1.1 101"),
+    "empty phrase": lambda proof: answer(proof, status="HTTP/1.1 101 "),
+    "latin-1": lambda proof: answer(proof, "X-City: Montr\xe9al"),
+    "empty": lambda proof: answer(proof, "X-Empty:", "X-Spaces:  \t "),
+    "folded": lambda proof: answer(proof, "X-Folded: one", "\ttwo"),
+    "space before the colon": lambda proof: answer(proof, "X-Key : v"),
+    "a control character": lambda proof: answer(proof, "X-Key: a\x01b"),
+    "long": lambda proof: answer(proof, f"X-Long: {'l' * 100_000}"),
+    "many": lambda proof: answer(proof, *(f"X-{number}: v" for number in range(1000))),
+    "informational": lambda proof: (
+        b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\nHTTP/1.1 100\r\n\r\n" + answer(proof)
+    ),
+    "an empty line first": lambda proof: b"\r\n" + answer(proof),
+    "bare line feeds": lambda proof: answer(proof).replace(b"\r\n", b"\n"),
+    "a length": lambda proof: answer(proof, "Content-Length: 0", "Transfer-Encoding: identity"),
+    "the proof twice": lambda proof: answer(proof, f"sec-websocket-accept:  {proof.decode()} "),
+    "no extensions": lambda proof: answer(proof, "Sec-WebSocket-Extensions:"),
+    "HTTP/1.0": lambda proof: answer(proof, status="HTTP/1.0 101 x"),
+}
+
+
+def answer(
+    proof: bytes,
+    *more: str,
+    status: str = "HTTP/1.1 101 Switching Protocols",
+    upgrade: str = "Upgrade: websocket",
+    connection: Sequence[str] = ("Connection: Upgrade",),
+) -> bytes:
+    """A valid answer in another spelling."""
+    lines = [status, upgrade, *connection, f"Sec-WebSocket-Accept: {proof.decode()}", *more]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def test_every_spelling_of_a_valid_answer_is_taken(ws: Engine) -> None:
+    """With a message in the same segment, and with everything byte by byte where that is quick."""
+
+    def speller(peer: Peer) -> None:
+        request = peer.read_until(b"\r\n\r\n")
+        name = unquote(request.split()[1].decode()[1:])
+        data = SPELLINGS[name](proof_of(request)) + b"\x81\x02ok" + b"\x82\x7e\xff\xff" + bytes(65535)
+        for at in range(300):
+            peer.send(data[at : at + 1])
+        peer.send(data[300:])
+        peer.read()
+
+    async def body() -> None:
+        for name in SPELLINGS:
+            sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}/{quote(name)}")
+            assert await sink.wait_received(2) == ["ok", bytes(65535)], name
+            assert sink.losses == []
+            await driver.close()
+
+    with SocketServer(speller) as server:
+        ws.run(body())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ((b"Upgrade: websocket", b"Upgrade: h2c"), "its 101 says 'Upgrade: h2c', not 'Upgrade: websocket'"),
+        ((b"Connection: Upgrade\r\n", b""), "its 101 says no Connection"),
+        ((b"Connection: Upgrade", b"Connection: close"), "its 101 says 'Connection: close'"),
+        ((b"Sec-WebSocket-Accept: ", b"Sec-WebSocket-Accept: x"), "a Sec-WebSocket-Accept for another key"),
+        ((b"Sec-WebSocket-Accept: ", b"X: "), "has no Sec-WebSocket-Accept"),
+        ((b"HTTP/1.1 ", b"HTTP/2 "), "its status line is 'HTTP/2 101 Switching Protocols'"),
+        ((b"Upgrade: w", b"garbage\r\nUpgrade: w"), "a header line of its answer has no colon: 'garbage'"),
+        ((b"Upgrade: w", b"X: " + b"y" * 300_000 + b"\r\nUpgrade: w"), "longer than 256 KB"),
+        (
+            (b"HTTP/1.1 ", b"\x15\x03\x01\x00\x02\x02\x46"),
+            "it speaks TLS on this port; give a scheme with TLS (wss://)",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_answer_is_named(ws: Engine, spoil: tuple[bytes, bytes], why: str) -> None:
+    def spoiler(peer: Peer) -> None:
+        request = peer.read_until(b"\r\n\r\n")
+        with contextlib.suppress(OSError):
+            peer.send(answer(proof_of(request)).replace(*spoil))
+            peer.read()
+
+    with SocketServer(spoiler) as server:
+        text = str(failure(ws, f"ws://127.0.0.1:{server.port}"))
+    assert text.startswith(f"127.0.0.1:{server.port} did not answer as a WebSocket server: ")
+    assert why in text
+    assert "check the p" not in text
+
+
+def test_a_refusal_says_what_the_server_says_and_when_to_come_back(ws: Engine) -> None:
+    """Its body, cut and printable, without the secrets that it repeats; also where the body never ends."""
+
+    def refuser(peer: Peer) -> None:
+        key = re.search(rb"X-Key: (\S+)", peer.read_until(b"\r\n\r\n"))
+        assert key
+        peer.send(
+            b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n\r\n\r\n{banned: '" + key[1] + b"'}\nmore"
+        )
+        peer.read()
+
+    with SocketServer(refuser) as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}", headers={"X-Key": "abcd1234"})
+        assert (error.code, error.retry_after_s) == (429, 7.0)
+        assert str(error).endswith("; it says: {banned: '***'}")
+        error = failure(ws, f"ws://127.0.0.1:{server.port}", 0.6, headers={"X-Key": "k" * 4})
+        assert error.code == 429  # not a timeout: the refusal itself was there in time
+
+
 @pytest.mark.parametrize("status", [401, 403, 404, 418])
 def test_a_refusal_that_stays_is_fatal(ws: Engine, status: int) -> None:
     with WsServer(on_request=refuse_with(status)) as server:
@@ -152,6 +266,7 @@ def test_garbage_is_recognised(ws: Engine, answer: bytes) -> None:
     with SocketServer(garbage_handshake(answer)) as server:
         error = failure(ws, f"ws://127.0.0.1:{server.port}")
     assert f"127.0.0.1:{server.port} did not answer as a WebSocket server" in str(error)
+    assert "check the port" not in str(error)  # the cause is known, and said instead
     assert not isinstance(error, FatalError)
 
 
@@ -178,6 +293,7 @@ def test_a_peer_that_never_answers_is_left_at_the_deadline(ws: Engine, scheme: s
 
 def test_a_peer_that_answers_drop_by_drop_is_left_at_the_deadline(ws: Engine) -> None:
     def drip(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 101 ")
         while not peer.stopping.wait(0.02):
             peer.send(b"H")
 

@@ -81,6 +81,19 @@ def test_another_host_gets_no_secrets_but_the_same_host_does() -> None:
     assert redirected(target, "/there").headers == target.headers
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "ws://[::1/x", "ws://h:99999/", "ws://h:port/", "ws://h:-1/", "wss://", "mailto:x", "ws://a b/",
+        "ws://[zz]/", "ws://" + "h" * 300, "ws://\x00h/",
+    ],
+)  # fmt: skip
+def test_a_redirect_to_no_address_is_refused_in_our_words(location: str) -> None:
+    with pytest.raises(FatalError) as caught:
+        redirected(target_of(parse_address("ws://h/")), location)
+    assert str(caught.value) == "h:80 redirects to something that is no WebSocket address"
+
+
 @pytest.mark.parametrize("location", ["ws://h/", "http://h/", "ftp://h/"])
 def test_a_redirect_that_may_not_be_followed(location: str) -> None:
     with pytest.raises(FatalError, match="redirects"):

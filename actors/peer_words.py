@@ -1,0 +1,65 @@
+"""What a peer says, made fit to be shown to users: printable, cut, and without our own secrets. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, quote_plus, unquote
+
+from trunkline.address import Address
+from trunkline.address.redaction import HIDDEN, is_secret_name, redact
+
+__all__ = ["first_line", "own_secrets", "shown", "without_secrets"]
+
+LONGEST = 200
+"""Characters of a peer's words that are shown."""
+_SHORTEST_SECRET = 4
+"""Shorter values are not hidden: they would be found in half of all words."""
+_TITLE = re.compile(r"(?is)<title[^>]*>(.*?)</title>")
+_HIDDEN_PARTS = re.compile(r"(?is)<(script|style|head)\b.*?(</\1>|$)|<!--.*?(-->|$)|<[^>]*(>|$)")
+
+
+def first_line(data: bytes | str) -> str:
+    """The first line that is not empty, in printable characters, at most `LONGEST` of them. Of HTML: its
+    title, or its first line of text."""
+    text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+    if text.lstrip("\ufeff \t\r\n")[:1] == "<":
+        title = _TITLE.search(text)
+        text = title[1] if title and title[1].strip() else _HIDDEN_PARTS.sub("\n", text)
+    for line in text.splitlines():
+        words = " ".join("".join(c if c.isprintable() else " " for c in line).split())
+        if words:
+            return words if len(words) <= LONGEST else f"{words[: LONGEST - 3]}..."
+    return ""
+
+
+def shown(data: bytes) -> str:
+    """The beginning of bytes that are perhaps no text, in quotes."""
+    text = data[:60].decode("latin-1")
+    return repr(f"{text}..." if len(data) > 60 else text)
+
+
+def own_secrets(address: Address) -> set[str]:
+    """What of an address may not be shown although a peer repeats it: passwords, headers, payloads and the
+    parameters whose names look secret, in each spelling that travels."""
+    found: set[str] = {address.password or ""}
+    headers = address.option("headers") or {}
+    pairs: Iterable[tuple[object, object]] = headers.items() if hasattr(headers, "items") else headers
+    for _, value in pairs:
+        found |= {str(value), *str(value).split()}
+    found |= {str(value) for name, value in address.params.items() if is_secret_name(name)}
+    for part in re.split(r"[?&]", address.target)[1:]:
+        name, _, value = part.partition("=")
+        if is_secret_name(name):
+            found.add(value)
+    for payload in address.option("payload") or ():
+        found |= {str(payload), *re.findall(r"[A-Za-z0-9_+/=-]{16,}", str(payload))}
+    return {spell(secret) for secret in found for spell in (str, quote, quote_plus, unquote)}
+
+
+def without_secrets(words: str, secrets: Iterable[str]) -> str:
+    """`words` with each of the secrets hidden, and what looks like one."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            words = words.replace(secret, HIDDEN)
+    return redact(words)
