@@ -36,6 +36,7 @@ from trunkline.actors.jobs import (
     still_inside,
 )
 from trunkline.actors.queries import Queries
+from trunkline.actors.redial import Redial
 from trunkline.actors.sql import MYSQL_RUNS, Dialect
 from trunkline.actors.statements import split
 from trunkline.actors.turns import BARE, Turns, Waiting
@@ -106,7 +107,12 @@ class ExecActor:
         self._base = worker.base_stats()
         self._last_error: str | None = self._base.last_error
         self._statements = self._reconnects = self._outages = 0
+        """Counted by the driver's thread alone."""
+        self.redial = Redial(self.address, driver.transient, self._tell_outage)
         self._interrupting = False
+        self._interrupt_over = threading.Event()
+        """Cleared while another thread is in the driver's `interrupt`."""
+        self._interrupt_over.set()
         self._asked = asyncio.Event()
         self._after_interrupt: tuple[Waiting[Job], bytes, Exception | None, bool] | None = None
         self.queries = Queries(self)
@@ -229,16 +235,25 @@ class ExecActor:
         self.driver = driver
 
     def warn(self, text: str) -> None:
-        self.worker.loop.call_soon_threadsafe(self.worker.log, "warning", text)
+        """A line in the user's log, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            self.worker.loop.call_soon_threadsafe(self.worker.log, "warning", text)
+
+    def _tell_outage(self, text: str) -> None:
+        """On the driver's thread, while it dials: the state is told before a statement ends, too."""
+        self.warn(text)
+        with contextlib.suppress(RuntimeError):
+            self.worker.loop.call_soon_threadsafe(self._note_state)
 
     async def close(self) -> None:
         driver = self.driver
         if self.state is not State.FAILED:
             self.state = State.CLOSED
         self.queries.stop()
+        self.redial.stop()
         if driver is not None:
             if self._running is not None:
-                self._interrupt_driver(driver)
+                self._interrupt_driver()
                 if self._interrupting:  # a server may not notice that we are gone
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(CLOSE_S):
@@ -337,7 +352,6 @@ class ExecActor:
             job.run = lambda driver: self.results.packed(driver, driver.executemany(sql, rows), token)
             self.enqueue(Waiting(holder, token, job))
         elif apart:
-            self._statements += 1
             self.queries.begin_apart((holder, more[0]), job, sql, binds)
         else:
             key = (holder, more[0])
@@ -409,7 +423,9 @@ class ExecActor:
         run: Callable[[ExecDriver], bytes],
         what: str,
     ) -> Job:
-        return Job(sender, request_id, run, Deadline.after_ms(timeout_ms), what=what)
+        deadline = Deadline.after_ms(timeout_ms)
+        dials_s = min(deadline.left(), float(self.address.option("timeout")))
+        return Job(sender, request_id, run, deadline, Deadline(dials_s), what=what)
 
     # the line
 
@@ -445,16 +461,17 @@ class ExecActor:
         """On the driver's thread: as `_run`, for several statements with one commit."""
         outcomes: list[Result | Exception] = []
         try:
-            if self.driver is None:
-                self._reconnect(group[0])
-            assert self.driver is not None
-            outcomes = [*self.driver.execute_together([w.job.joins for w in group if w.job.joins])]
+            driver = self._linked(group[0])
+            outcomes = [*driver.execute_together([w.job.joins for w in group if w.job.joins])]
         except Exception as error:
             outcomes = [error] * len(group)
+            if isinstance(error, ConnectionError):
+                self._drop_link()
         self._statements += len(outcomes)
         answers = [self._told(w.job, outcome) for w, outcome in zip(group, outcomes, strict=False)]
+        inside = still_inside(self.driver)
         with contextlib.suppress(RuntimeError):
-            self.worker.loop.call_soon_threadsafe(self._finished_together, group, answers)
+            self.worker.loop.call_soon_threadsafe(self._finished_together, group, answers, inside)
 
     def _told(self, job: Job, outcome: Result | Exception) -> tuple[bytes, Exception | None]:
         if isinstance(outcome, Exception):
@@ -468,17 +485,18 @@ class ExecActor:
         return body, None
 
     def _finished_together(
-        self, group: list[Waiting[Job]], answers: list[tuple[bytes, Exception | None]]
+        self, group: list[Waiting[Job]], answers: list[tuple[bytes, Exception | None]], inside: bool
     ) -> None:
         for waiting, (body, error) in zip(group, answers, strict=False):
-            self.answer(waiting.job, body=body, error=error)
+            told = self._loss(error, waiting.job) if isinstance(error, ConnectionError) else error
+            self.answer(waiting.job, body=body, error=told)
         rest = group[len(answers) :]
         for waiting in rest if not answers else rest[:1]:
             waiting.job.joins = None
         self.turns.put_back(rest)
         self._running = None
         self._note_state()
-        self._settle_turns(group[0], still_inside(self.driver), None)
+        self._settle_turns(group[0], inside, None)
         self._advance()
 
     def _run(self, waiting: Waiting[Job]) -> None:
@@ -494,19 +512,21 @@ class ExecActor:
         try:
             if job.timed_out:
                 raise StatementError("interrupted")
-            if self.driver is not None and not self.driver.alive():
-                self._found_dead(waiting)
-            if self.driver is None:
-                self._reconnect(waiting)
-            assert self.driver is not None
+            driver = self._linked(waiting)
             job.begun = True
             if job.timed_out:
                 raise StatementError("interrupted")
-            body = job.run(self.driver)
-            inside = self.driver.in_transaction()
+            body = job.run(driver)
+            inside = driver.in_transaction()
         except Exception as caught:
             error = caught
+            if isinstance(caught, ConnectionError):
+                self._drop_link()
             inside = still_inside(self.driver)
+        if inside and job.what in ("commit", "rollback"):  # refused (XA, say), and it would never end
+            self.warn(f"a transaction could not be ended ({error}); its link is broken instead")
+            self._drop_link()
+            inside = False
         self._statements += job.what == "exec"
         settled = error is None and inside == (self.turns.owner is not None) and self.state is State.OPEN
         at_once = settled and self._answer_at_once(job, body)
@@ -552,22 +572,42 @@ class ExecActor:
             return job.answered
         return False
 
-    def _found_dead(self, waiting: Waiting[Job]) -> None:
-        """The server has hung up since the last statement: the one that comes now was not sent to it."""
-        if self.turns.owner is not None:
-            raise LinkLost("the server was lost in a transaction")
-        driver, self.driver = self.driver, None
-        self._outages += 1
-        if driver is not None:
-            with contextlib.suppress(Exception):
-                driver.close()
+    def _linked(self, waiting: Waiting[Job]) -> ExecDriver:
+        """On the driver's thread: the driver with a link, which is dialled where there is none. One that the
+        server has ended since the last statement is found out here, before the next one is sent to it."""
+        if self.driver is not None and not self.driver.alive():
+            if self.turns.owner is not None:
+                raise LinkLost("the server was lost in a transaction")
+            self._drop_link()
+        if self.driver is None:
+            if waiting.token is not None:
+                raise over()
+            self._dial_again(waiting.job)
+        assert self.driver is not None
+        return self.driver
 
-    def _reconnect(self, waiting: Waiting[Job]) -> None:
-        if waiting.token is not None:
-            raise over()
-        seconds = min(waiting.job.deadline.left(), float(self.address.option("timeout")))
-        self._connect(Deadline(seconds))
+    def _dial_again(self, job: Job) -> None:
+        if self.ended:
+            raise self.redial.end_error()
+        self.redial.dial(self._connect, job.dials_until, lambda: job.timed_out)
         self._reconnects += 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether the link is gone for good."""
+        return self.driver is None and self.redial.over
+
+    def _drop_link(self) -> None:
+        """On the driver's thread: the link is of no use any more."""
+        with self._handover:  # from now on no other thread finds the driver
+            driver, self.driver = self.driver, None
+        if driver is None:
+            return
+        self._outages += 1
+        self.redial.link_lost()
+        self._interrupt_over.wait(INTERRUPT_S)  # a thread that interrupts uses it still
+        with contextlib.suppress(Exception):
+            driver.close()
 
     def _finished(self, waiting: Waiting[Job], body: bytes, error: Exception | None, inside: bool) -> None:
         if self._interrupting:  # what is on its way to stop this statement must not meet the next one
@@ -576,12 +616,9 @@ class ExecActor:
         self._running = None
         job = waiting.job
         if isinstance(error, ConnectionError):
-            error, inside = self._lost(error, waiting), False
-        if inside and job.what in ("commit", "rollback"):  # refused (XA, say), and it would never end
-            text = f"a transaction could not be ended ({error}); its link is broken instead"
-            self.worker.log("warning", text)
-            self._lost(LinkLost(str(error)), waiting)
-            inside = False
+            error, inside = self._loss(error, job), False
+        if self.driver is None:
+            self.queries.forget()
         if job.begins and job.timed_out and error is None:
             error = _given_up()
         self._note_state()
@@ -598,9 +635,14 @@ class ExecActor:
     def _note_state(self) -> None:
         """Whether the link is there, as the last statement found it."""
         state = State.DOWN if self.driver is None else State.OPEN
+        if self.ended:
+            state = State.LOST if self.redial.ends_at_loss else State.FAILED
         if state is not self.state and self.state in (State.DOWN, State.OPEN):
             self.state = state
             self.worker.say_state()
+            if self.ended:
+                self._last_error = str(self.redial.end_error())
+                self.worker.log("error", self._last_error)
 
     def _settle_turns(self, waiting: Waiting[Job], inside: bool, error: Exception | None) -> None:
         """Who has the connection now. The driver is asked each time, for a database may end a transaction by
@@ -617,16 +659,9 @@ class ExecActor:
             if gone or (job.begins and (error is not None or job.timed_out)):
                 self._roll_back(waiting.holder, token)
 
-    def _lost(self, error: ConnectionError, waiting: Waiting[Job]) -> Exception:
-        driver, self.driver = self.driver, None
-        if driver is not None:
-            with contextlib.suppress(Exception):
-                driver.close()
-        self._outages += 1
-        self.state = State.DOWN
-        self.worker.say_state()
-        self.queries.forget()
-        job, who = waiting.job, f"the server of {self.address.display} was lost"
+    def _loss(self, error: ConnectionError, job: Job) -> Exception:
+        """What the loss of the link in the midst of a job means for the caller."""
+        who = f"the server of {self.address.display} was lost"
         if job.what == "fetch":
             return BrokenError(f"{who} before all rows of the query were read: {error}")
         if isinstance(error, LinkLost) or (job.what == "exec" and self.turns.owner is not None):
@@ -652,9 +687,11 @@ class ExecActor:
             self.answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
             return
         timed_out, job.timed_out = job.timed_out, True  # first this, for its thread looks at it after `begun`
+        self.redial.wake()
         if not job.begun:
             why = f"{self.address.display} could be reached" if self.driver is None else "it could begin"
-            text = f"the time allowed passed before {why}; nothing was run"
+            reason = f" ({self.redial.reason})" if self.redial.reason else ""
+            text = f"the time allowed passed before {why}{reason}; nothing was run"
             self.answer(job, error=OperationTimeout(text))
             return
         job.timed_out = timed_out
@@ -664,6 +701,7 @@ class ExecActor:
         """Nobody waits for the running job any more: stop it."""
         if not waiting.job.timed_out:
             waiting.job.timed_out = True
+            self.redial.wake()
             self.worker.loop.call_later(INTERRUPT_S, self._abandon, waiting)
         self._interrupt(waiting)
 
@@ -672,24 +710,31 @@ class ExecActor:
         with self._handover:  # its thread does not go on to the next one behind our back
             running = self._running is waiting
         if running:
-            if self.driver is not None and waiting.job.begun:
-                self._interrupt_driver(self.driver)
+            if waiting.job.begun:
+                self._interrupt_driver()
             again = AGAIN_ASKED_S if self.driver_class.interrupt_waits else AGAIN_S
             self.worker.loop.call_later(again, self._interrupt, waiting)
 
-    def _interrupt_driver(self, driver: ExecDriver) -> None:
-        if not driver.interrupt_waits:
-            driver.interrupt()
-        elif not self._interrupting:
+    def _interrupt_driver(self) -> None:
+        """Have the driver stop what its own thread does. `_drop_link` does not close it meanwhile."""
+        with self._handover:
+            driver = self.driver
+            if driver is None or self._interrupting:
+                return
+            if not driver.interrupt_waits:
+                driver.interrupt()
+                return
             self._interrupting = True
-            self._asked.clear()
-            ask = partial(self._ask_to_stop, driver)
-            threading.Thread(target=ask, name="trunkline-interrupt", daemon=True).start()
+            self._interrupt_over.clear()
+        self._asked.clear()
+        ask = partial(self._ask_to_stop, driver)
+        threading.Thread(target=ask, name="trunkline-interrupt", daemon=True).start()
 
     def _ask_to_stop(self, driver: ExecDriver) -> None:
         """On a thread of its own."""
         with contextlib.suppress(Exception):
             driver.interrupt()
+        self._interrupt_over.set()
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             self.worker.loop.call_soon_threadsafe(self._asked_to_stop)
 
@@ -703,8 +748,9 @@ class ExecActor:
     def _abandon(self, waiting: Waiting[Job]) -> None:
         text = "the statement did not end in time and could not be stopped yet; its outcome is unknown"
         self.answer(waiting.job, error=OutcomeUnknown(text))
-        if self._running is waiting and self.driver is not None:
-            self.driver.abort()
+        with self._handover:
+            if self._running is waiting and self.driver is not None:
+                self.driver.abort()
 
     def answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
         if job.timer is not None:
@@ -722,11 +768,21 @@ class ExecActor:
             self.worker.mailbox.send(job.sender, header(Kind.ERROR, job.request_id, to_wire(error)))
 
     def tick(self) -> None:
-        """A statement that takes long: watch again whether the one who asked hangs up."""
+        """A statement that takes long: watch again whether the one who asked hangs up. And a link whose loss
+        is the end of the connection is looked at without a statement, too."""
         with self._handover:
             running = self._running if self._done is None else None
             if running is not None and running.job.guest is not None:
                 running.job.guest.rearm()
+        if self.redial.ends_at_loss and self.state is State.OPEN and self.turns.owner is None:
+            self.put(self._look_at_link)
+
+    def _look_at_link(self) -> None:
+        """On the driver's thread."""
+        if self.driver is not None and not self.driver.alive():
+            self._drop_link()
+            with contextlib.suppress(RuntimeError):
+                self.worker.loop.call_soon_threadsafe(self._note_state)
 
     def stats(self) -> Stats:
         base = self._base
@@ -739,7 +795,7 @@ class ExecActor:
             pid=os.getpid(),
             incarnation=self.worker.incarnation,
             opened_at=self._opened_at or base.opened_at,
-            statements=base.statements + self._statements,
+            statements=base.statements + self._statements + self.queries.begun_apart,
             rows=base.rows + self.results.rows + self.queries.rows,
             queries=self.queries.count,
             reconnects=base.reconnects + self._reconnects,

@@ -48,6 +48,9 @@ class Job:
     request_id: int
     run: Callable[[ExecDriver], bytes]
     deadline: Deadline
+    dials_until: Deadline
+    """A link that is not there is dialled for so long: to the deadline, or for the option `timeout` from the
+    moment that the request came."""
     timer: asyncio.TimerHandle | None = None
     what: str = "exec"
     begins: bytes | None = None

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trunkline.actors.query import Apart, Beside, Outcome
+from trunkline.actors.redial import Redial
 from trunkline.actors.turns import Waiting
 from trunkline.deadline import Deadline
-from trunkline.errors import OperationTimeout, StatementError
+from trunkline.errors import ClosedError, OperationTimeout, StatementError
 from trunkline.wire import values
 
 if TYPE_CHECKING:
@@ -35,6 +38,16 @@ Key = tuple[bytes, int]
 """The holder, and the number that it has given the query."""
 
 
+@dataclass(slots=True, eq=False)
+class _InLine:
+    """A query that waits for a link of its own."""
+
+    key: Key
+    job: Job
+    sql: str
+    binds: Any
+
+
 class Queries:
     """See the module. Its methods are called on the loop, but for those that get the driver.
 
@@ -48,17 +61,27 @@ class Queries:
         self._spare: ExecDriver | None = None
         self._stopping: list[Apart] = []
         self._stopped = False
-        self.rows = 0
-        """How many they gave so far."""
+        self._line: deque[_InLine] = deque()
+        """Queries that wait for a link of their own."""
+        self.begun_apart = 0
+        """Counted on the loop, as `_rows_apart` is."""
+        self._rows_beside = self._rows_apart = 0
 
     @property
     def count(self) -> int:
         return len(self._open)
 
+    @property
+    def rows(self) -> int:
+        """How many they gave so far."""
+        return self._rows_beside + self._rows_apart
+
     def _take_out(self, query: Beside | Apart) -> None:
         for key, each in list(self._open.items()):
             if each is query:
                 self._open.pop(key, None)
+        if isinstance(query, Apart):
+            self._begin_next()
 
     # on the shared link
 
@@ -71,7 +94,7 @@ class Queries:
         rows = driver.query(sql, binds)
         query = Beside(token, rows)
         outcome = query.next(rows.columns, not token and driver.in_transaction())
-        self.rows += outcome.rows
+        self._rows_beside += outcome.rows
         if outcome.more and not job.timed_out:
             self._open[key] = query
         else:
@@ -85,7 +108,7 @@ class Queries:
             self._take_out(query)
             query.close()
             raise
-        self.rows += outcome.rows
+        self._rows_beside += outcome.rows
         if not outcome.more:
             self._take_out(query)
         return outcome.body
@@ -93,22 +116,53 @@ class Queries:
     # on links of their own
 
     def begin_apart(self, key: Key, job: Job, sql: str, binds: Any) -> None:
-        """Give it a link and a thread, and answer when it has begun."""
-        actor = self._actor
-        apart = sum(isinstance(query, Apart) for query in list(self._open.values()))
-        if apart >= MOST_APART:
-            text = f"{apart} queries are open on this connection, each on its own link; close some of them"
-            actor.answer(job, error=StatementError(text))
+        """Give it a link and a thread, and answer when it has begun. Where `MOST_APART` queries have links
+        already, it waits for the end of one of them, within its deadline or the option `timeout`."""
+        self.begun_apart += 1
+        if self._count_apart() < MOST_APART and not self._line:
+            self._begin_now(key, job, sql, binds)
             return
-        driver, self._spare = self._spare, None
-        opened = driver is not None
-        if driver is None:
-            driver = actor.driver_class(actor.address)
-            driver.warn = actor.warn
-        query = self._open[key] = Apart(driver, opened, self._keep)
-        limit = Deadline(min(job.deadline.left(), float(actor.address.option("timeout"))))
+        waiting = _InLine(key, job, sql, binds)
+        self._line.append(waiting)
+        job.timer = self._actor.worker.loop.call_later(job.dials_until.left(), self._waited, waiting)
+
+    def _count_apart(self) -> int:
+        return sum(isinstance(query, Apart) for query in list(self._open.values()))
+
+    def _begin_next(self) -> None:
+        """A query has ended: those that wait for a link of their own may begin."""
+        while self._line and self._count_apart() < MOST_APART:
+            waiting = self._line.popleft()
+            if waiting.job.timer is not None:
+                waiting.job.timer.cancel()
+            self._begin_now(waiting.key, waiting.job, waiting.sql, waiting.binds)
+
+    def _waited(self, waiting: _InLine) -> None:
+        """The time of a query that waits for a link is over."""
+        if waiting in self._line:
+            self._line.remove(waiting)
+            text = (
+                f"{MOST_APART} queries are open on this connection, each on its own link, and none of them"
+                " ended in the time allowed; close some of them"
+            )
+            self._actor.answer(waiting.job, error=OperationTimeout(text))
+
+    def _begin_now(self, key: Key, job: Job, sql: str, binds: Any) -> None:
+        actor = self._actor
+        if actor.ended:
+            actor.answer(job, error=actor.redial.end_error())
+            return
+        spare, self._spare = self._spare, None
+        redial = Redial(actor.address, actor.driver_class.transient)
+        query = self._open[key] = Apart(spare, self._make_driver, redial, self._keep)
         self._await(query, job)
+        limit = Deadline(min(job.deadline.left(), float(actor.address.option("timeout"))))
         query.begin(sql, binds, limit, self._answered(query, job))
+
+    def _make_driver(self) -> ExecDriver:
+        driver = self._actor.driver_class(self._actor.address)
+        driver.warn = self._actor.warn
+        return driver
 
     def _await(self, query: Apart, job: Job) -> None:
         left = job.deadline.timeout()
@@ -124,7 +178,7 @@ class Queries:
 
     def _answered(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
         def on_the_loop(outcome: Outcome) -> None:
-            self.rows += outcome.rows
+            self._rows_apart += outcome.rows
             if not outcome.more:
                 self._take_out(query)
             self._actor.answer(job, body=outcome.body, error=outcome.error)
@@ -177,7 +231,15 @@ class Queries:
             return
         if query is not None:
             self._stop(query)
+            self._begin_next()
+        self._leave_line(lambda waiting: waiting.key == key)
         self._ended(job)
+
+    def _leave_line(self, of_it: Callable[[_InLine], bool]) -> None:
+        """Nobody wants these queries any more, and they have not begun."""
+        for waiting in [each for each in self._line if of_it(each)]:
+            self._line.remove(waiting)
+            self._actor.answer(waiting.job, error=ClosedError("the query was closed before it began"))
 
     def _stop(self, query: Apart) -> None:
         query.end()
@@ -193,6 +255,7 @@ class Queries:
 
     def leave(self, holder: bytes) -> None:
         """A holder is gone."""
+        self._leave_line(lambda waiting: waiting.key[0] == holder)
         for key in [key for key in list(self._open) if key[0] == holder]:
             self.end(key)
 
@@ -201,6 +264,9 @@ class Queries:
         for key, query in list(self._open.items()):
             if key[0] == old and self._open.pop(key, None) is query:
                 self._open[new, key[1]] = query
+        for waiting in self._line:
+            if waiting.key[0] == old:
+                waiting.key = new, waiting.key[1]
 
     def forget(self, token: bytes | None = None) -> None:
         """Those on the shared link cannot go on: of this transaction, or all, for the link is lost."""
@@ -212,6 +278,7 @@ class Queries:
     def stop(self) -> None:
         """The connection ends."""
         self._stopped = True
+        self._leave_line(lambda waiting: True)
         self._stopping = [query for query in list(self._open.values()) if isinstance(query, Apart)]
         for query in self._stopping:
             query.end()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from trunkline.actors.answers import Batches
 from trunkline.actors.driver import ExecDriver, Rows
+from trunkline.actors.redial import Redial
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, ClosedError, OutcomeUnknown
 
@@ -51,9 +52,19 @@ class Beside:
 class Apart:
     """A query on a link of its own: `begin`, `fetch` and `end` are called on the loop, in this order."""
 
-    def __init__(self, driver: ExecDriver, opened: bool, keep: Callable[[ExecDriver], None]) -> None:
-        self._driver = driver
-        self._opened = opened
+    def __init__(
+        self,
+        spare: ExecDriver | None,
+        make: Callable[[], ExecDriver],
+        redial: Redial,
+        keep: Callable[[ExecDriver], None],
+    ) -> None:
+        """`spare`: a driver with a link that is free, if there is one. `make`: a new driver, not yet opened.
+        `keep`: takes the driver of a query that has ended in good order."""
+        self._opened = spare is not None
+        self._driver = make() if spare is None else spare
+        self._make = make
+        self._redial = redial
         self._keep = keep
         self._orders: queue.SimpleQueue[tuple[Callable[[], Outcome], Callable[[Outcome], None]] | None]
         self._orders = queue.SimpleQueue()
@@ -81,6 +92,7 @@ class Apart:
     def end(self) -> None:
         """Stop whatever it does, and give the link back or up. Returns at once."""
         self._ended = True
+        self._redial.stop()
         self._orders.put(None)
         if self._busy:
             self._stopped = True
@@ -137,14 +149,19 @@ class Apart:
     def _begin(self, sql: str, binds: Sequence[Any] | Mapping[str, Any], deadline: Deadline) -> Outcome:
         if self._opened and not self._driver.alive():
             self._driver.close()
-            self._driver, self._opened = type(self._driver)(self._driver.address), False
+            self._opened = False
         if not self._opened:
-            self._driver.open(deadline)
-            self._opened = True
+            self._redial.dial(self._open, deadline, lambda: self._ended)
         rows = self._driver.query(sql, binds)
         self._batches = Batches(rows)
         count, body = self._batches.packed(rows.columns, False)
         return Outcome(body, None, count, self._batches.more)
+
+    def _open(self, deadline: Deadline) -> None:
+        """One attempt: a driver lives for one."""
+        self._driver = self._make()
+        self._driver.open(deadline)
+        self._opened = True
 
     def _next(self) -> Outcome:
         assert self._batches is not None

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from trunkline import client as clients
 from trunkline import reasons
 from trunkline.address import Address, parse_address
-from trunkline.address.schemes import DATABASES
 from trunkline.channel import Channel
 from trunkline.client import Client
 from trunkline.connection import Connection
@@ -155,14 +154,12 @@ def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising
 
 
 def _restarts(address: Address) -> bool:
-    """Whether a crashed worker is replaced: where the user wants the link kept, and for databases, which
-    are re-dialled between statements anyway (the scheme of somebody else's driver does not tell which it is,
-    so there the option alone counts); but not one whose data would be gone with the worker."""
+    """Whether a crashed worker is replaced: where the user wants the link kept (the option's default for
+    database servers and message brokers), and for a database file; but not a database whose data would be
+    gone with the worker."""
     if address.scheme == "sqlite3":
         temporary = address.extra.get("memory") or not address.extra.get("file")
         return not temporary
-    if address.scheme in DATABASES:
-        return True
     return bool(address.option("reconnect"))
 
 

@@ -57,12 +57,6 @@ PARAMETERS: dict[str, str] = {
 }
 
 
-_REFUSED_OPTIONS = {
-    "proxy": "clickhouse-driver makes its connections itself; let the proxy forward a local port",
-    "local_ip": "clickhouse-driver makes its connections itself; leave it out",
-}
-
-
 @dataclass(frozen=True)
 class Plan:
     """How to reach the server."""
@@ -87,9 +81,6 @@ def plan(address: Address) -> Plan:
             "clickhouse:// speaks ClickHouse's native protocol, not HTTP: write the native port"
             " (9000, with secure=true 9440) and no http:// or https://"
         )
-    for name, why in _REFUSED_OPTIONS.items():
-        if name in address.options:
-            raise FatalError(f"clickhouse:// takes no {name}: {why}")
     for name, fate in PARAMETERS.items():
         if fate == REFUSED and name in address.params:
             raise FatalError(f"{name} has no meaning with ClickHouse's native protocol; leave it out")

@@ -51,12 +51,6 @@ PARAMETERS = {
 }
 """Each parameter, and what is made of it."""
 
-_REFUSED_OPTIONS = {
-    "proxy": "mysql-connector-python makes its connections itself; let the proxy forward a local port",
-    "local_ip": "mysql-connector-python makes its connections itself; leave it out",
-    "servername": "the certificate must have the host's name as the address writes it",
-}
-
 
 class Tls(Enum):
     OFF = "plain"
@@ -119,7 +113,6 @@ class Plan:
 def plan_of(address: Address) -> Plan:
     """The address's plan; FatalError, with what to do, for what cannot be had."""
     typed: Mapping[str, Any] = address.extra["typed"]
-    _check_options(address)
     tls, verify = _tls(address, typed)
     collation = address.params.get("collation") or None
     return Plan(
@@ -146,12 +139,6 @@ def plan_of(address: Address) -> Plan:
         files=bool(typed.get("allowAllFiles")),
         drops_read_only=bool(typed.get("rejectReadOnly")),
     )
-
-
-def _check_options(address: Address) -> None:
-    for name, reason in _REFUSED_OPTIONS.items():
-        if address.option(name) is not None:
-            raise FatalError(f"mysql:// takes no option {name}: {reason}")
 
 
 def _place(address: Address) -> dict[str, Any]:

@@ -121,11 +121,6 @@ _NEUTRAL = {
 }
 # no keyword (the first three), or none of its values means "not given"
 _NO_NEUTRAL = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH")
-_NOT_HERE = {
-    "proxy": "libpq makes its connection itself; leave the proxy out",
-    "local_ip": "libpq chooses the outgoing address itself; leave local_ip out",
-    "servername": "libpq looks for `host` in the certificate; write host=NAME hostaddr=IP in the address",
-}
 
 
 def forget_environment() -> None:
@@ -151,7 +146,6 @@ def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
 
     FatalError for what cannot be had here.
     """
-    _check_options(address)
     address = with_service(address)
     found = {name: value for name, value in _NEUTRAL.items() if _known(name)}
     settings: dict[str, str] = {}
@@ -168,12 +162,6 @@ def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
     found["password"] = address.password or ""
     found["dbname"] = address.database or ""
     return address, found
-
-
-def _check_options(address: Address) -> None:
-    for name, reason in _NOT_HERE.items():
-        if name in address.options:
-            raise FatalError(f"option '{name}' cannot be had with postgres: {reason}")
 
 
 @cache

@@ -70,6 +70,11 @@ def _read(sql: str, given: int) -> Text:
             raise StatementError(
                 "COPY FROM STDIN and TO STDOUT cannot be had here; use executemany to write and query to read"
             )
+        if statement.keyword == "LISTEN":
+            raise StatementError(
+                "LISTEN was refused: a database connection has no read() that could give the notifications;"
+                " ask a table in turns, or let the writer use a message broker's address"
+            )
     if given and len(statements) > 1:
         raise StatementError("several statements in one text take no values; run them one by one")
     body = statements[0].text if len(statements) == 1 else sql

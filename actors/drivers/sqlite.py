@@ -116,7 +116,13 @@ class SqliteDriver(ExecDriver):
         for name, value in self.address.extra["pragmas"]:
             self._pragma(name, value)
         self._busy_ms = busy_ms
-        self._pragma("busy_timeout", min(_SLICE_MS, busy_ms))
+        for sql in self.address.extra.get("own_pragmas", ()):
+            result = Result()
+            result.values = self.live.execute(sql).fetchall()
+            self._pragma_of_user(sql, result)
+        self._pragma("busy_timeout", min(_SLICE_MS, self._busy_ms))
+        for line in self.address.extra.get("ignored", ()):
+            self.warn(line)
 
     def _pragma(self, name: str, value: object) -> None:
         self.live.execute(f"PRAGMA {name} = {value}").fetchall()

@@ -2,7 +2,8 @@
 
 The two read the same text differently, so there are three dialects: `v1` and `v2` are those drivers exactly,
 and `union` is what an address means here. It takes what either accepts where the other could only fail:
-a bare number is seconds (v1), a number with a unit is a duration (v2), v1's names are options and not server
+a bare number is seconds (v1) but for `dial_timeout`, which v1 has not, a number with a unit is a duration
+(v2), v1's names are options and not server
 settings, user info and path count as in v2, and a misspelt boolean is an error.
 """
 

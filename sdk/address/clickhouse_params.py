@@ -129,7 +129,6 @@ V2: dict[str, _Reader] = {
     "http_path": _path,
 }
 UNION: dict[str, _Reader] = {
-    "dial_timeout": _seconds_or_duration,
     "timeout": _seconds_or_duration,
     "read_timeout": _seconds_or_duration,
     "write_timeout": _seconds_or_duration,

@@ -7,7 +7,9 @@ that may be a piece of a password is never quoted.
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -24,6 +26,7 @@ __all__ = [
     "parse_url",
     "path_unescape",
     "query_unescape",
+    "query_values",
     "shown",
     "split_host_port",
 ]
@@ -118,17 +121,27 @@ def parse_query(text: str, *, strict: bool) -> dict[str, str]:
     """`url.ParseQuery`, the first of duplicates. `strict` raises where Go gives an error beside the values;
     otherwise the bad pair is dropped without a word, as `URL.Query()` does."""
     found: dict[str, str] = {}
+    for name, value in _query_pairs(text, strict=strict):
+        found.setdefault(name, value)
+    return found
+
+
+def query_values(text: str, name: str) -> list[str]:
+    """All values of one name, in order: what `parse_query` leaves out of duplicates."""
+    return [value for found, value in _query_pairs(text, strict=False) if found == name]
+
+
+def _query_pairs(text: str, *, strict: bool) -> Iterator[tuple[str, str]]:
     for pair in text.split("&"):
         name, _, value = pair.partition("=")
         try:
             if ";" in pair:
                 raise DsnError("invalid semicolon separator in query")
             if pair:
-                found.setdefault(query_unescape(name), query_unescape(value))
+                yield query_unescape(name), query_unescape(value)
         except DsnError:
             if strict:
                 raise
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +190,21 @@ def _check_port(host: str) -> None:
         if "]" not in host:
             raise DsnError("missing ']' in host")
         after = host[host.rindex("]") + 1 :]
+        _check_bracketed(host[1 : host.rindex("]")])
     else:
         after = host[host.rindex(":") :] if ":" in host else ""
     if not re.fullmatch(r"(?::[0-9]*)?", after):
         raise DsnError("invalid port after host")
+
+
+def _check_bracketed(text: str) -> None:
+    """Brackets are for an IPv6 address, perhaps with a zone (RFC 3986, 3.2.2)."""
+    try:
+        ipaddress.IPv6Address(path_unescape(text))
+        return
+    except (ValueError, DsnError):
+        pass
+    raise DsnError("invalid IP-literal: only an IPv6 address stands in brackets")
 
 
 def _unescape_host(host: str) -> str:

@@ -17,10 +17,12 @@ _ALL = tuple(SCHEMES)
 _STREAMS = (*SOCKETS, *WEBSOCKETS, *BROKERS)
 _SERVERS = tuple(name for name in DATABASES if name != "sqlite3")
 _NETWORK = tuple(name for name in (*_STREAMS, *_SERVERS) if name != "unix")
-# librdkafka makes its sockets itself
-_OURS = tuple(name for name in _NETWORK if name != "kafka")
+# librdkafka and the databases' libraries make their sockets themselves
+_OURS = tuple(name for name in _NETWORK if name != "kafka" and name not in DATABASES)
 _TCP = tuple(name for name in _OURS if name != "udp")
 _TLS = ("tls", "wss", "mqtts", "wss+mqtt", "nats", "tls+nats", "amqps", "kafka", *_SERVERS)
+# libpq and mysql-connector-python compare a certificate with the host of the address only
+_SERVERNAME = tuple(name for name in _TLS if name not in ("mysql", "postgres"))
 _MESSAGES = ("udp", *WEBSOCKETS, *BROKERS)
 _RELINK = (*_STREAMS, *_SERVERS)
 _DAY_MS = 86_400_000
@@ -52,7 +54,7 @@ class Option:
 
 
 _PINGS = tuple((name, 20_000) for name in (*WEBSOCKETS, *BROKERS) if name != "kafka")
-_BROKERS_RECONNECT = tuple((name, True) for name in BROKERS)
+_RECONNECTING = tuple((name, True) for name in (*BROKERS, *_SERVERS))
 
 OPTIONS: dict[str, Option] = {
     row.name: row
@@ -62,8 +64,8 @@ OPTIONS: dict[str, Option] = {
             "bool",
             False,
             _RELINK,
-            "re-establish a lost link by itself",
-            by_scheme=_BROKERS_RECONNECT,
+            "re-establish a lost link by itself; of a database, when a statement wants it",
+            by_scheme=_RECONNECTING,
         ),
         Option("interval", "ms", 1000, _RELINK, "first wait before a retry, ms", low=1, high=_DAY_MS),
         Option(
@@ -133,7 +135,7 @@ OPTIONS: dict[str, Option] = {
         Option("cafile", "text", None, _TLS, "file of the certificates to trust"),
         Option("certfile", "text", None, _TLS, "file of our own certificate"),
         Option("keyfile", "text", None, _TLS, "file of our own certificate's key"),
-        Option("servername", "text", None, _TLS, "name the server's certificate must have"),
+        Option("servername", "text", None, _SERVERNAME, "name the server's certificate must have"),
         Option("insecureSkipVerify", "bool", False, _TLS, "take any certificate"),
         Option("local_ip", "ip", None, _OURS, "outgoing address"),
         Option("buffer", "count", 2000, _STREAMS, "messages kept for the reader", low=1, high=1_000_000),
@@ -146,7 +148,7 @@ OPTIONS: dict[str, Option] = {
             choices=("auto", "text", "bytes"),
         ),
         Option("timeout", "seconds", 30.0, _ALL, "time to open the connection, s", low=0.001, high=86_400),
-        Option("max_size", "count", 16 * 1024 * 1024, _STREAMS, "largest message taken, bytes", low=1),
+        Option("max_size", "count", 16 * 1024 * 1024, _MESSAGES, "largest message taken, bytes", low=1),
         Option("linger", "seconds", 300.0, _ALL, "life without a holder, s", low=0, high=31_536_000),
     )
 }

@@ -58,6 +58,7 @@ def _parse(text: str, options: Mapping[str, object], environ: Mapping[str, str])
     target, tail = split_target(text[match.end() :], scheme)
     written = read_options(tail, scheme)
     given = _options(scheme, written, options)
+    _check_keepalive(scheme, given.options)
     if scheme.family == "database":
         address = parse_database(scheme, target, environ)
     else:
@@ -126,12 +127,38 @@ def _take(scheme: Scheme, name: object, value: object, found: dict[str, Any]) ->
         _check_single(option.name, found[option.name])
 
 
+def _check_keepalive(scheme: Scheme, options: Mapping[str, Any]) -> None:
+    """A plain socket has no ping of its own, so nothing would be sent without a message."""
+    silent = options.get("pingMessage") is None and options.get("pingType") != "text"
+    if scheme.family == "socket" and options.get("pingInterval") and silent:
+        raise AddressError(
+            f"option 'pingInterval' needs a pingMessage beside it: {scheme.name} has no ping of its own"
+        )
+
+
 def _check_single(name: str, headers: Mapping[str, object]) -> None:
     if any(isinstance(value, list) for value in headers.values()):
         raise AddressError(f"option '{name}' takes one value for each name here: join them with a comma")
 
 
 def _why_not(name: str, scheme: Scheme) -> str:
-    if scheme.name == "kafka" and name in ("proxy", "local_ip"):
-        return "cannot be had with kafka, whose library connects by itself"
-    return f"makes no sense for {scheme.name}"
+    reason = _NOT_HAD.get((name, scheme.name)) or _NOT_HAD.get((name, scheme.family))
+    return f"cannot be had with {scheme.name}{reason}" if reason else f"makes no sense for {scheme.name}"
+
+
+_LIBRARY_CONNECTS = ", whose library connects by itself"
+_NOT_HAD = {
+    ("proxy", "kafka"): _LIBRARY_CONNECTS,
+    ("local_ip", "kafka"): _LIBRARY_CONNECTS,
+    ("proxy", "database"): f"{_LIBRARY_CONNECTS} (a proxy that forwards a local port can be had)",
+    ("local_ip", "database"): _LIBRARY_CONNECTS,
+    ("servername", "mysql"): ", whose certificate must have the host's name as the address writes it",
+    ("servername", "postgres"): (
+        ", whose certificate must have the address's host (host=NAME hostaddr=IP dials another place)"
+    ),
+    ("reconnect", "sqlite3"): ", a file without a server",
+    ("interval", "sqlite3"): ", a file without a server",
+    ("maxInterval", "sqlite3"): ", a file without a server",
+    ("retry", "sqlite3"): ", a file without a server",
+}
+"""Why an option that other schemes have is not obeyed by a scheme, or by a family of them."""

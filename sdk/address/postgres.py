@@ -213,6 +213,8 @@ def _no_kerberos(name: str, value: str) -> None:
 
 
 def _auth_methods(name: str, value: str) -> None:
+    if not value:
+        return  # any method
     methods = value.split(",")
     for method in methods:
         _one_of(name, method, (*_METHODS, *(f"!{known}" for known in _METHODS)))

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 from zoneinfo import ZoneInfo
 
-from trunkline.address.golang import Dsn, DsnError, parse_int, parse_query, shown
+from trunkline.address.golang import Dsn, DsnError, parse_int, parse_query, query_values, shown
+from trunkline.address.nearest import nearest
 
 __all__ = ["parse", "resolve"]
 
@@ -31,6 +32,20 @@ _SHORT = {
     "_recursive_triggers": "_rt",
     "_synchronous": "_sync",
 }
+_NAMES = frozenset(
+    (
+        *_SHORT,
+        *_SHORT.values(),
+        *("_ignore_check_constraints", "_query_only", "_secure_delete", "_writable_schema", "_cache_size"),
+        *("_stmt_cache_size", "_txlock", "_mutex", "_loc", "_pragma", "vfs"),
+        *("_auth", "_auth_user", "_auth_pass", "_auth_crypt", "_auth_salt"),
+    )
+)
+"""The parameters that count whatever the form of the DSN."""
+_URI_NAMES = frozenset(("mode", "cache", "immutable", "nolock", "psow", "modeof"))
+"""Those that SQLite itself reads, of a `file:` URI alone."""
+_PRAGMA = re.compile(r"(?P<name>\w+)(?:\((?P<inner>[^()]*)\)|=(?P<after>[^()]*))?")
+_PRAGMA_VALUE = re.compile(r"[+-]?[\w.]+|'[^']*'")
 _VFS = re.compile(
     r"unix(-(none|dotfile|excl|flock|namedsem|posix|afp|nfs|proxy))?|memdb|win32(-(longpath|none))?"
 )
@@ -77,10 +92,12 @@ def parse(dsn: str) -> Dsn:
 
     `name`, `name_is_uri` (what to open); `uri` (the DSN is a `file:` one), `file` (the path as written, "" in
     memory), `memory`, `busy_timeout_ms`, `begin`, `pragmas` (pairs, in the order in which they are to be
-    run), `stmt_cache_size`, `loc`, `vfs`, `effective` (what differs from a plain open).
+    run), `own_pragmas` (texts of `_pragma=`, to be run behind them), `stmt_cache_size`, `loc`, `vfs`,
+    `effective` (what differs from a plain open), `ignored` (a line for each parameter without effect).
     """
     mark = dsn.find("?", 1)
-    params = parse_query(dsn[mark + 1 :], strict=True) if mark > 0 else {}
+    query = dsn[mark + 1 :] if mark > 0 else ""
+    params = parse_query(query, strict=True)
     uri = dsn.startswith("file:")
     plain = dsn if uri or mark < 0 else dsn[:mark]
     given = _Params(params)
@@ -97,8 +114,33 @@ def parse(dsn: str) -> Dsn:
         fields["name"] = f"file:{quote(plain)}?vfs={quote(fields['vfs'])}"
         fields["name_is_uri"] = True
     fields.update(_session(given))
+    fields["own_pragmas"] = [_own_pragma(value) for value in query_values(query, "_pragma")]
+    fields["ignored"] = [_ignored(name, uri) for name in params if not _counts(name, uri)]
     fields["effective"] = _effective(fields, params)
     return Dsn(None, None, None, "", "", plain, params, fields)
+
+
+def _own_pragma(text: str) -> str:
+    """`_pragma=name(value)` or `name=value`, as modernc.org/sqlite's users write it: a statement that can be
+    nothing but a PRAGMA."""
+    match = _PRAGMA.fullmatch(text.strip())
+    value = None if match is None else match["inner"] if match["after"] is None else match["after"]
+    if match is None or not (value is None or _PRAGMA_VALUE.fullmatch(value.strip())):
+        raise DsnError(f"Invalid _pragma: {shown(text)}, expecting name(value)")
+    return f"PRAGMA {match['name']}" if value is None else f"PRAGMA {match['name']} = {value.strip()}"
+
+
+def _counts(name: str, uri: bool) -> bool:
+    return not name or name in _NAMES or (uri and name in _URI_NAMES)
+
+
+def _ignored(name: str, uri: bool) -> str:
+    """Why a parameter has no effect (Go's driver passes over it as well), with the nearest that has one."""
+    if name in _URI_NAMES:
+        return f"parameter {name!r} of the sqlite3 address counts only behind file: (sqlite3://file:NAME?...)"
+    near = nearest(name, [*_NAMES, *(_URI_NAMES if uri else ())], 0.6)
+    hint = f": did you mean {near!r}" if near else ""
+    return f"parameter {shown(name)!r} of the sqlite3 address is not known, and ignored{hint}"
 
 
 def _uri_path(dsn: str) -> str:

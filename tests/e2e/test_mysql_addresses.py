@@ -235,7 +235,6 @@ def test_files_are_sent_where_the_address_says_so(mariadb: MariaDb, tmp_path: Pa
         ("?collation=nosuch_ci", "nosuch"),
         ("?nosuch=1", "nosuch"),
         ("?sql_mode=ANSI%3B+DROP+DATABASE+t", "syntax"),
-        ("|proxy=socks5://127.0.0.1:1", "proxy"),
     ],
 )
 def test_what_cannot_be_had_is_told_at_once(mariadb: MariaDb, rest: str, text: str) -> None:

@@ -125,8 +125,6 @@ def test_statements_are_committed_one_by_one(postgres: Postgres) -> None:
         ("?sslmode=require&sslnegotiation=direct", ""),
         ("?min_protocol_version=3.2", "3.0"),
         ("?sslinline=yes", "as paths"),
-        ("|servername=x", "hostaddr"),
-        ("|proxy=socks5://127.0.0.1:1", "libpq makes"),
     ],
 )
 def test_what_protects_the_connection_is_kept_or_refused(

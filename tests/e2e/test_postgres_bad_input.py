@@ -46,6 +46,8 @@ def conn(postgres: Postgres, schema: str) -> Iterator[Connection]:
         ("INSERT INTO t VALUES (?, ?)", ("x", "x"), "22P02", "invalid input syntax"),
         ("INSERT INTO t VALUES (?, ?)", (1,), None, "2 placeholders and 1 value"),
         ("INSERT INTO t VALUES (?, ?)", (1, 2, 3), None, "2 placeholders and 3 values"),
+        ("LISTEN fills", (), None, "LISTEN was refused"),
+        ("SELECT 1; listen fills", (), None, "LISTEN was refused"),
         ("SELECT $2", (1,), None, "2 placeholders and 1 value"),
         ("SELECT $0", (1,), None, ""),
         ("SELECT 1; SELCT 1", (), "42601", "syntax error"),

@@ -10,7 +10,7 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
-from tests.support.waiting import until
+from tests.support.waiting import Background, until
 from trunkline.connection import Connection
 from trunkline.errors import BrokenError, DeadHandle, OperationTimeout, StatementError
 
@@ -52,9 +52,15 @@ def test_open_queries_do_not_keep_statements_waiting_and_their_number_has_an_end
     conn: Connection, name: str
 ) -> None:
     queries = [conn.query("SELECT * FROM generate_series(1, 100000)") for _ in range(16)]
-    with pytest.raises(StatementError, match="16 queries are open"):
-        conn.query("SELECT 1")
+    with pytest.raises(OperationTimeout, match="16 queries are open"):
+        conn.query("SELECT 1", timeout=200)
     assert rows(conn, LINKS, name) == [[16]]
+    waiting = [Background(lambda: list(conn.query("SELECT 17") or [])) for _ in range(3)]
+    until(lambda: conn.stats().statements >= 16 + 1 + 1 + 3, "three more wait in line")
+    assert all(each.running() for each in waiting)
+    assert rows(conn, LINKS, name) == [[16]]
+    queries.pop().close()  # type: ignore[union-attr]
+    assert [each.result() for each in waiting] == [[[17]]] * 3
     for found in queries:
         assert next(found) == [1]  # type: ignore[call-overload]
         found.close()  # type: ignore[union-attr]

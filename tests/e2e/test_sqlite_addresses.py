@@ -19,7 +19,7 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.e2e.test_sqlite import kill_worker
-from tests.support.waiting import Background
+from tests.support.waiting import Background, until
 from trunkline.connection import Connection
 from trunkline.errors import AddressError, DialError, StatementError
 
@@ -59,6 +59,18 @@ def test_an_address_that_go_refuses_is_refused(case: Any) -> None:
     with pytest.raises((AddressError, DialError)) as caught:
         trunkline.connect(case["dial"])
     assert "\n" not in str(caught.value)
+
+
+def test_pragmas_in_the_words_of_the_other_driver_and_unknown_names(caplog: pytest.LogCaptureFixture) -> None:
+    pragmas = "_pragma=foreign_keys(1)&_pragma=busy_timeout%3D77&_pragma=journal_mode(WAL)&_foriegn_keys=0"
+    with trunkline.connect(f"sqlite3://test.db?{pragmas}") as conn:
+        assert [one(conn, f"PRAGMA {name}") for name in ("foreign_keys", "busy_timeout", "journal_mode")] == [
+            1,
+            77,
+            "wal",
+        ]
+        until(lambda: "did you mean '_foreign_keys'" in caplog.text, "the line in the log")
+    assert caplog.text.count("is not known, and ignored") == 1
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

@@ -192,6 +192,42 @@ def test_clickhouse_misspelt_secure_is_not_plain() -> None:
         parse_address("clickhouse://tcp://h:9000?secure=yes")
 
 
+@pytest.mark.parametrize(
+    ("address", "part"),
+    [
+        ("clickhouse://h?dial_timeout=10", 'missing unit in duration "10"'),
+        ("clickhouse://[127.0.0.1]:9000", "invalid IP-literal"),
+        ("clickhouse://[::1]:9000,[host]:9000", "invalid IP-literal"),
+        ("postgres://[127.0.0.1]:5432/d", "invalid IP-literal"),
+        ("sqlite3://x.db?_pragma=foreign_keys(1);DROP", "semicolon"),
+        ("sqlite3://x.db?_pragma=foreign_keys(1)%3BDROP", "Invalid _pragma"),
+        ("sqlite3://x.db?_pragma=", "Invalid _pragma"),
+    ],
+)
+def test_what_go_refuses_is_refused(address: str, part: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        parse_address(address)
+    assert part in str(caught.value)
+
+
+def test_what_go_takes_is_taken() -> None:
+    assert parse_address("postgres://host=h require_auth=").params["require_auth"] == ""
+    assert parse_address("clickhouse://[::1]:9000").host == "::1"
+    assert parse_address("postgres://[fe80::1%25lo]:5432/d").host == "fe80::1%lo"
+    assert parse_address("clickhouse://h?timeout=10").extra["typed"] == {"timeout_seconds": 10.0}
+
+
+def test_an_ignored_sqlite_parameter_has_a_line_with_the_nearest_name() -> None:
+    ignored = parse_address("sqlite3://x.db?journal_mode=WAL&_foriegn_keys=1&mode=ro&_fk=1&zz=1").extra[
+        "ignored"
+    ]
+    assert [
+        next((part for part in ("_journal_mode", "_foreign_keys", "file:") if part in line), None)
+        for line in ignored
+    ] == ["_journal_mode", "_foreign_keys", "file:", None]
+    assert parse_address("sqlite3://file:x.db?mode=ro&cache=shared&_fk=1").extra["ignored"] == []
+
+
 def test_postgres_environment_is_under_the_dsn() -> None:
     environ = {"PGHOST": "envhost", "PGPORT": "7", "PGUSER": "envuser", "PGPASSWORD": "envpw"}
     address = parse_address("postgres://user=me dbname=d", environ=environ)

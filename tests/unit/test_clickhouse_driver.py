@@ -611,9 +611,3 @@ def test_a_dict_alone_is_one_value(driver: ClickhouseDriver) -> None:
         driver.execute("SELECT ?", {"a": 1})
     assert caught.value.code == 46  # this server has no function map()
     assert values(driver, "SELECT 1") == [(1,)]
-
-
-@pytest.mark.parametrize("option", ["proxy=socks5://127.0.0.1:1", "local_ip=127.0.0.1"])
-def test_a_way_there_that_cannot_be_taken_is_refused(option: str) -> None:
-    with pytest.raises(FatalError, match=option.partition("=")[0]):
-        plan(trunkline.parse_address(f"clickhouse://u:p@127.0.0.1:9000/default|{option}"))
