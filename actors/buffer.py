@@ -18,6 +18,8 @@ the shape is DESIGN "Data plane":
 * A message that somebody waits for (a *token*: a message broker's) goes to `settled` when a reader has it, or
   has discarded it. It is taken back, given to another holder and so on like any other; whoever drops messages
   must not give tokens.
+* A message that its reader *keeps* goes to `Holder.kept` when it is consumed. It counts as read, and its
+  token is settled when the reader says so. When the holder goes first, the message is queued again.
 """
 
 from __future__ import annotations
@@ -91,6 +93,13 @@ class Throttle(NamedTuple):
 Action = Push | Recall | Notify | Throttle | Welcome
 
 
+class Kept(NamedTuple):
+    """A message that a reader has and has not acknowledged yet, and what is known of it."""
+
+    data: str | bytes
+    run: Run
+
+
 @dataclass(slots=True)
 class Holder:
     """One proxy object that reads from the buffer."""
@@ -112,6 +121,10 @@ class Holder:
     """Messages it has consumed, those it discarded included."""
     envelopes: bool = False
     """It wants to know when each message came, and what came with it."""
+    announced: dict[int, int] = field(default_factory=dict)
+    """Tickets of messages that the holder keeps, by the value of `consumed` that will include the message."""
+    kept: dict[int, Kept] = field(default_factory=dict)
+    """Messages that the holder has and that are not settled yet, by their tickets."""
     pending: deque[Entry] = field(default_factory=deque)
     """Marks this holder has yet to see (several holders: each one sees each mark)."""
 
@@ -244,9 +257,11 @@ class Buffer:
         told = any(isinstance(e, int) for e in self._all())
         return None if told or (down and self.link is Mark.DOWN) else self.link
 
-    def replace(self, old: bytes, new: bytes, epoch: int, consumed: int) -> None:
+    def replace(
+        self, old: bytes, new: bytes, epoch: int, consumed: int, kept: Sequence[tuple[int, int]] = ()
+    ) -> None:
         """A holder came back on another socket (its broker was lost): what it has not consumed is ours
-        again, and it reads on by asking."""
+        again, and it reads on by asking. `kept`: arguments of `keep` that may have been lost on the way."""
         holder = self.holders.get(old)
         if holder is None:
             self.attach(new)
@@ -254,6 +269,8 @@ class Buffer:
             # older, and what it consumed before for what it gets now.
             self.holders[new].epoch, self.holders[new].consumed = epoch, consumed
             return
+        for number, ticket in kept:
+            self.keep(old, number, ticket)
         self._settle(holder, consumed)
         self._unpark(old)
         del self.holders[old]
@@ -270,7 +287,43 @@ class Buffer:
             return
         self._unpark(holder_id)
         self._settle(holder, holder.consumed if consumed is None else consumed)
+        for message in reversed(holder.kept.values()):
+            self._queue_again(message)
         self._resume()
+
+    def keep(self, holder_id: bytes, number: int, ticket: int) -> None:
+        """The holder will settle the message itself whose consumption makes `consumed` this number."""
+        holder = self.holders.get(holder_id)
+        if holder is not None and number > holder.consumed and len(holder.announced) <= self.limit:
+            holder.announced[number] = ticket
+
+    def kept(self, ticket: int) -> Kept | None:
+        """The message of this ticket, while a holder keeps it."""
+        return next((h.kept[ticket] for h in self.holders.values() if ticket in h.kept), None)
+
+    def let_go(self, ticket: int) -> Kept | None:
+        """The same; the holder keeps the message no longer."""
+        for holder in self.holders.values():
+            if ticket in holder.kept:
+                return holder.kept.pop(ticket)
+        return None
+
+    def give_back(self, ticket: int) -> None:
+        """The holder that keeps this message did not do its work: any reader gets it again."""
+        message = self.let_go(ticket)
+        if message is not None:
+            self._queue_again(message)
+
+    def _queue_again(self, message: Kept) -> None:
+        """A message that a reader had is unread again, and the oldest of all."""
+        run = message.run
+        run.show_redelivered()
+        self.queue.put_back([message.data], [run])
+        self.read -= 1
+        self.unread += 1
+        self.unread_bytes += len(message.data)
+        if self.overflow is Overflow.BACK_PRESSURE and self.unread >= self.limit:
+            self._overflow()
 
     def ack(self, holder_id: bytes, consumed: int, skipped: int = 0) -> None:
         """A holder has consumed so many entries in total; so many of them it discarded."""
@@ -339,8 +392,17 @@ class Buffer:
         if holder_id in self.holders:
             self.actions.append(Notify(holder_id))
 
-    def recalled(self, holder_id: bytes, epoch: int, consumed: int, waiting: bool) -> None:
-        """The answer to a Recall."""
+    def recalled(
+        self,
+        holder_id: bytes,
+        epoch: int,
+        consumed: int,
+        waiting: bool,
+        kept: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """The answer to a Recall; `kept`: arguments of `keep` that may not have arrived yet."""
+        for number, ticket in kept:
+            self.keep(holder_id, number, ticket)
         holder = self.holders.get(holder_id)
         if holder is None or holder.mode != "recall" or epoch != holder.epoch:
             return
@@ -489,11 +551,28 @@ class Buffer:
                 self.dropped -= 1
                 self.read += 1
                 holder.read += 1
-        if count > 0:
+        if count > 0 and holder.announced:
+            self._consume_one_by_one(holder, count)
+        elif count > 0:
             self._was_read(holder, *holder.sent.take(count))
+
+    def _consume_one_by_one(self, holder: Holder, count: int) -> None:
+        """Some of the next `count` entries are kept by the holder."""
+        for number in range(holder.consumed - count + 1, holder.consumed + 1):
+            entries, runs = holder.sent.take(1)
+            ticket = holder.announced.pop(number, None)
+            entry = entries[0]
+            if ticket is None or isinstance(entry, int):
+                self._was_read(holder, entries, runs)
+                continue
+            holder.kept[ticket] = Kept(entry, runs[0])
+            self._count_read(holder, entries)
 
     def _was_read(self, holder: Holder, entries: list[Entry], runs: list[Run]) -> None:
         self._settles(runs)
+        self._count_read(holder, entries)
+
+    def _count_read(self, holder: Holder, entries: list[Entry]) -> None:
         count, size = _size(entries)
         self.read += count
         self.unread -= count
@@ -513,11 +592,14 @@ class Buffer:
         """Messages that no reader has and somebody waits for, by how they are known when they come again.
         Each has a run of its own from now on."""
         found: dict[Hashable, list[Run]] = {}
+        runs = [message.run for holder in self.holders.values() for message in holder.kept.values()]
         for lane in (*(holder.sent for holder in self.holders.values()), self.queue):
-            for run in lane.singles():
-                identity = run.deliveries()[0].identity
-                if identity is not None and run.owing() != [None]:
-                    found.setdefault(identity, []).append(run)
+            runs += lane.singles()
+        for run in runs:
+            deliveries = run.deliveries()
+            identity = deliveries[0].identity if deliveries else None
+            if identity is not None and run.owing() != [None]:
+                found.setdefault(identity, []).append(run)
         return found
 
     def _settle(self, holder: Holder, consumed: int) -> None:

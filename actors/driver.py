@@ -32,6 +32,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, StatementError, Unsupported
+from trunkline.wire.outgoing import Outgoing
 
 __all__ = [
     "FIRST_ROWS",
@@ -39,6 +40,7 @@ __all__ = [
     "Driver",
     "ExecDriver",
     "FatalError",
+    "Outgoing",
     "Overflow",
     "Result",
     "Rows",
@@ -149,10 +151,20 @@ class StreamDriver(Driver):
     confirms: ClassVar[bool] = False
     """True: `send` waits for the peer's word that it has the message. Several may wait at the same time; the
     messages go out in the order of the calls."""
+    addressing: ClassVar[frozenset[str]] = frozenset()
+    """Fields of `Outgoing` that `send_to` takes."""
+    verdicts: ClassVar[frozenset[str]] = frozenset()
+    """What `refuse` can do: `nak` (give the message back to the peer), `reject` (the peer is never to send it
+    again). Without `nak` the worker gives the message to the next reader itself."""
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address)
         self.sink = sink
+
+    @classmethod
+    def acknowledges(cls, address: Address) -> bool:
+        """Whether the peer waits for `settle`, so that `receive(ack=False)` makes sense."""
+        return cls.redelivers(address)
 
     @classmethod
     def overflow_for(cls, address: Address) -> Overflow:
@@ -174,6 +186,12 @@ class StreamDriver(Driver):
         """Hand `data` to the transport and return the bytes it took: 0 when it took none by the
         deadline. Nothing may stay queued for after an outage. Raise OSError when the link is gone."""
 
+    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+        """As `send`, for a message with an address of its own: the fields of `outgoing` that are given are
+        among `addressing`. `data` is None for a message without a value (field `null`). Raise RefusedError
+        where a value cannot be sent."""
+        raise Unsupported(f"{self.address.scheme}:// has no envelope to write")
+
     def would_wait(self, size: int) -> bool:
         """Whether `send` of so many bytes might have to wait. A driver that can say no is asked for such a
         send without a task of its own, which is a third of a small write's cost."""
@@ -192,6 +210,11 @@ class StreamDriver(Driver):
     def settle(self, tokens: Sequence[Any]) -> None:
         """Readers have the messages with these tokens (in the order in which they took them): acknowledge.
         Only tokens of this link come here. Must not wait."""
+
+    def refuse(self, token: Any, verdict: str, delay_ms: float) -> None:
+        """The reader of the message with this token has not done its work: one of `verdicts`. `delay_ms`: the
+        peer is to send a `nak` message again no sooner than that. Must not wait."""
+        raise Unsupported(f"{self.address.scheme}:// has no {verdict}")
 
     def lag(self) -> int | None:
         """How many messages the message broker has for this connection that no reader has taken, those that

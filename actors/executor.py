@@ -266,7 +266,9 @@ class ExecActor:
 
     # requests
 
-    def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None:
+    def attach(
+        self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
+    ) -> None:
         if old:
             self.turns.rename(old, holder)
             self.queries.rename(old, holder)

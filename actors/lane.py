@@ -63,6 +63,13 @@ class Run:
         """The tokens of these messages; None among them where nobody waits for one."""
         return [] if self.tokens is None else self.tokens[self.first : self.first + self.count]
 
+    def show_redelivered(self) -> None:
+        """Of a single message: the reader that gets it now is not the first."""
+        self.batch = [each._replace(redelivered=True) for each in self.deliveries()] or None
+        if self.tokens is not None:
+            self.tokens = self.owing()
+        self.first = 0
+
     def take_over(self, link: Any, token: Any) -> None:
         """Of a single message: it has come again over this link, with this token."""
         self.batch, self.first, self.tokens, self.link = self.deliveries(), 0, [token], link

@@ -22,6 +22,7 @@ from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Stamp,
 from trunkline.actors.compression import Codec, CompressionError
 from trunkline.actors.driver import Delivery, FatalError, StreamDriver
 from trunkline.actors.lane import Run
+from trunkline.actors.settling import Settling
 from trunkline.actors.text import Utf8Splitter
 from trunkline.deadline import Deadline
 from trunkline.errors import (
@@ -35,6 +36,7 @@ from trunkline.errors import (
 )
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark, header
+from trunkline.wire.outgoing import Outgoing
 from trunkline.wire.state import State, check
 from trunkline.wire.stats import Stats
 
@@ -46,6 +48,8 @@ __all__ = ["StreamActor"]
 TORN_CHARACTER_S = 0.5
 """How long the first bytes of a character wait for the rest before they are handed over as bytes."""
 SAME_WARNING_S = 5.0
+_ARGUMENTS = {"correlation": "correlation_id", "answers": "an answer", "null": "no value (None)"}
+"""Fields of `Outgoing` as users know them, where that is not their name."""
 _DECODER = codecs.getincrementaldecoder("utf-8")
 PAYLOAD_S = 10.0
 DRIVER_S = 0.2
@@ -125,6 +129,9 @@ class StreamActor:
         self.buffer = Buffer(int(option("buffer")), driver.overflow_for(self.address))
         self._comes_again = driver.redelivers(self.address)
         self._owed: dict[Hashable, list[Run]] = {}
+        self._settling = Settling(
+            self.buffer, lambda: self.link, lambda holder: worker.mailbox.hear(holder), self._flush_soon
+        )
         self._redelivered = 0
         self.link: Link | None = None
         self.state = State.DIALING
@@ -465,11 +472,13 @@ class StreamActor:
 
     # holders
 
-    def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None:
+    def attach(
+        self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
+    ) -> None:
         """The broker says that there is a further holder; it is served when it says START."""
         if old:
             self._rename(old, holder)
-            self.buffer.replace(old, holder, epoch, consumed)
+            self.buffer.replace(old, holder, epoch, consumed, kept)
         elif holder in self._early:
             down, envelopes = self._early.pop(holder)
             self.buffer.attach(holder, down=down, envelopes=envelopes)
@@ -522,13 +531,18 @@ class StreamActor:
         elif kind is Kind.CANCEL:
             self.buffer.cancel(fields[0])
             self._flush()
+        elif kind is Kind.KEEP:
+            self.buffer.keep(*fields)
+        elif kind is Kind.SETTLE:
+            self._start(self._settle_kept(sender, request_id, fields))
         elif kind is Kind.RECALLED:
             self.buffer.recalled(*fields)
             self._flush()
         elif kind is Kind.WRITE:
             left_ms = self.worker.mailbox.left_ms(sender, fields[0], fields[2])
-            if left_ms <= 0 or not self._written_at_once(sender, request_id, body[0], fields[1]):
-                self._start(self._write(sender, request_id, body[0], left_ms, fields[1]))
+            packed = fields[3]
+            if left_ms <= 0 or packed or not self._written_at_once(sender, request_id, body[0], fields[1]):
+                self._start(self._write(sender, request_id, body[0], left_ms, fields[1], packed))
         elif kind is Kind.REQUEST:
             left_ms = self.worker.mailbox.left_ms(sender, fields[0], fields[2])
             self._start(self._request(sender, request_id, body[0], left_ms, fields[1]))
@@ -609,17 +623,39 @@ class StreamActor:
         self.worker.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(sent))
         return True
 
+    async def _settle_kept(self, sender: bytes, request_id: int, fields: list[Any]) -> None:
+        try:
+            await self._settling.settle(*fields)
+            self.worker.mailbox.send(sender, header(Kind.REPLY, request_id), b"")
+        except Exception as error:
+            self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+
     async def _write(
-        self, sender: bytes, request_id: int, body: bytes, timeout_ms: float, text: bool
+        self, sender: bytes, request_id: int, body: bytes, timeout_ms: float, text: bool, packed: bytes
     ) -> None:
         deadline = Deadline.after_ms(timeout_ms)
         try:
             data: str | bytes = body.decode() if text else body
-            sent = await self._write_now(data, deadline)
+            outgoing = self._addressed(packed) if packed else None
+            sent = await self._write_now(data, deadline, outgoing)
             head, answer = header(Kind.REPLY, request_id), values.pack(sent)
             self.worker.mailbox.send(sender, head, answer)
         except Exception as error:
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+
+    def _addressed(self, packed: bytes) -> Outgoing:
+        """What a write says beside its data; Unsupported where the scheme has no place for it."""
+        outgoing = Outgoing.unpack(packed)
+        takes = self.driver_class.addressing
+        missing = outgoing.fields() - takes
+        if missing:
+            names = ", ".join(sorted(_ARGUMENTS.get(name, name) for name in missing))
+            known = ", ".join(sorted(_ARGUMENTS.get(name, name) for name in takes))
+            raise Unsupported(
+                f"{self.address.scheme}:// writes no message with {names} of its own"
+                + (f"; it takes {known}" if known else ": say it in the address")
+            )
+        return outgoing
 
     async def _request(
         self, sender: bytes, request_id: int, body: bytes, timeout_ms: float, text: bool
@@ -656,7 +692,9 @@ class StreamActor:
             raise BrokenError(f"the answer of {self.address.display} could not be decompressed")
         return answer._replace(data=plain)
 
-    async def _write_now(self, data: str | bytes, deadline: Deadline) -> int:
+    async def _write_now(
+        self, data: str | bytes, deadline: Deadline, outgoing: Outgoing | None = None
+    ) -> int:
         link = self.link
         if link is None:
             raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
@@ -665,7 +703,7 @@ class StreamActor:
         try:
             # The driver keeps the deadline itself, for it alone knows how much was taken by then.
             async with asyncio.timeout(deadline.left() + DRIVER_S):
-                sent = await self._transmit(link, data, deadline)
+                sent = await self._transmit(link, data, deadline, outgoing)
         except TrunklineError:
             raise
         except TimeoutError:
@@ -674,14 +712,19 @@ class StreamActor:
             raise OperationTimeout(f"{self.address.display} did not take the data in the time allowed")
         return sent
 
-    async def _transmit(self, link: Link, data: str | bytes, deadline: Deadline) -> int:
+    async def _transmit(
+        self, link: Link, data: str | bytes, deadline: Deadline, outgoing: Outgoing | None = None
+    ) -> int:
         packed = self._codec.outgoing(data) if self._codec else data
         # Where each write waits for its confirmation, the next need not wait for that too.
         async with contextlib.nullcontext() if link.driver.confirms else self._write_lock:
             if link is not self.link:
                 raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
             try:
-                sent = await link.driver.send(packed, deadline)
+                if outgoing is None:
+                    sent = await link.driver.send(packed, deadline)
+                else:
+                    sent = await link.driver.send_to(None if outgoing.null else packed, outgoing, deadline)
             except TrunklineError:
                 raise
             except (OSError, EOFError) as error:
@@ -741,6 +784,7 @@ class StreamActor:
             scheme=self.address.scheme,
             lost_is_none=self.driver_class.lost_is_none,
             comes_again=again,
+            acknowledges=self.driver_class.acknowledges(self.address),
             peer=self.address.display,
             state=self.state.value,
             pid=os.getpid(),

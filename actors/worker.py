@@ -60,7 +60,9 @@ class Actor(Protocol):
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None: ...
-    def attach(self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int) -> None: ...
+    def attach(
+        self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
+    ) -> None: ...
     def detach(self, holder: bytes, consumed: int | None) -> None: ...
     def left(self, sender: bytes) -> None: ...
     def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None: ...
@@ -306,14 +308,15 @@ class Worker:
         elif kind is Kind.CLOSE:
             self._closing.set()
         elif kind is Kind.ATTACH:
-            holder, control, old, epoch, consumed = fields
+            holder, control, old, epoch, consumed, kept = fields
+            self.mailbox.hear(old)
             if self.holders.pop(old, None) is not None:
                 for name in [k for k, v in self._renamed.items() if v == old]:
                     self._renamed[name] = holder
                 self._renamed[old] = holder
             self.holders[holder] = control
             self.mailbox.rebind(old, holder)
-            self.actor.attach(holder, control, old, epoch, consumed)
+            self.actor.attach(holder, control, old, epoch, consumed, kept)
             if (early := self._early.pop(holder, None)) is not None:
                 self._receive(*early)
         elif kind is Kind.DETACH:

@@ -374,7 +374,7 @@ class Broker:
     # holders
 
     def _attach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        control, handle, key, old, epoch, consumed = fields
+        control, handle, key, old, epoch, consumed, kept = fields
         found = self.directory.by_handle.get(handle) if handle else self.directory.connections.get(key)
         if self._stranger(sender, request_id, control) or (
             found is None and self._later(sender, Kind.ATTACH, request_id, fields)
@@ -396,7 +396,7 @@ class Broker:
         found.lonely_since = None
         info = {**found.stats, "number": found.number, "scheme": found.spec.get("scheme", "")}
         if found.worker is not None:
-            self._say(found.worker, Kind.ATTACH, request_id, sender, control, old, epoch, consumed)
+            self._say(found.worker, Kind.ATTACH, request_id, sender, control, old, epoch, consumed, kept)
         self._say(sender, Kind.ATTACHED, request_id, found.id, info, found.worker is not None)
 
     def _adopting(self) -> bool:

@@ -275,7 +275,7 @@ class Client:
         while self._detached and control is not None:
             key, holder, consumed, channel = self._detached[0]
             if isinstance(consumed, Pocket):
-                consumed = max(0, consumed.consumed)
+                consumed = consumed.consumed_at_end()
             order = (key, holder, consumed)
             self._said.append((time.monotonic(), order))
             self._detached.popleft()  # not before: at any moment it is found in one of the two
@@ -290,8 +290,7 @@ class Client:
             holder, epoch = fields
             for connection in list(self.connections):
                 if connection._holder_id == holder:
-                    consumed, waiting = connection._recall(epoch)
-                    control.send(sender, Kind.RECALLED, 0, (holder, epoch, consumed, waiting))
+                    control.send(sender, Kind.RECALLED, 0, (holder, epoch, *connection._recall(epoch)))
         elif kind is Kind.LOG:
             level = getattr(logging, str(fields[0]).upper(), logging.WARNING)
             log.log(level, "%s", fields[1])

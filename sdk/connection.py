@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,11 +20,13 @@ from trunkline.errors import (
     Unsupported,
 )
 from trunkline.executing import Executing
+from trunkline.message import Message
 from trunkline.pocket import EMPTY, Stamped
 from trunkline.reading import _data
 from trunkline.transaction import GRACE_S, Transaction
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
+from trunkline.wire.outgoing import Outgoing
 from trunkline.wire.stats import Stats
 
 __all__ = ["Connection", "Transaction"]
@@ -33,6 +35,10 @@ log = logging.getLogger("trunkline")
 
 HANDLE_S = 2.0
 WRITE_MS = 30_000
+WITH_NULL = frozenset(("kafka",))
+"""Schemes whose messages may have no value at all."""
+SETTLE_S = 5.0
+"""A verdict is carried out at once; this is for a worker that is stopped, or just replaced."""
 
 
 class Connection(Executing):
@@ -45,19 +51,47 @@ class Connection(Executing):
 
     # writing
 
-    def write(self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None = None) -> int:
+    def write(
+        self,
+        data: str | bytes | bytearray | memoryview | None,
+        timeout_ms: float | None = None,
+        *,
+        topic: str | None = None,
+        key: str | bytes | None = None,
+        headers: Mapping[str, Any] | None = None,
+        expiry_ms: float | None = None,
+        reply_to: str | None = None,
+        correlation_id: str | bytes | None = None,
+    ) -> int:
         """Send one message (on a byte stream: these bytes).
+
+        With a message broker, what is given beside the data holds for this message in place of what the
+        address says: `topic` (mqtt, kafka), subject (nats) or routing key (amqp), `key` (kafka), `headers`,
+        `expiry_ms` (milliseconds until the broker throws it away: amqp, mqtt version 5), `reply_to` and
+        `correlation_id` (nats without the latter, amqp, mqtt version 5). A scheme that has no place for one
+        of them refuses it: Unsupported. `data=None` is Kafka's null value.
 
         Returns the number of bytes the transport took: 0 when the link is down (nothing is sent later)
         and 0 when it took none within `timeout_ms` milliseconds (default 30 s). A message broker's driver
         returns when the broker has confirmed the message, where the protocol has that; 0 also when it refused
         the message, or did not confirm it in time. An object of `connect` raises BrokenError,
         OperationTimeout (Unconfirmed: it may have arrived), RefusedError or ClosedError instead of the 0.
+        Of an empty message the 0 says nothing: `last_error()` or an object of `connect` does.
         """
+        if data is None and self._scheme not in WITH_NULL:
+            raise TypeError("write takes str or bytes, not NoneType")
+        outgoing = Outgoing(
+            topic, key, headers, expiry_ms, reply_to, correlation_id, null=data is None
+        ).checked()
+        return self._write(b"" if data is None else data, timeout_ms, outgoing)
+
+    def _write(
+        self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None, outgoing: Outgoing
+    ) -> int:
         body, text, limit, deadline = _outgoing(data, timeout_ms, "write")
-        at = deadline.at - GRACE_S
+        at, packed = deadline.at - GRACE_S, outgoing.pack()
         try:
-            answer = self._request(Kind.WRITE, limit, text, at, body=body, deadline=deadline)
+            answer = self._request(Kind.WRITE, limit, text, at, packed, body=body, deadline=deadline)
         except TrunklineError as error:
             if isinstance(error, ClosedError) and not self._raising:
                 self._after_close("write")
@@ -84,6 +118,39 @@ class Connection(Executing):
             return self._failed(error, None, quiet=not isinstance(error, Unsupported))  # type: ignore[no-any-return]
         reply: str | bytes = values.unpack(answer[0])
         return reply
+
+    # what a `Message` asks of its connection (`trunkline.message.Source`)
+
+    def settle(self, ticket: int | None, verdict: str, delay_ms: float) -> bool:
+        """Called by `Message.ack` and its like, which say what is returned and raised."""
+        if isinstance(delay_ms, bool) or not isinstance(delay_ms, (int, float)) or not delay_ms >= 0:
+            raise TypeError("nak takes the delay as a number of milliseconds, 0 or more")
+        try:
+            if ticket is None:
+                raise Unsupported(
+                    "this message was acknowledged when it was received: take it with receive(ack=False)"
+                )
+            self._request(Kind.SETTLE, ticket, verdict, delay_ms, deadline=Deadline(SETTLE_S))
+        except TrunklineError as error:
+            return bool(self._failed(error, False))
+        with self._lock:
+            self._pocket.unsettled.pop(ticket, None)
+        return True
+
+    def answer(
+        self,
+        message: Message,
+        data: str | bytes | bytearray | memoryview,
+        timeout_ms: float | None,
+        headers: Mapping[str, Any] | None,
+    ) -> int:
+        """Called by `Message.reply`, which says what is returned and raised."""
+        known = message.properties
+        correlation = known.get("correlation_id", known.get("correlation_data"))
+        outgoing = Outgoing(
+            topic=message.reply_to, headers=headers, correlation=correlation, answers=True
+        ).checked()
+        return self._write(data, timeout_ms, outgoing)
 
     # sharing
 
@@ -136,7 +203,7 @@ class Connection(Executing):
             if self._closed:
                 return
             self._closed = True
-            consumed = self._consumed = max(0, self._pocket.consumed)
+            consumed = self._consumed = self._pocket.consumed_at_end()
             self._pocket.items.clear()
             self._pocket.lose(Mark.END)
         self._finalizer.detach()

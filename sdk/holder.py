@@ -52,6 +52,7 @@ class Holder:
         self._executes = info.get("kind") == "database"
         self._lost = None if info.get("lost_is_none") else ""
         self._comes_again = bool(info.get("comes_again"))
+        self._acknowledges = bool(info.get("acknowledges"))
         self._peer = str(info.get("peer", ""))
         self._number = str(info.get("id", info.get("number", "")))
         self._raising = raising
@@ -130,12 +131,13 @@ class Holder:
         time.sleep(0.01)
         self._turn.acquire()
 
-    def _recall(self, epoch: int) -> tuple[int, bool]:
-        """Called by the control thread: give back what has not been consumed."""
+    def _recall(self, epoch: int) -> tuple[int, bool, list[tuple[int, int]]]:
+        """Called by the control thread: give back what has not been consumed. Returns what was, whether a
+        thread waits for a message, and which messages are acknowledged later."""
         with self._lock:
             if self._closed:
-                return self._consumed, False
-            return self._pocket.recall(epoch), self._waiting
+                return self._consumed, False, []
+            return self._pocket.recall(epoch), self._waiting, self._pocket.all_kept()
 
     # coming and going
 
@@ -158,7 +160,8 @@ class Holder:
             pocket = self._pocket
             consumed = 0 if old is None else max(0, pocket.recall(pocket.epoch + 1))
             was = b"" if old is None else self._holder_id
-            fields = (client.control_id, 0, self._key, was, pocket.epoch, consumed)
+            kept = [] if old is None else pocket.all_kept()
+            fields = (client.control_id, 0, self._key, was, pocket.epoch, consumed, kept)
         try:
             channel.send(BROKER, Kind.ATTACH, 1, fields)
             attached(channel, Deadline(ATTACH_S), client)

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
-__all__ = ["Message"]
+__all__ = ["Message", "Source"]
+
+
+class Source(Protocol):
+    """What a message needs of the connection it came over."""
+
+    def settle(self, ticket: int | None, verdict: str, delay_ms: float) -> bool: ...
+
+    def answer(
+        self,
+        message: Message,
+        data: str | bytes | bytearray | memoryview,
+        timeout_ms: float | None,
+        headers: Mapping[str, Any] | None,
+    ) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,61 @@ class Message:
     """Where the writer waits for an answer (nats, amqp, mqtt 5)."""
     properties: Mapping[str, Any] = field(default_factory=dict)
     """What else the protocol gives: see its page."""
+    _source: Source | None = field(default=None, repr=False, compare=False)
+    """The object that received it; None for a copy that was pickled."""
+    _ticket: int | None = field(default=None, repr=False, compare=False)
+    """By what it is acknowledged later; None where it was when it was received."""
+
+    def ack(self) -> bool:
+        """The work with a message of `receive(ack=False)` is done: the message broker may forget it.
+
+        Returns True when the acknowledgement was handed to the link; False, with the reason in
+        `last_error()`, when it could not be: the link or the worker was lost meanwhile, so that the message
+        may come again, or it was acknowledged before. A message of an object of `connect` raises
+        BrokenError or Unsupported instead.
+        """
+        return self._settled("ack")
+
+    def nak(self, delay_ms: float = 0) -> bool:
+        """The work failed, and the message is to be given to a reader again, no sooner than in `delay_ms`
+        milliseconds. By the message broker where it can (JetStream; AMQP, which forgets its place in the
+        queue); else by Trunkline, ahead of what is unread. Returned and raised is what `ack` does."""
+        return self._settled("nak", delay_ms)
+
+    def reject(self) -> bool:
+        """The message can never be worked on: the message broker gives it to nobody again (AMQP: to the
+        queue's dead-letter exchange; JetStream: it is terminated). Where there is no such thing (mqtt,
+        kafka): False and a reason. Else as `ack`."""
+        return self._settled("reject")
+
+    def term(self) -> bool:
+        """JetStream's word for `reject`."""
+        return self._settled("reject")
+
+    def reply(
+        self,
+        data: str | bytes | bytearray | memoryview,
+        timeout_ms: float | None = None,
+        *,
+        headers: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Write an answer to where the writer of this message waits for one (`reply_to`), with the
+        correlation that it gave. Returned and raised is what `Connection.write` does; ValueError when
+        nobody waits for an answer."""
+        if self._source is None:
+            raise ValueError("a message that was pickled has no connection to answer over")
+        if not self.reply_to:
+            raise ValueError("nobody waits for an answer to this message: it has no reply_to")
+        return self._source.answer(self, data, timeout_ms, headers)
+
+    def _settled(self, verdict: str, delay_ms: float = 0) -> bool:
+        if self._source is None:
+            raise ValueError(f"a message that was pickled has no connection: call {verdict} on the original")
+        return self._source.settle(self._ticket, verdict, delay_ms)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        shown = [getattr(self, each.name) for each in fields(self) if not each.name.startswith("_")]
+        return Message, tuple(shown)
 
     @property
     def subject(self) -> str | None:

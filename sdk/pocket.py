@@ -7,6 +7,8 @@ the order) or with `EMPTY`.
 
 from __future__ import annotations
 
+import itertools
+import secrets
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
@@ -15,6 +17,10 @@ from typing import Any, Final, NamedTuple
 from trunkline.wire.envelope import Mark
 
 __all__ = ["EMPTY", "LOST", "Pocket", "Stamped", "Taken"]
+
+
+_TICKET_BITS = 52
+"""Tickets stay below the largest count that the wire allows (`wire.envelope.check_fields`)."""
 
 
 class _Nothing(Enum):
@@ -32,6 +38,8 @@ class Stamped(NamedTuple):
 
     data: str | bytes
     stamp: Sequence[Any] | None
+    ticket: int | None = None
+    """By what the message is acknowledged later, where it was taken with `keep`."""
 
 
 Taken = str | bytes | Stamped | _Nothing
@@ -42,7 +50,7 @@ class Pocket:
 
     __slots__ = (
         "acked", "appended", "consumed", "down", "ended", "envelopes", "epoch", "fed", "gap", "had", "items",
-        "marks", "more", "skipped", "stamps", "stream",
+        "marks", "more", "skipped", "stamps", "stream", "tickets", "unsettled", "untold",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -75,6 +83,13 @@ class Pocket:
         """Entries that ever came to the right end of `items`: gives each its number."""
         self.stamps: deque[tuple[int, Sequence[Any]]] = deque()
         """The number of the first entry of a run, and the run's stamp."""
+        self.tickets = itertools.count(secrets.randbits(_TICKET_BITS))
+        """No two pockets of a connection begin at the same number."""
+        self.unsettled: dict[int, int] = {}
+        """Tickets of the messages that were taken with `keep` and not acknowledged yet, each with the value
+        of `consumed` that includes the message."""
+        self.untold: list[tuple[int, int]] = []
+        """The same as (consumed, ticket), of those that the worker has not been told of."""
 
     def feed(
         self,
@@ -112,7 +127,7 @@ class Pocket:
             self.envelopes = True
             self._void(self.epoch + 1)
 
-    def _stamped(self, entry: str | bytes) -> Taken:
+    def _stamped(self, entry: str | bytes, keep: bool) -> Taken:
         """The message that has just been taken from the left, as this holder wants it."""
         if not self.envelopes:
             return entry
@@ -120,29 +135,52 @@ class Pocket:
         stamps = self.stamps
         while stamps and stamps[0][0] + stamps[0][1][0] <= number:
             stamps.popleft()
-        return Stamped(entry, stamps[0][1] if stamps and stamps[0][0] <= number else None)
+        ticket = self._keep() if keep and self.consumed > 0 else None
+        return Stamped(entry, stamps[0][1] if stamps and stamps[0][0] <= number else None, ticket)
 
-    def take(self) -> Taken:
-        """The oldest entry."""
+    def _keep(self) -> int:
+        """The ticket of the message that was consumed last."""
+        ticket = next(self.tickets)
+        self.unsettled[ticket] = self.consumed
+        self.untold.append((self.consumed, ticket))
+        return ticket
+
+    def tell_kept(self) -> list[tuple[int, int]]:
+        """The messages that are acknowledged later: the worker has to hear of them before `consumed`."""
+        untold, self.untold = self.untold, []
+        return untold
+
+    def all_kept(self) -> list[tuple[int, int]]:
+        """Every message that is to be acknowledged later, for a worker that may have heard of none."""
+        self.untold = []
+        return [(consumed, ticket) for ticket, consumed in self.unsettled.items()]
+
+    def consumed_at_end(self) -> int:
+        """What the worker is told of `consumed` when this holder goes: not more than what lies before the
+        first message without its acknowledgement, for the worker may not have heard that it is kept."""
+        return max(0, min([self.consumed, *(number - 1 for number in self.unsettled.values())]))
+
+    def take(self, *, keep: bool = False) -> Taken:
+        """The oldest entry. `keep`: the program acknowledges the message later, by its ticket."""
         items = self.items
         while items:
             entry = items.popleft()
             self.consumed += 1
             if not isinstance(entry, int):
-                return self._stamped(entry)
+                return self._stamped(entry, keep)
             self.marks += self.consumed > 0
             if self._see(entry):
                 return LOST
         return LOST if self.ended or (self.down and self.stream) else EMPTY
 
-    def take_newest(self) -> Taken:
+    def take_newest(self, *, keep: bool = False) -> Taken:
         """The newest message; what is older is discarded, what happened to the link after it stays."""
         items = self.items
         index = len(items)
         while index and isinstance(items[index - 1], int):
             index -= 1
         if not index:
-            return self.take()
+            return self.take(keep=keep)
         for _ in range(index - 1):
             entry = items.popleft()
             if isinstance(entry, int):
@@ -154,7 +192,7 @@ class Pocket:
         newest = items.popleft()
         self.consumed += 1
         self.down = self.ended
-        return self._stamped(newest) if not isinstance(newest, int) else EMPTY
+        return self._stamped(newest, keep) if not isinstance(newest, int) else EMPTY
 
     def recall(self, epoch: int) -> int:
         """Give everything back: what is here is void from now on. Returns what was consumed in total."""
@@ -204,6 +242,8 @@ class Pocket:
         fresh = list(self.items)[max(0, -self.consumed) :]
         self.had += self.fed - self.marks - sum(isinstance(entry, int) for entry in fresh)
         self.fed = self.marks = 0
+        self.unsettled.clear()  # the worker that knew them is gone
+        self.untold.clear()
         self.items.append(int(mark))
         self.appended += 1
         self.more = False

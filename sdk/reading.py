@@ -16,7 +16,7 @@ from trunkline.client import Client
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineError, Unsupported, from_wire
 from trunkline.holder import Holder
-from trunkline.message import Message
+from trunkline.message import Message, Source
 from trunkline.pocket import EMPTY, LOST, Pocket, Stamped, Taken
 from trunkline.reasons import remember
 from trunkline.wire import values
@@ -75,29 +75,43 @@ class Reader(Holder):
             return self._when_lost()
         return _data(taken)
 
-    def receive(self, timeout_ms: float | None = None) -> Message | str | None:
+    def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | str | None:
         """What `read` would return, as a `Message`: with its topic, key, headers, time and so on.
 
         `timeout_ms` and what comes instead of a message (None, `""`, the errors of `connect`) are those of
         `read`. The first call asks the worker for the envelopes; before it nobody pays for them.
+
+        `ack=False`, where a message broker waits for acknowledgements: the message is not acknowledged yet.
+        The program does its work and then calls `message.ack()`, `nak()`, `reject()` or `term()`. A message
+        whose program ends before that is read again, by another holder or after the next Dial. Where the
+        scheme has no acknowledgements, None and a reason (an object of `connect` raises Unsupported).
         """
+        if not ack and not self._acknowledges:
+            self._failed(Unsupported(self._no_acknowledgements()), None)
+            return None
         taken: Taken | None = None
         with self._lock:
             pocket = self._pocket
             pocket.want_envelopes()
             items = pocket.items
             if items and not isinstance(items[0], int) and (timeout_ms is None or timeout_ms >= -1):
-                taken = pocket.take()
-                if not pocket.stream or pocket.consumed - pocket.acked >= self._ack_every:
+                taken = pocket.take(keep=not ack)
+                if not ack or not pocket.stream or pocket.consumed - pocket.acked >= self._ack_every:
                     self._ack_if_free(pocket)
         if taken is None:
-            taken = self._take(_checked(timeout_ms))
+            taken = self._take(_checked(timeout_ms), keep=not ack)
         if taken is EMPTY:
             return None
         if taken is LOST:
             return self._when_lost()
         assert isinstance(taken, Stamped)
-        return _message(taken)
+        return _message(taken, self._itself())
+
+    def _no_acknowledgements(self) -> str:
+        return (
+            f"{self._scheme}:// has no acknowledgements with this address, so receive(ack=False) could "
+            "promise nothing: use receive()"
+        )
 
     def _quiet(self) -> bool:
         """A cheap look whether there is surely nothing to read: polling loops live on it."""
@@ -117,7 +131,7 @@ class Reader(Holder):
             raise BrokenError(f"the link to {self._peer} {'has ended' if self._pocket.ended else 'was lost'}")
         return self._lost
 
-    def _take(self, timeout_ms: float | None) -> Taken:
+    def _take(self, timeout_ms: float | None, *, keep: bool = False) -> Taken:
         if self._executes:
             self._misuse("read", "use exec")
             return EMPTY
@@ -128,16 +142,17 @@ class Reader(Holder):
         deadline = Deadline.after_ms(timeout_ms) if blocking else Deadline(0)
         if not self._turn.acquire(timeout=-1 if deadline.timeout() is None else deadline.left()):
             with self._lock:  # another thread is waiting for data; what it has not taken is ours
-                return self._pocket.take_newest() if newest else self._pocket.take()
+                pocket = self._pocket
+                return pocket.take_newest(keep=keep) if newest else pocket.take(keep=keep)
         try:
-            return self._take_in_turn(newest, blocking, deadline)
+            return self._take_in_turn(newest, blocking, deadline, keep)
         except BrokerGone as error:
             remember(error)
             return LOST
         finally:
             self._release_turn()
 
-    def _take_in_turn(self, newest: bool, blocking: bool, deadline: Deadline) -> Taken:
+    def _take_in_turn(self, newest: bool, blocking: bool, deadline: Deadline, keep: bool) -> Taken:
         if self._usable() is None:
             return self._paced(blocking, deadline)
         self._drain()
@@ -145,21 +160,21 @@ class Reader(Holder):
             self._find_worker()
             return self._paced_look(blocking, deadline)
         if newest:
-            return self._take_newest()
+            return self._take_newest(keep)
         with self._lock:
             pocket = self._pocket
-            taken = pocket.take()
+            taken = pocket.take(keep=keep)
             asks = blocking or not pocket.stream or pocket.more
             bare = pocket.down and not pocket.items
             self._waiting = blocking and taken is EMPTY
         if taken is LOST and bare:
             return self._paced_look(blocking, deadline)
         if taken is EMPTY and asks:
-            return self._wait(blocking, deadline)
+            return self._wait(blocking, deadline, keep)
         self._ack()
         return taken
 
-    def _wait(self, blocking: bool, deadline: Deadline) -> Taken:
+    def _wait(self, blocking: bool, deadline: Deadline, keep: bool) -> Taken:
         """Nothing is here: wait for what comes, or ask for it where nothing comes unasked. An ask is repeated
         now and then: that does no harm, and it may have been sent to a worker that was not there yet."""
         limit = deadline if blocking else Deadline(ANSWER_S)
@@ -171,7 +186,7 @@ class Reader(Holder):
                     self._ask(wait=blocking, newest=False)
                 answered = self._await_push(limit)
                 with self._lock:
-                    taken, stream = self._pocket.take(), self._pocket.stream
+                    taken, stream = self._pocket.take(keep=keep), self._pocket.stream
                     over = limit.expired() or self._closed or (answered and not blocking)
                     self._waiting = blocking and taken is EMPTY and not over
                 if taken is not EMPTY or over:
@@ -182,13 +197,13 @@ class Reader(Holder):
                 self._say(Kind.CANCEL, self._holder_id)
             raise
         if taken is EMPTY and blocking and not stream:
-            return self._give_up()
+            return self._give_up(keep)
         self._ack()
         if taken is LOST and not stream:
             self._paced(blocking, deadline)  # where each read asks, it is answered as fast as it is asked
         return taken
 
-    def _give_up(self) -> Taken:
+    def _give_up(self, keep: bool) -> Taken:
         """The time is over: say so; a message may have been sent to us just before."""
         self._say(Kind.CANCEL, self._holder_id)
         limit = Deadline(ANSWER_S)
@@ -198,11 +213,11 @@ class Reader(Holder):
                 break
             self._handle_stream(received)
         with self._lock:
-            taken = self._pocket.take()
+            taken = self._pocket.take(keep=keep)
         self._ack()
         return taken
 
-    def _take_newest(self) -> Taken:
+    def _take_newest(self, keep: bool) -> Taken:
         with self._lock:
             answered = self._pocket.has_newest()
             if not answered:
@@ -212,7 +227,7 @@ class Reader(Holder):
             self._ask(wait=False, newest=True)
             answered = self._await_push(limit)
         with self._lock:
-            taken = self._pocket.take_newest()
+            taken = self._pocket.take_newest(keep=keep)
         self._ack()
         return taken
 
@@ -230,9 +245,16 @@ class Reader(Holder):
                 pocket.envelopes,
             )
             pocket.acked, pocket.skipped = pocket.consumed, 0
+            kept = pocket.tell_kept()
         if self._pipe is None and not self._routed:
             self._start()
+        self._say_kept(kept)
         self._say(Kind.READ, *fields)
+
+    def _say_kept(self, kept: list[tuple[int, int]]) -> None:
+        """Tell the worker, before it hears that they were consumed, which messages are settled later."""
+        for consumed, ticket in kept:
+            self._say(Kind.KEEP, self._holder_id, consumed, ticket)
 
     def _await_push(self, deadline: Deadline) -> bool:
         """Wait for a moment, not beyond the deadline; whether the worker has answered or sent something."""
@@ -296,6 +318,8 @@ class Reader(Holder):
                 return
             fields = (self._holder_id, max(0, pocket.consumed), pocket.skipped)
             pocket.acked, pocket.skipped = pocket.consumed, 0
+            kept = pocket.tell_kept()
+        self._say_kept(kept)
         self._say(Kind.ACK, *fields)
 
     def _ack_if_free(self, pocket: Pocket) -> None:
@@ -305,6 +329,7 @@ class Reader(Holder):
                 if pocket.consumed > 0:
                     fields = (self._holder_id, pocket.consumed, pocket.skipped)
                     pocket.acked, pocket.skipped = pocket.consumed, 0
+                    self._say_kept(pocket.tell_kept())
                     self._say(Kind.ACK, *fields)
             finally:
                 self._turn.release()
@@ -364,12 +389,12 @@ def _data(taken: Taken) -> str | bytes:
     return data
 
 
-def _message(taken: Stamped) -> Message:
+def _message(taken: Stamped, source: Source) -> Message:
     if taken.stamp is None:  # the last messages of a worker that is gone
-        return Message(taken.data, time.time_ns())
+        return Message(taken.data, time.time_ns(), _source=source)
     _, received_ns, *envelope = taken.stamp
     if not envelope:
-        return Message(taken.data, received_ns)
+        return Message(taken.data, received_ns, _source=source, _ticket=taken.ticket)
     topic, key, headers, timestamp, offset, partition, redelivered, reply_to, properties = envelope
     return Message(
         taken.data,
@@ -383,6 +408,8 @@ def _message(taken: Stamped) -> Message:
         redelivered,
         reply_to,
         properties or {},
+        _source=source,
+        _ticket=taken.ticket,
     )
 
 

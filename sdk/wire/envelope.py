@@ -65,8 +65,9 @@ class Kind(IntEnum):
     READ = 22  # client -> worker: consumed, how
     CANCEL = 23  # client -> worker: stop waiting for me
     CANCELLED = 24  # worker -> client
+    KEEP = 27  # client -> worker: holder, consumed, ticket; that message is acknowledged by SETTLE
     RECALL = 25  # worker -> client's control socket: holder, epoch
-    RECALLED = 26  # client -> worker: holder, epoch, consumed, waiting
+    RECALLED = 26  # client -> worker: holder, epoch, consumed, waiting, kept: pairs as in KEEP
     # requests: an id, a deadline and exactly one answer
     WRITE = 30  # client -> worker: timeout_ms; body: data
     EXEC = 31  # client -> worker: timeout_ms; body: sql and binds
@@ -83,6 +84,7 @@ class Kind(IntEnum):
     END_QUERY = 42  # client -> worker: holder, query; answered when it has a request id
     EXECUTEMANY = 43  # client -> worker: as EXEC; body: sql and rows of binds
     PART = 44  # worker -> client: rows of an EXEC, before its answer
+    SETTLE = 45  # client -> worker: ticket, verdict, delay_ms; the answer: nothing
     # life of a worker
     READY = 50  # worker -> broker: who I am (again after a lost broker)
     STATE = 51  # worker -> broker: state, figures
@@ -93,7 +95,9 @@ class Kind(IntEnum):
 
 STATEMENTS = frozenset((Kind.EXEC, Kind.EXECUTEMANY, Kind.QUERY))
 """Requests that may have taken effect although nobody answers."""
-REQUESTS = STATEMENTS | {Kind.WRITE, Kind.REQUEST, Kind.FETCH, Kind.TRANSACTION, Kind.STATS}
+REQUESTS = STATEMENTS | {
+    Kind.WRITE, Kind.REQUEST, Kind.FETCH, Kind.TRANSACTION, Kind.STATS, Kind.SETTLE
+}  # fmt: skip
 """Requests to a worker: the broker answers them when the worker dies with them."""
 
 
@@ -102,7 +106,8 @@ _FIELDS: dict[Kind, tuple[type, ...]] = {
     Kind.ACK: (bytes, int, int),
     Kind.READ: (bytes, int, int, int, bool, bool, int, bool),
     Kind.CANCEL: (bytes,),
-    Kind.RECALLED: (bytes, int, int, bool),
+    Kind.KEEP: (bytes, int, int),
+    Kind.RECALLED: (bytes, int, int, bool, list),
 }
 _COUNT_LIMIT = 1 << 53
 
@@ -127,8 +132,19 @@ def check_fields(kind: Kind, fields: list[Any]) -> None:
     kinds = _FIELDS.get(kind)
     if kinds is None:
         return
-    if tuple(map(type, fields)) != kinds or any(type(n) is int and abs(n) > _COUNT_LIMIT for n in fields):
+    if tuple(map(type, fields)) != kinds or not all(map(_is_sound, fields)):
         raise RemoteError(f"a malformed {kind.name} arrived")
+
+
+def _is_sound(value: Any) -> bool:
+    """Whether a field can be counted with; a list is one of pairs (consumed, ticket)."""
+    if type(value) is int:
+        return abs(value) <= _COUNT_LIMIT
+    return type(value) is not list or all(map(_is_pair, value))
+
+
+def _is_pair(value: Any) -> bool:
+    return type(value) is list and list(map(type, value)) == [int, int] and all(map(_is_sound, value))
 
 
 def kind_of(frame: bytes) -> int:

@@ -25,6 +25,8 @@ class Stats:
     """Whether a lost link reads as None; else as `""`."""
     comes_again: bool = False
     """Whether the message broker keeps what was not acknowledged, and sends it again after a crash."""
+    acknowledges: bool = False
+    """Whether the peer waits for acknowledgements, which `receive(ack=False)` leaves to the program."""
     peer: str = ""
     """Who is at the other end; no secret."""
     state: str = "dialing"

@@ -39,20 +39,26 @@ class Reader:
         self.got: list[int | str] = []
         self.results: list[object] = []
         self.crashed = False
+        self.keep = False
+        self.kept: dict[int, int] = {}
+        """Tickets and numbers of the messages it has to settle."""
 
     # what the Connection does
 
-    def read(self, how: str) -> None:
+    def read(self, how: str, *, keep: bool = False) -> None:
         pocket = self.pocket
+        self.keep = keep
+        if keep:
+            pocket.want_envelopes()
         if how == "newest":
             if pocket.has_newest():
-                self.done(pocket.take_newest())
+                self.done(pocket.take_newest(keep=keep))
                 return
             pocket.discard()
             self.doing = how
             self.ask()
             return
-        taken = pocket.take()
+        taken = pocket.take(keep=keep)
         if taken is not EMPTY or (how == "now" and pocket.stream and not pocket.more):
             self.done(taken)
             return
@@ -64,12 +70,18 @@ class Reader:
 
     def ask(self) -> None:
         pocket = self.pocket
+        self.say_kept()
         fields = (pocket.epoch, pocket.consumed, pocket.skipped, self.doing == "wait", self.doing == "newest")
         self.up.append(("read", self.id, *fields, pocket.envelopes))
         pocket.acked, pocket.skipped = pocket.consumed, 0
 
+    def say_kept(self) -> None:
+        for consumed, ticket in self.pocket.tell_kept():
+            self.up.append(("keep", self.id, consumed, ticket))
+
     def ack(self) -> None:
         pocket = self.pocket
+        self.say_kept()
         if pocket.consumed > max(pocket.acked, 0) or pocket.skipped:
             self.up.append(("ack", self.id, pocket.consumed, pocket.skipped))
             pocket.acked, pocket.skipped = pocket.consumed, 0
@@ -98,6 +110,8 @@ class Reader:
                 assert taken.stamp[2] in (None, taken.data)
             else:
                 assert self.crashed
+            if taken.ticket is not None:
+                self.kept[taken.ticket] = int(taken.data)
             taken = taken.data
         if isinstance(taken, (str, bytes)):
             self.got.append(int(taken))
@@ -112,16 +126,16 @@ class Reader:
             return
         if isinstance(what, Notify):
             if self.doing == "cancel":
-                self.done(self.pocket.take())
+                self.done(self.pocket.take(keep=self.keep))
             return
         stamps = [(size, at, each and each.topic) for size, at, each in what.stamps or ()]
         if not self.pocket.feed(what.epoch, what.stream, what.more, what.entries, what.first, stamps):
             self.again()
             return
         if self.doing == "newest":
-            self.done(self.pocket.take_newest())
+            self.done(self.pocket.take_newest(keep=self.keep))
         elif self.doing in ("wait", "now"):
-            taken = self.pocket.take()
+            taken = self.pocket.take(keep=self.keep)
             if taken is not EMPTY or self.doing == "now":
                 self.done(taken)
             else:
@@ -131,7 +145,8 @@ class Reader:
         name, epoch = self.control_down.popleft()
         if name == self.id:
             consumed = self.pocket.recall(epoch)
-            self.control_up.append(("recalled", name, epoch, consumed, self.doing == "wait"))
+            kept = self.pocket.all_kept()
+            self.control_up.append(("recalled", name, epoch, consumed, self.doing == "wait", kept))
 
 
 class World(RuleBasedStateMachine):
@@ -191,6 +206,8 @@ class World(RuleBasedStateMachine):
             buffer.ask(name, epoch, consumed, wait=wait, newest=newest, envelopes=envelopes)
         elif kind == "ack":
             buffer.ack(name, *fields)
+        elif kind == "keep":
+            buffer.keep(name, *fields)
         elif kind == "cancel":
             buffer.cancel(name)
         elif kind == "recalled":
@@ -264,6 +281,34 @@ class World(RuleBasedStateMachine):
             self.newest_used |= how == "newest"
             reader.read(how)
 
+    @precondition(lambda self: self.backs_up())
+    @rule(pick=PICK, how=st.sampled_from(["wait", "wait", "now", "newest"]))
+    def someone_reads_to_acknowledge_later(self, pick: int, how: str) -> None:
+        reader = self.reader(pick)
+        if reader.doing is None:
+            self.newest_used |= how == "newest"
+            reader.read(how, keep=True)
+
+    @rule(pick=PICK, again=st.booleans())
+    def someone_settles_a_message(self, pick: int, again: bool) -> None:
+        """Where the verdict is faster than the word that the message is kept, it waits."""
+        reader = self.reader(pick)
+        ticket = next((ticket for ticket in reader.kept if self.buffer.kept(ticket)), None)
+        if ticket is None:
+            return
+        number = reader.kept.pop(ticket)
+        del reader.pocket.unsettled[ticket]
+        if again:
+            self.given_back = True
+            self.uncertain.add(number)
+            self.buffer.give_back(ticket)
+            self.act()
+            return
+        message = self.buffer.let_go(ticket)
+        assert message is not None
+        assert int(message.data) == number
+        self.tokens -= set(message.run.owing())
+
     @rule(pick=PICK, steps=st.integers(1, 4))
     def stream_moves(self, pick: int, steps: int) -> None:
         reader = self.reader(pick)
@@ -315,7 +360,9 @@ class World(RuleBasedStateMachine):
         reader = self.reader(pick)
         if reader.doing is None:
             self.given_back = True
-            self.remove(reader, max(0, reader.pocket.consumed))
+            if reader.kept:  # from the first of these on, all may be read again
+                self.uncertain |= {entry for entry in reader.got if isinstance(entry, int)}
+            self.remove(reader, reader.pocket.consumed_at_end())
 
     @precondition(lambda self: len(self.readers) > 1)
     @rule(pick=PICK)
@@ -343,7 +390,7 @@ class World(RuleBasedStateMachine):
             self.names += 1
             new = b"%d" % self.names
             consumed = pocket.recall(pocket.epoch + 1)
-            message = ("replace", reader.id, new, pocket.epoch, max(0, consumed))
+            message = ("replace", reader.id, new, pocket.epoch, max(0, consumed), pocket.all_kept())
             reader.id = new
             # An old confirmation taken for a new one would leave a message with an idle holder, not lose it.
             reader.down = deque(m for m in reader.down if not isinstance(m, Notify))
@@ -362,6 +409,7 @@ class World(RuleBasedStateMachine):
             reader.up.clear()
             reader.control_up.clear()
             reader.pocket.lose(Mark.DOWN)
+            reader.kept.clear()
             if reader.doing in ("newest", "now", "cancel"):
                 reader.done(reader.pocket.take())
             elif reader.doing == "wait" and (taken := reader.pocket.take()) is not EMPTY:
@@ -392,6 +440,8 @@ class World(RuleBasedStateMachine):
         lanes = [buffer.queue, *(holder.sent for holder in buffer.holders.values())]
         assert all(sum(run.count for run in lane.runs) == len(lane) for lane in lanes)
         owed = [token for lane in lanes for run in lane.runs for token in run.owing()]
+        for holder in buffer.holders.values():
+            owed += [token for message in holder.kept.values() for token in message.run.owing()]
         assert sorted(owed) == sorted(self.tokens)
         for lane in lanes:
             numbers = [each.topic for run in lane.runs for each in run.deliveries()]
@@ -400,7 +450,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def the_limit_holds(self) -> None:
-        assert self.buffer.unread <= self.limit
+        if not self.given_back:  # what comes back from a reader finds its place taken
+            assert self.buffer.unread <= self.limit
         assert self.buffer.peak <= self.limit
         if self.backs_up():
             assert self.buffer.dropped == 0
@@ -473,6 +524,10 @@ class World(RuleBasedStateMachine):
             assert [m for m in reader.pocket.items if isinstance(m, str)] == []
             reader.ack()
         self.settle()
+        for _ in range(len(self.readers) * 50):
+            for number in range(len(self.readers)):
+                self.someone_settles_a_message(number, False)
+        assert not any(reader.kept for reader in self.readers)
         self.sums_are_right()
         assert self.buffer.unread == 0
         assert not self.tokens
