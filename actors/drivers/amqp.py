@@ -25,7 +25,7 @@ from pika.exceptions import (
 )
 
 from trunkline.actors import dialer, tls
-from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.amqp_envelope import delivery
 from trunkline.actors.drivers.amqp_io import Services, Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp_plan import Plan, make_plan
@@ -52,6 +52,10 @@ class AmqpDriver(StreamDriver):
     overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
     confirms: ClassVar[bool] = True
     extra: ClassVar[str | None] = "amqp"
+    addressing: ClassVar[frozenset[str]] = frozenset(
+        ("topic", "headers", "expiry_ms", "reply_to", "correlation", "answers")
+    )
+    verdicts: ClassVar[frozenset[str]] = frozenset(("nak", "reject"))
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address, sink)
@@ -161,9 +165,8 @@ class AmqpDriver(StreamDriver):
         self._reader = await open_channel(self._connection)
         await self._declare_exchange(plan)
         queue = await self._declare_queue(plan)
-        if plan.write_key is not None:
-            self._publisher = Publisher(self._connection, stream, plan)
-            await self._publisher.open()
+        self._publisher = Publisher(self._connection, stream, plan)
+        await self._publisher.open()
         if queue is None:
             return
         reader = self._reader
@@ -345,6 +348,15 @@ class AmqpDriver(StreamDriver):
         if last:
             self._reader.basic_ack(last, multiple=True)
 
+    def refuse(self, token: Any, verdict: str, delay_ms: float) -> None:
+        """Give the message back to its queue (after the delay, which AMQP itself does not know), or have it
+        dead-lettered."""
+        if delay_ms:
+            asyncio.get_running_loop().call_later(delay_ms / 1000, self.refuse, token, verdict, 0.0)
+        elif self._reader is not None and self._reader.is_open and token > self._settled_through:
+            self._reader.basic_nack(token, requeue=verdict == "nak")
+            self._done(token)
+
     def _done(self, tag: int) -> None:
         self._settled_beyond.add(tag)
         while self._settled_through + 1 in self._settled_beyond:
@@ -360,15 +372,17 @@ class AmqpDriver(StreamDriver):
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         return await self._writer().write(data.encode() if isinstance(data, str) else data, deadline)
 
+    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+        body = data.encode() if isinstance(data, str) else data or b""
+        return await self._writer().write_to(body, outgoing, deadline)
+
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
         return await self._writer().request(data.encode() if isinstance(data, str) else data, deadline)
 
     def _writer(self) -> Publisher:
-        if self._publisher is not None:
-            return self._publisher
-        if not self._opened:
+        if self._publisher is None:
             raise ConnectionError("the link is gone")
-        raise RefusedError("every routing_key is a pattern: give write_topic= to say where writes go")
+        return self._publisher
 
 
 async def _connect(stream: Stream, sock: Any, context: ssl.SSLContext | None, name: str) -> None:

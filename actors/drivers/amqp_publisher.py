@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from itertools import takewhile
-from typing import Any
+from math import ceil
+from typing import Any, NamedTuple
 
 from pika import BasicProperties, spec
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from trunkline.actors.driver import Delivery, FatalError
+from trunkline.actors.driver import Delivery, FatalError, Outgoing
 from trunkline.actors.drivers.amqp_envelope import delivery
 from trunkline.actors.drivers.amqp_io import Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp_plan import Plan
@@ -28,15 +30,29 @@ _REOPEN_S = 10.0
 _TOO_LONG = re.compile(r"size (\d+) .*max size (\d+)")
 _NO_ROUTE = 312
 _PERSISTENT = 2
+_LONGEST_KEY = 255
+
+
+class _Route(NamedTuple):
+    """Where a message goes."""
+
+    exchange: str
+    key: str
+
+    def __str__(self) -> str:
+        text = f"routing key '{self.key}'"
+        return f"{text} of exchange '{self.exchange}'" if self.exchange else text
 
 
 class _Pending:
     """A message whose confirmation has not come."""
 
-    __slots__ = ("body", "end", "future", "question", "returned")
+    __slots__ = ("body", "correlation", "end", "future", "question", "returned", "route")
 
-    def __init__(self, body: bytes, question: str | None) -> None:
+    def __init__(self, body: bytes, route: _Route, correlation: str | None, question: str | None) -> None:
         self.body = body
+        self.route = route
+        self.correlation = correlation
         self.question = question
         self.end = 0
         self.returned: RefusedError | None = None
@@ -44,15 +60,13 @@ class _Pending:
 
 
 class Publisher:
-    """Writes to one exchange with one routing key."""
+    """Writes to one exchange, with the plan's routing key or that of the message."""
 
     def __init__(self, connection: Any, stream: Stream, plan: Plan) -> None:
         self.blocked: str | None = None
         """Why the broker takes no messages now."""
         self._connection, self._stream, self._plan = connection, stream, plan
-        self._target = f"routing key '{plan.write_key}'"
-        if plan.exchange:
-            self._target += f" of exchange '{plan.exchange}'"
+        self._route = None if plan.write_key is None else _Route(plan.exchange, plan.write_key)
         self._properties = self._with()
         try:
             self._properties.encode()
@@ -72,9 +86,17 @@ class Publisher:
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
-    def _with(self, **more: Any) -> BasicProperties:
+    def _with(self, headers: Mapping[str, Any] | None = None, **more: Any) -> BasicProperties:
         mode = _PERSISTENT if self._plan.persistent else None
-        return BasicProperties(headers=self._plan.headers, delivery_mode=mode, **more)
+        given = self._plan.headers if headers is None else dict(headers) or None
+        return BasicProperties(headers=given, delivery_mode=mode, **more)
+
+    def _own_route(self) -> _Route:
+        if self._route is None:
+            raise RefusedError(
+                "every routing_key is a pattern: give write_topic= in the address, or topic= with the message"
+            )
+        return self._route
 
     async def open(self) -> None:
         """Open the channel, for the first time or after the broker has closed it."""
@@ -114,7 +136,41 @@ class Publisher:
 
     async def write(self, body: bytes, deadline: Deadline) -> int:
         """Publish and wait for the broker's word. See `StreamDriver.send`."""
-        pending = await self._send(body, self._properties, None, deadline)
+        return await self._publish(body, self._own_route(), self._properties, deadline)
+
+    async def write_to(self, body: bytes, outgoing: Outgoing, deadline: Deadline) -> int:
+        """The same for a message with an address of its own. An answer goes to the queue that the asker
+        named, which the default exchange finds by its name."""
+        if outgoing.topic is None:
+            route = self._own_route()
+        else:
+            route = _Route("" if outgoing.answers else self._plan.exchange, outgoing.topic)
+        return await self._publish(body, route, self._addressed(outgoing, route), deadline)
+
+    def _addressed(self, outgoing: Outgoing, route: _Route) -> BasicProperties:
+        expiry, correlation = outgoing.expiry_ms, outgoing.correlation
+        properties = self._with(
+            outgoing.headers,
+            expiration=None if expiry is None else str(ceil(expiry)),
+            reply_to=outgoing.reply_to,
+            correlation_id=correlation.decode() if isinstance(correlation, bytes) else correlation,
+        )
+        if len(route.key.encode()) > _LONGEST_KEY:
+            raise RefusedError(
+                f"a routing key of {len(route.key.encode())} bytes: AMQP allows {_LONGEST_KEY}"
+            )
+        try:
+            properties.encode()
+        except (AMQPError, AssertionError, TypeError, ValueError) as error:
+            raise RefusedError(
+                f"the message cannot be sent, its headers or properties are none of AMQP's: {error}"
+            ) from None
+        return properties
+
+    async def _publish(
+        self, body: bytes, route: _Route, properties: BasicProperties, deadline: Deadline
+    ) -> int:
+        pending = await self._send(body, route, properties, None, deadline)
         if pending is None:
             return 0
         try:
@@ -130,26 +186,33 @@ class Publisher:
         return len(body)
 
     async def _send(
-        self, body: bytes, properties: BasicProperties, question: str | None, deadline: Deadline
+        self,
+        body: bytes,
+        route: _Route,
+        properties: BasicProperties,
+        question: str | None,
+        deadline: Deadline,
     ) -> _Pending | None:
         """Hand it over as soon as nothing older waits; None when that was not possible by the deadline."""
         try:
             async with asyncio.timeout(deadline.timeout()), self._turn:
                 await self._go.wait()
-                return self._hand_over(body, properties, question)
+                return self._hand_over(body, route, properties, question)
         except TimeoutError:
             if self.blocked is not None:
                 raise OperationTimeout(self._is_blocked()) from None
             return None
 
-    def _hand_over(self, body: bytes, properties: BasicProperties, question: str | None) -> _Pending:
+    def _hand_over(
+        self, body: bytes, route: _Route, properties: BasicProperties, question: str | None
+    ) -> _Pending:
         if self._error is not None:
             raise ConnectionError(str(self._error))
         if self._limit is not None and len(body) > self._limit:
             raise RefusedError(f"a message of {len(body)} bytes: the broker takes at most {self._limit}")
-        plan, pending = self._plan, _Pending(body, question)
+        pending = _Pending(body, route, properties.correlation_id, question)
         try:
-            self._channel.basic_publish(plan.exchange, plan.write_key, body, properties, plan.mandatory)
+            self._channel.basic_publish(*route, body, properties, self._plan.mandatory)
         except AMQPError as error:  # the link is ending, and nothing was sent
             raise ConnectionError(str(error) or type(error).__name__) from None
         self._tag += 1
@@ -188,15 +251,17 @@ class Publisher:
                 self._refuse(pending, RefusedError("the broker refused the message; the queue may be full"))
 
     def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        why = f"no queue takes messages for {self._target}"
+        route = _Route(_text(method.exchange), _text(method.routing_key))
+        why = f"no queue takes messages for {route}"
         if method.reply_code != _NO_ROUTE:
-            why = f"{self._target}: {method.reply_text}"
+            why = f"{route}: {method.reply_text}"
         error = RefusedError(why, code=method.reply_code)
         for pending in self._pending.values():
             # It names no message; but of those that are alike, it does not matter which one it was.
             if (
                 pending.returned is None
-                and pending.question == properties.correlation_id
+                and pending.correlation == properties.correlation_id
+                and pending.route == route
                 and pending.body == body
             ):
                 pending.returned = error
@@ -252,14 +317,14 @@ class Publisher:
         """Publish with the broker's own reply queue and wait for the answer. TimeoutError when none comes."""
         self._asked += 1
         question = str(self._asked)
-        properties = self._with(reply_to=_REPLY_QUEUE, correlation_id=question)
+        route, properties = self._own_route(), self._with(reply_to=_REPLY_QUEUE, correlation_id=question)
         answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         self._answers[question] = answer
         pending: _Pending | None = None
         try:
             async with asyncio.timeout(deadline.timeout()):
                 await self._listen()
-                pending = await self._send(body, properties, question, deadline)
+                pending = await self._send(body, route, properties, question, deadline)
                 if pending is not None:
                     pending.future.add_done_callback(_look_at)
                 return await answer
@@ -268,7 +333,7 @@ class Publisher:
         except TimeoutError:
             if pending is not None:
                 await self._keep_back(pending)
-            raise TimeoutError(f"no answer to the request with {self._target} in the time allowed") from None
+            raise TimeoutError(f"no answer to the request with {route} in the time allowed") from None
         except AMQPError as error:
             if self._error is not None:
                 raise ConnectionError(str(self._error)) from None
@@ -291,6 +356,10 @@ class Publisher:
         answer = self._answers.get(str(properties.correlation_id))
         if answer is not None:
             resolve(answer, delivery(method, properties, body, settled=True))
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode(errors="replace")
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 from confluent_kafka import KafkaException, Producer
 
 from trunkline.actors import dialer
-from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.kafka_log import quiet_logger
-from trunkline.actors.drivers.kafka_plan import Plan, plan_of
+from trunkline.actors.drivers.kafka_plan import Plan, check_topic, header_pairs, plan_of
 from trunkline.actors.drivers.kafka_reader import Reader
 from trunkline.actors.drivers.kafka_words import said
 from trunkline.actors.drivers.kafka_writer import Writer
@@ -41,6 +41,7 @@ class KafkaDriver(StreamDriver):
     overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
     confirms: ClassVar[bool] = True
     extra: ClassVar[str | None] = "kafka"
+    addressing: ClassVar[frozenset[str]] = frozenset(("topic", "key", "headers", "null"))
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address, sink)
@@ -67,6 +68,23 @@ class KafkaDriver(StreamDriver):
         self._opened = True
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        writer = self._living_writer()
+        return await writer.send(data, writer.own_route(), deadline)
+
+    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+        writer = self._living_writer()
+        route = writer.own_route()
+        if outgoing.topic is not None:
+            check_topic(outgoing.topic)
+            same = outgoing.topic == route.topic  # another topic may have fewer partitions
+            route = route._replace(topic=outgoing.topic, partition=route.partition if same else -1)
+        if outgoing.key is not None:
+            route = route._replace(key=outgoing.key)
+        if outgoing.headers is not None:
+            route = route._replace(headers=header_pairs(outgoing.headers))
+        return await writer.send(data, route, deadline)
+
+    def _living_writer(self) -> Writer:
         if self._over is not None or self._plan is None or not self._opened:
             raise ConnectionError(self._over or "the link is gone")
         if self._writer is None:
@@ -74,7 +92,7 @@ class KafkaDriver(StreamDriver):
                 self._writer = Writer(self._plan, self.say)
             except FatalError as error:
                 raise RefusedError(str(error)) from None
-        return await self._writer.send(data, deadline)
+        return self._writer
 
     async def close(self) -> None:
         lost = self._over is not None or not self._opened

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,9 @@ from confluent_kafka import libversion
 from trunkline.actors import tls
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
+from trunkline.errors import RefusedError
 
-__all__ = ["EARLIEST", "LATEST", "Plan", "plan_of"]
+__all__ = ["EARLIEST", "LATEST", "Plan", "check_topic", "header_pairs", "plan_of"]
 
 LATEST, EARLIEST = -1, -2
 """As Kafka's own protocol writes them where a time is asked for."""
@@ -22,6 +25,7 @@ _MESSAGE_MAX = 1_000_000
 _REBOOTSTRAPS = 0x020B0000
 _PREFETCH_KB = 16_384
 _PREFETCH = 20_000
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 _OURS = {
     "enable.auto.commit": "a message is committed when a reader has it",
@@ -49,7 +53,7 @@ class Plan:
     start_is_time: bool
     partition: int | None
     key: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
     limit: int
     """Messages that may be with the worker and its readers, unread."""
     max_size: int
@@ -93,7 +97,7 @@ def plan_of(address: Address) -> Plan:
         start_is_time=start_is_time,
         partition=typed.get("partition"),
         key=None if key is None else key.encode(),
-        headers=_headers(address),
+        headers=header_pairs(address.option("headers") or {}),
         limit=int(address.option("buffer")),
         max_size=int(address.option("max_size")),
         ping_s=ping_ms / 1000,
@@ -114,12 +118,25 @@ def _start(typed: dict[str, Any]) -> tuple[int, bool]:
     return (EARLIEST if offset == "earliest" else LATEST), False
 
 
-def _headers(address: Address) -> tuple[tuple[str, bytes], ...]:
-    pairs: list[tuple[str, bytes]] = []
-    for name, value in (address.option("headers") or {}).items():
+def header_pairs(headers: Mapping[str, Any]) -> tuple[tuple[str, bytes | None], ...]:
+    """Headers as Kafka has them; a list stands for a name that is there more than once."""
+    pairs: list[tuple[str, bytes | None]] = []
+    for name, value in headers.items():
         several = value if isinstance(value, (list, tuple)) else (value,)
-        pairs += [(name, each if isinstance(each, bytes) else str(each).encode()) for each in several]
+        pairs += [(name, _header_value(each)) for each in several]
     return tuple(pairs)
+
+
+def _header_value(value: Any) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else str(value).encode()
+
+
+def check_topic(name: str) -> None:
+    """RefusedError for what is no name of a topic: librdkafka would wait for it."""
+    if not _TOPIC.fullmatch(name) or name in (".", ".."):
+        raise RefusedError(
+            f"topic={name[:80]} is no name of a topic: 1 to 249 letters, digits, dots, hyphens or underscores"
+        )
 
 
 def _network(address: Address, ping_ms: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -27,9 +27,9 @@ from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_plan import Plan
 from trunkline.actors.drivers.kafka_words import NOT_YET, REFUSED, cause, refusal, said
 from trunkline.deadline import Deadline
-from trunkline.errors import RefusedError, Unconfirmed
+from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed
 
-__all__ = ["Writer"]
+__all__ = ["Route", "Writer"]
 
 _POLL_S = 0.1
 _STAY_S = 1.0
@@ -40,19 +40,41 @@ _REPORT_S = 0.1
 """After a purge, for its reports."""
 
 
+class Route(NamedTuple):
+    """Where a message goes, and what goes with it."""
+
+    topic: str
+    key: str | bytes | None
+    partition: int
+    """-1: by the key, or any."""
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
 class _Write:
     """One message on its way."""
 
-    __slots__ = ("deadline", "number", "over", "payload", "result", "unknown_until")
+    __slots__ = ("deadline", "number", "over", "payload", "result", "route", "unknown_until")
 
-    def __init__(self, number: int, payload: bytes, deadline: Deadline, result: asyncio.Future[int]) -> None:
+    def __init__(
+        self,
+        number: int,
+        payload: bytes | None,
+        route: Route,
+        deadline: Deadline,
+        result: asyncio.Future[int],
+    ) -> None:
         self.number = number
         self.payload = payload
+        self.route = route
         self.deadline = deadline
         self.result = result
         self.over = False
         """Its writer waits no longer."""
         self.unknown_until = Deadline(_CREATION_S)
+
+    @property
+    def size(self) -> int:
+        return len(self.payload or b"")
 
 
 class Writer:
@@ -83,12 +105,19 @@ class Writer:
         except KafkaException as error:
             raise FatalError(f"librdkafka: {said(error)}") from None
 
-    async def send(self, data: str | bytes, deadline: Deadline) -> int:
-        """Write one message and wait for the broker's word. The bytes of `data`; 0 when it was not sent by
-        the deadline; `Unconfirmed`, `RefusedError`, ConnectionError."""
+    def own_route(self) -> Route:
+        """Where the address says that messages go."""
+        plan = self.plan
+        partition = -1 if plan.partition is None else plan.partition
+        return Route(plan.write_topic, plan.key, partition, plan.headers)
+
+    async def send(self, data: str | bytes | None, route: Route, deadline: Deadline) -> int:
+        """Write one message (None: without a value) and wait for the broker's word. The bytes of `data`; 0
+        when it was not sent by the deadline, or OperationTimeout where 0 is the length of `data`;
+        `Unconfirmed`, `RefusedError`, ConnectionError."""
         payload = data.encode() if isinstance(data, str) else data
         self._count += 1
-        write = _Write(self._count, payload, deadline, self._loop.create_future())
+        write = _Write(self._count, payload, route, deadline, self._loop.create_future())
         self._writes.add(write)
         timer: asyncio.TimerHandle | None = None
         if (left := deadline.timeout()) is not None:
@@ -131,15 +160,15 @@ class Writer:
         if self._lost is not None or self._producer is None:
             self._end(write, ConnectionError(self._lost or "the link is gone"))
             return
-        plan = self.plan
+        route = write.route
         try:
             self._producer.produce(
-                plan.write_topic,
+                route.topic,
                 write.payload,
-                plan.key,
-                -1 if plan.partition is None else plan.partition,
+                route.key,
+                route.partition,
                 partial(self._report, write),
-                headers=list(plan.headers) or None,
+                headers=list(route.headers) or None,
             )
         except BufferError:  # its queue is full
             self._loop.call_later(_AGAIN_S, self._produce, write)
@@ -159,7 +188,7 @@ class Writer:
             if write.result.done():
                 continue
             if error is None:
-                write.result.set_result(len(write.payload))
+                write.result.set_result(write.size)
             else:
                 back.append((write, error))
         # Purged messages are told of in no order, and those that go out again shall keep theirs.
@@ -182,7 +211,7 @@ class Writer:
             else:
                 self._loop.call_later(_AGAIN_S, self._produce, write)
         elif code in REFUSED or code in NOT_YET:
-            text = refusal(error, self.plan.write_topic, name, len(write.payload))
+            text = refusal(error, write.route.topic, name, write.size)
             self._end(write, RefusedError(text, code=code))
         elif error.fatal():
             self._end(write, ConnectionError(f"librdkafka gave up writing: {said(error)}"))
@@ -192,8 +221,12 @@ class Writer:
     def _end(self, write: _Write, outcome: int | Exception) -> None:
         if write.result.done():
             return
-        if isinstance(outcome, int):
+        if isinstance(outcome, int) and (outcome or write.size):
             write.result.set_result(outcome)
+        elif isinstance(
+            outcome, int
+        ):  # 0 says that it was not sent, and of an empty message also that it was
+            write.result.set_exception(OperationTimeout("the message was not sent in the time allowed"))
         else:
             write.result.set_exception(outcome)
 

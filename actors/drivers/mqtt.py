@@ -17,6 +17,7 @@ import contextlib
 import sys
 import uuid
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, ClassVar
 
 import paho.mqtt.client as paho
@@ -26,16 +27,16 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from trunkline.actors import dialer
-from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers import mqtt_words as words
 from trunkline.actors.drivers.mqtt_client import Client, PahoSocket
 from trunkline.actors.drivers.mqtt_envelope import delivery_of
 from trunkline.actors.drivers.mqtt_outbox import Outbox
 from trunkline.actors.drivers.mqtt_session import Session, session_of
-from trunkline.actors.drivers.mqtt_settings import Settings
+from trunkline.actors.drivers.mqtt_settings import Settings, user_properties
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, OperationTimeout, Unsupported
+from trunkline.errors import DialError, OperationTimeout, RefusedError, Unsupported
 
 __all__ = ["MqttDriver"]
 
@@ -44,6 +45,9 @@ _HELD = 2000
 _IDS = 65_535
 """So many packet ids there are, and no more messages that are not acknowledged."""
 _TICK_S = 0.5
+_PACKET_HEAD = 12
+"""Bytes of a PUBLISH around topic, properties and payload, at most."""
+_LONGEST_EXPIRY_S = (1 << 32) - 1
 
 
 class MqttDriver(StreamDriver):
@@ -53,6 +57,9 @@ class MqttDriver(StreamDriver):
     overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
     confirms: ClassVar[bool] = True
     extra: ClassVar[str | None] = "mqtt"
+    addressing: ClassVar[frozenset[str]] = frozenset(
+        ("topic", "headers", "expiry_ms", "reply_to", "correlation", "answers")
+    )
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address, sink)
@@ -90,6 +97,11 @@ class MqttDriver(StreamDriver):
     @classmethod
     def redelivers(cls, address: Address) -> bool:
         return Settings.promises(address) and not Settings.is_clean(address)
+
+    @classmethod
+    def acknowledges(cls, address: Address) -> bool:
+        """QoS 1 and 2, also in a session that ends with the link."""
+        return Settings.promises(address)
 
     @property
     def peer(self) -> str:
@@ -277,6 +289,41 @@ class MqttDriver(StreamDriver):
         payload = data.encode() if isinstance(data, str) else data
         taken = await outbox.publish(topic, payload, self._own_properties(), deadline)
         return len(payload) if taken else 0
+
+    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+        outbox = self._living()
+        topic = self._write_topic() if outgoing.topic is None else outgoing.topic
+        payload = data.encode() if isinstance(data, str) else data or b""
+        properties = self._addressed(outgoing)
+        around = None if properties is None else _PACKET_HEAD + len(properties.pack())
+        taken = await outbox.publish(topic, payload, properties, deadline, around)
+        return len(payload) if taken else 0
+
+    def _addressed(self, outgoing: Outgoing) -> Any:
+        """The properties of a message that has some of its own."""
+        if not self._settings.v5:
+            if outgoing.fields() <= {"topic", "answers"}:
+                return None
+            raise Unsupported(
+                "MQTT 3.1.1 messages have a topic alone: give version=5 for headers and the rest"
+            )
+        found = self._own_properties() or _properties(PacketTypes.PUBLISH)
+        try:
+            if outgoing.headers is not None:
+                found.UserProperty = user_properties(outgoing.headers)
+            if outgoing.expiry_ms is not None:
+                found.MessageExpiryInterval = min(ceil(outgoing.expiry_ms / 1000), _LONGEST_EXPIRY_S)
+            if outgoing.reply_to is not None:
+                found.ResponseTopic = outgoing.reply_to
+            if outgoing.correlation is not None:
+                given = outgoing.correlation
+                found.CorrelationData = given.encode() if isinstance(given, str) else given
+            found.pack()
+        except Exception as error:  # paho's MQTTException has no base of its own
+            raise RefusedError(
+                f"the message cannot be sent, its headers are none of MQTT's: {error}"
+            ) from None
+        return found
 
     def _write_topic(self) -> str:
         if self._settings.write_topic is None:

@@ -85,11 +85,17 @@ class Outbox:
         )
 
     async def publish(
-        self, topic: str, payload: bytes, properties: Properties | None, deadline: Deadline
+        self,
+        topic: str,
+        payload: bytes,
+        properties: Properties | None,
+        deadline: Deadline,
+        around: int | None = None,
     ) -> bool:
         """Send a message and wait until the broker has confirmed it (QoS 0: until it has been handed over).
-        False when it did not go out by the deadline. Raises Unconfirmed, RefusedError, ConnectionError."""
-        self._check(topic, payload)
+        False when it did not go out by the deadline. Raises Unconfirmed, RefusedError, ConnectionError.
+        `around`: bytes of the properties and the packet's head, where they are not those of the address."""
+        self._check(topic, payload, self._around if around is None else around)
         writing = _Writing(topic, payload, properties, deadline, asyncio.get_running_loop().create_future())
         if self._waiting or not self._may_start():
             self._waiting.append(writing)
@@ -148,10 +154,10 @@ class Outbox:
         self._in_flight.clear()
         self._waiting.clear()
 
-    def _check(self, topic: str, payload: bytes) -> None:
+    def _check(self, topic: str, payload: bytes, around: int) -> None:
         if self._over:
             raise ConnectionError("the link is gone")
-        if len(payload) + len(topic.encode()) + self._around > self._largest:
+        if len(payload) + len(topic.encode()) + around > self._largest:
             raise RefusedError(
                 f"a message of {len(payload)} bytes was not sent: {self._peer} takes packets of "
                 f"{self._largest} bytes at most",

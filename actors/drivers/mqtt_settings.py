@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
 
-__all__ = ["ENVELOPE", "Settings"]
+__all__ = ["ENVELOPE", "Settings", "user_properties"]
 
 _V5 = ("5", "5.0")
 _V311 = ("3.1.1", "311", "4")
@@ -174,8 +175,13 @@ def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
         return ()
     if not v5:
         raise FatalError("headers= need MQTT 5, whose messages have user properties: give version=5")
-    items = [(name, value) for name, values in given.items() for value in _values(values)]
-    return tuple((str(name), str(value)) for name, value in items)
+    return tuple(user_properties(given))
+
+
+def user_properties(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Headers as MQTT 5 has them; a list stands for a name that is there more than once."""
+    items = [(name, value) for name, values in headers.items() for value in _values(values)]
+    return [(str(name), str(value)) for name, value in items]
 
 
 def _values(value: object) -> list[object]:

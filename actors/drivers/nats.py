@@ -11,6 +11,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import nats.errors
@@ -19,13 +20,21 @@ from nats.aio.msg import Msg
 from nats.js import errors as js_errors
 
 from trunkline.actors import dialer
-from trunkline.actors.driver import Delivery, FatalError, Overflow, Sink, StreamDriver
-from trunkline.actors.drivers.nats_plan import Plan, StreamPlan, matches, plan_of
+from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.nats_plan import (
+    Plan,
+    StreamPlan,
+    header_bytes,
+    is_subject,
+    matches,
+    plan_of,
+    sound_headers,
+)
 from trunkline.actors.drivers.nats_stream import Place, StreamReader, explained
 from trunkline.actors.drivers.nats_transport import LinkTransport
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, DialTimeout, RefusedError, Unconfirmed
+from trunkline.errors import DialError, DialTimeout, RefusedError, Unconfirmed, Unsupported
 
 __all__ = ["NatsDriver"]
 
@@ -36,6 +45,7 @@ _NEVER_S = 10**6
 _UNBOUNDED = 1 << 60
 """For nats-py's pending buffer: a write waits before it, until the socket takes what is there."""
 _PENDING = 64 * 1024
+_SUBJECTS_KEPT = 1000
 _BAD_LOGIN = ("authorization", "authentication", "credentials")
 _TOO_LATE = "the link ended before the answer came; the message may have arrived"
 _new = tuple.__new__
@@ -53,6 +63,8 @@ class NatsDriver(StreamDriver):
     schemes: ClassVar[tuple[str, ...]] = ("nats", "tls+nats")
     extra: ClassVar[str | None] = "nats"
     confirms: ClassVar[bool] = True
+    addressing: ClassVar[frozenset[str]] = frozenset(("topic", "headers", "reply_to", "answers"))
+    verdicts: ClassVar[frozenset[str]] = frozenset(("nak", "reject"))
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address, sink)
@@ -64,11 +76,16 @@ class NatsDriver(StreamDriver):
         self._topics = 0
         """The subscriptions with these first numbers are ours."""
         self._turn = asyncio.Lock()
-        self._waiting: dict[asyncio.Timeout, Exception | None] = {}
+        self._waiting: dict[asyncio.Timeout, _Waiting] = {}
         self._flushes: set[asyncio.Future[None]] = set()
         self._allowed = False
         self._denied: str | None = None
-        self._refusal: str | None = None
+        self._refused: dict[str, str] = {}
+        """What the server said of subjects, in lower case, that we may not publish to."""
+        self._tried: set[str] = set()
+        """Subjects of messages with a topic of their own that the server lets us publish to."""
+        self._checking: set[str] = set()
+        """Subjects, in lower case, whose first message the server has not looked at yet."""
         self._elsewhere: str | None = None
         self._error: Exception | None = None
         self._opened = self._over = False
@@ -110,7 +127,7 @@ class NatsDriver(StreamDriver):
             async with dialer.within(deadline, f"{transport.peer} {stage}"):
                 await self._log_in(client, plan, index)
             stage = "took the login and did not answer the subscription"
-            async with dialer.within(deadline, f"{transport.peer} {stage}"), self._waits(Deadline(None)):
+            async with dialer.within(deadline, f"{transport.peer} {stage}"), self._waits(Deadline(None), ""):
                 await self._subscribe(client, plan, deadline)
             if self._denied is not None:
                 raise FatalError(self._denied)
@@ -264,11 +281,14 @@ class NatsDriver(StreamDriver):
         if " publish " in said:
             words = f"{self.peer} does not allow to publish to {subject}; check the user's permissions"
             self._allowed = False
+            self._tried.discard(subject)
             if not self._opened:
                 self._wake(FatalError(words))  # a stream is read by publishing questions
-            elif self._plan is not None and subject == (self._plan.write_to or "").lower():
-                self._refusal = words
-                self._wake(RefusedError(words))
+            elif self._plan is not None and (
+                subject in self._checking or subject == (self._plan.write_to or "").lower()
+            ):
+                self._refused[subject] = words
+                self._wake(RefusedError(words), subject)
                 self.sink.warn(words)
             return
         self._denied = f"{self.peer} does not allow to subscribe to {subject}; check the user's permissions"
@@ -325,6 +345,10 @@ class NatsDriver(StreamDriver):
         if self._reader is not None:
             self._reader.settle(tokens)
 
+    def refuse(self, token: Any, verdict: str, delay_ms: float) -> None:
+        if self._reader is not None:
+            self._reader.refuse(token, verdict, delay_ms)
+
     # writing
 
     def would_wait(self, size: int) -> bool:
@@ -346,22 +370,63 @@ class NatsDriver(StreamDriver):
         if not await self._room(client, deadline):
             return 0
         if plan.stream is not None:
-            await self._published(client, plan, subject, payload, deadline)
+            await self._published(client, plan, subject, payload, plan.headers, deadline)
         else:
-            try:
-                await client.publish(subject, payload, headers=plan.headers or None)
-            except nats.errors.Error as error:
-                raise _gone(error) from None
+            await self._publish(client, subject, payload, plan.headers)
             if not self._allowed:
-                await self._check(client, deadline)
+                await self._check(client, subject, deadline)
         return len(payload)
+
+    async def _publish(
+        self, client: Client, subject: str, payload: bytes, headers: dict[str, str], reply: str = ""
+    ) -> None:
+        try:
+            await client.publish(subject, payload, reply, headers=headers or None)
+        except nats.errors.Error as error:
+            raise _gone(error) from None
+
+    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+        """Answers are core NATS's, also where a stream is read: whoever asked waits on a subject of theirs."""
+        client, plan = self._living()
+        subject = self._subject(plan, outgoing)
+        try:
+            headers = plan.headers if outgoing.headers is None else sound_headers(outgoing.headers)
+        except ValueError as error:
+            raise RefusedError(f"the message cannot be sent: {error}") from None
+        payload = data.encode() if isinstance(data, str) else data or b""
+        self._check_size(client, len(payload) + header_bytes(headers))
+        if not await self._room(client, deadline):
+            return 0
+        if plan.stream is not None and not outgoing.answers:
+            if outgoing.reply_to is not None:
+                raise Unsupported("with stream= the reply subject is JetStream's own: write without reply_to")
+            await self._published(client, plan, subject, payload, headers, deadline)
+            return len(payload)
+        reply = outgoing.reply_to or ""
+        if reply and not is_subject(reply, pattern=False):
+            raise RefusedError(f"reply_to={reply[:80]} is no subject: words joined by dots, no wildcards")
+        await self._publish(client, subject, payload, headers, reply)
+        if subject not in self._tried:
+            await self._check(client, subject, deadline)
+            if len(self._tried) < _SUBJECTS_KEPT:
+                self._tried.add(subject)
+        return len(payload)
+
+    def _subject(self, plan: Plan, outgoing: Outgoing) -> str:
+        if outgoing.topic is None:
+            return self._own_subject(plan)
+        if not is_subject(outgoing.topic, pattern=False):
+            raise RefusedError(
+                f"topic={outgoing.topic[:80]} is no subject to write to: words joined by dots, no wildcards"
+            )
+        return outgoing.topic
 
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
         client, plan, subject, payload = self._ready(data)
         if not await self._room(client, deadline):
             raise TimeoutError(f"{self.peer} did not take the question in the time allowed")
         try:
-            async with self._waits(deadline):
+            async with self._waits(deadline, subject.lower()):
                 answer = await client.request(subject, payload, _NEVER_S, headers=plan.headers or None)
         except TimeoutError:
             raise TimeoutError(f"no answer from {subject} in the time allowed") from None
@@ -372,20 +437,30 @@ class NatsDriver(StreamDriver):
         return _delivery(answer)
 
     def _ready(self, data: str | bytes) -> tuple[Client, Plan, str, bytes]:
-        client, plan = self._client, self._plan
-        if self._over or client is None or plan is None:
+        client, plan = self._living()
+        subject = self._own_subject(plan)
+        payload = data.encode() if isinstance(data, str) else data
+        self._check_size(client, len(payload) + plan.overhead)
+        return client, plan, subject, payload
+
+    def _living(self) -> tuple[Client, Plan]:
+        if self._over or self._client is None or self._plan is None:
             raise ConnectionError("the link is gone")
+        return self._client, self._plan
+
+    def _own_subject(self, plan: Plan) -> str:
         if plan.write_to is None:
             raise RefusedError("there is no one subject to write to; give write_topic=name")
         if self._elsewhere is not None:
             raise RefusedError(self._elsewhere)
-        payload = data.encode() if isinstance(data, str) else data
-        if len(payload) + plan.overhead > client.max_payload:
+        return plan.write_to
+
+    def _check_size(self, client: Client, size: int) -> None:
+        if size > client.max_payload:
             raise RefusedError(
-                f"the message has {len(payload) + plan.overhead} bytes with its headers; "
-                f"{self.peer} takes at most {client.max_payload}"
+                f"the message has {size} bytes with its headers; {self.peer} takes at most "
+                f"{client.max_payload}"
             )
-        return client, plan, plan.write_to, payload
 
     def _has_room(self, transport: LinkTransport, client: Client) -> bool:
         return transport.writable and client.pending_data_size < _PENDING and not self._turn.locked()
@@ -406,28 +481,45 @@ class NatsDriver(StreamDriver):
             return False
         return True
 
-    async def _check(self, client: Client, deadline: Deadline) -> None:
+    async def _check(self, client: Client, subject: str, deadline: Deadline) -> None:
         """Whether the server lets us publish there: it says so before it answers a PING."""
-        self._refusal = None
+        low = subject.lower()
+        self._refused.pop(low, None)
+        self._checking.add(low)
         try:
-            async with self._waits(Deadline(min(_CHECK_S, deadline.left()))):
+            await self._check_now(client, low, deadline)
+        finally:
+            self._checking.discard(low)
+            refusal = self._refused.pop(low, None)
+        if refusal is not None:  # it came together with the answer
+            raise RefusedError(refusal)
+        if self._plan is not None and subject == self._plan.write_to:
+            self._allowed = True
+
+    async def _check_now(self, client: Client, subject: str, deadline: Deadline) -> None:
+        try:
+            async with self._waits(Deadline(min(_CHECK_S, deadline.left())), subject):
                 await self._looked_at(client)
         except TimeoutError:
             return  # it is on its way, which is all that core NATS promises
         except nats.errors.Error as error:
             raise _gone(error) from None
-        if self._refusal is not None:  # it came together with the answer
-            raise RefusedError(self._refusal)
-        self._allowed = True
 
     async def _published(
-        self, client: Client, plan: Plan, subject: str, payload: bytes, deadline: Deadline
+        self,
+        client: Client,
+        plan: Plan,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str],
+        deadline: Deadline,
     ) -> None:
         assert plan.stream is not None
         stream = client.jetstream()
+        self._checking.add(subject.lower())
         try:
-            async with self._waits(deadline):
-                await stream.publish(subject, payload, timeout=_NEVER_S, headers=plan.headers or None)
+            async with self._waits(deadline, subject.lower()):
+                await stream.publish(subject, payload, timeout=_NEVER_S, headers=headers or None)
         except TimeoutError:
             raise Unconfirmed(
                 "the stream did not acknowledge in the time allowed; it may have the message"
@@ -445,29 +537,43 @@ class NatsDriver(StreamDriver):
             raise _gone(error) from None
         except (ValueError, TypeError, KeyError):
             raise RefusedError(f"what answers on {subject} is not a stream; check stream=") from None
+        finally:
+            self._checking.discard(subject.lower())
 
     @contextlib.asynccontextmanager
-    async def _waits(self, deadline: Deadline) -> AsyncIterator[None]:
+    async def _waits(self, deadline: Deadline, subject: str) -> AsyncIterator[None]:
         """TimeoutError at the deadline, and at once what `_wake` was given: nats-py goes on waiting for an
-        answer when the link has ended or the question was refused."""
+        answer when the link has ended or the question was refused. `subject` in lower case."""
         limit = asyncio.timeout(deadline.timeout())
-        self._waiting[limit] = None
+        waiting = self._waiting[limit] = _Waiting(subject)
         try:
             async with limit:
                 yield
         except TimeoutError:
-            if (reason := self._waiting[limit]) is not None:
-                raise reason from None
+            if waiting.reason is not None:
+                raise waiting.reason from None
             raise
         finally:
             del self._waiting[limit]
 
-    def _wake(self, reason: Exception) -> None:
+    def _wake(self, reason: Exception, subject: str | None = None) -> None:
+        """All who wait are told the reason; with a `subject` only those who published to it."""
         now = asyncio.get_running_loop().time()
-        for limit in self._waiting:
-            self._waiting[limit] = reason
+        for limit, waiting in self._waiting.items():
+            if subject is not None and waiting.subject != subject:
+                continue
+            waiting.reason = reason
             with contextlib.suppress(RuntimeError):  # its time is up already
                 limit.reschedule(now)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A call that waits for the server's answer."""
+
+    subject: str
+    reason: Exception | None = None
+    """Why it need not wait any longer."""
 
 
 def _delivery(msg: Msg) -> Delivery:

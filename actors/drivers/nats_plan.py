@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,16 @@ import nkeys  # type: ignore[import-untyped]
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
 
-__all__ = ["ACK_WAIT_S", "Plan", "StreamPlan", "is_subject", "matches", "plan_of"]
+__all__ = [
+    "ACK_WAIT_S",
+    "Plan",
+    "StreamPlan",
+    "header_bytes",
+    "is_subject",
+    "matches",
+    "plan_of",
+    "sound_headers",
+]
 
 ACK_WAIT_S = 30.0
 """How long the server waits for an acknowledgement, unless the address says otherwise: NATS's own default."""
@@ -78,8 +88,7 @@ def plan_of(address: Address) -> Plan:
         reads=bool(topics) or not given,  # a stream is read whole when nothing else is said
         queue=address.params.get("queue") or None,
         headers=headers,
-        overhead=sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
-        + 12 * bool(headers),
+        overhead=header_bytes(headers),
         stream=stream,
         ping_s=int(interval) / 1000 if interval else None,
         logins=_logins(address),
@@ -115,13 +124,24 @@ def _write_to(given: str | None, topics: tuple[str, ...]) -> str | None:
 
 
 def _headers(address: Address) -> dict[str, str]:
-    headers = {str(name): str(value) for name, value in (address.option("headers") or {}).items()}
+    try:
+        return sound_headers(address.option("headers") or {})
+    except ValueError as error:
+        raise FatalError(f"headers: {error}") from None
+
+
+def sound_headers(given: Mapping[str, Any]) -> dict[str, str]:
+    """Headers as NATS takes them; ValueError for one that would break the header block."""
+    headers = {str(name): str(value) for name, value in given.items()}
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or "\r" in value or "\n" in value:
-            raise FatalError(
-                f"headers: NATS does not take {name[:40]!r}: a name without spaces, a value in one line"
-            )
+            raise ValueError(f"NATS does not take {name[:40]!r}: a name without spaces, a value in one line")
     return headers
+
+
+def header_bytes(headers: Mapping[str, str]) -> int:
+    """The length of these headers on the wire."""
+    return sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items()) + 12 * bool(headers)
 
 
 def _stream(address: Address) -> StreamPlan | None:

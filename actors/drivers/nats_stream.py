@@ -352,6 +352,17 @@ class StreamReader:
                 self._read_before, self._read = self._read, {}
         self._pull()
 
+    def refuse(self, token: int, verdict: str, delay_ms: float) -> None:
+        """The reader of this message did not do its work: the server delivers it again (`nak`, no sooner than
+        the delay) or to nobody any more (`reject`)."""
+        held = self._held.pop(token, None)
+        if held is not None and self._acks:
+            if verdict == "nak":
+                self._do(partial(held.msg.nak, delay_ms / 1000 if delay_ms else None))
+            else:
+                self._do(held.msg.term)
+        self._pull()
+
     def _do(self, *jobs: Callable[[], Awaitable[Any]]) -> None:
         """Things that nats-py has as coroutines and that hardly ever wait, in this order."""
         if jobs:
