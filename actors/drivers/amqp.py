@@ -33,7 +33,7 @@ from trunkline.actors.drivers.amqp_publisher import Publisher
 from trunkline.actors.drivers.amqp_words import cause, reason
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, RefusedError
+from trunkline.errors import DialError
 
 __all__ = ["AmqpDriver"]
 

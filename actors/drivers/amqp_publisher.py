@@ -39,6 +39,11 @@ class _Route(NamedTuple):
     exchange: str
     key: str
 
+    @property
+    def is_reply_queue(self) -> bool:
+        """RabbitMQ's own reply queue of an asker counts as no queue where a message is `mandatory`."""
+        return not self.exchange and self.key.startswith(f"{_REPLY_QUEUE}.")
+
     def __str__(self) -> str:
         text = f"routing key '{self.key}'"
         return f"{text} of exchange '{self.exchange}'" if self.exchange else text
@@ -212,7 +217,8 @@ class Publisher:
             raise RefusedError(f"a message of {len(body)} bytes: the broker takes at most {self._limit}")
         pending = _Pending(body, route, properties.correlation_id, question)
         try:
-            self._channel.basic_publish(*route, body, properties, self._plan.mandatory)
+            mandatory = self._plan.mandatory and not route.is_reply_queue
+            self._channel.basic_publish(*route, body, properties, mandatory)
         except AMQPError as error:  # the link is ending, and nothing was sent
             raise ConnectionError(str(error) or type(error).__name__) from None
         self._tag += 1

@@ -386,7 +386,7 @@ class NatsDriver(StreamDriver):
             raise _gone(error) from None
 
     async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
-        """Answers are core NATS's, also where a stream is read: whoever asked waits on a subject of theirs."""
+        """An answer goes out by core NATS, also where a stream is read: the asker waits on its subject."""
         client, plan = self._living()
         subject = self._subject(plan, outgoing)
         try:
