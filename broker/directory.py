@@ -15,6 +15,8 @@ from trunkline.wire.state import State
 
 __all__ = ["Client", "Connection", "Directory", "Opening"]
 
+ENDED_KEPT = 1024
+
 
 @dataclass(slots=True)
 class Client:
@@ -124,6 +126,8 @@ class Directory:
         self.by_handle: dict[int, Connection] = {}
         self.clients: dict[bytes, Client] = {}
         self._number = 0
+        self._ended: dict[bytes | int, str] = {}
+        """Why the connections that ended last did, by id and by handle: their holders may ask later."""
 
     def new_id(self) -> bytes:
         return secrets.token_bytes(CONNECTION_ID_BYTES)
@@ -149,7 +153,18 @@ class Directory:
         self.connections.pop(connection.id, None)
         if connection.handle is not None:
             self.by_handle.pop(connection.handle, None)
+        if connection.reason:
+            for name in (connection.id, connection.handle):
+                if name is not None:
+                    self._ended[name] = connection.reason
+        while len(self._ended) > ENDED_KEPT:
+            del self._ended[next(iter(self._ended))]
         self.set_worker(connection, None)
+
+    def why_ended(self, name: bytes | int) -> str:
+        """`: REASON` of a connection that ended lately, by its id or handle; else ""."""
+        reason = self._ended.get(name)
+        return f": {reason}" if reason else ""
 
     def set_worker(self, connection: Connection, worker: bytes | None) -> None:
         if connection.worker is not None:

@@ -28,6 +28,7 @@ from trunkline.broker.zygote import Zygote
 from trunkline.errors import (
     BrokerGone,
     DeadHandle,
+    DialError,
     DialTimeout,
     OutcomeUnknown,
     TrunklineError,
@@ -207,7 +208,7 @@ class Broker:
         elif len(to) == CONNECTION_ID_BYTES:
             connection = self.directory.connections.get(to)
             if connection is None or connection.worker is None:
-                self._answer_for(connection, sender, frames[2])
+                self._answer_for(connection, sender, frames[2], self.directory.why_ended(to))
                 return
             head = frames[2]
             frames[0], frames[1] = connection.worker, sender
@@ -381,7 +382,9 @@ class Broker:
         ):
             return
         if found is None or found.closing is not None or found.state is State.FAILED:
-            why = f": {found.reason}" if found is not None and found.reason else ""
+            why = self.directory.why_ended(handle or key)
+            if found is not None and found.reason:
+                why = f": {found.reason}"
             error = DeadHandle(
                 f"the connection of this handle has ended{why}; dial its address again"
                 if handle
@@ -660,21 +663,24 @@ class Broker:
         for holder in connection.holders:
             self._say(holder, Kind.GONE, 0, not final, connection.reason, sender=connection.id)
 
-    def _tell_log(self, connection: Connection, text: str) -> None:
+    def _tell_log(self, connection: Connection, text: str, *, level: str = "warning") -> None:
         for control in set(connection.holders.values()) or connection.users:
-            self._say(control, Kind.LOG, 0, "warning", text)
+            self._say(control, Kind.LOG, 0, level, text)
 
     def _answer_inflight(self, connection: Connection) -> None:
         for who, head in list(connection.inflight.items()):
             self._answer_for(connection, who, head)
         connection.inflight.clear()
 
-    def _answer_for(self, connection: Connection | None, who: bytes, head: bytes) -> None:
-        """Answer a request in place of a worker that is not there."""
+    def _answer_for(
+        self, connection: Connection | None, who: bytes, head: bytes, why_ended: str = ""
+    ) -> None:
+        """Answer a request in place of a worker that is not there. `why_ended`: the reason where the
+        connection is gone altogether, with a colon in front."""
         kind, request_id, _ = parse(head)
         error: TrunklineError
         if connection is None:
-            error = DeadHandle("the connection has ended; dial its address again")
+            error = DeadHandle(f"the connection has ended{why_ended}; dial its address again")
         elif kind in STATEMENTS and who in connection.inflight:
             error = OutcomeUnknown(
                 f"{connection.reason or 'the worker is gone'} while the statement ran: it may or may not "
@@ -723,11 +729,22 @@ class Broker:
 
     def _kill(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         connection = self.directory.by_number(str(fields[0]))
-        if connection is not None:
-            connection.reason = "it was ended by `trunkline kill`"
-            self._tell_holders(connection, final=True)
-            self._close(connection, connection.reason)
+        if connection is not None and connection.closing is None:
+            self._end_by_order(connection)
         self._send([sender, BROKER, header(Kind.REPLY, request_id), values.pack(connection is not None)])
+
+    def _end_by_order(self, connection: Connection) -> None:
+        """End a connection whose holders want to keep it: they are told why, a Dial that waits at once."""
+        connection.reason = "it was ended by `trunkline kill`"
+        peer = connection.stats.get("peer", "")
+        if connection.opening is not None:
+            error = DialError(f"{peer} was not opened: {connection.reason}")
+            self._fail_opening(connection, to_wire(error))
+        else:
+            text = f"the connection to {peer} has ended: {connection.reason}; dial again"
+            self._tell_log(connection, text, level="error")
+        self._tell_holders(connection, final=True)
+        self._close(connection, connection.reason)
 
     # time
 

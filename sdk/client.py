@@ -29,10 +29,11 @@ from trunkline import runtime
 from trunkline.channel import SLICE_S, Channel, Received
 from trunkline.deadline import Deadline
 from trunkline.direct import unanswered
-from trunkline.errors import BrokerGone, from_wire
+from trunkline.errors import BrokenError, BrokerGone, from_wire
 from trunkline.launch import broker_address, ensure_broker
 from trunkline.leaving import leave_at_exit, leave_with_child
 from trunkline.pocket import Pocket
+from trunkline.reasons import remember
 from trunkline.wire.envelope import BROKER, Kind
 
 if TYPE_CHECKING:
@@ -294,6 +295,8 @@ class Client:
         elif kind is Kind.LOG:
             level = getattr(logging, str(fields[0]).upper(), logging.WARNING)
             log.log(level, "%s", fields[1])
+            if level >= logging.ERROR:
+                remember(BrokenError(str(fields[1])))
         elif kind is Kind.WELCOME and request_id == LEAVING:
             self._heard_out.set()
         elif kind is Kind.REREGISTER:

@@ -128,7 +128,10 @@ class Reader(Holder):
         if self._raising:
             if self._closed:
                 raise ClosedError("read on a connection that you have closed")
-            raise BrokenError(f"the link to {self._peer} {'has ended' if self._pocket.ended else 'was lost'}")
+            why = f": {self._gone}" if self._gone and self._pocket.ended else ""
+            raise BrokenError(
+                f"the link to {self._peer} {'has ended' if self._pocket.ended else 'was lost'}{why}"
+            )
         return self._lost
 
     def _take(self, timeout_ms: float | None, *, keep: bool = False) -> Taken:
@@ -304,6 +307,8 @@ class Reader(Holder):
             self._pocket.lose(Mark.DOWN if replaced else Mark.END, comes_again=self._comes_again)
         if not replaced:
             self._gone = self._gone or why
+            if not self._closed:
+                remember(BrokenError(f"the connection to {self._peer} has ended: {why}; dial again"))
 
     def _find_worker(self) -> None:
         """Say START until the worker that takes over has heard it."""

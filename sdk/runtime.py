@@ -30,7 +30,6 @@ __all__ = [
     "ENV",
     "alive",
     "answers",
-    "brokers",
     "check_private",
     "claim",
     "door",
@@ -43,6 +42,7 @@ __all__ = [
     "refresh",
     "remove_folder",
     "root",
+    "roots",
     "sweep",
     "tidy",
 ]
@@ -65,6 +65,17 @@ def root() -> Path:
     if xdg and os.access(xdg, os.W_OK):
         return Path(xdg) / "trunkline"
     return Path(tempfile.gettempdir()) / f"trunkline-{os.getuid()}"
+
+
+def roots() -> list[Path]:
+    """Every folder that `root` gives in some environment of this user, the present one's first: a service, a
+    login shell and a `cron` job rarely have the same variables."""
+    user = os.getuid()
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    found = [root(), *([Path(given) / "trunkline"] if given else []), Path(f"/run/user/{user}/trunkline")]
+    temporary = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/usr/tmp"]
+    found += [Path(folder) / f"trunkline-{user}" for folder in temporary]
+    return list(dict.fromkeys(found))
 
 
 def new_address() -> str:
@@ -261,16 +272,6 @@ def tidy(folder: Path) -> bool:
         return True
     finally:
         os.close(fd)
-
-
-def brokers() -> list[str]:
-    """The addresses of this user's living brokers, the oldest first."""
-    found = []
-    for folder in sorted(root().glob("b-*"), key=lambda f: f.lstat().st_mtime if f.exists() else 0.0):
-        address = f"ipc://{folder / SOCKET}"
-        if (folder / "lock").exists() and alive(address):
-            found.append(address)
-    return found
 
 
 def sweep() -> None:

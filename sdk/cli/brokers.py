@@ -6,7 +6,7 @@ KILL. No broker is ever started, and one that does not answer within the deadlin
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +15,13 @@ import zmq
 
 from trunkline import runtime
 from trunkline.channel import Channel
+from trunkline.cli.discovery import Found, Scope, find_brokers
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, RemoteError
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 
-__all__ = ["ANSWER_S", "Broker", "Listing", "ask", "find_brokers", "kill", "listing", "short_names"]
+__all__ = ["ANSWER_S", "Broker", "Listing", "Silent", "ask", "kill", "listing", "short_names"]
 
 ANSWER_S = 2.0
 
@@ -36,6 +37,22 @@ class Broker:
     zygote: int
     connections: list[dict[str, Any]]
     clients: list[int]
+    addressed: bool = True
+    """Whether it is one of those that TRUNKLINE_BROKER or TRUNKLINE_RUNTIME names; all are without either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A broker that lives and could not be asked."""
+
+    address: str
+    why: str
+    pid: int
+    """Its process; 0 where that is not known."""
+    addressed: bool
+
+    def __str__(self) -> str:
+        return f"the broker at {self.address} {self.why}; `trunkline doctor` tells more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,68 +61,79 @@ class Listing:
 
     brokers: list[Broker] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
-    silent: bool = False
-    """A broker that is there did not answer."""
+    """Places that are named or look like a broker's, where there is none that can be used."""
+    silent: list[Silent] = field(default_factory=list)
+    scope: Scope = field(default_factory=Scope.of_environment)
+
+    def complaints(self) -> list[str]:
+        """A sentence for everything that is wrong."""
+        return [*self.troubles, *map(str, self.silent)]
+
+    def is_failed(self) -> bool:
+        """Whether a broker that the environment names (any, where it names none) did not answer."""
+        return any(each.addressed for each in self.silent)
 
     def rows(self) -> Iterator[tuple[str, Broker, dict[str, Any]]]:
-        """Every connection with the id that `trunkline kill` takes: `broker:id` where there are several."""
+        """Every connection with the id that `trunkline kill` takes: a plain number where one broker alone
+        can be meant (the only one, or the only one that the environment names), else `broker:id`."""
         for broker in self.brokers:
             for row in broker.connections:
-                plain = str(row["id"])
-                yield (plain if len(self.brokers) == 1 else f"{broker.name}:{plain}"), broker, row
+                yield self.shown_id(broker, str(row["id"])), broker, row
 
+    def shown_id(self, broker: Broker, number: str) -> str:
+        return number if broker is self.plain_broker() else f"{broker.name}:{number}"
 
-def find_brokers() -> tuple[list[str], list[str]]:
-    """The addresses of this user's living brokers, the one TRUNKLINE_BROKER names among them, and what is
-    wrong with that."""
-    troubles = []
-    found = _listed()
-    named = os.environ.get(runtime.ENV)
-    if named and named not in found:
-        try:
-            if runtime.alive(named):
-                found.append(named)
-            else:
-                troubles.append(f"no broker runs at {named} ({runtime.ENV})")
-        except (BrokerGone, OSError) as error:
-            troubles.append(str(error))
-    return found, troubles
-
-
-def _listed() -> list[str]:
-    try:
-        return runtime.brokers()
-    except FileNotFoundError:  # one ended between two looks
-        return runtime.brokers()
-    except PermissionError as error:
-        raise BrokerGone(f"{runtime.root()} cannot be read ({error.strerror}); it should be yours") from None
+    def plain_broker(self) -> Broker | None:
+        """The broker that a plain number means; None where that is not clear."""
+        meant = [each for each in self.brokers if each.addressed]
+        return meant[0] if len(meant) == 1 else None
 
 
 def short_names(addresses: Sequence[str]) -> dict[str, str]:
-    """A short name for each address: four characters of its folder's name, more where they are not enough."""
+    """A short name for each address: four characters of its folder's name, more where they are not enough.
+    Folders of one name in different places get a mark of their own."""
     whole = {address: runtime.folder_of(address).name.removeprefix("b-") for address in addresses}
     length = 4
     while len({name[:length] for name in whole.values()}) < len(set(whole.values())):
         length += 1
-    return {address: name[:length] for address, name in whole.items()}
+    twice = {name for name in whole.values() if list(whole.values()).count(name) > 1}
+    return {
+        address: f"{name[:length]}~{_mark(address)}" if name in twice else name[:length]
+        for address, name in whole.items()
+    }
+
+
+def _mark(address: str) -> str:
+    return hashlib.sha256(address.encode(errors="surrogateescape")).hexdigest()[:4]
 
 
 def listing(timeout_s: float = ANSWER_S) -> Listing:
-    """Ask all brokers at once."""
-    addresses, troubles = find_brokers()
-    names = short_names(addresses)
-    answers = ask(dict.fromkeys(addresses, (Kind.LIST, ())), timeout_s)
-    brokers = []
-    for address in addresses:
-        answer = answers.get(address)
+    """Ask all brokers of this user at once."""
+    found, troubles = find_brokers()
+    result = Listing(troubles=troubles)
+    names = short_names([each.address for each in found])
+    answers = ask({each.address: (Kind.LIST, ()) for each in found}, timeout_s)
+    for each in found:
+        answer = answers.get(each.address)
+        addressed = result.scope.holds(each.address)
         if isinstance(answer, dict):
-            known = (answer["pid"], answer.get("zygote", 0), answer["connections"], answer.get("clients", []))
-            brokers.append(Broker(address, names[address], *known))
-        elif runtime.alive(address):
+            result.brokers.append(_broker(each, names[each.address], answer, addressed))
+        elif runtime.alive(each.address):
             why = "does not answer" if answer is None else str(answer)
-            troubles.append(f"the broker at {address} {why}; `trunkline doctor` tells more")
-    silent = any("the broker at" in trouble for trouble in troubles)
-    return Listing(brokers, troubles, silent)
+            result.silent.append(Silent(each.address, why, each.pid or 0, addressed))
+    return result
+
+
+def _broker(found: Found, name: str, answer: dict[str, Any], addressed: bool) -> Broker:
+    return Broker(
+        address=found.address,
+        name=name,
+        pid=found.pid or answer["pid"],
+        zygote=answer.get("zygote", 0),
+        connections=answer["connections"],
+        clients=answer.get("clients", []),
+        addressed=addressed,
+    )
 
 
 def kill(address: str, number: str, timeout_s: float = ANSWER_S) -> bool:

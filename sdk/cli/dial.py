@@ -14,9 +14,11 @@ from trunkline.cli import Failed
 from trunkline.cli.lines import Lines
 from trunkline.cli.texts import command_parser, number, seconds
 from trunkline.connection import Connection
-from trunkline.errors import AddressError, DeadHandle
+from trunkline.errors import AddressError, BrokerGone, DeadHandle
 
 ENV = "TRUNKLINE_ADDRESS"
+ANSWER_S = 5.0
+"""For each of several brokers that may know a handle."""
 
 _EXAMPLES = """\
 trunkline dial tcp://127.0.0.1:7000
@@ -141,18 +143,23 @@ def _options(pairs: list[str]) -> dict[str, object]:
 
 def _attach(handle: int) -> Connection:
     """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else the one of this user's that
-    knows it."""
+    knows it. Raises DeadHandle when none does."""
+    from trunkline.cli.discovery import find_brokers
     from trunkline.dial import connect, shutdown
 
     named = os.environ.get(runtime.ENV)
-    brokers = [named] if named else runtime.brokers()
+    brokers = [named] if named else [broker.address for broker in find_brokers()[0]]
     for address in brokers:
         if not runtime.alive(address):
             continue
         os.environ[runtime.ENV] = address
         try:
-            return connect(handle)
+            return connect(handle) if named else connect(handle, ANSWER_S)
         except DeadHandle:
+            shutdown()
+        except BrokerGone:  # one that hangs is no reason not to ask the others
+            if named:
+                raise
             shutdown()
     where = f"the broker at {named}" if named else "any running broker"
     raise DeadHandle(f"{where} has no connection of this handle; it has ended, or is another user's")

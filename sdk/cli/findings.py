@@ -15,6 +15,7 @@ from pathlib import Path
 
 from trunkline import runtime
 from trunkline.cli.brokers import Listing, listing
+from trunkline.cli.discovery import find_left_over_workers, find_stale_folders
 from trunkline.errors import BrokerGone
 
 __all__ = ["Finding", "fail", "machine", "ok", "warn"]
@@ -186,46 +187,35 @@ def _brokers(found: Listing) -> Iterator[Finding]:
         text = f"{broker.address}, process {broker.pid}: {len(broker.connections)} connections"
         hangs = [row for row in broker.connections if not row.get("responsive", True)]
         if hangs:
-            ids = " ".join(str(row["id"]) for row in hangs)
-            yield warn("broker", f"{text}, silent workers: {ids}", f"trunkline kill {ids}")
+            ids = " ".join(found.shown_id(broker, str(row["id"])) for row in hangs)
+            hint = f"the broker ends a worker that is silent for 10 s; if it does not: trunkline kill {ids}"
+            yield warn("broker", f"{text}, silent workers: {ids}", hint)
         else:
             yield ok("broker", text)
+    for silent in found.silent:
+        text = f"{silent.address} {silent.why}"
+        process = f"process {silent.pid}" if silent.pid else "its process"
+        hint = f"if that lasts, end {process}: its workers keep their connections for the next broker"
+        yield fail("broker", text, hint) if silent.addressed else warn("broker", text, hint)
     for trouble in found.troubles:
-        hint = f"unset {runtime.ENV}, or start it: trunkline broker --address ..."
-        yield fail("broker", trouble, "end its process") if found.silent else warn("broker", trouble, hint)
-    if not found.brokers and not found.troubles:
+        yield warn("broker", trouble, f"unset {runtime.ENV}, or start it: trunkline broker --address ...")
+    if not found.brokers and not found.silent and not found.troubles:
         yield ok("broker", "none is running; the first Dial starts one")
 
 
 def _leftovers(found: Listing) -> Iterator[Finding]:
-    stale = [folder for folder in runtime.root().glob("b-*") if _is_stale(folder)]
+    stale = find_stale_folders()
     if stale:
         yield warn(
             "leftovers",
             f"folders of brokers that were killed: {', '.join(map(str, stale))}",
-            "the next broker removes them",
+            "the next broker in the same runtime folder removes them",
         )
     known = {int(row.get("pid") or 0) for broker in found.brokers for row in broker.connections}
-    orphans = [pid for pid in _workers() if pid not in known] if not found.silent else []
-    if orphans:
-        pids = " ".join(map(str, orphans))
-        yield warn("leftovers", f"workers without a broker: {pids}", f"if they stay for 10 s: kill {pids}")
-    if not stale and not orphans:
+    left = find_left_over_workers(known)
+    if left:
+        pids = " ".join(map(str, left))
+        hint = f"they wait for a minute at most for another broker; if they stay longer: kill {pids}"
+        yield warn("leftovers", f"workers whose broker is dead: {pids}", hint)
+    if not stale and not left:
         yield ok("leftovers", "none")
-
-
-def _is_stale(folder: Path) -> bool:
-    try:
-        return (folder / "lock").exists() and not runtime.alive(f"ipc://{folder / runtime.SOCKET}")
-    except (OSError, BrokerGone):
-        return False
-
-
-def _workers() -> Iterator[int]:
-    """This user's worker processes, by the name they give themselves (Linux)."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if folder.stat().st_uid == os.getuid() and (folder / "comm").read_text().startswith("trunk-"):
-                yield int(folder.name)
-        except OSError:
-            continue

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from trunkline.cli import FAILED, OK, USAGE, Failed
-from trunkline.cli.brokers import Listing, kill, listing
+from trunkline.cli.brokers import Broker, Listing, kill, listing
 from trunkline.cli.texts import command_parser
 from trunkline.errors import BrokerGone
 
@@ -14,11 +14,14 @@ from trunkline.errors import BrokerGone
 def parser() -> argparse.ArgumentParser:
     made = command_parser(
         "kill",
-        "End connections: whoever reads from one sees the link as lost for good.",
+        "End connections. Programs that hold one read its loss and are told the reason.",
         "trunkline kill 3\ntrunkline kill 4b1f:3 4b1f:5\ntrunkline kill --all",
+        "--all ends the connections of all brokers of this user. Where TRUNKLINE_BROKER or\n"
+        "TRUNKLINE_RUNTIME is set, it ends those of that broker and of the brokers in that folder alone,\n"
+        "and says how many live elsewhere; a plain number means the same brokers.\n",
     )
     made.add_argument("id", nargs="*", help="as `trunkline ps` shows it")
-    made.add_argument("--all", action="store_true", help="every connection of this user")
+    made.add_argument("--all", action="store_true", help="every connection (see below)")
     return made
 
 
@@ -27,14 +30,27 @@ def run(options: argparse.Namespace) -> int:
         print("trunkline kill: name ids, or --all; `trunkline ps` shows them", file=sys.stderr)
         return USAGE
     found = listing()
-    code = OK
-    for trouble in found.troubles:
-        print(f"trunkline: {trouble}", file=sys.stderr)
-        code = FAILED if found.silent else code
-    if options.all:
-        wanted = [(shown, broker.address, str(row["id"])) for shown, broker, row in found.rows()]
-        return max([code, *(_kill(*each) for each in wanted)])
-    return max([code, *(_kill_named(found, given) for given in options.id)])
+    for complaint in found.complaints():
+        print(f"trunkline: {complaint}", file=sys.stderr)
+    done = _kill_all(found) if options.all else max(_kill_named(found, given) for given in options.id)
+    return max(done, FAILED if found.is_failed() else OK)
+
+
+def _kill_all(found: Listing) -> int:
+    """End every connection of the brokers that the environment names, and say how many."""
+    wanted = [(shown, broker, str(row["id"])) for shown, broker, row in found.rows()]
+    codes = [_kill(shown, broker.address, number) for shown, broker, number in wanted if broker.addressed]
+    ended = codes.count(OK)
+    text = f"{_counted(ended)} ended" if codes else "no connections to end"
+    if others := len(wanted) - len(codes):
+        names = " and ".join(found.scope.variables())
+        text += f"; {_counted(others)} elsewhere left alone: unset {names} to end those of all your brokers"
+    print(text)
+    return max(codes, default=OK)
+
+
+def _counted(number: int) -> str:
+    return f"{number} connection{'' if number == 1 else 's'}"
 
 
 def _kill_named(found: Listing, given: str) -> int:
@@ -52,13 +68,20 @@ def _locate(found: Listing, given: str) -> tuple[str, str]:
         (broker.address, number)
         for broker in found.brokers
         for row in broker.connections
-        if str(row["id"]) == number and (not colon or (name and broker.name.startswith(name)))
+        if str(row["id"]) == number and _is_meant(broker, name if colon else None)
     ]
     if len(places) > 1:
         raise Failed(f"{given} is in several brokers; say which, as `trunkline ps` shows it (broker:id)")
     if not places:
         raise Failed(f"there is no connection {given}; `trunkline ps` shows those there are")
     return places[0]
+
+
+def _is_meant(broker: Broker, name: str | None) -> bool:
+    """Whether an id with this broker's name, or with none, can mean a connection of this broker."""
+    if name is None:
+        return broker.addressed
+    return broker.name == name or bool(name and broker.name.startswith(name))
 
 
 def _kill(shown: str, address: str, number: str) -> int:

@@ -1,4 +1,4 @@
-"""`trunkline ps`: every connection of every broker of this user."""
+"""`trunkline ps`: every connection of every broker of this user, whatever runtime folder it lives in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from trunkline.cli.texts import command_parser
 _COLUMNS = """\
 columns: IN and OUT are messages, IN/s and OUT/s their average; BUF is received and not yet read; DROP
 was thrown away because the buffer was full; HELD BY are the processes that use the connection; MEM is the
-worker's share of memory (PSS on Linux). With several brokers an id is broker:id.
+worker's share of memory (PSS on Linux). All brokers of this user are shown, whatever runtime folder they
+live in. With several an id is broker:id; it is a plain number for the only one that TRUNKLINE_BROKER or
+TRUNKLINE_RUNTIME names.
 """
 
 
@@ -40,6 +42,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("no connections" if found.brokers or found.silent else "no connections: no broker is running")
     sys.stdout.flush()
-    for trouble in found.troubles:
-        print(f"trunkline: {trouble}", file=sys.stderr)
-    return FAILED if found.silent else OK
+    for complaint in found.complaints():
+        print(f"trunkline: {complaint}", file=sys.stderr)
+    return FAILED if found.is_failed() else OK

@@ -77,7 +77,7 @@ def _busy(row: Row) -> tuple[float, str]:
 def _summary(found: Listing, rows: list[Row]) -> str:
     memory = sum(row.memory or 0 for row in rows) / 1e6
     text = f"{len(rows)} connections, {len(found.brokers)} brokers, {memory:.0f} MB in workers"
-    return "; ".join([text, *found.troubles])
+    return "; ".join([text, *found.complaints()])
 
 
 def _live(count: int | None) -> int:
