@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 import msgpack
 
 from trunkline import runtime
+from trunkline.interpreter import command, environment
 
 __all__ = ["Zygote", "forks"]
 
@@ -80,10 +81,14 @@ class Zygote:
         self.close()
         self._sock, theirs = socket.socketpair()
         self._data.clear()
-        command = [sys.executable, "-m", "trunkline.broker.zygote", str(theirs.fileno()), self._address]
-        command += [self._entry, *self._preload]
+        arguments = [str(theirs.fileno()), self._address, self._entry, *self._preload]
         with theirs:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
+            process = subprocess.Popen(
+                command("trunkline.broker.zygote", *arguments),
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=environment(),
+            )
         self.pid = process.pid
         process.returncode = 0  # it is reaped by `close`
         self._sock.setblocking(False)
@@ -251,10 +256,9 @@ def _fork(run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tu
 
 def _exec(entry: str, spec: dict[str, Any]) -> int:
     """A worker in a new interpreter; the spec goes through a pipe, for it holds secrets."""
-    module, _, name = entry.partition(":")
-    code = f"import sys, msgpack; from {module} import {name} as run; "
-    code += "run(msgpack.unpackb(sys.stdin.buffer.read()))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    process = subprocess.Popen(
+        command("trunkline.broker.single", entry), stdin=subprocess.PIPE, env=environment()
+    )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(msgpack.packb(spec, use_bin_type=True))

@@ -110,7 +110,11 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'trunkline' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    try:
+        module = import_module(home)
+    except AttributeError as error:  # Python would only say that there is no such name
+        raise ImportError(f"trunkline cannot be imported: {error}; does a file of yours hide it?") from error
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

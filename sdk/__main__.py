@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from trunkline.cli import main
+from trunkline.interpreter import leave_current_folder
 
 if __name__ == "__main__":
+    leave_current_folder()
+    from trunkline.cli import main
+
     sys.exit(main())

@@ -6,7 +6,7 @@ socket of their own, it is done here; nothing above this interface may notice.
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import Any
 
 import zmq
@@ -31,7 +31,7 @@ class Channel:
     __slots__ = ("_socket", "_timeout_ms", "generation", "identity")
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, generation: int) -> None:
-        self.identity = b"c" + secrets.token_bytes(16)
+        self.identity = b"c" + os.urandom(16)
         self.generation = generation
         self._timeout_ms = -1
         try:

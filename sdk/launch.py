@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-import sys
 import threading
 
-from trunkline import runtime
+from trunkline import interpreter, runtime
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone
+from trunkline.interpreter import command, environment
 
 __all__ = ["START_S", "broker_address", "ensure_broker"]
 
@@ -52,22 +52,24 @@ def _start(address: str, until: Deadline) -> str:
     """Start a broker that is nobody's child. "ready ...", "busy ..." (there is one), "refused ..." (do not
     try again) or "lost ..." (it ended without a word)."""
     ready_r, ready_w = os.pipe()
-    command = [sys.executable, "-m", "trunkline.broker", "--address", address]
-    command += ["--ready-fd", str(ready_w), "--starter", str(os.getpid())]
+    arguments = ["--address", address, "--ready-fd", str(ready_w), "--starter", str(os.getpid())]
+    started = command("trunkline.broker", *arguments)
     try:
         # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says before
         # its log is open is of no use to anybody: how it went comes through the pipe.
         process = subprocess.Popen(
-            command,
+            started,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=(ready_w,),
             start_new_session=True,
+            env=environment(),
         )
     except OSError as error:
         os.close(ready_r)
-        return f"refused {sys.executable} cannot be run ({error.strerror})"
+        why = f"{started[0]} cannot be run ({error.strerror})"
+        return f"refused {why}; set {interpreter.ENV} to the path of a Python interpreter"
     finally:
         os.close(ready_w)
     try:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import socket
 import stat
 import tempfile
@@ -80,7 +79,7 @@ def roots() -> list[Path]:
 
 def new_address() -> str:
     """The address of a broker that does not exist yet."""
-    return f"ipc://{root() / ('b-' + secrets.token_hex(6)) / SOCKET}"
+    return f"ipc://{root() / ('b-' + os.urandom(6).hex()) / SOCKET}"
 
 
 def folder_of(address: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
@@ -59,7 +58,7 @@ class Transaction:
         self._pid = os.getpid()
         self._connection = connection
         self._timeout_ms = timeout_ms
-        self.token = secrets.token_bytes(8)
+        self.token = os.urandom(8)
         """Names it in the statements that belong to it."""
 
     def __enter__(self) -> Connection:

@@ -31,6 +31,7 @@ from trunkline.cli.demo_process import StrategyProcess
 from trunkline.cli.demo_signals import later, stoppable, uninterrupted
 from trunkline.cli.demo_tables import Tables
 from trunkline.deadline import Deadline
+from trunkline.interpreter import command, environment
 
 __all__ = ["run"]
 
@@ -123,12 +124,11 @@ class Publisher:
 
     def __init__(self, plan: Path, result: Path, broker: str) -> None:
         self.result = result
-        command = [sys.executable, "-m", "trunkline.cli.demo_brokers_publisher", str(plan), str(result)]
         self.process = subprocess.Popen(
-            command,
+            command("trunkline.cli.demo_brokers_publisher", str(plan), str(result)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, runtime.ENV: broker},
+            env=environment({**os.environ, runtime.ENV: broker}),
             start_new_session=True,
         )
         assert self.process.stdin

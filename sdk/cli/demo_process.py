@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from trunkline import runtime
 from trunkline.cli.brokers import ask
 from trunkline.deadline import Deadline
+from trunkline.interpreter import command, environment
 from trunkline.launch import ensure_broker
 from trunkline.wire.envelope import Kind
 
@@ -41,12 +41,12 @@ class StrategyProcess:
         ensure_broker(
             self.broker
         )  # not left to the strategy: one stopped while it starts could leave it behind
-        command = [sys.executable, "-m", "trunkline", "run", "--data", str(folder)]
+        options = ["--data", str(folder), *(["--plain"] if plain else [])]
         self.process = subprocess.Popen(
-            [*command, *(["--plain"] if plain else []), str(script), str(os.getpid()), *arguments],
+            command("trunkline", "run", *options, str(script), str(os.getpid()), *arguments),
             stdin=subprocess.PIPE,
             text=True,
-            env={**os.environ, runtime.ENV: self.broker},
+            env=environment({**os.environ, runtime.ENV: self.broker}),
             start_new_session=True,
         )
 

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from trunkline.interpreter import command, environment
+
 if TYPE_CHECKING:  # the runner provides them
 
     def Dial(*arguments: Any, **options: Any) -> Any: ...
@@ -54,9 +56,13 @@ market = Market()
 
 def start_writer(handle: int) -> Any:
     """A process of its own that stores ticks through the strategy's database connection, by its handle."""
-    command = [sys.executable, "-m", "trunkline.cli.demo_writer"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command("trunkline.cli.demo_writer"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment(),
     )
     assert process.stdin
     process.stdin.write(f"{handle}\n")

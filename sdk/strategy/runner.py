@@ -8,6 +8,7 @@ any more · what it gave to `sys.exit`.
 from __future__ import annotations
 
 import ast
+import contextlib
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ import threading
 import tokenize
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import IO, Any
@@ -56,6 +58,17 @@ def run(
         print(f"trunkline: {_why(path, error)}", file=sys.stderr)
         return 2
     return strategy.run(code, list(argv), calls_main=calls_main)
+
+
+_LATER = (
+    "trunkline.connection",
+    "trunkline.dial",
+    "trunkline.dbapi",
+    "rich.cells",
+    "socks",
+    "encodings.idna",
+)
+"""Modules whose import is put off where no strategy runs."""
 
 
 class _Strategy:
@@ -206,6 +219,7 @@ class _Strategy:
         before = (sys.argv, sys.path, sys.modules["__main__"], sys.stdout, sys.stderr, threading.excepthook)
         vars(self.module).update(self.globals.names(), __file__=str(self.script), __builtins__=__builtins__)
         sys.argv = [str(self.script), *argv]
+        _import_what_is_needed_later()
         sys.path = [str(self.script.resolve().parent), *sys.path]
         sys.modules["__main__"] = self.module
         sys.stdout = Output(self.stdout, self.screen.out)
@@ -272,6 +286,14 @@ def _screen(stream: IO[str], console: bool | None, broken: Callable[[], None]) -
 
         return LiveScreen(stream)
     return Plain(stream, broken)
+
+
+def _import_what_is_needed_later() -> None:
+    """Import what this package would import while the strategy runs: with the strategy's folder on the path,
+    a `signal.py` or `queue.py` of the user's would be taken instead."""
+    for name in _LATER:
+        with contextlib.suppress(ImportError):  # one of an extra that is not installed
+            import_module(name)
 
 
 def _dial(*args: Any, **options: Any) -> Any:

@@ -42,12 +42,11 @@ def test_a_python_that_is_not_there_is_told_at_once(place: Path, monkeypatch: py
         launch.ensure_broker(f"ipc://{place}/b/broker.sock")
 
 
-def test_a_broker_that_dies_of_an_import_says_its_last_line(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (place / "evil").mkdir()
-    (place / "evil" / "argparse.py").write_text("raise ImportError('broken on purpose')")
-    monkeypatch.setenv("PYTHONPATH", str(place / "evil"))
+def test_a_broker_that_dies_at_once_says_its_last_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = place / "python"
+    python.write_text("#!/bin/sh\necho first >&2\necho 'ImportError: broken on purpose' >&2\nexit 1\n")
+    python.chmod(0o700)
+    monkeypatch.setenv("TRUNKLINE_PYTHON", str(python))
     with pytest.raises(BrokerGone, match="broken on purpose"):
         launch.ensure_broker(f"ipc://{place}/b/broker.sock")
 

@@ -16,7 +16,10 @@ import trunkline
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"sdk": "trunkline", "broker": "trunkline.broker", "actors": "trunkline.actors"}
-NEUTRAL = tuple(f"trunkline.{name}" for name in ("errors", "deadline", "address", "wire", "runtime"))
+NEUTRAL = tuple(
+    f"trunkline.{name}"
+    for name in ("errors", "deadline", "address", "wire", "runtime", "interpreter", "starting")
+)
 """What both sides of the wire may know."""
 
 PUBLIC = [

@@ -1,0 +1,22 @@
+"""One worker in an interpreter of its own, for systems whose libraries do not survive a fork.
+
+`python starting.py trunkline.broker.single MODULE:FUNCTION`; what the worker is to do comes through standard
+input, for it holds secrets.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import msgpack
+
+
+def main(entry: str) -> None:
+    """Run the worker's function with what standard input holds."""
+    module, _, name = entry.partition(":")
+    getattr(import_module(module), name)(msgpack.unpackb(sys.stdin.buffer.read()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
