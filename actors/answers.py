@@ -80,12 +80,16 @@ class Results:
 
     def packed(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
         """A result as the body of an answer."""
-        rows = result.values
-        self.rows += len(rows)
-        lists = [*map(list, rows)] if rows and type(rows[0]) is tuple else rows
-        answer: dict[str, Any] = {"columns": result.columns, "values": lists}
+        self.rows += len(result.values) + sum(len(each.values) for each in result.more)
+        answer: dict[str, Any] = {"columns": result.columns, "values": _as_lists(result.values)}
+        if result.more:
+            answer["more"] = [
+                {"columns": each.columns, "values": _as_lists(each.values)} for each in result.more
+            ]
         if result.affected is not None:
             answer["affected"] = result.affected
+        if result.matched is not None:
+            answer["matched"] = result.matched
         if result.last_id is not None:
             answer["last_id"] = result.last_id
         if not token and driver.in_transaction():
@@ -120,3 +124,7 @@ class Results:
                 self._worker.loop.call_soon_threadsafe(mailbox.send, job.sender, head, body)
         if not taken:
             raise StatementError("whoever asked for these rows does not take them")
+
+
+def _as_lists(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    return [*map(list, rows)] if rows and type(rows[0]) is tuple else rows

@@ -24,7 +24,7 @@ import select
 import socket
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -256,7 +256,29 @@ class Result:
     affected: int | None = None
     last_id: int | None = None
     rest: Rows | None = None
-    """The rows after `values`. The caller fetches them to their end, or closes it, before the next call."""
+    """The rows after `values`. The caller fetches them to their end, or closes it, before the next call. None
+    where there is `more`."""
+    matched: int | None = None
+    """Rows that an UPDATE has found, where the database counts those apart from the ones it has changed."""
+    more: list[Result] = field(default_factory=list)
+    """The result sets after the first, each with `columns` and `values` alone: of a procedure, or of several
+    statements in one text."""
+
+    def add_set(self, columns: list[str], rows: Sequence[Sequence[Any]], rest: Rows | None) -> None:
+        """Take a result set: the first as the result's own, every other one, read to its end, into `more`."""
+        if not self.columns:
+            self.columns, self.values, self.rest = columns, rows, rest
+            return
+        first_rest, self.rest = self.rest, None
+        if first_rest is not None:
+            self.values = [*self.values, *_all_rows(first_rest)]
+        self.more.append(Result(columns, rows if rest is None else [*rows, *_all_rows(rest)]))
+
+
+def _all_rows(rows: Rows) -> Iterator[Sequence[Any]]:
+    while found := rows.fetch(FIRST_ROWS):
+        yield from found
+    rows.close()
 
 
 class ExecDriver(Driver):
@@ -363,6 +385,11 @@ class _Begun(Rows):
     """The rows of a `Result`, from its first."""
 
     def __init__(self, result: Result) -> None:
+        if result.more:
+            raise StatementError(
+                f"the statement was run and gave {len(result.more) + 1} result sets, and query gives the rows"
+                " of one; use exec"
+            )
         self.columns = result.columns
         self._first: Sequence[Sequence[Any]] = result.values
         self._rest = result.rest

@@ -299,7 +299,11 @@ class PostgreSql(_OnTrunkline, PGDialect):
 
 
 class _MySqlContext(_Streams, MySQLExecutionContext):
-    pass
+    def create_default_cursor(self) -> Any:
+        """SQLAlchemy's own dialects have MySQL count the rows that an UPDATE finds, not those it changes."""
+        cursor: Any = super().create_default_cursor()
+        cursor.counts_found = True
+        return cursor
 
 
 class MySql(_OnTrunkline, MySQLDialect):
@@ -308,10 +312,13 @@ class MySql(_OnTrunkline, MySQLDialect):
     scheme = "mysql"
     supports_statement_cache = True
     default_paramstyle = "qmark"
-    # rows that an UPDATE found as they shall be are not counted, unless the address has clientFoundRows=true
-    supports_sane_rowcount = False
-    supports_sane_multi_rowcount = False
     execution_ctx_cls = _MySqlContext
+
+    def _address(self, url: URL) -> str:
+        """On a link of its own the server itself counts found rows, after ON DUPLICATE KEY UPDATE too."""
+        if "clientFoundRows" not in url.query:
+            url = url.update_query_dict({"clientFoundRows": "true"})
+        return super()._address(url)
 
     def _own_level(self, connection: Any) -> str:
         # called before SQLAlchemy knows which of its names the variable has here

@@ -246,6 +246,11 @@ class Connection:
         return self._transaction is not None and self._pid == os.getpid()
 
     @property
+    def has_transactions(self) -> bool:
+        """Whether the database has transactions; ClickHouse has none."""
+        return self._link._scheme not in WITHOUT_TRANSACTIONS
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trunkline.dbapi_errors import InterfaceError, NotSupportedError, ProgrammingError
+from trunkline.dbapi_errors import Error, InterfaceError, ProgrammingError
+from trunkline.dbapi_procedures import call_procedure
 from trunkline.dbapi_text import gives_rows
 from trunkline.dbapi_types import LOOKED_AT, Column, described
 from trunkline.errors import TrunklineError
@@ -31,7 +33,12 @@ class Cursor:
         self.lastrowid: int | None = None
         """The id of the last row that the last statement inserted, where the database tells."""
         self.rownumber: int | None = None
+        self.counts_found = False
+        """True: `rowcount` of an UPDATE is the number of rows that it has found, those that were as they
+        should be already included. Only MySQL counts these apart from the rows that it has changed."""
         self._stream = stream
+        self._sets: list[dict[str, Any]] = []
+        """The result sets that `nextset` has not come to yet."""
         self._rows: Iterator[Sequence[Any]] | None = None
         self._open: Rows | None = None
         self._given_up = False
@@ -48,13 +55,29 @@ class Cursor:
         if self._stream and gives_rows(sql):
             self._query(sql, binds)
             return self
-        result = connection._run(connection._link._execute, sql, binds)
-        rows = result["values"]
-        self.description = described(result["columns"], rows)
-        self._count(result, len(rows) if result["columns"] else -1)
-        if self.description is not None:
-            self._rows, self.rownumber = iter(rows), 0
+        self._take(self._run(sql, binds))
         return self
+
+    def _take(self, result: dict[str, Any]) -> None:
+        """Let the rows and counts of a statement be those of this cursor."""
+        self._show(result)
+        self._sets = result.get("more", [])
+        self._count(result, len(result["values"]) if result["columns"] else -1)
+
+    def _show(self, result_set: dict[str, Any]) -> None:
+        rows = result_set["values"]
+        self.description = described(result_set["columns"], rows)
+        self._rows, self.rownumber = (iter(rows), 0) if self.description is not None else (None, None)
+
+    def nextset(self) -> bool | None:
+        """Go on to the next result set of the last statement (of a procedure, or of several statements in
+        one text), giving up the rows that are left of this one. None, and nothing given up, where there is
+        none."""
+        self._check()
+        if not self._sets:
+            return None
+        self._show(self._sets.pop(0))
+        return True
 
     def _query(self, sql: str, binds: Any) -> None:
         connection = self.connection
@@ -83,6 +106,8 @@ class Cursor:
 
     def _count(self, result: dict[str, Any], otherwise: int) -> None:
         self.rowcount = result.get("affected", otherwise)
+        if self.counts_found:
+            self.rowcount = result.get("matched", self.rowcount)
         self.lastrowid = result.get("last_id")
 
     def fetchone(self) -> tuple[Any, ...] | None:
@@ -115,10 +140,37 @@ class Cursor:
             raise ProgrammingError("there are no rows to fetch: execute a statement that gives some")
         return self._rows
 
-    def callproc(self, name: str, parameters: Sequence[Any] = ()) -> Sequence[Any]:
-        """NotSupportedError: procedures differ too much from database to database."""
-        self._check()
-        raise NotSupportedError("there is no callproc; execute the database's own statement, such as CALL")
+    def callproc(self, name: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Call a stored procedure (of PostgreSQL, a function too), whose result sets are then this cursor's.
+
+        `name` is an identifier, with its schema or database before a dot where it is not the current one.
+        `parameters` has one value for each parameter of the procedure, None for those that are OUT alone.
+        Returns the parameters with the values that the procedure gave to OUT and INOUT ones.
+        NotSupportedError where the database has no procedures (SQLite, ClickHouse), ProgrammingError for a
+        name that is none.
+        """
+        self._start()
+        connection = self.connection
+        began = not connection.autocommit and not connection.in_transaction and connection.has_transactions
+        if began:
+            connection.begin()  # so that all statements of it are on one session
+        label = f"{os.getpid():x}_{id(connection):x}"
+        try:
+            result, found = call_procedure(
+                self._run, connection._link._scheme, name, list(_binds(list(parameters))), label
+            )
+        except Error:
+            if began:
+                with contextlib.suppress(Error):
+                    connection.rollback()
+            raise
+        self._take(result)
+        return found
+
+    def _run(self, sql: str, binds: Any) -> dict[str, Any]:
+        connection = self.connection
+        result: dict[str, Any] = connection._run(connection._link._execute, sql, binds)
+        return result
 
     def setinputsizes(self, sizes: Sequence[Any]) -> None:
         """Nothing: the values say what they are."""
@@ -145,6 +197,7 @@ class Cursor:
         self._give_up()
         self._given_up = False
         self._rows = self.description = self.lastrowid = self.rownumber = None
+        self._sets = []
         self.rowcount = -1
 
     def _give_up(self) -> None:

@@ -42,8 +42,9 @@ class Executing(Reader):
 
         `binds` are its values in order (or one mapping of names); `timeout` in milliseconds. Returns
         `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows
-        them; None on failure, with the reason in the log and in `last_error()`. An object of `connect` raises
-        StatementError, OperationTimeout, OutcomeUnknown.
+        them, `matched` (rows that an UPDATE found) on MySQL, and `more`, a list of result sets, where there
+        is more than one (a procedure, several statements); None on failure, with the reason in the log and in
+        `last_error()`. An object of `connect` raises StatementError, OperationTimeout, OutcomeUnknown.
         """
         try:
             return self._execute(sql, _given(binds), timeout, self._token())

@@ -11,7 +11,7 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
@@ -54,6 +54,9 @@ _COMMIT, _ROLLBACK = "COMMIT AND NO CHAIN NO RELEASE", "ROLLBACK AND NO CHAIN NO
 _CHUNK = 100
 """Rows that are read at once where nobody wants them."""
 _LOAD = re.compile(rb"(?:\s|/\*.*?\*/|--[^\n]*\n|#[^\n]*\n)*LOAD\b", re.IGNORECASE | re.DOTALL)
+_UPDATE = re.compile(
+    rb"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|#[^\n]*\n)*(?:UPDATE|WITH)\b", re.IGNORECASE | re.DOTALL
+)
 _UNREAD = (
     "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 )
@@ -164,7 +167,7 @@ class MysqlDriver(ExecDriver):
         return self._writers[not self._status & _NO_BACKSLASHES]
 
     def _run(self, statement: bytes, keep: bool = True) -> Result:
-        """Send it, and take its answer: of several results the last with rows, and the last count."""
+        """Send it, and take its answer: all result sets, and the last count."""
         if len(statement) >= self._longest:
             raise StatementError(
                 f"the statement takes {len(statement):,} bytes, and the server takes {self._longest:,}"
@@ -180,8 +183,9 @@ class MysqlDriver(ExecDriver):
                 else:
                     self._status = answer["status_flag"]
                     result.affected = answer["affected_rows"]
+                    result.matched = _matched(statement, answer.get("info_msg", ""))
                     result.last_id = answer["insert_id"] or result.last_id
-                if result.rest is not None:
+                if self.unread is not None:
                     break
         if not self._status & _AUTOCOMMIT:
             with self._judged(b""):
@@ -203,12 +207,11 @@ class MysqlDriver(ExecDriver):
             while rows.fetch(_CHUNK):
                 pass
             return
-        result.columns = rows.columns
-        result.values = rows.fetch(FIRST_ROWS)
+        first = rows.fetch(FIRST_ROWS)
         if self.unread is not None and self._live.have_next_result:
             # more answers follow, so that these rows cannot be left for later
-            result.values = [*result.values, *rows.fetch_all()]
-        result.rest = rows if self.unread is not None else None
+            first = [*first, *rows.fetch_all()]
+        result.add_set(rows.columns, first, rows if self.unread is not None else None)
 
     def fetch(self, count: int) -> tuple[list[tuple[bytes | None, ...]], bool]:
         """For `Rows`: the next rows as bytes, and whether the last is among them."""
@@ -263,11 +266,12 @@ class MysqlDriver(ExecDriver):
         if first is None:
             return Result(affected=0)
         if second is None:
-            return Result(affected=self._run(first, keep=False).affected)
+            only = self._run(first, keep=False)
+            return Result(affected=only.affected, matched=only.matched)
         inside = self.in_transaction()
         self._own("SAVEPOINT trunkline_many" if inside else "START TRANSACTION")
         try:
-            counts = [self._run(batch, keep=False).affected for batch in (first, second, *batches)]
+            results = [self._run(batch, keep=False) for batch in (first, second, *batches)]
             self._own("RELEASE SAVEPOINT trunkline_many" if inside else _COMMIT)
         except ConnectionError:
             raise
@@ -275,7 +279,10 @@ class MysqlDriver(ExecDriver):
             if self.in_transaction():
                 self._own("ROLLBACK TO SAVEPOINT trunkline_many" if inside else _ROLLBACK)
             raise
-        return Result(affected=None if None in counts else sum(count or 0 for count in counts))
+        return Result(
+            affected=_sum(result.affected for result in results),
+            matched=_sum(result.matched for result in results),
+        )
 
     # transactions
 
@@ -384,6 +391,19 @@ class MysqlDriver(ExecDriver):
         if connection is not None:
             with suppress(*_CONFUSED):
                 connection.shutdown() if self._broken else connection.close()
+
+
+def _matched(statement: bytes, info: str) -> int | None:
+    """The rows that an UPDATE has found: the first of the three numbers (matched, changed, warnings) of the
+    text that the server sends with its answer, in whatever language it is set to."""
+    numbers = re.findall(r"\d+", info)
+    return int(numbers[0]) if len(numbers) == 3 and _UPDATE.match(statement) else None
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = list(counts)
+    return None if None in known else sum(count or 0 for count in known)
 
 
 class _MysqlRows(Rows):

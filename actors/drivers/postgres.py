@@ -42,8 +42,8 @@ _ROWS = "trunkline_rows"
 class PostgresDriver(ExecDriver):
     """One connection to PostgreSQL in autocommit mode. `docs/postgres.md` has its types and parameters.
 
-    Several statements in one text are one transaction, as the server has it; their result is that of the last
-    that has rows, `affected` that of the last that counts.
+    Several statements in one text are one transaction, as the server has it; their result sets are
+    those of all that have rows, `affected` that of the last that counts.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("postgres", "postgresql")
@@ -354,9 +354,7 @@ def _not_committed() -> StatementError:
 
 def _merge(result: Result, found: Result) -> None:
     if found.columns:
-        if result.rest is not None:
-            result.rest.close()
-        result.columns, result.values, result.rest = found.columns, found.values, found.rest
+        result.add_set(found.columns, found.values, found.rest)
     if found.affected is not None:
         result.affected = found.affected
 

@@ -49,8 +49,8 @@ class SqliteDriver(ExecDriver):
     day in it gives a date. `boolean` gives bool. Text there that is no date comes as it is (Go: its zero
     time), and so does a BLOB that is UTF-8: Python's module hides the stored type in such columns.
 
-    Several statements in one text run in order, each taking its share of the values; columns and values are
-    those of the last that has rows, `affected` and `last_id` those of the last INSERT, UPDATE, DELETE or
+    Several statements in one text run in order, each taking its share of the values; all that have rows
+    give a result set, `affected` and `last_id` those of the last INSERT, UPDATE, DELETE or
     REPLACE, triggers not counted.
 
     Rows of a SELECT at the end of the text are fetched when they are wanted, over a cursor that stays open
@@ -117,9 +117,8 @@ class SqliteDriver(ExecDriver):
             self._pragma(name, value)
         self._busy_ms = busy_ms
         for sql in self.address.extra.get("own_pragmas", ()):
-            result = Result()
-            result.values = self.live.execute(sql).fetchall()
-            self._pragma_of_user(sql, result)
+            self.live.execute(sql).fetchall()
+            self._note_busy_timeout(sql)
         self._pragma("busy_timeout", min(_SLICE_MS, self._busy_ms))
         for line in self.address.extra.get("ignored", ()):
             self.warn(line)
@@ -182,22 +181,23 @@ class SqliteDriver(ExecDriver):
         try:
             cursor.execute(text, values)
             if cursor.description:
-                result.columns = [column[0] for column in cursor.description]
+                columns = [column[0] for column in cursor.description]
+                rest: OpenRows | None = None
                 # a write is done, and counted, only when its rows were fetched
                 in_parts = last and step.reads
                 rows = list(map(list, cursor.fetchmany(FIRST_ROWS) if in_parts else cursor.fetchall()))
                 inexact = step.reads and rounded() != before
                 more = in_parts and len(rows) == FIRST_ROWS
                 if inexact or more:
-                    opened = OpenRows(self, cursor, result.columns, text, values, self._zone)
-                    result.rest = self._opened(opened, rows, inexact=inexact, more=more)
+                    opened = OpenRows(self, cursor, columns, text, values, self._zone)
+                    rest = self._opened(opened, rows, inexact=inexact, more=more)
                 elif self._zone:
                     in_zone(rows, self._zone)
-                result.values = rows
+                if step.verb == "PRAGMA" and self._note_busy_timeout(text):
+                    rows = [[self._busy_ms]]
+                result.add_set(columns, rows, rest)
             if step.writes:
                 self._count(step, result)
-            elif step.verb == "PRAGMA":
-                self._pragma_of_user(text, result)
         except BaseException:
             cursor.close()
             raise
@@ -304,13 +304,13 @@ class SqliteDriver(ExecDriver):
                         self.live.execute(sql)
                 return
 
-    def _pragma_of_user(self, text: str, result: Result) -> None:
+    def _note_busy_timeout(self, text: str) -> bool:
+        """Whether a PRAGMA is about `busy_timeout`, which is kept here: SQLite itself waits in slices."""
         match = _BUSY_TIMEOUT.match(text)
-        if match:
-            if match["ms"]:
-                self._busy_ms = max(0, int(match["ms"]))
-                self._pragma("busy_timeout", min(_SLICE_MS, self._busy_ms))
-            result.values = [[self._busy_ms]]
+        if match and match["ms"]:
+            self._busy_ms = max(0, int(match["ms"]))
+            self._pragma("busy_timeout", min(_SLICE_MS, self._busy_ms))
+        return match is not None
 
     def _check_interrupted(self) -> None:
         if self._interrupted:

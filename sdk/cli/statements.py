@@ -64,7 +64,8 @@ def _show(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(plain_value(result), ensure_ascii=False))
     elif result["columns"]:
-        _table(result)
+        for result_set in (result, *result.get("more", ())):
+            _table(result_set)
     else:
         affected = result.get("affected")
         print("done" if affected is None else f"done, {affected} row{'' if affected == 1 else 's'} affected")

@@ -477,6 +477,40 @@ class TestMysql(Engines):
                 assert conn.scalar(sa.text("SELECT database()")) == "t"
             engine.dispose()
 
+    def test_a_versioned_update_that_finds_no_row_is_told(self, mariadb: MariaDb, engine: sa.Engine) -> None:
+        """With a handle that others use, and with links of its own, as SQLAlchemy's own dialects do."""
+        own = sa.create_engine(f"mysql+trunkline://u:p@127.0.0.1:{mariadb.port}/t")
+        for each in (engine, own):
+            base = orm.declarative_base()
+
+            class Position(base):  # type: ignore[misc, valid-type]
+                __tablename__ = f"v{uuid.uuid4().hex[:12]}"
+                id = sa.Column(sa.Integer, primary_key=True)
+                size = sa.Column(sa.Integer)
+                version = sa.Column(sa.Integer, nullable=False)
+                __mapper_args__ = {"version_id_col": version}  # noqa: RUF012
+
+            base.metadata.create_all(each)
+            make = orm.sessionmaker(each, expire_on_commit=False)
+            with make() as first, make() as second:
+                first.add(Position(id=1, size=10))
+                first.commit()
+                one, two = first.get(Position, 1), second.get(Position, 1)
+                second.commit()
+                one.size -= 3
+                first.commit()
+                two.size -= 4
+                with pytest.raises(orm.exc.StaleDataError):
+                    second.commit()
+                second.rollback()
+                table = Position.__table__
+                same = sa.update(table).where(table.c.id == 1).values(size=7)
+                assert [first.execute(same).rowcount, first.execute(same).rowcount] == [1, 1]
+                assert first.execute(same.where(table.c.size == 0)).rowcount == 0
+                first.commit()
+            base.metadata.drop_all(each)
+        own.dispose()
+
 
 def handle(connection: trunkline.Connection) -> int:
     number = connection.fd()

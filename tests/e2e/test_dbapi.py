@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar
@@ -185,8 +186,6 @@ class Compliance:
         cursor.setoutputsize(100)
         cursor.setoutputsize(100, 1)
         assert cursor.executemany("INSERT INTO nowhere VALUES (?)", []).rowcount == 0
-        with pytest.raises(dbapi.NotSupportedError, match="CALL"):
-            cursor.callproc("f")
         for name in ("Warning", "Error", "IntegrityError", "NotSupportedError"):
             assert getattr(conn, name) is getattr(dbapi, name)
 
@@ -499,6 +498,23 @@ class TestSqlite(Compliance):
         conn.commit()
         assert conn.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(2,)]
 
+    def test_there_are_no_procedures(self, conn: dbapi.Connection) -> None:
+        with pytest.raises(dbapi.NotSupportedError, match="procedures"):
+            conn.cursor().callproc("f")
+        assert not conn.in_transaction
+
+    def test_all_result_sets_of_a_text_come_in_order(
+        self, conn: dbapi.Connection, base: trunkline.Connection
+    ) -> None:
+        cursor = conn.cursor().execute("SELECT 1 AS a; SELECT 2 AS b, 3 AS c; SELECT 4 WHERE 0")
+        assert sets(cursor) == [[(1,)], [(2, 3)], []]
+        conn.commit()
+        assert base.exec("SELECT 1 AS a; SELECT 2 AS b") == {
+            "columns": ["a"],
+            "values": [[1]],
+            "more": [{"columns": ["b"], "values": [[2]]}],
+        }
+
 
 class TestPostgres(Compliance):
     no_table = "42P01"
@@ -548,6 +564,30 @@ class TestPostgres(Compliance):
             conn.cursor().execute("SELECT 1")
         assert not conn.in_transaction
 
+    def test_all_result_sets_of_a_text_come_in_order(self, conn: dbapi.Connection) -> None:
+        assert sets(conn.cursor().execute("SELECT 1 AS a; SELECT 2 AS b, 3 AS c")) == [[(1,)], [(2, 3)]]
+
+    def test_procedures_and_functions_are_called(self, conn: dbapi.Connection) -> None:
+        name, cursor = f"p{uuid.uuid4().hex[:12]}", conn.cursor()
+        cursor.execute(
+            f"CREATE PROCEDURE {name}(a INT, INOUT b TEXT, OUT c TIMESTAMPTZ) LANGUAGE plpgsql"
+            " AS $$BEGIN b := b || a; c := '2024-01-31 00:00:00+00'; END$$"
+        )
+        cursor.execute(f"CREATE FUNCTION {name}f(n INT) RETURNS SETOF INT LANGUAGE sql AS 'VALUES (n), (9)'")
+        conn.commit()
+        try:
+            for autocommit in (False, True):
+                conn.autocommit = autocommit
+                assert cursor.callproc(name, (1, "x", None)) == [1, "x1", datetime(2024, 1, 31, tzinfo=UTC)]
+                assert cursor.description is None
+                assert cursor.callproc(f"public.{name}f", [1]) == [1]
+                assert sorted(cursor.fetchall()) == [(1,), (9,)]
+                conn.commit()
+        finally:
+            conn.rollback()
+            cursor.execute(f"DROP PROCEDURE {name}; DROP FUNCTION {name}f")
+            conn.autocommit = False
+
 
 class TestMysql(Compliance):
     no_table = 1146
@@ -575,6 +615,51 @@ class TestMysql(Compliance):
         assert not conn.in_transaction
         conn.rollback()
         assert cursor.execute(f"SELECT id, more FROM {table}").fetchall() == [(1, None)]
+
+    def test_a_procedure_gives_all_its_result_sets_and_its_parameters(
+        self, conn: dbapi.Connection, base: trunkline.Connection
+    ) -> None:
+        name, cursor = f"p{uuid.uuid4().hex[:12]}", conn.cursor()
+        cursor.execute(f"CREATE PROCEDURE {name}() BEGIN SELECT 1 AS a; DO 1; SELECT 2 AS b, 3 AS c; END")
+        cursor.execute(
+            f"CREATE PROCEDURE {name}o(n INT, INOUT s TEXT, OUT m DECIMAL(30,10), OUT d DATETIME(6))"
+            " BEGIN SELECT n AS n; SET s = CONCAT(s, n), m = n / 4,"
+            " d = '2024-01-31 01:02:03.5'; SELECT s; END"
+        )
+        try:
+            for autocommit in (False, True):
+                conn.autocommit = autocommit
+                assert cursor.callproc(name) == []
+                assert sets(cursor) == [[(1,)], [(2, 3)]]
+                assert cursor.nextset() is None
+                found = cursor.callproc(f"t.{name}o", (7, "x", None, None))
+                assert found == [7, "x7", Decimal("1.75"), datetime(2024, 1, 31, 1, 2, 3, 500_000)]
+                assert sets(cursor) == [[(7,)], [("x7",)]]
+                with pytest.raises(dbapi.Error):
+                    cursor.callproc(f"{name}o", (7,))
+                assert conn.in_transaction is not autocommit
+                conn.commit()
+                with pytest.raises(dbapi.Error):
+                    cursor.callproc("nowhere", (7,))
+                assert not conn.in_transaction
+                with pytest.raises(dbapi.ProgrammingError, match="identifier"):
+                    cursor.callproc("p(); DROP TABLE t")
+            found = base.exec(f"CALL {name}()")
+            assert found is not None
+            assert (found["values"], found["more"]) == ([[1]], [{"columns": ["b", "c"], "values": [[2, 3]]}])
+        finally:
+            conn.rollback()
+            conn.autocommit = False
+            cursor.execute(f"DROP PROCEDURE {name}")
+            cursor.execute(f"DROP PROCEDURE {name}o")
+
+    def test_an_update_tells_what_it_found_beside_what_it_changed(
+        self, conn: dbapi.Connection, base: trunkline.Connection, table: str
+    ) -> None:
+        base.exec(f"INSERT INTO {table} VALUES (1, 'a'), (2, 'b')")
+        found = base.exec(f"UPDATE {table} SET name = 'a'")
+        assert found is not None
+        assert (found["affected"], found["matched"]) == (1, 2)
 
 
 class TestClickHouse:
@@ -695,6 +780,14 @@ def test_what_cannot_be_opened_says_so(database: str | int, kind: type[Exception
 def test_a_timeout_is_above_zero() -> None:
     with pytest.raises(ValueError, match="above zero"):
         dbapi.connect("sqlite3://:memory:", timeout_ms=0)
+
+
+def sets(cursor: dbapi.Cursor) -> list[list[tuple[Any, ...]]]:
+    """The rows of all result sets of the last statement."""
+    found = [cursor.fetchall()]
+    while cursor.nextset():
+        found.append(cursor.fetchall())
+    return found
 
 
 def handle(connection: trunkline.Connection) -> int:

@@ -373,9 +373,13 @@ def test_last_id_is_there_only_where_the_server_made_one(make: Open, table: str)
     assert driver.execute(f"INSERT INTO {table} (name) VALUES ('a'), ('b')", ()) == Result(
         [], [], affected=2, last_id=1
     )
-    assert driver.execute(f"UPDATE {table} SET name = 'c'", ()) == Result([], [], affected=2)
-    assert driver.execute(f"UPDATE {table} SET name = 'c'", ()).affected == 0
-    assert make("clientFoundRows=true").execute(f"UPDATE {table} SET name = 'c'", ()).affected == 2
+    assert driver.execute(f"UPDATE {table} SET name = 'c'", ()) == Result([], [], affected=2, matched=2)
+    again = driver.execute(f"/* ? */ UPDATE {table} SET name = 'c'", ())
+    assert (again.affected, again.matched) == (0, 2)
+    many = driver.executemany(f"UPDATE {table} SET name = 'c' WHERE name = ?", [["c"], ["d"]])
+    assert (many.affected, many.matched) == (0, 2)
+    assert driver.execute(f"INSERT INTO {table} (name) SELECT name FROM {table}", ()).matched is None
+    assert make("clientFoundRows=true").execute(f"UPDATE {table} SET name = 'c'", ()).affected == 4
 
 
 def test_text_cannot_leave_its_string_whatever_escapes(make: Open) -> None:
@@ -405,7 +409,10 @@ def test_several_statements_run_only_where_the_address_allows_them(make: Open, t
     assert rows(driver, f"SELECT COUNT(*) FROM {table}") == [(0,)]
     result = driver.execute(sql, ("a;'b",))
     assert (result.columns, result.values, result.last_id) == (["name"], [("a;'b",)], 1)
-    assert rows(driver, "SELECT 1; SELECT seq FROM seq_1_to_500") == [(n,) for n in range(1, 501)]
+    result = driver.execute("SELECT 1; DO 1; SELECT seq AS s FROM seq_1_to_500; SELECT 3", ())
+    assert result.values == [(1,)]
+    assert [len(each.values) for each in result.more] == [500, 1]
+    assert result.more[0].columns == ["s"]
     assert rows(driver, "SELECT seq FROM seq_1_to_500; DO 1") == [(n,) for n in range(1, 501)]
     with pytest.raises(StatementError) as caught:
         driver.execute("SELECT 1; SELCT 2; SELECT 3", ())
@@ -413,11 +420,14 @@ def test_several_statements_run_only_where_the_address_allows_them(make: Open, t
     assert rows(driver, "SELECT 4;") == [(4,)]
 
 
-def test_a_procedure_gives_its_last_rows(make: Open) -> None:
+def test_a_procedure_gives_all_its_rows(make: Open) -> None:
     driver, name = make(), MariaDb.unique("p").replace("-", "")
     driver.execute(f"CREATE PROCEDURE {name}(n INT) BEGIN SELECT 1; SELECT n AS m; END", ())
     result = driver.execute(f"CALL {name}(?)", (7,))
-    assert (result.columns, result.values) == (["m"], [(7,)])
+    assert (result.columns, result.values) == (["1"], [(1,)])
+    assert result.more == [Result(["m"], [(7,)])]
+    with pytest.raises(StatementError, match="2 result sets"):
+        driver.query(f"CALL {name}(?)", (7,))
     driver.execute(f"DROP PROCEDURE {name}", ())
 
 

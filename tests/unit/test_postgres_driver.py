@@ -14,7 +14,7 @@ from tests.support.certs import Certs
 from tests.support.postgres_side import ask, own_schema, until_runs
 from tests.support.sockets import Peer, SocketServer
 from tests.support.waiting import Background, until
-from trunkline.actors.driver import FIRST_ROWS, FatalError
+from trunkline.actors.driver import FIRST_ROWS, FatalError, Result
 from trunkline.actors.drivers.postgres import PostgresDriver
 from trunkline.actors.drivers.postgres_bulk import PAGE
 from trunkline.actors.drivers.postgres_cancel import Canceller, cancel_functions
@@ -121,12 +121,17 @@ def test_merge_is_counted(driver: PostgresDriver) -> None:
 # several statements
 
 
-def test_several_statements_give_the_last_rows_and_the_last_count(driver: PostgresDriver) -> None:
+def test_several_statements_give_all_their_rows_and_the_last_count(driver: PostgresDriver) -> None:
     result = driver.execute(
         "CREATE TABLE t (id INT); SELECT 1 AS a; INSERT INTO t VALUES (1), (2); SELECT 2 AS b; SET geqo = 0",
         (),
     )
-    assert (result.columns, list(result.values), result.affected) == (["b"], [(2,)], 2)
+    assert (result.columns, list(result.values), result.affected) == (["a"], [(1,)], 2)
+    assert result.more == [Result(["b"], [(2,)])]
+    long = "SELECT generate_series(1, 500) AS n"
+    result = driver.execute(f"{long}; SELECT 1; {long}", ())
+    assert [len(each.values) for each in (result, *result.more)] == [500, 1, 500]
+    assert result.rest is None
 
 
 def test_several_statements_are_one_transaction(driver: PostgresDriver) -> None:
@@ -569,7 +574,7 @@ def test_a_closed_driver_says_so(driver: PostgresDriver) -> None:
 
 
 def test_notifications_do_not_pile_up(driver: PostgresDriver) -> None:
-    driver.execute("LISTEN channel", ())
+    driver.execute("DO $$BEGIN EXECUTE 'LISTEN channel'; END$$", ())
     for _ in range(10):
         driver.execute("NOTIFY channel, 'x'", ())
     assert len(driver._connection.notifies) <= 1

@@ -226,7 +226,9 @@ def test_names_take_a_mapping_or_values_in_order(open_: Open) -> None:
 def test_a_very_long_text_runs(open_: Open) -> None:
     values = list(range(3000))
     sql = f"SELECT {', '.join('?' * 1000)}; " * 3
-    assert open_().execute(sql, values).values == [values[2000:]]
+    result = open_().execute(sql, values)
+    assert result.values == [values[:1000]]
+    assert [each.values for each in result.more] == [[values[1000:2000]], [values[2000:]]]
 
 
 # values
