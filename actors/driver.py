@@ -38,6 +38,7 @@ __all__ = [
     "FIRST_ROWS",
     "Delivery",
     "Driver",
+    "Ending",
     "ExecDriver",
     "FatalError",
     "Outgoing",
@@ -66,6 +67,17 @@ class Overflow(Enum):
 
     DROP_OLDEST = "drop-oldest"
     BACK_PRESSURE = "back-pressure"
+
+
+class Ending(Enum):
+    """Why the worker ends a link that is open."""
+
+    CLOSED = "closed"
+    """The program closed the connection: the peer is told of a good end."""
+    ABANDONED = "abandoned"
+    """The program died, or ended without `close()`: nobody will come back for this connection."""
+    LOST = "lost"
+    """The worker takes the link for lost (option `idle`); another link of this connection may follow."""
 
 
 class Delivery(NamedTuple):
@@ -200,6 +212,11 @@ class StreamDriver(Driver):
     @abstractmethod
     async def close(self) -> None:
         """Close the link in good order within about a second. Idempotent; also after a failed open."""
+
+    async def end(self, ending: Ending) -> None:
+        """End the link as `close` does. Where the protocol can tell the peer whether the program closed the
+        connection or died, the driver overrides this and tells it."""
+        await self.close()
 
     def pause(self) -> None:
         """Stop taking from the peer (back-pressure); the buffer is full."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from trunkline.actors.answers import Results
 from trunkline.actors.bulk import BulkRows
-from trunkline.actors.driver import ExecDriver, Result
+from trunkline.actors.driver import Ending, ExecDriver, Result
 from trunkline.actors.jobs import (
     OVER,
     Job,
@@ -245,7 +245,7 @@ class ExecActor:
         with contextlib.suppress(RuntimeError):
             self.worker.loop.call_soon_threadsafe(self._note_state)
 
-    async def close(self) -> None:
+    async def close(self, ending: Ending) -> None:
         driver = self.driver
         if self.state is not State.FAILED:
             self.state = State.CLOSED

@@ -20,7 +20,7 @@ import msgpack
 from trunkline.actors.backoff import backoff_of
 from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Stamp, Welcome
 from trunkline.actors.compression import Codec, CompressionError
-from trunkline.actors.driver import Delivery, FatalError, StreamDriver
+from trunkline.actors.driver import Delivery, Ending, FatalError, StreamDriver
 from trunkline.actors.lane import Run
 from trunkline.actors.settling import Settling
 from trunkline.actors.text import Utf8Splitter
@@ -197,7 +197,7 @@ class StreamActor:
                 raise link.reason or BrokenError("the peer closed the link at once")
         except BaseException as error:
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(link.driver.close(), 1)
+                await asyncio.wait_for(link.driver.end(Ending.LOST), 1)
             raise self._in_words(error) from None
         return link
 
@@ -252,7 +252,7 @@ class StreamActor:
         self._went_down(link)
         self._backoff.link_lasted(time.monotonic() - since)
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(link.driver.close(), 1.5)
+            await asyncio.wait_for(link.driver.end(Ending.LOST), 1.5)
         if self._reconnects:
             await self._reestablish()
 
@@ -342,7 +342,7 @@ class StreamActor:
             await asyncio.sleep(left)
         link.lost(TimeoutError(f"no data for {limit_s * 1000:.0f} ms (option idle)"))
 
-    async def close(self) -> None:
+    async def close(self, ending: Ending) -> None:
         for task in (self._mend, *self._timers, *self._tasks):
             if task is not None:
                 task.cancel()
@@ -351,7 +351,7 @@ class StreamActor:
         if self.state not in (State.LOST, State.FAILED):
             self.state = State.CLOSED
         if link is not None:
-            await link.driver.close()
+            await link.driver.end(ending)
 
     # receiving
 

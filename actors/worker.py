@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from trunkline import runtime
 from trunkline.actors.direct import Door
-from trunkline.actors.driver import Driver, ExecDriver, StreamDriver
+from trunkline.actors.driver import Driver, Ending, ExecDriver, StreamDriver
 from trunkline.actors.mailbox import Mailbox
 from trunkline.actors.registry import driver_class
 from trunkline.address import Address
@@ -56,7 +56,7 @@ class Actor(Protocol):
     """What the worker needs of either kind of actor."""
 
     async def open(self, deadline: Deadline) -> None: ...
-    async def close(self) -> None: ...
+    async def close(self, ending: Ending) -> None: ...
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None: ...
@@ -98,6 +98,8 @@ class Worker:
         self._early: dict[bytes, tuple[bytes, bytes, list[bytes]]] = {}
         self._complained_at = -SAME_COMPLAINT_S
         self._closing = asyncio.Event()
+        self._closed_by_holder = False
+        """The holder that left last had called `close()`."""
 
     def _make_actor(self) -> Actor:
         driver: type[Driver] = driver_class(self.address.scheme)
@@ -129,7 +131,7 @@ class Worker:
         finally:
             beating.cancel()
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self.actor.close(), 1.5)
+                await asyncio.wait_for(self.actor.close(self._ending()), 1.5)
             self._unwatch_broker()
             self.mailbox.close()
             ledger, self.ledger = self.ledger, None
@@ -138,6 +140,11 @@ class Worker:
             if self._orphaned is not None:
                 with contextlib.suppress(TrunklineError):
                     runtime.tidy(runtime.folder_of(self.spec["broker"]))
+
+    def _ending(self) -> Ending:
+        """How the connection ends now: in good order only when its last holder closed it. One that a signal,
+        `trunkline kill` or the end of its broker takes away from a living holder is no good end."""
+        return Ending.CLOSED if self._closed_by_holder and not self.holders else Ending.ABANDONED
 
     def _open_ledger(self) -> None:
         """Keep the figures where the broker finds them should this process be killed; without it, the broker
@@ -324,6 +331,7 @@ class Worker:
             self.mailbox.hear(fields[0])  # its last acknowledgements: what it has read goes to nobody else
             self.holders.pop(fields[0], None)
             self.mailbox.rebind(fields[0], None)
+            self._closed_by_holder = fields[2]
             self.actor.detach(fields[0], fields[1])
 
 

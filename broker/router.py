@@ -419,30 +419,35 @@ class Broker:
             self._own(frames)
 
     def _detach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        key, holder, consumed = fields
+        key, holder, consumed, closed = fields
         connection = self.directory.connections.get(key)
         if connection is None:
             self._later(sender, Kind.DETACH, request_id, fields)
         elif holder in connection.ghosts:  # it was closed while there was no broker to hear it
-            self._lay_ghost(connection, holder, consumed)
+            self._lay_ghost(connection, holder, consumed, closed)
             self._still_wanted(connection)
         elif holder in connection.holders:
-            self._drop_holder(connection, holder, consumed)
+            self._drop_holder(connection, holder, consumed, closed)
             self._say(holder, Kind.GONE, 0, False, "closed")  # wakes whoever still waits there
             self._still_wanted(connection)
 
-    def _lay_ghost(self, connection: Connection, holder: bytes, consumed: int | None) -> None:
+    def _lay_ghost(
+        self, connection: Connection, holder: bytes, consumed: int | None, closed: bool = False
+    ) -> None:
         """Its worker must not go on sending to an object that is gone."""
         connection.ghosts.discard(holder)
         if connection.worker is not None:
-            self._say(connection.worker, Kind.DETACH, 0, holder, consumed)
+            self._say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
 
-    def _drop_holder(self, connection: Connection, holder: bytes, consumed: int | None) -> None:
+    def _drop_holder(
+        self, connection: Connection, holder: bytes, consumed: int | None, closed: bool = False
+    ) -> None:
+        """`closed`: the program called `close()`; False: it died, or the object was collected."""
         del connection.holders[holder]
         if connection.opening is not None and connection.opening.holder == holder:
             connection.opening = None
         if connection.worker is not None:
-            self._say(connection.worker, Kind.DETACH, 0, holder, consumed)
+            self._say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
 
     def _still_wanted(self, connection: Connection) -> None:
         """End a connection that nobody holds and nobody may come back to."""

@@ -72,15 +72,17 @@ class Client:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, 65535)
         self._pool: deque[Channel] = deque()
-        self._detached: deque[tuple[bytes, bytes, int | Pocket | None, Channel | None]] = deque()
+        self._detached: deque[tuple[bytes, bytes, int | Pocket | None, Channel | None, bool]] = deque()
         self._sayings: deque[tuple[bytes, Kind, tuple[Any, ...]]] = deque()
-        self._said: deque[tuple[float, tuple[bytes, bytes, int | None]]] = deque(maxlen=1024)
+        self._said: deque[tuple[float, tuple[bytes, bytes, int | None, bool]]] = deque(maxlen=1024)
         self._request_id = 0
         self._wake_r, self._wake_w = os.pipe()
         os.set_blocking(self._wake_r, False)
         os.set_blocking(self._wake_w, False)
         self._stopped = False
         self._leaving = False
+        self._program_ends = False
+        """Connections that are detached from now on were not closed by the program."""
         self._asked_leave = 0
         """The generation whose broker was asked whether it has heard everything."""
         self._heard_out = threading.Event()
@@ -199,11 +201,17 @@ class Client:
                     raise
 
     def detach(
-        self, key: bytes, holder: bytes, consumed: int | Pocket | None, channel: Channel | None
+        self,
+        key: bytes,
+        holder: bytes,
+        consumed: int | Pocket | None,
+        channel: Channel | None,
+        closed: bool = False,
     ) -> None:
-        """Take an object off its connection. `consumed`: what it has read in total, or what knows. Safe in
-        finalizers: only queues the order."""
-        self._detached.append((key, holder, consumed, channel))
+        """Take an object off its connection. `consumed`: what it has read in total, or what knows. `closed`:
+        the program called `close()`; else the object was collected. Safe in finalizers: only queues the
+        order."""
+        self._detached.append((key, holder, consumed, channel, closed and not self._program_ends))
         self._wake()
 
     def tell(self, key: bytes, kind: Kind, fields: tuple[Any, ...]) -> None:
@@ -274,10 +282,10 @@ class Client:
             with contextlib.suppress(zmq.ZMQError):
                 control.send(key, kind, 0, fields)
         while self._detached and control is not None:
-            key, holder, consumed, channel = self._detached[0]
+            key, holder, consumed, channel, closed = self._detached[0]
             if isinstance(consumed, Pocket):
                 consumed = consumed.consumed_at_end()
-            order = (key, holder, consumed)
+            order = (key, holder, consumed, closed)
             self._said.append((time.monotonic(), order))
             self._detached.popleft()  # not before: at any moment it is found in one of the two
             with contextlib.suppress(zmq.ZMQError):
@@ -387,7 +395,7 @@ class Client:
         for order in self._said_lately():
             control.send(BROKER, Kind.DETACH, 0, order)
 
-    def _said_lately(self) -> list[tuple[bytes, bytes, int | None]]:
+    def _said_lately(self) -> list[tuple[bytes, bytes, int | None, bool]]:
         """The orders to detach that a broker lost just now may not have carried out."""
         return [order for when, order in list(self._said) if time.monotonic() - when < SAID_S]
 
@@ -404,8 +412,10 @@ class Client:
         if fd >= 0:
             os.close(fd)
 
-    def shutdown(self) -> None:
-        """Close everything this process has open here; ends within a few seconds."""
+    def shutdown(self, *, closed: bool) -> None:
+        """Detach all that this process has open here; ends within a few seconds. `closed`: the program asked
+        for it, so that peers are told of a good end; False: it ends without having closed them."""
+        self._program_ends = not closed
         connections = list(self.connections)
         for connection in connections:
             connection.close()
@@ -474,13 +484,14 @@ def current() -> Client | None:
     return _client
 
 
-def shutdown() -> None:
-    """Close all connections of this process and leave the broker, which ends with its last client."""
+def shutdown(*, closed: bool = True) -> None:
+    """Detach all connections of this process and leave the broker, which ends with its last client. `closed`:
+    as by `close()`; False: as when the program dies (an MQTT broker publishes the will)."""
     global _client
     with _lock:
         client, _client = _client, None
     if client is not None:
-        client.shutdown()
+        client.shutdown(closed=closed)
 
 
 def _after_fork() -> None:
@@ -504,4 +515,4 @@ def keep(thing: object) -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-leave_at_exit(shutdown)
+leave_at_exit(lambda: shutdown(closed=False))

@@ -217,7 +217,7 @@ class Connection(Executing):
             pipe.shut()  # wakes the thread that waits there
         self._client.connections.discard(self)
         if channel is not None or self._holder_id:
-            self._client.detach(self._key, self._holder_id, consumed, channel)
+            self._client.detach(self._key, self._holder_id, consumed, channel, True)
 
     def _left(self, limit: Deadline) -> bool:
         """After `close`: whether no thread is in the stream socket any more."""

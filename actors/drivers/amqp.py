@@ -40,7 +40,9 @@ __all__ = ["AmqpDriver"]
 _ACCESS_REFUSED, _NOT_FOUND, _LOCKED, _OTHER_PROPERTIES = 403, 404, 405, 406
 _PASSING = ("limit", "is down")
 """In the broker's words for a refusal that need not last."""
-_CLOSE_S = 0.4
+_CLOSE_S = 0.9
+"""How long the broker has to answer that we leave: what was acknowledged before counts then."""
+_CUT_S = 0.3
 
 logging.getLogger("pika").setLevel(logging.CRITICAL + 1)  # what it has to say, we say
 
@@ -301,7 +303,7 @@ class AmqpDriver(StreamDriver):
                 await asyncio.wait_for(stream.gone.wait(), _CLOSE_S)
         stream.cut(ConnectionError("closed by us"))
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stream.gone.wait(), _CLOSE_S)
+            await asyncio.wait_for(stream.gone.wait(), _CUT_S)
         if self._publisher is not None:
             self._publisher.fail(ConnectionError("closed by us"))
 

@@ -27,7 +27,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from trunkline.actors import dialer
-from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
+from trunkline.actors.driver import Delivery, Ending, FatalError, Outgoing, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers import mqtt_words as words
 from trunkline.actors.drivers.mqtt_client import Client, PahoSocket
 from trunkline.actors.drivers.mqtt_envelope import delivery_of
@@ -146,7 +146,7 @@ class MqttDriver(StreamDriver):
             await self._subscribe(self._settings.topics, deadline)
         except BaseException:
             with contextlib.suppress(Exception):
-                await asyncio.shield(self._hang_up())
+                await asyncio.shield(self._hang_up(Ending.LOST))
             raise
 
     async def _log_in(self, sock: PahoSocket, place: int, deadline: Deadline) -> None:
@@ -225,26 +225,39 @@ class MqttDriver(StreamDriver):
     # the end
 
     async def close(self) -> None:
+        await self.end(Ending.CLOSED)
+
+    async def end(self, ending: Ending) -> None:
+        """DISCONNECT only where the program closed the connection: a broker that reads none publishes the
+        will. MQTT 5 can say both in its DISCONNECT, the end of the session too."""
         opened, self._opened = self._opened, False
         client = self._client
         if opened and not self._over and client is not None and self._socket is not None:
-            settings, found = self._settings, None
-            if settings.v5 and settings.clean and settings.session_expiry is None and settings.expiry:
-                found = _properties(PacketTypes.DISCONNECT)
-                found.SessionExpiryInterval = 0  # it was kept for an outage, and this is none
-            client.disconnect(properties=found)
+            if ending is Ending.CLOSED or (ending is Ending.ABANDONED and self._settings.v5):
+                self._disconnect(client, with_will=ending is Ending.ABANDONED)
             while client.want_write() and client.socket() is not None and not self._over:
-                # Else the broker takes us for broken off, and publishes the will.
                 await self._socket.drain()
                 if self._socket.is_busy:
                     break
                 client.loop_write()
-        await self._hang_up()
+        await self._hang_up(ending)
 
-    async def _hang_up(self) -> None:
+    def _disconnect(self, client: Client, *, with_will: bool) -> None:
+        settings = self._settings
+        if not settings.v5:
+            client.disconnect()
+            return
+        found = None
+        if settings.clean and settings.session_expiry is None and settings.expiry:
+            found = _properties(PacketTypes.DISCONNECT)
+            found.SessionExpiryInterval = 0  # it was kept for an outage, and this is none
+        code = words.WITH_WILL if with_will else 0
+        client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=code), found)
+
+    async def _hang_up(self, ending: Ending) -> None:
         self._end(ConnectionError("the connection was closed here"))
         if self._socket is not None:
-            await self._socket.shut()
+            await self._socket.shut(ending)
 
     def lost(self, reason: BaseException | None) -> None:
         """The socket says that the link is gone, or paho does."""

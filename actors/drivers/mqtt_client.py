@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from trunkline.actors.driver import Delivery, FatalError, StreamDriver
+from trunkline.actors.driver import Delivery, Ending, FatalError, StreamDriver
 from trunkline.actors.drivers.mqtt_session import Session
 from trunkline.actors.drivers.mqtt_settings import ENVELOPE, Settings
 from trunkline.actors.drivers.sock import TcpDriver, TlsDriver
@@ -89,12 +89,14 @@ class PahoSocket:
                 f"{error}; is this {secure}? use {plain}:// or the TLS port", code=error.code
             ) from None
 
-    async def shut(self) -> None:
-        """Send what was handed over and close, within about a second. Idempotent."""
-        await self.drain()
+    async def shut(self, ending: Ending) -> None:
+        """Send what was handed over and close, within about a second; at once where the link counts as lost.
+        Idempotent."""
+        if ending is not Ending.LOST:
+            await self.drain()
         if self._sending is not None:
             self._sending.cancel()
-        await self._driver.close()
+        await self._driver.end(ending)
 
     async def drain(self) -> None:
         """Wait until it takes more, for half a second at most."""

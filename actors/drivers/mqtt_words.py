@@ -8,6 +8,7 @@ from trunkline.errors import DialError, RefusedError
 __all__ = [
     "KEEP_ALIVE_TIMEOUT",
     "PROTOCOL_ERROR",
+    "WITH_WILL",
     "login_refused",
     "message_refused",
     "reason",
@@ -17,6 +18,8 @@ __all__ = [
 
 FAILURE, PROTOCOL_ERROR, KEEP_ALIVE_TIMEOUT = 0x80, 0x82, 0x8D
 """Codes from FAILURE on say no."""
+WITH_WILL = 0x04
+"""A DISCONNECT after which the broker publishes the will."""
 
 _REASONS = {
     0x04: "disconnected with its will",

@@ -41,6 +41,7 @@ __all__ = ["NatsDriver"]
 _CHECK_S = 1.0
 """How long a link's first write waits for the server's word that it may write there."""
 _CLOSE_S = 0.8
+_FLUSH_S: Any = 0.5  # nats-py takes any number, and says int
 _NEVER_S = 10**6
 _UNBOUNDED = 1 << 60
 """For nats-py's pending buffer: a write waits before it, until the socket takes what is there."""
@@ -238,6 +239,9 @@ class NatsDriver(StreamDriver):
                 if self._reader is not None:
                     await self._reader.close()
                 if self._client is not None and not self._client.is_closed:
+                    if self._client.is_connected:  # what was published last has been taken when it answers
+                        with contextlib.suppress(Exception):
+                            await self._client.flush(timeout=_FLUSH_S)
                     await self._client.close()
         if self._transport is not None:
             self._transport.abort()

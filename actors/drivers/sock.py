@@ -11,7 +11,7 @@ from abc import abstractmethod
 from typing import ClassVar, cast
 
 from trunkline.actors import dialer, tls
-from trunkline.actors.driver import FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.driver import Ending, FatalError, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.sock_udp import UdpDriver
 from trunkline.address import Address
 from trunkline.deadline import Deadline
@@ -72,17 +72,35 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         return size > _CHUNK or not self._writable.is_set() or self._turn.locked()
 
     async def close(self) -> None:
+        await self.end(Ending.CLOSED)
+
+    async def end(self, ending: Ending) -> None:
+        """Say that nothing more is sent, then read on until the peer has ended too, for `_CLOSE_S` at most: a
+        socket that is closed with something unread is reset, and a reset makes the peer throw away what it
+        has not read of ours. A link that counts as lost is broken off at once."""
+        lost = self._over or not self._opened or ending is Ending.LOST
         self._over = True
         if self._transport is None:
             return
-        self._transport.close()
         try:
-            async with asyncio.timeout(_CLOSE_S):
-                await self._ended.wait()
+            if not lost:
+                self._say_end(self._transport)
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._ended.wait()
         except TimeoutError:
             pass
         finally:
             self._transport.abort()  # nothing where it has ended; also when we are cancelled
+
+    def _say_end(self, transport: asyncio.Transport) -> None:
+        """What was written before goes out first."""
+        if transport.is_closing():
+            return
+        self.resume()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()  # TLS: it says so, and waits for the peer's answer
 
     def pause(self) -> None:
         self._reading = False
@@ -107,6 +125,8 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             self.sink.message(data)
 
     def eof_received(self) -> bool:
+        if self._over:
+            return False  # we have ended already, and what is still queued goes out
         # A half-closed link counts as closed: what is still queued for the peer is not worth waiting for.
         self._lost(None)
         if self._transport is not None:

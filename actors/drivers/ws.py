@@ -17,8 +17,9 @@ from importlib.util import find_spec
 from typing import ClassVar
 
 from trunkline.actors import dialer, tls
-from trunkline.actors.driver import FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.driver import Ending, FatalError, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.ws_link import Link
+from trunkline.actors.drivers.ws_messages import GOING_AWAY, NORMAL
 from trunkline.actors.drivers.ws_request import Redirect, Target, redirected, target_of
 from trunkline.address import Address
 from trunkline.deadline import Deadline
@@ -87,9 +88,12 @@ class WsDriver(StreamDriver):
         return self._link is None or self._link.would_wait(size)
 
     async def close(self) -> None:
+        await self.end(Ending.CLOSED)
+
+    async def end(self, ending: Ending) -> None:
         self._end()
         if self._link is not None:
-            await self._link.close()
+            await self._link.close(GOING_AWAY if ending is Ending.ABANDONED else NORMAL)
 
     def pause(self) -> None:
         self._reading = False

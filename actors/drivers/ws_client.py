@@ -120,12 +120,12 @@ class ClientLink(Link):
     def ping(self) -> None:
         self._send_control(PING, b"")
 
-    async def close(self) -> None:
+    async def close(self, code: int = NORMAL) -> None:
         if self._socket is None:
             return
         self._may_read.set()
         if self._client.connected and not self._closing:
-            self._send_close(close_payload(NORMAL))
+            self._send_close(close_payload(code))
         elif not self._client.connected:
             self._socket.hang_up()
         await self._wait_for_thread(CLOSE_S)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
+from trunkline.actors.drivers.ws_messages import NORMAL
 from trunkline.actors.drivers.ws_request import Target
 from trunkline.deadline import Deadline
 
@@ -71,8 +72,8 @@ class Link(ABC):
         """Send a ping if the transport takes it now."""
 
     @abstractmethod
-    async def close(self) -> None:
-        """Closing handshake, within `CLOSE_S`. Idempotent; also before and during `connect`."""
+    async def close(self, code: int = NORMAL) -> None:
+        """Closing handshake with this code within `CLOSE_S`. Idempotent; also before and during `connect`."""
 
     @abstractmethod
     def abort(self, reason: BaseException) -> None:

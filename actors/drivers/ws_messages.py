@@ -15,6 +15,7 @@ __all__ = [
     "BINARY",
     "CLOSE",
     "CONTINUATION",
+    "GOING_AWAY",
     "INVALID_TEXT",
     "NORMAL",
     "PING",

@@ -224,14 +224,14 @@ class PicowsLink(Link):
         if self._transport is not None and not self.closing and self.writable.is_set():
             self._transport.send_ping(b"")
 
-    async def close(self) -> None:
+    async def close(self, code: int = NORMAL) -> None:
         if self._transport is None:
             self._hang_up()
             if self._raw is not None:
                 self._raw.abort()
             return
         if not self.closing:
-            self._send_close(close_payload(NORMAL))
+            self._send_close(close_payload(code))
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._gone.wait()

@@ -54,7 +54,7 @@ class Kind(IntEnum):
     FAILED = 12  # worker or broker -> client: error
     ATTACH = 13  # client -> broker -> worker: a further holder
     ATTACHED = 14  # worker -> client: info
-    DETACH = 15  # client -> broker -> worker: holder, consumed
+    DETACH = 15  # client -> broker -> worker: holder, consumed, whether the program called close()
     GONE = 16  # broker -> client: the worker is gone, final or restarting
     START = (
         17  # client -> worker: holder, link is down for it, had, wants envelopes; from now on it is served
