@@ -31,6 +31,7 @@ from trunkline.actors.drivers.amqp_io import Services, Stream, ask, fail, open_c
 from trunkline.actors.drivers.amqp_plan import Plan, make_plan
 from trunkline.actors.drivers.amqp_publisher import Publisher
 from trunkline.actors.drivers.amqp_words import cause, reason
+from trunkline.actors.servers import first_that_opens
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
@@ -85,18 +86,12 @@ class AmqpDriver(StreamDriver):
         if self.address.tls:
             context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
         servers = list(enumerate(self.address.hosts)) or [(0, (self.address.host or "", self.address.port))]
-        while servers:
-            number, (host, port) = servers.pop(0)
-            left = deadline.timeout()
-            share = deadline if left is None or not servers else Deadline(left / (len(servers) + 1))
-            try:
-                await self._open_at(host, port or 0, self._login(number), context, plan, share)
-                return
-            except FatalError:
-                raise
-            except (DialError, OSError):
-                if not servers:
-                    raise
+
+        async def attempt(server: tuple[int, tuple[str, int | None]], share: Deadline) -> None:
+            number, (host, port) = server
+            await self._open_at(host, port or 0, self._login(number), context, plan, share)
+
+        await first_that_opens(servers, attempt, deadline)
 
     def _login(self, number: int) -> PlainCredentials:
         logins = self.address.extra.get("logins")

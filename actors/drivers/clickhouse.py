@@ -25,6 +25,7 @@ from trunkline.actors.drivers.clickhouse_errors import (
 from trunkline.actors.drivers.clickhouse_plan import Plan, plan
 from trunkline.actors.drivers.clickhouse_sql import Insert, rendered, statement
 from trunkline.actors.drivers.clickhouse_types import Travelling, travelling
+from trunkline.actors.servers import first_that_opens_here
 from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
@@ -66,18 +67,12 @@ class ClickhouseDriver(ExecDriver):
 
     def open(self, deadline: Deadline) -> None:
         what = plan(self.address)
-        for index, (host, port) in enumerate(what.hosts):
-            last = index == len(what.hosts) - 1
-            # one that does not answer must leave time for the others, and the last for saying so
-            limit = min(what.connect_s, 0.75 * deadline.left() / (len(what.hosts) - index))
-            try:
-                self._link = self._dialled(what, host, port, limit)
-                return
-            except FatalError:
-                raise
-            except DialError:
-                if last or deadline.expired():
-                    raise
+
+        def attempt(server: tuple[str, int], share: Deadline) -> Link:
+            # a server that does not answer must leave time for saying so
+            return self._dialled(what, *server, min(what.connect_s, 0.75 * share.left()))
+
+        self._link = first_that_opens_here(what.hosts, attempt, deadline)
 
     def _dialled(self, what: Plan, host: str, port: int, limit: float) -> Link:
         place = join_host_port(host, port)

@@ -34,6 +34,7 @@ from trunkline.actors.drivers.mqtt_envelope import delivery_of
 from trunkline.actors.drivers.mqtt_outbox import Outbox
 from trunkline.actors.drivers.mqtt_session import Session, session_of
 from trunkline.actors.drivers.mqtt_settings import Settings, user_properties
+from trunkline.actors.servers import first_that_opens
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, OperationTimeout, RefusedError, Unsupported
@@ -112,22 +113,15 @@ class MqttDriver(StreamDriver):
     async def open(self, deadline: Deadline) -> None:
         self._settings = Settings.of(self.address)
         servers = self.address.hosts or ((self.address.host or "", self.address.port),)
-        failures: list[str] = []
-        for turn in range(len(servers)):
-            place = (self._session.server + turn) % len(servers)
+        # the one that was taken last comes first: it may have kept the session
+        places = [(self._session.server + turn) % len(servers) for turn in range(len(servers))]
+
+        async def attempt(place: int, share: Deadline) -> int:
             host, port = servers[place]
-            try:
-                await self._attempt(place, host, port or 1883, _share(deadline, len(servers) - turn))
-                self._session.server = place
-                break
-            except FatalError:
-                raise
-            except (DialError, OSError) as error:
-                if len(servers) == 1:
-                    raise
-                failures.append(str(error))
-        else:
-            raise DialError("; ".join(failures))
+            await self._attempt(place, host, port or 1883, share)
+            return place
+
+        self._session.server = await first_that_opens(places, attempt, deadline)
         self._opened = True
         self._deliver()
         if self._over:  # meanwhile, which was no news before there was a link
@@ -568,12 +562,6 @@ class MqttDriver(StreamDriver):
         answer = self._questions.get((delivery.properties or {}).get("correlation_data", b""))
         if answer is not None and not answer.done():
             answer.set_result(delivery._replace(token=None, identity=None))
-
-
-def _share(deadline: Deadline, servers: int) -> Deadline:
-    """This server's part of the time, so that the next ones have some."""
-    left = deadline.timeout()
-    return deadline if left is None or servers == 1 else Deadline(left / servers)
 
 
 def _fail(waited_for: asyncio.Future[Any] | None, error: BaseException) -> None:

@@ -12,6 +12,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import nats.errors
@@ -32,6 +33,7 @@ from trunkline.actors.drivers.nats_plan import (
 )
 from trunkline.actors.drivers.nats_stream import Place, StreamReader, explained
 from trunkline.actors.drivers.nats_transport import LinkTransport
+from trunkline.actors.servers import first_that_opens
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout, RefusedError, Unconfirmed, Unsupported
@@ -109,13 +111,8 @@ class NatsDriver(StreamDriver):
 
     async def open(self, deadline: Deadline) -> None:
         plan = self._plan = plan_of(self.address)
-        failures: list[DialError] = []
-        for index in range(len(plan.servers)):
-            try:
-                return await self._attempt(plan, index, _share(deadline, len(plan.servers) - index))
-            except DialError as error:
-                failures.append(error)
-        raise _together(failures)
+        places = range(len(plan.servers))
+        await first_that_opens(places, partial(self._attempt, plan), deadline)
 
     async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
         """One server: connect, log in, subscribe; closed again unless all of it succeeds."""
@@ -601,17 +598,3 @@ def _is_login(said: str) -> bool:
 
 def _gone(error: Exception) -> ConnectionError:
     return ConnectionError(f"the link is gone ({_said(error)})")
-
-
-def _share(deadline: Deadline, servers: int) -> Deadline:
-    """A server that does not answer leaves time for those after it."""
-    left = deadline.timeout()
-    return deadline if left is None or servers < 2 else Deadline(left / servers)
-
-
-def _together(failures: list[DialError]) -> DialError:
-    """What to say when there was no server: fatal only where all of them are."""
-    if len(failures) == 1:
-        return failures[0]
-    text = "; ".join(dict.fromkeys(map(str, failures)))
-    return FatalError(text) if all(isinstance(f, FatalError) for f in failures) else DialError(text)

@@ -10,13 +10,19 @@ from typing import Any, ClassVar, TypeVar
 import psycopg2
 from psycopg2 import extensions
 
-from trunkline.actors.driver import FIRST_ROWS, ExecDriver, Result, Rows, break_socket, hung_up
+from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
 from trunkline.actors.drivers import postgres_bulk, postgres_text
 from trunkline.actors.drivers.postgres_cancel import Canceller
 from trunkline.actors.drivers.postgres_errors import LOCAL, dial_error, is_lost, one_line, refusal
-from trunkline.actors.drivers.postgres_plan import connect_arguments, connect_seconds, forget_environment
+from trunkline.actors.drivers.postgres_plan import (
+    connect_arguments,
+    connect_seconds,
+    forget_environment,
+    one_by_one,
+)
 from trunkline.actors.drivers.postgres_rows import CursorRows, HeldRows
 from trunkline.actors.drivers.postgres_types import Types, to_server
+from trunkline.actors.servers import first_that_opens_here
 from trunkline.actors.sql import Dialect, wanted
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
@@ -74,12 +80,31 @@ class PostgresDriver(ExecDriver):
         address, arguments = connect_arguments(self.address)
         self.address = address
         forget_environment()
+        servers = one_by_one(address, arguments)
         try:
-            connection = psycopg2.connect(connect_timeout=connect_seconds(address, deadline), **arguments)
+            connection = self._connect(arguments, self.peer, deadline)
+        except FatalError:
+            if len(servers) == 1:
+                raise
+            # libpq goes on behind a server that does not answer, but not behind one that refuses the login
+            connection = first_that_opens_here(
+                servers, lambda one, share: self._connect_to(one, arguments, share), deadline
+            )
+        self._begin_life(connection)
+
+    def _connect_to(self, one: Mapping[str, str], arguments: Mapping[str, str], deadline: Deadline) -> Any:
+        """A connection to one of several servers."""
+        peer = one["host"] if one["host"].startswith(("/", "@")) else f"{one['host']}:{one['port']}"
+        return self._connect({**arguments, **one}, peer, deadline, servers=1)
+
+    def _connect(
+        self, arguments: Mapping[str, str], peer: str, deadline: Deadline, servers: int | None = None
+    ) -> Any:
+        seconds = connect_seconds(self.address, deadline, servers)
+        try:
+            return psycopg2.connect(connect_timeout=seconds, **arguments)
         except _FAILURES as error:
-            failure = dial_error(error, self.peer)
-        else:
-            return self._begin_life(connection)
+            failure = dial_error(error, peer)
         raise failure
 
     def _begin_life(self, connection: Any) -> None:

@@ -12,6 +12,7 @@ import math
 import os
 import pwd
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,7 +24,7 @@ from trunkline.actors.drivers.postgres_service import with_service
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 
-__all__ = ["PARAMETERS", "Use", "connect_arguments", "connect_seconds", "forget_environment"]
+__all__ = ["PARAMETERS", "Use", "connect_arguments", "connect_seconds", "forget_environment", "one_by_one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +130,28 @@ def forget_environment() -> None:
         os.environ.pop(name, None)
 
 
-def connect_seconds(address: Address, deadline: Deadline) -> int:
+def one_by_one(address: Address, arguments: Mapping[str, str]) -> list[dict[str, str]]:
+    """For each server of the address, the arguments that name it alone."""
+    names = ("host", "port", "hostaddr")
+    lists = [arguments[name].split(",") for name in names]
+    count = len(_servers(address))
+    return [
+        {name: each[index] if index < len(each) else "" for name, each in zip(names, lists, strict=True)}
+        for index in range(count)
+    ]
+
+
+def connect_seconds(address: Address, deadline: Deadline, servers: int | None = None) -> int:
     """libpq's `connect_timeout`, which counts for each server: whole seconds, 0 for no end.
 
-    It is the address's own or what is left, whichever is less, shared by the servers of the address.
+    It is the address's own or what is left, whichever is less, shared by so many servers
+    (None: those of the address).
     """
     given = address.extra["typed"].get("connect_timeout_seconds", 0)
     seconds = min(deadline.left(), given if given > 0 else math.inf)
     if seconds == math.inf:
         return 0
-    return max(1, math.ceil(seconds / len(_servers(address))))
+    return max(1, math.ceil(seconds / (servers or len(_servers(address)))))
 
 
 def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
