@@ -34,6 +34,10 @@ _left_behind: dict[int, tuple[Address, Reader]] = {}
 A worker has one connection, so there is one at most."""
 
 
+_opened: dict[int, Address] = {}
+"""Addresses that have had a link, by their object: their topics are not made again, but waited for."""
+
+
 class KafkaDriver(StreamDriver):
     """One link to a Kafka cluster."""
 
@@ -62,10 +66,11 @@ class KafkaDriver(StreamDriver):
         self._took_over = reader is not None
         if reader is None or reader.useless:
             plan = await dialer.run_in_thread(lambda: _checked(self.address), "trunkline-kafka-plan")
-            reader = Reader(plan, reader)
+            reader = Reader(plan, reader, makes_topics=id(self.address) not in _opened)
         self._plan, self._reader = reader.plan, reader
         await reader.open(self, deadline)
         self._opened = True
+        _opened[id(self.address)] = self.address
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         writer = self._living_writer()
@@ -118,6 +123,9 @@ class KafkaDriver(StreamDriver):
     def resume(self) -> None:
         if self._reader is not None:
             self._reader.resume()
+
+    def lag(self) -> int | None:
+        return self._reader.lag() if self._reader is not None else None
 
     def settle(self, tokens: Sequence[Any]) -> None:
         if self._reader is not None:  # also of a link that was lost a moment ago: it goes on from there

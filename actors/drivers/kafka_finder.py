@@ -5,15 +5,17 @@ Blocks; for the reader's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_plan import EARLIEST, Plan
-from trunkline.actors.drivers.kafka_words import NOT_YET, topic_failure
+from trunkline.actors.drivers.kafka_words import NOT_YET, missing_topic, topic_failure
 from trunkline.deadline import Deadline
 
 __all__ = ["CREATION_S", "MOST_CALL_S", "Finder"]
@@ -32,11 +34,21 @@ class Finder:
         plan: Plan,
         check: Callable[[Deadline, str], None],
         serve: Callable[[float], None],
+        *,
+        known: Mapping[str, int],
+        makes_topics: bool,
     ) -> None:
         self.consumer = consumer
         self.plan = plan
-        self.known: dict[str, int] = {}
-        """How many partitions the topics have."""
+        self.known = dict(known)
+        """How many partitions the topics have, of those that were there at the first link: what is not among
+        them has been made since, and is read from its beginning."""
+        self._makes_topics = makes_topics
+        """The broker may make topics that it does not know. Only for the first link: what an operator deletes
+        later is waited for."""
+        self.has_patterns = any(topic.startswith("^") for topic in plan.topics)
+        self._listed = bool(known)
+        """The topics that were there before the group was joined are in `known`."""
         self._check = check
         self._serve = serve
 
@@ -57,11 +69,16 @@ class Finder:
             seconds = min(2 * seconds, MOST_CALL_S)
 
     def find_topics(self, deadline: Deadline) -> None:
-        """Every topic is there, with a leader for each partition. The broker may make unknown ones."""
+        """Every topic is there, with a leader for each partition. DialError."""
         names = dict.fromkeys((*self.plan.topics, self.plan.write_topic))
+        if self.has_patterns and not self._listed:
+            everything = self.ask(lambda seconds: self.consumer.list_topics(timeout=seconds), deadline)
+            self.known.update({name: len(about.partitions) for name, about in everything.topics.items()})
+            self._listed = True
         for topic in names:
             if topic and not topic.startswith("^"):
-                self.known[topic] = self._find_topic(topic, deadline)
+                self.known.setdefault(topic, self._find_topic(topic, deadline))
+        self._makes_topics = False
 
     def _find_topic(self, topic: str, deadline: Deadline) -> int:
         patience = Deadline(CREATION_S)
@@ -75,11 +92,31 @@ class Finder:
                     return len(about.partitions)
             elif error is not None and error.code() not in NOT_YET:
                 raise topic_failure(error, topic, self.plan.peer, self.plan.group)
+            elif error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                if not self._makes_topics:
+                    raise missing_topic(topic, self.plan.peer)
+                self._have_topic_made(topic)
             if patience.expired() and error is not None:
                 raise topic_failure(error, topic, self.plan.peer, self.plan.group)
             self._check(deadline, f"the topic '{topic}' of {self.plan.peer} has no leader")
             self._serve(pause)
             pause = min(2 * pause, 0.2)
+
+    def _have_topic_made(self, topic: str) -> None:
+        """Ask as a producer does: then a broker with auto.create.topics.enable makes the topic. Its answer
+        does not matter, for the topic is looked for again."""
+        if not self.plan.may_make_topics:
+            return
+        settings = {**self.plan.producer, "allow.auto.create.topics": True}
+        with contextlib.suppress(KafkaException):
+            Producer(settings, logger=quiet_logger(lambda _: None)).list_topics(topic, timeout=MOST_CALL_S)
+
+    def count_partitions(self, topic: str, seconds: float) -> int:
+        """How many partitions the topic has now. KafkaException."""
+        about = self.consumer.list_topics(topic, timeout=seconds).topics[topic]
+        if about.error is not None:
+            raise KafkaException(about.error)
+        return len(about.partitions)
 
     def partitions(self) -> list[tuple[str, int]]:
         only = self.plan.partition

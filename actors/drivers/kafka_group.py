@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from trunkline.actors.drivers.kafka_finder import CREATION_S, Finder
-from trunkline.actors.drivers.kafka_offsets import Position, Positions
+from trunkline.actors.drivers.kafka_offsets import Origin, Position, Positions
 from trunkline.actors.drivers.kafka_plan import EARLIEST, Plan
 from trunkline.actors.drivers.kafka_words import said, topic_failure
 from trunkline.deadline import Deadline
@@ -50,6 +50,7 @@ class Group:
         positions: Positions,
         say: Callable[[str], None],
         lose: Callable[[BaseException], None],
+        pass_over: Callable[[int], None],
     ) -> None:
         self.plan = plan
         self.assigned = False
@@ -66,8 +67,11 @@ class Group:
         self._finder = finder
         self._positions = positions
         self._shelved: dict[tuple[str, int], Position] = {}
+        self._had_commits: set[tuple[str, int]] = set()
+        """Partitions of which the group has had a commit since this member joined."""
         self._say = say
         self._lose = lose
+        self._pass_over = pass_over
 
     def join(self) -> None:
         """Ask for partitions; they come while librdkafka is served."""
@@ -114,12 +118,21 @@ class Group:
         committed = self._committed(partitions, deadline) if partitions else []
         new = [(each.topic, each.partition) for each in committed if each.offset < 0]
         known = self._finder.known
-        grown = [(topic, number) for topic, number in new if number >= known.get(topic, number + 1)]
-        first = [each for each in new if each not in grown]
+        grown = [(topic, number) for topic, number in new if number >= known.get(topic, 0)]
+        # The broker forgets a group's commits together with the topic.
+        remade = [each for each in new if each in self._had_commits]
+        later = [*grown, *(each for each in remade if each not in grown)]
+        first = [each for each in new if each not in later]
         starts = self._finder.starts(first, deadline) if first else []
-        starts += self._finder.starts(grown, deadline, EARLIEST) if grown else []
         for each in starts:
+            by_number = self.plan.start >= 0 and not self.plan.start_is_time
+            origin = Origin.ADDRESS if by_number else Origin.BROKER
+            self._positions.put(Position(each.topic, each.partition, each.offset, origin=origin))
+        for each in self._finder.starts(later, deadline, EARLIEST) if later else []:
             self._positions.put(Position(each.topic, each.partition, each.offset))
+            starts.append(each)
+        for topic, number in remade:
+            self._forsake(topic, number)
         starts += [self._return(each) for each in committed if each.offset >= 0]
         if self.plan.cooperative:
             self.consumer.incremental_assign(starts)
@@ -130,14 +143,29 @@ class Group:
             self.consumer.pause(starts)
         self.new = self.new or bool(new)
 
+    def _forsake(self, topic: str, number: int) -> None:
+        """Count what was not read of a topic that was deleted and made anew."""
+        self._had_commits.discard((topic, number))
+        former = self._shelved.pop((topic, number), None)
+        missing = max(0, former.end - former.next) if former is not None else 0
+        lost = f"; {missing} unread messages of the former one are lost" if missing else ""
+        self._say(
+            f"topic '{topic}', partition {number} was deleted and made anew: "
+            f"it is read from its beginning{lost}"
+        )
+        if missing:
+            self._pass_over(missing)
+
     def _return(self, at: TopicPartition) -> TopicPartition:
         """A partition that the group has read: on from there, or from where we were."""
+        self._had_commits.add((at.topic, at.partition))
         former = self._shelved.pop((at.topic, at.partition), None)
         if former is not None and at.offset <= former.base:
             former.committed = at.offset
             self._positions.put(former)
             return TopicPartition(at.topic, at.partition, former.next)
-        self._positions.put(Position(at.topic, at.partition, at.offset, committed=at.offset))
+        position = Position(at.topic, at.partition, at.offset, committed=at.offset, origin=Origin.COMMIT)
+        self._positions.put(position)
         return TopicPartition(at.topic, at.partition, at.offset)
 
     def _committed(self, partitions: list[TopicPartition], deadline: Deadline) -> list[TopicPartition]:
@@ -155,6 +183,7 @@ class Group:
 
     def _lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._say(f"group '{self.plan.group}' took the partitions away: this member was silent for too long")
+        self.assigned = False
         self._let_go(partitions)
 
     def _let_go(self, partitions: list[TopicPartition]) -> None:
@@ -195,12 +224,15 @@ class Group:
                 raise KafkaException(answer.error)
         for each, base in moved:
             each.committed = base
+            if wait:
+                self._had_commits.add((each.topic, each.partition))
         self.new = False
 
     def committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """What became of a commit."""
         error = error or next((each.error for each in partitions if each.error is not None), None)
         if error is None:
+            self._had_commits.update((each.topic, each.partition) for each in partitions)
             return
         for each in partitions:
             if position := self._positions.get(each.topic, each.partition):

@@ -9,8 +9,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from enum import Enum
 
-__all__ = ["Position", "Positions", "Token", "settle"]
+__all__ = ["Origin", "Position", "Positions", "Token", "place_instead", "settle"]
+
+
+class Origin(Enum):
+    """Who named the offset at which a position starts."""
+
+    ADDRESS = "the address gives it as a number"
+    COMMIT = "the group has committed it"
+    BROKER = "the broker has named it, or reading had come to it"
 
 
 class Position:
@@ -20,13 +29,27 @@ class Position:
     numbers are all they share.
     """
 
-    __slots__ = ("base", "committed", "done", "next", "partition", "pending", "seen", "topic")
+    __slots__ = (
+        "base", "committed", "done", "end", "next", "origin", "partition", "pending", "seen", "start",
+        "topic",
+    )  # fmt: skip
 
     def __init__(
-        self, topic: str, partition: int, start: int, *, seen: int = -1, committed: int = -1
+        self,
+        topic: str,
+        partition: int,
+        start: int,
+        *,
+        seen: int = -1,
+        committed: int = -1,
+        origin: Origin = Origin.BROKER,
     ) -> None:
         self.topic = topic
         self.partition = partition
+        self.start = start
+        self.origin = origin
+        self.end = -1
+        """The offset that the partition's next message will have, as the broker last said; -1 unknown."""
         self.base = start
         """All before this has been consumed."""
         self.next = start
@@ -42,8 +65,21 @@ class Position:
 
     def again(self) -> Position:
         """The same partition from the first message that was not consumed."""
-        seen = max(self.seen, self.next)
-        return Position(self.topic, self.partition, self.base, seen=seen, committed=self.committed)
+        if self.is_untouched:
+            start, seen, origin = self.start, self.seen, self.origin
+        else:
+            start, seen, origin = self.base, max(self.seen, self.next), Origin.BROKER
+        return Position(self.topic, self.partition, start, seen=seen, committed=self.committed, origin=origin)
+
+    @property
+    def is_untouched(self) -> bool:
+        """No message of the partition has been given out, over this link or a former one."""
+        return self.base == self.next == self.start and self.seen < 0
+
+    @property
+    def unread(self) -> int:
+        """Offsets between what readers have and the partition's end; 0 while the end is not known."""
+        return max(0, self.end - self.base)
 
     def jump(self, offset: int) -> None:
         """Go on somewhere else: what is between is not there."""
@@ -73,7 +109,8 @@ class Positions:
         self.by_topic: dict[str, dict[int, Position]] = {}
 
     def __iter__(self) -> Iterator[Position]:
-        return (each for numbers in self.by_topic.values() for each in numbers.values())
+        # Copies: the loop's thread counts the lag while the reader's thread may add a partition.
+        return (each for numbers in tuple(self.by_topic.values()) for each in tuple(numbers.values()))
 
     def put(self, position: Position) -> None:
         self.by_topic.setdefault(position.topic, {})[position.partition] = position
@@ -83,6 +120,23 @@ class Positions:
 
     def pop(self, topic: str, partition: int) -> Position | None:
         return self.by_topic.get(topic, {}).pop(partition, None)
+
+
+def place_instead(position: Position, low: int, high: int, *, earliest: bool) -> tuple[int, int]:
+    """Where reading goes on when the broker has said that it has nothing at `position.next`, and how many
+    messages were lost by that. `low` is the first offset that the partition has, `high` the one behind its
+    last; `earliest`: the address says `offset=earliest`."""
+    origin = position.origin if position.is_untouched else Origin.BROKER
+    if position.next < low:  # deleted by age; what had gone before Dial was asked by number is not lost
+        return low, 0 if origin is Origin.ADDRESS else low - position.next
+    if position.next <= high:
+        return position.next, 0
+    # The log is shorter than it was: the topic was made anew, or its end was lost with a broker.
+    if origin is Origin.ADDRESS:
+        return high, 0
+    if origin is Origin.COMMIT and not earliest:  # as librdkafka does it; but counted
+        return high, high - low
+    return low, 0
 
 
 Token = tuple[Position, int]

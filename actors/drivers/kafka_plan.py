@@ -22,6 +22,8 @@ PING_MS = 20_000
 _MOST_MS = 300_000
 _SESSION_MS = 10_000
 _MESSAGE_MAX = 1_000_000
+_PROPAGATION_MS = 10_000
+"""A topic that is missing for so long is reported as deleted."""
 _REBOOTSTRAPS = 0x020B0000
 _PREFETCH_KB = 16_384
 _PREFETCH = 20_000
@@ -62,6 +64,8 @@ class Plan:
     """Rebalances move single partitions instead of all of them."""
     consumer: dict[str, Any]
     producer: dict[str, Any]
+    may_make_topics: bool
+    """The first Dial may have the broker make a topic that it does not know."""
     given: bool
     """There are properties of the user's."""
     debug: bool
@@ -102,8 +106,15 @@ def plan_of(address: Address) -> Plan:
         max_size=int(address.option("max_size")),
         ping_s=ping_ms / 1000,
         cooperative=protocol == "consumer" or strategy.startswith("cooperative"),
-        consumer={**common, **_consuming(group, protocol), **given},
+        consumer={
+            **common,
+            **_consuming(group, protocol, ping_ms),
+            **given,
+            # Told in the log only: that a topic was deleted and made anew.
+            "debug": ",".join(dict.fromkeys((*filter(None, given.get("debug", "").split(",")), "metadata"))),
+        },
         producer={**common, **_producing(address, given), **given},
+        may_make_topics=given.get("allow.auto.create.topics", "true").lower() != "false",
         given=bool(given),
         debug="debug" in given,
     )
@@ -193,7 +204,7 @@ def _security(address: Address, given: dict[str, str]) -> dict[str, Any]:
     return found
 
 
-def _consuming(group: str | None, protocol: str) -> dict[str, Any]:
+def _consuming(group: str | None, protocol: str, ping_ms: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         # It wants a name even where there is no group; nothing is ever committed under this one.
         "group.id": group or "trunkline",
@@ -201,12 +212,17 @@ def _consuming(group: str | None, protocol: str) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         # Where to start is always told in numbers; what is no longer there is for us to count.
         "auto.offset.reset": "error",
-        "allow.auto.create.topics": True,
+        # Topics are made by the first Dial (`Finder`); one that an operator deletes later is not made again.
+        "allow.auto.create.topics": False,
+        "topic.metadata.propagation.max.ms": _PROPAGATION_MS,
         "fetch.wait.max.ms": 250,
         "queued.min.messages": _PREFETCH,
         "queued.max.messages.kbytes": _PREFETCH_KB,
         "fetch.queue.backoff.ms": 2,
     }
+    if group:
+        # New partitions, new topics of a pattern, and topics that were deleted are noticed this soon.
+        found["topic.metadata.refresh.interval.ms"] = ping_ms
     if group and protocol != "consumer":
         # The place of a killed worker is free after that time: for its successor, too.
         found["session.timeout.ms"] = _SESSION_MS
@@ -217,6 +233,7 @@ def _consuming(group: str | None, protocol: str) -> dict[str, Any]:
 def _producing(address: Address, given: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "acks": "all",
+        "allow.auto.create.topics": False,
         "linger.ms": 0,
         # The broker's own limit decides, in its own words.
         "message.max.bytes": max(_MESSAGE_MAX, int(address.option("max_size"))),

@@ -28,9 +28,17 @@ from trunkline.actors.drivers.kafka_finder import MOST_CALL_S, Finder
 from trunkline.actors.drivers.kafka_group import Group
 from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_messages import deliveries
-from trunkline.actors.drivers.kafka_offsets import Position, Positions, Token, settle
+from trunkline.actors.drivers.kafka_offsets import Origin, Position, Positions, Token, settle
+from trunkline.actors.drivers.kafka_places import Places
 from trunkline.actors.drivers.kafka_plan import Plan
-from trunkline.actors.drivers.kafka_words import cause, said, topic_failure
+from trunkline.actors.drivers.kafka_words import (
+    UNKNOWN_TOPIC,
+    cause,
+    fenced_member,
+    missing_topic,
+    said,
+    topic_failure,
+)
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout
 
@@ -42,6 +50,9 @@ _COMMIT_S = 0.5
 _HOLD_S = 1.0
 """So long a full buffer just stops asking; then the partitions are paused."""
 _RECENT_S = 5.0
+_ASK_ENDS_S = 5.0
+_ASSIGNMENT_S = 60.0
+"""So long a group may take to share its partitions: it waits for its slowest member."""
 _GRACE_S = 1.5
 """A host may have several addresses, and librdkafka tries one at a time: the first refusal is not the last
 word. It also reports the same failure only once, so that a later attempt hears nothing of it."""
@@ -63,10 +74,13 @@ class _Stopped(Exception):
 class Reader:
     """See the module. Public methods are called on the loop."""
 
-    def __init__(self, plan: Plan, former: Reader | None = None) -> None:
+    def __init__(self, plan: Plan, former: Reader | None = None, *, makes_topics: bool = True) -> None:
         """`former` is a reader of the same address that is useless (its login was refused, say). Without a
-        group nobody but it knows where reading was, so this one goes on there."""
+        group nobody but it knows where reading was, so this one goes on there. `makes_topics`: the broker may
+        make topics that it does not know."""
         self.plan = plan
+        self._known = former.known_topics() if former is not None else {}
+        self._makes_topics = makes_topics
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._owner: Owner | None = None
@@ -78,6 +92,7 @@ class Reader:
         # From here on the thread's own.
         self._consumer: Any = None
         self._finder: Any = None
+        self._places: Any = None
         self._group: Group | None = None
         known = former.positions_to_resume() if former is not None else None
         self._positions: Positions = known or Positions()
@@ -86,14 +101,16 @@ class Reader:
         self._held = False
         self._full_since: float | None = None
         self._early: list[Any] = []
-        self._nowhere: list[tuple[str, int]] = []
         self._fatal: DialError | None = None
+        self.fenced = False
+        """Another member with the same group.instance.id has taken this one's place in the group."""
         self._trouble: DialError | None = None
         self._why_at = 0.0
         self._why: KafkaError | None = None
         self._down = False
         self._begun = 0.0
-        self._commit_at = self._look_at = 0.0
+        self._commit_at = self._look_at = self._ends_at = 0.0
+        self._unassigned_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="trunkline-kafka-read", daemon=True)
 
     # on the loop
@@ -102,11 +119,23 @@ class Reader:
     def useless(self) -> bool:
         """Nobody can read with it any more."""
         broken = self._group is not None and self._group.broken
-        return broken or self._fatal is not None or not self._thread.is_alive()
+        dead = self._fatal is not None and not self.fenced
+        return broken or dead or not self._thread.is_alive()
 
     def positions_to_resume(self) -> Positions | None:
         """Where reading was, for the next reader; None where the group knows that, or nothing was read."""
         return self._positions if self._started and not self.plan.group else None
+
+    def known_topics(self) -> dict[str, int]:
+        """How many partitions the topics had at the first link."""
+        return dict(self._finder.known) if self._finder is not None else dict(self._known)
+
+    def lag(self) -> int | None:
+        """How many messages the topics have that no reader has taken; None while their end is not known."""
+        positions = list(self._positions)
+        if not self.plan.topics or any(each.end < 0 for each in positions):
+            return None
+        return sum(each.unread for each in positions)
 
     async def open(self, owner: Owner, deadline: Deadline) -> None:
         """Find the topics and stand where reading begins, or go on where the former owner was. DialError."""
@@ -174,7 +203,7 @@ class Reader:
         if self._group is not None and self._flowing:
             self._group.leave()
         # Without a broker closing could take long; destroying it, which the last reference does, does not.
-        for each in (self._group, self._finder):
+        for each in (self._group, self._finder, self._places):
             if each is not None:
                 each.consumer = None
         self._consumer = None
@@ -187,6 +216,12 @@ class Reader:
         owner = self._owner
         if owner is not None:
             self._tell(owner.say, text)
+
+    def _pass_over(self, count: int) -> None:
+        """Count messages that are lost, or that are not given out."""
+        owner = self._owner
+        if owner is not None:
+            self._tell(owner.passed_over, count)
 
     def _answer(self, future: asyncio.Future[None], error: BaseException | None) -> None:
         if error is not None:
@@ -215,6 +250,7 @@ class Reader:
                 self._make()
             self._hold()  # the former link may have been lost a moment ago
             self._finder.find_topics(deadline)
+            relinked = self._started
             self._stand(deadline)
         except _Stopped:
             self._answer(future, DialError("closed"))
@@ -233,20 +269,34 @@ class Reader:
             self._why, self._down = None, False
             self._flowing = True
             self._full_since = None
-            self._look_at = time.monotonic() + self.plan.ping_s
+            # Partitions may have been added during an outage.
+            self._look_at = 0.0 if relinked else time.monotonic() + self.plan.ping_s
+            self._ends_at = 0.0
+            self._unassigned_since = None
             self._answer(future, None)
 
     def _make(self) -> None:
         plan = self.plan
         callbacks = {"error_cb": self._heard, "on_commit": self._on_commit}
         try:
-            consumer = Consumer({**plan.consumer, **callbacks}, logger=quiet_logger(self._say, plan.debug))
+            logger = quiet_logger(self._say, plan.debug, self._heard_log)
+            consumer = Consumer({**plan.consumer, **callbacks}, logger=logger)
         except KafkaException as error:
             raise FatalError(f"librdkafka: {said(error)}") from None
         self._consumer = consumer
-        self._finder = Finder(consumer, plan, self._check, self._serve)
+        finder = Finder(
+            consumer, plan, self._check, self._serve, known=self._known, makes_topics=self._makes_topics
+        )
+        self._finder = finder
+        self._places = Places(consumer, plan, finder, self._positions, self._say, self._pass_over)
         if plan.group and plan.topics:
-            self._group = Group(consumer, plan, self._finder, self._positions, self._say, self._lose)
+            self._group = Group(
+                consumer, plan, finder, self._positions, self._say, self._lose, self._pass_over
+            )
+
+    def _heard_log(self, text: str) -> None:
+        if self._places is not None:
+            self._places.note_log_line(text)
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if self._group is not None:
@@ -287,12 +337,16 @@ class Reader:
         group = self._group
         if self._started:
             self._go_back()
+            if group is not None:  # a list of all topics is also what makes librdkafka look for its own
+                self._finder.ask(lambda seconds: self._consumer.list_topics(timeout=seconds), deadline)
         elif group is not None:
             group.join()
         elif self.plan.topics:
             starts = self._finder.starts(self._finder.partitions(), deadline)
+            by_number = self.plan.start >= 0 and not self.plan.start_is_time
+            origin = Origin.ADDRESS if by_number else Origin.BROKER
             for each in starts:
-                self._positions.put(Position(each.topic, each.partition, each.offset))
+                self._positions.put(Position(each.topic, each.partition, each.offset, origin=origin))
             self._consumer.assign(starts)
         self._started = True
         if group is not None:
@@ -317,7 +371,8 @@ class Reader:
         if self._group is not None:
             # Not by assigning anew: that would wait for a commit that went out as the link was lost.
             for start in starts:
-                self._consumer.seek(start)
+                if not self._places.is_lost(start.topic, start.partition):  # those are mended a moment later
+                    self._consumer.seek(start)
         elif starts:
             self._consumer.assign(starts)
             self._consumer.pause(starts)
@@ -340,10 +395,16 @@ class Reader:
             if isinstance(reason, FatalError) and not self._flowing:
                 self._fatal = reason
             return
+        if error.fatal():
+            self._end(error)
+            return
         if self.plan.topics:
-            reason = topic_failure(error, self.plan.topics[0], self.plan.peer, self.plan.group)
-            if isinstance(reason, FatalError) or error.fatal():
+            reason = self._topic_failure(error, self.plan.topics[0])
+            if isinstance(reason, FatalError):
                 self._fatal = reason
+                self._lose(reason)
+                return
+            if code in UNKNOWN_TOPIC:
                 self._lose(reason)
                 return
         self._say(f"librdkafka: {said(error)}")
@@ -376,6 +437,9 @@ class Reader:
         if self._owner is None:
             self._flowing = False
             return
+        self._mend_places()
+        if not self._flowing:
+            return
         room = self.plan.limit - self._given + self._settled
         if self._paused or room <= 0:
             self._wait_for_room()
@@ -389,9 +453,31 @@ class Reader:
             self._commit_at = now + _COMMIT_S
             with contextlib.suppress(KafkaException):
                 self._group.commit()
+        if now >= self._ends_at:
+            self._ends_at = now + (_ASK_ENDS_S if self._held else _COMMIT_S)
+            with contextlib.suppress(KafkaException):
+                self._places.note_ends(ask=self._held)
         if now >= self._look_at:
             self._look_at = now + self.plan.ping_s
             self._look()
+        self._check_assignment(now)
+
+    def _mend_places(self) -> None:
+        if self._early:
+            self._early = [each for each in self._early if not self._places.is_remade(each.topic())]
+        try:
+            self._places.mend(held=self._held)
+        except KafkaException as error:
+            self._lose(ConnectionError(f"a topic of {self.plan.peer}: {said(error)}"))
+
+    def _check_assignment(self, now: float) -> None:
+        """A member that waits for its group for too long says so, instead of being open and silent."""
+        if self._group is None or self._group.assigned:
+            self._unassigned_since = None
+        elif self._unassigned_since is None:
+            self._unassigned_since = now
+        elif now - self._unassigned_since > _ASSIGNMENT_S:
+            self._lose(ConnectionError(f"group '{self.plan.group}' gives this member no partitions any more"))
 
     def _wait_for_room(self) -> None:
         now = time.monotonic()
@@ -435,68 +521,55 @@ class Reader:
         owner = self._owner
         if not self._flowing or owner is None:
             return  # lost meanwhile: all this comes again
+        batch = self._places.without_new(batch)
         found = deliveries(batch, self._positions, self.plan.max_size, self._partition_error, self._too_large)
         if found:
             self._given += len(found)
             self._tell(owner.arrived, found)
-        while self._nowhere:
-            self._out_of_range(*self._nowhere.pop())
 
     def _too_large(self, topic: str, size: int) -> None:
-        owner = self._owner
-        if owner is not None:
-            self._tell(owner.passed_over, 1)
+        self._pass_over(1)
         self._say(f"a message of {size} bytes in '{topic}' was passed over: it is larger than max_size")
 
     def _partition_error(self, message: Any) -> None:
         error = message.error()
         code = error.code()
         topic = message.topic() or (self.plan.topics[0] if self.plan.topics else "")
-        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            self._nowhere.append((topic, message.partition()))
+        if code in (
+            KafkaError._AUTO_OFFSET_RESET,
+            KafkaError.OFFSET_OUT_OF_RANGE,
+            KafkaError._LOG_TRUNCATION,
+        ):
+            self._places.note_lost(topic, message.partition())
+        elif code in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID) or error.fatal():
+            self._end(error)
         elif code == KafkaError.GROUP_AUTHORIZATION_FAILED and not self.plan.group:
             pass  # librdkafka looks for a group's coordinator in any case
         elif code == KafkaError._MAX_POLL_EXCEEDED:
             self._say(f"group '{self.plan.group}': {said(error)}")
         elif code != KafkaError._PARTITION_EOF:
-            reason = topic_failure(error, topic, self.plan.peer, self.plan.group)
-            if isinstance(reason, FatalError):
+            reason = self._topic_failure(error, topic)
+            if isinstance(reason, FatalError) or code in UNKNOWN_TOPIC:
                 if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
                     self._fatal = reason  # the next link would be granted, and lost, again
                 self._lose(reason)
             else:
                 self._say(f"topic '{topic}', partition {message.partition()}: {said(error)}")
 
-    def _out_of_range(self, topic: str, number: int) -> None:
-        """Where we stand there is nothing: deleted by age before we came to it, or the topic is another one.
-        Go on with the oldest there is, and count what is missing."""
-        position = self._positions.get(topic, number)
-        if position is None:
-            return
-        try:
-            low, high = self._finder.watermarks(TopicPartition(topic, number), MOST_CALL_S)
-            begun = position.next == position.base and not position.pending and position.seen < 0
-            to = high if begun and position.next > high else low
-            missing, wanted = to - position.next, position.next
-            position.jump(to)
-            self._stand_at(position)
-        except KafkaException as error:
-            self._lose(ConnectionError(f"topic '{topic}', partition {number}: {said(error)}"))
-            return
-        self._say(f"topic '{topic}', partition {number} has no offset {wanted}: reading goes on at {to}")
-        owner = self._owner
-        if missing > 0 and not begun and owner is not None:
-            self._tell(owner.passed_over, missing)
+    def _topic_failure(self, error: KafkaError, topic: str) -> DialError:
+        if self._started and error.code() in UNKNOWN_TOPIC:
+            return missing_topic(topic, self.plan.peer)
+        return topic_failure(error, topic, self.plan.peer, self.plan.group)
 
-    def _stand_at(self, position: Position) -> None:
-        """Fetch a partition from another place. librdkafka has given it up, so that it cannot seek there."""
-        if self.plan.cooperative:
-            place = TopicPartition(position.topic, position.partition, position.next)
-            self._consumer.incremental_unassign([place])
-            self._consumer.incremental_assign([place])
+    def _end(self, error: KafkaError) -> None:
+        """This consumer will never give a message again. One that another member has fenced stays as it is
+        (`fenced`): a new one would take the place back, and the two would go on like that."""
+        self.fenced = "fenced" in said(error).lower()
+        if self.fenced:
+            self._fatal = fenced_member(self.plan.group, self.plan.peer)
         else:
-            places = [TopicPartition(each.topic, each.partition, each.next) for each in self._positions]
-            self._consumer.assign(places)
+            self._fatal = DialError(f"librdkafka gave up reading: {said(error)}")
+        self._lose(self._fatal)
 
     def _look(self) -> None:
         """Once in a while: partitions that were added, and whether anybody answers while nothing is read. The

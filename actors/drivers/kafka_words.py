@@ -9,7 +9,18 @@ from confluent_kafka import KafkaError, KafkaException
 from trunkline.actors.driver import FatalError
 from trunkline.errors import DialError
 
-__all__ = ["NOT_YET", "REFUSED", "broker_of", "cause", "refusal", "said", "topic_failure"]
+__all__ = [
+    "NOT_YET",
+    "REFUSED",
+    "UNKNOWN_TOPIC",
+    "broker_of",
+    "cause",
+    "fenced_member",
+    "missing_topic",
+    "refusal",
+    "said",
+    "topic_failure",
+]
 
 _PREFIX = re.compile(r"^(?:GroupCoordinator: )?(?:\w+://)?(\S+?:\d+)(?:/\w+)?: ")
 _AFTER = re.compile(r" \(after \d+ms in state [A-Z_]+(?:, \d+ identical error\(s\) suppressed)?\)")
@@ -30,6 +41,12 @@ NOT_YET = frozenset(
     )
 )
 """Nothing was done, and it may go well in a moment: a partition moves, a topic is being made."""
+
+UNKNOWN_TOPIC = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+)
 
 REFUSED = frozenset(
     (
@@ -113,7 +130,7 @@ def topic_failure(error: KafkaError, topic: str, peer: str, group: str | None) -
     code = error.code()
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return FatalError(f"this user has no right to the topic '{topic}' of {peer}; ask for it, or log in")
-    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION):
+    if code in UNKNOWN_TOPIC:
         return FatalError(
             f"{peer} has no topic '{topic}' and makes none by itself; create it, or check the spelling"
         )
@@ -133,6 +150,19 @@ def topic_failure(error: KafkaError, topic: str, peer: str, group: str | None) -
     ):
         return FatalError(f"{peer} does not take this member of group '{group}': {said(error)}")
     return DialError(f"{peer} cannot give the topic '{topic}': {said(error)}")
+
+
+def fenced_member(group: str | None, peer: str) -> FatalError:
+    """Another member came with the same group.instance.id."""
+    return FatalError(
+        "another member with the same group.instance.id has taken this one's place in group "
+        f"'{group}' of {peer}; give each member an id of its own"
+    )
+
+
+def missing_topic(topic: str, peer: str) -> DialError:
+    """A topic that was there, and is not any more: it may be made again, so it is waited for."""
+    return DialError(f"the topic '{topic}' of {peer} was deleted; reading goes on when it is made again")
 
 
 def refusal(error: KafkaError, topic: str, peer: str, size: int) -> str:
