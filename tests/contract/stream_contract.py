@@ -19,7 +19,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -44,6 +44,8 @@ def closing(peer: ScriptedPeer) -> Iterator[ScriptedPeer]:
 class StreamContract:
     """See the module."""
 
+    no_data: ClassVar[tuple[Any, ...]] = (5, None, ["a"], 1.5)
+    """What `write` takes for misuse."""
     lost: ClassVar[str | None] = ""
     overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
     byte_stream: ClassVar[bool] = False
@@ -246,9 +248,9 @@ class StreamContract:
 
     def test_what_is_no_data_is_misuse(self, peer: ScriptedPeer) -> None:
         with self.dial(peer) as conn:
-            for wrong in (5, None, ["a"], 1.5):
+            for wrong in self.no_data:
                 with pytest.raises(TypeError):
-                    conn.write(wrong)  # type: ignore[arg-type]
+                    conn.write(wrong)
             for wrong in ("1", True, [1]):
                 with pytest.raises(TypeError):
                     conn.read(wrong)  # type: ignore[arg-type]

@@ -42,6 +42,7 @@ class KafkaPeer(ProxiedPeer):
 
 class TestKafka(StreamContract):
     overflow = Overflow.BACK_PRESSURE
+    no_data = (5, ["a"], 1.5)  # None is Kafka's null value
 
     @pytest.fixture
     def peer(self, kafka: Kafka | KafkaMock) -> Iterator[ScriptedPeer]:
