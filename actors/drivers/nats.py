@@ -31,6 +31,7 @@ from trunkline.actors.drivers.nats_plan import (
     plan_of,
     sound_headers,
 )
+from trunkline.actors.drivers.nats_questions import ask
 from trunkline.actors.drivers.nats_stream import Place, StreamReader, explained
 from trunkline.actors.drivers.nats_transport import LinkTransport
 from trunkline.actors.servers import first_that_opens
@@ -179,7 +180,7 @@ class NatsDriver(StreamDriver):
     ) -> None:
         """Whether the stream keeps what we write there: else another one might, or none."""
         try:
-            info = await client.jsm(timeout=min(deadline.left(), 60.0) or 0.1).stream_info(stream.name)
+            info = await ask(client, lambda manager: manager.stream_info(stream.name), deadline)
         except (nats.errors.Error, js_errors.Error) as error:
             raise explained(error, stream, subject) from None
         if not any(matches(pattern, subject) for pattern in info.config.subjects or ()):
@@ -341,6 +342,9 @@ class NatsDriver(StreamDriver):
     def resume(self) -> None:
         if self._reader is not None:
             self._reader.resume()
+
+    def lag(self) -> int | None:
+        return self._reader.lag() if self._reader is not None else None
 
     def settle(self, tokens: Sequence[Any]) -> None:
         if self._reader is not None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,7 +32,9 @@ from nats.js import api
 from nats.js import errors as js_errors
 
 from trunkline.actors.driver import Delivery, FatalError, Sink
+from trunkline.actors.drivers.nats_gaps import Gaps, reads_whole_stream
 from trunkline.actors.drivers.nats_plan import ACK_WAIT_S, StreamPlan
+from trunkline.actors.drivers.nats_questions import NOT_READY, ConsumerLook, ask, look_at_consumer
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
@@ -46,8 +49,12 @@ _UNUSED_S = 300.0
 _MOST_PULLS = 4
 _BEAT_S = 10.0
 _GIVE_BACK_S = 0.4
-_NOT_READY = 10008
-"""JetStream's code for "system temporarily unavailable"."""
+_CHECK_S = 1.0
+"""So often it is looked whether a request for messages is without an answer."""
+_LOOK_S = 10.0
+"""So often the server is asked how the consumer is, whatever happens."""
+_SILENT_S = 30.0
+"""A JetStream that answers no question for so long counts as a lost link."""
 _REMEMBERED = 10_000
 """So many acknowledged messages are known again after an outage, at the least: a server that is killed has
 forgotten those of its last moments."""
@@ -83,6 +90,8 @@ class _Pull:
     inbox: str
     left: int
     at: float = field(default_factory=time.monotonic)
+    proved: bool = False
+    """The consumer was there after the request had been made."""
 
 
 @dataclass(slots=True)
@@ -114,6 +123,11 @@ class StreamReader:
         self._acks = plan.durable is not None
         self._ack_wait = plan.ack_wait_s or ACK_WAIT_S
         self._most = plan.window
+        self._expires = _EXPIRES_S
+        self._pending: int | None = None
+        self._gaps = Gaps()
+        self._looking: asyncio.Task[None] | None = None
+        self._heard_at = self._looked_at = self._answered_at = time.monotonic()
         self._pulls: deque[_Pull] = deque()
         self._pull_count = 0
         self._held: dict[int, _Held] = {}
@@ -124,6 +138,7 @@ class StreamReader:
         self._batch: list[Delivery] = []
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._check_timer: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
 
     # the consumer
@@ -136,39 +151,81 @@ class StreamReader:
 
     def start(self) -> None:
         """The link is open: ask for messages."""
+        self._looked_at = self._answered_at = time.monotonic()
         self._pull()
         self._beat()
+        self._check()
+
+    def lag(self) -> int | None:
+        """Messages of the stream that no reader has, as the server last said; None before it did."""
+        return None if self._pending is None else self._pending + len(self._held)
 
     async def _bind(self, deadline: Deadline) -> None:
-        name, place = self._plan.name, self._place
-        manager = self._client.jsm(timeout=min(deadline.left(), 60.0) or 0.1)
+        name, place, client = self._plan.name, self._place, self._client
         try:
-            info = await manager.stream_info(name)
+            info = await ask(client, lambda manager: manager.stream_info(name), deadline)
             if place.created not in (None, info.created):
                 place.next = 1  # another stream of the same name
                 place.forget()
             place.created = info.created
-            found = await self._existing(manager)
-            if found is None:
-                found = await manager.add_consumer(name, config=self._config())
+            found = await self._existing(deadline) or await self._made(deadline)
+            look = await self._look_until(found.name, deadline)
         except (nats.errors.Error, js_errors.Error) as error:
             raise explained(error, self._plan, self._topic) from None
+        self._obey(look)
+        resumes = place.next is not None
         if place.next is None and self._plan.deliver["deliver_policy"] != "last_per_subject":
             place.next = found.delivered.stream_seq + 1 if found.delivered else 1
         place.durable = self._plan.durable is not None
         if place.made is not None and abs(found.created - place.made) > _MADE_ANEW:
             place.forget()
         place.made = found.created
+        self._count_gaps_from(found, info, resumes=resumes)
         self._consumer = found.name
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{name}.{found.name}"
 
-    async def _existing(self, manager: Any) -> api.ConsumerInfo | None:
+    def _count_gaps_from(self, found: api.ConsumerInfo, info: api.StreamInfo, *, resumes: bool) -> None:
+        delivered = found.delivered
+        delivery, sequence = (delivered.consumer_seq, delivered.stream_seq) if delivered else (0, 0)
+        if resumes and self._plan.durable is None and self._place.next is not None:
+            sequence = self._place.next - 1  # the consumer begins at the first that is left
+        self._gaps.begin(
+            delivery,
+            sequence,
+            info.state.num_deleted or 0,
+            counts=self._place.next is not None
+            and reads_whole_stream(found.config.filter_subject or None, info.config.subjects or ()),
+        )
+
+    async def _look_until(self, consumer: str, deadline: Deadline) -> ConsumerLook | None:
+        return await ask(
+            self._client, lambda _: look_at_consumer(self._client, self._plan.name, consumer), deadline
+        )
+
+    def _obey(self, look: ConsumerLook | None) -> None:
+        """Ask for no more than the consumer's limits allow: the server refuses other requests."""
+        if look is not None:
+            self._pending = look.pending
+            self._expires = min(_EXPIRES_S, look.max_expires_s or _EXPIRES_S)
+            self._most = min(self._plan.window, look.max_batch or self._plan.window)
+
+    async def _made(self, deadline: Deadline) -> api.ConsumerInfo:
+        name, config = self._plan.name, self._config()
+        made: api.ConsumerInfo = await ask(
+            self._client, lambda manager: manager.add_consumer(name, config=config), deadline
+        )
+        return made
+
+    async def _existing(self, deadline: Deadline) -> api.ConsumerInfo | None:
         """The durable consumer, when it is there: it is used as it is."""
         durable = self._plan.durable
         if durable is None:
             return None
         try:
-            found: api.ConsumerInfo = await manager.consumer_info(self._plan.name, durable)
+            name = self._plan.name
+            found: api.ConsumerInfo = await ask(
+                self._client, lambda manager: manager.consumer_info(name, durable), deadline
+            )
         except js_errors.NotFoundError:
             if self._place.durable:
                 raise FatalError(
@@ -201,6 +258,8 @@ class StreamReader:
         if self._plan.durable is None:
             return api.ConsumerConfig(
                 **start,
+                # Named by us, so that a question that is asked twice makes one consumer.
+                name=f"trunkline-{secrets.token_hex(8)}",
                 filter_subject=topic,
                 ack_policy=api.AckPolicy.NONE,
                 inactive_threshold=_UNUSED_S,
@@ -236,11 +295,49 @@ class StreamReader:
         self._pull_count += 1
         pull = _Pull(f"{self._inbox}.{self._pull_count}", room)
         self._pulls.append(pull)
-        request = json.dumps({"batch": room, "expires": int(_EXPIRES_S * 1e9)}).encode()
+        request = json.dumps({"batch": room, "expires": int(self._expires * 1e9)}).encode()
         self._do(partial(self._client.publish, self._next, request, reply=pull.inbox))
 
     def _pull_later(self) -> None:
         asyncio.get_running_loop().call_later(_RETRY_S, self._pull)
+
+    def _check(self) -> None:
+        """Have the consumer prove that it is there: nats-server does not answer requests to one that is gone.
+        Each request that brought nothing within a second is a reason to look, and so is the time."""
+        now = time.monotonic()
+        asked = any(not p.proved and now - p.at > _CHECK_S and self._heard_at < p.at for p in self._pulls)
+        if (asked or now - self._looked_at > _LOOK_S) and self._looking is None:
+            self._looking = asyncio.ensure_future(self._look())
+            self._jobs.add(self._looking)
+            self._looking.add_done_callback(self._jobs.discard)
+        self._check_timer = asyncio.get_running_loop().call_later(_CHECK_S, self._check)
+
+    async def _look(self) -> None:
+        begun, consumer = time.monotonic(), self._consumer
+        try:
+            found = await look_at_consumer(self._client, self._plan.name, consumer)
+        except (nats.errors.Error, OSError, ValueError):
+            if time.monotonic() - self._answered_at > _SILENT_S:
+                self._ended(TimeoutError(f"JetStream has answered no question for {_SILENT_S:.0f} s"))
+            return
+        finally:
+            self._looking = None
+        if consumer != self._consumer:
+            return
+        self._looked_at = self._answered_at = time.monotonic()
+        if found is None:
+            self._gone("it is not there any more")
+            return
+        self._obey(found)
+        if self._topic is not None and found.filter != self._topic:
+            self._ended(ConnectionError(f"consumer {consumer} reads {found.filter or '>'} now"))
+            return
+        early = [pull for pull in self._pulls if pull.at < begun]
+        for pull in early:
+            pull.proved = True
+        if early and not found.waiting and self._heard_at < begun and early[-1].at < begun - _CHECK_S:
+            self._pulls.clear()  # the server has none of our requests: a cluster forgets them with its leader
+        self._pull()
 
     def _beat(self) -> None:
         """Say of what waits here for a reader that it is not lost, so that it is not delivered again; and
@@ -251,7 +348,7 @@ class StreamReader:
             for held in waiting:
                 held.told = now
             self._do(*(held.msg.in_progress for held in waiting))
-        if any(now - pull.at > _EXPIRES_S + _GRACE_S for pull in self._pulls):
+        if any(now - pull.at > self._expires + _GRACE_S for pull in self._pulls):
             self._pulls.clear()
         self._pull()
         self._timer = asyncio.get_running_loop().call_later(every, self._beat)
@@ -260,6 +357,7 @@ class StreamReader:
 
     async def _received(self, msg: Msg) -> None:
         headers = msg.headers
+        self._heard_at = time.monotonic()
         if headers is not None and api.Header.STATUS in headers and msg.subject.startswith(self._inbox):
             self._status(msg.subject, headers[api.Header.STATUS], headers.get(api.Header.DESCRIPTION, ""))
             return
@@ -268,8 +366,13 @@ class StreamReader:
             return  # not from the stream
         # What `msg.metadata` is made of, which takes a fifth of a message's time: stream, consumer,
         # deliveries, sequence, the consumer's own, time, what is left; behind domain and account, if any.
-        stream, consumer, times, number, _, stamp, *_ = words[2:] if len(words) == 9 else words[4:]
+        # How many messages are left is known from there, too.
+        stream, consumer, times, number, own, stamp, left, *_ = words[2:] if len(words) == 9 else words[4:]
         sequence, delivered, taken = int(number), int(times), int(stamp)
+        if missing := self._gaps.missing(int(own), sequence):
+            self._sink.dropped(missing)
+            self._sink.warn(f"stream {self._plan.name} threw messages away before they could be read")
+        self._pending = int(left)
         if self._pulls:
             self._pulls[0].left -= 1
             if not self._pulls[0].left:
@@ -320,8 +423,12 @@ class StreamReader:
             self._most = max(1, int(limit))
             self._pull()
         else:
-            if status != api.StatusCode.CONFLICT:
-                self._sink.warn(f"stream {self._plan.name} says: {status} {description}")
+            if "maxrequestexpires" in low:
+                self._looked_at = 0.0  # look what is allowed
+            self._sink.warn(
+                f"stream {self._plan.name} does not take a request for messages: {status} {description}; "
+                "it is made again"
+            )
             self._pull_later()
 
     def _gone(self, why: str) -> None:
@@ -381,8 +488,9 @@ class StreamReader:
 
     async def close(self) -> None:
         """Give back what no reader has, so that others get it at once, and what the server keeps for us."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._check_timer):
+            if timer is not None:
+                timer.cancel()
         self._remember()
         held, self._held = list(self._held.values()), {}
         self._paused = True
@@ -409,7 +517,7 @@ def explained(error: Exception, plan: StreamPlan, topic: str | None) -> DialErro
     said = getattr(error, "description", None) or str(error)
     if isinstance(error, nats.errors.TimeoutError):
         return DialError("JetStream did not answer in the time allowed")
-    if code == _NOT_READY or isinstance(error, js_errors.ServerError):
+    if code == NOT_READY or isinstance(error, js_errors.ServerError):
         return DialError(f"JetStream is not ready: {said}", code=code)
     if isinstance(error, js_errors.ServiceUnavailableError):
         return FatalError(

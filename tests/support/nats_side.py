@@ -9,6 +9,7 @@ with NatsSide(f"nats://127.0.0.1:{server.port}") as side:
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Coroutine
@@ -88,6 +89,13 @@ class NatsSide:
 
     def add_consumer(self, stream: str, **config: Any) -> None:
         self.run(self._client.jetstream().add_consumer(stream, **config))
+
+    def create_consumer(self, stream: str, config: dict[str, Any]) -> None:
+        """The same with settings that nats-py does not know; nanoseconds, as the server has them."""
+        request = json.dumps({"stream_name": stream, "config": config}).encode()
+        subject = f"$JS.API.CONSUMER.DURABLE.CREATE.{stream}.{config['durable_name']}"
+        answer = json.loads(self.run(self._client.request(subject, request)).data)
+        assert "error" not in answer, answer
 
     def consumers(self, stream: str) -> list[ConsumerInfo]:
         return self.run(self._client.jetstream().consumers_info(stream))

@@ -27,11 +27,11 @@ Start = Callable[..., Nats]
 class Stream:
     """A stream of a test's own, and the other side that fills it."""
 
-    def __init__(self, server: Nats) -> None:
+    def __init__(self, server: Nats, **config: object) -> None:
         self.server = server
         self.name = server.unique("S")
         self.side = NatsSide(f"nats://{server.address}")
-        self.side.stream(self.name, f"{self.name}.>")
+        self.side.stream(self.name, f"{self.name}.>", **config)
 
     def address(self, target: str = "", port: int | None = None, **options: object) -> Address:
         """Reads and writes `<stream>.a`; `{name}` in the target is the stream's name."""
@@ -579,5 +579,76 @@ def test_what_others_send_to_the_inbox_is_no_message(run: Run, stream: Stream) -
         await sink.wait_received(1)
         assert (numbers(sink), sink.losses) == ([5], [])
         await driver.close()
+
+    run(body())
+
+
+# never open and silent
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_consumer_that_goes_while_no_request_waits_is_missed(
+    run: Run, stream: Stream, durable: bool
+) -> None:
+    async def body() -> None:
+        stream.fill(20)
+        how = "durable=d" if durable else "deliver=all"
+        sink = Sink()
+        driver = await opened(stream.address(f"topic={{name}}.a&{how}", buffer=5), sink)
+        await sink.wait_received(5)
+        await eventually(lambda: driver.lag() == 20)
+        # The buffer is full, so that no request waits at the server, which could be refused.
+        (consumer,) = stream.side.consumers(stream.name)
+        stream.side.delete_consumer(stream.name, consumer.name)
+        driver.settle([each.token for each in sink.deliveries])
+        if durable:
+            assert "durable consumer d is gone" in str(await sink.wait_lost())
+        else:
+            while len(sink.received) < 20:
+                count = len(sink.received)
+                await sink.wait_received(count + 1)
+                driver.settle([each.token for each in sink.deliveries[count:]])
+            assert numbers(sink) == list(range(20))
+            assert sink.losses == []
+        await driver.close()
+
+    run(body())
+
+
+def test_limits_of_a_consumer_on_requests_are_kept(run: Run, stream: Stream) -> None:
+    async def body() -> None:
+        config = {
+            "durable_name": "d", "ack_policy": "explicit", "max_batch": 3, "max_expires": int(5e8)
+        }  # fmt: skip
+        stream.side.create_consumer(stream.name, config)
+        sink = Sink()
+        driver = await opened(stream.address("stream={name}&durable=d"), sink)
+        await asyncio.sleep(1.2)  # longer than a request may wait
+        stream.fill(10)
+        await sink.wait_received(10)
+        assert numbers(sink) == list(range(10))
+        assert sink.warnings == []
+        await driver.close()
+
+    run(body())
+
+
+@pytest.mark.parametrize("target", ["stream={name}&deliver=all", "stream={name}&durable=d"])
+def test_what_the_stream_threw_away_unread_is_counted(run: Run, jetstream: Nats, target: str) -> None:
+    async def body() -> None:
+        made = Stream(jetstream, max_msgs=10, discard="old")
+        with made.side:
+            sink = Sink()
+            driver = await opened(made.address(target, buffer=3), sink)
+            made.fill(50)
+            await sink.wait_received(3)
+            while numbers(sink)[-1] != 49:
+                count = len(sink.received)
+                driver.settle([each.token for each in sink.deliveries[max(0, count - 3) : count]])
+                await sink.wait_received(count + 1)
+            assert len(sink.received) + sink.drops == 50
+            assert sink.drops >= 30
+            await driver.close()
+            made.side.delete_stream(made.name)
 
     run(body())
