@@ -45,7 +45,13 @@ _HELD = 2000
 """QoS 0 messages kept while the buffer of a qos=1 or qos=2 connection is full."""
 _IDS = 65_535
 """So many packet ids there are, and no more messages that are not acknowledged."""
+_MOST_BYTES = 64 * 1024 * 1024
+"""Messages of so many bytes wait here for room in the buffer before nothing more is read."""
 _TICK_S = 0.5
+_FEW_KEPT = (
+    "{peer} speaks MQTT 3.1.1 here: of a kept session it sends only some messages (20 as a rule) before they "
+    "are read, and drops what is over its own limit (often 1000) while the strategy is busy; give version=5"
+)
 _PACKET_HEAD = 12
 """Bytes of a PUBLISH around topic, properties and payload, at most."""
 _LONGEST_EXPIRY_S = (1 << 32) - 1
@@ -82,6 +88,9 @@ class MqttDriver(StreamDriver):
         """So many messages of QoS 1 and 2 wait here for room in the buffer before nothing more is read."""
         self._waiting = 0
         """How many do."""
+        self._waiting_bytes = 0
+        self._acks_early = False
+        """Messages are acknowledged when the buffer has taken them, not when a reader has: see `_log_in`."""
         self._throttled = False
         self._max_size = int(address.option("max_size"))
         self._unread = 0
@@ -126,12 +135,16 @@ class MqttDriver(StreamDriver):
         self._deliver()
         if self._over:  # meanwhile, which was no news before there was a link
             asyncio.get_running_loop().call_soon(self.sink.lost, self._reason)
+        if self._settings.keeps_few and not self._session.warned:
+            self._session.warned = True
+            self.warn(_FEW_KEPT.format(peer=self.peer))
 
     async def _attempt(self, place: int, host: str, port: int, deadline: Deadline) -> None:
         """One connection to one server, closed again unless it succeeds."""
         self._over, self._reason, self._client, self._outbox = False, None, None, None
         # What another server has sent is none of this one's: its packet ids must not be acknowledged here.
         self._arrived, self._held, self._waiting, self._unread = [], [], 0, 0
+        self._waiting_bytes = 0
         self._greeting = asyncio.get_running_loop().create_future()
         self._socket = PahoSocket(self.address, host, port, self)
         try:
@@ -160,6 +173,10 @@ class MqttDriver(StreamDriver):
             )
         client.connect("over our socket", 1, settings.keep_alive, **self._v5_login())
         assert self._greeting is not None
+        # A broker that never sends again has no use for acknowledgements that wait for a reader: it would
+        # only send slowly, and drop what is over its own limit while the strategy is busy.
+        self._acks_early = bool(settings.qos) and not settings.persistent
+        self._most = _IDS if settings.v5 else max(_HELD, 2 * self._buffer)
         async with dialer.within(deadline, f"{self.peer} did not answer the MQTT login"):
             code, found = await self._greeting
         if code:
@@ -390,6 +407,15 @@ class MqttDriver(StreamDriver):
         self._deliver()
 
     def settle(self, tokens: Sequence[Any]) -> None:
+        if not self._acks_early:
+            self._acknowledge(tokens)
+        if self._over or self._client is None or self._socket is None:
+            return
+        self._unread -= len(tokens)
+        if self._held:
+            asyncio.get_running_loop().call_soon(self._deliver)  # later: the caller is at work on its buffer
+
+    def _acknowledge(self, tokens: Sequence[Any]) -> None:
         if self._over or self._client is None or self._socket is None:
             for number, qos, content in tokens:
                 if qos == 2:  # the broker does not hear of it and sends them again, to be known by this
@@ -402,9 +428,6 @@ class MqttDriver(StreamDriver):
                     self._client.received(number)
                 else:
                     self._client.ack(number, qos)
-        self._unread -= len(tokens)
-        if self._held:
-            asyncio.get_running_loop().call_soon(self._deliver)  # later: the caller is at work on its buffer
 
     def _deliver(self) -> None:
         """Hand over what arrived, as far as the buffer has room. The rest is kept here, for the link must go
@@ -419,11 +442,14 @@ class MqttDriver(StreamDriver):
             room = 0 if self._paused else self._room()
             arrived, self._held = self._held[:room], self._held[room:]
         if arrived:
-            owed = sum(each.token is not None for each in arrived)
-            self._unread += owed
-            self._waiting -= owed
+            owed = [each for each in arrived if each.token is not None]
+            self._unread += len(owed)
+            self._waiting -= len(owed)
+            self._waiting_bytes -= sum(len(each.data) for each in owed)
             self.sink.deliver(arrived)
-        if self._throttled and self._waiting <= self._most // 2:
+            if self._acks_early and owed:
+                self._acknowledge([each.token for each in owed])
+        if self._throttled and self._waiting <= self._most // 2 and self._waiting_bytes <= _MOST_BYTES // 2:
             self._read_on()
 
     def _room(self) -> int:
@@ -464,7 +490,7 @@ class MqttDriver(StreamDriver):
         try:
             while self._may_read(client, sock):
                 client.loop_read()
-                if self._waiting >= self._most and self._opened:
+                if self._has_too_much() and self._opened:
                     self._deliver()
                     self._throttle()
         except Exception as error:
@@ -477,8 +503,11 @@ class MqttDriver(StreamDriver):
             raise ValueError(f"more than {_IDS} messages that nobody has acknowledged")
         return sock.has_bytes and client.socket() is not None and not self._throttled
 
+    def _has_too_much(self) -> bool:
+        return self._waiting >= self._most or self._waiting_bytes >= _MOST_BYTES
+
     def _throttle(self) -> None:
-        if self._waiting >= self._most and not self._over and self._socket is not None:
+        if self._has_too_much() and not self._over and self._socket is not None:
             self._throttled = True
             self._socket.pause()
 
@@ -541,7 +570,9 @@ class MqttDriver(StreamDriver):
         elif self._reply_topic is not None and delivery.topic == self._reply_topic:
             self._answered(delivery)
         else:
-            self._waiting += qos > 0
+            if qos:
+                self._waiting += 1
+                self._waiting_bytes += len(delivery.data)
             self._arrived.append(delivery)
 
     def _on_too_big(self, number: int, qos: int, size: int) -> None:
@@ -552,13 +583,11 @@ class MqttDriver(StreamDriver):
         self.warn(f"a message of {size} bytes was discarded: it is over the option max_size")
         self.sink.dropped(1)
         if qos:
-            self._unread += 1
-            self.settle([(number, qos, size)])
+            self._acknowledge([(number, qos, size)])
 
     def _answered(self, delivery: Delivery) -> None:
         if delivery.token is not None:
-            self._unread += 1
-            self.settle([delivery.token])
+            self._acknowledge([delivery.token])
         answer = self._questions.get((delivery.properties or {}).get("correlation_data", b""))
         if answer is not None and not answer.done():
             answer.set_result(delivery._replace(token=None, identity=None))

@@ -34,6 +34,8 @@ class Session:
         self.client_id = client_id or f"tl-{uuid.uuid4().hex[:16]}"
         self.begun = False
         """A link of this connection was open before: a session may be resumed."""
+        self.warned = False
+        """The user was told what this kind of session does not hold."""
         self.server = 0
         """Which of several servers took us last."""
         self._epoch = 0

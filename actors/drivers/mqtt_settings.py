@@ -64,6 +64,11 @@ class Settings:
             return FOR_EVER
         return _OUTAGE_S if self.qos and self.topics else 0
 
+    @property
+    def keeps_few(self) -> bool:
+        """The broker holds for a busy reader no more than its own queue: 3.1.1 has no word for more."""
+        return bool(self.qos and self.topics) and not self.clean and not self.v5
+
     @staticmethod
     def promises(address: Address) -> bool:
         """Whether messages are acknowledged: QoS 1 and 2."""
@@ -114,10 +119,18 @@ class Settings:
             will_qos=_count(params, "will_qos", 2),
             will_retain=_bool(params, "will_retain", default=False),
             keep_alive=min(_LONGEST, -(-int(address.option("pingInterval")) // 1000)),
-            receive_maximum=max(1, min(_LONGEST, int(address.option("buffer")))),
+            receive_maximum=_receive_maximum(address, topics),
             largest=min(_LARGEST_PACKET, int(address.option("max_size")) + ENVELOPE),
             headers=_headers(address, v5),
         )
+
+
+def _receive_maximum(address: Address, topics: tuple[str, ...]) -> int:
+    """All that MQTT has packet ids for: what the broker has sent it does not count as queued, and drops
+    nothing of it. Of shared topics no more than the buffer: others may read the rest."""
+    if any(map(_is_shared, topics)):
+        return max(1, min(_LONGEST, int(address.option("buffer"))))
+    return _LONGEST
 
 
 _WILL = ("will_payload", "will_qos", "will_retain")

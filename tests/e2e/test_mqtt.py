@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,36 @@ def test_a_reader_that_stays_away_keeps_qos_1_messages_at_the_broker(mosquitto: 
             until(lambda: conn.stats().read == 10, "the acknowledgements")
         with dial(address) as conn:
             assert [conn.read(5000) for _ in range(20)] == [str(number) for number in range(10, 30)]
+
+
+def test_a_burst_while_the_strategy_is_busy_is_not_lost(
+    start_mosquitto: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """mosquitto as it comes keeps 1000 messages for a client beside those that are in flight."""
+    server = start_mosquitto(config="max_queued_messages 1000")
+    counts = {
+        "t&version=3.1.1": 2000,
+        "t&version=3.1.1&qos=2": 2000,
+        "t&version=5": 4000,
+        "t&version=5&clean=false&client_id=k": 4000,
+    }
+    with dial(at(server, "write_topic=t&qos=2&version=5")) as writer, ExitStack() as stack:
+        readers = {
+            query: stack.enter_context(dial(at(server, f"topic={query}{'' if 'qos' in query else '&qos=1'}")))
+            for query in counts
+        }
+        for number in range(4000):
+            assert writer.write(str(number)), last_error()
+            if number == 1999:  # what those of 3.1.1 can hold
+                old = [(query, readers.pop(query)) for query in counts if "3.1.1" in query]
+                for query, reader in old:
+                    assert [reader.read(5000) for _ in range(2000)] == list(map(str, range(2000))), query
+                    reader.close()
+        for query, reader in readers.items():
+            assert [reader.read(5000) for _ in range(4000)] == list(map(str, range(4000))), query
+    assert "give version=5" not in caplog.text
+    with dial(at(server, "topic=t&qos=1&version=3.1.1&clean=false&client_id=old")):
+        until(lambda: "drops what is over its own limit" in caplog.text, "the advice")
 
 
 def test_revoked_credentials_are_said_and_tried_until_they_are_right_again(start_mosquitto: Start) -> None:

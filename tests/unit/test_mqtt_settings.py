@@ -21,7 +21,7 @@ def test_the_defaults() -> None:
     assert found.topics == ("t",)
     assert (found.write_topic, found.qos, found.retain, found.clean, found.v5) == ("t", 0, False, True, False)
     assert found.keep_alive == 20
-    assert found.receive_maximum == 2000
+    assert found.receive_maximum == 65_535
 
 
 @pytest.mark.parametrize(
