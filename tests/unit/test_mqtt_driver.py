@@ -1009,7 +1009,7 @@ def test_plain_mqtt_to_a_tls_port_and_the_other_way_round(mosquitto: Mosquitto, 
 
 def test_the_first_server_that_is_there_is_taken(mosquitto: Mosquitto) -> None:
     async def body() -> None:
-        with unused_port() as nobody:
+        with unused_port() as nobody, unused_port() as nobody_else:
             address = parse_address(
                 f"mqtt://127.0.0.1:{nobody},127.0.0.1:{mosquitto.port}?topic={mosquitto.unique()}"
             )
@@ -1019,7 +1019,7 @@ def test_the_first_server_that_is_there_is_taken(mosquitto: Mosquitto) -> None:
                     await send(driver, "x")
                     await sink.wait_received(1)
             with pytest.raises(DialError, match=r"refused the connection.*; .*refused the connection"):
-                async with dialled(f"mqtt://127.0.0.1:{nobody},127.0.0.1:{nobody}?topic=t"):
+                async with dialled(f"mqtt://127.0.0.1:{nobody},127.0.0.1:{nobody_else}?topic=t"):
                     pass
 
     on_uvloop(body)
