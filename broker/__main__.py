@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import resource
 import sys
+import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trunkline import runtime
 from trunkline.errors import BrokerGone
+
+if TYPE_CHECKING:
+    from trunkline.broker.router import Broker
 
 WORKER = "trunkline.actors.worker:main"
 PRELOAD = ["trunkline.actors.preload"]
@@ -49,13 +55,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--starter", type=int, default=None, help="process that will be the first client")
     options = parser.parse_args(argv)
     address: str = options.address or runtime.new_address()
-    if options.ready_fd is not None:
-        _detach()
     try:
+        if options.ready_fd is not None:
+            _detach()
         folder = runtime.folder_of(address)
         lock = runtime.claim(folder)
-    except BrokerGone as error:
-        _say(options.ready_fd, f"refused {error}")
+    except (BrokerGone, OSError) as error:
+        _say(options.ready_fd, f"refused {_in_words(error, address)}")
         return 2
     if lock is None:
         _say(options.ready_fd, f"busy there is one already at {address}")
@@ -75,7 +81,34 @@ def _say(ready_fd: int | None, text: str) -> None:
         print(f"trunkline broker: {text.partition(' ')[2]}", file=sys.stderr)
 
 
+def _in_words(error: Exception, address: str) -> str:
+    """Why no broker could be set up, and what to do."""
+    if isinstance(error, BrokerGone):
+        return str(error)
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if getattr(error, "errno", None) in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return f"{why}: too many processes or open files, or too little memory (`ulimit -a`)"
+    folder = runtime.folder_of(address)
+    return f"its folder {folder} cannot be used ({why}); set TRUNKLINE_RUNTIME to another one"
+
+
 def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
+    try:
+        broker = _set_up(address, folder, options)
+    except Exception as error:
+        traceback.print_exc()
+        _say(options.ready_fd, f"refused {_in_words(error, address)}")
+        runtime.remove_folder(folder)
+        return 2
+    _say(options.ready_fd, f"ready {address}")
+    try:
+        broker.run()
+    finally:
+        runtime.remove_folder(folder)
+    return 0
+
+
+def _set_up(address: str, folder: Path, options: argparse.Namespace) -> Broker:
     from trunkline.broker.zygote import Zygote
 
     if options.ready_fd is not None:
@@ -83,16 +116,14 @@ def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
         _log_to(folder)
     _raise_file_limit()
     zygote = Zygote(WORKER, PRELOAD, address)
-    runtime.sweep()
-    from trunkline.broker.router import Broker
-
-    broker = Broker(address, zygote, persistent=options.persistent, starter=options.starter)
-    _say(options.ready_fd, f"ready {address}")
     try:
-        broker.run()
-    finally:
-        runtime.remove_folder(folder)
-    return 0
+        runtime.sweep()
+        from trunkline.broker.router import Broker
+
+        return Broker(address, zygote, persistent=options.persistent, starter=options.starter)
+    except BaseException:
+        zygote.close()
+        raise
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class Client:
     """See the module. Made by `get()`, once per process."""
 
     def __init__(self, deadline: Deadline) -> None:
+        _occupy_standard_descriptors()
         self.address = broker_address()
         self.generation = 0
         self._joined = 0
@@ -318,7 +319,7 @@ class Client:
         if old is not None:
             old.close()
         while True:
-            ensure_broker(self.address)
+            ensure_broker(self.address, deadline)
             self.generation += 1
             control = self.control = self.channel()
             control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
@@ -462,6 +463,16 @@ class Client:
         self.context.destroy(linger=300)
 
 
+def _occupy_standard_descriptors() -> None:
+    """Where the program has closed its standard input or output, the next file would get that number, and
+    what children and C libraries print would go into a socket of ours."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 _client: Client | None = None
 _lock = threading.Lock()
 
@@ -471,12 +482,18 @@ def get(deadline: Deadline | None = None) -> Client:
     deadline where the broker is there and does not answer."""
     global _client
     client = _client
-    if client is None:
-        with _lock:
-            if _client is None:
-                _client = Client(deadline or Deadline(ANSWER_S))
-            client = _client
-    return client
+    if client is not None:
+        return client
+    deadline = deadline or Deadline(ANSWER_S)
+    lock = _lock
+    if not lock.acquire(timeout=deadline.left()):
+        raise BrokerGone("another thread waits for the broker to start; it was not ready in the time allowed")
+    try:
+        if _client is None:
+            _client = Client(deadline)
+        return _client
+    finally:
+        lock.release()
 
 
 def current() -> Client | None:

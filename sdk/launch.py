@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import subprocess
 import threading
+from pathlib import Path
 
 from trunkline import interpreter, runtime
 from trunkline.deadline import Deadline
@@ -16,6 +18,8 @@ __all__ = ["START_S", "broker_address", "ensure_broker"]
 
 START_S = 20.0
 RETRY_S = 0.05
+LAST_WORDS_S = 1.0
+"""How long an interpreter that has said nothing may take to end."""
 
 
 def broker_address() -> str:
@@ -29,66 +33,95 @@ def broker_address() -> str:
     return address
 
 
-def ensure_broker(address: str) -> None:
+def ensure_broker(address: str, deadline: Deadline | None = None) -> None:
     """Return when a broker serves `address`; start one if none does. Several programs may try at once:
-    the lock in the broker's folder lets one win. Raises BrokerGone."""
-    folder = runtime.folder_of(address)
-    until = Deadline(START_S)
-    why = "it did not answer"
-    while not until.expired():
+    the lock in the broker's folder lets one win. Raises BrokerGone, which says why, by the `deadline` and
+    within 20 s at the latest."""
+    until = Deadline(START_S if deadline is None else min(START_S, deadline.left()))
+    why = f"it does not answer; `trunkline doctor` or {log_of(address)} may tell more"
+    while True:
         if runtime.alive(address):
             return
-        word, _, why = _start(address, until).partition(" ")
+        word, _, said = _start(address, until).partition(" ")
         if word == "ready":
             return
         if word == "refused":
-            raise BrokerGone(f"the broker could not be started: {why}")
-        threading.Event().wait(RETRY_S)
-    log = folder / runtime.LOG
-    raise BrokerGone(f"the broker could not be started: {why}; `trunkline doctor` or {log} may tell more")
+            raise BrokerGone(f"the broker could not be started: {said}")
+        why = said or why
+        if until.expired():
+            raise BrokerGone(f"the broker could not be started in the time allowed: {why}")
+        threading.Event().wait(min(RETRY_S, until.left()))
 
 
 def _start(address: str, until: Deadline) -> str:
     """Start a broker that is nobody's child. "ready ...", "busy ..." (there is one), "refused ..." (do not
-    try again) or "lost ..." (it ended without a word)."""
-    ready_r, ready_w = os.pipe()
-    arguments = ["--address", address, "--ready-fd", str(ready_w), "--starter", str(os.getpid())]
-    started = command("trunkline.broker", *arguments)
+    try again), "lost ..." (it ended without a word) or "late ..." (it may be starting still)."""
+    ready_r, ready_w = _pipe()
     try:
-        # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says before
-        # its log is open is of no use to anybody: how it went comes through the pipe.
-        process = subprocess.Popen(
-            started,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(ready_w,),
-            start_new_session=True,
-            env=environment(),
-        )
+        process = _run_broker(address, ready_w)
     except OSError as error:
         os.close(ready_r)
-        why = f"{started[0]} cannot be run ({error.strerror})"
+        why = f"{interpreter.interpreter()} cannot be run ({error.strerror})"
         return f"refused {why}; set {interpreter.ENV} to the path of a Python interpreter"
+    except BaseException:
+        os.close(ready_r)
+        raise
     finally:
         os.close(ready_w)
     try:
         # The process ends at once (it leaves the broker behind) and so does not become a zombie of ours.
         with process:
             said = _first_line(ready_r, until)
-            if not said and _wait_exit(process) != 0:
+            if said is None:
+                _wait_exit(process, 0)
+                return "late it was not ready yet; dial again, with a longer timeout"
+            if not said and _wait_exit(process, LAST_WORDS_S) != 0:
                 return f"refused {_last_line(process)}"
-            return said or "lost it ended while starting"
+            return said or f"lost it ended while it was starting; {log_of(address)} may tell more"
     finally:
         os.close(ready_r)
 
 
-def _first_line(fd: int, until: Deadline) -> str:
-    """What the broker says; "" when it ended or the time is over."""
+def log_of(address: str) -> Path:
+    """The file with the broker's and its workers' words."""
+    return runtime.folder_of(address) / runtime.LOG
+
+
+def _run_broker(address: str, ready_w: int) -> subprocess.Popen[bytes]:
+    arguments = ["--address", address, "--ready-fd", str(ready_w), "--starter", str(os.getpid())]
+    # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says before
+    # its log is open is of no use to anybody: how it went comes through the pipe.
+    return subprocess.Popen(
+        command("trunkline.broker", *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        pass_fds=(ready_w,),
+        start_new_session=True,
+        env=environment(),
+    )
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe whose ends are above the standard descriptors, one of which the program may have closed: a child
+    gets its own there."""
+    ends = os.pipe()
+    try:
+        high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
+    finally:
+        for end in ends:
+            os.close(end)
+    return high[0], high[1]
+
+
+def _first_line(fd: int, until: Deadline) -> str | None:
+    """What the broker says; "" when it ended, None when the time is over."""
     poll = select.poll()  # select() takes no descriptor above 1023
     poll.register(fd, select.POLLIN)
     said = b""
-    while not said.endswith(b"\n") and poll.poll(until.left_ms()):
+    while not said.endswith(b"\n"):
+        if not poll.poll(until.left_ms()):
+            return None
         chunk = os.read(fd, 4096)
         if not chunk:
             break
@@ -96,9 +129,9 @@ def _first_line(fd: int, until: Deadline) -> str:
     return said.decode(errors="replace").strip()
 
 
-def _wait_exit(process: subprocess.Popen[bytes]) -> int:
+def _wait_exit(process: subprocess.Popen[bytes], seconds: float) -> int:
     try:
-        return process.wait(1.0)
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()

@@ -63,7 +63,17 @@ def root() -> Path:
     xdg = os.environ.get("XDG_RUNTIME_DIR")
     if xdg and os.access(xdg, os.W_OK):
         return Path(xdg) / "trunkline"
-    return Path(tempfile.gettempdir()) / f"trunkline-{os.getuid()}"
+    return Path(_temporary()) / f"trunkline-{os.getuid()}"
+
+
+def _temporary() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # a read-only system, a full one
+        raise BrokerGone(
+            "the broker could not be started: no temporary folder is writable; "
+            f"set {ROOT_ENV} to a folder that is"
+        ) from None
 
 
 def roots() -> list[Path]:
@@ -72,7 +82,7 @@ def roots() -> list[Path]:
     user = os.getuid()
     given = os.environ.get("XDG_RUNTIME_DIR")
     found = [root(), *([Path(given) / "trunkline"] if given else []), Path(f"/run/user/{user}/trunkline")]
-    temporary = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/usr/tmp"]
+    temporary = [_temporary(), "/tmp", "/var/tmp", "/usr/tmp"]
     found += [Path(folder) / f"trunkline-{user}" for folder in temporary]
     return list(dict.fromkeys(found))
 

@@ -171,10 +171,21 @@ def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
     found.update(_tls(address))
     found["options"] = _options(found["options"], {**settings, **address.extra.get("runtime", {})})
     found.update(_place(address))
-    found["user"] = pwd.getpwuid(os.geteuid()).pw_name if address.user is None else address.user
+    found["user"] = _own_name(address) if address.user is None else address.user
     found["password"] = address.password or ""
     found["dbname"] = address.database or ""
     return address, found
+
+
+def _own_name(address: Address) -> str:
+    """The system's name of this user, as libpq takes it where the address names no user."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise FatalError(
+            f"{address.display}: this user (id {os.geteuid()}) has no name in the system: "
+            "write postgres://USER@host/database"
+        ) from None
 
 
 @cache

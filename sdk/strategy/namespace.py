@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,7 @@ class Globals:
         self._stopper = stopper
         self._dial = dial
         self._retry_s = 3.0
+        self._folder = folder
         self.database = Database(dial, folder)
         self._store = Store(folder)
         self._exchange = Exchange(secrets)
@@ -54,13 +56,13 @@ class Globals:
             **TOOLS,
             **{method.__name__: method for method in own},
             "Dial": self._dial,
-            "DBExec": self.database,
+            "DBExec": self._stored(self.database),
             "Encode": encode,
             "GetCommand": Commands(),
             "HttpQuery": HttpQuery(self._journal.error),
             "Mail": Mail(self._journal.error),
             "StopError": StopError,
-            "_G": self._store,
+            "_G": self._stored(self._store),
             "exchange": self._exchange,
             "exchanges": [self._exchange],
             "false": False,
@@ -68,6 +70,21 @@ class Globals:
             "time": time,
             "true": True,
         }
+
+    def _stored(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A global that uses the data folder: where that cannot be used, it says so in an error row and
+        returns None."""
+
+        def stored(*values: Any) -> Any:
+            try:
+                return call(*values)
+            except (OSError, sqlite3.OperationalError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                text = f"the data folder {self._folder} cannot be used ({why})"
+                self._journal.error(f"{text}: give --data DIR or set TRUNKLINE_DATA")
+                return None
+
+        return stored
 
     def Log(self, *values: Any) -> None:
         """A row in the log: the values with spaces between. `#rrggbb` at the end colours it; `@` and `&`

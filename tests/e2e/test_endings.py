@@ -3,7 +3,11 @@ connection are served, and nothing is left behind."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +120,17 @@ def test_a_program_ends_and_leaves_nothing_behind(ending: str) -> None:
             assert program.wait_line("got ") == said
         assert program.end() == status
     remains.assert_none()
+
+
+def test_a_program_with_closed_standard_files_dials(tmp_path: Path) -> None:
+    code = """
+c = Dial('sqlite3://:memory:'); rows = c and c.exec('SELECT 1')
+open(args[0], 'w').write(f"{rows} {[os.readlink(f'/proc/self/fd/{fd}') for fd in range(3)]}")
+"""
+    command = [sys.executable, "-c", Program.PRELUDE + code, str(tmp_path / "said")]
+    closing = 'exec "$@" <&- >&- 2>&-'
+    environ = {**os.environ, "HOME": "/nonexistent", "TRUNKLINE_BROKER": ""}
+    subprocess.run(["sh", "-c", closing, "sh", *command], check=True, timeout=60, env=environ)
+    assert (tmp_path / "said").read_text() == (
+        "{'columns': ['1'], 'values': [[1]]} ['/dev/null', '/dev/null', '/dev/null']"
+    )

@@ -109,3 +109,13 @@ def test_a_manager_and_a_child_of_a_strategy_keep_nothing_from_ending(start: Sta
         assert strategy.end() == 0
         assert server.wait_received(1) == ["late"]
     assert "written 4" in strategy.output
+
+
+def test_a_data_folder_that_cannot_be_used_is_told_in_a_row(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    script = tmp_path / "strategy.py"
+    script.write_text("def main():\n    Log(_G('a', 1), DBExec('SELECT 1'), DBExec(':SELECT 1'))\n")
+    with RunningStrategy(script, "--data", str(tmp_path / "file"), cwd=tmp_path) as strategy:
+        assert strategy.end() == 0
+    assert strategy.output.count("give --data DIR or set TRUNKLINE_DATA") == 2
+    assert "None None {'columns'" in strategy.output

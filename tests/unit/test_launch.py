@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import trunkline
 from trunkline import launch, runtime
+from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone
 
 
@@ -58,3 +60,37 @@ def test_one_that_is_there_is_not_started_again(place: Path, monkeypatch: pytest
     launch.ensure_broker(f"ipc://{folder}/broker.sock")
     assert fd is not None
     os.close(fd)
+
+
+def test_what_keeps_a_broker_from_being_set_up_is_told_at_once(place: Path) -> None:
+    folder = place / "b"
+    (folder / "broker.sock").mkdir(parents=True)
+    folder.chmod(0o700)
+    with pytest.raises(BrokerGone, match=r"could not be started: its folder .* set TRUNKLINE_RUNTIME"):
+        launch.ensure_broker(f"ipc://{folder}/broker.sock")
+    assert not (folder / "lock").exists()
+
+
+def test_the_deadline_holds_where_the_broker_does_not_get_ready(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = place / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o700)
+    monkeypatch.setenv("TRUNKLINE_PYTHON", str(python))
+    whole = Deadline(15)
+    with pytest.raises(BrokerGone, match="in the time allowed: it was not ready yet"):
+        launch.ensure_broker(f"ipc://{place}/b/broker.sock", Deadline(0.2))
+    assert not whole.expired()
+
+
+def test_without_any_temporary_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.delenv("TRUNKLINE_RUNTIME")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.delenv("TRUNKLINE_BROKER", raising=False)
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert trunkline.Dial("sqlite3://:memory:", 2) is None
+    assert "set TRUNKLINE_RUNTIME" in (trunkline.last_error() or "")
