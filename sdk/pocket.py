@@ -8,7 +8,7 @@ the order) or with `EMPTY`.
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
@@ -83,7 +83,7 @@ class Pocket:
         """Entries that ever came to the right end of `items`: gives each its number."""
         self.stamps: deque[tuple[int, Sequence[Any]]] = deque()
         """The number of the first entry of a run, and the run's stamp."""
-        self.tickets = itertools.count(secrets.randbits(_TICKET_BITS))
+        self.tickets = itertools.count(int.from_bytes(os.urandom(8)) >> (64 - _TICKET_BITS))
         """No two pockets of a connection begin at the same number."""
         self.unsettled: dict[int, int] = {}
         """Tickets of the messages that were taken with `keep` and not acknowledged yet, each with the value
