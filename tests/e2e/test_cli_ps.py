@@ -148,7 +148,8 @@ def test_kill_tells_the_program_once_and_why(caplog: pytest.LogCaptureFixture) -
         connection = trunkline.connect(f"{server.url}|reconnect=true")
         second = trunkline.connect(connection.fd())
         number = connection.stats().id
-        assert run("kill", number, number).code == 1  # the second time it is no more
+        # The second order may find the connection still closing: the program must be told once all the same.
+        assert f"ended {number}" in run("kill", number, number).out
         with pytest.raises(trunkline.BrokenError, match="has ended"):
             connection.read(10_000)
         until(errors, "the line in the log")
