@@ -147,6 +147,7 @@ class StreamActor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: dict[str, float] = {}
         self._data_at = 0.0
+        self._down_since = 0.0
         self._opened_at = 0.0
         self._base = worker.base_stats()
         self._last_error: str | None = self._base.last_error
@@ -262,6 +263,7 @@ class StreamActor:
         with contextlib.suppress(Exception):  # what was read a moment ago: a client may outlive its link
             self._hand_back()
         self.link = None
+        self._down_since = time.monotonic()
         self._remember_owed()
         why = "closed by the peer" if link.reason is None else str(link.reason) or type(link.reason).__name__
         self._last_error = why
@@ -290,7 +292,11 @@ class StreamActor:
             self._backoff.succeeded()
             self._came_up(link)
             self._set_state(State.OPEN)
-            self.worker.log("info", f"the link to {self.address.display} is there again")
+            # As loud as the loss, so that a log tells when an outage ended and how long it was.
+            outage_s = time.monotonic() - self._down_since
+            self.worker.log(
+                "warning", f"the link to {self.address.display} is there again after {outage_s:.1f} s"
+            )
             return
         self._give_up(f"{self._backoff.failures} attempts in a row have failed: {self._last_error}")
 

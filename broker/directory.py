@@ -71,6 +71,8 @@ class Connection:
     """Messages that each holder was given by the workers that have crashed, where that is known."""
     crashes: Crashes = field(default_factory=Crashes)
     restart_at: float | None = None
+    crashed_at: float | None = None
+    """When its worker crashed; None once another one has opened it."""
     adopted_at: float = 0.0
     closing: float | None = None
     """When the worker is killed if it has not ended by then; None while the connection is wanted."""

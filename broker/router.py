@@ -359,6 +359,11 @@ class Broker:
         opening, connection.opening = connection.opening, None
         if opening is not None:
             self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, fields[0])
+        elif connection.crashed_at is not None:
+            outage_s = time.monotonic() - connection.crashed_at
+            peer = connection.stats.get("peer", "")
+            self._tell_log(connection, f"{peer} is open again after {outage_s:.1f} s, with a new worker")
+        connection.crashed_at = None
 
     def _open_failed(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         connection = self.directory.by_worker.get(sender)
@@ -633,6 +638,7 @@ class Broker:
             self._close(connection, connection.reason)
         elif connection.restart and connection.crashes.may_restart(now):
             connection.state = State.DOWN
+            connection.crashed_at = connection.crashed_at or now
             connection.restart_at = now + connection.crashes.wait_s()
             self._tell_log(connection, f"the worker of {peer} {how}; a new one takes over")
             self._tell_holders(connection, final=False)

@@ -373,6 +373,7 @@ class Client:
     def _broker_lost(self) -> None:
         """Start over with another broker; the workers do the same and keep what they have."""
         log.warning("the broker was lost; another one takes over")
+        lost_at = time.monotonic()
         self.generation += 1  # no socket of the lost broker may come to speak with the next one
         self._close_broker_fd()
         said = ""
@@ -387,6 +388,8 @@ class Client:
                     log.error("%s", error)
                 self.generation += 1
                 self._pause.wait(RETRY_S)
+        if not self._stopped:
+            log.warning("another broker has taken over after %.1f s", time.monotonic() - lost_at)
         self._rejoin_all()
 
     def _detach_again(self) -> None:

@@ -14,6 +14,7 @@ from trunkline.client import Client
 from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
+from trunkline.hints import hint_at_options, hint_at_seconds
 from trunkline.holder import attached
 from trunkline.runtime import ENV
 from trunkline.wire import values
@@ -86,8 +87,12 @@ def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, r
     given = _options(timeout, options)
     if isinstance(address, int):
         seconds = float(str(given.get("timeout", HANDLE_S)))
+        hint_at_seconds(seconds)
         return _attach(address, raising=raising, seconds=seconds + GRACE_S)
-    return _dial(_resolved(parse_address(address, given)), raising=raising)
+    parsed = _resolved(parse_address(address, given))
+    hint_at_seconds(float(parsed.option("timeout")))
+    hint_at_options(parsed)
+    return _dial(parsed, raising=raising)
 
 
 def _resolved(address: Address) -> Address:

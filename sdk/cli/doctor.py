@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from trunkline.cli import FAILED, OK
 from trunkline.cli.findings import Finding, fail, machine
-from trunkline.cli.texts import command_parser
+from trunkline.cli.texts import command_parser, wants_color
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     for finding in _findings():
         found.append(finding)
         if not options.json:
-            print("\n".join(_lines(finding, color=sys.stdout.isatty())), flush=True)
+            print("\n".join(_lines(finding, color=wants_color(sys.stdout))), flush=True)
     if options.json:
         print(json.dumps([finding.plain() for finding in found], indent=1))
     return FAILED if any(finding.status == "FAIL" for finding in found) else OK

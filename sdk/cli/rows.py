@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -127,35 +128,77 @@ def _state(row: Row) -> str:
     return row.state if row.responsive else f"{row.state}, hangs"
 
 
-_Show = Callable[[Row], str]
-COLUMNS: tuple[tuple[str, bool, _Show], ...] = (
-    ("ID", False, lambda row: row.id),
-    ("PEER", False, lambda row: printable(row.peer)),
-    ("STATE", False, _state),
-    ("PID", True, lambda row: str(row.pid or "-")),
-    ("UP", True, lambda row: age(row.uptime_s)),
-    ("IN", True, lambda row: amount(row.incoming)),
-    ("OUT", True, lambda row: amount(row.outgoing)),
-    ("IN/s", True, lambda row: amount(row.rate_in)),
-    ("OUT/s", True, lambda row: amount(row.rate_out)),
-    ("BUF", True, lambda row: amount(row.buffered)),
-    ("DROP", True, lambda row: amount(row.dropped)),
-    ("RECON", True, lambda row: amount(row.reconnects)),
-    ("HELD BY", False, lambda row: ",".join(map(str, row.users)) or "-"),
-    ("MEM", True, lambda row: "-" if row.memory is None else amount(row.memory / 1e6, "M")),
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table. `rank`: where the lines are short, columns of a high rank are left out first."""
+
+    name: str
+    numeric: bool
+    rank: int
+    show: Callable[[Row], str]
+
+
+COLUMNS = (
+    Column("ID", False, 0, lambda row: row.id),
+    Column("PEER", False, 1, lambda row: printable(row.peer)),
+    Column("STATE", False, 2, _state),
+    Column("PID", True, 3, lambda row: str(row.pid or "-")),
+    Column("UP", True, 9, lambda row: age(row.uptime_s)),
+    Column("IN", True, 11, lambda row: amount(row.incoming)),
+    Column("OUT", True, 12, lambda row: amount(row.outgoing)),
+    Column("IN/s", True, 4, lambda row: amount(row.rate_in)),
+    Column("OUT/s", True, 5, lambda row: amount(row.rate_out)),
+    Column("BUF", True, 6, lambda row: amount(row.buffered)),
+    Column("DROP", True, 7, lambda row: amount(row.dropped)),
+    Column("RECON", True, 8, lambda row: amount(row.reconnects)),
+    Column("HELD BY", False, 13, lambda row: ",".join(map(str, row.users)) or "-"),
+    Column("MEM", True, 10, lambda row: "-" if row.memory is None else amount(row.memory / 1e6, "M")),
 )
-"""Heading, whether it is a number, and what is shown. Of a database IN counts rows, OUT statements."""
+"""Of a database IN counts rows, OUT statements."""
+GAP = "  "
+LONGEST_HOST = 48
+"""Of a peer only the path is cut, unless scheme, host and port are longer than this."""
+_PEER = 1
+_PATH = re.compile(r"(?<=[^/:])[/?].*")
 
 
-def table_of(rows: Iterable[Row]) -> list[str]:
-    """The rows as aligned lines, headings first."""
-    lines = [[name for name, _, _ in COLUMNS]] + [[show(row) for _, _, show in COLUMNS] for row in rows]
-    widths = [max(len(line[index]) for line in lines) for index in range(len(COLUMNS))]
-    right = [numeric for _, numeric, _ in COLUMNS]
-    return [
-        "  ".join(
-            text.rjust(width) if to_right else text.ljust(width)
-            for text, width, to_right in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in lines
+def table_of(rows: Iterable[Row], width: int | None = None) -> list[str]:
+    """The rows as aligned lines, headings first; none longer than `width` where that is given.
+
+    Columns are left out by rank and peers cut to make them fit. An id or a number is whole or not there.
+    """
+    columns = [[column.name] for column in COLUMNS]
+    for row in rows:
+        for cells, column in zip(columns, COLUMNS, strict=True):
+            cells.append(column.show(row))
+    hosts = [_PATH.sub("/…", peer) for peer in columns[_PEER]]
+    widths = fit_columns([max(map(len, cells)) for cells in columns], width, max(map(len, hosts)))
+    shown = [
+        [_aligned(cell, widths[index], COLUMNS[index].numeric) for cell in cells]
+        for index, cells in enumerate(columns)
+        if index in widths
     ]
+    return [GAP.join(line).rstrip() for line in zip(*shown, strict=True)]
+
+
+def fit_columns(natural: list[int], width: int | None, hosts: int) -> dict[int, int]:
+    """The columns that fit into `width`, and how wide each is: those of the lowest ranks, one after the other
+    until one does not fit. The first is always there. `hosts`: what the peers without their paths need."""
+    if width is None:
+        return dict(enumerate(natural))
+    taken: dict[int, int] = {}
+    for index in sorted(range(len(natural)), key=lambda number: COLUMNS[number].rank):
+        least = min(natural[index], hosts, LONGEST_HOST) if index == _PEER else natural[index]
+        if taken and sum(taken.values()) + len(GAP) * len(taken) + least > width:
+            break
+        taken[index] = least
+    if _PEER in taken:
+        left = width - sum(taken.values()) - len(GAP) * (len(taken) - 1)
+        taken[_PEER] = min(natural[_PEER], taken[_PEER] + max(0, left))
+    return taken
+
+
+def _aligned(text: str, width: int, to_right: bool) -> str:
+    if len(text) > width:
+        return text[: width - 1] + "…"
+    return text.rjust(width) if to_right else text.ljust(width)

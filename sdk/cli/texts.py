@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import time
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["age", "amount", "command_parser", "moment", "number", "printable", "seconds"]
+__all__ = [
+    "age",
+    "amount",
+    "command_parser",
+    "moment",
+    "number",
+    "output_width",
+    "printable",
+    "seconds",
+    "wants_color",
+]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -73,3 +84,20 @@ def moment(at: float) -> str:
 def printable(text: Any) -> str:
     """Text from outside, safe for a terminal: control characters as escapes, tabs and line ends kept."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", str(text))
+
+
+def wants_color(stream: TextIO) -> bool:
+    """Whether colors may be written to a stream: a terminal that has them, and no NO_COLOR (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def output_width(stream: TextIO) -> int | None:
+    """How many columns a line on this stream may take: what COLUMNS says, else what the terminal says; None
+    for a file or a pipe, where nothing is left out."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None
+    except (OSError, ValueError):
+        return None

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from trunkline.cli import OK
 from trunkline.cli.brokers import Listing, listing
-from trunkline.cli.rows import COLUMNS, Row, rows_of, table_of
-from trunkline.cli.texts import command_parser, moment, number
+from trunkline.cli.rows import Row, rows_of, table_of
+from trunkline.cli.texts import command_parser, moment, number, output_width
 from trunkline.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
         return _live(options.count)
     looks = _looks(options.count, _sleep)
     for found, rows in looks:
-        print("\n".join([f"{moment(time.time())} {_summary(found, rows)}", *table_of(rows), ""]), flush=True)
+        table = table_of(rows, output_width(sys.stdout))
+        print("\n".join([f"{moment(time.time())} {_summary(found, rows)}", *table, ""]), flush=True)
     return OK
 
 
@@ -84,25 +85,24 @@ def _live(count: int | None) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    with _keys() as pressed, Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+    console = Console(highlight=False)
+    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         for found, rows in _looks(count, pressed):
-            live.update(_drawn(found, rows), refresh=True)
+            live.update(_drawn(found, rows, console.width), refresh=True)
     return OK
 
 
-def _drawn(found: Listing, rows: list[Row]) -> RenderableType:
+def _drawn(found: Listing, rows: list[Row], width: int) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 1), header_style="reverse", expand=True)
-    for name, numeric, _ in COLUMNS:
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        color = {"open": "", "down": "yellow", "dialing": "yellow"}.get(row.state, "red")
-        table.add_row(*(Text(show(row)) for _, _, show in COLUMNS), style=color)
     head = Text(f"trunkline top  {moment(time.time())}  {_summary(found, rows)}   (q ends)", style="bold")
-    return Group(head, Text(""), table)
+    heading, *lines = table_of(rows, width)
+    drawn = [Text(heading.ljust(width), style="reverse", no_wrap=True, overflow="crop")]
+    for row, line in zip(rows, lines, strict=True):
+        color = {"open": "", "down": "yellow", "dialing": "yellow"}.get(row.state, "red")
+        drawn.append(Text(line, style=color, no_wrap=True, overflow="crop"))
+    return Group(head, Text(""), *drawn)
 
 
 def _sleep(seconds: float) -> bool:

@@ -62,7 +62,9 @@ def test_a_killed_worker_is_replaced_and_what_the_reader_had_is_read_first(form:
         assert (stats.incarnation, stats.reconnects) == (2, 1)
 
 
-def test_a_read_that_waits_sees_that_the_worker_was_killed_and_the_next_one_goes_on() -> None:
+def test_a_read_that_waits_sees_that_the_worker_was_killed_and_the_next_one_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with WsServer(hold) as server, dial(server.url, reconnect=True, interval=20) as conn:
         waiting = Background(conn.read)
         assert conn.read(30) is None
@@ -72,6 +74,7 @@ def test_a_read_that_waits_sees_that_the_worker_was_killed_and_the_next_one_goes
         server.wait_connections(2)
         until(lambda: server.send_all("on") or not waiting.running(), "reading goes on")
         assert set(waiting.result()) <= {"", "on"}
+        until(lambda: "is open again after" in caplog.text, "the line of the log")
 
 
 def test_without_reconnect_a_killed_worker_is_the_end() -> None:
@@ -200,7 +203,7 @@ def test_giving_up_after_so_many_failures(caplog: pytest.LogCaptureFixture) -> N
         assert any("given up" in record.getMessage() for record in caplog.records)
 
 
-def test_a_link_that_comes_and_goes_is_no_failure() -> None:
+def test_a_link_that_comes_and_goes_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     with (
         WsServer(hold) as server,
         FaultProxy(server.port) as proxy,
@@ -210,3 +213,8 @@ def test_a_link_that_comes_and_goes_is_no_failure() -> None:
             proxy.cut()
             until(lambda n=outage: conn.stats().reconnects == n, "the new link")
         assert conn.stats().state == "open"
+        # the end of an outage is in the log at the level of its beginning, and says how long it was
+        until(lambda: caplog.text.count("is there again after") == 3, "the lines of the log")
+        words = ("was lost", "is there again after")
+        levels = {r.levelname for r in caplog.records if any(word in r.getMessage() for word in words)}
+        assert levels == {"WARNING"}
