@@ -64,6 +64,10 @@ class Pipe:
         except OSError:
             self._unsent.clear()
 
+    def fileno(self) -> int:
+        """The socket, for a poller; -1 when it is closed."""
+        return self._sock.fileno()
+
     def quiet(self) -> bool:
         """Whether nothing has come (and the worker is not gone)."""
         return not self._waiting and not self._poll.poll(0)

@@ -21,6 +21,7 @@ from trunkline.pocket import EMPTY, LOST, Pocket, Stamped, Taken
 from trunkline.reasons import remember
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
+from trunkline.wire.stats import Stats
 
 __all__ = ["Reader"]
 
@@ -112,6 +113,32 @@ class Reader(Holder):
             f"{self._scheme}:// has no acknowledgements with this address, so receive(ack=False) could "
             "promise nothing: use receive()"
         )
+
+    def watch(self) -> tuple[bool, int | None, object]:
+        """For whoever waits for several connections (`EventLoop`): whether a read would return at once, the
+        descriptor that becomes readable when more has come (None: look again later), and a mark that differs
+        when the connection was read from. Takes no message; never waits but for a worker's figures."""
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._usable() is not None:
+                    self._drain()
+            except BrokerGone as error:
+                remember(error)
+            finally:
+                self._release_turn()
+        pipe = self._pipe
+        with self._lock:
+            pocket = self._pocket
+            mark = (pocket.consumed, pocket.down, pocket.ended)
+            ready = bool(pocket.items) or pocket.ended or (pocket.down and pocket.stream)
+            asks = not pocket.stream and not ready
+        if asks:
+            return self.stats().buffered > 0, None, mark
+        return ready, pipe.fileno() if pipe is not None else None, mark
+
+    def stats(self) -> Stats:
+        """See `Connection.stats`."""
+        raise NotImplementedError
 
     def _quiet(self) -> bool:
         """A cheap look whether there is surely nothing to read: polling loops live on it."""

@@ -13,12 +13,25 @@ def parser() -> argparse.ArgumentParser:
         "Run a strategy script: init() if it is there, main(), and onexit() however it ends.",
         "trunkline run strategy.py\n"
         "trunkline run --plain --log strategy.jsonl strategy.py BTCUSDT\n"
+        "trunkline run --name btc --set symbol=BTCUSDT --set fast=12 strategy.py\n"
         "TRUNKLINE_BROKER=ipc:///run/shared/broker.sock trunkline run strategy.py",
         "exit codes: 0 main() returned, 1 it raised, 2 it cannot be read, 128 + n stopped by signal n\n",
     )
     made.add_argument("--log", metavar="FILE", help="append every log row to FILE as a line of JSON")
     made.add_argument("--data", metavar="DIR", help="where _G and DBExec keep their files")
     made.add_argument("--plain", action="store_true", help="plain lines, even on a terminal")
+    made.add_argument(
+        "--name", metavar="ID", help="of this run, in its storage, log and `ps`; two runs of a file need two"
+    )
+    made.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        dest="settings",
+        help="a global of the script; numbers, true, false, null and JSON are read as such",
+    )
+    made.add_argument("--params", metavar="FILE", help="globals of the script, from a TOML or JSON file")
     made.add_argument("file", metavar="FILE", help="the strategy")
     made.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its sys.argv[1:]")
     return made
@@ -29,5 +42,12 @@ def run(options: argparse.Namespace) -> int:
 
     console = False if options.plain else None
     return strategy.run(
-        options.file, argv=options.arguments, console=console, log_file=options.log, data=options.data
+        options.file,
+        argv=options.arguments,
+        console=console,
+        log_file=options.log,
+        data=options.data,
+        name=options.name,
+        settings=options.settings,
+        params=options.params,
     )

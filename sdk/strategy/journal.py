@@ -31,8 +31,11 @@ class Row:
     text: str
     value: float | None = None
 
-    def as_json(self) -> str:
+    def as_json(self, name: str | None = None) -> str:
+        """One line of the log file; `name`: of the run, where it has one."""
         fields: dict[str, object] = {"time": int(self.at * 1000), "type": self.kind, "text": self.text}
+        if name is not None:
+            fields["name"] = name
         if self.value is not None:
             fields["value"] = self.value
         return json.dumps(fields, ensure_ascii=True)
@@ -46,9 +49,14 @@ class Journal:
     """
 
     def __init__(
-        self, show: Callable[[Row], None], shield: AbstractContextManager[object], file: Path | None = None
+        self,
+        show: Callable[[Row], None],
+        shield: AbstractContextManager[object],
+        file: Path | None = None,
+        name: str | None = None,
     ) -> None:
         self._show = show
+        self._name = name
         self._shield = shield
         self._lock = threading.RLock()
         self._path = file
@@ -103,7 +111,7 @@ class Journal:
     def _store(self, row: Row) -> None:
         self.rows.append(row)
         if self._file:
-            self._file.write(row.as_json() + "\n")
+            self._file.write(row.as_json(self._name) + "\n")
             self._file.flush()
 
     def _rewrite(self, path: Path, remain: int, profit: bool) -> None:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from trunkline.strategy.absent import ABSENT
 from trunkline.strategy.commands import Commands
+from trunkline.strategy.constants import CONSTANTS
 from trunkline.strategy.database import Database
 from trunkline.strategy.encode import encode
+from trunkline.strategy.events import EventLoop
 from trunkline.strategy.exchange import Exchange, Secrets
+from trunkline.strategy.going import going
 from trunkline.strategy.httpquery import HttpQuery
 from trunkline.strategy.journal import Journal
 from trunkline.strategy.mail import Mail
 from trunkline.strategy.plain import Screen
+from trunkline.strategy.push import Push
 from trunkline.strategy.stop import StopError, Stopper
 from trunkline.strategy.storage import Store
-from trunkline.strategy.text import join
+from trunkline.strategy.text import join, style
 from trunkline.strategy.tools import TOOLS
 
-__all__ = ["Globals"]
+__all__ = ["Globals", "PanicError"]
+
+log = logging.getLogger("trunkline")
+
+
+class PanicError(Exception):
+    """`Panic` was called; its text is in the log already."""
 
 
 class Globals:
@@ -35,6 +47,7 @@ class Globals:
         folder: Path,
         dial: Callable[..., Any],
         secrets: Secrets,
+        name: str = "",
     ) -> None:
         self._journal = journal
         self._screen = screen
@@ -45,22 +58,30 @@ class Globals:
         self.database = Database(dial, folder)
         self._store = Store(folder)
         self._exchange = Exchange(secrets)
+        self.push = Push(lambda text: log.warning("%s", text), name)
+        self._events = EventLoop()
 
     def names(self) -> dict[str, Any]:
         """Every global by its name."""
         own = (
             self.Log, self.LogStatus, self.LogError, self.LogProfit, self.LogReset, self.LogProfitReset,
-            self.Sleep, self._C, self._CDelay, self.SetErrorFilter, self.GetLastError,
+            self.Sleep, self._C, self._CDelay, self.SetErrorFilter, self.GetLastError, self.Panic,
         )  # fmt: skip
+        http, mail = HttpQuery(self._journal.error), Mail(self._journal.error)
         return {
+            **CONSTANTS,
+            **ABSENT,
             **TOOLS,
             **{method.__name__: method for method in own},
-            "Dial": self._dial,
+            "Dial": self._watched_dial,
             "DBExec": self._stored(self.database),
             "Encode": encode,
+            "EventLoop": self._events,
             "GetCommand": Commands(),
-            "HttpQuery": HttpQuery(self._journal.error),
-            "Mail": Mail(self._journal.error),
+            "HttpQuery": http,
+            "HttpQuery_Go": going(http),
+            "Mail": mail,
+            "Mail_Go": going(mail),
             "StopError": StopError,
             "_G": self._stored(self._store),
             "exchange": self._exchange,
@@ -87,9 +108,24 @@ class Globals:
         return stored
 
     def Log(self, *values: Any) -> None:
-        """A row in the log: the values with spaces between. `#rrggbb` at the end colours it; `@` and `&`
-        (push, private) are taken off, for there is nobody to push to."""
-        self._journal.add("log", join(values))
+        """A row in the log: the values with spaces between. `#rrggbb` at the end colours it; a last `@` also
+        sends it to people (`TRUNKLINE_PUSH`), `&` (private) is taken off."""
+        text = join(values)
+        self._journal.add("log", text)
+        styled = style(text)
+        if "@" in styled.marks:
+            self.push.send(styled.text)
+
+    def Panic(self, *values: Any) -> NoReturn:
+        """An error row, and the end of the strategy: `onexit` is called, the exit code is 1."""
+        self._journal.error(join(values))
+        raise PanicError(join(values))
+
+    def _watched_dial(self, *args: Any, **options: Any) -> Any:
+        connection = self._dial(*args, **options)
+        if connection is not None:
+            self._events.add(connection)
+        return connection
 
     def LogError(self, *values: Any) -> None:
         """An error row; `SetErrorFilter` may hide it, `GetLastError` gives it."""

@@ -24,10 +24,11 @@ from typing import IO, Any
 from trunkline.strategy.blame import report
 from trunkline.strategy.exchange import Secrets
 from trunkline.strategy.journal import Journal, Relay
-from trunkline.strategy.namespace import Globals
+from trunkline.strategy.namespace import Globals, PanicError
+from trunkline.strategy.params import read_params
 from trunkline.strategy.plain import Output, Plain, Screen
 from trunkline.strategy.stop import PIPE, Stage, StopError, Stopper
-from trunkline.strategy.storage import strategy_folder
+from trunkline.strategy.storage import lock_folder, strategy_folder
 
 __all__ = ["run"]
 
@@ -40,24 +41,37 @@ def run(
     log_file: str | os.PathLike[str] | None = None,
     data: str | os.PathLike[str] | None = None,
     dial: Callable[..., Any] | None = None,
+    name: str | None = None,
+    settings: Sequence[str] = (),
+    params: str | None = None,
 ) -> int:
     """Run the strategy in `path` and return the exit code.
 
     `console` draws on a terminal (None: when stdout is one), `log_file` gets every row as a line of JSON,
-    `data` is the folder for `_G` and `DBExec`, `dial` takes the place of `trunkline.Dial`. Call it from the
-    main thread, once per process. It does not return when a thread of the script that is no daemon
-    refuses to end: then the process ends here.
+    `data` is the folder for `_G` and `DBExec`, `dial` takes the place of `trunkline.Dial`. `name` tells this
+    run from others of the same script; `settings` (NAME=VALUE) and the file `params` are globals of the
+    script. Call it from the main thread, once per process. It does not return when a thread of the script
+    that is no daemon refuses to end: then the process ends here.
     """
     script = Path(path)
     try:
         code, calls_main = _load(script)
         secrets = Secrets()
         log = Path(log_file).absolute() if log_file else None
-        strategy = _Strategy(script, secrets, console=console, log=log, data=data, dial=dial or _dial)
+        folder = strategy_folder(script, data, name)
+        lock = lock_folder(folder, script.name)
+        strategy = _Strategy(
+            script, secrets, console=console, log=log, folder=folder, dial=dial or _dial, name=name
+        )
+        strategy.params = read_params(params, settings, strategy.globals.names())
     except (OSError, SyntaxError, ValueError) as error:
         print(f"trunkline: {_why(path, error)}", file=sys.stderr)
         return 2
-    return strategy.run(code, list(argv), calls_main=calls_main)
+    try:
+        return strategy.run(code, list(argv), calls_main=calls_main)
+    finally:
+        if lock is not None:
+            lock.close()
 
 
 _LATER = (
@@ -81,10 +95,12 @@ class _Strategy:
         *,
         console: bool | None,
         log: Path | None,
-        data: str | os.PathLike[str] | None,
+        folder: Path,
         dial: Callable[..., Any],
+        name: str | None,
     ) -> None:
         self.script = script
+        self.params: dict[str, Any] = {}
         self.code = 0
         self.ended = False
         self.closed = False
@@ -92,11 +108,11 @@ class _Strategy:
         self.stderr = sys.stderr
         grace_s = _seconds("TRUNKLINE_STOP_GRACE_S", 15)
         self.stopper = Stopper(grace_s=grace_s, force=self.force, notice=self.notice)
-        self.journal = Journal(self._show, self.stopper, log)
+        self.journal = Journal(self._show, self.stopper, log, name)
         self.relay = Relay(self.journal)
         self.screen = _screen(self.stdout, console, self._broken)
-        folder = strategy_folder(script, data)
-        self.globals = Globals(self.journal, self.screen, self.stopper, folder, dial, secrets)
+        shown = name or script.stem
+        self.globals = Globals(self.journal, self.screen, self.stopper, folder, dial, secrets, shown)
         self.module = ModuleType("__main__")
         self.threads = set(threading.enumerate())
 
@@ -137,7 +153,8 @@ class _Strategy:
         multiprocessing that it has left running."""
         core = sys.modules.get("trunkline.leaving")  # unless it has never dialled
         leave: Callable[[], object] = getattr(core, "leave", lambda: None)
-        for step in (self.globals.database.close, leave, self.journal.close, self.screen.close):
+        push = self.globals.push.close
+        for step in (self.globals.database.close, leave, push, self.journal.close, self.screen.close):
             try:
                 step()
             except Exception:
@@ -157,7 +174,9 @@ class _Strategy:
 
     def _life(self, code: CodeType, calls_main: bool) -> None:
         namespace = vars(self.module)
+        namespace.update(self.params)
         exec(code, namespace)
+        namespace.update(self.params)  # what the script gives the same name to is its default
         if calls_main:
             return
         for name in ("init", "main"):
@@ -182,6 +201,8 @@ class _Strategy:
             code = 130
         except _NoMain as error:
             self.journal.error(str(error))
+            code = 1
+        except PanicError:
             code = 1
         except BaseException as error:
             self._crash(error)

@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["Store", "strategy_folder"]
+__all__ = ["Store", "lock_folder", "strategy_folder"]
 
 _UNSET: Any = object()
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def strategy_folder(script: Path, root: str | os.PathLike[str] | None = None) -> Path:
+def strategy_folder(
+    script: Path, root: str | os.PathLike[str] | None = None, name: str | None = None
+) -> Path:
     """Where a strategy's files are: below `root`, `TRUNKLINE_DATA`, or the user's data folder (XDG).
 
-    Named after the script and its place, so that two `main.py` do not share their values.
+    Named after the script and its place, so that two `main.py` do not share their values, and after the run
+    (`name`), where it has a name. ValueError for a name that cannot be part of a file's.
     """
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError(f"--name {name[:80]}: 1 to 64 letters, digits, dots, hyphens and underscores")
     mark = hashlib.sha256(str(script.resolve()).encode()).hexdigest()[:8]
     base = root or os.environ.get("TRUNKLINE_DATA")
     if base is None:
         home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
         base = Path(home) / "trunkline"
-    return Path(base).absolute() / f"{script.stem}-{mark}"
+    folder = f"{script.stem}-{mark}" if name is None else f"{script.stem}-{mark}-{name}"
+    return Path(base).absolute() / folder
+
+
+def lock_folder(folder: Path, script: str) -> IO[str] | None:
+    """Take the folder for this run, until the returned file is closed or the process ends.
+
+    ValueError when another run has it. None where the folder cannot be used at all: what needs it says so.
+    The lock is this process's alone: children that outlive it do not keep it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (folder / "run.lock").open("a+", encoding="ascii")
+    except OSError:
+        return None
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read(20).strip() or "another process"
+        file.close()
+        raise ValueError(
+            f"{script} runs already (process {owner}), and the two would share what _G and DBExec store; "
+            "give this run a storage of its own: trunkline run --name ID"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
 
 
 class Store:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Styled", "clean", "is_table", "join", "style", "translate"]
@@ -29,6 +29,8 @@ class Styled:
     text: str
     color: str | None = None
     background: str | None = None
+    marks: str = field(default="", compare=False)
+    """`@` (push) and `&` (private), where they stood at the end."""
 
 
 def clean(text: str) -> str:
@@ -40,16 +42,16 @@ def clean(text: str) -> str:
 
 
 def style(text: str) -> Styled:
-    """Read a log text: its marks become colours or vanish (`@` push and `&` private mean nothing here)."""
+    """Read a log text: what stands at its end becomes colours and marks."""
     text = translate(_IMAGE.sub(_image_note, text))
     found = _SUFFIX.search(text)
     if not found or not found.group().strip():
         return Styled(clean(text))
     color = found.group(1)
-    body = clean(text[: found.start()])
+    body, marks = clean(text[: found.start()]), found.group(2)
     if color is None:
-        return Styled(body)
-    return Styled(body, f"#{color[:6]}", f"#{color[6:]}" if len(color) == 12 else None)
+        return Styled(body, marks=marks)
+    return Styled(body, f"#{color[:6]}", f"#{color[6:]}" if len(color) == 12 else None, marks)
 
 
 def translate(text: str) -> str:

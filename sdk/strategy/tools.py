@@ -114,6 +114,25 @@ def Version() -> str:
     return trunkline.__version__
 
 
+def PyTime() -> float:
+    """The time in seconds, with its fraction."""
+    return time.time()
+
+
+def StrDecode(data: bytes | str, charset: str = "gbk") -> str:
+    """Bytes in this charset as text; raises ValueError for what is none. Text is returned as it is."""
+    return data if isinstance(data, str) else data.decode(charset)
+
+
+def IsVirtual() -> bool:
+    """False: in the original it says that the strategy runs in a backtest."""
+    return False
+
+
+def EnableLogLocal(enabled: bool) -> None:
+    """Does nothing: the log is where `--log` says."""
+
+
 def EnableLog(enabled: bool) -> None:
     """Does nothing: in the original it switches the log of orders, and there are none here."""
 
@@ -126,6 +145,6 @@ TOOLS: dict[str, Callable[..., Any]] = {
     tool.__name__: tool
     for tool in (
         _D, _N, _Cross, _T, Unix, UnixNano, UUID, MD5, JSONParse, GetPid, GetOS, GetMeta, Version,
-        EnableLog, LogVacuum,
+        EnableLog, EnableLogLocal, LogVacuum, PyTime, StrDecode, IsVirtual,
     )
 }  # fmt: skip

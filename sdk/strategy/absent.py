@@ -1,0 +1,42 @@
+"""Globals that only the original platform can have: each says so, and what to use instead."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+__all__ = ["ABSENT", "Absent"]
+
+
+class Absent:
+    """A global that is not here. Naming it does nothing; calling it or asking for a part of it raises."""
+
+    def __init__(self, name: str, instead: str) -> None:
+        self._name = name
+        self._instead = instead
+
+    def __call__(self, *args: Any, **named: Any) -> NoReturn:
+        self._explain(self._name)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        self._explain(f"{self._name}.{name}")
+
+    def _explain(self, what: str) -> NoReturn:
+        raise AttributeError(f"{what} belongs to the original's platform and is not here; {self._instead}")
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: not here>"
+
+
+ABSENT: dict[str, Absent] = {
+    name: Absent(name, instead)
+    for name, instead in {
+        "Chart": "LogStatus draws tables, LogProfit a curve",
+        "KLineChart": "LogStatus draws tables, LogProfit a curve",
+        "TA": "use a library of indicators, such as TA-Lib or pandas-ta",
+        "ext": "import the module that the template stands for",
+        "threading": "import Python's threading, or multiprocessing with the handle of fd()",
+        "SetChannelData": "write to a connection that both strategies dial, such as nats or mqtt",
+        "GetChannelData": "read from a connection that both strategies dial, such as nats or mqtt",
+        "__Serve": "Python's http.server, or a message broker",
+    }.items()
+}

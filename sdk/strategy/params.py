@@ -1,0 +1,66 @@
+"""Strategy parameters from outside the script: `--set NAME=VALUE` and `--params FILE`."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["read_params"]
+
+
+def read_params(file: str | None, pairs: Iterable[str], taken: Iterable[str]) -> dict[str, Any]:
+    """The parameters as globals of the script, those of `pairs` before those of the file.
+
+    `file` is TOML or JSON (by its ending; a table of names at its top), a pair is `NAME=VALUE`. `taken`: the
+    names of the strategy's globals, which a parameter must not hide. Raises ValueError with what to change,
+    OSError when the file cannot be read.
+    """
+    found: dict[str, Any] = {}
+    if file is not None:
+        found.update(_from_file(Path(file)))
+    for pair in pairs:
+        name, mark, value = pair.partition("=")
+        if not mark:
+            raise ValueError(f"--set {pair}: write NAME=VALUE")
+        found[name.strip()] = _value(value)
+    hidden = set(taken)
+    for name in found:
+        if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
+            raise ValueError(f"the parameter {name[:40]!r} is no name that Python code can use")
+        if name in hidden:
+            raise ValueError(
+                f"the parameter {name} would hide the strategy's own {name}: give it another name"
+            )
+    return found
+
+
+def _from_file(path: Path) -> Mapping[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    try:
+        found = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        kind = "JSON" if path.suffix.lower() == ".json" else "TOML (or name it .json)"
+        raise ValueError(f"--params {path} is not well-formed {kind}: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f'--params {path} holds no names: write {{"fast": 12}}')
+    return found
+
+
+def _value(text: str) -> Any:
+    """What a value in the command line means: as in JSON where it is JSON (numbers, true, false, null,
+    "text", lists, objects), Python's True, False and None too; else the text itself."""
+    plain = {"True": True, "False": False, "None": None}
+    if text in plain:
+        return plain[text]
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        return text
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)  # NaN and Infinity are names here, not numbers
