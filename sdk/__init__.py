@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trunkline.address import Address, parse_address
-    from trunkline.connection import Connection
+    from trunkline.connection import Connection, RaisingConnection
     from trunkline.dial import Dial, connect, last_error, shutdown
     from trunkline.errors import (
         AddressError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from trunkline.message import Message
+    from trunkline.result import ExecResult
     from trunkline.rows import Rows
     from trunkline.wire.stats import Stats
 
@@ -44,6 +45,8 @@ _HOME = {
     "Address": "trunkline.address",
     "parse_address": "trunkline.address",
     "Connection": "trunkline.connection",
+    "RaisingConnection": "trunkline.connection",
+    "ExecResult": "trunkline.result",
     "Dial": "trunkline.dial",
     "connect": "trunkline.dial",
     "last_error": "trunkline.dial",
@@ -82,10 +85,12 @@ __all__ = [
     "Dial",
     "DialError",
     "DialTimeout",
+    "ExecResult",
     "Message",
     "MissingLibrary",
     "OperationTimeout",
     "OutcomeUnknown",
+    "RaisingConnection",
     "RefusedError",
     "RemoteError",
     "Rows",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trunkline.deadline import Deadline
 from trunkline.errors import (
@@ -23,13 +23,15 @@ from trunkline.executing import Executing
 from trunkline.message import Message
 from trunkline.pocket import EMPTY, Stamped
 from trunkline.reading import _data
+from trunkline.result import ExecResult
+from trunkline.rows import Rows
 from trunkline.transaction import GRACE_S, Transaction
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
 from trunkline.wire.outgoing import Outgoing
 from trunkline.wire.stats import Stats
 
-__all__ = ["Connection", "Transaction"]
+__all__ = ["Connection", "RaisingConnection", "Transaction"]
 
 log = logging.getLogger("trunkline")
 
@@ -154,7 +156,7 @@ class Connection(Executing):
 
     # sharing
 
-    def fd(self) -> int:
+    def fd(self) -> int | None:
         """A handle for `Dial` in any thread or process of this broker; it cannot be guessed.
 
         Once taken, the connection outlives `close()` until every process that used it is gone, or
@@ -166,7 +168,8 @@ class Connection(Executing):
                 self._check_open()
                 answer = self._client_now().ask_broker(Kind.HANDLE, self._key)
             except TrunklineError as error:
-                return self._failed(error, None)  # type: ignore[no-any-return]
+                self._failed(error, None)
+                return None
             self._handle = int(values.unpack(answer[0]))
             with contextlib.suppress(TrunklineError):
                 # By the router, behind what the broker has told the worker: that it is shared from now on.
@@ -259,6 +262,23 @@ class Connection(Executing):
         state = "closed" if self._closed else "ended" if self._pocket.ended or self._gone else None
         state = state or ("down" if self._pocket.down else "open")
         return f"<Connection {self._number} {self._peer} {state}>"
+
+
+class RaisingConnection(Connection):
+    """What `connect` returns: a `Connection` whose methods raise instead of answering failure with a value,
+    so that what they return is never None for that reason."""
+
+    if TYPE_CHECKING:
+
+        def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> ExecResult: ...
+        def executemany(self, sql: str, rows: Iterable[Any], timeout: float | None = None) -> ExecResult: ...
+        def query(self, sql: str, *binds: Any, timeout: float | None = None) -> Rows: ...
+        def request(
+            self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None = None
+        ) -> str | bytes: ...
+        def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | None: ...
+        def fd(self) -> int: ...
+        def __enter__(self) -> RaisingConnection: ...
 
 
 def _outgoing(data: object, timeout_ms: float | None, what: str) -> tuple[bytes, bool, float, Deadline]:

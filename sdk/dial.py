@@ -11,7 +11,7 @@ from trunkline import reasons
 from trunkline.address import Address, parse_address
 from trunkline.channel import Channel
 from trunkline.client import Client
-from trunkline.connection import Connection
+from trunkline.connection import Connection, RaisingConnection
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
 from trunkline.hints import hint_at_options, hint_at_seconds
@@ -50,11 +50,13 @@ def Dial(address: str | int, timeout: Timeout = None, /, **options: object) -> C
         return None
 
 
-def connect(address: str | int, timeout: Timeout = None, /, **options: object) -> Connection:
+def connect(address: str | int, timeout: Timeout = None, /, **options: object) -> RaisingConnection:
     """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or raises
     AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
     try:
-        return _open(address, timeout, options, raising=True)
+        connection = _open(address, timeout, options, raising=True)
+        assert isinstance(connection, RaisingConnection)
+        return connection
     except TrunklineError as error:
         reasons.remember(error)
         raise
@@ -155,7 +157,8 @@ def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising
             channel.close()
             raise
         else:
-            return Connection(client, channel, key, info, raising=raising)
+            kind = RaisingConnection if raising else Connection
+            return kind(client, channel, key, info, raising=raising)
 
 
 def _restarts(address: Address) -> bool:

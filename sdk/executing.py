@@ -13,6 +13,7 @@ from trunkline.deadline import Deadline
 from trunkline.direct import NoDoor
 from trunkline.errors import ClosedError, DeadHandle, TrunklineError, WorkerDied
 from trunkline.reading import Reader
+from trunkline.result import ExecResult
 from trunkline.rows import Rows
 from trunkline.transaction import BARE, GRACE_S, OVER, Transaction
 from trunkline.wire import values
@@ -37,7 +38,7 @@ Part = Callable[[bytes], None]
 class Executing(Reader):
     """What of a `Connection` is for databases."""
 
-    def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> dict[str, Any] | None:
+    def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> ExecResult | None:
         """Run a statement on a database connection.
 
         `binds` are its values in order (or one mapping of names); `timeout` in milliseconds. Returns
@@ -51,9 +52,7 @@ class Executing(Reader):
         except TrunklineError as error:
             return self._failed(error, None)  # type: ignore[no-any-return]
 
-    def executemany(
-        self, sql: str, rows: Iterable[Any], timeout: float | None = None
-    ) -> dict[str, Any] | None:
+    def executemany(self, sql: str, rows: Iterable[Any], timeout: float | None = None) -> ExecResult | None:
         """Run a statement once for each row of values, in one message and at the database's best speed.
 
         `rows` are lists or tuples, one value for each placeholder (mappings where the database has named
@@ -99,7 +98,7 @@ class Executing(Reader):
             return block.token
         return BARE if self._bare else None
 
-    def _execute(self, sql: str, binds: Any, timeout: float | None, token: bytes | None) -> dict[str, Any]:
+    def _execute(self, sql: str, binds: Any, timeout: float | None, token: bytes | None) -> ExecResult:
         rows: list[Any] = []
 
         def part(body: bytes) -> None:
@@ -113,7 +112,7 @@ class Executing(Reader):
 
     def _executemany(
         self, sql: str, rows: Iterable[Any], timeout: float | None, token: bytes | None
-    ) -> dict[str, Any]:
+    ) -> ExecResult:
         if isinstance(rows, (str, bytes, Mapping)):
             raise TypeError(f"executemany takes rows, not {type(rows).__name__}")
         count, chunks = 0, []
@@ -129,8 +128,8 @@ class Executing(Reader):
         given = (chunks, CHUNK_ROWS, count)
         return self._result(self._run(Kind.EXECUTEMANY, "executemany", sql, given, timeout, token, None))
 
-    def _result(self, answer: bytes) -> dict[str, Any]:
-        result: dict[str, Any] = values.unpack(answer)
+    def _result(self, answer: bytes) -> ExecResult:
+        result = ExecResult(values.unpack(answer))
         self._bare = result.pop("in_transaction", False)
         return result
 

@@ -54,24 +54,24 @@ def run(
     that is no daemon refuses to end: then the process ends here.
     """
     script = Path(path)
-    try:
-        code, calls_main = _load(script)
-        secrets = Secrets()
-        log = Path(log_file).absolute() if log_file else None
-        folder = strategy_folder(script, data, name)
-        lock = lock_folder(folder, script.name)
-        strategy = _Strategy(
-            script, secrets, console=console, log=log, folder=folder, dial=dial or _dial, name=name
-        )
-        strategy.params = read_params(params, settings, strategy.globals.names())
-    except (OSError, SyntaxError, ValueError) as error:
-        print(f"trunkline: {_why(path, error)}", file=sys.stderr)
-        return 2
-    try:
+    with contextlib.ExitStack() as opened:
+        try:
+            code, calls_main = _load(script)
+            secrets = Secrets()
+            log = Path(log_file).absolute() if log_file else None
+            folder = strategy_folder(script, data, name)
+            lock = lock_folder(folder, script.name)
+            if lock is not None:
+                opened.enter_context(lock)
+            strategy = _Strategy(
+                script, secrets, console=console, log=log, folder=folder, dial=dial or _dial, name=name
+            )
+            opened.callback(strategy.journal.close)
+            strategy.params = read_params(params, settings, strategy.globals.names())
+        except (OSError, SyntaxError, ValueError) as error:
+            print(f"trunkline: {_why(path, error)}", file=sys.stderr)
+            return 2
         return strategy.run(code, list(argv), calls_main=calls_main)
-    finally:
-        if lock is not None:
-            lock.close()
 
 
 _LATER = (
