@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+from trunkline.actors.liveness import Traffic
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, StatementError, Unsupported
@@ -47,6 +48,7 @@ __all__ = [
     "Rows",
     "Sink",
     "StreamDriver",
+    "Traffic",
     "break_socket",
     "hung_up",
     "reset_at_close",
@@ -246,6 +248,12 @@ class StreamDriver(Driver):
 
     async def ping(self) -> None:
         """Send the protocol's own keepalive, where it has one (option `pingType=control`)."""
+
+    def traffic(self) -> Traffic | None:
+        """How many bytes have gone over the link (see `trunkline.actors.socket_traffic`). With it the worker
+        finds a dead peer after `ping`; None: whole messages are all it counts, and the driver itself has to
+        find that its own pings are not answered."""
+        return None
 
 
 class Rows(ABC):

@@ -21,7 +21,11 @@ from trunkline.actors.backoff import backoff_of
 from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Stamp, Welcome
 from trunkline.actors.compression import Codec, CompressionError
 from trunkline.actors.driver import Delivery, Ending, FatalError, StreamDriver
+from trunkline.actors.drops import DropReport
 from trunkline.actors.lane import Run
+from trunkline.actors.link_watch import LinkWatch
+from trunkline.actors.liveness import Traffic
+from trunkline.actors.pace import pace_of
 from trunkline.actors.settling import Settling
 from trunkline.actors.text import Utf8Splitter
 from trunkline.deadline import Deadline
@@ -54,8 +58,6 @@ _DECODER = codecs.getincrementaldecoder("utf-8")
 PAYLOAD_S = 10.0
 DRIVER_S = 0.2
 """For a driver that does not keep a write's deadline."""
-PAYLOAD_PACE_S = 0.02
-"""Between two payloads: subscriptions sent in one burst get users rate-limited or banned."""
 
 
 class Link:
@@ -139,6 +141,8 @@ class StreamActor:
         self._codec = self._make_codec()
         self._backoff = backoff_of(self.address)
         self._reconnects = bool(option("reconnect"))
+        self._pace = pace_of(option("limit"))
+        self._drops = DropReport()
         self._mend: asyncio.Task[None] | None = None
         self._timers: list[asyncio.Task[None]] = []
         self._torn: asyncio.TimerHandle | None = None
@@ -217,7 +221,8 @@ class StreamActor:
         payloads: Sequence[str] = self.address.option("payload") or ()
         for index, payload in enumerate(payloads):
             if index:
-                await asyncio.sleep(PAYLOAD_PACE_S)
+                await asyncio.sleep(int(self.address.option("payloadInterval")) / 1000)
+            await self._take_turn(Deadline(None))
             deadline = Deadline(PAYLOAD_S)
             data = self._codec.outgoing(payload) if self._codec else payload
             async with asyncio.timeout(PAYLOAD_S):
@@ -234,17 +239,25 @@ class StreamActor:
             link.driver.pause()
         self._data_at = time.monotonic()
         self._mend = asyncio.create_task(self._watch(link, time.monotonic()))
-        self._timers = [asyncio.create_task(job) for job in self._jobs(link)]
+        self._timers = [asyncio.create_task(job) for job in self._watch_over(link).jobs()]
         link.admit()
         self._flush_soon()
 
-    def _jobs(self, link: Link) -> list[Any]:
-        jobs: list[Any] = []
-        if self.address.option("pingInterval"):
-            jobs.append(self._ping(link, int(self.address.option("pingInterval")) / 1000))
-        if self.address.option("idle"):
-            jobs.append(self._idle(link, int(self.address.option("idle")) / 1000))
-        return jobs
+    def _watch_over(self, link: Link) -> LinkWatch:
+        return LinkWatch(
+            self.address,
+            link.driver,
+            send=lambda text, seconds: self._send_keepalive(link, text, seconds),
+            lost=link.lost,
+            counted=lambda: Traffic(self._bytes_in, self._bytes_out),
+            paused=lambda: self.buffer.throttled,
+            message_at=lambda: self._data_at,
+        )
+
+    async def _send_keepalive(self, link: Link, text: str, seconds: float) -> None:
+        deadline = Deadline(seconds)
+        if await self._take_turn(deadline):
+            await self._transmit(link, text, deadline)
 
     async def _watch(self, link: Link, since: float) -> None:
         """Wait for the end of the link, then do what the options say."""
@@ -325,28 +338,6 @@ class StreamActor:
         if state is not self.state:
             self.state = check(self.state, state)
             self.worker.say_state()
-
-    async def _ping(self, link: Link, every_s: float) -> None:
-        text = str(self.address.option("pingMessage") or "ping")
-        # Where the protocol has no ping of its own, the message is the only keepalive there is.
-        bare = type(link.driver).ping is StreamDriver.ping and self.address.option("pingMessage")
-        as_text = self.address.option("pingType") == "text" or bare
-        while True:
-            await asyncio.sleep(every_s)
-            try:
-                if as_text:
-                    await self._transmit(link, text, Deadline(every_s))
-                else:
-                    await link.driver.ping()
-            except (OSError, TrunklineError) as error:
-                link.lost(error)
-                return
-
-    async def _idle(self, link: Link, limit_s: float) -> None:
-        # No event for each message, for they come by the thousand.
-        while (left := self._data_at + limit_s - time.monotonic()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left)
-        link.lost(TimeoutError(f"no data for {limit_s * 1000:.0f} ms (option idle)"))
 
     async def close(self, ending: Ending) -> None:
         for task in (self._mend, *self._timers, *self._tasks):
@@ -572,6 +563,8 @@ class StreamActor:
         self.buffer.flush()
         actions, self.buffer.actions = self.buffer.actions, []
         self.note()  # before a holder can have what is not in it
+        if self.buffer.dropped or self.dropped_elsewhere:
+            self._tell_drops()
         for action in actions:
             self._act(action)
         self._hand_back()
@@ -613,6 +606,7 @@ class StreamActor:
         link = self.link
         if (
             link is None
+            or self._pace is not None
             or self._codec is not None
             or self._write_lock.locked()
             or link.driver.would_wait(len(body))
@@ -678,6 +672,10 @@ class StreamActor:
         link = self.link
         if link is None:
             raise BrokenError(f"the link to {self.address.display} is down; nothing was asked")
+        if not await self._take_turn(deadline):
+            raise OperationTimeout(f"no turn came in the time allowed: limit={self.address.option('limit')}")
+        if link is not self.link:
+            raise BrokenError(f"the link to {self.address.display} was lost; nothing was asked")
         try:
             async with asyncio.timeout(deadline.left() + DRIVER_S):
                 answer = await link.driver.request(
@@ -706,6 +704,8 @@ class StreamActor:
             raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
         if deadline.expired():
             raise OperationTimeout("the data was longer on its way to the worker than the time allowed")
+        if not await self._take_turn(deadline):
+            raise OperationTimeout(f"no turn came in the time allowed: limit={self.address.option('limit')}")
         try:
             # The driver keeps the deadline itself, for it alone knows how much was taken by then.
             async with asyncio.timeout(deadline.left() + DRIVER_S):
@@ -717,6 +717,15 @@ class StreamActor:
         if not sent and len(data):
             raise OperationTimeout(f"{self.address.display} did not take the data in the time allowed")
         return sent
+
+    async def _take_turn(self, deadline: Deadline) -> bool:
+        """Wait until option `limit` allows the next write; False at the deadline, when that was before."""
+        if self._pace is None:
+            return True
+        now = time.monotonic()
+        turn = self._pace.reserve(now, now + deadline.left())
+        await asyncio.sleep(deadline.left() if turn is None else turn - now)
+        return turn is not None and not deadline.expired()  # this process may have been stopped
 
     async def _transmit(
         self, link: Link, data: str | bytes, deadline: Deadline, outgoing: Outgoing | None = None
@@ -749,7 +758,18 @@ class StreamActor:
     # figures
 
     def tick(self) -> None:
-        """Nothing to look after each second."""
+        """Called each second: the last dropped messages of a burst are told, too."""
+        self._tell_drops()
+
+    def _tell_drops(self) -> None:
+        total = self.buffer.dropped + self.dropped_elsewhere
+        if not (new := self._drops.due(total, time.monotonic())):
+            return
+        why = "the reader is too slow: read faster, or give buffer=n"
+        if not self.buffer.dropped:
+            why = "they were lost before they could be buffered"
+        count = f"{new} message was" if new == 1 else f"{new} messages were"
+        self.worker.log("warning", f"{self.address.display}: {count} dropped, {total} in all ({why})")
 
     def note(self) -> None:
         """Keep the counters where they outlive this process."""

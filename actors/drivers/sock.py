@@ -13,6 +13,8 @@ from typing import ClassVar, cast
 from trunkline.actors import dialer, tls
 from trunkline.actors.driver import Ending, FatalError, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.sock_udp import UdpDriver
+from trunkline.actors.liveness import Traffic
+from trunkline.actors.socket_traffic import socket_traffic
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
@@ -42,6 +44,8 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         self._opened = False
         self._early: list[BaseException | None] = []
         self._reading = True
+        self._received = self._sent = 0
+        self._sock: socket.socket | None = None
 
     async def open(self, deadline: Deadline) -> None:
         await self._link(deadline)
@@ -57,6 +61,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         payload = data.encode() if isinstance(data, str) else data
         if len(payload) <= _CHUNK and self._writable.is_set() and not self._turn.locked():
             self._living().write(payload)
+            self._sent += len(payload)
             return len(payload)
         taken = 0
         with contextlib.suppress(TimeoutError):
@@ -65,11 +70,18 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
                     await self._writable.wait()
                     chunk = payload[start : start + _CHUNK]
                     self._living().write(chunk)
+                    self._sent += len(chunk)
                     taken += len(chunk)
         return taken
 
     def would_wait(self, size: int) -> bool:
         return size > _CHUNK or not self._writable.is_set() or self._turn.locked()
+
+    def traffic(self) -> Traffic:
+        gone = self._transport is None or self._transport.is_closing()
+        unsent = 0 if gone or self._transport is None else self._transport.get_write_buffer_size()
+        fd = -1 if gone or self._sock is None else self._sock.fileno()
+        return socket_traffic(fd, unsent, Traffic(self._received, self._sent, unsent))
 
     async def close(self) -> None:
         await self.end(Ending.CLOSED)
@@ -121,6 +133,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self.pause)
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
         if not self._over:
             self.sink.message(data)
 
@@ -165,7 +178,7 @@ class TcpDriver(_ByteStream):
     schemes: ClassVar[tuple[str, ...]] = ("tcp",)
 
     async def _link(self, deadline: Deadline) -> None:
-        sock = await dialer.open_connection(self.address, deadline)
+        sock = self._sock = await dialer.open_connection(self.address, deadline)
         await asyncio.get_running_loop().create_connection(lambda: self, sock=sock)
 
 
@@ -176,7 +189,7 @@ class TlsDriver(_ByteStream):
 
     async def _link(self, deadline: Deadline) -> None:
         context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
-        sock = await dialer.open_connection(self.address, deadline)
+        sock = self._sock = await dialer.open_connection(self.address, deadline)
         host, port = self.address.host or "", self.address.port or 0
         try:
             async with dialer.within(deadline, f"no TLS answer from {self.peer}"):

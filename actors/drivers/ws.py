@@ -21,6 +21,7 @@ from trunkline.actors.driver import Ending, FatalError, Overflow, Sink, StreamDr
 from trunkline.actors.drivers.ws_link import Link
 from trunkline.actors.drivers.ws_messages import GOING_AWAY, NORMAL
 from trunkline.actors.drivers.ws_request import Redirect, Target, redirected, target_of
+from trunkline.actors.liveness import Traffic
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 
@@ -31,8 +32,6 @@ ENGINES = {
     "websocket-client": ("websocket", "trunkline.actors.drivers.ws_client:ClientLink"),
 }
 _MAX_REDIRECTS = 5
-_PONG_S = 20.0
-"""A ping without an answer for so long, or two of them in a row, and the link counts as lost."""
 
 
 def choose_engine(name: str | None = None) -> str:
@@ -61,8 +60,6 @@ class WsDriver(StreamDriver):
         super().__init__(address, sink)
         self._engine = engine
         self._link: Link | None = None
-        self._unanswered = 0
-        self._watchdog: asyncio.TimerHandle | None = None
         self._over = False
         self._opened = False
         self._early: list[BaseException | None] = []
@@ -106,28 +103,17 @@ class WsDriver(StreamDriver):
             self._link.resume()
 
     async def ping(self) -> None:
-        """Send a ping. Two without an answer, or one for 20 s, and nothing else received: lost."""
-        if self._over or self._link is None:
-            return
-        if self._unanswered >= 2:
-            self._no_answer()
-            return
-        if not self._unanswered:
-            self._stop_watchdog()
-            self._watchdog = asyncio.get_running_loop().call_later(_PONG_S, self._no_answer)
-        self._unanswered += 1
-        self._link.ping()
+        if not self._over and self._link is not None:
+            self._link.ping()
+
+    def traffic(self) -> Traffic:
+        return self._link.traffic() if self._link is not None else Traffic(0)
 
     # What the link reports (`ws_link.Owner`).
 
     def delivered(self, batch: Sequence[str | bytes]) -> None:
         if not self._over:
-            self._unanswered = 0
             self.sink.messages(batch)
-
-    def ponged(self) -> None:
-        self._unanswered = 0
-        self._stop_watchdog()
 
     def ended(self, reason: BaseException | None) -> None:
         if not self._opened:
@@ -179,15 +165,6 @@ class WsDriver(StreamDriver):
 
     def _end(self) -> None:
         self._over = True
-        self._stop_watchdog()
-
-    def _stop_watchdog(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-
-    def _no_answer(self) -> None:
-        if self._unanswered and self._link is not None and not self._over:
-            self._link.abort(TimeoutError("no answer to a ping; the link counts as lost"))
 
 
 # Imported with the driver, so that a template process has the engine before it forks.

@@ -46,6 +46,8 @@ from trunkline.actors.drivers.ws_messages import (
 from trunkline.actors.drivers.ws_request import Target
 from trunkline.actors.drivers.ws_socket import FrameReader, SharedSocket
 from trunkline.actors.http_answer import Answer, AnswerReader, Malformed, body_is_complete
+from trunkline.actors.liveness import Traffic
+from trunkline.actors.socket_traffic import socket_traffic
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
@@ -76,6 +78,8 @@ class ClientLink(Link):
         """The socket may take more, or there is none any more; set by the loop and at the end."""
         self._control: list[bytes] = []
         self._closing = False
+        self._unsent = 0
+        """Bytes of the message that is being written which the socket has not taken yet."""
         self._reason: BaseException | None = ConnectionError(_BROKEN_OFF)
         self._busy: asyncio.Future[None] | None = None
 
@@ -116,6 +120,14 @@ class ClientLink(Link):
         finally:
             self._sending.release()
             self._flush_control()
+
+    def traffic(self) -> Traffic:
+        sock = self._socket
+        if sock is None:
+            return Traffic(self.heard)
+        fd = sock.fileno()
+        found = socket_traffic(fd, self._unsent, Traffic(sock.consumed))
+        return found._replace(data=sock.consumed - self.control_bytes)
 
     def ping(self) -> None:
         self._send_control(PING, b"")
@@ -221,6 +233,8 @@ class ClientLink(Link):
         frame = self._client.recv_frame()
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         event = self._assembler.feed(frame.opcode, bool(frame.fin), rsv, frame.data)
+        if isinstance(event, Ping | Pong):
+            self.control_bytes += len(event.payload) + 2
         if isinstance(event, str | bytes):
             self._batch.append(event)
             if len(self._batch) >= _MAX_BATCH:
@@ -260,9 +274,7 @@ class ClientLink(Link):
             if not self._closing:
                 self._reason = loss(event)
                 self._send_close(close_payload(event.code))
-        elif isinstance(event, Pong):
-            self.owner.ponged()
-        else:
+        elif isinstance(event, Ping):
             self._send_control(PONG, event.payload)
 
     def _take_violation(self, violation: Violation) -> None:
@@ -300,15 +312,19 @@ class ClientLink(Link):
         if not self._socket.can_write() and not await self._writable(deadline):
             return False
         rest = memoryview(data)
-        while True:
-            try:
-                rest = rest[self._socket.try_send(rest) :]
-            except OSError:
-                raise ConnectionError("the link is gone") from None
-            if not rest:
-                return True
-            if not await self._writable(deadline):
-                break
+        try:
+            while True:
+                try:
+                    rest = rest[self._socket.try_send(rest) :]
+                except OSError:
+                    raise ConnectionError("the link is gone") from None
+                if not rest:
+                    return True
+                self._unsent = len(rest)
+                if not await self._writable(deadline):
+                    break
+        finally:
+            self._unsent = 0
         if len(rest) < len(data) or self._socket.half_sent:
             self.abort(ConnectionError("the peer took only half a message in time; broken off"))
             raise ConnectionError("the link is gone")

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from trunkline.actors.drivers.ws_messages import NORMAL
 from trunkline.actors.drivers.ws_request import Target
+from trunkline.actors.liveness import Traffic
 from trunkline.deadline import Deadline
 
 __all__ = ["CLOSE_S", "HIGH_WATER", "Link", "Owner"]
@@ -26,9 +27,6 @@ class Owner(Protocol):
     def delivered(self, batch: Sequence[str | bytes]) -> None:
         """Messages in order."""
 
-    def ponged(self) -> None:
-        """The peer answered a ping."""
-
     def ended(self, reason: BaseException | None) -> None:
         """The link is gone, as in `Sink.lost`; may be called more than once."""
 
@@ -42,6 +40,10 @@ class Link(ABC):
     def __init__(self, owner: Owner, max_size: int) -> None:
         self.owner = owner
         self.max_size = max_size
+        self.heard = 0
+        """How many messages and control frames have come."""
+        self.control_bytes = 0
+        """Upper bound of the received bytes that belong to control frames."""
 
     @abstractmethod
     async def connect(
@@ -70,6 +72,11 @@ class Link(ABC):
     @abstractmethod
     def ping(self) -> None:
         """Send a ping if the transport takes it now."""
+
+    @abstractmethod
+    def traffic(self) -> Traffic:
+        """As `StreamDriver.traffic`. Without help of the kernel, what was received is counted in messages and
+        control frames."""
 
     @abstractmethod
     async def close(self, code: int = NORMAL) -> None:

@@ -31,6 +31,8 @@ from trunkline.actors.drivers.ws_messages import (
 )
 from trunkline.actors.drivers.ws_opening import Opening
 from trunkline.actors.drivers.ws_request import Target
+from trunkline.actors.liveness import Traffic
+from trunkline.actors.socket_traffic import socket_traffic, unread_bytes
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
@@ -38,6 +40,8 @@ __all__ = ["PicowsLink"]
 
 _TYPES = {kind.value: kind for kind in picows.WSMsgType}
 _DATA = _TEXT, _BINARY = picows.WSMsgType.TEXT, picows.WSMsgType.BINARY
+_FRAME, _TLS_FRAME = 2, 2 + 64
+"""Most bytes of a control frame beside its payload; in a TLS record of its own."""
 _BROKEN_OFF = "the link broke without a closing handshake"
 
 
@@ -132,6 +136,7 @@ class PicowsLink(Link):
         self._watch: asyncio.Task[None] | None = None
         self._give_up: asyncio.TimerHandle | None = None
         self._sock: socket.socket | None = None
+        self._secure = False
         self._raw: asyncio.Transport | None = None
 
     async def connect(
@@ -144,7 +149,7 @@ class PicowsLink(Link):
         hostname: str,
         deflate: bool,
     ) -> None:
-        self._sock = sock
+        self._sock, self._secure = sock, context is not None
         opening = Opening(target)
         await self._start_transport(opening, sock, target, deadline, context, hostname)
         assert opening.transport is not None
@@ -220,6 +225,18 @@ class PicowsLink(Link):
             transport.send(kind, packed, rsv1=True)
         return len(payload)
 
+    def traffic(self) -> Traffic:
+        transport, unsent = self._transport, 0
+        gone = transport is None or transport.is_disconnected
+        fd = -1 if gone or self._sock is None else self._sock.fileno()
+        if transport is not None and not gone:
+            unsent = transport.underlying_transport.get_write_buffer_size()
+        found = socket_traffic(fd, unsent, Traffic(self.heard))
+        # What the kernel still holds may be control frames, which are not counted yet.
+        return found._replace(
+            data=found.received - unread_bytes(fd) - self.control_bytes if fd >= 0 else None
+        )
+
     def ping(self) -> None:
         if self._transport is not None and not self.closing and self.writable.is_set():
             self._transport.send_ping(b"")
@@ -267,12 +284,13 @@ class PicowsLink(Link):
         listener.use(self._deflate)
 
     def control(self, event: Ping | Pong | Close) -> None:
+        self.heard += 1
+        if not isinstance(event, Close):
+            self.control_bytes += len(event.payload) + (_TLS_FRAME if self._secure else _FRAME)
         if isinstance(event, Close):
             self._reason = loss(event)
             self._send_close(close_payload(event.code))
-        elif isinstance(event, Pong):
-            self.owner.ponged()
-        elif self._transport is not None:
+        elif isinstance(event, Ping) and self._transport is not None:
             self._transport.send_pong(event.payload)
 
     def violation(self, violation: Violation) -> None:

@@ -32,6 +32,8 @@ class SharedSocket:
         self._lock = threading.Lock()
         self._buffer = b""
         self._at = 0
+        self.consumed = 0
+        """How many bytes `recv` has given out."""
         self.half_sent = False
         """OpenSSL holds a record it could not write: what comes next must be the rest of the same data."""
         self.before_wait: Any = lambda: None
@@ -48,6 +50,7 @@ class SharedSocket:
             self._buffer, self._at = self._fill(timeout_s), 0
         piece = self._buffer[self._at : self._at + count]
         self._at += len(piece)
+        self.consumed += len(piece)
         return piece
 
     def send(self, data: bytes) -> int:

@@ -34,8 +34,9 @@ class Option:
 
     name: str
     kind: str
-    """`bool`, `ms` and `count` (whole numbers), `seconds` (a float), `text`, `enum`, `list` (of text),
-    `message` (text as it stands), `messages` (may be repeated), `headers`, `proxy`, `ip`."""
+    """`bool`, `ms` and `count` (whole numbers), `rate` (`n/s`), `seconds` (a float), `text`, `enum`,
+    `list` (of text), `message` (text as it stands), `messages` (may be repeated), `headers`, `proxy` and
+    `ip`."""
     default: Any
     schemes: tuple[str, ...]
     help: str
@@ -85,6 +86,14 @@ OPTIONS: dict[str, Option] = {
             "give up after so many failures in a row, refusals too; 0 is never",
         ),
         Option("payload", "messages", (), _STREAMS, "sent after every connect, in order", secret=True),
+        Option("payloadInterval", "ms", 20, _STREAMS, "time between two payloads, ms", high=_DAY_MS),
+        Option(
+            "limit",
+            "rate",
+            None,
+            _STREAMS,
+            "writes by all holders and payloads: `n/s`, also `n/m`, `n/h`; a write waits for its turn",
+        ),
         Option(
             "compress",
             "enum",
@@ -130,6 +139,15 @@ OPTIONS: dict[str, Option] = {
             _STREAMS,
             "keepalive as the protocol's own ping or as a message",
             choices=("control", "text"),
+        ),
+        Option(
+            "pingTimeout",
+            "ms",
+            None,
+            _STREAMS,
+            "nothing received for so many ms after a keepalive is a lost link; 0 is never (default: two "
+            "`pingInterval`, and 20 s at most where the ping is the protocol's own)",
+            high=_DAY_MS,
         ),
         Option("idle", "ms", 0, _STREAMS, "no data for so many ms is a lost link; 0 is off", high=_DAY_MS),
         Option("cafile", "text", None, _TLS, "file of the certificates to trust"),

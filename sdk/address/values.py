@@ -54,6 +54,14 @@ def _whole(option: Option, value: object) -> int:
     return int(text)
 
 
+def _rate(option: Option, value: object) -> str:
+    """`5/s`, and what means the same: `5` and `5/sec`."""
+    found = re.fullmatch(r"([0-9]{1,9}) ?(?:/ ?(s|m|h|sec|min|hour))?", str(value).strip().lower())
+    if found is None or isinstance(value, bool) or not int(found[1]):
+        raise _refuse(option, value, "use writes in a time, as 5/s, 300/m or 1000/h")
+    return f"{int(found[1])}/{(found[2] or 's')[0]}"
+
+
 def _seconds(option: Option, value: object) -> float:
     accepted = f"use seconds from {option.low:g} to {option.high:.0f}"
     text = str(value)
@@ -176,6 +184,7 @@ _READERS: dict[str, Callable[[Option, object], Any]] = {
     "bool": _bool,
     "ms": _whole,
     "count": _whole,
+    "rate": _rate,
     "seconds": _seconds,
     "text": _text,
     "enum": _enum,

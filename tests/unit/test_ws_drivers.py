@@ -251,34 +251,6 @@ def test_our_pings_are_answered_and_the_link_goes_on(ws: Engine) -> None:
         ws.run(body())
 
 
-def test_two_pings_without_an_answer_and_the_link_is_lost(ws: Engine) -> None:
-    async def body() -> None:
-        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
-        await driver.ping()
-        await driver.ping()
-        assert sink.losses == []
-        await driver.ping()
-        assert isinstance(await sink.wait_lost(), TimeoutError)
-        await driver.ping()
-        await driver.close()
-
-    with SocketServer(silent_after(b"")) as server:
-        ws.run(body())
-
-
-def test_one_ping_without_an_answer_for_long_is_enough(ws: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trunkline.actors.drivers.ws._PONG_S", 0.05)
-
-    async def body() -> None:
-        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
-        await driver.ping()
-        assert isinstance(await sink.wait_lost(), TimeoutError)
-        await driver.close()
-
-    with SocketServer(silent_after(b"")) as server:
-        ws.run(body())
-
-
 def test_a_peer_that_sends_but_never_answers_pings_is_alive(ws: Engine) -> None:
     def deaf_to_pings(peer: Peer) -> None:
         upgrade(peer)
