@@ -9,6 +9,9 @@ __all__ = ["LONGEST_ANSWER_S", "Keepalive", "Quiet", "Traffic", "answer_time"]
 LONGEST_ANSWER_S = 20.0
 """The protocol's own ping has to be answered within this time, however long `pingInterval` is."""
 
+SHORTEST_ANSWER_S = 1.0
+"""The default is not shorter: a busy machine takes as long to let a living peer answer."""
+
 
 class Traffic(NamedTuple):
     """What has gone over a link since it was opened, in bytes. Only differences between two looks count."""
@@ -27,12 +30,13 @@ def answer_time(every_s: float, timeout_ms: int | None, *, control: bool) -> flo
     """For how many seconds a peer may send nothing after a keepalive; None for any time.
 
     `every_s` is the time between two keepalives and `timeout_ms` the option `pingTimeout` (None: not given,
-    0: the peer need not answer). By default it is the time of two keepalives, and with the protocol's own
-    ping (`control`), which a peer has to answer, `LONGEST_ANSWER_S` at most.
+    0: the peer need not answer). By default it is the time of two keepalives, `SHORTEST_ANSWER_S` at least,
+    and with the protocol's own ping (`control`), which a peer has to answer, `LONGEST_ANSWER_S` at most.
     """
     if timeout_ms is not None:
         return timeout_ms / 1000 or None
-    return min(2 * every_s, LONGEST_ANSWER_S) if control else 2 * every_s
+    answer_s = max(2 * every_s, SHORTEST_ANSWER_S)
+    return min(answer_s, LONGEST_ANSWER_S) if control else answer_s
 
 
 class Keepalive:

@@ -146,7 +146,7 @@ OPTIONS: dict[str, Option] = {
             None,
             _STREAMS,
             "nothing received for so many ms after a keepalive is a lost link; 0 is never (default: two "
-            "`pingInterval`, and 20 s at most where the ping is the protocol's own)",
+            "`pingInterval`, 1 s at least, and 20 s at most where the ping is the protocol's own)",
             high=_DAY_MS,
         ),
         Option("idle", "ms", 0, _STREAMS, "no data for so many ms is a lost link; 0 is off", high=_DAY_MS),

@@ -62,6 +62,7 @@ def test_a_peer_that_is_not_read_from_is_excused() -> None:
 @pytest.mark.parametrize(
     ("every_s", "timeout_ms", "control", "seconds"),
     [
+        (0.05, None, False, 1.0),
         (1.0, None, False, 2.0),
         (60.0, None, False, 120.0),
         (1.0, None, True, 2.0),
