@@ -32,6 +32,7 @@ from typing import Any, Final, Literal, NamedTuple
 from trunkline.actors.driver import Delivery, Overflow
 from trunkline.actors.lane import Entry, Lane, Run
 from trunkline.wire.envelope import Mark
+from trunkline.wire.loss import Loss
 
 __all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Stamp", "Throttle", "Welcome"]
 
@@ -179,6 +180,8 @@ class Buffer:
         self.outages = 0
         self.throttled = False
         self.link: Mark = Mark.UP
+        self.cause: Loss | None = None
+        """Why the link is down; None while it is up, and where nobody has said why."""
 
     # what the link does
 
@@ -208,15 +211,19 @@ class Buffer:
         if self.unread > self.peak:
             self.peak = self.unread
 
-    def mark(self, mark: Mark) -> None:
-        """The link was lost, re-established or lost for good."""
+    def mark(self, mark: Mark, cause: Loss | None = None) -> None:
+        """The link was lost, re-established or lost for good; `cause` says why it was lost."""
         if mark is Mark.DOWN and self.link is not Mark.UP:
             return
         if mark is not Mark.UP:
             self.outages += self.link is Mark.UP
-        self.link = mark
-        self.queue.append(int(mark))
+        self.link, self.cause = mark, cause
+        self.queue.append(self._news_of_link())
         self._bound_marks()
+
+    def _news_of_link(self) -> int:
+        """The present mark as an entry, with its cause where one is known."""
+        return int(self.link) if self.cause is None else self.cause
 
     def _bound_marks(self) -> None:
         # Marks are no messages and are never dropped; but an unread link that flaps for days must not
@@ -240,7 +247,7 @@ class Buffer:
         mark = self._news(down)
         holder = self.holders[holder_id] = Holder(holder_id, envelopes=envelopes)
         if mark is not None:
-            holder.pending.append(int(mark))
+            holder.pending.append(int(mark) if mark is not self.link else self._news_of_link())
         self.actions.append(Welcome(holder_id))
         if len(self.holders) == 1:
             self._stream(holder)
@@ -485,7 +492,7 @@ class Buffer:
         elif self.queue:
             entries, runs = self.queue.take(1)
         elif self.link is not Mark.UP:
-            entries, runs = [int(self.link)], [Run()]
+            entries, runs = [self._news_of_link()], [Run()]
         else:
             return False
         self._unpark(holder.id)

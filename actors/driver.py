@@ -44,6 +44,7 @@ __all__ = [
     "FatalError",
     "Outgoing",
     "Overflow",
+    "PeerClosed",
     "Result",
     "Rows",
     "Sink",
@@ -62,6 +63,17 @@ class FatalError(DialError):
     """The link is refused for a reason that seldom goes away by itself (a login, a certificate, an option).
 
     It ends the first dial, as every error does. While reconnecting it means the longest wait."""
+
+
+class PeerClosed(ConnectionError):
+    """The peer closed the link by a close frame, whose `code` and `reason` these are."""
+
+    def __init__(self, code: int | None, reason: str) -> None:
+        shown = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
+        said = f"{code if code is not None else 'no code'} {shown}".rstrip()
+        super().__init__(f"closed by the peer: {said}")
+        self.code = code
+        self.reason = reason
 
 
 class Overflow(Enum):
@@ -126,7 +138,8 @@ class Sink(Protocol):
         """Several messages in order, with their envelopes."""
 
     def lost(self, reason: BaseException | None) -> None:
-        """The link is gone (None: the peer closed it in good order). Called once, at the latest."""
+        """The link is gone; `PeerClosed` where the peer has said why, None where the peer ended it in good
+        order and the protocol has no words for that. Called once, at the latest."""
 
     def warn(self, text: str) -> None:
         """One line for the user's log about something that did not end the link."""

@@ -332,7 +332,9 @@ class ExecActor:
             action = {"begin": begin, "commit": commit, "rollback": rollback}[what]
             self._transaction(holder, token, self._job(sender, request_id, timeout_ms, action, what))
         elif kind is Kind.READ:
-            self.worker.mailbox.send(sender, header(Kind.PUSH, 0, 0, True, False, 0), values.pack([]))
+            self.worker.mailbox.send(
+                sender, header(Kind.PUSH, 0, 0, True, False, 0, False, []), values.pack([])
+            )
         elif kind is Kind.WRITE:
             text = f"{self.address.scheme}:// has no write: use exec"
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(Unsupported(text))))

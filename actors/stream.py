@@ -12,7 +12,7 @@ import codecs
 import contextlib
 import os
 import time
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Coroutine, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -20,12 +20,14 @@ import msgpack
 from trunkline.actors.backoff import backoff_of
 from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Stamp, Welcome
 from trunkline.actors.compression import Codec, CompressionError
-from trunkline.actors.driver import Delivery, Ending, FatalError, StreamDriver
+from trunkline.actors.driver import Delivery, Ending, FatalError, Overflow, PeerClosed, StreamDriver
 from trunkline.actors.drops import DropReport
+from trunkline.actors.early import Arrival, EarlyArrivals
 from trunkline.actors.lane import Run
 from trunkline.actors.link_watch import LinkWatch
 from trunkline.actors.liveness import Traffic
 from trunkline.actors.pace import pace_of
+from trunkline.actors.peer_words import first_line, own_secrets, without_secrets
 from trunkline.actors.settling import Settling
 from trunkline.actors.text import Utf8Splitter
 from trunkline.deadline import Deadline
@@ -40,6 +42,7 @@ from trunkline.errors import (
 )
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark, header
+from trunkline.wire.loss import Loss
 from trunkline.wire.outgoing import Outgoing
 from trunkline.wire.state import State, check
 from trunkline.wire.stats import Stats
@@ -58,6 +61,8 @@ _DECODER = codecs.getincrementaldecoder("utf-8")
 PAYLOAD_S = 10.0
 DRIVER_S = 0.2
 """For a driver that does not keep a write's deadline."""
+LAST_WORDS_S = 1.5
+"""How long the reason is waited for when a payload cannot be sent: a close frame may be on its way."""
 
 
 class Link:
@@ -65,7 +70,8 @@ class Link:
 
     def __init__(self, actor: StreamActor) -> None:
         self._actor = actor
-        self._early: list[Callable[[], None]] | None = []
+        drops = actor.buffer.overflow is Overflow.DROP_OLDEST
+        self._early: EarlyArrivals | None = EarlyArrivals(actor.buffer.limit, drops=drops)
         self.driver: StreamDriver = actor.driver_class(actor.address, self)
         self.splitter = Utf8Splitter() if actor.splits else None
         self.decoder = _DECODER(errors="replace") if actor.decodes else None
@@ -77,15 +83,22 @@ class Link:
 
     def messages(self, batch: Sequence[str | bytes]) -> None:
         if self._early is not None:
-            self._early.append(lambda: self.messages(batch))
+            self._keep(Arrival(batch))
         elif self._actor.link is self:
             self._actor.received(batch)
 
     def deliver(self, batch: Sequence[Delivery]) -> None:
         if self._early is not None:
-            self._early.append(lambda: self.deliver(batch))
+            self._keep(Arrival((), batch))
         elif self._actor.link is self:
             self._actor.delivered(self, batch)
+
+    def _keep(self, arrival: Arrival) -> None:
+        """Keep what came before the link counts as open; a peer that can wait has to, where that is much."""
+        assert self._early is not None
+        self._early.add(arrival)
+        if self._actor.buffer.overflow is Overflow.BACK_PRESSURE and self._early.is_full:
+            self.driver.pause()
 
     def lost(self, reason: BaseException | None) -> None:
         if not self.ended.is_set():
@@ -114,8 +127,35 @@ class Link:
     def admit(self) -> None:
         """The link counts as open: what came early comes now."""
         early, self._early = self._early, None
-        for arrive in early or ():
-            arrive()
+        if early is None:
+            return
+        paused = self._actor.buffer.overflow is Overflow.BACK_PRESSURE and early.is_full
+        self._actor.dropped_elsewhere += early.dropped
+        for arrival in early.take():
+            if arrival.enveloped:
+                self.deliver(arrival.enveloped)
+            else:
+                self.messages(arrival.plain)
+        if paused and not self._actor.buffer.throttled:
+            self.driver.resume()
+
+    def admit_before_end(self) -> None:
+        """The link has ended before it counted as open: what can come only once is kept for the readers.
+        What the message broker sends again is not, for nobody has acknowledged it."""
+        early, self._early = self._early, None
+        if early is None:
+            return
+        self._actor.dropped_elsewhere += early.dropped
+        for arrival in early.take():
+            once = [each for each in arrival.enveloped if each.token is None]
+            if once:
+                self.deliver(once)
+            elif arrival.plain:
+                self.messages(arrival.plain)
+
+    def last_words(self) -> str:
+        """The first line of the newest message that came before the link counted as open."""
+        return "" if self._early is None else first_line(self._early.last())
 
 
 class StreamActor:
@@ -197,25 +237,82 @@ class StreamActor:
             # that does not.
             async with asyncio.timeout(deadline.left() + 0.5 if deadline.timeout() is not None else None):
                 await link.driver.open(deadline)
-            await self._send_payload(link)
-            if link.ended.is_set():
-                raise link.reason or BrokenError("the peer closed the link at once")
+            await self._introduce(link)
         except BaseException as error:
+            words = link.last_words()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(link.driver.end(Ending.LOST), 1)
-            raise self._in_words(error) from None
+            self._keep_early(link)
+            raise self._in_words(error, words) from None
         return link
 
-    def _in_words(self, error: BaseException) -> BaseException:
-        peer = self.address.display
+    async def _introduce(self, link: Link) -> None:
+        """Send the payloads. A link that ends meanwhile fails with the peer's reason for it."""
+        try:
+            await self._send_payload(link)
+        except TrunklineError:
+            raise
+        except (OSError, EOFError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            with contextlib.suppress(TimeoutError):  # what the peer said is perhaps still on its way
+                async with asyncio.timeout(LAST_WORDS_S):
+                    await link.ended.wait()
+            raise link.reason or self._closed_at_once(link) or error from None
+        if link.ended.is_set():
+            raise link.reason or BrokenError("the peer closed the link at once")
+
+    def _closed_at_once(self, link: Link) -> Exception | None:
+        if not link.ended.is_set():
+            return None
+        return ConnectionError("the peer closed the link while the payload was sent")
+
+    def _keep_early(self, link: Link) -> None:
+        """A link that worked before could not be had again: what the peer said meanwhile is read all the
+        same. After a first dial nobody could read; the peer's last words are in the error."""
+        if self._opened_at or self.worker.incarnation > 1:
+            self.link = link  # for the pieces of its texts
+            link.admit_before_end()
+            self._flush_torn(link)
+            self.link = None
+            self._flush_soon()
+
+    def _loss(self, mark: Mark, reason: BaseException | None) -> Loss:
+        """Why the link was lost, fit to be shown."""
+        text = "closed by the peer" if reason is None else str(reason) or type(reason).__name__
+        secrets = own_secrets(self.address) if isinstance(reason, PeerClosed) else ()
+        words = without_secrets(reason.reason, secrets) if isinstance(reason, PeerClosed) else None
+        return Loss.of(mark, without_secrets(text, secrets) if secrets else text, _code(reason), words)
+
+    def _broken(self, what: str, cause: BaseException | Loss | None) -> BrokenError:
+        """The error of a call that finds the link gone: `what` with the cause, its code and reason."""
+        if cause is None:
+            return BrokenError(what)
+        loss = cause if isinstance(cause, Loss) else self._loss(Mark.DOWN, cause)
+        return BrokenError(f"{what}: {loss.text}", code=loss.code, reason=loss.reason)
+
+    def _in_words(self, error: BaseException, said: str) -> BaseException:
+        """A failed attempt as what users read; `said` is what the peer said last."""
         if isinstance(error, TrunklineError) and not isinstance(error, DialTimeout):
             return error
         if isinstance(error, TimeoutError):
             text = str(error) or "no answer in the time allowed"
-            return DialTimeout(f"{peer} could not be opened: {text}")
+            return DialTimeout(self._with_place("could not be opened", text))
         if isinstance(error, (OSError, EOFError)):
-            return DialError(f"{peer} could not be opened: {getattr(error, 'strerror', None) or error}")
+            loss = self._loss(Mark.DOWN, error)
+            text = str(getattr(error, "strerror", None) or loss.text)
+            if said:
+                text += f"; it said last: {without_secrets(said, own_secrets(self.address))}"
+            text = self._with_place("could not be opened", text)
+            return DialError(text, code=loss.code, reason=loss.reason)
         return error
+
+    def _with_place(self, what: str, text: str) -> str:
+        """`text` as a sentence about the connection: it names the peer once, not once more than it does."""
+        place = f"{self.address.host}:"
+        if self.address.display in text or (self.address.host and place in text):
+            return text
+        return f"{self.address.display} {what}: {text}"
 
     async def _send_payload(self, link: Link) -> None:
         payloads: Sequence[str] = self.address.option("payload") or ()
@@ -278,9 +375,9 @@ class StreamActor:
         self.link = None
         self._down_since = time.monotonic()
         self._remember_owed()
-        why = "closed by the peer" if link.reason is None else str(link.reason) or type(link.reason).__name__
-        self._last_error = why
-        self.buffer.mark(Mark.DOWN if self._reconnects else Mark.END)
+        loss = self._loss(Mark.DOWN if self._reconnects else Mark.END, link.reason)
+        why = self._last_error = loss.text
+        self.buffer.mark(Mark(loss), loss)
         self._flush_soon()
         self._set_state(State.DOWN if self._reconnects else State.LOST)
         what = "reconnecting" if self._reconnects else "dial again, or give reconnect=true"
@@ -314,13 +411,15 @@ class StreamActor:
         self._give_up(f"{self._backoff.failures} attempts in a row have failed: {self._last_error}")
 
     def _tell_failure(self, failure: Exception, wait_s: float) -> None:
-        what = f"{self.address.display} could not be reached: {failure}"
+        what = self._with_place("could not be reached", str(failure))
         self.warn(f"{what}; the next attempt is in {wait_s:.3g} s")
         self._last_error = str(failure)
 
     def _give_up(self, why: str) -> None:
         self._last_error = why
-        self.buffer.mark(Mark.END)
+        former = self.buffer.cause
+        code, reason = (former.code, former.reason) if former is not None else (None, None)
+        self.buffer.mark(Mark.END, Loss.of(Mark.END, why, code, reason))
         self._flush_soon()
         self._set_state(State.FAILED)
         self.worker.log("error", f"the link to {self.address.display} is given up: {why}")
@@ -587,7 +686,9 @@ class StreamActor:
         if isinstance(action, Push):
             stamped = action.stamps is not None
             entries = action.entries if action.stamps is None else [*action.entries, _packed(action.stamps)]
-            head = header(Kind.PUSH, 0, action.epoch, action.stream, action.more, action.first, stamped)
+            losses = [[n, *e.to_wire()] for n, e in enumerate(action.entries) if isinstance(e, Loss)]
+            fields = (action.epoch, action.stream, action.more, action.first, stamped, losses)
+            head = header(Kind.PUSH, 0, *fields)
             send(action.holder, head, msgpack.packb(entries, use_bin_type=True))
         elif isinstance(action, Recall):
             control = self.worker.holders.get(action.holder, b"")
@@ -671,11 +772,13 @@ class StreamActor:
     async def _request_now(self, data: str | bytes, deadline: Deadline) -> Delivery:
         link = self.link
         if link is None:
-            raise BrokenError(f"the link to {self.address.display} is down; nothing was asked")
+            what = f"the link to {self.address.display} is down; nothing was asked"
+            raise self._broken(what, self.buffer.cause)
         if not await self._take_turn(deadline):
             raise OperationTimeout(f"no turn came in the time allowed: limit={self.address.option('limit')}")
         if link is not self.link:
-            raise BrokenError(f"the link to {self.address.display} was lost; nothing was asked")
+            what = f"the link to {self.address.display} was lost; nothing was asked"
+            raise self._broken(what, self.buffer.cause)
         try:
             async with asyncio.timeout(deadline.left() + DRIVER_S):
                 answer = await link.driver.request(
@@ -686,8 +789,7 @@ class StreamActor:
         except TimeoutError:
             raise OperationTimeout(f"{self.address.display} gave no answer in the time allowed") from None
         except (OSError, EOFError) as error:
-            why = str(error) or type(error).__name__
-            raise BrokenError(f"the link to {self.address.display} broke: {why}") from None
+            raise self._broken(f"the link to {self.address.display} broke", error) from None
         self._wrote(len(data.encode() if isinstance(data, str) else data))
         if self._codec is None or not self._codec.receives:
             return answer
@@ -701,7 +803,8 @@ class StreamActor:
     ) -> int:
         link = self.link
         if link is None:
-            raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
+            what = f"the link to {self.address.display} is down; nothing was written"
+            raise self._broken(what, self.buffer.cause)
         if deadline.expired():
             raise OperationTimeout("the data was longer on its way to the worker than the time allowed")
         if not await self._take_turn(deadline):
@@ -734,7 +837,8 @@ class StreamActor:
         # Where each write waits for its confirmation, the next need not wait for that too.
         async with contextlib.nullcontext() if link.driver.confirms else self._write_lock:
             if link is not self.link:
-                raise BrokenError(f"the link to {self.address.display} is down; nothing was written")
+                what = f"the link to {self.address.display} is down; nothing was written"
+                raise self._broken(what, self.buffer.cause)
             try:
                 if outgoing is None:
                     sent = await link.driver.send(packed, deadline)
@@ -743,8 +847,7 @@ class StreamActor:
             except TrunklineError:
                 raise
             except (OSError, EOFError) as error:
-                why = str(error) or type(error).__name__
-                raise BrokenError(f"the link to {self.address.display} broke: {why}") from None
+                raise self._broken(f"the link to {self.address.display} broke", error) from None
         if packed is not data and sent:  # what the caller gave counts, not what it was packed into
             sent = len(data.encode() if isinstance(data, str) else data)
         self._wrote(sent)
@@ -836,6 +939,13 @@ class StreamActor:
             last_error=self._last_error,
             last_message_at=self._last_message_at,
         )
+
+
+def _code(reason: BaseException | None) -> str | int | None:
+    """The code of a loss: the peer's, else the system's."""
+    found = getattr(reason, "code", None)
+    found = getattr(reason, "errno", None) if found is None else found
+    return found if isinstance(found, (str, int)) else None
 
 
 def _run(job: Coroutine[Any, Any, int]) -> int:

@@ -53,14 +53,16 @@ class TrunklineError(Exception):
     """Base of all errors raised by Trunkline.
 
     `code` is the server's or system's own code where there is one (SQLSTATE, errno, an HTTP
-    status), else None.
+    status, a WebSocket close code), else None. `reason` is the peer's words in a close frame, else None.
     """
 
     code: str | int | None = None
+    reason: str | None = None
 
-    def __init__(self, text: str, *, code: str | int | None = None) -> None:
+    def __init__(self, text: str, *, code: str | int | None = None, reason: str | None = None) -> None:
         super().__init__(text)
         self.code = code
+        self.reason = reason
 
 
 class AddressError(TrunklineError, ValueError):
@@ -85,9 +87,14 @@ class DialError(TrunklineError):
     retry_after_s: float | None = None
 
     def __init__(
-        self, text: str, *, code: str | int | None = None, retry_after_s: float | None = None
+        self,
+        text: str,
+        *,
+        code: str | int | None = None,
+        reason: str | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(text, code=code)
+        super().__init__(text, code=code, reason=reason)
         self.retry_after_s = retry_after_s
 
 
@@ -104,7 +111,7 @@ class ClosedError(TrunklineError):
 
 
 class BrokenError(TrunklineError):
-    """The peer or the network broke the link."""
+    """The peer or the network broke the link. `code` and `reason` are those of a WebSocket's close frame."""
 
 
 class WorkerDied(BrokenError):
@@ -152,11 +159,13 @@ _BY_NAME: dict[str, type[TrunklineError]] = {
 
 
 def to_wire(error: BaseException) -> dict[str, object]:
-    """An error as plain data: `name`, `text`, `code`, and `retry_after_s` where the peer gave one."""
+    """An error as plain data: `name`, `text`, `code`; `reason` and `retry_after_s` where there is one."""
     if isinstance(error, TrunklineError):
         # A class that only the worker knows travels as the nearest one that everybody knows.
         name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
         data: dict[str, object] = {"name": name, "text": str(error), "code": error.code}
+        if error.reason is not None:
+            data["reason"] = error.reason
         if isinstance(error, DialError) and error.retry_after_s is not None:
             data["retry_after_s"] = error.retry_after_s
         return data
@@ -169,6 +178,7 @@ def from_wire(data: dict[str, object]) -> TrunklineError:
     kind = _BY_NAME.get(str(data.get("name")), RemoteError)
     code = data.get("code")
     error = kind(str(data.get("text", "")), code=code if isinstance(code, (str, int)) else None)
+    error.reason = None if data.get("reason") is None else str(data["reason"])
     retry_after_s = data.get("retry_after_s")
     if isinstance(error, DialError) and isinstance(retry_after_s, (int, float)):
         error.retry_after_s = float(retry_after_s)

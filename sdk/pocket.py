@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from trunkline.wire.envelope import Mark
+from trunkline.wire.loss import Loss
 
 __all__ = ["EMPTY", "LOST", "Pocket", "Stamped", "Taken"]
 
@@ -50,7 +51,7 @@ class Pocket:
 
     __slots__ = (
         "acked", "appended", "consumed", "down", "ended", "envelopes", "epoch", "fed", "gap", "had", "items",
-        "marks", "more", "skipped", "stamps", "stream", "tickets", "unsettled", "untold",
+        "loss", "marks", "more", "skipped", "stamps", "stream", "tickets", "unsettled", "untold",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -67,6 +68,8 @@ class Pocket:
         """When the last entries were sent, the worker had more than it was allowed to send."""
         self.down = False
         self.ended = False
+        self.loss: Loss | None = None
+        """Why the link was lost that the last entries told of; None where that is not known."""
         self.gap = False
         """Something was lost on the way here (with a broker that died): it must be sent again."""
         self.skipped = 0
@@ -256,7 +259,9 @@ class Pocket:
         """Note what happened to the link; True when it is a loss."""
         if mark == Mark.UP:
             self.down = False
+            self.loss = None
             return False
         self.down = True
+        self.loss = mark if isinstance(mark, Loss) else None
         self.ended = self.ended or mark == Mark.END
         return True

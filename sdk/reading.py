@@ -21,6 +21,7 @@ from trunkline.pocket import EMPTY, LOST, Pocket, Stamped, Taken
 from trunkline.reasons import remember
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
+from trunkline.wire.loss import Loss
 from trunkline.wire.stats import Stats
 
 __all__ = ["Reader"]
@@ -44,6 +45,7 @@ class Reader(Holder):
         self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool
     ) -> None:
         super().__init__(client, channel, key, info, raising=raising)
+        self._told_loss: Loss | None = None
         self._ack_every = ACK_EVERY_KEPT if self._comes_again else ACK_EVERY
 
     def read(self, timeout_ms: float | None = None) -> str | bytes | None:
@@ -155,11 +157,21 @@ class Reader(Holder):
         if self._raising:
             if self._closed:
                 raise ClosedError("read on a connection that you have closed")
-            why = f": {self._gone}" if self._gone and self._pocket.ended else ""
-            raise BrokenError(
-                f"the link to {self._peer} {'has ended' if self._pocket.ended else 'was lost'}{why}"
-            )
+            raise self._loss_error()
+        loss = self._pocket.loss
+        if loss is not None and loss is not self._told_loss:  # once: polling must not hide what fails later
+            self._told_loss = loss
+            remember(self._loss_error())
         return self._lost
+
+    def _loss_error(self) -> BrokenError:
+        """The loss that was met in the order of reading, with its cause where the worker has told it."""
+        loss = self._pocket.loss
+        text = f"the link to {self._peer} {'has ended' if self._pocket.ended else 'was lost'}"
+        if loss is None:
+            gone = f": {self._gone}" if self._gone and self._pocket.ended else ""
+            return BrokenError(f"{text}{gone}")
+        return BrokenError(f"{text}: {loss.text}", code=loss.code, reason=loss.reason)
 
     def _take(self, timeout_ms: float | None, *, keep: bool = False) -> Taken:
         if self._executes:
@@ -307,9 +319,11 @@ class Reader(Holder):
         _, kind, _, fields, body = received
         if kind is Kind.PUSH:
             self._orphan = False
-            epoch, stream, more, first, stamped = fields
+            epoch, stream, more, first, stamped, losses = fields
             entries = msgpack.unpackb(body[0], raw=False, use_list=True)
             stamps = values.unpack(entries.pop()) if stamped else ()
+            for index, *cause in losses:
+                entries[index] = Loss.from_wire(entries[index], cause)
             with self._lock:
                 fed = self._pocket.feed(epoch, stream, more, entries, first, stamps)
                 gap, self._pocket.gap = self._pocket.gap, False

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from trunkline.actors import dialer, tls
 from trunkline.actors.driver import Ending, FatalError, Overflow, Sink, StreamDriver
-from trunkline.actors.drivers.ws_link import Link
+from trunkline.actors.drivers.ws_link import Link, gone
 from trunkline.actors.drivers.ws_messages import GOING_AWAY, NORMAL
 from trunkline.actors.drivers.ws_request import Redirect, Target, redirected, target_of
 from trunkline.actors.liveness import Traffic
@@ -51,7 +51,7 @@ def _engine(name: str) -> type[Link]:
 
 
 class WsDriver(StreamDriver):
-    """One WebSocket link. Text messages are `str`, binary ones `bytes`."""
+    """One WebSocket link. Text messages are `str` (`bytes` where they are not UTF-8), binary ones `bytes`."""
 
     schemes: ClassVar[tuple[str, ...]] = ("ws", "wss")
     overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
@@ -64,6 +64,7 @@ class WsDriver(StreamDriver):
         self._opened = False
         self._early: list[BaseException | None] = []
         self._reading = True
+        self._reason: BaseException | None = None
 
     async def open(self, deadline: Deadline) -> None:
         target = target_of(self.address)
@@ -78,7 +79,7 @@ class WsDriver(StreamDriver):
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         if self._over or self._link is None:
-            raise ConnectionError("the link is gone")
+            raise gone(self._reason)
         return await self._link.send(data, deadline)
 
     def would_wait(self, size: int) -> bool:
@@ -119,6 +120,7 @@ class WsDriver(StreamDriver):
         if not self._opened:
             self._early.append(reason)  # for `_attempt`: a loss is no news before the link was had
         elif not self._over:
+            self._reason = reason
             self._end()
             self.sink.lost(reason)
 
@@ -155,7 +157,9 @@ class WsDriver(StreamDriver):
             asyncio.get_running_loop().call_soon(self.ended, reason)
 
     def _make_link(self) -> Link:
-        return _engine(choose_engine(self._engine))(self, int(self.address.option("max_size")))
+        strict_text = self.address.option("decode") == "text"
+        make = _engine(choose_engine(self._engine))
+        return make(self, int(self.address.option("max_size")), strict_text=strict_text)
 
     def _hostname(self, target: Target) -> str:
         """`servername` speaks of the address's own host, not of one we are redirected to."""

@@ -11,6 +11,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections import deque
 from typing import Any
 
 import websocket
@@ -26,7 +27,7 @@ from trunkline.actors.drivers.ws_handshake import (
     no_websocket,
     request_bytes,
 )
-from trunkline.actors.drivers.ws_link import CLOSE_S, Link, Owner
+from trunkline.actors.drivers.ws_link import CLOSE_S, Link, Owner, gone
 from trunkline.actors.drivers.ws_messages import (
     BINARY,
     CLOSE,
@@ -55,6 +56,8 @@ __all__ = ["ClientLink"]
 
 _READ = 128 * 1024
 _MAX_BATCH = 512
+_MAX_PONGS = 64
+"""Pings that are answered one by one; of more that wait at once the newest ones are."""
 _MAX_BATCHES = 16
 """Batches on their way to the loop before the reader waits for it."""
 _BROKEN_OFF = "the link broke without a closing handshake"
@@ -63,12 +66,12 @@ _BROKEN_OFF = "the link broke without a closing handshake"
 class ClientLink(Link):
     """One link by websocket-client."""
 
-    def __init__(self, owner: Owner, max_size: int) -> None:
-        super().__init__(owner, max_size)
+    def __init__(self, owner: Owner, max_size: int, *, strict_text: bool = True) -> None:
+        super().__init__(owner, max_size, strict_text=strict_text)
         self._loop = asyncio.get_running_loop()
         self._socket: SharedSocket | None = None
         self._client: Any = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
-        self._assembler = Assembler(max_size)
+        self._assembler = Assembler(max_size, strict_text=strict_text)
         self._batch: list[str | bytes] = []
         self._in_flight = threading.Semaphore(_MAX_BATCHES)
         self._may_read = threading.Event()
@@ -76,11 +79,18 @@ class ClientLink(Link):
         self._sending = asyncio.Lock()
         self._ready = asyncio.Event()
         """The socket may take more, or there is none any more; set by the loop and at the end."""
-        self._control: list[bytes] = []
+        self._control: dict[int, bytes] = {}
+        """Our ping and our close that wait for the socket, the newest of each kind."""
+        self._pongs: deque[bytes] = deque(maxlen=_MAX_PONGS)
+        """Answers that wait for the socket. Older ones may be left out (RFC 6455, 5.5.3), so that a peer that
+        takes nothing cannot make them pile up."""
         self._closing = False
         self._unsent = 0
         """Bytes of the message that is being written which the socket has not taken yet."""
-        self._reason: BaseException | None = ConnectionError(_BROKEN_OFF)
+        self._cause: BaseException | None = None
+        """Why the link ends, where the peer, the protocol or we have said so."""
+        self._pings_lock = threading.Lock()
+        self._pings: deque[bytes] = deque(maxlen=_MAX_PONGS)
         self._busy: asyncio.Future[None] | None = None
 
     async def connect(
@@ -146,7 +156,7 @@ class ClientLink(Link):
         self._socket.close()
 
     def abort(self, reason: BaseException) -> None:
-        self._reason = reason
+        self._cause = reason
         self._closing = True
         self._may_read.set()
         if self._socket is not None:
@@ -239,10 +249,20 @@ class ClientLink(Link):
             self._batch.append(event)
             if len(self._batch) >= _MAX_BATCH:
                 self._flush()
-        elif event is not None:
+        elif isinstance(event, Close):
             self._flush()
-            self._loop.call_soon_threadsafe(self._take_control, event)
+            self._loop.call_soon_threadsafe(self._take_close, event)
+        elif isinstance(event, Ping):
+            self._note_ping(event)
         return not isinstance(event, Close)
+
+    def _note_ping(self, event: Ping) -> None:
+        """Tell the loop, but once for all that came before it has looked: a flood must not queue up there."""
+        with self._pings_lock:
+            told = bool(self._pings)
+            self._pings.append(event.payload)
+        if not told:
+            self._loop.call_soon_threadsafe(self._answer_pings)
 
     def _flush(self) -> None:
         if self._batch:
@@ -269,17 +289,22 @@ class ClientLink(Link):
         self._in_flight.release()
         self.owner.delivered(batch)
 
-    def _take_control(self, event: Ping | Pong | Close) -> None:
-        if isinstance(event, Close):
-            if not self._closing:
-                self._reason = loss(event)
-                self._send_close(close_payload(event.code))
-        elif isinstance(event, Ping):
-            self._send_control(PONG, event.payload)
+    def _take_close(self, event: Close) -> None:
+        if not self._closing:
+            self._cause = loss(event)
+            self._send_close(close_payload(event.code))
+
+    def _answer_pings(self) -> None:
+        with self._pings_lock:
+            pings = list(self._pings)
+            self._pings.clear()
+        if pings and not self._closing and self._client.connected:
+            self._pongs.extend(ABNF.create_frame(ping, PONG).format() for ping in pings)
+            self._flush_control()
 
     def _take_violation(self, violation: Violation) -> None:
         if not self._closing:
-            self._reason = violation
+            self._cause = violation
             self._send_close(close_payload(violation.code))
 
     def _send_close(self, payload: bytes) -> None:
@@ -290,14 +315,18 @@ class ClientLink(Link):
 
     def _send_control(self, opcode: int, payload: bytes) -> None:
         if not self._closing and self._client.connected:
-            self._control.append(ABNF.create_frame(payload, opcode).format())
+            self._control[opcode] = ABNF.create_frame(payload, opcode).format()
             self._flush_control()
 
     def _flush_control(self) -> None:
         """Control frames go out whole, between messages; a link that takes no few bytes is broken off."""
         if self._sending.locked() or self._socket is None:
             return
-        frames, self._control = b"".join(self._control), []
+        # The close frame is the last one that may be sent.
+        closing = self._control.pop(CLOSE, b"")
+        frames = b"".join((*self._pongs, *self._control.values(), closing))
+        self._pongs.clear()
+        self._control.clear()
         if frames:
             self._loop.create_task(self._write_control(frames))
 
@@ -349,7 +378,7 @@ class ClientLink(Link):
 
     def _alive(self) -> None:
         if self._closing or self._busy is None or self._busy.done():
-            raise ConnectionError("the link is gone")
+            raise gone(self._cause)
 
     def _ended(self, busy: asyncio.Future[None]) -> None:
         self._ready.set()
@@ -357,8 +386,8 @@ class ClientLink(Link):
             self._unwatch()
             self._socket.close()
         if not busy.cancelled() and (error := busy.exception()) is not None:
-            self._reason = error
-        self.owner.ended(self._reason)
+            self._cause = error
+        self.owner.ended(self._cause or ConnectionError(_BROKEN_OFF))
 
     async def _in_thread(self, work: Any) -> None:
         await dialer.run_in_thread(work, "trunkline-ws")

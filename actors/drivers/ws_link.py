@@ -8,12 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
+from trunkline.actors.driver import PeerClosed
 from trunkline.actors.drivers.ws_messages import NORMAL
 from trunkline.actors.drivers.ws_request import Target
 from trunkline.actors.liveness import Traffic
 from trunkline.deadline import Deadline
 
-__all__ = ["CLOSE_S", "HIGH_WATER", "Link", "Owner"]
+__all__ = ["CLOSE_S", "HIGH_WATER", "Link", "Owner", "gone"]
 
 CLOSE_S = 1.0
 """How long a closing handshake may take before the socket is closed anyway."""
@@ -34,16 +35,25 @@ class Owner(Protocol):
         """One line for the user's log."""
 
 
+def gone(cause: BaseException | None) -> ConnectionError:
+    """What a send over a link that is gone raises: with the cause, where one is known."""
+    if isinstance(cause, PeerClosed):
+        return PeerClosed(cause.code, cause.reason)
+    return ConnectionError("the link is gone" if cause is None else f"the link is gone: {cause}")
+
+
 class Link(ABC):
     """One WebSocket connection by one engine. An object serves one attempt."""
 
-    def __init__(self, owner: Owner, max_size: int) -> None:
+    def __init__(self, owner: Owner, max_size: int, *, strict_text: bool = True) -> None:
         self.owner = owner
         self.max_size = max_size
         self.heard = 0
         """How many messages and control frames have come."""
         self.control_bytes = 0
         """Upper bound of the received bytes that belong to control frames."""
+        self.strict_text = strict_text
+        """A text message that is not UTF-8 ends the link with 1007; else it comes as `bytes`."""
 
     @abstractmethod
     async def connect(

@@ -11,6 +11,8 @@ import codecs
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from trunkline.actors.driver import PeerClosed
+
 __all__ = [
     "BINARY",
     "CLOSE",
@@ -31,6 +33,7 @@ __all__ = [
     "Violation",
     "close_payload",
     "loss",
+    "text_or_bytes",
 ]
 
 CONTINUATION: Final = 0x0
@@ -81,13 +84,19 @@ class Inflater(Protocol):
 class Assembler:
     """The state of the incoming side of one link.
 
-    An engine may deliver a whole, uncompressed message by itself while `fragmented` is False.
+    An engine may deliver a whole, uncompressed message by itself while `fragmented` is False. With
+    `strict_text` a text message that is not UTF-8 is a violation (RFC 6455, 8.1); else it comes as `bytes`.
     """
 
-    __slots__ = ("_compressed", "_decoder", "_inflater", "_max_size", "_parts", "_size", "fragmented")
+    __slots__ = (
+        "_compressed", "_decoder", "_inflater", "_is_text", "_max_size", "_parts", "_size", "_strict",
+        "fragmented",
+    )  # fmt: skip
 
-    def __init__(self, max_size: int, inflater: Inflater | None = None) -> None:
+    def __init__(self, max_size: int, inflater: Inflater | None = None, *, strict_text: bool = True) -> None:
         self._max_size = max_size
+        self._strict = strict_text
+        self._is_text = False
         self._inflater = inflater
         self._decoder: codecs.IncrementalDecoder | None = None
         self._parts: list[str | bytes] = []
@@ -125,7 +134,9 @@ class Assembler:
         if rsv & ~RSV1 or (rsv and self._inflater is None):
             raise Violation(PROTOCOL_ERROR, "a reserved bit is set")
         self._compressed = bool(rsv)
-        self._decoder = codecs.getincrementaldecoder("utf-8")() if opcode == TEXT else None
+        self._is_text = opcode == TEXT
+        strict_text = self._is_text and self._strict
+        self._decoder = codecs.getincrementaldecoder("utf-8")() if strict_text else None
 
     def _add(self, payload: bytes, fin: bool) -> None:
         if self._compressed:
@@ -144,9 +155,10 @@ class Assembler:
 
     def _end(self) -> str | bytes:
         parts, self._parts, self._size = self._parts, [], 0
-        if len(parts) == 1:
-            return parts[0]
-        return "".join(parts) if self._decoder else b"".join(parts)  # type: ignore[arg-type]
+        if self._decoder:
+            return "".join(parts)  # type: ignore[arg-type]
+        data: bytes = parts[0] if len(parts) == 1 else b"".join(parts)  # type: ignore[arg-type,assignment]
+        return text_or_bytes(data) if self._is_text else data
 
     def _control(self, opcode: int, fin: bool, rsv: int, payload: bytes) -> Ping | Pong | Close:
         if opcode > PONG:
@@ -158,6 +170,14 @@ class Assembler:
         if opcode == CLOSE:
             return _parse_close(payload)
         return Ping(payload) if opcode == PING else Pong(payload)
+
+
+def text_or_bytes(data: bytes) -> str | bytes:
+    """The payload of a text message; as it came where it is not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 def _parse_close(payload: bytes) -> Close:
@@ -185,8 +205,6 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
     return code.to_bytes(2, "big") + text.encode()
 
 
-def loss(close: Close) -> ConnectionError | None:
-    """What the peer's close means for the link: None for a good end, else an error that says why."""
-    if close.code in (None, NORMAL, GOING_AWAY):
-        return None
-    return ConnectionError(f"closed by the peer: {close.code} {close.reason}".rstrip())
+def loss(close: Close) -> PeerClosed:
+    """The end of the link in the peer's words."""
+    return PeerClosed(close.code, close.reason)

@@ -16,7 +16,7 @@ from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from trunkline.actors import tls
 from trunkline.actors.drivers.ws_deflate import Deflate
 from trunkline.actors.drivers.ws_handshake import BODY_S, has_body_to_read, judge, request_headers
-from trunkline.actors.drivers.ws_link import CLOSE_S, HIGH_WATER, Link, Owner
+from trunkline.actors.drivers.ws_link import CLOSE_S, HIGH_WATER, Link, Owner, gone
 from trunkline.actors.drivers.ws_messages import (
     CLOSE,
     INVALID_TEXT,
@@ -64,12 +64,12 @@ class _Listener(picows.WSListener):
         self._deliver = deliver
         self._batch: list[str | bytes] = []
         self._max_size = link.max_size
-        self._assembler = Assembler(link.max_size)
+        self._assembler = Assembler(link.max_size, strict_text=link.strict_text)
         self.plain = True
         """A whole uncompressed message may be taken as it is: none is in progress, nor a close."""
 
     def use(self, deflate: Deflate | None) -> None:
-        self._assembler = Assembler(self._link.max_size, deflate)
+        self._assembler = Assembler(self._link.max_size, deflate, strict_text=self._link.strict_text)
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._link.connected(transport, self)
@@ -88,14 +88,21 @@ class _Listener(picows.WSListener):
                     frame.get_payload_as_utf8_text() if kind is _TEXT else frame.get_payload_as_bytes()
                 )
             except UnicodeDecodeError:
-                self._link.violation(Violation(INVALID_TEXT, "a text message that is not UTF-8"))
-                self.plain = False
+                self._take_no_text(frame)
         elif not self._link.closing:
             self._feed(frame)
             self.plain = not (self._assembler.fragmented or self._link.closing)
         if frame.last_in_buffer and self._batch:
             batch, self._batch = self._batch, []
             self._deliver(batch)
+
+    def _take_no_text(self, frame: picows.WSFrame) -> None:
+        """A whole text message that is not UTF-8."""
+        if not self._link.strict_text:
+            self._batch.append(frame.get_payload_as_bytes())
+            return
+        self._link.violation(Violation(INVALID_TEXT, "a text message that is not UTF-8"))
+        self.plain = False
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self._link.disconnected()
@@ -105,6 +112,7 @@ class _Listener(picows.WSListener):
 
     def resume_writing(self) -> None:
         self._link.writable.set()
+        self._link.answer_ping()
 
     def _feed(self, frame: picows.WSFrame) -> None:
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
@@ -124,15 +132,18 @@ class _Listener(picows.WSListener):
 class PicowsLink(Link):
     """One link by picows."""
 
-    def __init__(self, owner: Owner, max_size: int) -> None:
-        super().__init__(owner, max_size)
+    def __init__(self, owner: Owner, max_size: int, *, strict_text: bool = True) -> None:
+        super().__init__(owner, max_size, strict_text=strict_text)
         self.writable = asyncio.Event()
         self.closing = False
         """A close frame went out: whatever the peer still sends is not looked at."""
         self._transport: picows.WSTransport | None = None
         self._deflate: Deflate | None = None
         self._gone = asyncio.Event()
-        self._reason: BaseException | None = ConnectionError(_BROKEN_OFF)
+        self._cause: BaseException | None = None
+        """Why the link ends, where the peer, the protocol or we have said so."""
+        self._unanswered_ping: bytes | None = None
+        """The newest ping that could not be answered yet: the peer does not take what we send."""
         self._watch: asyncio.Task[None] | None = None
         self._give_up: asyncio.TimerHandle | None = None
         self._sock: socket.socket | None = None
@@ -215,7 +226,7 @@ class PicowsLink(Link):
                 return 0
         transport = self._transport
         if transport is None or self.closing or transport.is_disconnected:
-            raise ConnectionError("the link is gone")
+            raise gone(self._cause)
         payload = data.encode() if isinstance(data, str) else data
         kind = _TEXT if isinstance(data, str) else _BINARY
         packed = self._deflate.deflate(payload) if self._deflate else None
@@ -260,7 +271,7 @@ class PicowsLink(Link):
             await asyncio.wait([self._watch], timeout=CLOSE_S)
 
     def abort(self, reason: BaseException) -> None:
-        self._reason = reason
+        self._cause = reason
         self.closing = True
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
@@ -288,14 +299,22 @@ class PicowsLink(Link):
         if not isinstance(event, Close):
             self.control_bytes += len(event.payload) + (_TLS_FRAME if self._secure else _FRAME)
         if isinstance(event, Close):
-            self._reason = loss(event)
+            self._cause = loss(event)
             self._send_close(close_payload(event.code))
-        elif isinstance(event, Ping) and self._transport is not None:
-            self._transport.send_pong(event.payload)
+        elif isinstance(event, Ping):
+            self._unanswered_ping = event.payload
+            if self.writable.is_set():
+                self.answer_ping()
+
+    def answer_ping(self) -> None:
+        """Answer the newest ping. RFC 6455, 5.5.3: older ones need no answer, so none queue up here."""
+        payload, self._unanswered_ping = self._unanswered_ping, None
+        if payload is not None and self._transport is not None and not self.closing:
+            self._transport.send_pong(payload)
 
     def violation(self, violation: Violation) -> None:
         if not self.closing:
-            self._reason = violation
+            self._cause = violation
             self._send_close(close_payload(violation.code))
 
     def disconnected(self) -> None:
@@ -319,11 +338,11 @@ class PicowsLink(Link):
         try:
             await transport.wait_disconnected()
         except picows.WSProtocolError as error:
-            self._reason = Violation(int(error.code), str(error).lower())
+            self._cause = Violation(int(error.code), str(error).lower())
         except Exception as error:
-            self._reason = error
+            self._cause = error
         finally:
             if self._give_up is not None:
                 self._give_up.cancel()
         self.disconnected()
-        self.owner.ended(self._reason)
+        self.owner.ended(self._cause or ConnectionError(_BROKEN_OFF))

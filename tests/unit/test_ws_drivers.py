@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import zlib
 
 import pytest
@@ -25,7 +26,7 @@ from tests.support.servers import (
 from tests.support.sockets import Peer, SocketServer
 from tests.support.websocket_peer import silent_after, upgrade
 from tests.support.wsdrivers import Engine, on_every_engine
-from trunkline.actors.driver import Overflow
+from trunkline.actors.driver import Overflow, PeerClosed
 from trunkline.actors.drivers.ws import WsDriver, choose_engine
 from trunkline.deadline import Deadline
 
@@ -96,12 +97,14 @@ def test_fragments_are_put_together(ws: Engine) -> None:
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1001, "restart")])
-def test_a_good_close_is_no_error(ws: Engine, code: int, reason: str) -> None:
+def test_a_good_close_says_code_and_reason_too(ws: Engine, code: int, reason: str) -> None:
     async def body() -> None:
         sink, driver = await ws.dial(server.url)
-        assert await sink.wait_lost() is None
+        lost = await sink.wait_lost()
+        assert isinstance(lost, PeerClosed)
+        assert (lost.code, lost.reason) == (code, reason)
         assert sink.received == ["last", b"words"]
-        with pytest.raises(OSError, match="gone"):
+        with pytest.raises(OSError, match=f"closed by the peer: {code}"):
             await driver.send("x", Deadline(5))
         await driver.close()
 
@@ -193,7 +196,7 @@ def test_a_peer_that_breaks_the_rules_is_told_and_lost(ws: Engine, data: bytes, 
         told.append(connection.close_code)
 
     async def body() -> None:
-        sink, driver = await ws.dial(server.url)
+        sink, driver = await ws.dial(server.url, decode="text")
         reason = await sink.wait_lost()
         assert isinstance(reason, ConnectionError)
         assert f"closed with {code}" in str(reason)
@@ -204,6 +207,54 @@ def test_a_peer_that_breaks_the_rules_is_told_and_lost(ws: Engine, data: bytes, 
         ws.run(body())
         server.wait_live(0)
     assert told == [code]
+
+
+def test_text_that_is_not_utf8_comes_as_bytes(ws: Engine) -> None:
+    def latin(peer: Peer) -> None:
+        upgrade(peer)
+        peer.send(b"\x81\x04caf\xe9" + b"\x01\x01\xff\x80\x01\xfe" + b"\x81\x02ok")
+        peer.read()
+
+    async def body() -> None:
+        for decode in ("auto", "bytes"):
+            sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}", decode=decode)
+            assert await sink.wait_received(3) == [b"caf\xe9", b"\xff\xfe", "ok"]
+            assert sink.losses == []
+            await driver.close()
+
+    with SocketServer(latin) as server:
+        ws.run(body())
+
+
+def test_of_many_pings_that_cannot_be_answered_the_newest_is(ws: Engine) -> None:
+    """The peer reads nothing while it pings; our answers must not pile up, nor those to its first pings."""
+    count, answers = 60_000, []
+
+    def flood(peer: Peer) -> None:
+        upgrade(peer)
+        pings = [b"\x89\x78" + b"%0120d" % number for number in range(count)]
+        for start in range(0, count, 500):
+            peer.send(b"".join(pings[start : start + 500]))
+        peer.send(b"\x81\x04done")
+        flooded.wait(30)
+        while not answers or int(answers[-1]) < count - 1:
+            head = peer.read_exactly(6)
+            assert head[:2] == b"\x8a\xf8"
+            answers.append(bytes(c ^ head[2 + n % 4] for n, c in enumerate(peer.read_exactly(120))))
+        peer.send(b"\x81\x02ok")
+        peer.read()
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        await sink.wait_received(1)
+        flooded.set()
+        assert await sink.wait_received(2) == ["done", "ok"]
+        await driver.close()
+
+    flooded = threading.Event()
+    with SocketServer(flood) as server:
+        ws.run(body())
+    assert len(answers) < count
 
 
 def test_max_size_holds_for_the_sum_of_fragments(ws: Engine) -> None:

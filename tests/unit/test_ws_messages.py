@@ -111,6 +111,17 @@ def test_a_long_reason_is_cut_between_characters() -> None:
 
 
 def test_what_a_close_means_for_the_link() -> None:
-    assert [loss(Close(code, "")) for code in (None, 1000, 1001)] == [None, None, None]
-    assert str(loss(Close(4001, "bye"))) == "closed by the peer: 4001 bye"
-    assert str(loss(Close(1011, ""))) == "closed by the peer: 1011"
+    closes = [Close(None, ""), Close(1000, ""), Close(1001, "restart"), Close(4001, "bye\r\nnow\x1b")]
+    assert [str(loss(close)).removeprefix("closed by the peer: ") for close in closes] == [
+        "no code", "1000", "1001 restart", "4001 bye now",
+    ]  # fmt: skip
+    assert [(loss(close).code, loss(close).reason) for close in closes[1:3]] == [
+        (1000, ""),
+        (1001, "restart"),
+    ]
+
+
+def test_text_that_is_no_text_comes_as_bytes_unless_it_must_be_text() -> None:
+    assembler = Assembler(1000, strict_text=False)
+    frames = [(TEXT, True, 0, b"caf\xe9"), (TEXT, False, 0, b"\xc3"), (CONTINUATION, True, 0, b"\xa9")]
+    assert [assembler.feed(*frame) for frame in frames] == [b"caf\xe9", None, "é"]

@@ -1,0 +1,78 @@
+"""What a peer says before its link counts as open (answers to payloads), in order and bounded. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trunkline.actors.driver import Delivery
+
+__all__ = ["Arrival", "EarlyArrivals"]
+
+MOST_BYTES = 64 << 20
+
+
+class Arrival(NamedTuple):
+    """One batch: plain messages, or messages with their envelopes."""
+
+    plain: Sequence[str | bytes]
+    enveloped: Sequence[Delivery] = ()
+
+
+class EarlyArrivals:
+    """At most `limit` messages. Beyond it the oldest are dropped and counted, where the driver `drops`; else
+    `is_full` says that no more should be taken from the peer."""
+
+    def __init__(self, limit: int, *, drops: bool) -> None:
+        self._limit = limit
+        self._drops = drops
+        self._arrivals: deque[Arrival] = deque()
+        self._count = 0
+        self._bytes = 0
+        self.dropped = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._count >= self._limit or self._bytes > MOST_BYTES
+
+    def add(self, arrival: Arrival) -> None:
+        """A batch has come."""
+        self._arrivals.append(arrival)
+        self._count += len(arrival.plain) + len(arrival.enveloped)
+        self._bytes += _size(arrival)
+        while self._drops and (self._count > self._limit or self._bytes > MOST_BYTES):
+            self._drop_oldest()
+
+    def take(self) -> list[Arrival]:
+        """All batches, in order; none are left."""
+        taken = list(self._arrivals)
+        self._arrivals.clear()
+        self._count = self._bytes = 0
+        return taken
+
+    def last(self) -> str | bytes:
+        """The newest message, "" where there is none."""
+        if not self._arrivals:
+            return ""
+        newest = self._arrivals[-1]
+        return newest.enveloped[-1].data if newest.enveloped else newest.plain[-1]
+
+    def _drop_oldest(self) -> None:
+        oldest = self._arrivals.popleft()
+        size = _size(oldest)
+        if len(oldest.plain) > 1:
+            rest = Arrival(oldest.plain[1:])
+        elif len(oldest.enveloped) > 1:
+            rest = Arrival((), oldest.enveloped[1:])
+        else:
+            rest = Arrival(())
+        if rest.plain or rest.enveloped:
+            self._arrivals.appendleft(rest)
+        self._count -= 1
+        self._bytes -= size - _size(rest)
+        self.dropped += 1
+
+
+def _size(arrival: Arrival) -> int:
+    return sum(map(len, arrival.plain)) + sum(len(each.data) for each in arrival.enveloped)

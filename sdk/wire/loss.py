@@ -1,0 +1,35 @@
+"""The mark of a lost link that says why, on its way from the worker to the reader who meets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Loss"]
+
+_LONGEST = 500
+
+
+class Loss(int):
+    """A `Mark` (DOWN or END) with the cause of the loss. It counts and compares as the mark itself."""
+
+    text: str
+    """What happened, as the end of a sentence; no secret."""
+    code: str | int | None
+    """The peer's or the system's code (a WebSocket close code, an errno), None where there is none."""
+    reason: str | None
+    """The peer's own words in its close frame, None where it gave none."""
+
+    @classmethod
+    def of(cls, mark: int, text: str, code: str | int | None = None, reason: str | None = None) -> Loss:
+        self = cls(mark)
+        self.text, self.code, self.reason = text[:_LONGEST], code, reason
+        return self
+
+    def to_wire(self) -> list[Any]:
+        return [self.text, self.code, self.reason]
+
+    @classmethod
+    def from_wire(cls, mark: int, fields: list[Any]) -> Loss:
+        text, code, reason = fields
+        known = code if isinstance(code, (str, int)) else None
+        return cls.of(mark, str(text), known, None if reason is None else str(reason))
