@@ -139,7 +139,7 @@ def test_a_handshake_answered_with_404(caplog: pytest.LogCaptureFixture) -> None
 @pytest.mark.parametrize("frame", [INVALID_UTF8_FRAME, OVERSIZE_FRAME, b"\xff\xff\xff\xff"])
 def test_frames_that_are_none_end_the_link(caplog: pytest.LogCaptureFixture, frame: bytes) -> None:
     with undisturbed(), WsServer(raw(frame)) as server:
-        conn = Dial(server.url)
+        conn = Dial(server.url, decode="text")
         assert conn is not None
         with conn:
             assert conn.read(5000) == ""
