@@ -29,19 +29,26 @@ __all__ = [
     "bind",
     "check_count",
     "placeholders",
+    "positions",
     "tokens",
     "wanted",
 ]
 
-MYSQL_RUNS = re.compile(r"/\*M?!\d*")
+_RUNS = r"/\*M?!\d*+"
+MYSQL_RUNS = re.compile(_RUNS)
 """Begins a comment that MySQL or MariaDB runs as part of the statement."""
 
 
 class Dialect(Enum):
+    """By whose rules a text is cut into strings, names, comments and statements."""
+
     SQLITE = "sqlite"
     MYSQL = "mysql"
     POSTGRES = "postgres"
     CLICKHOUSE = "clickhouse"
+    STANDARD = "standard"
+    """SQL as its standard has it: `'...'` and `"..."` with doubled quotes, `--` and `/* */` that do not
+    nest."""
 
 
 class Style(Enum):
@@ -52,6 +59,8 @@ class Style(Enum):
     PYFORMAT = "%(p1)s"
     MAPPING = "%(trunkline_1)s"
     """For libraries that replace `%(name)s` and leave every other `%` alone (mysql-connector)."""
+    NUMBER = "$1"
+    """PostgreSQL's own."""
 
 
 class Token(NamedTuple):
@@ -89,9 +98,10 @@ _RULES = {
     ),
     Dialect.MYSQL: _compiled(
         # `--` is a comment only before a blank: 5--1 is 6
-        (_ESCAPED, _ESCAPED_NAME, _TICKS, r"--(?=\s|\Z)[^\n]*+", r"\#[^\n]*+", _BLOCK),
+        (_ESCAPED, _ESCAPED_NAME, _TICKS, r"--(?=\s|\Z)[^\n]*+", r"\#[^\n]*+", rf"(?!{_RUNS}){_BLOCK}"),
         r"\?",
-        rf"{_NUMBER}|@[\w$@]++",
+        # what a comment that the server runs holds is part of the statement
+        rf"{_NUMBER}|@[\w$@]++|{_RUNS}",
     ),
     Dialect.POSTGRES: _compiled(
         (_STRING, _E_STRING, _NAME, _DOLLARS, r"--[^\n\r]*+", r"/\*"),
@@ -111,6 +121,7 @@ _RULES = {
         r"\$\d{1,9}(?!\d)|\?",
         rf"{_NUMBER}|\?\?",
     ),
+    Dialect.STANDARD: _compiled((_STRING, _NAME, _DASHES, _BLOCK), r"\?", _NUMBER),
 }
 _NESTING = re.compile(r"/\*|\*/")
 # where `?` is an operator too
@@ -153,7 +164,7 @@ def placeholders(sql: str, dialect: Dialect) -> list[str]:
 
 def wanted(sql: str, dialect: Dialect) -> int:
     """How many values the placeholders of a text take."""
-    return max(_positions(placeholders(sql, dialect), dialect), default=-1) + 1
+    return max(positions(placeholders(sql, dialect), dialect), default=-1) + 1
 
 
 def bind(
@@ -173,7 +184,7 @@ def bind(
     if not places:
         return sql, None
     text = "".join(_written(sql, dialect, style, order, numbered=places[0] != "?"))
-    if style in (Style.QMARK, Style.FORMAT):
+    if style in (Style.QMARK, Style.FORMAT, Style.NUMBER):
         return text, [binds[index] for index in order]
     name = style.value[2:-3]
     return text, {f"{name}{index + 1}": value for index, value in enumerate(binds)}
@@ -181,20 +192,21 @@ def bind(
 
 def _order(places: list[str], given: int, dialect: Dialect) -> list[int]:
     """The index of the value that each placeholder takes."""
-    order = _positions(places, dialect)
+    order = positions(places, dialect)
     check_count(max(order, default=-1) + 1, given)
     if min(order, default=0) < 0:
         raise StatementError("placeholders are numbered from 1")
     return order
 
 
-def _positions(places: list[str], dialect: Dialect) -> list[int]:
+def positions(places: Sequence[str], dialect: Dialect) -> list[int]:
+    """The index of the value that each of a text's placeholders takes, -1 for `$0`."""
     if dialect is Dialect.SQLITE:
         return _sqlite_positions(places)
     return [index if text == "?" else int(text[1:]) - 1 for index, text in enumerate(places)]
 
 
-def _sqlite_positions(places: list[str]) -> list[int]:
+def _sqlite_positions(places: Sequence[str]) -> list[int]:
     """SQLite's own numbering: `?` is one more than the largest so far, a name keeps its first number."""
     order: list[int] = []
     names: dict[str, int] = {}

@@ -8,7 +8,8 @@ dbapi.connect(handle))` works on a shared connection; a whole URL dials one for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +32,8 @@ from trunkline.errors import BrokerGone, ClosedError, DeadHandle
 __all__ = ["MariaDb", "MySql", "PostgreSql", "Sqlite"]
 
 Process = Callable[[Any], Any]
+_IN = re.compile(r"\bIN\s*\(?\s*\$(\d+)", re.IGNORECASE)
+"""The number of PostgreSQL's placeholder behind IN."""
 FOR_GOOD = (ClosedError, DeadHandle, BrokerGone)
 
 
@@ -43,6 +46,8 @@ class _OnTrunkline(DefaultDialect):
     supports_statement_cache = True
     supports_server_side_cursors = True
     supports_native_decimal = True
+    refused_values: tuple[type, ...] = (list, tuple, set, frozenset, dict)
+    """Types of values that this database has no column for."""
 
     def __init__(self, **settings: Any) -> None:
         # not the module's: `?` is an operator on PostgreSQL
@@ -76,6 +81,20 @@ class _OnTrunkline(DefaultDialect):
         port = f":{url.port}" if url.port else ""
         place = f"{login}@{host}{port}" if login else f"{host}{port}"
         return f"{self.scheme}://{place}/{quote(url.database or '', safe='')}{_query(url)}"
+
+    def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        """As with the libraries that SQLAlchemy usually drives, a list for the one placeholder of `IN (:x)`
+        is an error: SQLAlchemy writes lists out itself, where it is told to (`bindparam(expanding=True)`)."""
+        self._check_lists(statement, parameters)
+        cursor.execute(statement, parameters)
+
+    def _check_lists(self, statement: str, parameters: Any) -> None:
+        """ProgrammingError of `dbapi` for a list where one value stands."""
+        values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
+        if any(isinstance(value, self.refused_values) for value in values):
+            raise dbapi.ProgrammingError(
+                "a list stands where one value does: use bindparam(..., expanding=True) for IN"
+            )
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         """Whether the pool must make its connections anew. A lost server is none of its business: Trunkline
@@ -278,6 +297,12 @@ class PostgreSql(_OnTrunkline, PGDialect):
         INT2VECTOR: _Int2Vector,
         OIDVECTOR: _OidVector,
     }
+
+    def _check_lists(self, statement: str, parameters: Any) -> None:
+        """Lists are for arrays and JSON here."""
+        places = _IN.findall(statement)
+        if any(isinstance(parameters[int(place) - 1], self.refused_values) for place in places):
+            super()._check_lists(statement, parameters)
 
     def _set_level(self, connection: Any, level: str) -> None:
         """For this object's transactions alone; reads are in them too then."""

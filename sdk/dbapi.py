@@ -370,7 +370,7 @@ class Connection:
             return work(*args)
         except TrunklineError as error:
             raise translated(error, self._link._scheme) from error
-        except (TypeError, ValueError) as error:  # a value that cannot travel
+        except (TypeError, ValueError, OverflowError) as error:  # a value that cannot travel
             raise ProgrammingError(str(error)) from error
 
 

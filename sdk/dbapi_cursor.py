@@ -228,21 +228,13 @@ class Cursor:
 
 def _binds(parameters: Any) -> list[Any] | dict[str, Any]:
     if isinstance(parameters, Mapping):
-        return {name: _plain(value) for name, value in parameters.items()}
+        return dict(parameters)
     if parameters is None:
         return []
-    if isinstance(parameters, (str, bytes, bytearray)) or not isinstance(parameters, Iterable):
+    unordered = isinstance(parameters, (str, bytes, bytearray, set, frozenset))
+    if unordered or not isinstance(parameters, Iterable):
         raise ProgrammingError(
             f"a statement's values are a sequence or a mapping, not {type(parameters).__name__}; "
             "a single one is written (value,)"
         )
-    return [value if type(value) in _PLAIN else _plain(value) for value in parameters]
-
-
-_PLAIN = frozenset((int, str, float, bytes, bool, type(None)))
-
-
-def _plain(value: Any) -> Any:
-    """numpy's numbers, which pandas' users have everywhere, as Python's."""
-    kind = getattr(getattr(value, "dtype", None), "kind", None)
-    return value.item() if kind in ("i", "u", "f", "b") and getattr(value, "ndim", None) == 0 else value
+    return list(parameters)

@@ -41,7 +41,9 @@ class Executing(Reader):
     def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> ExecResult | None:
         """Run a statement on a database connection.
 
-        `binds` are its values in order (or one mapping of names); `timeout` in milliseconds. Returns
+        `binds` are its values in order, or one list or tuple of them, or one mapping of names. A list for the
+        placeholder of `IN (?)` is written out; anywhere else one value takes a list only where its column
+        does, or as `Json(...)`. `timeout` in milliseconds. Returns
         `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows
         them, `matched` (rows that an UPDATE found) on MySQL, and `more`, a list of result sets, where there
         is more than one (a procedure, several statements); None on failure, with the reason in the log and in
@@ -265,4 +267,4 @@ def _row(row: Any) -> Any:
 
 
 def _given(binds: tuple[Any, ...]) -> Any:
-    return binds[0] if len(binds) == 1 and isinstance(binds[0], Mapping) else list(binds)
+    return dict(binds[0]) if len(binds) == 1 and isinstance(binds[0], Mapping) else list(binds)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 
 from clickhouse_driver.errors import ServerException
 
+from trunkline.actors.binds import arranged, in_order, spread
 from trunkline.actors.bulk import BulkRows
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
 from trunkline.actors.drivers.clickhouse_client import Link, stop
@@ -26,6 +27,7 @@ from trunkline.actors.drivers.clickhouse_plan import Plan, plan
 from trunkline.actors.drivers.clickhouse_sql import Insert, rendered, statement
 from trunkline.actors.drivers.clickhouse_types import Travelling, travelling
 from trunkline.actors.servers import first_that_opens_here
+from trunkline.actors.sql import Dialect
 from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
@@ -118,17 +120,21 @@ class ClickhouseDriver(ExecDriver):
     # statements
 
     def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
-        what, binds = statement(sql), _in_order(binds)
+        what = statement(sql)
         if isinstance(what, Insert):
             return self._insert(what, [_rows_of(what, binds)])
-        return self._select(rendered(what, binds, self._live.zone if binds else UTC))
+        return self._select(self._rendered(what, binds))
+
+    def _rendered(self, text: str, binds: Sequence[Any] | Mapping[str, Any]) -> str:
+        text, values = arranged(text, in_order(binds), Dialect.CLICKHOUSE)
+        return rendered(text, values, self._live.zone if values else UTC)
 
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
-        what, binds = statement(sql), _in_order(binds)
+        what = statement(sql)
         if isinstance(what, Insert):
             self._insert(what, [_rows_of(what, binds)])
             return _Streamed(self, iter(()), [])
-        return self._begin(rendered(what, binds, self._live.zone if binds else UTC))
+        return self._begin(self._rendered(what, binds))
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
         """An INSERT of placeholders and literals goes as one block; any other statement one after the other,
@@ -298,16 +304,12 @@ def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
     return parts[0] if len(parts) == 1 else [*chain.from_iterable(parts)]
 
 
-def _in_order(binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-    """There are no names of placeholders: a dict alone is one value, for a Map."""
-    return (binds,) if isinstance(binds, Mapping) else binds
-
-
-def _rows_of(what: Insert, binds: Sequence[Any]) -> Sequence[Any]:
+def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
     """The rows of an INSERT: one list of them, or those in the text with their values."""
+    values = in_order(binds)
     if what.rows:
-        return what.filled(binds)
-    rows = binds[0] if len(binds) == 1 else None
+        return what.filled(spread(values, what.wanted))
+    rows = values[0] if len(values) == 1 else None
     if not isinstance(rows, (list, tuple)):
         raise StatementError(
             "an INSERT without values in it takes one list of rows: exec('INSERT INTO t VALUES', [(1, 'a')])"

@@ -18,7 +18,9 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from trunkline.actors.binds import misplaced
 from trunkline.errors import StatementError
+from trunkline.wire.documents import Json
 
 __all__ = ["EPOCH", "literal", "unescaped"]
 
@@ -57,6 +59,8 @@ def _literal(value: Any, zone: tzinfo) -> str:
     for kind, write in _WRITERS:
         if isinstance(value, kind):
             return write(value, zone)
+    if isinstance(value, (set, frozenset)):
+        raise misplaced(value)
     raise StatementError(
         f"ClickHouse has no value of type {type(value).__name__}; bind it as str, bytes or a number"
     )
@@ -169,8 +173,8 @@ _WRITERS: tuple[tuple[Any, Callable[[Any, tzinfo], str]], ...] = (
     (ipaddress.IPv6Address, lambda value, zone: f"toIPv6('{value}')"),
     (list, _list),
     (tuple, _tuple),
-    ((set, frozenset), lambda value, zone: _tuple(tuple(value), zone)),
     (Mapping, _map),
+    (Json, lambda value, zone: _str(value.text, zone)),
 )
 
 

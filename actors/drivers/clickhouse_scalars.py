@@ -16,6 +16,7 @@ from uuid import UUID
 
 from trunkline.actors.drivers.clickhouse_columns import is_utc
 from trunkline.actors.drivers.clickhouse_literals import EPOCH
+from trunkline.wire.documents import Json
 
 __all__ = [
     "REFUSED",
@@ -191,6 +192,8 @@ def _bytes(value: Any) -> str | bytes:
         return str.__str__(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
+    if isinstance(value, Json):
+        return value.text
     raise TypeError
 
 

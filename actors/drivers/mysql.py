@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from mysql.connector import errors
 
+from trunkline.actors.binds import arranged, has_lists_for
 from trunkline.actors.driver import (
     FIRST_ROWS,
     ExecDriver,
@@ -42,6 +43,7 @@ from trunkline.actors.drivers.mysql_plan import Charset, Plan, plan_of
 from trunkline.actors.drivers.mysql_settings import NO_AUTOCOMMIT, check_settings
 from trunkline.actors.drivers.mysql_template import Template, template_of
 from trunkline.actors.drivers.mysql_types import Literal, literals, readers, to_rows
+from trunkline.actors.sql import Dialect
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
 
@@ -148,6 +150,8 @@ class MysqlDriver(ExecDriver):
         return self._connection
 
     def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+        if not isinstance(binds, Mapping):
+            sql, binds = arranged(sql, binds, Dialect.MYSQL)
         template = self._checked(sql)
         return self._run(template.text(binds, self._literal, self._charset.codec))
 
@@ -258,6 +262,8 @@ class MysqlDriver(ExecDriver):
                 raise why_lost(error) from None
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        if has_lists_for(sql, rows, Dialect.MYSQL):
+            return super().executemany(sql, rows)
         template = self._checked(sql)
         if template.statements > 1:
             raise StatementError("executemany takes one statement, and the text holds several")

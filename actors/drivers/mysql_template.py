@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from trunkline.actors.binds import misplaced
 from trunkline.actors.drivers.mysql_types import Literal
 from trunkline.actors.sql import Dialect, check_count, tokens
 from trunkline.actors.statements import split
@@ -32,7 +33,7 @@ class Template:
     def text(self, binds: Sequence[Any] | Mapping[str, Any], literal: Literal, codec: str) -> bytes:
         """The statement with its values; StatementError when their number is wrong."""
         if isinstance(binds, Mapping) and len(self.pieces) == 2:
-            binds = [binds]  # there are no names in MySQL: it is the one value, a JSON document
+            raise misplaced(binds)
         self.check(binds)
         return _filled([_encoded(piece, codec) for piece in self.pieces], binds, literal)
 

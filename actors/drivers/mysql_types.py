@@ -20,8 +20,10 @@ from zoneinfo import ZoneInfo
 
 from mysql.connector.constants import FieldFlag, FieldType
 
+from trunkline.actors.binds import misplaced
 from trunkline.actors.drivers.mysql_plan import Charset
 from trunkline.errors import StatementError
+from trunkline.wire.documents import Json
 
 __all__ = ["Literal", "literals", "readers", "to_rows"]
 
@@ -64,6 +66,8 @@ def literals(charset: Charset, *, backslashes: bool, loc: str | None, truncate_u
         for kind, convert in _OTHERS:
             if isinstance(value, kind):
                 return literal(convert(value))
+        if isinstance(value, _CONTAINERS):
+            raise misplaced(value)
         raise StatementError(
             f"MySQL cannot store a value of type {type(value).__name__}; bind it as str or bytes"
         )
@@ -105,9 +109,10 @@ def _decimal(value: Decimal) -> bytes:
 
 def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
     try:
-        # what is written in ASCII alone is read the same in every character set a session may have
+        # what is written in ASCII alone is read the same in every character set a session may have; and a
+        # server that does not run `/*!99999 ? */` would end this comment at the `*/` of a value
         escaped = "'" in value or (backslashes and "\\" in value)
-        if charset.hides_backslash or (escaped and not value.isascii()):
+        if charset.hides_backslash or (escaped and not value.isascii()) or "*/" in value:
             return b"_%s X'%s'" % (charset.name.encode(), value.encode(charset.codec).hex().encode())
         if backslashes:
             value = value.replace("\\", "\\\\")
@@ -121,7 +126,7 @@ def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
 
 def _bytes(charset: Charset, backslashes: bool, value: bytes) -> bytes:
     escaped = b"'" in value or (backslashes and b"\\" in value)
-    if charset.hides_backslash or (escaped and not value.isascii()):
+    if charset.hides_backslash or (escaped and not value.isascii()) or b"*/" in value:
         return b"_binary X'%s'" % value.hex().encode()
     if backslashes:
         value = value.replace(b"\\", b"\\\\")
@@ -154,30 +159,6 @@ def _timedelta(value: timedelta) -> bytes:
     return f"'{text}.{value.microseconds:06}'".encode() if value.microseconds else f"'{text}'".encode()
 
 
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_json_leaf)
-    except (TypeError, ValueError, RecursionError) as error:
-        text = f"this list or dict cannot be stored as JSON: {error}"
-    raise StatementError(text)
-
-
-def _json_leaf(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, (Decimal, UUID, timedelta, ipaddress.IPv4Address, ipaddress.IPv6Address)):
-        return str(value)
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    raise TypeError(f"it holds a {type(value).__name__}")
-
-
-def _set(value: Any) -> str:
-    if not all(isinstance(item, str) and "," not in item for item in value):
-        raise StatementError("a set is stored in a SET column: its members are texts without a comma")
-    return ",".join(sorted(value))
-
-
 # in this order: an IntEnum is an int, a datetime is a date
 _OTHERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: value.value),
@@ -187,8 +168,7 @@ _OTHERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((bytes, bytearray, memoryview), bytes),
     (datetime, lambda value: datetime.fromisoformat(value.isoformat())),
     (date, lambda value: date.fromisoformat(value.isoformat())),
-    ((set, frozenset), _set),
-    ((list, tuple, Mapping), _json),
+    (Json, lambda value: value.text),
     (
         tuple(
             getattr(ipaddress, f"IPv{version}{kind}")
@@ -198,6 +178,7 @@ _OTHERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
         str,
     ),
 )
+_CONTAINERS = (list, tuple, set, frozenset, Mapping)
 
 
 # reading

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import psycopg2
 from psycopg2 import extensions
 
+from trunkline.actors.binds import arranged, has_containers, has_lists_for, in_order
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
 from trunkline.actors.drivers import postgres_bulk, postgres_text
 from trunkline.actors.drivers.postgres_cancel import Canceller
@@ -21,6 +22,14 @@ from trunkline.actors.drivers.postgres_plan import (
     one_by_one,
 )
 from trunkline.actors.drivers.postgres_rows import CursorRows, HeldRows
+from trunkline.actors.drivers.postgres_shapes import (
+    PREPARABLE,
+    Shape,
+    described,
+    from_casts,
+    numbered,
+    types_query,
+)
 from trunkline.actors.drivers.postgres_types import Types, to_server
 from trunkline.actors.servers import first_that_opens_here
 from trunkline.actors.sql import Dialect, wanted
@@ -40,6 +49,11 @@ _UNREAD = (
     "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 )
 _MOST_WARNINGS = 1000
+_MOST_SHAPES = 256
+_OTHER_TYPE = ("22", "42")
+"""Classes of codes: a value is none of its type, or of another type than its column or operator takes."""
+_DEFINING = frozenset(("CREATE", "ALTER", "DROP"))
+"""After these a text may mean other types than before."""
 
 _ROWS = "trunkline_rows"
 """The savepoint of an executemany inside of a transaction."""
@@ -68,7 +82,7 @@ class PostgresDriver(ExecDriver):
     _cancels_done = 0
     _cancel_loose = False
     """A cancel request is on its way, and may hit any statement that is still to come."""
-    _queries = 0
+    _queries = _descriptions = 0
 
     @property
     def peer(self) -> str:
@@ -111,6 +125,7 @@ class PostgresDriver(ExecDriver):
         self._connection = connection
         connection.autocommit = True
         self._types = Types(connection)
+        self._shapes: dict[str, tuple[Shape, ...]] = {}
         self._warned: set[str] = set()
         self._canceller = Canceller(connection.pgconn_ptr)
         if not self._canceller.possible:
@@ -211,9 +226,18 @@ class PostgresDriver(ExecDriver):
         text, values = self._read(sql, binds)
         if not text.statements:
             return Result()
+        if any(statement.keyword in _DEFINING for statement in text.statements):
+            self._shapes.clear()
         if len(text.statements) > 1:
             return self._several(text)
-        result = self.run(text.formatted, values)
+        try:
+            result = self.run(text.formatted, values)
+        except StatementError as error:
+            # a column may be of another type than when the server was asked
+            if not self._may_be_stale(error, text) or self.in_transaction():
+                raise
+            text, values = self._read(sql, binds)
+            result = self.run(text.formatted, values)
         if text.one.transaction == "commit" and self._status == "ROLLBACK":
             raise _not_committed()
         return result
@@ -221,14 +245,54 @@ class PostgresDriver(ExecDriver):
     def _read(
         self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
     ) -> tuple[postgres_text.Text, list[Any] | None]:
-        if isinstance(binds, Mapping):
-            if wanted(sql, Dialect.POSTGRES) != 1:
-                raise StatementError("postgres takes values in order, not by name; write ? for each")
-            binds = [binds]  # the only value is a JSON object
-        text = postgres_text.read(sql, len(binds))
-        if binds:
+        if isinstance(binds, Mapping) and wanted(sql, Dialect.POSTGRES) != 1:
+            raise StatementError("postgres takes values in order, not by name; write ? for each")
+        sql, given = arranged(sql, in_order(binds), Dialect.POSTGRES)
+        text = postgres_text.read(sql, len(given))
+        if given:
             self._check_strings(sql)
-        return text, text.values(self.take(partial(to_server, binds)))
+        shapes = self.shapes(text, len(given)) if has_containers(given) else ()
+        return text, text.values(self.take(partial(to_server, given, shapes)))
+
+    def shapes(self, text: postgres_text.Text, count: int) -> Sequence[Shape]:
+        """What each of the values of one statement may be, as the server tells it; asked once for each text.
+        StatementError when the server refuses the statement."""
+        found = self._shapes.get(text.body)
+        if found is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            preparable = text.one.keyword in PREPARABLE
+            found = self._described(text.body, count) if preparable else from_casts(text.body, count)
+            self._shapes[text.body] = found
+        return found
+
+    def _may_be_stale(self, error: StatementError, text: postgres_text.Text) -> bool:
+        """Whether a refused statement was written by types that the server told before. They are forgotten:
+        the next time it is asked again."""
+        known = self._shapes.pop(text.body, None) is not None
+        return known and str(error.code)[:2] in _OTHER_TYPE
+
+    def _described(self, body: str, count: int) -> tuple[Shape, ...]:
+        """Ask the server, so that a statement that it refuses leaves an open transaction as it was, and that
+        a pooler which gives each transaction another server gives one to all of this."""
+        self._descriptions += 1
+        name = f"trunkline_{self._descriptions}"
+        begin, end, undo = "BEGIN", "COMMIT", "ROLLBACK"
+        if self.in_transaction():
+            begin = f"SAVEPOINT {name}"
+            end = f"RELEASE SAVEPOINT {name}"
+            undo = f"ROLLBACK TO SAVEPOINT {name}; {end}"
+        try:
+            # the line end is for a comment at the end of the text
+            asked = f"{begin}; PREPARE {name} AS {numbered(body, count)}\n; {types_query(name)}"
+            rows = self.run(asked, whole=True).values
+            self.run(f"DEALLOCATE {name}; {end}")
+        except StatementError:
+            with contextlib.suppress(StatementError):  # the transaction had failed before
+                if self.in_transaction():
+                    self.run(undo)
+            raise
+        return described(rows)
 
     def _several(self, text: postgres_text.Text) -> Result:
         """Statement by statement, because psycopg2 shows the last result only."""
@@ -311,11 +375,22 @@ class PostgresDriver(ExecDriver):
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
         self._ready()
+        if has_lists_for(sql, rows, Dialect.POSTGRES):
+            return super().executemany(sql, rows)
         plan = postgres_bulk.bulk(sql)
         given: Any = rows
         self._check_strings(sql)
         if not given:
             return Result(affected=0)
+        try:
+            return self._write_rows(plan, given)
+        except StatementError as error:
+            # a column may be of another type than when the server was asked; no row was written
+            if not self._may_be_stale(error, plan.text):
+                raise
+            return self._write_rows(plan, given)
+
+    def _write_rows(self, plan: postgres_bulk.Bulk, given: Any) -> Result:
         inside = self.in_transaction()
         self.run(f"SAVEPOINT {_ROWS}" if inside else "BEGIN")
         try:

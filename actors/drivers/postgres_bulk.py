@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg2.extras import execute_batch
 
-from trunkline.actors.drivers.postgres_text import LONGEST_KEPT, read
+from trunkline.actors.binds import has_containers
+from trunkline.actors.drivers.postgres_shapes import Shape
+from trunkline.actors.drivers.postgres_text import LONGEST_KEPT, Text, read
 from trunkline.actors.drivers.postgres_types import to_server
 from trunkline.actors.sql import Dialect, Style, Token, bind, check_count, placeholders, tokens, wanted
 from trunkline.actors.statements import Statement
@@ -32,6 +34,7 @@ _SAME_KEY = "21000"
 class Bulk:
     """A statement for many rows."""
 
+    text: Text
     single: str
     """For one row, as psycopg2 takes it."""
     order: tuple[int, ...]
@@ -76,7 +79,7 @@ def _bulk(sql: str) -> Bulk:
         head, values, tail = parts
         values, _ = bind(values, range(count), Dialect.POSTGRES, Style.FORMAT)
         parts = _quiet(head), values, _quiet(tail)
-    return Bulk(text.formatted, text.order or (), "CONFLICT" in text.one.words, parts)
+    return Bulk(text, text.formatted, text.order or (), "CONFLICT" in text.one.words, parts)
 
 
 def write(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int | None:
@@ -107,23 +110,32 @@ def _pages(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int:
     affected = 0
     for page in _slices(driver, plan, rows, PAGE):
         text = whole if len(page) == PAGE else plan.page(len(page))
-        values = driver.take(partial(_flat, page))
+        values = driver.take(partial(_flat, driver, plan, page))
         affected += driver.run(text, values, whole=True).affected or 0
     return affected
 
 
-def _flat(rows: Sequence[Any]) -> Sequence[Any]:
-    return to_server(list(chain.from_iterable(rows)))
+def _flat(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> Sequence[Any]:
+    values = list(chain.from_iterable(rows))
+    return to_server(values, _shapes(driver, plan, values) * len(rows))
+
+
+def _shapes(driver: PostgresDriver, plan: Bulk, values: Sequence[Any]) -> list[Shape]:
+    """What the values of a row may be; nothing where none of these needs it."""
+    if not has_containers(values):
+        return []
+    found = driver.shapes(plan.text, max(plan.order) + 1)
+    return [found[index] for index in plan.order]
 
 
 def _batches(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> None:
     for page in _slices(driver, plan, rows, BATCH):
-        values = driver.take(partial(_each, page))
+        values = driver.take(partial(_each, driver, plan, page))
         driver.with_cursor(partial(execute_batch, sql=plan.single, argslist=values, page_size=BATCH))
 
 
-def _each(rows: Sequence[Any]) -> list[Sequence[Any]]:
-    return [to_server(row) for row in rows]
+def _each(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> list[Sequence[Any]]:
+    return [to_server(row, _shapes(driver, plan, row)) for row in rows]
 
 
 def _slices(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

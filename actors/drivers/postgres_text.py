@@ -24,6 +24,8 @@ class Text:
     """A text, read once."""
 
     statements: tuple[Statement, ...]
+    body: str
+    """As it was given; without the `;` at the end where it is one statement."""
     formatted: str
     """With `%s` for each placeholder, where there are values; without the `;` at the end."""
     order: tuple[int, ...] | None
@@ -81,7 +83,7 @@ def _read(sql: str, given: int) -> Text:
     text, order = bind(body, range(given), Dialect.POSTGRES, Style.FORMAT)
     if given and not isinstance(order, list):
         raise StatementError("the statement has no placeholders")  # bind has refused it already
-    return Text(statements, text, tuple(order) if isinstance(order, list) else None)
+    return Text(statements, body, text, tuple(order) if isinstance(order, list) else None)
 
 
 def plain(statement: Statement) -> str:

@@ -24,7 +24,9 @@ from psycopg2.extensions import UNICODE, AsIs, new_array_type, new_type, registe
 from psycopg2.extras import Inet
 
 from trunkline.actors.drivers.postgres_rows import Repair
+from trunkline.actors.drivers.postgres_shapes import Shape, shaped
 from trunkline.errors import StatementError
+from trunkline.wire.documents import Json
 
 __all__ = ["Types", "register", "to_server"]
 
@@ -172,14 +174,21 @@ def _read_arrays(arrays: Mapping[int, Any], cursor: Any, rows: Sequence[Any]) ->
 _PLAIN = frozenset((int, float, str, bytes, bool, type(None), datetime, date, time, timedelta, bytearray))
 
 
-def to_server(values: Sequence[Any]) -> Sequence[Any]:
-    """Values as psycopg2 takes them. StatementError, saying what to do, for one that PostgreSQL has not."""
+def to_server(values: Sequence[Any], shapes: Sequence[Shape] = ()) -> Sequence[Any]:
+    """Values as psycopg2 takes them; `shapes`: what the parameter of each takes, where that is known.
+    StatementError, saying what to do, for a value that PostgreSQL, or its parameter, has not."""
     if _PLAIN.issuperset(map(type, values)):
         return values
-    return [value if type(value) in _PLAIN else _converted(value) for value in values]
+    known: Sequence[Shape | None] = shapes or [None] * len(values)
+    return [
+        value if type(value) in _PLAIN else _converted(value, shape)
+        for value, shape in zip(values, known, strict=True)
+    ]
 
 
-def _converted(value: Any) -> Any:
+def _converted(value: Any, shape: Shape | None) -> Any:
+    if isinstance(value, _CONTAINERS):
+        return shaped(value, shape)
     for kind, convert in _CONVERTERS:
         if isinstance(value, kind):
             return convert(value)
@@ -193,65 +202,6 @@ def _decimal(value: Decimal) -> Any:
     return value if value.is_finite() or value.is_nan() else AsIs(f"'{value}'::numeric")
 
 
-def _list(value: list[Any]) -> Any:
-    """An array; a list with a dict in it is one JSON value."""
-    leaves = {type(item) for item in _leaves(value)}
-    if any(issubclass(kind, Mapping) for kind in leaves):
-        return _json_text(value)
-    empty = any(isinstance(item, list) and all(leaf is None for leaf in _leaves(item)) for item in value)
-    if leaves <= {str, type(None)} or empty:
-        # as text without a type, so that it may become uuid[], an array of enums, ...: ARRAY[...] is text[]
-        return _literal(value)
-    return [_list_item(item) for item in value]
-
-
-def _list_item(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_list_item(item) for item in value]
-    return value if type(value) in _PLAIN else _converted(value)
-
-
-def _leaves(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        return [value]
-    return [leaf for item in value for leaf in _leaves(item)]
-
-
-def _literal(value: list[Any]) -> str:
-    if not _leaves(value):
-        return "{}"
-    return "{" + ",".join(map(_element, value)) + "}"
-
-
-def _element(value: Any) -> str:
-    if isinstance(value, list):
-        return _literal(value)
-    text = f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
-    return "NULL" if value is None else '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
-
-
-def _json_text(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, default=_json_item)
-    except (TypeError, ValueError, RecursionError) as error:
-        text = f"this list or dict cannot be written as JSON: {error}"
-    raise StatementError(text)
-
-
-def _json_item(value: Any) -> Any:
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, (Decimal, UUID, timedelta, *_ADDRESSES)):
-        return str(value)
-    raise TypeError(f"JSON has no value for the type {type(value).__name__}")
-
-
-def _tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not value:
-        raise StatementError("an empty tuple is no list for IN; leave the condition out, or use = ANY(?)")
-    return tuple(to_server(value))
-
-
 _ADDRESSES = (
     ipaddress.IPv4Address,
     ipaddress.IPv6Address,
@@ -260,13 +210,13 @@ _ADDRESSES = (
     ipaddress.IPv4Network,
     ipaddress.IPv6Network,
 )
+_CONTAINERS = (list, tuple, set, frozenset, Mapping)
 _CONVERTERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: to_server([value.value])[0]),
     (Decimal, _decimal),
     (UUID, lambda value: AsIs(f"'{value}'::uuid")),
-    (Mapping, _json_text),
-    (list, _list),
-    (tuple, _tuple),
+    # a literal without a type: it fits json, jsonb and text
+    (Json, lambda value: value.text),
     (memoryview, bytes),
     (_ADDRESSES, lambda value: Inet(str(value))),
     # subclasses of what is taken as it is

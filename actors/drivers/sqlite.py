@@ -11,12 +11,14 @@ from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
+from trunkline.actors.binds import has_lists_for
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result
 from trunkline.actors.drivers.sqlite_errors import REFUSALS, error_name, hint, is_special, open_hint, refusal
 from trunkline.actors.drivers.sqlite_many import Bulk, Misfit
 from trunkline.actors.drivers.sqlite_rows import OpenRows
 from trunkline.actors.drivers.sqlite_steps import Binds, Step, shared_out, steps
 from trunkline.actors.drivers.sqlite_types import in_zone, register_adapters, register_converters, rounded
+from trunkline.actors.sql import Dialect
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
@@ -40,8 +42,8 @@ class SqliteDriver(ExecDriver):
 
     What is stored: int (64 bits), float (nan becomes NULL), str, bytes and None as they are; bool as 0 or 1;
     Decimal, UUID, timedelta and IP addresses as `str` of them; datetime as `2024-01-31 10:00:00+00:00`, date
-    and time in ISO form; list, tuple and dict as JSON text. A column declared as a number turns text that
-    looks like one into a number: declare TEXT to keep a Decimal exact.
+    and time in ISO form; `Json` as its text. A column declared as a number turns text that looks like one
+    into a number: declare TEXT to keep a Decimal exact.
 
     What comes back: int, float, str, bytes, None as SQLite has them. Columns declared `date`, `datetime` or
     `timestamp` give datetimes with a zone, UTC where the text names none, from text or from seconds
@@ -266,6 +268,8 @@ class SqliteDriver(ExecDriver):
     def executemany(self, sql: str, rows: Sequence[Binds]) -> Result:
         """All or none, also inside of a transaction. Rows are lists, tuples, or dicts for `:name`."""
         self.running()
+        if has_lists_for(sql, rows, Dialect.SQLITE):
+            return super().executemany(sql, rows)
         bulk = Bulk(sql, rows)
         try:
             return Result(affected=self._all_or_none(bulk))

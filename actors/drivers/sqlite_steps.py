@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from trunkline.actors.binds import expanded, has_containers, misplaced, sites, spread
 from trunkline.actors.drivers.sqlite_types import to_sqlite
 from trunkline.actors.sql import Dialect, Style, bind, check_count, placeholders, wanted
 from trunkline.actors.statements import Statement, split
@@ -76,20 +77,40 @@ def shared_out(steps: tuple[Step, ...], binds: Binds) -> Iterator[tuple[Step, st
     """Each statement with its share of the values. All are checked before the first is run."""
     if isinstance(binds, Mapping):
         for step in steps:
-            yield step, step.text, {name[1:]: _named(name, binds) for name in step.names}
+            yield step, *_by_name(step, binds)
         return
-    check_count(sum(step.wanted for step in steps), len(binds))
-    values = [to_sqlite(value) for value in binds]
+    wanted = sum(step.wanted for step in steps)
+    values = binds
+    if has_containers(binds):
+        values = spread(binds, wanted, sites(steps[0].text, Dialect.SQLITE) if len(steps) == 1 else ())
+    check_count(wanted, len(values))
     for step in steps:
         share, values = values[: step.wanted], values[step.wanted :]
-        yield step, step.positional, [share[index] for index in step.order]
+        yield step, *_written_out(step, [share[index] for index in step.order])
+
+
+def _by_name(step: Step, binds: Mapping[str, Any]) -> tuple[str, Any]:
+    if step.names == ("?",):
+        raise misplaced(binds)
+    values = [_value_named(name, binds) for name in step.names]
+    if has_containers(values):
+        return _written_out(step, values)
+    return step.text, {name[1:]: to_sqlite(value) for name, value in zip(step.names, values, strict=True)}
+
+
+def _written_out(step: Step, values: Sequence[Any]) -> tuple[str, list[Any]]:
+    """The text with `?` alone, and what each of them stores; lists for IN are written out."""
+    text = step.positional
+    if has_containers(values):
+        text, values = expanded(step.text, values, Dialect.SQLITE)
+    return text, [to_sqlite(value) for value in values]
 
 
 def in_order(step: Step, row: Any) -> list[Any]:
     """One row of values, stored as SQLite stores them, for the text with `?` alone. StatementError when the
     row does not fit the statement."""
     if isinstance(row, Mapping):
-        return [_named(name, row) for name in step.names]
+        return [to_sqlite(_value_named(name, row)) for name in step.names]
     if not isinstance(row, list | tuple):
         raise StatementError(
             f"a row is a list, tuple or dict of values, and this is of type {type(row).__name__}"
@@ -98,9 +119,9 @@ def in_order(step: Step, row: Any) -> list[Any]:
     return [to_sqlite(row[index]) for index in step.order]
 
 
-def _named(place: str, binds: Mapping[str, Any]) -> Any:
+def _value_named(place: str, binds: Mapping[str, Any]) -> Any:
     if place.startswith("?"):
         raise StatementError(f"the placeholder {place} takes values in order; write :name for values by name")
     if place[1:] not in binds:
         raise StatementError(f"the statement has the placeholder {place} and no value of that name was given")
-    return to_sqlite(binds[place[1:]])
+    return binds[place[1:]]

@@ -7,7 +7,6 @@ straight from a table has one (`SELECT day`, not `SELECT max(day)`).
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -19,7 +18,9 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from trunkline.actors.binds import misplaced
 from trunkline.errors import StatementError
+from trunkline.wire.documents import Json
 
 __all__ = ["exact", "in_zone", "register_adapters", "register_converters", "rounded", "to_sqlite"]
 
@@ -47,24 +48,11 @@ def to_sqlite(value: Any) -> Any:
     for kind, convert in _STORED:
         if isinstance(value, kind):
             return convert(value)
+    if isinstance(value, _CONTAINERS):
+        raise misplaced(value)
     raise StatementError(
         f"SQLite cannot store a value of type {type(value).__name__}; bind it as str or bytes"
     )
-
-
-def _in_json(value: Any) -> Any:
-    stored = to_sqlite(value)
-    if isinstance(stored, bytes):
-        raise TypeError("JSON has no bytes; make them text, in base64 or hex")
-    return stored
-
-
-def _json(value: Any) -> str:
-    try:
-        return json.dumps(value, ensure_ascii=False, default=_in_json)
-    except (TypeError, ValueError, RecursionError) as error:
-        text = f"this list or dict cannot be stored as JSON: {error}"
-    raise StatementError(text)
 
 
 # in this order: a datetime is a date
@@ -78,8 +66,9 @@ _STORED: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((date, time), lambda value: value.isoformat()),
     ((Decimal, UUID, timedelta), str),
     ((ipaddress.IPv4Address, ipaddress.IPv6Address), str),
-    ((list, tuple, Mapping), _json),
+    (Json, lambda value: value.text),
 )
+_CONTAINERS = (list, tuple, set, frozenset, Mapping)
 
 
 def register_adapters() -> None:
@@ -87,9 +76,8 @@ def register_adapters() -> None:
     looks for the very type of a value. For every connection of this process, as `register_converters`."""
     for kinds, convert in _STORED:
         for kind in kinds if isinstance(kinds, tuple) else (kinds,):
-            if kind not in (Enum, int, float, str, bytes, bytearray, memoryview, Mapping):
+            if kind not in (Enum, int, float, str, bytes, bytearray, memoryview):
                 sqlite3.register_adapter(kind, convert)
-    sqlite3.register_adapter(dict, _json)
 
 
 def register_converters() -> None:

@@ -5,9 +5,10 @@ an extension of msgpack, numbered in `_Code`. Nothing on the wire names a class 
 number is an error, so no message can make the reader run code.
 
 * As they are: None, bool, int of any size, float, Decimal, str (lone surrogates too), bytes, datetime, date,
-  time, timedelta, UUID, list, tuple, dict, set, frozenset and the objects of `ipaddress`.
-* As what they stand for: an Enum member as its value, bytearray and memoryview as bytes, a subclass as the
-  type above it in the list (a namedtuple as a tuple, an OrderedDict as a dict).
+  time, timedelta, UUID, list, tuple, dict, set, frozenset, `Json` and the objects of `ipaddress`.
+* As what they stand for: an Enum member as its value, bytearray and memoryview as bytes, a range as a list, a
+  subclass as the type above it in the list (a namedtuple as a tuple, an OrderedDict as a dict), values of
+  numpy and pandas as `trunkline.wire.foreign` has them.
 * Zones: `timezone` and `ZoneInfo` (by key, with `fold`) stay; any other tzinfo becomes its offset then.
 * Depth: 100 levels; a value of nothing but lists and dicts may go as deep as msgpack goes (511 or 1024).
   Beyond that, ValueError on either side.
@@ -17,17 +18,20 @@ from __future__ import annotations
 
 import gc
 import ipaddress
-from collections.abc import Callable, Iterable, ValuesView
+from collections.abc import Callable, Iterable, Mapping, ValuesView
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
 from functools import partial
+from numbers import Number
 from typing import Any, TypeVar
 from uuid import UUID
 
 import msgpack
 
 from trunkline.wire import moments
+from trunkline.wire.documents import Json
+from trunkline.wire.foreign import as_python
 
 __all__ = ["calmly", "pack", "unpack"]
 
@@ -38,7 +42,7 @@ LARGE = 1 << 15
 """Bytes."""
 _ACCEPTED = (
     "None, bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, UUID, list, tuple, dict,"
-    " set, frozenset, Enum members and ipaddress objects"
+    " set, frozenset, Json, Enum members and ipaddress objects"
 )
 
 
@@ -62,6 +66,7 @@ class _Code(IntEnum):
     SET = 10
     FROZENSET = 11
     ADDRESS = 12
+    JSON = 13
 
 
 # what a broken message provokes depends on where it is broken: an unhashable key, an unknown zone, ...
@@ -126,12 +131,21 @@ class _Packing:
         encode = _EXACT.get(type(value))
         if encode:
             return encode(value, self)
+        ours = as_python(value)
+        if ours is not value:
+            return self.final(ours)
         for kind, encode in _ENCODERS:
             if isinstance(value, kind):
                 return encode(value, self)
         raise TypeError(
-            f"a value of type {_name(value)} cannot be sent to another process; accepted are {_ACCEPTED}"
+            f"a value of type {_name(value)} cannot be sent to another process{_advice(value)}; accepted are"
+            f" {_ACCEPTED}"
         )
+
+    def final(self, value: Any) -> Any:
+        """A value that stands for another, as msgpack packs it by itself: it asks only once."""
+        packs = value is None or type(value) in (bool, float, bytes, list, dict)
+        return value if packs else self.encode(value)
 
     def items(self, value: Iterable[Any]) -> bytes:
         # each of these packs inside the packing of the one around it, on the C stack
@@ -180,6 +194,15 @@ def _name(value: object) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def _advice(value: object) -> str:
+    """What to bind in place of a value that cannot be sent."""
+    if isinstance(value, Mapping):
+        return "; write dict(...)"
+    if isinstance(value, Iterable):
+        return "; write list(...), or bytes(...) for its bytes"
+    return "; write float(...) or str(...)" if isinstance(value, Number) else ""
+
+
 def _ext(code: _Code, encode: Callable[[Any], bytes]) -> _Encode:
     return lambda value, packing: msgpack.ExtType(code, encode(value))
 
@@ -189,10 +212,7 @@ def _items(code: _Code) -> _Encode:
 
 
 def _enum(value: Enum, packing: _Packing) -> Any:
-    inner = value.value
-    # msgpack asks only once, so what is returned must be final
-    final = inner is None or type(inner) in (bool, float, bytes, list, dict)
-    return inner if final else packing.encode(inner)
+    return packing.final(value.value)
 
 
 def _int(value: int, packing: _Packing) -> Any:
@@ -234,6 +254,8 @@ _ENCODERS: tuple[tuple[Any, _Encode], ...] = (
     (set, _items(_Code.SET)),
     (frozenset, _items(_Code.FROZENSET)),
     (_ADDRESSES, _ext(_Code.ADDRESS, _address)),
+    (Json, _ext(_Code.JSON, lambda value: value.text.encode("utf-8", "surrogatepass"))),
+    (range, lambda value, packing: list(value)),
 )
 
 # most values are of a type of the list itself
@@ -287,4 +309,5 @@ _DECODERS: dict[int, Callable[[bytes], Any]] = {
     _Code.TIMEDELTA: moments.unpack_timedelta,
     _Code.UUID: lambda data: UUID(bytes=data),
     _Code.ADDRESS: _decode_address,
+    _Code.JSON: lambda data: Json.of_text(data.decode("utf-8", "surrogatepass")),
 }

@@ -259,6 +259,15 @@ class Engines:
         (sa.Enum("red", "green", name="colour_of_trunkline"), "green"),
     ]
 
+    def test_json_columns_keep_lists_and_dicts(self, engine: sa.Engine) -> None:
+        table = sa.Table(f"j{uuid.uuid4().hex[:12]}", sa.MetaData(), sa.Column("doc", sa.JSON))
+        table.create(engine)
+        with engine.begin() as connection:
+            for value in ([], [1], {}, {"a": [None]}):
+                connection.execute(table.insert(), {"doc": value})
+            found = [row.doc for row in connection.execute(sa.select(table))]
+        assert found == [[], [1], {}, {"a": [None]}]
+
     def test_values_come_back_as_they_went(self, engine: sa.Engine) -> None:
         columns = [sa.Column(f"c{index}", kind) for index, (kind, _) in enumerate(self.types)]
         key = sa.Column("id", sa.Integer, primary_key=True)

@@ -83,6 +83,21 @@ class Frames:
         assert [len(part) for part in parts] == [800, 800, 400]
         assert pd.concat(parts)["size"].tolist() == list(range(500, 2500))
 
+    def test_a_list_for_one_name_is_an_error_as_with_the_usual_libraries(
+        self, engine: sa.Engine, table: str
+    ) -> None:
+        ticks("A", 10).to_sql(table, engine, index=False)
+        sql = f"SELECT * FROM {table} WHERE symbol IN (:s)"
+        with pytest.raises((sa.exc.DBAPIError, pd.errors.DatabaseError)):
+            pd.read_sql(sa.text(sql), engine, params={"s": ["A", "B"]})
+        with pytest.raises((sa.exc.DBAPIError, pd.errors.DatabaseError)):
+            pd.read_sql(sa.text(sql.replace("IN (:s)", "<> :s")), engine, params={"s": ["A"]})
+        written_out = sa.text(sql.replace("(:s)", ":s")).bindparams(
+            sa.bindparam("s", None, sa.String, expanding=True)
+        )
+        assert len(pd.read_sql(written_out, engine, params={"s": ["A", "B"]})) == 10
+        assert pd.read_sql(written_out, engine, params={"s": []}).empty
+
     def test_a_table_is_replaced_and_appended_to(self, engine: sa.Engine, table: str) -> None:
         ticks("eur", 10).to_sql(table, engine, index=False)
         ticks("usd", 20).to_sql(table, engine, index=False, if_exists="replace")

@@ -20,6 +20,7 @@ from tests.servers.postgres import Postgres
 from tests.support.postgres_side import own_schema
 from trunkline.connection import Connection
 from trunkline.errors import StatementError
+from trunkline.wire.documents import Json
 
 MOODS = ("sad", "ok", 'very "happy", {really}', "\\", "NULL")
 COLUMNS = {
@@ -274,7 +275,7 @@ def test_other_output_styles_do_not_lie(conn: Connection) -> None:
         ("bigint", 2**63, "22003"),
         ("varchar(2)", "abc", "22001"),
         ("uuid", "x", "22P02"),
-        ("jsonb", {"a": math.nan}, "22P02"),
+        ("jsonb", {"a": math.nan}, None),
         ("date", "2024-02-31", "22008"),
         ("numeric(3,1)", 100, "22003"),
         ("integer[]", [1, "x"], "22P02"),
@@ -293,3 +294,73 @@ def test_a_value_that_the_column_cannot_hold_is_refused(
             write()
         assert caught.value.code == code
     assert rows(conn, "SELECT count(*) FROM narrow") == [[0]]
+
+
+MEANT = [
+    # column, what is bound, what the server makes of it
+    ("jsonb", [], "[]"),
+    ("jsonb", [[]], "[[]]"),
+    ("jsonb", [1], "[1]"),
+    ("jsonb", ["a", None], '["a", null]'),
+    ("jsonb", [{"p": 1}], '[{"p": 1}]'),
+    ("jsonb", {}, "{}"),
+    ("jsonb", {"a": [Decimal("1.10")]}, '{"a": ["1.10"]}'),
+    ("jsonb", Json([]), "[]"),
+    ("json", {}, "{}"),
+    ("json", [], "[]"),
+    ("document", [], "[]"),
+    ("int[]", [], "{}"),
+    ("int[]", [None, 1], "{NULL,1}"),
+    ("int[]", [[1, 2], [3, None]], "{{1,2},{3,NULL}}"),
+    ("text[]", [], "{}"),
+    ("text[]", ['a"\\b', None, "NULL", ""], '{"a\\"\\\\b",NULL,"NULL",""}'),
+    ("float8[]", [1.5, float("inf")], "{1.5,Infinity}"),
+    ("bool[]", [True, None], "{t,NULL}"),
+    ("bytea[]", [b"a"], '{"\\\\x61"}'),
+    ("interval[]", [timedelta(days=1, seconds=2, microseconds=3)], '{"1 day 00:00:02.000003"}'),
+    ("jsonb[]", [], "{}"),
+    ("jsonb[]", [{"a": 1}, [1], None], '{"{\\"a\\": 1}",[1],NULL}'),
+    ("couple", (1, 'a "b"'), '(1,"a ""b""")'),
+    ("couple[]", [(1, "a"), (2, None)], '{"(1,a)","(2,)"}'),
+]
+
+
+def test_what_a_list_means_is_said_by_its_column(conn: Connection) -> None:
+    conn.exec("CREATE DOMAIN document AS jsonb")
+    conn.exec("CREATE TYPE couple AS (n int, t text)")
+    for kind, value, text in MEANT:
+        conn.exec("DROP TABLE IF EXISTS meant")
+        conn.exec(f"CREATE TABLE meant (n int, v {kind})")
+        conn.exec("INSERT INTO meant VALUES (?, ?)", 1, value)
+        conn.exec("INSERT INTO meant (v) VALUES ($1)", (value,))
+        conn.executemany("INSERT INTO meant VALUES (?, ?)", [(3, None), (4, value)])
+        conn.executemany("UPDATE meant SET v = $2 WHERE n = $1", [(4, value)])
+        with conn.transaction():
+            conn.exec("INSERT INTO meant VALUES (?, ?)", 5, value)
+            with pytest.raises(StatementError, match="stands where one value does"):
+                conn.exec("SELECT 1 FROM meant WHERE n = ?", [value])
+            conn.exec("UPDATE meant SET n = 6 WHERE n = 5")
+        found = rows(conn, "SELECT v::text FROM meant WHERE v IS NOT NULL")
+        assert found == [[text]] * 4, (kind, value)
+
+
+def test_a_column_whose_type_was_changed_takes_the_list_as_its_new_type(
+    conn: Connection, address: str
+) -> None:
+    conn.exec("CREATE TABLE turned (v int[])")
+    conn.exec("INSERT INTO turned VALUES (?)", [])
+    with trunkline.connect(address) as other:
+        other.exec("ALTER TABLE turned ALTER COLUMN v TYPE jsonb USING '[1]'")
+    conn.exec("INSERT INTO turned VALUES (?)", [])
+    assert rows(conn, "SELECT v::text FROM turned") == [["[1]"], ["[]"]]
+
+
+def test_where_nothing_says_a_type_a_list_is_refused_or_its_cast_counts(conn: Connection) -> None:
+    with pytest.raises(StatementError, match="stands where one value does"):
+        conn.exec("SELECT ?", [1, 2])
+    assert rows(conn, "SELECT ?::int[], ?::jsonb", [1, 2], [1, 2]) == [[[1, 2], [1, 2]]]
+    assert rows(conn, "SELECT n FROM generate_series(1, 4) AS s(n) WHERE n = ANY(?)", [2, 4]) == [[2], [4]]
+    conn.exec("CREATE TABLE kept (v int[])")
+    conn.exec("CREATE PROCEDURE keep(given int[]) LANGUAGE sql AS $$ INSERT INTO kept VALUES (given) $$")
+    conn.exec("CALL keep(?::int[])", [1, 2])
+    assert rows(conn, "SELECT v FROM kept") == [[[1, 2]]]

@@ -32,6 +32,7 @@ from trunkline.errors import (
     StatementError,
     TrunklineError,
 )
+from trunkline.wire.documents import Json
 
 SLOW = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 
@@ -142,7 +143,7 @@ def test_values_come_back_as_the_driver_says(declared: str) -> None:
 
 def test_values_without_a_type_of_their_own() -> None:
     with trunkline.connect("sqlite3://:memory:") as conn:
-        assert rows(conn, "SELECT ?, ?, ?", math.nan, [1, {"a": None}], {"k": "v"}) == [
+        assert rows(conn, "SELECT ?, ?, ?", math.nan, Json([1, {"a": None}]), Json({"k": "v"})) == [
             [None, '[1, {"a": null}]', '{"k": "v"}']
         ]
         binds = (Decimal("1.10"), UUID(int=5), timedelta(days=1), time(1, 2), date(2024, 1, 31), b"\0\xff")

@@ -34,6 +34,7 @@ PUBLIC = [
     "DialError",
     "DialTimeout",
     "ExecResult",
+    "Json",
     "Message",
     "MissingLibrary",
     "OperationTimeout",

@@ -13,8 +13,14 @@ from trunkline.actors.sql import Dialect, Style, bind, placeholders, tokens
 from trunkline.actors.statements import split
 from trunkline.errors import StatementError
 
-SQLITE, MYSQL, POSTGRES, CLICKHOUSE = Dialect
-STYLES = {SQLITE: Style.QMARK, MYSQL: Style.FORMAT, POSTGRES: Style.FORMAT, CLICKHOUSE: Style.PYFORMAT}
+SQLITE, MYSQL, POSTGRES, CLICKHOUSE, STANDARD = Dialect
+STYLES = {
+    SQLITE: Style.QMARK,
+    MYSQL: Style.FORMAT,
+    POSTGRES: Style.FORMAT,
+    CLICKHOUSE: Style.PYFORMAT,
+    STANDARD: Style.QMARK,
+}
 
 EVERYWHERE = [
     "'?'",
@@ -44,6 +50,7 @@ BY_DIALECT = {
         "a ?? b",
     ],
     CLICKHOUSE: ["`a?`", "'\\'?'", "# ?\n", "$x$ ' ? $x$", "#! ?\n"],
+    STANDARD: [],
 }
 TRIGGER = "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT CASE 1 WHEN 1 THEN 2 END; DELETE FROM b; END"
 FUNCTION = "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; END"
@@ -53,6 +60,16 @@ TEXTS = [(dialect, text) for dialect in Dialect for text in EVERYWHERE + BY_DIAL
 @pytest.mark.parametrize(("dialect", "text"), TEXTS, ids=str)
 def test_a_placeholder_inside_a_string_name_or_comment_is_text(dialect: Dialect, text: str) -> None:
     assert placeholders(f"SELECT {text}\n, ?", dialect) == ["?"]
+
+
+@pytest.mark.parametrize("opened", ["/*!", "/*!50000", "/*!100100 ", "/*M!", "/*M!100100 "])
+def test_what_a_comment_holds_that_mysql_runs_is_no_comment(opened: str) -> None:
+    sql = f"SELECT 1 {opened} + ? /* ? */ */ + '?' /* ? */"
+    assert placeholders(sql, MYSQL) == ["?"]
+    assert [statement.keyword for statement in split(f"{opened} SET @a = ? */; SELECT 1", MYSQL)] == [
+        "SET",
+        "SELECT",
+    ]
 
 
 @pytest.mark.parametrize("dialect", Dialect)

@@ -145,6 +145,6 @@ def test_only_short_writes_join(sql: str, joins: bool) -> None:
     assert SqliteDriver.joins(sql) is joins
 
 
-def test_bytes_in_json_are_refused_with_the_reason(driver: SqliteDriver) -> None:
-    with pytest.raises(StatementError, match="JSON has no bytes"):
+def test_a_dict_for_one_placeholder_is_refused(driver: SqliteDriver) -> None:
+    with pytest.raises(StatementError, match="a dict stands where one value does"):
         driver.execute(INSERT, [{"a": b"x"}])
