@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.leaks import MARKER, describe, files_in, our_processes
+from tests.support.strategies import heeding_signals
 from trunkline.deadline import Deadline
 
 __all__ = ["Program", "Remains", "until"]
@@ -47,15 +48,16 @@ class Program:
 
     def __init__(self, code: str, *arguments: object, env: Mapping[str, str] | None = None) -> None:
         self.lines: list[str] = []
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", self.PRELUDE + code, *map(str, arguments)],
-            env={**os.environ, **(env or {})},
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with heeding_signals():
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", self.PRELUDE + code, *map(str, arguments)],
+                env={**os.environ, **(env or {})},
+                cwd=_ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._news = threading.Condition()
         self._ended = False
         self._reader = threading.Thread(target=self._read, daemon=True)
