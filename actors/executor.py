@@ -317,7 +317,7 @@ class ExecActor:
         if kind in STATEMENTS:
             holder, token, timeout_ms, at = fields
             if timeout_ms is not None:
-                timeout_ms = self.worker.mailbox.left_ms(sender, timeout_ms, at)
+                timeout_ms = self.worker.mailbox.left_ms(timeout_ms, at)
             job = self._job(sender, request_id, timeout_ms, nothing, "exec")
             self._statement(kind, holder, token, job, body[0])
         elif kind is Kind.FETCH:
@@ -328,7 +328,9 @@ class ExecActor:
             holder, number = fields
             self.queries.end((holder, number), self._job(sender, request_id, None, nothing, "end"))
         elif kind is Kind.TRANSACTION:
-            holder, token, what, timeout_ms = fields
+            holder, token, what, timeout_ms, at = fields
+            if at is not None:
+                timeout_ms = self.worker.mailbox.left_ms(timeout_ms, at)
             action = {"begin": begin, "commit": commit, "rollback": rollback}[what]
             self._transaction(holder, token, self._job(sender, request_id, timeout_ms, action, what))
         elif kind is Kind.READ:

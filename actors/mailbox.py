@@ -83,11 +83,10 @@ class Mailbox:
         """The guest of this name, who came in by the door and is still there."""
         return self.door.guests.get(name) if self.door is not None else None
 
-    def left_ms(self, sender: bytes, timeout_ms: float, at: float) -> float:
-        """What is left of a request's time. One who came in by the door has the same clock, and a long
-        request may have been on its way for most of it; of others only the length is known."""
-        if not sender.startswith(b"direct-"):
-            return timeout_ms
+    def left_ms(self, timeout_ms: float, at: float) -> float:
+        """What is left of a request's time, below zero when its sender has given up. A request may have been
+        on its way for long, by the door or through a broker that was stopped; `at` is when its time is over,
+        by the monotonic clock, which all processes of a machine share."""
         return min(timeout_ms, (at - time.monotonic()) * 1000)
 
     def deliver(self, sender: bytes, head: bytes, body: bytes) -> None:

@@ -635,12 +635,12 @@ class StreamActor:
             self.buffer.recalled(*fields)
             self._flush()
         elif kind is Kind.WRITE:
-            left_ms = self.worker.mailbox.left_ms(sender, fields[0], fields[2])
+            left_ms = self.worker.mailbox.left_ms(fields[0], fields[2])
             packed = fields[3]
             if left_ms <= 0 or packed or not self._written_at_once(sender, request_id, body[0], fields[1]):
                 self._start(self._write(sender, request_id, body[0], left_ms, fields[1], packed))
         elif kind is Kind.REQUEST:
-            left_ms = self.worker.mailbox.left_ms(sender, fields[0], fields[2])
+            left_ms = self.worker.mailbox.left_ms(fields[0], fields[2])
             self._start(self._request(sender, request_id, body[0], left_ms, fields[1]))
         else:
             what = "exec" if kind is Kind.EXEC else "this operation"

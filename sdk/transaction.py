@@ -148,11 +148,11 @@ class Transaction:
         connection = self._connection
         deadline = Deadline(limit_ms / 1000 + GRACE_S)
         fields = (self.token, what, limit_ms)
-        if what == "begin":
-            connection._ask_database(Kind.TRANSACTION, fields, b"", deadline)
+        if what == "begin":  # the end of a block is carried out also when nobody waits for it any more
+            connection._ask_database(Kind.TRANSACTION, (*fields, deadline.at - GRACE_S), b"", deadline)
             return
         connection._client_now()
-        connection._request(Kind.TRANSACTION, connection._holder_id, *fields, deadline=deadline)
+        connection._request(Kind.TRANSACTION, connection._holder_id, *fields, None, deadline=deadline)
 
 
 _watched: dict[bytes, weakref.ref[Transaction]] = {}
@@ -169,5 +169,5 @@ def _dropped(connection: weakref.ref[Executing], token: bytes, pid: int, _: obje
 
 def _tell_rollback(connection: Executing, token: bytes, pid: int) -> None:
     if pid == os.getpid():
-        fields = (connection._holder_id, token, "rollback", END_MS)
+        fields = (connection._holder_id, token, "rollback", END_MS, None)
         connection._client.tell(connection._key, Kind.TRANSACTION, fields)
