@@ -390,12 +390,15 @@ class Broker:
             why = self.directory.why_ended(handle or key)
             if found is not None and found.reason:
                 why = f": {found.reason}"
-            error = DeadHandle(
-                f"the connection of this handle has ended{why}; dial its address again"
-                if handle
-                else f"the connection has ended{why}; dial its address again"
+            text = (
+                f"the connection{' of this handle' if handle else ''} has ended{why}; dial its address again"
             )
-            self._say(sender, Kind.FAILED, request_id, to_wire(error))
+            if handle and found is None and not why:
+                text = (
+                    f"no connection of this handle is known at this broker ({self.address}): it has "
+                    "ended, or belongs to another broker; set TRUNKLINE_BROKER to that one, or dial again"
+                )
+            self._say(sender, Kind.FAILED, request_id, to_wire(DeadHandle(text)))
             return
         found.holders.pop(old, None)
         found.ghosts.discard(old)

@@ -151,7 +151,8 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
             first.stdout.close()
             errors = first.stderr.read()
             assert first.wait(30) == 0
-    assert errors == b""
+    lines = errors.decode().splitlines()  # that the feed is too fast may be said
+    assert [line for line in lines if "were dropped" not in line] == []
 
 
 @pytest.mark.parametrize(

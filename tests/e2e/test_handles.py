@@ -140,7 +140,8 @@ def test_a_connection_without_holders_ends_after_its_linger() -> None:
 @pytest.mark.parametrize("handle", [4711, -1, 0, 1 << 62, (1 << 63) - 1, 1 << 63, -(1 << 70), 1 << 200])
 def test_a_handle_that_names_nothing_is_refused_with_a_reason(handle: int) -> None:
     assert Dial(handle) is None
-    assert "handle has ended" in (trunkline.last_error() or "")
+    assert "no connection of this handle is known at this broker" in (trunkline.last_error() or "")
+    assert "set TRUNKLINE_BROKER" in (trunkline.last_error() or "")
     with pytest.raises(DeadHandle, match="dial its address again"):
         connect(handle)
 
