@@ -396,7 +396,8 @@ class Broker:
             if handle and found is None and not why:
                 text = (
                     f"no connection of this handle is known at this broker ({self.address}): it has "
-                    "ended, or belongs to another broker; set TRUNKLINE_BROKER to that one, or dial again"
+                    "ended, or belongs to another broker; set TRUNKLINE_BROKER to that one, or "
+                    "dial its address again"
                 )
             self._say(sender, Kind.FAILED, request_id, to_wire(DeadHandle(text)))
             return
