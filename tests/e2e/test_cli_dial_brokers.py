@@ -107,7 +107,7 @@ def test_ps_says_what_each_connection_reads(place: Place) -> None:
     with trunkline.connect(address) as connection, Command("dial", address):
         pid = connection.stats().pid
         (row,) = [row for row in json.loads(run("ps", "--json").out) if row["pid"] == pid]
-        table = run("ps").out
+        table = run("ps", env={"COLUMNS": "250"}).out
     assert (row["state"], row["scheme"]) == ("open", address.partition(":")[0])
     name = topic.removesuffix("/x").removesuffix(".x")
     assert name in row["peer"]

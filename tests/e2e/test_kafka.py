@@ -298,12 +298,12 @@ def test_a_login_that_was_taken_away_is_tried_until_it_is_right_again(
 # wrong input
 
 
-def refused(address: str, text: str, seconds: float = 10.0, **options: object) -> None:
+def refused(address: str, text: str, seconds: float = 10.0, or_text: str = "", **options: object) -> None:
     begun = time.monotonic()
     with pytest.raises(TrunklineError) as caught:
         connect(address, options)
     assert time.monotonic() - begun < seconds
-    assert text in str(caught.value), caught.value
+    assert text in str(caught.value) or (or_text and or_text in str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
     assert "s3cret" not in str(caught.value)
 
@@ -313,7 +313,7 @@ def test_nobody_or_somebody_else_is_there() -> None:
         refused(f"kafka://127.0.0.1:{port}/t", "refused the connection; is the server running?")
     with SocketServer(deaf) as server:
         # Said by the worker or, if that is a moment late, by the client.
-        refused(f"kafka://127.0.0.1:{server.port}/t", "could not be opened", 4, timeout=1)
+        refused(f"kafka://127.0.0.1:{server.port}/t", "no answer", 4, "could not be opened", timeout=1)
 
 
 def test_wrong_login_and_no_rights(apache_kafka: Kafka) -> None:

@@ -330,8 +330,7 @@ def test_members_share_and_what_one_had_comes_to_the_other(
         await second.wait_data(2)
         assert sorted(second.data) == [b"b0", b"b1"]
         await two.close()
-        for number in range(2):
-            assert client.committed(group, topic, number) == 2
+        await _until(lambda: [client.committed(group, topic, number) for number in range(2)] == [2, 2])
 
     asyncio.run(ending(body()))
 

@@ -21,6 +21,7 @@ IMPORTED = re.compile(r"^\s*from trunkline\.actors\.(\w+) import", re.MULTILINE)
 VALUES = {
     "bool": "true",
     "ms": "5000",
+    "rate": "5/s",
     "count": "7",
     "seconds": "3",
     "text": "x",
