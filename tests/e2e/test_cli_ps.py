@@ -21,6 +21,7 @@ from tests.support.servers import WsServer, feed, hold
 from tests.support.stopping import stop
 from tests.support.waiting import until
 from trunkline.cli.discovery import Found, find_brokers, find_left_over_workers
+from trunkline.runtime import SOCKET, alive
 
 SECRET = "s3cr3t-Pa55"
 
@@ -297,6 +298,7 @@ def test_a_worker_is_left_over_only_when_its_broker_is_dead() -> None:
             assert row["pid"] not in find_left_over_workers(set())
             stop(command.process.pid)
             os.kill(broker, signal.SIGKILL)
+            until(lambda: not alive(f"ipc://{folder / SOCKET}"), "the end of the killed broker")
             assert row["pid"] in find_left_over_workers(set())
             command.process.kill()
             server.wait_live(0)
