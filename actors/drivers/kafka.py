@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 from confluent_kafka import KafkaException, Producer
 
 from trunkline.actors import dialer
-from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
+from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Place, Sink, StreamDriver
 from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_plan import Plan, check_topic, header_pairs, plan_of
 from trunkline.actors.drivers.kafka_reader import Reader
-from trunkline.actors.drivers.kafka_words import said
+from trunkline.actors.drivers.kafka_seek import Void
+from trunkline.actors.drivers.kafka_words import settings_failure
 from trunkline.actors.drivers.kafka_writer import Writer
 from trunkline.address import Address
 from trunkline.deadline import Deadline
@@ -45,6 +46,7 @@ class KafkaDriver(StreamDriver):
     overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
     confirms: ClassVar[bool] = True
     extra: ClassVar[str | None] = "kafka"
+    seeks: ClassVar[bool] = True
     addressing: ClassVar[frozenset[str]] = frozenset(("topic", "key", "headers", "null"))
 
     def __init__(self, address: Address, sink: Sink) -> None:
@@ -116,6 +118,11 @@ class KafkaDriver(StreamDriver):
                 jobs.append(reader.close(_CLOSE_S))
         await asyncio.gather(*jobs)
 
+    async def seek(self, place: Place, deadline: Deadline) -> Void:
+        if self._over is not None or self._reader is None:
+            raise ConnectionError(self._over or "the link is gone")
+        return await self._reader.seek(place, deadline)
+
     def pause(self) -> None:
         if self._reader is not None:
             self._reader.pause()
@@ -160,5 +167,5 @@ def _checked(address: Address) -> Plan:
         try:
             Producer({**plan.producer, "bootstrap.servers": ""}, logger=quiet_logger(lambda _: None))
         except KafkaException as error:
-            raise FatalError(f"librdkafka: {said(error)}") from None
+            raise settings_failure(error) from None
     return plan

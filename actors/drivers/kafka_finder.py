@@ -43,6 +43,8 @@ class Finder:
         self.known = dict(known)
         """How many partitions the topics have, of those that were there at the first link: what is not among
         them has been made since, and is read from its beginning."""
+        self.counts: dict[str, int] = {}
+        """How many partitions the topics of the address had when they were last looked for."""
         self._makes_topics = makes_topics
         """The broker may make topics that it does not know. Only for the first link: what an operator deletes
         later is waited for."""
@@ -77,7 +79,8 @@ class Finder:
             self._listed = True
         for topic in names:
             if topic and not topic.startswith("^"):
-                self.known.setdefault(topic, self._find_topic(topic, deadline))
+                count = self.counts[topic] = self._find_topic(topic, deadline)
+                self.known.setdefault(topic, count)
         self._makes_topics = False
 
     def _find_topic(self, topic: str, deadline: Deadline) -> int:

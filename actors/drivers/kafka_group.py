@@ -214,7 +214,7 @@ class Group:
 
     def commit(self, *, wait: bool = False) -> None:
         """What has been consumed. Without `wait` the answer comes to `committed`."""
-        moved = [(each, each.base) for each in self._positions if each.base > each.committed]
+        moved = [(each, each.reached) for each in self._positions if each.reached > each.committed]
         if not moved:
             return
         offsets = [TopicPartition(each.topic, each.partition, base) for each, base in moved]
@@ -230,11 +230,13 @@ class Group:
 
     def committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """What became of a commit."""
-        error = error or next((each.error for each in partitions if each.error is not None), None)
+        failed = partitions if error is not None else [each for each in partitions if each.error is not None]
+        taken = [] if error is not None else [each for each in partitions if each.error is None]
+        self._had_commits.update((each.topic, each.partition) for each in taken)
+        error = error or next((each.error for each in failed), None)
         if error is None:
-            self._had_commits.update((each.topic, each.partition) for each in partitions)
             return
-        for each in partitions:
+        for each in failed:
             if position := self._positions.get(each.topic, each.partition):
                 position.committed = -1  # again, with the next one
         if not self.held and error.code() not in _FORMER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from operator import methodcaller
 from typing import Any
 
 from trunkline.actors.driver import Delivery
@@ -13,6 +14,9 @@ __all__ = ["deliveries"]
 
 _TOMBSTONE = {"tombstone": True}
 _make = tuple.__new__
+_headers_of = methodcaller("headers")
+"""Not `message.headers()`: where a name is no UTF-8, confluent-kafka answers with an error and a result at
+once, and Python does not look at the error in a loop that it has made fast."""
 
 
 def deliveries(
@@ -21,9 +25,11 @@ def deliveries(
     max_size: int,
     wrong: Callable[[Any], None],
     too_large: Callable[[str, int], None],
+    no_headers: Callable[[str], None],
 ) -> list[Delivery]:
     """The messages with their envelopes, entered as given out. What is an error goes to `wrong`; what is
-    larger than `max_size` to `too_large`; what is of no partition of ours, or was given out, is left out."""
+    larger than `max_size` to `too_large`; what is of no partition of ours, or was given out, is left out. One
+    whose headers cannot be read comes without them, and its topic goes to `no_headers`."""
     found: list[Delivery] = []
     by_topic = positions.by_topic
     for message in batch:
@@ -38,7 +44,13 @@ def deliveries(
         if offset < position.next:
             continue
         position.next = offset + 1
-        value, key, headers = message.value(), message.key(), message.headers()
+        value, key = message.value(), message.key()
+        try:
+            headers = _headers_of(message)
+        except (SystemError, UnicodeDecodeError):
+            # A name is no UTF-8. Asked again, confluent-kafka would give a list with a hole, which kills us.
+            headers = None
+            no_headers(topic)
         if value is not None and len(value) > max_size:
             too_large(topic, len(value))
             continue

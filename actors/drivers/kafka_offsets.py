@@ -68,7 +68,7 @@ class Position:
         if self.is_untouched:
             start, seen, origin = self.start, self.seen, self.origin
         else:
-            start, seen, origin = self.base, max(self.seen, self.next), Origin.BROKER
+            start, seen, origin = self.reached, max(self.seen, self.next), Origin.BROKER
         return Position(self.topic, self.partition, start, seen=seen, committed=self.committed, origin=origin)
 
     @property
@@ -77,9 +77,16 @@ class Position:
         return self.base == self.next == self.start and self.seen < 0
 
     @property
+    def reached(self) -> int:
+        """All messages before this have been consumed: `base`, or, where nothing is given out, what comes
+        next. Offsets between the two are no messages for anybody: transactions' marks, what was passed
+        over."""
+        return self.base if self.pending else self.next
+
+    @property
     def unread(self) -> int:
         """Offsets between what readers have and the partition's end; 0 while the end is not known."""
-        return max(0, self.end - self.base)
+        return max(0, self.end - self.reached)
 
     def jump(self, offset: int) -> None:
         """Go on somewhere else: what is between is not there."""

@@ -113,9 +113,10 @@ class Places:
         """Read a topic that was made anew from its beginning. What was not read of the former one is lost."""
         former = self._positions.by_topic.get(topic, {})
         missing = sum(max(0, each.end - each.next) for each in former.values())
-        numbers = sorted(former)
+        count = self._finder.count_partitions(topic, MOST_CALL_S)
+        numbers = [number for number in sorted(former) if number < count]  # the group shares the rest later
         if not self._plan.group and self._plan.partition is None:
-            numbers = list(range(self._finder.count_partitions(topic, MOST_CALL_S)))
+            numbers = list(range(count))
         for gone in set(former) - set(numbers):
             self._positions.pop(topic, gone)
         for number in numbers:
@@ -126,6 +127,16 @@ class Places:
         self._say(f"topic '{topic}' was deleted and made anew: it is read from its beginning{lost}")
         if missing:
             self._pass_over(missing)
+
+    def forget_gone(self) -> None:
+        """Without a group: partitions that are not there any more, as the topic was made anew with fewer."""
+        for each in self._positions:
+            count = self._finder.counts.get(each.topic, each.partition + 1)
+            if self._plan.partition is None and each.partition >= count:
+                self._positions.pop(each.topic, each.partition)
+                self._finder.known[each.topic] = count
+                if (missing := max(0, each.end - each.next)) > 0:
+                    self._pass_over(missing)
 
     def _fetch_from_positions(self, topic: str, *, held: bool) -> None:
         """Have librdkafka fetch the topic where the positions are, whatever became of its own."""
@@ -139,6 +150,11 @@ class Places:
             self.consumer.assign(places)
         if held:
             self.consumer.pause(places)
+
+    def fetch_anew(self, *, held: bool) -> None:
+        """Have librdkafka fetch all partitions where the positions are."""
+        for topic in tuple(self._positions.by_topic) if self._plan.cooperative else ("",):
+            self._fetch_from_positions(topic, held=held)
 
     # how far it is to the end
 

@@ -34,8 +34,10 @@ _OURS = {
     "auto.commit.enable": "a message is committed when a reader has it",
     "enable.auto.offset.store": "a message is committed when a reader has it",
     "auto.offset.reset": "write offset=earliest or offset=latest",
+    "enable.partition.eof": "ends of partitions are looked for in any case",
     "message.timeout.ms": "the time of a write is the caller's: conn.write(data, timeout_ms)",
     "delivery.timeout.ms": "the time of a write is the caller's: conn.write(data, timeout_ms)",
+    "delivery.report.only.error": "a write waits for the report of its message",
     "transactional.id": "there are no transactions over Dial",
 }
 """Properties that would break what is promised, and what to do instead."""
@@ -215,6 +217,10 @@ def _consuming(group: str | None, protocol: str, ping_ms: int) -> dict[str, Any]
         # Topics are made by the first Dial (`Finder`); one that an operator deletes later is not made again.
         "allow.auto.create.topics": False,
         "topic.metadata.propagation.max.ms": _PROPAGATION_MS,
+        # A damaged message would be delivered as it is, or stop all that comes after it, without a word.
+        "check.crcs": True,
+        # At the end there may be offsets that are no messages (the marks of transactions): they are not lag.
+        "enable.partition.eof": True,
         "fetch.wait.max.ms": 250,
         "queued.min.messages": _PREFETCH,
         "queued.max.messages.kbytes": _PREFETCH_KB,

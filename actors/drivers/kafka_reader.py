@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from trunkline.actors.driver import Delivery, FatalError
+from trunkline.actors.drivers.kafka_damage import Damage
 from trunkline.actors.drivers.kafka_finder import MOST_CALL_S, Finder
 from trunkline.actors.drivers.kafka_group import Group
 from trunkline.actors.drivers.kafka_log import quiet_logger
@@ -31,16 +32,22 @@ from trunkline.actors.drivers.kafka_messages import deliveries
 from trunkline.actors.drivers.kafka_offsets import Origin, Position, Positions, Token, settle
 from trunkline.actors.drivers.kafka_places import Places
 from trunkline.actors.drivers.kafka_plan import Plan
+from trunkline.actors.drivers.kafka_seek import Seeker, Void
+from trunkline.actors.drivers.kafka_silence import Silence
 from trunkline.actors.drivers.kafka_words import (
+    DAMAGED,
     UNKNOWN_TOPIC,
+    UNREADABLE,
     cause,
     fenced_member,
     missing_topic,
     said,
+    settings_failure,
     topic_failure,
 )
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, DialTimeout
+from trunkline.errors import DialError, DialTimeout, TrunklineError
+from trunkline.wire.place import Place
 
 __all__ = ["Owner", "Reader"]
 
@@ -85,6 +92,7 @@ class Reader:
         self._ended = asyncio.Event()
         self._owner: Owner | None = None
         self._jobs: deque[tuple[Deadline, Owner, asyncio.Future[None]]] = deque()
+        self._seeks: deque[tuple[Place, Deadline, asyncio.Future[Void]]] = deque()
         self._wake = threading.Event()
         self._stop = False
         self._paused = False
@@ -93,6 +101,9 @@ class Reader:
         self._consumer: Any = None
         self._finder: Any = None
         self._places: Any = None
+        self._damage: Any = None
+        self._seeker: Any = None
+        self._silence: Any = None
         self._group: Group | None = None
         known = former.positions_to_resume() if former is not None else None
         self._positions: Positions = known or Positions()
@@ -147,6 +158,15 @@ class Reader:
             self._thread.start()
         await future
 
+    async def seek(self, place: Place, deadline: Deadline) -> Void:
+        """Go on reading at `place`; see `StreamDriver.seek`."""
+        future: asyncio.Future[Void] = self._loop.create_future()
+        self._seeks.append((place, deadline, future))
+        self._wake.set()
+        if not self._thread.is_alive():
+            raise ConnectionError("the link is gone")
+        return await future
+
     def leave(self, owner: Owner) -> None:
         """The owner's link is over; the next one may take over. Nothing more is given to it."""
         if self._owner is owner:
@@ -184,6 +204,8 @@ class Reader:
             while not self._stop:
                 if self._jobs:
                     self._open(*self._jobs.popleft())
+                elif self._seeks:
+                    self._seek(*self._seeks.popleft())
                 elif self._flowing:
                     self._flow()
                 else:
@@ -195,6 +217,8 @@ class Reader:
         finally:
             for _, _, future in self._jobs:
                 self._answer(future, DialError("closed"))
+            for _, _, sought in self._seeks:
+                self._answer(sought, ConnectionError("the connection was closed"))
             self._finish()
             self._tell(self._ended.set)
 
@@ -203,9 +227,11 @@ class Reader:
         if self._group is not None and self._flowing:
             self._group.leave()
         # Without a broker closing could take long; destroying it, which the last reference does, does not.
-        for each in (self._group, self._finder, self._places):
+        for each in (self._group, self._finder, self._places, self._damage):
             if each is not None:
                 each.consumer = None
+        if self._seeker is not None:
+            self._seeker.forget_consumer()
         self._consumer = None
 
     def _tell(self, call: Callable[..., object], *arguments: object) -> None:
@@ -223,7 +249,7 @@ class Reader:
         if owner is not None:
             self._tell(owner.passed_over, count)
 
-    def _answer(self, future: asyncio.Future[None], error: BaseException | None) -> None:
+    def _answer(self, future: asyncio.Future[Any], error: BaseException | None, value: object = None) -> None:
         if error is not None:
             # Its frames refer to the consumer, which lives as long.
             error.__traceback__ = error.__context__ = None
@@ -232,7 +258,7 @@ class Reader:
             if future.done():
                 return
             if error is None:
-                future.set_result(None)
+                future.set_result(value)
             else:
                 future.set_exception(error)
 
@@ -272,6 +298,7 @@ class Reader:
             # Partitions may have been added during an outage.
             self._look_at = 0.0 if relinked else time.monotonic() + self.plan.ping_s
             self._ends_at = 0.0
+            self._silence.begin_anew()
             self._unassigned_since = None
             self._answer(future, None)
 
@@ -282,17 +309,57 @@ class Reader:
             logger = quiet_logger(self._say, plan.debug, self._heard_log)
             consumer = Consumer({**plan.consumer, **callbacks}, logger=logger)
         except KafkaException as error:
-            raise FatalError(f"librdkafka: {said(error)}") from None
+            raise settings_failure(error) from None
         self._consumer = consumer
         finder = Finder(
             consumer, plan, self._check, self._serve, known=self._known, makes_topics=self._makes_topics
         )
         self._finder = finder
+        self._damage = Damage(consumer, plan.peer, self._positions, self._say, self._pass_over)
         self._places = Places(consumer, plan, finder, self._positions, self._say, self._pass_over)
         if plan.group and plan.topics:
             self._group = Group(
                 consumer, plan, finder, self._positions, self._say, self._lose, self._pass_over
             )
+        self._silence = Silence(plan, finder, self._positions)
+        self._seeker = Seeker(
+            consumer,
+            plan,
+            self._positions,
+            self._places,
+            self._damage,
+            self._group,
+            self._check_seek,
+            self._serve,
+            self._forget_early,
+        )
+
+    def _seek(self, place: Place, deadline: Deadline, future: asyncio.Future[Void]) -> None:
+        try:
+            self._check_seek(deadline, "")
+            void = self._seeker.seek(place, deadline, held=self._held)
+        except _Stopped:
+            self._answer(future, ConnectionError("the connection was closed"))
+            raise
+        except (OSError, TrunklineError) as error:
+            self._answer(future, error)
+        except Exception as error:
+            self._answer(future, ConnectionError(f"librdkafka failed: {type(error).__name__}: {error}"))
+            raise
+        else:
+            self._answer(future, None, void)
+
+    def _check_seek(self, deadline: Deadline, waiting_for: str) -> None:
+        """Go on with a seek?"""
+        if self._stop:
+            raise _Stopped
+        if not self._flowing:
+            raise ConnectionError("the link is gone")
+        if deadline.expired():
+            raise TimeoutError(waiting_for)
+
+    def _forget_early(self, topic: str, number: int) -> None:
+        self._early = [each for each in self._early if (each.topic(), each.partition()) != (topic, number)]
 
     def _heard_log(self, text: str) -> None:
         if self._places is not None:
@@ -309,9 +376,10 @@ class Reader:
         message = self._consumer.poll(seconds)
         if message is None:
             return
-        if message.error() is not None:
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
             self._partition_error(message)
-        else:
+        else:  # the end in its place, behind messages
             self._early.append(message)
 
     def _check(self, deadline: Deadline, waiting_for: str) -> None:
@@ -364,6 +432,8 @@ class Reader:
         self._early.clear()
         if self._group is not None:
             self._group.forget()
+        else:
+            self._places.forget_gone()
         again = [position.again() for position in self._positions]
         starts = [TopicPartition(each.topic, each.partition, each.base) for each in again]
         for each in again:
@@ -457,6 +527,8 @@ class Reader:
             self._ends_at = now + (_ASK_ENDS_S if self._held else _COMMIT_S)
             with contextlib.suppress(KafkaException):
                 self._places.note_ends(ask=self._held)
+            if not self._held and (silent := self._silence.look()):
+                self._lose(silent)
         if now >= self._look_at:
             self._look_at = now + self.plan.ping_s
             self._look()
@@ -467,6 +539,7 @@ class Reader:
             self._early = [each for each in self._early if not self._places.is_remade(each.topic())]
         try:
             self._places.mend(held=self._held)
+            self._damage.step_over()
         except KafkaException as error:
             self._lose(ConnectionError(f"a topic of {self.plan.peer}: {said(error)}"))
 
@@ -512,7 +585,9 @@ class Reader:
         else:
             batch = self._consumer.consume(most, 0)
             if not batch:
+                begun = time.monotonic()
                 message = self._consumer.poll(_POLL_S)
+                self._silence.waited(min(time.monotonic() - begun, 2 * _POLL_S))
                 if message is None:
                     return
                 batch = [message]
@@ -522,7 +597,15 @@ class Reader:
         if not self._flowing or owner is None:
             return  # lost meanwhile: all this comes again
         batch = self._places.without_new(batch)
-        found = deliveries(batch, self._positions, self.plan.max_size, self._partition_error, self._too_large)
+        found = deliveries(
+            batch,
+            self._positions,
+            self.plan.max_size,
+            self._partition_error,
+            self._too_large,
+            self._no_headers,
+        )
+        self._damage.came(found)
         if found:
             self._given += len(found)
             self._tell(owner.arrived, found)
@@ -531,9 +614,15 @@ class Reader:
         self._pass_over(1)
         self._say(f"a message of {size} bytes in '{topic}' was passed over: it is larger than max_size")
 
+    def _no_headers(self, topic: str) -> None:
+        self._say(f"a message in '{topic}' has headers that cannot be read: it comes without them")
+
     def _partition_error(self, message: Any) -> None:
         error = message.error()
         code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            self._at_end(message)
+            return
         topic = message.topic() or (self.plan.topics[0] if self.plan.topics else "")
         if code in (
             KafkaError._AUTO_OFFSET_RESET,
@@ -541,13 +630,17 @@ class Reader:
             KafkaError._LOG_TRUNCATION,
         ):
             self._places.note_lost(topic, message.partition())
+        elif code in DAMAGED:
+            self._damage.note(topic, message.partition(), said(error))
+        elif code in UNREADABLE and (reason := self._damage.refused(topic, message.partition(), said(error))):
+            self._lose(reason)
         elif code in (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID) or error.fatal():
             self._end(error)
         elif code == KafkaError.GROUP_AUTHORIZATION_FAILED and not self.plan.group:
             pass  # librdkafka looks for a group's coordinator in any case
         elif code == KafkaError._MAX_POLL_EXCEEDED:
             self._say(f"group '{self.plan.group}': {said(error)}")
-        elif code != KafkaError._PARTITION_EOF:
+        else:
             reason = self._topic_failure(error, topic)
             if isinstance(reason, FatalError) or code in UNKNOWN_TOPIC:
                 if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -555,6 +648,12 @@ class Reader:
                 self._lose(reason)
             else:
                 self._say(f"topic '{topic}', partition {message.partition()}: {said(error)}")
+
+    def _at_end(self, message: Any) -> None:
+        """There is nothing before this offset any more."""
+        position = self._positions.get(message.topic(), message.partition())
+        if position is not None and message.offset() > position.next:
+            position.next = message.offset()
 
     def _topic_failure(self, error: KafkaError, topic: str) -> DialError:
         if self._started and error.code() in UNKNOWN_TOPIC:

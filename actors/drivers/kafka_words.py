@@ -7,22 +7,29 @@ import re
 from confluent_kafka import KafkaError, KafkaException
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.tls_alerts import alert_in
+from trunkline.address import OPTIONS, PARAMS
+from trunkline.address.nearest import nearest
 from trunkline.errors import DialError
 
 __all__ = [
+    "DAMAGED",
     "NOT_YET",
     "REFUSED",
     "UNKNOWN_TOPIC",
+    "UNREADABLE",
     "broker_of",
     "cause",
     "fenced_member",
     "missing_topic",
     "refusal",
     "said",
+    "settings_failure",
     "topic_failure",
 ]
 
 _PREFIX = re.compile(r"^(?:GroupCoordinator: )?(?:\w+://)?(\S+?:\d+)(?:/\w+)?: ")
+_NO_PROPERTY = re.compile(r'No such configuration property: "(.+)"')
 _AFTER = re.compile(r" \(after \d+ms in state [A-Z_]+(?:, \d+ identical error\(s\) suppressed)?\)")
 
 NOT_YET = frozenset(
@@ -41,6 +48,19 @@ NOT_YET = frozenset(
     )
 )
 """Nothing was done, and it may go well in a moment: a partition moves, a topic is being made."""
+
+DAMAGED = frozenset(
+    (
+        KafkaError._BAD_MSG,
+        KafkaError._BAD_COMPRESSION,
+        KafkaError._NOT_IMPLEMENTED,
+        KafkaError._UNDERFLOW,
+    )
+)
+"""librdkafka cannot make messages of what it has fetched."""
+
+UNREADABLE = frozenset((KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD, KafkaError.UNKNOWN))
+"""The broker itself cannot read its log."""
 
 UNKNOWN_TOPIC = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -80,6 +100,15 @@ def said(error: KafkaError | KafkaException) -> str:
     return text.removeprefix("Local: ").removeprefix("Broker: ").rstrip(".")
 
 
+def settings_failure(error: KafkaException) -> FatalError:
+    """librdkafka refuses a setting. A name that it does not know may be a slip for one of our options: every
+    name with an underscore is taken for a property of its own."""
+    text = f"librdkafka: {said(error)}"
+    found = _NO_PROPERTY.search(text)
+    near = nearest(found[1].replace(".", "_"), [*OPTIONS, *PARAMS["kafka"]], cutoff=0.8) if found else None
+    return FatalError(f"{text}; did you mean '{near}'?" if near else text)
+
+
 def broker_of(text: str) -> str | None:
     """The server that an error speaks of."""
     found = _PREFIX.match(text)
@@ -94,6 +123,8 @@ def cause(error: KafkaError, peer: str) -> DialError:
         if "handshake" in text or "nsupported" in text:
             return FatalError(f"{peer} does not take this login: {text}; give sasl_mechanisms=...")
         return FatalError(f"{peer} refused the login: {text}; check user and password")
+    if (alert := alert_in(text)) is not None:
+        return FatalError(f"{peer} {alert}")
     if code == KafkaError._SSL or "certificate" in text:
         if "verify failed" in text or "certificate verif" in text:
             return FatalError(

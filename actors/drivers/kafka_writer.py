@@ -22,10 +22,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.kafka_log import quiet_logger
 from trunkline.actors.drivers.kafka_plan import Plan
-from trunkline.actors.drivers.kafka_words import NOT_YET, REFUSED, cause, refusal, said
+from trunkline.actors.drivers.kafka_words import NOT_YET, REFUSED, cause, refusal, said, settings_failure
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed
 
@@ -103,7 +102,7 @@ class Writer:
         try:
             return Producer({**self.plan.producer, "error_cb": self._heard}, logger=logger)
         except KafkaException as error:
-            raise FatalError(f"librdkafka: {said(error)}") from None
+            raise settings_failure(error) from None
 
     def own_route(self) -> Route:
         """Where the address says that messages go."""
