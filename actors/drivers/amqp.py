@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pika import ConnectionParameters, PlainCredentials
-from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import (
     AMQPError,
     ChannelClosedByBroker,
@@ -27,18 +26,25 @@ from pika.exceptions import (
 from trunkline.actors import dialer, tls
 from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.amqp_envelope import delivery
-from trunkline.actors.drivers.amqp_io import Services, Stream, ask, fail, open_channel, resolve
-from trunkline.actors.drivers.amqp_plan import Plan, make_plan
+from trunkline.actors.drivers.amqp_header import AmqpConnection, Properties
+from trunkline.actors.drivers.amqp_io import Services, Stream, ask, fail, resolve
+from trunkline.actors.drivers.amqp_memory import memory_of
+from trunkline.actors.drivers.amqp_plan import STREAM_OFFSET, Plan, make_plan
 from trunkline.actors.drivers.amqp_publisher import Publisher
+from trunkline.actors.drivers.amqp_strays import Strays
+from trunkline.actors.drivers.amqp_topology import Topology
+from trunkline.actors.drivers.amqp_watch import QueueWatch
 from trunkline.actors.drivers.amqp_words import cause, reason
 from trunkline.actors.servers import first_that_opens
+from trunkline.actors.tls_alerts import if_it_wants_a_certificate
 from trunkline.address import Address
+from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
 __all__ = ["AmqpDriver"]
 
-_ACCESS_REFUSED, _NOT_FOUND, _LOCKED, _OTHER_PROPERTIES = 403, 404, 405, 406
+_ACCESS_REFUSED, _NOT_FOUND, _LOCKED = 403, 404, 405
 _PASSING = ("limit", "is down")
 """In the broker's words for a refusal that need not last."""
 _CLOSE_S = 0.9
@@ -73,6 +79,11 @@ class AmqpDriver(StreamDriver):
         self._settled_through = 0
         self._settled_beyond: set[int] = set()
         self._watch: asyncio.TimerHandle | None = None
+        self._queue_watch: QueueWatch | None = None
+        self._memory = memory_of(address)
+        self._strays: Strays | None = None
+        self._offsets: dict[int, int] | None = None
+        """Of a stream: the offset of each message that is not settled, by its delivery tag."""
 
     @classmethod
     def redelivers(cls, address: Address) -> bool:
@@ -81,6 +92,7 @@ class AmqpDriver(StreamDriver):
     # opening
 
     async def open(self, deadline: Deadline) -> None:
+        self._memory.inherit(self.inherited)
         plan = make_plan(self.address)
         context = None
         if self.address.tls:
@@ -107,11 +119,12 @@ class AmqpDriver(StreamDriver):
         plan: Plan,
         deadline: Deadline,
     ) -> None:
-        peer = f"{host}:{port}"
+        peer = join_host_port(host, port)
         sock = await dialer.open_connection(self.address, deadline, host=host, port=port)
-        self._stream = stream = Stream(peer, self._flush, self._writable)
+        hint = "" if context is None else if_it_wants_a_certificate(self.address.option("certfile"))
+        self._stream = stream = Stream(peer, self._flush, self._writable, hint=hint)
         try:
-            async with dialer.within(deadline, f"no TLS answer from {peer}"):
+            async with dialer.within(deadline, f"no TLS answer from {peer} (does this port serve TLS?)"):
                 await _connect(stream, sock, context, tls.server_hostname(self.address, host))
         except BaseException as error:
             sock.close()
@@ -148,7 +161,7 @@ class AmqpDriver(StreamDriver):
             stack_timeout=None,
             client_properties={"product": "trunkline", "connection_name": plan.name},
         )
-        self._connection = AsyncioConnection(
+        self._connection = AmqpConnection(
             parameters,
             on_open_callback=lambda connection: resolve(opened),
             on_open_error_callback=lambda connection, why: fail(opened, cause(why)),
@@ -159,60 +172,37 @@ class AmqpDriver(StreamDriver):
 
     async def _subscribe(self, stream: Stream, plan: Plan) -> None:
         """Declare what is missing, then write, then read: what comes is not kept waiting."""
-        self._reader = await open_channel(self._connection)
-        await self._declare_exchange(plan)
-        queue = await self._declare_queue(plan)
+        topology = Topology(
+            self._connection,
+            plan,
+            self._memory,
+            had_link=self.had_link,
+            peer=stream.peer,
+            warn=self.sink.warn,
+        )
+        queue = await topology.prepare()
+        self._reader = topology.channel
         self._publisher = Publisher(self._connection, stream, plan)
         await self._publisher.open()
         if queue is None:
             return
         reader = self._reader
+        self._strays = Strays(plan, self.address.params.get("type"))
         reader.add_on_cancel_callback(self._cancelled)
         await ask(reader.basic_qos, prefetch_count=plan.prefetch)
         stream.consuming = True
-        await ask(reader.basic_consume, queue, self._take, exclusive=plan.exclusive)
+        self._queue_watch = QueueWatch(self._connection, plan, queue, self._exchange_gone)
+        self._queue_watch.ready(topology.ready)
+        arguments = self._consume_arguments(plan)
+        await ask(reader.basic_consume, queue, self._take, exclusive=plan.exclusive, arguments=arguments)
         reader.add_on_close_callback(self._unsubscribed)
 
-    async def _declare_exchange(self, plan: Plan) -> None:
-        """One that is there is used as it is; a missing one is declared."""
-        named = {"exchange": plan.exchange, "exchange_type": plan.kind}
-        if plan.exchange and not await self._exists("exchange_declare", **named):
-            await self._declare("exchange_declare", **named, durable=plan.durable)
-
-    async def _declare_queue(self, plan: Plan) -> str | None:
-        """The same for the queue. Its name; None when nothing is read."""
-        name = plan.queue
-        if name is None:
-            return None
-        if name == "":
-            declared = await ask(self._reader.queue_declare, "", exclusive=True, auto_delete=True)
-            name = str(declared.queue)
-        elif not await self._exists("queue_declare", queue=name):
-            flags = {"exclusive": plan.exclusive, "auto_delete": plan.auto_delete}
-            await self._declare("queue_declare", queue=name, durable=plan.durable, **flags)
-        for key in plan.bindings if plan.exchange else ():
-            await ask(self._reader.queue_bind, name, plan.exchange, key)
-        return name
-
-    async def _exists(self, method: str, **named: Any) -> bool:
-        """Asked before anything is declared: it needs no right to declare, and changes nothing."""
-        try:
-            await ask(getattr(self._reader, method), passive=True, **named)
-        except ChannelClosedByBroker as error:
-            if error.reply_code != _NOT_FOUND:
-                raise
-            self._reader = await open_channel(self._connection)
-            return False
-        return True
-
-    async def _declare(self, method: str, **properties: Any) -> None:
-        """Somebody else may have done so meanwhile, in another way."""
-        try:
-            await ask(getattr(self._reader, method), **properties)
-        except ChannelClosedByBroker as error:
-            if error.reply_code != _OTHER_PROPERTIES:
-                raise
-            self._reader = await open_channel(self._connection)
+    def _consume_arguments(self, plan: Plan) -> dict[str, Any] | None:
+        """A stream is read on from where readers are, not once more from where it was begun."""
+        self._offsets = {} if plan.streams else None
+        if plan.streams and self._memory.stream_next is not None:
+            return {**(plan.consume_arguments or {}), STREAM_OFFSET: self._memory.stream_next}
+        return plan.consume_arguments
 
     # what went wrong, in words
 
@@ -252,6 +242,8 @@ class AmqpDriver(StreamDriver):
         if isinstance(reason, ConnectionClosedByBroker):
             error = ConnectionError(f"the broker closed the connection: {self._hidden(reason.reply_text)}")
         error = error or ConnectionError(str(reason) or type(reason).__name__)
+        if self._queue_watch is not None:
+            self._queue_watch.close()
         if self._publisher is not None:
             self._publisher.fail(error)
         if self._opened:
@@ -259,7 +251,12 @@ class AmqpDriver(StreamDriver):
             self.sink.lost(error)
 
     def _cancelled(self, frame: Any) -> None:
-        self._cut("the queue was deleted on the broker")
+        self._memory.deleted.add("queue")  # unless it is there when we come back
+        self._cut("the broker cancelled the subscription: the queue was deleted, or its node is gone")
+
+    def _exchange_gone(self) -> None:
+        self._memory.deleted.add("exchange")
+        self._cut("the exchange was deleted on the broker, and what is published to it comes no more")
 
     def _unsubscribed(self, channel: Any, reason: Exception) -> None:
         if isinstance(reason, ChannelClosedByBroker):
@@ -288,6 +285,8 @@ class AmqpDriver(StreamDriver):
         self._opened = False
         if self._watch is not None:
             self._watch.cancel()
+        if self._queue_watch is not None:
+            self._queue_watch.close()
         stream, self._stream = self._stream, None
         if stream is None:
             return
@@ -307,15 +306,47 @@ class AmqpDriver(StreamDriver):
 
     # reading
 
-    def _take(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+    def _take(self, channel: Any, method: Any, properties: Properties, body: bytes) -> None:
+        found = delivery(method, properties, body)
+        if self._queue_watch is not None:
+            self._queue_watch.counted(delivered=1)
+        if properties.unread:
+            names = ", ".join(map(repr, properties.unread))
+            self.sink.warn(f"headers of a message could not be read and were left out: {names}")
+        if self._offsets is not None:
+            found = self._of_stream(self._offsets, found)
+        if self._strays is not None and not self._memory.stray_told:
+            warning = self._strays.warning(method.exchange, found.topic or "")
+            if warning is not None:
+                self._memory.stray_told = True
+                self.sink.warn(warning)
         if len(body) <= self._largest:
-            self._batch.append(delivery(method, properties, body))
+            self._batch.append(found)
             return
         # The broker puts it where dead letters go, or drops it; it must not come again and again.
         channel.basic_reject(method.delivery_tag, requeue=False)
         self._done(method.delivery_tag)
         self.sink.dropped(1)
         self.sink.warn(f"a message of {len(body)} bytes was rejected: max_size is {self._largest} bytes")
+
+    def _of_stream(self, offsets: dict[int, int], found: Delivery) -> Delivery:
+        """A stream says of no message that it came before, but numbers them."""
+        number = (found.headers or {}).get(STREAM_OFFSET)
+        if not isinstance(number, int):
+            return found
+        offsets[found.token] = number
+        again = number <= self._memory.stream_seen
+        self._memory.stream_seen = max(number, self._memory.stream_seen)
+        return found._replace(redelivered=found.redelivered or again, identity=(STREAM_OFFSET, number))
+
+    def bequeath(self) -> dict[str, Any]:
+        return self._memory.bequeath()
+
+    def lag(self) -> int | None:
+        """Of a stream, from which nothing is taken, it is not known."""
+        if self._queue_watch is None or self._offsets is not None or not self._opened:
+            return None
+        return self._queue_watch.lag()
 
     def _flush(self) -> None:
         if self._batch and not self._held:
@@ -355,10 +386,14 @@ class AmqpDriver(StreamDriver):
             self._done(token)
 
     def _done(self, tag: int) -> None:
+        if self._queue_watch is not None:
+            self._queue_watch.counted(settled=1)
         self._settled_beyond.add(tag)
         while self._settled_through + 1 in self._settled_beyond:
             self._settled_through += 1
             self._settled_beyond.remove(self._settled_through)
+            if self._offsets and (number := self._offsets.pop(self._settled_through, None)) is not None:
+                self._memory.stream_next = number + 1
 
     # writing
 

@@ -6,11 +6,14 @@ from hashlib import blake2b
 from typing import Any
 
 from trunkline.actors.driver import Delivery
+from trunkline.actors.drivers.amqp_header import Properties
 
 __all__ = ["delivery"]
 
 _LONG_BODY = 4096
 _OWN_FIELDS = frozenset(("headers", "timestamp", "reply_to"))
+_COUNTS = frozenset(("x-delivery-count", "x-acquired-count"))
+"""Headers in which a quorum queue says how often it has given the message: others each time."""
 
 
 class _Identity:
@@ -19,7 +22,7 @@ class _Identity:
 
     __slots__ = ("_body", "_properties", "_route")
 
-    def __init__(self, exchange: str, key: str, properties: Any, body: bytes) -> None:
+    def __init__(self, exchange: str, key: str, properties: Properties, body: bytes) -> None:
         self._route = (exchange, key)
         self._properties = properties
         self._body = body if len(body) <= _LONG_BODY else blake2b(body).digest()
@@ -32,11 +35,20 @@ class _Identity:
             isinstance(other, _Identity)
             and self._route == other._route
             and self._body == other._body
-            and vars(self._properties) == vars(other._properties)
+            and _same(self._properties, other._properties)
         )
 
 
-def delivery(method: Any, properties: Any, body: bytes, *, settled: bool = False) -> Delivery:
+def _same(one: Properties, other: Properties) -> bool:
+    return one.raw == other.raw or _lasting(one) == _lasting(other)
+
+
+def _lasting(properties: Properties) -> dict[str, Any]:
+    headers = {name: value for name, value in (properties.headers or {}).items() if name not in _COUNTS}
+    return {**vars(properties), "headers": headers}
+
+
+def delivery(method: Any, properties: Properties, body: bytes, *, settled: bool = False) -> Delivery:
     """`settled`: nobody waits for word of it."""
     tag, key, exchange = method.delivery_tag, _text(method.routing_key), _text(method.exchange)
     others = {

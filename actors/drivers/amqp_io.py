@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from pika.adapters.utils.nbio_interface import AbstractIOServices, AbstractStreamTransport
 
+from trunkline.actors import tls_alerts
 from trunkline.actors.driver import FatalError
 from trunkline.errors import DialError
 
@@ -32,8 +33,13 @@ _METHOD_FRAME = 1
 class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
     """The connected socket: to asyncio a protocol, to pika a transport."""
 
-    def __init__(self, peer: str, taken: Callable[[], None], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, peer: str, taken: Callable[[], None], changed: Callable[[], None], *, hint: str = ""
+    ) -> None:
+        """`taken` is called when data were looked at, `changed` when the socket takes more or no more. `hint`
+        is added to the words for an end before any AMQP."""
         self.peer = peer
+        self._hint = hint
         self.error: Exception | None = None
         """Why it has ended."""
         self.writable = True
@@ -106,9 +112,13 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.gone.set()
 
     def _ending(self, exc: Exception | None) -> Exception:
+        alert = tls_alerts.in_words(exc)
+        if alert is not None:
+            return FatalError(f"{self.peer} {alert}")
         if not self._greeted:
             return DialError(
                 f"{self.peer} closed the connection before any AMQP; check the port and the scheme"
+                f"{self._hint}"
             )
         return ConnectionError(f"{self.peer} closed the connection{f': {exc}' if exc else ''}")
 

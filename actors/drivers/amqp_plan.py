@@ -8,15 +8,17 @@ write_topic=k [exchange=e]       writes only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from math import ceil
 from typing import Any
 
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["STREAM_OFFSET", "Plan", "make_plan"]
 
 _MAX_NAME = 255
 _MAX_PREFETCH = 65_535
@@ -40,6 +42,11 @@ class Plan:
     durable: bool
     exclusive: bool
     auto_delete: bool
+    passive: bool
+    """Nothing is declared or bound, but for a queue of its own."""
+    queue_arguments: dict[str, Any] | None
+    exchange_arguments: dict[str, Any] | None
+    consume_arguments: dict[str, Any] | None
     prefetch: int
     heartbeat_s: int
     """0: none."""
@@ -51,6 +58,17 @@ class Plan:
     name: str
     """What the broker shows the connection as."""
 
+    @property
+    def binds(self) -> bool:
+        """Whether the queue that is read is bound to the exchange here."""
+        return bool(self.exchange) and (not self.queue or not self.passive)
+
+    @property
+    def streams(self) -> bool:
+        """The queue is a stream, as far as the address tells: what was read stays in it."""
+        kind = (self.queue_arguments or {}).get("x-queue-type")
+        return kind == "stream" or STREAM_OFFSET in (self.consume_arguments or {})
+
 
 def make_plan(address: Address) -> Plan:
     """The plan of an address; FatalError, in words, for one that contradicts itself."""
@@ -61,7 +79,10 @@ def make_plan(address: Address) -> Plan:
     target = params.get("write_topic") or None
     if queue is None and exchange and not (target and not keys):
         queue = ""
-    _check(params, queue, exchange, keys, target)
+    arguments = _arguments(address)
+    _check(params, queue, exchange, keys, target, [name for name in arguments if name not in _OF_EXCHANGES])
+    if flags["passive"]:
+        _check_passive(params, queue, arguments)
     return Plan(
         queue=queue,
         exchange=exchange,
@@ -71,6 +92,10 @@ def make_plan(address: Address) -> Plan:
         durable=flags["durable"],
         exclusive=flags["exclusive"],
         auto_delete=flags["auto_delete"],
+        passive=flags["passive"],
+        queue_arguments=_those(arguments, lambda name: name not in _OF_EXCHANGES | _OF_READERS),
+        exchange_arguments=_those(arguments, _OF_EXCHANGES.__contains__),
+        consume_arguments=_those(arguments, _OF_READERS.__contains__),
         prefetch=_prefetch(address),
         heartbeat_s=_heartbeat_s(address),
         mandatory=flags["mandatory"],
@@ -81,12 +106,48 @@ def make_plan(address: Address) -> Plan:
     )
 
 
-_FLAGS = {"durable": True, "exclusive": False, "auto_delete": False, "mandatory": True}
+_FLAGS = {"durable": True, "exclusive": False, "auto_delete": False, "passive": False, "mandatory": True}
 _READING = ("exclusive", "auto_delete", "prefetch")
+STREAM_OFFSET = "x-stream-offset"
+_OF_EXCHANGES = frozenset(("x-delayed-type",))
+_OF_READERS = frozenset(
+    (STREAM_OFFSET, "x-priority", "x-cancel-on-ha-failover", "x-stream-filter", "x-stream-match-unfiltered")
+)
+"""Arguments of reading a queue; those that are neither are the queue's."""
+
+
+def _arguments(address: Address) -> dict[str, Any]:
+    """The `x-...` of an address, in their types."""
+    typed = address.extra.get("typed") or {}
+    found = {name: typed.get(name, text) for name, text in address.params.items() if name.startswith("x-")}
+    offset = found.get(STREAM_OFFSET)
+    if isinstance(offset, str):
+        with contextlib.suppress(ValueError):  # first, last, next, or a time that has passed (1h)
+            moment = datetime.fromisoformat(offset)
+            found[STREAM_OFFSET] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return found
+
+
+def _those(arguments: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[str, Any] | None:
+    return {name: value for name, value in arguments.items() if wanted(name)} or None
+
+
+def _check_passive(params: Mapping[str, str], queue: str | None, arguments: Mapping[str, Any]) -> None:
+    """What only a declaration could obey is refused."""
+    idle = [name for name in ("type", *_OF_EXCHANGES) if name in params]
+    if queue:
+        idle += [name for name in ("auto_delete", *arguments) if name in params and name not in _OF_READERS]
+    if idle:
+        raise FatalError(f"passive=true declares nothing, so {idle[0]}= has no use: leave one of them out")
 
 
 def _check(
-    params: Mapping[str, str], queue: str | None, exchange: str, keys: tuple[str, ...], target: str | None
+    params: Mapping[str, str],
+    queue: str | None,
+    exchange: str,
+    keys: tuple[str, ...],
+    target: str | None,
+    arguments: Sequence[str],
 ) -> None:
     for name, text in (("queue", queue), ("exchange", exchange), ("write_topic", target), *_named(keys)):
         if text is not None and len(text.encode()) > _MAX_NAME:
@@ -99,7 +160,7 @@ def _check(
         )
     if queue is None and not exchange and not keys and target is None:
         raise FatalError("nothing to read or write: give queue=, exchange= or write_topic=")
-    if queue is None and (idle := [name for name in _READING if name in params]):
+    if queue is None and (idle := [*(name for name in _READING if name in params), *arguments]):
         raise FatalError(f"{idle[0]} is about reading, and nothing is read: give queue= or exchange=")
 
 

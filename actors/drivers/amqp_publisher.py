@@ -13,13 +13,14 @@ from itertools import takewhile
 from math import ceil
 from typing import Any, NamedTuple
 
-from pika import BasicProperties, spec
+from pika import spec
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from trunkline.actors.driver import Delivery, FatalError, Outgoing
 from trunkline.actors.drivers.amqp_envelope import delivery
 from trunkline.actors.drivers.amqp_io import Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp_plan import Plan
+from trunkline.actors.drivers.amqp_table import WrittenProperties
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed
 
@@ -54,7 +55,9 @@ class _Pending:
 
     __slots__ = ("body", "correlation", "end", "future", "question", "returned", "route")
 
-    def __init__(self, body: bytes, route: _Route, correlation: str | None, question: str | None) -> None:
+    def __init__(
+        self, body: bytes, route: _Route, correlation: str | bytes | None, question: str | None
+    ) -> None:
         self.body = body
         self.route = route
         self.correlation = correlation
@@ -75,8 +78,8 @@ class Publisher:
         self._properties = self._with()
         try:
             self._properties.encode()
-        except (AMQPError, AssertionError) as error:
-            raise FatalError(f"headers cannot be sent: {type(error).__name__} {error}") from None
+        except ValueError as error:
+            raise FatalError(f"headers cannot be sent: {error}") from None
         self._channel: Any = None
         self._error: Exception | None = None
         self._pending: dict[int, _Pending] = {}
@@ -91,10 +94,10 @@ class Publisher:
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
-    def _with(self, headers: Mapping[str, Any] | None = None, **more: Any) -> BasicProperties:
+    def _with(self, headers: Mapping[str, Any] | None = None, **more: Any) -> WrittenProperties:
         mode = _PERSISTENT if self._plan.persistent else None
         given = self._plan.headers if headers is None else dict(headers) or None
-        return BasicProperties(headers=given, delivery_mode=mode, **more)
+        return WrittenProperties(headers=given, delivery_mode=mode, **more)
 
     def _own_route(self) -> _Route:
         if self._route is None:
@@ -152,13 +155,13 @@ class Publisher:
             route = _Route("" if outgoing.answers else self._plan.exchange, outgoing.topic)
         return await self._publish(body, route, self._addressed(outgoing, route), deadline)
 
-    def _addressed(self, outgoing: Outgoing, route: _Route) -> BasicProperties:
-        expiry, correlation = outgoing.expiry_ms, outgoing.correlation
+    def _addressed(self, outgoing: Outgoing, route: _Route) -> WrittenProperties:
+        expiry = outgoing.expiry_ms
         properties = self._with(
             outgoing.headers,
             expiration=None if expiry is None else str(ceil(expiry)),
             reply_to=outgoing.reply_to,
-            correlation_id=correlation.decode() if isinstance(correlation, bytes) else correlation,
+            correlation_id=_as_read(outgoing.correlation),
         )
         if len(route.key.encode()) > _LONGEST_KEY:
             raise RefusedError(
@@ -166,14 +169,12 @@ class Publisher:
             )
         try:
             properties.encode()
-        except (AMQPError, AssertionError, TypeError, ValueError) as error:
-            raise RefusedError(
-                f"the message cannot be sent, its headers or properties are none of AMQP's: {error}"
-            ) from None
+        except ValueError as error:
+            raise RefusedError(f"the message cannot be sent: {error}") from None
         return properties
 
     async def _publish(
-        self, body: bytes, route: _Route, properties: BasicProperties, deadline: Deadline
+        self, body: bytes, route: _Route, properties: WrittenProperties, deadline: Deadline
     ) -> int:
         pending = await self._send(body, route, properties, None, deadline)
         if pending is None:
@@ -194,7 +195,7 @@ class Publisher:
         self,
         body: bytes,
         route: _Route,
-        properties: BasicProperties,
+        properties: WrittenProperties,
         question: str | None,
         deadline: Deadline,
     ) -> _Pending | None:
@@ -209,7 +210,7 @@ class Publisher:
             return None
 
     def _hand_over(
-        self, body: bytes, route: _Route, properties: BasicProperties, question: str | None
+        self, body: bytes, route: _Route, properties: WrittenProperties, question: str | None
     ) -> _Pending:
         if self._error is not None:
             raise ConnectionError(str(self._error))
@@ -362,6 +363,14 @@ class Publisher:
         answer = self._answers.get(str(properties.correlation_id))
         if answer is not None:
             resolve(answer, delivery(method, properties, body, settled=True))
+
+
+def _as_read(value: str | bytes | None) -> str | bytes | None:
+    """As it comes back with a message that no queue takes: text where it is UTF-8."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 def _text(name: str | bytes) -> str:

@@ -20,20 +20,22 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any, ClassVar
 
-import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from trunkline.actors import dialer
+from trunkline.actors import dialer, tls_alerts
 from trunkline.actors.driver import Delivery, Ending, FatalError, Outgoing, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers import mqtt_words as words
 from trunkline.actors.drivers.mqtt_client import Client, PahoSocket
 from trunkline.actors.drivers.mqtt_envelope import delivery_of
+from trunkline.actors.drivers.mqtt_leftovers import Leftovers
 from trunkline.actors.drivers.mqtt_outbox import Outbox
+from trunkline.actors.drivers.mqtt_packet import Publish, Unreadable
 from trunkline.actors.drivers.mqtt_session import Session, session_of
-from trunkline.actors.drivers.mqtt_settings import Settings, user_properties
+from trunkline.actors.drivers.mqtt_settings import Settings, no_target, user_properties
+from trunkline.actors.liveness import Traffic
 from trunkline.actors.servers import first_that_opens
 from trunkline.address import Address
 from trunkline.deadline import Deadline
@@ -92,11 +94,14 @@ class MqttDriver(StreamDriver):
         self._acks_early = False
         """Messages are acknowledged when the buffer has taken them, not when a reader has: see `_log_in`."""
         self._throttled = False
+        self._looks = 0
         self._max_size = int(address.option("max_size"))
         self._unread = 0
         """Messages handed over and not acknowledged."""
         self._outbox: Outbox | None = None
-        self._reply_topic: str | None = None
+        self._leftovers: Leftovers | None = None
+        self._answers_come = False
+        """The topic of answers is subscribed to, on this link."""
         self._asking = asyncio.Lock()
         self._questions: dict[bytes, asyncio.Future[Delivery]] = {}
 
@@ -142,6 +147,7 @@ class MqttDriver(StreamDriver):
     async def _attempt(self, place: int, host: str, port: int, deadline: Deadline) -> None:
         """One connection to one server, closed again unless it succeeds."""
         self._over, self._reason, self._client, self._outbox = False, None, None, None
+        self._answers_come = False
         # What another server has sent is none of this one's: its packet ids must not be acknowledged here.
         self._arrived, self._held, self._waiting, self._unread = [], [], 0, 0
         self._waiting_bytes = 0
@@ -150,7 +156,12 @@ class MqttDriver(StreamDriver):
         try:
             await self._socket.open(deadline)
             await self._log_in(self._socket, place, deadline)
-            await self._subscribe(self._settings.topics, deadline)
+            own = SubscribeOptions(
+                self._settings.qos,
+                noLocal=self._settings.no_local,
+                retainHandling=self._settings.retain_handling,
+            )
+            await self._subscribe(self._settings.topics, deadline, own)
         except BaseException:
             with contextlib.suppress(Exception):
                 await asyncio.shield(self._hang_up(Ending.LOST))
@@ -160,7 +171,11 @@ class MqttDriver(StreamDriver):
         settings = self._settings
         client = self._client = Client(sock, settings, self._session)
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
-        client.on_subscribe, client.on_message = self._on_subscribe, self._on_message
+        client.on_subscribe, client.on_unsubscribe = self._on_subscribe, self._on_unsubscribe
+        client.on_arrival, client.on_unreadable = self._on_arrival, self._on_unreadable
+        self._leftovers = Leftovers(
+            settings, self._session, lambda old: client.unsubscribe(old)[1], self._keep, self._leave_out
+        )
         client.on_release, client.on_too_big = self._session.released, self._on_too_big
         if settings.qos:
             client.on_publish = self._on_publish
@@ -209,7 +224,9 @@ class MqttDriver(StreamDriver):
         if settings.retain and not getattr(found, "RetainAvailable", 1):
             raise FatalError(f"{self.peer} keeps no retained messages; leave retain out")
 
-    async def _subscribe(self, topics: Sequence[str], deadline: Deadline) -> None:
+    async def _subscribe(
+        self, topics: Sequence[str], deadline: Deadline, options: SubscribeOptions | None = None
+    ) -> None:
         """Returns when the broker has confirmed it. Raises DialError naming the topic."""
         if not topics:
             return
@@ -218,7 +235,7 @@ class MqttDriver(StreamDriver):
             raise self._opening_error(self._reason)
         filters: Any = [(topic, qos) for topic in topics]
         if self._settings.v5:
-            filters = [(topic, SubscribeOptions(qos=qos)) for topic in topics]
+            filters = [(topic, options or SubscribeOptions(qos)) for topic in topics]
         _, number = client.subscribe(filters)
         assert number is not None
         answer = self._subscribing[number] = asyncio.get_running_loop().create_future()
@@ -227,7 +244,9 @@ class MqttDriver(StreamDriver):
                 codes = await answer
         finally:
             del self._subscribing[number]
-        for topic, code in zip(topics, codes, strict=False):
+        if len(codes) != len(topics):
+            raise DialError(f"{self.peer} confirmed {len(codes)} of {len(topics)} topics: some are not read")
+        for topic, code in zip(topics, codes, strict=True):
             if code.is_failure:
                 raise words.subscription_refused(self.peer, topic, code.value)
             if code.value < qos:
@@ -295,12 +314,20 @@ class MqttDriver(StreamDriver):
     def _opening_error(self, reason: BaseException | None) -> BaseException:
         if isinstance(reason, DialError):
             return reason
+        alert = tls_alerts.in_words(reason)
+        if alert is not None:
+            return FatalError(f"{self.peer} {alert}")
         why = f": {reason}" if reason is not None else ""
         if self._greeting is not None and self._greeting.done():
             return DialError(f"{self.peer} closed the connection{why}")
         return DialError(
             f"{self.peer} closed the connection instead of answering the MQTT login{why}; check the port, "
             "the scheme and version="
+            + (
+                tls_alerts.if_it_wants_a_certificate(self.address.option("certfile"))
+                if self.address.tls
+                else ""
+            )
         )
 
     # writing
@@ -317,6 +344,9 @@ class MqttDriver(StreamDriver):
     async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
         outbox = self._living()
         topic = self._write_topic() if outgoing.topic is None else outgoing.topic
+        for text in filter(None, (outgoing.topic, outgoing.reply_to)):
+            if (why := no_target(text)) is not None:
+                raise RefusedError(f"{text[:50]!r} is no topic to write to: {why}")
         payload = data.encode() if isinstance(data, str) else data or b""
         properties = self._addressed(outgoing)
         around = None if properties is None else _PACKET_HEAD + len(properties.pack())
@@ -344,9 +374,7 @@ class MqttDriver(StreamDriver):
                 found.CorrelationData = given.encode() if isinstance(given, str) else given
             found.pack()
         except Exception as error:  # paho's MQTTException has no base of its own
-            raise RefusedError(
-                f"the message cannot be sent, its headers are none of MQTT's: {error}"
-            ) from None
+            raise RefusedError(f"the message cannot be sent: {error}") from None
         return found
 
     def _write_topic(self) -> str:
@@ -389,13 +417,16 @@ class MqttDriver(StreamDriver):
             del self._questions[number]
 
     async def _subscribed_for_replies(self, deadline: Deadline) -> str:
-        """The topic where answers to this link come; subscribed to with the first request."""
+        """The topic where answers come, subscribed to with a link's first request. It is the same for all
+        links, for a kept session keeps it."""
         async with self._asking:
-            if self._reply_topic is None:
-                topic = f"trunkline/reply/{uuid.uuid4().hex}"
+            topic = self._session.reply_topic = (
+                self._session.reply_topic or f"trunkline/reply/{uuid.uuid4().hex}"
+            )
+            if not self._answers_come:
                 await self._subscribe([topic], deadline)
-                self._reply_topic = topic
-            return self._reply_topic
+                self._answers_come = True
+            return topic
 
     # reading
 
@@ -468,18 +499,31 @@ class MqttDriver(StreamDriver):
             self.sink.dropped(dropped)
 
     async def ping(self) -> None:
-        self._look_after()
+        if not self._over and self._client is not None:
+            self._client.ping()
+
+    def traffic(self) -> Traffic | None:
+        found = self._socket.traffic() if self._socket is not None else None
+        if found is None:
+            return None
+        # While nothing is read, because the strategy is busy, the broker's silence says nothing.
+        self._looks += self._throttled
+        kept = self._client.unsent() if self._client is not None else 0
+        return found._replace(
+            received=found.received + self._looks,
+            sent=found.sent + kept,
+            waiting=found.waiting + kept,
+            data=None,  # over WebSocket, what is data there may be a ping's answer here
+        )
 
     def _keep_alive(self) -> None:
         self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._keep_alive)
         self._look_after()
 
     def _look_after(self) -> None:
-        """paho sends its pings and finds that none was answered."""
+        """The broker has to hear of us within the time of the keepalive."""
         if not self._over and self._client is not None:
-            if self._throttled:
-                self._client.forgive_silence()
-            self._client.loop_misc()
+            self._client.ping_when_quiet()
 
     # What the socket reports (`mqtt_client.Owner`).
 
@@ -515,7 +559,6 @@ class MqttDriver(StreamDriver):
         self._throttled = False
         if self._over or self._client is None or self._socket is None:
             return
-        self._client.forgive_silence()
         self._socket.resume()
         asyncio.get_running_loop().call_soon(self.readable)  # what had come already
 
@@ -536,6 +579,7 @@ class MqttDriver(StreamDriver):
     def _on_connect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
         if not code.is_failure:
             self._session.begin(resumed=flags.session_present)
+            client.ping_at_least_every(self._settings.keep_alive)
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_result((code.value if code.is_failure else 0, found))
 
@@ -551,29 +595,57 @@ class MqttDriver(StreamDriver):
     def _on_disconnect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
         if flags.is_disconnect_packet_from_server:
             self._end(words.said_goodbye(self.peer, code.value, _text(found)))
-        elif code.value == words.KEEP_ALIVE_TIMEOUT:
-            self._end(TimeoutError(f"{self.peer} did not answer a ping"))
         elif code.value == words.PROTOCOL_ERROR:
             self._end(ConnectionError(f"{self.peer} sent what is no MQTT that is expected here"))
         else:
             self._end(None if self._over else ConnectionError("the link broke"))
 
-    def _on_message(self, client: Any, data: Any, message: paho.MQTTMessage) -> None:
-        qos = 2 if client.exactly_once else message.qos
-        number = message.mid
+    def _on_arrival(self, message: Publish) -> None:
+        qos, number = message.qos, message.number
         if len(message.payload) > self._max_size:
             self._on_too_big(number, qos, len(message.payload))
             return
-        delivery = delivery_of(message, qos, self._session)
-        if qos == 2 and self._session.is_received(number, delivery.token[2]):
-            client.received(number)  # a reader has it, and the broker did not hear of that
-        elif self._reply_topic is not None and delivery.topic == self._reply_topic:
+        if message.unread:
+            names = ", ".join(message.unread)
+            self.warn(f"properties of a message could not be read and were left out: {names}")
+        delivery = delivery_of(message, self._session)
+        if qos == 2 and self._client is not None and self._session.is_received(number, delivery.token[2]):
+            self._client.received(number)  # a reader has it, and the broker did not hear of that
+        elif delivery.topic == self._session.reply_topic:
             self._answered(delivery)
+        elif self._leftovers is None or self._leftovers.is_ours(message.topic):
+            self._keep(delivery)
         else:
-            if qos:
-                self._waiting += 1
-                self._waiting_bytes += len(delivery.data)
-            self._arrived.append(delivery)
+            self._leftovers.arrived(delivery)
+
+    def _keep(self, delivery: Delivery) -> None:
+        """Until the buffer has room."""
+        if delivery.token is not None:
+            self._waiting += 1
+            self._waiting_bytes += len(delivery.data)
+        self._arrived.append(delivery)
+
+    def _leave_out(self, delivery: Delivery) -> None:
+        """A message of a subscription that the address does not ask for."""
+        self.warn(
+            f"{self.peer} kept a subscription of an earlier run with this client_id, for {delivery.topic}: it"
+            " is ended, and its messages are left out"
+        )
+        if delivery.token is not None:
+            self._acknowledge([delivery.token])
+
+    def _on_unsubscribe(
+        self, client: Any, data: Any, number: int, codes: list[ReasonCode], found: Any
+    ) -> None:
+        if self._leftovers is not None:
+            self._leftovers.answered(number, [code.value for code in codes])
+
+    def _on_unreadable(self, error: Unreadable) -> None:
+        """Discard it, for good, as one that is too big."""
+        self.warn(f"{self.peer} sent {error}: it was discarded")
+        self.sink.dropped(1)
+        if error.qos:
+            self._acknowledge([(error.number, error.qos, 0)])
 
     def _on_too_big(self, number: int, qos: int, size: int) -> None:
         """Discard a message, for good: it would come again and again."""

@@ -6,11 +6,13 @@ promise could not be kept otherwise; `tests/unit/test_mqtt_driver.py` fails when
 away:
 
 * `_create_socket`: gives it our socket.
-* `_packet_handle`, `_in_packet`, `_send_pubrec`: QoS 2. paho tells the broker that it has a message (PUBREC)
-  when it arrives, and the broker forgets it then, before any reader has it. And paho takes no notice of a
-  broker that refuses a message (PUBREC with a reason of MQTT 5). And a packet that is too big: paho collects
-  it as a whole before anybody can look at it.
-* `_ping_t`: while we do not read, an answer to a ping that paho has not seen says nothing.
+* `_packet_handle`, `_in_packet`, `_send_pubrec`: messages are read by `mqtt_packet`, which no message can
+  stop. And QoS 2: paho tells the broker that it has a message (PUBREC) when it arrives, and the broker
+  forgets it then, before any reader has it. And paho takes no notice of a broker that refuses a message
+  (PUBREC with a reason of MQTT 5), nor does it take a reason that it does not know. And a packet that is too
+  big: paho collects it as a whole before anybody can look at it.
+* `_keepalive`: see `ping_at_least_every`.
+* `_last_msg_out`, `_send_pingreq`: see `ping_when_quiet`; `_out_packet`: see `unsent`.
 * `_mid_generate`: packet ids that are not in doubt since a former link.
 """
 
@@ -18,25 +20,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
 
 from trunkline.actors.driver import Delivery, Ending, FatalError, StreamDriver
+from trunkline.actors.drivers.mqtt_packet import Publish, Unreadable, read_publish
 from trunkline.actors.drivers.mqtt_session import Session
 from trunkline.actors.drivers.mqtt_settings import ENVELOPE, Settings
 from trunkline.actors.drivers.sock import TcpDriver, TlsDriver
+from trunkline.actors.liveness import Traffic
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
 __all__ = ["Client", "Owner", "PahoSocket"]
 
-_PUBLISH, _PUBACK, _PUBREC, _PUBREL, _CONNACK = 0x30, 0x40, 0x50, 0x60, 0x20
-_QOS_BITS, _QOS_2 = 0x06, 0x04
+_PUBLISH, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _CONNACK = 0x30, 0x40, 0x50, 0x60, 0x70, 0x20
+_QOS_BITS = 0x06
+_FAILURE = 0x80
 _DRAIN_S = 0.4
 _HEAD = 2 + 65_535 + 2
 """The longest topic and the packet id: what is looked at of a message that is too big."""
@@ -74,6 +81,8 @@ class PahoSocket:
         self._spoken = False
         self._sending: asyncio.Task[None] | None = None
         self._gathered: list[bytes] | None = None
+        self.in_hand = 0
+        """Bytes of the piece that waits for the driver to take it."""
 
     async def open(self, deadline: Deadline) -> None:
         """Connect. Raises DialError."""
@@ -102,6 +111,10 @@ class PahoSocket:
         """Wait until it takes more, for half a second at most."""
         if self._sending is not None:
             await asyncio.wait([self._sending], timeout=_DRAIN_S)
+
+    def traffic(self) -> Traffic | None:
+        """As `StreamDriver.traffic`."""
+        return self._driver.traffic()
 
     def pause(self) -> None:
         """Read no more; some may come yet."""
@@ -146,6 +159,7 @@ class PahoSocket:
         sending = self._driver.send(piece, Deadline(None))
         if self._driver.would_wait(len(piece)):
             self._sending = asyncio.get_running_loop().create_task(self._finish(sending))
+            self.in_hand = len(piece)
         else:
             with contextlib.suppress(StopIteration):
                 sending.send(None)
@@ -154,6 +168,7 @@ class PahoSocket:
         with contextlib.suppress(OSError):  # the driver tells of its end itself
             await sending
         self._sending = None
+        self.in_hand = 0
         self._owner.writable()
 
     def fileno(self) -> int:
@@ -231,8 +246,10 @@ class Client(paho.Client):
             manual_ack=True,
         )
         self.max_inflight_messages = 0  # the driver holds back what the broker does not take yet
-        self.exactly_once = False
-        """While a QoS 2 message is handed to `on_message`, where it looks like one of QoS 1."""
+        self.on_arrival: Callable[[Publish], None] = lambda message: None
+        """A message has come."""
+        self.on_unreadable: Callable[[Unreadable], None] = lambda error: None
+        """A message has come that cannot be read."""
         self.on_release: Callable[[int], None] = lambda number: None
         """The broker knows that we have the QoS 2 message with this packet id."""
         self.on_too_big: Callable[[int, int, int], None] = lambda number, qos, size: None
@@ -251,9 +268,27 @@ class Client(paho.Client):
             del packet["packet"][_HEAD:]
         return code
 
-    def forgive_silence(self) -> None:
-        """Expect no answer to the last ping."""
-        self._ping_t = 0.0
+    def ping(self) -> None:
+        """Send a ping, unless something waits to be sent already."""
+        if self.is_connected() and not self.is_blocked():
+            self._send_pingreq()
+
+    def unsent(self) -> int:
+        """Bytes that wait here, behind which a ping would stand."""
+        return self._our_socket.in_hand + sum(packet["to_process"] for packet in self._out_packet)
+
+    def ping_when_quiet(self) -> None:
+        """Send a ping where nothing has been sent for the time of the keepalive. paho's own `loop_misc` also
+        ends a link whose ping was not answered in that time, although the answer may stand behind our own
+        data or a long message; `LinkWatch` judges that."""
+        if self._keepalive and time.monotonic() - self._last_msg_out >= self._keepalive:
+            self.ping()
+
+    def ping_at_least_every(self, seconds: int) -> None:
+        """A broker of MQTT 5 may set the keepalive; longer than asked for, or off, it would not tell us in
+        time, or ever, that the broker is gone. 0: as the broker says."""
+        if seconds:
+            self._keepalive = min(self._keepalive or seconds, seconds)
 
     def is_blocked(self) -> bool:
         """Whether a packet would have to wait, in paho."""
@@ -276,22 +311,34 @@ class Client(paho.Client):
         kind, body = packet["command"] & 0xF0, packet["packet"]
         if packet["remaining_length"] > self._largest:
             return self._left_out()
-        if kind == _PUBLISH and packet["command"] & _QOS_BITS == _QOS_2:
-            # As QoS 1 it is handed over at once, and with manual_ack nothing is acknowledged.
-            packet["command"] ^= _QOS_BITS
-            self.exactly_once = True
-            try:
-                return super()._packet_handle()
-            finally:
-                self.exactly_once = False
-        if kind == _PUBREC and len(body) > 2 and body[2] >= 0x80:
+        if kind == _PUBLISH:
+            return self._publish(packet["command"], bytes(body))
+        if kind == _PUBREC and len(body) > 2 and body[2] >= _FAILURE:
             packet["command"] = _PUBACK  # the end of the message, with its reason
-        code = super()._packet_handle()
+        try:
+            code = super()._packet_handle()
+        except MalformedPacket:
+            if kind not in (_PUBACK, _PUBREC, _PUBREL, _PUBCOMP) or len(body) < 3:
+                raise
+            # An odd reason, or properties that paho cannot read: what counts is yes or no.
+            packet["packet"] = body[:2] + (bytes((_FAILURE,)) if body[2] >= _FAILURE else b"")
+            code = super()._packet_handle()
         if kind == _PUBREL and len(body) >= 2:
             number = int.from_bytes(body[:2], "big")
             self.on_release(number)
             self.ack(number, 2)
         return code
+
+    def _publish(self, head: int, body: bytes) -> MQTTErrorCode:
+        try:
+            message = read_publish(head, body, v5=self._protocol == paho.MQTTv5)
+        except Unreadable as error:
+            if error.qos and not error.number:
+                raise  # it cannot be acknowledged, so that it would come again and again
+            self.on_unreadable(error)
+        else:
+            self.on_arrival(message)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _left_out(self) -> MQTTErrorCode:
         packet = self._in_packet

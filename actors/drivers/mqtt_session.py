@@ -34,6 +34,14 @@ class Session:
         self.client_id = client_id or f"tl-{uuid.uuid4().hex[:16]}"
         self.begun = False
         """A link of this connection was open before: a session may be resumed."""
+        self.inherited = False
+        """The broker had the session before our first link, from a former process: see `mqtt_leftovers`."""
+        self.removed: list[str] = []
+        """Filters of a former process that are unsubscribed now."""
+        self.comes_otherwise: set[str] = set()
+        """Topics that are not asked for, and that no subscription brings."""
+        self.reply_topic: str | None = None
+        """Where answers to our requests come."""
         self.warned = False
         """The user was told what this kind of session does not hold."""
         self.server = 0
@@ -48,6 +56,7 @@ class Session:
 
     def begin(self, *, resumed: bool) -> None:
         """A link is open. Without the broker's half there is nothing to remember."""
+        self.inherited = resumed and (self.inherited or not self.begun)
         self.begun = True
         if not resumed:
             self._epoch += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,18 @@ from typing import Any
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
 
-__all__ = ["ENVELOPE", "Settings", "user_properties"]
+__all__ = ["ENVELOPE", "Settings", "no_target", "user_properties"]
 
 _V5 = ("5", "5.0")
 _V311 = ("3.1.1", "311", "4")
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 _LONGEST = 65_535
+_ODD = re.compile(
+    "[\0-\x1f\x7f-\x9f\ufdd0-\ufdef"
+    + "".join(f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x11_0000, 0x1_0000))
+    + "]"
+)
+"""Control characters and what Unicode will never have: mosquitto ends the link of who sends them."""
 FOR_EVER = 0xFFFF_FFFF
 ENVELOPE = 128 * 1024
 """Room in a packet for topic and properties, beside a payload of `max_size` bytes."""
@@ -44,6 +51,10 @@ class Settings:
     will_retain: bool = False
     keep_alive: int = 0
     """Seconds; 0 is off."""
+    retain_handling: int = 0
+    """MQTT 5: when retained messages come. 0: with each subscription, 1: with a new one, 2: never."""
+    no_local: bool = False
+    """MQTT 5: what this client writes does not come back."""
     receive_maximum: int = _LONGEST
     largest: int = _LARGEST_PACKET
     """Packets of more bytes are not taken."""
@@ -99,8 +110,14 @@ class Settings:
             raise FatalError("clean=false needs a client_id=..., by which the broker knows the session again")
         if "session_expiry" in params and not v5:
             raise FatalError("session_expiry= is of MQTT 5: give version=5")
-        if len(params.get("client_id", "").encode()) > _LONGEST:
-            raise FatalError(f"client_id= is too long: {_LONGEST} bytes at most")
+        for name in ("retain_handling", "no_local"):
+            if name in params and not v5:
+                raise FatalError(f"{name}= is of MQTT 5: give version=5")
+        no_local = _bool(params, "no_local", default=False)
+        if no_local and any(map(_is_shared, topics)):
+            raise FatalError("no_local= cannot be with $share/...: MQTT does not allow it")
+        if (odd := _odd_text(params.get("client_id", ""))) is not None:
+            raise FatalError(f"client_id= has {odd}")
         will_topic = params.get("will_topic") or None
         if will_topic is None and any(params.get(name) for name in _WILL):
             raise FatalError("a will needs will_topic=..., where the broker is to publish it")
@@ -119,6 +136,8 @@ class Settings:
             will_qos=_count(params, "will_qos", 2),
             will_retain=_bool(params, "will_retain", default=False),
             keep_alive=min(_LONGEST, -(-int(address.option("pingInterval")) // 1000)),
+            retain_handling=_count(params, "retain_handling", 2),
+            no_local=no_local,
             receive_maximum=_receive_maximum(address, topics),
             largest=min(_LARGEST_PACKET, int(address.option("max_size")) + ENVELOPE),
             headers=_headers(address, v5),
@@ -159,18 +178,37 @@ def _is_shared(topic: str) -> bool:
     return topic.startswith("$share/")
 
 
-def _check_topic(name: str, topic: str) -> None:
+def _odd_text(text: str) -> str | None:
+    """What a text holds that MQTT does not allow, or asks not to send: a broker may end the link for it, with
+    all that use it. None where it is right."""
+    found = _ODD.search(text)
+    if found is not None:
+        return f"the character U+{ord(found[0]):04X}, for which a broker may end the link"
+    if len(text.encode()) > _LONGEST:
+        return f"{len(text.encode())} bytes, and MQTT allows {_LONGEST}"
+    return None
+
+
+def no_target(topic: str) -> str | None:
+    """Why nothing can be written to a topic; None where it can."""
     if _has_wildcard(topic):
-        raise FatalError(
-            f"{name}={topic} has a wildcard, and a message goes to one topic: write its name out"
-        )
-    if "\0" in topic or len(topic.encode()) > _LONGEST:
-        raise FatalError(f"{name}= is no MQTT topic: it is too long or holds a zero character")
+        return "it has a wildcard, and a message goes to one topic: write its name out"
+    if _is_shared(topic):
+        return "$share/group/topic is for reading: write to the topic alone"
+    if topic.split("/")[0] == "$SYS":
+        return "$SYS is the broker's own: mosquitto ends the link of who writes there"
+    odd = _odd_text(topic)
+    return None if odd is None else f"it has {odd}"
+
+
+def _check_topic(name: str, topic: str) -> None:
+    if (why := no_target(topic)) is not None:
+        raise FatalError(f"{name}={topic[:50]!r} is no topic to write to: {why}")
 
 
 def _check_filter(topic: str) -> None:
-    if "\0" in topic or len(topic.encode()) > _LONGEST:
-        raise FatalError("topic= is no MQTT topic: it is too long or holds a zero character")
+    if (odd := _odd_text(topic)) is not None:
+        raise FatalError(f"topic= is no MQTT topic: it has {odd}")
     levels = topic.split("/")
     if _is_shared(topic) and (len(levels) < 3 or not levels[1] or _has_wildcard(levels[1]) or not levels[2:]):
         raise FatalError(f"topic={topic} is no shared subscription: write $share/group/topic")
@@ -188,13 +226,27 @@ def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
         return ()
     if not v5:
         raise FatalError("headers= need MQTT 5, whose messages have user properties: give version=5")
-    return tuple(user_properties(given))
+    try:
+        return tuple(user_properties(given))
+    except ValueError as error:
+        raise FatalError(f"headers= cannot be sent: {error}") from None
 
 
 def user_properties(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Headers as MQTT 5 has them; a list stands for a name that is there more than once."""
-    items = [(name, value) for name, values in headers.items() for value in _values(values)]
-    return [(str(name), str(value)) for name, value in items]
+    """Headers as MQTT 5 has them; a list stands for a name that is there more than once. ValueError, in
+    words, for what cannot be sent."""
+    items = [(name, _as_text(name, value)) for name, values in headers.items() for value in _values(values)]
+    for name, value in items:
+        if (odd := _odd_text(name) or _odd_text(value)) is not None:
+            raise ValueError(f"header {name[:50]!r} has {odd}")
+    return items
+
+
+def _as_text(name: str, value: object) -> str:
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        raise ValueError(f"header {name[:50]!r} has bytes that are no UTF-8, and MQTT's are text") from None
 
 
 def _values(value: object) -> list[object]:

@@ -6,7 +6,6 @@ from trunkline.actors.driver import FatalError
 from trunkline.errors import DialError, RefusedError
 
 __all__ = [
-    "KEEP_ALIVE_TIMEOUT",
     "PROTOCOL_ERROR",
     "WITH_WILL",
     "login_refused",
@@ -16,7 +15,7 @@ __all__ = [
     "subscription_refused",
 ]
 
-FAILURE, PROTOCOL_ERROR, KEEP_ALIVE_TIMEOUT = 0x80, 0x82, 0x8D
+FAILURE, PROTOCOL_ERROR = 0x80, 0x82
 """Codes from FAILURE on say no."""
 WITH_WILL = 0x04
 """A DISCONNECT after which the broker publishes the will."""

@@ -1,7 +1,7 @@
 """NATS (`nats`, `tls+nats`) on nats-py: core NATS, which delivers at most once, and JetStream with `stream=`.
 
 Beside it: `nats_plan` (what the address asks for), `nats_transport` (the socket), `nats_stream` (reading a
-stream). One private name of nats-py is used, `Client._transport`, in one place.
+stream), `nats_client` (nats-py's client, guarded). Here one private name of it is used, `_transport`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -20,8 +20,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import errors as js_errors
 
-from trunkline.actors import dialer
+from trunkline.actors import dialer, tls_alerts
 from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.nats_client import GuardedClient
 from trunkline.actors.drivers.nats_plan import (
     Plan,
     StreamPlan,
@@ -34,6 +35,7 @@ from trunkline.actors.drivers.nats_plan import (
 from trunkline.actors.drivers.nats_questions import ask
 from trunkline.actors.drivers.nats_stream import Place, StreamReader, explained
 from trunkline.actors.drivers.nats_transport import LinkTransport
+from trunkline.actors.liveness import Traffic
 from trunkline.actors.servers import first_that_opens
 from trunkline.address import Address
 from trunkline.deadline import Deadline
@@ -43,8 +45,7 @@ __all__ = ["NatsDriver"]
 
 _CHECK_S = 1.0
 """How long a link's first write waits for the server's word that it may write there."""
-_CLOSE_S = 0.8
-_FLUSH_S: Any = 0.5  # nats-py takes any number, and says int
+_CLOSE_S = 0.6
 _NEVER_S = 10**6
 _UNBOUNDED = 1 << 60
 """For nats-py's pending buffer: a write waits before it, until the socket takes what is there."""
@@ -73,7 +74,7 @@ class NatsDriver(StreamDriver):
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address, sink)
         self._plan: Plan | None = None
-        self._client: Client | None = None
+        self._client: GuardedClient | None = None
         self._transport: LinkTransport | None = None
         self._reader: StreamReader | None = None
         self._batch: list[Delivery] = []
@@ -82,6 +83,7 @@ class NatsDriver(StreamDriver):
         self._turn = asyncio.Lock()
         self._waiting: dict[asyncio.Timeout, _Waiting] = {}
         self._flushes: set[asyncio.Future[None]] = set()
+        self._checking_stream: asyncio.Future[None] | None = None
         self._allowed = False
         self._denied: str | None = None
         self._refused: dict[str, str] = {}
@@ -118,8 +120,9 @@ class NatsDriver(StreamDriver):
     async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
         """One server: connect, log in, subscribe; closed again unless all of it succeeds."""
         transport = self._transport = LinkTransport(self.address, *plan.servers[index], deadline)
-        client = self._client = Client()
+        client = self._client = GuardedClient(self.sink.warn)
         client._transport = transport  # its only way to a socket of ours; see test_nats_driver
+        transport.ended = partial(self._on_task_ended, client)
         self._error = self._denied = None
         stage = "accepted the connection and did not answer as a NATS server does"
         try:
@@ -151,18 +154,23 @@ class NatsDriver(StreamDriver):
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
             connect_timeout=_NEVER_S,
-            ping_interval=plan.ping_s or _NEVER_S,  # type: ignore[arg-type]  # it only sleeps so long
-            max_outstanding_pings=1,
+            # `ping` is called instead, and any byte is a sign of life: nats-py waits for the answer, which
+            # may stand behind a long message.
+            ping_interval=_NEVER_S,
             pending_size=_UNBOUNDED,
             # The transport makes its own; without one nats-py would load every authority there is.
             tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             **plan.logins[index],
         )
 
-    async def _subscribe(self, client: Client, plan: Plan, deadline: Deadline) -> None:
+    async def _subscribe(self, client: GuardedClient, plan: Plan, deadline: Deadline) -> None:
         """Subscribe, and know that it is in force when this returns."""
         if plan.stream is not None and plan.write_to is not None:
-            await self._check_stream(client, plan.stream, plan.write_to, deadline)
+            check = self._check_stream(client, plan.stream, plan.write_to, deadline)
+            if self.had_link:  # it was right: a leader that has died need not hold up the writers
+                self._checking_stream = asyncio.ensure_future(self._checked_later(check))
+            else:
+                await check
         if plan.stream is not None and plan.reads:
             place = _PLACES.setdefault(id(self.address), (self.address, Place()))[1]
             topic = plan.topics[0] if plan.topics else None
@@ -185,6 +193,14 @@ class NatsDriver(StreamDriver):
             raise explained(error, stream, subject) from None
         if not any(matches(pattern, subject) for pattern in info.config.subjects or ()):
             self._elsewhere = f"stream {stream.name} takes no messages on {subject}; add it to its subjects"
+
+    async def _checked_later(self, check: Coroutine[Any, Any, None]) -> None:
+        try:
+            await check
+        except FatalError as error:
+            self._lost(error)
+        except DialError:
+            pass  # no answer: each write is told what became of it
 
     async def _looked_at(self, client: Client) -> None:
         """Wait until the server has looked at all that was written: a round trip. nats-py's `flush` alone
@@ -211,6 +227,8 @@ class NatsDriver(StreamDriver):
             return error
         if isinstance(failure, DialError):
             return failure
+        if (unparsed := self._unparsed()) is not None:
+            return DialError(unparsed)
         said = _said(self._error or error)
         if _is_login(said):
             return FatalError(f"{self.peer} refused the login ({said}); check user, password, token or key")
@@ -220,31 +238,50 @@ class NatsDriver(StreamDriver):
             return FatalError(f"{self.peer} does not speak NATS; check the port and the scheme")
         if isinstance(error, TimeoutError):
             return DialTimeout(f"{self.peer} did not answer in the time allowed")
-        if self._transport is not None and self._transport.secure and not self.address.option("certfile"):
-            # The alert that would say so comes too late to be read, now and then.
-            said += "; if it wants to see a certificate, give certfile= and keyfile="
+        if self._transport is not None and self._transport.secure:
+            said += tls_alerts.if_it_wants_a_certificate(self.address.option("certfile"))
         return DialError(f"{self.peer} ended the connection: {said}")
+
+    async def ping(self) -> None:
+        client, transport = self._client, self._transport
+        if client is not None and client.is_connected and transport is not None and transport.writable:
+            with contextlib.suppress(nats.errors.Error):  # a link that ends just now
+                await client._send_ping()
+
+    def traffic(self) -> Traffic | None:
+        if self._transport is None:
+            return None
+        found = self._transport.traffic()
+        kept = self._client.pending_data_size if self._client is not None else 0
+        return found._replace(sent=found.sent + kept, waiting=found.waiting + kept)
 
     async def close(self) -> None:
         self._over = True
         await self._shut()
 
     async def _shut(self) -> None:
-        """Close what there is, in good order where that is soon done."""
+        """Close what there is, in good order where that is soon done: what is to be acknowledged first, then
+        what was written last. Each has a part of the time that the worker gives, which is 1.5 s."""
         self._wake(ConnectionError(_TOO_LATE))
+        client, transport = self._client, self._transport
+        with contextlib.suppress(Exception):
+            if self._reader is not None:
+                await self._reader.close()
         with contextlib.suppress(Exception):
             async with asyncio.timeout(_CLOSE_S):
-                if self._reader is not None:
-                    await self._reader.close()
-                if self._client is not None and not self._client.is_closed:
-                    if self._client.is_connected:  # what was published last has been taken when it answers
-                        with contextlib.suppress(Exception):
-                            await self._client.flush(timeout=_FLUSH_S)
-                    await self._client.close()
-        if self._transport is not None:
-            self._transport.abort()
+                if client is not None and not client.is_closed:
+                    if transport is not None:
+                        transport.orderly = client.is_connected
+                    await client.close()  # sends what is pending, and waits for the server's end
+        if transport is not None:
+            unsent = transport.unsent + (client.pending_data_size if client is not None else 0)
+            if unsent and self._opened and transport.orderly:
+                self.sink.warn(f"{self.peer} did not take the last {unsent} bytes before the end")
+            transport.abort()
         for flush in self._flushes:
             flush.cancel()
+        if self._checking_stream is not None:
+            self._checking_stream.cancel()
 
     # what nats-py tells
 
@@ -256,14 +293,37 @@ class NatsDriver(StreamDriver):
             self._lost(self._reason())
         self._wake(ConnectionError(_TOO_LATE))
 
+    def _on_task_ended(self, client: Client) -> None:
+        """nats-py does not read or write any more. Where it closes the link it says so itself, but not before
+        the socket has taken what is left, which may be never."""
+        if self._over or client is not self._client:
+            return
+        if client.is_closed:
+            asyncio.get_running_loop().call_later(_CLOSE_S, self._end_without_a_word, client)
+        else:
+            self._end_without_a_word(client)
+
+    def _end_without_a_word(self, client: Client) -> None:
+        if self._over or self._client is None or client is not self._client:  # the next server is tried
+            return
+        self._error = self._error or self._client.last_error
+        self._wake(ConnectionError(_TOO_LATE))
+        if self._opened:
+            self._lost(self._reason() or ConnectionError(f"the NATS library stopped to serve {self.peer}"))
+
+    def _unparsed(self) -> str | None:
+        """What the server sent that nats-py cannot read, in words."""
+        error = self._client.unparsed if self._client is not None else None
+        return None if error is None else f"{self.peer} sent what is not NATS ({_said(error)[:200]})"
+
     def _reason(self) -> BaseException | None:
         said = _said(self._error) if self._error is not None else ""
+        if (unparsed := self._unparsed()) is not None:
+            return ConnectionError(f"{unparsed}; the link counts as lost")
         if _is_login(said):
             return FatalError(f"{self.peer} ended the login: {said}; check user, password, token or key")
         if isinstance(self._error, (nats.errors.UnexpectedEOF, type(None))):
-            return None  # a StaleConnectionError too, by its class
-        if "stale connection" in said.lower():
-            return TimeoutError(f"{self.peer} did not answer a ping; the link counts as lost")
+            return None
         return ConnectionError(f"{self.peer} closed the connection: {said}")
 
     async def _on_error(self, error: Exception) -> None:

@@ -62,7 +62,6 @@ class Plan:
     overhead: int
     """Bytes of the headers on the wire."""
     stream: StreamPlan | None
-    ping_s: float | None
     logins: tuple[dict[str, Any], ...] = field(repr=False)
     """For nats-py's `connect`, one for each server."""
 
@@ -80,7 +79,6 @@ def plan_of(address: Address) -> Plan:
         raise FatalError("a stream is read by one topic: give a pattern, or dial once for each topic")
     given = address.params.get("write_topic")
     headers = _headers(address)
-    interval = address.option("pingInterval")
     return Plan(
         servers=tuple((host, port or 4222) for host, port in address.hosts),
         topics=topics,
@@ -90,7 +88,6 @@ def plan_of(address: Address) -> Plan:
         headers=headers,
         overhead=header_bytes(headers),
         stream=stream,
-        ping_s=int(interval) / 1000 if interval else None,
         logins=_logins(address),
     )
 

@@ -1,7 +1,7 @@
 """Questions to JetStream's API, asked again when no answer comes, and what a consumer says of itself.
 
-A leader that dies takes the questions along that it had; nobody answers those. So a question waits for its
-answer a second or two only, and is then asked again, until the caller's deadline.
+A leader that dies takes the questions along that it had; nobody answers those. So a question is asked again
+each second, until the first answer or the caller's deadline.
 """
 
 from __future__ import annotations
@@ -24,26 +24,51 @@ T = TypeVar("T")
 
 NOT_READY = 10008
 """JetStream's code for "system temporarily unavailable": it has no leader at the moment."""
-_ANSWER_S = 2.0
+_ANSWER_S = 1.0
+_LONGEST_S = 60.0
+_LOOK_S = 2.0
 _PAUSE_S = 0.25
 _MISSING = (10014, 10059)
 """JetStream's codes for a consumer and a stream that are not there."""
 
 
 async def ask(client: Client, question: Callable[[Any], Awaitable[T]], deadline: Deadline) -> T:
-    """The answer to `question`, which is called with a JetStreamManager and must do no harm when it is asked
-    twice. nats.errors.TimeoutError when no answer came by the deadline."""
-    while True:
-        left = deadline.left()
-        try:
-            return await question(client.jsm(timeout=max(0.1, min(_ANSWER_S, left))))
-        except nats.errors.TimeoutError:
-            if deadline.expired() or client.is_closed:
-                raise
-        except js_errors.ServerError as error:
-            if error.err_code != NOT_READY or deadline.left() <= _PAUSE_S:
-                raise
-            await asyncio.sleep(_PAUSE_S)
+    """The first answer to `question`, which is called with a JetStreamManager and must do no harm when it is
+    asked twice. nats.errors.TimeoutError when no answer came by the deadline."""
+    asked: set[asyncio.Task[T]] = set()
+    try:
+        while True:
+            asked.add(asyncio.ensure_future(_asked(client, question, deadline)))
+            # Those that were asked before are still listened to: the server may only be slow.
+            answered, asked = await asyncio.wait(
+                asked, timeout=min(_ANSWER_S, deadline.left()), return_when=asyncio.FIRST_COMPLETED
+            )
+            waits = True
+            for task in answered:
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                if _is_final(error) or client.is_closed or deadline.expired():
+                    raise error
+                waits = False
+            if deadline.expired():
+                raise nats.errors.TimeoutError
+            if not waits:
+                await asyncio.sleep(min(_PAUSE_S, deadline.left()))
+    finally:
+        for task in asked:
+            task.cancel()
+
+
+async def _asked(client: Client, question: Callable[[Any], Awaitable[T]], deadline: Deadline) -> T:
+    return await question(client.jsm(timeout=max(0.1, min(_LONGEST_S, deadline.left()))))
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether another answer is not to be had by asking again."""
+    if isinstance(error, js_errors.ServerError):
+        return error.err_code != NOT_READY
+    return not isinstance(error, nats.errors.TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +88,15 @@ class ConsumerLook:
 
 
 async def look_at_consumer(
-    client: Client, stream: str, consumer: str, seconds: float = _ANSWER_S
+    client: Client, stream: str, consumer: str, seconds: float = _LOOK_S
 ) -> ConsumerLook | None:
     """How the consumer is; None where it is not there (any more). nats.errors.Error without an answer.
 
     The request is made here, for nats-py's ConsumerConfig knows nothing of the limits on requests."""
     subject = f"$JS.API.CONSUMER.INFO.{stream}.{consumer}"
     answer = json.loads((await client.request(subject, b"", timeout=seconds)).data)
+    if not isinstance(answer, dict):
+        raise nats.errors.Error("the answer is not JetStream's")
     if (error := answer.get("error")) is not None:
         if error.get("err_code") in _MISSING:
             return None

@@ -25,13 +25,14 @@ from itertools import islice
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import api
 from nats.js import errors as js_errors
 
 from trunkline.actors.driver import Delivery, FatalError, Sink
+from trunkline.actors.drivers.nats_client import GuardedClient
+from trunkline.actors.drivers.nats_delivery import delivery_of
 from trunkline.actors.drivers.nats_gaps import Gaps, reads_whole_stream
 from trunkline.actors.drivers.nats_plan import ACK_WAIT_S, StreamPlan
 from trunkline.actors.drivers.nats_questions import NOT_READY, ConsumerLook, ask, look_at_consumer
@@ -48,7 +49,9 @@ _UNUSED_S = 300.0
 """How long the server keeps a consumer without a name for a reader that takes nothing."""
 _MOST_PULLS = 4
 _BEAT_S = 10.0
+_ACKNOWLEDGE_S = 0.45
 _GIVE_BACK_S = 0.4
+_FORGET_S = 0.15
 _CHECK_S = 1.0
 """So often it is looked whether a request for messages is without an answer."""
 _LOOK_S = 10.0
@@ -110,7 +113,7 @@ class StreamReader:
 
     def __init__(
         self,
-        client: Client,
+        client: GuardedClient,
         plan: StreamPlan,
         topic: str | None,
         sink: Sink,
@@ -136,7 +139,7 @@ class StreamReader:
         """What this link acknowledged, the latest and those before them."""
         self._listening: Subscription | None = None
         self._batch: list[Delivery] = []
-        self._paused = False
+        self._paused = self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._check_timer: asyncio.TimerHandle | None = None
         self._jobs: set[asyncio.Task[None]] = set()
@@ -308,8 +311,7 @@ class StreamReader:
         asked = any(not p.proved and now - p.at > _CHECK_S and self._heard_at < p.at for p in self._pulls)
         if (asked or now - self._looked_at > _LOOK_S) and self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
-            self._jobs.add(self._looking)
-            self._looking.add_done_callback(self._jobs.discard)
+            self._keep(self._looking)
         self._check_timer = asyncio.get_running_loop().call_later(_CHECK_S, self._check)
 
     async def _look(self) -> None:
@@ -356,39 +358,45 @@ class StreamReader:
     # receiving
 
     async def _received(self, msg: Msg) -> None:
-        headers = msg.headers
         self._heard_at = time.monotonic()
+        try:
+            self._take(msg)
+        except (ValueError, LookupError, TypeError, ArithmeticError):
+            # Not acknowledged: what the server sends again may be whole then.
+            self._sink.dropped(1)
+            self._sink.warn(f"a message of stream {self._plan.name} cannot be read and is passed over")
+
+    def _take(self, msg: Msg) -> None:
+        headers = msg.headers
         if headers is not None and api.Header.STATUS in headers and msg.subject.startswith(self._inbox):
             self._status(msg.subject, headers[api.Header.STATUS], headers.get(api.Header.DESCRIPTION, ""))
             return
-        words = msg.reply.split(".")
-        if words[:2] != ["$JS", "ACK"] or len(words) < 9:
+        if not msg.reply.startswith("$JS.ACK."):
             return  # not from the stream
-        # What `msg.metadata` is made of, which takes a fifth of a message's time: stream, consumer,
-        # deliveries, sequence, the consumer's own, time, what is left; behind domain and account, if any.
-        # How many messages are left is known from there, too.
-        stream, consumer, times, number, own, stamp, left, *_ = words[2:] if len(words) == 9 else words[4:]
-        sequence, delivered, taken = int(number), int(times), int(stamp)
-        if missing := self._gaps.missing(int(own), sequence):
+        stream, consumer, delivered, sequence, own, taken, left = delivery_of(msg.reply)
+        if missing := self._gaps.missing(own, sequence):
             self._sink.dropped(missing)
             self._sink.warn(f"stream {self._plan.name} threw messages away before they could be read")
-        self._pending = int(left)
+        self._pending = left
         if self._pulls:
             self._pulls[0].left -= 1
             if not self._pulls[0].left:
                 self._pulls.popleft()
         if self._place.next is None or sequence >= self._place.next:
             self._place.next = sequence + 1
-        if (
-            held := self._held.get(sequence)
-        ) is not None:  # it comes again although it is here: once is enough
-            held.msg, held.told = msg, time.monotonic()
+        if (held := self._held.get(sequence)) is not None:
+            if held.stamp != taken:  # not acknowledged: the next link gets it, and knows the two apart
+                self._ended(ConnectionError(f"stream {self._plan.name} was made anew"))
+                return
+            held.msg, held.told = msg, time.monotonic()  # it comes again: once is enough
             return
         if self._place.read.get(sequence) == taken:  # a reader had it, and the server does not know
             self._do(msg.ack)
             self._pull()
             return
         self._held[sequence] = _Held(msg, time.monotonic(), taken)
+        if self._closing:
+            return  # it is given back
         again = delivered > 1 or self._place.unread.pop(sequence, None) == taken
         delivery = Delivery(
             msg.data,
@@ -443,9 +451,10 @@ class StreamReader:
     async def _rebind(self) -> None:
         try:
             await self._bind(Deadline(10.0))
-            self._pull()
         except DialError as error:
             self._ended(error)
+        else:
+            self._pull()
 
     # acknowledging
 
@@ -473,9 +482,17 @@ class StreamReader:
     def _do(self, *jobs: Callable[[], Awaitable[Any]]) -> None:
         """Things that nats-py has as coroutines and that hardly ever wait, in this order."""
         if jobs:
-            task = asyncio.ensure_future(_all(jobs))
-            self._jobs.add(task)
-            task.add_done_callback(self._jobs.discard)
+            self._keep(asyncio.ensure_future(_all(jobs)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._jobs.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # It was to bring messages or to acknowledge them: without it nothing may ever come.
+            self._ended(ConnectionError(f"reading stream {self._plan.name} failed: {error!r:.200}"))
 
     def _remember(self) -> None:
         """Leave to the next link what it has to know again."""
@@ -492,23 +509,39 @@ class StreamReader:
             if timer is not None:
                 timer.cancel()
         self._remember()
-        held, self._held = list(self._held.values()), {}
-        self._paused = True
-        if self._client.is_connected:
-            if self._listening is not None:  # else what is given back comes here again
-                self._do(self._listening.unsubscribe)
-            if self._acks and held:
-                # Asked for this, the server forgets our requests that wait; one of them would swallow the
-                # first message that is given back (nats-server 2.9).
-                forget = partial(self._client.jsm(timeout=0.2).consumer_info, self._plan.name, self._consumer)
-                self._do(forget, *(each.msg.nak for each in held))
-            elif not self._acks and self._consumer:
-                name = f"$JS.API.CONSUMER.DELETE.{self._plan.name}.{self._consumer}"
-                self._do(partial(self._client.publish, name))
-        if self._jobs:
-            await asyncio.wait(self._jobs, timeout=_GIVE_BACK_S)
+        self._paused = self._closing = True
+        # Acknowledgements first, and with a time of their own: what they are for must not come again.
+        await self._finish(_ACKNOWLEDGE_S)
+        if self._client.is_connected and self._acks and self._listening is not None:
+            self._do(self._give_back)
+        elif self._client.is_connected and self._consumer and not self._acks:
+            name = f"$JS.API.CONSUMER.DELETE.{self._plan.name}.{self._consumer}"
+            self._do(partial(self._client.publish, name))
+        await self._finish(_GIVE_BACK_S)
+        self._held.clear()
         for job in self._jobs:
             job.cancel()
+
+    async def _give_back(self) -> None:
+        """What is under way is given back, too; else nobody gets it before `ack_wait` is over."""
+        assert self._listening is not None
+        await self._hear_from_server()  # what it has begun to send would be lost without our interest
+        await self._client.end_interest(self._listening)  # else what is given back comes here again
+        # Asked then, the server forgets our requests that wait; one of them would swallow the first message
+        # that is given back (nats-server 2.9).
+        await self._hear_from_server()
+        await _all([held.msg.nak for held in self._held.values()])
+
+    async def _hear_from_server(self) -> None:
+        """Its answer comes after what was under way."""
+        with contextlib.suppress(nats.errors.Error, js_errors.Error):
+            await self._client.jsm(timeout=_FORGET_S).consumer_info(self._plan.name, self._consumer)
+
+    async def _finish(self, seconds: float) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=seconds)
 
 
 def explained(error: Exception, plan: StreamPlan, topic: str | None) -> DialError:

@@ -9,17 +9,20 @@ the server takes nothing any more.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
 from nats.aio.transport import Transport
 
-from trunkline.actors import dialer, tls
+from trunkline.actors import dialer, tls, tls_alerts
 from trunkline.actors.driver import FatalError
+from trunkline.actors.liveness import Traffic
+from trunkline.actors.socket_traffic import socket_traffic
 from trunkline.address import Address
+from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError
 
 __all__ = ["LinkTransport"]
 
@@ -38,20 +41,43 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._more = asyncio.Event()
         self._writable = asyncio.Event()
         self._ended = asyncio.Event()
-        self._eof = self._heard = False
+        self._eof = self._heard = self._said_end = False
+        self._received = self._sent = self._looks = 0
+        self._sock: socket.socket | None = None
+        self._users: set[asyncio.Task[Any]] = set()
+        self.ended: Callable[[], None] | None = None
+        """Called when a task of nats-py that reads or writes here is over, for whatever reason."""
         self.secure = False
         """TLS is on."""
+        self.orderly = False
+        """The connection is closed because the program wants it."""
         self.failure: BaseException | None = None
         """Why there is no connection, or not any more, in words where there are any."""
 
     @property
     def peer(self) -> str:
-        return f"{self._host}:{self._port}"
+        return join_host_port(self._host, self._port)
 
     @property
     def writable(self) -> bool:
         """Whether a write goes towards the network at once, and does not wait in our own memory."""
         return self._writable.is_set() and not self._eof
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in our own memory for the network."""
+        gone = self._transport is None or self._transport.is_closing()
+        return 0 if gone or self._transport is None else self._transport.get_write_buffer_size()
+
+    def traffic(self) -> Traffic:
+        """As `StreamDriver.traffic`."""
+        unsent = self.unsent
+        gone = self._transport is None or self._transport.is_closing() or self._sock is None
+        fd = -1 if gone or self._sock is None else self._sock.fileno()
+        found = socket_traffic(fd, unsent, Traffic(self._received, self._sent, unsent))
+        # While nothing is read, because nats-py is behind, the server's silence says nothing.
+        self._looks += len(self._held) > _MOST_HELD
+        return found._replace(received=found.received + self._looks)
 
     @property
     def silent(self) -> bool:
@@ -72,7 +98,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         if self.failure is not None:  # nats-py tries twice
             raise self.failure
         try:
-            sock = await dialer.open_connection(
+            sock = self._sock = await dialer.open_connection(
                 self._address, self._deadline, host=self._host, port=self._port
             )
             try:
@@ -102,7 +128,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         except OSError as error:
             raise tls.explain(error, self._host, self._port) from None
         if secure is None:  # it ended during the handshake
-            raise DialError(f"TLS handshake with {self.peer} failed: closed by the peer")
+            raise tls.explain(ConnectionResetError(), self._host, self._port)
         self.secure = True
         self.connection_made(secure)
 
@@ -110,9 +136,11 @@ class LinkTransport(Transport, asyncio.Protocol):
         if self._address.tls and not self.secure:
             raise FatalError(f"{self.peer} does not ask for TLS; use nats:// if that is what you want")
         if self._transport is not None and not self._transport.is_closing():
+            self._sent += len(payload)
             self._transport.write(payload)
 
     def writelines(self, payload: list[bytes]) -> None:
+        self._know_user()
         self.write(b"".join(payload))
 
     async def drain(self) -> None:
@@ -120,6 +148,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         await self._writable.wait()
 
     async def read(self, buffer_size: int) -> bytes:
+        self._know_user()
         await self._until(lambda: bool(self._held))
         data, self._held = bytes(self._held), bytearray()
         if self._transport is not None and not self._transport.is_closing():
@@ -138,8 +167,18 @@ class LinkTransport(Transport, asyncio.Protocol):
         return self._eof and not self._held
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        """End the connection. In good order we say only that nothing more is sent, and read on until the
+        server has ended, too: a socket that is closed with something unread is reset, and a reset throws
+        away what was sent last. nats-server takes what came before the end, and ends then."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self.orderly and self._transport.can_write_eof():
+            self._said_end = True
+            self._held.clear()
+            self._transport.resume_reading()
+            self._transport.write_eof()
+        else:
+            self._transport.close()  # TLS says so itself, and waits for the answer
 
     async def wait_closed(self) -> None:
         """The end of the connection, which is made to come soon."""
@@ -152,6 +191,18 @@ class LinkTransport(Transport, asyncio.Protocol):
             pass
         finally:
             self.abort()
+
+    def _know_user(self) -> None:
+        """nats-py reads in one task and writes in another; it misses neither when it is gone."""
+        task = asyncio.current_task()
+        if task is not None and task not in self._users:
+            self._users.add(task)
+            task.add_done_callback(self._user_ended)
+
+    def _user_ended(self, task: asyncio.Task[Any]) -> None:
+        self._users.discard(task)
+        if self.ended is not None:
+            self.ended()
 
     async def _until(self, enough: Callable[[], bool]) -> None:
         while not enough() and not self._eof:
@@ -167,6 +218,9 @@ class LinkTransport(Transport, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
+        self._received += len(data)
+        if self._said_end:
+            return
         self._held += data
         self._more.set()
         if len(self._held) > _MOST_HELD and self._transport is not None:
@@ -195,7 +249,7 @@ class LinkTransport(Transport, asyncio.Protocol):
 
 def _in_words(error: Exception | None, peer: str) -> BaseException | None:
     """A TLS alert that ends the connection says what the server did not like."""
-    reason = (error.reason or "").lower().replace("_", " ") if isinstance(error, ssl.SSLError) else ""
-    if "alert" in reason and ("certificate" in reason or "unknown ca" in reason):
-        return FatalError(f"{peer} wants another certificate of us ({reason}); give certfile= and keyfile=")
+    alert = tls_alerts.in_words(error)
+    if alert is not None:
+        return FatalError(f"{peer} {alert}")
     return error

@@ -1,0 +1,257 @@
+"""A message's properties as AMQP sends them, read so that no message can stop those behind it.
+
+pika's own decoder raises for what it does not know or cannot hold (a time after the year 9999, NaN, tables in
+tables without end), and the message comes again with each link. This one never raises: what cannot be read is
+left out and named in `unread`. Nothing is read beyond the length that its container says.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from pika import BasicProperties
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.frame import Header
+
+__all__ = ["AmqpConnection", "Properties", "read_properties"]
+
+MAX_DEPTH = 32
+"""How deep tables and lists may stand in one another; what stands deeper is left out."""
+_MOST_NAMED = 5
+"""Of parts that cannot be read, by name."""
+_HEADER_FRAME, _BASIC = 2, 60
+_FRAME_HEAD, _HEADER_HEAD, _FRAME_END = struct.Struct(">BHL"), struct.Struct(">HHQ"), 0xCE
+_LENGTH, _WORD, _LONG = struct.Struct(">I"), struct.Struct(">H"), struct.Struct(">q")
+_MORE_FLAGS = 1
+_FIELDS = (
+    ("content_type", "text"),
+    ("content_encoding", "text"),
+    ("headers", "table"),
+    ("delivery_mode", "byte"),
+    ("priority", "byte"),
+    ("correlation_id", "text"),
+    ("reply_to", "text"),
+    ("expiration", "text"),
+    ("message_id", "text"),
+    ("timestamp", "time"),
+    ("type", "text"),
+    ("user_id", "text"),
+    ("app_id", "text"),
+    ("cluster_id", "text"),
+)
+"""In the order of their flags, from bit 15 down, which is the order of their values."""
+_NUMBERS = {
+    ord(kind): struct.Struct(layout)
+    for kind, layout in (
+        ("b", ">b"),
+        ("B", ">B"),
+        ("U", ">h"),
+        ("s", ">h"),  # RabbitMQ's letter
+        ("u", ">H"),
+        ("I", ">i"),
+        ("i", ">I"),
+        ("L", ">q"),
+        ("l", ">q"),  # signed, as RabbitMQ has it
+        ("f", ">f"),
+        ("d", ">d"),
+    )
+}
+_DECIMAL = struct.Struct(">Bi")
+
+
+class Properties(BasicProperties):  # type: ignore[misc]
+    """pika's, and what they were read from."""
+
+    __slots__ = ("raw", "unread")  # so that they are none of `vars`, where the properties are
+
+    raw: bytes
+    unread: tuple[str, ...]
+    """The names of the headers and properties that could not be read, or not wholly."""
+
+
+class AmqpConnection(AsyncioConnection):  # type: ignore[misc]
+    """pika's, with our decoder for the frame that has a message's properties."""
+
+    def _read_frame(self) -> Any:
+        data = self._frame_buffer
+        if len(data) < _FRAME_HEAD.size or data.startswith(b"AMQP"):
+            return super()._read_frame()
+        kind, channel, size = _FRAME_HEAD.unpack_from(data)
+        if size > self.params.frame_max:
+            raise ValueError(f"a frame of {size} bytes where {self.params.frame_max} are agreed")
+        end = _FRAME_HEAD.size + size
+        if kind != _HEADER_FRAME or end >= len(data) or data[end] != _FRAME_END:
+            return super()._read_frame()
+        class_id, _, body_size = _HEADER_HEAD.unpack_from(data, _FRAME_HEAD.size)
+        if class_id != _BASIC:
+            return super()._read_frame()
+        properties = read_properties(data[_FRAME_HEAD.size + _HEADER_HEAD.size : end])
+        return end + 1, Header(channel, body_size, properties)
+
+
+def read_properties(data: bytes) -> Properties:
+    """The properties that `data` holds: what stands in a header frame behind the size of the body."""
+    found = Properties()
+    reading = _Reading(bytes(data))
+    for name, value in reading.properties():
+        setattr(found, name, value)
+    found.raw, found.unread = reading.data, tuple(dict.fromkeys(reading.unread))
+    return found
+
+
+class _Unreadable(Exception):
+    """Of this container, nothing behind the present place can be read."""
+
+
+class _Reading:
+    """One pass over the bytes. `end` is where the innermost container ends."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.unread: list[str] = []
+        self._at, self._end = 0, len(data)
+        self._depth = 0
+
+    def properties(self) -> Iterator[tuple[str, Any]]:
+        name = "properties"
+        try:
+            flags = self._flags()
+            for number, (name, kind) in enumerate(_FIELDS):
+                if flags & (1 << (15 - number)):
+                    yield name, self._field(kind)
+        except _Unreadable:
+            self._missed(name)
+
+    def _flags(self) -> int:
+        flags: int = self._number(_WORD)
+        word = flags
+        while word & _MORE_FLAGS:
+            word = self._number(_WORD)  # of properties that no standard has
+        return flags
+
+    def _field(self, kind: str) -> Any:
+        if kind == "table":
+            return self._table()
+        if kind == "text":
+            return _text(self._take(self._byte()))
+        return self._byte() if kind == "byte" else self._number(_LONG)
+
+    def _table(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        with self._container():
+            while self._at < self._end:
+                name = "?"
+                try:
+                    name = _name(self._take(self._byte()))
+                    found[name] = self._value(name)
+                except _TooDeep:
+                    self._missed(name)
+                except _Unreadable:
+                    self._missed(name)
+                    break
+        return found
+
+    def _list(self, name: str) -> list[Any]:
+        found: list[Any] = []
+        with self._container():
+            while self._at < self._end:
+                try:
+                    found.append(self._value(name))
+                except _TooDeep:
+                    self._missed(name)
+                except _Unreadable:
+                    self._missed(name)
+                    break
+        return found
+
+    @contextmanager
+    def _container(self) -> Iterator[None]:
+        """Everything up to the length that is read here; afterwards the place is behind it."""
+        length, outer = self._number(_LENGTH), self._end
+        inner = self._at + length
+        cut = inner > outer
+        if self._depth >= MAX_DEPTH:
+            self._at = min(inner, outer)
+            raise _Unreadable if cut else _TooDeep
+        self._end = min(inner, outer)
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            self._at, self._end = self._end, outer
+        if cut:
+            self._missed("headers")
+
+    def _value(self, name: str) -> Any:
+        kind = self._byte()
+        if kind in _NUMBERS:
+            return self._number(_NUMBERS[kind])
+        match chr(kind):
+            case "S":
+                return _text(self._take(self._number(_LENGTH)))
+            case "x":
+                return self._take(self._number(_LENGTH))
+            case "t":
+                return bool(self._byte())
+            case "T":
+                return _time(self._number(_LONG))
+            case "F":
+                return self._table()
+            case "A":
+                return self._list(name)
+            case "D":
+                decimals, raw = self._numbers(_DECIMAL)
+                return Decimal(raw).scaleb(-decimals)
+            case "V":
+                return None
+        raise _Unreadable
+
+    def _missed(self, name: str) -> None:
+        if len(self.unread) < _MOST_NAMED:
+            self.unread.append(name)
+
+    # bytes
+
+    def _byte(self) -> int:
+        return self._take(1)[0]
+
+    def _take(self, count: int) -> bytes:
+        begin, self._at = self._at, self._at + count
+        if self._at > self._end:
+            raise _Unreadable
+        return self.data[begin : self._at]
+
+    def _number(self, layout: struct.Struct) -> Any:
+        return self._numbers(layout)[0]
+
+    def _numbers(self, layout: struct.Struct) -> tuple[Any, ...]:
+        return layout.unpack(self._take(layout.size))
+
+
+class _TooDeep(_Unreadable):
+    """A table or list stands too deep; it has been passed over."""
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _name(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
+def _time(seconds: int) -> datetime | int:
+    """The number where no `datetime` can be so far away, as in milliseconds that stand for seconds."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return seconds
