@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from trunkline.actors.sql import Dialect, Token, check_count, placeholders, positions, tokens
+from trunkline.actors.sql import check_count, placeholders, positions
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, Token, tokens
 
 __all__ = [
     "Site",

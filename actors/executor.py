@@ -37,12 +37,12 @@ from trunkline.actors.jobs import (
 )
 from trunkline.actors.queries import Queries
 from trunkline.actors.redial import Redial
-from trunkline.actors.sql import MYSQL_RUNS, Dialect
 from trunkline.actors.statements import split
 from trunkline.actors.turns import BARE, Turns, Waiting
 from trunkline.deadline import Deadline
 from trunkline.errors import (
     BrokenError,
+    ClosedError,
     DialError,
     DialTimeout,
     OperationTimeout,
@@ -52,6 +52,7 @@ from trunkline.errors import (
     Unsupported,
     to_wire,
 )
+from trunkline.sqltext import MYSQL_RUNS, Dialect
 from trunkline.wire import values
 from trunkline.wire.envelope import STATEMENTS, Kind, header, parse
 from trunkline.wire.framing import Inlet
@@ -79,7 +80,6 @@ AGAIN_S = 0.05
 AGAIN_ASKED_S = 0.5
 """The same where the server has to be asked."""
 _TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
-DIALECTS = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
 
 
 class ExecActor:
@@ -92,10 +92,12 @@ class ExecActor:
         self.driver: ExecDriver | None = None
         self.state = State.DIALING
         self.turns: Turns[Job] = Turns()
-        self._dialect = DIALECTS.get(self.address.scheme, Dialect.POSTGRES)
+        self._dialect = Dialect(driver.dialect)
         self._running: Waiting[Job] | None = None
         self._opened = False
         self._handover = threading.Lock()
+        self._together = False
+        """The running statements are several: the link is not broken because one of them is not wanted."""
         self._done: tuple[Waiting[Job], bytes, Exception | None, bool] | None = None
         """A job that is answered and that nobody waits behind: the loop is not woken to note it."""
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -222,7 +224,7 @@ class ExecActor:
     def _first_dial_failed(self, error: DialError) -> None:
         """Raise the error, unless a former worker had the link: then the next statement tries again, for
         even a refused login or certificate may be accepted by then."""
-        if self.worker.incarnation == 1:
+        if not self.worker.succeeds:
             self.state = State.FAILED
             raise error
         self.state = State.DOWN
@@ -285,7 +287,10 @@ class ExecActor:
         """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
         self._collect()
         for waiting in self.turns.leave(holder):
-            self.answer(waiting.job, error=StatementError("the object was closed before its turn came"))
+            self.answer(
+                waiting.job,
+                error=ClosedError("the object was closed before the statement's turn came; it was not run"),
+            )
         self.queries.leave(holder)
         running = self._running
         if running is not None and running.holder == holder:
@@ -331,11 +336,13 @@ class ExecActor:
             holder, token, what, timeout_ms, at = fields
             if at is not None:
                 timeout_ms = self.worker.mailbox.left_ms(timeout_ms, at)
-            action = {"begin": begin, "commit": commit, "rollback": rollback}[what]
+            what, _, how = what.partition(" ")
+            begins = partial(begin, how=how)
+            action = begins if what == "begin" else {"commit": commit, "rollback": rollback}[what]
             self._transaction(holder, token, self._job(sender, request_id, timeout_ms, action, what))
         elif kind is Kind.READ:
             self.worker.mailbox.send(
-                sender, header(Kind.PUSH, 0, 0, True, False, 0, False, []), values.pack([])
+                sender, header(Kind.PUSH, 0, 0, True, False, 0, False, [], fields[1]), values.pack([])
             )
         elif kind is Kind.WRITE:
             text = f"{self.address.scheme}:// has no write: use exec"
@@ -430,7 +437,8 @@ class ExecActor:
         what: str,
     ) -> Job:
         deadline = Deadline.after_ms(timeout_ms)
-        dials_s = min(deadline.left(), float(self.address.option("timeout")))
+        unlimited = deadline.timeout() is None
+        dials_s = float(self.address.option("timeout")) if unlimited else deadline.left()
         return Job(sender, request_id, run, deadline, Deadline(dials_s), what=what)
 
     # the line
@@ -450,7 +458,7 @@ class ExecActor:
                 undone = waiting.job.what == "rollback"  # what it was to end has ended while it waited
                 self.answer(waiting.job, body=values.pack(None), error=None if undone else over())
             elif group := self._group(waiting):
-                self._running = waiting
+                self._running, self._together = waiting, True
                 self.put(partial(self._run_together, group))
             else:
                 self._running = waiting
@@ -500,7 +508,7 @@ class ExecActor:
         for waiting in rest if not answers else rest[:1]:
             waiting.job.joins = None
         self.turns.put_back(rest)
-        self._running = None
+        self._running, self._together = None, False
         self._note_state()
         self._settle_turns(group[0], inside, None)
         self._advance()
@@ -755,7 +763,7 @@ class ExecActor:
         text = "the statement did not end in time and could not be stopped yet; its outcome is unknown"
         self.answer(waiting.job, error=OutcomeUnknown(text))
         with self._handover:
-            if self._running is waiting and self.driver is not None:
+            if self._running is waiting and self.driver is not None and not self._together:
                 self.driver.abort()
 
     def answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
@@ -789,6 +797,10 @@ class ExecActor:
             self._drop_link()
             with contextlib.suppress(RuntimeError):
                 self.worker.loop.call_soon_threadsafe(self._note_state)
+
+    def bequest(self) -> dict[str, Any]:
+        """A database's driver begins anew with each link."""
+        return {}
 
     def stats(self) -> Stats:
         base = self._base

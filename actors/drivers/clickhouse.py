@@ -25,12 +25,13 @@ from trunkline.actors.drivers.clickhouse_errors import (
 )
 from trunkline.actors.drivers.clickhouse_plan import Plan, plan
 from trunkline.actors.drivers.clickhouse_sql import Insert, rendered, statement
+from trunkline.actors.drivers.clickhouse_together import Outcome, insert_together, is_all_or_nothing, table_of
 from trunkline.actors.drivers.clickhouse_types import Travelling, travelling
 from trunkline.actors.servers import first_that_opens_here
-from trunkline.actors.sql import Dialect
 from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
+from trunkline.sqltext import Dialect
 from trunkline.wire.table import Table
 
 __all__ = ["ClickhouseDriver"]
@@ -42,6 +43,7 @@ _NO_TRANSACTIONS = (
 _UNREAD = (
     "the rows of a query of this connection are not all read; read them to the end or close the query first"
 )
+_ENGINE = "SELECT engine, partition_key FROM system.tables WHERE "
 _OLDEST = 54058
 """The protocol's revision from which a server names its time zone: 2016. What claims less is none."""
 _SETTINGS_AS_TEXT = 54429
@@ -55,6 +57,7 @@ class ClickhouseDriver(ExecDriver):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("clickhouse",)
+    dialect: ClassVar[str] = "clickhouse"
     extra: ClassVar[str | None] = "clickhouse"
     queries_apart: ClassVar[bool] = True
     interrupt_waits: ClassVar[bool] = True
@@ -150,6 +153,35 @@ class ClickhouseDriver(ExecDriver):
         for row in rows:
             self.execute(sql, row)
         return Result()
+
+    @classmethod
+    def joins(cls, sql: str) -> bool:
+        try:
+            what = statement(sql)
+        except StatementError:
+            return False  # `execute` will say why
+        return isinstance(what, Insert) and bool(what.rows)
+
+    def execute_together(
+        self, statements: Sequence[tuple[str, Sequence[Any] | Mapping[str, Any]]]
+    ) -> list[Outcome]:
+        """Those of one table as one block; see `insert_together`."""
+        wanted = [(what, binds) for sql, binds in statements if isinstance(what := statement(sql), Insert)]
+        size = int(self._live.client_settings["insert_block_size"])
+        return insert_together(wanted, _rows_of, self._insert, size, self._stores_whole)
+
+    def _stores_whole(self, what: Insert) -> bool:
+        """Whether the table stores all rows of a block or none; False where the server does not say so."""
+        table = table_of(what.head)
+        if table is None:
+            return False
+        database, name = table
+        where = f"name = ? AND database = {'?' if database else 'currentDatabase()'}"
+        try:
+            found = self._select(self._rendered(_ENGINE + where, [name, database][: 2 if database else 1]))
+        except (StatementError, ConnectionError):
+            return False
+        return bool(found.values) and all(is_all_or_nothing(*map(str, row)) for row in found.values)
 
     def _insert(self, what: Insert, parts: list[Sequence[Any]]) -> Result:
         link = self._live

@@ -9,6 +9,7 @@ from typing import NoReturn
 from clickhouse_driver import errors
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.tls_alerts import alert_in, if_it_wants_a_certificate
 from trunkline.errors import DialError, StatementError, TrunklineError
 
 __all__ = ["CANCELLED", "LOST", "OUT_OF_STEP", "not_clickhouse", "refuse_dial", "server_text", "translated"]
@@ -103,6 +104,13 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
             f"the certificate of {place} is not trusted: {(why and why[1]) or 'verification failed'};"
             " name its authority with the option cafile"
         ) from None
+    if (alert := alert_in(reason)) is not None:
+        raise FatalError(f"{place} {alert}") from None
+    if "EOF occurred in violation of protocol" in reason:  # the alert, if there was one, came too late
+        raise DialError(
+            f"{place} closed the TLS connection instead of answering the login"
+            f"{if_it_wants_a_certificate(None)}"
+        ) from None
     if "SSL" in reason or "TLS" in reason:
         raise FatalError(
             f"{place} does not speak TLS there ({reason}); name ClickHouse's TLS port (9440 as a rule),"
@@ -118,5 +126,5 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
             " ClickHouse server, and without TLS (for TLS write secure=true)?"
         ) from None
     if isinstance(error, (errors.NetworkError, OSError)):
-        raise DialError(f"{place} cannot be reached: {reason}") from None
+        raise DialError(f"{place} cannot be reached: {reason.removesuffix(f' ({place})')}") from None
     raise FatalError(not_clickhouse(place)) from None

@@ -17,9 +17,10 @@ from functools import lru_cache
 from typing import Any
 
 from trunkline.actors.drivers.clickhouse_literals import literal, unescaped
-from trunkline.actors.sql import Dialect, Style, Token, bind, check_count, tokens, wanted
+from trunkline.actors.sql import Style, bind, check_count, wanted
 from trunkline.actors.statements import split
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, Token, tokens
 from trunkline.wire.table import Table
 
 __all__ = ["Insert", "rendered", "statement"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
+import socket
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +30,7 @@ from trunkline.actors.driver import (
     hung_up,
     reset_at_close,
 )
-from trunkline.actors.drivers import mysql_compressed
+from trunkline.actors.drivers import mysql_compressed, mysql_zone
 from trunkline.actors.drivers.mysql_errors import (
     INTERRUPTED,
     READ_ONLY,
@@ -40,12 +42,13 @@ from trunkline.actors.drivers.mysql_errors import (
 )
 from trunkline.actors.drivers.mysql_link import agree_charset, ask, dial, kill
 from trunkline.actors.drivers.mysql_plan import Charset, Plan, plan_of
-from trunkline.actors.drivers.mysql_settings import NO_AUTOCOMMIT, check_settings
+from trunkline.actors.drivers.mysql_settings import NO_AUTOCOMMIT, check_settings, sets_transaction
 from trunkline.actors.drivers.mysql_template import Template, template_of
 from trunkline.actors.drivers.mysql_types import Literal, literals, readers, to_rows
-from trunkline.actors.sql import Dialect
+from trunkline.actors.tcp_keepalive import keep_alive
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
+from trunkline.sqltext import Dialect
 
 __all__ = ["MysqlDriver"]
 
@@ -78,6 +81,7 @@ class MysqlDriver(ExecDriver):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("mysql",)
+    dialect: ClassVar[str] = "mysql"
     extra: ClassVar[str | None] = "mysql"
     transient: ClassVar[tuple[type[BaseException], ...]] = (OSError, DialError)
     queries_apart: ClassVar[bool] = True
@@ -92,6 +96,9 @@ class MysqlDriver(ExecDriver):
     _interrupted = False
     _status = _AUTOCOMMIT
     _longest = 0
+    _sets_next: list[bytes] | None = None
+    """What the transaction that has just begun, and in which nothing was run yet, was to be like; None once
+    something was run, and outside of transactions."""
     unread: _MysqlRows | None = None
     """Rows that the server has begun to send."""
 
@@ -110,6 +117,7 @@ class MysqlDriver(ExecDriver):
         limit = None if seconds == math.inf else max(seconds, 0.001)
         try:
             self._connection, self._tls = dial(self._plan, limit)
+            self._watch_over()
             self._set_up()
         except (DialError, StatementError):
             self.close()
@@ -119,6 +127,13 @@ class MysqlDriver(ExecDriver):
             self.close()
             raise at_open(error, self._plan.peer, limit) from None
 
+    def _watch_over(self) -> None:
+        """The library does not ask the kernel to look after the link, as Go's does."""
+        fd = self._fileno()
+        if fd >= 0 and self.address.net != "unix":
+            with suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+                keep_alive(sock)
+
     def _set_up(self) -> None:
         self._charset = agree_charset(self._connection, self._plan)
         if self._plan.settings:
@@ -127,12 +142,12 @@ class MysqlDriver(ExecDriver):
         self._longest = min(packet, self._plan.longest or packet)
         if not self._status & _AUTOCOMMIT:
             raise FatalError(f"the address sets autocommit=0: {NO_AUTOCOMMIT}")
+        plan = self._plan
+        zone = mysql_zone.fit(self._ask, plan.peer, plan.loc, plan.time_zone, self.warn)
         self._connection.read_timeout = self._plan.read_s
         self._connection.write_timeout = self._plan.write_s
         self._writers: dict[bool, Literal] = {
-            flag: literals(
-                self._charset, backslashes=flag, loc=self._plan.loc, truncate_us=self._plan.truncate_us
-            )
+            flag: literals(self._charset, backslashes=flag, zone=zone, truncate_us=self._plan.truncate_us)
             for flag in (True, False)
         }
 
@@ -153,7 +168,10 @@ class MysqlDriver(ExecDriver):
         if not isinstance(binds, Mapping):
             sql, binds = arranged(sql, binds, Dialect.MYSQL)
         template = self._checked(sql)
-        return self._run(template.text(binds, self._literal, self._charset.codec))
+        statement = template.text(binds, self._literal, self._charset.codec)
+        if self._sets_next is not None and sets_transaction(sql):
+            return self._begin_anew([*self._sets_next, statement])
+        return self._run(statement)
 
     def _checked(self, sql: str) -> Template:
         if self.unread is not None:
@@ -179,6 +197,7 @@ class MysqlDriver(ExecDriver):
                 code=TOO_LARGE,
             )
         self._forget_interrupt()
+        self._sets_next = None
         result = Result()
         with self._judged(statement):
             for answer in self._answers(statement):
@@ -297,6 +316,24 @@ class MysqlDriver(ExecDriver):
 
     def begin(self) -> None:
         self._own("START TRANSACTION")
+        self._sets_next = []
+
+    def begin_as(self, how: str) -> None:
+        self._own(f"START TRANSACTION {how}")
+
+    def _begin_anew(self, settings: list[bytes]) -> Result:
+        """Begin the transaction in which nothing was run yet once more, with these settings (`SET TRANSACTION
+        ...`), which the server takes before its beginning alone. Returns what the last of them gave; where
+        one is refused, a transaction without them has begun."""
+        self._own(_ROLLBACK)
+        try:
+            result = [self._run(setting) for setting in settings][-1]
+        except StatementError:
+            self.begin()
+            raise
+        self.begin()
+        self._sets_next = settings
+        return result
 
     def commit(self) -> None:
         self._leave_rows()

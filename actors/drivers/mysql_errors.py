@@ -79,7 +79,7 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
         return kind(f"{text}; {advice}" if advice else text, code=code)
     if isinstance(cause, ssl.SSLError):
         host, _, port = peer.rpartition(":")
-        return explain(cause, host, int(port))
+        return explain(cause, host, int(port), has_servername=False)
     if isinstance(error, (errors.ConnectionTimeoutError, errors.ReadTimeoutError)):
         limit = f" within {seconds:g} s" if seconds else ""
         return DialError(f"{peer} did not answer as a MySQL server does{limit}; check host, port and server")

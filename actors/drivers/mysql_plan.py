@@ -101,7 +101,9 @@ class Plan:
     read_s: int | None
     write_s: int | None
     loc: str | None
-    """A zone's name or `Local`; None: datetimes have no zone."""
+    """A zone's name or `Local`; None: datetimes that are read have no zone."""
+    time_zone: str | None
+    """What the address sets the session's time zone to."""
     truncate_us: int
     longest: int
     """Bytes of a statement; 0: as the server says."""
@@ -133,6 +135,7 @@ def plan_of(address: Address) -> Plan:
         read_s=_whole(typed.get("readTimeout_seconds")),
         write_s=_whole(typed.get("writeTimeout_seconds")),
         loc=address.params.get("loc") or None,
+        time_zone=_time_zone(address.extra.get("system_variables", {})),
         truncate_us=int(typed.get("timeTruncate_seconds", 0) * 1_000_000),
         longest=max(0, typed.get("maxAllowedPacket", 0)),
         multi=bool(typed.get("multiStatements")),
@@ -204,6 +207,11 @@ def _settings(variables: Mapping[str, str]) -> str:
                 f"{name} would change how texts are written and read: use charset= and collation="
             )
     return "SET " + ", ".join(f"{name} = {value}" for name, value in variables.items()) if variables else ""
+
+
+def _time_zone(variables: Mapping[str, str]) -> str | None:
+    names = ("time_zone", "@@time_zone", "session time_zone", "@@session.time_zone")
+    return next((value for name, value in variables.items() if name.strip("` ").lower() in names), None)
 
 
 def _whole(seconds: float | None) -> int | None:

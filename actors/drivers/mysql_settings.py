@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 
 from trunkline.actors.drivers.mysql_plan import Charset
-from trunkline.actors.sql import MYSQL_RUNS, Dialect, tokens
 from trunkline.errors import StatementError
+from trunkline.sqltext import MYSQL_RUNS, Dialect, tokens
 
-__all__ = ["NO_AUTOCOMMIT", "check_settings"]
+__all__ = ["NO_AUTOCOMMIT", "check_settings", "sets_transaction"]
 
 NO_AUTOCOMMIT = (
     "autocommit cannot be turned off: statements would wait in a transaction that nobody ends;"
     " use `with conn.transaction():`"
 )
 _OTHER_CHARSET = "the character set is the address's (charset=...): texts are written and read accordingly"
-# after comments of every kind, and in one that the server executes
-_SETS = re.compile(
-    r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|\#[^\n]*\n|/\*M?!\d*)*SET\b", re.IGNORECASE | re.DOTALL
+# comments of every kind, and the beginning of one that the server executes
+_GAP = r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|\#[^\n]*\n|/\*M?!\d*)"
+_SETS = re.compile(rf"{_GAP}*SET\b", re.IGNORECASE | re.DOTALL)
+_SETS_TRANSACTION = re.compile(
+    rf"{_GAP}*SET\b{_GAP}*(?:TRANSACTION\b|@@(?:transaction|tx)_(?:isolation|read_only)\b)",
+    re.IGNORECASE | re.DOTALL,
 )
 _TURNS_OFF = re.compile(r"\bautocommit\b\s*:?=(?!\s*(?:1|ON|TRUE|DEFAULT)\b)", re.IGNORECASE)
 _CHARSETS = re.compile(
@@ -38,6 +41,12 @@ def check_settings(sql: str, charset: Charset) -> None:
     same = {"utf8", "utf8mb4"} if charset.codec == "utf-8" else {charset.name}
     if {name.lower() for name in _CHARSETS.findall(bare)} - same:
         raise StatementError(_OTHER_CHARSET)
+
+
+def sets_transaction(sql: str) -> bool:
+    """Whether a statement is about the next transaction alone (`SET TRANSACTION ...`), so that the server
+    refuses it once one has begun."""
+    return bool(_SETS_TRANSACTION.match(sql))
 
 
 def _unquoted(kind: str, text: str) -> str:

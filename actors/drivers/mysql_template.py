@@ -9,9 +9,10 @@ from typing import Any
 
 from trunkline.actors.binds import misplaced
 from trunkline.actors.drivers.mysql_types import Literal
-from trunkline.actors.sql import Dialect, check_count, tokens
+from trunkline.actors.sql import check_count
 from trunkline.actors.statements import split
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, tokens
 
 __all__ = ["Template", "template_of"]
 

@@ -10,18 +10,18 @@ import ipaddress
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum
 from functools import partial
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from mysql.connector.constants import FieldFlag, FieldType
 
 from trunkline.actors.binds import misplaced
 from trunkline.actors.drivers.mysql_plan import Charset
+from trunkline.actors.drivers.mysql_zone import zone_of
 from trunkline.errors import StatementError
 from trunkline.wire.documents import Json
 
@@ -40,8 +40,9 @@ Literal = Callable[[Any], bytes]
 # writing
 
 
-def literals(charset: Charset, *, backslashes: bool, loc: str | None, truncate_us: int) -> Literal:
-    """The writer of values. `backslashes`: they escape in strings (no NO_BACKSLASH_ESCAPES in sql_mode)."""
+def literals(charset: Charset, *, backslashes: bool, zone: tzinfo | None, truncate_us: int) -> Literal:
+    """The writer of values. `backslashes`: they escape in strings (no NO_BACKSLASH_ESCAPES in sql_mode).
+    `zone`: datetimes with a zone are written in it; None: in this machine's own."""
     table: dict[type, Literal] = {
         int: _int,
         float: _float,
@@ -50,7 +51,7 @@ def literals(charset: Charset, *, backslashes: bool, loc: str | None, truncate_u
         str: partial(_str, charset, backslashes),
         bytes: partial(_bytes, charset, backslashes),
         Decimal: _decimal,
-        datetime: partial(_datetime, loc, truncate_us),
+        datetime: partial(_datetime, zone, truncate_us),
         date: lambda value: b"'%s'" % value.isoformat().encode(),
         time: _time,
         timedelta: _timedelta,
@@ -133,13 +134,12 @@ def _bytes(charset: Charset, backslashes: bool, value: bytes) -> bytes:
     return b"_binary'" + value.replace(b"'", b"''") + b"'"
 
 
-def _datetime(loc: str | None, truncate_us: int, value: datetime) -> bytes:
+def _datetime(zone: tzinfo | None, truncate_us: int, value: datetime) -> bytes:
     if value.tzinfo is not None:
-        zone = UTC if loc in (None, "UTC") else None if loc == "Local" else ZoneInfo(str(loc))
         try:
             value = value.astimezone(zone).replace(tzinfo=None)
         except OverflowError:
-            raise StatementError(f"{value} has no counterpart in {loc or 'UTC'}") from None
+            raise StatementError(f"{value} has no counterpart in {zone or 'the local zone'}") from None
     if truncate_us > 1:
         whole = (value - datetime.min) // timedelta(microseconds=1)
         value -= timedelta(microseconds=whole % truncate_us)
@@ -255,7 +255,7 @@ def _moment(loc: str | None) -> Callable[[bytes], datetime]:
         return lambda value: read(value.decode())
     if loc == "Local":
         return lambda value: read(value.decode()).astimezone()
-    zone = UTC if loc == "UTC" else ZoneInfo(loc)
+    zone = zone_of(loc)
     return lambda value: read(value.decode()).replace(tzinfo=zone)
 
 

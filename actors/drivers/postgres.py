@@ -22,6 +22,7 @@ from trunkline.actors.drivers.postgres_plan import (
     one_by_one,
 )
 from trunkline.actors.drivers.postgres_rows import CursorRows, HeldRows
+from trunkline.actors.drivers.postgres_settings import setting_statement, those_reset
 from trunkline.actors.drivers.postgres_shapes import (
     PREPARABLE,
     Shape,
@@ -32,9 +33,10 @@ from trunkline.actors.drivers.postgres_shapes import (
 )
 from trunkline.actors.drivers.postgres_types import Types, to_server
 from trunkline.actors.servers import first_that_opens_here
-from trunkline.actors.sql import Dialect, wanted
+from trunkline.actors.sql import wanted
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
+from trunkline.sqltext import Dialect
 
 __all__ = ["PostgresDriver"]
 
@@ -67,11 +69,14 @@ class PostgresDriver(ExecDriver):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("postgres", "postgresql")
+    dialect: ClassVar[str] = "postgres"
     transient: ClassVar[tuple[type[BaseException], ...]] = (DialError, OSError)
     extra: ClassVar[str | None] = "postgres"
     queries_apart: ClassVar[bool] = True
     interrupt_waits: ClassVar[bool] = True
 
+    _settings: Mapping[str, str] = {}
+    """Those of the server that the address names."""
     rows: CursorRows | None = None
     """The query whose rows are not all read."""
     _connection: Any = None
@@ -91,7 +96,7 @@ class PostgresDriver(ExecDriver):
     # the link
 
     def open(self, deadline: Deadline) -> None:
-        address, arguments = connect_arguments(self.address)
+        address, arguments, self._settings = connect_arguments(self.address)
         self.address = address
         forget_environment()
         servers = one_by_one(address, arguments)
@@ -124,12 +129,28 @@ class PostgresDriver(ExecDriver):
     def _begin_life(self, connection: Any) -> None:
         self._connection = connection
         connection.autocommit = True
+        try:
+            self._set(self._settings)
+        except StatementError as error:
+            self.close()
+            text = f"{self.peer} refused the settings of the address: {error}"
+            raise FatalError(text, code=error.code) from None
+        except ConnectionError as error:
+            self.close()
+            raise DialError(f"{self.peer} was lost at the login: {error}") from None
         self._types = Types(connection)
         self._shapes: dict[str, tuple[Shape, ...]] = {}
         self._warned: set[str] = set()
         self._canceller = Canceller(connection.pgconn_ptr)
         if not self._canceller.possible:
             self.warn("this libpq cannot cancel statements: pip install --upgrade psycopg2-binary")
+
+    def _set(self, settings: Mapping[str, str]) -> None:
+        if settings:
+            text, values = setting_statement(settings)
+            cursor = self.take(self._connection.cursor)
+            self.take(partial(cursor.execute, text, values))
+            cursor.close()
 
     def alive(self) -> bool:
         connection = self._connection
@@ -147,6 +168,7 @@ class PostgresDriver(ExecDriver):
 
     def reset(self) -> bool:
         self.run("DISCARD ALL")
+        self._set(self._settings)
         return True
 
     def interrupt(self) -> None:
@@ -226,6 +248,18 @@ class PostgresDriver(ExecDriver):
         text, values = self._read(sql, binds)
         if not text.statements:
             return Result()
+        result = self._run_read(sql, binds, text, values)
+        if self._settings and (lost := those_reset(text.statements, self._settings)):
+            self._set(lost)
+        return result
+
+    def _run_read(
+        self,
+        sql: str,
+        binds: Sequence[Any] | Mapping[str, Any],
+        text: postgres_text.Text,
+        values: list[Any] | None,
+    ) -> Result:
         if any(statement.keyword in _DEFINING for statement in text.statements):
             self._shapes.clear()
         if len(text.statements) > 1:
@@ -424,6 +458,10 @@ class PostgresDriver(ExecDriver):
     def begin(self) -> None:
         self._ready()
         self.run("BEGIN")
+
+    def begin_as(self, how: str) -> None:
+        self._ready()
+        self.run(f"BEGIN {how}")
 
     def commit(self) -> None:
         self._leave_rows()

@@ -14,9 +14,10 @@ from trunkline.actors.binds import has_containers
 from trunkline.actors.drivers.postgres_shapes import Shape
 from trunkline.actors.drivers.postgres_text import LONGEST_KEPT, Text, read
 from trunkline.actors.drivers.postgres_types import to_server
-from trunkline.actors.sql import Dialect, Style, Token, bind, check_count, placeholders, tokens, wanted
+from trunkline.actors.sql import Style, bind, check_count, placeholders, wanted
 from trunkline.actors.statements import Statement
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, Token, tokens
 
 if TYPE_CHECKING:
     from trunkline.actors.drivers.postgres import PostgresDriver

@@ -7,6 +7,7 @@ import re
 import psycopg2
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.tls_alerts import alert_in
 from trunkline.errors import DialError, DialTimeout, StatementError
 
 __all__ = ["LOCAL", "dial_error", "is_lost", "one_line", "refusal"]
@@ -103,6 +104,8 @@ def dial_error(error: Exception, peer: str) -> DialError:
     text = "; ".join(filter(None, reasons)) or "no reason given"
     if _NOT_POSTGRES.search(text):
         return FatalError(f"what answers at {peer} is not a PostgreSQL server; check host and port")
+    if (alert := alert_in(text)) is not None:
+        return FatalError(f"{peer} {alert}")
     for pattern, advice, code in _LATER:
         if re.search(pattern, text):
             return DialError(f"{peer}: {reason[0]}: {advice}", code=code)

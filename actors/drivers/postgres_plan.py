@@ -21,6 +21,7 @@ from psycopg2.extensions import parse_dsn
 
 from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.postgres_service import with_service
+from trunkline.actors.drivers.postgres_settings import AT_START
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 
@@ -154,8 +155,9 @@ def connect_seconds(address: Address, deadline: Deadline, servers: int | None = 
     return max(1, math.ceil(seconds / (servers or len(_servers(address)))))
 
 
-def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
-    """The address with its service's parameters in it, and the keyword arguments but for `connect_timeout`.
+def connect_arguments(address: Address) -> tuple[Address, dict[str, str], dict[str, str]]:
+    """The address with its service's parameters in it, the keyword arguments but for `connect_timeout`, and
+    the server's settings that are to be set behind the login.
 
     FatalError for what cannot be had here.
     """
@@ -169,12 +171,14 @@ def connect_arguments(address: Address) -> tuple[Address, dict[str, str]]:
     found.setdefault("application_name", found["fallback_application_name"])
     found["client_encoding"] = "UTF8"
     found.update(_tls(address))
-    found["options"] = _options(found["options"], {**settings, **address.extra.get("runtime", {})})
+    settings.update(address.extra.get("runtime", {}))
+    early = {name: value for name, value in settings.items() if name.lower() in AT_START}
+    found["options"] = _options(found["options"], early)
     found.update(_place(address))
     found["user"] = _own_name(address) if address.user is None else address.user
     found["password"] = address.password or ""
     found["dbname"] = address.database or ""
-    return address, found
+    return address, found, {name: value for name, value in settings.items() if name not in early}
 
 
 def _own_name(address: Address) -> str:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import QuotedString
 
 from trunkline.actors.binds import misplaced
-from trunkline.actors.sql import Dialect, Style, bind, tokens
+from trunkline.actors.sql import Style, bind
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, tokens
 from trunkline.wire.documents import Json, json_text
 
 __all__ = ["PREPARABLE", "Shape", "described", "from_casts", "numbered", "shaped", "types_query"]

@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from trunkline.actors.drivers.postgres_errors import nul
-from trunkline.actors.sql import Dialect, Style, bind, tokens
+from trunkline.actors.sql import Style, bind
 from trunkline.actors.statements import Statement, split
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, tokens
 
 __all__ = ["LONGEST_KEPT", "Text", "plain", "read"]
 

@@ -13,15 +13,16 @@ from typing import Any, ClassVar, TypeVar
 
 from trunkline.actors.binds import has_lists_for
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result
+from trunkline.actors.drivers.sqlite_decimals import check_decimals
 from trunkline.actors.drivers.sqlite_errors import REFUSALS, error_name, hint, is_special, open_hint, refusal
 from trunkline.actors.drivers.sqlite_many import Bulk, Misfit
 from trunkline.actors.drivers.sqlite_rows import OpenRows
 from trunkline.actors.drivers.sqlite_steps import Binds, Step, shared_out, steps
 from trunkline.actors.drivers.sqlite_types import in_zone, register_adapters, register_converters, rounded
-from trunkline.actors.sql import Dialect
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
+from trunkline.sqltext import Dialect
 
 __all__ = ["SqliteDriver"]
 
@@ -43,7 +44,7 @@ class SqliteDriver(ExecDriver):
     What is stored: int (64 bits), float (nan becomes NULL), str, bytes and None as they are; bool as 0 or 1;
     Decimal, UUID, timedelta and IP addresses as `str` of them; datetime as `2024-01-31 10:00:00+00:00`, date
     and time in ISO form; `Json` as its text. A column declared as a number turns text that looks like one
-    into a number: declare TEXT to keep a Decimal exact.
+    into a number: declare TEXT to keep a Decimal exact; one that the column would round is refused.
 
     What comes back: int, float, str, bytes, None as SQLite has them. Columns declared `date`, `datetime` or
     `timestamp` give datetimes with a zone, UTC where the text names none, from text or from seconds
@@ -61,6 +62,7 @@ class SqliteDriver(ExecDriver):
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("sqlite3",)
+    dialect: ClassVar[str] = "sqlite"
     transient: ClassVar[tuple[type[BaseException], ...]] = (DialError,)
 
     _connection: sqlite3.Connection | None = None
@@ -179,6 +181,7 @@ class SqliteDriver(ExecDriver):
 
     def _attempt(self, step: Step, text: str, values: Any, result: Result, *, last: bool) -> None:
         before = rounded()
+        check_decimals(self.live, text, values)
         cursor = self.live.cursor()
         try:
             cursor.execute(text, values)
@@ -291,6 +294,7 @@ class SqliteDriver(ExecDriver):
                 count = self._patiently(lambda: bulk.run(self.live), lambda: bulk.reached > 1)
             except StatementError as error:
                 raise bulk.at_row(error) from None
+            bulk.check_decimals(self.live)
             self._check_interrupted()
             self._patiently(lambda: self.live.execute(keep))
         except BaseException:
@@ -339,6 +343,9 @@ class SqliteDriver(ExecDriver):
 
     def begin(self) -> None:
         self.execute(self.address.extra["begin"], ())
+
+    def begin_as(self, how: str) -> None:
+        self.execute(f"BEGIN {how}", ())
 
     def commit(self) -> None:
         self.execute("COMMIT", ())

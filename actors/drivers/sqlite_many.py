@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, count
 from typing import Any
 
+from trunkline.actors.drivers.sqlite_decimals import check_decimals, long_decimals
 from trunkline.actors.drivers.sqlite_errors import REFUSALS, error_name
 from trunkline.actors.drivers.sqlite_steps import Binds, Step, in_order, steps
 from trunkline.errors import StatementError
@@ -31,6 +32,7 @@ class Bulk:
         self._rows: Sequence[Any] = rows
         self._reached = 0
         self._converted = False
+        self._long_before = long_decimals()
         # rows are all of one kind, and come unpacked one by one: none is looked at here but the first
         self._by_name = bool(rows) and isinstance(rows[0], dict)
         in_turn = self._step.order == tuple(range(self._step.wanted))
@@ -65,6 +67,21 @@ class Bulk:
         if not self._converted:
             self._rows = list(_in_order(self._step, self._rows))
             self._converted, self._by_name = True, False
+
+    def check_decimals(self, connection: sqlite3.Connection) -> None:
+        """After `run`, before the commit: StatementError, with the row's number, for a Decimal that its
+        column has rounded. Rows without a long one are not looked at."""
+        if long_decimals() == self._long_before:
+            return
+        rows = self._rows if self._converted else _in_order(self._step, self._rows)
+        for number, row in enumerate(rows, 1):
+            try:
+                check_decimals(connection, self._step.positional, row)
+            except StatementError as error:
+                wrong = _at_row(error, number)
+            else:
+                continue
+            raise wrong
 
     def at_row(self, error: StatementError) -> StatementError:
         """The error with the number of the row that was refused, where it is about one."""

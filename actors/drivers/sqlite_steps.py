@@ -10,9 +10,10 @@ from typing import Any
 
 from trunkline.actors.binds import expanded, has_containers, misplaced, sites, spread
 from trunkline.actors.drivers.sqlite_types import to_sqlite
-from trunkline.actors.sql import Dialect, Style, bind, check_count, placeholders, wanted
+from trunkline.actors.sql import Style, bind, check_count, placeholders, wanted
 from trunkline.actors.statements import Statement, split
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect
 
 __all__ = ["Binds", "Step", "in_order", "shared_out", "steps"]
 

@@ -19,6 +19,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from trunkline.actors.binds import misplaced
+from trunkline.actors.drivers.sqlite_decimals import written
 from trunkline.errors import StatementError
 from trunkline.wire.documents import Json
 
@@ -64,7 +65,8 @@ _STORED: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     ((bytes, bytearray, memoryview), bytes),
     (datetime, lambda value: value.isoformat(" ")),
     ((date, time), lambda value: value.isoformat()),
-    ((Decimal, UUID, timedelta), str),
+    (Decimal, written),
+    ((UUID, timedelta), str),
     ((ipaddress.IPv4Address, ipaddress.IPv6Address), str),
     (Json, lambda value: value.text),
 )
