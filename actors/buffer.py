@@ -14,10 +14,15 @@ the shape is DESIGN "Data plane":
   who waits for it, so none sits in an idle holder's pocket.
 * While a recall is unanswered nobody is served: what comes back is older than what is queued. Who asks
   meanwhile is **deferred** until then.
-* An ask may be repeated: what was sent to an asking holder and is still unread is the answer to it.
+* Asks are **numbered**, and each number is answered once: a holder may repeat an ask that is out. One whose
+  answer was void (by a recall) asks anew, with the next number. A holder says up to which number its asks
+  are over (answered or given up), so no word that comes late, by whatever way, has a message sent to a
+  holder that no longer reads.
 * A message that somebody waits for (a *token*: a message broker's) goes to `settled` when a reader has it, or
   has discarded it. It is taken back, given to another holder and so on like any other; whoever drops messages
   must not give tokens.
+* A connection that goes on reading *elsewhere* (`discard`) takes everything back from all holders, and
+  discards what is not to be read any more instead of queueing it again.
 * A message that its reader *keeps* goes to `Holder.kept` when it is consumed. It counts as read, and its
   token is settled when the reader says so. When the holder goes first, the message is queued again.
 """
@@ -25,7 +30,7 @@ the shape is DESIGN "Data plane":
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
@@ -39,7 +44,8 @@ __all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Stamp", "Th
 BATCH_ENTRIES: Final = 1000
 BATCH_BYTES: Final = 1 << 18
 WINDOW_BYTES: Final = 8 << 20
-LIMIT_BYTES: Final = 256 << 20
+LIMIT_BYTES: Final = 64 << 20
+MOST_LEFT = 64
 PENDING: Final = 64
 """Marks kept for one of several holders that does not read."""
 
@@ -64,6 +70,8 @@ class Push(NamedTuple):
     """How many entries were sent before these: a holder that has another count has lost some on the way."""
     stamps: list[Stamp] | None = None
     """What is known of the entries, for a holder that wants it."""
+    answer: int = 0
+    """The number of the ask that this answers; 0 where nothing was asked."""
 
 
 class Recall(NamedTuple):
@@ -71,12 +79,15 @@ class Recall(NamedTuple):
 
     holder: bytes
     epoch: int
+    elsewhere: bool = False
+    """Reading goes on somewhere else: what the holder has of workers before this one is void, too."""
 
 
 class Notify(NamedTuple):
-    """Confirm to a holder that it no longer waits."""
+    """Confirm to a holder that it no longer waits for the answer to this ask."""
 
     holder: bytes
+    ask: int = 0
 
 
 class Welcome(NamedTuple):
@@ -120,12 +131,18 @@ class Holder:
     """Messages in `sent`."""
     read: int = 0
     """Messages it has consumed, those it discarded included."""
+    discarded: int = 0
+    """Messages it has told that it discarded, by `read(-2)`, in total; below zero where that is not known."""
     envelopes: bool = False
     """It wants to know when each message came, and what came with it."""
     announced: dict[int, int] = field(default_factory=dict)
     """Tickets of messages that the holder keeps, by the value of `consumed` that will include the message."""
     kept: dict[int, Kept] = field(default_factory=dict)
     """Messages that the holder has and that are not settled yet, by their tickets."""
+    asking: int = 0
+    """The number of the ask that is not answered yet; 0 where there is none."""
+    over: int = 0
+    """Asks up to this number are answered, or given up."""
     pending: deque[Entry] = field(default_factory=deque)
     """Marks this holder has yet to see (several holders: each one sees each mark)."""
 
@@ -151,6 +168,7 @@ def _stamps(run: Run) -> list[Stamp]:
 class _Asked(NamedTuple):
     """A read that could not be answered at once."""
 
+    number: int
     epoch: int
     consumed: int
     wait: bool
@@ -158,10 +176,17 @@ class _Asked(NamedTuple):
 
 
 class Buffer:
-    """See the module. `limit` messages at most; `overflow` says what happens beyond."""
+    """See the module. `limit` messages at most, and `limit_bytes` in all, or one message that is larger;
+    `overflow` says what happens beyond."""
 
-    def __init__(self, limit: int = 2000, overflow: Overflow = Overflow.DROP_OLDEST) -> None:
+    def __init__(
+        self,
+        limit: int = 2000,
+        overflow: Overflow = Overflow.DROP_OLDEST,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
         self.limit = limit
+        self.limit_bytes = limit_bytes
         self.overflow = overflow
         self.queue = Lane()
         self.holders: dict[bytes, Holder] = {}
@@ -176,7 +201,11 @@ class Buffer:
         self.received = 0
         self.read = 0
         self.dropped = 0
+        self.too_large = 0
+        """Of those dropped, the ones that were too much by their bytes and not by their number."""
         self.skipped = 0
+        self._left: dict[bytes, Holder] = {}
+        """Holders that have left: they may still say what they discarded."""
         self.outages = 0
         self.throttled = False
         self.link: Mark = Mark.UP
@@ -206,7 +235,7 @@ class Buffer:
         self.received += len(batch)
         self.unread += len(batch)
         self.unread_bytes += sum(map(len, batch))
-        if self.unread >= self.limit or self.unread_bytes > LIMIT_BYTES:
+        if self.unread >= self.limit or self.unread_bytes > self.limit_bytes:
             self._overflow()
         if self.unread > self.peak:
             self.peak = self.unread
@@ -238,6 +267,30 @@ class Buffer:
                 queue.remove(index - 3)
                 queue.remove(index - 3)
                 return
+
+    def discard(self, void: Callable[[Any], bool]) -> None:
+        """Reading goes on somewhere else: messages whose tokens are `void` are given to nobody any more, but
+        for what a holder still reads while it is recalled."""
+        for holder in self.holders.values():
+            for run in holder.sent.singles():
+                run.void = run.void or void(run.owing()[0])
+            if holder.mode != "recall":
+                self._recall(holder, elsewhere=True)
+        self._throw_away(self.queue, lambda run: void(run.owing()[0]))
+        self._relax()
+
+    def _throw_away(self, lane: Lane, void: Callable[[Run], bool]) -> None:
+        entries, runs = lane.throw_away(void)
+        count, size = _size(entries)
+        self.skipped += count
+        self.unread -= count
+        self.unread_bytes -= size
+        self._settles(runs)
+
+    @property
+    def recalling(self) -> bool:
+        """A holder has not answered its recall yet, so nobody is served."""
+        return any(h.mode == "recall" for h in self.holders.values())
 
     # what the holders do
 
@@ -275,6 +328,7 @@ class Buffer:
             # What it says of itself is all there is: else what it is sent would be taken for something
             # older, and what it consumed before for what it gets now.
             self.holders[new].epoch, self.holders[new].consumed = epoch, consumed
+            self.holders[new].discarded = -1 if consumed else 0
             return
         for number, ticket in kept:
             self.keep(old, number, ticket)
@@ -283,7 +337,7 @@ class Buffer:
         del self.holders[old]
         holder.id = new
         holder.epoch = max(holder.epoch, epoch)  # no higher: its next own step must void what is on its way
-        holder.mode = "ask"
+        holder.mode, holder.asking = "ask", 0
         self.holders[new] = holder
         self._resume()
 
@@ -294,6 +348,10 @@ class Buffer:
             return
         self._unpark(holder_id)
         self._settle(holder, holder.consumed if consumed is None else consumed)
+        holder.consumed = max(holder.consumed, consumed or 0)
+        self._left[holder_id] = holder
+        if len(self._left) > MOST_LEFT:
+            del self._left[next(iter(self._left))]
         for message in reversed(holder.kept.values()):
             self._queue_again(message)
         self._resume()
@@ -329,24 +387,53 @@ class Buffer:
         self.read -= 1
         self.unread += 1
         self.unread_bytes += len(message.data)
-        if self.overflow is Overflow.BACK_PRESSURE and self.unread >= self.limit:
+        full = self.unread >= self.limit or self.unread_bytes > self.limit_bytes
+        if self.overflow is Overflow.BACK_PRESSURE and full:
             self._overflow()
 
-    def ack(self, holder_id: bytes, consumed: int, skipped: int = 0) -> None:
-        """A holder has consumed so many entries in total; so many of them it discarded."""
-        self.read -= skipped
-        self.skipped += skipped
+    def ack(self, holder_id: bytes, consumed: int, skipped: int | None = None, over: int = 0) -> None:
+        """A holder has consumed so many entries in total; so many of them, in total, it discarded (None: it
+        did not say). Its asks up to number `over` are over."""
         holder = self.holders.get(holder_id)
-        if holder is None or consumed <= holder.consumed:
+        if holder is None:  # its last word may come behind that of its end
+            if holder_id in self._left:
+                self._discard(self._left[holder_id], skipped)
             return
-        self._consume(holder, consumed)
+        self._end_asks(holder, over)
+        news = consumed > holder.consumed
+        if news:
+            self._consume(holder, consumed)
+        self._discard(holder, skipped)
+        if not news:
+            return
         if holder.mode == "stream" and not holder.doubt:
             holder.window = min(self.limit, holder.window * 2)
         self._relax()
 
+    def _discard(self, holder: Holder, total: int | None) -> None:
+        """So many of the messages that the holder has read it discarded; what cannot be is not believed."""
+        if total is None:
+            return
+        if holder.discarded < 0:
+            holder.discarded = total
+        news = total - holder.discarded
+        if 0 < news <= holder.consumed - holder.discarded:
+            holder.discarded = total
+            self.read -= news
+            self.skipped += news
+
+    def _end_asks(self, holder: Holder, over: int) -> None:
+        """The holder waits no longer for the answers to its asks up to this number."""
+        if over > holder.over:
+            holder.over = over
+            if 0 < holder.asking <= over:
+                self._unpark(holder.id)
+                holder.asking = 0
+
     def ask(
         self,
         holder_id: bytes,
+        number: int,
         epoch: int,
         consumed: int,
         *,
@@ -354,7 +441,8 @@ class Buffer:
         newest: bool = False,
         envelopes: bool = False,
     ) -> None:
-        """A holder that has nothing reads. Without `wait` it is answered at once, else parked.
+        """A holder that has nothing reads. Without `wait` it is answered at once, else parked. An ask of this
+        `number` or a later one that was answered or given up is no news.
 
         `newest` is `read(-2)`: everything older is discarded, what the holder had (and has thrown away
         before it asked) included; its `epoch` is one that it has begun itself then.
@@ -367,10 +455,13 @@ class Buffer:
         if epoch > holder.epoch or (epoch == holder.epoch and holder.mode == "recall"):
             holder.epoch = epoch  # it has nothing of former epochs any more: as good as answering a recall
             self._given_back(holder, consumed)
-        if self._recalling():
-            self.deferred[holder_id] = _Asked(epoch, consumed, wait, newest)
+        if number <= holder.over:
+            return
+        holder.asking = number
+        if self.recalling:
+            self.deferred[holder_id] = _Asked(number, epoch, consumed, wait, newest)
         elif holder.mode == "ask" and holder.sent:
-            pass  # the answer is on its way
+            pass  # something that it had not seen when it asked; then it asks again
         elif newest:
             self._newest(holder)
         elif holder.mode == "stream":
@@ -393,27 +484,34 @@ class Buffer:
         """Messages that no holder has been sent."""
         return self.unread - sum(holder.out for holder in self.holders.values())
 
-    def cancel(self, holder_id: bytes) -> None:
-        """A holder no longer waits. Always confirmed, after any entry that was sent before."""
-        self._unpark(holder_id)
-        if holder_id in self.holders:
-            self.actions.append(Notify(holder_id))
+    def cancel(self, holder_id: bytes, number: int) -> None:
+        """A holder no longer waits for the answer to this ask. Always confirmed, after any entry that was
+        sent before."""
+        holder = self.holders.get(holder_id)
+        if holder is not None:
+            self._end_asks(holder, number)
+            self.actions.append(Notify(holder_id, number))
 
     def recalled(
         self,
         holder_id: bytes,
         epoch: int,
         consumed: int,
-        waiting: bool,
+        waiting: int,
         kept: Sequence[tuple[int, int]] = (),
+        envelopes: bool = False,
     ) -> None:
-        """The answer to a Recall; `kept`: arguments of `keep` that may not have arrived yet."""
+        """The answer to a Recall; `waiting`: the number of the ask for a message that the holder waits for,
+        0 when it does not wait; `kept`: arguments of `keep` that may not have arrived yet; `envelopes`: as in
+        `ask`, which may not have arrived yet either."""
         for number, ticket in kept:
             self.keep(holder_id, number, ticket)
         holder = self.holders.get(holder_id)
         if holder is None or holder.mode != "recall" or epoch != holder.epoch:
             return
-        if waiting:
+        holder.envelopes = holder.envelopes or envelopes
+        if waiting > holder.over:
+            holder.asking = waiting
             self._park(holder_id)
         self._given_back(holder, consumed)
 
@@ -424,10 +522,10 @@ class Buffer:
 
     def _resume(self) -> None:
         """When nothing is being recalled any more: those who asked meanwhile, in their order."""
-        if self.deferred and not self._recalling():
+        if self.deferred and not self.recalling:
             deferred, self.deferred = self.deferred, {}
             for holder_id, asked in deferred.items():
-                self.ask(holder_id, asked.epoch, asked.consumed, wait=asked.wait, newest=asked.newest)
+                self.ask(holder_id, *asked[:3], wait=asked.wait, newest=asked.newest)
 
     # sending
 
@@ -438,7 +536,7 @@ class Buffer:
             if holder.mode == "stream":
                 self._fill(holder)
                 return
-        while self.parked and not self._recalling():
+        while self.parked and not self.recalling:
             if not self._serve(self.holders[self.parked[0]]):
                 break
 
@@ -474,7 +572,10 @@ class Buffer:
         stream = holder.mode == "stream"
         first = holder.consumed + len(holder.doubt) + len(holder.sent) - len(entries)
         stamps = [stamp for run in runs for stamp in _stamps(run)] if holder.envelopes else None
-        self.actions.append(Push(holder.id, holder.epoch, stream, bool(self.queue), entries, first, stamps))
+        more, answer = bool(self.queue), holder.asking
+        if answer:
+            holder.asking, holder.over = 0, answer
+        self.actions.append(Push(holder.id, holder.epoch, stream, more, entries, first, stamps, answer))
 
     def _serve(self, holder: Holder) -> bool:
         """Give an asking holder what it asks for; False when there is nothing."""
@@ -540,13 +641,10 @@ class Buffer:
         while holder.pending:  # they were shown to the others too; this one has yet to see them
             self.queue.appendleft(holder.pending.pop())
 
-    def _recall(self, holder: Holder) -> None:
+    def _recall(self, holder: Holder, *, elsewhere: bool = False) -> None:
         holder.mode = "recall"
         holder.epoch += 1
-        self.actions.append(Recall(holder.id, holder.epoch))
-
-    def _recalling(self) -> bool:
-        return any(h.mode == "recall" for h in self.holders.values())
+        self.actions.append(Recall(holder.id, holder.epoch, elsewhere))
 
     def _consume(self, holder: Holder, consumed: int) -> None:
         """Account for what the holder says it has consumed."""
@@ -605,7 +703,7 @@ class Buffer:
         for run in runs:
             deliveries = run.deliveries()
             identity = deliveries[0].identity if deliveries else None
-            if identity is not None and run.owing() != [None]:
+            if identity is not None and run.owing() != [None] and not run.void:
                 found.setdefault(identity, []).append(run)
         return found
 
@@ -613,6 +711,8 @@ class Buffer:
         """Take back everything sent that the holder has not consumed, to the front, in order."""
         if consumed > holder.consumed:
             self._consume(holder, consumed)
+        if any(run.void for run in holder.sent.runs):
+            self._throw_away(holder.sent, lambda run: run.void)
         self.queue.put_back(*holder.sent.drain())
         for mark in reversed(holder.doubt):
             if mark is not None:
@@ -646,12 +746,16 @@ class Buffer:
         streaming = next((h for h in self.holders.values() if h.mode != "ask" and h.sent), None)
         if streaming is not None:
             self._drop_sent(streaming)
-        while (self.unread > self.limit or self.unread_bytes > LIMIT_BYTES) and self._drop_queued():
+        while self._is_over() and self._drop_queued():
             pass
+
+    def _is_over(self) -> bool:
+        """There is more than the limits allow: a single message is never too much."""
+        return self.unread > self.limit or (self.unread_bytes > self.limit_bytes and self.unread > 1)
 
     def _drop_sent(self, holder: Holder) -> None:
         """The oldest messages are in the holder's pocket: drop them there."""
-        while (self.unread > self.limit or self.unread_bytes > LIMIT_BYTES) and holder.sent:
+        while self._is_over() and holder.sent:
             entry = holder.sent.popleft()
             if isinstance(entry, int):
                 holder.doubt.append(entry)
@@ -680,10 +784,11 @@ class Buffer:
 
     def _dropped(self, entry: str | bytes) -> None:
         self.dropped += 1
+        self.too_large += self.unread <= self.limit
         self.unread -= 1
         self.unread_bytes -= len(entry)
 
     def _relax(self) -> None:
-        if self.throttled and self.unread <= self.limit // 2 and self.unread_bytes <= LIMIT_BYTES // 2:
+        if self.throttled and self.unread <= self.limit // 2 and self.unread_bytes <= self.limit_bytes // 2:
             self.throttled = False
             self.actions.append(Throttle(False))

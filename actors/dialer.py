@@ -10,13 +10,17 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trunkline.actors import proxies
+from trunkline.actors import proxies, proxy_tls
 from trunkline.actors.driver import FatalError
+from trunkline.actors.socks4 import socks4
+from trunkline.actors.tcp_keepalive import keep_alive
+from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout
 
@@ -29,7 +33,14 @@ _T = TypeVar("_T")
 _Info = tuple[Any, Any, int, str, Any]
 _STAGGER_S = 0.25
 """Head start of one address over the next (RFC 8305)."""
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
+_SPEAK = {
+    "socks5": proxies.socks5,
+    "socks5h": proxies.socks5,
+    "socks4": socks4,
+    "socks4a": socks4,
+    "http": proxies.http_connect,
+    "https": proxies.http_connect,
+}
 
 
 async def open_connection(
@@ -41,11 +52,12 @@ async def open_connection(
     FatalError) naming the party that failed.
     """
     target = (host or address.host or "", port or address.port or 0)
+    place = join_host_port(*target)
     proxy = address.option("proxy")
     if proxy is None:
-        async with within(deadline, f"no answer from {target[0]}:{target[1]}"):
+        async with within(deadline, f"no answer from {place}"):
             return await _connect(*target, address.option("local_ip"))
-    return await _through(proxy, target, address.option("local_ip"), deadline)
+    return await _through(address, target, deadline)
 
 
 @contextlib.asynccontextmanager
@@ -67,6 +79,9 @@ async def resolve(host: str, port: int, kind: int = socket.SOCK_STREAM) -> Seque
             return socket.getaddrinfo(host, port, type=kind)
         return await run_in_thread(lambda: socket.getaddrinfo(host, port, type=kind))
     except socket.gaierror as error:
+        if _is_address(host) and "%" in host:
+            text = f"{host}: this machine has no interface of that name; write its own as in [fe80::1%25eth0]"
+            raise FatalError(text, code=error.errno) from None
         if error.errno == socket.EAI_AGAIN:
             text = f"the name {host} cannot be resolved now; check the spelling or DNS"
         else:
@@ -113,44 +128,49 @@ async def run_in_thread(work: Callable[[], _T], name: str = "trunkline-resolve")
 def tune(sock: socket.socket) -> None:
     """No delay for small writes, and keepalive that finds a dead peer in about a minute."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        option = getattr(socket, name, None)
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    keep_alive(sock)
 
 
-async def _through(
-    proxy: Any, target: tuple[str, int], local_ip: str | None, deadline: Deadline
-) -> socket.socket:
-    speak = {"socks5": proxies.socks5, "socks5h": proxies.socks5, "http": proxies.http_connect}.get(
-        proxy.scheme
-    )
-    if speak is None:
-        raise FatalError(f"proxy={proxy.scheme}://... is not supported; use socks5:// or http://")
-    name = f"{proxy.host}:{proxy.port}"
+async def _through(address: Address, target: tuple[str, int], deadline: Deadline) -> socket.socket:
+    proxy, local_ip = address.option("proxy"), address.option("local_ip")
+    speak = _SPEAK[proxy.scheme]
+    name = proxy.place
     async with within(deadline, f"no answer through proxy {name}"):
+        if proxy.scheme == "socks4":
+            target = await _as_ipv4(*target)
         try:
             sock = await _connect(proxy.host, proxy.port, local_ip)
         except FatalError:
             raise
         except DialError as error:
-            raise DialError(f"proxy: {error}", code=error.code) from None
+            source = f" from {proxy.variable}" if proxy.variable else ""
+            raise DialError(f"proxy{source}: {error}", code=error.code) from None
         try:
+            if proxy.scheme == "https":
+                context = await run_in_thread(lambda: proxy_tls.proxy_context(address))
+                sock = await proxy_tls.secured(sock, proxy, context, deadline.left() + 1)
             await speak(sock, name, target, proxy.user, proxy.password)
         except BaseException as error:
             sock.close()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and not isinstance(error, DialError):
                 raise DialError(f"proxy {name} broke the connection: {error.strerror or error}") from None
             raise
     return sock
+
+
+async def _as_ipv4(host: str, port: int) -> tuple[str, int]:
+    """The target by its IPv4 address: SOCKS4 knows nothing else."""
+    infos = [info for info in await resolve(host, port) if info[0] == socket.AF_INET]
+    if not infos:
+        raise FatalError(f"{host} has no IPv4 address, and a socks4:// proxy knows no other; use socks5://")
+    return str(infos[0][4][0]), port
 
 
 async def _connect(host: str, port: int, local_ip: str | None) -> socket.socket:
     infos = await resolve(host, port)
     if local_ip:
         infos = of_family(infos, local_ip, host)
-    return await _race(_interleave(infos), f"{host}:{port}", local_ip)
+    return await _race(_interleave(infos), join_host_port(host, port), local_ip)
 
 
 def of_family(infos: Sequence[_Info], local_ip: str, host: str) -> list[_Info]:
@@ -210,7 +230,7 @@ async def _attempt(info: _Info, local_ip: str | None) -> socket.socket:
         sock.setblocking(False)
         if local_ip:
             bind_local(sock, local_ip)
-        await asyncio.get_running_loop().sock_connect(sock, sockaddr)
+        await _sock_connect(sock, sockaddr)
         tune(sock)
     except BaseException:
         sock.close()
@@ -218,10 +238,30 @@ async def _attempt(info: _Info, local_ip: str | None) -> socket.socket:
     return sock
 
 
+async def _sock_connect(sock: socket.socket, sockaddr: Any) -> None:
+    """As the loop's `sock_connect`, which loses the zone of a link-local address (uvloop)."""
+    loop = asyncio.get_running_loop()
+    if sock.family != socket.AF_INET6 or not sockaddr[3]:
+        await loop.sock_connect(sock, sockaddr)
+        return
+    code = sock.connect_ex(sockaddr)
+    if code == errno.EINPROGRESS:
+        writable = asyncio.Event()
+        loop.add_writer(sock.fileno(), writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(sock.fileno())
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))
+
+
 def bind_local(sock: socket.socket, local_ip: str) -> None:
     """Bind to `local_ip`; FatalError when this machine has no such address."""
     try:
-        sock.bind((local_ip, 0))
+        # getaddrinfo for the zone of a link-local address.
+        sock.bind(socket.getaddrinfo(local_ip, 0, flags=socket.AI_NUMERICHOST)[0][4])
     except OSError as error:
         raise FatalError(
             f"local_ip={local_ip} cannot be used: {error.strerror or error}", code=error.errno
@@ -233,6 +273,9 @@ def _in_words(error: OSError, peer: str) -> DialError:
         text = f"{peer} refused the connection; is the server running?"
     elif error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
         text = f"{peer} cannot be reached from here: {error.strerror}"
+    elif error.errno == errno.EINVAL and peer.lower().startswith("[fe80:"):
+        text = f"{peer} is a link-local address: name this machine's interface to it, as in [fe80::1%25eth0]"
+        return FatalError(text, code=error.errno)
     else:
         text = f"{peer} could not be connected to: {error.strerror or error}"
     return DialError(text, code=error.errno)

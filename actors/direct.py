@@ -51,17 +51,23 @@ class Door:
         self._listener.setblocking(False)
         self._loop.add_reader(self._listener, self._accept)
 
-    def _accept(self) -> None:
+    def admit_waiting(self) -> None:
+        """Let in who has come and was not let in yet."""
+        while self._accept():
+            pass
+
+    def _accept(self) -> bool:
         try:
             sock, _ = self._listener.accept()
         except OSError:
-            return
+            return False
         if not _same_user(sock):
             sock.close()
-            return
+            return True
         self._count += 1
         name = b"direct-" + self._count.to_bytes(8, "big")
         self.guests[name] = Guest(self, name, sock)
+        return True
 
     def close(self) -> None:
         self._loop.remove_reader(self._listener)

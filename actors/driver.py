@@ -27,13 +27,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trunkline.actors.liveness import Traffic
 from trunkline.address import Address
+from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, StatementError, Unsupported
 from trunkline.wire.outgoing import Outgoing
+from trunkline.wire.place import Place
 
 __all__ = [
     "FIRST_ROWS",
@@ -45,6 +48,7 @@ __all__ = [
     "Outgoing",
     "Overflow",
     "PeerClosed",
+    "Place",
     "Result",
     "Rows",
     "Sink",
@@ -154,7 +158,10 @@ class Driver(ABC):
     schemes: ClassVar[tuple[str, ...]]
     """The schemes it answers to."""
     transient: ClassVar[tuple[type[BaseException], ...]] = (OSError, EOFError, TimeoutError, DialError)
-    """Errors of `open` after which another attempt may well succeed; after a `FatalError` it seldom does."""
+    """Errors of `open` after which another attempt may well succeed, but for a `FatalError`. It follows after
+    the waits of `interval`, and while a statement waits for the link. After any other error the next attempt
+    of a stream waits as long as after a FatalError; a statement ends with it, and the next one tries
+    again."""
     extra: ClassVar[str | None] = None
     """The extra that brings the library (`pip install trunkline[extra]`), None for the core."""
 
@@ -164,7 +171,7 @@ class Driver(ABC):
     @property
     def peer(self) -> str:
         """Who is at the other end, for `ps` and logs; no secret."""
-        return f"{self.address.host}:{self.address.port}"
+        return join_host_port(str(self.address.host), self.address.port)
 
 
 class StreamDriver(Driver):
@@ -183,6 +190,16 @@ class StreamDriver(Driver):
     verdicts: ClassVar[frozenset[str]] = frozenset()
     """What `refuse` can do: `nak` (give the message back to the peer), `reject` (the peer is never to send it
     again). Without `nak` the worker gives the message to the next reader itself."""
+
+    seeks: ClassVar[bool] = False
+    """Reading can go on at another place of the peer's log (`Connection.seek`)."""
+
+    had_link: bool = False
+    """This connection had a link before this attempt, perhaps in a worker that has died since. What `Dial`
+    makes on a server (a queue, a topic) is made for the first link only; after that it is waited for."""
+
+    inherited: Mapping[str, Any] = MappingProxyType({})
+    """What a driver of the worker before this one has bequeathed, where that worker was killed."""
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address)
@@ -233,6 +250,12 @@ class StreamDriver(Driver):
         connection or died, the driver overrides this and tells it."""
         await self.close()
 
+    async def seek(self, place: Place, deadline: Deadline) -> Callable[[Any], bool]:
+        """Go on reading at `place` (`seeks`). What is returned tells of a token whether its message is from
+        before and is to be given to nobody any more; such tokens are settled. RefusedError where there is no
+        such place, TimeoutError: both leave reading where it was."""
+        raise Unsupported(f"{self.address.scheme}:// has no seek")
+
     def pause(self) -> None:
         """Stop taking from the peer (back-pressure); the buffer is full."""
 
@@ -253,6 +276,11 @@ class StreamDriver(Driver):
         were delivered and not settled included, as the broker last said (`stats().lag`); None where that is
         not known. Must not wait."""
         return None
+
+    def bequeath(self) -> dict[str, Any]:
+        """What the drivers of the next worker are to know should this one be killed (`inherited`): a few
+        plain values. Asked for each second, and when the link opens or is lost. Must not wait."""
+        return {}
 
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
         """Send a question and return its answer (`Connection.request`), where the protocol has such a thing.
@@ -323,6 +351,9 @@ class ExecDriver(Driver):
     """A driver whose connection executes statements. Called from one thread, but for `interrupt` and
     `abort`."""
 
+    dialect: ClassVar[str] = "standard"
+    """By whose rules a text is cut into strings, comments and statements: `sqlite`, `mysql`, `postgres`,
+    `clickhouse`, or `standard`, SQL as its standard has it."""
     queries_apart: ClassVar[bool] = False
     """True: while rows of `query` are not all fetched, the connection can do nothing else. Then a query
     outside of transactions gets a driver object, so a link to the server, of its own."""
@@ -352,12 +383,13 @@ class ExecDriver(Driver):
 
     def execute_together(
         self, statements: Sequence[tuple[str, Sequence[Any] | Mapping[str, Any]]]
-    ) -> list[Result | StatementError]:
+    ) -> Sequence[Result | StatementError | ConnectionError]:
         """Run statements that wait at the same time, each of which `joins`, with one commit.
 
         Returns what each of them gave, or fewer: the others were not run, and each is to be run alone. To
         whoever sent one it is as if it had run alone: one that is refused leaves the others alone, and an
-        answer says that it is committed. Raises what `execute` raises when none was run."""
+        answer says that it is committed. A ConnectionError says that the outcome of a statement is not known.
+        Raises what `execute` raises when none was run."""
         return []
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
@@ -406,6 +438,11 @@ class ExecDriver(Driver):
 
     @abstractmethod
     def begin(self) -> None: ...
+
+    def begin_as(self, how: str) -> None:
+        """Begin a transaction with modes of the database's own, which stand behind BEGIN in its SQL (`READ
+        ONLY`). StatementError where it has none."""
+        raise StatementError(f"{self.address.scheme}:// cannot begin a transaction as {how}")
 
     @abstractmethod
     def commit(self) -> None:

@@ -10,8 +10,6 @@ from trunkline.actors.driver import Delivery
 
 __all__ = ["Arrival", "EarlyArrivals"]
 
-MOST_BYTES = 64 << 20
-
 
 class Arrival(NamedTuple):
     """One batch: plain messages, or messages with their envelopes."""
@@ -21,11 +19,12 @@ class Arrival(NamedTuple):
 
 
 class EarlyArrivals:
-    """At most `limit` messages. Beyond it the oldest are dropped and counted, where the driver `drops`; else
-    `is_full` says that no more should be taken from the peer."""
+    """At most `limit` messages and `limit_bytes` in all. Beyond it the oldest are dropped and counted,
+    where the driver `drops`; else `is_full` says that no more should be taken from the peer."""
 
-    def __init__(self, limit: int, *, drops: bool) -> None:
+    def __init__(self, limit: int, limit_bytes: int, *, drops: bool) -> None:
         self._limit = limit
+        self._limit_bytes = limit_bytes
         self._drops = drops
         self._arrivals: deque[Arrival] = deque()
         self._count = 0
@@ -34,14 +33,14 @@ class EarlyArrivals:
 
     @property
     def is_full(self) -> bool:
-        return self._count >= self._limit or self._bytes > MOST_BYTES
+        return self._count >= self._limit or self._bytes > self._limit_bytes
 
     def add(self, arrival: Arrival) -> None:
         """A batch has come."""
         self._arrivals.append(arrival)
         self._count += len(arrival.plain) + len(arrival.enveloped)
         self._bytes += _size(arrival)
-        while self._drops and (self._count > self._limit or self._bytes > MOST_BYTES):
+        while self._drops and self._is_over():
             self._drop_oldest()
 
     def take(self) -> list[Arrival]:
@@ -57,6 +56,10 @@ class EarlyArrivals:
             return ""
         newest = self._arrivals[-1]
         return newest.enveloped[-1].data if newest.enveloped else newest.plain[-1]
+
+    def _is_over(self) -> bool:
+        """More than the limits allow: a single message is never too much."""
+        return self._count > self._limit or (self._bytes > self._limit_bytes and self._count > 1)
 
     def _drop_oldest(self) -> None:
         oldest = self._arrivals.popleft()

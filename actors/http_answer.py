@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from trunkline.actors.peer_words import first_line, shown
+from trunkline.actors.peer_words import first_line, hidden, shown
 
 __all__ = ["MAX_BODY", "MAX_HEAD", "Answer", "AnswerReader", "Malformed", "body_is_complete", "body_words"]
 
@@ -32,7 +33,18 @@ _TLS_RECORD = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]", re.DOTALL)
 
 
 class Malformed(ValueError):
-    """The bytes are no HTTP/1 answer; the text says what they are instead, as the end of a sentence."""
+    """The bytes are no HTTP/1 answer; the text says what they are instead, as the end of a sentence.
+
+    `quoted`: the bytes that it speaks of. The text leaves them out, for a peer may repeat what we sent.
+    """
+
+    def __init__(self, text: str, quoted: bytes = b"") -> None:
+        super().__init__(text)
+        self._quoted = quoted
+
+    def said(self, secrets: Iterable[str]) -> str:
+        """The text with the bytes, in which `secrets` are hidden."""
+        return f"{self} {shown(hidden(self._quoted, secrets))}" if self._quoted else str(self)
 
 
 @dataclass(frozen=True)
@@ -115,8 +127,8 @@ class AnswerReader:
             return
         if _TLS_RECORD.match(begin):
             raise Malformed("it speaks TLS on this port; give a scheme with TLS (wss://)")
-        line = bytes(self._data[:80]).split(b"\n")[0]
-        raise Malformed(f"it does not speak HTTP; its answer begins with {shown(line)}")
+        line = bytes(self._data[:_LONGEST_STATUS_LINE]).split(b"\n")[0]
+        raise Malformed("it does not speak HTTP; its answer begins with", line)
 
     def _end_of_head(self) -> int | None:
         """Where the head ends, behind its empty line; lines may end with CR LF or with a bare LF."""
@@ -140,7 +152,7 @@ def parse_head(head: bytes, rest: bytes = b"") -> Answer:
     first, *lines = head.rstrip(b"\r\n").split(b"\n")
     match = _STATUS.fullmatch(first.rstrip(b"\r"))
     if match is None:
-        raise Malformed(f"its status line is {shown(first.rstrip(bytes([13])))}")
+        raise Malformed("its status line is", first.rstrip(b"\r"))
     if match[1] != b"1":
         raise Malformed(f"it answers in HTTP/{int(match[1])}, where HTTP/1.1 is needed")
     headers: list[tuple[str, str]] = []
@@ -157,9 +169,9 @@ def _header(line: bytes) -> tuple[str, str]:
     name, colon, value = line.partition(b":")
     name = name.rstrip(b" \t")
     if not colon:
-        raise Malformed(f"a header line of its answer has no colon: {shown(line)}")
+        raise Malformed("a header line of its answer has no colon:", line)
     if not _NAME.fullmatch(name):
-        raise Malformed(f"a header line of its answer has no valid name: {shown(line)}")
+        raise Malformed("a header line of its answer has no valid name:", line)
     return name.decode("ascii").lower(), _text(value)
 
 

@@ -49,8 +49,8 @@ class Job:
     run: Callable[[ExecDriver], bytes]
     deadline: Deadline
     dials_until: Deadline
-    """A link that is not there is dialled for so long: to the deadline, or for the option `timeout` from the
-    moment that the request came."""
+    """A link that is not there is dialled for so long: to the deadline; without one, for the option `timeout`
+    from the moment that the request came."""
     timer: asyncio.TimerHandle | None = None
     what: str = "exec"
     begins: bytes | None = None
@@ -74,8 +74,9 @@ def nothing(driver: ExecDriver) -> bytes:
     return values.pack(None)
 
 
-def begin(driver: ExecDriver) -> bytes:
-    driver.begin()
+def begin(driver: ExecDriver, how: str = "") -> bytes:
+    """`how`: modes behind BEGIN."""
+    driver.begin_as(how) if how else driver.begin()
     return values.pack(None)
 
 

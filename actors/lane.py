@@ -8,7 +8,7 @@ must be known alone, because it may come again, `singles` takes the runs apart.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trunkline.actors.driver import Delivery
@@ -22,7 +22,7 @@ Entry = str | bytes | int
 class Run:
     """What is known of `count` entries that follow each other."""
 
-    __slots__ = ("at", "batch", "count", "done", "first", "link", "tokens")
+    __slots__ = ("at", "batch", "count", "done", "first", "link", "tokens", "void")
 
     def __init__(self, count: int = 1, at: int = 0) -> None:
         self.count = count
@@ -37,6 +37,8 @@ class Run:
         """Whose tokens these are."""
         self.done = False
         """A reader has them."""
+        self.void = False
+        """Of a single message: nobody is to be given it any more."""
 
     def split(self, count: int) -> Run:
         """The first `count` of them as a run of their own."""
@@ -164,6 +166,22 @@ class Lane:
             found += [*parts, run]
         self.runs = runs
         return found
+
+    def throw_away(self, void: Callable[[Run], bool]) -> tuple[list[Entry], list[Run]]:
+        """Take out the messages that somebody waits for and whose runs are void."""
+        self.singles()
+        out: tuple[list[Entry], list[Run]] = [], []
+        entries, runs = self.drain()
+        place = 0
+        for run in runs:
+            part = entries[place : place + run.count]
+            place += run.count
+            if run.tokens is not None and void(run):
+                out[0].extend(part)
+                out[1].append(run)
+            else:
+                self.extend(part, run)
+        return out
 
     def remove(self, index: int) -> None:
         """Take out one entry that has no envelope."""

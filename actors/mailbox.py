@@ -18,6 +18,9 @@ from trunkline.wire.envelope import BROKER, Kind, header
 
 __all__ = ["Mailbox"]
 
+MOST_PIPES = 1000
+"""With more names than this, those whose guests have left without a word of their end are forgotten."""
+
 Receiver = Callable[[bytes, bytes, list[bytes]], None]
 
 
@@ -63,21 +66,48 @@ class Mailbox:
         if not self._scheduled and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._later()
 
-    def bind(self, holder: bytes, guest: bytes) -> None:
-        """What is for this holder goes to this guest from now on."""
-        self._pipes[holder] = guest
+    def bind(self, holder: bytes, sender: bytes) -> bool:
+        """What is for this holder goes from now on where its START came from: to a guest, or through the
+        router. False when it has come in by a later pipe meanwhile, so that this one is closed."""
+        bound = self._pipes.get(holder, b"")
+        if not sender.startswith(b"direct-"):
+            if (guest := self.guest(bound)) is not None:
+                guest.hear()  # its end may be there to be read
+            if self.guest(bound) is not None:
+                return False
+            self._pipes.pop(holder, None)
+            return True
+        if sender < bound:  # they are counted
+            return False
+        self._pipes[holder] = sender
+        if len(self._pipes) > MOST_PIPES and self.door is not None:
+            self._pipes = {name: guest for name, guest in self._pipes.items() if guest in self.door.guests}
+        return True
 
     def rebind(self, old: bytes, new: bytes | None) -> None:
-        """A holder has another name now, or none."""
+        """A holder has another name now, or none. It may have come in under that name by a new pipe already,
+        because its old one is closed."""
         guest = self._pipes.pop(old, None)
         if guest is not None and new is not None:
-            self._pipes[new] = guest
+            self._pipes.setdefault(new, guest)
+
+    def speaks_for(self, guest: bytes, holder: bytes) -> bool:
+        """Whether what comes from there is what this holder says now; False for a pipe that it has closed."""
+        return not guest.startswith(b"direct-") or self._pipes.get(holder) == guest
 
     def hear(self, holder: bytes) -> None:
-        """Take in what this holder has sent through its pipe and we have not read yet."""
-        guest = self.door.guests.get(self._pipes.get(holder, b"")) if self.door is not None else None
+        """Take in what this holder has sent through its pipe and we have not read yet. Where its first word
+        has not come in yet, we do not know which pipe is its own: then all are heard."""
+        if self.door is None:
+            return
+        guest = self.door.guests.get(self._pipes.get(holder, b""))
         if guest is not None:
             guest.hear()
+            return
+        self.door.admit_waiting()
+        for guest in list(self.door.guests.values()):
+            if not guest.claimed:
+                guest.hear()
 
     def guest(self, name: bytes) -> Guest | None:
         """The guest of this name, who came in by the door and is still there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus, unquote
@@ -9,7 +10,7 @@ from urllib.parse import quote, quote_plus, unquote
 from trunkline.address import Address
 from trunkline.address.redaction import HIDDEN, is_secret_name, redact
 
-__all__ = ["first_line", "own_secrets", "shown", "without_secrets"]
+__all__ = ["first_line", "hidden", "own_secrets", "shown", "without_secrets"]
 
 LONGEST = 200
 """Characters of a peer's words that are shown."""
@@ -39,10 +40,21 @@ def shown(data: bytes) -> str:
     return repr(f"{text}..." if len(data) > 60 else text)
 
 
+def hidden(data: bytes, secrets: Iterable[str]) -> bytes:
+    """`data` with each of the secrets hidden."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
+            data = data.replace(secret.encode("utf-8", "surrogateescape"), HIDDEN.encode())
+    return data
+
+
 def own_secrets(address: Address) -> set[str]:
-    """What of an address may not be shown although a peer repeats it: passwords, headers, payloads and the
-    parameters whose names look secret, in each spelling that travels."""
-    found: set[str] = {address.password or ""}
+    """What of an address may not be shown although a peer repeats it: passwords (a user without one is a
+    token), headers, payloads and the parameters whose names look secret, in each spelling that travels."""
+    found: set[str] = {address.password or address.user or ""}
+    if address.password or address.user:
+        account = f"{address.user or ''}:{address.password or ''}".encode("utf-8", "surrogateescape")
+        found.add(base64.b64encode(account).decode())
     headers = address.option("headers") or {}
     pairs: Iterable[tuple[object, object]] = headers.items() if hasattr(headers, "items") else headers
     for _, value in pairs:

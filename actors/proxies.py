@@ -25,9 +25,10 @@ from trunkline.actors.http_answer import (
 )
 from trunkline.actors.peer_words import without_secrets
 from trunkline.actors.retry_after import read_retry_after
+from trunkline.address.host import join_host_port, without_zone
 from trunkline.errors import DialError
 
-__all__ = ["http_connect", "socks5"]
+__all__ = ["http_connect", "receive", "send", "socks5"]
 
 _NO_AUTH, _PASSWORD, _NONE_ACCEPTED = 0, 2, 0xFF
 _REPLIES = {
@@ -49,19 +50,19 @@ async def socks5(
 ) -> None:
     """Ask the SOCKS5 proxy at the other end of `sock` to connect to `target`."""
     methods = bytes([_NO_AUTH, _PASSWORD] if user is not None else [_NO_AUTH])
-    await _send(sock, bytes([5, len(methods)]) + methods)
-    version, method = await _receive(sock, 2, proxy)
+    await send(sock, bytes([5, len(methods)]) + methods)
+    version, method = await receive(sock, 2, proxy)
     if version != 5:
         raise DialError(f"proxy {proxy} does not speak SOCKS5; check proxy=")
     if method == _PASSWORD and user is not None:
         await _log_in(sock, proxy, user, password or "")
     elif method != _NO_AUTH:
         raise FatalError(f"proxy {proxy} wants another login; give proxy=socks5://name:password@host:port")
-    await _send(sock, b"\x05\x01\x00" + _destination(*target))
-    _, reply, _, kind = await _receive(sock, 4, proxy)
+    await send(sock, b"\x05\x01\x00" + _destination(*target))
+    _, reply, _, kind = await receive(sock, 4, proxy)
     if reply:
         why = _REPLIES.get(reply, f"code {reply}")
-        raise DialError(f"{target[0]}:{target[1]} is unreachable through proxy {proxy}: {why}", code=reply)
+        raise DialError(f"{join_host_port(*target)} is unreachable through proxy {proxy}: {why}", code=reply)
     await _skip_bound_address(sock, kind, proxy)
 
 
@@ -69,19 +70,20 @@ async def http_connect(
     sock: socket.socket, proxy: str, target: tuple[str, int], user: str | None, password: str | None
 ) -> None:
     """Ask the HTTP proxy at the other end of `sock` for a tunnel to `target`."""
-    host = f"[{target[0]}]" if ":" in target[0] else target[0]
+    host = join_host_port(without_zone(target[0]), None)
     token = ""
     lines = [f"CONNECT {host}:{target[1]} HTTP/1.1", f"Host: {host}:{target[1]}"]
     if user is not None:
         token = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
         lines.append(f"Proxy-Authorization: Basic {token}")
-    await _send(sock, "\r\n".join([*lines, "", ""]).encode())
-    answer = await _receive_answer(sock, proxy)
+    await send(sock, "\r\n".join([*lines, "", ""]).encode())
+    secrets = [secret for secret in (user, password, token) if secret]
+    answer = await _receive_answer(sock, proxy, secrets)
     status = answer.status
     if 200 <= status < 300:
         return
     body = await _receive_body(sock, answer)
-    says = _said(answer, body, (user, password, token))
+    says = _said(answer, body, secrets)
     if status == 407:
         raise FatalError(f"proxy {proxy} refused the user or password (407); check proxy={says}", code=status)
     if status in (502, 503, 504):
@@ -95,15 +97,15 @@ async def _log_in(sock: socket.socket, proxy: str, user: str, password: str) -> 
     name, secret = user.encode(), password.encode()
     if not name or max(len(name), len(secret)) > 255:
         raise FatalError(f"proxy {proxy}: a SOCKS5 name has 1 to 255 bytes, a password at most 255")
-    await _send(sock, bytes([1, len(name)]) + name + bytes([len(secret)]) + secret)
-    _, status = await _receive(sock, 2, proxy, refused_login=True)
+    await send(sock, bytes([1, len(name)]) + name + bytes([len(secret)]) + secret)
+    _, status = await receive(sock, 2, proxy, refused_login=True)
     if status:
         raise FatalError(f"proxy {proxy} refused the user or password; check proxy=")
 
 
 def _destination(host: str, port: int) -> bytes:
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(without_zone(host))
     except ValueError:
         name = host.encode("idna") if not host.isascii() else host.encode()
         if not 0 < len(name) < 256:
@@ -114,15 +116,16 @@ def _destination(host: str, port: int) -> bytes:
 
 async def _skip_bound_address(sock: socket.socket, kind: int, proxy: str) -> None:
     sizes = {1: 4, 4: 16}
-    size = sizes[kind] if kind in sizes else (await _receive(sock, 1, proxy))[0]
-    await _receive(sock, size + 2, proxy)
+    size = sizes[kind] if kind in sizes else (await receive(sock, 1, proxy))[0]
+    await receive(sock, size + 2, proxy)
 
 
-async def _send(sock: socket.socket, data: bytes) -> None:
+async def send(sock: socket.socket, data: bytes) -> None:
+    """All of `data`, to the proxy."""
     await asyncio.get_running_loop().sock_sendall(sock, data)
 
 
-async def _receive(sock: socket.socket, count: int, proxy: str, *, refused_login: bool = False) -> bytes:
+async def receive(sock: socket.socket, count: int, proxy: str, *, refused_login: bool = False) -> bytes:
     """Exactly `count` bytes: what the target says first must stay in the socket."""
     loop = asyncio.get_running_loop()
     data = b""
@@ -136,16 +139,16 @@ async def _receive(sock: socket.socket, count: int, proxy: str, *, refused_login
     return data
 
 
-async def _receive_answer(sock: socket.socket, proxy: str) -> Answer:
+async def _receive_answer(sock: socket.socket, proxy: str, secrets: Iterable[str]) -> Answer:
     """The answer to CONNECT. Byte by byte: what the target says first must stay in the socket."""
     reader = AnswerReader()
     try:
         while True:
-            answer = reader.feed(await _receive(sock, 1, proxy))
+            answer = reader.feed(await receive(sock, 1, proxy))
             if answer is not None:
                 return answer
     except Malformed as error:
-        raise DialError(f"proxy {proxy} does not speak HTTP ({error}); check proxy=") from None
+        raise DialError(f"proxy {proxy} does not speak HTTP ({error.said(secrets)}); check proxy=") from None
 
 
 async def _receive_body(sock: socket.socket, answer: Answer) -> bytes:
@@ -161,8 +164,8 @@ async def _receive_body(sock: socket.socket, answer: Answer) -> bytes:
     return body
 
 
-def _said(answer: Answer, body: bytes, secrets: Iterable[str | None]) -> str:
-    words = without_secrets(body_words(answer, body), [secret for secret in secrets if secret])
+def _said(answer: Answer, body: bytes, secrets: Iterable[str]) -> str:
+    words = without_secrets(body_words(answer, body), secrets)
     return f"; it says: {words}" if words else ""
 
 

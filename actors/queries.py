@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Queries"]
 
+MOST_OVER = 1000
+"""So many queries that have ended are remembered."""
 MOST_APART = 16
 """Links of their own that the queries of one connection may have."""
 MOST_OPEN = 256
@@ -58,6 +60,7 @@ class Queries:
     def __init__(self, actor: ExecActor) -> None:
         self._actor = actor
         self._open: dict[Key, Beside | Apart] = {}
+        self._over: dict[Key, None] = {}
         self._spare: ExecDriver | None = None
         self._stopping: list[Apart] = []
         self._stopped = False
@@ -97,6 +100,10 @@ class Queries:
         self._rows_beside += outcome.rows
         if outcome.more and not job.timed_out:
             self._open[key] = query
+            if (
+                key in self._over and self._open.pop(key, None) is query
+            ):  # in this order, for `end` runs beside
+                query.close()
         else:
             query.close()
         return outcome.body
@@ -117,8 +124,12 @@ class Queries:
 
     def begin_apart(self, key: Key, job: Job, sql: str, binds: Any) -> None:
         """Give it a link and a thread, and answer when it has begun. Where `MOST_APART` queries have links
-        already, it waits for the end of one of them, within its deadline or the option `timeout`."""
+        already, it waits for the end of one of them, within its deadline; without one, for the option
+        `timeout`."""
         self.begun_apart += 1
+        if key in self._over:
+            self._actor.answer(job, error=ClosedError("the query was closed before it began"))
+            return
         if self._count_apart() < MOST_APART and not self._line:
             self._begin_now(key, job, sql, binds)
             return
@@ -156,8 +167,7 @@ class Queries:
         redial = Redial(actor.address, actor.driver_class.transient)
         query = self._open[key] = Apart(spare, self._make_driver, redial, self._keep)
         self._await(query, job)
-        limit = Deadline(min(job.deadline.left(), float(actor.address.option("timeout"))))
-        query.begin(sql, binds, limit, self._answered(query, job))
+        query.begin(sql, binds, job.dials_until, self._answered(query, job))
 
     def _make_driver(self) -> ExecDriver:
         driver = self._actor.driver_class(self._actor.address)
@@ -225,6 +235,11 @@ class Queries:
 
     def end(self, key: Key, job: Job | None = None) -> None:
         """Nobody wants its rows any more. `job` is answered when it is closed, or about to be."""
+        self._over[key] = (
+            None  # the word of its end may be faster than the query itself, which comes another way
+        )
+        while len(self._over) > MOST_OVER:
+            del self._over[next(iter(self._over))]
         query = self._open.pop(key, None)
         if isinstance(query, Beside):
             self._actor.put(partial(self._close_beside, query, job))

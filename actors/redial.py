@@ -102,12 +102,15 @@ class Redial:
 
     def _pause_after(self, error: Exception, deadline: Deadline) -> float | None:
         """How long to wait before the next attempt, in seconds; None when there is to be none."""
-        may_help = isinstance(error, self._transient) and not isinstance(error, FatalError)
         wait = self._backoff.next_wait()
         left = deadline.left() - LAST_S
-        if not (self._goes_on and may_help) or wait is None or left <= 0:
+        if not (self._goes_on and self._may_help(error)) or wait is None or left <= 0:
             return None
         return min(wait, left)
+
+    def _may_help(self, error: Exception) -> bool:
+        """Whether another attempt may soon succeed."""
+        return isinstance(error, self._transient) and not isinstance(error, FatalError)
 
     def _slept(self, seconds: float, unwanted: Callable[[], bool]) -> bool:
         """Wait between two attempts; False when the statement is not wanted any more."""
@@ -120,7 +123,7 @@ class Redial:
         return False
 
     def _note_failure(self, error: Exception) -> None:
-        self._backoff.failed(refused=isinstance(error, FatalError))
+        self._backoff.failed(refused=not self._may_help(error))
         self.reason = str(error)
         if self._down_since is None and isinstance(error, DialError):
             self._down_since = time.monotonic()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trunkline.actors.sql import Dialect, Token, tokens
+from trunkline.sqltext import Dialect, Token, tokens
 
 __all__ = ["Statement", "split"]
 

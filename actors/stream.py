@@ -17,19 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from trunkline.actors import tls
 from trunkline.actors.backoff import backoff_of
 from trunkline.actors.buffer import Action, Buffer, Notify, Push, Recall, Stamp, Welcome
 from trunkline.actors.compression import Codec, CompressionError
 from trunkline.actors.driver import Delivery, Ending, FatalError, Overflow, PeerClosed, StreamDriver
 from trunkline.actors.drops import DropReport
 from trunkline.actors.early import Arrival, EarlyArrivals
+from trunkline.actors.flapping import Flapping
 from trunkline.actors.lane import Run
 from trunkline.actors.link_watch import LinkWatch
 from trunkline.actors.liveness import Traffic
 from trunkline.actors.pace import pace_of
 from trunkline.actors.peer_words import first_line, own_secrets, without_secrets
+from trunkline.actors.seeking import Seeking
 from trunkline.actors.settling import Settling
 from trunkline.actors.text import Utf8Splitter
+from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import (
     BrokenError,
@@ -44,6 +48,7 @@ from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark, header
 from trunkline.wire.loss import Loss
 from trunkline.wire.outgoing import Outgoing
+from trunkline.wire.place import Place
 from trunkline.wire.state import State, check
 from trunkline.wire.stats import Stats
 
@@ -71,8 +76,12 @@ class Link:
     def __init__(self, actor: StreamActor) -> None:
         self._actor = actor
         drops = actor.buffer.overflow is Overflow.DROP_OLDEST
-        self._early: EarlyArrivals | None = EarlyArrivals(actor.buffer.limit, drops=drops)
+        self._early: EarlyArrivals | None = EarlyArrivals(
+            actor.buffer.limit, actor.buffer.limit_bytes, drops=drops
+        )
         self.driver: StreamDriver = actor.driver_class(actor.address, self)
+        self.driver.had_link = actor.had_link
+        self.driver.inherited = actor.inherited
         self.splitter = Utf8Splitter() if actor.splits else None
         self.decoder = _DECODER(errors="replace") if actor.decodes else None
         self.ended = asyncio.Event()
@@ -130,7 +139,7 @@ class Link:
         if early is None:
             return
         paused = self._actor.buffer.overflow is Overflow.BACK_PRESSURE and early.is_full
-        self._actor.dropped_elsewhere += early.dropped
+        self._actor.drop_early(early.dropped)
         for arrival in early.take():
             if arrival.enveloped:
                 self.deliver(arrival.enveloped)
@@ -145,7 +154,7 @@ class Link:
         early, self._early = self._early, None
         if early is None:
             return
-        self._actor.dropped_elsewhere += early.dropped
+        self._actor.drop_early(early.dropped)
         for arrival in early.take():
             once = [each for each in arrival.enveloped if each.token is None]
             if once:
@@ -168,18 +177,22 @@ class StreamActor:
         option = self.address.option
         self.splits = driver.byte_stream and option("decode") == "auto"
         self.decodes = driver.byte_stream and option("decode") == "text"
-        self.buffer = Buffer(int(option("buffer")), driver.overflow_for(self.address))
+        self.buffer = Buffer(
+            int(option("buffer")), driver.overflow_for(self.address), int(option("buffer_bytes"))
+        )
         self._comes_again = driver.redelivers(self.address)
         self._owed: dict[Hashable, list[Run]] = {}
         self._settling = Settling(
             self.buffer, lambda: self.link, lambda holder: worker.mailbox.hear(holder), self._flush_soon
         )
+        self._seeking = Seeking(self.buffer, lambda: self.link, self._went_elsewhere)
         self._redelivered = 0
         self.link: Link | None = None
         self.state = State.DIALING
         self._decode = str(option("decode"))
         self._codec = self._make_codec()
         self._backoff = backoff_of(self.address)
+        self._flapping = Flapping()
         self._reconnects = bool(option("reconnect"))
         self._pace = pace_of(option("limit"))
         self._drops = DropReport()
@@ -191,16 +204,22 @@ class StreamActor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: dict[str, float] = {}
         self._data_at = 0.0
-        self._down_since = 0.0
+        self._down_since = time.monotonic()
         self._opened_at = 0.0
+        self._may_help = True
+        """Another attempt to dial may soon succeed, as far as the last one tells."""
         self._base = worker.base_stats()
+        self.inherited = self._bequest = worker.inherited()
         self._last_error: str | None = self._base.last_error
         self._last_message_at: float | None = self._base.last_message_at
         self._bytes_in = self._messages_out = self._bytes_out = self._reconnected = self._errors = 0
         self.dropped_elsewhere = 0
+        self._dropped_early = 0
         self._early: dict[bytes, tuple[bool, bool]] = {}
+        self._returning: dict[bytes, tuple[bytes, int, int, list[Any]]] = {}
+        """Holders that a former worker had and that have yet to say START here, for `Buffer.replace`."""
         self._had, self._settled = worker.former(), 0
-        if worker.incarnation > 1:
+        if worker.succeeds:
             self.buffer.link = Mark.DOWN  # its holders were told by the broker
             self.state = State.DOWN
 
@@ -217,7 +236,7 @@ class StreamActor:
     async def open(self, deadline: Deadline) -> None:
         """The first link: one attempt, so that a wrong address is told at once. A worker that replaces
         a crashed one keeps trying as after any outage."""
-        if self.worker.incarnation > 1:
+        if self.worker.succeeds:
             self._mend = asyncio.create_task(self._reestablish())
             return
         try:
@@ -236,7 +255,7 @@ class StreamActor:
             # The driver keeps the deadline itself and says in words what did not answer; this is for one
             # that does not.
             async with asyncio.timeout(deadline.left() + 0.5 if deadline.timeout() is not None else None):
-                await link.driver.open(deadline)
+                await self._open_link(link, deadline)
             await self._introduce(link)
         except BaseException as error:
             words = link.last_words()
@@ -245,6 +264,16 @@ class StreamActor:
             self._keep_early(link)
             raise self._in_words(error, words) from None
         return link
+
+    async def _open_link(self, link: Link, deadline: Deadline) -> None:
+        """Note whether another attempt may soon succeed where this one did not."""
+        self._may_help = True
+        try:
+            await link.driver.open(deadline)
+        except Exception as error:
+            passing = isinstance(error, (*self.driver_class.transient, TimeoutError))
+            self._may_help = passing and not isinstance(error, FatalError)
+            raise
 
     async def _introduce(self, link: Link) -> None:
         """Send the payloads. A link that ends meanwhile fails with the peer's reason for it."""
@@ -267,10 +296,15 @@ class StreamActor:
             return None
         return ConnectionError("the peer closed the link while the payload was sent")
 
+    @property
+    def had_link(self) -> bool:
+        """There was a link before, in this worker or in one that it replaces."""
+        return bool(self._opened_at) or self.worker.succeeds
+
     def _keep_early(self, link: Link) -> None:
         """A link that worked before could not be had again: what the peer said meanwhile is read all the
         same. After a first dial nobody could read; the peer's last words are in the error."""
-        if self._opened_at or self.worker.incarnation > 1:
+        if self.had_link:
             self.link = link  # for the pieces of its texts
             link.admit_before_end()
             self._flush_torn(link)
@@ -280,6 +314,7 @@ class StreamActor:
     def _loss(self, mark: Mark, reason: BaseException | None) -> Loss:
         """Why the link was lost, fit to be shown."""
         text = "closed by the peer" if reason is None else str(reason) or type(reason).__name__
+        text = tls.lost(reason) or text
         secrets = own_secrets(self.address) if isinstance(reason, PeerClosed) else ()
         words = without_secrets(reason.reason, secrets) if isinstance(reason, PeerClosed) else None
         return Loss.of(mark, without_secrets(text, secrets) if secrets else text, _code(reason), words)
@@ -300,7 +335,7 @@ class StreamActor:
             return DialTimeout(self._with_place("could not be opened", text))
         if isinstance(error, (OSError, EOFError)):
             loss = self._loss(Mark.DOWN, error)
-            text = str(getattr(error, "strerror", None) or loss.text)
+            text = tls.lost(error) or str(getattr(error, "strerror", None) or loss.text)
             if said:
                 text += f"; it said last: {without_secrets(said, own_secrets(self.address))}"
             text = self._with_place("could not be opened", text)
@@ -309,7 +344,7 @@ class StreamActor:
 
     def _with_place(self, what: str, text: str) -> str:
         """`text` as a sentence about the connection: it names the peer once, not once more than it does."""
-        place = f"{self.address.host}:"
+        place = f"{join_host_port(self.address.host or '', None)}:"
         if self.address.display in text or (self.address.host and place in text):
             return text
         return f"{self.address.display} {what}: {text}"
@@ -361,7 +396,9 @@ class StreamActor:
         await link.ended.wait()
         self._flush_torn(link)
         self._went_down(link)
-        self._backoff.link_lasted(time.monotonic() - since)
+        held_s = time.monotonic() - since
+        self._backoff.link_lasted(held_s)
+        self._flapping.link_lasted(held_s)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(link.driver.end(Ending.LOST), 1.5)
         if self._reconnects:
@@ -372,6 +409,7 @@ class StreamActor:
             timer.cancel()
         with contextlib.suppress(Exception):  # what was read a moment ago: a client may outlive its link
             self._hand_back()
+        self.bequest()
         self.link = None
         self._down_since = time.monotonic()
         self._remember_owed()
@@ -389,14 +427,15 @@ class StreamActor:
             if failure is not None:
                 self._tell_failure(failure, wait)
             await asyncio.sleep(wait)
+            await asyncio.sleep(self._flapping.wait(time.monotonic()))
             try:
                 link = await self._attempt(Deadline(float(self.address.option("timeout"))))
             except Exception as error:
                 failure = error
                 self._last_error = str(error)
                 # The link had worked, so a refusal (a login, a certificate, HTTP 403) may go away again.
-                refused, asked = isinstance(error, FatalError), getattr(error, "retry_after_s", None)
-                self._backoff.failed(refused=refused, retry_after_s=asked)
+                refused = isinstance(error, FatalError) or not self._may_help
+                self._backoff.failed(refused=refused, retry_after_s=getattr(error, "retry_after_s", None))
                 continue
             self._reconnected += 1
             self._backoff.succeeded()
@@ -574,7 +613,13 @@ class StreamActor:
         """The broker says that there is a further holder; it is served when it says START."""
         if old:
             self._rename(old, holder)
-            self.buffer.replace(old, holder, epoch, consumed, kept)
+            known = old in self.buffer.holders or holder in self._early
+            self._returning.pop(old, None)
+            self._early.pop(holder, None)
+            if known:
+                self.buffer.replace(old, holder, epoch, consumed, kept)
+            else:  # we do not know yet by which way it can be reached
+                self._returning[holder] = old, epoch, consumed, kept
         elif holder in self._early:
             down, envelopes = self._early.pop(holder)
             self.buffer.attach(holder, down=down, envelopes=envelopes)
@@ -582,14 +627,24 @@ class StreamActor:
 
     def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
         """A holder is ready to be served (and may be so before the broker has introduced it)."""
+        if holder in self.buffer.holders:  # it has another name or another pipe, and waits for our word
+            self._act(Welcome(holder))
+        self._serve(holder, down, had, envelopes)
+
+    def _serve(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
         self._settle(holder, had)
         if holder in self.buffer.holders:
             return
-        if holder in self.worker.holders:
-            self.buffer.attach(holder, down=down, envelopes=envelopes)
+        returning = self._returning.pop(holder, None)
+        if holder not in self.worker.holders:
+            self._early[holder] = down, envelopes
+        elif returning is not None:
+            old, epoch, consumed, kept = returning
+            self.buffer.replace(old, holder, epoch, consumed, kept)
             self._flush_soon()
         else:
-            self._early[holder] = down, envelopes
+            self.buffer.attach(holder, down=down, envelopes=envelopes)
+            self._flush_soon()
 
     def _settle(self, holder: bytes, had: int) -> None:
         """A holder says how many messages it had of the workers before this one. Those could not know what
@@ -608,6 +663,7 @@ class StreamActor:
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
         self.buffer.detach(holder, consumed)
+        self._returning.pop(holder, None)
         self._had.pop(holder, None)
         self._flush_soon()
 
@@ -618,14 +674,14 @@ class StreamActor:
             self.buffer.ack(*fields)
             self._flush_soon()
         elif kind is Kind.READ:
-            sender, epoch, consumed, skipped, wait, newest, had, envelopes = fields
+            sender, number, epoch, consumed, skipped, wait, newest, had, envelopes = fields
             if sender in self.worker.holders:  # its START may have been sent before this worker was there
-                self.start(sender, True, had, envelopes)
+                self._serve(sender, True, had, envelopes)
             self.buffer.ack(sender, consumed, skipped)
-            self.buffer.ask(sender, epoch, consumed, wait=wait, newest=newest, envelopes=envelopes)
+            self.buffer.ask(sender, number, epoch, consumed, wait=wait, newest=newest, envelopes=envelopes)
             self._flush()
         elif kind is Kind.CANCEL:
-            self.buffer.cancel(fields[0])
+            self.buffer.cancel(*fields)
             self._flush()
         elif kind is Kind.KEEP:
             self.buffer.keep(*fields)
@@ -639,6 +695,9 @@ class StreamActor:
             packed = fields[3]
             if left_ms <= 0 or packed or not self._written_at_once(sender, request_id, body[0], fields[1]):
                 self._start(self._write(sender, request_id, body[0], left_ms, fields[1], packed))
+        elif kind is Kind.SEEK:
+            left_ms = self.worker.mailbox.left_ms(*fields[:2])
+            self._start(self._seek(sender, request_id, left_ms, fields[2:]))
         elif kind is Kind.REQUEST:
             left_ms = self.worker.mailbox.left_ms(fields[0], fields[2])
             self._start(self._request(sender, request_id, body[0], left_ms, fields[1]))
@@ -687,14 +746,14 @@ class StreamActor:
             stamped = action.stamps is not None
             entries = action.entries if action.stamps is None else [*action.entries, _packed(action.stamps)]
             losses = [[n, *e.to_wire()] for n, e in enumerate(action.entries) if isinstance(e, Loss)]
-            fields = (action.epoch, action.stream, action.more, action.first, stamped, losses)
+            fields = (action.epoch, action.stream, action.more, action.first, stamped, losses, action.answer)
             head = header(Kind.PUSH, 0, *fields)
             send(action.holder, head, msgpack.packb(entries, use_bin_type=True))
         elif isinstance(action, Recall):
             control = self.worker.holders.get(action.holder, b"")
-            send(control, header(Kind.RECALL, 0, action.holder, action.epoch))
+            send(control, header(Kind.RECALL, 0, *action))
         elif isinstance(action, Notify):
-            send(action.holder, header(Kind.CANCELLED))
+            send(action.holder, header(Kind.CANCELLED, 0, action.ask))
         elif isinstance(action, Welcome):
             send(action.holder, header(Kind.START))
         elif self.link is not None:
@@ -730,6 +789,24 @@ class StreamActor:
             self.worker.mailbox.send(sender, header(Kind.REPLY, request_id), b"")
         except Exception as error:
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+
+    async def _seek(self, sender: bytes, request_id: int, timeout_ms: float, fields: list[Any]) -> None:
+        deadline = Deadline.after_ms(timeout_ms)
+        try:
+            if timeout_ms <= 0:
+                raise OperationTimeout("the order was longer on its way to the worker than the time allowed")
+            if not self.driver_class.seeks:
+                scheme = self.address.scheme
+                raise Unsupported(f"{scheme}:// has no seek: only kafka keeps messages that were read")
+            await self._seeking.seek(Place.from_wire(fields), deadline, self.address.display)
+            self.worker.mailbox.send(sender, header(Kind.REPLY, request_id), b"")
+        except Exception as error:
+            self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
+
+    def _went_elsewhere(self) -> None:
+        """After a seek nothing counts as known that comes (again)."""
+        self._owed.clear()
+        self._flush()
 
     async def _write(
         self, sender: bytes, request_id: int, body: bytes, timeout_ms: float, text: bool, packed: bytes
@@ -868,11 +945,17 @@ class StreamActor:
         total = self.buffer.dropped + self.dropped_elsewhere
         if not (new := self._drops.due(total, time.monotonic())):
             return
-        why = "the reader is too slow: read faster, or give buffer=n"
-        if not self.buffer.dropped:
+        option = "buffer_bytes" if self.buffer.too_large > self.buffer.dropped // 2 else "buffer"
+        why = f"the reader is too slow: read faster, or give {option}=n"
+        if not self.buffer.dropped and not self._dropped_early:
             why = "they were lost before they could be buffered"
         count = f"{new} message was" if new == 1 else f"{new} messages were"
         self.worker.log("warning", f"{self.address.display}: {count} dropped, {total} in all ({why})")
+
+    def drop_early(self, count: int) -> None:
+        """So many messages were more than the buffer holds, before the link counted as open."""
+        self.dropped_elsewhere += count
+        self._dropped_early += count
 
     def note(self) -> None:
         """Keep the counters where they outlive this process."""
@@ -905,6 +988,13 @@ class StreamActor:
             ),
             given,
         )
+
+    def bequest(self) -> dict[str, Any]:
+        """What the next worker's drivers are to know, should this one be killed."""
+        if self.link is not None:
+            with contextlib.suppress(Exception):  # a driver's own must not end the heartbeat
+                self._bequest = self.link.driver.bequeath()
+        return self._bequest
 
     def stats(self) -> Stats:
         base, buffer, again = self._base, self.buffer, self._comes_again

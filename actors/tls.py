@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ssl
 
+from trunkline.actors import tls_alerts
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
+from trunkline.address.host import join_host_port, without_zone
 from trunkline.errors import DialError
 
-__all__ = ["client_context", "explain", "server_hostname"]
+__all__ = ["client_context", "explain", "lost", "server_hostname"]
 
 _EXPIRED, _NOT_YET, _SELF_SIGNED, _SELF_SIGNED_ROOT, _HOSTNAME, _IP = 10, 9, 18, 19, 62, 64
 
 
-def client_context(address: Address) -> ssl.SSLContext:
-    """The context that `cafile`, `certfile`, `keyfile` and `insecureSkipVerify` ask for.
+def client_context(address: Address, *, own_certificate: bool = True) -> ssl.SSLContext:
+    """The context that `cafile`, `certfile`, `keyfile` and `insecureSkipVerify` ask for; without
+    `own_certificate` our own certificate is left out.
 
     Raises FatalError naming the option and the file that cannot be used.
     """
@@ -26,27 +29,47 @@ def client_context(address: Address) -> ssl.SSLContext:
     if address.option("insecureSkipVerify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    _load_own_certificate(context, address.option("certfile"), address.option("keyfile"))
+    if own_certificate:
+        _load_own_certificate(context, address.option("certfile"), address.option("keyfile"))
     return context
 
 
 def server_hostname(address: Address, host: str | None = None) -> str:
     """The name sent as SNI and looked for in the certificate: `servername`, else the host itself."""
-    return str(address.option("servername") or host or address.host)
+    return str(address.option("servername") or without_zone(host or address.host or ""))
 
 
-def explain(error: Exception, host: str, port: int) -> DialError:
-    """What a failed TLS handshake with `host:port` should be raised as; FatalError for certificates."""
-    peer = f"{host}:{port}"
+def explain(error: Exception, host: str, port: int, *, has_servername: bool = True) -> DialError:
+    """What a failed TLS handshake with `host:port` should be raised as; FatalError for certificates.
+    `has_servername`: the option `servername` speaks of this peer."""
+    peer = join_host_port(host, port)
     if isinstance(error, ssl.SSLCertVerificationError):
         return FatalError(
             f"certificate of {peer} is not trusted: {_distrust(error)}; "
-            f"give {_remedy(error.verify_code)} or insecureSkipVerify=true",
+            f"{_remedy(error.verify_code, has_servername)} insecureSkipVerify=true",
             code=error.verify_code,
         )
-    if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"):
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in (
+        "WRONG_VERSION_NUMBER",
+        "RECORD_LAYER_FAILURE",
+    ):
         return DialError(f"{peer} did not answer with TLS; check the port and the scheme")
+    if (alert := tls_alerts.in_words(error)) is not None:
+        return FatalError(f"{peer} {alert}")
+    if isinstance(error, ssl.SSLEOFError | ConnectionError) or "UNEXPECTED_EOF" in str(error):
+        return DialError(
+            f"{peer} closed the connection in the TLS handshake; "
+            "check that this port serves TLS, and the scheme"
+        )
     return DialError(f"TLS handshake with {peer} failed: {_cause(error)}")
+
+
+def lost(error: BaseException | None) -> str | None:
+    """Why a TLS link that was open has ended, in words; None where it was not TLS that ended it."""
+    if not isinstance(error, ssl.SSLError):
+        return None
+    alert = tls_alerts.in_words(error)
+    return f"TLS failed: {_cause(error)}" if alert is None else f"the peer {alert}"
 
 
 def _load_own_certificate(context: ssl.SSLContext, certfile: str | None, keyfile: str | None) -> None:
@@ -82,8 +105,10 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
     return error.verify_message or "verification failed"
 
 
-def _remedy(code: int) -> str:
-    return "servername=..." if code in (_HOSTNAME, _IP) else "cafile=..."
+def _remedy(code: int, has_servername: bool) -> str:
+    if code not in (_HOSTNAME, _IP):
+        return "give cafile=... or"
+    return "give servername=... or" if has_servername else "use the name in its certificate, or give"
 
 
 def _cause(error: Exception) -> str:

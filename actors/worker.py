@@ -69,6 +69,7 @@ class Actor(Protocol):
     def tick(self) -> None: ...
     def note(self) -> None: ...
     def stats(self) -> Stats: ...
+    def bequest(self) -> dict[str, Any]: ...
 
 
 class Worker:
@@ -79,6 +80,9 @@ class Worker:
         self.record: dict[str, Any] = spec["record"]
         self.address = Address.from_wire(self.record["spec"]["address"])
         self.incarnation = int(spec["incarnation"])
+        self.succeeds: bool = spec["succeeds"]
+        """A worker before this one had a link (a crashed one, or one that was lost with its broker): a dial
+        that fails is no wrong address then, and is tried again."""
         self.holders: dict[bytes, bytes] = dict(spec["holders"])
         if folder := self.address.extra.get("cwd"):  # statements may name files too: ATTACH, VACUUM INTO
             with contextlib.suppress(OSError):
@@ -98,7 +102,10 @@ class Worker:
         self._early: dict[bytes, tuple[bytes, bytes, list[bytes]]] = {}
         self._complained_at = -SAME_COMPLAINT_S
         self._closing = asyncio.Event()
+        self._by_signal = False
         self._closed_by_holder = False
+        self._said_closed: set[bytes] = set()
+        """Holders whose program has closed them, as they said themselves, and that are still here."""
         """The holder that left last had called `close()`."""
 
     def _make_actor(self) -> Actor:
@@ -120,7 +127,7 @@ class Worker:
         await asyncio.sleep(0)  # it waits for the peer while we introduce ourselves
         self._watch_broker(int(self.spec["broker_pid"]))
         for signum in (signal.SIGTERM, signal.SIGHUP):
-            self.loop.add_signal_handler(signum, self._closing.set)
+            self.loop.add_signal_handler(signum, self._end_by_signal)
         self._open_ledger()
         self._register()
         self._open_door()
@@ -136,15 +143,25 @@ class Worker:
             self.mailbox.close()
             ledger, self.ledger = self.ledger, None
             if ledger is not None:
-                ledger.close()
+                ledger.close(keep=self._by_signal)
             if self._orphaned is not None:
                 with contextlib.suppress(TrunklineError):
                     runtime.tidy(runtime.folder_of(self.spec["broker"]))
 
+    def _end_by_signal(self) -> None:
+        """Somebody ends this process alone: the connection may go on with another worker, so the figures stay
+        for the broker, as those of a killed one do."""
+        self._by_signal = True
+        self._closing.set()
+
     def _ending(self) -> Ending:
         """How the connection ends now: in good order only when its last holder closed it. One that a signal,
         `trunkline kill` or the end of its broker takes away from a living holder is no good end."""
-        return Ending.CLOSED if self._closed_by_holder and not self.holders else Ending.ABANDONED
+        for holder in list(self.holders):
+            self.mailbox.hear(holder)
+        closed = bool(self._said_closed) if self.holders else self._closed_by_holder
+        living = self.holders.keys() - self._said_closed
+        return Ending.CLOSED if closed and not living else Ending.ABANDONED
 
     def _open_ledger(self) -> None:
         """Keep the figures where the broker finds them should this process be killed; without it, the broker
@@ -175,7 +192,7 @@ class Worker:
         if error is not None:
             self.mailbox.tell_broker(Kind.FAILED, to_wire(error))
             return False
-        self.mailbox.tell_broker(Kind.OPENED, self.figures())
+        self.mailbox.tell_broker(Kind.OPENED, self._news())
         return True
 
     async def _keep_beating(self) -> None:
@@ -191,7 +208,7 @@ class Worker:
         now = time.monotonic()
         self.actor.tick()
         if self._orphaned is None:
-            self.mailbox.tell_broker(Kind.STATE, self.figures())
+            self.mailbox.tell_broker(Kind.STATE, self._news())
             if now - self._heard > BEAT_S * (MISSES + 1):
                 self._lost_broker()
         elif now - self._orphaned > (FORSAKEN_S if self._wanted() else ORPHAN_S):
@@ -206,10 +223,18 @@ class Worker:
     def say_state(self) -> None:
         """Tell the broker now that the state changed."""
         if self._orphaned is None:
-            self.mailbox.tell_broker(Kind.STATE, self.figures())
+            self.mailbox.tell_broker(Kind.STATE, self._news())
+
+    def _news(self) -> dict[str, Any]:
+        """What the broker keeps: the figures, and what the next worker is to know."""
+        return {**self.figures(), "bequest": self.actor.bequest()}
+
+    def inherited(self) -> dict[str, Any]:
+        """What the worker before this one left for it."""
+        return dict(self.spec.get("bequest", {}))
 
     def figures(self) -> dict[str, Any]:
-        """The statistics as the broker keeps them."""
+        """The statistics as they travel."""
         return self.actor.stats().to_wire()
 
     def base_stats(self) -> Stats:
@@ -231,7 +256,7 @@ class Worker:
     def _register(self) -> None:
         holders = [[holder, control] for holder, control in self.holders.items()]
         self.mailbox.tell_broker(
-            Kind.READY, self.record, self.incarnation, os.getpid(), holders, self.figures(), self._users
+            Kind.READY, self.record, self.incarnation, os.getpid(), holders, self._news(), self._users
         )
 
     def _lost_broker(self) -> None:
@@ -271,11 +296,17 @@ class Worker:
                 self._from_broker(kind, fields)
             elif kind in OF_HOLDERS and not self._known(fields):
                 self._before_attach(fields[0], sender, head, body)
+            elif kind is Kind.READ and not self.mailbox.speaks_for(sender, fields[0]):
+                pass  # it has closed that pipe since, and would not see the answer
             elif kind is Kind.START:
                 holder, down, had, envelopes = fields
-                if sender != holder:
-                    self.mailbox.bind(holder, sender)
-                self.actor.start(holder, down, had, envelopes)
+                # It may have been sent before the holder heard of its new name.
+                holder = self._renamed.get(holder, holder)
+                if self.mailbox.bind(holder, sender):
+                    self.actor.start(holder, down, had, envelopes)
+            elif kind is Kind.CLOSING:
+                if self._known(fields):
+                    self._said_closed.add(fields[0])
             elif kind is Kind.STATS:
                 from trunkline.wire import values
 
@@ -323,6 +354,9 @@ class Worker:
                 self._renamed[old] = holder
             self.holders[holder] = control
             self.mailbox.rebind(old, holder)
+            if old in self._said_closed:
+                self._said_closed.add(holder)
+            self._said_closed.discard(old)
             self.actor.attach(holder, control, old, epoch, consumed, kept)
             if (early := self._early.pop(holder, None)) is not None:
                 self._receive(*early)
@@ -331,7 +365,8 @@ class Worker:
             self.mailbox.hear(fields[0])  # its last acknowledgements: what it has read goes to nobody else
             self.holders.pop(fields[0], None)
             self.mailbox.rebind(fields[0], None)
-            self._closed_by_holder = fields[2]
+            self._closed_by_holder = fields[2] or fields[0] in self._said_closed
+            self._said_closed.discard(fields[0])
             self.actor.detach(fields[0], fields[1])
 
 

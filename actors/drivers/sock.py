@@ -192,7 +192,7 @@ class TlsDriver(_ByteStream):
         sock = self._sock = await dialer.open_connection(self.address, deadline)
         host, port = self.address.host or "", self.address.port or 0
         try:
-            async with dialer.within(deadline, f"no TLS answer from {self.peer}"):
+            async with dialer.within(deadline, f"no TLS answer from {self.peer} (does this port serve TLS?)"):
                 await asyncio.get_running_loop().create_connection(
                     lambda: self,
                     sock=sock,

@@ -7,19 +7,20 @@ import contextlib
 import errno
 import socket
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trunkline.actors import dialer
 from trunkline.actors.driver import FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers import sock_multicast
 from trunkline.address import Address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError
+from trunkline.errors import DialError, RefusedError
 
 __all__ = ["UdpDriver"]
 
 
 class UdpDriver(StreamDriver):
-    """A connected socket; one datagram is one message.
+    """A connected socket, or one that is member of a multicast group; one datagram is one message.
 
     Reads the socket itself: a whole burst per turn of the loop, and Linux's count of the datagrams that
     the kernel threw away comes with them.
@@ -36,6 +37,8 @@ class UdpDriver(StreamDriver):
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address, sink)
         self._sock: socket.socket | None = None
+        self._to: Any = None
+        """Where to send, where the socket is not connected: a group, or an address for broadcasts."""
         self._refused = False
         self._kernel_drops = 0
 
@@ -50,12 +53,22 @@ class UdpDriver(StreamDriver):
             infos = dialer.of_family(infos, local_ip, host)
         family, kind, protocol, _, sockaddr = infos[0]
         sock = socket.socket(family, kind, protocol)
+        interface = self.address.option("interface")
         try:
             sock.setblocking(False)
             self._ask_kernel(sock)
-            if local_ip:
-                dialer.bind_local(sock, local_ip)
-            sock.connect(sockaddr)
+            if sock_multicast.is_multicast(sockaddr):
+                sock_multicast.join(sock, sockaddr, interface, local_ip)
+                self._to = sockaddr
+            else:
+                if interface:
+                    raise FatalError(f"interface= is for multicast groups, and {host} is none: leave it out")
+                if local_ip:
+                    dialer.bind_local(sock, local_ip)
+                self._connect(sock, sockaddr)
+        except DialError:
+            sock.close()
+            raise
         except OSError as error:
             sock.close()
             raise DialError(f"{self.peer} cannot be reached: {error.strerror or error}") from None
@@ -65,23 +78,32 @@ class UdpDriver(StreamDriver):
         self._sock = sock
         self.resume()
 
+    def _connect(self, sock: socket.socket, sockaddr: Any) -> None:
+        """Only datagrams of the peer come then, and ICMP tells of a port that nobody listens on. Answers to a
+        broadcast come from many peers."""
+        try:
+            sock.connect(sockaddr)
+        except PermissionError:  # the address is one for broadcasts
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            self._to = sockaddr
+
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         payload = data.encode() if isinstance(data, str) else data
         while True:
             if self._sock is None:
                 raise ConnectionError("the link is gone")
             try:
-                return self._sock.send(payload)
+                if self._to is None:
+                    return self._sock.send(payload)
+                return self._sock.sendto(payload, self._to)
             except BlockingIOError:
                 if not await self._writable(self._sock, deadline):
                     return 0
             except OSError as error:
-                if error.errno == errno.EMSGSIZE:
-                    self.sink.warn(f"a datagram of {len(payload)} bytes is too big for udp; not sent")
-                    return 0
-                # It belongs to an earlier datagram; this one has not been sent yet.
-                if not self._note(error):
-                    return 0
+                if error.errno == errno.ECONNREFUSED:
+                    self._note(error)  # it belongs to an earlier datagram; this one has not been sent yet
+                else:
+                    raise _refused(error, len(payload), self._sock.family, self.peer) from None
 
     async def close(self) -> None:
         if self._sock is not None:
@@ -133,14 +155,13 @@ class UdpDriver(StreamDriver):
             self._kernel_drops = total
             self.sink.dropped(new)
 
-    def _note(self, error: OSError) -> bool:
-        """Warn of a network error once until datagrams arrive again; True: worth another try at once."""
+    def _note(self, error: OSError) -> None:
+        """Warn of a network error once until datagrams arrive again."""
         refused = error.errno == errno.ECONNREFUSED
         if not self._refused:
             self._refused = True
             text = "nobody listens there (ICMP refused)" if refused else error.strerror or str(error)
             self.sink.warn(f"udp {self.peer}: {text}")
-        return refused
 
     async def _writable(self, sock: socket.socket, deadline: Deadline) -> bool:
         loop = asyncio.get_running_loop()
@@ -155,3 +176,14 @@ class UdpDriver(StreamDriver):
             if sock.fileno() >= 0:
                 loop.remove_writer(sock.fileno())
         return True
+
+
+def _refused(error: OSError, size: int, family: int, peer: str) -> RefusedError:
+    """Why the kernel did not send a datagram of `size` bytes."""
+    if error.errno == errno.EMSGSIZE:
+        most = 65_527 if family == socket.AF_INET6 else 65_507
+        limit = f"udp takes {most:,} at most" if size > most else "the network on the way takes less"
+        text = f"a datagram of {size:,} bytes to {peer} is too big ({limit})"
+    else:
+        text = f"a datagram to {peer} was refused by this machine ({error.strerror or error})"
+    return RefusedError(f"{text}: it was not sent", code=error.errno)

@@ -23,7 +23,9 @@ from trunkline.actors.drivers.ws_messages import GOING_AWAY, NORMAL
 from trunkline.actors.drivers.ws_request import Redirect, Target, redirected, target_of
 from trunkline.actors.liveness import Traffic
 from trunkline.address import Address
+from trunkline.address.host import without_zone
 from trunkline.deadline import Deadline
+from trunkline.errors import DialError, DialTimeout
 
 __all__ = ["ENGINES", "WsDriver", "choose_engine"]
 
@@ -70,11 +72,15 @@ class WsDriver(StreamDriver):
         target = target_of(self.address)
         if target.ignored:
             self.warn(f"headers: {', '.join(target.ignored)} left out, the handshake sets them itself")
-        for _ in range(_MAX_REDIRECTS + 1):
+        for hop in range(_MAX_REDIRECTS + 1):
             try:
                 return await self._attempt(target, deadline)
             except Redirect as redirect:
                 target = redirected(target, redirect.location)
+            except DialError as error:
+                if hop and target.peer != self.peer:
+                    error.args = (f"after a redirect of {self.peer}: {error}",)
+                raise
         raise FatalError(f"{self.peer} redirects more than {_MAX_REDIRECTS} times; check the address")
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
@@ -145,10 +151,13 @@ class WsDriver(StreamDriver):
                     hostname=self._hostname(target),
                     deflate=bool(self.address.option("enableCompression")),
                 )
-        except BaseException:
+        except BaseException as error:
             self._link = None
             with contextlib.suppress(Exception):
                 await asyncio.shield(link.close())
+            if target.secure and not link.secured and isinstance(error, DialTimeout):
+                text = f"no TLS answer from {target.peer} (does this port serve TLS?) in the time allowed"
+                raise DialTimeout(text) from None
             raise
         self._opened = True
         if not self._reading:
@@ -165,7 +174,7 @@ class WsDriver(StreamDriver):
         """`servername` speaks of the address's own host, not of one we are redirected to."""
         if target.host == self.address.host:
             return tls.server_hostname(self.address)
-        return target.host
+        return without_zone(target.host)
 
     def _end(self) -> None:
         self._over = True

@@ -179,6 +179,7 @@ class ClientLink(Link):
                 self._socket.start_tls(context, hostname)
         except OSError as error:
             raise tls.explain(error, target.host, target.port) from None
+        self.secured = context is not None
         key = new_key()
         answer = self._exchange(request_bytes(target, key, deflate=False), target)
         body = b""
@@ -196,7 +197,8 @@ class ClientLink(Link):
         assert self._socket is not None
         reader = AnswerReader()
         try:
-            self._socket.send(request)
+            with contextlib.suppress(OSError):  # the peer has closed: what it said before tells why
+                self._socket.send(request)
             while True:
                 data = self._socket.recv(_READ)
                 if not data:
@@ -346,7 +348,7 @@ class ClientLink(Link):
                 try:
                     rest = rest[self._socket.try_send(rest) :]
                 except OSError:
-                    raise ConnectionError("the link is gone") from None
+                    raise gone(self._cause) from None
                 if not rest:
                     return True
                 self._unsent = len(rest)
@@ -356,7 +358,7 @@ class ClientLink(Link):
             self._unsent = 0
         if len(rest) < len(data) or self._socket.half_sent:
             self.abort(ConnectionError("the peer took only half a message in time; broken off"))
-            raise ConnectionError("the link is gone")
+            raise gone(self._cause)
         return False
 
     async def _writable(self, deadline: Deadline) -> bool:
@@ -386,7 +388,7 @@ class ClientLink(Link):
             self._unwatch()
             self._socket.close()
         if not busy.cancelled() and (error := busy.exception()) is not None:
-            self._cause = error
+            self._cause = self._cause or error
         self.owner.ended(self._cause or ConnectionError(_BROKEN_OFF))
 
     async def _in_thread(self, work: Any) -> None:

@@ -8,7 +8,7 @@ import os
 import ssl
 import time
 
-from trunkline.actors import tls
+from trunkline.actors import tls, tls_alerts
 from trunkline.actors.drivers.ws_deflate import OFFER, Deflate, NegotiationError, negotiate
 from trunkline.actors.drivers.ws_request import Redirect, Target, check_subprotocol, refusal
 from trunkline.actors.http_answer import Answer, Malformed, body_words
@@ -99,7 +99,8 @@ def judge(answer: Answer, body: bytes, target: Target, key: str, *, offered: boo
 
 def no_websocket(target: Target, why: Malformed | str) -> DialError:
     """Something answers, but not as a WebSocket server."""
-    return DialError(f"{target.peer} did not answer as a WebSocket server: {why}")
+    words = why.said(target.secrets) if isinstance(why, Malformed) else why
+    return DialError(f"{target.peer} did not answer as a WebSocket server: {words}")
 
 
 def ended_early(target: Target, *, begun: bool, error: Exception | None = None) -> DialError:
@@ -108,11 +109,14 @@ def ended_early(target: Target, *, begun: bool, error: Exception | None = None) 
         return tls.explain(error, target.host, target.port)  # TLS 1.3: what it says of our certificate
     if begun:
         return DialError(f"{target.peer} closed the connection in the middle of its handshake answer")
-    return DialError(f"{target.peer} closed the connection in the handshake; check the port and the scheme")
+    hint = tls_alerts.if_it_wants_a_certificate(target.certfile) if target.secure else ""
+    return DialError(
+        f"{target.peer} closed the connection in the handshake; check the port and the scheme{hint}"
+    )
 
 
 def _leads_elsewhere(answer: Answer) -> bool:
-    return answer.status in _REDIRECTS and bool(answer.all("location"))
+    return answer.status in _REDIRECTS and any(answer.all("location")[:1])
 
 
 def _refused(answer: Answer, body: bytes, target: Target) -> DialError:

@@ -52,6 +52,8 @@ class Link(ABC):
         """How many messages and control frames have come."""
         self.control_bytes = 0
         """Upper bound of the received bytes that belong to control frames."""
+        self.secured = False
+        """The TLS handshake is done."""
         self.strict_text = strict_text
         """A text message that is not UTF-8 ends the link with 1007; else it comes as `bytes`."""
 

@@ -89,8 +89,8 @@ class Assembler:
     """
 
     __slots__ = (
-        "_compressed", "_decoder", "_inflater", "_is_text", "_max_size", "_parts", "_size", "_strict",
-        "fragmented",
+        "_compressed", "_decoder", "_first", "_inflater", "_is_text", "_max_size", "_size", "_strict",
+        "_whole", "fragmented",
     )  # fmt: skip
 
     def __init__(self, max_size: int, inflater: Inflater | None = None, *, strict_text: bool = True) -> None:
@@ -99,7 +99,10 @@ class Assembler:
         self._is_text = False
         self._inflater = inflater
         self._decoder: codecs.IncrementalDecoder | None = None
-        self._parts: list[str | bytes] = []
+        self._first: str | bytes = b""
+        """The message, where it is one frame."""
+        self._whole = bytearray()
+        """All bytes of a message in several frames: those may be as small as a peer likes, and empty."""
         self._size = 0
         self._compressed = False
         self.fragmented = False
@@ -145,20 +148,25 @@ class Assembler:
         self._size += len(payload)
         if self._size > self._max_size:
             raise Violation(TOO_BIG, f"a message of more than {self._max_size} bytes (option max_size)")
-        if self._decoder is None:
-            self._parts.append(payload)
-            return
-        try:
-            self._parts.append(self._decoder.decode(payload, fin))
-        except UnicodeDecodeError:
-            raise Violation(INVALID_TEXT, "a text message that is not UTF-8") from None
+        data: str | bytes = payload
+        if self._decoder is not None:
+            try:
+                data = self._decoder.decode(payload, fin)
+            except UnicodeDecodeError:
+                raise Violation(INVALID_TEXT, "a text message that is not UTF-8") from None
+        if fin and not self.fragmented:
+            self._first = data
+        else:
+            self._whole += payload
 
     def _end(self) -> str | bytes:
-        parts, self._parts, self._size = self._parts, [], 0
-        if self._decoder:
-            return "".join(parts)  # type: ignore[arg-type]
-        data: bytes = parts[0] if len(parts) == 1 else b"".join(parts)  # type: ignore[arg-type,assignment]
-        return text_or_bytes(data) if self._is_text else data
+        data: str | bytes = self._first
+        if self._whole:
+            data = self._whole.decode() if self._decoder is not None else bytes(self._whole)
+        self._first, self._whole, self._size = b"", bytearray(), 0
+        if self._is_text and isinstance(data, bytes):
+            return text_or_bytes(data)
+        return data
 
     def _control(self, opcode: int, fin: bool, rsv: int, payload: bytes) -> Ping | Pong | Close:
         if opcode > PONG:

@@ -32,7 +32,7 @@ from trunkline.actors.drivers.ws_messages import (
 from trunkline.actors.drivers.ws_opening import Opening
 from trunkline.actors.drivers.ws_request import Target
 from trunkline.actors.liveness import Traffic
-from trunkline.actors.socket_traffic import socket_traffic, unread_bytes
+from trunkline.actors.socket_traffic import is_carried, socket_traffic, unread_bytes
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
@@ -163,6 +163,7 @@ class PicowsLink(Link):
         self._sock, self._secure = sock, context is not None
         opening = Opening(target)
         await self._start_transport(opening, sock, target, deadline, context, hostname)
+        self.secured = context is not None
         assert opening.transport is not None
         self._raw = opening.transport
         engine = self._make_engine(target, deflate)
@@ -243,10 +244,10 @@ class PicowsLink(Link):
         if transport is not None and not gone:
             unsent = transport.underlying_transport.get_write_buffer_size()
         found = socket_traffic(fd, unsent, Traffic(self.heard))
+        if fd < 0 or is_carried(fd):
+            return found._replace(data=None)
         # What the kernel still holds may be control frames, which are not counted yet.
-        return found._replace(
-            data=found.received - unread_bytes(fd) - self.control_bytes if fd >= 0 else None
-        )
+        return found._replace(data=found.received - unread_bytes(fd) - self.control_bytes)
 
     def ping(self) -> None:
         if self._transport is not None and not self.closing and self.writable.is_set():
@@ -338,9 +339,10 @@ class PicowsLink(Link):
         try:
             await transport.wait_disconnected()
         except picows.WSProtocolError as error:
-            self._cause = Violation(int(error.code), str(error).lower())
+            # After a close frame the peer's words stay the reason, whatever follows them.
+            self._cause = self._cause or Violation(int(error.code), str(error).lower())
         except Exception as error:
-            self._cause = error
+            self._cause = self._cause or error
         finally:
             if self._give_up is not None:
                 self._give_up.cancel()

@@ -11,7 +11,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from trunkline.actors.driver import FatalError
 from trunkline.actors.peer_words import own_secrets
 from trunkline.address import Address
-from trunkline.address.host import clean_host
+from trunkline.address.host import clean_host, without_zone
 from trunkline.errors import DialError
 
 __all__ = ["Redirect", "Target", "check_subprotocol", "redirected", "refusal", "target_of"]
@@ -61,6 +61,8 @@ class Target:
     """Header names given by the user that belong to the handshake itself."""
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
     """What is not shown where the server repeats it."""
+    certfile: bool = False
+    """We have a certificate of our own to show."""
 
     def __repr__(self) -> str:
         return f"Target({self.url})"
@@ -84,7 +86,7 @@ class Target:
             if name.lower() == "host":
                 return value
         # RFC 6874, 4: the zone of an IPv6 address means something on this machine only.
-        host = _bracketed(self.host.partition("%")[0])
+        host = _bracketed(without_zone(self.host))
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
@@ -114,7 +116,16 @@ def target_of(address: Address) -> Target:
     _check(headers)
     port = address.port or _PORTS[address.scheme]
     resource, secrets = _resource(address), frozenset(own_secrets(address))
-    return Target(address.scheme, address.host or "", port, resource, tuple(headers), ignored, secrets)
+    return Target(
+        address.scheme,
+        address.host or "",
+        port,
+        resource,
+        tuple(headers),
+        ignored,
+        secrets,
+        certfile=bool(address.option("certfile")),
+    )
 
 
 def redirected(target: Target, location: str) -> Target:
@@ -131,10 +142,15 @@ def redirected(target: Target, location: str) -> Target:
 def _destination(target: Target, location: str) -> tuple[str, str, int, str]:
     """Scheme, host, port and resource that a `Location` names; FatalError when it is no WebSocket address."""
     try:
+        given = urlsplit(location)
+        if not given.netloc and (given.scheme or location.startswith("//")):
+            raise ValueError("no host")
         url = urlsplit(urljoin(target.url.replace("ws", "http", 1), location))
         scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}[url.scheme]
         host = clean_host(_bracketed(url.hostname or ""), "the new address")
-        port = url.port or _PORTS[scheme]
+        port = _PORTS[scheme] if url.port is None else url.port
+        if not port:
+            raise ValueError("no port")
     except (ValueError, KeyError):  # AddressError is a ValueError
         raise FatalError(f"{target.peer} redirects to something that is no WebSocket address") from None
     resource = _encoded(url.path or "/") + (f"?{_encoded(url.query)}" if url.query else "")
