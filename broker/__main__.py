@@ -7,13 +7,17 @@ import contextlib
 import errno
 import os
 import resource
+import signal
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trunkline import runtime
+from trunkline.broker.process import is_alive
+from trunkline.broker.succession import await_place
 from trunkline.errors import BrokerGone
+from trunkline.limits import NO_THREAD
 
 if TYPE_CHECKING:
     from trunkline.broker.router import Broker
@@ -22,9 +26,12 @@ WORKER = "trunkline.actors.worker:main"
 PRELOAD = ["trunkline.actors.preload"]
 
 
-def _detach() -> None:
-    """Leave the starter's session and be nobody's child, so that it never has to wait for us."""
-    if os.fork():
+def _detach(ready_fd: int) -> None:
+    """Leave the starter's session and be nobody's child, so that it never has to wait for us. As process 1 it
+    has to, so it is told our pid."""
+    if pid := os.fork():
+        with contextlib.suppress(OSError):  # the starter is gone
+            os.write(ready_fd, f"{runtime.PID_WORD} {pid}\n".encode())
         os._exit(0)
     os.setsid()
 
@@ -47,19 +54,54 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+class _ToldToEnd(BaseException):
+    """SIGTERM or SIGINT while the broker starts; later ones are `Broker.run`'s."""
+
+
+def _end_the_start(*_: object) -> None:
+    raise _ToldToEnd
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trunkline.broker", description=__doc__)
     parser.add_argument("--address", default=None, help="ipc:///folder/broker.sock; a new one by default")
-    parser.add_argument("--persistent", action="store_true", help="do not end with the last client")
+    parser.add_argument(
+        "--persistent",
+        action="store_true",
+        help="do not end with the last client; wait for the end of one that is there already",
+    )
     parser.add_argument("--ready-fd", type=int, default=None, help="write there how it went, and detach")
     parser.add_argument("--starter", type=int, default=None, help="process that will be the first client")
     options = parser.parse_args(argv)
     address: str = options.address or runtime.new_address()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end_the_start)
+    try:
+        return _start(address, options)
+    except _ToldToEnd:
+        _say(options.ready_fd, "refused it was told to end while it started")
+        folder = runtime.folder_of(address)
+        if runtime.holder(folder) == os.getpid():
+            awaited = options.starter is not None and is_alive(options.starter)
+            runtime.remove_folder(folder, awaited=awaited)
+        else:
+            runtime.tidy(folder)
+            with contextlib.suppress(OSError):  # made, and not locked yet
+                folder.rmdir()
+        return 0
+
+
+def _start(address: str, options: argparse.Namespace) -> int:
+    """Take the place at `address` and serve there."""
     try:
         if options.ready_fd is not None:
-            _detach()
+            _detach(options.ready_fd)
         folder = runtime.folder_of(address)
         lock = runtime.claim(folder)
+        if lock is None and options.persistent and options.ready_fd is None:
+            lock = await_place(folder, address, lambda line: _say(None, f"waits {line}"))
+            if lock is None:
+                return 0  # SIGTERM has ended the wait
     except (BrokerGone, OSError) as error:
         _say(options.ready_fd, f"refused {_in_words(error, address)}")
         return 2
@@ -86,7 +128,9 @@ def _in_words(error: Exception, address: str) -> str:
     if isinstance(error, BrokerGone):
         return str(error)
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if getattr(error, "errno", None) in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+    if getattr(error, "errno", None) == errno.EAGAIN:
+        return NO_THREAD
+    if getattr(error, "errno", None) in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
         return f"{why}: too many processes or open files, or too little memory (`ulimit -a`)"
     folder = runtime.folder_of(address)
     return f"its folder {folder} cannot be used ({why}); set TRUNKLINE_RUNTIME to another one"
@@ -100,11 +144,11 @@ def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
         _say(options.ready_fd, f"refused {_in_words(error, address)}")
         runtime.remove_folder(folder)
         return 2
-    _say(options.ready_fd, f"ready {address}")
     try:
-        broker.run()
+        broker.run(lambda: _say(options.ready_fd, f"ready {address}"))
     finally:
-        runtime.remove_folder(folder)
+        if broker.place.folder_is_ours:
+            runtime.remove_folder(folder, awaited=broker.ended_early)
     return 0
 
 

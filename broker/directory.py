@@ -25,6 +25,12 @@ class Client:
     id: bytes
     pid: int
     watch: Watch
+    heard: float = 0.0
+    """When it last said something."""
+    look_at: float = 0.0
+    """When to look next whether its socket is still there, while it says nothing."""
+    cut_since: float | None = None
+    """Since when its socket is not there any more."""
 
 
 @dataclass(slots=True)
@@ -32,6 +38,7 @@ class Opening:
     """A Dial that has not been answered yet."""
 
     holder: bytes
+    control: bytes
     request_id: int
     deadline: float
 
@@ -57,6 +64,8 @@ class Connection:
     ghosts: set[bytes] = field(default_factory=set)
     """Holders its worker knows from the broker before this one, that have not come back (yet)."""
     opening: Opening | None = None
+    joining: list[Opening] = field(default_factory=list)
+    """Dials of the same name (see `joins`) that wait for the first one."""
     starting: bool = False
     """A worker was asked for, and neither it nor the zygote has said yet that it is there."""
     worker: bytes | None = None
@@ -67,8 +76,14 @@ class Connection:
     heard: float = 0.0
     state: State = State.DIALING
     stats: dict[str, Any] = field(default_factory=dict)
+    bequest: dict[str, Any] = field(default_factory=dict)
+    """What the next worker is to know, as the present one says: nothing to us."""
     had: dict[bytes, int] = field(default_factory=dict)
     """Messages that each holder was given by the workers that have crashed, where that is known."""
+    dialled_anew: bool = False
+    """It takes the place of one that was lost with a broker: its first link may take its time."""
+    inherits: bool = False
+    """Its figures go on from those of a worker that was lost with the broker before this one."""
     crashes: Crashes = field(default_factory=Crashes)
     restart_at: float | None = None
     crashed_at: float | None = None
@@ -82,6 +97,16 @@ class Connection:
     reason: str | None = None
     """Why it ended, for those who still hold it."""
     kill_reason: str | None = None
+
+    @property
+    def joins(self) -> list[str]:
+        """A name by which another Dial finds this connection instead of opening one of its own, and what it
+        was dialled with; both "" where each Dial has its own. A database in memory has such a name."""
+        return self.spec.get("joins") or ["", ""]
+
+    def all_opening(self) -> list[Opening]:
+        """The Dials that have not been answered yet, the first of them first."""
+        return [*([] if self.opening is None else [self.opening]), *self.joining]
 
     def record(self) -> dict[str, Any]:
         """What a new broker has to know. Kept by the worker."""
@@ -174,6 +199,11 @@ class Directory:
         connection.worker = worker
         if worker is not None:
             self.by_worker[worker] = connection
+
+    def joinable(self, name: str) -> Connection | None:
+        """The connection that a Dial of this name joins."""
+        found = (c for c in self.connections.values() if c.joins[0] == name and c.closing is None)
+        return next((c for c in found if c.state is not State.FAILED), None) if name else None
 
     def held_by(self, holder: bytes) -> Connection | None:
         return next((c for c in self.connections.values() if holder in c.holders), None)

@@ -22,7 +22,11 @@ import zmq
 from trunkline import runtime
 from trunkline.broker import journal
 from trunkline.broker.directory import Client, Connection, Directory, Opening
+from trunkline.broker.figures import Bequests, settled
+from trunkline.broker.place import Place
+from trunkline.broker.presence import is_cut_off
 from trunkline.broker.process import Watch, is_alive
+from trunkline.broker.succession import reap
 from trunkline.broker.supervisor import CRASHES, WINDOW_S, Crashes, describe_exit
 from trunkline.broker.zygote import Zygote
 from trunkline.errors import (
@@ -35,6 +39,7 @@ from trunkline.errors import (
     WorkerDied,
     to_wire,
 )
+from trunkline.limits import make_context
 from trunkline.wire import values
 from trunkline.wire.envelope import (
     BROKER,
@@ -64,7 +69,10 @@ ADOPT_S = 6.0
 that has registered waits for the objects that held it."""
 RETURN_S = 60.0
 """The same, for a client process that lives but has not come back yet: it may hold its GIL."""
+ABANDONED_S = 60.0
+"""How long the OPEN of a Dial that was given up may take to arrive behind the word of that."""
 JOURNAL_EVERY_S = 5.0
+UNBIND_S = 0.05
 COMPLAIN_EVERY_S = 1.0
 LAST_WORDS_S = 1.0
 """How long the words of a worker that has ended in good order may take to arrive: on a busy machine, long."""
@@ -85,9 +93,11 @@ class Broker:
         self.started = time.monotonic()
         self._starter = starter
         self._zygote = zygote
+        self.place = Place(address)
         self._zygote_ends = Crashes()
+        self._bequests = Bequests()
         self._awaited = self._former_workers()
-        self._context = zmq.Context()
+        self._context = make_context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.LINGER, 200)
@@ -98,8 +108,11 @@ class Broker:
         self._selector = selectors.DefaultSelector()
         self._stopping: float | None = None
         self._idle_stop = False
+        self.ended_early = False
+        """It was stopped when programs of the broker before it had yet to come: they start another one."""
         self._had_client = False
         self._waiting: list[list[bytes]] = []
+        self._abandoned: dict[bytes, float] = {}
         self._left: set[int] = set()
         self._speaking: set[Watch] = set()
         self._endings: list[tuple[float, Connection, Watch]] = []
@@ -135,23 +148,25 @@ class Broker:
                     found.add(bytes.fromhex(path.name.removeprefix("w-")))
                 else:
                     path.unlink()
-                    path.with_name("f-" + path.name.removeprefix("w-")).unlink()
         return found
 
     # the loop
 
-    def run(self) -> None:
-        """Serve until the last client is gone (or, when persistent, until SIGTERM)."""
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve until the last client is gone (or, when persistent, until SIGTERM). `ready` is called when
+        signals are heeded: whoever is told may send one at once."""
         wake_r, wake_w = os.pipe()
         os.set_blocking(wake_r, False)
         os.set_blocking(wake_w, False)
         signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda *_: self.stop())
         signal.signal(signal.SIGINT, lambda *_: self.stop())
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the loop
         self._selector.register(int(self._router.getsockopt(zmq.FD)), selectors.EVENT_READ, None)
         self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote_spoke)
-        self._selector.register(wake_r, selectors.EVENT_READ, lambda: _drain(wake_r))
+        self._selector.register(wake_r, selectors.EVENT_READ, lambda: self._woken(wake_r))
         try:
+            ready()
             while self._stopping is None or self.directory.connections:
                 # The router is drained last: its descriptor tells of new messages only once.
                 self._drain_router()
@@ -166,10 +181,23 @@ class Broker:
             os.close(wake_r)
             os.close(wake_w)
 
+    def _woken(self, wake: int) -> None:
+        """A signal came; a child may have ended: the zygote, or, where we are process 1, anybody's."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(wake, 4096)
+        for pid in reap():
+            self._zygote.has_ended(pid)
+
     def stop(self) -> None:
         """End all connections in good order, then the broker."""
         if self._stopping is None:
             self._stopping = time.monotonic()
+            starter_lives = self._starter is not None and is_alive(self._starter)
+            self.ended_early = (
+                not self._idle_stop
+                and self._stopping - self.started < ADOPT_S
+                and (starter_lives or bool(self.directory.clients))
+            )
             for connection in self.directory:
                 self._close(connection, "the broker was stopped")
 
@@ -256,7 +284,7 @@ class Broker:
         pid = int(fields[0])
         if sender not in self.directory.clients:
             watch = Watch(pid)
-            self.directory.clients[sender] = Client(sender, pid, watch)
+            self.directory.clients[sender] = Client(sender, pid, watch, time.monotonic())
             self._watch(watch, lambda: self._client_gone(sender))
             self._had_client = True
             self._left.discard(pid)
@@ -275,8 +303,10 @@ class Broker:
                     connection.lonely_since = time.monotonic()
 
     def _beat(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        known = sender in self.directory.clients
-        self._say(sender, Kind.BEAT if known else Kind.REREGISTER, 0, os.getpid())
+        client = self.directory.clients.get(sender)
+        if client is not None:
+            client.heard = time.monotonic()
+        self._say(sender, Kind.REREGISTER if client is None else Kind.BEAT, 0, os.getpid())
 
     def _bye(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         client = self.directory.clients.get(sender)
@@ -304,20 +334,87 @@ class Broker:
 
     def _open(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         control, timeout_ms, restart, linger_s = fields
+        if self._abandoned.pop(sender, None) is not None:
+            return
         spec = values.unpack(body[0])
         if not isinstance(spec, dict) or not isinstance(spec["display"], str):
             raise ValueError("no address to dial")
+        former = spec.pop("former", None)
         if self._stranger(sender, request_id, control):
             return
+        opening = Opening(sender, control, request_id, time.monotonic() + timeout_ms / 1000 + OPEN_GRACE_S)
+        if spec.get("joins"):
+            if self._adopting():  # the one to join may have yet to register
+                self._waiting.append([sender, BROKER, header(Kind.OPEN, request_id, *fields), *body])
+                return
+            there = self._joinable(spec)
+            if there is not None:
+                self._join(there, opening, spec)
+                return
         connection = Connection(
             self.directory.new_id(), self.directory.next_number(), spec, bool(restart), float(linger_s)
         )
         connection.stats = {"scheme": spec.get("scheme", ""), "peer": spec.get("display", "")}
+        connection.dialled_anew = former is not None
+        bequest = self._bequest(former, sender, connection.id)
+        if bequest is not None:
+            connection.stats.update(bequest[0])
+            connection.had = bequest[1]
+            connection.inherits = True
         connection.holders[sender] = control
         connection.users.add(control)
-        connection.opening = Opening(sender, request_id, time.monotonic() + timeout_ms / 1000 + OPEN_GRACE_S)
+        connection.opening = opening
         self.directory.add(connection)
         self._start_worker(connection, timeout_ms)
+
+    def _bequest(
+        self, former: Any, holder: bytes, claimant: bytes
+    ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
+        """What the worker left that this object had under the broker before us."""
+        if not isinstance(former, list) or len(former) != 3:
+            return None
+        key = former[0]
+        if not isinstance(key, bytes) or len(key) != CONNECTION_ID_BYTES:
+            return None
+        if key in self.directory.connections or runtime.answers(runtime.door(self.address, key)):
+            return None  # its worker lives, and writes there
+        return self._bequests.claim(former, holder, claimant, runtime.figures(self.address, key))
+
+    def _joinable(self, spec: dict[str, Any]) -> Connection | None:
+        """The connection that a Dial of a name is to have, unless those who held it have all left: the word
+        of that may come after the Dial, by another socket, so that the Dial brings it too."""
+        left = spec.pop("left", ())
+        there = self.directory.joinable(spec["joins"][0])
+        if there is None:
+            return None
+        for holder in left:
+            if holder in there.holders:
+                self._drop_holder(there, holder, None, closed=True)
+        self._still_wanted(there)
+        return there if there.closing is None else None
+
+    def _join(self, connection: Connection, opening: Opening, spec: dict[str, Any]) -> None:
+        """Let a Dial have a connection that is there already, and that is the same one by its name."""
+        if connection.joins != spec["joins"]:
+            text = (
+                f"{spec['display']}: this database in memory is open already and stays as it was dialled "
+                "first; the parameters of this Dial have no effect"
+            )
+            self._say(opening.control, Kind.LOG, 0, "warning", text)
+        connection.holders[opening.holder] = opening.control
+        connection.users.add(opening.control)
+        connection.lonely_since = None
+        if connection.state is State.DIALING:
+            connection.joining.append(opening)
+        else:
+            self._joined(connection, opening)
+
+    def _joined(self, connection: Connection, opening: Opening) -> None:
+        if connection.worker is not None:
+            them = (opening.holder, opening.control)
+            self._say(connection.worker, Kind.ATTACH, 0, *them, b"", 0, 0, [])
+        info = {**connection.stats, "number": connection.number}
+        self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, info)
 
     def _stranger(self, sender: bytes, request_id: int, control: bytes) -> bool:
         """Whether the process has yet to introduce itself (to us: we may have taken over from a broker that
@@ -342,11 +439,13 @@ class Broker:
                 "broker": self.address,
                 "broker_pid": os.getpid(),
                 "incarnation": connection.incarnation,
+                "succeeds": connection.incarnation > 1 or connection.dialled_anew,
                 "timeout_ms": timeout_ms,
                 "holders": [[h, c] for h, c in connection.holders.items()],
                 "users": self._user_pids(connection),
-                "stats": connection.stats if connection.incarnation > 1 else {},
+                "stats": connection.stats if connection.incarnation > 1 or connection.inherits else {},
                 "had": list(connection.had.items()),
+                "bequest": connection.bequest,
                 "record": connection.record(),
             },
         )
@@ -357,6 +456,7 @@ class Broker:
             return
         self._note(connection, fields[0])
         opening, connection.opening = connection.opening, None
+        self._bequests.settle(connection.id, opened=opening is not None)
         if opening is not None:
             self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, fields[0])
         elif connection.crashed_at is not None:
@@ -364,6 +464,9 @@ class Broker:
             peer = connection.stats.get("peer", "")
             self._tell_log(connection, f"{peer} is open again after {outage_s:.1f} s, with a new worker")
         connection.crashed_at = None
+        joining, connection.joining = connection.joining, []
+        for each in joining:
+            self._joined(connection, each)
 
     def _open_failed(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         connection = self.directory.by_worker.get(sender)
@@ -372,15 +475,19 @@ class Broker:
             self._close(connection, str(fields[0].get("text")))
 
     def _fail_opening(self, connection: Connection, error: dict[str, Any]) -> None:
-        opening, connection.opening = connection.opening, None
+        waiting = connection.all_opening()
+        connection.opening, connection.joining = None, []
+        self._bequests.settle(connection.id, opened=False)  # for the next attempt
         connection.state = State.FAILED
-        if opening is not None:
+        for opening in waiting:
             self._say(opening.holder, Kind.FAILED, opening.request_id, error)
 
     # holders
 
     def _attach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         control, handle, key, old, epoch, consumed, kept = fields
+        if self._abandoned.pop(sender, None) is not None:
+            return
         found = self.directory.by_handle.get(handle) if handle else self.directory.connections.get(key)
         if self._stranger(sender, request_id, control) or (
             found is None and self._later(sender, Kind.ATTACH, request_id, fields)
@@ -429,8 +536,11 @@ class Broker:
 
     def _detach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         key, holder, consumed, closed = fields
-        connection = self.directory.connections.get(key)
-        if connection is None:
+        connection = self._held_by(holder) if not key else self.directory.connections.get(key)
+        if connection is None and not key:
+            if not self._later(sender, Kind.DETACH, request_id, fields):
+                self._abandon(holder)
+        elif connection is None:
             self._later(sender, Kind.DETACH, request_id, fields)
         elif holder in connection.ghosts:  # it was closed while there was no broker to hear it
             self._lay_ghost(connection, holder, consumed, closed)
@@ -439,6 +549,16 @@ class Broker:
             self._drop_holder(connection, holder, consumed, closed)
             self._say(holder, Kind.GONE, 0, False, "closed")  # wakes whoever still waits there
             self._still_wanted(connection)
+
+    def _held_by(self, holder: bytes) -> Connection | None:
+        """The connection that this object holds, or held under the broker before us."""
+        return next((c for c in self.directory if holder in c.holders or holder in c.ghosts), None)
+
+    def _abandon(self, holder: bytes) -> None:
+        """Its OPEN or ATTACH, which comes another way, may yet be on it: it is for nobody then."""
+        now = time.monotonic()
+        self._abandoned = {h: at for h, at in self._abandoned.items() if now - at < ABANDONED_S}
+        self._abandoned[holder] = now
 
     def _lay_ghost(
         self, connection: Connection, holder: bytes, consumed: int | None, closed: bool = False
@@ -453,8 +573,10 @@ class Broker:
     ) -> None:
         """`closed`: the program called `close()`; False: it died, or the object was collected."""
         del connection.holders[holder]
+        connection.joining = [each for each in connection.joining if each.holder != holder]
         if connection.opening is not None and connection.opening.holder == holder:
             connection.opening = None
+            self._bequests.settle(connection.id, opened=False)
         if connection.worker is not None:
             self._say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
 
@@ -545,6 +667,9 @@ class Broker:
         if not isinstance(stats, dict):
             raise ValueError("no figures")
         connection.heard = time.monotonic()
+        bequest = stats.pop("bequest", None)
+        if isinstance(bequest, dict):
+            connection.bequest = bequest
         connection.stats = stats
         with contextlib.suppress(ValueError):
             connection.state = State(stats.get("state", connection.state))
@@ -636,7 +761,7 @@ class Broker:
         connection.stats = {**connection.stats, "last_error": connection.reason}
         self._settle(connection)
         peer = connection.stats.get("peer", "")
-        if connection.opening is not None:
+        if connection.all_opening():
             error = WorkerDied(f"the connection to {peer} could not be opened: {connection.reason}")
             self._fail_opening(connection, to_wire(error))
             self._close(connection, connection.reason)
@@ -668,10 +793,7 @@ class Broker:
             connection.had = entry.holders
         elif stats.get("incarnation") == connection.incarnation:  # it was there, but left nothing
             connection.had = {}
-        fate = "returned" if stats.get("comes_again") else "dropped"
-        stats[fate] = int(stats.get(fate, 0)) + int(stats.get("queued", 0))
-        gone = sum(int(stats.get(name, 0)) for name in ("dropped", "returned", "skipped"))
-        stats.update(read=int(stats.get("messages_in", 0)) - gone, queued=0, buffered=0)
+        connection.stats = settled(stats)
         self._remove_files(connection)
 
     def _tell_holders(self, connection: Connection, *, final: bool) -> None:
@@ -692,7 +814,10 @@ class Broker:
     ) -> None:
         """Answer a request in place of a worker that is not there. `why_ended`: the reason where the
         connection is gone altogether, with a colon in front."""
-        kind, request_id, _ = parse(head)
+        try:
+            kind, request_id, _ = parse(head)
+        except TrunklineError:
+            return  # nobody of ours waits for an answer to it
         error: TrunklineError
         if connection is None:
             error = DeadHandle(f"the connection has ended{why_ended}; dial its address again")
@@ -724,6 +849,7 @@ class Broker:
 
     def _forget(self, connection: Connection) -> None:
         self.directory.remove(connection)
+        self._bequests.settle(connection.id, opened=False)
         self._remove_files(connection)
 
     def _remove_files(self, connection: Connection) -> None:
@@ -752,7 +878,7 @@ class Broker:
         """End a connection whose holders want to keep it: they are told why, a Dial that waits at once."""
         connection.reason = "it was ended by `trunkline kill`"
         peer = connection.stats.get("peer", "")
-        if connection.opening is not None:
+        if connection.all_opening():
             error = DialError(f"{peer} was not opened: {connection.reason}")
             self._fail_opening(connection, to_wire(error))
         else:
@@ -779,9 +905,11 @@ class Broker:
         if now - self._next_tick > STALL_S:  # it was we who heard nothing: their beats are still in the queue
             for connection in self.directory:
                 connection.heard = now
+            for client in self.directory.clients.values():
+                client.heard, client.cut_since = now, None
         self._next_tick = now + TICK_S
         for client in list(self.directory.clients.values()):
-            if client.watch.fileno() < 0 and client.watch.ended():
+            if (client.watch.fileno() < 0 and client.watch.ended()) or self._is_cut_off(client, now):
                 self._client_gone(client.id)
         for due, connection, watch in self._endings[:]:
             if now >= due:
@@ -797,13 +925,44 @@ class Broker:
         if now >= self._journal_at:
             self._journal_at = now + JOURNAL_EVERY_S
             journal.trim(sys.stderr.fileno())
+        if self.place.is_gone(now):
+            self._take_place_again(now)
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_EVERY_S
             runtime.refresh(runtime.folder_of(self.address))
         self._maybe_end(now)
 
+    def _is_cut_off(self, client: Client, now: float) -> bool:
+        """Whether this client has no socket any more. Objects that it holds may yet come back by another one:
+        then it is waited for as one that used them under the broker before us."""
+        if not is_cut_off(client, now, lambda to: self._say(to, Kind.BEAT, 0, os.getpid())):
+            return False
+        holds = any(client.id in c.users or client.id in c.holders.values() for c in self.directory)
+        return not holds or now - client.heard > RETURN_S
+
+    def _take_place_again(self, now: float) -> None:
+        """The folder was removed. Connections of now go on as they are; new requests need a socket there."""
+        try:
+            if not self.place.take_again():
+                print(f"trunkline broker: another broker has taken {self.address}", file=sys.stderr)
+                return
+            with contextlib.suppress(zmq.ZMQError):
+                self._router.unbind(self.address)
+            # ZeroMQ's thread removes the old socket's name a moment later, which must not be the new one.
+            time.sleep(UNBIND_S)
+            self._router.bind(self.address)
+        except (BrokerGone, OSError, zmq.ZMQError) as error:
+            if self.place.may_complain(now):
+                print(f"trunkline broker: its folder is gone and cannot be made: {error}", file=sys.stderr)
+            return
+        print("trunkline broker: its folder was removed and has been made anew", file=sys.stderr)
+
     def _tick_connection(self, connection: Connection, now: float) -> None:
         watch = connection.watch
+        for late in [each for each in connection.joining if now >= each.deadline]:
+            error = DialTimeout(f"{connection.stats.get('peer')} could not be opened in the time allowed")
+            self._say(late.holder, Kind.FAILED, late.request_id, to_wire(error))
+            self._drop_holder(connection, late.holder, None)
         if connection.ghosts and self._are_gone(connection, now):
             for holder in list(connection.ghosts):
                 self._lay_ghost(connection, holder, None)
@@ -866,8 +1025,3 @@ class Broker:
         if over:
             self._idle_stop = True
             self.stop()
-
-
-def _drain(fd: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        os.read(fd, 4096)

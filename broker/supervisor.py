@@ -7,7 +7,10 @@ over is not.
 
 from __future__ import annotations
 
+import signal
 from collections import deque
+
+from trunkline.limits import NO_THREAD
 
 __all__ = ["CRASHES", "WINDOW_S", "Crashes", "describe_exit"]
 
@@ -42,8 +45,8 @@ def describe_exit(status: int | None) -> str:
     if status is None:
         return "ended"
     if status < 0:
-        import signal
-
+        if status == -signal.SIGABRT:  # ZeroMQ's way where it may not start its threads
+            return f"was killed by SIGABRT, as where {NO_THREAD}, or where there is too little memory"
         try:
             return f"was killed by {signal.Signals(-status).name}"
         except ValueError:

@@ -14,6 +14,7 @@ zygote be killed, the broker starts another, as a new interpreter, for it has th
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -31,6 +32,7 @@ import msgpack
 
 from trunkline import runtime
 from trunkline.interpreter import command, environment
+from trunkline.limits import NO_THREAD
 
 __all__ = ["Zygote", "forks"]
 
@@ -74,6 +76,7 @@ class Zygote:
             self._sock.close()
             _main(theirs, entry, preload, address)
         theirs.close()
+        self._ended = False
         self._sock.setblocking(False)
 
     def restart(self) -> None:
@@ -90,7 +93,8 @@ class Zygote:
                 env=environment(),
             )
         self.pid = process.pid
-        process.returncode = 0  # it is reaped by `close`
+        self._ended = False
+        process.returncode = 0  # it is reaped by `close` or by the broker
         self._sock.setblocking(False)
 
     def fileno(self) -> int:
@@ -118,16 +122,22 @@ class Zygote:
         except OSError:
             return None
 
+    def has_ended(self, pid: int) -> None:
+        """The broker has awaited a child of its own; the id of one that was may come to mean another."""
+        self._ended = self._ended or pid == self.pid
+
     def close(self) -> None:
         """End the zygote; it is a child of ours, so its end is awaited."""
         self._sock.close()
         self._kill()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
+        if not self._ended:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
 
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):  # a child that is not awaited keeps its id
-            os.kill(self.pid, signal.SIGKILL)
+        if not self._ended:
+            with contextlib.suppress(ProcessLookupError):  # a child that is not awaited keeps its id
+                os.kill(self.pid, signal.SIGKILL)
 
 
 def _main(sock: socket.socket, entry: str, preload: list[str], address: str) -> NoReturn:
@@ -194,7 +204,8 @@ def _carry_out(
     try:
         pid = _fork(run, order["spec"], (sock, *wake)) if run else _exec(entry, order["spec"])
     except OSError as error:  # no memory, or too many processes: this connection's trouble, not everyone's
-        _send(sock, ["failed", order["key"], error.strerror or str(error)])
+        why = NO_THREAD if error.errno == errno.EAGAIN else error.strerror or str(error)
+        _send(sock, ["failed", order["key"], why])
         return
     children[pid] = True
     _send(sock, ["started", order["key"], pid])

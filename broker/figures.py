@@ -1,0 +1,62 @@
+"""The figures of workers that were killed: what they left in their ledgers, and what became of the messages
+that they had. Pure, but for reading a ledger."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trunkline.wire.ledger import read_ledger
+
+__all__ = ["Bequests", "settled"]
+
+
+def settled(stats: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a worker that has crashed, for the one after it: what was with it is lost (or comes
+    again from a message broker that keeps it), what it had sent will be read."""
+    fate = "returned" if stats.get("comes_again") else "dropped"
+    lost = int(stats.get(fate, 0)) + int(stats.get("queued", 0))
+    found = {**stats, fate: lost, "queued": 0, "buffered": 0}
+    gone = sum(int(found.get(name, 0)) for name in ("dropped", "returned", "skipped"))
+    return {**found, "read": int(found.get("messages_in", 0)) - gone}
+
+
+class Bequests:
+    """What workers left that were lost with the broker before this one. The connection that is dialled anew
+    goes on from there.
+
+    The ledger stays on the disk until that connection is open and has a ledger of its own: an attempt may
+    fail, and this broker, too, may be killed before.
+    """
+
+    def __init__(self) -> None:
+        self._claimed: dict[bytes, tuple[Path, bytes]] = {}
+        """New connection -> the ledger that it goes on from, and who its object was."""
+
+    def claim(
+        self, former: Sequence[Any], holder: bytes, claimant: bytes, path: Path
+    ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
+        """The figures, and what each holder was given, for the connection `claimant`: its object was known as
+        `former` (connection, holder, whether messages come again) and is `holder` now. None where there is
+        no ledger at `path`, or where another object has claimed it before."""
+        _, name, comes_again = former
+        for other, (claimed, by) in list(self._claimed.items()):
+            if claimed == path:
+                if by != name:
+                    return None
+                del self._claimed[other]  # the same object: it has given that attempt up
+        entry = read_ledger(path)
+        if entry is None:
+            return None
+        self._claimed[claimant] = path, name
+        had = {holder: entry.holders[name]} if name in entry.holders else {}
+        return settled({**entry.counters, "comes_again": bool(comes_again)}), had
+
+    def settle(self, claimant: bytes, *, opened: bool) -> None:
+        """The claimant is open, and nobody needs the old ledger any more; or it has ended without that."""
+        claim = self._claimed.pop(claimant, None)
+        if claim is not None and opened:
+            with contextlib.suppress(OSError):
+                claim[0].unlink()

@@ -1,0 +1,57 @@
+"""The broker's folder, made anew where somebody removes it while the broker runs: a sweeper of temporary
+folders, an administrator, `rm -r` of the wrong thing. Without its socket no new request would ever arrive."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from trunkline import runtime
+
+__all__ = ["Place"]
+
+LOOK_EVERY_S = 1.0
+COMPLAIN_EVERY_S = 30.0
+
+
+class Place:
+    """`folder_is_ours` is False once another broker has taken the folder: then it is not ours to remove."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._folder = runtime.folder_of(address)
+        self._look_at = 0.0
+        self._complain_at = 0.0
+        self.folder_is_ours = True
+
+    def is_gone(self, now: float) -> bool:
+        """Whether the socket's name is gone; looked at once a second, always False in between."""
+        if now < self._look_at or not self.folder_is_ours:
+            return False
+        self._look_at = now + LOOK_EVERY_S
+        return not os.path.lexists(self._folder / runtime.SOCKET)
+
+    def take_again(self) -> bool:
+        """Make the folder, its lock and its log anew. Whether that succeeded; not where another broker has
+        begun there meanwhile. Raises BrokerGone or OSError where it cannot be made."""
+        if runtime.claim(self._folder) is None:  # else the lock is ours until the end of the process
+            self.folder_is_ours = False
+            return False
+        if _is_file(sys.stderr.fileno()):
+            log = os.open(self._folder / runtime.LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.close(log)
+        return True
+
+    def may_complain(self, now: float) -> bool:
+        """Whether the last complaint is so long ago that another may follow."""
+        if now < self._complain_at:
+            return False
+        self._complain_at = now + COMPLAIN_EVERY_S
+        return True
+
+
+def _is_file(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode)

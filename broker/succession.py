@@ -1,0 +1,96 @@
+"""Waiting for the place of a broker that runs at the same address: `trunkline broker` under a service
+manager, where a program has started one there meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from trunkline import runtime
+from trunkline.broker.process import Watch
+
+__all__ = ["await_place", "reap"]
+
+LOOK_S = 0.25
+"""How often the lock is tried, should the end of its holder not show: it may be of another container."""
+AGAIN_S = 0.05
+"""The pause after the end of a holder whose lock is not free yet."""
+
+
+def await_place(folder: Path, address: str, say: Callable[[str], None]) -> int | None:
+    """Wait until the broker at `address` ends and take its lock: the lock's descriptor, or None when SIGTERM
+    or SIGINT has ended the wait. `say` is told in one line whom it waits for, and again when that is another
+    one. Raises what `runtime.claim` raises. To be called in the main thread, before there is another one."""
+    said = None
+    with _signals() as (wake, stopped):
+        while not stopped:
+            fd = runtime.try_claim(folder)
+            if fd is not None:
+                return fd
+            pid = runtime.holder(folder)
+            if (line := _in_words(pid, address)) != said:
+                said = line
+                say(line)
+            _pause(wake, pid)
+            reap()
+    return None
+
+
+def reap() -> list[int]:
+    """Take note of the children that have ended, those included that became ours when their parents died, as
+    everything does that process 1 outlives: they would stay zombies. Their ids."""
+    ended = []
+    with contextlib.suppress(ChildProcessError):
+        while pid := os.waitpid(-1, os.WNOHANG)[0]:
+            ended.append(pid)
+    return ended
+
+
+def _in_words(pid: int | None, address: str) -> str:
+    who = "another process" if pid is None else f"process {pid}"
+    return f"{who} runs a broker at {address}; this one waits and takes over when that ends"
+
+
+def _pause(wake: int, pid: int | None) -> None:
+    """Until a signal comes, the process ends or some time is over."""
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    if pid is None:
+        poll.poll(LOOK_S * 1000)
+        return
+    watch = Watch(pid)
+    try:
+        if watch.fileno() >= 0:
+            poll.register(watch.fileno(), select.POLLIN)
+        ended = any(fd != wake for fd, _ in poll.poll(LOOK_S * 1000))
+        if ended and watch.fileno() >= 0:
+            # Its lock is free by now. If it is not, the number in it means a process of another container.
+            poll.unregister(watch.fileno())
+            poll.poll(AGAIN_S * 1000)
+    finally:
+        watch.close()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[tuple[int, list[int]]]:
+    """A descriptor that becomes readable when a signal comes, and a list that then holds its number."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    came: list[int] = []
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    wakes = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    try:
+        for each in before:
+            signal.signal(each, lambda number, _: came.append(number))
+        yield read_end, came
+    finally:
+        signal.set_wakeup_fd(wakes)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        os.close(read_end)
+        os.close(write_end)
