@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from trunkline.message import Message
+    from trunkline.options import Options
     from trunkline.result import ExecResult
     from trunkline.rows import Rows
+    from trunkline.wire.documents import Json
     from trunkline.wire.stats import Stats
 
 __version__ = "0.1.0"
@@ -52,6 +54,7 @@ _HOME = {
     "last_error": "trunkline.dial",
     "shutdown": "trunkline.dial",
     "Message": "trunkline.message",
+    "Options": "trunkline.options",
     "Rows": "trunkline.rows",
     "Json": "trunkline.wire.documents",
     "Stats": "trunkline.wire.stats",
@@ -91,6 +94,7 @@ __all__ = [
     "Message",
     "MissingLibrary",
     "OperationTimeout",
+    "Options",
     "OutcomeUnknown",
     "RaisingConnection",
     "RefusedError",

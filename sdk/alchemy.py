@@ -32,8 +32,8 @@ from trunkline.errors import BrokerGone, ClosedError, DeadHandle
 __all__ = ["MariaDb", "MySql", "PostgreSql", "Sqlite"]
 
 Process = Callable[[Any], Any]
-_IN = re.compile(r"\bIN\s*\(?\s*\$(\d+)", re.IGNORECASE)
-"""The number of PostgreSQL's placeholder behind IN."""
+_IN = re.compile(r"\bIN\s*(\(?)\s*\$(\d+)", re.IGNORECASE)
+"""PostgreSQL's placeholder behind IN: the parenthesis before it, and its number."""
 FOR_GOOD = (ClosedError, DeadHandle, BrokerGone)
 
 
@@ -118,21 +118,42 @@ class _OnTrunkline(DefaultDialect):
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
         dbapi_connection.autocommit = level == "AUTOCOMMIT"
-        if not dbapi_connection.autocommit:
-            self._set_level(dbapi_connection, level)
 
-    def _set_level(self, connection: Any, level: str) -> None:
-        """A level set for the session would be everybody's who shares it."""
-        own = self._own_level(connection)
-        if level != own:
-            raise exc.ArgumentError(
-                f"this connection may be shared, so its isolation level stays {own}; "
-                "set another in the address"
-            )
+
+class _LevelPerTransaction(_OnTrunkline):
+    """A database whose isolation level is set for each transaction: for the session it would be everybody's
+    who shares the connection."""
+
+    _session_level: str | None = None
+
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        """For this object's transactions alone; reads are in them too then, unless the level is the
+        database's own and has them see each commit of others anyway."""
+        super().set_isolation_level(dbapi_connection, level)
+        plain = level in _SEES_COMMITS and level == self._own_level(dbapi_connection)
+        nothing = plain or level == "AUTOCOMMIT"
+        dbapi_connection.begins_with = None if nothing else f"{_SETS_LEVEL}{level}"
+
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
+        """Nothing is asked for any more, but by the engine."""
+        if self._on_connect_isolation_level is not None:
+            super().reset_isolation_level(dbapi_conn)  # type: ignore[no-untyped-call]
+        else:
+            dbapi_conn.autocommit = False
+            dbapi_conn.begins_with = None
 
     def _own_level(self, connection: Any) -> str:
-        """That of the database's session, where nothing is said for a transaction."""
-        return str(self.get_isolation_level(connection))
+        """The database's own, where nothing is said for a transaction."""
+        if self._session_level is None:
+            self._session_level = self._asked_level(connection).upper().replace("-", " ")
+        return self._session_level
+
+    def _asked_level(self, connection: Any) -> str:
+        raise NotImplementedError
+
+
+_SEES_COMMITS = ("READ COMMITTED", "READ UNCOMMITTED")
+_SETS_LEVEL = "SET TRANSACTION ISOLATION LEVEL "
 
 
 def _query(url: URL) -> str:
@@ -220,6 +241,13 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
         if (self.server_version_info or ()) < (3, 35):
             self.insert_returning = self.update_returning = self.delete_returning = False
 
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        """`READ UNCOMMITTED` says something only to connections that share SQLite's cache, and Trunkline's do
+        not: it changes nothing for others."""
+        super().set_isolation_level(dbapi_connection, level)
+        if level != "AUTOCOMMIT":
+            SQLiteDialect.set_isolation_level(self, dbapi_connection, level)
+
     def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
         text = connection.exec_driver_sql("SELECT sqlite_version()").scalar()
         return tuple(map(int, text.split(".")))
@@ -279,13 +307,12 @@ class _PostgresContext(_Streams, PGExecutionContext):
     pass
 
 
-class PostgreSql(_OnTrunkline, PGDialect):
+class PostgreSql(_LevelPerTransaction, PGDialect):
     """`postgresql+trunkline://user:password@host/database?parameters`: those of `postgres://` addresses."""
 
     scheme = "postgres"
     supports_statement_cache = True
     default_paramstyle = "numeric_dollar"
-    _session_level: str | None = None
     execution_ctx_cls = _PostgresContext
     colspecs = {  # noqa: RUF012
         **PGDialect.colspecs,
@@ -299,25 +326,29 @@ class PostgreSql(_OnTrunkline, PGDialect):
     }
 
     def _check_lists(self, statement: str, parameters: Any) -> None:
-        """Lists are for arrays and JSON here."""
-        places = _IN.findall(statement)
-        if any(isinstance(parameters[int(place) - 1], self.refused_values) for place in places):
+        """Lists are for arrays and JSON here, and a tuple for `IN :x`, as psycopg2 takes them."""
+        found = [(opened, parameters[int(place) - 1]) for opened, place in _IN.findall(statement)]
+        if any(
+            isinstance(value, self.refused_values) and (opened or not isinstance(value, tuple))
+            for opened, value in found
+        ):
             super()._check_lists(statement, parameters)
 
-    def _set_level(self, connection: Any, level: str) -> None:
-        """For this object's transactions alone; reads are in them too then."""
-        own = self._own_level(connection)
-        connection.begins_with = None if level == own else f"SET TRANSACTION ISOLATION LEVEL {level}"
+    def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+        """An UPDATE or DELETE row by row, as psycopg2 runs it, and not in batches: their count would not be
+        known, and the ORM asks whether all its rows were found."""
+        if context is None or not (context.isupdate or context.isdelete):
+            super().do_executemany(cursor, statement, parameters, context)  # type: ignore[no-untyped-call]
+            return
+        count = 0
+        for each in parameters:
+            self.do_execute(cursor, statement, each, context)
+            count += cursor.rowcount
+        cursor.rowcount = count
 
-    def _own_level(self, connection: Any) -> str:
-        if self._session_level is None:
-            row = (
-                connection.cursor()
-                .execute("SELECT current_setting('default_transaction_isolation')")
-                .fetchone()
-            )
-            self._session_level = str(row[0]).upper()
-        return self._session_level
+    def _asked_level(self, connection: Any) -> str:
+        row = connection.cursor().execute("SHOW default_transaction_isolation").fetchone()
+        return str(row[0])
 
 
 # MySQL and MariaDB
@@ -331,11 +362,12 @@ class _MySqlContext(_Streams, MySQLExecutionContext):
         return cursor
 
 
-class MySql(_OnTrunkline, MySQLDialect):
+class MySql(_LevelPerTransaction, MySQLDialect):
     """`mysql+trunkline://user:password@host/database?parameters`: those of `mysql://` addresses."""
 
     scheme = "mysql"
     supports_statement_cache = True
+    supports_sane_multi_rowcount = True
     default_paramstyle = "qmark"
     execution_ctx_cls = _MySqlContext
 
@@ -345,11 +377,31 @@ class MySql(_OnTrunkline, MySQLDialect):
             url = url.update_query_dict({"clientFoundRows": "true"})
         return super()._address(url)
 
-    def _own_level(self, connection: Any) -> str:
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        super().set_isolation_level(dbapi_connection, level)
+        if level != "AUTOCOMMIT":
+            self._tell_session(dbapi_connection, level)
+
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
+        super().reset_isolation_level(dbapi_conn)
+        if self._on_connect_isolation_level is None:
+            self._tell_session(dbapi_conn, self._own_level(dbapi_conn))
+
+    def _tell_session(self, connection: Any, level: str) -> None:
+        """So that the session's variable says what its transactions have, where nobody shares the session."""
+        if connection.owns_link:
+            connection.cursor().execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
+        """The server tells that of the session alone."""
+        level = str(dbapi_connection.begins_with or "").removeprefix(_SETS_LEVEL)
+        return level or self._own_level(dbapi_connection)
+
+    def _asked_level(self, connection: Any) -> str:
         # called before SQLAlchemy knows which of its names the variable has here
         names = "('transaction_isolation', 'tx_isolation')"
         row = connection.cursor().execute(f"SHOW VARIABLES WHERE Variable_name IN {names}").fetchone()
-        return str(row[1]).replace("-", " ")
+        return str(row[1])
 
     def _extract_error_code(self, exception: Any) -> int | None:
         return exception.code if isinstance(exception.code, int) else None

@@ -22,20 +22,31 @@ SLICE_S = 0.25
 Received = tuple[bytes, Kind, int, list[Any], list[bytes]]
 
 
+class _Socket(zmq.Socket[bytes]):
+    """Closes itself when nobody uses it any more, in one step: an exception of a signal handler (Ctrl-C) in
+    ZeroMQ's own `__del__` would leave it open, and the program waited for it at its end, for ever."""
+
+    __del__ = zmq.backend.Socket.close
+
+
 class Channel:
     """One DEALER socket. Not safe for two threads at once: its owner holds a lock.
 
     `generation` is the client's count of brokers: a channel of a former one is thrown away.
     """
 
-    __slots__ = ("_socket", "_timeout_ms", "generation", "identity")
+    __slots__ = ("_next", "_socket", "_timeout_ms", "generation", "identity", "torn")
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, generation: int) -> None:
-        self.identity = b"c" + os.urandom(16)
-        self.generation = generation
+        self.identity: bytes = b"c" + os.urandom(16)
+        self.generation: int = generation
         self._timeout_ms = -1
+        self._next: Received | None = None
+        self.torn: bool = False
+        """An exception has broken off `send` or `peek`: part of a message may have been sent or taken. The
+        channel is of no use any more."""
         try:
-            sock = self._socket = context.socket(zmq.DEALER)
+            sock = self._socket = context.socket(zmq.DEALER, socket_class=_Socket)
         except zmq.ZMQError as error:
             raise BrokerGone(
                 f"no further ZeroMQ socket can be opened ({error}); close connections or raise `ulimit -n`"
@@ -54,7 +65,10 @@ class Channel:
         return self._socket
 
     def send(self, to: bytes, kind: Kind, request_id: int, fields: tuple[Any, ...], *body: bytes) -> None:
-        self._socket.send_multipart((to, header(kind, request_id, *fields), *body), zmq.NOBLOCK)
+        frames = (to, header(kind, request_id, *fields), *body)
+        self.torn = True
+        self._socket.send_multipart(frames, zmq.NOBLOCK)
+        self.torn = False
 
     def receive(self, timeout_s: float) -> Received | None:
         """The next message, waiting for it as long as said; None when there is none."""
@@ -68,6 +82,22 @@ class Channel:
             return None
         kind, request_id, fields = parse(frames[1])
         return frames[0], kind, request_id, fields, frames[2:]
+
+    def peek(self, timeout_s: float) -> Received | None:
+        """As `receive`, but the message stays the next one until `done` is called, so that an exception of a
+        signal handler does not lose it."""
+        if self._next is None:
+            if timeout_s > 0 and not self._socket.poll(max(1, int(timeout_s * 1000))):
+                return None
+            self.torn = True
+            received = self.receive(0)
+            self._next = received
+            self.torn = False
+        return self._next
+
+    def done(self) -> None:
+        """What `peek` gave was dealt with."""
+        self._next = None
 
     def _set_timeout(self, timeout_ms: int) -> None:
         if timeout_ms != self._timeout_ms:

@@ -15,25 +15,29 @@ import logging
 import os
 import resource
 import select
-import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from trunkline import runtime
 from trunkline.channel import SLICE_S, Channel, Received
+from trunkline.claims import Claims
 from trunkline.deadline import Deadline
-from trunkline.direct import unanswered
+from trunkline.direct import unanswered, unknown
 from trunkline.errors import BrokenError, BrokerGone, from_wire
 from trunkline.launch import broker_address, ensure_broker
 from trunkline.leaving import leave_at_exit, leave_with_child
+from trunkline.limits import NO_THREAD, make_context
+from trunkline.orphans import adopt
 from trunkline.pocket import Pocket
 from trunkline.reasons import remember
+from trunkline.turn import FOREVER, Busy, Turn
 from trunkline.wire.envelope import BROKER, Kind
 
 if TYPE_CHECKING:
@@ -55,51 +59,108 @@ MISSES = 3
 POOL = 32
 SPARE_FDS = 128
 FEW_FDS = 16
+GIVE_UP_S = 2.0
 JOIN_S = 1.0
 """So long a new client waits for the broker's welcome at least: its first dial may have to start one."""
 ANSWER_S = 15.0
 """The broker answers its own requests at once; more than this is a broker that hangs."""
 
 
-class Client:
-    """See the module. Made by `get()`, once per process."""
+def _make_context() -> zmq.Context[zmq.Socket[bytes]]:
+    try:
+        return make_context(further=1)
+    except OSError as error:
+        raise BrokerGone(f"no connection can be had: {error.strerror}") from None
 
-    def __init__(self, deadline: Deadline) -> None:
+
+class _Members:
+    """The living connections of this process. Any thread adds and looks, a finalizer takes out: each is one
+    step (a WeakSet that is added to while another thread looks through it raises)."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, weakref.ref[Connection]] = {}
+
+    def add(self, connection: Connection) -> None:
+        key, members = id(connection), self._members
+
+        def gone(reference: object) -> None:
+            if members.get(key) is reference:  # else another object has got that id
+                del members[key]
+
+        members[key] = weakref.ref(connection, gone)
+
+    def discard(self, connection: Connection) -> None:
+        self._members.pop(id(connection), None)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter([each for reference in list(self._members.values()) if (each := reference()) is not None])
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+class Client:
+    """See the module. Made by `get()`, once per process. What it takes of the system it takes in `open`, so
+    that it can be given back if a signal handler raises meanwhile (Ctrl-C)."""
+
+    def __init__(self) -> None:
         _occupy_standard_descriptors()
-        self.address = broker_address()
-        self.generation = 0
+        self.address: str = broker_address()
+        self.generation: int = 0
         self._joined = 0
-        self.connections: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.context.set(zmq.MAX_SOCKETS, 65535)
+        self.connections: _Members = _Members()
+        self.claims: Claims = Claims()
+        self.context: Any
         self._pool: deque[Channel] = deque()
         self._detached: deque[tuple[bytes, bytes, int | Pocket | None, Channel | None, bool]] = deque()
         self._sayings: deque[tuple[bytes, Kind, tuple[Any, ...]]] = deque()
         self._said: deque[tuple[float, tuple[bytes, bytes, int | None, bool]]] = deque(maxlen=1024)
         self._request_id = 0
-        self._wake_r, self._wake_w = os.pipe()
-        os.set_blocking(self._wake_r, False)
-        os.set_blocking(self._wake_w, False)
+        self._wake_r = self._wake_w = -1
         self._stopped = False
         self._leaving = False
-        self._program_ends = False
+        self.program_ends: bool = False
         """Connections that are detached from now on were not closed by the program."""
         self._asked_leave = 0
         """The generation whose broker was asked whether it has heard everything."""
         self._heard_out = threading.Event()
+        self._rejoin = False
         self._heard = 0.0
         self._broker_fd = -1
         self._pause = threading.Event()
         self.control: Channel | None = None
-        self._fd_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._thread: threading.Thread | None = None
+
+    def open(self, deadline: Deadline) -> None:
+        """Join the broker, which is started if there is none, and begin to serve. Raises BrokerGone."""
         try:
+            self.context = _make_context()
+            self.context.set(zmq.MAX_SOCKETS, 65535)
+            self._wake_r, self._wake_w = os.pipe()
+            os.set_blocking(self._wake_r, False)
+            os.set_blocking(self._wake_w, False)
             self._join_broker(Deadline(max(JOIN_S, min(ANSWER_S, deadline.left()))))
-        except BaseException:
+            leave_with_child()
+            thread = threading.Thread(target=self._run, name="trunkline-io", daemon=True)
+            self._thread = thread
+            thread.start()
+        except RuntimeError:
+            self._thread = None
             self._release()
+            raise BrokerGone(f"no connection can be had: {NO_THREAD}") from None
+        except BaseException:
+            self._give_up()
             raise
-        leave_with_child()
-        self._thread = threading.Thread(target=self._run, name="trunkline-io", daemon=True)
-        self._thread.start()
+
+    def _give_up(self) -> None:
+        """Undo `open`, wherever it was broken off."""
+        self._stopped = True
+        self._wake()
+        if self._thread is not None and self._thread.ident is not None:
+            self._thread.join(GIVE_UP_S)
+            if self._thread.is_alive():
+                return  # it is in a socket that cannot be closed then; it ends with the process
+        self._release()
 
     # requests, from any thread
 
@@ -147,7 +208,7 @@ class Client:
             elif deadline.expired():
                 raise unanswered(kind)
             elif channel.generation != self.generation or self._stopped:
-                raise BrokerGone("the broker was lost; whether the request was carried out is unknown")
+                raise unknown(kind)
 
     def _borrow(self) -> Channel:
         while self._pool:
@@ -174,25 +235,24 @@ class Client:
         """Each connection takes a handful of descriptors, and the usual soft limit is 1024: raise it, step
         by step, when it comes near. BrokerGone at the hard limit, where ZeroMQ fails to connect, silently."""
         used = fd + len(self.connections)  # each of which needs another one for its first request
-        if used + SPARE_FDS < self._fd_limit:
-            return
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if used + SPARE_FDS >= soft and soft != resource.RLIM_INFINITY:
+        if soft == resource.RLIM_INFINITY or used + SPARE_FDS < soft:
+            return
+        if soft != hard:
             wanted = max(2 * soft, used + 4 * SPARE_FDS)
             soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             with contextlib.suppress(OSError, ValueError):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._fd_limit = sys.maxsize if soft == resource.RLIM_INFINITY else soft
-        if used + FEW_FDS >= self._fd_limit:
+            soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if used + FEW_FDS >= soft:
             raise BrokerGone(
-                f"this process has used up its {self._fd_limit} descriptors; "
-                "close connections or raise `ulimit -n`"
+                f"this process has used up its {soft} descriptors; close connections or raise `ulimit -n`"
             )
 
-    def ask_broker(self, kind: Kind, *fields: Any) -> list[bytes]:
-        """One question to the broker; asked again when it was lost meanwhile, for they can be."""
-        deadline = Deadline(ANSWER_S)
+    def ask_broker(self, kind: Kind, *fields: Any, deadline: Deadline | None = None) -> list[bytes]:
+        """One question to the broker; asked again when it was lost meanwhile, for they can be. Raises what
+        it answered; OperationTimeout or BrokerGone at the deadline (default: 15 s)."""
+        deadline = deadline or Deadline(ANSWER_S)
         while True:
             self.settle(deadline)
             try:
@@ -212,12 +272,27 @@ class Client:
         """Take an object off its connection. `consumed`: what it has read in total, or what knows. `closed`:
         the program called `close()`; else the object was collected. Safe in finalizers: only queues the
         order."""
-        self._detached.append((key, holder, consumed, channel, closed and not self._program_ends))
+        self._detached.append((key, holder, consumed, channel, closed and not self.program_ends))
         self._wake()
+
+    def abandon(self, holder: bytes) -> None:
+        """Nobody waits any more for what was asked of the broker under this name: an OPEN or ATTACH, whose
+        connection is not known here. Only queues the order."""
+        self.detach(b"", holder, None, None)
+
+    def lately_closed(self) -> list[bytes]:
+        """The holders that this process has closed and that the broker may not have heard of yet."""
+        waiting = [holder for _, holder, *_ in list(self._detached)]
+        return waiting + [holder for _, holder, *_ in self._said_lately()]
 
     def tell(self, key: bytes, kind: Kind, fields: tuple[Any, ...]) -> None:
         """Say something to a connection's worker that it does not answer. Safe in finalizers: only queues."""
         self._sayings.append((key, kind, fields))
+        self._wake()
+
+    def rejoin_soon(self) -> None:
+        """Have the control thread look at once which connections have to be joined (again)."""
+        self._rejoin = True
         self._wake()
 
     @property
@@ -269,12 +344,22 @@ class Client:
             if lost and not self._stopped:
                 self._broker_lost()
                 return
+            if self._rejoin:
+                self._rejoin = False
+                self._rejoin_all()
             if time.monotonic() >= beat_at:
                 control.send(BROKER, Kind.BEAT, 0, ())
                 beat_at = time.monotonic() + BEAT_S
                 self._rejoin_all()
-                for connection in list(self.connections):
-                    connection._idle_ack(control)
+                self._acknowledge_idle(control)
+                for holder in self.claims.forsaken():
+                    if holder not in self.lately_closed():
+                        self.abandon(holder)
+
+    def _acknowledge_idle(self, control: Channel) -> None:
+        """Apart from `_turn`, whose variables live on: one of them would keep an object from its end."""
+        for connection in list(self.connections):
+            connection._idle_ack(control)
 
     def _send_detached(self) -> None:
         control = self.control
@@ -297,10 +382,11 @@ class Client:
     def _handle(self, control: Channel, received: Received) -> None:
         sender, kind, request_id, fields, _ = received
         if kind is Kind.RECALL:
-            holder, epoch = fields
+            holder, epoch, elsewhere = fields
             for connection in list(self.connections):
                 if connection._holder_id == holder:
-                    control.send(sender, Kind.RECALLED, 0, (holder, epoch, *connection._recall(epoch)))
+                    given = connection._recall(epoch, elsewhere)
+                    control.send(sender, Kind.RECALLED, 0, (holder, epoch, *given))
         elif kind is Kind.LOG:
             level = getattr(logging, str(fields[0]).upper(), logging.WARNING)
             log.log(level, "%s", fields[1])
@@ -320,6 +406,8 @@ class Client:
             old.close()
         while True:
             ensure_broker(self.address, deadline)
+            if started := runtime.holder(runtime.folder_of(self.address)):
+                adopt(started)  # before its welcome: it may be killed before that
             self.generation += 1
             control = self.control = self.channel()
             control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
@@ -328,9 +416,10 @@ class Client:
                 break
             control.close()  # one that was just ending: the next one has not heard of us
         self._heard = time.monotonic()
+        pid = int(welcome[3][0])
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
-                self._broker_fd = os.pidfd_open(int(welcome[3][0]))
+                self._broker_fd = os.pidfd_open(pid)
         self._joined = self.generation
 
     def _await_welcome(self, control: Channel, deadline: Deadline) -> Received | None:
@@ -419,7 +508,7 @@ class Client:
     def shutdown(self, *, closed: bool) -> None:
         """Detach all that this process has open here; ends within a few seconds. `closed`: the program asked
         for it, so that peers are told of a good end; False: it ends without having closed them."""
-        self._program_ends = not closed
+        self.program_ends = not closed
         connections = list(self.connections)
         for connection in connections:
             connection.close()
@@ -429,6 +518,7 @@ class Client:
         self._stopped = True
         self._pause.set()
         self._wake()
+        assert self._thread is not None
         self._thread.join(5)
         limit = Deadline(LEAVE_S)
         if not self._thread.is_alive() and all(connection._left(limit) for connection in connections):
@@ -462,8 +552,10 @@ class Client:
         pipe = self._wake_r, self._wake_w
         self._wake_r = self._wake_w = -1  # a finalizer that comes late must not write into another's file
         for fd in pipe:
-            os.close(fd)
-        self.context.destroy(linger=300)
+            if fd >= 0:
+                os.close(fd)
+        if hasattr(self, "context"):
+            self.context.destroy(linger=300)
 
 
 def _occupy_standard_descriptors() -> None:
@@ -477,7 +569,9 @@ def _occupy_standard_descriptors() -> None:
 
 
 _client: Client | None = None
-_lock = threading.Lock()
+_lock = Turn()
+_retired: tuple[Client, ...] = ()
+"""Those that have been told to leave and have not done so yet: a Ctrl-C may break that off."""
 
 
 def get(deadline: Deadline | None = None) -> Client:
@@ -488,15 +582,20 @@ def get(deadline: Deadline | None = None) -> Client:
     if client is not None:
         return client
     deadline = deadline or Deadline(ANSWER_S)
-    lock = _lock
-    if not lock.acquire(timeout=deadline.left()):
+    made = _lock.run(deadline.left(), partial(_make, deadline))
+    if isinstance(made, Busy):
         raise BrokerGone("another thread waits for the broker to start; it was not ready in the time allowed")
-    try:
-        if _client is None:
-            _client = Client(deadline)
-        return _client
-    finally:
-        lock.release()
+    return made
+
+
+def _make(deadline: Deadline) -> Client:
+    global _client
+    client = _client
+    if client is None:
+        client = Client()
+        client.open(deadline)
+        _client = client
+    return client
 
 
 def current() -> Client | None:
@@ -507,20 +606,30 @@ def current() -> Client | None:
 def shutdown(*, closed: bool = True) -> None:
     """Detach all connections of this process and leave the broker, which ends with its last client. `closed`:
     as by `close()`; False: as when the program dies (an MQTT broker publishes the will)."""
-    global _client
-    with _lock:
-        client, _client = _client, None
-    if client is not None:
+    global _retired
+    _lock.run(FOREVER, _retire)
+    for client in _retired:
         client.shutdown(closed=closed)
+        _retired = tuple(each for each in _retired if each is not client)
+
+
+def _retire() -> None:
+    global _client, _retired
+    if _client is not None:
+        retired = (*_retired, _client)
+        # ALL OR NOTHING, see trunkline.pocket
+        _retired = retired
+        _client = None
 
 
 def _after_fork() -> None:
     """In a forked child: the parent's sockets and thread are not ours. Its connections become further
     holders when they are used here."""
-    global _client, _lock
-    parent, _client = _client, None
-    _lock = threading.Lock()
-    if parent is not None:
+    global _client, _lock, _retired
+    parents = [*_retired, *([] if _client is None else [_client])]
+    _client, _retired = None, ()
+    _lock = Turn()
+    for parent in parents:
         keep(parent)
         for connection in list(parent.connections):
             connection._after_fork()

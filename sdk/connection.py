@@ -10,8 +10,10 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Self, overload
 
+from trunkline.channel import Channel
 from trunkline.deadline import Deadline
 from trunkline.errors import (
     ClosedError,
@@ -21,25 +23,31 @@ from trunkline.errors import (
 )
 from trunkline.executing import Executing
 from trunkline.message import Message
-from trunkline.pocket import EMPTY, Stamped
-from trunkline.reading import _data
+from trunkline.pocket import EMPTY, Hand, Stamped
+from trunkline.reading import _data, _Want
 from trunkline.result import ExecResult
 from trunkline.rows import Rows
 from trunkline.transaction import GRACE_S, Transaction
-from trunkline.wire import values
-from trunkline.wire.envelope import Kind, Mark
+from trunkline.turn import Busy
+from trunkline.wire import utf8, values
+from trunkline.wire.envelope import Kind
 from trunkline.wire.outgoing import Outgoing
+from trunkline.wire.place import Place
 from trunkline.wire.stats import Stats
 
 __all__ = ["Connection", "RaisingConnection", "Transaction"]
 
 log = logging.getLogger("trunkline")
 
-HANDLE_S = 2.0
+HANDLE_S = 5.0
+"""All that `fd` may take."""
+SETTLED_S = 2.0
+"""How long of that it waits for the worker to hear that the connection is shared now."""
 WRITE_MS = 30_000
 WITH_NULL = frozenset(("kafka",))
 """Schemes whose messages may have no value at all."""
 SETTLE_S = 5.0
+LONGEST_NAK_MS = 86_400_000
 """A verdict is carried out at once; this is for a worker that is stopped, or just replaced."""
 
 
@@ -90,9 +98,9 @@ class Connection(Executing):
     def _write(
         self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None, outgoing: Outgoing
     ) -> int:
-        body, text, limit, deadline = _outgoing(data, timeout_ms, "write")
-        at, packed = deadline.at - GRACE_S, outgoing.pack()
         try:
+            body, text, limit, deadline = _outgoing(data, timeout_ms, "write")
+            at, packed = deadline.at - GRACE_S, outgoing.pack()
             answer = self._request(Kind.WRITE, limit, text, at, packed, body=body, deadline=deadline)
         except TrunklineError as error:
             if isinstance(error, ClosedError) and not self._raising:
@@ -110,8 +118,8 @@ class Connection(Executing):
         object of `connect` raises OperationTimeout, RefusedError, BrokenError or ClosedError instead. The
         question may have been received although no answer came.
         """
-        body, text, limit, deadline = _outgoing(data, timeout_ms, "request")
         try:
+            body, text, limit, deadline = _outgoing(data, timeout_ms, "request")
             at = deadline.at - GRACE_S
             answer = self._request(Kind.REQUEST, limit, text, at, body=body, deadline=deadline)
         except TrunklineError as error:
@@ -121,18 +129,58 @@ class Connection(Executing):
         reply: str | bytes = values.unpack(answer[0])
         return reply
 
+    def seek(
+        self,
+        offset: int | str | datetime,
+        topic: str | None = None,
+        partition: int | None = None,
+        *,
+        timeout_ms: float | None = None,
+    ) -> bool:
+        """Go on reading at another place of the log, where the message broker keeps one (kafka).
+
+        `offset` is the number of a message, `"earliest"`, `"latest"`, or a time: the first message that is
+        not older (a datetime, or text such as `"2026-01-31T12:00:00Z"`). It holds for all partitions that
+        this connection reads, or for those of `topic`, or for one `partition`. When it has returned True,
+        the next message of these partitions is the one there, for every object that reads from this
+        connection; what was on its way is discarded (`stats().skipped`). With a group the place is committed.
+
+        False, and a reason in `last_error()`, when there is no such place, when the link is down, when it
+        took longer than `timeout_ms` milliseconds (default 30 s), and where the scheme has no places. An
+        object of `connect` raises RefusedError, BrokenError, OperationTimeout, Unsupported or ClosedError.
+        """
+        place = Place.of(offset, topic, partition)
+        try:
+            if self._executes:
+                raise Unsupported(f"{self._scheme}:// has no seek: use exec")
+            limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
+            deadline = Deadline(limit / 1000 + GRACE_S)
+            self._request(Kind.SEEK, limit, deadline.at - GRACE_S, *place, deadline=deadline)
+        except TrunklineError as error:
+            if isinstance(error, ClosedError) and not self._raising:
+                self._after_close("seek")
+            return bool(self._failed(error, False, quiet=isinstance(error, ClosedError)))
+        self._turn.run(0, self._look)  # what is here may be of a worker that has crashed meanwhile
+        with self._lock:
+            self._pocket.forget_former()
+        return True
+
     # what a `Message` asks of its connection (`trunkline.message.Source`)
 
     def settle(self, ticket: int | None, verdict: str, delay_ms: float) -> bool:
         """Called by `Message.ack` and its like, which say what is returned and raised."""
-        if isinstance(delay_ms, bool) or not isinstance(delay_ms, (int, float)) or not delay_ms >= 0:
+        if isinstance(delay_ms, bool) or not isinstance(delay_ms, (int, float)):
             raise TypeError("nak takes the delay as a number of milliseconds, 0 or more")
+        if not 0 <= delay_ms <= LONGEST_NAK_MS:
+            raise ValueError(f"nak takes a delay from 0 to {LONGEST_NAK_MS} milliseconds (a day)")
         try:
             if ticket is None:
                 raise Unsupported(
                     "this message was acknowledged when it was received: take it with receive(ack=False)"
                 )
-            self._request(Kind.SETTLE, ticket, verdict, delay_ms, deadline=Deadline(SETTLE_S))
+            deadline = Deadline(SETTLE_S)
+            self._say_what_waits(deadline)  # that the message is kept
+            self._request(Kind.SETTLE, ticket, verdict, delay_ms, deadline=deadline)
         except TrunklineError as error:
             return bool(self._failed(error, False))
         with self._lock:
@@ -161,19 +209,22 @@ class Connection(Executing):
 
         Once taken, the connection outlives `close()` until every process that used it is gone, or
         `linger` seconds without a holder, or `trunkline kill`. None (an object of `connect` raises) when
-        the connection has ended.
+        the connection has ended, or when the broker does not answer within 5 s.
         """
         if self._handle is None:
+            deadline = Deadline(HANDLE_S)
             try:
                 self._check_open()
-                answer = self._client_now().ask_broker(Kind.HANDLE, self._key)
+                client = self._client_now(deadline)
+                answer = client.ask_broker(Kind.HANDLE, self._key, deadline=deadline)
             except TrunklineError as error:
                 self._failed(error, None)
                 return None
             self._handle = int(values.unpack(answer[0]))
             with contextlib.suppress(TrunklineError):
                 # By the router, behind what the broker has told the worker: that it is shared from now on.
-                self._client.request(self._key, Kind.STATS, deadline=Deadline(HANDLE_S))
+                patience = Deadline(min(SETTLED_S, deadline.left()))
+                client.request(self._key, Kind.STATS, deadline=patience)
         return self._handle
 
     def stats(self) -> Stats:
@@ -202,36 +253,40 @@ class Connection(Executing):
     def close(self) -> None:
         """Detach this object; idempotent, never waits. The connection ends with its last object, unless
         its handle was taken with `fd()`."""
+        if self._detached:
+            return
+        # First of all: a thread that reads gives the pipe up as soon as it sees that the object is closed.
+        if (pipe := self._pipe) is not None and not self._client.program_ends:
+            pipe.last_word(Kind.CLOSING, (self._holder_id,))
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            consumed = self._consumed = self._pocket.consumed_at_end()
-            self._pocket.items.clear()
-            self._pocket.lose(Mark.END)
-        self._finalizer.detach()
+            if not self._closed:
+                self._consumed = self._pocket.consumed_at_end()
+                self._closed = True
+            self._pocket.clear()
         self._direct.close()
-        channel = None
-        if self._turn.acquire(blocking=False):
-            channel, self._channel = self._channel, None
-            self._close_pipe()
-            self._turn.release()
-        elif (pipe := self._pipe) is not None:
-            pipe.shut()  # wakes the thread that waits there
+        channel = self._turn.run(0, self._give_up_sockets)
+        if isinstance(channel, Busy):
+            channel, pipe = None, self._pipe
+            if pipe is not None:
+                pipe.shut()  # wakes the thread that waits there
         self._client.connections.discard(self)
         if channel is not None or self._holder_id:
-            self._client.detach(self._key, self._holder_id, consumed, channel, True)
+            self._client.detach(self._key, self._holder_id, self._consumed, channel, True)
+        self._finalizer.detach()
+        self._detached = True  # only now: after a Ctrl-C `close` may be called once more
+
+    def _give_up_sockets(self) -> Channel | None:
+        channel, self._channel = self._channel, None
+        self._close_pipe()
+        return channel
 
     def _left(self, limit: Deadline) -> bool:
         """After `close`: whether no thread is in the stream socket any more."""
-        if not self._turn.acquire(timeout=limit.left()):
-            return False
-        self._turn.release()
-        return True
+        return self._turn.run(limit.left(), lambda: True) is True
 
     # the rest of being an object
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -241,10 +296,19 @@ class Connection(Executing):
         """Messages as they come, waiting for each; outages that are mended are passed over. Ends when the
         link has ended for good or this object is closed."""
         while True:
-            taken = self._take(None)
-            if isinstance(taken, (str, bytes, Stamped)):
-                yield _data(taken)
-            elif self._pocket.ended or self._closed or taken is EMPTY:
+            hand = Hand()
+            try:
+                taken = self._take(_Want(None, hand))
+                data = _data(taken) if isinstance(taken, (str, bytes, Stamped)) else None
+                over = self._pocket.ended or self._closed or taken is EMPTY
+            except TrunklineError:
+                raise
+            except BaseException:
+                self._not_returned(hand, None)
+                raise
+            if data is not None:
+                yield data
+            elif over:
                 return
 
     def __bool__(self) -> bool:
@@ -273,18 +337,34 @@ class RaisingConnection(Connection):
         def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> ExecResult: ...
         def executemany(self, sql: str, rows: Iterable[Any], timeout: float | None = None) -> ExecResult: ...
         def query(self, sql: str, *binds: Any, timeout: float | None = None) -> Rows: ...
+        def transaction(self, timeout_ms: float = 30_000) -> _RaisingTransaction: ...
         def request(
             self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None = None
         ) -> str | bytes: ...
+        @overload
+        def read(self, timeout_ms: None = None) -> str | bytes: ...
+        @overload
+        def read(self, timeout_ms: float | None = None) -> str | bytes | None: ...
+        def read(self, timeout_ms: float | None = None) -> str | bytes | None: ...
+        @overload
+        def receive(self, timeout_ms: None = None, *, ack: bool = True) -> Message: ...
+        @overload
+        def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | None: ...
         def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | None: ...
         def fd(self) -> int: ...
+
+
+if TYPE_CHECKING:
+
+    class _RaisingTransaction(Transaction):
         def __enter__(self) -> RaisingConnection: ...
 
 
 def _outgoing(data: object, timeout_ms: float | None, what: str) -> tuple[bytes, bool, float, Deadline]:
-    """What is sent: its bytes, whether it was text, the time it may take in ms, and until when to wait."""
+    """What is sent: its bytes, whether it was text, the time it may take in ms, and until when to wait.
+    TypeError, and RefusedError for text that UTF-8 cannot hold."""
     if not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"{what} takes str or bytes, not {type(data).__name__}")
     limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
-    body = data.encode() if isinstance(data, str) else bytes(data)
+    body = utf8.encoded(data, "the text") if isinstance(data, str) else bytes(data)
     return body, isinstance(data, str), limit, Deadline(limit / 1000 + GRACE_S)

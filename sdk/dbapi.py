@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from trunkline import connection as links
 from trunkline.dbapi_cursor import Cursor
@@ -29,7 +29,7 @@ from trunkline.dbapi_errors import (
     Warning,
     translated,
 )
-from trunkline.dbapi_text import commits, control, only_reads
+from trunkline.dbapi_text import commits, control, only_reads, sets_session
 from trunkline.dbapi_types import (
     BINARY,
     DATETIME,
@@ -47,7 +47,11 @@ from trunkline.dbapi_types import (
 )
 from trunkline.dial import connect as dial
 from trunkline.errors import BrokenError, DeadHandle, StatementError, TrunklineError
+from trunkline.frames import without_frames
 from trunkline.transaction import Transaction
+
+if TYPE_CHECKING:
+    from trunkline.options import Options
 
 __all__ = [
     "BINARY",
@@ -95,7 +99,7 @@ def connect(
     *,
     autocommit: bool = False,
     timeout_ms: float | None = None,
-    **options: object,
+    **options: Unpack[Options],
 ) -> Connection:
     """A PEP 249 connection.
 
@@ -108,17 +112,27 @@ def connect(
     """
     if timeout_ms is not None and timeout_ms <= 0:
         raise ValueError("timeout_ms is in milliseconds and must be above zero")
+    given = database if isinstance(database, links.Connection) else None
+    dialled = isinstance(database, str)
+    failure: BaseException | None = None
     try:
-        link = dial(_number(database) if isinstance(database, links.Connection) else database, **options)
+        link = dial(_number(database) if isinstance(database, links.Connection) else database, options)
     except TrunklineError as error:
-        raise translated(error, "") from error
+        failure = translated(error, "")
+        failure.__cause__ = without_frames(error)
+    except BaseException as error:
+        failure = without_frames(error)
+    del database, options  # see trunkline.frames
+    if failure is not None:
+        raise failure
     if not link._executes:
         text = f"{link._peer} is no database; trunkline.dbapi is for databases"
         link.close()
         raise InterfaceError(text)
     connection = Connection(link, autocommit=autocommit, timeout_ms=timeout_ms)
-    if isinstance(database, links.Connection):
-        connection._given = weakref.ref(database)
+    if given is not None:
+        connection._given = weakref.ref(given)
+    connection.owns_link = dialled
     return connection
 
 
@@ -152,6 +166,8 @@ class Connection:
         self.begins_with: str | None = None
         """A statement that each transaction begins with, such as `SET TRANSACTION READ ONLY`; then reads
         begin one too."""
+        self.owns_link: bool = False
+        """It was dialled for this object: nobody shares it."""
         self._transaction: Transaction | None = None
         self._thread = 0
         """The one that had the transaction last."""
@@ -206,6 +222,10 @@ class Connection:
     def begin(self) -> None:
         """Begin a transaction now, before the first statement that would: so that reads are in it too.
         ProgrammingError when one is open; OperationalError when its turn does not come in time."""
+        self._begin("")
+
+    def _begin(self, how: str) -> None:
+        """`how`: the modes behind BEGIN, as the database has them."""
         self._check()
         if self._link._scheme in WITHOUT_TRANSACTIONS:
             raise NotSupportedError(f"{self._link._scheme} has no transactions")
@@ -213,7 +233,7 @@ class Connection:
             raise ProgrammingError("a transaction has begun already; commit or roll it back first")
         self._check_not_held()
         try:
-            self._call(self._begun)
+            self._call(self._begun, how)
         except BaseException:
             self._transaction = None
             raise
@@ -223,12 +243,12 @@ class Connection:
         if self.begins_with is not None:
             self._begin_with(self.begins_with)
 
-    def _begun(self) -> None:
+    def _begun(self, how: str) -> None:
         try:
-            self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
+            self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS, how)
             self._transaction.begin()
         except BrokenError:  # found out by the BEGIN, with which nothing is lost
-            self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS)
+            self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS, how)
             self._transaction.begin()
 
     def _begin_with(self, sql: str) -> None:
@@ -314,8 +334,7 @@ class Connection:
 
     def _statement(self, sql: str) -> bytes | None:
         """Begin a transaction if this statement is to be in one. Returns its token, None for none."""
-        if not isinstance(sql, str):
-            raise TypeError(f"a statement is text, not {type(sql).__name__}")
+        _check_text(sql)
         self._check()
         if self._transaction is not None and self._link._scheme == "mysql" and commits(sql):
             self.commit()
@@ -325,7 +344,7 @@ class Connection:
                 return None
             self.begin()
         assert self._transaction is not None
-        self._thread = threading.get_ident()
+        self._thread = self._transaction.thread = threading.get_ident()
         return self._transaction.token
 
     def _begins(self, sql: str) -> bool:
@@ -334,14 +353,22 @@ class Connection:
             return False
         if self._link._scheme == "mysql" and commits(sql):
             return False
-        return self.begins_with is not None or not only_reads(sql)
+        if sets_session(sql, self._link._scheme):
+            return False
+        return self.begins_with is not None or not only_reads(sql, self._link._scheme)
 
     def _controlled(self, sql: str) -> bool:
         """`BEGIN`, `COMMIT` and `ROLLBACK` as statements mean this connection's transaction."""
-        word = control(sql) if self._link._scheme not in WITHOUT_TRANSACTIONS else None
-        if word is not None:
-            {"begin": self.begin, "commit": self.commit, "rollback": self.rollback}[word]()
-        return word is not None
+        _check_text(sql)
+        found = control(sql, self._link._scheme) if self._link._scheme not in WITHOUT_TRANSACTIONS else None
+        if found is None:
+            return False
+        word, how = found
+        if word == "begin":
+            self._begin(how)
+        else:
+            {"commit": self.commit, "rollback": self.rollback}[word]()
+        return True
 
     def _check_not_held(self) -> None:
         """A thread that waits for itself would wait for ever."""
@@ -372,6 +399,11 @@ class Connection:
             raise translated(error, self._link._scheme) from error
         except (TypeError, ValueError, OverflowError) as error:  # a value that cannot travel
             raise ProgrammingError(str(error)) from error
+
+
+def _check_text(sql: object) -> None:
+    if not isinstance(sql, str):
+        raise TypeError(f"a statement is text, not {type(sql).__name__}")
 
 
 _lock = threading.Lock()

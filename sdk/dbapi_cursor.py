@@ -14,6 +14,7 @@ from trunkline.dbapi_text import gives_rows
 from trunkline.dbapi_types import LOOKED_AT, Column, described
 from trunkline.errors import TrunklineError
 from trunkline.rows import Rows
+from trunkline.wire.foreign import record_values
 
 if TYPE_CHECKING:
     from trunkline.dbapi import Connection
@@ -28,7 +29,7 @@ class Cursor:
         self.connection = connection
         self.arraysize = 1
         self.description: list[Column] | None = None
-        self.rowcount = -1
+        self.rowcount: int = -1
         """Rows that the last statement gave or changed; -1 where that is not known, as with `stream`."""
         self.lastrowid: int | None = None
         """The id of the last row that the last statement inserted, where the database tells."""
@@ -52,7 +53,7 @@ class Cursor:
         if connection._controlled(sql):
             return self
         binds = _binds(parameters)
-        if self._stream and gives_rows(sql):
+        if self._stream and gives_rows(sql, connection._link._scheme):
             self._query(sql, binds)
             return self
         self._take(self._run(sql, binds))
@@ -231,6 +232,9 @@ def _binds(parameters: Any) -> list[Any] | dict[str, Any]:
         return dict(parameters)
     if parameters is None:
         return []
+    record = record_values(parameters)
+    if record is not None:
+        return record
     unordered = isinstance(parameters, (str, bytes, bytearray, set, frozenset))
     if unordered or not isinstance(parameters, Iterable):
         raise ProgrammingError(

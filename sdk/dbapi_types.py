@@ -43,7 +43,7 @@ class TypeObject:
 
     def __init__(self, name: str, *kinds: type) -> None:
         self.name = name
-        self.kinds = frozenset(kinds)
+        self.kinds: frozenset[type] = frozenset(kinds)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, TypeObject):

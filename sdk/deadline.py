@@ -18,7 +18,7 @@ class Deadline:
     __slots__ = ("at",)
 
     def __init__(self, seconds: float | None) -> None:
-        self.at = math.inf if seconds is None else time.monotonic() + seconds
+        self.at: float = math.inf if seconds is None else time.monotonic() + seconds
 
     @classmethod
     def after_ms(cls, ms: float | None) -> Deadline:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
 
 from trunkline import client as clients
 from trunkline import reasons
 from trunkline.address import Address, parse_address
 from trunkline.channel import Channel
+from trunkline.claims import Claim
 from trunkline.client import Client
 from trunkline.connection import Connection, RaisingConnection
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
+from trunkline.frames import Sealed, without_frames
 from trunkline.hints import hint_at_options, hint_at_seconds
 from trunkline.holder import attached
+from trunkline.limits import lacks_descriptors
+from trunkline.proxy_variables import with_proxy
 from trunkline.runtime import ENV
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
@@ -29,10 +35,13 @@ HANDLE_S = 10.0
 REDIAL_MS = 2000
 """For one attempt to dial anew where broker and worker were lost together; there are more."""
 
-Timeout = float | Mapping[str, object] | None
+if TYPE_CHECKING:
+    from trunkline.options import Options
+
+Timeout = float | Mapping[str, Any] | None
 
 
-def Dial(address: str | int, timeout: Timeout = None, /, **options: object) -> Connection | None:
+def Dial(address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]) -> Connection | None:
     """Open a connection in a process of its own, or attach to one by its handle.
 
     `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`: seconds to
@@ -43,23 +52,30 @@ def Dial(address: str | int, timeout: Timeout = None, /, **options: object) -> C
     `last_error()`. Raises TypeError for arguments of a wrong type, nothing for the network's sake.
     """
     try:
-        return _open(address, timeout, options, raising=False)
-    except TrunklineError as error:
-        reasons.remember(error)
-        log.warning("%s", error)
-        return None
+        return _open(address, timeout, dict(options), raising=False)
+    except BaseException as error:
+        failure = without_frames(error)
+    del address, timeout, options  # see trunkline.frames
+    if not isinstance(failure, TrunklineError):
+        raise failure
+    reasons.remember(failure)
+    log.warning("%s", failure)
+    return None
 
 
-def connect(address: str | int, timeout: Timeout = None, /, **options: object) -> RaisingConnection:
+def connect(address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]) -> RaisingConnection:
     """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or raises
     AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
     try:
-        connection = _open(address, timeout, options, raising=True)
+        connection = _open(address, timeout, dict(options), raising=True)
         assert isinstance(connection, RaisingConnection)
         return connection
-    except TrunklineError as error:
-        reasons.remember(error)
-        raise
+    except BaseException as error:
+        failure = without_frames(error)
+    del address, timeout, options  # see trunkline.frames
+    if isinstance(failure, TrunklineError):
+        reasons.remember(failure)
+    raise failure
 
 
 def from_handle(handle: int, raising: bool, broker: str = "") -> Connection:
@@ -98,14 +114,14 @@ def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, r
 
 
 def _resolved(address: Address) -> Address:
-    """The address with the caller's folder in front of relative paths."""
+    """The address with absolute paths (from the caller's folder) and the proxy of the environment."""
     try:
-        return address.resolved(os.getcwd())
+        return with_proxy(address.resolved(os.getcwd()))
     except OSError:  # the folder was deleted under us
         if address.resolved("/") != address:
             text = f"{address.display}: the current folder is gone; give an absolute path"
             raise AddressError(text) from None
-        return address
+        return with_proxy(address)
 
 
 def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
@@ -124,17 +140,21 @@ def _dial(address: Address, *, raising: bool) -> Connection:
     seconds = float(address.option("timeout"))
     deadline = Deadline(seconds + GRACE_S)  # the start of a broker is part of it
     spec = {"address": address.to_wire(), "scheme": address.scheme, "display": address.display}
-    body = values.pack(spec)
+    if address.extra.get("shared_memory"):
+        spec["joins"] = [str(address.extra["shared_memory"]), address.target]
+    body = Sealed(values.pack(spec))
 
     def ask(client: Client, channel: Channel) -> None:
+        asked = {**spec, "left": client.lately_closed()} if "joins" in spec else None
         milliseconds = max(1, int((deadline.left() - GRACE_S) * 1000))
         fields = (client.control_id, milliseconds, _restarts(address), float(address.option("linger")))
-        channel.send(BROKER, Kind.OPEN, 1, fields, body)
+        channel.send(BROKER, Kind.OPEN, 1, fields, values.pack(asked) if asked else body)
 
     try:
         connection = _held(ask, deadline, raising=raising)
     except OperationTimeout:
-        raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s") from None
+        why = ": this process can open no further file (`ulimit -n`)" if lacks_descriptors() else ""
+        raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s{why}") from None
     if _restarts(address):
         connection.redial_with((REDIAL_MS, True, float(address.option("linger"))), body)
     return connection
@@ -146,19 +166,29 @@ def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising
     while True:
         client.settle(deadline)
         channel = client.channel()
+        kind = RaisingConnection if raising else Connection
+        claim = Claim()
         try:
-            ask(client, channel)
-            key, info = attached(channel, deadline, client)
-        except BrokerGone:
+            with claim.lock:  # see trunkline.claims
+                client.claims.add(channel.identity, claim)
+                ask(client, channel)
+                key, info = attached(channel, deadline, client)
+                connection = kind(client, channel, key, info, raising=raising)
+                claim.connection = weakref.ref(connection)
+            return connection
+        except BaseException as error:
+            answered = isinstance(error, TrunklineError) and not isinstance(
+                error, (OperationTimeout, BrokerGone)
+            )
+            if (
+                not answered
+            ):  # nobody waits any more for what the broker may yet open: Ctrl-C, the time was over
+                client.abandon(channel.identity)
+            client.claims.drop(channel.identity)
             channel.close()
-            if deadline.expired() or client is not clients.current():
+            lost = isinstance(error, BrokerGone) and not deadline.expired() and client is clients.current()
+            if not lost:
                 raise
-        except BaseException:
-            channel.close()
-            raise
-        else:
-            kind = RaisingConnection if raising else Connection
-            return kind(client, channel, key, info, raising=raising)
 
 
 def _restarts(address: Address) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from trunkline.channel import SLICE_S
 from trunkline.deadline import Deadline
-from trunkline.errors import OperationTimeout, OutcomeUnknown, Unconfirmed, WorkerDied, from_wire
+from trunkline.errors import BrokerGone, OperationTimeout, OutcomeUnknown, Unconfirmed, WorkerDied, from_wire
 from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
 from trunkline.wire.framing import Unframer, frame
 
@@ -80,7 +80,11 @@ class Direct:
                 sock, unframer = self._idle.pop()
             except IndexError:
                 sock, unframer = self._connect(), Unframer()
-                _send_all(sock, data, deadline)
+                try:
+                    _send_all(sock, data, deadline)
+                except BaseException:  # half a message may be on it: nobody uses it again
+                    sock.close()
+                    raise
                 return sock, unframer
             try:
                 if _alive(sock):
@@ -88,6 +92,9 @@ class Direct:
                     return sock, unframer
             except NoDoor:
                 pass
+            except BaseException:
+                sock.close()
+                raise
             sock.close()
 
     def _connect(self) -> socket.socket:
@@ -203,6 +210,18 @@ def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
     if kind in (Kind.WRITE, Kind.REQUEST):
         return Unconfirmed("no answer in the time allowed: the data may or may not have been sent")
     return OperationTimeout("no answer in the time allowed")
+
+
+def unknown(kind: Kind) -> BrokerGone | OutcomeUnknown | Unconfirmed:
+    """The broker was lost with a request on its way through it."""
+    if kind in STATEMENTS:
+        return OutcomeUnknown(
+            "the broker was lost while the statement ran: it may or may not have taken effect; "
+            "look before you run it again"
+        )
+    if kind in (Kind.WRITE, Kind.REQUEST):
+        return Unconfirmed("the broker was lost meanwhile: the data may or may not have been sent")
+    return BrokerGone("the broker was lost; whether the request was carried out is unknown")
 
 
 def _died(kind: Kind) -> WorkerDied | OutcomeUnknown:

@@ -170,6 +170,10 @@ def to_wire(error: BaseException) -> dict[str, object]:
             data["retry_after_s"] = error.retry_after_s
         return data
     text = str(error) or type(error).__name__
+    if isinstance(error, RuntimeError) and "start new thread" in text:
+        from trunkline.limits import NO_THREAD  # not at the top: it imports ZeroMQ
+
+        return {"name": "DialError", "text": f"no connection can be had: {NO_THREAD}", "code": None}
     return {"name": "RemoteError", "text": f"{type(error).__name__}: {text}", "code": None}
 
 

@@ -11,13 +11,22 @@ from typing import Any
 from trunkline.client import Client
 from trunkline.deadline import Deadline
 from trunkline.direct import NoDoor
-from trunkline.errors import ClosedError, DeadHandle, TrunklineError, WorkerDied
+from trunkline.errors import (
+    ClosedError,
+    DeadHandle,
+    OperationTimeout,
+    StatementError,
+    TrunklineError,
+    WorkerDied,
+)
+from trunkline.holder import ATTACH_S
 from trunkline.reading import Reader
 from trunkline.result import ExecResult
 from trunkline.rows import Rows
 from trunkline.transaction import BARE, GRACE_S, OVER, Transaction
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
+from trunkline.wire.foreign import record_values
 from trunkline.wire.table import pack_rows, unpack_rows
 
 __all__ = ["Executing"]
@@ -25,6 +34,11 @@ __all__ = ["Executing"]
 REPLACE_S = 10.0
 """How long a statement waits for the worker that replaces a crashed one."""
 REPLACE_LOOK_S = 0.01
+JOIN_LOOK_S = 0.002
+_FOR_ITSELF = (
+    "this thread has a transaction open on the same database connection, by another object, and would wait"
+    " for itself; end that one first"
+)
 BULK_BYTES = 1 << 30
 """One message may be so large, see trunkline.wire.framing."""
 
@@ -139,11 +153,11 @@ class Executing(Reader):
         number = next(self._query_numbers)
         try:
             answer = self._run(Kind.QUERY, "query", sql, (binds, number), timeout, token, None)
+            columns, self._bare, more, batch = values.unpack(answer)
+            return Rows(self, columns, unpack_rows(batch), number if more else None, timeout)
         except BaseException:
             self._client.tell(self._key, Kind.END_QUERY, (self._holder_id, number))  # should it have begun
             raise
-        columns, self._bare, more, batch = values.unpack(answer)
-        return Rows(self, columns, unpack_rows(batch), number if more else None, timeout)
 
     def _run(
         self,
@@ -161,6 +175,10 @@ class Executing(Reader):
             raise TypeError(f"{what}'s timeout is a number of milliseconds, not {type(timeout).__name__}")
         if timeout is not None and timeout <= 0:
             raise ValueError(f"{what}'s timeout is in milliseconds and must be above zero")
+        # a query of a server has a link of its own
+        in_line = kind is not Kind.QUERY or self._scheme == "sqlite3"
+        if in_line and timeout is None and token is None and Transaction.holds_up(self):
+            raise StatementError(_FOR_ITSELF)
         deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
         at = None if timeout is None else deadline.at - GRACE_S
         body = values.pack([sql, *given])
@@ -186,7 +204,9 @@ class Executing(Reader):
         patience = Deadline(min(REPLACE_S, deadline.left()) if self._executes else 0)
         while True:
             self._check_open()
-            client = self._client_now()  # in a forked child that gives the object an identity of its own
+            client = self._client_now(
+                deadline
+            )  # in a forked child that gives the object an identity of its own
             whole = (self._holder_id, *fields)
             try:
                 return self._direct.request(kind, whole, body, deadline, lambda: self._closed, part)
@@ -201,21 +221,25 @@ class Executing(Reader):
                 except WorkerDied:
                     if patience.expired():
                         raise
+                except DeadHandle:  # of a broker that took over from one that was lost with the worker
+                    if self._redial is None or patience.expired():
+                        raise
             self._hear_of_end()
             time.sleep(REPLACE_LOOK_S)
 
     def _hear_of_end(self) -> None:
         """Whether the worker is gone for good: the broker says so on the stream socket, which nobody reads
         here."""
-        if not self._turn.acquire(blocking=False):
+        self._turn.run(0, self._hear_of_end_in_turn)
+
+    def _hear_of_end_in_turn(self) -> None:
+        if self._closed or not self._in_order():
             return
-        try:
-            channel = self._usable()
-            while channel is not None and not self._stale() and (received := channel.receive(0)) is not None:
-                if received[1] is Kind.GONE and not received[3][0]:
-                    self._gone = self._gone or f"{received[3][1]}{self._what_is_lost()}"
-        finally:
-            self._release_turn()
+        channel = self._channel
+        while channel is not None and not self._stale() and (received := channel.peek(0)) is not None:
+            if received[1] is Kind.GONE and not received[3][0]:
+                self._gone = self._gone or f"{received[3][1]}{self._what_is_lost()}"
+            channel.done()
 
     def _what_is_lost(self) -> str:
         memory = self._scheme == "sqlite3" and (":memory:" in self._peer or "mode=memory" in self._peer)
@@ -227,7 +251,7 @@ class Executing(Reader):
         self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline
     ) -> list[bytes]:
         self._check_open()
-        client = self._client_now()
+        client = self._client_now(deadline)
         with contextlib.suppress(NoDoor):
             return self._direct.request(kind, fields, body or b"", deadline, lambda: self._closed)
         bodies = () if body is None else (body,)
@@ -239,11 +263,19 @@ class Executing(Reader):
         if self._gone is not None:
             raise DeadHandle(f"the connection to {self._peer} has ended ({self._gone}); dial again")
 
-    def _client_now(self) -> Client:
-        """The client of this process; in a forked child the object first becomes a holder of its own."""
-        if self._channel is None and not self._closed:
-            with self._turn:
-                self._usable()
+    def _client_now(self, deadline: Deadline) -> Client:
+        """The client of this process. In a forked child the object first becomes a holder of its own, and
+        after an exception that broke off what it was saying it joins anew; OperationTimeout when that took
+        too long."""
+        limit = Deadline(min(ATTACH_S, deadline.left()))
+        while (self._channel is None or self._resync) and not self._closed and self._gone is None:
+            self._ask_to_join(limit)
+            if limit.expired():
+                raise OperationTimeout(
+                    f"the connection to {self._peer} could not be joined in the time allowed"
+                )
+            time.sleep(min(JOIN_LOOK_S, limit.left()))
+        self._check_open()
         return self._client
 
 
@@ -263,6 +295,9 @@ def _row(row: Any) -> Any:
         return dict(row)
     if isinstance(row, Iterable) and not isinstance(row, (str, bytes, bytearray)):
         return list(row)
+    record = record_values(row)
+    if record is not None:
+        return record
     raise TypeError(f"executemany takes rows of values, and one of them is a {type(row).__name__}")
 
 

@@ -2,14 +2,18 @@
 
 Locks: `_lock` guards the pocket and is held for moments only; `_turn` is the right to use the stream
 socket, held by the thread that waits for data. Whoever takes both takes `_turn` first.
+
+An exception of a signal handler (Ctrl-C) may break off the work with the stream socket anywhere. Then it is
+out of order (`_in_order`), and the control thread, where no handler runs, joins the connection anew: the
+worker sends again what has not been consumed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import threading
-import time
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -21,9 +25,12 @@ from trunkline.client import Client
 from trunkline.deadline import Deadline
 from trunkline.direct import Direct
 from trunkline.errors import BrokerGone, DeadHandle, OperationTimeout, TrunklineError, from_wire
+from trunkline.frames import Sealed, without_frames
 from trunkline.pipe import Pipe
 from trunkline.pocket import Pocket
 from trunkline.reasons import remember
+from trunkline.turn import Turn
+from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind, Mark
 from trunkline.wire.stats import Stats
 
@@ -57,10 +64,17 @@ class Holder:
         self._number = str(info.get("id", info.get("number", "")))
         self._raising = raising
         self._pocket = Pocket()
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._lock = threading.RLock()
+        self._turn = Turn()
+        self._unsure = False
+        """Something is being said to the worker; where nobody has the turn, that was broken off."""
+        self._resync = False
+        """The control thread has to join the connection anew before anything can be read."""
+        self._forsaken = False
+        """Its worker is gone for good and another was not dialled yet: the pocket knows it."""
         self._waiting = False
         self._closed = False
+        self._detached = False
         self._gone: str | None = None
         self._local = threading.local()
         self._handle: int | None = None
@@ -69,8 +83,9 @@ class Holder:
         self._bare = False
         self._query_numbers = itertools.count(1)
         self._direct = Direct(runtime.door(client.address, key))
-        self._redial: tuple[tuple[Any, ...], bytes] | None = None
+        self._redial: tuple[tuple[Any, ...], Sealed] | None = None
         self._pipe: Pipe | None = None
+        self._source: Pipe | Channel | None = None
         self._routed = False
         self._orphan = False
         self._start_at = 0.0
@@ -95,11 +110,14 @@ class Holder:
         with self._lock:
             pocket = self._pocket
             fields = (self._holder_id, pocket.will_be_down(), pocket.had, pocket.envelopes)
-        try:
-            self._pipe = Pipe(runtime.door(self._client.address, self._key), self._key)
-        except (OSError, BrokerGone):
-            self._pipe, self._routed = None, True
+        self._unsure = True
+        if self._pipe is None:
+            try:
+                self._pipe = Pipe(runtime.door(self._client.address, self._key), self._key)
+            except (OSError, BrokerGone):
+                self._routed = True
         self._say(Kind.START, *fields)
+        self._unsure = False
 
     def _say(self, kind: Kind, *fields: Any) -> None:
         pipe, channel = self._pipe, self._channel
@@ -108,52 +126,72 @@ class Holder:
         elif channel is not None and not self._stale():
             channel.send(self._key, kind, 0, fields)
 
-    def _receive(self, timeout_s: float) -> Received | None:
-        """With `_turn` held: the next message from the worker, or from the broker about it."""
+    def _peek(self, timeout_s: float) -> Received | None:
+        """With `_turn` held: the next message from the worker, or from the broker about it. It stays the next
+        one until `_done`: what is broken off is done once more."""
         pipe = self._pipe
         if pipe is not None:
+            self._source = pipe
             try:
-                return pipe.receive(timeout_s)
+                return pipe.peek(timeout_s)
             except EOFError:
                 self._pipe = None
                 pipe.close()
         channel = self._channel
-        return None if channel is None or self._stale() else channel.receive(timeout_s)
+        if channel is None or self._stale():
+            return None
+        self._source = channel
+        return channel.peek(timeout_s)
+
+    def _done(self) -> None:
+        """What `_peek` gave was dealt with, unless that has put an end to where it came from."""
+        source = self._source
+        if source is not None and (source is self._pipe or source is self._channel):
+            source.done()
+
+    def _in_order(self) -> bool:
+        """With `_turn` held: whether the stream socket can be used; else `_ask_to_join`."""
+        pipe, channel = self._pipe, self._channel
+        torn = self._unsure or (pipe is not None and pipe.torn) or (channel is not None and channel.torn)
+        if torn:
+            self._resync = True
+            if channel is not None:
+                channel.generation = -1
+            self._close_pipe()
+            self._unsure = False
+        return not self._resync and channel is not None
+
+    def _ask_to_join(self, deadline: Deadline) -> None:
+        """Without the turn: have the control thread join the connection (anew); in a forked child too, where
+        that thread and the broker may have to be found first. BrokerGone when there is none in time."""
+        if self._channel is None:
+            self._client = clients.get(deadline)
+            self._client.connections.add(self._itself())
+        self._client.rejoin_soon()
 
     def _stale(self) -> bool:
         """The broker was lost and this object has not joined the next one yet."""
         channel = self._channel
         return channel is None or channel.generation != self._client.generation
 
-    def _let_rejoin(self) -> None:
-        """With `_turn` held: let the control thread have it for a moment, it has to attach us again."""
-        self._turn.release()
-        time.sleep(0.01)
-        self._turn.acquire()
-
-    def _recall(self, epoch: int) -> tuple[int, bool, list[tuple[int, int]]]:
-        """Called by the control thread: give back what has not been consumed. Returns what was, whether a
-        thread waits for a message, and which messages are acknowledged later."""
+    def _recall(self, epoch: int, elsewhere: bool) -> tuple[int, int, list[tuple[int, int]], bool]:
+        """Called by the control thread: give back what has not been consumed; `elsewhere`: see
+        `Pocket.recall`. Returns what was consumed, the number of the ask for a message that a thread waits
+        for (0: none), which messages are acknowledged later, and whether this object wants envelopes."""
         with self._lock:
             if self._closed:
-                return self._consumed, False, []
-            return self._pocket.recall(epoch), self._waiting, self._pocket.all_kept()
+                return self._consumed, 0, [], False
+            pocket = self._pocket
+            consumed = pocket.recall(epoch, elsewhere=elsewhere)
+            waits_for = pocket.ask() if self._waiting else 0
+            return consumed, waits_for, pocket.all_kept(), pocket.envelopes
 
     # coming and going
 
-    def _usable(self) -> Channel | None:
-        """With `_turn` held: the stream socket, made anew after a fork; None when closed. After a lost
-        broker the control thread does that, for a read may have no time for it."""
-        if self._closed:
-            return None
-        return self._channel or self._attach_again(None)
-
     def _attach_again(self, old: Channel | None) -> Channel | None:
-        """With `_turn` held: become a holder (again): with the broker that took over, or, without an `old`
-        socket, in a forked child. BrokerGone when the broker is lost meanwhile; then later again."""
-        if old is None:
-            self._client = clients.get()
-            self._client.connections.add(self._itself())
+        """In the control thread, with `_turn` held: become a holder (again): with the broker that took over,
+        or, without an `old` socket, in a forked child. BrokerGone when the broker is lost meanwhile; then
+        later again."""
         client = self._client
         channel = client.channel()
         with self._lock:
@@ -161,6 +199,7 @@ class Holder:
             consumed = 0 if old is None else max(0, pocket.recall(pocket.epoch + 1))
             was = b"" if old is None else self._holder_id
             kept = [] if old is None else pocket.all_kept()
+            pocket.give_up_asks()  # the answers to those that were out may be lost
             fields = (client.control_id, 0, self._key, was, pocket.epoch, consumed, kept)
         try:
             channel.send(BROKER, Kind.ATTACH, 1, fields)
@@ -170,21 +209,22 @@ class Holder:
             raise BrokerGone(str(error)) from None
         except TrunklineError as error:
             channel.close()
-            if isinstance(error, DeadHandle) and self._redial is not None and old is not None:
+            why = _told_of_the_end(old) if old is not None else None
+            if why is None and isinstance(error, DeadHandle) and self._redial is not None and old is not None:
                 return self._dial_anew(client, old)
-            self._ended(error)
+            self._ended(DeadHandle(why) if why is not None else error)
             return old
         if old is not None:
             old.close()
         self._finalizer.detach()
         self._channel, self._holder_id = channel, channel.identity
-        if self._pipe is None:
-            self._start()
+        self._resync = False
+        self._start()  # a worker that is new may not have heard the one before, which had our former name
         self._finalizer = weakref.finalize(self, client.detach, self._key, channel.identity, pocket, channel)
         self._finalizer.atexit = False
         return channel
 
-    def redial_with(self, fields: tuple[Any, ...], body: bytes) -> None:
+    def redial_with(self, fields: tuple[Any, ...], body: Sealed) -> None:
         """Called by `Dial`: how to open the connection anew when broker and worker are lost together."""
         self._redial = (fields, body)
 
@@ -195,13 +235,19 @@ class Holder:
         fields, body = self._redial
         channel = client.channel()
         self._close_pipe()
-        with self._lock:
-            if not self._pocket.down:
+        if not self._forsaken:  # with its link down, too: the next worker counts from zero
+            with self._lock:
                 self._pocket.lose(Mark.DOWN, comes_again=self._comes_again)
+            self._forsaken = True
+        # So that the figures go on from those of the worker that was lost, and every message is counted once.
+        former = [self._key, self._holder_id, self._comes_again]
+        body = _with_former(body, former)
         try:
             channel.send(BROKER, Kind.OPEN, 1, (client.control_id, *fields), body)
             key, info = attached(channel, Deadline(REDIAL_S), client)
         except TrunklineError as error:
+            if isinstance(error, (OperationTimeout, BrokerGone)):  # the broker may open it yet, for nobody
+                client.abandon(channel.identity)
             channel.close()
             remember(error)
             raise BrokerGone(str(error)) from None
@@ -211,7 +257,7 @@ class Holder:
         self._number, self._handle = str(info.get("id", "")), None
         self._direct.close()
         self._direct = Direct(runtime.door(client.address, key))
-        self._routed = self._orphan = False
+        self._routed = self._orphan = self._resync = self._forsaken = False
         self._start()
         self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
         self._finalizer.atexit = False
@@ -227,27 +273,33 @@ class Holder:
             self._pocket.lose(Mark.END)
 
     def _rejoin(self) -> None:
-        """Called by the control thread after a lost broker, for objects that nobody is using."""
-        if self._turn.acquire(timeout=2 * SLICE_S):
-            try:
-                if self._stale() and not self._closed and self._gone is None:
-                    self._attach_again(self._channel)
-            except BrokerGone:
-                pass  # lost again: the control thread comes back
-            finally:
-                self._release_turn()
+        """Called by the control thread after a lost broker, for objects that nobody is using; and for those
+        whose use was broken off."""
+        with contextlib.suppress(BrokerGone):  # lost again: the control thread comes back
+            self._turn.run(2 * SLICE_S, self._join_again)
+
+    def _join_again(self) -> None:
+        if not self._stale() or self._closed or self._gone is not None:
+            return
+        self._attach_again(self._channel)
+        self._leave_if_closed()
+
+    def _leave_if_closed(self) -> None:
+        """It may have been closed while it was joined anew: then nobody has told the broker of the new
+        name."""
+        if self._closed:
+            self._client.detach(self._key, self._holder_id, self._consumed, None, True)
+            self._drop_sockets()
 
     def _close_pipe(self) -> None:
         pipe, self._pipe = self._pipe, None
         if pipe is not None:
             pipe.close()
 
-    def _release_turn(self) -> None:
-        channel = None
-        if self._closed:
-            channel, self._channel = self._channel, None
-            self._close_pipe()
-        self._turn.release()
+    def _drop_sockets(self) -> None:
+        """With `_turn` held, of an object that was closed."""
+        channel, self._channel = self._channel, None
+        self._close_pipe()
         if channel is not None:
             channel.close()
 
@@ -261,11 +313,30 @@ class Holder:
         self._channel = None
         self._holder_id = b""
         self._pocket = Pocket()
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
+        self._lock = threading.RLock()
+        self._turn = Turn()
         self._local = threading.local()
-        self._bare = False
-        self._waiting = False
+        self._bare = self._waiting = self._unsure = self._resync = self._forsaken = False
+
+
+def _told_of_the_end(channel: Channel) -> str | None:
+    """Why the connection has ended, where a broker that is gone has said so: it ends all connections in good
+    order when it is told to end, and its own end may be noticed before its words."""
+    while (received := channel.peek(0)) is not None:
+        _, kind, _, fields, _ = received
+        if kind is Kind.GONE and not fields[0]:
+            return str(fields[1])
+        channel.done()
+    return None
+
+
+def _with_former(body: Sealed, former: list[Any]) -> Sealed:
+    """What asks the broker for a connection, with what is known of the one that was lost."""
+    try:
+        return Sealed(values.pack({**values.unpack(body), "former": former}))
+    except BaseException as error:
+        failure = without_frames(error)
+    raise failure
 
 
 def attached(channel: Channel, deadline: Deadline, client: Client) -> tuple[bytes, dict[str, Any]]:

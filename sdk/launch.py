@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import select
@@ -13,6 +14,8 @@ from trunkline import interpreter, runtime
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone
 from trunkline.interpreter import command, environment
+from trunkline.limits import NO_THREAD
+from trunkline.orphans import adopt_started
 
 __all__ = ["START_S", "broker_address", "ensure_broker"]
 
@@ -61,6 +64,8 @@ def _start(address: str, until: Deadline) -> str:
         process = _run_broker(address, ready_w)
     except OSError as error:
         os.close(ready_r)
+        if error.errno in (errno.EAGAIN, errno.ENOMEM):
+            return f"refused {error.strerror}: {NO_THREAD}, or there is too little memory"
         why = f"{interpreter.interpreter()} cannot be run ({error.strerror})"
         return f"refused {why}; set {interpreter.ENV} to the path of a Python interpreter"
     except BaseException:
@@ -71,13 +76,22 @@ def _start(address: str, until: Deadline) -> str:
     try:
         # The process ends at once (it leaves the broker behind) and so does not become a zombie of ours.
         with process:
-            said = _first_line(ready_r, until)
+            lines = _Lines(ready_r)
+            said = lines.next(until)
+            pid = 0
+            if said is not None and said.startswith(runtime.PID_WORD):
+                pid = int(said.partition(" ")[2])
+                said = lines.next(until)
             if said is None:
                 _wait_exit(process, 0)
-                return "late it was not ready yet; dial again, with a longer timeout"
-            if not said and _wait_exit(process, LAST_WORDS_S) != 0:
+                word = "late it was not ready yet; dial again, with a longer timeout"
+            elif not said and _wait_exit(process, LAST_WORDS_S) != 0:
                 return f"refused {_last_line(process)}"
-            return said or f"lost it ended while it was starting; {log_of(address)} may tell more"
+            else:
+                word = said or f"lost it ended while it was starting; {log_of(address)} may tell more"
+        if pid:
+            adopt_started(pid)
+        return word
     finally:
         os.close(ready_r)
 
@@ -114,19 +128,26 @@ def _pipe() -> tuple[int, int]:
     return high[0], high[1]
 
 
-def _first_line(fd: int, until: Deadline) -> str | None:
-    """What the broker says; "" when it ended, None when the time is over."""
-    poll = select.poll()  # select() takes no descriptor above 1023
-    poll.register(fd, select.POLLIN)
-    said = b""
-    while not said.endswith(b"\n"):
-        if not poll.poll(until.left_ms()):
-            return None
-        chunk = os.read(fd, 4096)
-        if not chunk:
-            break
-        said += chunk
-    return said.decode(errors="replace").strip()
+class _Lines:
+    """What the broker says on its way."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._rest = b""
+        self._poll = select.poll()  # select() takes no descriptor above 1023
+        self._poll.register(fd, select.POLLIN)
+
+    def next(self, until: Deadline) -> str | None:
+        """The next line; "" when it ended, None when the time is over."""
+        while b"\n" not in self._rest:
+            if not self._poll.poll(until.left_ms()):
+                return None
+            chunk = os.read(self._fd, 4096)
+            if not chunk:
+                break
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode(errors="replace").strip()
 
 
 def _wait_exit(process: subprocess.Popen[bytes], seconds: float) -> int:

@@ -68,8 +68,9 @@ class Message:
 
     def nak(self, delay_ms: float = 0) -> bool:
         """The work failed, and the message is to be given to a reader again, no sooner than in `delay_ms`
-        milliseconds. By the message broker where it can (JetStream; AMQP, which forgets its place in the
-        queue); else by Trunkline, ahead of what is unread. Returned and raised is what `ack` does."""
+        milliseconds (a day at most). By the message broker where it can (JetStream; AMQP, which forgets its
+        place in the queue); else by Trunkline, ahead of what is unread. Returned and raised is what `ack`
+        does."""
         return self._settled("nak", delay_ms)
 
     def reject(self) -> bool:

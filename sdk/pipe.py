@@ -7,6 +7,7 @@ of the worker; whether another takes over, the broker says on the channel.
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import struct
@@ -27,7 +28,7 @@ _CONNECT = struct.pack("ll", 0, 250_000)
 class Pipe:
     """See the module. Used by one thread at a time, but for `shut`."""
 
-    __slots__ = ("_inlet", "_key", "_poll", "_sock", "_timeout", "_unframer", "_unsent", "_waiting")
+    __slots__ = ("_inlet", "_key", "_poll", "_sock", "_unframer", "_unsent", "_waiting", "torn")
 
     def __init__(self, path: Path, key: bytes) -> None:
         """Connect; OSError when the worker has no door (yet)."""
@@ -41,7 +42,8 @@ class Pipe:
             sock.close()
             raise
         self._key = key
-        self._timeout = 0.0
+        self.torn: bool = False
+        """An exception has broken off what reads or writes: the pipe is of no use any more."""
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._unframer = Unframer()
@@ -53,9 +55,23 @@ class Pipe:
         """Never waits: what a worker that is stopped does not take now goes with the next call. If it is
         gone, `receive` will tell."""
         self._unsent += frame(header(kind, 0, *fields))
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def last_word(self, kind: Kind, fields: tuple[Any, ...]) -> None:
+        """Said before the end, and heard by the worker although this process may be killed next; from any
+        thread. Not said where something before it could not be."""
+        if not self._unsent:
+            with contextlib.suppress(OSError):
+                self._sock.send(frame(header(kind, 0, *fields)), socket.MSG_DONTWAIT)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something that was said is still here: the worker has not taken it yet."""
+        return bool(self._unsent)
+
+    def flush(self) -> None:
+        """Send what is still here, as far as the worker takes it now."""
+        self.torn = True
         try:
             while self._unsent:
                 del self._unsent[: self._sock.send(self._unsent, socket.MSG_DONTWAIT)]
@@ -63,6 +79,7 @@ class Pipe:
             pass
         except OSError:
             self._unsent.clear()
+        self.torn = False
 
     def fileno(self) -> int:
         """The socket, for a poller; -1 when it is closed."""
@@ -72,39 +89,40 @@ class Pipe:
         """Whether nothing has come (and the worker is not gone)."""
         return not self._waiting and not self._poll.poll(0)
 
-    def receive(self, timeout_s: float) -> Received | None:
-        """The next message, waiting for it as long as said; None when there is none. EOFError when the worker
-        is gone and everything it sent has been read."""
+    def peek(self, timeout_s: float) -> Received | None:
+        """The next message, waiting for it as long as said; None when there is none. It stays the next one
+        until `done` is called. EOFError when the worker is gone and everything it sent has been read."""
         if self._unsent:
-            self._flush()
+            self.flush()
         if not self._waiting and not self._fill(timeout_s):
             return None
-        head, body = self._waiting.popleft()
+        head, body = self._waiting[0]
         kind, request_id, fields = parse(head)
         return self._key, kind, request_id, fields, [body]
 
+    def done(self) -> None:
+        """What `peek` gave was dealt with."""
+        del self._waiting[0]
+
     def _fill(self, timeout_s: float) -> bool:
+        # The wait takes nothing, so that an exception that ends it (Ctrl-C) loses nothing.
+        if timeout_s > 0 and not self._poll.poll(max(1, math.ceil(timeout_s * 1000))):
+            return False
+        self.torn = True
         try:
-            if timeout_s <= 0:
-                chunk = self._inlet.recv(self._sock, socket.MSG_DONTWAIT)
-            else:
-                self._set_timeout(timeout_s)
-                chunk = self._inlet.recv(self._sock)
+            chunk = self._inlet.recv(self._sock, socket.MSG_DONTWAIT)
         except BlockingIOError:
+            self.torn = False
             return False
         except OSError:
             raise EOFError from None
         if not chunk:
             raise EOFError
-        self._waiting.extend(self._unframer.feed(chunk))
-        return bool(self._waiting)
-
-    def _set_timeout(self, timeout_s: float) -> None:
-        if timeout_s != self._timeout:
-            self._timeout = timeout_s
-            micros = max(500, int(timeout_s * 1e6))
-            value = struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        messages = list(self._unframer.feed(chunk))
+        # ALL OR NOTHING, see trunkline.pocket
+        self._waiting += messages
+        self.torn = False
+        return bool(messages)
 
     def shut(self) -> None:
         """Wake whoever waits in `receive`, from another thread."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from enum import Enum
+from functools import partial
+from typing import Any, Final
 
 import msgpack
 
@@ -17,8 +18,9 @@ from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineError, Unsupported, from_wire
 from trunkline.holder import Holder
 from trunkline.message import Message, Source
-from trunkline.pocket import EMPTY, LOST, Pocket, Stamped, Taken
+from trunkline.pocket import EMPTY, LOST, Hand, Stamped, Taken
 from trunkline.reasons import remember
+from trunkline.turn import FOREVER
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, Mark
 from trunkline.wire.loss import Loss
@@ -36,6 +38,16 @@ PACE_S = 0.005
 ANSWER_S = 0.25
 """How long a read that must not wait does wait for the worker's answer, where it has to ask for one."""
 FIND_S = 0.02
+AGAIN_S = 0.005
+"""How often a read looks whether the control thread has joined the connection again."""
+
+
+class _Again(Enum):
+    AGAIN = "again"
+
+
+AGAIN: Final = _Again.AGAIN
+"""A read has to leave the turn to the control thread for a moment, and to begin again."""
 
 
 class Reader(Holder):
@@ -57,26 +69,41 @@ class Reader(Holder):
         was lost here in the order: `""` (tcp, tls, unix and udp: None). An object of
         `connect` raises BrokenError instead of the latter, ClosedError after `close`.
         """
-        with self._lock:
-            items = self._pocket.items
-            if items and (timeout_ms is None or timeout_ms >= -1):
-                entry = items.popleft()
-                if not isinstance(entry, int):
-                    pocket = self._pocket
-                    pocket.consumed += 1
-                    if pocket.stream and pocket.consumed - pocket.acked < self._ack_every:
+        entry: str | bytes | None = None
+        hand = None
+        if self._pocket_is_mine():
+            return None
+        try:
+            with self._lock:
+                pocket = self._pocket
+                items = pocket.items
+                if items and not pocket.again and (timeout_ms is None or timeout_ms >= -1):
+                    first = items[0]
+                    if not isinstance(first, int):
+                        number = pocket.consumed + 1
+                        # ALL OR NOTHING, see trunkline.pocket
+                        pocket.consumed = number
+                        entry = first
+                        del items[0]
+                        if pocket.stream and number - pocket.acked < self._ack_every:
+                            return entry
+                        self._ack_if_free()
                         return entry
-                    self._ack_if_free(pocket)
-                    return entry
-                items.appendleft(entry)
-        if timeout_ms == -1 and self._quiet():
-            return None
-        taken = self._take(_checked(timeout_ms))
-        if taken is EMPTY:
-            return None
+            if timeout_ms == -1 and self._quiet():
+                return None
+            hand = Hand()
+            taken = self._take(_Want(timeout_ms, hand))
+            if taken is not EMPTY and taken is not LOST:
+                return _data(taken)
+        except TrunklineError:
+            raise
+        except BaseException:
+            self._not_returned(hand, entry)
+            raise
         if taken is LOST:
             return self._when_lost()
-        return _data(taken)
+        self._check_not_closed()
+        return None
 
     def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | str | None:
         """What `read` would return, as a `Message`: with its topic, key, headers, time and so on.
@@ -92,23 +119,34 @@ class Reader(Holder):
         if not ack and not self._acknowledges:
             self._failed(Unsupported(self._no_acknowledgements()), None)
             return None
-        taken: Taken | None = None
-        with self._lock:
-            pocket = self._pocket
-            pocket.want_envelopes()
-            items = pocket.items
-            if items and not isinstance(items[0], int) and (timeout_ms is None or timeout_ms >= -1):
-                taken = pocket.take(keep=not ack)
-                if not ack or not pocket.stream or pocket.consumed - pocket.acked >= self._ack_every:
-                    self._ack_if_free(pocket)
-        if taken is None:
-            taken = self._take(_checked(timeout_ms), keep=not ack)
-        if taken is EMPTY:
+        if self._pocket_is_mine():
             return None
+        hand = Hand()
+        try:
+            taken: Taken | None = None
+            with self._lock:
+                pocket = self._pocket
+                pocket.want_envelopes()
+                items = pocket.items
+                here = bool(pocket.again or (items and not isinstance(items[0], int)))
+                if here and (timeout_ms is None or timeout_ms >= -1):
+                    taken = pocket.take(hand, keep=not ack)
+                    if not ack or not pocket.stream or pocket.consumed - pocket.acked >= self._ack_every:
+                        self._ack_if_free()
+            if taken is None:
+                taken = self._take(_Want(timeout_ms, hand, keep=not ack))
+            if taken is not EMPTY and taken is not LOST:
+                assert isinstance(taken, Stamped)
+                return _message(taken, self._itself())
+        except TrunklineError:
+            raise
+        except BaseException:
+            self._not_returned(hand, None)
+            raise
         if taken is LOST:
             return self._when_lost()
-        assert isinstance(taken, Stamped)
-        return _message(taken, self._itself())
+        self._check_not_closed()
+        return None
 
     def _no_acknowledgements(self) -> str:
         return (
@@ -120,19 +158,17 @@ class Reader(Holder):
         """For whoever waits for several connections (`EventLoop`): whether a read would return at once, the
         descriptor that becomes readable when more has come (None: look again later), and a mark that differs
         when the connection was read from. Takes no message; never waits but for a worker's figures."""
-        if self._turn.acquire(blocking=False):
+        self._turn.run(0, self._look)
+        if self._resync or (self._channel is None and not self._closed):
             try:
-                if self._usable() is not None:
-                    self._drain()
+                self._ask_to_join(Deadline(ANSWER_S))
             except BrokerGone as error:
                 remember(error)
-            finally:
-                self._release_turn()
         pipe = self._pipe
         with self._lock:
             pocket = self._pocket
             mark = (pocket.consumed, pocket.down, pocket.ended)
-            ready = bool(pocket.items) or pocket.ended or (pocket.down and pocket.stream)
+            ready = bool(pocket.items or pocket.again) or pocket.ended or (pocket.down and pocket.stream)
             asks = not pocket.stream and not ready
         if asks:
             return self.stats().buffered > 0, None, mark
@@ -147,11 +183,33 @@ class Reader(Holder):
         pipe, pocket = self._pipe, self._pocket
         if pipe is None or pocket.acked != pocket.consumed or pocket.down or pocket.more or not pocket.stream:
             return False
-        if not self._turn.acquire(blocking=False):
+        if pocket.again or pipe.torn or self._unsure:
             return False
-        quiet = pipe.quiet()
-        self._release_turn()
-        return quiet
+        return self._turn.run(0, pipe.quiet) is True
+
+    def _look(self) -> None:
+        """With `_turn` held: take in what has come."""
+        if not self._closed and self._in_order():
+            self._drain()
+
+    def _not_returned(self, hand: Hand | None, entry: str | bytes | None) -> None:
+        """A signal handler has raised, so what was taken has not reached the program: the next read gives
+        it."""
+        self._waiting = False
+        with self._lock:
+            if hand is None:
+                hand = Hand()
+                hand.entry = hand.whole = entry
+                hand.number = self._pocket.consumed
+            if not self._closed:
+                self._pocket.put_back(hand)
+        if self._channel is not None and self._turn.run(0, self._in_order) is False:
+            self._client.rejoin_soon()
+
+    def _check_not_closed(self) -> None:
+        """Another thread may have closed the object while this one waited."""
+        if self._raising and self._closed:
+            raise ClosedError("read on a connection that you have closed")
 
     def _when_lost(self) -> str | None:
         if self._raising:
@@ -173,93 +231,125 @@ class Reader(Holder):
             return BrokenError(f"{text}{gone}")
         return BrokenError(f"{text}: {loss.text}", code=loss.code, reason=loss.reason)
 
-    def _take(self, timeout_ms: float | None, *, keep: bool = False) -> Taken:
+    def _take(self, want: _Want) -> Taken:
         if self._executes:
             self._misuse("read", "use exec")
             return EMPTY
         if self._closed and not self._raising:
             self._after_close("read")
-        newest = timeout_ms is not None and timeout_ms < -1
-        blocking = timeout_ms is None or timeout_ms > 0
-        deadline = Deadline.after_ms(timeout_ms) if blocking else Deadline(0)
-        if not self._turn.acquire(timeout=-1 if deadline.timeout() is None else deadline.left()):
+        if self._pocket_is_mine():
+            return EMPTY
+        try:
+            while True:
+                deadline = want.deadline
+                seconds = FOREVER if deadline.timeout() is None else deadline.left()
+                taken = self._turn.run(seconds, partial(self._take_in_turn, want))
+                if self._closed:
+                    self._turn.run(0, self._drop_sockets)
+                if taken is AGAIN:
+                    if self._resync or self._channel is None:
+                        self._ask_to_join(want.limit)
+                    time.sleep(min(AGAIN_S, want.limit.left()))
+                elif isinstance(taken, (str, bytes, Stamped)) or taken is LOST or taken is EMPTY:
+                    return taken
+                else:
+                    break
+            if self._turn.is_mine():  # a signal handler, which has interrupted the read of this very thread
+                return EMPTY
             with self._lock:  # another thread is waiting for data; what it has not taken is ours
                 pocket = self._pocket
-                return pocket.take_newest(keep=keep) if newest else pocket.take(keep=keep)
-        try:
-            return self._take_in_turn(newest, blocking, deadline, keep)
+                if want.newest:
+                    return pocket.take_newest(want.hand, keep=want.keep)
+                return pocket.take(want.hand, keep=want.keep)
         except BrokerGone as error:
             remember(error)
-            return LOST
-        finally:
-            self._release_turn()
+            with self._lock:
+                self._pocket.put_back(want.hand)
+            return EMPTY if want.blocking and want.deadline.expired() else LOST
 
-    def _take_in_turn(self, newest: bool, blocking: bool, deadline: Deadline, keep: bool) -> Taken:
-        if self._usable() is None:
-            return self._paced(blocking, deadline)
+    def _pocket_is_mine(self) -> bool:
+        """Whether a signal handler asks that has interrupted this very thread while it changes the pocket."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
+
+    def _take_in_turn(self, want: _Want) -> Taken | _Again:
+        if self._closed:
+            return self._paced(want)
+        if self._gone is None and not self._in_order():
+            return AGAIN if want.starts_again() else EMPTY
         self._drain()
-        if self._orphan and not self._pocket.items:
+        pocket = self._pocket
+        if self._orphan and not pocket.items and not pocket.again:
             self._find_worker()
-            return self._paced_look(blocking, deadline)
-        if newest:
-            return self._take_newest(keep)
+            return self._paced_look(want)
+        if want.newest:
+            return self._take_newest(want)
         with self._lock:
-            pocket = self._pocket
-            taken = pocket.take(keep=keep)
-            asks = blocking or not pocket.stream or pocket.more
+            taken = pocket.take(want.hand, keep=want.keep)
+            asks = want.blocking or not pocket.stream or pocket.more
             bare = pocket.down and not pocket.items
-            self._waiting = blocking and taken is EMPTY
+            self._waiting = want.blocking and taken is EMPTY
         if taken is LOST and bare:
-            return self._paced_look(blocking, deadline)
+            return self._paced_look(want)
         if taken is EMPTY and asks:
-            return self._wait(blocking, deadline, keep)
+            return self._wait(want)
         self._ack()
         return taken
 
-    def _wait(self, blocking: bool, deadline: Deadline, keep: bool) -> Taken:
+    def _wait(self, want: _Want) -> Taken | _Again:
         """Nothing is here: wait for what comes, or ask for it where nothing comes unasked. An ask is repeated
-        now and then: that does no harm, and it may have been sent to a worker that was not there yet."""
-        limit = deadline if blocking else Deadline(ANSWER_S)
+        now and then, under its number, for it may have been sent to a worker that was not there yet. When the
+        read ends, the worker hears that the ask is over."""
+        blocking, limit = want.blocking, want.limit
         try:
             while True:
                 if blocking and self._pocket.stream:
-                    self._ack()
+                    self._ack(waiting=True)
                 else:
                     self._ask(wait=blocking, newest=False)
-                answered = self._await_push(limit)
+                heard = self._await_push(limit)
                 with self._lock:
-                    taken, stream = self._pocket.take(keep=keep), self._pocket.stream
-                    over = limit.expired() or self._closed or (answered and not blocking)
+                    pocket = self._pocket
+                    taken, stream = pocket.take(want.hand, keep=want.keep), pocket.stream
+                    over = limit.expired() or self._closed or not (blocking or pocket.asks())
+                    stale = taken is EMPTY and not over and not heard and self._stale()
                     self._waiting = blocking and taken is EMPTY and not over
                 if taken is not EMPTY or over:
                     break
+                if stale:  # the control thread needs the turn for a moment, to attach us again
+                    return AGAIN
         except BaseException:
             self._waiting = False
             with contextlib.suppress(Exception):
-                self._say(Kind.CANCEL, self._holder_id)
+                if self._in_order():
+                    self._say(Kind.CANCEL, self._holder_id, self._pocket.give_up_asks())
             raise
         if taken is EMPTY and blocking and not stream:
-            return self._give_up(keep)
+            return self._give_up(want)
         self._ack()
         if taken is LOST and not stream:
-            self._paced(blocking, deadline)  # where each read asks, it is answered as fast as it is asked
+            self._paced(want)  # where each read asks, it is answered as fast as it is asked
         return taken
 
-    def _give_up(self, keep: bool) -> Taken:
+    def _give_up(self, want: _Want) -> Taken:
         """The time is over: say so; a message may have been sent to us just before."""
-        self._say(Kind.CANCEL, self._holder_id)
-        limit = Deadline(ANSWER_S)
-        while not limit.expired() and not self._closed:
-            received = self._receive(max(0.001, limit.left()))
-            if received is None or received[1] is Kind.CANCELLED:
-                break
-            self._handle_stream(received)
         with self._lock:
-            taken = self._pocket.take(keep=keep)
+            number = self._pocket.give_up_asks()
+        self._say(Kind.CANCEL, self._holder_id, number)
+        limit = Deadline(ANSWER_S)
+        confirmed = False
+        while not confirmed and not limit.expired() and not self._closed:
+            received = self._peek(max(0.001, limit.left()))
+            if received is None:
+                break
+            confirmed = received[1] is Kind.CANCELLED and received[3][0] >= number
+            self._handle_stream(received)
+            self._done()
+        with self._lock:
+            taken = self._pocket.take(want.hand, keep=want.keep)
         self._ack()
         return taken
 
-    def _take_newest(self, keep: bool) -> Taken:
+    def _take_newest(self, want: _Want) -> Taken:
         with self._lock:
             answered = self._pocket.has_newest()
             if not answered:
@@ -267,17 +357,22 @@ class Reader(Holder):
         limit = Deadline(ANSWER_S)
         while not answered and not limit.expired() and not self._closed:
             self._ask(wait=False, newest=True)
-            answered = self._await_push(limit)
+            self._await_push(limit)
+            answered = not self._pocket.asks()
         with self._lock:
-            taken = self._pocket.take_newest(keep=keep)
+            taken = self._pocket.take_newest(want.hand, keep=want.keep)
         self._ack()
         return taken
 
     def _ask(self, *, wait: bool, newest: bool) -> None:
+        if self._pipe is None and not self._routed:
+            self._start()
+        self._unsure = True
         with self._lock:
             pocket = self._pocket
             fields = (
                 self._holder_id,
+                pocket.ask(),
                 pocket.epoch,
                 pocket.consumed,
                 pocket.skipped,
@@ -286,12 +381,11 @@ class Reader(Holder):
                 pocket.had,
                 pocket.envelopes,
             )
-            pocket.acked, pocket.skipped = pocket.consumed, 0
+            pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
             kept = pocket.tell_kept()
-        if self._pipe is None and not self._routed:
-            self._start()
         self._say_kept(kept)
         self._say(Kind.READ, *fields)
+        self._unsure = False
 
     def _say_kept(self, kept: list[tuple[int, int]]) -> None:
         """Tell the worker, before it hears that they were consumed, which messages are settled later."""
@@ -300,35 +394,38 @@ class Reader(Holder):
 
     def _await_push(self, deadline: Deadline) -> bool:
         """Wait for a moment, not beyond the deadline; whether the worker has answered or sent something."""
-        received = self._receive(max(0.001, min(SLICE_S, deadline.left())))
-        if received is not None:
-            answered = self._handle_stream(received)
-            return self._drain() or answered
-        if self._stale() and not self._closed and not deadline.expired():
-            self._let_rejoin()
-        return False
+        received = self._peek(max(0.001, min(SLICE_S, deadline.left())))
+        if received is None:
+            return False
+        answered = self._handle_stream(received)
+        self._done()
+        return self._drain() or answered
 
     def _drain(self) -> bool:
         answered = False
-        while (received := self._receive(0)) is not None:
+        while True:
+            received = self._peek(0)
+            if received is None:
+                return answered
             answered = self._handle_stream(received) or answered
-        return answered
+            self._done()
 
     def _handle_stream(self, received: Received) -> bool:
         """One message on the stream socket; False when it changes nothing for who waits."""
         _, kind, _, fields, body = received
         if kind is Kind.PUSH:
             self._orphan = False
-            epoch, stream, more, first, stamped, losses = fields
+            epoch, stream, more, first, stamped, losses, answer = fields
             entries = msgpack.unpackb(body[0], raw=False, use_list=True)
             stamps = values.unpack(entries.pop()) if stamped else ()
             for index, *cause in losses:
                 entries[index] = Loss.from_wire(entries[index], cause)
             with self._lock:
-                fed = self._pocket.feed(epoch, stream, more, entries, first, stamps)
+                fed = self._pocket.feed(epoch, stream, more, entries, first, stamps, answer)
                 gap, self._pocket.gap = self._pocket.gap, False
             if gap and self._channel is not None:
                 self._channel.generation = -1  # attached anew, we are sent again what we have not read
+                self._client.rejoin_soon()
             return fed
         if kind is Kind.START:
             self._orphan = False
@@ -357,56 +454,77 @@ class Reader(Holder):
             self._start_at = time.monotonic() + FIND_S
             self._start()
 
-    def _ack(self) -> None:
+    def _ack(self, *, waiting: bool = False) -> None:
+        """With `_turn` held. An ask that is out is over, unless it is still waited for."""
+        self._unsure = True
         with self._lock:
             pocket = self._pocket
-            if pocket.consumed <= max(pocket.acked, 0) and not pocket.skipped:
-                return
-            fields = (self._holder_id, max(0, pocket.consumed), pocket.skipped)
-            pocket.acked, pocket.skipped = pocket.consumed, 0
-            kept = pocket.tell_kept()
-        self._say_kept(kept)
-        self._say(Kind.ACK, *fields)
+            tells = pocket.consumed > max(pocket.acked, 0) or pocket.skipped != pocket.skipped_told
+            if not waiting and pocket.asks():
+                pocket.give_up_asks()
+                tells = True
+            over = pocket.answered
+            fields = (self._holder_id, max(0, pocket.consumed), pocket.skipped, over)
+            if tells:
+                pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
+                kept = pocket.tell_kept()
+        if tells:
+            self._say_kept(kept)
+            self._say(Kind.ACK, *fields)
+        self._unsure = False
 
-    def _ack_if_free(self, pocket: Pocket) -> None:
-        """With `_lock` held: acknowledge now if nobody is using the socket; whoever is will do it."""
-        if self._turn.acquire(blocking=False):
-            try:
-                if pocket.consumed > 0:
-                    fields = (self._holder_id, pocket.consumed, pocket.skipped)
-                    pocket.acked, pocket.skipped = pocket.consumed, 0
-                    self._say_kept(pocket.tell_kept())
-                    self._say(Kind.ACK, *fields)
-            finally:
-                self._turn.release()
+    def _ack_if_free(self) -> None:
+        """Acknowledge now if nobody is using the socket; whoever is will do it."""
+        self._turn.run(0, self._ack_in_turn)
+
+    def _ack_in_turn(self) -> None:
+        if not self._closed and self._in_order():
+            self._ack()
 
     def _idle_ack(self, control: Channel) -> None:
         """Called by the control thread now and then: what was read before a long pause."""
         self._ack_if_idle()
 
     def _ack_if_idle(self) -> None:
-        """Acknowledge what was read, unless someone uses the socket: who waits for data has done it."""
-        if self._pocket.consumed > max(self._pocket.acked, 0) and self._turn.acquire(blocking=False):
-            try:
-                if not self._closed:
-                    self._ack()
-            finally:
-                self._release_turn()
+        """Acknowledge what was read, unless someone uses the socket: who waits for data has done it. What a
+        busy worker did not take then is sent now."""
+        untold = self._pocket.consumed > max(self._pocket.acked, 0)
+        if untold or self._has_unsent():
+            self._turn.run(0, self._say_all_in_turn)
 
-    def _paced(self, blocking: bool, deadline: Deadline) -> Taken:
-        if blocking:
-            threading.Event().wait(min(PACE_S, deadline.left()))
+    def _say_all_in_turn(self) -> None:
+        if not self._closed and self._in_order():
+            self._ack()
+            if self._pipe is not None:
+                self._pipe.flush()
+
+    def _has_unsent(self) -> bool:
+        pipe = self._pipe
+        return pipe is not None and pipe.unsent
+
+    def _say_what_waits(self, limit: Deadline) -> None:
+        """Return when the worker has been sent all that this object said, or the time is over: what comes
+        another way might be faster."""
+        self._ack_if_idle()
+        while self._has_unsent() and not self._closed and not limit.expired():
+            time.sleep(0.002)
+            self._ack_if_idle()
+
+    def _paced(self, want: _Want) -> Taken:
+        if want.blocking:
+            time.sleep(min(PACE_S, want.deadline.left()))
         return LOST
 
-    def _paced_look(self, blocking: bool, deadline: Deadline) -> Taken:
+    def _paced_look(self, want: _Want) -> Taken:
         """The link is down and nothing is here: `""`, but a blocking read looks once more first."""
-        if blocking:
-            pace = Deadline(min(PACE_S, deadline.left()))
-            received = self._receive(max(0.001, pace.left()))
+        if want.blocking:
+            pace = Deadline(min(PACE_S, want.deadline.left()))
+            received = self._peek(max(0.001, pace.left()))
             if received is not None:
                 self._handle_stream(received)
+                self._done()
             elif pace.left():
-                threading.Event().wait(pace.left())
+                time.sleep(pace.left())
         return LOST
 
     def _after_close(self, what: str) -> None:
@@ -427,6 +545,26 @@ class Reader(Holder):
     def _misuse(self, what: str, instead: str) -> None:
         error = Unsupported(f"{self._scheme}:// has no {what}: {instead}")
         self._failed(error, None)
+
+
+class _Want:
+    """What one call of read or receive wants, and what it has got."""
+
+    __slots__ = ("blocking", "deadline", "hand", "keep", "limit", "newest")
+
+    def __init__(self, timeout_ms: object, hand: Hand, *, keep: bool = False) -> None:
+        checked = _checked(timeout_ms)
+        self.hand = hand
+        self.keep = keep
+        self.newest: bool = checked is not None and checked < -1
+        self.blocking: bool = checked is None or checked > 0
+        self.deadline: Deadline = Deadline.after_ms(checked) if self.blocking else Deadline(0)
+        self.limit: Deadline = self.deadline if self.blocking else Deadline(ANSWER_S)
+        """Until when to wait where an answer is needed."""
+
+    def starts_again(self) -> bool:
+        """Whether there is time to wait until the connection is joined again."""
+        return not self.limit.expired()
 
 
 def _data(taken: Taken) -> str | bytes:

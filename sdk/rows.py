@@ -38,6 +38,8 @@ class Rows:
     """
 
     _number: int | None = None
+    _fetched_in_part = False
+    """A batch is being fetched; where nobody fetches, that was broken off."""
 
     def __init__(
         self,
@@ -85,18 +87,24 @@ class Rows:
             return False
         timeout = self._timeout_ms
         deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
+        if self._fetched_in_part:
+            raise ClosedError("a batch of this query was lost to an interrupt (Ctrl-C): query again")
         try:
+            self._fetched_in_part = True
             answer = self._ask(Kind.FETCH, (self._number, timeout), deadline)
+            more, batch = values.unpack(answer[0])
+            rows = iter(unpack_rows(batch))
         except TrunklineError as error:
             self._error, self._number = error, None
             raise
         except BaseException:  # Ctrl-C: whether the batch was taken is not known
             self.close()
             raise
-        more, batch = values.unpack(answer[0])
-        self._batch = iter(unpack_rows(batch))
+        # ALL OR NOTHING, see trunkline.pocket
+        self._batch = rows
         if not more:
             self._number = None
+        self._fetched_in_part = False
         return True
 
     def close(self) -> None:
@@ -105,8 +113,12 @@ class Rows:
         self._batch = iter(())
         number, self._number = self._number, None
         if number is not None and self._pid == os.getpid():
-            with contextlib.suppress(TrunklineError):
-                self._ask(Kind.END_QUERY, (number,), Deadline(CLOSE_S))
+            try:
+                with contextlib.suppress(TrunklineError):
+                    self._ask(Kind.END_QUERY, (number,), Deadline(CLOSE_S))
+            except BaseException:  # Ctrl-C
+                self._tell_end(number)
+                raise
 
     def _ask(self, kind: Kind, fields: tuple[Any, ...], deadline: Deadline) -> list[bytes]:
         """Not sent again when the worker is lost: the query was that worker's."""
@@ -122,9 +134,15 @@ class Rows:
     def __del__(self) -> None:
         number = self._number
         if number is not None and self._pid == os.getpid():
-            connection = self._connection
-            fields = (connection._holder_id, number)
-            connection._client.tell(connection._key, Kind.END_QUERY, fields)
+            try:
+                self._tell_end(number)
+            except BaseException:  # Ctrl-C just then, which Python does not raise out of here
+                self._tell_end(number)
+                raise
+
+    def _tell_end(self, number: int) -> None:
+        connection = self._connection
+        connection._client.tell(connection._key, Kind.END_QUERY, (connection._holder_id, number))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "at its end" if self._number is None else "open"

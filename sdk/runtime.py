@@ -3,7 +3,7 @@
     <root>/                   0700, ours; $TRUNKLINE_RUNTIME, $XDG_RUNTIME_DIR/trunkline or a folder in the
                               temporary directory named after the user
       b-3f9a.../              one broker
-        lock                  held (flock) as long as the broker lives
+        lock                  held (flock) as long as the broker lives; its process id is in it
         broker.sock           its ROUTER
         broker.log            its own and its workers' words; bounded, see trunkline.broker.journal
         w-5c1e...             the door of one worker, for requests
@@ -35,6 +35,7 @@ __all__ = [
     "doors",
     "figures",
     "folder_of",
+    "holder",
     "lock",
     "make_folder",
     "new_address",
@@ -44,12 +45,15 @@ __all__ = [
     "roots",
     "sweep",
     "tidy",
+    "try_claim",
 ]
 
 ENV = "TRUNKLINE_BROKER"
 ROOT_ENV = "TRUNKLINE_RUNTIME"
 SOCKET = "broker.sock"
 LOG = "broker.log"
+PID_WORD = "pid"
+"""Begins the line by which a starting broker tells its process id, before how it went."""
 MAX_SOCKET_PATH = 92  # sun_path holds 104 to 108 bytes, and a worker's door has a longer name
 _CLAIMS = 5
 _CLAIM_EVERY_S = 0.03
@@ -173,15 +177,34 @@ def claim(folder: Path) -> int | None:
     folder: so a refusal is believed only when it lasts.
     """
     for _ in range(_CLAIMS):
-        make_folder(folder)
-        try:
-            fd = lock(folder)
-        except FileNotFoundError:
-            continue
+        fd = try_claim(folder)
         if fd is not None:
             return fd
         time.sleep(_CLAIM_EVERY_S)
     return None
+
+
+def try_claim(folder: Path) -> int | None:
+    """`claim`, without believing a refusal: it may be over in a moment."""
+    make_folder(folder)
+    try:
+        fd = lock(folder)
+    except FileNotFoundError:  # removed just then
+        return None
+    if fd is not None:
+        with contextlib.suppress(OSError):  # a full disk: who waits is told no number then
+            os.ftruncate(fd, 0)
+            os.write(fd, b"%d\n" % os.getpid())
+    return fd
+
+
+def holder(folder: Path) -> int | None:
+    """The process id of the broker that has taken the lock last; None when it is not known."""
+    try:
+        pid = int((folder / "lock").read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    return pid if pid > 0 else None
 
 
 def lock(folder: Path, *, create: bool = True) -> int | None:
@@ -218,20 +241,26 @@ def alive(address: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise BrokerGone(f"{folder} cannot be used ({error.strerror})") from None
+        raise BrokerGone(
+            f"{folder} cannot be used ({error.strerror}); set {ROOT_ENV} to a folder of your own"
+        ) from None
     if fd is None:
         return True
     os.close(fd)
     return False
 
 
-def remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path, *, awaited: bool = False) -> None:
     """Remove a broker's folder, and the root too when it is empty then. The caller holds its lock.
+
+    `awaited`: somebody will start the next broker here. Then what that one needs stays: the doors of workers
+    that live, and the figures of those that were killed.
 
     Only what brokers put there is removed, for the folder may be one the user named; the lock goes last,
     so that a broker that starts meanwhile finds either the old lock or an empty place.
     """
-    for path in [*doors(folder), *folder.glob("f-*"), folder / SOCKET, folder / LOG, folder / "lock"]:
+    workers = [] if awaited else [*doors(folder), *folder.glob("f-*")]
+    for path in [*workers, folder / SOCKET, folder / LOG, folder / "lock"]:
         with contextlib.suppress(OSError):
             path.unlink()
     with contextlib.suppress(OSError):  # something else is in there, or others live in the root

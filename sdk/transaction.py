@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
@@ -49,7 +50,8 @@ class Transaction:
 
     _begun = False
 
-    def __init__(self, connection: Executing, timeout_ms: float) -> None:
+    def __init__(self, connection: Executing, timeout_ms: float, how: str = "") -> None:
+        """`how`: modes that stand behind its BEGIN, as the database has them (`IMMEDIATE`, `READ ONLY`)."""
         if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
             kind = type(timeout_ms).__name__
             raise TypeError(f"transaction's timeout_ms is a number of milliseconds, not {kind}")
@@ -58,7 +60,10 @@ class Transaction:
         self._pid = os.getpid()
         self._connection = connection
         self._timeout_ms = timeout_ms
-        self.token = os.urandom(8)
+        self._how = how
+        self.thread: int = 0
+        """The one that used it last."""
+        self.token: bytes = os.urandom(8)
         """Names it in the statements that belong to it."""
 
     def __enter__(self) -> Connection:
@@ -91,11 +96,23 @@ class Transaction:
         inside = found is not None and found._begun and found._pid == os.getpid()
         return found if inside else None
 
+    @staticmethod
+    def holds_up(connection: Executing) -> bool:
+        """Whether this thread has a transaction open on the same database connection by another object, so
+        that a statement of `connection` would wait for its own thread."""
+        me = threading.get_ident(), os.getpid()
+        found = (entry() for entry in list(_watched.values()))
+        return any(
+            each is not None and (each.thread, each._pid) == me and each._connection._key == connection._key
+            for each in found
+        )
+
     def begin(self) -> None:
         """Wait for the connection and have it exclusively from now on."""
         gone = partial(_dropped, weakref.ref(self._connection), self.token, self._pid)
         _watched[self.token] = weakref.ref(self, gone)
         self._begun = True
+        self.thread = threading.get_ident()
         try:
             self._do("begin", self._timeout_ms)
         except BaseException as error:
@@ -147,11 +164,11 @@ class Transaction:
     def _do(self, what: str, limit_ms: float) -> None:
         connection = self._connection
         deadline = Deadline(limit_ms / 1000 + GRACE_S)
-        fields = (self.token, what, limit_ms)
+        fields = (self.token, f"{what} {self._how}" if what == "begin" and self._how else what, limit_ms)
         if what == "begin":  # the end of a block is carried out also when nobody waits for it any more
             connection._ask_database(Kind.TRANSACTION, (*fields, deadline.at - GRACE_S), b"", deadline)
             return
-        connection._client_now()
+        connection._client_now(deadline)
         connection._request(Kind.TRANSACTION, connection._holder_id, *fields, None, deadline=deadline)
 
 

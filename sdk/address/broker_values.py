@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from trunkline.address.amqp_arguments import argument_value
 from trunkline.address.golang import shown
 from trunkline.address.params import Param, find_param
 from trunkline.address.schemes import Scheme
 from trunkline.address.separator import decoded
 from trunkline.errors import AddressError
 
-__all__ = ["Values", "read_beside", "read_typed", "read_written"]
+__all__ = ["Values", "read_beside", "read_typed", "read_written", "seconds_of"]
 
-_ONE_LINE = ("name", "names", "file", "property")
+_ONE_LINE = ("name", "names", "file", "property", "argument")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
@@ -128,16 +129,28 @@ def _start(param: Param, value: str) -> dict[str, Any]:
         return {param.name: value}
     if re.fullmatch("[0-9]{1,18}", value):
         return {param.name: int(value)}
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        pass
-    else:
-        # a time without a zone is UTC wherever the strategy runs
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return {param.name: value, f"{param.name}_time": moment.timestamp()}
+    if (seconds := seconds_of(value)) is not None:
+        return {param.name: value, f"{param.name}_time": seconds}
     words = [*param.choices, "an offset" if param.kind == "offset" else "a sequence number"]
     raise _wrong(param, value, f"use one of {', '.join(words)}, or a time such as 2026-01-31T12:00:00Z")
+
+
+def seconds_of(moment: str | datetime) -> float | None:
+    """A time as seconds since 1970; None for a text that is none."""
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError:
+            return None
+    # a time without a zone is UTC wherever the strategy runs
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _argument(param: Param, value: str) -> dict[str, Any]:
+    try:
+        return {param.name: argument_value(param.name, value)}
+    except ValueError as error:
+        raise _wrong(param, value, str(error)) from None
 
 
 _READERS: dict[str, Callable[[Param, str], dict[str, Any]]] = {
@@ -146,4 +159,5 @@ _READERS: dict[str, Callable[[Param, str], dict[str, Any]]] = {
     "enum": _enum,
     "offset": _start,
     "deliver": _start,
+    "argument": _argument,
 }

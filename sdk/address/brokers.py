@@ -102,13 +102,13 @@ def _read_path(scheme: Scheme, path: str, values: Values) -> None:
 
 def _query(query: str, scheme: Scheme) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for pair in filter(None, query.split("&")):
+    for index, pair in enumerate(pairs := [pair for pair in query.split("&") if pair]):
         written, _, value = pair.partition("=")
         name = decoded(written)
         if name in OPTIONS:
             raise misplaced_option(name, scheme)
         if not is_param(scheme, name):
-            raise unknown_option(name, scheme)
+            raise unknown_option(name, scheme, "&".join(pairs[:index]))
         found.append((name, value))
     return found
 

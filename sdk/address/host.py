@@ -7,7 +7,7 @@ import re
 
 from trunkline.errors import AddressError
 
-__all__ = ["clean_host", "join_host_port", "split_port"]
+__all__ = ["clean_host", "join_host_port", "split_port", "without_zone"]
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _PLACE = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?", re.DOTALL)
@@ -71,3 +71,8 @@ def join_host_port(host: str, port: int | None) -> str:
     """`host:port` as a URL writes it."""
     name = f"[{host}]" if ":" in host else host
     return name if port is None else f"{name}:{port}"
+
+
+def without_zone(host: str) -> str:
+    """An IPv6 address without its zone, which means something on this machine only; another host as it is."""
+    return host.partition("%")[0] if ":" in host else host

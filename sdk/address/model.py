@@ -171,20 +171,20 @@ def _one_line(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Proxy):
-        return value.url
+        return value.to_wire()
     return list(value) if isinstance(value, tuple) else value
 
 
 def _typed(name: str, value: Any) -> Any:
     kind = OPTIONS[name].kind
     if kind == "proxy":
-        return Proxy.parse(value)
+        return None if value is None else Proxy.from_wire(value)
     return tuple(value) if kind in ("messages", "list") else value
 
 
 def _shown(name: str, value: Any) -> str:
-    if isinstance(value, Proxy):
-        return f"{name}={value}"
+    if isinstance(value, Proxy) or (name == "proxy" and value is None):
+        return f"{name}={value or 'none'}"
     option = OPTIONS.get(name)
     if name == "will_payload" or (option.secret if option else is_secret_name(name)):
         return f"{name}={HIDDEN}"

@@ -102,6 +102,8 @@ def _address_fields(net: str, address: str, *, bare: bool) -> dict[str, Any]:
         address = f"[{address}]:{DEFAULT_PORT}" if ":" in address else f"{address}:{DEFAULT_PORT}"
     pair = split_host_port(address) if net in ("", "tcp", "tcp4", "tcp6") else None
     host, digits = pair or (None, "")
+    if host and ":" in host:
+        host = host.replace("%25", "%", 1)  # a link-local address's zone as URLs write it
     port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 6 else None
     return {"addr": address, "host": host, "port": port}
 

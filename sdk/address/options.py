@@ -11,7 +11,7 @@ from typing import Any
 
 from trunkline.address.schemes import BROKERS, DATABASES, SCHEMES, SOCKETS, WEBSOCKETS
 
-__all__ = ["OPTIONS", "Option"]
+__all__ = ["OPTIONS", "PROXIED_PLAIN", "Option"]
 
 _ALL = tuple(SCHEMES)
 _STREAMS = (*SOCKETS, *WEBSOCKETS, *BROKERS)
@@ -21,6 +21,9 @@ _NETWORK = tuple(name for name in (*_STREAMS, *_SERVERS) if name != "unix")
 _OURS = tuple(name for name in _NETWORK if name != "kafka" and name not in DATABASES)
 _TCP = tuple(name for name in _OURS if name != "udp")
 _TLS = ("tls", "wss", "mqtts", "wss+mqtt", "nats", "tls+nats", "amqps", "kafka", *_SERVERS)
+PROXIED_PLAIN = tuple(name for name in _TCP if name not in _TLS)
+"""Schemes without TLS of their own, but perhaps with a proxy that shows a certificate."""
+_TRUSTS = (*_TLS, *PROXIED_PLAIN)
 # libpq and mysql-connector-python compare a certificate with the host of the address only
 _SERVERNAME = tuple(name for name in _TLS if name not in ("mysql", "postgres"))
 _MESSAGES = ("udp", *WEBSOCKETS, *BROKERS)
@@ -111,7 +114,15 @@ OPTIONS: dict[str, Option] = {
             choices=("recv", "send", "dual"),
         ),
         Option("enableCompression", "bool", False, WEBSOCKETS, "permessage-deflate"),
-        Option("proxy", "proxy", None, _TCP, "socks5://name:password@host:port or http://...", secret=True),
+        Option(
+            "proxy",
+            "proxy",
+            None,
+            _TCP,
+            "socks5://name:password@host:port, http://, https://, socks4:// or socks4a://; `none`: not even "
+            "one of the environment",
+            secret=True,
+        ),
         Option(
             "headers",
             "headers",
@@ -150,13 +161,37 @@ OPTIONS: dict[str, Option] = {
             high=_DAY_MS,
         ),
         Option("idle", "ms", 0, _STREAMS, "no data for so many ms is a lost link; 0 is off", high=_DAY_MS),
-        Option("cafile", "text", None, _TLS, "file of the certificates to trust"),
+        Option(
+            "cafile",
+            "text",
+            None,
+            _TRUSTS,
+            "file of the certificates to trust; without TLS of its own, those of an https:// proxy",
+        ),
         Option("certfile", "text", None, _TLS, "file of our own certificate"),
         Option("keyfile", "text", None, _TLS, "file of our own certificate's key"),
         Option("servername", "text", None, _SERVERNAME, "name the server's certificate must have"),
-        Option("insecureSkipVerify", "bool", False, _TLS, "take any certificate"),
+        Option(
+            "insecureSkipVerify", "bool", False, _TRUSTS, "take any certificate, of an https:// proxy too"
+        ),
         Option("local_ip", "ip", None, _OURS, "outgoing address"),
+        Option(
+            "interface",
+            "text",
+            None,
+            ("udp",),
+            "where a multicast group is joined: an interface's name, or its IPv4 address",
+        ),
         Option("buffer", "count", 2000, _STREAMS, "messages kept for the reader", low=1, high=1_000_000),
+        Option(
+            "buffer_bytes",
+            "count",
+            64 * 1024 * 1024,
+            _STREAMS,
+            "bytes kept for the reader (of text: characters), or one message that is larger",
+            low=1024,
+            high=1 << 40,
+        ),
         Option(
             "decode",
             "enum",

@@ -21,8 +21,8 @@ class Param:
     name: str
     kind: str
     """`name` and `names` (text without control characters; several: repeated, or a comma list), `text`,
-    `bool`, `count` (a whole number), `enum`, `file`, `offset` and `deliver` (where to start reading), and
-    `property` (librdkafka's own)."""
+    `bool`, `count` (a whole number), `enum`, `file`, `offset` and `deliver` (where to start reading),
+    `property` (librdkafka's own) and `argument` (AMQP's `x-...`)."""
     help: str
     choices: tuple[str, ...] = ()
     low: int = 0
@@ -51,6 +51,13 @@ _MQTT = (
     Param("will_qos", "count", "quality of service of the will", high=2),
     Param("will_retain", "bool", "the will is kept for later subscribers"),
     Param("session_expiry", "count", "life of a kept session without a link, s (version 5)", high=2**32 - 1),
+    Param(
+        "retain_handling",
+        "count",
+        "retained messages come with each subscription (0), only with a new one (1), never (2) (version 5)",
+        high=2,
+    ),
+    Param("no_local", "bool", "what this connection writes does not come back to it (version 5)"),
     *_LOGIN,
 )
 _NATS = (
@@ -92,6 +99,8 @@ _AMQP = (
     Param("durable", "bool", "queue and exchange survive a restart of the server"),
     Param("exclusive", "bool", "the queue is this connection's alone"),
     Param("auto_delete", "bool", "the queue goes when its last reader has gone"),
+    Param("passive", "bool", "nothing is declared or bound: the queue and the exchange have to exist"),
+    Param("x-...", "argument", "an argument of the queue (x-queue-type), or of reading it (x-stream-offset)"),
     Param("prefetch", "count", "messages delivered and not yet acknowledged", high=65_535),
     Param("heartbeat", "count", "of the protocol, s; 0 is off", high=65_535),
     Param("persistent", "bool", "written messages survive a restart of the server"),
@@ -127,23 +136,28 @@ _BY_NAME = {
 # librdkafka's own names: dotted, or with underscores for the dots; a few are one word
 _PROPERTY = re.compile(r"[a-z]+(?:[._][a-z0-9]+)+")
 _PROPERTY_WORDS = frozenset(("acks", "retries", "debug", "partitioner"))
-_UNDERSCORED = frozenset(("log_level",))
+_ARGUMENT = re.compile(r"x-[a-z0-9-]{1,60}")
+_UNDERSCORED = frozenset(("log_level", "enabled_events"))
 # the servers stand in the address
 _TAKEN = frozenset(("bootstrap.servers", "metadata.broker.list"))
 
 
 def find_param(protocol: str, name: str) -> Param | None:
     """The row of the parameter of that name, other names included; None where the protocol has none such.
-    For librdkafka's properties a row is made up, under the name with dots."""
+    For librdkafka's properties a row is made up, under the name with dots, and for AMQP's arguments."""
     known = _BY_NAME.get(protocol, {}).get(name)
-    if known is not None or protocol != "kafka":
-        return known
-    return _property(name)
+    if known is None and protocol == "kafka":
+        return _property(name)
+    if known is None and protocol == "amqp" and _ARGUMENT.fullmatch(name):
+        return Param(name, "argument", "an argument of AMQP")
+    return None if known is not None and known.kind == "argument" else known
 
 
 def _property(name: str) -> Param | None:
+    if name in _PROPERTY_WORDS:
+        return Param(name, "property", "a property of librdkafka")
     dotted = name if "." in name or name in _UNDERSCORED else name.replace("_", ".")
-    if dotted in _TAKEN or not (name in _PROPERTY_WORDS or _PROPERTY.fullmatch(name)):
+    if dotted in _TAKEN or not _PROPERTY.fullmatch(name):
         return None
     # what is nobody's property is told here, for librdkafka would tell it in words about dots
     foreign = "." not in name and name != "client_id" and owners(name)

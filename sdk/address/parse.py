@@ -11,13 +11,14 @@ from typing import Any
 from trunkline.address.brokers import parse_broker
 from trunkline.address.databases import parse_database
 from trunkline.address.model import Address
-from trunkline.address.options import OPTIONS
+from trunkline.address.options import OPTIONS, PROXIED_PLAIN
 from trunkline.address.plain import parse_other, parse_socket, parse_websocket
 from trunkline.address.schemes import Scheme, find_scheme, is_param
 from trunkline.address.separator import read_options, split_target
 from trunkline.address.unknown import unknown_option
 from trunkline.address.values import read_value
 from trunkline.errors import AddressError
+from trunkline.frames import without_frames
 
 __all__ = ["parse_address"]
 
@@ -41,8 +42,11 @@ def parse_address(
     try:
         return _parse(text, options or {}, os.environ if environ is None else environ)
     except AddressError as error:
-        failure = type(error)(str(error))
-    # raised anew, outside the handler: no context and no frames that hold the address
+        failure: BaseException = type(error)(str(error))
+    except BaseException as error:  # Ctrl-C, for one
+        failure = without_frames(error)
+    # raised anew, outside the handler: no context and no frames whose variables hold the address
+    del text, options, environ
     raise failure
 
 
@@ -53,17 +57,33 @@ def _parse(text: str, options: Mapping[str, object], environ: Mapping[str, str])
             "an address starts with its scheme: write wss://host/path, tcp://host:port and so on"
         )
     scheme = find_scheme(match[1])
-    if re.search("[\ud800-\udfff]", text):
+    if _has_half_a_pair(text):
         raise AddressError(f"{scheme.whose} must be valid text: it holds half of a surrogate pair")
     target, tail = split_target(text[match.end() :], scheme)
-    written = read_options(tail, scheme)
+    written = read_options(tail, scheme, target)
+    for name, value in options.items():
+        if _has_half_a_pair(name) or _has_half_a_pair(value):
+            raise AddressError(
+                f"option '{ascii(name)[1:-1]}' must be valid text: it holds half of a surrogate pair"
+            )
     given = _options(scheme, written, options)
     _check_keepalive(scheme, given.options)
+    _check_trust(scheme, given.options)
+    _check_ping_timeout(scheme, given.options)
     if scheme.family == "database":
         address = parse_database(scheme, target, environ)
     else:
         address = _url(scheme, target.strip(), given)
     return replace(address, options=given.options)
+
+
+def _has_half_a_pair(value: object) -> bool:
+    """Whether some text in an option's value is none that UTF-8 can hold."""
+    if isinstance(value, Mapping):
+        return any(_has_half_a_pair(part) for pair in value.items() for part in pair)
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_half_a_pair, value))
+    return isinstance(value, str) and re.search("[\ud800-\udfff]", value) is not None
 
 
 def _url(scheme: Scheme, target: str, given: _Given) -> Address:
@@ -134,6 +154,29 @@ def _check_keepalive(scheme: Scheme, options: Mapping[str, Any]) -> None:
         raise AddressError(
             f"option 'pingInterval' needs a pingMessage beside it: {scheme.name} has no ping of its own"
         )
+
+
+def _check_ping_timeout(scheme: Scheme, options: Mapping[str, Any]) -> None:
+    """The heartbeats of these are no questions that a peer answers."""
+    given = options.get("pingTimeout") is not None
+    if given and scheme.protocol in ("amqp", "kafka") and options.get("pingType") != "text":
+        instead = "heartbeat" if scheme.protocol == "amqp" else "pingInterval"
+        raise AddressError(
+            f"option 'pingTimeout' needs pingType=text beside it with {scheme.name}: its own pings have no "
+            f"answer of their own; {instead} says how soon a silent broker is lost"
+        )
+
+
+def _check_trust(scheme: Scheme, options: Mapping[str, Any]) -> None:
+    """A scheme without TLS has a certificate to look at only where its proxy shows one."""
+    proxy = options.get("proxy")
+    if scheme.name not in PROXIED_PLAIN or (proxy is not None and proxy.scheme == "https"):
+        return
+    for name in ("cafile", "insecureSkipVerify"):
+        if name in options:
+            raise AddressError(
+                f"option '{name}' makes no sense for {scheme.name} without an https:// proxy: leave it out"
+            )
 
 
 def _check_single(name: str, headers: Mapping[str, object]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote
 
 from trunkline.address.host import clean_host, split_port
@@ -11,12 +12,13 @@ from trunkline.errors import AddressError
 
 __all__ = ["Proxy"]
 
-_PORTS = {"socks5": 1080, "socks5h": 1080, "http": 80, "https": 443}
+_PORTS = {"socks5": 1080, "socks5h": 1080, "socks4": 1080, "socks4a": 1080, "http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Proxy:
-    """A proxy that a connection goes through. Names are resolved at the proxy, whichever socks5 is written.
+    """A proxy that a connection goes through. Names are resolved at the proxy, whichever socks5 is written;
+    only `socks4` wants an address, which is looked up here.
 
     `str` and `repr` hide the password; `url` holds it.
     """
@@ -26,6 +28,8 @@ class Proxy:
     port: int
     user: str | None = None
     password: str | None = None
+    variable: str = ""
+    """The environment variable that named it; empty where the address did."""
 
     @classmethod
     def parse(cls, text: str) -> Proxy:
@@ -33,12 +37,17 @@ class Proxy:
         match = re.match(r"([A-Za-z0-9]+)://", text)
         if match is None or match[1].lower() not in _PORTS:
             raise AddressError(
-                "option 'proxy' must start with socks5://, socks5h://, http:// or https:// and name a host"
+                "option 'proxy' must start with socks5://, socks5h://, socks4://, socks4a://, http:// or "
+                "https:// and name a host"
             )
         scheme = match[1].lower()
         userinfo, at, place = text[match.end() :].rstrip("/").rpartition("@")
         user, colon, password = userinfo.partition(":")
         host, port = split_port(place, "option 'proxy'")
+        if password and scheme in ("socks4", "socks4a"):
+            raise AddressError(
+                f"option 'proxy' names a {scheme} proxy, which knows no password: use socks5://"
+            )
         return cls(
             scheme,
             clean_host(host, "option 'proxy'"),
@@ -54,6 +63,21 @@ class Proxy:
         if self.password is not None:
             account += f":{quote(self.password, safe='')}"
         return f"{self.scheme}://{account + '@' if account else ''}{self._place}"
+
+    def to_wire(self) -> list[str]:
+        """Plain data for msgpack, the password included."""
+        return [self.url, self.variable]
+
+    @classmethod
+    def from_wire(cls, wire: Sequence[str]) -> Proxy:
+        """The proxy that `to_wire` described."""
+        url, variable = wire
+        return replace(cls.parse(url), variable=variable)
+
+    @property
+    def place(self) -> str:
+        """Host and port for an error's text, and where they come from if not from the address."""
+        return f"{self._place} (from {self.variable})" if self.variable else self._place
 
     @property
     def _place(self) -> str:

@@ -2,7 +2,8 @@
 
 Finding the separator: in a URL it is the first `|` (or `||`) before a known option's name and `=`; in a
 database's DSN, whose password may hold a `|`, it is the last `||` of that kind, else the last `|`. A name
-that is nearly a known one counts too, so that a misspelling is told and does not become part of the target.
+that is nearly a known one counts too, so that a misspelling is told and does not become part of the target;
+behind the name of a server's database any name counts.
 A `||` at the very end says that there are no options.
 
 Reading values: a message (`payload`, `pingMessage`) that is JSON ends where its JSON ends; any other before
@@ -40,7 +41,9 @@ def split_target(rest: str, scheme: Scheme) -> tuple[str, str]:
     found = None if database and rest.endswith("||") else next(_candidates(rest, scheme), None)
     if found is None and rest.endswith("||"):
         return rest[:-2], ""
-    found = _last(rest, scheme) if database else found or _slip(rest, scheme)
+    found = (
+        (_last(rest, scheme) or _slip_of_database(rest, scheme)) if database else found or _slip(rest, scheme)
+    )
     if found is None:
         return rest, ""
     return rest[: found.start()], rest[found.end(1) :]
@@ -70,9 +73,21 @@ def _slip(rest: str, scheme: Scheme) -> re.Match[str] | None:
     return None if scheme.name == "unix" else _BAR.search(rest, rest.rfind("@") + 1)
 
 
-def read_options(text: str, scheme: Scheme) -> list[tuple[str, str]]:
-    """The options as (name, value) pairs in their order; names are known ones. Values are decoded, but for a
-    broker's parameters."""
+def _slip_of_database(rest: str, scheme: Scheme) -> re.Match[str] | None:
+    """`|name=` behind a database's name, where `name` is no option: told as the slip it is, for the value may
+    be a secret and the name of a database is shown. A `|` in a password or a parameter is no slip, nor is one
+    in the path of a file."""
+    if scheme.name == "sqlite3" or "/" not in rest:
+        return None
+    # Go takes the last `@` of a MySQL address, and no `/` in the password of the others
+    start = rest.rfind("@") if scheme.name == "mysql" else rest.find("/")
+    found = _CANDIDATE.search(rest, start + 1)
+    return None if found is None or re.search(r"[?\s]", rest[: found.start()]) else found
+
+
+def read_options(text: str, scheme: Scheme, target: str = "") -> list[tuple[str, str]]:
+    """The options behind `target` as (name, value) pairs in their order; names are known ones. Values are
+    decoded, but for a broker's parameters."""
     found: list[tuple[str, str]] = []
     at = 0
     while at < len(text):
@@ -87,7 +102,7 @@ def read_options(text: str, scheme: Scheme) -> list[tuple[str, str]]:
             )
         name = match[1]
         if name not in OPTIONS and not is_param(scheme, name):
-            raise unknown_option(name, scheme)
+            raise unknown_option(name, scheme, f"{target}|{text[:at]}")
         value, at = _value(name, text, match.end(), scheme)
         found.append((name, value))
     return found

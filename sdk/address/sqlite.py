@@ -91,9 +91,10 @@ def parse(dsn: str) -> Dsn:
     """The DSN as go-sqlite3 opens it. `fields` has:
 
     `name`, `name_is_uri` (what to open); `uri` (the DSN is a `file:` one), `file` (the path as written, "" in
-    memory), `memory`, `busy_timeout_ms`, `begin`, `pragmas` (pairs, in the order in which they are to be
-    run), `own_pragmas` (texts of `_pragma=`, to be run behind them), `stmt_cache_size`, `loc`, `vfs`,
-    `effective` (what differs from a plain open), `ignored` (a line for each parameter without effect).
+    memory), `memory`, `shared_memory` (the name by which other dials find the same one, "" for none),
+    `busy_timeout_ms`, `begin`, `pragmas` (pairs, in the order in which they are to be run), `own_pragmas`
+    (texts of `_pragma=`, to be run behind them), `stmt_cache_size`, `loc`, `vfs`, `effective` (what differs
+    from a plain open), `ignored` (a line for each parameter without effect).
     """
     mark = dsn.find("?", 1)
     query = dsn[mark + 1 :] if mark > 0 else ""
@@ -106,6 +107,7 @@ def parse(dsn: str) -> Dsn:
     memory = memory or params.get("vfs") == "memdb"
     fields: dict[str, Any] = {"uri": uri, "name": plain, "name_is_uri": uri, "memory": memory}
     fields["file"] = "" if memory else path
+    fields["shared_memory"] = _shared_memory(path, params) if uri and memory else ""
     fields["vfs"] = _vfs(params)
     if uri:
         _check_uri(params)
@@ -155,6 +157,13 @@ def _uri_path(dsn: str) -> str:
     except UnicodeDecodeError:
         pass
     raise DsnError("its percent-escapes are not UTF-8 text")
+
+
+def _shared_memory(path: str, params: dict[str, str]) -> str:
+    """The name of a database in memory that all connections of a program share, as SQLite has it."""
+    if params.get("vfs") == "memdb":
+        return f"memdb:{path}" if path.startswith("/") else ""
+    return path if params.get("cache") == "shared" else ""
 
 
 def _vfs(params: dict[str, str]) -> str | None:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import re
+
 from trunkline.address.golang import shown
 from trunkline.address.nearest import nearest
 from trunkline.address.options import OPTIONS
 from trunkline.address.params import PARAMS, owners
+from trunkline.address.redaction import redact
 from trunkline.address.schemes import Scheme
 from trunkline.errors import AddressError
 
 __all__ = ["misplaced_option", "unknown_option"]
 
+_SERVERS = "the servers stand in the address, as in kafka://host1:9092,host2:9092/topic"
 # what a broker's users bring from other programs, and where it is written here
 _ELSEWHERE = {
     ("mqtt", "keepalive"): "use the option pingInterval, in ms",
     ("amqp", "vhost"): "the virtual host is the path, as in amqp://host/vhost?queue=name",
-    (
-        "kafka",
-        "bootstrap.servers",
-    ): "the servers stand in the address, as in kafka://host1:9092,host2:9092/topic",
-    (
-        "kafka",
-        "bootstrap_servers",
-    ): "the servers stand in the address, as in kafka://host1:9092,host2:9092/topic",
+    ("kafka", "bootstrap.servers"): _SERVERS,
+    ("kafka", "bootstrap_servers"): _SERVERS,
+    ("kafka", "metadata.broker.list"): _SERVERS,
+    ("kafka", "metadata_broker_list"): _SERVERS,
 }
 
 
-def unknown_option(name: str, scheme: Scheme) -> AddressError:
-    """The error for a name that is no option; says where it belongs, or names the nearest one."""
+def unknown_option(name: str, scheme: Scheme, before: str = "") -> AddressError:
+    """The error for a name that is no option; says where it belongs, or names the nearest one. `before` is
+    the address as far as the name: where that ends with a secret, the name may be the rest of it, and is not
+    shown."""
     elsewhere = _ELSEWHERE.get((scheme.protocol, name))
     if elsewhere:
         return AddressError(f"there is no parameter '{name}': {elsewhere}")
@@ -40,9 +42,16 @@ def unknown_option(name: str, scheme: Scheme) -> AddressError:
     near = nearest(name, [*OPTIONS, *own, *(other for row in own.values() for other in row.also)])
     if near:
         return AddressError(f"unknown option '{shown(name)}': did you mean '{near}'")
-    # A name that is like none we know may be the rest of a password with a & in it.
     hint = "see `trunkline dial --help` for the options there are, and write & in a value as %26"
-    return AddressError(f"the address has an unknown option: {hint}")
+    if _ends_with_a_secret(before):
+        return AddressError(f"the address has an unknown option: {hint}")
+    return AddressError(f"unknown option '{shown(name)}': {hint}")
+
+
+def _ends_with_a_secret(before: str) -> bool:
+    """Whether the value that stands last, or the path where there is none, is one that errors do not show."""
+    last = "any://" + re.split(r"[|?&]", before[before.rfind("@") + 1 :].rstrip("|?&"))[-1]
+    return redact(last) != last
 
 
 def misplaced_option(name: str, scheme: Scheme) -> AddressError:

@@ -164,9 +164,12 @@ def _headers_text(text: str) -> dict[str, Any] | None:
     return {name.strip(): content.strip() for name, _, content in pairs}
 
 
-def _proxy(option: Option, value: object) -> Proxy:
+def _proxy(option: Option, value: object) -> Proxy | None:
+    """None for `none`: no proxy, whatever the environment says."""
     if isinstance(value, Proxy):
         return value
+    if isinstance(value, str) and value.lower() == "none":
+        return None
     return Proxy.parse(value if isinstance(value, str) else "")
 
 

@@ -144,7 +144,7 @@ def _strategy(
 
 
 def _feed_address(feed: Feed, certificate: Certificate | None) -> str:
-    trust = f"&cafile={certificate.cert}" if certificate else ""
+    trust = "&proxy=none" + (f"&cafile={certificate.cert}" if certificate else "")
     how = f"reconnect=true&interval=300&compress=gzip&mode=recv&buffer={BUFFER}"
     return f"{feed.server.url}/ws|{how}{trust}&payload={json.dumps({'sub': 'tickers'})}"
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from trunkline import runtime
 from trunkline.cli.brokers import Listing, listing
 from trunkline.cli.discovery import find_left_over_workers, find_stale_folders
-from trunkline.errors import BrokerGone
+from trunkline.errors import AddressError, BrokerGone
+from trunkline.proxy_variables import find_proxy
 
 __all__ = ["Finding", "fail", "machine", "ok", "warn"]
 
@@ -59,6 +60,7 @@ def machine() -> Iterator[Finding]:
     yield from _folder()
     yield _file_limit()
     yield _clock()
+    yield from _proxies()
     found = _listing()
     if isinstance(found, Finding):
         yield found
@@ -74,7 +76,7 @@ def _python() -> Finding:
     return ok("python", text)
 
 
-_CORE = ("pyzmq", "msgpack", "websocket-client", "PySocks", "rich")
+_CORE = ("pyzmq", "msgpack", "websocket-client", "rich")
 _EXTRAS = {
     "fast": ("picows", "uvloop"),
     "mqtt": ("paho-mqtt",),
@@ -84,6 +86,7 @@ _EXTRAS = {
     "mysql": ("mysql-connector-python",),
     "postgres": ("psycopg2-binary",),
     "clickhouse": ("clickhouse-driver",),
+    "socks": ("PySocks",),
 }
 
 
@@ -173,6 +176,24 @@ def _clock() -> Finding:
     if skew > 0.01:
         return warn("clock", f"{shown}; it jumped {skew * 1000:.0f} ms just now", "look at the time service")
     return ok("clock", shown)
+
+
+def _proxies() -> Iterator[Finding]:
+    """The proxies that the environment names for the schemes that take one."""
+    for scheme in ("ws", "wss"):
+        try:
+            proxy = find_proxy(scheme)
+        except AddressError as error:
+            yield fail("proxy", f"{scheme}: {error}", "correct or unset the variable")
+            continue
+        if proxy is None:
+            yield ok("proxy", f"{scheme}: none named by the environment")
+            continue
+        excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+        but = f", but not to {excepted}" if excepted else ""
+        yield ok(
+            "proxy", f"{scheme}: {proxy} (from {proxy.variable}){but}; proxy=none in an address goes without"
+        )
 
 
 def _listing() -> Listing | Finding:

@@ -129,7 +129,10 @@ def _through(kind: type[http.client.HTTPConnection], place: str, host: str, **op
 
 
 def _connect(place: str, target: tuple[str, int], timeout: Any = None, source: Any = None) -> socket.socket:
-    import socks
+    try:
+        import socks
+    except ModuleNotFoundError:
+        raise OSError("a socks5:// proxy needs PySocks: pip install 'trunkline[socks]'") from None
 
     proxy = urlsplit(f"//{place}")
     seconds = timeout if isinstance(timeout, (int, float)) else None

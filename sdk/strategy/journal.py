@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import threading
 import time
@@ -13,7 +12,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
+
+from trunkline.strategy.rowfile import RowFile
 
 __all__ = ["Journal", "Relay", "Row"]
 
@@ -59,8 +60,7 @@ class Journal:
         self._name = name
         self._shield = shield
         self._lock = threading.RLock()
-        self._path = file
-        self._file: IO[str] | None = file.open("a", encoding="utf-8") if file else None
+        self._file = RowFile(file) if file else None
         self._filters: list[re.Pattern[str]] = []
         self._last_error: str | None = None
         self.rows: deque[Row] = deque(maxlen=KEPT)
@@ -99,8 +99,11 @@ class Journal:
         with self._shield, self._lock:
             keep = _newest([row.kind for row in self.rows], remain, profit)
             self.rows = deque((row for row, kept in zip(self.rows, keep, strict=True) if kept), KEPT)
-            if self._file and self._path:
-                self._rewrite(self._path, remain, profit)
+            if self._file:
+                try:
+                    self._file.keep(lambda lines: _kept(lines, remain, profit))
+                except OSError as error:
+                    self._tell(f"the log file cannot be rewritten ({error.strerror}); it stays as it is")
 
     def close(self) -> None:
         with self._shield, self._lock:
@@ -110,20 +113,20 @@ class Journal:
 
     def _store(self, row: Row) -> None:
         self.rows.append(row)
-        if self._file:
-            self._file.write(row.as_json(self._name) + "\n")
-            self._file.flush()
+        told = self._file.add(row.as_json(self._name)) if self._file else None
+        if told is not None:
+            self._tell(told)
 
-    def _rewrite(self, path: Path, remain: int, profit: bool) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        keep = _newest([_kind(line) for line in lines], remain, profit)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
-        kept = (line for line, stays in zip(lines, keep, strict=True) if stays)
-        fresh.write_text("".join(kept), encoding="utf-8")
-        os.replace(fresh, path)
-        if self._file:
-            self._file.close()
-        self._file = path.open("a", encoding="utf-8")
+    def _tell(self, text: str) -> None:
+        """Show what is wrong with the file, which cannot have this row."""
+        row = Row(time.time(), "error", text)
+        self.rows.append(row)
+        self._show(row)
+
+
+def _kept(lines: list[str], remain: int, profit: bool) -> list[str]:
+    keep = _newest([_kind(line) for line in lines], remain, profit)
+    return [line for line, stays in zip(lines, keep, strict=True) if stays]
 
 
 class Relay(logging.Handler):

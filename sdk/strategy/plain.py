@@ -64,15 +64,20 @@ class Output(io.TextIOBase):
 
 
 class Plain:
-    """Lines on a stream. `broken` is called when its reader has gone (`| head`).
+    """Lines on a stream. `broken` is called when its reader has gone (`| head`). `complain` is told once when
+    nothing can be written: a full disk does not end the strategy.
 
     A status that comes too soon after the last one is shown by a thread when its time has come: the
     script may be blocked in a read meanwhile.
     """
 
-    def __init__(self, stream: IO[str], broken: Callable[[], None]) -> None:
+    def __init__(
+        self, stream: IO[str], broken: Callable[[], None], complain: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._stream = stream
         self._broken = broken
+        self._complain = complain
+        self._failed = False
         self._lock = threading.RLock()
         self._pending: str | None = None
         self._shown: str | None = None
@@ -136,6 +141,10 @@ class Plain:
             self._broken()
         except ValueError:
             self._gone = True  # the script closed its stdout
+        except OSError as error:
+            failed, self._failed = self._failed, True
+            if not failed:
+                self._complain(f"the output cannot be written ({error.strerror}); the strategy goes on")
 
     def _write(self, text: str) -> None:
         try:

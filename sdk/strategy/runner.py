@@ -110,7 +110,7 @@ class _Strategy:
         self.stopper = Stopper(grace_s=grace_s, force=self.force, notice=self.notice)
         self.journal = Journal(self._show, self.stopper, log, name)
         self.relay = Relay(self.journal)
-        self.screen = _screen(self.stdout, console, self._broken)
+        self.screen = _screen(self.stdout, console, self._broken, self.notice)
         shown = name or script.stem
         self.globals = Globals(self.journal, self.screen, self.stopper, folder, dial, secrets, shown)
         self.module = ModuleType("__main__")
@@ -268,7 +268,7 @@ class _Strategy:
         """Flush; when the reader has gone, let nothing complain about it at the interpreter's end."""
         try:
             self.stdout.flush()
-        except BrokenPipeError:
+        except OSError:  # or there is no room for it
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
         except ValueError:
             pass
@@ -301,12 +301,14 @@ def _why(path: str, error: Exception) -> str:
     return str(error)
 
 
-def _screen(stream: IO[str], console: bool | None, broken: Callable[[], None]) -> Screen:
+def _screen(
+    stream: IO[str], console: bool | None, broken: Callable[[], None], complain: Callable[[str], None]
+) -> Screen:
     if console if console is not None else stream.isatty():
         from trunkline.strategy.live import LiveScreen
 
         return LiveScreen(stream)
-    return Plain(stream, broken)
+    return Plain(stream, broken, complain)
 
 
 def _import_what_is_needed_later() -> None:

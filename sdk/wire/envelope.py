@@ -61,13 +61,14 @@ class Kind(IntEnum):
     )
     # the stream
     PUSH = 20  # worker -> client: epoch, flags; body: entries, at the end their stamps where they are wanted
-    ACK = 21  # client -> worker: holder, consumed
-    READ = 22  # client -> worker: consumed, how
-    CANCEL = 23  # client -> worker: stop waiting for me
-    CANCELLED = 24  # worker -> client
+    ACK = 21  # client -> worker: holder, consumed, skipped, asks up to this number are over
+    READ = 22  # client -> worker: holder, number of the ask, consumed, how
+    CANCEL = 23  # client -> worker: holder, number of the ask that is waited for no more
+    CANCELLED = 24  # worker -> client: the number
     KEEP = 27  # client -> worker: holder, consumed, ticket; that message is acknowledged by SETTLE
-    RECALL = 25  # worker -> client's control socket: holder, epoch
-    RECALLED = 26  # client -> worker: holder, epoch, consumed, waiting, kept: pairs as in KEEP
+    CLOSING = 28  # client -> worker, by its pipe: holder; the program closed it, should DETACH die with it
+    RECALL = 25  # worker -> client's control socket: holder, epoch, reading goes on elsewhere
+    RECALLED = 26  # client -> worker: holder, epoch, consumed, ask, kept: pairs as in KEEP, wants envelopes
     # requests: an id, a deadline and exactly one answer
     WRITE = 30  # client -> worker: timeout_ms; body: data
     EXEC = 31  # client -> worker: timeout_ms; body: sql and binds
@@ -85,6 +86,7 @@ class Kind(IntEnum):
     EXECUTEMANY = 43  # client -> worker: as EXEC; body: sql and rows of binds
     PART = 44  # worker -> client: rows of an EXEC, before its answer
     SETTLE = 45  # client -> worker: ticket, verdict, delay_ms; the answer: nothing
+    SEEK = 46  # client -> worker: timeout_ms, at, and a Place; the answer: nothing
     # life of a worker
     READY = 50  # worker -> broker: who I am (again after a lost broker)
     STATE = 51  # worker -> broker: state, figures
@@ -96,18 +98,19 @@ class Kind(IntEnum):
 STATEMENTS = frozenset((Kind.EXEC, Kind.EXECUTEMANY, Kind.QUERY))
 """Requests that may have taken effect although nobody answers."""
 REQUESTS = STATEMENTS | {
-    Kind.WRITE, Kind.REQUEST, Kind.FETCH, Kind.TRANSACTION, Kind.STATS, Kind.SETTLE
+    Kind.WRITE, Kind.REQUEST, Kind.FETCH, Kind.TRANSACTION, Kind.STATS, Kind.SETTLE, Kind.SEEK
 }  # fmt: skip
 """Requests to a worker: the broker answers them when the worker dies with them."""
 
 
 _FIELDS: dict[Kind, tuple[type, ...]] = {
     Kind.START: (bytes, bool, int, bool),
-    Kind.ACK: (bytes, int, int),
-    Kind.READ: (bytes, int, int, int, bool, bool, int, bool),
-    Kind.CANCEL: (bytes,),
+    Kind.ACK: (bytes, int, int, int),
+    Kind.READ: (bytes, int, int, int, int, bool, bool, int, bool),
+    Kind.CANCEL: (bytes, int),
+    Kind.CLOSING: (bytes,),
     Kind.KEEP: (bytes, int, int),
-    Kind.RECALLED: (bytes, int, int, bool, list),
+    Kind.RECALLED: (bytes, int, int, int, list, bool),
 }
 _COUNT_LIMIT = 1 << 53
 
@@ -137,7 +140,10 @@ def check_fields(kind: Kind, fields: list[Any]) -> None:
 
 
 def _is_sound(value: Any) -> bool:
-    """Whether a field can be counted with; a list is one of pairs (consumed, ticket)."""
+    """Whether a field can be counted with; a list is one of pairs (consumed, ticket). Bytes are a holder's
+    name: the empty one is the broker's."""
+    if type(value) is bytes:
+        return value != BROKER
     if type(value) is int:
         return abs(value) <= _COUNT_LIMIT
     return type(value) is not list or all(map(_is_pair, value))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["as_python"]
+__all__ = ["as_python", "record_values"]
 
 _MISSING = ("NaTType", "NAType")
 _FINER = ("ns", "ps", "fs", "as")
@@ -19,8 +19,8 @@ _FINER = ("ns", "ps", "fs", "as")
 def as_python(value: Any) -> Any:
     """The value as Python's own, and the value itself when it is neither numpy's nor pandas'.
 
-    A scalar is a scalar, an array, Series or Index a list; NaT and NA are None. ValueError for a time with
-    nanoseconds, TypeError for a value that Python has no type for.
+    A scalar is a scalar, an array, Series or Index a list; NaT, NA and what is masked are None. ValueError
+    for a time with nanoseconds, TypeError for a value that Python has no type for.
     """
     package = type(value).__module__.partition(".")[0]
     if package == "numpy":
@@ -28,10 +28,19 @@ def as_python(value: Any) -> Any:
     return _pandas(value) if package == "pandas" else value
 
 
+def record_values(row: Any) -> list[Any] | None:
+    """The values of a record of numpy (a row of a structured array, of `DataFrame.to_records()`); None for
+    anything else."""
+    names = getattr(getattr(row, "dtype", None), "names", None)
+    return [row[name] for name in names] if names and not row.ndim else None
+
+
 def _numpy(value: Any) -> Any:
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind is None:
         return value
+    if not value.ndim and hasattr(value, "mask"):
+        return None if value.mask else as_python(value.data[()])
     if value.ndim:
         return [as_python(item) for item in value] if kind in "mM" else _items(value, kind)
     if kind in "mM":

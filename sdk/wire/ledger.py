@@ -86,9 +86,11 @@ class Ledger:
                 place += _HOLDER.size
         _SEAL.pack_into(self._map, at + _SEAL_AT, sequence)
 
-    def close(self) -> None:
-        """At a clean end nobody needs it any more."""
+    def close(self, *, keep: bool = False) -> None:
+        """At a clean end nobody needs the file any more; with `keep` the broker shall find it."""
         self._map.close()
+        if keep:
+            return
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 self._path.unlink()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from trunkline.errors import RemoteError
-from trunkline.wire import values
+from trunkline.errors import RefusedError, RemoteError
+from trunkline.wire import utf8, values
 
 __all__ = ["Outgoing"]
 
@@ -46,13 +46,22 @@ class Outgoing(NamedTuple):
         return self
 
     def pack(self) -> bytes:
-        """Only what is given, so nothing for most messages; TypeError where a value cannot travel."""
+        """Only what is given, so nothing for most messages; TypeError where a value cannot travel,
+        RefusedError where a text is none that UTF-8 can hold, or all together is too long."""
         if self == _NOTHING:
             return b""
         given = {name: value for name, value in self._asdict().items() if value is not None}
+        for name, value in given.items():
+            utf8.check(value, f"the message's {_SPOKEN.get(name, name)}")
         if self.headers is not None:
             given["headers"] = dict(self.headers)
-        return values.pack(given)
+        packed = values.pack(given)
+        if len(packed) > _MOST_BYTES:
+            raise RefusedError(
+                f"the message's topic, headers and what else stands beside its data are {len(packed)} bytes, "
+                f"and {_MOST_BYTES} is the most: nothing was sent"
+            )
+        return packed
 
     @classmethod
     def unpack(cls, data: bytes) -> Outgoing:
@@ -73,9 +82,13 @@ class Outgoing(NamedTuple):
         )
 
 
+_MOST_BYTES = 60_000
+"""It travels to the worker in a header, which has 65,535 bytes at most."""
 _LONGEST_EXPIRY_MS = (1 << 32) - 1
 """What an AMQP and an MQTT message can say at most is at least this."""
 _GIVEN: tuple[tuple[type, ...], ...] = ((str,), (str, bytes), (Mapping,), (int, float), (str,), (str, bytes))
+_SPOKEN = {"correlation": "correlation_id"}
+"""Fields as users know them, where that is not their name."""
 _NOTHING = Outgoing()
 _NAMES = Outgoing._fields
 _NONE = type(None)

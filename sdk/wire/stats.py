@@ -52,7 +52,7 @@ class Stats:
     dropped: int = 0
     """Messages thrown away because the buffer was full, or lost with a crashed worker."""
     skipped: int = 0
-    """Messages discarded by `read(-2)`."""
+    """Messages discarded by `read(-2)` or `seek`."""
     returned: int = 0
     """Messages that a crashed worker had and nobody had read: the message broker sends them again."""
     redelivered: int = 0

@@ -91,8 +91,8 @@ def calmly(work: Callable[[Any], T], given: Any) -> T:
     longer than making them. For work that makes many, holds no cycle and calls nobody else's code."""
     if not gc.isenabled():
         return work(given)
-    gc.disable()
     try:
+        gc.disable()  # in here, because a signal handler may raise as soon as it has returned
         return work(given)
     finally:
         gc.enable()
