@@ -49,6 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = Path(tempfile.mkdtemp(prefix=f"tl-{worker}-")).resolve()
     os.environ["TRUNKLINE_RUNTIME"] = str(folder)
     os.environ.pop("TRUNKLINE_BROKER", None)
+    # The tests' own servers are not behind the proxy that a developer's machine may have.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 

@@ -129,6 +129,10 @@ FOUND: list[tuple[str, tuple[Any, ...], list[int]]] = [
     ("n = ?", (pd.NaT,), []),
     ("n = ?", (pd.NA,), []),
     ("n = ?", (np.datetime64("NaT"),), []),
+    ("n = ?", (np.ma.masked,), []),
+    ("n = ?", (np.ma.array(2, mask=False),), [2]),
+    ("n = ?", (np.ma.array(2, mask=True),), []),
+    ("n IN (?)", (np.ma.array([1, 2], mask=[False, True]),), [1]),
     ("sym = ?", (Json(["BTC"]),), []),
 ]
 
@@ -229,9 +233,18 @@ def test_many_rows_keep_the_rule(case: Case) -> None:
             case.conn.executemany(insert, [("x", 8), (wrong, 9)])
     case.conn.executemany(insert, [(pd.NA, np.int64(4)), (np.str_("y"), 5)])
     assert (case.conn.exec(case.statement("n > 3")) or {})["values"] == [[4], [5]]
+    records = pd.DataFrame({"sym": ["v", "w"], "n": [6, 7]}).to_records(index=False)
+    case.conn.executemany(insert, records)
+    assert (case.conn.exec(case.statement("n > 5")) or {})["values"] == [[6], [7]]
+    with closing(dbapi.connect(case.conn)) as base:
+        records["n"] = [8, 9]
+        base.cursor().executemany(insert, records)
+        base.cursor().execute(insert, records[0])
+        base.commit()
+    assert (case.conn.exec(case.statement("n > 7")) or {})["values"] == [[8], [8], [9]]
     if case.name != "clickhouse":
         case.conn.executemany(f"DELETE FROM {case.table} WHERE n IN (?)", [([1, 2],), ((3,),), ([],)])
-        assert (case.conn.exec(case.statement("n > 0")) or {})["values"] == [[4], [5]]
+        assert (case.conn.exec(case.statement("n > 0 AND n < 6")) or {})["values"] == [[4], [5]]
 
 
 def test_pandas_with_a_plain_connection_has_the_same_rule(case: Case) -> None:

@@ -152,6 +152,68 @@ def test_messages_that_are_kept_survive_their_worker(place: Place) -> None:
         assert again.ack() is True
 
 
+def test_a_worker_that_is_busy_hears_of_all_that_is_kept(rabbitmq: RabbitMq) -> None:
+    """More words than its socket holds: the rest waited in the program, and the acknowledgements behind them,
+    which come another way, found nothing to acknowledge."""
+    name, count = rabbitmq.unique("q"), 1000
+    with Rabbit(rabbitmq) as rabbit:
+        rabbit.queue(name)
+        rabbit.send(name, *map(str, range(count)))
+        with dial(rabbit_url(rabbitmq, f"queue={name}")) as reader:
+            messages = [take(reader)]
+            until(lambda: reader.stats().queued == 0, "all sent ahead")
+            pid = reader.stats().pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                while isinstance(message := reader.receive(10, ack=False), Message):
+                    messages.append(message)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert len(messages) > 300
+            while len(messages) < count:
+                messages.append(take(reader))
+            assert [message.ack() for message in reversed(messages)] == [True] * count
+            until(lambda: reader.stats().buffered == 0, "the acknowledgements")
+        assert rabbit.ready(name) == 0
+        rabbit.delete(name)
+
+
+def test_a_busy_worker_hears_of_what_was_read_although_nothing_more_is(rabbitmq: RabbitMq) -> None:
+    name, count = rabbitmq.unique("q"), 1000
+    with Rabbit(rabbitmq) as rabbit:
+        rabbit.queue(name)
+        rabbit.send(name, *map(str, range(count)))
+        with dial(rabbit_url(rabbitmq, f"queue={name}")) as reader:
+            kept = [take(reader)]
+            until(lambda: reader.stats().queued == 0, "all sent ahead")
+            pid = reader.stats().pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                while isinstance(message := reader.receive(10, ack=False), Message):
+                    kept.append(message)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            until(lambda: reader.stats().read == len(kept), "what was read")
+        until(lambda: rabbit.ready(name) == count, "all of it, which nobody has acknowledged")
+        rabbit.delete(name)
+
+
+@pytest.mark.parametrize("delay", [-1, float("inf"), float("nan"), 86_400_001])
+def test_a_delay_that_is_none_is_refused(rabbitmq: RabbitMq, delay: float) -> None:
+    name = rabbitmq.unique("q")
+    with Rabbit(rabbitmq) as rabbit:
+        rabbit.queue(name)
+        rabbit.send(name, "x")
+        with dial(rabbit_url(rabbitmq, f"queue={name}")) as reader:
+            message = take(reader)
+            with pytest.raises(ValueError, match="nak takes a delay from 0 to 86400000 milliseconds"):
+                message.nak(delay)
+            assert message.ack() is True
+        rabbit.delete(name)
+
+
 def test_rejected_messages_are_dead_letters_in_amqp(rabbitmq: RabbitMq) -> None:
     name = rabbitmq.unique("q")
     with Rabbit(rabbitmq) as client:

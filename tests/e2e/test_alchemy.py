@@ -222,6 +222,40 @@ class Engines:
         assert found is not None
         assert found["values"] == [[2]]
 
+    def test_several_objects_are_changed_at_once_and_one_that_is_gone_is_told(
+        self, engine: sa.Engine, numbers: sa.Table
+    ) -> None:
+        class Number:
+            id: int
+            n: int
+
+        orm.registry().map_imperatively(Number, numbers)
+        with engine.begin() as conn:
+            conn.execute(numbers.insert(), [{"id": key, "n": key} for key in (1, 2, 3)])
+        with orm.Session(engine, expire_on_commit=False) as session:
+            found = session.scalars(sa.select(Number).order_by(numbers.c.id)).all()
+            for each in found:
+                each.n = each.id + 100
+            session.commit()
+            with engine.begin() as conn:
+                assert conn.scalars(sa.select(numbers.c.n).order_by(numbers.c.id)).all() == [101, 102, 103]
+                conn.execute(numbers.delete().where(numbers.c.id == 2))
+            for each in found:
+                each.n = each.id + 200
+            with pytest.raises(orm.exc.StaleDataError):
+                session.commit()
+        with engine.begin() as conn:
+            assert conn.scalars(sa.select(numbers.c.n).order_by(numbers.c.id)).all() == [101, 103]
+            change = numbers.update().where(numbers.c.id == sa.bindparam("key")).values(n=sa.bindparam("to"))
+            changed = conn.execute(change, [{"key": key, "to": key} for key in (1, 2, 3)])
+            assert changed.rowcount == 2
+            assert (
+                conn.execute(
+                    numbers.delete().where(numbers.c.id == sa.bindparam("key")), [{"key": 1}, {"key": 9}]
+                ).rowcount
+                == 1
+            )
+
     def test_streamed_results(self, engine: sa.Engine, numbers: sa.Table) -> None:
         with engine.begin() as conn:
             conn.execute(numbers.insert(), [{"n": n} for n in range(3000)])
@@ -369,9 +403,12 @@ class TestSqlite(Engines):
         with engine.connect() as conn:
             assert conn.scalar(sa.text("SELECT 1")) == 1
 
-    def test_the_isolation_level_is_the_address_s(self, engine: sa.Engine) -> None:
-        with engine.connect() as conn, pytest.raises(sa.exc.ArgumentError, match="shared"):
-            conn.execution_options(isolation_level="READ UNCOMMITTED")
+    def test_both_levels_of_sqlite_may_be_asked_for(self, engine: sa.Engine) -> None:
+        for level in ("READ UNCOMMITTED", "SERIALIZABLE"):
+            with engine.connect() as conn:
+                asked = conn.execution_options(isolation_level=level)
+                assert asked.get_isolation_level() == level
+                assert asked.scalar(sa.text("SELECT 1")) == 1
 
     def test_a_url_dials(self, tmp_path: Path) -> None:
         engine = sa.create_engine(f"sqlite+trunkline:///{tmp_path}/of url.db?_journal_mode=WAL&_loc=UTC")
@@ -424,6 +461,18 @@ class TestPostgres(Engines):
         with engine.connect() as conn:
             assert conn.scalar(sa.text("SELECT current_database()")) == "postgres"
         engine.dispose()
+
+    def test_a_tuple_behind_in_is_written_out_as_with_psycopg2(
+        self, engine: sa.Engine, numbers: sa.Table
+    ) -> None:
+        found = f"SELECT n FROM {numbers.name} WHERE n IN :these OR n = :one ORDER BY n"
+        with engine.begin() as conn:
+            conn.execute(numbers.insert(), [{"n": n} for n in range(5)])
+            for these, expected in (((1, 2), [1, 2, 4]), ((3,), [3, 4]), ((), [4])):
+                assert conn.scalars(sa.text(found), {"these": these, "one": 4}).all() == expected
+        for sql, these in ((found, [1, 2]), (found.replace(":these", "(:these)"), (1, 2))):
+            with engine.connect() as conn, pytest.raises(sa.exc.ProgrammingError, match="expanding"):
+                conn.execute(sa.text(sql), {"these": these, "one": 4})
 
     def test_an_isolation_level_is_its_own_transactions_alone(
         self, engine: sa.Engine, base: trunkline.Connection
@@ -485,6 +534,37 @@ class TestMysql(Engines):
             with engine.connect() as conn:
                 assert conn.scalar(sa.text("SELECT database()")) == "t"
             engine.dispose()
+
+    @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+    def test_an_isolation_level_holds_in_each_transaction_and_nowhere_else(
+        self, mariadb: MariaDb, engine: sa.Engine, base: trunkline.Connection, numbers: sa.Table, level: str
+    ) -> None:
+        """With links of its own, and on a handle that others use."""
+        own = sa.create_engine(
+            f"mysql+trunkline://u:p@127.0.0.1:{mariadb.port}/t?tx_isolation='SERIALIZABLE'",
+            isolation_level=level,
+        )
+        shared = engine.execution_options(isolation_level=level)
+        count = sa.select(sa.func.count()).select_from(numbers)
+        with trunkline.connect(f"mysql://u:p@tcp(127.0.0.1:{mariadb.port})/t") as writer:
+            for each in (own, shared):
+                for _ in range(2):
+                    with each.connect() as conn:
+                        assert conn.get_isolation_level() == level
+                        told = conn.scalar(sa.text("SELECT @@tx_isolation"))
+                        assert told == (level if each is own else "REPEATABLE READ").replace(" ", "-")
+                        before = conn.scalar(count)
+                        writer.exec(f"INSERT INTO {numbers.name} (n) VALUES (NULL)", timeout=20_000)
+                        assert conn.scalar(count) - before == (1 if level == "READ COMMITTED" else 0)
+            with own.connect() as conn:
+                other = conn.execution_options(isolation_level="READ UNCOMMITTED")
+                assert other.scalar(sa.text("SELECT @@tx_isolation")) == "READ-UNCOMMITTED"
+            with own.connect() as conn:
+                assert conn.scalar(sa.text("SELECT @@tx_isolation")) == level.replace(" ", "-")
+        own.dispose()
+        with engine.connect() as conn:
+            assert conn.get_isolation_level() == "REPEATABLE READ"
+        assert base.exec("SELECT @@tx_isolation")["values"] == [["REPEATABLE-READ"]]
 
     def test_a_versioned_update_that_finds_no_row_is_told(self, mariadb: MariaDb, engine: sa.Engine) -> None:
         """With a handle that others use, and with links of its own, as SQLAlchemy's own dialects do."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.rabbitmq import RabbitMq
+from tests.support.amqp_tables import item, nested
 from tests.support.certs import Certs
 from tests.support.faultproxy import FaultProxy
 from tests.support.rabbit import Rabbit, answering, rabbit_url
@@ -152,6 +153,44 @@ def test_messages_that_are_alike_are_not_taken_for_one(
         until(lambda: rabbit.ready(queue) == 0 == rabbit.readers(queue), "the end")
 
 
+def test_a_header_time_in_milliseconds_does_not_keep_back_the_queue(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
+    with dial(rabbit_url(rabbitmq, f"queue={queue}")) as conn:
+        milliseconds = b"T" + (1_772_000_000_000).to_bytes(8, "big")
+        rabbit.send_raw(queue, "x", item(b"at", milliseconds) + item(b"n", b"t\x01"))
+        rabbit.send_raw(queue, "y", item(b"deep", nested(20_000)) + item(b"n", b"t\x01"))
+        rabbit.send(queue, "z")
+        first, second = conn.receive(5000), conn.receive(5000)
+        assert isinstance(first, Message)
+        assert isinstance(second, Message)
+        assert (first.data, first.headers) == ("x", {"at": 1_772_000_000_000, "n": True})
+        assert (second.data, second.headers["n"]) == ("y", True)
+        assert conn.read(5000) == "z"
+        stats = conn.stats()
+        assert (stats.outages, stats.dropped) == (0, 0)
+        assert "could not be read and were left out: 'deep'" in str(stats.last_error)
+
+
+def test_a_quorum_queues_count_of_deliveries_makes_no_other_message(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
+    """It adds a header to what it gives again, by which the message has to be known all the same."""
+    with FaultProxy(rabbitmq.port) as proxy:
+        url = rabbit_url(rabbitmq, f"queue={queue}&x-queue-type=quorum", port=proxy.port)
+        with dial(url) as conn:
+            rabbit.send(queue, *"abc", headers={"desk": "a"})
+            rabbit.send(queue, *"def")
+            until(lambda: conn.stats().messages_in == 6, "their arrival")
+            proxy.cut()
+            until(lambda: conn.stats().reconnects == 1, "the new link")
+            rabbit.send(queue, "end")
+            got: list[object] = []
+            while got[-1:] != ["end"]:
+                got.append(conn.read(5000))
+            assert [m for m in got if m] == [*"abcdef", "end"]
+
+
 def test_a_silent_strategy_keeps_its_heartbeat(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
     with dial(rabbit_url(rabbitmq, f"queue={queue}&heartbeat=1"), buffer=5) as conn:
         rabbit.send(queue, *(str(number) for number in range(20)))  # more than the buffer holds
@@ -179,16 +218,59 @@ def test_a_queue_of_ones_own_is_bound_again_before_anything_counts(
         rabbit.channel.exchange_delete(name)
 
 
-def test_a_deleted_queue_is_an_outage_and_is_declared_again(
+def test_a_queue_that_somebody_deleted_is_waited_for_and_not_declared_again(
     rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
 ) -> None:
-    with dial(rabbit_url(rabbitmq, f"queue={queue}")) as conn:
+    with dial(rabbit_url(rabbitmq, f"queue={queue}"), maxInterval=100) as conn:
         rabbit.delete(queue)
         assert conn.read(5000) == ""
-        assert "queue was deleted" in str(conn.stats().last_error)
-        until(lambda: conn.stats().reconnects == 1, "the new link")
+        gone = f"the queue '{queue}' is gone"
+        until(lambda: gone in str(conn.stats().last_error), "the cause in words")
+        assert conn.stats().state == "down"
+        os.kill(conn.stats().pid, signal.SIGKILL)
+        until(lambda: conn.stats().incarnation == 2, "another worker")
+        until(lambda: gone in str(conn.stats().last_error), "the cause in words")
+        # the operator's own kind of queue, which a plain one in its place would have refused
+        rabbit.queue(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        until(lambda: conn.stats().state == "open", "the new link")
         assert conn.write("x") == 1
-        assert conn.read(5000) == "x"
+        while (message := conn.read(5000)) == "":
+            pass
+        assert message == "x"
+
+
+@pytest.mark.parametrize("flag", ["auto_delete=true", "durable=false"])
+def test_what_was_deleted_is_known_to_the_next_worker(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str, flag: str
+) -> None:
+    """Such a queue goes by itself, and is declared again; but not when somebody has deleted it."""
+    with dial(rabbit_url(rabbitmq, f"queue={queue}&{flag}"), maxInterval=100) as conn:
+        rabbit.delete(queue)
+        assert conn.read(5000) == ""
+        gone = f"the queue '{queue}' is gone"
+        until(lambda: gone in str(conn.stats().last_error), "the cause in words")
+        for incarnation in (2, 3):
+            os.kill(conn.stats().pid, signal.SIGKILL)
+            until(lambda number=incarnation: conn.stats().incarnation == number, "another worker")
+            until(lambda: gone in str(conn.stats().last_error), "the cause in words")
+        rabbit.queue(queue, durable=True)
+        until(lambda: conn.stats().state == "open", "the new link")
+        assert conn.write("x") == 1
+
+
+@pytest.mark.parametrize("flag", ["auto_delete=true", "exclusive=true", "durable=false&auto_delete=true"])
+def test_a_queue_that_goes_with_its_link_is_declared_for_the_next(rabbitmq: RabbitMq, flag: str) -> None:
+    queue = rabbitmq.unique("q")  # it goes with its reader: nobody else may delete an exclusive one
+    with (
+        FaultProxy(rabbitmq.port) as proxy,
+        dial(rabbit_url(rabbitmq, f"queue={queue}&{flag}", port=proxy.port), maxInterval=100) as conn,
+    ):
+        proxy.reset()
+        assert conn.read(5000) == ""
+        until(lambda: conn.stats().reconnects == 1, "the new link")
+        os.kill(conn.stats().pid, signal.SIGKILL)
+        until(lambda: conn.stats().incarnation == 2 and conn.stats().state == "open", "another worker")
+        assert conn.write("x") == 1
 
 
 def test_payloads_are_published_on_every_link(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
@@ -294,8 +376,8 @@ def test_what_cannot_work_is_one_clear_line_in_time(
             (rabbit_url(rabbitmq, "queue=amq.mine"), "reserved prefix"),
         ):
             caplog.clear()
-            deadline = Deadline(5)
-            assert Dial(address, {"timeout": 2}) is None
+            deadline = Deadline(20)
+            assert Dial(address, {"timeout": 5}) is None
             assert not deadline.expired(), address
             lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
             assert len(lines) == 1, lines
@@ -322,3 +404,36 @@ def test_a_frozen_broker_makes_writes_unconfirmed_and_reads_lost(private_rabbitm
         got = [conn.read(2000), conn.read(300)]
         assert "never" not in got
         assert "after" in got
+
+
+def test_lag_is_what_the_queue_holds_for_the_reader(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+    rabbit.queue(queue)
+    rabbit.send(queue, *(str(number) for number in range(30)))
+    with dial(rabbit_url(rabbitmq, f"queue={queue}"), buffer=10) as conn:
+        assert conn.stats().lag == 30, "at once"
+        until(lambda: conn.stats().buffered == 10, "a full buffer")
+        until(lambda: conn.stats().lag == 30, "its depth")
+        assert [conn.read(5000) for _ in range(12)] == [str(number) for number in range(12)]
+        until(lambda: conn.stats().lag == 18, "the acknowledgements")
+        rabbit.send(queue, "a", "b")
+        until(lambda: conn.stats().lag == 20, "the new ones")
+        assert [conn.read(5000) for _ in range(20)][-1] == "b"
+        until(lambda: conn.stats().lag == 0, "an empty queue")
+        kept = conn.receive(0.001, ack=False)
+        assert kept is None
+        rabbit.send(queue, "c")
+        kept = conn.receive(5000, ack=False)
+        assert isinstance(kept, Message)
+        until(lambda: conn.stats().lag == 1, "what is kept counts")
+        assert kept.ack()
+        until(lambda: conn.stats().lag == 0, "nothing")
+    with dial(rabbit_url(rabbitmq, f"write_topic={queue}")) as conn:
+        assert conn.stats().lag is None
+
+
+def test_the_lag_of_a_stream_is_not_known(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+    rabbit.queue(queue, durable=True, arguments={"x-queue-type": "stream"})
+    with dial(rabbit_url(rabbitmq, f"queue={queue}&x-stream-offset=first")) as conn:
+        assert conn.write("x") == 1
+        assert conn.read(5000) == "x"
+        assert conn.stats().lag is None

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.servers.postgres import Postgres
+from tests.support.faultproxy import FaultProxy
 from tests.support.programs import Program, Remains, until
 from tests.support.servers import Behaviour, WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
 from tests.support.stopping import stop
-from trunkline import Connection, Dial, client, holder, shutdown
+from tests.support.waiting import Background
+from trunkline import Connection, Dial, client, connect, holder, last_error, shutdown
+from trunkline.direct import Direct
+from trunkline.errors import OutcomeUnknown, Unconfirmed
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -253,6 +261,112 @@ def test_a_stopped_broker_holds_up_nothing_that_is_open(remains: Remains) -> Non
         finally:
             broker.resume()
         until(lambda: Dial(server.url), "a dial")
+
+
+def test_a_connection_whose_link_was_down_when_all_died_is_whole_again(remains: Remains) -> None:
+    """The loss of the link has been read; then broker and worker are gone, and it is dialled anew."""
+    with WsServer(echo_messages) as server, FaultProxy(server.port) as proxy:
+        conn = dial(f"ws://{proxy.address}|reconnect=true&interval=10&maxInterval=100")
+        for _ in range(3):
+            assert conn.write("before") == 6
+            assert conn.read(5000) == "before"
+        proxy.refuse()
+        proxy.cut()
+        until(lambda: conn.read(100) == "", "the loss of the link")
+        for process in (remains.broker(), *remains.processes("trunk-ws")):
+            process.kill()
+        proxy.heal()
+        until(lambda: conn.write("after") == 5, "a write", 30)
+        until(lambda: conn.read(1000) == "after", "its echo")
+        assert conn.read(300) is None  # no outage is told of, for there is none
+        assert conn.write("again") == 5
+        assert conn.read(5000) == "again"
+        assert conn.read(300) is None
+        assert conn.stats().state == "open"
+
+
+def test_a_peer_that_takes_its_time_is_dialled_anew_all_the_same(remains: Remains) -> None:
+    """The program waits 2.5 s at most for the broker; the dialling itself may take its whole timeout."""
+    asked: list[float] = []
+
+    def slow(ws: object, request: object) -> None:
+        asked.append(time.monotonic())
+        if len(asked) > 1:
+            threading.Event().wait(4)
+
+    with WsServer(echo_messages, on_request=slow) as server:
+        conn = dial(f"{server.url}|reconnect=true&interval=10")
+        for process in (remains.broker(), *remains.processes("trunk-ws")):
+            process.kill()
+        until(lambda: conn.write("x"), "a write", 60)
+        until(lambda: conn.read(1000) == "x", "its echo")
+        assert len(asked) == 2  # it was dialled once, and waited for
+
+
+def test_a_database_that_takes_its_time_is_dialled_anew_all_the_same(
+    remains: Remains, postgres: Postgres
+) -> None:
+    with FaultProxy(postgres.port) as proxy:
+        conn = dial(f"postgres://u:p@{proxy.address}/postgres")
+        assert conn.exec("SELECT 1") is not None
+        proxy.slow("down", latency_s=1.5)  # a login has several steps
+        for process in (remains.broker(), *remains.processes("trunk-postgres")):
+            process.kill()
+        until(lambda: conn.exec("SELECT 2", timeout=30_000), "a statement", 90)
+
+
+def test_a_statement_waits_while_its_connection_is_dialled_anew(remains: Remains, postgres: Postgres) -> None:
+    conn = dial(f"postgres://u:p@{postgres.address}/postgres")
+    assert conn.exec("SELECT 1") is not None
+    for process in (remains.broker(), *remains.processes("trunk-postgres")):
+        process.kill()
+    found = conn.exec("SELECT 2", timeout=30_000)
+    assert found is not None, last_error()
+    assert found["values"] == [[2]]
+
+
+def test_a_read_keeps_its_deadline_while_its_connection_is_dialled_anew(remains: Remains) -> None:
+    """Broker and worker are gone, and the peer takes its time: 2.5 s for each attempt to dial anew."""
+    with WsServer(echo_messages) as server, FaultProxy(server.port) as proxy:
+        conn = dial(f"ws://{proxy.address}|reconnect=true&interval=10")
+        proxy.deaf()
+        for process in (remains.broker(), *remains.processes("trunk-ws")):
+            process.kill()
+        took = []
+        while proxy.connections < 3:
+            began = time.monotonic()
+            assert conn.read(200) in ("", None)
+            took.append(time.monotonic() - began)
+        assert max(took) < 2
+        proxy.heal()
+        proxy.reset()
+        until(lambda: conn.write("x"), "a write", 30)
+        until(lambda: conn.read(200) == "x", "its echo")
+
+
+def test_what_was_on_its_way_through_a_killed_broker_is_said_to_be_unknown(remains: Remains) -> None:
+    """With no door, requests go through the router."""
+    slow = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c"
+    with SocketServer(lambda peer: peer.stopping.wait()) as server:
+        database, stream = connect("sqlite3://:memory:"), connect(server.url)
+        for conn in (database, stream):
+            conn._direct = Direct(Path("/nowhere"))
+        working = [
+            Background(lambda: database.exec(slow, timeout=60_000)),
+            Background(lambda: stream.write(b"x" * (64 << 20), 60_000)),
+        ]
+        until(lambda: psutil.Process(database_pid(remains)).cpu_times().user > 0.2, "the statement")
+        remains.broker().kill()
+        with pytest.raises(OutcomeUnknown):
+            working[0].result(30)
+        with pytest.raises(Unconfirmed):
+            working[1].result(30)
+        database.close()
+        stream.close()
+
+
+def database_pid(remains: Remains) -> int:
+    return remains.processes("trunk-sqlite3")[0].pid
 
 
 def test_a_query_goes_on_with_the_next_broker(remains: Remains) -> None:

@@ -44,12 +44,6 @@ def test_it_ends_the_connections_it_still_has() -> None:
             client.end()
 
 
-def test_a_second_one_at_the_same_address_is_refused(broker: str) -> None:
-    ended = run("broker", "--address", broker)
-    assert (ended.code, ended.out) == (1, "")
-    assert "already" in ended.err
-
-
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "ipc://relative/broker.sock", "ipc:///x/y.sock"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     ended = run("broker", "--address", address)

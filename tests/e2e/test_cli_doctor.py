@@ -43,7 +43,7 @@ def test_extras_that_are_missing_are_named_with_their_command() -> None:
 
     lines = [each for each in findings.machine() if each.name.startswith("extra ")]
     assert {each.name.split()[1] for each in lines} == {
-        "fast", "mqtt", "nats", "amqp", "kafka", "mysql", "postgres", "clickhouse",
+        "fast", "mqtt", "nats", "amqp", "kafka", "mysql", "postgres", "clickhouse", "socks",
     }  # fmt: skip
     for each in lines:
         assert "not installed" not in each.text or f"trunkline[{each.name.split()[1]}]" in each.text
@@ -70,3 +70,13 @@ def test_leftovers_are_found(folder: Path) -> None:
     line = next(line for line in ended.out.splitlines() if line[6:].startswith("leftovers"))
     assert line.startswith("warn")
     assert stale.name in line
+
+
+def test_the_proxy_of_the_environment_is_named() -> None:
+    ended = run("doctor", "--json", env={"https_proxy": "http://u:S3cret@p:1", "no_proxy": "x.org"})
+    texts = [each["text"] for each in json.loads(ended.out) if each["name"] == "proxy"]
+    assert texts[1].startswith("wss: http://***@p:1 (from https_proxy), but not to x.org")
+    assert "S3cret" not in ended.out
+    wrong = run("doctor", env={"wss_proxy": "quic://p"})
+    assert wrong.code == 1
+    assert "environment variable wss_proxy" in wrong.out

@@ -76,6 +76,28 @@ def test_statements_wait_for_a_server_that_is_away(
         assert db.stats().state == "open"
 
 
+def test_a_statements_own_deadline_counts_and_not_that_of_the_dial(
+    proxy: FaultProxy, dial: Callable[..., Connection]
+) -> None:
+    with dial("interval=20&timeout=1") as db, trunkline.connect(db.fd() or 0) as other:
+        lose(proxy)
+        waiting = [
+            Background(lambda: rows_in_time(db, "SELECT 3")),
+            Background(lambda: list(other.query("SELECT 3", timeout=60_000) or [])),
+        ]
+        longer = Deadline(2.5)  # than the option `timeout`
+        until(longer.expired, "more time than a dial has")
+        assert all(each.running() for each in waiting)
+        proxy.heal()
+        assert [each.result() for each in waiting] == [[[3]]] * 2
+
+
+def rows_in_time(connection: Connection, sql: str) -> Any:
+    result = connection.exec(sql, timeout=60_000)
+    assert result is not None
+    return result["values"]
+
+
 def test_without_reconnect_the_first_loss_is_the_end(
     proxy: FaultProxy, dial: Callable[..., Connection]
 ) -> None:

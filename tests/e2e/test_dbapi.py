@@ -288,6 +288,28 @@ class Compliance:
         cursor.execute("ROLLBACK")
         assert cursor.execute(f"SELECT id FROM {table}").fetchall() == [(1,)]
 
+    begins: ClassVar[tuple[str, ...]]
+    """`BEGIN` with modes of the database's own."""
+
+    def test_a_begin_may_have_modes(self, conn: dbapi.Connection, table: str) -> None:
+        cursor = conn.cursor()
+        for n, sql in enumerate(self.begins):
+            cursor.execute(sql)
+            assert conn.in_transaction, sql
+            if "READ ONLY" in sql:
+                with pytest.raises(dbapi.Error, match=r"(?i)read.only"):
+                    cursor.execute(f"INSERT INTO {table} VALUES (9, 'a')")
+                conn.rollback()
+            else:
+                cursor.execute(f"INSERT INTO {table} VALUES ({n}, 'a')")
+                cursor.execute("COMMIT")
+            assert not conn.in_transaction
+        with pytest.raises(dbapi.Error):
+            cursor.execute("BEGIN DEFERRED, WITH CONSISTENT SNAPSHOT")
+        assert not conn.in_transaction
+        written = sum("READ ONLY" not in sql for sql in self.begins)
+        assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(written,)]
+
     def test_a_refused_first_statement_holds_nothing(
         self, conn: dbapi.Connection, other: dbapi.Connection, table: str
     ) -> None:
@@ -361,6 +383,28 @@ class Compliance:
         conn.commit()
         assert other.cursor().execute(f"SELECT id FROM {table}").fetchall() == [(1,)]
 
+    def test_an_object_of_dial_is_told_too(
+        self, conn: dbapi.Connection, base: trunkline.Connection, table: str
+    ) -> None:
+        """Without a deadline it would wait for ever."""
+        conn.cursor().execute(f"INSERT INTO {table} VALUES (1, 'a')")
+        with pytest.raises(StatementError, match="wait for itself"):
+            base.exec(f"SELECT * FROM {table}")
+        with pytest.raises(StatementError, match="wait for itself"):
+            base.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(2, "b")])
+        if base._scheme != "sqlite3":
+            assert list(base.query(f"SELECT * FROM {table}") or []) == [], "by a link of its own"
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(base.exec, f"SELECT id FROM {table}")
+            conn.commit()
+            result = waiting.result(WAIT_S)
+        assert result is not None
+        assert result["values"] == [[1]]
+        with trunkline.connect(handle(base)) as third, base.transaction():
+            with pytest.raises(StatementError, match="wait for itself"):
+                third.exec(f"SELECT * FROM {table}")
+            base.exec(f"DELETE FROM {table}")
+
     def test_a_block_of_the_thread_is_told_too(
         self, conn: dbapi.Connection, base: trunkline.Connection, table: str
     ) -> None:
@@ -394,6 +438,7 @@ def count(number: int, table: str, times: int) -> None:
 
 
 class TestSqlite(Compliance):
+    begins = ("BEGIN IMMEDIATE", "begin exclusive transaction", "BEGIN DEFERRED")
     no_table = "SQLITE_ERROR"
     twice = "SQLITE_CONSTRAINT_PRIMARYKEY"
 
@@ -498,6 +543,17 @@ class TestSqlite(Compliance):
         conn.commit()
         assert conn.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(2,)]
 
+    def test_what_sqlite_runs_outside_of_transactions_alone_begins_none(
+        self, conn: dbapi.Connection, table: str, tmp_path: Path
+    ) -> None:
+        cursor = conn.cursor()
+        cursor.execute("ATTACH ? AS more", (f"{tmp_path}/more.db",))
+        cursor.execute("VACUUM")
+        cursor.execute("DETACH more")
+        assert not conn.in_transaction
+        cursor.execute('SELECT \'INTO\', "for update" FROM (SELECT 1 AS "for update") -- ; DELETE')
+        assert not conn.in_transaction
+
     def test_there_are_no_procedures(self, conn: dbapi.Connection) -> None:
         with pytest.raises(dbapi.NotSupportedError, match="procedures"):
             conn.cursor().callproc("f")
@@ -517,6 +573,7 @@ class TestSqlite(Compliance):
 
 
 class TestPostgres(Compliance):
+    begins = ("BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION READ ONLY", "BEGIN READ WRITE")
     no_table = "42P01"
     twice = "23505"
 
@@ -526,6 +583,63 @@ class TestPostgres(Compliance):
 
     def test_numbered_placeholders_do_too(self, conn: dbapi.Connection) -> None:
         assert conn.cursor().execute("SELECT $2, $1", ("a", "b")).fetchall() == [("b", "a")]
+
+    def test_a_function_that_writes_or_locks_is_in_the_transaction(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
+        cursor = conn.cursor()
+        book = f"book_{table}"
+        cursor.execute(
+            f"CREATE FUNCTION {book}(n int) RETURNS int LANGUAGE sql"
+            f" AS $$ INSERT INTO {table} VALUES (n, 'a') RETURNING id $$"
+        )
+        conn.commit()
+        try:
+            assert cursor.execute(f"SELECT {book}(1)").fetchall() == [(1,)]
+            conn.rollback()
+            assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
+            assert not conn.in_transaction
+            cursor.execute("SELECT set_config('trunkline.test', 'x', true)")
+            assert cursor.execute("SELECT current_setting('trunkline.test')").fetchall() == [("x",)]
+            conn.rollback()
+            cursor.execute("SELECT pg_advisory_xact_lock(77)")
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 77"
+            assert cursor.execute(held).fetchall() == [(1,)]
+            conn.rollback()
+        finally:
+            conn.rollback()
+            cursor.execute(f"DROP FUNCTION {book}(int)")
+            conn.commit()
+
+    def test_a_plain_set_begins_no_transaction(
+        self, conn: dbapi.Connection, base: trunkline.Connection
+    ) -> None:
+        cursor = conn.cursor()
+        for setting in ("SET application_name = 'mine; LOCAL'", "SET TIME ZONE 'UTC'", "RESET ALL"):
+            cursor.execute(setting)
+            assert not conn.in_transaction
+            assert base.exec("SELECT 1", timeout=10_000)
+        cursor.execute("SET SESSION application_name = 'mine'")
+        shown = cursor.execute("SHOW application_name").fetchall()
+        cursor.execute("RESET application_name")
+        assert shown == [("mine",)]
+
+    @pytest.mark.parametrize(
+        "setting", ["SET LOCAL work_mem = '1MB'", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED"]
+    )
+    def test_what_is_set_for_a_transaction_begins_one(self, conn: dbapi.Connection, setting: str) -> None:
+        cursor = conn.cursor()
+        cursor.execute(setting)
+        assert conn.in_transaction
+        shown = cursor.execute("SELECT current_setting('work_mem'), current_setting('transaction_read_only')")
+        found = shown.fetchall()
+        conn.rollback()
+        after = cursor.execute(
+            "SELECT current_setting('work_mem'), current_setting('transaction_read_only')"
+        ).fetchall()
+        assert not conn.in_transaction
+        assert after != [("1MB", "on")]
+        assert (found != after) is ("CONSTRAINTS" not in setting)
 
     def test_values_have_their_types(self, conn: dbapi.Connection) -> None:
         cursor = conn.cursor().execute("SELECT 1.50, now(), 'x'::bytea, ARRAY[1, 2], '{\"a\": 1}'::jsonb")
@@ -590,6 +704,7 @@ class TestPostgres(Compliance):
 
 
 class TestMysql(Compliance):
+    begins = ("START TRANSACTION READ ONLY", "START TRANSACTION WITH CONSISTENT SNAPSHOT")
     no_table = 1146
     twice = 1062
 
@@ -605,6 +720,71 @@ class TestMysql(Compliance):
         assert cursor.lastrowid == 1
         conn.commit()
         cursor.execute(f"DROP TABLE {name}")
+
+    def test_a_function_that_writes_is_in_the_transaction(self, conn: dbapi.Connection, table: str) -> None:
+        cursor, book = conn.cursor(), f"book_{table}"
+        cursor.execute(
+            f"CREATE FUNCTION {book}(n INT) RETURNS INT MODIFIES SQL DATA"
+            f" BEGIN INSERT INTO {table} VALUES (n, 'a'); RETURN n; END"
+        )
+        try:
+            assert cursor.execute(f"SELECT {book}(1)").fetchall() == [(1,)]
+            assert conn.in_transaction
+            conn.rollback()
+            assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
+        finally:
+            conn.rollback()
+            cursor.execute(f"DROP FUNCTION {book}")
+            conn.commit()
+
+    def test_what_a_transaction_is_to_be_like_may_be_its_first_statement(
+        self, conn: dbapi.Connection, base: trunkline.Connection, address: str, table: str
+    ) -> None:
+        cursor = conn.cursor()
+        with closing(dbapi.connect(address)) as writer:
+            for settings in (
+                ["SET TRANSACTION ISOLATION LEVEL READ COMMITTED"],
+                ["/* why */ set @@tx_isolation = 'READ-COMMITTED'", "SET TRANSACTION READ ONLY"],
+            ):
+                for setting in settings:
+                    cursor.execute(setting)
+                assert conn.in_transaction
+                count = f"SELECT count(*) FROM {table}"
+                before = cursor.execute(count).fetchall()[0][0]
+                writer.cursor().execute(f"INSERT INTO {table} VALUES ({before + 1}, 'a')")
+                writer.commit()
+                assert cursor.execute(count).fetchall() == [(before + 1,)]
+                with pytest.raises(dbapi.Error, match="in progress"):
+                    cursor.execute(settings[0])
+                assert conn.in_transaction
+                conn.rollback()
+        with pytest.raises(dbapi.ProgrammingError):
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL NONE OF THEM")
+        assert not conn.in_transaction
+        conn.begins_with = "SET TRANSACTION READ ONLY"
+        with pytest.raises(dbapi.Error, match="READ ONLY"):
+            cursor.execute(f"INSERT INTO {table} VALUES (9, 'a')")
+        conn.rollback()
+        conn.begins_with = None
+        with base.transaction():
+            base.exec("SET TRANSACTION READ ONLY")
+            with pytest.raises(StatementError, match="READ ONLY"):
+                base.exec(f"INSERT INTO {table} VALUES (9, 'a')")
+        cursor.execute(f"INSERT INTO {table} VALUES (9, 'a')")
+
+    def test_a_plain_set_and_use_begin_no_transaction(
+        self, conn: dbapi.Connection, base: trunkline.Connection, table: str
+    ) -> None:
+        cursor = conn.cursor()
+        for setting in ("SET @x = CONCAT('a', 'b')", "SET SESSION sql_warnings = 0", "USE t"):
+            cursor.execute(setting)
+            assert not conn.in_transaction
+            assert base.exec("SELECT 1", timeout=10_000)
+        assert cursor.execute("SELECT @x").fetchall() == [("ab",)]
+        cursor.execute(f"SET STATEMENT max_statement_time = 60 FOR INSERT INTO {table} VALUES (1, 'a')")
+        assert conn.in_transaction
+        conn.rollback()
+        assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
 
     def test_a_definition_commits_what_was_open_as_mysql_does(
         self, conn: dbapi.Connection, table: str
@@ -707,6 +887,13 @@ class TestClickHouse:
             cursor.execute("SELECT number FROM system.numbers")
             assert cursor.fetchone() == (0,)
         assert conn.cursor().execute("SELECT 1").fetchall() == [(1,)]
+
+    def test_settings_and_functions_run(self, conn: dbapi.Connection) -> None:
+        cursor = conn.cursor()
+        cursor.execute("SET max_threads = 1")
+        cursor.execute("USE default")
+        assert cursor.execute("SELECT currentDatabase(), ';'").fetchall() == [("default", ";")]
+        assert not conn.in_transaction
 
     def test_errors_have_their_class_and_their_code(self, conn: dbapi.Connection) -> None:
         cursor = conn.cursor()

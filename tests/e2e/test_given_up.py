@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,13 +38,72 @@ def close_the_door(conn: Connection) -> None:
 
 
 @contextmanager
-def stopped_broker() -> Iterator[None]:
-    pid = int(values.unpack(clients.get().ask_broker(Kind.LIST)[0])["pid"])
-    os.kill(pid, signal.SIGSTOP)
+def stopped(*pids: int) -> Iterator[None]:
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+GRACE_S = 1.5
+"""For a machine that is busy with other things."""
+
+
+def broker_pid() -> int:
+    return int(values.unpack(clients.get().ask_broker(Kind.LIST)[0])["pid"])
+
+
+@contextmanager
+def stopped_broker() -> Iterator[None]:
+    with stopped(broker_pid()):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("call", "limit_s"),
+    [
+        (lambda conn: conn.fd(), 5.0),
+        (lambda conn: conn.stats(), 5.0),
+        (lambda conn: conn.write("x", 300), 0.3),
+        (lambda conn: conn.read(300), 0.3),
+        (lambda conn: conn.read(-1), 0.0),
+        (lambda conn: conn.read(-2), 0.0),
+        (lambda conn: conn.receive(300), 0.3),
+        (lambda conn: conn.close(), 0.5),
+        (lambda conn: Dial("tcp://127.0.0.1:9", 1), 1.0),
+    ],
+    ids=["fd", "stats", "write", "read", "read now", "read newest", "receive", "close", "dial"],
+)
+def test_no_call_outlives_its_deadline_while_all_are_stopped(
+    call: Callable[[Connection], object], limit_s: float
+) -> None:
+    with SocketServer(listen) as server, connect(server.url) as raising:
+        conn = Dial(server.url)
+        assert conn is not None
+        pid = conn.stats().pid
+        assert pid
+        with stopped(broker_pid(), pid):
+            began = time.monotonic()
+            call(conn)
+            took = time.monotonic() - began
+        assert took <= limit_s + GRACE_S
+        assert raising.write("x", 20_000) == 1
+        conn.close()
+
+
+def test_a_handle_is_had_while_only_the_worker_is_stopped() -> None:
+    with SocketServer(listen) as server, connect(server.url) as conn:
+        pid = conn.stats().pid
+        assert pid
+        with stopped(pid):
+            began = time.monotonic()
+            handle = conn.fd()
+            took = time.monotonic() - began
+        assert handle == conn.fd()
+        assert took <= 5 + GRACE_S
 
 
 def test_a_write_that_was_given_up_never_reaches_the_peer() -> None:

@@ -47,7 +47,7 @@ def test_mqtt(mosquitto: Mosquitto) -> None:
         assert conn.write("3", topic=f"{name}/c", reply_to="back", correlation_id=b"\x00\xff") == 1
         message = take(conn)
         assert (message.reply_to, message.properties["correlation_data"]) == ("back", b"\x00\xff")
-        with pytest.raises(RefusedError, match="cannot be sent"):
+        with pytest.raises(RefusedError, match="no topic to write to"):
             conn.write("4", topic=f"{name}/#")
         with pytest.raises(Unsupported, match=r"key.*takes .*topic"):
             conn.write("4", key="k")
@@ -127,7 +127,7 @@ def test_amqp(rabbitmq: RabbitMq) -> None:
             assert take(conn).topic == name
             with pytest.raises(RefusedError, match=f"routing key '{name}.nowhere'"):
                 conn.write("3", topic=f"{name}.nowhere")
-            with pytest.raises(RefusedError, match="headers or properties"):
+            with pytest.raises(RefusedError, match="for which AMQP has no type"):
                 conn.write("3", headers={"n": {1, 2}})
             with pytest.raises(Unsupported, match="key"):
                 conn.write("3", key="k")

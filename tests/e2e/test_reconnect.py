@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
 
 import pytest
+from websockets.http11 import Request
+from websockets.sync.server import ServerConnection
 
 from tests.support.faultproxy import FaultProxy
-from tests.support.servers import WsServer, feed, hold
+from tests.support.servers import WsServer, close_with, feed, hold
 from tests.support.sockets import Peer, SocketServer
 from tests.support.waiting import Background, until
 from trunkline import Dial
+from trunkline.actors.flapping import FREE, RATE
 from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 
@@ -218,3 +223,37 @@ def test_a_link_that_comes_and_goes_is_no_failure(caplog: pytest.LogCaptureFixtu
         words = ("was lost", "is there again after")
         levels = {r.levelname for r in caplog.records if any(word in r.getMessage() for word in words)}
         assert levels == {"WARNING"}
+
+
+def test_the_outage_that_a_killed_worker_made_is_told_with_its_own_length(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The successor began to count at the machine's start once."""
+    with WsServer(hold) as server, dial(server.url, reconnect=True, interval=5) as conn:
+        begun = time.monotonic()
+        kill_worker(conn)
+        until(lambda: "is there again after" in caplog.text, "the line of the log")
+        elapsed = time.monotonic() - begun
+    told = re.findall(r"is there again after ([0-9.]+) s", caplog.text)
+    assert all(float(seconds) <= elapsed + 1 for seconds in told), (told, elapsed)
+
+
+def test_links_that_flap_take_turns_over_all_connections() -> None:
+    """Each would come back 100 times a second."""
+    links, asked = 4, 40
+
+    def note(ws: ServerConnection, request: Request) -> None:
+        times.append(time.monotonic())
+
+    times: list[float] = []
+    with WsServer(close_with(1000), on_request=note) as server:
+        options = {"reconnect": True, "interval": 10, "maxInterval": 10}
+        conns = [dial(server.url, **options) for _ in range(links)]
+        free = links * (FREE + 1)
+        server.wait_connections(free + asked, 60)
+        for conn in conns:
+            conn.close()
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    paced = sorted(times)[free : free + asked]
+    # Half the time, because two that ask at the same moment may have the same turn.
+    assert paced[-1] - paced[0] > 0.5 * (asked - 1) / (RATE * processors)

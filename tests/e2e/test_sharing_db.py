@@ -8,6 +8,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import uuid
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 
 import trunkline
 from tests.contract.exec_contract import rows
+from tests.servers.clickhouse import ClickHouse
 from trunkline.connection import Connection
 from trunkline.errors import ClosedError, DeadHandle
 
@@ -192,3 +194,29 @@ def test_inserts_that_cannot_be_committed_together_are_run_alone(conn: Connectio
         said = [job.result(60) for job in jobs]
     assert [len([code for code in each if code]) for each in said] == [INSERTS // 10] * PROCESSES
     assert rows(conn, "SELECT count(*) FROM u") == [[PROCESSES * (INSERTS - INSERTS // 10)]]
+
+
+def _insert_alone(handle: int, table: str, who: int, begin: object) -> None:
+    with trunkline.connect(handle) as connection:
+        begin.wait(30)  # type: ignore[attr-defined]
+        for n in range(INSERTS):
+            result = connection.exec(f"INSERT INTO {table} VALUES (?, ?)", who, n)
+            assert result is not None
+            assert result["affected"] == 1
+
+
+def test_single_inserts_into_clickhouse_share_blocks(clickhouse: ClickHouse) -> None:
+    """Each block is a part on the disk; one for each row is what the server cannot keep up with."""
+    table = f"t{uuid.uuid4().hex[:12]}"
+    blocks = f"SELECT max(max_block_number), count() FROM system.parts WHERE table = '{table}'"
+    with trunkline.connect(f"clickhouse://u:p@{clickhouse.address}/default", linger=0.2) as conn:
+        conn.exec(f"CREATE TABLE {table} (who Int32, n Int32) ENGINE = MergeTree ORDER BY n")
+        with multiprocessing.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool:
+            begin = manager.Barrier(PROCESSES)
+            jobs = [pool.submit(_insert_alone, _handle(conn), table, who, begin) for who in range(PROCESSES)]
+            for job in jobs:
+                job.result(120)
+        all_rows = PROCESSES * INSERTS
+        assert rows(conn, f"SELECT count(*), uniq(who * 1000 + n) FROM {table}") == [[all_rows, all_rows]]
+        assert rows(conn, blocks)[0][0] < all_rows * 0.8
+        conn.exec(f"DROP TABLE {table}")

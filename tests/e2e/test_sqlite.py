@@ -25,6 +25,7 @@ from tests.contract.exec_contract import rows
 from tests.support.sockets import SocketServer
 from trunkline.connection import Connection
 from trunkline.errors import (
+    ClosedError,
     DeadHandle,
     DialError,
     OperationTimeout,
@@ -334,6 +335,20 @@ def test_closing_in_another_thread_ends_a_running_statement() -> None:
         conn.close()
         with pytest.raises(TrunklineError):
             running.result(20)
+
+
+def test_closing_in_another_thread_says_so_to_the_statements_that_wait_in_line() -> None:
+    conn = trunkline.connect("sqlite3://:memory:")
+    with ThreadPoolExecutor(4) as pool:
+        running = pool.submit(conn.exec, SLOW)
+        until_busy(conn)
+        waiting = [pool.submit(conn.exec, "SELECT 1", timeout=60_000) for _ in range(3)]
+        conn.close()
+        with pytest.raises(TrunklineError):
+            running.result(20)
+        for statement in waiting:
+            with pytest.raises(ClosedError):
+                statement.result(20)
 
 
 def test_stats_count_statements_and_rows() -> None:

@@ -229,9 +229,9 @@ def test_a_name_with_signs_that_mean_something_in_an_address(tmp_path: Path) -> 
         assert (tmp_path / name).exists(), os.listdir(tmp_path)
 
 
-def test_memory_that_is_shared_by_name_is_shared_within_one_worker_only() -> None:
-    """Two connections are two processes: what shares memory between programs is one handle."""
-    address = "sqlite3://file:named?mode=memory&cache=shared"
+def test_memory_without_a_name_is_shared_by_its_handle() -> None:
+    """Two connections are two processes; see test_sqlite_memory.py for those with a name."""
+    address = "sqlite3://file:named?mode=memory"
     with trunkline.connect(address, linger=0.2) as first, trunkline.connect(address) as apart:
         first.exec("CREATE TABLE t (a)")
         with pytest.raises(StatementError, match="no such table"):

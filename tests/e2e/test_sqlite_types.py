@@ -155,12 +155,83 @@ def test_a_text_as_long_as_sqlite_allows_is_the_end(conn: Connection) -> None:
     assert rows(conn, "SELECT count(*) FROM t") == [[0]]
 
 
-def test_a_number_column_turns_text_that_looks_like_a_number_into_one(conn: Connection) -> None:
-    """SQLite's affinity, and the reason why docs/sqlite.md says TEXT for a Decimal."""
-    conn.exec("CREATE TABLE t (amount DECIMAL(20, 4), exact TEXT)")
-    value = Decimal("12345678901234567.1000")
-    conn.exec("INSERT INTO t VALUES (?, ?)", value, value)
-    assert rows(conn, "SELECT amount, exact FROM t") == [[1.2345678901234568e16, "12345678901234567.1000"]]
+LONG = Decimal("12345678901234567.89")
+
+
+@pytest.mark.parametrize("declared", ["DECIMAL(20, 2)", "NUMERIC", "REAL", "INTEGER", "money", "DATE"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "INSERT INTO t VALUES (NULL, ?, ?)",
+        "INSERT INTO main.t (exact, n, amount) VALUES ('x', NULL, ?), (?, NULL, 0)",
+        'INSERT OR REPLACE INTO "t" ([amount], `exact`) VALUES (?, ?)',
+        "REPLACE INTO t (exact, amount) SELECT ?, ?",
+        "INSERT INTO t (amount, exact) VALUES (coalesce(?, 0), ?) RETURNING n",
+        "INSERT INTO t VALUES (1, 0, '') ON CONFLICT (n) DO UPDATE SET exact = ?, amount = ?",
+        "UPDATE t SET exact = ?, amount = ? WHERE n = 1",
+        "UPDATE t AS x SET (exact, amount) = (?, ?)",
+        "WITH x AS (SELECT ? AS a, ? AS b) INSERT INTO t (exact, amount) SELECT a, b FROM x",
+    ],
+)
+def test_a_decimal_that_a_column_would_round_is_refused(conn: Connection, declared: str, sql: str) -> None:
+    conn.exec(f"CREATE TABLE t (n INTEGER PRIMARY KEY, amount {declared}, exact TEXT)")
+    conn.exec("INSERT INTO t VALUES (1, 0, 'before')")
+    for write in (
+        lambda: conn.exec(sql, LONG, LONG),
+        lambda: conn.executemany(sql, [[Decimal("1.1"), "1"], [LONG, LONG]]),
+    ):
+        with pytest.raises(StatementError, match="amount is declared"):
+            write()
+    assert rows(conn, "SELECT amount + 0, exact FROM t") == [[0, "before"]]
+
+
+@pytest.mark.parametrize("declared", ["TEXT", "VARCHAR(40)", "", "BLOB"])
+def test_a_decimal_stays_exact_where_text_is_declared(conn: Connection, declared: str) -> None:
+    conn.exec(f"CREATE TABLE t (n INTEGER PRIMARY KEY, amount {declared}, price DECIMAL(9, 2))")
+    for text in ("12345678901234567.1000", "0.1234567890123456789", "-12345678901234567890123"):
+        value = Decimal(text)
+        conn.exec("INSERT INTO t (amount, price) VALUES (?, ?)", value, Decimal("1.10"))
+        conn.executemany("INSERT INTO t (price, amount) VALUES (?, ?)", [[1, value], [2, 3]])
+        conn.exec("UPDATE t SET amount = :a WHERE n > 0 AND price <> :p", {"a": value, "p": value})
+        assert rows(conn, "SELECT DISTINCT amount FROM t") == [[text]]
+        conn.exec("DELETE FROM t")
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "stored"),
+    [
+        ("DECIMAL(20, 2)", "1.10", 1.1),
+        ("DECIMAL(20, 2)", "123456789012345", 123456789012345),
+        ("NUMERIC", "9223372036854775807", 9223372036854775807),
+        ("NUMERIC", "1.1000000000000000000000", 1.1),
+        ("INTEGER", "-9223372036854775808", -9223372036854775808),
+        ("REAL", "100000000000000000000000", 1e23),
+        ("REAL", "9007199254740992", 9007199254740992.0),
+        ("DECIMAL", "NaN", "NaN"),
+    ],
+)
+def test_a_decimal_whose_digits_a_number_keeps_is_taken(
+    conn: Connection, declared: str, value: str, stored: Any
+) -> None:
+    conn.exec(f"CREATE TABLE t (amount {declared})")
+    conn.exec("INSERT INTO t VALUES (?)", Decimal(value))
+    conn.executemany("INSERT INTO t VALUES (?)", [[Decimal(value)]])
+    assert rows(conn, "SELECT amount FROM t") == [[stored]] * 2
+
+
+def test_a_decimal_is_no_number_of_a_row(conn: Connection) -> None:
+    conn.exec("CREATE TABLE t (a TEXT)")
+    with pytest.raises(StatementError, match="rowid is declared INTEGER"):
+        conn.exec("INSERT INTO t (rowid, a) VALUES (?, 'x')", LONG)
+
+
+def test_any_of_a_strict_table_keeps_a_decimal(conn: Connection) -> None:
+    conn.exec("CREATE TABLE t (amount ANY) STRICT")
+    conn.exec("INSERT INTO t VALUES (?)", LONG)
+    assert rows(conn, "SELECT amount FROM t") == [[str(LONG)]]
+    conn.exec("CREATE TABLE u (amount ANY)")
+    with pytest.raises(StatementError, match="amount is declared ANY"):
+        conn.exec("INSERT INTO u VALUES (?)", LONG)
 
 
 def test_json_can_be_queried_where_it_lies(conn: Connection) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.servers.base import HOST, Server, exactly
 
@@ -16,25 +17,38 @@ _USERS = """\
   <users>
     <u><password>p</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
       <quota>default</quota></u>
+    {more}
     <default><password/><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
       <quota>default</quota></default>
   </users>
   <quotas><default/></quotas>
 </yandex>
 """
+_USER = """\
+<{name}><password>{password}</password><networks><ip>127.0.0.1</ip></networks><profile>default</profile>
+      <quota>default</quota></{name}>
+"""
 
 
 class ClickHouse(Server):
-    """Ports: `native` and `tls` (clients), `http`. Users: "u" with the password "p", "default" without."""
+    """Ports: `native` and `tls` (clients), `http`. Users: "u" with the password "p", "default" without.
+
+    `users`: names and passwords of more.
+    """
 
     title = "ClickHouse"
     program = "clickhouse-server"
     install = "install ClickHouse (Debian: apt-get install clickhouse-server)"
     port_names = ("native", "http", "tls")
 
+    def __init__(self, *args: Any, users: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._users = dict(users or {})
+
     def prepare(self) -> None:
         self.copy_certs()
-        self.write("users.xml", _USERS)
+        more = "".join(_USER.format(name=name, password=word) for name, word in self._users.items())
+        self.write("users.xml", _USERS.format(more=more))
         at = self.folder
         self.write(
             "config.xml",

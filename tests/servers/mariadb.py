@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.servers.base import HOST, Server, exactly, find
 
@@ -32,6 +33,11 @@ class MariaDb(Server):
     title = "MariaDB"
     program = "mariadbd"
     install = _INSTALL
+
+    def __init__(self, *args: Any, arguments: Sequence[str] = (), **options: Any) -> None:
+        """`arguments`: more of them for the server, such as `--default-time-zone=+09:00`."""
+        super().__init__(*args, **options)
+        self._arguments = arguments
 
     @property
     def unix_socket(self) -> Path:
@@ -75,6 +81,7 @@ class MariaDb(Server):
             _LOG,
             "--key-buffer-size=1M",
             "--aria-pagecache-buffer-size=1M",
+            *self._arguments,
             *first,
         ]
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Command", "Ended", "run"]
@@ -27,9 +27,12 @@ class Ended:
 
 
 class Command:
-    """`python -m trunkline ARGUMENTS`; killed at the end of the `with` block if it still runs."""
+    """`python -m trunkline ARGUMENTS`; killed at the end of the `with` block if it still runs. `prefix`: a
+    command that runs it."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str | None] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         changes = env or {}
         environ = {**os.environ, **{name: value for name, value in changes.items() if value is not None}}
         for name in (name for name, value in changes.items() if value is None):
@@ -38,7 +41,7 @@ class Command:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "trunkline", *arguments],
+                [*prefix, sys.executable, "-m", "trunkline", *arguments],
                 env=environ,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -24,6 +24,7 @@ import struct
 import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from trunkline.deadline import Deadline
@@ -87,10 +88,14 @@ def _finish(sock: socket.socket) -> None:
 
 
 class FaultProxy:
-    """A proxy on `127.0.0.1:<port>` to `target` (a port of 127.0.0.1, or host and port)."""
+    """A proxy on `127.0.0.1:<port>` to `target` (a port of 127.0.0.1, or host and port). With `at`, both are
+    Unix sockets: it listens at that path, and `target` is a path."""
 
-    def __init__(self, target: int | tuple[str, int], *, seed: int = 0) -> None:
+    def __init__(
+        self, target: int | tuple[str, int] | Path, *, at: Path | None = None, seed: int = 0
+    ) -> None:
         self.target = ("127.0.0.1", target) if isinstance(target, int) else target
+        self._at = at
         self._random = random.Random(seed)
         self._faults: dict[Way, _Faults] = {"up": _Faults(), "down": _Faults()}
         self._deaf = False
@@ -103,6 +108,7 @@ class FaultProxy:
         # Bound but never listening: it keeps the port ours while the listener is closed (`refuse`).
         self._keeper = _bind(0)
         self.port: int = self._keeper.getsockname()[1]
+        """Of no use with `at`."""
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
         name = f"faultproxy-{self.port}"
@@ -114,7 +120,7 @@ class FaultProxy:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return str(self._at or f"127.0.0.1:{self.port}")
 
     @property
     def connections(self) -> int:
@@ -214,7 +220,7 @@ class FaultProxy:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"FaultProxy({self.address} -> {self.target[0]}:{self.target[1]}, {self.live} live)"
+        return f"FaultProxy({self.address} -> {self.target}, {self.live} live)"
 
     # From here on everything but _do and _wait runs in the proxy's thread
 
@@ -262,7 +268,7 @@ class FaultProxy:
 
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = _bind(self.port)
+            self._listener = _bind_path(self._at) if self._at else _bind(self.port)
             self._listener.listen(512)
             self._accepting = asyncio.create_task(self._accept(self._listener))
 
@@ -313,11 +319,16 @@ class FaultProxy:
         await self._end(link, reset=reset)
 
     async def _connect(self, link: _Link) -> None:
-        link.server = socket.socket(socket.AF_INET6 if ":" in self.target[0] else socket.AF_INET)
+        target = self.target
+        if isinstance(target, Path):
+            link.server = socket.socket(socket.AF_UNIX)
+        else:
+            link.server = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET)
         for sock in link.sockets():
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self._loop.sock_connect(link.server, self.target)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self._loop.sock_connect(link.server, str(target) if isinstance(target, Path) else target)
         link.left = {way: faults.budget for way, faults in self._faults.items()}
 
     async def _pump(self, link: _Link, way: Way) -> None:
@@ -379,6 +390,14 @@ def _bind(port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setblocking(False)
     sock.bind(("127.0.0.1", port))
+    return sock
+
+
+def _bind_path(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    sock.bind(str(path))
     return sock
 
 

@@ -56,7 +56,9 @@ class BareClient:
 
     def __init__(self, server: Kafka | KafkaMock) -> None:
         self._servers = {"bootstrap.servers": server.address}
-        self._producer = Producer({**self._servers, "linger.ms": 1}, logger=_quiet)
+        # One request at a time: one that is repeated, because the topic is new, would come after the next.
+        settings = {**self._servers, "linger.ms": 1, "max.in.flight": 1}
+        self._producer = Producer(settings, logger=_quiet)
 
     def write(
         self, topic: str, *messages: str | bytes, partition: int = 0, key: Any = None, **more: Any

@@ -19,10 +19,14 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import ConsumerInfo, StreamInfo
+from nats.js.errors import ServerError
+
+from trunkline.deadline import Deadline
 
 __all__ = ["NatsSide"]
 
 T = TypeVar("T")
+_NO_STORE = 10049
 _CALL_S = 20.0
 
 
@@ -79,7 +83,15 @@ class NatsSide:
         self._subscribe(subject, on_message)
 
     def stream(self, name: str, *subjects: str, **config: Any) -> None:
-        self.run(self._client.jetstream().add_stream(name=name, subjects=list(subjects), **config))
+        deadline = Deadline(_CALL_S)
+        while True:
+            try:
+                self.run(self._client.jetstream().add_stream(name=name, subjects=list(subjects), **config))
+                return
+            except ServerError as error:
+                # A server whose last stream another test has just deleted removes the folder of them all.
+                if error.err_code != _NO_STORE or deadline.expired():
+                    raise
 
     def delete_stream(self, name: str) -> None:
         self.run(self._client.jetstream().delete_stream(name))

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -36,21 +36,28 @@ class Program:
     """`python -c CODE ARGUMENTS`; killed at the end of the `with` block if it still runs.
 
     The code has `Dial`, `connect`, `trunkline`, `say` (prints a line at once), `os`, `sys`, `signal`,
-    `threading` and `args`.
+    `threading` and `args`. `prefix`: a command that runs it.
     """
 
     PRELUDE = (
         "import os, sys, signal, threading, trunkline\n"
         "from trunkline import Dial, connect\n"
         "args = sys.argv[1:]\n"
-        "def say(*words): print(*words, flush=True)\n"
+        # one write, so that no line of the log comes between the words
+        "def say(*words): print(' '.join(map(str, words)) + '\\n', end='', flush=True)\n"
     )
 
-    def __init__(self, code: str, *arguments: object, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        *arguments: object,
+        env: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self.lines: list[str] = []
         with heeding_signals():
             self.process = subprocess.Popen(
-                [sys.executable, "-c", self.PRELUDE + code, *map(str, arguments)],
+                [*prefix, sys.executable, "-c", self.PRELUDE + code, *map(str, arguments)],
                 env={**os.environ, **(env or {})},
                 cwd=_ROOT,
                 stdin=subprocess.PIPE,

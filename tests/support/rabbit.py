@@ -13,7 +13,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 from tests.servers.rabbitmq import RabbitMq
 from tests.support.waiting import until
 
-__all__ = ["Rabbit", "answering", "rabbit_url"]
+__all__ = ["Rabbit", "RawProperties", "answering", "rabbit_url", "raw_headers"]
 
 
 def rabbit_url(server: RabbitMq, query: str, *, login: str = "u:p", port: int = 0, vhost: str = "") -> str:
@@ -54,6 +54,10 @@ class Rabbit:
             self.channel.basic_publish(
                 exchange, key, data, pika.BasicProperties(**properties), mandatory=True
             )
+
+    def send_raw(self, key: str, body: str, items: bytes) -> None:
+        """Publish with a header table of these bytes, confirmed."""
+        self.channel.basic_publish("", key, body.encode(), raw_headers(items), mandatory=True)
 
     def take(self, queue: str) -> tuple[Any, bytes]:
         """The oldest message: its properties and its body."""
@@ -98,3 +102,23 @@ def answering(server: RabbitMq, queue: str, answer: Callable[[bytes], bytes]) ->
     finally:
         over.set()
         thread.join(10)
+
+
+class RawProperties(pika.BasicProperties):  # type: ignore[misc]
+    """Properties as bytes, also such as pika would not write."""
+
+    def __init__(self, encoded: bytes) -> None:
+        super().__init__()
+        self._encoded = encoded
+
+    def encode(self) -> list[bytes]:
+        return [self._encoded]
+
+
+HEADERS_ALONE = b"\x20\x00"
+"""The flags of properties that are a header table and nothing else."""
+
+
+def raw_headers(items: bytes) -> RawProperties:
+    """A header table of these bytes: for each header a byte of length, the name, a letter, the value."""
+    return RawProperties(HEADERS_ALONE + len(items).to_bytes(4, "big") + items)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import string
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.librdkafka import property_names
 from trunkline.address import OPTIONS, PARAMS, SCHEMES, Address, parse_address
 from trunkline.errors import AddressError
 
@@ -57,6 +59,17 @@ VALUES: list[tuple[str, str, str, Any]] = [
     ("amqp", "durable", "no", False),
     ("amqp", "exclusive", "true", True),
     ("amqp", "auto_delete", "true", True),
+    ("amqp", "passive", "true", True),
+    ("amqp", "x-queue-type", "quorum", "quorum"),
+    ("amqp", "x-message-ttl", "60000", 60_000),
+    ("amqp", "x-single-active-consumer", "true", True),
+    ("amqp", "x-dead-letter-routing-key", "42", "42"),
+    ("amqp", "x-dead-letter-exchange", "true", "true"),
+    ("amqp", "x-stream-offset", "17", 17),
+    ("amqp", "x-stream-offset", "first", "first"),
+    ("amqp", "x-of-a-plugin", "7", 7),
+    ("amqp", "x-of-a-plugin", "False", False),
+    ("amqp", "x-of-a-plugin", "7s", "7s"),
     ("amqp", "prefetch", "65535", 65_535),
     ("amqp", "heartbeat", "0", 0),
     ("amqp", "persistent", "true", True),
@@ -362,8 +375,8 @@ def test_the_short_form_says_what_is_read(text: str, display: str) -> None:
 
 
 SENTENCES = [
-    ("amqp://h/?queue=q&qos=1", "parameter 'qos' belongs to mqtt: amqp takes queue, exchange, type, routing_key, write_topic, durable, exclusive, auto_delete, prefetch, heartbeat, persistent, mandatory, name, username, password"),
-    ("amqp://h/?queue=q|qos=1", "parameter 'qos' belongs to mqtt: amqp takes queue, exchange, type, routing_key, write_topic, durable, exclusive, auto_delete, prefetch, heartbeat, persistent, mandatory, name, username, password"),
+    ("amqp://h/?queue=q&qos=1", "parameter 'qos' belongs to mqtt: amqp takes queue, exchange, type, routing_key, write_topic, durable, exclusive, auto_delete, passive, x-..., prefetch, heartbeat, persistent, mandatory, name, username, password"),
+    ("amqp://h/?queue=q|qos=1", "parameter 'qos' belongs to mqtt: amqp takes queue, exchange, type, routing_key, write_topic, durable, exclusive, auto_delete, passive, x-..., prefetch, heartbeat, persistent, mandatory, name, username, password"),
     ("kafka://h/t?routing_key=1", "parameter 'routing_key' belongs to amqp: kafka takes topic, write_topic, group, offset, partition, key, username, password"),
     ("kafka://h/t?queue=q", "parameter 'queue' belongs to nats and amqp: kafka takes topic, write_topic, group, offset, partition, key, username, password"),
     ("kafka://h/t?write_topik=x", "unknown option 'write_topik': did you mean 'write_topic'"),
@@ -384,6 +397,8 @@ SENTENCES = [
     ("nats://h?topic=a&deliver=soon", "parameter 'deliver' does not take 'soon': use one of all, last, new, last_per_subject, a sequence number, or a time such as 2026-01-31T12:00:00Z"),
     ("kafka://h/t?offset=-1", "parameter 'offset' does not take '-1': use one of earliest, latest, an offset, or a time such as 2026-01-31T12:00:00Z"),
     ("amqp://h?exchange=e&type=topics", "parameter 'type' does not take 'topics': use one of direct, fanout, topic, headers"),
+    ("amqp://h?queue=q&x-message-ttl=1m", "parameter 'x-message-ttl' does not take '1m': use a whole number"),
+    ("amqp://h?queue=q&x-single-active-consumer=2", "parameter 'x-single-active-consumer' does not take '2': use true or false"),
     ("amqp://h?queue=q&prefetch=65536", "parameter 'prefetch' does not take '65536': use a whole number from 0 to 65535"),
     ("kafka://h/a%20b", "a kafka address has the topic 'a b': a topic is letters, digits, '.', '_' and '-', 249 at most"),
     ("kafka://h/a?topic=b", "a kafka address names its topic twice: write it in the path alone"),
@@ -412,12 +427,43 @@ def test_sentence_of_a_slip(text: str, sentence: str) -> None:
     [
         ({"topic": {"a": 1}}, "parameter 'topic' does not take a value: use text or a number"),
         ({"topic": "t", "will_payload": b"\xff"}, "parameter 'will_payload' does not take a value: use text or a number"),
-        ({"topic": "t", "client_id": "\ud800"}, "parameter 'client_id' does not take a value: use valid text"),
+        ({"topic": "t", "client_id": "\ud800"}, "option 'client_id' must be valid text: it holds half of a surrogate pair"),
         ({"topic": "t", "qos": 3}, "parameter 'qos' does not take '3': use a whole number from 0 to 2"),
-        ({"topic": "t", "stream": "s"}, "parameter 'stream' belongs to nats: mqtt takes topic, write_topic, qos, retain, client_id, clean, version, will_topic, will_payload, will_qos, will_retain, session_expiry, username, password"),
+        ({"topic": "t", "stream": "s"}, "parameter 'stream' belongs to nats: mqtt takes topic, write_topic, qos, retain, client_id, clean, version, will_topic, will_payload, will_qos, will_retain, session_expiry, retain_handling, no_local, username, password"),
     ],
 )  # fmt: skip
 def test_sentence_of_a_slip_beside_the_address(options: Any, sentence: str) -> None:
     with pytest.raises(AddressError) as caught:
         parse_address("mqtt://h", options)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("kafka://h/t?foo=1", "foo"),
+        ("kafka://u:p@h/t|foo=1", "foo"),
+        ("mqtt://h?password=abc&topic=a&foo=1", "foo"),
+        ("nats://h?topic=a|buffer=5&foo=1", "foo"),
+        ("mqtt://h?topic=a&password=abc&foo=1", ""),
+        ("mqtt://h?topic=a|will_payload=abc&foo=1", ""),
+        ("kafka://h/t|proxy=socks5://u:p&foo=@h:1", ""),
+        ("mqtt://u:p|foo=1", ""),
+    ],
+)
+def test_an_unknown_option_is_named_unless_it_may_be_the_rest_of_a_secret(text: str, shown: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        parse_address(text)
+    assert f"unknown option '{shown}'" in str(caught.value) if shown else "foo" not in str(caught.value)
+
+
+def test_every_property_of_librdkafka_is_one(tmp_path: Path) -> None:
+    """Also those that look like a parameter (`partitioner`), with dots and with underscores."""
+    refused = {"bootstrap.servers", "metadata.broker.list"}  # the servers stand in the address
+    for name in sorted(property_names(tmp_path) - refused):
+        for written in {name, name.replace(".", "_")}:
+            found = parse_address(f"kafka://h/t?{written}=x").params
+            assert found["group" if name == "group.id" else name] == "x", written
+    for name in refused:
+        with pytest.raises(AddressError, match="the servers stand in the address"):
+            parse_address(f"kafka://h/t?{name}=x")

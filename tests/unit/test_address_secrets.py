@@ -99,6 +99,8 @@ MALFORMED = [
     "mysql://u:{s}@tcp(h:1)/d?tls=x",
     "mysql://u:{s}@tcp(h:1)/d|payload=x",
     "mysql://u:{s}/d",
+    "postgres://u:p@h/d|token={s}",
+    "clickhouse://u:p@h/d||token={s}",
     "postgres://u:{s}@h:x/d",
     "postgres://u:{s}@h h/d",
     "postgres://user=u password={s} {s}",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 import pika
 import pytest
 
 from tests.servers.rabbitmq import RabbitMq
+from tests.support.amqp_tables import item, nested, random_items
 from tests.support.certs import Certs
 from tests.support.faultproxy import FaultProxy
 from tests.support.http_proxy import HttpProxy
@@ -144,38 +145,30 @@ def test_the_envelope_is_what_the_writer_gave(rabbitmq: RabbitMq, rabbit: Rabbit
     asyncio.run(body())
 
 
-def test_what_pika_cannot_read_of_headers(
-    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str, monkeypatch: pytest.MonkeyPatch
+def test_messages_with_odd_headers_are_delivered_like_others(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
 ) -> None:
-    """Limits that docs/amqp.md tells. Should this fail, the library has learned better: say so there."""
-    plain = pika.data.encode_value
-
-    def encode_value(pieces: list[bytes], value: Any) -> int:
-        if not isinstance(value, Raw):
-            return int(plain(pieces, value))
-        pieces.append(value.data)
-        return len(value.data)
+    """What RabbitMQ passes on, and pika cannot read: it used to end the link at each delivery."""
+    random = Random(9)
+    tables = [random_items(random) for _ in range(300)]
+    tables += [item(b"deep", nested(20_000)), item(b"deep", nested(15_000, b"F"))]
 
     async def body() -> None:
         sink = Taken()
         driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}"), sink)
-        rabbit.send(queue, "x", headers={"float": Raw(b"d" + struct.pack(">d", 1.5))})
-        await sink.wait_received(1)
-        assert sink.deliveries[0].headers == {"float": 1}
+        for number, table in enumerate(tables):
+            rabbit.send_raw(queue, str(number), table)
+        await sink.wait_received(len(tables))
+        assert sink.received == [str(number).encode() for number in range(len(tables))]
+        assert sink.losses == []
+        assert [each for each in sink.deliveries if each.headers], "some have headers"
+        left_out = "headers of a message could not be read and were left out"
+        assert sink.warnings == [f"{left_out}: 'deep'", f"{left_out}: ''"]
         driver.settle(sink.tokens)
-        rabbit.send(queue, "y", headers={"at": Raw(b"T" + struct.pack(">Q", 1_700_000_000_000))})
-        assert "what pika cannot read (year" in str(await sink.wait_lost())
         await driver.close()
 
-    monkeypatch.setattr(pika.data, "encode_value", encode_value)
     asyncio.run(body())
-
-
-class Raw:
-    """A header's value as it goes over the wire, which pika cannot write."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+    assert rabbit.ready(queue) == 0
 
 
 def test_what_is_written_has_headers_and_lasts(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
@@ -229,6 +222,87 @@ def test_what_is_declared_has_the_properties_asked_for(
             rabbit.delete(queue)
 
     asyncio.run(body())
+
+
+def test_arguments_reach_the_broker_in_their_types(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+    asked = (
+        "x-queue-type=quorum&x-message-ttl=60000&x-dead-letter-exchange=amq.fanout"
+        "&x-dead-letter-routing-key=7&x-single-active-consumer=true&x-priority=3"
+    )
+    declared = {
+        "x-queue-type": "quorum",
+        "x-message-ttl": 60_000,
+        "x-dead-letter-exchange": "amq.fanout",
+        "x-dead-letter-routing-key": "7",
+        "x-single-active-consumer": True,
+    }
+
+    async def body() -> None:
+        sink = Taken()
+        driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}&{asked}"), sink)
+        rabbit.queue(queue, durable=True, arguments=declared)  # refused if it were declared otherwise
+        assert await driver.send("x", Deadline(10)) == 1
+        await sink.wait_received(1)
+        await driver.close()
+        assert sink.warnings == []
+        sink = Taken()
+        other = await dialed(rabbit_url(rabbitmq, f"queue={queue}&x-message-ttl=1000"), sink)
+        await other.close()
+        assert "inequivalent arg" in sink.warnings[0]
+        assert "used as it is" in sink.warnings[0]
+        missing = rabbitmq.unique("q")
+        error = await refused(rabbit_url(rabbitmq, f"queue={missing}&x-queue-type=quorums"))
+        assert isinstance(error, FatalError)
+        assert "invalid arg 'x-queue-type'" in str(error)
+
+    asyncio.run(body())
+
+
+def test_a_stream_is_read_from_its_offset_and_goes_on_where_readers_are(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
+    rabbit.queue(queue, durable=True, arguments={"x-queue-type": "stream"})
+    rabbit.send(queue, *(str(number) for number in range(6)))
+
+    async def body() -> None:
+        address = parse_address(rabbit_url(rabbitmq, f"queue={queue}&x-stream-offset=1"))
+        sink = Taken()
+        driver = AmqpDriver(address, sink)
+        await driver.open(Deadline(10))
+        await sink.wait_received(5)
+        driver.settle(sink.tokens[:2])
+        await driver.close()
+        again = Taken()
+        driver = AmqpDriver(address, again)
+        driver.had_link = True
+        await driver.open(Deadline(10))
+        await again.wait_received(3)
+        assert again.received == [b"3", b"4", b"5"]
+        assert all(each.redelivered for each in again.deliveries)
+        assert [each.identity for each in again.deliveries] == [each.identity for each in sink.deliveries[2:]]
+        await driver.close()
+
+    asyncio.run(body())
+
+
+def test_passive_declares_nothing(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+    async def body() -> None:
+        for query in (f"queue={queue}", f"exchange={queue}", f"exchange={queue}&queue={queue}"):
+            error = await refused(rabbit_url(rabbitmq, f"{query}&passive=true"))
+            assert isinstance(error, FatalError)
+            assert f"'{queue}', and passive=true declares none" in str(error)
+        rabbit.queue(queue)
+        sink = Taken()
+        driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}&passive=true"), sink)
+        assert await driver.send("x", Deadline(5)) == 1
+        await sink.wait_received(1)
+        await driver.close()
+        error = await refused(rabbit_url(rabbitmq, f"queue={queue}&passive=true&x-message-ttl=5"))
+        assert "x-message-ttl= has no use" in str(error)
+
+    asyncio.run(body())
+    with Rabbit(rabbitmq) as other, pytest.raises(pika.exceptions.ChannelClosedByBroker):
+        other.channel.exchange_declare(queue, passive=True)
 
 
 def test_an_exclusive_queue_is_nobody_elses(rabbitmq: RabbitMq, queue: str) -> None:
@@ -761,6 +835,7 @@ def test_the_seeds_address() -> None:
         (b"AMQP\x00\x01\x00\x00", FatalError, "another version"),
         (b"-ERR unknown command\r\n", FatalError, "does not speak AMQP"),
         (b"\x01\x00\x00\x00\x00\x00\x02\x00\x00\x00", DialError, "is it an AMQP 0-9-1 broker"),
+        (b"\x01\x00\x00\x7f\xff\xff\xff\x00", DialError, "a frame of 2147483647 bytes"),
         (b"", DialError, "before any AMQP"),
     ],
 )
@@ -849,3 +924,30 @@ def test_through_a_proxy_and_from_an_address(rabbitmq: RabbitMq, queue: str) -> 
 
     with HttpProxy() as proxy:
         asyncio.run(body())
+
+
+def test_a_subscription_that_a_node_cancels_ends_the_link(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
+    """A node of a cluster that goes says so; ours has one, so that its words are given to the driver here."""
+
+    async def body() -> None:
+        address = parse_address(rabbit_url(rabbitmq, f"queue={queue}"))
+        sink = Taken()
+        driver = AmqpDriver(address, sink)
+        await driver.open(Deadline(10))
+        assert driver._stream is not None
+        cancel = pika.spec.Basic.Cancel(driver._reader.consumer_tags[0])
+        driver._stream.data_received(pika.frame.Method(driver._reader.channel_number, cancel).marshal())
+        assert "the broker cancelled the subscription" in str(await sink.wait_lost())
+        await driver.close()
+        again = Taken()
+        driver = AmqpDriver(address, again)
+        driver.had_link = True
+        await driver.open(Deadline(10))
+        rabbit.send(queue, "x")
+        await again.wait_received(1)
+        driver.settle(again.tokens)
+        await driver.close()
+
+    asyncio.run(body())

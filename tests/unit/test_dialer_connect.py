@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.http_proxy import HttpProxy
+from tests.support.certs import Certs
+from tests.support.http_proxy import HttpProxy, HttpsProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.servers import Microsocks
 from tests.support.sockets import SocketServer, deaf, echo, say, unused_port
+from tests.support.socks4_proxy import Socks4Proxy
 from trunkline.actors import dialer
 from trunkline.actors.driver import FatalError
 from trunkline.address import parse_address
@@ -141,6 +143,72 @@ def test_through_an_http_proxy(run: Run, login: tuple[str, str] | None) -> None:
         assert proxy.asked == [f"localhost:{server.port}"], "names are resolved at the proxy"
 
 
+@pytest.mark.parametrize("scheme", ["socks4", "socks4a"])
+def test_through_a_socks4_proxy(run: Run, scheme: str) -> None:
+    with SocketServer(say(b"first words")) as server, Socks4Proxy("me") as proxy:
+        url = f"tcp://localhost:{server.port}|proxy={scheme}://me@127.0.0.1:{proxy.port}"
+        run(_expect(url, b"first words"))
+        host = "localhost" if scheme == "socks4a" else "127.0.0.1"
+        assert proxy.asked == [f"{host}:{server.port}"], "socks4a has the name looked up at the proxy"
+
+
+def test_socks4_failures_name_the_party(run: Run) -> None:
+    async def body() -> None:
+        place = f"127.0.0.1:{proxy.port}"
+        error = await failure(f"tcp://127.0.0.1:{port}", proxy=f"socks4a://me@{place}")
+        assert str(error).startswith(f"127.0.0.1:{port} is unreachable through proxy {place}: rejected")
+        error = await failure(f"tcp://127.0.0.1:{port}", proxy=f"socks4a://you@{place}")
+        assert isinstance(error, FatalError)
+        assert str(error) == f"proxy {place} refused the user; check proxy="
+        for scheme in ("socks4", "socks4a"):
+            error = await failure("tcp://[::1]:1", proxy=f"{scheme}://me@{place}")
+            assert isinstance(error, FatalError)
+            assert "use socks5://" in str(error)
+
+    with Socks4Proxy("me") as proxy, unused_port() as port:
+        run(body())
+
+
+@pytest.mark.parametrize("login", [None, ("name", "secret")])
+def test_through_an_https_proxy(run: Run, certs: Certs, login: tuple[str, str] | None) -> None:
+    account = "name:secret@" if login else ""
+    with (
+        SocketServer(say(b"first words")) as server,
+        HttpProxy(*(login or ())) as proxy,
+        HttpsProxy(proxy, certs.server_context()) as front,
+    ):
+        url = f"tcp://localhost:{server.port}|proxy=https://{account}127.0.0.1:{front.port}"
+        run(_expect(url, b"first words", cafile=str(certs.ca)))
+        run(_expect(url, b"first words", insecureSkipVerify=True))
+        assert proxy.asked == [f"localhost:{server.port}"] * 2
+
+
+def test_https_proxy_failures_name_the_party(run: Run, certs: Certs) -> None:
+    async def body() -> None:
+        url, place = f"tcp://127.0.0.1:{port}", f"127.0.0.1:{front.port}"
+        error = await failure(url, proxy=f"https://{place}")
+        assert isinstance(error, FatalError)
+        assert str(error).startswith(f"proxy: certificate of {place} is not trusted: ")
+        error = await failure(url, proxy=f"https://127.0.0.1:{stranger.port}", cafile=str(certs.ca))
+        assert str(error).endswith("use the name in its certificate, or give insecureSkipVerify=true")
+        error = await failure(url, proxy=f"https://name:wrong@{place}", cafile=str(certs.ca))
+        assert isinstance(error, FatalError)
+        assert f"proxy {place} refused the user or password (407)" in str(error)
+        error = await failure(url, proxy=f"https://name:secret@{place}", cafile=str(certs.ca))
+        assert f"127.0.0.1:{port} is unreachable through proxy {place}" in str(error)
+        error = await failure(url, proxy=f"https://127.0.0.1:{plain.port}", cafile=str(certs.ca))
+        assert str(error).startswith(f"proxy: 127.0.0.1:{plain.port} did not answer with TLS; check the port")
+
+    with (
+        HttpProxy("name", "secret") as proxy,
+        HttpsProxy(proxy, certs.server_context()) as front,
+        HttpsProxy(proxy, certs.wrong_host.server_context()) as stranger,
+        SocketServer(say(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as plain,
+        unused_port() as port,
+    ):
+        run(body())
+
+
 def test_socks5_failures_name_the_party(run: Run) -> None:
     async def body() -> None:
         base = f"socks5://name:secret@{proxy.address}"
@@ -179,7 +247,7 @@ def test_http_proxy_failures_name_the_party(run: Run) -> None:
         run(body())
 
 
-@pytest.mark.parametrize("scheme", ["socks5", "http"])
+@pytest.mark.parametrize("scheme", ["socks5", "socks4a", "http"])
 def test_what_is_no_proxy_is_recognised(run: Run, scheme: str) -> None:
     async def body() -> None:
         with SocketServer(say(b"220 mail ready\r\n")) as mail:
@@ -195,7 +263,7 @@ def test_what_is_no_proxy_is_recognised(run: Run, scheme: str) -> None:
     run(body())
 
 
-@pytest.mark.parametrize("scheme", ["socks5", "http"])
+@pytest.mark.parametrize("scheme", ["socks5", "socks4a", "http", "https"])
 def test_a_proxy_that_never_answers_is_left_at_the_deadline(run: Run, scheme: str) -> None:
     async def body() -> None:
         error = await failure("tcp://h:1", seconds=SOON, proxy=f"{scheme}://127.0.0.1:{server.port}")

@@ -62,9 +62,9 @@ def test_numbers_of_kinds_stay_below_128_and_unique() -> None:
         (Kind.START, [b"holder", True, 1 << 63, False]),
         (Kind.START, [b"holder", True, 1.5, False]),
         (Kind.START, [b"holder", True]),
-        (Kind.ACK, [b"holder", -(1 << 62), 0]),
-        (Kind.ACK, ["holder", 1, 0]),
-        (Kind.READ, [b"holder", 0, 0, 0, 1, False, 0, False]),
+        (Kind.ACK, [b"holder", -(1 << 62), 0, 0]),
+        (Kind.ACK, ["holder", 1, 0, 0]),
+        (Kind.READ, [b"holder", 0, 0, 0, 0, 1, False, 0, False]),
         (Kind.RECALLED, []),
     ],
 )
@@ -74,5 +74,5 @@ def test_what_a_reader_says_has_the_fields_of_its_kind(kind: Kind, fields: list[
 
 
 def test_fields_of_other_kinds_are_theirs_to_check() -> None:
-    check_fields(Kind.ACK, [b"holder", -3, 0])
+    check_fields(Kind.ACK, [b"holder", -3, 0, 0])
     check_fields(Kind.WRITE, [object()])

@@ -16,10 +16,8 @@ import trunkline
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"sdk": "trunkline", "broker": "trunkline.broker", "actors": "trunkline.actors"}
-NEUTRAL = tuple(
-    f"trunkline.{name}"
-    for name in ("errors", "deadline", "address", "wire", "runtime", "interpreter", "starting")
-)
+_NEUTRAL = "errors frames deadline address wire runtime interpreter starting limits sqltext"
+NEUTRAL = tuple(f"trunkline.{name}" for name in _NEUTRAL.split())
 """What both sides of the wire may know."""
 
 PUBLIC = [
@@ -38,6 +36,7 @@ PUBLIC = [
     "Message",
     "MissingLibrary",
     "OperationTimeout",
+    "Options",
     "OutcomeUnknown",
     "RaisingConnection",
     "RefusedError",
@@ -160,3 +159,9 @@ def test_importing_is_quiet_and_light() -> None:
 
 def test_dbapi_is_there_without_an_import_of_its_own() -> None:
     assert trunkline.dbapi.apilevel == "2.0"
+
+
+def test_the_benchmarks_can_be_started() -> None:
+    for command in (["benchmarks/run.py"], ["-m", "benchmarks.flapping"]):
+        done = subprocess.run([sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr

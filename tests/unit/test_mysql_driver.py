@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -801,7 +804,7 @@ def test_what_sets_nothing_of_ours_is_taken(sql: str) -> None:
 @pytest.mark.parametrize("value", ["\u303f\\', 1) -- ", "é'", b"\xe3\x80\xbf\\', 1) -- "])
 def test_a_value_is_no_sql_whatever_the_session_reads(value: str | bytes) -> None:
     """In gbk the last byte of a character may take the backslash for its own."""
-    written = literals(UTF8_CHARSET, backslashes=True, loc=None, truncate_us=0)(value)
+    written = literals(UTF8_CHARSET, backslashes=True, zone=UTC, truncate_us=0)(value)
     assert written.isascii()
     assert b"\\" not in written
     assert written.count(b"'") == 2
@@ -818,3 +821,10 @@ def test_a_placeholder_in_a_comment_that_the_server_runs_takes_a_value(make: Ope
     assert driver.execute("SELECT ? /*!50000 , ? */, 3", (1, "*/ 'x")).values == [(1, "*/ 'x", 3)]
     # this server does not run it: the value must not end the comment
     assert driver.execute("SELECT ? /*!999999 , ? */, 3", (1, "*/, 2 /*")).values == [(1, 3)]
+
+
+def test_the_kernel_looks_after_the_link(make: Open) -> None:
+    """A server whose machine is gone would be waited for without an end: the library asks for none."""
+    driver = make()
+    with socket.socket(fileno=os.dup(driver._fileno())) as sock:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -615,6 +615,32 @@ def test_a_consumer_that_goes_while_no_request_waits_is_missed(
     run(body())
 
 
+def test_a_stream_made_anew_under_a_full_buffer_is_not_taken_for_the_former(run: Run, stream: Stream) -> None:
+    """Its numbers are those of messages that wait here; no request waits that would be refused."""
+
+    async def body() -> None:
+        stream.fill(3)
+        sink, address = Sink(), stream.address("topic={name}.a&durable=d", buffer=3)
+        driver = await opened(address, sink)
+        await sink.wait_received(3)
+        stream.side.delete_stream(stream.name)
+        stream.side.stream(stream.name, f"{stream.name}.>")
+        stream.side.add_consumer(
+            stream.name, durable_name="d", filter_subject=f"{stream.name}.a", ack_policy="explicit"
+        )
+        stream.fill(3, start=10)
+        driver.settle([sink.deliveries[2].token])  # room for one: number 1, which is here already
+        assert "made anew" in str(await sink.wait_lost())
+        await driver.close()
+        again = Sink()
+        driver = await opened(address, again)
+        await again.wait_received(3)
+        assert sorted(numbers(again)) == [10, 11, 12]
+        await driver.close()
+
+    run(body())
+
+
 def test_limits_of_a_consumer_on_requests_are_kept(run: Run, stream: Stream) -> None:
     async def body() -> None:
         config = {

@@ -14,6 +14,7 @@ import pytest
 
 from trunkline.actors import registry
 from trunkline.address import OPTIONS, SCHEMES, parse_address
+from trunkline.address.options import PROXIED_PLAIN
 from trunkline.errors import AddressError
 
 ACTORS = Path(registry.__file__).parent
@@ -34,6 +35,8 @@ VALUES = {
 }
 EVERYWHERE = ("timeout", "linger")
 """Read by `Dial` and by the broker."""
+OF_THE_PROXY = ("cafile", "insecureSkipVerify")
+"""Of a scheme without TLS they speak of its https:// proxy."""
 OF_COMPRESSION = ("compress", "mode", "max_size")
 """The actor reads them for schemes that have `compress` only."""
 ADDRESSES = {
@@ -86,8 +89,14 @@ def test_an_option_is_obeyed_or_refused(scheme: str) -> None:
     target = ADDRESSES.get(scheme, f"{scheme}://h:1{query}")
     for name, option in OPTIONS.items():
         value = option.choices[0] if option.choices else VALUES[option.kind]
+        if name == "buffer_bytes":  # a buffer has room for a message
+            value = 4096
         beside = {"pingMessage": "x"} if name == "pingInterval" else {}
         if scheme in option.schemes:
+            if scheme in PROXIED_PLAIN and name in OF_THE_PROXY:
+                beside = {"proxy": "https://h:1"}
+            if name == "pingTimeout":
+                beside = {"pingType": "text"}
             assert name in parse_address(target, {name: value, **beside}).options
             assert name in EVERYWHERE or is_read(name, scheme), f"nothing reads {name} of {scheme}"
         else:

@@ -90,13 +90,6 @@ def test_every_valid_address_gives_what_libpq_takes_or_a_reason(case: dict[str, 
         ("h/d?load_balance_hosts=random", "load_balance_hosts", "random"),
         ("h/d?require_auth=scram-sha-256", "require_auth", "scram-sha-256"),
         ("h/d?client_encoding=utf-8", "client_encoding", "UTF8"),
-        ("h/d?search_path=a,b&work_mem=1MB", "options", "-c search_path=a,b -c work_mem=1MB"),
-        ("search_path='a b\\\\c'", "options", "-c search_path=a\\ b\\\\c"),
-        ("h/d?options=-c%20x%3D1&work_mem=2", "options", "-c x=1 -c work_mem=2"),
-        ("h/d?tz=UTC", "options", "-c timezone=UTC"),
-        ("h/d?tz=UTC&timezone=Europe/Berlin", "options", "-c timezone=Europe/Berlin"),
-        ("h/d?geqo=off", "options", "-c geqo=off"),
-        ("datestyle='ISO, MDY'", "options", "-c datestyle=ISO,\\ MDY"),
         ("h/d|cafile=/ca", "sslrootcert", "/ca"),
         ("h/d|cafile=/ca", "sslmode", "verify-full"),
         ("h/d?sslmode=require|cafile=/ca", "sslmode", "require"),
@@ -109,6 +102,30 @@ def test_every_valid_address_gives_what_libpq_takes_or_a_reason(case: dict[str, 
 )
 def test_a_parameter_reaches_libpq_as(text: str, keyword: str, value: str) -> None:
     assert plan(text)[keyword] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("h/d", {}),
+        ("h/d?search_path=a,b&work_mem=1MB", {"search_path": "a,b", "work_mem": "1MB"}),
+        ("search_path='a b\\\\c'", {"search_path": "a b\\c"}),
+        ("h/d?options=-c%20x%3D1&work_mem=2", {"work_mem": "2"}),
+        ("h/d?tz=UTC", {"timezone": "UTC"}),
+        ("h/d?tz=UTC&timezone=Europe/Berlin", {"timezone": "Europe/Berlin"}),
+        ("h/d?geqo=off", {"geqo": "off"}),
+        ("datestyle='ISO, MDY'", {"datestyle": "ISO, MDY"}),
+    ],
+)
+def test_settings_of_the_server_are_none_of_libpqs_options(text: str, settings: dict[str, str]) -> None:
+    _, arguments, found = connect_arguments(parse_address(f"postgres://{text}", environ={}))
+    assert found == settings
+    assert arguments["options"] == ("-c x=1" if "options" in text else "")
+
+
+def test_what_is_settled_while_a_connection_begins_goes_as_options() -> None:
+    _, arguments, found = connect_arguments(parse_address("postgres://h/d?post_auth_delay=1", environ={}))
+    assert (found, arguments["options"]) == ({}, "-c post_auth_delay=1")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +221,10 @@ def test_a_service_wins_over_what_stands_beside_it(services: Path) -> None:
     found = plan(f"service=svc servicefile={services} host=dsnhost user=me dbname=d work_mem=1")
     assert (found["host"], found["port"], found["user"], found["dbname"]) == ("svchost", "7", "me", "d")
     assert found["password"] == "it's \\ secret"
-    assert found["options"] == "-c work_mem=1 -c search_path=s"
+    _, _, settings = connect_arguments(
+        parse_address(f"postgres://service=svc servicefile={services} host=dsnhost work_mem=1", environ={})
+    )
+    assert settings == {"work_mem": "1", "search_path": "s"}
     found = plan(f"service=more servicefile={services} host=a,b port=1,2 user=me")
     assert (found["host"], found["port"], found["user"]) == ("a,b", "1,2", "m")
 

@@ -80,6 +80,8 @@ def test_only_what_brokers_make_is_removed(root: Path) -> None:
     runtime.make_folder(folder)
     for name in ("lock", "broker.log", "w-0011", "f-0011", "precious"):
         (folder / name).touch()
+    runtime.remove_folder(folder, awaited=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["f-0011", "precious", "w-0011"]
     runtime.remove_folder(folder)
     assert [path.name for path in folder.iterdir()] == ["precious"]
     (folder / "precious").unlink()

@@ -15,7 +15,7 @@ from tests.support.sockets import UdpServer, free_port
 from trunkline.actors.driver import FatalError, Overflow
 from trunkline.actors.drivers.sock import UdpDriver
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError
+from trunkline.errors import DialError, RefusedError
 
 pytestmark = on_both_loops
 
@@ -89,12 +89,17 @@ def test_a_refusal_is_warned_of_once_until_it_works_again(run: Run) -> None:
     run(body())
 
 
-def test_a_datagram_that_is_too_big_is_warned_of(run: Run) -> None:
+def test_a_datagram_that_is_too_big_is_refused_in_words(run: Run) -> None:
     async def body() -> None:
         sink = Recorder()
         driver = await opened(UdpDriver, server.url, sink)
-        assert await driver.send(bytes(70_000), Deadline(1)) == 0
-        assert sink.warnings == ["a datagram of 70000 bytes is too big for udp; not sent"]
+        for size in (65_508, 70_000):
+            with pytest.raises(RefusedError) as caught:
+                await driver.send(bytes(size), Deadline(1))
+            what = f"a datagram of {size:,} bytes to 127.0.0.1:{server.port} is too big"
+            assert str(caught.value) == f"{what} (udp takes 65,507 at most): it was not sent"
+        assert await driver.send(bytes(65_507), Deadline(1)) == 65_507
+        assert sink.warnings == []
         await driver.close()
 
     with UdpServer() as server:

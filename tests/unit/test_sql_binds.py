@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.actors.sql import Dialect, Style, bind, placeholders, tokens
+from trunkline.actors.sql import Style, bind, placeholders
 from trunkline.actors.statements import split
 from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, tokens
 
 SQLITE, MYSQL, POSTGRES, CLICKHOUSE, STANDARD = Dialect
 STYLES = {

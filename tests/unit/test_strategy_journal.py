@@ -167,3 +167,15 @@ def test_a_reader_that_left_is_told_once() -> None:
     screen.out("c\n")
     screen.close()
     assert told == [1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_file_without_room_is_told_of_once_and_rows_go_on() -> None:
+    shown: list[Row] = []
+    journal = _journal(shown, Path("/dev/full"))
+    journal.add("log", "a")
+    journal.add("log", "b")
+    journal.close()
+    assert [row.text for row in shown if row.kind == "log"] == ["a", "b"]
+    (told,) = (row.text for row in shown if row.kind == "error")
+    assert told == "the log file /dev/full cannot be written (No space left on device)"

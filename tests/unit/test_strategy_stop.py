@@ -174,7 +174,8 @@ def test_a_second_ctrl_c_ends_a_hanging_onexit(start: Start) -> None:
                 strategy.end(0.2)
             except subprocess.TimeoutExpired:
                 continue
-        assert strategy.end() == 130
+        # One too many meets an interpreter that is ending and has given the signal back.
+        assert strategy.end() in (130, -signal.SIGINT)
 
 
 def test_onexit_has_a_limit(start: Start) -> None:

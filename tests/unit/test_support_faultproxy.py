@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.support.datagramproxy import DatagramProxy
 from tests.support.faultproxy import FaultProxy
 from tests.support.sockets import SocketServer, say, unused_port
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -217,3 +221,46 @@ def test_stop_twice_leaves_no_thread_and_no_port(server: SocketServer) -> None:
         assert not [t for t in threading.enumerate() if t.name.startswith("faultproxy")]
     with pytest.raises(ConnectionRefusedError):
         dial(proxy)
+
+
+def test_between_unix_sockets(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "server"))
+        listener.listen()
+        with FaultProxy(tmp_path / "server", at=tmp_path / "way") as proxy:
+            for _ in range(2):
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.settimeout(10)
+                    sock.connect(proxy.address)
+                    peer, _ = listener.accept()
+                    with peer:
+                        sock.sendall(b"up")
+                        assert peer.recv(10) == b"up"
+                        proxy.cut()
+                        assert sock.recv(10) == peer.recv(10) == b""
+
+
+def test_datagrams() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+        proxy = DatagramProxy(server.getsockname()[1])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, contextlib.closing(proxy):
+            client.settimeout(10)
+            client.connect(("127.0.0.1", proxy.port))
+            client.send(b"1")
+            data, first = server.recvfrom(10)
+            server.sendto(data, first)
+            assert client.recv(10) == b"1"
+            proxy.blackhole("up")
+            client.send(b"swallowed")
+            until(lambda: proxy.swallowed == 1, "its end")
+            proxy.heal()
+            proxy.slow(latency_s=0.01)
+            client.send(b"2")
+            assert server.recvfrom(10) == (b"2", first)
+            proxy.cut()
+            client.send(b"3")
+            data, second = server.recvfrom(10)
+            assert data == b"3"
+            assert second != first

@@ -10,6 +10,7 @@ from tests.support.certs import Certs, Pair
 from tests.support.loops import Run, on_both_loops
 from tests.support.recorder import Recorder, opened
 from tests.support.sockets import SocketServer, say
+from trunkline.actors import tls
 from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.sock import TlsDriver
 from trunkline.errors import DialError
@@ -76,6 +77,20 @@ def test_a_client_certificate_is_shown(run: Run, certs: Certs) -> None:
         run(greeted(server.url, cafile=str(certs.ca), **pair))
 
 
+def test_a_client_certificate_that_is_wanted_and_not_given_is_named(run: Run, certs: Certs) -> None:
+    """With TLS 1.3 the server says so when our handshake is done already."""
+
+    async def body() -> None:
+        sink = Recorder()
+        driver = await opened(TlsDriver, server.url, sink, cafile=str(certs.ca))
+        await sink.until(lambda: sink.losses)
+        assert tls.lost(sink.losses[0]) == "the peer wants a client certificate; give certfile= and keyfile="
+        await driver.close()
+
+    with SocketServer(say(b"hello"), tls=certs.server_context(ask_client=True)) as server:
+        run(body())
+
+
 def test_files_that_cannot_be_used_are_named_with_their_option(
     run: Run, certs: Certs, tmp_path: Path
 ) -> None:
@@ -109,7 +124,7 @@ def test_a_server_without_tls_is_recognised(run: Run) -> None:
 def test_a_server_that_leaves_in_the_handshake(run: Run) -> None:
     async def body() -> None:
         error = await failure(f"tls://127.0.0.1:{server.port}", insecureSkipVerify=True)
-        assert "TLS handshake with" in str(error)
+        assert "closed the connection in the TLS handshake" in str(error)
         assert not isinstance(error, FatalError)
 
     with SocketServer(lambda peer: None) as server:

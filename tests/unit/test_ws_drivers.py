@@ -122,6 +122,34 @@ def test_a_close_with_an_error_code_says_code_and_reason(ws: Engine) -> None:
         ws.run(body())
 
 
+GOODBYE = b"\x88\x0a\x0f\xa1bad key!"
+
+
+@pytest.mark.parametrize("after", [GOODBYE, b"\x83\x00", b"\x81\x02\xff\xff", b"", None])
+def test_what_follows_a_close_frame_does_not_hide_its_words(ws: Engine, after: bytes | None) -> None:
+    """Another close frame, a broken frame, a reset."""
+
+    def handler(peer: Peer) -> None:
+        upgrade(peer)
+        peer.send(GOODBYE)
+        if after is None:
+            peer.read(1)
+            peer.reset()
+        else:
+            peer.read()
+            peer.send(after)
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        lost = await sink.wait_lost()
+        assert isinstance(lost, PeerClosed)
+        assert (lost.code, lost.reason) == (4001, "bad key!")
+        await driver.close()
+
+    with SocketServer(handler) as server:
+        ws.run(body())
+
+
 def test_our_close_is_a_handshake(ws: Engine) -> None:
     codes: list[int | None] = []
 

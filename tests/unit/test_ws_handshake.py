@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,10 +15,11 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from tests.support.certs import Certs
-from tests.support.http_proxy import HttpProxy
+from tests.support.http_proxy import HttpProxy, HttpsProxy
 from tests.support.recorder import Recorder
 from tests.support.servers import Microsocks, WsServer, echo_messages, garbage_handshake, refuse_with
 from tests.support.sockets import Peer, SocketServer, deaf, unused_port
+from tests.support.socks4_proxy import Socks4Proxy
 from tests.support.websocket_peer import proof_of, upgrade
 from tests.support.wsdrivers import Engine, on_every_engine
 from trunkline.actors.driver import FatalError
@@ -286,9 +288,10 @@ def test_a_server_that_leaves_in_the_handshake(ws: Engine) -> None:
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_a_peer_that_never_answers_is_left_at_the_deadline(ws: Engine, scheme: str) -> None:
     with SocketServer(deaf) as server:
-        error = failure(ws, f"{scheme}://127.0.0.1:{server.port}", SOON)
+        error = failure(ws, f"{scheme}://127.0.0.1:{server.port}", 3.0 if scheme == "wss" else SOON)
     assert isinstance(error, DialTimeout)
-    assert "did not answer the WebSocket handshake in the time allowed" in str(error)
+    what = "no TLS answer from" if scheme == "wss" else "did not answer the WebSocket handshake in the time"
+    assert what in str(error)
 
 
 def test_a_peer_that_answers_drop_by_drop_is_left_at_the_deadline(ws: Engine) -> None:
@@ -344,6 +347,13 @@ def test_redirects_are_followed(ws: Engine) -> None:
         assert "X-Key" not in goal.requests[0].headers  # a key is for the host it was given for
 
 
+def test_a_failure_after_a_redirect_says_who_sent_us_there(ws: Engine) -> None:
+    with unused_port() as port, redirecting(f"ws://127.0.0.1:{port}/") as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}/")
+    origin = f"after a redirect of 127.0.0.1:{server.port}"
+    assert str(error) == f"{origin}: 127.0.0.1:{port} refused the connection; is the server running?"
+
+
 def test_redirects_in_a_circle_end(ws: Engine) -> None:
     with redirecting(*["/again"] * 9) as server:
         error = failure(ws, f"ws://127.0.0.1:{server.port}/")
@@ -383,6 +393,38 @@ def test_wrong_certificates_are_told_apart(ws: Engine, certs: Certs, which: str,
         works(ws, server.url, insecureSkipVerify=True)
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_client_certificate_says_so(
+    ws: Engine, certs: Certs, version: ssl.TLSVersion
+) -> None:
+    context = certs.server_context(ask_client=True)
+    context.minimum_version = context.maximum_version = version
+    with WsServer(echo_messages, tls=context) as server:
+        error = failure(ws, server.url, cafile=str(certs.ca))
+    assert "wants a client certificate" in str(error)
+    assert "certfile=" in str(error)
+
+
+@pytest.mark.parametrize("leave", [Peer.close, Peer.reset])
+def test_wss_to_a_plain_port_that_only_hangs_up(ws: Engine, leave: Callable[[Peer], None]) -> None:
+    def handler(peer: Peer) -> None:
+        peer.read(20)
+        leave(peer)
+
+    with SocketServer(handler) as server:
+        error = failure(ws, f"wss://127.0.0.1:{server.port}")
+    place = f"127.0.0.1:{server.port}"
+    assert str(error).startswith(
+        f"{place} closed the connection in the TLS handshake; check that this port serves"
+    )
+
+
+def test_a_redirect_to_nowhere_is_no_redirect(ws: Engine) -> None:
+    with redirecting("") as server:
+        error = failure(ws, f"ws://127.0.0.1:{server.port}/")
+    assert "did not answer as a WebSocket server (HTTP 302)" in str(error)
+
+
 def test_wss_to_a_plain_port(ws: Engine) -> None:
     with SocketServer(garbage_handshake(b"")) as server:
 
@@ -396,15 +438,21 @@ def test_wss_to_a_plain_port(ws: Engine) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
-@pytest.mark.parametrize("kind", ["socks5", "http"])
+@pytest.mark.parametrize("kind", ["socks5", "socks4a", "http", "https"])
 def test_through_proxies(ws: Engine, certs: Certs, kind: str, secure: bool) -> None:
     context = certs.server_context() if secure else None
-    options: dict[str, object] = {"cafile": str(certs.ca)} if secure else {}
+    options: dict[str, object] = {"cafile": str(certs.ca)} if secure or kind == "https" else {}
     with WsServer(echo_messages, tls=context) as server:
         url = server.url.replace("127.0.0.1", "localhost")
         if kind == "socks5":
             with Microsocks("name", "secret") as socks:
                 works(ws, url, proxy=f"socks5://name:secret@{socks.address}", **options)
+        elif kind == "socks4a":
+            with Socks4Proxy("name") as socks4:
+                works(ws, url, proxy=f"socks4a://name@127.0.0.1:{socks4.port}", **options)
+        elif kind == "https":
+            with HttpProxy("name", "secret") as proxy, HttpsProxy(proxy, certs.server_context()) as front:
+                works(ws, url, proxy=f"https://name:secret@127.0.0.1:{front.port}", **options)
         else:
             with HttpProxy("name", "secret") as proxy:
                 works(ws, url, proxy=f"http://name:secret@127.0.0.1:{proxy.port}", **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,24 @@ def test_control_frames_may_come_between_fragments() -> None:
         (BINARY, False, 0, b"a"), (PING, True, 0, b"?"), (PONG, True, 0, b"!"), (CONTINUATION, True, 0, b"b")
     )
     assert events == [Ping(b"?"), Pong(b"!"), b"ab"]
+
+
+@pytest.mark.parametrize("piece", [b"", b"a"])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_flood_of_tiny_fragments_takes_no_more_memory_than_its_bytes(opcode: int, piece: bytes) -> None:
+    count = 100_000
+    assembler = Assembler(count)
+    assembler.feed(opcode, False, 0, b"")
+    tracemalloc.start()
+    try:
+        for _ in range(count):
+            assembler.feed(CONTINUATION, False, 0, piece)
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown < 2 * count * len(piece) + 10_000
+    whole = assembler.feed(CONTINUATION, True, 0, b"")
+    assert whole == ((piece * count).decode() if opcode == TEXT else piece * count)
 
 
 def test_state_starts_afresh_after_each_message() -> None:

@@ -85,7 +85,7 @@ def test_another_host_gets_no_secrets_but_the_same_host_does() -> None:
     "location",
     [
         "ws://[::1/x", "ws://h:99999/", "ws://h:port/", "ws://h:-1/", "wss://", "mailto:x", "ws://a b/",
-        "ws://[zz]/", "ws://" + "h" * 300, "ws://\x00h/",
+        "ws://[zz]/", "ws://" + "h" * 300, "ws://\x00h/", "http://", "http:///x", "//", "///x", "ws://h:0/",
     ],
 )  # fmt: skip
 def test_a_redirect_to_no_address_is_refused_in_our_words(location: str) -> None:

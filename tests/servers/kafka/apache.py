@@ -151,6 +151,8 @@ class Kafka(Server):
             f"advertised.listeners={','.join(listeners[:-1])}",
             f"listener.security.protocol.map={','.join(f'{n}:{p}' for n, (_, p) in protocols.items())}",
             f"log.dirs={self.folder}/data",
+            # Tests write messages with times of years ago, and delete what they want deleted.
+            "log.retention.ms=-1",
             # Logins
             "sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
             *(line for name in ("sasl", "sasltls") for line in _logins(name)),

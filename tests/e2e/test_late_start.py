@@ -1,0 +1,111 @@
+"""A START that comes late, under a former name or by a pipe that is closed, makes no object deaf.
+
+The words of an object come by its pipe, those of the broker about it come another way: a worker that has just
+taken over may see them in any order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+
+import msgpack
+import pytest
+from websockets.sync.server import ServerConnection
+
+from tests.support.servers import WsServer
+from trunkline import Connection, connect, runtime
+from trunkline import client as clients
+from trunkline.channel import Channel
+from trunkline.client import Client
+from trunkline.deadline import Deadline
+from trunkline.holder import attached
+from trunkline.pipe import Pipe
+from trunkline.wire.envelope import BROKER, Kind
+
+
+class ByHand:
+    """A further holder of a connection, whose envelopes the test sends itself."""
+
+    def __init__(self, conn: Connection) -> None:
+        self._conn = conn
+        client = clients.current()
+        assert client is not None
+        self.client: Client = client
+        self.channel = client.channel()
+        self._had = 0
+        self._asks = itertools.count(1)
+        self.key = self._attach(self.channel, conn.fd(), b"", b"")
+
+    @property
+    def name(self) -> bytes:
+        return self.channel.identity
+
+    def _attach(self, channel: Channel, handle: int | None, key: bytes, old: bytes) -> bytes:
+        fields = (self.client.control_id, handle or 0, key, old, 1, 0, [])
+        channel.send(BROKER, Kind.ATTACH, 1, fields)
+        return attached(channel, Deadline(10), self.client)[0]
+
+    def take_another_name(self) -> bytes:
+        """As after a lost broker; the former name."""
+        old, self.channel = self.channel, self.client.channel()
+        self._attach(self.channel, None, self.key, old.identity)
+        old.close()
+        return old.identity
+
+    def pipe(self) -> Pipe:
+        return Pipe(runtime.door(self.client.address, self.key), self.key)
+
+    def reads(self, pipe: Pipe) -> bool:
+        """Whether what is asked for by this pipe comes by it."""
+        pipe.send(Kind.READ, (self.name, next(self._asks), 1, self._had, 0, True, False, 0, False))
+        self._conn.write("more")
+        deadline = Deadline(10)
+        while not deadline.expired():
+            received = pipe.peek(0.1)
+            if received is not None:
+                pipe.done()
+                if received[1] is Kind.PUSH:
+                    self._had += len(msgpack.unpackb(received[4][0]))
+                    return True
+        return False
+
+    def close(self) -> None:
+        self.client.detach(self.key, self.name, 0, None, True)
+        self.channel.close()
+
+
+@pytest.fixture
+def conn() -> Iterator[Connection]:
+    def behave(ws: ServerConnection) -> None:
+        for number in range(30):
+            ws.send(str(number))
+        for message in ws:
+            ws.send(message)
+
+    with WsServer(behave) as server, connect(server.url) as conn:
+        assert conn.read() == "0"
+        yield conn
+
+
+def start(pipe: Pipe, name: bytes) -> None:
+    pipe.send(Kind.START, (name, False, 0, False))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_under_a_former_name(conn: Connection, again: bool) -> None:
+    with closing(ByHand(conn)) as other, closing(other.pipe()) as pipe:
+        start(pipe, other.take_another_name())
+        if again:
+            start(pipe, other.name)
+        assert other.reads(pipe)
+
+
+def test_by_a_pipe_that_is_closed(conn: Connection) -> None:
+    with closing(ByHand(conn)) as other, closing(other.pipe()) as late, closing(other.pipe()) as pipe:
+        start(pipe, other.name)
+        assert other.reads(pipe)
+        start(late, other.name)
+        late.close()
+        assert other.reads(pipe)
