@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
-from benchmarks import broker_amqp, broker_kafka, broker_mqtt, broker_nats
+from benchmarks import broker_amqp, broker_kafka, broker_mqtt, broker_nats, broker_nats_leader
 from benchmarks.measure import Line
 from tests.servers.base import RUN, Unavailable
 from tests.servers.run import Run
@@ -23,6 +23,7 @@ __all__ = ["BROKERS", "measure_brokers"]
 BROKERS: dict[str, Callable[[Run, bool], Iterator[Line]]] = {
     "mqtt": broker_mqtt.measure,
     "nats": broker_nats.measure,
+    "leader": broker_nats_leader.measure,
     "amqp": broker_amqp.measure,
     "kafka": broker_kafka.measure,
 }

@@ -20,7 +20,7 @@ from benchmarks.measure import Line, alternating, median_of, p50_us, pss_mb
 from benchmarks.reading import Reading, median_reading
 from trunkline.rows import Rows
 
-__all__ = ["bulk_lines", "many_lines", "memory_lines", "one_row_lines", "shared_lines"]
+__all__ = ["bulk_lines", "many_lines", "memory_lines", "one_row_lines", "shared_insert_lines", "shared_lines"]
 
 ABOVE_US = 250
 READ_GOAL = 0.5
@@ -254,6 +254,36 @@ def shared_lines(database: Database, quick: bool) -> Iterator[Line]:
         "",
         None,
     )
+
+
+def shared_insert_lines(database: Database, quick: bool) -> Iterator[Line]:
+    """Many processes that insert row by row by one handle: those that wait at the same time share a block,
+    but not statements with a deadline of their own."""
+    count, rounds = (50, 1) if quick else (300, 3)
+    with _both(database) as (bare, ours):
+        _filled(database, bare, "inserted", 0)
+        alone, together = map(
+            middle,
+            alternating(
+                rounds,
+                lambda: shared(_insert_through, (ours.fd(), _LIMIT_MS), count),
+                lambda: shared(_insert_through, (ours.fd(), None), count),
+            ),
+        )
+    if alone.failed or together.failed:
+        raise AssertionError(alone.why or together.why)
+    yield Line(
+        f"{database.scheme}: {PROCESSES} processes x {count:,} inserts, one handle, sharing blocks / apart",
+        f"{together.rate / alone.rate:.1f}x ({together.text} against {alone.text})",
+        "",
+        None,
+    )
+
+
+def _insert_through(handle: int, timeout_ms: int | None) -> Any:
+    connection = trunkline.connect(handle)
+    sql = "INSERT INTO inserted (n) VALUES (?)"
+    return lambda writer, number: connection.exec(sql, writer * 1_000_000 + number, timeout=timeout_ms)
 
 
 _LOOK = f"{_SELECT} shared WHERE n ="

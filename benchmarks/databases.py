@@ -14,7 +14,14 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from benchmarks import database_clickhouse, database_mysql, database_postgres, database_sqlite3
-from benchmarks.database_lines import bulk_lines, many_lines, memory_lines, one_row_lines, shared_lines
+from benchmarks.database_lines import (
+    bulk_lines,
+    many_lines,
+    memory_lines,
+    one_row_lines,
+    shared_insert_lines,
+    shared_lines,
+)
 from benchmarks.measure import Line
 from tests.servers.base import RUN, Unavailable
 from tests.servers.run import Run
@@ -30,7 +37,7 @@ DATABASES: dict[str, tuple[Opened, tuple[Lines, ...]]] = {
     "sqlite3": (database_sqlite3.opened, (*_COMMON, memory_lines, database_sqlite3.insert_lines)),
     "mysql": (database_mysql.opened, (*_COMMON, shared_lines)),
     "postgres": (database_postgres.opened, (*_COMMON, memory_lines, shared_lines)),
-    "clickhouse": (database_clickhouse.opened, (*_COMMON, shared_lines)),
+    "clickhouse": (database_clickhouse.opened, (*_COMMON, shared_lines, shared_insert_lines)),
 }
 
 

@@ -1,5 +1,5 @@
-"""Writes the tables of docs/reference.md (options, parameters) from those that the program reads; `--check`
-compares."""
+"""Writes the tables of docs/reference.md and the types of sdk/options.py from the tables of options and
+parameters that the program reads; `--check` compares."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from trunkline.address import OPTIONS, PARAMS, SCHEMES, Option, Param
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "reference.md"
+MODULE = ROOT / "sdk" / "options.py"
 BROKERS = tuple(row.name for row in SCHEMES.values() if row.family == "broker")
 
 
@@ -66,18 +68,119 @@ def _kind(param: Param) -> str:
 TABLES = {"options": options, "parameters": params}
 
 
-def main() -> int:
-    text = wanted = PAGE.read_text()
+MODULE_HEAD = '''\
+"""The options of `Dial` and `connect` as types, so that type checkers see a misspelt name or a wrong value.
+
+Written by scripts/reference.py from the tables of options and parameters: change those, and run it. What
+librdkafka calls its own and has no row here is given in a mapping: `Dial(address, {"ssl.ca.location": p})`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal, TypedDict
+
+__all__ = ["Options"]
+
+_Message = str | bytes | dict[str, Any] | list[Any]
+_Property = str | int | float | bool
+
+
+class Options(TypedDict, total=False):
+    """What may be given to `Dial` and `connect` by name; docs/reference.md says which scheme takes which."""
+
+'''
+TYPES = {
+    "bool": ["bool"],
+    "ms": ["int"],
+    "count": ["int"],
+    "rate": ["str", "int"],
+    "seconds": ["float"],
+    "text": ["str"],
+    "list": ["str", "Sequence[str]"],
+    "message": ["_Message"],
+    "messages": ["_Message", "Sequence[_Message]"],
+    "headers": ["str", "Mapping[str, Any]"],
+    "proxy": ["str"],
+    "ip": ["str", "IPv4Address", "IPv6Address"],
+}
+PARAM_TYPES = {
+    "name": ["str"],
+    "names": ["str", "list[str]", "tuple[str, ...]"],
+    "text": ["str", "bytes", "int"],
+    "bool": ["bool"],
+    "count": ["int"],
+    "file": ["str"],
+    "offset": ["str", "int", "datetime"],
+    "deliver": ["str", "int", "datetime"],
+    "property": ["_Property"],
+}
+PROPERTIES = (
+    "acks",
+    "auto_offset_reset",
+    "client_id",
+    "compression_type",
+    "enable_idempotence",
+    "fetch_min_bytes",
+    "fetch_wait_max_ms",
+    "linger_ms",
+    "message_max_bytes",
+    "partition_assignment_strategy",
+    "partitioner",
+    "retries",
+    "sasl_mechanism",
+    "sasl_mechanisms",
+    "sasl_password",
+    "sasl_username",
+    "security_protocol",
+    "session_timeout_ms",
+)
+"""Those of librdkafka that people give by name; there are some hundred more."""
+
+
+def module() -> str:
+    """sdk/options.py."""
+    types: dict[str, list[str]] = {}
+    for option in OPTIONS.values():
+        types[option.name] = _choices(option.choices) if option.choices else TYPES[option.kind]
+    for row in (row for rows in PARAMS.values() for row in rows.values()):
+        own = _choices(row.choices) if row.kind == "enum" and row.name != "type" else None
+        for name in (name for name in (row.name, *row.also) if name.isidentifier()):
+            more = own or PARAM_TYPES.get(row.kind, ["str"])
+            types[name] = list(dict.fromkeys((*types.get(name, ()), *more)))
+    for name in PROPERTIES:
+        types[name] = list(dict.fromkeys((*types.get(name, ()), "_Property")))
+    return MODULE_HEAD + "".join(
+        f"    {name}: {' | '.join([*kinds, 'None'])}\n" for name, kinds in types.items()
+    )
+
+
+def _choices(choices: tuple[str, ...]) -> list[str]:
+    numbers = [choice for choice in choices if choice.isdigit()]
+    return [f"Literal[{', '.join([*(chr(34) + choice + chr(34) for choice in choices), *numbers])}]"]
+
+
+def page() -> str:
+    """docs/reference.md with its tables."""
+    wanted = PAGE.read_text()
     for name, table in TABLES.items():
         head, _, rest = wanted.partition(f"<!-- {name} -->")
         _, _, tail = rest.partition(f"<!-- end of {name} -->")
         wanted = f"{head}<!-- {name} -->\n{table()}\n<!-- end of {name} -->{tail}"
-    if "--check" in sys.argv:
-        if wanted != text:
-            print("docs/reference.md lags behind trunkline.address: run scripts/reference.py")
-        return int(wanted != text)
-    PAGE.write_text(wanted)
-    return 0
+    return wanted
+
+
+def main() -> int:
+    stale = 0
+    for path, wanted in ((PAGE, page()), (MODULE, module())):
+        if "--check" not in sys.argv:
+            path.write_text(wanted)
+        elif not path.exists() or path.read_text() != wanted:
+            print(f"{path.relative_to(ROOT)} lags behind trunkline.address: run scripts/reference.py")
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":
