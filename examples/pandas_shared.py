@@ -7,18 +7,18 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pandas as pd
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 import trunkline
 from trunkline import dbapi
 
 
-def engine_of(handle):
+def engine_of(handle: int) -> Engine:
     # The name says which SQL is spoken; the connection itself is the one of the handle.
     return create_engine("sqlite+trunkline://", creator=lambda: dbapi.connect(handle))
 
 
-def record(handle, symbol):
+def record(handle: int, symbol: str) -> str:
     engine = engine_of(handle)
     for day in range(5):
         times = pd.date_range(f"2024-01-0{day + 1}", periods=1000, freq="s")
@@ -29,7 +29,7 @@ def record(handle, symbol):
     return symbol
 
 
-def main():
+def main() -> None:
     with trunkline.connect("sqlite3://ticks.db?_journal_mode=WAL") as db:
         db.exec("DROP TABLE IF EXISTS ticks")
         db.exec("CREATE TABLE ticks (symbol TEXT, at DATETIME, price REAL)")
