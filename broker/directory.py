@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from trunkline.broker.changes import HolderChanges
 from trunkline.broker.process import Watch
 from trunkline.broker.supervisor import Crashes
 from trunkline.wire.envelope import CONNECTION_ID_BYTES
@@ -57,6 +58,7 @@ class Connection:
     """Set once `fd()` was called: the connection then outlives its last holder."""
     holders: dict[bytes, bytes] = field(default_factory=dict)
     """Stream socket -> control socket of its process."""
+    changes: HolderChanges = field(default_factory=HolderChanges)
     users: set[bytes] = field(default_factory=set)
     """Control sockets of all processes that ever held it and still live."""
     expected: list[int] = field(default_factory=list)
@@ -103,6 +105,11 @@ class Connection:
         """A name by which another Dial finds this connection instead of opening one of its own, and what it
         was dialled with; both "" where each Dial has its own. A database in memory has such a name."""
         return self.spec.get("joins") or ["", ""]
+
+    @property
+    def serving(self) -> int:
+        """The incarnation of the worker that serves the holders; of the next one while there is none."""
+        return self.incarnation + (self.worker is None)
 
     def all_opening(self) -> list[Opening]:
         """The Dials that have not been answered yet, the first of them first."""

@@ -14,7 +14,7 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -410,10 +410,8 @@ class Broker:
             self._joined(connection, opening)
 
     def _joined(self, connection: Connection, opening: Opening) -> None:
-        if connection.worker is not None:
-            them = (opening.holder, opening.control)
-            self._say(connection.worker, Kind.ATTACH, 0, *them, b"", 0, 0, [])
-        info = {**connection.stats, "number": connection.number}
+        self._tell_of_holder(connection, opening.holder, opening.control)
+        info = {**connection.stats, "number": connection.number, "serving": connection.serving}
         self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, info)
 
     def _stranger(self, sender: bytes, request_id: int, control: bytes) -> bool:
@@ -458,7 +456,8 @@ class Broker:
         opening, connection.opening = connection.opening, None
         self._bequests.settle(connection.id, opened=opening is not None)
         if opening is not None:
-            self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, fields[0])
+            info = {**fields[0], "serving": connection.serving}
+            self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, info)
         elif connection.crashed_at is not None:
             outage_s = time.monotonic() - connection.crashed_at
             peer = connection.stats.get("peer", "")
@@ -485,7 +484,7 @@ class Broker:
     # holders
 
     def _attach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        control, handle, key, old, epoch, consumed, kept = fields
+        control, handle, key, old, epoch, consumed, kept, serving = fields
         if self._abandoned.pop(sender, None) is not None:
             return
         found = self.directory.by_handle.get(handle) if handle else self.directory.connections.get(key)
@@ -513,10 +512,35 @@ class Broker:
         found.holders[sender] = control
         found.users.add(control)
         found.lonely_since = None
-        info = {**found.stats, "number": found.number, "scheme": found.spec.get("scheme", "")}
-        if found.worker is not None:
-            self._say(found.worker, Kind.ATTACH, request_id, sender, control, old, epoch, consumed, kept)
-        self._say(sender, Kind.ATTACHED, request_id, found.id, info, found.worker is not None)
+        if old in found.had:
+            found.had[sender] = found.had.pop(old)
+        if serving < found.serving:  # what it says is of a worker whose end it has not heard of
+            epoch, consumed, kept = 0, 0, []
+        self._tell_of_holder(found, sender, control, old, epoch, consumed, kept)
+        info = {
+            **found.stats,
+            "number": found.number,
+            "scheme": found.spec.get("scheme", ""),
+            "serving": found.serving,
+        }
+        self._say(sender, Kind.ATTACHED, request_id, found.id, info)
+
+    def _tell_of_holder(
+        self, connection: Connection, holder: bytes, control: bytes, old: bytes = b"", epoch: int = 0,
+        consumed: int = 0, kept: Sequence[Any] = (),
+    ) -> None:  # fmt: skip
+        """Tell the worker of a further holder; one that cannot hear it now is told when it registers."""
+        rest = (old, epoch, consumed, list(kept))
+        connection.changes.attached(time.monotonic(), holder, *rest)
+        if connection.worker is not None:
+            self._say(connection.worker, Kind.ATTACH, 0, holder, control, *rest)
+
+    def _tell_of_leaving(
+        self, connection: Connection, holder: bytes, consumed: int | None, closed: bool
+    ) -> None:
+        connection.changes.left(time.monotonic(), holder, consumed, closed)
+        if connection.worker is not None:
+            self._say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
 
     def _adopting(self) -> bool:
         """Whether workers of the broker before us have yet to register."""
@@ -547,7 +571,7 @@ class Broker:
             self._still_wanted(connection)
         elif holder in connection.holders:
             self._drop_holder(connection, holder, consumed, closed)
-            self._say(holder, Kind.GONE, 0, False, "closed")  # wakes whoever still waits there
+            self._say(holder, Kind.GONE, 0, False, "closed", 0)  # wakes whoever still waits there
             self._still_wanted(connection)
 
     def _held_by(self, holder: bytes) -> Connection | None:
@@ -565,8 +589,7 @@ class Broker:
     ) -> None:
         """Its worker must not go on sending to an object that is gone."""
         connection.ghosts.discard(holder)
-        if connection.worker is not None:
-            self._say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
+        self._tell_of_leaving(connection, holder, consumed, closed)
 
     def _drop_holder(
         self, connection: Connection, holder: bytes, consumed: int | None, closed: bool = False
@@ -577,8 +600,7 @@ class Broker:
         if connection.opening is not None and connection.opening.holder == holder:
             connection.opening = None
             self._bequests.settle(connection.id, opened=False)
-        if connection.worker is not None:
-            self._say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
+        self._tell_of_leaving(connection, holder, consumed, closed)
 
     def _still_wanted(self, connection: Connection) -> None:
         """End a connection that nobody holds and nobody may come back to."""
@@ -633,6 +655,11 @@ class Broker:
         self.directory.set_worker(connection, sender)
         self._note(connection, stats)
         self._watch_worker(connection, pid, ours=False)
+        known = [holder for holder, _ in holders if holder not in connection.ghosts]
+        for kind, missed in connection.changes.missed(known, connection.holders):
+            self._say(sender, kind, 0, *missed)
+        if record["handle"] != connection.handle:
+            self._say(sender, Kind.RECORD, 0, connection.record())
         if connection.closing is not None:
             self._say(sender, Kind.CLOSE)
         self._awaited.discard(connection.id)
@@ -790,7 +817,7 @@ class Broker:
         entry = read_ledger(runtime.figures(self.address, connection.id))
         if entry is not None and entry.incarnation == connection.incarnation:
             stats.update(entry.counters)
-            connection.had = entry.holders
+            connection.had = {connection.changes.name_now(h): had for h, had in entry.holders.items()}
         elif stats.get("incarnation") == connection.incarnation:  # it was there, but left nothing
             connection.had = {}
         connection.stats = settled(stats)
@@ -798,7 +825,8 @@ class Broker:
 
     def _tell_holders(self, connection: Connection, *, final: bool) -> None:
         for holder in connection.holders:
-            self._say(holder, Kind.GONE, 0, not final, connection.reason, sender=connection.id)
+            fields = (not final, connection.reason, connection.serving)
+            self._say(holder, Kind.GONE, 0, *fields, sender=connection.id)
 
     def _tell_log(self, connection: Connection, text: str, *, level: str = "warning") -> None:
         for control in set(connection.holders.values()) or connection.users:
@@ -831,7 +859,8 @@ class Broker:
         if kind in REQUESTS:
             self._say(who, Kind.ERROR, request_id, to_wire(error))
         elif kind is Kind.READ:
-            self._say(who, Kind.GONE, 0, connection is not None and connection.has_future(), str(error))
+            goes_on = connection is not None and connection.has_future()
+            self._say(who, Kind.GONE, 0, goes_on, str(error), connection.serving if connection else 0)
 
     # the end of a connection
 

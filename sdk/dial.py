@@ -203,7 +203,7 @@ def _restarts(address: Address) -> bool:
 
 def _attach(handle: int, *, raising: bool, seconds: float = HANDLE_S) -> Connection:
     def ask(client: Client, channel: Channel) -> None:
-        channel.send(BROKER, Kind.ATTACH, 1, (client.control_id, _in_range(handle), b"", b"", 0, 0, []))
+        channel.send(BROKER, Kind.ATTACH, 1, (client.control_id, _in_range(handle), b"", b"", 0, 0, [], 0))
 
     try:
         return _held(ask, Deadline(seconds), raising=raising)

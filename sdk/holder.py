@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -27,7 +28,7 @@ from trunkline.direct import Direct
 from trunkline.errors import BrokerGone, DeadHandle, OperationTimeout, TrunklineError, from_wire
 from trunkline.frames import Sealed, without_frames
 from trunkline.pipe import Pipe
-from trunkline.pocket import Pocket
+from trunkline.pocket import Pocket, Unread
 from trunkline.reasons import remember
 from trunkline.turn import Turn
 from trunkline.wire import values
@@ -43,6 +44,8 @@ log = logging.getLogger("trunkline")
 
 ATTACH_S = 10.0
 REDIAL_S = 2.5
+UNHEARD_S = 5.0
+"""How long a worker that takes over may leave a START unanswered before the object joins anew."""
 
 
 class Holder:
@@ -62,6 +65,8 @@ class Holder:
         self._acknowledges = bool(info.get("acknowledges"))
         self._peer = str(info.get("peer", ""))
         self._number = str(info.get("id", info.get("number", "")))
+        self._serving = int(info.get("serving", 0))
+        """Of which worker the pocket tells: the incarnation that serves this object, or will."""
         self._raising = raising
         self._pocket = Pocket()
         self._lock = threading.RLock()
@@ -89,6 +94,7 @@ class Holder:
         self._routed = False
         self._orphan = False
         self._start_at = 0.0
+        self._unheard_at = 0.0
         self._told: set[str] = set()
         self._consumed = 0
         client.connections.add(self._itself())
@@ -114,6 +120,7 @@ class Holder:
         if self._pipe is None:
             try:
                 self._pipe = Pipe(runtime.door(self._client.address, self._key), self._key)
+                self._unheard_at = time.monotonic() + UNHEARD_S
             except (OSError, BrokerGone):
                 self._routed = True
         self._say(Kind.START, *fields)
@@ -196,14 +203,15 @@ class Holder:
         channel = client.channel()
         with self._lock:
             pocket = self._pocket
+            unread = pocket.fresh()
             consumed = 0 if old is None else max(0, pocket.recall(pocket.epoch + 1))
             was = b"" if old is None else self._holder_id
             kept = [] if old is None else pocket.all_kept()
             pocket.give_up_asks()  # the answers to those that were out may be lost
-            fields = (client.control_id, 0, self._key, was, pocket.epoch, consumed, kept)
+            fields = (client.control_id, 0, self._key, was, pocket.epoch, consumed, kept, self._serving)
         try:
             channel.send(BROKER, Kind.ATTACH, 1, fields)
-            attached(channel, Deadline(ATTACH_S), client)
+            _, info = attached(channel, Deadline(ATTACH_S), client)
         except (BrokerGone, OperationTimeout) as error:
             channel.close()
             raise BrokerGone(str(error)) from None
@@ -211,11 +219,13 @@ class Holder:
             channel.close()
             why = _told_of_the_end(old) if old is not None else None
             if why is None and isinstance(error, DeadHandle) and self._redial is not None and old is not None:
-                return self._dial_anew(client, old)
+                return self._dial_anew(client, old, unread)
             self._ended(DeadHandle(why) if why is not None else error)
             return old
         if old is not None:
             old.close()
+            self._find_out_of_loss(int(info["serving"]), unread)
+        self._serving = int(info["serving"])
         self._finalizer.detach()
         self._channel, self._holder_id = channel, channel.identity
         self._resync = False
@@ -224,19 +234,31 @@ class Holder:
         self._finalizer.atexit = False
         return channel
 
+    def _find_out_of_loss(self, serving: int, unread: Unread) -> None:
+        """With `_turn` held, joined again. The word that our worker is gone may have been on its way to our
+        former name. Then nobody sends again what we gave back: `unread`, which is still ours."""
+        if serving <= self._serving:
+            return
+        self._close_pipe()
+        self._routed, self._orphan = False, True
+        with self._lock:
+            self._pocket.take_in_again(unread)
+            self._pocket.lose(Mark.DOWN, comes_again=self._comes_again)
+
     def redial_with(self, fields: tuple[Any, ...], body: Sealed) -> None:
         """Called by `Dial`: how to open the connection anew when broker and worker are lost together."""
         self._redial = (fields, body)
 
-    def _dial_anew(self, client: Client, old: Channel) -> Channel:
-        """With `_turn` held: as a worker that crashed is replaced, so is one that was lost with its broker.
-        BrokerGone when it cannot be dialled now; then later again."""
+    def _dial_anew(self, client: Client, old: Channel, unread: Unread) -> Channel:
+        """With `_turn` held: as a worker that crashed is replaced, so is one that was lost with its broker;
+        what it had sent us is read first. BrokerGone when it cannot be dialled now; then later again."""
         assert self._redial is not None
         fields, body = self._redial
         channel = client.channel()
         self._close_pipe()
         if not self._forsaken:  # with its link down, too: the next worker counts from zero
             with self._lock:
+                self._pocket.take_in_again(unread)
                 self._pocket.lose(Mark.DOWN, comes_again=self._comes_again)
             self._forsaken = True
         # So that the figures go on from those of the worker that was lost, and every message is counted once.
@@ -255,6 +277,7 @@ class Holder:
         self._finalizer.detach()
         self._channel, self._holder_id, self._key = channel, channel.identity, key
         self._number, self._handle = str(info.get("id", "")), None
+        self._serving = int(info.get("serving", 0))
         self._direct.close()
         self._direct = Direct(runtime.door(client.address, key))
         self._routed = self._orphan = self._resync = self._forsaken = False
@@ -310,6 +333,7 @@ class Holder:
         self._direct.close()
         self._close_pipe()
         self._routed = self._orphan = False
+        self._serving = 0
         self._channel = None
         self._holder_id = b""
         self._pocket = Pocket()

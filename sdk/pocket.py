@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from trunkline.wire.envelope import Mark
 from trunkline.wire.loss import Loss
 
-__all__ = ["EMPTY", "LOST", "Hand", "Pocket", "Stamped", "Taken"]
+__all__ = ["EMPTY", "LOST", "Hand", "Pocket", "Stamped", "Taken", "Unread"]
 
 
 NOT_FRESH = -(1 << 62)
@@ -65,6 +65,14 @@ class Hand:
         self.ticket: int | None = None
         self.whole: Taken | None = None
         """As it was given."""
+
+
+class Unread(NamedTuple):
+    """Entries that a recall gives back to the worker, with their stamps: the number of the first entry of a
+    run, counted from the first of these entries, and the run's stamp."""
+
+    entries: Sequence[str | bytes | int]
+    stamps: Sequence[tuple[int, Sequence[Any]]]
 
 
 class Pocket:
@@ -358,6 +366,26 @@ class Pocket:
         if elsewhere:
             self.forget_former()
         return self.consumed
+
+    def fresh(self) -> Unread:
+        """What a recall would give back now."""
+        old = min(len(self.items), max(0, -self.consumed))
+        first = self.appended - len(self.items) + old
+        return Unread(
+            list(itertools.islice(self.items, old, None)),
+            [(number - first, stamp) for number, stamp in self.stamps if number + stamp[0] > first],
+        )
+
+    def take_in_again(self, unread: Unread) -> None:
+        """What was given back is ours after all: the worker that it was given back to is gone."""
+        items = deque((*self.items, *unread.entries))
+        stamps = deque((*self.stamps, *((self.appended + number, stamp) for number, stamp in unread.stamps)))
+        appended, fed = self.appended + len(unread.entries), self.fed + len(unread.entries)
+        # ALL OR NOTHING
+        self.items = items
+        self.stamps = stamps
+        self.appended = appended
+        self.fed = fed
 
     def forget_former(self) -> None:
         """Discard what is here and is the worker's no more: what was put back although it counts as consumed,

@@ -315,7 +315,8 @@ class Reader(Holder):
                     self._waiting = blocking and taken is EMPTY and not over
                 if taken is not EMPTY or over:
                     break
-                if stale:  # the control thread needs the turn for a moment, to attach us again
+                # The control thread needs the turn for a moment, to attach us again; or nobody hears us.
+                if stale or self._orphan:
                     return AGAIN
         except BaseException:
             self._waiting = False
@@ -349,7 +350,7 @@ class Reader(Holder):
         self._ack()
         return taken
 
-    def _take_newest(self, want: _Want) -> Taken:
+    def _take_newest(self, want: _Want) -> Taken | _Again:
         with self._lock:
             answered = self._pocket.has_newest()
             if not answered:
@@ -359,6 +360,8 @@ class Reader(Holder):
             self._ask(wait=False, newest=True)
             self._await_push(limit)
             answered = not self._pocket.asks()
+            if self._orphan and not answered:
+                return AGAIN
         with self._lock:
             taken = self._pocket.take_newest(want.hand, keep=want.keep)
         self._ack()
@@ -430,14 +433,20 @@ class Reader(Holder):
         if kind is Kind.START:
             self._orphan = False
         elif kind is Kind.GONE:
-            self._lose_worker(bool(fields[0]), str(fields[1]))
+            self._lose_worker(*fields)
             return True
         elif kind is Kind.ERROR:
             log.warning("%s: %s", self._peer, from_wire(fields[0]))
         return False
 
-    def _lose_worker(self, replaced: bool, why: str) -> None:
-        """The worker is gone; `replaced`: another one will take over."""
+    def _lose_worker(self, replaced: bool, why: str, serving: int) -> None:
+        """The worker is gone; `replaced`: another one will take over, of incarnation `serving`."""
+        if replaced and serving <= self._serving:
+            # Its loss is known. The broker tells it once more to those who have asked what could not hear.
+            if self._pipe is None:
+                self._routed, self._orphan = False, True
+            return
+        self._serving = serving
         self._close_pipe()
         self._routed = False
         self._orphan = replaced
@@ -449,10 +458,14 @@ class Reader(Holder):
                 remember(BrokenError(f"the connection to {self._peer} has ended: {why}; dial again"))
 
     def _find_worker(self) -> None:
-        """Say START until the worker that takes over has heard it."""
-        if self._pipe is None and time.monotonic() >= self._start_at:
-            self._start_at = time.monotonic() + FIND_S
+        """Say START until the worker that takes over has heard it. One that does not answer may not have
+        been told of this object: then join the connection anew."""
+        now = time.monotonic()
+        if self._pipe is None and now >= self._start_at:
+            self._start_at = now + FIND_S
             self._start()
+        elif self._pipe is not None and now >= self._unheard_at:
+            self._unsure = True
 
     def _ack(self, *, waiting: bool = False) -> None:
         """With `_turn` held. An ask that is out is over, unless it is still waited for."""

@@ -40,6 +40,14 @@ class Broker:
     addressed: bool = True
     """Whether it is one of those that TRUNKLINE_BROKER or TRUNKLINE_RUNTIME names; all are without either."""
 
+    def goes_by(self, name: str) -> bool:
+        """Whether `trunkline ps` shows this broker by that name, or has done so beside other brokers: with
+        more characters of its folder's name, or with a mark."""
+        part, tilde, mark = name.partition("~")
+        if tilde and mark != _mark(self.address):
+            return False
+        return bool(part) and _whole_name(self.address).startswith(part)
+
 
 @dataclass(frozen=True, slots=True)
 class Silent:
@@ -92,7 +100,7 @@ class Listing:
 def short_names(addresses: Sequence[str]) -> dict[str, str]:
     """A short name for each address: four characters of its folder's name, more where they are not enough.
     Folders of one name in different places get a mark of their own."""
-    whole = {address: runtime.folder_of(address).name.removeprefix("b-") for address in addresses}
+    whole = {address: _whole_name(address) for address in addresses}
     length = 4
     while len({name[:length] for name in whole.values()}) < len(set(whole.values())):
         length += 1
@@ -101,6 +109,10 @@ def short_names(addresses: Sequence[str]) -> dict[str, str]:
         address: f"{name[:length]}~{_mark(address)}" if name in twice else name[:length]
         for address, name in whole.items()
     }
+
+
+def _whole_name(address: str) -> str:
+    return runtime.folder_of(address).name.removeprefix("b-")
 
 
 def _mark(address: str) -> str:

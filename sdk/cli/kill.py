@@ -81,7 +81,7 @@ def _is_meant(broker: Broker, name: str | None) -> bool:
     """Whether an id with this broker's name, or with none, can mean a connection of this broker."""
     if name is None:
         return broker.addressed
-    return broker.name == name or bool(name and broker.name.startswith(name))
+    return broker.goes_by(name)
 
 
 def _kill(shown: str, address: str, number: str) -> int:

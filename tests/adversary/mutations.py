@@ -42,7 +42,7 @@ _LEAVES = (
 _SHAPES: dict[Kind, tuple[str, ...]] = {
     Kind.HELLO: ("int",),
     Kind.OPEN: ("id", "int", "bool", "int"),
-    Kind.ATTACH: ("id", "int", "key", "id", "int", "int", "list"),
+    Kind.ATTACH: ("id", "int", "key", "id", "int", "int", "list", "int"),
     Kind.DETACH: ("key", "id", "int", "bool"),
     Kind.START: ("id", "bool", "int", "bool"),
     Kind.ACK: ("id", "int", "int", "int"),
@@ -62,7 +62,7 @@ _SHAPES: dict[Kind, tuple[str, ...]] = {
     Kind.STATE: ("map",),
     Kind.OPENED: ("map",),
     Kind.FAILED: ("map",),
-    Kind.GONE: ("bool", "text"),
+    Kind.GONE: ("bool", "text", "int"),
     Kind.LOG: ("text", "text"),
     Kind.RECORD: ("map",),
     Kind.ERROR: ("map",),

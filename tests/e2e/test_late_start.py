@@ -43,7 +43,7 @@ class ByHand:
         return self.channel.identity
 
     def _attach(self, channel: Channel, handle: int | None, key: bytes, old: bytes) -> bytes:
-        fields = (self.client.control_id, handle or 0, key, old, 1, 0, [])
+        fields = (self.client.control_id, handle or 0, key, old, 1, 0, [], 0)
         channel.send(BROKER, Kind.ATTACH, 1, fields)
         return attached(channel, Deadline(10), self.client)[0]
 

@@ -263,7 +263,7 @@ def test_a_forged_sender_takes_nothing_from_anybody(echoing: Connection, strange
         (Kind.STATE, ({"state": "failed"},)),
         (Kind.FAILED, ({"name": "DialError", "text": "forged"},)),
         (Kind.OPENED, ({},)),
-        (Kind.ATTACH, (b"no such control", 0, key, holder, 0, 0, [])),
+        (Kind.ATTACH, (b"no such control", 0, key, holder, 0, 0, [], 0)),
         (Kind.HELLO, (1 << 40,)),
         (Kind.HELLO, (-5,)),
         (Kind.OPEN, (b"no such control", 1000, True, 1.0)),

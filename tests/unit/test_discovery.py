@@ -87,6 +87,24 @@ def test_brokers_in_folders_of_one_name_are_told_apart() -> None:
     assert names[third] == "shal" or names[third] == "shale"
 
 
+def test_an_id_that_was_shown_beside_other_brokers_stays_good() -> None:
+    address = "ipc:///a/b-4b1f03/broker.sock"
+    beside = ["ipc:///c/b-4b1f03/broker.sock", "ipc:///c/b-4b1f09/broker.sock"]
+    broker = Broker(address, short_names([address])[address], 1, 2, [], [])
+    marked = short_names([address, *beside])[address]
+    assert marked.startswith("4b1f03~")
+    assert all(map(broker.goes_by, (broker.name, marked, "4b1f03", "4b1f0", "4b")))
+    wrong = [
+        short_names([address, *beside])[beside[0]],
+        "4b1f09",
+        "",
+        "~",
+        "4b1f03~",
+        marked.rpartition("~")[1],
+    ]
+    assert not any(map(broker.goes_by, wrong))
+
+
 def test_a_plain_number_means_the_brokers_that_the_environment_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,0 +1,123 @@
+"""What the broker says of holders and workers reaches those who could not hear it then.
+
+A worker that is being started hears nothing yet, and an object that joins anew has given up the socket on
+which its last words came.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from websockets.sync.server import ServerConnection
+
+from tests.support.programs import Program
+from tests.support.servers import WsServer
+
+PRELUDE = """
+import time
+from trunkline import client
+from trunkline.wire import values
+from trunkline.wire.envelope import Kind
+
+def broker():
+    return values.unpack(client.get().ask_broker(Kind.LIST)[0])
+
+def wait_for(happened):
+    until = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.01)
+
+def connection():
+    return broker()["connections"][0]
+
+def kill_worker(number):
+    wait_for(lambda: connection()["incarnation"] == number and connection()["state"] == "open")
+    os.kill(connection()["pid"], signal.SIGKILL)
+    wait_for(lambda: connection()["crashes"] == number)
+
+def join_anew(conn):
+    name = conn._holder_id
+    conn._channel.generation = -1  # as when something was lost on the way to it
+    client.get().rejoin_soon()
+    wait_for(lambda: conn._holder_id != name)
+
+def messages(conn, is_last):
+    found = []
+    until = time.monotonic() + 20
+    while time.monotonic() < until and not (found and is_last(found[-1])):
+        found += [message for message in [conn.read(1000)] if message]
+    return found
+
+conn = Dial(args[0], reconnect=True, interval=10)
+assert conn.read(5000) == "1:0"
+"""
+
+
+def behave_numbered() -> object:
+    links = iter(range(1, 1000))
+
+    def behave(ws: ServerConnection) -> None:
+        link = next(links)
+        for number in range(30):
+            ws.send(f"{link}:{number}")
+        for _ in ws:
+            pass
+
+    return behave
+
+
+STARTING = """
+closed_soon = connect(conn.fd())
+zygote = broker()["zygote"]
+for number in (1, 2, 3, 4):
+    kill_worker(number)
+os.kill(zygote, signal.SIGSTOP)
+assert connection()["incarnation"] == 4, "the pause before the next worker was over already"
+wait_for(lambda: connection()["incarnation"] == 5)
+join_anew(conn)
+closed_soon.close()
+os.kill(zygote, signal.SIGCONT)
+found = messages(conn, lambda each: each == "5:29")
+say("read", [each for each in found if each.startswith("5:")] == [f"5:{n}" for n in range(30)], found)
+stats = conn.stats()
+say("figures", stats.messages_in - stats.read - stats.dropped - stats.buffered, stats.buffered)
+"""
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> dict[str, str]:
+    return {"TRUNKLINE_BROKER": f"ipc://{tmp_path}/b/broker.sock"}
+
+
+def test_a_worker_that_starts_hears_which_holders_came_and_went(own_broker: dict[str, str]) -> None:
+    with (
+        WsServer(behave_numbered()) as server,
+        Program(PRELUDE + STARTING, server.url, env=own_broker) as program,
+    ):
+        assert program.wait_line("read", 60).startswith("True"), program.lines
+        assert program.wait_line("figures") == "0 0"
+        assert program.end() == 0, program.lines
+
+
+JOINED_LATE = """
+wait_for(lambda: conn.stats().buffered == 29)
+kill_worker(1)
+wait_for(lambda: conn.stats().messages_in == 60)
+join_anew(conn)
+found = messages(conn, lambda each: each == "2:29")
+say("read", found == [f"1:{n}" for n in range(1, 30)] + [f"2:{n}" for n in range(30)], found)
+stats = conn.stats()
+say("figures", stats.messages_in - stats.read - stats.dropped - stats.buffered, stats.read)
+"""
+
+
+def test_an_object_that_joins_anew_hears_of_its_workers_end(own_broker: dict[str, str]) -> None:
+    with (
+        WsServer(behave_numbered()) as server,
+        Program(PRELUDE + JOINED_LATE, server.url, env=own_broker) as program,
+    ):
+        assert program.wait_line("read", 60).startswith("True"), program.lines
+        assert program.wait_line("figures") == "0 60"
+        assert program.end() == 0, program.lines
