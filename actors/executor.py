@@ -251,6 +251,8 @@ class ExecActor:
         driver = self.driver
         if self.state is not State.FAILED:
             self.state = State.CLOSED
+        for waiting in self.turns.leave_all():
+            self._answer_not_run(waiting)
         self.queries.stop()
         self.redial.stop()
         if driver is not None:
@@ -287,10 +289,7 @@ class ExecActor:
         """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
         self._collect()
         for waiting in self.turns.leave(holder):
-            self.answer(
-                waiting.job,
-                error=ClosedError("the object was closed before the statement's turn came; it was not run"),
-            )
+            self._answer_not_run(waiting)
         self.queries.leave(holder)
         running = self._running
         if running is not None and running.holder == holder:
@@ -443,7 +442,18 @@ class ExecActor:
 
     # the line
 
+    def _answer_not_run(self, waiting: Waiting[Job]) -> None:
+        if waiting.holder in self.worker.holders:
+            text = "the connection was ended before the statement's turn came; it was not run"
+            self.answer(waiting.job, error=BrokenError(text))
+        else:
+            text = "the object was closed before the statement's turn came; it was not run"
+            self.answer(waiting.job, error=ClosedError(text))
+
     def enqueue(self, waiting: Waiting[Job]) -> None:
+        if self.state is State.CLOSED:
+            self._answer_not_run(waiting)
+            return
         self.turns.add(waiting)
         left = waiting.job.deadline.timeout()
         if left is not None:

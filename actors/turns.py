@@ -103,6 +103,12 @@ class Turns(Generic[T]):
             self.line = deque(w for w in self.line if w.holder != holder)
         return gone
 
+    def leave_all(self) -> list[Waiting[T]]:
+        """The connection ends: all waiting jobs, taken out of the line."""
+        with self._lock:
+            gone, self.line = list(self.line), deque()
+        return gone
+
     def rename(self, old: bytes, new: bytes) -> None:
         """A holder goes by another name now (it has joined another broker)."""
         if self.owner_holder == old:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import trunkline
 from tests.contract.exec_contract import rows
+from tests.support.commands import run
 from tests.support.sockets import SocketServer
 from trunkline.connection import Connection
 from trunkline.errors import (
@@ -349,6 +350,19 @@ def test_closing_in_another_thread_says_so_to_the_statements_that_wait_in_line()
         for statement in waiting:
             with pytest.raises(ClosedError):
                 statement.result(20)
+
+
+def test_a_connection_that_is_ended_says_of_waiting_statements_that_they_were_not_run() -> None:
+    with trunkline.connect("sqlite3://:memory:") as conn, ThreadPoolExecutor(4) as pool:
+        pool.submit(conn.exec, SLOW)
+        until_busy(conn)
+        waiting = [pool.submit(conn.exec, "SELECT 1", timeout=60_000) for _ in range(3)]
+        until_busy(conn)
+        assert run("kill", conn.stats().id).code == 0
+        for statement in waiting:
+            error = statement.exception(20)
+            assert isinstance(error, TrunklineError)
+            assert not isinstance(error, OutcomeUnknown)
 
 
 def test_stats_count_statements_and_rows() -> None:
