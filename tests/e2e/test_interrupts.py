@@ -39,14 +39,15 @@ forms = {
 form = args[3]
 calls = [each for each in forms.values() if each] if form == "all" else [forms[form]]
 seen, until = [], time.monotonic() + 100
-while len(seen) < count and time.monotonic() < until:
+# On a busy machine much is here before it is read, and few calls last long enough to be interrupted.
+while (len(seen) < count or (interrupts.raised < 20 and len(seen) < 10 * count)) and time.monotonic() < until:
     for message in interrupts.call(choose.choice(calls), float(args[4])):
         if message is not None:
             seen.append(message if isinstance(message, str) else message.data)
 wrong = [(place, each) for place, each in enumerate(seen) if each != str(place)]
 stats = conn.stats()
 say("raised", interrupts.raised)
-say("seen", len(seen), wrong[:5], stats.read + stats.buffered, stats.dropped)
+say("seen", len(seen) >= count, wrong[:5], stats.read - len(seen), stats.dropped)
 """
 
 
@@ -54,11 +55,11 @@ say("seen", len(seen), wrong[:5], stats.read + stats.buffered, stats.dropped)
 @pytest.mark.parametrize("longest_s", [0.0005, 0.02])
 def test_reading_loses_and_doubles_nothing(form: str, longest_s: float, rng: random.Random) -> None:
     with (
-        WsServer(feed(COUNT)) as server,
+        WsServer(feed(10 * COUNT)) as server,
         Program(HARNESS + READS, server.url, rng.random(), COUNT, form, longest_s) as program,
     ):
-        assert program.wait_line("seen", 110) == f"{COUNT} [] {COUNT} 0"
-        assert int(program.wait_line("raised")) > 20
+        assert program.wait_line("seen", 110) == "True [] 0 0", program.lines
+        assert int(program.wait_line("raised")) >= 20
         assert program.end() == 0, program.lines
 
 
