@@ -14,6 +14,7 @@ Pure, and without cost for statements whose values are plain.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ __all__ = [
     "has_lists_for",
     "in_order",
     "misplaced",
+    "of_day",
     "sites",
     "spread",
 ]
@@ -90,6 +92,17 @@ def misplaced(value: Any) -> StatementError:
     )
     advice = _ADVICE.get(kind, _ADVICE[dict] if isinstance(value, Mapping) else _LIST_ADVICE)
     return StatementError(f"a {name} stands where one value does: {advice}")
+
+
+def of_day(value: time) -> time:
+    """The time of day; StatementError for one whose zone has another offset in summer: without a date it has
+    none, and would be stored as if it had no zone."""
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise StatementError(
+            f"a time of day in {value.tzinfo} has no offset without a date; bind a datetime, or the time"
+            " without its zone"
+        )
+    return value
 
 
 def in_order(binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
@@ -216,10 +229,7 @@ def _next(pieces: Sequence[Token], index: int, step: int) -> int:
     """The nearest token that is neither blank nor a comment; -1 where there is none."""
     index += step
     while 0 <= index < len(pieces):
-        token = pieces[index]
-        if not (
-            token.text.isspace() or (token.kind == "quoted" and token.text.startswith(("--", "/*", "#")))
-        ):
+        if not pieces[index].separates():
             return index
         index += step
     return -1

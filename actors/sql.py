@@ -13,17 +13,19 @@ Placeholders, by dialect:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 from trunkline.errors import StatementError
-from trunkline.sqltext import Dialect, tokens
+from trunkline.sqltext import Dialect, Token, tokens
 
 __all__ = [
     "Style",
     "bind",
     "check_count",
+    "fences",
     "placeholders",
     "positions",
     "wanted",
@@ -42,6 +44,7 @@ class Style(Enum):
     """PostgreSQL's own."""
 
 
+_TOUCHING = re.compile(r"[\w.$&'\"`]")
 # where `?` is an operator too
 _OPERATORS = (Dialect.POSTGRES, Dialect.CLICKHOUSE)
 
@@ -120,6 +123,31 @@ def check_count(wanted: int, given: int) -> None:
         raise StatementError(f"the statement has {places} and {values} given")
 
 
+def fences(pieces: Sequence[Token], index: int, dialect: Dialect) -> tuple[str, str]:
+    """What is written before and behind the literal that takes a placeholder's place, so that no neighbour
+    becomes a part of it: a value is never a part of a number, a name or a text. `?1` with a 5 is not 51,
+    `LIMIT?` no name, `'a' ?` no longer text."""
+    if any(_is_text(_beside(pieces, index, step), dialect) for step in (-1, 1)):
+        return " (", ") "
+    before = index > 0 and _TOUCHING.match(pieces[index - 1].text[-1])
+    behind = index + 1 < len(pieces) and _TOUCHING.match(pieces[index + 1].text[0])
+    return " " if before else "", " " if behind else ""
+
+
+def _beside(pieces: Sequence[Token], index: int, step: int) -> Token | None:
+    index += step
+    while 0 <= index < len(pieces) and pieces[index].separates():
+        index += step
+    return pieces[index] if 0 <= index < len(pieces) else None
+
+
+def _is_text(piece: Token | None, dialect: Dialect) -> bool:
+    """Whether it is a string or another placeholder: with those some databases make one string of two."""
+    if piece is None or piece.kind != "quoted":
+        return piece is not None and piece.kind == "place"
+    return piece.text[0] not in ("`" if dialect is Dialect.MYSQL else '`"')
+
+
 def _operators(sql: str, dialect: Dialect) -> Iterator[str]:
     for kind, text in tokens(sql, dialect):
         yield "?" if kind == "other" and text == "??" else text
@@ -128,9 +156,14 @@ def _operators(sql: str, dialect: Dialect) -> Iterator[str]:
 def _written(sql: str, dialect: Dialect, style: Style, order: list[int], numbered: bool) -> Iterator[str]:
     indices = iter(order)
     doubled = style in (Style.FORMAT, Style.PYFORMAT)
-    for kind, text in tokens(sql, dialect):
-        if kind == "place" and not (numbered and text == "?" and dialect in _OPERATORS):
-            yield style.value.replace("1", str(next(indices) + 1))
+    pieces = [*tokens(sql, dialect)]
+    if numbered and dialect in _OPERATORS:
+        pieces = [Token("other", "?") if piece.text == "?" else piece for piece in pieces]
+    for index, (kind, text) in enumerate(pieces):
+        if kind == "place":
+            place = style.value.replace("1", str(next(indices) + 1))
+            first, last = ("", "") if style is Style.QMARK else fences(pieces, index, dialect)
+            yield f"{first}{place}{last}"
         elif kind == "other" and text == "??":
             yield "?"
         else:

@@ -113,9 +113,7 @@ def dialect_of(scheme: str) -> Dialect:
 
 def is_gap(token: Token) -> bool:
     """Whether a piece of a text is blank or a comment."""
-    if token.kind == "quoted":
-        return token.text.startswith(("--", "/*", "#"))
-    return token.text.isspace()
+    return token.separates()
 
 
 def calls_only_pure(pieces: Sequence[Token], scheme: str) -> bool:

@@ -35,7 +35,12 @@ class Token(NamedTuple):
     """`quoted` (strings, names, comments), `word`, `place` (a placeholder), `end` (`;`) or `other`."""
     text: str
 
+    def separates(self) -> bool:
+        """Whether it is white space or a comment."""
+        return self.text.isspace() or (self.kind == "quoted" and self.text.startswith(_COMMENTS))
 
+
+_COMMENTS = ("--", "/*", "//", "#")
 _STRING = r"'[^']*+(?:'|\Z)"  # a doubled quote is simply the next string
 _NAME = r'"[^"]*+(?:"|\Z)'
 _ESCAPED = r"'(?:[^'\\]++|\\.)*+\\?(?:'|\Z)"
@@ -82,6 +87,7 @@ _RULES = {
             r"`(?:[^`\\]++|\\.)*+\\?(?:`|\Z)",
             _DOLLARS,
             _DASHES,
+            r"//[^\n]*+",
             r"\#[ !][^\n]*+",
             _BLOCK,
         ),

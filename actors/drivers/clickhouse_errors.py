@@ -62,6 +62,11 @@ def translated(error: Exception) -> Exception:
         )
     if isinstance(error, UnicodeDecodeError):
         return StatementError("a column's name is not UTF-8; give the expression a name with AS")
+    if isinstance(error, UnicodeEncodeError):
+        bad = ord(error.object[error.start])
+        return StatementError(
+            f"the statement's text holds U+{bad:04X}, half a surrogate pair, and is no UTF-8"
+        )
     if isinstance(error, LOST):
         return ConnectionError(_reason(error))
     if isinstance(error, _VALUES):

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from trunkline.actors.binds import misplaced
+from trunkline.actors.binds import misplaced, of_day
 from trunkline.errors import StatementError
 from trunkline.wire.documents import Json
 
@@ -166,7 +166,7 @@ _WRITERS: tuple[tuple[Any, Callable[[Any, tzinfo], str]], ...] = (
     (Decimal, _decimal),
     (datetime, _datetime),
     (date, _date),
-    (time, lambda value, zone: f"'{value.isoformat()}'"),
+    (time, lambda value, zone: f"'{of_day(value).isoformat()}'"),
     (timedelta, _interval),
     (UUID, lambda value, zone: f"toUUID('{value}')"),
     (ipaddress.IPv4Address, lambda value, zone: f"toIPv4('{value}')"),

@@ -26,7 +26,7 @@ from trunkline.wire.table import Table
 __all__ = ["Insert", "rendered", "statement"]
 
 _LONGEST_KEPT = 10_000
-_COMMENT = ("--", "/*", "#")
+_COMMENT = ("--", "/*", "//", "#")
 _WHOLE = re.compile(r"\d{1,80}\Z")
 _FRACTION = re.compile(r"\d+\.\d*\Z")
 _POWER = re.compile(r"\d+(?:\.\d*)?[eE]\d+\Z")

@@ -9,7 +9,7 @@ from typing import Any
 
 from trunkline.actors.binds import misplaced
 from trunkline.actors.drivers.mysql_types import Literal
-from trunkline.actors.sql import check_count
+from trunkline.actors.sql import check_count, fences
 from trunkline.actors.statements import split
 from trunkline.errors import StatementError
 from trunkline.sqltext import Dialect, tokens
@@ -114,15 +114,19 @@ def _cut(sql: str) -> Template:
         return Template((sql,), 1, None)
     pieces: list[str] = []
     piece: list[str] = []
-    for token in tokens(sql, Dialect.MYSQL):
+    cut = [*tokens(sql, Dialect.MYSQL)]
+    fenced = False
+    for index, token in enumerate(cut):
         if token.kind == "place":
-            pieces.append("".join(piece))
-            piece = []
+            before, behind = fences(cut, index, Dialect.MYSQL)
+            pieces.append("".join(piece) + before)
+            piece = [behind]
+            fenced = fenced or before + behind != ""
         else:
             piece.append(token.text)
     pieces.append("".join(piece))
     statements = len(split(sql, Dialect.MYSQL)) if ";" in sql else 1
-    return Template(tuple(pieces), statements, _row(sql, pieces) if statements == 1 else None)
+    return Template(tuple(pieces), statements, _row(sql, pieces) if statements == 1 and not fenced else None)
 
 
 def _row(sql: str, pieces: Sequence[str]) -> tuple[int, int] | None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from psycopg2.extensions import QuotedString
 
-from trunkline.actors.binds import misplaced
+from trunkline.actors.binds import misplaced, of_day
 from trunkline.actors.sql import Style, bind
 from trunkline.errors import StatementError
 from trunkline.sqltext import Dialect, tokens
@@ -198,7 +198,9 @@ def _text(value: Any) -> str:
         return f"\\x{bytes(value).hex()}"
     if isinstance(value, timedelta):
         return f"{value.days} days {value.seconds}.{value.microseconds:06} seconds"
-    if isinstance(value, (datetime, date, time)):
+    if isinstance(value, time):
+        return of_day(value).isoformat()
+    if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, Json):
         return value.text

@@ -23,6 +23,7 @@ from psycopg2 import BINARY
 from psycopg2.extensions import UNICODE, AsIs, new_array_type, new_type, register_type, string_types
 from psycopg2.extras import Inet
 
+from trunkline.actors.binds import of_day
 from trunkline.actors.drivers.postgres_rows import Repair
 from trunkline.actors.drivers.postgres_shapes import Shape, shaped
 from trunkline.errors import StatementError
@@ -171,7 +172,7 @@ def _read_arrays(arrays: Mapping[int, Any], cursor: Any, rows: Sequence[Any]) ->
 
 # to the server
 
-_PLAIN = frozenset((int, float, str, bytes, bool, type(None), datetime, date, time, timedelta, bytearray))
+_PLAIN = frozenset((int, float, str, bytes, bool, type(None), datetime, date, timedelta, bytearray))
 
 
 def to_server(values: Sequence[Any], shapes: Sequence[Shape] = ()) -> Sequence[Any]:
@@ -219,6 +220,7 @@ _CONVERTERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Json, lambda value: value.text),
     (memoryview, bytes),
     (_ADDRESSES, lambda value: Inet(str(value))),
+    (time, of_day),
     # subclasses of what is taken as it is
     (bool, bool),
     (int, int.__int__),

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from trunkline.actors.binds import misplaced
+from trunkline.actors.binds import misplaced, of_day
 from trunkline.actors.drivers.sqlite_decimals import written
 from trunkline.errors import StatementError
 from trunkline.wire.documents import Json
@@ -64,7 +64,8 @@ _STORED: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (str, str.__str__),
     ((bytes, bytearray, memoryview), bytes),
     (datetime, lambda value: value.isoformat(" ")),
-    ((date, time), lambda value: value.isoformat()),
+    (date, lambda value: value.isoformat()),
+    (time, lambda value: of_day(value).isoformat()),
     (Decimal, written),
     ((UUID, timedelta), str),
     ((ipaddress.IPv4Address, ipaddress.IPv6Address), str),

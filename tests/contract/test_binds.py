@@ -9,9 +9,11 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import time
 from enum import Enum
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -214,6 +216,39 @@ def test_a_list_where_one_value_stands_is_refused(case: Case) -> None:
                     said or "stands where one value does" in str(caught.value) or "given" in str(caught.value)
                 ), (condition, binds, str(caught.value))
     assert len((case.conn.exec(case.statement("n > 0")) or {})["values"]) == 3
+
+
+JOINED = [
+    ("n = ?1 OR n = 1?", (2, 2)),
+    ("n = 1?", (0,)),
+    ("n = 1.?", (0,)),
+    ("sym <> 'B'?", ("TC",)),
+    ("sym <> 'B' ?", ("TC",)),
+    ("sym <> 'B'\n?", ("TC",)),
+    ("sym <> ??", ("B", "TC")),
+    ("sym <> ? ?", ("B", "TC")),
+    ("sym <> E?", ("\\' OR 1 = 1 -- ",)),
+]
+"""A value beside something that it is no part of."""
+
+
+def test_a_value_never_grows_together_with_its_neighbour(case: Case) -> None:
+    for condition, binds in JOINED:
+        for way in (case.conn.exec, lambda *given: list(case.conn.query(*given) or [])):
+            with pytest.raises(StatementError):
+                way(case.statement(condition), *binds)
+    assert (case.conn.exec(f"SELECT n FROM {case.table} ORDER BY n LIMIT?", 2) or {})["values"] == [[1], [2]]
+    case.conn.executemany(f"INSERT INTO {case.table} (sym, n) VALUES (?, ?)", [("SOL", 4), ("ADA", 5)])
+    assert (case.conn.exec(case.statement("n =?OR n=?"), 4, 5) or {})["values"] == [[4], [5]]
+    with pytest.raises(StatementError):
+        case.conn.executemany(f"INSERT INTO {case.table} (sym, n) VALUES (?, 1?)", [("SOL", 4), ("ADA", 5)])
+
+
+def test_a_time_of_day_without_an_offset_is_refused(case: Case) -> None:
+    with pytest.raises(StatementError, match="time of day"):
+        case.conn.exec("SELECT ?", time(1, 2, tzinfo=ZoneInfo("America/New_York")))
+    with pytest.raises(StatementError, match=r"surrogate|U\+D800"):
+        case.conn.exec("SELECT '\ud800'")
 
 
 def test_a_value_without_a_meaning_in_sql_is_refused_in_words(case: Case) -> None:

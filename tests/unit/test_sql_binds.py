@@ -50,7 +50,7 @@ BY_DIALECT = {
         "U&'?'",
         "a ?? b",
     ],
-    CLICKHOUSE: ["`a?`", "'\\'?'", "# ?\n", "$x$ ' ? $x$", "#! ?\n"],
+    CLICKHOUSE: ["`a?`", "'\\'?'", "# ?\n", "$x$ ' ? $x$", "#! ?\n", "// don't ?\n"],
     STANDARD: [],
 }
 TRIGGER = "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT CASE 1 WHEN 1 THEN 2 END; DELETE FROM b; END"
@@ -94,7 +94,12 @@ def test_every_value_reaches_its_placeholder(
     text, params = bind(sql, values, dialect, STYLES[dialect])
     shown = render(text, params, STYLES[dialect])
     wanted = [str(values.pop(0)) if piece == "?" else piece for piece in pieces]
-    assert shown == " ".join(wanted)
+    # beside a string, or another placeholder, a literal stands in brackets
+    assert _bare(shown) == _bare(" ".join(wanted))
+
+
+def _bare(sql: str) -> str:
+    return re.sub(r"[\s()]", "", sql)
 
 
 def render(text: str, params: Any, style: Style) -> str:
@@ -138,6 +143,31 @@ def test_a_statement_is_written_for_its_library(
     dialect: Dialect, sql: str, values: list[int], text: str, params: Any
 ) -> None:
     assert bind(sql, values, dialect, STYLES[dialect]) == (text, params)
+
+
+@pytest.mark.parametrize("dialect", [MYSQL, POSTGRES, CLICKHOUSE])
+@pytest.mark.parametrize(
+    ("sql", "written"),
+    [
+        ("SELECT ?1", "SELECT %s 1"),
+        ("SELECT 1?", "SELECT 1 %s"),
+        ("SELECT 1.?", "SELECT 1. %s"),
+        ("SELECT ?.5", "SELECT %s .5"),
+        ("SELECT ?e3", "SELECT %s e3"),
+        ("FROM pos LIMIT?", "FROM pos LIMIT %s"),
+        ("SELECT E?", "SELECT E %s"),
+        ("SELECT U&?", "SELECT U& %s"),
+        ("SELECT 'a'?", "SELECT 'a' (%s) "),
+        ("SELECT 'a' -- why\n ?", "SELECT 'a' -- why\n  (%s) "),
+        ("SELECT ? 'a'", "SELECT  (%s)  'a'"),
+        ("SELECT ?/**/'a'", "SELECT  (%s) /**/'a'"),
+        ("SELECT (?), -?, 2*?", "SELECT (%s), -%s, 2*%s"),
+        ("SELECT DATE ? AS `a`", "SELECT DATE %s AS `a`"),
+    ],
+)
+def test_no_neighbour_becomes_a_part_of_a_value(dialect: Dialect, sql: str, written: str) -> None:
+    values = [1] * sql.count("?")
+    assert bind(sql, values, dialect, Style.FORMAT)[0] == written
 
 
 def test_a_library_that_takes_names_only_gets_percent_signs_as_they_are() -> None:
