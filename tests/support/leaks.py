@@ -108,8 +108,8 @@ class Leaks:
 
 
 def _collect_young() -> None:
-    """Free what the test left in reference cycles. A process that has run thousands of tests holds millions of
-    objects, which take seconds to look through. So those that stay are frozen: the next collection leaves
+    """Free what the test left in reference cycles. A process that has run thousands of tests holds millions
+    of objects, which take seconds to look through. So those that stay are frozen: the next collection leaves
     them out."""
     gc.collect()
     gc.freeze()
