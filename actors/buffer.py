@@ -318,13 +318,22 @@ class Buffer:
         return None if told or (down and self.link is Mark.DOWN) else self.link
 
     def replace(
-        self, old: bytes, new: bytes, epoch: int, consumed: int, kept: Sequence[tuple[int, int]] = ()
+        self,
+        old: bytes,
+        new: bytes,
+        epoch: int,
+        consumed: int,
+        kept: Sequence[tuple[int, int]] = (),
+        *,
+        down: bool = False,
+        envelopes: bool = False,
     ) -> None:
         """A holder came back on another socket (its broker was lost): what it has not consumed is ours
-        again, and it reads on by asking. `kept`: arguments of `keep` that may have been lost on the way."""
+        again, and it reads on by asking. `kept`: arguments of `keep` that may have been lost on the way. Of
+        one that was not here, `down` and `envelopes` are those of `attach`."""
         holder = self.holders.get(old)
         if holder is None:
-            self.attach(new)
+            self.attach(new, down=down, envelopes=envelopes)
             # What it says of itself is all there is: else what it is sent would be taken for something
             # older, and what it consumed before for what it gets now.
             self.holders[new].epoch, self.holders[new].consumed = epoch, consumed

@@ -613,11 +613,12 @@ class StreamActor:
         """The broker says that there is a further holder; it is served when it says START."""
         if old:
             self._rename(old, holder)
-            known = old in self.buffer.holders or holder in self._early
             self._returning.pop(old, None)
-            self._early.pop(holder, None)
-            if known:
+            early = self._early.pop(holder, None)
+            if old in self.buffer.holders:
                 self.buffer.replace(old, holder, epoch, consumed, kept)
+            elif early is not None:
+                self._come_back(holder, (old, epoch, consumed, kept), *early)
             else:  # we do not know yet by which way it can be reached
                 self._returning[holder] = old, epoch, consumed, kept
         elif holder in self._early:
@@ -639,12 +640,18 @@ class StreamActor:
         if holder not in self.worker.holders:
             self._early[holder] = down, envelopes
         elif returning is not None:
-            old, epoch, consumed, kept = returning
-            self.buffer.replace(old, holder, epoch, consumed, kept)
+            self._come_back(holder, returning, down, envelopes)
             self._flush_soon()
         else:
             self.buffer.attach(holder, down=down, envelopes=envelopes)
             self._flush_soon()
+
+    def _come_back(
+        self, holder: bytes, former: tuple[bytes, int, int, list[Any]], down: bool, envelopes: bool
+    ) -> None:
+        """A holder that another worker or broker knew before can be reached here now."""
+        old, epoch, consumed, kept = former
+        self.buffer.replace(old, holder, epoch, consumed, kept, down=down, envelopes=envelopes)
 
     def _settle(self, holder: bytes, had: int) -> None:
         """A holder says how many messages it had of the workers before this one. Those could not know what

@@ -42,6 +42,8 @@ class Opening:
     control: bytes
     request_id: int
     deadline: float
+    former_name: bytes = b""
+    """What its object was called in the connection that was lost with the broker before this one."""
 
 
 @dataclass(slots=True)
@@ -82,8 +84,9 @@ class Connection:
     """What the next worker is to know, as the present one says: nothing to us."""
     had: dict[bytes, int] = field(default_factory=dict)
     """Messages that each holder was given by the workers that have crashed, where that is known."""
-    dialled_anew: bool = False
-    """It takes the place of one that was lost with a broker: its first link may take its time."""
+    former: bytes = b""
+    """The id of the connection whose place it takes, which was lost with the broker before this one; b"" for
+    none. Its first link may take its time."""
     inherits: bool = False
     """Its figures go on from those of a worker that was lost with the broker before this one."""
     crashes: Crashes = field(default_factory=Crashes)
@@ -212,8 +215,10 @@ class Directory:
         found = (c for c in self.connections.values() if c.joins[0] == name and c.closing is None)
         return next((c for c in found if c.state is not State.FAILED), None) if name else None
 
-    def held_by(self, holder: bytes) -> Connection | None:
-        return next((c for c in self.connections.values() if holder in c.holders), None)
+    def heir_of(self, former: bytes) -> Connection | None:
+        """The connection that has taken the place of one that was lost with its broker."""
+        found = (c for c in self.connections.values() if former and c.former == former)
+        return next((c for c in found if c.closing is None and c.state is not State.FAILED), None)
 
     def by_number(self, number: str) -> Connection | None:
         return next((c for c in self.connections.values() if str(c.number) == number), None)

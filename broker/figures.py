@@ -39,8 +39,9 @@ class Bequests:
         self, former: Sequence[Any], holder: bytes, claimant: bytes, path: Path
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
         """The figures, and what each holder was given, for the connection `claimant`: its object was known as
-        `former` (connection, holder, whether messages come again) and is `holder` now. None where there is
-        no ledger at `path`, or where another object has claimed it before."""
+        `former` (connection, holder, whether messages come again) and is `holder` now; other holders may yet
+        join it, and have their former names. None where there is no ledger at `path`, or where another
+        object has claimed it before."""
         _, name, comes_again = former
         for other, (claimed, by) in list(self._claimed.items()):
             if claimed == path:
@@ -51,7 +52,7 @@ class Bequests:
         if entry is None:
             return None
         self._claimed[claimant] = path, name
-        had = {holder: entry.holders[name]} if name in entry.holders else {}
+        had = {holder if each == name else each: count for each, count in entry.holders.items()}
         return settled({**entry.counters, "comes_again": bool(comes_again)}), had
 
     def settle(self, claimant: bytes, *, opened: bool) -> None:

@@ -339,10 +339,15 @@ class Broker:
         spec = values.unpack(body[0])
         if not isinstance(spec, dict) or not isinstance(spec["display"], str):
             raise ValueError("no address to dial")
-        former = spec.pop("former", None)
+        key, name, comes_again = _former(spec.pop("former", None))
         if self._stranger(sender, request_id, control):
             return
-        opening = Opening(sender, control, request_id, time.monotonic() + timeout_ms / 1000 + OPEN_GRACE_S)
+        deadline = time.monotonic() + timeout_ms / 1000 + OPEN_GRACE_S
+        opening = Opening(sender, control, request_id, deadline, name)
+        heir = self.directory.heir_of(key)
+        if heir is not None and heir.spec["display"] == spec["display"]:
+            self._share(heir, opening)  # its objects shared one connection, and do so again
+            return
         if spec.get("joins"):
             if self._adopting():  # the one to join may have yet to register
                 self._waiting.append([sender, BROKER, header(Kind.OPEN, request_id, *fields), *body])
@@ -355,8 +360,8 @@ class Broker:
             self.directory.new_id(), self.directory.next_number(), spec, bool(restart), float(linger_s)
         )
         connection.stats = {"scheme": spec.get("scheme", ""), "peer": spec.get("display", "")}
-        connection.dialled_anew = former is not None
-        bequest = self._bequest(former, sender, connection.id)
+        connection.former = key
+        bequest = self._bequest(key, name, comes_again, sender, connection.id)
         if bequest is not None:
             connection.stats.update(bequest[0])
             connection.had = bequest[1]
@@ -368,17 +373,13 @@ class Broker:
         self._start_worker(connection, timeout_ms)
 
     def _bequest(
-        self, former: Any, holder: bytes, claimant: bytes
+        self, key: bytes, name: bytes, comes_again: bool, holder: bytes, claimant: bytes
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
         """What the worker left that this object had under the broker before us."""
-        if not isinstance(former, list) or len(former) != 3:
-            return None
-        key = former[0]
-        if not isinstance(key, bytes) or len(key) != CONNECTION_ID_BYTES:
-            return None
-        if key in self.directory.connections or runtime.answers(runtime.door(self.address, key)):
+        if not key or key in self.directory.connections or runtime.answers(runtime.door(self.address, key)):
             return None  # its worker lives, and writes there
-        return self._bequests.claim(former, holder, claimant, runtime.figures(self.address, key))
+        path = runtime.figures(self.address, key)
+        return self._bequests.claim((key, name, comes_again), holder, claimant, path)
 
     def _joinable(self, spec: dict[str, Any]) -> Connection | None:
         """The connection that a Dial of a name is to have, unless those who held it have all left: the word
@@ -401,6 +402,10 @@ class Broker:
                 "first; the parameters of this Dial have no effect"
             )
             self._say(opening.control, Kind.LOG, 0, "warning", text)
+        self._share(connection, opening)
+
+    def _share(self, connection: Connection, opening: Opening) -> None:
+        """A further holder, whose Dial is answered when the connection is open."""
         connection.holders[opening.holder] = opening.control
         connection.users.add(opening.control)
         connection.lonely_since = None
@@ -410,7 +415,7 @@ class Broker:
             self._joined(connection, opening)
 
     def _joined(self, connection: Connection, opening: Opening) -> None:
-        self._tell_of_holder(connection, opening.holder, opening.control)
+        self._tell_of_holder(connection, opening.holder, opening.control, opening.former_name)
         info = {**connection.stats, "number": connection.number, "serving": connection.serving}
         self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, info)
 
@@ -437,7 +442,7 @@ class Broker:
                 "broker": self.address,
                 "broker_pid": os.getpid(),
                 "incarnation": connection.incarnation,
-                "succeeds": connection.incarnation > 1 or connection.dialled_anew,
+                "succeeds": connection.incarnation > 1 or bool(connection.former),
                 "timeout_ms": timeout_ms,
                 "holders": [[h, c] for h, c in connection.holders.items()],
                 "users": self._user_pids(connection),
@@ -1054,3 +1059,13 @@ class Broker:
         if over:
             self._idle_stop = True
             self.stop()
+
+
+def _former(given: Any) -> tuple[bytes, bytes, bool]:
+    """Of a connection that was lost with the broker before this one: its id, what the object that dials it anew
+    was called, and whether its messages come again. The id is b"" where there was none."""
+    if isinstance(given, list) and len(given) == 3:
+        key, name, comes_again = given
+        if isinstance(key, bytes) and len(key) == CONNECTION_ID_BYTES and isinstance(name, bytes):
+            return key, name, bool(comes_again)
+    return b"", b"", False

@@ -108,6 +108,7 @@ wait_for(lambda: conn.stats().messages_in == 60)
 join_anew(conn)
 found = messages(conn, lambda each: each == "2:29")
 say("read", found == [f"1:{n}" for n in range(1, 30)] + [f"2:{n}" for n in range(30)], found)
+say("quiet", repr(conn.read(100)))
 stats = conn.stats()
 say("figures", stats.messages_in - stats.read - stats.dropped - stats.buffered, stats.read)
 """
@@ -119,5 +120,48 @@ def test_an_object_that_joins_anew_hears_of_its_workers_end(own_broker: dict[str
         Program(PRELUDE + JOINED_LATE, server.url, env=own_broker) as program,
     ):
         assert program.wait_line("read", 60).startswith("True"), program.lines
+        assert program.wait_line("quiet") == "None"
         assert program.wait_line("figures") == "0 60"
+        assert program.end() == 0, program.lines
+
+
+SHARED = """
+wait_for(lambda: conn.stats().buffered == 29)
+mine = [conn.read(5000) for _ in range(9)]
+order, give = os.pipe()
+child = os.fork()
+if not child:
+    theirs = [conn.read(5000) for _ in range(5)]
+    say("child", *theirs)
+    os.read(order, 1)
+    say("child again", *messages(conn, lambda each: True))
+    os.read(order, 1)
+    os._exit(0)
+sys.stdin.readline()
+for pid in (conn.stats().pid, broker()["pid"]):
+    os.kill(pid, signal.SIGKILL)
+found = messages(conn, lambda each: each.startswith("2:"))
+say("parent", found[-1])
+os.write(give, b"x")
+sys.stdin.readline()
+stats = conn.stats()
+say("figures", stats.messages_in - stats.read - stats.dropped - stats.buffered, stats.messages_in, stats.holders)
+os.write(give, b"x")
+os.waitpid(child, 0)
+"""
+
+
+def test_parent_and_child_share_the_connection_that_is_dialled_anew(own_broker: dict[str, str]) -> None:
+    with (
+        WsServer(behave_numbered()) as server,
+        Program(PRELUDE + SHARED, server.url, env=own_broker) as program,
+    ):
+        theirs = program.wait_line("child").split()
+        assert len(theirs) == 5
+        program.tell()
+        assert program.wait_line("parent").startswith("2:")
+        assert program.wait_line("child again").startswith("2:")
+        assert len(server.requests) == 2
+        program.tell()
+        assert program.wait_line("figures") == "0 60 2"
         assert program.end() == 0, program.lines

@@ -27,7 +27,7 @@ def test_it_goes_to_the_first_object_that_asks(path: Path) -> None:
     assert claimed is not None
     figures, had = claimed
     assert figures["bytes_in"] == COUNTERS.index("bytes_in")
-    assert had == {b"new a": 3}
+    assert had == {b"new a": 3, b"b": 4}
     assert bequests.claim([b"old", b"b", False], b"new b", b"2", path) is None
     bequests.settle(b"1", opened=True)
     assert not path.exists()

@@ -640,6 +640,15 @@ def test_a_holder_the_worker_has_never_heard_of_goes_on_where_it_was() -> None:
     assert (buffer.read, buffer.unread) == (1, 1)
 
 
+def test_a_holder_that_takes_the_link_to_be_down_hears_that_it_is_up() -> None:
+    buffer = Buffer()
+    buffer.replace(b"old", b"new", 1, 0, down=True)
+    buffer.ask(b"new", 1, 1, 0, wait=False)
+    buffer.flush()
+    entries = [entry for each in buffer.actions if isinstance(each, Push) for entry in each.entries]
+    assert entries == [Mark.UP]
+
+
 def test_what_was_discarded_counts_once_however_often_it_is_told() -> None:
     """A signal handler's exception breaks off what a holder says: it says it again when it has come back."""
     buffer = Buffer()

@@ -15,7 +15,6 @@ def made(directory: Directory, **more: object) -> Connection:
 def test_a_connection_is_found_by_every_name_and_by_none_after_its_end() -> None:
     directory = Directory()
     connection = made(directory)
-    connection.holders[b"holder"] = b"control"
     directory.set_worker(connection, b"w1")
     handle = directory.name(connection)
     assert directory.name(connection) == handle
@@ -25,13 +24,23 @@ def test_a_connection_is_found_by_every_name_and_by_none_after_its_end() -> None
         directory.by_worker.get(b"w1"),
         directory.by_handle.get(handle),
         directory.by_number("1"),
-        directory.held_by(b"holder"),
     ]
-    assert names == [connection] * 5
+    assert names == [connection] * 4
     directory.set_worker(connection, b"w2")
     assert directory.by_worker == {b"w2": connection}
     directory.remove(connection)
     assert (directory.connections, directory.by_worker, directory.by_handle) == ({}, {}, {})
+
+
+def test_the_heir_of_a_lost_connection_is_one_that_goes_on() -> None:
+    directory = Directory()
+    made(directory)
+    heir = made(directory)
+    heir.former = b"lost one"
+    assert directory.heir_of(b"lost one") is heir
+    assert directory.heir_of(b"") is None
+    heir.closing = 1.0
+    assert directory.heir_of(b"lost one") is None
 
 
 def test_numbers_go_on_after_those_of_an_adopted_connection() -> None:
