@@ -1062,8 +1062,8 @@ class Broker:
 
 
 def _former(given: Any) -> tuple[bytes, bytes, bool]:
-    """Of a connection that was lost with the broker before this one: its id, what the object that dials it anew
-    was called, and whether its messages come again. The id is b"" where there was none."""
+    """Of a connection that was lost with the broker before this one: its id, what the object that dials it
+    anew was called, and whether its messages come again. The id is b"" where there was none."""
     if isinstance(given, list) and len(given) == 3:
         key, name, comes_again = given
         if isinstance(key, bytes) and len(key) == CONNECTION_ID_BYTES and isinstance(name, bytes):

@@ -145,7 +145,8 @@ say("parent", found[-1])
 os.write(give, b"x")
 sys.stdin.readline()
 stats = conn.stats()
-say("figures", stats.messages_in - stats.read - stats.dropped - stats.buffered, stats.messages_in, stats.holders)
+lacking = stats.messages_in - stats.read - stats.dropped - stats.buffered
+say("figures", lacking, stats.messages_in, stats.holders)
 os.write(give, b"x")
 os.waitpid(child, 0)
 """
