@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from trunkline.cli.texts import command_parser
 
@@ -32,18 +33,31 @@ def parser() -> argparse.ArgumentParser:
         help="a global of the script; numbers, true, false, null and JSON are read as such",
     )
     made.add_argument("--params", metavar="FILE", help="globals of the script, from a TOML or JSON file")
-    made.add_argument("file", metavar="FILE", help="the strategy")
-    made.add_argument("arguments", metavar="ARGS", nargs=argparse.REMAINDER, help="its sys.argv[1:]")
+    # As of a subcommand: what stands behind the file is the script's, an option too.
+    made.add_argument(
+        "command", metavar="FILE", nargs="A...", help="the strategy; what follows is its sys.argv[1:]"
+    )
     return made
+
+
+_OURS = ("--set", "--params", "--name", "--log", "--data", "--plain")
 
 
 def run(options: argparse.Namespace) -> int:
     from trunkline import strategy
 
+    file, *arguments = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if arguments[:1] == ["--"]:
+        del arguments[0]
+    elif ours := [name for name in (given.partition("=")[0] for given in arguments) if name in _OURS]:
+        # Handed to the script it would have no effect, and the strategy would trade with its defaults.
+        what = f"{ours[0]} stands behind {file}: write it before the file"
+        print(f"trunkline: {what}, or -- before the script's own arguments", file=sys.stderr)
+        return 2
     console = False if options.plain else None
     return strategy.run(
-        options.file,
-        argv=options.arguments,
+        file,
+        argv=arguments,
         console=console,
         log_file=options.log,
         data=options.data,

@@ -19,11 +19,14 @@ class Database:
         self._open: dict[bool, Any] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, sql: str, *binds: Any) -> Any:
+    def __call__(self, sql: str, *binds: Any, **options: Any) -> Any:
         """`{"columns": [...], "values": [[...], ...]}`, or None, with the reason in the log."""
+        if not isinstance(sql, str):
+            raise TypeError(f"DBExec takes SQL as text, not {type(sql).__name__}")
         memory = sql.startswith(":")
         connection = self._connection(memory)
-        return None if connection is None else connection.exec(sql[1:] if memory else sql, *binds)
+        text = sql[1:] if memory else sql
+        return None if connection is None else connection.exec(text, *binds, **options)
 
     def close(self) -> None:
         with self._lock:

@@ -132,6 +132,9 @@ def _text(name: str, in_format: str, out_format: str, data: str | bytes) -> str 
 
 
 def _read(value: str | bytes, form: str, what: str) -> bytes:
+    if not isinstance(value, (str, bytes, bytearray, memoryview)):
+        # bytes(5) would be five zero bytes, and signed as such
+        raise ValueError(f"Encode: the {what} must be text or bytes, not {type(value).__name__}")
     data = value.encode() if isinstance(value, str) else bytes(value)
     try:
         if form == "hex":

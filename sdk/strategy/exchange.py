@@ -7,13 +7,13 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from trunkline.strategy.encode import encode
 
 __all__ = ["Exchange", "Secrets"]
 
-_NAMES = {"accesskey", "secretkey"}
+_NAMES = {"accesskey", "secretkey", "passphrase"}
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -35,14 +35,25 @@ class Secrets:
                 self._values[short] = os.environ.pop(name)
 
     def fill(self, value: str | bytes | None) -> str | bytes | None:
-        """`value` with each `{{name}}` replaced. An access or secret key that is not set raises."""
+        """`value` with each `{{name}}` replaced. One of the three keys that is not set raises; another name
+        may be a text of the strategy's own, and stays."""
         return _PLACE.sub(self._one, value) if isinstance(value, str) else value
+
+    def fill_key(self, value: str | bytes | None) -> str | bytes | None:
+        """The same for a key, which is no text: any name that is not set raises, for what is signed with
+        the name itself is refused far away, where nobody can say why."""
+        return _PLACE.sub(self._known, value) if isinstance(value, str) else value
 
     def _one(self, found: re.Match[str]) -> str:
         name = found[1].lower()
-        if name not in self._values and name in _NAMES:
-            raise ValueError(f"exchange: {found[0]} is not set; put it into TRUNKLINE_{name.upper()}")
-        return self._values.get(name, found[0])
+        return self._known(found) if name in _NAMES else self._values.get(name, found[0])
+
+    def _known(self, found: re.Match[str]) -> str:
+        name = found[1].lower()
+        if name not in self._values:
+            variable = f"TRUNKLINE_{name.upper()}" if name in _NAMES else f"TRUNKLINE_SECRET_{name.upper()}"
+            raise ValueError(f"exchange: {found[0]} is not set; put it into {variable}")
+        return self._values[name]
 
     def __repr__(self) -> str:
         return f"Secrets({', '.join(sorted(self._values))})"
@@ -64,8 +75,8 @@ class Exchange:
         key: str | bytes | None = None,
     ) -> str | bytes:
         """`Encode`, with `{{accesskey}}` and `{{secretkey}}` in the data and the key filled in."""
-        filled = self._secrets.fill(data)
-        return encode(algo, in_format, out_format, filled or b"", key_format, self._secrets.fill(key))
+        filled: Any = self._secrets.fill(data)
+        return encode(algo, in_format, out_format, filled, key_format, self._secrets.fill_key(key))
 
     def HMAC(self, algo: str, out_format: str, data: str | bytes, key: str | bytes) -> str | bytes:
         """The HMAC of `data`; the original calls it deprecated, in favour of `Encode`."""
@@ -87,20 +98,33 @@ def _short(name: str) -> str | None:
 
 def _from_file(path: Path) -> dict[str, str]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise ValueError(f"{path} can be read by others; chmod 600 it (TRUNKLINE_SECRETS)")
             text = file.read()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror} (TRUNKLINE_SECRETS)") from None
-    return _parse(text, path)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not text in UTF-8 (TRUNKLINE_SECRETS)") from None
+    return {_plain(name): value for name, value in _parse(text, path).items()}
+
+
+def _plain(name: str) -> str:
+    """A name of the file as `{{name}}` has it; TRUNKLINE_SECRETKEY may stand there, as in the environment."""
+    return _short(name.upper()) or name.lower()
+
+
+def _unquoted(value: str) -> str:
+    """Without the quotes that a shell would take off, too."""
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
 def _parse(text: str, path: Path) -> dict[str, str]:
     if not text.lstrip().startswith("{"):
-        lines = (line.strip().partition("=") for line in text.splitlines())
-        return {name.strip().lower(): value.strip() for name, mark, value in lines if mark and name[0] != "#"}
+        lines = (line.strip() for line in text.splitlines())
+        pairs = (line.removeprefix("export ").partition("=") for line in lines if not line.startswith("#"))
+        return {name.strip(): _unquoted(value.strip()) for name, mark, value in pairs if mark}
     try:
-        return {str(name).lower(): str(value) for name, value in json.loads(text).items()}
+        return {str(name): str(value) for name, value in json.loads(text).items()}
     except ValueError:
         raise ValueError(f"{path} is not well-formed JSON (TRUNKLINE_SECRETS)") from None

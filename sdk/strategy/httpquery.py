@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import math
 import re
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.message import Message
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from trunkline.strategy.record import Record
 
@@ -19,6 +22,12 @@ __all__ = ["HttpQuery"]
 
 TIMEOUT_MS = 30_000
 _PROXIED = re.compile(r"(socks5h?|http)://([^/]+)/(https?://.*)", re.DOTALL | re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+class _RefusedError(ValueError):
+    """The request cannot be sent as it is given; the words hold nothing of it that may be secret."""
 
 
 class HttpQuery:
@@ -41,16 +50,17 @@ class HttpQuery:
         try:
             self._ask(url, given, answer)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            why = getattr(error, "reason", None) or error
-            answer.Error = f"HttpQuery {_shown(url)}: {str(why) or type(error).__name__}"
+            answer.Error = f"HttpQuery {_shown(url)}: {_why(error)}"
             self._failed(answer.Error)
         return answer if given.get("debug") else str(answer.Body)
 
     def _ask(self, url: str, options: dict[str, Any], answer: Record) -> None:
+        if not isinstance(url, str):
+            raise _RefusedError(f"the address must be text, not {type(url).__name__}")
         target, opener = _route(url)
         request = _request(target, options)
         try:
-            response = opener.open(request, timeout=float(options.get("timeout") or TIMEOUT_MS) / 1000)
+            response = opener.open(request, timeout=_timeout_s(options.get("timeout")))
         except urllib.error.HTTPError as error:
             response = error  # an answer all the same: exchanges explain themselves in its body
         with response:
@@ -68,26 +78,88 @@ def _old_form(body: str | None, rest: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _request(url: str, options: dict[str, Any]) -> urllib.request.Request:
-    if urlsplit(url).scheme.lower() not in ("http", "https"):
-        raise ValueError("the address must begin with http:// or https://")
+    target, login = _target(url)
     body = options.get("body")
     if isinstance(body, dict):
         body = urlencode(body)
     data = body.encode() if isinstance(body, str) else body
+    if data is not None and not isinstance(data, (bytes, bytearray)):
+        raise _RefusedError(f"the body must be text, bytes or a dict, not {type(body).__name__}")
     method = str(options.get("method") or ("POST" if data else "GET")).upper()
-    request = urllib.request.Request(url, data or None, method=method)
+    if not method.isalpha():
+        raise _RefusedError("the method must be one word, such as POST")
+    request = urllib.request.Request(target, data or None, method=method)
+    if login is not None:
+        request.add_unredirected_header("Authorization", login)
     if options.get("cookie"):
-        request.add_header("Cookie", str(options["cookie"]))
+        request.add_header("Cookie", _header("Cookie", options["cookie"]))
     for name, value in _header_items(options.get("headers")):
         request.add_header(name, value)
     return request
+
+
+def _target(url: str) -> tuple[str, str | None]:
+    """The address as it goes over the wire, and the header that its `name:password@` stands for."""
+    url = url.strip()
+    if _CONTROL.search(url):
+        raise _RefusedError("the address holds a control character")
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https"):
+        raise _RefusedError("the address must begin with http:// or https://")
+    given, _, place = parts.netloc.rpartition("@")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise _RefusedError("the port is no number from 0 to 65535") from None
+    if not host or " " in host:
+        raise _RefusedError("the address names no host")
+    if not host.isascii():
+        name = host.encode("idna").decode()
+        place = name if port is None else f"{name}:{port}"
+    rest = parts._replace(scheme="", netloc="", fragment="").geturl()
+    login = base64.b64encode(unquote(given).encode()).decode() if given else None
+    sent = f"{parts.scheme}://{place}{quote(rest, safe=_PRINTABLE)}"  # % stays: what is encoded is encoded
+    return sent, None if login is None else f"Basic {login}"
+
+
+def _timeout_s(given: Any) -> float:
+    try:
+        seconds = float(given or TIMEOUT_MS) / 1000
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 < seconds < threading.TIMEOUT_MAX:
+        raise _RefusedError("the timeout must be a number of milliseconds above 0")
+    return seconds
 
 
 def _header_items(headers: Any) -> list[tuple[str, str]]:
     if isinstance(headers, str):
         pairs = (line.partition(":") for line in headers.splitlines())
         return [(name.strip(), value.strip()) for name, mark, value in pairs if mark]
-    return [(str(name), str(value)) for name, value in (headers or {}).items()]
+    if headers is not None and not isinstance(headers, dict):
+        raise _RefusedError(f"the headers must be a dict or text, not {type(headers).__name__}")
+    return [(str(name), _header(str(name), value)) for name, value in (headers or {}).items()]
+
+
+def _header(name: str, value: Any) -> str:
+    """A header's value, which is often a key: what is wrong with it is said without quoting it."""
+    text = str(value)
+    if _CONTROL.search(text.replace("\t", " ")):
+        raise _RefusedError(f"the header {name} holds a line end or another control character")
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise _RefusedError(f"the header {name} holds characters that HTTP cannot send") from None
+    return text
+
+
+def _why(error: Exception) -> str:
+    """In words that quote nothing of the request: addresses and headers hold keys."""
+    if isinstance(error, _RefusedError):
+        return str(error)
+    if isinstance(error, (ValueError, http.client.InvalidURL)):
+        return f"the request cannot be sent as it is given ({type(error).__name__})"
+    return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
 def _route(url: str) -> tuple[str, urllib.request.OpenerDirector]:
@@ -150,6 +222,7 @@ def _headers(message: Message) -> dict[str, list[str]]:
 
 def _shown(url: str) -> str:
     """The address without the password, and without the query, which often holds a key."""
-    found = _PROXIED.fullmatch(url)
-    parts = urlsplit(found[3] if found else url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    text = str(url)
+    found = _PROXIED.fullmatch(text)
+    place = re.split(r"[?#]", found[3] if found else text, maxsplit=1)[0]
+    return _CONTROL.sub("", re.sub(r"[^/]*@", "", place))

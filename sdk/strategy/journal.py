@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import threading
 import time
@@ -38,7 +39,8 @@ class Row:
         if name is not None:
             fields["name"] = name
         if self.value is not None:
-            fields["value"] = self.value
+            # JSON has no word for NaN and infinity; the text says which it was
+            fields["value"] = self.value if math.isfinite(self.value) else None
         return json.dumps(fields, ensure_ascii=True)
 
 

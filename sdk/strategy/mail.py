@@ -26,13 +26,14 @@ class Mail:
         except to this machine.
         """
         try:
-            message = _message(user, to, title, body)
-            with _connect(server) as link:
+            message = _message(str(user or ""), str(to or ""), str(title), str(body))
+            with _connect(str(server)) as link:
                 if user and password:
                     link.login(user, password)
                 link.send_message(message)
         except (OSError, ValueError, smtplib.SMTPException) as error:
-            self._failed(f"Mail through {server}: {type(error).__name__}: {error}")
+            place = str(server).rpartition("@")[2]  # what stands before it may be a password
+            self._failed(f"Mail through {place}: {type(error).__name__}: {error}")
             return False
         return True
 

@@ -96,9 +96,9 @@ class Globals:
         """A global that uses the data folder: where that cannot be used, it says so in an error row and
         returns None."""
 
-        def stored(*values: Any) -> Any:
+        def stored(*values: Any, **options: Any) -> Any:
             try:
-                return call(*values)
+                return call(*values, **options)
             except (OSError, sqlite3.OperationalError) as error:
                 why = getattr(error, "strerror", None) or str(error)
                 text = f"the data folder {self._folder} cannot be used ({why})"

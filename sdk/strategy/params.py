@@ -27,7 +27,7 @@ def read_params(file: str | None, pairs: Iterable[str], taken: Iterable[str]) ->
         if not mark:
             raise ValueError(f"--set {pair}: write NAME=VALUE")
         found[name.strip()] = _value(value)
-    hidden = set(taken)
+    hidden = {*taken, "init", "main", "onexit"}
     for name in found:
         if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
             raise ValueError(f"the parameter {name[:40]!r} is no name that Python code can use")
@@ -39,7 +39,10 @@ def read_params(file: str | None, pairs: Iterable[str], taken: Iterable[str]) ->
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"--params {path} is not text in UTF-8") from None
     try:
         found = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:

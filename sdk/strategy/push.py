@@ -7,14 +7,18 @@ nowhere. Pushes go out one after the other from a thread of their own: a slow re
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import queue
+import re
 import shlex
 import subprocess
 import threading
 import urllib.request
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
 
 __all__ = ["Push"]
 
@@ -24,6 +28,8 @@ SEND_S = 10.0
 """For one push."""
 END_S = 5.0
 """How long the end of a strategy waits for what is left."""
+_LOGIN = re.compile(r"(https?://)([^/?#]*)@")
+_SHELL = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1"}
 
 
 class Push:
@@ -36,6 +42,10 @@ class Push:
         self._told = False
         self._waiting: queue.Queue[str | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
+        self._left = 0
+        """Texts that were handed over and are neither sent nor given up yet."""
+        self._ended = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def send(self, text: str) -> None:
@@ -48,54 +58,102 @@ class Push:
                 )
             return
         with self._lock:
+            self._left += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="trunkline-push", daemon=True)
                 self._thread.start()
         try:
             self._waiting.put_nowait(text)
         except queue.Full:
+            self._settled()
             self._warn(f"a push was dropped: {WAITING} others wait for TRUNKLINE_PUSH")
 
     def close(self) -> None:
-        """Wait a moment for what is left."""
-        if self._thread is not None:
-            try:
-                self._waiting.put(None, timeout=END_S)
-            except queue.Full:
-                return
+        """Wait a moment for what is left, and say how many were not sent in it."""
+        if self._thread is None:
+            return
+        try:
+            self._waiting.put(None, timeout=END_S)
             self._thread.join(END_S)
+        except queue.Full:
+            pass
+        with self._lock:
+            left = self._left
+        if left and self._thread.is_alive():
+            self._warn(f"{left} pushes were not sent: TRUNKLINE_PUSH took longer than the end may wait")
+            self._ended.set()
+            if self._process is not None:
+                self._process.kill()  # it is not left behind; one that has ended is not signalled
+                self._thread.join(1)  # which waits for its end
 
     def _run(self) -> None:
-        while (text := self._waiting.get()) is not None:
+        while (text := self._waiting.get()) is not None and not self._ended.is_set():
             try:
                 self._send(text)
             except Exception as error:
+                if self._ended.is_set():
+                    return
                 self._warn(f"a push could not be sent ({self._why(error)}); check TRUNKLINE_PUSH")
+            finally:
+                self._settled()
+
+    def _settled(self) -> None:
+        with self._lock:
+            self._left -= 1
 
     def _send(self, text: str) -> None:
         if self._target.startswith(("http://", "https://")):
             body = json.dumps({"text": text, "strategy": self._name}).encode()
-            request = urllib.request.Request(self._target, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=SEND_S):
+            headers = {"Content-Type": "application/json"}
+            url = self._target
+            if found := _LOGIN.match(url):  # as curl has it: urllib would take the password for a host
+                url = found[1] + url[found.end() :]
+                headers["Authorization"] = f"Basic {base64.b64encode(unquote(found[2]).encode()).decode()}"
+            request = urllib.request.Request(url, body, headers)
+            with urllib.request.build_opener(_NoRedirect).open(request, timeout=SEND_S):
                 return
-        subprocess.run(
-            shlex.split(self._target),
-            input=text.encode(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=SEND_S,
-            check=True,
-        )
+        words = self._words()
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as process:
+            self._process = process
+            try:
+                process.communicate(text.encode("utf-8", "backslashreplace"), SEND_S)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, words)
 
-    @staticmethod
-    def _why(error: Exception) -> str:
+    def _words(self) -> list[str]:
+        try:
+            return shlex.split(self._target)
+        except ValueError as error:
+            raise _CommandError(f"the command's quotes do not match: {error}") from None
+
+    def _why(self, error: Exception) -> str:
         """In words that do not quote the target."""
         if isinstance(error, subprocess.CalledProcessError):
-            return f"the command ended with status {error.returncode}"
+            shell = _SHELL.intersection(error.cmd)
+            hint = "; it is started without a shell: write sh -c '...' around it" if shell else ""
+            return f"the command ended with status {error.returncode}{hint}"
+        if isinstance(error, _CommandError):
+            return str(error)
         if isinstance(error, (subprocess.TimeoutExpired, TimeoutError)):
             return f"no end within {SEND_S:.0f} s"
         code = getattr(error, "code", None)
         if isinstance(code, int):
-            return f"the webhook answered {code}"
+            moved = ", with another address, which is not followed" if 300 <= code < 400 else ""
+            return f"the webhook answered {code}{moved}"
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
         return str(reason) if isinstance(reason, (str, OSError)) else type(error).__name__
+
+
+class _CommandError(ValueError):
+    """The command cannot be read; in words that do not quote it."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would become a GET without the text, and count as sent."""
+
+    def redirect_request(self, *args: Any, **named: Any) -> None:
+        return None

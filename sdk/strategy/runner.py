@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import logging
 import os
 import sys
@@ -29,6 +30,7 @@ from trunkline.strategy.params import read_params
 from trunkline.strategy.plain import Output, Plain, Screen
 from trunkline.strategy.stop import PIPE, Stage, StopError, Stopper
 from trunkline.strategy.storage import lock_folder, strategy_folder
+from trunkline.strategy.text import clean
 
 __all__ = ["run"]
 
@@ -142,7 +144,7 @@ class _Strategy:
         onexit = vars(self.module).get("onexit")
         if callable(onexit) and not self.ended:
             self.ended = True
-            self._guard(onexit)
+            self._guard(lambda: _call("onexit", onexit))
         self.stopper.stage = Stage.DONE
         if not self.closed:
             self.closed = True
@@ -182,7 +184,7 @@ class _Strategy:
         for name in ("init", "main"):
             function = namespace.get(name)
             if callable(function):
-                function()
+                _call(name, function)
             elif name == "main":
                 raise _NoMain(f"{self.script.name} defines no main()")
 
@@ -224,7 +226,7 @@ class _Strategy:
 
     def _complain(self, text: str) -> None:
         try:
-            sys.stderr.write(text)
+            sys.stderr.write(clean(text))  # what a peer has said may stand in it
             sys.stderr.flush()
         except (OSError, ValueError, RuntimeError):
             pass
@@ -276,6 +278,17 @@ class _Strategy:
 
 class _NoMain(Exception):
     """The script has nothing to run."""
+
+
+def _call(name: str, function: Callable[[], object]) -> None:
+    """Call a function of the script's life. One that only makes a coroutine or a generator has done nothing,
+    and would end as if all were well."""
+    made = function()
+    if inspect.iscoroutine(made):
+        made.close()
+        raise _NoMain(f"{name}() is an async function, and nobody awaits it: use asyncio.run in a plain one")
+    if inspect.isgenerator(made) or inspect.isasyncgen(made):
+        raise _NoMain(f"{name}() holds a yield, so that calling it runs nothing: take the yield out")
 
 
 def _load(script: Path) -> tuple[CodeType, bool]:

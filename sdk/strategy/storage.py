@@ -87,7 +87,13 @@ class Store:
         if value is None:
             self._run("DELETE FROM state WHERE key = ?", name)
         else:
-            self._run("INSERT OR REPLACE INTO state VALUES (?, ?)", name, json.dumps(value))
+            try:
+                text = json.dumps(value)
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"_G keeps what JSON can hold, and not this value of {name[:40]}: {error}"
+                ) from None
+            self._run("INSERT OR REPLACE INTO state VALUES (?, ?)", name, text)
         return value
 
     def _run(self, sql: str, *binds: str) -> list[tuple[str]]:

@@ -45,8 +45,8 @@ def _N(num: float = 0, precision: int = 4) -> float:
         return num - num % step_up
     if not math.isfinite(num):
         return num
-    step = Decimal(1).scaleb(-precision)
-    return float(Decimal(str(num)).quantize(step, ROUND_DOWN, Context(prec=800)))
+    step = Decimal(1).scaleb(-int(precision))
+    return float(Decimal(str(num + 0)).quantize(step, ROUND_DOWN, Context(prec=800)))
 
 
 def _Cross(first: Sequence[float | None], second: Sequence[float | None]) -> int:
@@ -84,6 +84,8 @@ def UUID() -> str:
 
 def MD5(data: str | bytes) -> str:
     """The MD5 digest as 32 lower-case hex digits."""
+    if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"MD5 takes text or bytes, not {type(data).__name__}")
     return hashlib.md5(data.encode() if isinstance(data, str) else data, usedforsecurity=False).hexdigest()
 
 

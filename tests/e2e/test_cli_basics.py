@@ -109,6 +109,19 @@ def test_run_gives_the_script_its_arguments_and_returns_its_exit_code(tmp_path: 
     assert "given" in log.read_text()
 
 
+def test_an_option_of_run_behind_the_file_is_not_silently_the_scripts(tmp_path: Path) -> None:
+    script = tmp_path / "s.py"
+    script.write_text("import sys\ndef main(): Log(sys.argv[1:])\n")
+    given = ["run", "--data", str(tmp_path), str(script)]
+    ended = run(*given, "--set", "fast=12")
+    assert ended.code == 2
+    assert f"--set stands behind {script}: write it before the file" in ended.err
+    assert run(*given, "--name=x").code == 2
+    ended = run(*given, "--", "--name=x", "-v")
+    assert ended.code == 0
+    assert "['--name=x', '-v']" in ended.out
+
+
 def test_run_says_what_is_wrong_with_a_script_that_is_not_there(tmp_path: Path) -> None:
     ended = run("run", str(tmp_path / "none.py"))
     assert ended.code == 2

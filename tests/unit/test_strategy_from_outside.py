@@ -3,6 +3,7 @@ globals that the original's platform has."""
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import os
@@ -59,6 +60,7 @@ def test_values_of_parameters(tmp_path: Path) -> None:
         (["1x=2"], None, "no name that Python code can use"),
         (["class=2"], None, "no name that Python code can use"),
         (["Log=2"], None, "would hide the strategy's own Log"),
+        (["main=2"], None, "would hide the strategy's own main"),
         ([], "fast 12", "not well-formed TOML"),
     ],
 )
@@ -74,6 +76,16 @@ def test_a_wrong_parameter_is_one_sentence(
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_a_parameter_file_that_is_no_text_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "p.json"
+    file.write_bytes(b"\xff\xfe")
+    path = script(tmp_path, "def main(): pass\n")
+    assert run(str(path), console=False, data=tmp_path, params=str(file)) == 2
+    assert f"--params {file} is not text in UTF-8" in capsys.readouterr().err
 
 
 def test_two_runs_of_a_file_do_not_share_their_storage(tmp_path: Path) -> None:
@@ -124,7 +136,12 @@ def webhook() -> Iterator[tuple[str, list[dict[str, str]]]]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if "bad" in posts[-1]["text"] else 200)
+            if "login" in posts[-1]["text"]:
+                posts.append({"login": self.headers["Authorization"]})
+            self.send_response(
+                500 if "bad" in posts[-1].get("text", "") else 302 if "moved" in self.path else 200
+            )
+            self.send_header("Location", "/s3cret")
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
@@ -169,6 +186,65 @@ def test_a_push_goes_to_a_command_and_without_one_a_warning_says_so_once(
     monkeypatch.delenv("TRUNKLINE_PUSH", raising=False)
     assert run(str(path), console=False, data=tmp_path) == 0
     assert capsys.readouterr().out.count("set TRUNKLINE_PUSH") == 1
+
+
+def test_a_webhook_may_have_a_login_and_is_not_followed_elsewhere(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    webhook: tuple[str, list[dict[str, str]]],
+) -> None:
+    address, posts = webhook
+    path = str(script(tmp_path, 'def main(): Log("login@")\n'))
+    monkeypatch.setenv("TRUNKLINE_PUSH", address.replace("//", "//us:pw@"))
+    assert run(path, console=False, data=tmp_path) == 0
+    assert posts[1] == {"login": "Basic " + base64.b64encode(b"us:pw").decode()}
+    assert "ERROR" not in capsys.readouterr().out
+    monkeypatch.setenv("TRUNKLINE_PUSH", f"{address}/moved")
+    assert run(path, console=False, data=tmp_path) == 0
+    assert "the webhook answered 302, with another address" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("cat >> s3cret", "started without a shell: write sh -c"),
+        ("sh -c 's3cret", "quotes do not match"),
+        ("false s3cret", "ended with status 1)"),
+        ("no-such-program s3cret", "No such file or directory"),
+    ],
+)
+def test_a_push_command_that_fails_says_why(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRUNKLINE_PUSH", command)
+    assert run(str(script(tmp_path, 'def main(): Log("x@")\n')), console=False, data=tmp_path) == 0
+    out = capsys.readouterr().out
+    assert words in out
+    assert "s3cret" not in out
+
+
+def test_pushes_that_the_end_cannot_wait_for_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trunkline.strategy.push.END_S", 0.2)
+    monkeypatch.setenv("TRUNKLINE_PUSH", f"sh -c 'echo $$ >> {tmp_path}/pids; exec sleep 60'")
+    text = f"""\
+        import pathlib
+        def main():
+            Log("a@"); Log("b@")
+            while not (pathlib.Path({str(tmp_path / "pids")!r}).exists()): Sleep(10)
+        """
+    assert run(str(script(tmp_path, dedent(text))), console=False, data=tmp_path) == 0
+    assert "2 pushes were not sent" in capsys.readouterr().out
+    (pid,) = (tmp_path / "pids").read_text().split()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
 
 
 def test_the_platforms_own_globals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

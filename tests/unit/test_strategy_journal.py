@@ -38,6 +38,14 @@ def test_rows_are_shown_and_stored_as_lines_of_json(tmp_path: Path) -> None:
     assert "\x1b" not in (tmp_path / "log").read_text()
 
 
+def test_a_profit_that_json_cannot_name_is_null(tmp_path: Path) -> None:
+    journal = _journal(file=tmp_path / "log")
+    journal.add("profit", "nan", float("nan"))
+    journal.close()
+    row = (tmp_path / "log").read_text()
+    assert '"text": "nan", "value": null' in row
+
+
 def test_memory_is_bounded() -> None:
     journal = _journal()
     for number in range(KEPT + 10):

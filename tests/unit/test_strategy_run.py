@@ -133,6 +133,32 @@ def test_a_script_without_main_is_told_so(
     assert _rows(capsys.readouterr().out) == ["ERROR strategy.py defines no main()"]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("async def main(): pass", "main() is an async function"),
+        ("def main(): yield", "main() holds a yield"),
+        ("async def main(): yield", "main() holds a yield"),
+        ("async def init(): pass\ndef main(): pass", "init() is an async function"),
+        ("def main(): pass\nasync def onexit(): pass", "onexit() is an async function"),
+    ],
+)
+def test_a_function_that_only_looks_called_is_an_error(
+    strategy: Callable[..., int], capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    assert strategy(text) == 1
+    assert words in capsys.readouterr().out
+
+
+def test_a_traceback_steers_no_terminal(
+    strategy: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert strategy(r'def main(): raise ValueError("a\x1b[31mb\x1b]0;title\x07c")') == 1
+    shown = capsys.readouterr().err
+    assert "ValueError: abc" in shown
+    assert "\x1b" not in shown
+
+
 def test_a_script_that_cannot_be_read_is_a_usage_error(
     strategy: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

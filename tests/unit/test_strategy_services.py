@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import os
 import threading
@@ -45,7 +46,7 @@ def test_the_id_stays_the_same(tmp_path: Path) -> None:
 
 
 def test_a_value_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="_G keeps what JSON can hold, and not this value of a"):
         Store(tmp_path)("a", {1, 2})
 
 
@@ -100,6 +101,11 @@ def test_dbexec_dials_when_it_is_used_and_once(tmp_path: Path) -> None:
     assert all(c.closed for c in dialled)
 
 
+def test_dbexec_takes_text_alone(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="DBExec takes SQL as text, not int"):
+        Database(lambda address: None, tmp_path)(5)  # type: ignore[arg-type]
+
+
 def test_dbexec_gives_none_when_the_database_cannot_be_opened(tmp_path: Path) -> None:
     assert Database(lambda address: None, tmp_path)("SELECT 1") is None
 
@@ -110,7 +116,10 @@ def test_dbexec_refuses_a_folder_that_no_address_can_name(tmp_path: Path) -> Non
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
+    login: str | None = None
+
     def do_GET(self) -> None:
+        _Handler.login = self.headers.get("Authorization")
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         seen = [
             self.command,
@@ -191,6 +200,39 @@ def test_httpquery_that_fails_gives_an_empty_string_and_a_reason_without_secrets
     assert "secret" not in failures[0]
 
 
+@pytest.mark.parametrize(
+    ("url", "options", "words"),
+    [
+        ("http://user:s3cret@127.0.0.1:80x/", {}, "the port is no number"),
+        ("http://user:s3cret@[::1/?k=s3cret", {}, "cannot be sent as it is given"),
+        ("http://h/a\r\nb?key=s3cret", {}, "a control character"),
+        ("https://user:s3cret@127.0.0.1/https://h/", {"timeout": "s3cret"}, "the timeout must be"),
+        ("user:s3cret@127.0.0.1/x?key=s3cret", {}, "must begin with http://"),
+        ("http://h/", {"headers": {"X-Key": "s3cret\n"}}, "the header X-Key holds a line end"),
+        ("http://h/", {"headers": {"X-Key": "s3cret漢"}}, "the header X-Key holds characters"),
+        ("http://h/", {"cookie": "s3cret\r\nX: y"}, "the header Cookie holds a line end"),
+        ("http://h/", {"headers": ["s3cret"]}, "the headers must be a dict"),
+        ("http://h/", {"body": ["s3cret"]}, "the body must be text"),
+        ("http://h/", {"method": "PO ST", "body": "s3cret"}, "the method must be one word"),
+        ("http://exa mple/?k=s3cret", {}, "names no host"),
+        (None, {}, "the address must be text, not NoneType"),
+    ],
+)
+def test_httpquery_says_what_is_wrong_with_a_request_and_quotes_no_secret(
+    url: Any, options: dict[str, Any], words: str
+) -> None:
+    failures: list[str] = []
+    assert _query(failures)(url, options) == ""
+    assert words in failures[0]
+    assert "s3cret" not in failures[0]
+
+
+def test_httpquery_takes_a_login_and_any_letters_in_the_address(web: str) -> None:
+    text = str(_query()(web.replace("//", "//us%40er:pw@") + "/a b/é?x=%20ü"))
+    assert "/a%20b/%C3%A9?x=%20%C3%BC" in text
+    assert _Handler.login == f"Basic {base64.b64encode(b'us@er:pw').decode()}"
+
+
 def test_httpquery_reads_no_files() -> None:
     failures: list[str] = []
     assert _query(failures)("file:///etc/passwd") == ""
@@ -258,6 +300,14 @@ def test_mail_that_fails_is_false_and_says_why_without_the_password() -> None:
         assert Mail(failures.append)(f"127.0.0.1:{port}", "me", "secret", "you", "t", "b") is False
     assert "refused" in failures[0].lower()
     assert "secret" not in failures[0]
+
+
+def test_mail_names_the_server_without_what_stands_before_it() -> None:
+    failures: list[str] = []
+    with unused_port() as port:
+        assert Mail(failures.append)(f"smtp://u:s3cret@127.0.0.1:{port}", "u", "p", "to@x", "t", "b") is False
+    assert f"Mail through 127.0.0.1:{port}:" in failures[0]
+    assert "s3cret" not in failures[0]
 
 
 def test_mail_refuses_a_title_that_smuggles_a_header() -> None:

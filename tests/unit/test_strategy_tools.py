@@ -192,7 +192,16 @@ def test_secrets_come_from_the_environment_and_leave_it(monkeypatch: pytest.Monk
     assert "123" not in repr(secrets) + repr(exchange) + str(vars(exchange))
 
 
-@pytest.mark.parametrize("text", ["# mine\nSecretKey = 123\n", '{"secretkey": "123"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# mine\nSecretKey = 123\n",
+        '{"secretkey": "123"}',
+        '=\nexport TRUNKLINE_SECRETKEY="123"\n',
+        "\ufeffTRUNKLINE_SECRET_SECRETKEY='123'\r\n",
+        '{"TRUNKLINE_SECRETKEY": 123}',
+    ],
+)
 def test_secrets_come_from_a_file_of_ones_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
@@ -201,6 +210,9 @@ def test_secrets_come_from_a_file_of_ones_own(
     file.write_text(text)
     monkeypatch.setenv("TRUNKLINE_SECRETS", str(file))
     assert Exchange(Secrets()).HMAC("sha256", "hex", "example", "{{secretkey}}") == KEYED
+    file.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="is not text in UTF-8"):
+        Secrets()
     file.chmod(0o640)
     with pytest.raises(ValueError, match="can be read by others"):
         Secrets()
@@ -210,6 +222,20 @@ def test_a_missing_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRUNKLINE_SECRETS", raising=False)
     with pytest.raises(ValueError, match=r"\{\{accesskey\}\} is not set"):
         Exchange(Secrets()).HMAC("md5", "hex", "x", "{{accesskey}}")
+    with pytest.raises(ValueError, match=r"\{\{passphrase\}\} is not set; put it into TRUNKLINE_PASSPHRASE"):
+        Exchange(Secrets()).Encode("raw", "raw", "string", '{"p": "{{passphrase}}"}')
+    with pytest.raises(ValueError, match=r"\{\{other\}\} is not set; put it into TRUNKLINE_SECRET_OTHER"):
+        Exchange(Secrets()).HMAC("md5", "hex", "x", "{{other}}")
+
+
+@pytest.mark.parametrize("value", [5, None, 1.5, [1]])
+def test_what_is_neither_text_nor_bytes_is_not_signed(value: Any) -> None:
+    with pytest.raises(ValueError, match="the data must be text or bytes"):
+        encode("sha256", "raw", "hex", value)
+    with pytest.raises(ValueError, match="the data must be text or bytes"):
+        Exchange(Secrets()).HMAC("sha256", "hex", value, "k")
+    with pytest.raises(TypeError, match="MD5 takes text or bytes"):
+        TOOLS["MD5"](value)
 
 
 def test_the_exchange_says_that_it_is_no_gateway() -> None:
