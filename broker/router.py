@@ -106,6 +106,7 @@ class Broker:
         self._router.setsockopt(zmq.BACKLOG, 1024)
         self._router.bind(address)
         self._selector = selectors.DefaultSelector()
+        self._told_to_stop = False
         self._stopping: float | None = None
         self._idle_stop = False
         self.ended_early = False
@@ -159,8 +160,9 @@ class Broker:
         os.set_blocking(wake_r, False)
         os.set_blocking(wake_w, False)
         signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
-        signal.signal(signal.SIGTERM, lambda *_: self.stop())
-        signal.signal(signal.SIGINT, lambda *_: self.stop())
+        # A handler may interrupt the loop between two frames of a message, so it sends nothing itself.
+        signal.signal(signal.SIGTERM, self._note_signal)
+        signal.signal(signal.SIGINT, self._note_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the loop
         self._selector.register(int(self._router.getsockopt(zmq.FD)), selectors.EVENT_READ, None)
         self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote_spoke)
@@ -181,10 +183,16 @@ class Broker:
             os.close(wake_r)
             os.close(wake_w)
 
+    def _note_signal(self, number: int, frame: object) -> None:
+        self._told_to_stop = True
+
     def _woken(self, wake: int) -> None:
-        """A signal came; a child may have ended: the zygote, or, where we are process 1, anybody's."""
+        """A signal came: an order to stop, or the end of a child (the zygote, or, where we are process 1,
+        anybody's)."""
         with contextlib.suppress(BlockingIOError):
             os.read(wake, 4096)
+        if self._told_to_stop:
+            self.stop()
         for pid in reap():
             self._zygote.has_ended(pid)
 
