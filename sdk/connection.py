@@ -255,7 +255,9 @@ class Connection(Executing):
         its handle was taken with `fd()`."""
         if self._detached:
             return
-        # First of all: a thread that reads gives the pipe up as soon as it sees that the object is closed.
+        if self._pocket.unsettled:  # DETACH cannot tell what was read behind a message that is kept
+            self._turn.run(0, self._say_all_in_turn)
+        # Before the rest: a thread that reads gives the pipe up as soon as it sees that the object is closed.
         if (pipe := self._pipe) is not None and not self._client.program_ends:
             pipe.last_word(Kind.CLOSING, (self._holder_id,))
         with self._lock:

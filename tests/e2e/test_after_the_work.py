@@ -113,6 +113,21 @@ threading.Event().wait()
         assert reader.receive(-1) is None
 
 
+def test_what_was_read_behind_a_message_that_is_kept_does_not_come_again(place: Place) -> None:
+    first = dial(place.read)
+    with dial(place.write) as writer:
+        for number in range(4):
+            assert writer.write(str(number), 20_000), last_error()
+    handle = first.fd()
+    assert [take(first, ack=number > 0).data for number in range(4)] == ["0", "1", "2", "3"]
+    first.close()
+    other = Dial(handle)
+    assert other is not None
+    with other as reader:
+        assert take(reader).data == "0"
+        assert reader.receive(-1) is None
+
+
 def test_a_message_that_is_given_back_is_read_again(place: Place) -> None:
     with dial(place.read) as reader, dial(place.write) as writer:
         assert writer.write("a", 20_000)
