@@ -24,11 +24,13 @@ from trunkline.actors import dialer, tls_alerts
 from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Sink, StreamDriver
 from trunkline.actors.drivers.nats_client import GuardedClient
 from trunkline.actors.drivers.nats_plan import (
+    LONGEST,
     Plan,
     StreamPlan,
     header_bytes,
     is_subject,
     matches,
+    meet,
     plan_of,
     sound_headers,
 )
@@ -79,6 +81,8 @@ class NatsDriver(StreamDriver):
         self._reader: StreamReader | None = None
         self._batch: list[Delivery] = []
         self._topics = 0
+        self._earlier: dict[int, list[str]] = {}
+        """By subscription: the topics before its own that may bring the same messages."""
         """The subscriptions with these first numbers are ours."""
         self._turn = asyncio.Lock()
         self._waiting: dict[asyncio.Timeout, _Waiting] = {}
@@ -178,6 +182,7 @@ class NatsDriver(StreamDriver):
             await self._reader.open(deadline)
         elif plan.stream is None:
             self._topics = len(plan.topics)
+            self._earlier = _earlier(plan)
             client.msg_class = self._made  # type: ignore[assignment]  # it is only called; see test_nats_driver
             for topic in plan.topics:
                 await client.subscribe(topic, queue=plan.queue or "")
@@ -346,6 +351,10 @@ class NatsDriver(StreamDriver):
             self._tried.discard(subject)
             if not self._opened:
                 self._wake(FatalError(words))  # a stream is read by publishing questions
+            elif self._reader is not None and subject.startswith("$js.") and subject not in self._checking:
+                what = "acknowledge messages" if subject.startswith("$js.ack.") else "ask for messages"
+                words = f"{self.peer} does not allow to {what} (publish to {_jetstream(subject)})"
+                self._lost(FatalError(f"{words}; check the user's permissions"))
             elif self._plan is not None and (
                 subject in self._checking or subject == (self._plan.write_to or "").lower()
             ):
@@ -381,6 +390,8 @@ class NatsDriver(StreamDriver):
         drop what does not fit them."""
         if _sid > self._topics:  # the answer to a question
             return Msg(_client, subject, reply, data, headers, _sid=_sid)
+        if self._earlier and any(matches(topic, subject) for topic in self._earlier.get(_sid, ())):
+            return None  # it comes once for each topic that matches, and to us once is enough
         if not self._batch:  # what came with it is handed over with it
             asyncio.get_running_loop().call_soon(self._hand_over)
         self._batch.append(
@@ -460,6 +471,11 @@ class NatsDriver(StreamDriver):
             raise RefusedError(f"the message cannot be sent: {error}") from None
         payload = data.encode() if isinstance(data, str) else data or b""
         self._check_size(client, len(payload) + header_bytes(headers))
+        reply = outgoing.reply_to or ""
+        if len(subject.encode()) + len(reply.encode()) > LONGEST:
+            raise RefusedError(
+                f"the subjects of the message have more than {LONGEST} bytes, for which servers end the link"
+            )
         if not await self._room(client, deadline):
             return 0
         if plan.stream is not None and not outgoing.answers:
@@ -467,9 +483,8 @@ class NatsDriver(StreamDriver):
                 raise Unsupported("with stream= the reply subject is JetStream's own: write without reply_to")
             await self._published(client, plan, subject, payload, headers, deadline)
             return len(payload)
-        reply = outgoing.reply_to or ""
         if reply and not is_subject(reply, pattern=False):
-            raise RefusedError(f"reply_to={reply[:80]} is no subject: words joined by dots, no wildcards")
+            raise RefusedError(f"reply_to={reply[:80]!r} is no subject: words joined by dots, no wildcards")
         await self._publish(client, subject, payload, headers, reply)
         if subject not in self._tried:
             await self._check(client, subject, deadline)
@@ -482,7 +497,7 @@ class NatsDriver(StreamDriver):
             return self._own_subject(plan)
         if not is_subject(outgoing.topic, pattern=False):
             raise RefusedError(
-                f"topic={outgoing.topic[:80]} is no subject to write to: words joined by dots, no wildcards"
+                f"topic={outgoing.topic[:80]!r} is no subject to write to: words joined by dots, no wildcards"
             )
         return outgoing.topic
 
@@ -641,6 +656,16 @@ class _Waiting:
     """Why it need not wait any longer."""
 
 
+def _earlier(plan: Plan) -> dict[int, list[str]]:
+    """By number of the subscription, the topics before its own that some message may match, too. None in a
+    queue group, whose server sends a message to it once."""
+    found = {
+        number + 1: [other for other in plan.topics[:number] if meet(other, topic)]
+        for number, topic in enumerate(plan.topics)
+    }
+    return {} if plan.queue else {number: topics for number, topics in found.items() if topics}
+
+
 def _delivery(msg: Msg) -> Delivery:
     return Delivery(
         msg.data, msg.subject, headers=dict(msg.headers or {}) or None, reply_to=msg.reply or None
@@ -654,6 +679,12 @@ def _said(error: BaseException) -> str:
 
 def _is_violation(error: BaseException | None) -> bool:
     return error is not None and _said(error).lower().startswith("permissions violation")
+
+
+def _jetstream(subject: str) -> str:
+    """The subject as rights are given for it, from nats-py's lower case."""
+    words = [word.upper() for word in subject.split(".")]
+    return "$JS.ACK.>" if words[1:2] == ["ACK"] else ".".join([*words[:5], ">"])
 
 
 def _is_login(said: str) -> bool:

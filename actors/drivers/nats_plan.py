@@ -18,11 +18,13 @@ from trunkline.address import Address
 
 __all__ = [
     "ACK_WAIT_S",
+    "LONGEST",
     "Plan",
     "StreamPlan",
     "header_bytes",
     "is_subject",
     "matches",
+    "meet",
     "plan_of",
     "sound_headers",
 ]
@@ -30,6 +32,8 @@ __all__ = [
 ACK_WAIT_S = 30.0
 """How long the server waits for an acknowledgement, unless the address says otherwise: NATS's own default."""
 MAX_ACK_PENDING = 20_000
+LONGEST = 4000
+"""Bytes of a message's subjects: for a line of more than 4096 a server ends the link (`max_control_line`)."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NO_NAME = re.compile(r"[\s.*>/\\]")
 
@@ -81,7 +85,7 @@ def plan_of(address: Address) -> Plan:
     headers = _headers(address)
     return Plan(
         servers=tuple((host, port or 4222) for host, port in address.hosts),
-        topics=topics,
+        topics=tuple(dict.fromkeys(topics)),
         write_to=_write_to(given, topics),
         reads=bool(topics) or not given,  # a stream is read whole when nothing else is said
         queue=address.params.get("queue") or None,
@@ -110,7 +114,20 @@ def matches(pattern: str, subject: str) -> bool:
     return len(words) == len(named) and all(n in ("*", w) for n, w in zip(named, words, strict=True))
 
 
+def meet(one: str, other: str) -> bool:
+    """Whether a subject can be there that both patterns match."""
+    for a, b in zip(ones := one.split("."), others := other.split("."), strict=False):
+        if ">" in (a, b):
+            return True
+        if a != b and "*" not in (a, b):
+            return False
+    return len(ones) == len(others)
+
+
 def _write_to(given: str | None, topics: tuple[str, ...]) -> str | None:
+    for subject in (given or "", *topics):
+        if len(subject.encode()) > LONGEST:
+            raise FatalError(f"the subject {subject[:20]}... has more than {LONGEST} bytes")
     if given:
         if not is_subject(given, pattern=False):
             raise FatalError(

@@ -62,6 +62,8 @@ _REMEMBERED = 10_000
 """So many acknowledged messages are known again after an outage, at the least: a server that is killed has
 forgotten those of its last moments."""
 _MADE_ANEW = timedelta(seconds=1)
+_WANTS_ACKS = (10084, 10098)
+"""A stream that keeps a message until it is acknowledged refuses a consumer that acknowledges nothing."""
 """nats-server tells the time when a consumer was made a little otherwise after a restart."""
 
 
@@ -73,6 +75,8 @@ class Place:
     """The stream sequence that comes next; None before there was a consumer."""
     created: Any = None
     """When the stream was made: another one of the same name starts anew."""
+    pending: int = 0
+    """How many messages of the stream were still to come, as last heard."""
     durable: bool = False
     """The durable consumer was there."""
     made: Any = None
@@ -170,6 +174,10 @@ class StreamReader:
             if place.created not in (None, info.created):
                 place.next = 1  # another stream of the same name
                 place.forget()
+                if place.pending:
+                    self._sink.dropped(place.pending)
+                    self._sink.warn(f"stream {name} was made anew: it is read from its beginning")
+                    place.pending = 0
             place.created = info.created
             found = await self._existing(deadline) or await self._made(deadline)
             look = await self._look_until(found.name, deadline)
@@ -208,7 +216,7 @@ class StreamReader:
     def _obey(self, look: ConsumerLook | None) -> None:
         """Ask for no more than the consumer's limits allow: the server refuses other requests."""
         if look is not None:
-            self._pending = look.pending
+            self._pending = self._place.pending = look.pending
             self._expires = min(_EXPIRES_S, look.max_expires_s or _EXPIRES_S)
             self._most = min(self._plan.window, look.max_batch or self._plan.window)
 
@@ -239,10 +247,15 @@ class StreamReader:
         config = found.config
         if config.deliver_subject:
             raise FatalError(f"durable={durable} is a push consumer; name a pull consumer, or a new one")
+        if config.ack_policy != api.AckPolicy.EXPLICIT:
+            policy = api.AckPolicy(config.ack_policy or api.AckPolicy.NONE).value
+            raise FatalError(
+                f"durable={durable} has ack_policy={policy}: messages that no reader had would be lost; "
+                "name one with ack_policy=explicit, or a new one"
+            )
         reads = config.filter_subject or ">"
         if self._topic is not None and reads != self._topic:
             raise FatalError(f"durable={durable} reads {reads} and not topic={self._topic}; name another")
-        self._acks = config.ack_policy != api.AckPolicy.NONE
         self._ack_wait = float(config.ack_wait or ACK_WAIT_S)
         if self._plan.ack_wait_s not in (None, self._ack_wait):
             self._sink.warn(
@@ -377,7 +390,7 @@ class StreamReader:
         if missing := self._gaps.missing(own, sequence):
             self._sink.dropped(missing)
             self._sink.warn(f"stream {self._plan.name} threw messages away before they could be read")
-        self._pending = left
+        self._pending = self._place.pending = left
         if self._pulls:
             self._pulls[0].left -= 1
             if not self._pulls[0].left:
@@ -560,6 +573,12 @@ def explained(error: Exception, plan: StreamPlan, topic: str | None) -> DialErro
         subjects = topic or f"{plan.name}.>"
         return FatalError(
             f"there is no stream {plan.name}; create it: nats stream add {plan.name} --subjects '{subjects}'",
+            code=code,
+        )
+    if code in _WANTS_ACKS:
+        return FatalError(
+            f"stream {plan.name} keeps a message until it is acknowledged (retention=workqueue): "
+            "it is read with durable=name",
             code=code,
         )
     what = f"durable={plan.durable} of stream {plan.name}" if plan.durable else f"stream {plan.name}"
