@@ -1,4 +1,4 @@
-"""A signal never makes the broker send from within its handler: that might be between two frames of a message."""
+"""A signal never makes the broker send from within its handler: that might be between two frames."""
 
 from __future__ import annotations
 
