@@ -14,7 +14,7 @@ from trunkline.actors.driver import FatalError
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 
-__all__ = ["first_that_opens", "first_that_opens_here", "join_failures"]
+__all__ = ["first_that_opens", "first_that_opens_here", "join_failures", "time_to_tell"]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -43,6 +43,12 @@ def first_that_opens_here(servers: Sequence[S], attempt: Callable[[S, Deadline],
         except (DialError, OSError) as error:
             failures.append(error)
     raise join_failures(failures)
+
+
+def time_to_tell(deadline: Deadline) -> float:
+    """The seconds that an attempt leaves of its deadline, so that a server that does not answer can be named
+    before the caller hears only that his time is over."""
+    return min(1.0, deadline.left() / 4)
 
 
 def _turns(servers: Sequence[S], deadline: Deadline) -> Iterator[tuple[S, Deadline]]:

@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC
+from io import BytesIO
 from itertools import chain
 from typing import Any, ClassVar, NoReturn
 
 from clickhouse_driver.errors import ServerException
+from clickhouse_driver.settings.available import settings as available
 
 from trunkline.actors.binds import arranged, in_order, spread
 from trunkline.actors.bulk import BulkRows
@@ -27,7 +29,7 @@ from trunkline.actors.drivers.clickhouse_plan import Plan, plan
 from trunkline.actors.drivers.clickhouse_sql import Insert, rendered, statement
 from trunkline.actors.drivers.clickhouse_together import Outcome, insert_together, is_all_or_nothing, table_of
 from trunkline.actors.drivers.clickhouse_types import Travelling, travelling
-from trunkline.actors.servers import first_that_opens_here
+from trunkline.actors.servers import first_that_opens_here, time_to_tell
 from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
@@ -74,8 +76,7 @@ class ClickhouseDriver(ExecDriver):
         what = plan(self.address)
 
         def attempt(server: tuple[str, int], share: Deadline) -> Link:
-            # a server that does not answer must leave time for saying so
-            return self._dialled(what, *server, min(what.connect_s, 0.75 * share.left()))
+            return self._dialled(what, *server, min(what.connect_s, share.left() - time_to_tell(share)))
 
         self._link = first_that_opens_here(what.hosts, attempt, deadline)
 
@@ -108,7 +109,7 @@ class ClickhouseDriver(ExecDriver):
         try:
             link.execute("SELECT 1")
         except (ServerException, ValueError) as error:
-            text = server_text(error) if isinstance(error, ServerException) else str(error)
+            text = server_text(error) if isinstance(error, ServerException) else _misread(settings)
             code = error.code if isinstance(error, ServerException) else None
             raise FatalError(f"{place} refused the settings of the address: {text}", code=code) from None
 
@@ -347,3 +348,14 @@ def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence
             "an INSERT without values in it takes one list of rows: exec('INSERT INTO t VALUES', [(1, 'a')])"
         )
     return rows
+
+
+def _misread(settings: Mapping[str, Any]) -> str:
+    """Which setting has a value that the library cannot send."""
+    for name, value in settings.items():
+        try:
+            if name in available:
+                available[name].write(value, BytesIO())
+        except ValueError:
+            return f"{name} takes no {value!r}"
+    return "a value is not one that its setting takes"

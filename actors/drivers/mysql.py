@@ -45,6 +45,7 @@ from trunkline.actors.drivers.mysql_plan import Charset, Plan, plan_of
 from trunkline.actors.drivers.mysql_settings import NO_AUTOCOMMIT, check_settings, sets_transaction
 from trunkline.actors.drivers.mysql_template import Template, template_of
 from trunkline.actors.drivers.mysql_types import Literal, literals, readers, to_rows
+from trunkline.actors.servers import time_to_tell
 from trunkline.actors.tcp_keepalive import keep_alive
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
@@ -113,7 +114,7 @@ class MysqlDriver(ExecDriver):
         logging.getLogger("mysql.connector").setLevel(logging.WARNING)
         mysql_compressed.install()
         self._plan = plan_of(self.address)
-        seconds = min(deadline.left(), self._plan.connect_s or math.inf)
+        seconds = min(deadline.left() - time_to_tell(deadline), self._plan.connect_s or math.inf)
         limit = None if seconds == math.inf else max(seconds, 0.001)
         try:
             self._connection, self._tls = dial(self._plan, limit)

@@ -81,7 +81,7 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
         host, _, port = peer.rpartition(":")
         return explain(cause, host, int(port), has_servername=False)
     if isinstance(error, (errors.ConnectionTimeoutError, errors.ReadTimeoutError)):
-        limit = f" within {seconds:g} s" if seconds else ""
+        limit = f" within {seconds:.3g} s" if seconds else ""
         return DialError(f"{peer} did not answer as a MySQL server does{limit}; check host, port and server")
     if getattr(error, "errno", None) == NO_TLS or isinstance(error, errors.NotSupportedError):
         return FatalError(f"cannot log in to {peer}: {_text(error)}")

@@ -22,6 +22,7 @@ from psycopg2.extensions import parse_dsn
 from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.postgres_service import with_service
 from trunkline.actors.drivers.postgres_settings import AT_START
+from trunkline.actors.servers import time_to_tell
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 
@@ -149,10 +150,10 @@ def connect_seconds(address: Address, deadline: Deadline, servers: int | None = 
     (None: those of the address).
     """
     given = address.extra["typed"].get("connect_timeout_seconds", 0)
-    seconds = min(deadline.left(), given if given > 0 else math.inf)
+    seconds = min(deadline.left() - time_to_tell(deadline), given if given > 0 else math.inf)
     if seconds == math.inf:
         return 0
-    return max(1, math.ceil(seconds / (servers or len(_servers(address)))))
+    return max(1, math.floor(seconds / (servers or len(_servers(address)))))
 
 
 def connect_arguments(address: Address) -> tuple[Address, dict[str, str], dict[str, str]]:

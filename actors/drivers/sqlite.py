@@ -20,6 +20,7 @@ from trunkline.actors.drivers.sqlite_rows import OpenRows
 from trunkline.actors.drivers.sqlite_steps import Binds, Step, shared_out, steps
 from trunkline.actors.drivers.sqlite_types import in_zone, register_adapters, register_converters, rounded
 from trunkline.address import Address
+from trunkline.address.nearest import nearest
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DialError, StatementError
 from trunkline.sqltext import Dialect
@@ -123,9 +124,18 @@ class SqliteDriver(ExecDriver):
         for sql in self.address.extra.get("own_pragmas", ()):
             self.live.execute(sql).fetchall()
             self._note_busy_timeout(sql)
+            self._warn_of_unknown(sql.split()[1])
         self._pragma("busy_timeout", min(_SLICE_MS, self._busy_ms))
         for line in self.address.extra.get("ignored", ()):
             self.warn(line)
+
+    def _warn_of_unknown(self, name: str) -> None:
+        """SQLite passes over a PRAGMA that it does not know, without a word."""
+        known = [row[0] for row in self.live.execute("PRAGMA pragma_list")]
+        if known and name.lower() not in known:
+            near = nearest(name, known, 0.6)
+            hint = f": did you mean {near!r}" if near else ""
+            self.warn(f"_pragma={name} of the sqlite3 address is not known to SQLite, and ignored{hint}")
 
     def _pragma(self, name: str, value: object) -> None:
         self.live.execute(f"PRAGMA {name} = {value}").fetchall()

@@ -140,6 +140,9 @@ def _from_url(dsn: str) -> dict[str, str]:
     """The URL as pairs; what is empty is not given."""
     url = parse_url(dsn)
     host, port = url.host, ""
+    first, *others = host.split(",")
+    if others and any(":" in one and not one.endswith("]") for one in (first, *others[:-1])):
+        raise DsnError("several hosts have their ports behind the path: write h1,h2/db?port=5432,5433")
     if not host.endswith("]") and ":" in host:
         host, _, port = host.rpartition(":")
     found = {

@@ -142,7 +142,7 @@ def test_read_timeout_ends_a_silence(clickhouse: ClickHouse) -> None:
     ("rest", "reason"),
     [
         ("?no_such_setting=1", "no setting 'no_such_setting'"),
-        ("?max_threads=many", "settings of the address"),
+        ("?max_threads=many", "settings of the address: max_threads takes no .many."),
         ("?compress=gzip", "over HTTP only"),
         ("?http_path=/x", "http_path"),
     ],

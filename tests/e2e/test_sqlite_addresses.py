@@ -71,6 +71,10 @@ def test_pragmas_in_the_words_of_the_other_driver_and_unknown_names(caplog: pyte
         ]
         until(lambda: "did you mean '_foreign_keys'" in caplog.text, "the line in the log")
     assert caplog.text.count("is not known, and ignored") == 1
+    with trunkline.connect("sqlite3://test.db?_pragma=jurnal_mode(DELETE)") as conn:
+        assert one(conn, "PRAGMA journal_mode") == "wal"
+        until(lambda: "_pragma=jurnal_mode" in caplog.text, "the line in the log")
+    assert "did you mean 'journal_mode'" in caplog.text
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

@@ -190,14 +190,14 @@ def test_each_variable_of_libpq_is_covered_by_a_keyword_or_taken_away(
 @pytest.mark.parametrize(
     ("text", "left", "expected"),
     [
-        ("h/d", 30, 30),
+        ("h/d", 30.5, 29),
         ("h/d", None, 0),
         ("h/d?connect_timeout=3", 30, 3),
-        ("h/d?connect_timeout=3", 1.5, 2),
-        ("h/d?connect_timeout=0", 30, 30),
+        ("h/d?connect_timeout=3", 1.5, 1),
+        ("h/d?connect_timeout=0", 30.5, 29),
         ("h/d?connect_timeout=-1", None, 0),
         ("h/d", 0.2, 1),
-        ("a,b,c/d", 30, 10),
+        ("a,b,c/d", 30, 9),
     ],
 )
 def test_the_smaller_of_both_timeouts_counts(text: str, left: float | None, expected: int) -> None:
