@@ -157,7 +157,10 @@ class Reader(Holder):
     def watch(self) -> tuple[bool, int | None, object]:
         """For whoever waits for several connections (`EventLoop`): whether a read would return at once, the
         descriptor that becomes readable when more has come (None: look again later), and a mark that differs
-        when the connection was read from. Takes no message; never waits but for a worker's figures."""
+        when the connection was read from, or when something came while the link was known to be down. Takes
+        no message; never waits but for a worker's figures. An object that was closed is never ready."""
+        if self._closed:
+            return False, None, None
         self._turn.run(0, self._look)
         if self._resync or (self._channel is None and not self._closed):
             try:
@@ -167,11 +170,14 @@ class Reader(Holder):
         pipe = self._pipe
         with self._lock:
             pocket = self._pocket
-            mark = (pocket.consumed, pocket.down, pocket.ended)
-            ready = bool(pocket.items or pocket.again) or pocket.ended or (pocket.down and pocket.stream)
+            here = bool(pocket.items or pocket.again)
+            mark = (pocket.consumed, pocket.down, pocket.ended, here)
+            ready = here or pocket.ended or (pocket.down and pocket.stream)
             asks = not pocket.stream and not ready
         if asks:
-            return self.stats().buffered > 0, None, mark
+            stats = self.stats()
+            lost = stats.state != "open"
+            return stats.buffered > 0 or lost, None, (*mark, lost, stats.reconnects)
         return ready, pipe.fileno() if pipe is not None else None, mark
 
     def stats(self) -> Stats:
@@ -183,8 +189,8 @@ class Reader(Holder):
         pipe, pocket = self._pipe, self._pocket
         if pipe is None or pocket.acked != pocket.consumed or pocket.down or pocket.more or not pocket.stream:
             return False
-        if pocket.again or pipe.torn or self._unsure:
-            return False
+        if pocket.again or pocket.items or pipe.torn or self._unsure:
+            return False  # among the items is a loss that is not read yet: `watch` may have taken it in
         return self._turn.run(0, pipe.quiet) is True
 
     def _look(self) -> None:

@@ -37,14 +37,14 @@ class EventLoop:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._watched: list[weakref.ref[Watched]] = []
+        self._watched: list[weakref.ref[Watched] | None] = []
         self._announced: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
         self._sequence = 0
 
     def add(self, connection: Any) -> None:
-        """A connection that the strategy has dialled."""
-        if hasattr(connection, "watch") and connection.stats().kind == "stream":
-            self._watched.append(weakref.ref(connection))
+        """A connection that the strategy has dialled. A database's counts, and is never announced."""
+        stream = hasattr(connection, "watch") and connection.stats().kind == "stream"
+        self._watched.append(weakref.ref(connection) if stream else None)
 
     def __call__(self, timeout: float | None = None) -> Record | None:
         """The next event: `Seq` (counts events), `Event` ("dial"), `Index` (which connection, in the order of
@@ -66,7 +66,7 @@ class EventLoop:
         descriptors: list[int] = []
         silent = False
         for index, reference in enumerate(self._watched):
-            connection = reference()
+            connection = None if reference is None else reference()
             if connection is None:
                 continue
             ready, descriptor, mark = connection.watch()

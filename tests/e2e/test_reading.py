@@ -218,3 +218,11 @@ def test_an_empty_message_is_told_from_a_lost_link_by_receive_and_by_connect() -
         assert conn.receive(5000) == ""
         with pytest.raises(BrokenError):
             raising.read(5000)
+
+
+@pytest.mark.parametrize("options", ["", "|reconnect=true&interval=60000"])
+def test_a_loss_that_was_taken_in_before_the_read_is_read_without_waiting(options: str) -> None:
+    with WsServer() as server, dial(server.url + options) as conn:
+        server.drop_all()
+        until(lambda: conn.watch()[0])
+        assert conn.read(-1) == ""

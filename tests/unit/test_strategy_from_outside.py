@@ -15,6 +15,7 @@ from textwrap import dedent
 
 import pytest
 
+from tests.support.servers import WsServer
 from tests.support.sockets import SocketServer
 from tests.support.strategies import RunningStrategy
 from tests.support.waiting import Background
@@ -324,3 +325,36 @@ def test_an_event_is_announced_once_until_the_connection_is_read() -> None:
         for each in (first, second, other, database):
             assert each is not None
             each.close()
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_lost_link_is_announced_and_what_comes_after_it(shared: bool) -> None:
+    with WsServer() as server:
+        loop = EventLoop()
+        database = Dial("sqlite3://:memory:")
+        connection = Dial(f"{server.url}|reconnect=true&interval=50")
+        assert connection is not None
+        other = None
+        if shared:
+            handle = connection.fd()
+            assert handle is not None
+            other = Dial(handle)
+        loop.add(database)
+        loop.add(connection)
+        server.drop_all()
+        read: list[str | bytes | None] = []
+        while "" not in read:
+            event = loop(10_000)
+            assert event is not None
+            assert event.Index == 1
+            read.append(connection.read(-1))
+        while "back" not in read:
+            connection.write("back")
+            if loop(100) is not None:
+                read.append(connection.read(-1))
+        connection.close()
+        if other is not None:
+            other.close()
+        assert loop(-1) is None  # one that was closed is not announced
+        assert database is not None
+        database.close()
