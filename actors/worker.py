@@ -140,6 +140,8 @@ class Worker:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self.actor.close(self._ending()), 1.5)
             self._unwatch_broker()
+            if self._orphaned is None:
+                self.mailbox.tell_broker(Kind.STATE, self._news())
             self.mailbox.close()
             ledger, self.ledger = self.ledger, None
             if ledger is not None:
@@ -310,6 +312,8 @@ class Worker:
             elif kind is Kind.STATS:
                 from trunkline.wire import values
 
+                for holder in list(self.holders):  # what was said before the question is in the figures
+                    self.mailbox.hear(holder)
                 self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
             else:
                 self.actor.receive(sender, kind, request_id, fields, body)

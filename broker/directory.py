@@ -87,6 +87,8 @@ class Connection:
     former: bytes = b""
     """The id of the connection whose place it takes, which was lost with the broker before this one; b"" for
     none. Its first link may take its time."""
+    has_opened: bool = False
+    """One of its workers has had a link."""
     inherits: bool = False
     """Its figures go on from those of a worker that was lost with the broker before this one."""
     crashes: Crashes = field(default_factory=Crashes)
@@ -217,8 +219,15 @@ class Directory:
 
     def heir_of(self, former: bytes) -> Connection | None:
         """The connection that has taken the place of one that was lost with its broker."""
-        found = (c for c in self.connections.values() if former and c.former == former)
+        found = self._heirs_of(former)
         return next((c for c in found if c.closing is None and c.state is not State.FAILED), None)
+
+    def is_heir_ending(self, former: bytes) -> bool:
+        """Whether such a connection is about to end, so that its last figures are yet to come."""
+        return any(c.closing is not None and c.has_opened for c in self._heirs_of(former))
+
+    def _heirs_of(self, former: bytes) -> list[Connection]:
+        return [c for c in self.connections.values() if former and c.former == former]
 
     def by_number(self, number: str) -> Connection | None:
         return next((c for c in self.connections.values() if str(c.number) == number), None)

@@ -12,6 +12,8 @@ from trunkline.wire.ledger import read_ledger
 
 __all__ = ["Bequests", "settled"]
 
+MOST_LEFT = 64
+
 
 def settled(stats: dict[str, Any]) -> dict[str, Any]:
     """The figures of a worker that has crashed, for the one after it: what was with it is lost (or comes
@@ -34,6 +36,9 @@ class Bequests:
     def __init__(self) -> None:
         self._claimed: dict[bytes, tuple[Path, bytes]] = {}
         """New connection -> the ledger that it goes on from, and who its object was."""
+        self._left: dict[bytes, tuple[dict[str, Any], dict[bytes, int]]] = {}
+        """Lost connection -> the figures of the one that took its place and has ended since, and what each
+        holder was given."""
 
     def claim(
         self, former: Sequence[Any], holder: bytes, claimant: bytes, path: Path
@@ -42,7 +47,11 @@ class Bequests:
         `former` (connection, holder, whether messages come again) and is `holder` now; other holders may yet
         join it, and have their former names. None where there is no ledger at `path`, or where another
         object has claimed it before."""
-        _, name, comes_again = former
+        key, name, comes_again = former
+        left = self._left.pop(key, None)
+        if left is not None:
+            stats, given = left
+            return settled({**stats, "comes_again": bool(comes_again)}), _renamed(given, name, holder)
         for other, (claimed, by) in list(self._claimed.items()):
             if claimed == path:
                 if by != name:
@@ -52,8 +61,15 @@ class Bequests:
         if entry is None:
             return None
         self._claimed[claimant] = path, name
-        had = {holder if each == name else each: count for each, count in entry.holders.items()}
+        had = _renamed(entry.holders, name, holder)
         return settled({**entry.counters, "comes_again": bool(comes_again)}), had
+
+    def leave(self, former: bytes, stats: dict[str, Any], had: dict[bytes, int]) -> None:
+        """The connection that took the place of `former` has ended, with these figures. Another object of
+        `former` may yet dial."""
+        self._left[former] = stats, had
+        while len(self._left) > MOST_LEFT:
+            del self._left[next(iter(self._left))]
 
     def settle(self, claimant: bytes, *, opened: bool) -> None:
         """The claimant is open, and nobody needs the old ledger any more; or it has ended without that."""
@@ -61,3 +77,7 @@ class Bequests:
         if claim is not None and opened:
             with contextlib.suppress(OSError):
                 claim[0].unlink()
+
+
+def _renamed(had: dict[bytes, int], old: bytes, new: bytes) -> dict[bytes, int]:
+    return {new if each == old else each: count for each, count in had.items()}

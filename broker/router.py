@@ -51,6 +51,7 @@ from trunkline.wire.envelope import (
     kind_of,
     parse,
 )
+from trunkline.wire.identity import process_of
 from trunkline.wire.ledger import read_ledger
 from trunkline.wire.state import State
 
@@ -97,6 +98,7 @@ class Broker:
         self._zygote_ends = Crashes()
         self._bequests = Bequests()
         self._awaited = self._former_workers()
+        self._former_programs = self._programs_of_lost_workers()
         self._context = make_context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -151,6 +153,15 @@ class Broker:
                     path.unlink()
         return found
 
+    def _programs_of_lost_workers(self) -> set[int]:
+        """The processes whose objects had workers that were killed: they dial anew, and need the figures."""
+        ledgers = map(read_ledger, runtime.ledgers(runtime.folder_of(self.address)))
+        return {process_of(holder) for ledger in ledgers if ledger for holder in ledger.holders} - {0}
+
+    def _awaits_programs(self) -> bool:
+        """Whether one of them lives and may yet come."""
+        return time.monotonic() - self.started < RETURN_S and any(map(is_alive, self._former_programs))
+
     # the loop
 
     def run(self, ready: Callable[[], None]) -> None:
@@ -204,7 +215,7 @@ class Broker:
             self.ended_early = (
                 not self._idle_stop
                 and self._stopping - self.started < ADOPT_S
-                and (starter_lives or bool(self.directory.clients))
+                and (starter_lives or bool(self.directory.clients) or self._awaits_programs())
             )
             for connection in self.directory:
                 self._close(connection, "the broker was stopped")
@@ -290,6 +301,7 @@ class Broker:
 
     def _hello(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         pid = int(fields[0])
+        self._former_programs.discard(pid)
         if sender not in self.directory.clients:
             watch = Watch(pid)
             self.directory.clients[sender] = Client(sender, pid, watch, time.monotonic())
@@ -355,6 +367,9 @@ class Broker:
         heir = self.directory.heir_of(key)
         if heir is not None and heir.spec["display"] == spec["display"]:
             self._share(heir, opening)  # its objects shared one connection, and do so again
+            return
+        if self.directory.is_heir_ending(key):
+            self._waiting.append([sender, BROKER, header(Kind.OPEN, request_id, *fields), *body])
             return
         if spec.get("joins"):
             if self._adopting():  # the one to join may have yet to register
@@ -466,6 +481,7 @@ class Broker:
         if connection is None:
             return
         self._note(connection, fields[0])
+        connection.has_opened = True
         opening, connection.opening = connection.opening, None
         self._bequests.settle(connection.id, opened=opening is not None)
         if opening is not None:
@@ -892,6 +908,10 @@ class Broker:
     def _forget(self, connection: Connection) -> None:
         self.directory.remove(connection)
         self._bequests.settle(connection.id, opened=False)
+        if connection.former and connection.has_opened:
+            self._bequests.leave(connection.former, connection.stats, connection.had)
+        if self._waiting:  # perhaps for this end
+            self._next_tick = min(self._next_tick, time.monotonic())
         self._remove_files(connection)
 
     def _remove_files(self, connection: Connection) -> None:
@@ -1054,6 +1074,8 @@ class Broker:
 
     def _maybe_end(self, now: float) -> None:
         if self._stopping is not None or self.persistent or self.directory.clients:
+            return
+        if self._awaits_programs():
             return
         if self._had_client:
             waited_for = any(

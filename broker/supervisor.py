@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 
-from trunkline.limits import NO_THREAD
+from trunkline.limits import NO_THREAD, memory_limit_mb
 
 __all__ = ["CRASHES", "WINDOW_S", "Crashes", "describe_exit"]
 
@@ -51,4 +51,6 @@ def describe_exit(status: int | None) -> str:
             return f"was killed by {signal.Signals(-status).name}"
         except ValueError:
             return f"was killed by signal {-status}"
-    return f"ended with status {status}"
+    limit = memory_limit_mb()
+    memory = "" if limit is None else f", as where {limit} MB of memory are too little (`ulimit -v`)"
+    return f"ended with status {status}{memory if status else ''}"

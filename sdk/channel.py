@@ -6,13 +6,13 @@ socket of their own, it is done here; nothing above this interface may notice.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import zmq
 
 from trunkline.errors import BrokerGone
 from trunkline.wire.envelope import Kind, header, parse
+from trunkline.wire.identity import new_identity
 
 __all__ = ["SLICE_S", "Channel", "Received"]
 
@@ -38,7 +38,7 @@ class Channel:
     __slots__ = ("_next", "_socket", "_timeout_ms", "generation", "identity", "torn")
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, generation: int) -> None:
-        self.identity: bytes = b"c" + os.urandom(16)
+        self.identity: bytes = new_identity()
         self.generation: int = generation
         self._timeout_ms = -1
         self._next: Received | None = None

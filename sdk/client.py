@@ -60,7 +60,7 @@ POOL = 32
 SPARE_FDS = 128
 FEW_FDS = 16
 GIVE_UP_S = 2.0
-JOIN_S = 1.0
+JOIN_S = 0.4
 """So long a new client waits for the broker's welcome at least: its first dial may have to start one."""
 ANSWER_S = 15.0
 """The broker answers its own requests at once; more than this is a broker that hangs."""
@@ -546,7 +546,8 @@ class Client:
         if self.control is not None:
             with contextlib.suppress(zmq.ZMQError):
                 self.control.send(BROKER, Kind.BYE, 0, ())
-            self.control.socket.close(linger=300)  # the last words: what was detached
+            # The last words: what was detached. A broker that has never answered is not waited for.
+            self.control.socket.close(linger=300 if self._joined == self.generation else 0)
         while self._pool:
             self._pool.pop().close()
         pipe = self._wake_r, self._wake_w

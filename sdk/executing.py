@@ -266,8 +266,8 @@ class Executing(Reader):
     def _client_now(self, deadline: Deadline) -> Client:
         """The client of this process. In a forked child the object first becomes a holder of its own, and
         after an exception that broke off what it was saying it joins anew; OperationTimeout when that took
-        too long."""
-        limit = Deadline(min(ATTACH_S, deadline.left()))
+        too long. The grace at the end of the deadline is left out: it is for the worker's answer."""
+        limit = Deadline(min(ATTACH_S, max(0.0, deadline.left() - GRACE_S)))
         while (self._channel is None or self._resync) and not self._closed and self._gone is None:
             self._ask_to_join(limit)
             if limit.expired():

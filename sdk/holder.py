@@ -201,6 +201,7 @@ class Holder:
         later again."""
         client = self._client
         channel = client.channel()
+        self._hear_pipe()
         with self._lock:
             pocket = self._pocket
             unread = pocket.fresh()
@@ -233,6 +234,19 @@ class Holder:
         self._finalizer = weakref.finalize(self, client.detach, self._key, channel.identity, pocket, channel)
         self._finalizer.atexit = False
         return channel
+
+    def _hear_pipe(self) -> None:
+        """With `_turn` held: take in what has come by the pipe. Should the worker be gone, nobody sends that
+        again."""
+        while (pipe := self._pipe) is not None and not pipe.torn:
+            received = self._peek(0)
+            if received is None or self._source is not pipe:
+                return
+            self._handle_stream(received)
+            self._done()
+
+    def _handle_stream(self, received: Received) -> bool:
+        raise NotImplementedError
 
     def _find_out_of_loss(self, serving: int, unread: Unread) -> None:
         """With `_turn` held, joined again. The word that our worker is gone may have been on its way to our

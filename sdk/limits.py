@@ -5,13 +5,14 @@ from __future__ import annotations
 import _thread
 import errno
 import os
+import resource
 import time
 
 import zmq
 
 from trunkline.deadline import Deadline
 
-__all__ = ["NO_THREAD", "lacks_descriptors", "make_context"]
+__all__ = ["NO_THREAD", "lacks_descriptors", "make_context", "memory_limit_mb"]
 
 NO_THREAD = (
     "the system allows no further thread or process (`ulimit -u`, `ulimit -v`, the pids limit of a container)"
@@ -39,6 +40,12 @@ def lacks_descriptors() -> bool:
     except OSError as error:
         return error.errno in (errno.EMFILE, errno.ENFILE)
     return False
+
+
+def memory_limit_mb() -> int | None:
+    """How much address space this process and its children may have; None where nothing limits it."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft >> 20
 
 
 def _try_threads(count: int) -> None:

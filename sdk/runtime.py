@@ -36,6 +36,7 @@ __all__ = [
     "figures",
     "folder_of",
     "holder",
+    "ledgers",
     "lock",
     "make_folder",
     "new_address",
@@ -279,6 +280,11 @@ def refresh(folder: Path) -> None:
 def doors(folder: Path) -> list[Path]:
     """The doors of workers, dead ones included."""
     return sorted(folder.glob("w-*"))
+
+
+def ledgers(folder: Path) -> list[Path]:
+    """The figures of workers, those of dead ones included."""
+    return sorted(folder.glob("f-*"))
 
 
 def answers(path: Path) -> bool:

@@ -214,6 +214,7 @@ class Program:
             until = time.monotonic() + 0.3
             while time.monotonic() < until:
                 self.forked(conn, generation)
+            trunkline.shutdown()  # os._exit tells nobody what was read last, and others would read it again
             code = 0
         except KeyboardInterrupt:
             code = 0
