@@ -35,7 +35,7 @@ class Channel:
     `generation` is the client's count of brokers: a channel of a former one is thrown away.
     """
 
-    __slots__ = ("_next", "_socket", "_timeout_ms", "generation", "identity", "torn")
+    __slots__ = ("__weakref__", "_next", "_socket", "_timeout_ms", "generation", "identity", "torn")
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, generation: int) -> None:
         self.identity: bytes = new_identity()
@@ -63,6 +63,10 @@ class Channel:
     def socket(self) -> zmq.Socket[bytes]:
         """For a poller."""
         return self._socket
+
+    @property
+    def closed(self) -> bool:
+        return self._socket.closed
 
     def send(self, to: bytes, kind: Kind, request_id: int, fields: tuple[Any, ...], *body: bytes) -> None:
         frames = (to, header(kind, request_id, *fields), *body)

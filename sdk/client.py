@@ -21,7 +21,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import zmq
 
@@ -43,9 +43,11 @@ from trunkline.wire.envelope import BROKER, Kind
 if TYPE_CHECKING:
     from trunkline.connection import Connection
 
-__all__ = ["Client", "current", "get", "keep", "shutdown"]
+__all__ = ["Client", "current", "get", "is_cut_off", "keep", "shutdown"]
 
 log = logging.getLogger("trunkline")
+
+T = TypeVar("T")
 
 BEAT_S = 1.0
 RETRY_S = 0.5
@@ -73,26 +75,26 @@ def _make_context() -> zmq.Context[zmq.Socket[bytes]]:
         raise BrokerGone(f"no connection can be had: {error.strerror}") from None
 
 
-class _Members:
-    """The living connections of this process. Any thread adds and looks, a finalizer takes out: each is one
+class _Members(Generic[T]):
+    """Living objects of this process. Any thread adds and looks, a finalizer takes out: each is one
     step (a WeakSet that is added to while another thread looks through it raises)."""
 
     def __init__(self) -> None:
-        self._members: dict[int, weakref.ref[Connection]] = {}
+        self._members: dict[int, weakref.ref[T]] = {}
 
-    def add(self, connection: Connection) -> None:
-        key, members = id(connection), self._members
+    def add(self, member: T) -> None:
+        key, members = id(member), self._members
 
         def gone(reference: object) -> None:
             if members.get(key) is reference:  # else another object has got that id
                 del members[key]
 
-        members[key] = weakref.ref(connection, gone)
+        members[key] = weakref.ref(member, gone)
 
-    def discard(self, connection: Connection) -> None:
-        self._members.pop(id(connection), None)
+    def discard(self, member: T) -> None:
+        self._members.pop(id(member), None)
 
-    def __iter__(self) -> Iterator[Connection]:
+    def __iter__(self) -> Iterator[T]:
         return iter([each for reference in list(self._members.values()) if (each := reference()) is not None])
 
     def __len__(self) -> int:
@@ -108,7 +110,10 @@ class Client:
         self.address: str = broker_address()
         self.generation: int = 0
         self._joined = 0
-        self.connections: _Members = _Members()
+        self.connections: _Members[Connection] = _Members()
+        self._channels: _Members[Channel] = _Members()
+        self._making: list[object] = []
+        """One entry for each thread that is about to add to `_channels`."""
         self.claims: Claims = Claims()
         self.context: Any
         self._pool: deque[Channel] = deque()
@@ -221,15 +226,33 @@ class Client:
 
     def channel(self) -> Channel:
         """A new socket to the present broker."""
-        if self._stopped:
-            raise BrokerGone("trunkline was shut down in this process")
-        channel = Channel(self.context, self.address, self.generation)
+        making = object()
+        self._making.append(making)
+        try:
+            if self._stopped:
+                raise BrokerGone("trunkline was shut down in this process")
+            channel = Channel(self.context, self.address, self.generation)
+            self._channels.add(channel)
+        finally:
+            self._making.remove(making)
         try:
             self._make_room(int(channel.socket.getsockopt(zmq.FD)))
         except BaseException:
             channel.close()
             raise
         return channel
+
+    def _unused(self, limit: Deadline) -> bool:
+        """When this client has stopped: whether no thread is in a socket of it any more. A thread that dials
+        or asks sees the stop at its next look."""
+        while True:
+            making = bool(self._making)  # looked at first: what was made until then is among the channels
+            idle = {id(channel) for channel in (self.control, *list(self._pool))}
+            if not making and all(channel.closed or id(channel) in idle for channel in self._channels):
+                return True
+            if limit.expired():
+                return False
+            time.sleep(min(SETTLE_LOOK_S, limit.left()))
 
     def _make_room(self, fd: int) -> None:
         """Each connection takes a handful of descriptors, and the usual soft limit is 1024: raise it, step
@@ -521,7 +544,11 @@ class Client:
         assert self._thread is not None
         self._thread.join(5)
         limit = Deadline(LEAVE_S)
-        if not self._thread.is_alive() and all(connection._left(limit) for connection in connections):
+        if (
+            not self._thread.is_alive()
+            and all(connection._left(limit) for connection in connections)
+            and self._unused(limit)
+        ):
             self._release()
         # else a thread is still in a socket, and to close it there would crash: it ends with the process
 
@@ -570,6 +597,7 @@ def _occupy_standard_descriptors() -> None:
 
 
 _client: Client | None = None
+_program_ends = False
 _lock = Turn()
 _retired: tuple[Client, ...] = ()
 """Those that have been told to leave and have not done so yet: a Ctrl-C may break that off."""
@@ -604,10 +632,17 @@ def current() -> Client | None:
     return _client
 
 
+def is_cut_off() -> bool:
+    """Whether the program ends and this is a daemon thread, which it does not wait for: nobody has to hear
+    that its calls fail."""
+    return _program_ends and threading.current_thread().daemon
+
+
 def shutdown(*, closed: bool = True) -> None:
     """Detach all connections of this process and leave the broker, which ends with its last client. `closed`:
     as by `close()`; False: as when the program dies (an MQTT broker publishes the will)."""
-    global _retired
+    global _retired, _program_ends
+    _program_ends = not closed
     _lock.run(FOREVER, _retire)
     for client in _retired:
         client.shutdown(closed=closed)
@@ -626,7 +661,8 @@ def _retire() -> None:
 def _after_fork() -> None:
     """In a forked child: the parent's sockets and thread are not ours. Its connections become further
     holders when they are used here."""
-    global _client, _lock, _retired
+    global _client, _lock, _program_ends, _retired
+    _program_ends = False
     parents = [*_retired, *([] if _client is None else [_client])]
     _client, _retired = None, ()
     _lock = Turn()

@@ -59,7 +59,8 @@ def Dial(address: str | int, timeout: Timeout = None, /, **options: Unpack[Optio
     if not isinstance(failure, TrunklineError):
         raise failure
     reasons.remember(failure)
-    log.warning("%s", failure)
+    if not clients.is_cut_off():
+        log.warning("%s", failure)
     return None
 
 

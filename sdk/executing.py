@@ -259,8 +259,11 @@ class Executing(Reader):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ClosedError(f"this object of {self._peer} was closed; dial again, or Dial its handle")
+            by = " by the program's end" if self._client.program_ends else ""
+            raise ClosedError(f"this object of {self._peer} was closed{by}; dial again, or Dial its handle")
         if self._gone is not None:
+            if "has ended" in self._gone:  # said by the broker, and what to do with it
+                raise DeadHandle(self._gone)
             raise DeadHandle(f"the connection to {self._peer} has ended ({self._gone}); dial again")
 
     def _client_now(self, deadline: Deadline) -> Client:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgpack
 
 from trunkline.channel import SLICE_S, Channel, Received
-from trunkline.client import Client
+from trunkline.client import Client, is_cut_off
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineError, Unsupported, from_wire
 from trunkline.holder import Holder
@@ -215,12 +215,12 @@ class Reader(Holder):
     def _check_not_closed(self) -> None:
         """Another thread may have closed the object while this one waited."""
         if self._raising and self._closed:
-            raise ClosedError("read on a connection that you have closed")
+            raise ClosedError(self._closed_by("read"))
 
     def _when_lost(self) -> str | None:
         if self._raising:
             if self._closed:
-                raise ClosedError("read on a connection that you have closed")
+                raise ClosedError(self._closed_by("read"))
             raise self._loss_error()
         loss = self._pocket.loss
         if loss is not None and loss is not self._told_loss:  # once: polling must not hide what fails later
@@ -548,17 +548,23 @@ class Reader(Holder):
 
     def _after_close(self, what: str) -> None:
         """Say once what is wrong: a loop may go on for long."""
-        if what not in self._told:
+        if what not in self._told and not is_cut_off():
             self._told.add(what)
-            log.warning("%s: %s on a connection that you have closed; dial again", self._peer, what)
+            log.warning("%s: %s; dial again", self._peer, self._closed_by(what))
+
+    def _closed_by(self, what: str) -> str:
+        if self._client.program_ends:
+            return f"{what} after the program's end has closed the connection"
+        return f"{what} on a connection that you have closed"
 
     def _failed(self, error: TrunklineError, value: Any, *, quiet: bool = False) -> Any:
         """Failure as this object's form says: raise, or log and answer with a value."""
         if self._raising:
             raise error
         remember(error)
-        if not quiet:
-            log.warning("%s: %s", self._peer, error)
+        if not quiet and not (isinstance(error, ClosedError) and is_cut_off()):
+            text = str(error)
+            log.warning("%s", text if self._peer in text else f"{self._peer}: {text}")
         return value
 
     def _misuse(self, what: str, instead: str) -> None:

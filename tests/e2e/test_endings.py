@@ -71,6 +71,16 @@ ENDINGS = {
         0,
         "",
     ),
+    "daemon threads that dial again and again": (
+        "import itertools, logging; logging.disable(logging.WARNING); c = Dial(args[0])\n"
+        "def dial(began):\n"
+        "    for _ in itertools.count(): Dial(args[0]); Dial('tcp://127.0.0.1:1', 5); began.set()\n"
+        "all_began = [threading.Event() for _ in range(3)]\n"
+        "for began in all_began: threading.Thread(target=dial, args=(began,), daemon=True).start()\n"
+        "for began in all_began: began.wait(20)",
+        0,
+        "",
+    ),
     "a thread of a child that runs on": (
         "c = Dial(args[0]); FORK.Process(target=threaded, args=(c, 'x')).start()",
         0,
@@ -120,6 +130,19 @@ def test_a_program_ends_and_leaves_nothing_behind(ending: str) -> None:
             assert program.wait_line("got ") == said
         assert program.end() == status
     remains.assert_none()
+
+
+def test_daemon_threads_that_the_end_cuts_off_say_nothing() -> None:
+    code = """
+c, d = Dial(args[0]), Dial('sqlite3://:memory:')
+def keep_reading(): c.read(); c.write('x'); d.exec('SELECT 1'); threading.Event().wait()
+threading.Thread(target=keep_reading, daemon=True).start()
+import atexit
+atexit.register(lambda: say('atexit'))
+"""
+    with SocketServer(echo) as server, Program(code, server.url) as program:
+        assert program.end() == 0
+        assert program.lines == ["atexit"]
 
 
 def test_a_program_with_closed_standard_files_dials(tmp_path: Path) -> None:
