@@ -24,14 +24,25 @@ def is_alive(pid: int) -> bool:
         return not os.path.isdir("/proc/self")  # a system without /proc, else it is just gone
 
 
+def _stack_of(pid: int) -> bytes:
+    """Where the stack of a process begins: each `exec` puts it elsewhere. b"0" where the system does not
+    tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[25]
+    except (OSError, IndexError):
+        return b"0"
+
+
 class Watch:
     """One process, held by a pidfd where the system has them, so that its id cannot come to mean
     another process. `fileno()` becomes readable when it ends; -1 without pidfds: ask `ended()`."""
 
-    __slots__ = ("_fd", "pid")
+    __slots__ = ("_fd", "_stack", "pid")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self._stack = _stack_of(pid)
         self._fd = -1
         if hasattr(os, "pidfd_open"):
             try:
@@ -44,6 +55,11 @@ class Watch:
 
     def ended(self) -> bool:
         return not is_alive(self.pid)
+
+    def is_replaced(self) -> bool:
+        """Whether the process has gone over to another program by `exec`, and knows nothing of what it was."""
+        stack = _stack_of(self.pid)
+        return b"0" not in (stack, self._stack) and stack != self._stack
 
     def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal, if the process is still there."""

@@ -303,6 +303,13 @@ class Broker:
         pid = int(fields[0])
         self._former_programs.discard(pid)
         if sender not in self.directory.clients:
+            for former in [c.id for c in self.directory.clients.values() if c.pid == pid]:
+                if self.directory.clients[former].watch.is_replaced():
+                    self._let_go(former)
+                    for connection in self.directory:
+                        if former in connection.users:
+                            connection.users.add(sender)
+                    self._client_gone(former)
             watch = Watch(pid)
             self.directory.clients[sender] = Client(sender, pid, watch, time.monotonic())
             self._watch(watch, lambda: self._client_gone(sender))
@@ -348,6 +355,17 @@ class Broker:
                 self._drop_holder(connection, holder, None)
             if control in connection.users:
                 connection.users.discard(control)
+                self._still_wanted(connection)
+
+    def _let_go(self, control: bytes) -> None:
+        """The process has gone over to another program by `exec`, which knows nothing of its objects; it may
+        have been given a handle."""
+        for connection in self.directory:
+            for holder in [h for h, c in connection.holders.items() if c == control]:
+                self._drop_holder(connection, holder, None)
+            if control in connection.users:
+                if connection.handle is None:
+                    connection.users.discard(control)
                 self._still_wanted(connection)
 
     # opening
@@ -999,8 +1017,11 @@ class Broker:
         then it is waited for as one that used them under the broker before us."""
         if not is_cut_off(client, now, lambda to: self._say(to, Kind.BEAT, 0, os.getpid())):
             return False
+        replaced = client.watch.is_replaced()
+        if replaced:
+            self._let_go(client.id)
         holds = any(client.id in c.users or client.id in c.holders.values() for c in self.directory)
-        return not holds or now - client.heard > RETURN_S
+        return not holds or (now - client.heard > RETURN_S and not replaced)
 
     def _take_place_again(self, now: float) -> None:
         """The folder was removed. Connections of now go on as they are; new requests need a socket there."""
