@@ -140,7 +140,8 @@ def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
     try:
         broker = _set_up(address, folder, options)
     except Exception as error:
-        traceback.print_exc()
+        if options.ready_fd is not None or not isinstance(error, (BrokerGone, OSError)):
+            traceback.print_exc()  # into the log
         _say(options.ready_fd, f"refused {_in_words(error, address)}")
         runtime.remove_folder(folder)
         return 2

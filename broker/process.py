@@ -57,9 +57,9 @@ class Watch:
         return not is_alive(self.pid)
 
     def is_replaced(self) -> bool:
-        """Whether the process has gone over to another program by `exec`, and knows nothing of what it was."""
+        """Whether the process has gone over to another program by `exec`."""
         stack = _stack_of(self.pid)
-        return b"0" not in (stack, self._stack) and stack != self._stack
+        return stack != self._stack and b"0" not in (stack, self._stack)
 
     def kill(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal, if the process is still there."""

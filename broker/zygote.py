@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 import msgpack
 
 from trunkline import runtime
+from trunkline.errors import BrokerGone
 from trunkline.interpreter import command, environment
 from trunkline.limits import NO_THREAD
 
@@ -45,6 +46,8 @@ def forks() -> bool:
     """Whether workers are forked (else each is a new interpreter). TRUNKLINE_SPAWN=fork|exec decides;
     the default is fork where the system's libraries allow it, which macOS's do not."""
     given = os.environ.get("TRUNKLINE_SPAWN", "")
+    if given not in ("", "fork", "exec"):
+        raise BrokerGone(f"TRUNKLINE_SPAWN={given}: workers are started by fork or by exec")
     return given != "exec" if given else sys.platform != "darwin"
 
 
@@ -69,6 +72,7 @@ class Zygote:
 
     def __init__(self, entry: str, preload: list[str], address: str = "") -> None:
         self._entry, self._preload, self._address = entry, preload, address
+        forks()  # a wrong TRUNKLINE_SPAWN is told here
         self._sock, theirs = socket.socketpair()
         self._data = bytearray()
         self.pid = os.fork()

@@ -85,8 +85,11 @@ def _start(address: str, until: Deadline) -> str:
             if said is None:
                 _wait_exit(process, 0)
                 word = "late it was not ready yet; dial again, with a longer timeout"
+            elif not said and not pid and _wait_exit(process, LAST_WORDS_S) == 0:
+                why = f"{interpreter.interpreter()} ended without a word"
+                return f"refused {why}; set {interpreter.ENV} to the path of a Python interpreter"
             elif not said and _wait_exit(process, LAST_WORDS_S) != 0:
-                return f"refused {_last_line(process)}"
+                return f"refused {_last_line(process)}{_named_interpreter()}"
             else:
                 word = said or f"lost it ended while it was starting; {log_of(address)} may tell more"
         if pid:
@@ -156,6 +159,11 @@ def _wait_exit(process: subprocess.Popen[bytes], seconds: float) -> int:
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
+
+
+def _named_interpreter() -> str:
+    given = os.environ.get(interpreter.ENV)
+    return f" ({interpreter.ENV} is {given})" if given else ""
 
 
 def _last_line(process: subprocess.Popen[bytes]) -> str:

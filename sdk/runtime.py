@@ -106,11 +106,18 @@ def folder_of(address: str) -> Path:
     folder = Path(address.removeprefix("ipc://")).parent
     if not folder.is_absolute():
         raise BrokerGone(f"{ENV} must hold an absolute path; it is {address!r}")
+    variable = ENV if os.environ.get(ENV) == address else ROOT_ENV
     if len(os.fsencode(str(folder / SOCKET))) > MAX_SOCKET_PATH:
         raise BrokerGone(
             f"the path of the broker's socket is longer than {MAX_SOCKET_PATH} bytes: {folder}; "
-            f"set {ROOT_ENV} to a shorter folder"
+            f"set {variable} to a shorter one"
         )
+    try:
+        address.encode()  # as ZeroMQ does
+    except UnicodeEncodeError:
+        raise BrokerGone(
+            f"the path of the broker's folder is not UTF-8: {address!a}; set {variable} to another one"
+        ) from None
     return folder
 
 

@@ -50,8 +50,26 @@ def test_a_broker_that_dies_at_once_says_its_last_line(place: Path, monkeypatch:
     python.write_text("#!/bin/sh\necho first >&2\necho 'ImportError: broken on purpose' >&2\nexit 1\n")
     python.chmod(0o700)
     monkeypatch.setenv("TRUNKLINE_PYTHON", str(python))
-    with pytest.raises(BrokerGone, match="broken on purpose"):
+    with pytest.raises(BrokerGone, match=r"broken on purpose \(TRUNKLINE_PYTHON is .*python\)"):
         launch.ensure_broker(f"ipc://{place}/b/broker.sock")
+
+
+def test_what_is_no_python_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was started again and again, and called late at the end."""
+    monkeypatch.setenv("TRUNKLINE_PYTHON", "/bin/true")
+    with pytest.raises(BrokerGone, match="/bin/true ended without a word; set TRUNKLINE_PYTHON"):
+        launch.ensure_broker(f"ipc://{place}/b/broker.sock")
+
+
+def test_variables_that_cannot_be_obeyed_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUNKLINE_SPAWN", "thread")
+    with pytest.raises(BrokerGone, match="TRUNKLINE_SPAWN=thread: workers are started by fork or by exec"):
+        launch.ensure_broker(f"ipc://{place}/b/broker.sock")
+    with pytest.raises(BrokerGone, match=r"not UTF-8: 'ipc:///x\\udcff/.*set TRUNKLINE_RUNTIME"):
+        runtime.folder_of("ipc:///x\udcff/broker.sock")
+    monkeypatch.setenv("TRUNKLINE_BROKER", address := f"ipc:///{'x' * 100}/broker.sock")
+    with pytest.raises(BrokerGone, match=r"longer than .* set TRUNKLINE_BROKER to a shorter one"):
+        runtime.folder_of(address)
 
 
 def test_one_that_is_there_is_not_started_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
