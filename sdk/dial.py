@@ -17,6 +17,7 @@ from trunkline.client import Client
 from trunkline.connection import Connection, RaisingConnection
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
+from trunkline.family import broker_of_parents
 from trunkline.frames import Sealed, without_frames
 from trunkline.hints import hint_at_options, hint_at_seconds
 from trunkline.holder import attached
@@ -107,6 +108,8 @@ def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, r
     if isinstance(address, int):
         seconds = float(str(given.get("timeout", HANDLE_S)))
         hint_at_seconds(seconds)
+        if clients.current() is None and not os.environ.get(ENV) and (broker := broker_of_parents()):
+            os.environ[ENV] = broker
         return _attach(address, raising=raising, seconds=seconds + GRACE_S)
     parsed = _resolved(parse_address(address, given))
     hint_at_seconds(float(parsed.option("timeout")))

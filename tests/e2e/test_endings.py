@@ -54,6 +54,20 @@ ENDINGS = {
         0,
         "x",
     ),
+    "a pool that began before the dial and is given a handle": (
+        "p = multiprocessing.Pool(1); c = Dial(args[0])\n"
+        "say('got', p.apply(eval, (\"(c := __import__('trunkline').Dial(h)).write('x') and c.read(20000)\", "
+        "{'h': c.fd()})))",
+        0,
+        "x",
+    ),
+    "a child of a forkserver that began before the dial and is given a handle": (
+        "s = multiprocessing.get_context('forkserver'); m = s.Manager(); c = Dial(args[0])\n"
+        "code = 'import trunkline; c = trunkline.Dial(h); ' + LATE\n"
+        "s.Process(target=exec, args=(code, {'h': c.fd()})).start()",
+        0,
+        "x",
+    ),
     "a pool": ("c = Dial(args[0]); p = multiprocessing.Pool(2); say('got', p.apply(use, (c, 'x')))", 0, "x"),
     "an executor": (
         "c = Dial(args[0]); p = ProcessPoolExecutor(1); say('got', p.submit(use, c, 'x').result())",
