@@ -96,6 +96,7 @@ class Broker:
         self._zygote = zygote
         self.place = Place(address)
         self._zygote_ends = Crashes()
+        self._zygote_heard = 0.0
         self._bequests = Bequests()
         self._awaited = self._former_workers()
         self._former_programs = self._programs_of_lost_workers()
@@ -483,7 +484,9 @@ class Broker:
                 "broker": self.address,
                 "broker_pid": os.getpid(),
                 "incarnation": connection.incarnation,
-                "succeeds": connection.incarnation > 1 or bool(connection.former),
+                # not where the one before it has never opened: a Dial waits for the first link
+                "succeeds": (connection.incarnation > 1 and connection.opening is None)
+                or bool(connection.former),
                 "timeout_ms": timeout_ms,
                 "holders": [[h, c] for h, c in connection.holders.items()],
                 "users": self._user_pids(connection),
@@ -759,6 +762,7 @@ class Broker:
         if events is None:
             self._replace_zygote()
             return
+        self._zygote_heard = time.monotonic()
         for word, key, value in events:
             if word == "ended":
                 self._children.discard(key)
@@ -786,6 +790,12 @@ class Broker:
             connection.starting = False
             self.directory.set_worker(connection, None)
             self._crashed(connection, f"could not be started ({value})")
+
+    def _is_owed(self, connection: Connection, now: float) -> bool:
+        """Whether the zygote owes word of this connection for long: of its start, or of its worker's end."""
+        watch = connection.watch
+        ended = watch is not None and watch.pid in self._children and watch.ended()
+        return (connection.starting or ended) and now - connection.heard > SILENT_S
 
     def _replace_zygote(self) -> None:
         """The template was killed. Its workers live on; what it was asked for last may not have been done."""
@@ -985,6 +995,7 @@ class Broker:
         if now - self._next_tick > STALL_S:  # it was we who heard nothing: their beats are still in the queue
             for connection in self.directory:
                 connection.heard = now
+            self._zygote_heard = now
             for client in self.directory.clients.values():
                 client.heard, client.cut_since = now, None
         self._next_tick = now + TICK_S
@@ -1000,6 +1011,10 @@ class Broker:
                 self._next_tick = min(self._next_tick, due)
         for connection in self.directory:
             self._tick_connection(connection, now)
+        if now - self._zygote_heard > SILENT_S and any(self._is_owed(c, now) for c in self.directory):
+            print(f"trunkline broker: the zygote said nothing for {SILENT_S:.0f} s", file=sys.stderr)
+            self._zygote_heard = now
+            self._zygote.kill()
         if self._waiting and not self._adopting():
             self._ask_again()
         if now >= self._journal_at:

@@ -111,7 +111,7 @@ class Zygote:
         try:
             _send(self._sock, {"key": key, "spec": spec})
         except OSError:
-            self._kill()  # it may have read half of the order: never more from this one
+            self.kill()  # it may have read half of the order: never more from this one
         finally:
             self._sock.setblocking(False)
 
@@ -133,12 +133,13 @@ class Zygote:
     def close(self) -> None:
         """End the zygote; it is a child of ours, so its end is awaited."""
         self._sock.close()
-        self._kill()
+        self.kill()
         if not self._ended:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.pid, 0)
 
-    def _kill(self) -> None:
+    def kill(self) -> None:
+        """It is gone, or hangs; `events` tells its end."""
         if not self._ended:
             with contextlib.suppress(ProcessLookupError):  # a child that is not awaited keeps its id
                 os.kill(self.pid, signal.SIGKILL)

@@ -249,6 +249,21 @@ def test_a_killed_zygote_is_replaced_and_its_workers_are_still_watched(remains: 
         until(lambda: conn.write("y"), "a write through it")
 
 
+def test_a_zygote_that_hangs_is_replaced(remains: Remains) -> None:
+    """It was waited for without an end: for the word of a killed worker's end as for a new worker."""
+    with WsServer(echo_messages) as server:
+        conn = dial(server.url + "|reconnect=true&interval=10")
+        zygote = remains.zygote()
+        stop(zygote.pid)
+        first = conn.stats().pid
+        os.kill(first, signal.SIGKILL)
+        other = dial(server.url)
+        until(lambda: not zygote.is_running(), "the end of the zygote")
+        assert other.write("x") == 1
+        until(lambda: conn.write("y"), "a write through another worker")
+        assert conn.stats().pid != first
+
+
 def test_a_stopped_broker_holds_up_nothing_that_is_open(remains: Remains) -> None:
     with SocketServer(echo) as server:
         conn = dial(server.url)
