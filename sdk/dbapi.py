@@ -110,7 +110,7 @@ def connect(
 
     Raises InterfaceError for an address that means nothing and OperationalError when it cannot be opened.
     """
-    if timeout_ms is not None and timeout_ms <= 0:
+    if timeout_ms is not None and not timeout_ms > 0:
         raise ValueError("timeout_ms is in milliseconds and must be above zero")
     given = database if isinstance(database, links.Connection) else None
     dialled = isinstance(database, str)

@@ -129,7 +129,7 @@ class Executing(Reader):
     def _executemany(
         self, sql: str, rows: Iterable[Any], timeout: float | None, token: bytes | None
     ) -> ExecResult:
-        if isinstance(rows, (str, bytes, Mapping)):
+        if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
             raise TypeError(f"executemany takes rows, not {type(rows).__name__}")
         count, chunks = 0, []
         by_name: bool | None = None
@@ -173,7 +173,7 @@ class Executing(Reader):
             raise TypeError(f"{what} takes SQL text, not {type(sql).__name__}")
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
             raise TypeError(f"{what}'s timeout is a number of milliseconds, not {type(timeout).__name__}")
-        if timeout is not None and timeout <= 0:
+        if timeout is not None and not timeout > 0:
             raise ValueError(f"{what}'s timeout is in milliseconds and must be above zero")
         # a query of a server has a link of its own
         in_line = kind is not Kind.QUERY or self._scheme == "sqlite3"

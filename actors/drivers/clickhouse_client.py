@@ -152,9 +152,22 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     def select(self, text: str, query_id: str) -> Iterator[Any]:
         """Names and types of the columns, if there are any, and then the columns of each block."""
         with self.disconnect_on_error(text, None):
-            self.connection.send_query(text, query_id=query_id)
-            self.connection.send_external_tables(None)
+            try:
+                self.connection.send_query(text, query_id=query_id)
+                self.connection.send_external_tables(None)
+            except (ConnectionError, TimeoutError) as error:
+                raise self._refusal() or error from None
         return self._blocks()
+
+    def _refusal(self) -> ServerException | None:
+        """What the server said before it ended the link: it reads no statement that is too long for it."""
+        if self.given_up:
+            return None
+        try:
+            self.connection.socket.settimeout(PING_TIMEOUT_S)
+            return self.connection.receive_packet().exception
+        except Exception:
+            return None
 
     def _blocks(self) -> Iterator[Any]:
         told = False

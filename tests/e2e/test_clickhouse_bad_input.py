@@ -131,6 +131,15 @@ def test_a_table_that_is_gone(db: Connection, table: str) -> None:
     assert refused(db, f"INSERT INTO {table} VALUES", [(1, "a", "2020-01-01")]).code == 60
 
 
+def test_a_statement_that_is_too_long_for_the_server_is_refused_in_its_words(db: Connection) -> None:
+    text = "x" * 30_000_000
+    with pytest.raises(StatementError, match="Too large string size"):
+        db.exec("SELECT length(?)", text)
+    with pytest.raises(StatementError, match="Too large string size"):
+        list(db.query("SELECT length(?)", text) or [])
+    assert rows(db, "SELECT 1") == [[1]]
+
+
 def test_an_object_of_Dial_gives_None_and_one_line(
     clickhouse: ClickHouse, caplog: pytest.LogCaptureFixture
 ) -> None:
