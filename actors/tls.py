@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import ssl
+from pathlib import Path
 
 from trunkline.actors import tls_alerts
 from trunkline.actors.driver import FatalError
@@ -12,6 +14,8 @@ from trunkline.errors import DialError
 
 __all__ = ["client_context", "explain", "lost", "server_hostname"]
 
+_OPENSSLS_OWN = re.compile(r"^\[[A-Z0-9_: ]*\] *| *\(_?ssl\.c:[0-9]+\)$")
+"""Where a text of OpenSSL comes from: its library's name, and a line of Python's source."""
 _EXPIRED, _NOT_YET, _SELF_SIGNED, _SELF_SIGNED_ROOT, _HOSTNAME, _IP = 10, 9, 18, 19, 62, 64
 
 
@@ -36,7 +40,8 @@ def client_context(address: Address, *, own_certificate: bool = True) -> ssl.SSL
 
 def server_hostname(address: Address, host: str | None = None) -> str:
     """The name sent as SNI and looked for in the certificate: `servername`, else the host itself."""
-    return str(address.option("servername") or without_zone(host or address.host or ""))
+    # RFC 6066, 3: without the dot at the end that a name may have.
+    return str(address.option("servername") or without_zone(host or address.host or "")).removesuffix(".")
 
 
 def explain(error: Exception, host: str, port: int, *, has_servername: bool = True) -> DialError:
@@ -81,7 +86,23 @@ def _load_own_certificate(context: ssl.SSLContext, certfile: str | None, keyfile
         context.load_cert_chain(certfile, keyfile, password=_refuse_password)
     except (OSError, ssl.SSLError, _PasswordNeeded) as error:
         names = f"certfile={certfile}" + (f", keyfile={keyfile}" if keyfile else "")
-        raise FatalError(f"{names} cannot be used: {_cause(error)}") from None
+        why = _lacks(certfile, keyfile) or _cause(error)
+        raise FatalError(f"{names} cannot be used: {why}") from None
+
+
+def _lacks(certfile: str, keyfile: str | None) -> str | None:
+    """What the files do not hold, though they can be read; OpenSSL says of it "PEM lib"."""
+    try:
+        certificate, key = Path(certfile).read_bytes(), Path(keyfile or certfile).read_bytes()
+    except OSError:
+        return None
+    if b"-----BEGIN " not in certificate or (keyfile and b"-----BEGIN " not in key):
+        return None
+    if b"CERTIFICATE-----" not in certificate:
+        return "there is no certificate in the certfile"
+    if b"PRIVATE KEY-----" not in key:
+        return "there is no key in the keyfile" if keyfile else "it holds no key; give keyfile="
+    return None
 
 
 class _PasswordNeeded(Exception):
@@ -113,9 +134,11 @@ def _remedy(code: int, has_servername: bool) -> str:
 
 def _cause(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
-        if error.reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM_LIB", "NO_START_LINE"):
+        reason = getattr(error, "reason", None)
+        if reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "PEM_LIB", "NO_START_LINE"):
             return "it holds no PEM data of that kind"
-        return (error.reason or str(error)).replace("_", " ").lower()
+        text = reason or _OPENSSLS_OWN.sub("", str(error)) or "OpenSSL gives no reason"
+        return text.replace("_", " ").lower()
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
     return str(error)

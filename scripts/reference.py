@@ -105,6 +105,7 @@ TYPES = {
     "headers": ["str", "Mapping[str, Any]"],
     "proxy": ["str"],
     "ip": ["str", "IPv4Address", "IPv6Address"],
+    "host": ["str"],
 }
 PARAM_TYPES = {
     "name": ["str"],

@@ -38,8 +38,8 @@ class Option:
     name: str
     kind: str
     """`bool`, `ms` and `count` (whole numbers), `rate` (`n/s`), `seconds` (a float), `text`, `enum`,
-    `list` (of text), `message` (text as it stands), `messages` (may be repeated), `headers`, `proxy` and
-    `ip`."""
+    `list` (of text), `message` (text as it stands), `messages` (may be repeated), `headers`, `proxy`, `host`
+    and `ip`."""
     default: Any
     schemes: tuple[str, ...]
     help: str
@@ -170,7 +170,7 @@ OPTIONS: dict[str, Option] = {
         ),
         Option("certfile", "text", None, _TLS, "file of our own certificate"),
         Option("keyfile", "text", None, _TLS, "file of our own certificate's key"),
-        Option("servername", "text", None, _SERVERNAME, "name the server's certificate must have"),
+        Option("servername", "host", None, _SERVERNAME, "name the server's certificate must have"),
         Option(
             "insecureSkipVerify", "bool", False, _TRUSTS, "take any certificate, of an https:// proxy too"
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import math
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.address.golang import shown
+from trunkline.address.host import clean_host
 from trunkline.address.options import Option
 from trunkline.address.proxy import Proxy
 from trunkline.errors import AddressError
@@ -183,6 +185,14 @@ def _ip(option: Option, value: object) -> str:
     raise _refuse(option, value, "use an IP address of this machine")
 
 
+def _host(option: Option, value: object) -> str:
+    """A host's name in ASCII, or its IP address without brackets."""
+    with contextlib.suppress(AddressError):
+        text = value if isinstance(value, str) else ""
+        return clean_host(f"[{text}]" if ":" in text and "[" not in text else text, option.name)
+    raise _refuse(option, value, "use a host's name or IP address")
+
+
 _READERS: dict[str, Callable[[Option, object], Any]] = {
     "bool": _bool,
     "ms": _whole,
@@ -197,4 +207,5 @@ _READERS: dict[str, Callable[[Option, object], Any]] = {
     "headers": _headers,
     "proxy": _proxy,
     "ip": _ip,
+    "host": _host,
 }

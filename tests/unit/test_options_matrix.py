@@ -32,6 +32,7 @@ VALUES = {
     "headers": "a: b",
     "proxy": "socks5://h:1",
     "ip": "127.0.0.1",
+    "host": "broker.example",
 }
 EVERYWHERE = ("timeout", "linger")
 """Read by `Dial` and by the broker."""

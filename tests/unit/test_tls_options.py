@@ -104,6 +104,12 @@ def test_files_that_cannot_be_used_are_named_with_their_option(
             ({"certfile": "/nowhere/c.pem"}, "certfile=/nowhere/c.pem cannot be used: No such file"),
             ({"certfile": str(certs.client.cert), "keyfile": str(junk)}, f"keyfile={junk} cannot be used"),
             ({"keyfile": str(junk)}, "needs a certfile"),
+            ({"certfile": str(certs.client.cert)}, "it holds no key; give keyfile="),
+            ({"certfile": str(certs.client.key)}, "there is no certificate in the certfile"),
+            (
+                {"certfile": str(certs.client.cert), "keyfile": str(certs.client.cert)},
+                "there is no key in the keyfile",
+            ),
         ):
             error = await failure("tls://127.0.0.1:1", **options)
             assert isinstance(error, FatalError)
