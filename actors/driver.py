@@ -74,8 +74,8 @@ class PeerClosed(ConnectionError):
 
     def __init__(self, code: int | None, reason: str) -> None:
         shown = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
-        said = f"{code if code is not None else 'no code'} {shown}".rstrip()
-        super().__init__(f"closed by the peer: {said}")
+        said = " ".join(part for part in ("" if code is None else str(code), shown) if part)
+        super().__init__(f"closed by the peer: {said or 'no code'}")
         self.code = code
         self.reason = reason
 

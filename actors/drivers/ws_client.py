@@ -27,7 +27,7 @@ from trunkline.actors.drivers.ws_handshake import (
     no_websocket,
     request_bytes,
 )
-from trunkline.actors.drivers.ws_link import CLOSE_S, Link, Owner, gone
+from trunkline.actors.drivers.ws_link import CLOSE_S, Link, Owner, gone, tls_failure
 from trunkline.actors.drivers.ws_messages import (
     BINARY,
     CLOSE,
@@ -236,7 +236,8 @@ class ClientLink(Link):
             except websocket.WebSocketProtocolException as error:
                 self._fail(Violation(PROTOCOL_ERROR, str(error).lower()))
                 reading = False
-            except (OSError, websocket.WebSocketException):
+            except (OSError, websocket.WebSocketException) as error:
+                self._cause = self._cause or tls_failure(error)
                 reading = False
         self._flush()
         self._drain()
@@ -306,7 +307,7 @@ class ClientLink(Link):
 
     def _take_violation(self, violation: Violation) -> None:
         if not self._closing:
-            self._cause = violation
+            self._cause = violation.cause
             self._send_close(close_payload(violation.code))
 
     def _send_close(self, payload: bytes) -> None:

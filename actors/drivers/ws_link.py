@@ -14,7 +14,7 @@ from trunkline.actors.drivers.ws_request import Target
 from trunkline.actors.liveness import Traffic
 from trunkline.deadline import Deadline
 
-__all__ = ["CLOSE_S", "HIGH_WATER", "Link", "Owner", "gone"]
+__all__ = ["CLOSE_S", "HIGH_WATER", "Link", "Owner", "gone", "tls_failure"]
 
 CLOSE_S = 1.0
 """How long a closing handshake may take before the socket is closed anyway."""
@@ -40,6 +40,11 @@ def gone(cause: BaseException | None) -> ConnectionError:
     if isinstance(cause, PeerClosed):
         return PeerClosed(cause.code, cause.reason)
     return ConnectionError("the link is gone" if cause is None else f"the link is gone: {cause}")
+
+
+def tls_failure(error: BaseException | None) -> ssl.SSLError | None:
+    """Where TLS itself has ended the link, why; an end without TLS's own goodbye is none."""
+    return error if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError) else None
 
 
 class Link(ABC):

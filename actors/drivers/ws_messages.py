@@ -34,6 +34,7 @@ __all__ = [
     "close_payload",
     "loss",
     "text_or_bytes",
+    "too_big",
 ]
 
 CONTINUATION: Final = 0x0
@@ -49,11 +50,14 @@ _MAX_CONTROL = 125
 
 
 class Violation(ConnectionError):
-    """The peer broke the protocol; `code` is the close code to send."""
+    """The peer broke the protocol, or has sent more than we take; `code` is the close code to send."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"the peer broke the WebSocket protocol: {text} (closed with {code})")
+    def __init__(self, code: int, text: str, said: PeerClosed | None = None) -> None:
+        what = text if code == TOO_BIG else f"the peer broke the WebSocket protocol: {text}"
+        super().__init__(f"{what} (closed with {code})")
         self.code = code
+        self.cause: ConnectionError = self if said is None else said
+        """Why the link ends: what a close frame says counts, also where it may not be said like that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,10 @@ class Assembler:
         self.fragmented = not fin
         return self._end() if fin else None
 
+    def too_big(self) -> Violation:
+        """What a message that is longer than we take is answered with."""
+        return too_big(self._max_size)
+
     def room(self) -> int:
         """How many payload bytes the message in progress may still have."""
         return self._max_size - self._size
@@ -147,7 +155,7 @@ class Assembler:
             payload = self._inflater.inflate(payload, fin, self.room())
         self._size += len(payload)
         if self._size > self._max_size:
-            raise Violation(TOO_BIG, f"a message of more than {self._max_size} bytes (option max_size)")
+            raise self.too_big()
         data: str | bytes = payload
         if self._decoder is not None:
             try:
@@ -180,6 +188,11 @@ class Assembler:
         return Ping(payload) if opcode == PING else Pong(payload)
 
 
+def too_big(max_size: int) -> Violation:
+    """What a message is that is longer than we take."""
+    return Violation(TOO_BIG, f"the peer sent a message of more than {max_size} bytes (option max_size)")
+
+
 def text_or_bytes(data: bytes) -> str | bytes:
     """The payload of a text message; as it came where it is not UTF-8."""
     try:
@@ -191,13 +204,16 @@ def text_or_bytes(data: bytes) -> str | bytes:
 def _parse_close(payload: bytes) -> Close:
     if not payload:
         return Close(None, "")
-    code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not _may_be_sent(code):
-        raise Violation(PROTOCOL_ERROR, "a close frame with an invalid code")
+    if len(payload) == 1:
+        raise Violation(PROTOCOL_ERROR, "a close frame with half a code")
+    close = Close(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace"))
+    if not _may_be_sent(close.code or 0):
+        raise Violation(PROTOCOL_ERROR, "a close frame with an invalid code", loss(close))
     try:
-        return Close(code, payload[2:].decode())
+        payload[2:].decode()
     except UnicodeDecodeError:
-        raise Violation(INVALID_TEXT, "a close reason that is not UTF-8") from None
+        raise Violation(INVALID_TEXT, "a close reason that is not UTF-8", loss(close)) from None
+    return close
 
 
 def _may_be_sent(code: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -14,13 +15,15 @@ import picows
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
 from trunkline.actors import tls
+from trunkline.actors.driver import PeerClosed
 from trunkline.actors.drivers.ws_deflate import Deflate
 from trunkline.actors.drivers.ws_handshake import BODY_S, has_body_to_read, judge, request_headers
-from trunkline.actors.drivers.ws_link import CLOSE_S, HIGH_WATER, Link, Owner, gone
+from trunkline.actors.drivers.ws_link import CLOSE_S, HIGH_WATER, Link, Owner, gone, tls_failure
 from trunkline.actors.drivers.ws_messages import (
     CLOSE,
     INVALID_TEXT,
     NORMAL,
+    TOO_BIG,
     Assembler,
     Close,
     Ping,
@@ -28,6 +31,7 @@ from trunkline.actors.drivers.ws_messages import (
     Violation,
     close_payload,
     loss,
+    too_big,
 )
 from trunkline.actors.drivers.ws_opening import Opening
 from trunkline.actors.drivers.ws_request import Target
@@ -129,6 +133,31 @@ class _Listener(picows.WSListener):
             self._link.control(event)
 
 
+class _Engine(WSProtocol):  # type: ignore[misc]
+    """picows, which also tells why its transport has ended."""
+
+    def __init__(self, ended: Callable[[Exception | None], None], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended(exc)
+        super().connection_lost(exc)
+
+
+def _violation(error: picows.WSProtocolError, max_size: int) -> ConnectionError:
+    """What picows found wrong with a frame. It does not show the frame: of a close frame that may not be as it is
+    only the code or the reason is known."""
+    code, text = int(error.code), str(error).lower()
+    if code == TOO_BIG:
+        return too_big(max_size)
+    if code == INVALID_TEXT and isinstance(error.__context__, UnicodeDecodeError):
+        return PeerClosed(None, error.__context__.object.decode(errors="replace"))
+    if found := re.search(r"invalid close code: ([0-9]+)$", text):
+        return PeerClosed(int(found[1]), "")
+    return Violation(code, text)
+
+
 class PicowsLink(Link):
     """One link by picows."""
 
@@ -197,7 +226,8 @@ class PicowsLink(Link):
             raise DialError(f"{target.peer} broke the connection in the handshake: {error}") from None
 
     def _make_engine(self, target: Target, deflate: bool) -> Any:
-        return WSProtocol(
+        return _Engine(
+            self.transport_lost,
             host_port=target.host_header,
             ws_path=target.resource,
             is_client_side=True,
@@ -315,12 +345,16 @@ class PicowsLink(Link):
 
     def violation(self, violation: Violation) -> None:
         if not self.closing:
-            self._cause = violation
+            self._cause = violation.cause
             self._send_close(close_payload(violation.code))
 
     def disconnected(self) -> None:
         self._gone.set()
         self.writable.set()  # wakes senders, who then see that it is gone
+
+    def transport_lost(self, error: Exception | None) -> None:
+        """What ended the transport below; picows itself does not tell."""
+        self._cause = self._cause or tls_failure(error)
 
     def _hang_up(self) -> None:
         """End a handshake in progress. picows' transport owns the socket, and closes it when it sees this."""
@@ -340,7 +374,7 @@ class PicowsLink(Link):
             await transport.wait_disconnected()
         except picows.WSProtocolError as error:
             # After a close frame the peer's words stay the reason, whatever follows them.
-            self._cause = self._cause or Violation(int(error.code), str(error).lower())
+            self._cause = self._cause or _violation(error, self.max_size)
         except Exception as error:
             self._cause = self._cause or error
         finally:

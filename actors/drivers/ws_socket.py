@@ -13,9 +13,9 @@ import ssl
 import threading
 from typing import Any
 
-from websocket._abnf import frame_buffer
+from websocket._abnf import ABNF, frame_buffer
 
-from trunkline.actors.drivers.ws_messages import CLOSE, PROTOCOL_ERROR, TOO_BIG, Assembler, Violation
+from trunkline.actors.drivers.ws_messages import CLOSE, PROTOCOL_ERROR, Assembler, Violation
 
 __all__ = ["FrameReader", "SharedSocket"]
 
@@ -135,12 +135,22 @@ class FrameReader(frame_buffer):
         super().__init__(recv, skip_utf8_validation=True)
         self._assembler = assembler
 
+    def recv_frame(self) -> ABNF:
+        """Without websocket-client's own look at the frame: the assembler's has better words, and keeps what a
+        close frame says that may not be said like that."""
+        self.recv_header()
+        self.recv_length()
+        payload = self.recv_strict(self.length or 0)
+        fin, rsv1, rsv2, rsv3, opcode = (self.header or ())[:5]
+        self.clear()
+        return ABNF(fin, rsv1, rsv2, rsv3, opcode, 0, payload)
+
     def recv_length(self) -> None:
         super().recv_length()
         length, opcode = self.length or 0, self.header[4] if self.header else 0
         if self.has_mask():
             raise Violation(PROTOCOL_ERROR, "a masked frame")
         if opcode < CLOSE and length > self._assembler.room():
-            raise Violation(TOO_BIG, f"a message of {length} bytes or more is too big (option max_size)")
+            raise self._assembler.too_big()
         if opcode >= CLOSE and length > 125:
             raise Violation(PROTOCOL_ERROR, "a control frame that is fragmented or too long")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import zlib
 
@@ -26,6 +27,7 @@ from tests.support.servers import (
 from tests.support.sockets import Peer, SocketServer
 from tests.support.websocket_peer import silent_after, upgrade
 from tests.support.wsdrivers import Engine, on_every_engine
+from trunkline.actors import tls
 from trunkline.actors.driver import Overflow, PeerClosed
 from trunkline.actors.drivers.ws import WsDriver, choose_engine
 from trunkline.deadline import Deadline
@@ -119,6 +121,104 @@ def test_a_close_with_an_error_code_says_code_and_reason(ws: Engine) -> None:
         await driver.close()
 
     with WsServer(close_with(4001, "bye")) as server:
+        ws.run(body())
+
+
+def test_what_comes_behind_the_answer_in_tls_records_of_its_own_is_whole(ws: Engine, certs: Certs) -> None:
+    """asyncio's TLS puts such records one behind the other into the buffer that it is given."""
+
+    def burst(peer: Peer) -> None:
+        upgrade(peer)
+        for text in (b"one", b"two", b"three"):
+            peer.send(b"\x81" + bytes([len(text)]) + text)
+        peer.read()
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"wss://127.0.0.1:{server.port}", cafile=str(certs.ca))
+        assert await sink.wait_received(3) == ["one", "two", "three"]
+        await driver.close()
+
+    with SocketServer(burst, tls=certs.server_context()) as server:
+        ws.run(body())
+
+
+CLOSES = {
+    "no utf-8": (4001, b"bad k\xe9y!", 1007, "4001 bad k\ufffdy!"),
+    "cut inside a character": (4001, b"no\xe2\x82", 1007, "4001 no\ufffd"),
+    "code that is reserved": (1005, b"bye", 1002, "1005 bye"),
+    "code out of range": (5000, b"bye", 1002, "5000 bye"),
+    "code 0": (0, b"bye", 1002, "0 bye"),
+}
+
+
+@pytest.mark.parametrize("which", CLOSES)
+def test_what_a_close_frame_says_is_told_also_where_it_may_not_be_said_so(ws: Engine, which: str) -> None:
+    """picows tells only one of the two, code or reason, of what it refuses itself."""
+    number, words, answer, said = CLOSES[which]
+    payload = number.to_bytes(2, "big") + words
+    answers: list[bytes] = []
+
+    def leave(peer: Peer) -> None:
+        upgrade(peer)
+        peer.send(b"\x81\x02ok\x88" + bytes([len(payload)]) + payload)
+        answers.append(peer.read())
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+        lost = await sink.wait_lost()
+        assert isinstance(lost, PeerClosed)
+        code, _, reason = said.partition(" ")
+        expected = {said, code, reason} if ws.name == "picows" else {said}
+        assert str(lost).removeprefix("closed by the peer: ") in expected
+        assert sink.received == ["ok"]
+        await driver.close()
+
+    with SocketServer(leave) as server:
+        ws.run(body())
+    head, mask, code = answers[0][:1], answers[0][2:6], answers[0][6:8]
+    assert head == b"\x88"
+    assert bytes(a ^ b for a, b in zip(code, mask, strict=False)) == answer.to_bytes(2, "big")
+
+
+@pytest.mark.parametrize(
+    "frames", [b"\x82\x7e\x03\xe9" + bytes(1001), b"\x02\x7d" + bytes(125) + b"\x80\x7e\x03\x84" + bytes(900)]
+)
+def test_a_message_that_is_too_big_is_no_broken_protocol(ws: Engine, frames: bytes) -> None:
+    def send(peer: Peer) -> None:
+        upgrade(peer)
+        peer.send(frames)
+        peer.read()
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}", max_size=1000)
+        words = "the peer sent a message of more than 1000 bytes (option max_size) (closed with 1009)"
+        assert str(await sink.wait_lost()) == words
+        await driver.close()
+
+    with SocketServer(send) as server:
+        ws.run(body())
+
+
+@pytest.mark.parametrize("junk", [b"\x17\x03\x03\x00\x20" + bytes(32), b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_tls_that_breaks_is_named(ws: Engine, certs: Certs, junk: bytes) -> None:
+    """A record that cannot be decrypted, and plain text where TLS should go on."""
+    leave = threading.Event()
+
+    def damage(peer: Peer) -> None:
+        upgrade(peer)
+        peer.send(b"\x81\x02ok")
+        assert leave.wait(10)
+        os.write(peer.sock.fileno(), junk)
+        peer.read()
+
+    async def body() -> None:
+        sink, driver = await ws.dial(f"wss://127.0.0.1:{server.port}", cafile=str(certs.ca))
+        await sink.wait_received(1)
+        leave.set()
+        assert str(tls.lost(await sink.wait_lost())).startswith("TLS failed: ")
+        await driver.close()
+
+    with SocketServer(damage, tls=certs.server_context()) as server:
         ws.run(body())
 
 
