@@ -146,7 +146,7 @@ class _Engine(WSProtocol):  # type: ignore[misc]
 
 
 def _violation(error: picows.WSProtocolError, max_size: int) -> ConnectionError:
-    """What picows found wrong with a frame. It does not show the frame: of a close frame that may not be as it is
+    """What picows found wrong with a frame, which it does not show: of a wrong close frame
     only the code or the reason is known."""
     code, text = int(error.code), str(error).lower()
     if code == TOO_BIG:

@@ -136,8 +136,8 @@ class FrameReader(frame_buffer):
         self._assembler = assembler
 
     def recv_frame(self) -> ABNF:
-        """Without websocket-client's own look at the frame: the assembler's has better words, and keeps what a
-        close frame says that may not be said like that."""
+        """Without websocket-client's own look at the frame: the assembler's has better words, and keeps what
+        a close frame says that may not be said like that."""
         self.recv_header()
         self.recv_length()
         payload = self.recv_strict(self.length or 0)
