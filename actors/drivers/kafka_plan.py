@@ -93,6 +93,12 @@ def plan_of(address: Address) -> Plan:
     strategy = given.get("partition.assignment.strategy", "")
     start, start_is_time = _start(typed)
     key = address.params.get("key")
+    try:
+        for topic in filter(None, (write_topic, *(t for t in topics if t[0] != "^"))):
+            check_topic(topic)
+        headers = header_pairs(address.option("headers") or {})
+    except RefusedError as error:
+        raise FatalError(str(error)) from None
     common = {**_network(address, ping_ms), **_security(address, given)}
     return Plan(
         peer=f"{address.host}:{address.port}",
@@ -103,7 +109,7 @@ def plan_of(address: Address) -> Plan:
         start_is_time=start_is_time,
         partition=typed.get("partition"),
         key=None if key is None else key.encode(),
-        headers=header_pairs(address.option("headers") or {}),
+        headers=headers,
         limit=int(address.option("buffer")),
         max_size=int(address.option("max_size")),
         ping_s=ping_ms / 1000,
@@ -132,9 +138,12 @@ def _start(typed: dict[str, Any]) -> tuple[int, bool]:
 
 
 def header_pairs(headers: Mapping[str, Any]) -> tuple[tuple[str, bytes | None], ...]:
-    """Headers as Kafka has them; a list stands for a name that is there more than once."""
+    """Headers as Kafka has them; a list stands for a name that is there more than once. RefusedError for a
+    name that librdkafka would cut."""
     pairs: list[tuple[str, bytes | None]] = []
     for name, value in headers.items():
+        if "\0" in name:
+            raise RefusedError(f"the message cannot be sent: header {name[:40]!r} has the character U+0000")
         several = value if isinstance(value, (list, tuple)) else (value,)
         pairs += [(name, _header_value(each)) for each in several]
     return tuple(pairs)
@@ -148,7 +157,8 @@ def check_topic(name: str) -> None:
     """RefusedError for what is no name of a topic: librdkafka would wait for it."""
     if not _TOPIC.fullmatch(name) or name in (".", ".."):
         raise RefusedError(
-            f"topic={name[:80]} is no name of a topic: 1 to 249 letters, digits, dots, hyphens or underscores"
+            f"topic={name[:80]!r} is no name of a topic: "
+            "1 to 249 letters, digits, dots, hyphens or underscores"
         )
 
 
@@ -240,6 +250,8 @@ def _producing(address: Address, given: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "acks": "all",
         "allow.auto.create.topics": False,
+        # A writer waits no longer to be told that there is no such topic.
+        "topic.metadata.propagation.max.ms": _PROPAGATION_MS // 2,
         "linger.ms": 0,
         # The broker's own limit decides, in its own words.
         "message.max.bytes": max(_MESSAGE_MAX, int(address.option("max_size"))),

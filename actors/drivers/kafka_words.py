@@ -193,6 +193,8 @@ def fenced_member(group: str | None, peer: str) -> FatalError:
 
 def missing_topic(topic: str, peer: str) -> DialError:
     """A topic that was there, and is not any more: it may be made again, so it is waited for."""
+    if topic.startswith("^"):
+        return DialError(f"{peer} has no topic that '{topic}' matches, or not all of them any more")
     return DialError(f"the topic '{topic}' of {peer} was deleted; reading goes on when it is made again")
 
 

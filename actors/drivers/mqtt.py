@@ -156,12 +156,7 @@ class MqttDriver(StreamDriver):
         try:
             await self._socket.open(deadline)
             await self._log_in(self._socket, place, deadline)
-            own = SubscribeOptions(
-                self._settings.qos,
-                noLocal=self._settings.no_local,
-                retainHandling=self._settings.retain_handling,
-            )
-            await self._subscribe(self._settings.topics, deadline, own)
+            await self._subscribe_own(deadline)
         except BaseException:
             with contextlib.suppress(Exception):
                 await asyncio.shield(self._hang_up(Ending.LOST))
@@ -223,6 +218,17 @@ class MqttDriver(StreamDriver):
             raise FatalError(f"{self.peer} takes messages of QoS {highest} at most; give qos={highest}")
         if settings.retain and not getattr(found, "RetainAvailable", 1):
             raise FatalError(f"{self.peer} keeps no retained messages; leave retain out")
+
+    async def _subscribe_own(self, deadline: Deadline) -> None:
+        """To the topics of the address; not to those that others of them include."""
+        settings, covered = self._settings, self._settings.covered
+        if covered and self._session.inherited and self._client is not None:
+            self._client.unsubscribe(list(covered))  # of an earlier run
+        topics = [topic for topic in dict.fromkeys(settings.topics) if topic not in covered]
+        own = SubscribeOptions(
+            settings.qos, noLocal=settings.no_local, retainHandling=settings.retain_handling
+        )
+        await self._subscribe(topics, deadline, own)
 
     async def _subscribe(
         self, topics: Sequence[str], deadline: Deadline, options: SubscribeOptions | None = None

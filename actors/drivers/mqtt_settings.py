@@ -37,6 +37,8 @@ class Settings:
 
     topics: tuple[str, ...] = ()
     """What is read; none: only written."""
+    covered: tuple[str, ...] = ()
+    """Topics of the address that others of it include: a broker would send their messages once more."""
     write_topic: str | None = None
     """Where writes go; None: nowhere."""
     qos: int = 0
@@ -125,6 +127,7 @@ class Settings:
             _check_topic("will_topic", will_topic)
         return cls(
             topics=topics,
+            covered=tuple(t for t in dict.fromkeys(topics) if any(_covers(o, t) for o in topics if o != t)),
             write_topic=_write_topic(params, topics),
             qos=_count(params, "qos", 2),
             retain=_bool(params, "retain", default=False),
@@ -176,6 +179,19 @@ def _has_wildcard(topic: str) -> bool:
 
 def _is_shared(topic: str) -> bool:
     return topic.startswith("$share/")
+
+
+def _covers(pattern: str, other: str) -> bool:
+    """Whether all that one filter brings comes by the pattern, too."""
+    if _is_shared(pattern) or _is_shared(other) or (other[0] == "$" and _has_wildcard(pattern[0])):
+        return False
+    levels, others = pattern.split("/"), other.split("/")
+    for place, level in enumerate(levels):
+        if level == "#":
+            return True
+        if place >= len(others) or others[place] == "#" or level not in ("+", others[place]):
+            return False
+    return len(levels) == len(others)
 
 
 def _odd_text(text: str) -> str | None:

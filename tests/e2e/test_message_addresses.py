@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -15,9 +16,9 @@ from tests.support.kafka import make_topic
 from tests.support.nats_side import NatsSide
 from tests.support.rabbit import Rabbit, rabbit_url
 from tests.support.sockets import SocketServer
-from tests.support.waiting import Background
+from tests.support.waiting import Background, until
 from trunkline import Connection, Message, connect
-from trunkline.errors import RefusedError, Unsupported
+from trunkline.errors import DialError, RefusedError, Unsupported
 
 
 def take(conn: Connection) -> Message:
@@ -155,6 +156,32 @@ def test_kafka(apache_kafka: Kafka) -> None:
             conn.write("3", topic="no topic")
         with pytest.raises(Unsupported, match="reply_to"):
             conn.write("3", reply_to="x")
+        with pytest.raises(RefusedError, match=r"header 'a\\x00b' has the character"):
+            conn.write("3", headers={"a\0b": "x"})
+        with pytest.raises(RefusedError, match=f"has no topic '{topic}-none'"):
+            conn.write("3", 20_000, topic=f"{topic}-none")
+        apache_kafka.create(f"{topic}-none")
+        until(lambda: _is_taken(conn, f"{topic}-none"), "the topic is there")
+
+
+def _is_taken(conn: Connection, topic: str) -> bool:
+    with contextlib.suppress(RefusedError):
+        return conn.write("4", 20_000, topic=topic) == 1
+    return False
+
+
+def test_kafka_names_that_cannot_be(apache_kafka: Kafka) -> None:
+    topic = make_topic(apache_kafka)
+    for query, says in (
+        (f"topic={topic}&write_topic=%5Ex", "topic='^x' is no name of a topic"),
+        (
+            f"topic=%5E{topic}none&group={topic}",
+            f"{apache_kafka.address} has no topic that '^{topic}none' matches",
+        ),
+    ):
+        with pytest.raises(DialError) as told:
+            connect(f"kafka://{apache_kafka.address}/?{query}", timeout=30)
+        assert says in str(told.value)
 
 
 def test_what_makes_no_sense_raises_at_once_for_every_object() -> None:

@@ -43,6 +43,38 @@ def test_the_seeds_own_example(mosquitto: Mosquitto) -> None:
         assert conn.stats().scheme == "mqtt"
 
 
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+@pytest.mark.parametrize("topics", ["#,b,b", "b,+", "b,b", "+,#", "+/x,+,b/x"])
+def test_a_topic_that_another_includes_brings_nothing_twice(
+    mosquitto: Mosquitto, version: str, topics: str
+) -> None:
+    name = mosquitto.unique()
+    query = ",".join(f"{name}/{topic}" for topic in topics.split(",")).replace("#", "%23").replace("+", "%2B")
+    with MqttSide(mosquitto.port) as side:
+        side.publish(f"{name}/b", "kept", retain=True)
+        with dial(at(mosquitto, f"topic={query}&qos=1&version={version}")) as conn:
+            assert conn.read(5000) == "kept"
+            side.publish(f"{name}/b", "more")
+            assert conn.read(5000) == "more"
+            side.publish(f"{name}/b", "last")
+            assert conn.read(5000) == "last"
+            assert conn.read(-1) is None
+        side.publish(f"{name}/b", "", retain=True)
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_what_an_earlier_run_read_beside_a_wider_topic_comes_once(mosquitto: Mosquitto, version: str) -> None:
+    name = mosquitto.unique()
+    session = f"qos=1&version={version}&clean=false&client_id={name}"
+    dial(at(mosquitto, f"topic={name}/b&{session}")).close()
+    address = at(mosquitto, f"topic={name}/%23,{name}/b&{session}")
+    with MqttSide(mosquitto.port) as side, dial(address) as conn:
+        for number in range(3):
+            side.publish(f"{name}/b", str(number))
+        assert [conn.read(5000) for _ in range(3)] == ["0", "1", "2"]
+        assert conn.read(-1) is None
+
+
 def test_a_message_with_its_envelope(mosquitto: Mosquitto) -> None:
     name = mosquitto.unique()
     found = properties(UserProperty=[("a", "1"), ("a", "2")], ContentType="text/plain", ResponseTopic="back")
