@@ -61,9 +61,9 @@ class World:
         self._peer: subprocess.Popen[bytes] | None = None
         self._where = ""
         self.server = backends.backend(trial.scheme)
+        """The real server, where the other end is no peer of ours."""
         if self.server:
             self.server.recover()  # a trial before this one may have left it ended
-        """The real server, where the other end is no peer of ours."""
         self.name = f"adv{self.mark[:12]}"
         self.stopped: set[int] = set()
         self.holed = False
