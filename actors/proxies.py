@@ -30,6 +30,8 @@ from trunkline.errors import DialError
 
 __all__ = ["http_connect", "receive", "send", "socks5"]
 
+_SIZES, _NAME = {1: 4, 4: 16}, 3
+"""Kinds of addresses: so many bytes, or a name that tells its length."""
 _NO_AUTH, _PASSWORD, _NONE_ACCEPTED = 0, 2, 0xFF
 _REPLIES = {
     1: "general failure (often a name it cannot resolve)",
@@ -41,6 +43,7 @@ _REPLIES = {
     7: "command not supported",
     8: "address type not supported",
 }
+_PIECE = 16 * 1024
 _BODY_S = 0.5
 """How long the body of a refusal is waited for: its first line is shown to the user."""
 
@@ -63,6 +66,8 @@ async def socks5(
     if reply:
         why = _REPLIES.get(reply, f"code {reply}")
         raise DialError(f"{join_host_port(*target)} is unreachable through proxy {proxy}: {why}", code=reply)
+    if kind not in (*_SIZES, _NAME):
+        raise DialError(f"proxy {proxy} does not speak SOCKS5 (address of kind {kind}); check proxy=")
     await _skip_bound_address(sock, kind, proxy)
 
 
@@ -85,7 +90,8 @@ async def http_connect(
     body = await _receive_body(sock, answer)
     says = _said(answer, body, secrets)
     if status == 407:
-        raise FatalError(f"proxy {proxy} refused the user or password (407); check proxy={says}", code=status)
+        what = "refused the user or password" if user is not None else "wants a user and password"
+        raise FatalError(f"proxy {proxy} {what} (407); check proxy={says}", code=status)
     if status in (502, 503, 504):
         text = f"{host}:{target[1]} is unreachable through proxy {proxy}: {status}{says}"
     else:
@@ -115,8 +121,7 @@ def _destination(host: str, port: int) -> bytes:
 
 
 async def _skip_bound_address(sock: socket.socket, kind: int, proxy: str) -> None:
-    sizes = {1: 4, 4: 16}
-    size = sizes[kind] if kind in sizes else (await receive(sock, 1, proxy))[0]
+    size = _SIZES[kind] if kind in _SIZES else (await receive(sock, 1, proxy))[0]
     await receive(sock, size + 2, proxy)
 
 
@@ -140,15 +145,21 @@ async def receive(sock: socket.socket, count: int, proxy: str, *, refused_login:
 
 
 async def _receive_answer(sock: socket.socket, proxy: str, secrets: Iterable[str]) -> Answer:
-    """The answer to CONNECT. Byte by byte: what the target says first must stay in the socket."""
+    """The answer to CONNECT, and nothing that follows it: what the target says first must stay in the socket,
+    so that each piece is only looked at until it is known to belong to the answer."""
     reader = AnswerReader()
     try:
         while True:
-            answer = reader.feed(await receive(sock, 1, proxy))
+            first, more = await receive(sock, 1, proxy), b""
+            with contextlib.suppress(BlockingIOError):
+                more = sock.recv(_PIECE, socket.MSG_PEEK)
+            answer = reader.feed(first + more)
+            behind = len(answer.rest) if answer is not None else 0
+            await receive(sock, len(more) - behind, proxy)
             if answer is not None:
                 return answer
     except Malformed as error:
-        raise DialError(f"proxy {proxy} does not speak HTTP ({error.said(secrets)}); check proxy=") from None
+        raise DialError(f"proxy {proxy} is no HTTP proxy: {error.said(secrets)}; check proxy=") from None
 
 
 async def _receive_body(sock: socket.socket, answer: Answer) -> bytes:

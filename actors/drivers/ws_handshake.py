@@ -7,6 +7,7 @@ import hashlib
 import os
 import ssl
 import time
+from urllib.parse import quote
 
 from trunkline.actors import tls, tls_alerts
 from trunkline.actors.drivers.ws_deflate import OFFER, Deflate, NegotiationError, negotiate
@@ -31,6 +32,7 @@ __all__ = [
 BODY_S = 1.0
 """How long the body of a refusal is waited for: its first line is shown to the user."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_ASCII = "".join(map(chr, range(128)))
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -76,7 +78,7 @@ def judge(answer: Answer, body: bytes, target: Target, key: str, *, offered: boo
     Raises `Redirect`, or DialError (FatalError where trying again cannot help) that names what is wrong.
     """
     if _leads_elsewhere(answer):
-        raise Redirect(answer.all("location")[0])
+        raise Redirect(_location(answer))
     if answer.status != 101:
         raise _refused(answer, body, target)
     if "websocket" not in answer.tokens("upgrade"):
@@ -117,6 +119,11 @@ def ended_early(target: Target, *, begun: bool, error: Exception | None = None) 
 
 def _leads_elsewhere(answer: Answer) -> bool:
     return answer.status in _REDIRECTS and any(answer.all("location")[:1])
+
+
+def _location(answer: Answer) -> str:
+    """Where a redirect leads, of which bytes above ASCII are percent-encoded as they came."""
+    return quote(answer.all("location")[0], safe=_ASCII, encoding="latin-1")
 
 
 def _refused(answer: Answer, body: bytes, target: Target) -> DialError:

@@ -14,7 +14,7 @@ from tests.support.certs import Certs
 from tests.support.http_proxy import HttpProxy, HttpsProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.servers import Microsocks
-from tests.support.sockets import SocketServer, deaf, echo, say, unused_port
+from tests.support.sockets import Handler, Peer, SocketServer, deaf, echo, say, unused_port
 from tests.support.socks4_proxy import Socks4Proxy
 from trunkline.actors import dialer
 from trunkline.actors.driver import FatalError
@@ -224,6 +224,41 @@ def test_socks5_failures_name_the_party(run: Run) -> None:
             assert "wrong" not in str(error)
 
     with Microsocks("name", "secret") as proxy, unused_port() as port:
+        run(body())
+
+
+def _after_connect(answer: bytes) -> Handler:
+    def handler(peer: Peer) -> None:
+        peer.read_until(b"\r\n\r\n")
+        peer.send(answer)
+        peer.read()
+
+    return handler
+
+
+@pytest.mark.parametrize("size", [0, 40_000])
+def test_what_follows_a_proxys_answer_is_the_targets(run: Run, size: int) -> None:
+    """However long its headers are, and with what the target says in the same packet."""
+    answer = (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-Long: " + b"x" * size + b"\r\n\r\nfirst words"
+    )
+    with SocketServer(_after_connect(answer)) as server:
+        run(_expect(f"tcp://localhost:1|proxy=http://127.0.0.1:{server.port}", b"first words"))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"SSH-2.0-x\r\n", "is no HTTP proxy: it does not speak HTTP; its answer begins with 'SSH-2.0-x"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 60_000, "the headers of its answer are longer than 256 KB"),
+        (b"HTTP/1.1 407 Who?\r\n\r\n", "wants a user and password (407)"),
+    ],
+)
+def test_what_is_no_answer_of_a_proxy_is_told_at_once(run: Run, answer: bytes, words: str) -> None:
+    async def body() -> None:
+        assert words in str(await failure("tcp://localhost:1", proxy=f"http://127.0.0.1:{server.port}"))
+
+    with SocketServer(_after_connect(answer)) as server:
         run(body())
 
 

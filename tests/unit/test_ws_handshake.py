@@ -347,6 +347,15 @@ def test_redirects_are_followed(ws: Engine) -> None:
         assert "X-Key" not in goal.requests[0].headers  # a key is for the host it was given for
 
 
+@pytest.mark.parametrize(
+    ("location", "path"), [("/caf\u00e9?s=\u20ac", "/caf%C3%A9?s=%E2%82%AC"), ("/a%C3%A9 b", "/a%C3%A9%20b")]
+)
+def test_a_redirect_that_is_no_ascii_keeps_its_bytes(ws: Engine, location: str, path: str) -> None:
+    with WsServer(echo_messages) as goal, redirecting(f"{goal.url}{location}") as server:
+        works(ws, f"ws://127.0.0.1:{server.port}/")
+    assert goal.requests[0].path == path
+
+
 def test_a_failure_after_a_redirect_says_who_sent_us_there(ws: Engine) -> None:
     with unused_port() as port, redirecting(f"ws://127.0.0.1:{port}/") as server:
         error = failure(ws, f"ws://127.0.0.1:{server.port}/")
