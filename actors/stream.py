@@ -313,7 +313,8 @@ class StreamActor:
 
     def _loss(self, mark: Mark, reason: BaseException | None) -> Loss:
         """Why the link was lost, fit to be shown."""
-        text = "closed by the peer" if reason is None else str(reason) or type(reason).__name__
+        said = getattr(reason, "strerror", None) or str(reason)  # without the number that str() has
+        text = "closed by the peer" if reason is None else said or type(reason).__name__
         text = tls.lost(reason) or text
         secrets = own_secrets(self.address) if isinstance(reason, PeerClosed) else ()
         words = without_secrets(reason.reason, secrets) if isinstance(reason, PeerClosed) else None

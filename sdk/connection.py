@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from trunkline import reasons
 from trunkline.channel import Channel
 from trunkline.deadline import Deadline
 from trunkline.errors import (
@@ -106,6 +107,8 @@ class Connection(Executing):
             if isinstance(error, ClosedError) and not self._raising:
                 self._after_close("write")
             return int(self._failed(error, 0, quiet=not isinstance(error, Unsupported)))
+        if not body:
+            reasons.last(clear=True)  # the 0 that it returns is told from a failure by that
         return int(values.unpack(answer[0]))
 
     def request(

@@ -132,4 +132,6 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
         ) from None
     if isinstance(error, (errors.NetworkError, OSError)):
         raise DialError(f"{place} cannot be reached: {reason.removesuffix(f' ({place})')}") from None
+    if isinstance(error, UnicodeError):  # of the IDNA codec: it was not looked up at all
+        raise FatalError(f"{place} names no host: a part of its name is empty or too long") from None
     raise FatalError(not_clickhouse(place)) from None

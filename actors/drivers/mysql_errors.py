@@ -90,6 +90,8 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
         return DialError(f"cannot reach {peer}: {reason}", code=getattr(cause, "errno", None))
     if getattr(error, "errno", None) in (2013, 2055):
         return DialError(f"{peer} ended the link before the login was done: {_text(error)}")
+    if "'idna' codec" in _text(error):  # it was not looked up at all
+        return FatalError(f"{peer} names no host: a part of its name is empty or too long")
     return FatalError(f"what answers at {peer} is not a MySQL server ({_text(error)})")
 
 

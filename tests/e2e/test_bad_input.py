@@ -106,6 +106,14 @@ def test_no_socket_file(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Non
     refused(caplog, f"unix://{tmp_path}/none", "nobody listens on")
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".com"])
+@pytest.mark.parametrize("address", ["mysql://u@tcp({}:1)/d", "clickhouse://{}:1/d", "postgres://{}:1/d"])
+def test_a_name_that_cannot_be_looked_up(caplog: pytest.LogCaptureFixture, address: str, host: str) -> None:
+    """The DSNs of the Go drivers take any host; nothing has answered there."""
+    refused(caplog, address.format(host), f"{host}:1")
+    assert "what answers" not in str(last_error())
+
+
 def test_a_name_that_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
     refused(caplog, "tcp://nobody.invalid:1", "nobody.invalid", seconds=20, timeout=5)
 

@@ -103,3 +103,14 @@ def test_what_a_peer_says_while_a_link_comes_back_is_read() -> None:
         first = int(str(found[0]).split()[1])
         assert found == [f"answer {number}" for number in range(first, 3)]
         conn.close()
+
+
+def test_a_reset_is_told_in_words() -> None:
+    def handler(peer: Peer) -> None:
+        peer.read(2)
+        peer.reset()
+
+    with SocketServer(handler) as server, connect(server.url) as conn:
+        conn.write("go")
+        with pytest.raises(BrokenError, match=r"has ended: Connection reset by peer$"):
+            conn.read(5000)

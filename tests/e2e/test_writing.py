@@ -66,7 +66,10 @@ def test_what_a_deaf_peer_took_is_said_truly() -> None:
 
 def test_an_empty_message() -> None:
     with WsServer(hold) as server, dial(server.url) as conn:
+        assert conn.write(HALF) == 0
+        assert last_error() is not None
         assert conn.write("") == 0
+        assert last_error() is None, "the 0 is no failure"
         assert conn.write("a") == 1
         assert [m for m in server.wait_received(1) if m] in ([], ["a"])
 
