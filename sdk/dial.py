@@ -122,7 +122,9 @@ def _resolved(address: Address) -> Address:
     try:
         return with_proxy(address.resolved(os.getcwd()))
     except OSError:  # the folder was deleted under us
-        if address.resolved("/") != address:
+        rooted = address.resolved("/")
+        rooted.extra.pop("cwd", None)  # for the files that statements may name
+        if rooted != address:
             text = f"{address.display}: the current folder is gone; give an absolute path"
             raise AddressError(text) from None
         return with_proxy(address)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.programs import Remains
 from tests.support.waiting import until
-from trunkline.errors import DeadHandle, DialError, TrunklineError
+from trunkline.errors import AddressError, DeadHandle, DialError, TrunklineError
 
 SPAWN = multiprocessing.get_context("spawn")
 WAIT_S = 30.0
@@ -153,3 +154,13 @@ def test_another_broker_knows_the_name_too(monkeypatch: pytest.MonkeyPatch) -> N
             second.exec("INSERT INTO t VALUES (1)")
             assert rows(first, "SELECT a FROM t") == [[1]]
             assert first.stats().pid == second.stats().pid
+
+
+def test_a_database_in_memory_needs_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with trunkline.connect("sqlite3://:memory:") as db:
+        assert db.exec("SELECT 1")["values"] == [[1]]
+    with pytest.raises(AddressError, match="the current folder is gone"):
+        trunkline.connect("sqlite3://x.db")
