@@ -126,9 +126,12 @@ def check_count(wanted: int, given: int) -> None:
 def fences(pieces: Sequence[Token], index: int, dialect: Dialect) -> tuple[str, str]:
     """What is written before and behind the literal that takes a placeholder's place, so that no neighbour
     becomes a part of it: a value is never a part of a number, a name or a text. `?1` with a 5 is not 51,
-    `LIMIT?` no name, `'a' ?` no longer text."""
-    if any(_is_text(_beside(pieces, index, step), dialect) for step in (-1, 1)):
+    `LIMIT?` no name, `'a' ?` no longer text. Nor does a cast come before the sign of a number."""
+    first, second = _beside(pieces, index, -1), _beside(pieces, index, 1)
+    if _is_text(first, dialect) or _is_text(second, dialect):
         return " (", ") "
+    if second is not None and second.text[0] == ":" and dialect is Dialect.POSTGRES:
+        return "(", ")"
     before = index > 0 and _TOUCHING.match(pieces[index - 1].text[-1])
     behind = index + 1 < len(pieces) and _TOUCHING.match(pieces[index + 1].text[0])
     return " " if before else "", " " if behind else ""

@@ -83,7 +83,7 @@ def _kind(oid: int, typtype: str) -> str:
     return "record" if oid == _RECORD else "row" if typtype == "c" else "value"
 
 
-_CAST = re.compile(r"\s*::\s*(?P<name>\w+(?:\.\w+)?)(?P<array>\s*\[\s*\d*\s*\])?")
+_CAST = re.compile(r"\)?\s*::\s*(?P<name>\w+(?:\.\w+)?)(?P<array>\s*\[\s*\d*\s*\])?")
 
 
 def from_casts(body: str, count: int) -> tuple[Shape, ...]:

@@ -244,6 +244,13 @@ def test_a_value_never_grows_together_with_its_neighbour(case: Case) -> None:
         case.conn.executemany(f"INSERT INTO {case.table} (sym, n) VALUES (?, 1?)", [("SOL", 4), ("ADA", 5)])
 
 
+def test_a_cast_is_of_the_whole_number(postgres: Postgres) -> None:
+    with trunkline.connect(f"postgres://u:p@{postgres.address}/postgres") as conn:
+        found = conn.exec("SELECT ?::text, $2::bigint, ? ::int2".replace("?", "$1"), -5, -(2**63))
+        assert (found or {})["values"] == [["-5", -(2**63), -5]]
+        assert (conn.exec("SELECT ?::smallint", -32768) or {})["values"] == [[-32768]]
+
+
 def test_a_time_of_day_without_an_offset_is_refused(case: Case) -> None:
     with pytest.raises(StatementError, match="time of day"):
         case.conn.exec("SELECT ?", time(1, 2, tzinfo=ZoneInfo("America/New_York")))

@@ -126,7 +126,7 @@ def render(text: str, params: Any, style: Style) -> str:
         (POSTGRES, "SELECT j ? 'k' AND a = $1", [1], "SELECT j ? 'k' AND a = %s", [1]),
         (POSTGRES, "SELECT j ?? 'k', j ?| b, j ?& b, ?", [1], "SELECT j ? 'k', j ?| b, j ?& b, %s", [1]),
         (POSTGRES, "SELECT ?||'x', j @? p", [1], "SELECT %s||'x', j @? p", [1]),
-        (POSTGRES, "SELECT ?::int, a::text", [1], "SELECT %s::int, a::text", [1]),
+        (POSTGRES, "SELECT ?::int, a::text", [1], "SELECT (%s)::int, a::text", [1]),
         (POSTGRES, "SELECT a$1, $1", [1], "SELECT a$1, %s", [1]),
         (POSTGRES, "PREPARE p AS SELECT $1", [], "PREPARE p AS SELECT $1", None),
         (MYSQL, "SELECT 5--?", [1], "SELECT 5--%s", [1]),
