@@ -17,6 +17,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from trunkline.actors.driver import FatalError
 from trunkline.actors.drivers.kafka_finder import CREATION_S, Finder
 from trunkline.actors.drivers.kafka_offsets import Origin, Position, Positions
 from trunkline.actors.drivers.kafka_plan import EARLIEST, Plan
@@ -75,9 +76,15 @@ class Group:
 
     def join(self) -> None:
         """Ask for partitions; they come while librdkafka is served."""
-        self.consumer.subscribe(
-            list(self.plan.topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lost
-        )
+        try:
+            self.consumer.subscribe(
+                list(self.plan.topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lost
+            )
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._INVALID_ARG:
+                raise
+            patterns = ", ".join(topic for topic in self.plan.topics if topic.startswith("^"))
+            raise FatalError(f"librdkafka does not take the pattern {patterns}: check it") from None
 
     def forget(self) -> None:
         """What was taken away has no former self any more."""

@@ -94,9 +94,13 @@ class Settings:
 
     @staticmethod
     def login(address: Address, place: int) -> tuple[str | None, str | None]:
-        """User and password for the server at this place of `address.hosts`."""
+        """User and password for the server at this place of `address.hosts`. FatalError for longer ones than
+        MQTT has."""
         logins = address.extra.get("logins")
         user, password = logins[place] if logins else (address.user, address.password)
+        for name, text in (("user", user), ("password", password)):
+            if text is not None and len(text.encode()) > _LONGEST:
+                raise FatalError(f"the {name} has {len(text.encode())} bytes, and MQTT allows {_LONGEST}")
         return user, password
 
     @classmethod
@@ -125,6 +129,9 @@ class Settings:
             raise FatalError("a will needs will_topic=..., where the broker is to publish it")
         if will_topic is not None:
             _check_topic("will_topic", will_topic)
+        will_payload = params.get("will_payload", "").encode()
+        if len(will_payload) > _LONGEST:
+            raise FatalError(f"will_payload= has {len(will_payload)} bytes, and MQTT allows {_LONGEST}")
         return cls(
             topics=topics,
             covered=tuple(t for t in dict.fromkeys(topics) if any(_covers(o, t) for o in topics if o != t)),
@@ -135,7 +142,7 @@ class Settings:
             v5=v5,
             session_expiry=_count(params, "session_expiry", FOR_EVER) if "session_expiry" in params else None,
             will_topic=will_topic,
-            will_payload=params.get("will_payload", "").encode(),
+            will_payload=will_payload,
             will_qos=_count(params, "will_qos", 2),
             will_retain=_bool(params, "will_retain", default=False),
             keep_alive=min(_LONGEST, -(-int(address.option("pingInterval")) // 1000)),

@@ -174,6 +174,7 @@ def test_kafka_names_that_cannot_be(apache_kafka: Kafka) -> None:
     topic = make_topic(apache_kafka)
     for query, says in (
         (f"topic={topic}&write_topic=%5Ex", "topic='^x' is no name of a topic"),
+        (f"topic=%5E(&group={topic}", "does not take the pattern ^("),
         (
             f"topic=%5E{topic}none&group={topic}",
             f"{apache_kafka.address} has no topic that '^{topic}none' matches",

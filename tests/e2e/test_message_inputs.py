@@ -131,3 +131,12 @@ def test_mqtt_3(mosquitto: Mosquitto) -> None:
 def test_mqtt_addresses(mosquitto: Mosquitto, query: str, options: dict[str, Any], says: str) -> None:
     assert Dial(f"mqtt://127.0.0.1:{mosquitto.port}?{query}", options) is None
     assert says in str(last_error())
+
+
+def test_mqtt_logins_that_are_too_long(mosquitto: Mosquitto) -> None:
+    for login, says in (
+        (f"{'u' * 70_000}:p", "the user has 70000"),
+        (f"u:{'p' * 70_000}", "the password has 70000"),
+    ):
+        assert Dial(f"mqtt://{login}@127.0.0.1:{mosquitto.port}?topic=t") is None
+        assert says in str(last_error())

@@ -57,6 +57,7 @@ def test_what_is_read_and_where_writes_go(
         ("topic=t&will_payload=x", "a will needs will_topic"),
         ("topic=t&will_topic=a/%2B", "will_topic=.a/[+]. is no topic to write to: it has a wildcard"),
         (f"topic={'t' * 70_000}", "it has 70000 bytes, and MQTT allows 65535"),
+        (f"topic=t&will_topic=w&will_payload={'t' * 70_000}", "will_payload= has 70000 bytes"),
     ],
 )
 def test_what_cannot_be(query: str, says: str) -> None:
