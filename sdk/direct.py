@@ -21,7 +21,7 @@ from trunkline.errors import BrokerGone, OperationTimeout, OutcomeUnknown, Uncon
 from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
 from trunkline.wire.framing import Unframer, frame
 
-__all__ = ["Direct", "NoDoor", "unanswered"]
+__all__ = ["Direct", "NoDoor", "NotTaken", "unanswered"]
 
 KEEP = 8
 _SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
@@ -29,6 +29,10 @@ _SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
 
 class NoDoor(Exception):
     """The worker cannot be reached directly (now): go through the router."""
+
+
+class NotTaken(WorkerDied):
+    """The worker ended, and it is certain that it had not read the request."""
 
 
 class Direct:
@@ -140,7 +144,7 @@ class Direct:
                     if isinstance(error, ConnectionResetError) and sys.platform == "linux":
                         # Linux says so, instead of the end, where the request was not read (to its end).
                         self.close()
-                        raise WorkerDied("the worker ended before it took the request") from None
+                        raise NotTaken("the worker ended before it took the request") from None
                     chunk = b""
                 if not chunk:
                     # A process that is killed closes its sockets one by one: idle ones may look alive.

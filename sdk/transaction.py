@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trunkline.deadline import Deadline
+from trunkline.direct import NotTaken
 from trunkline.errors import (
     BrokerGone,
     OperationTimeout,
@@ -125,6 +126,10 @@ class Transaction:
         try:
             self._do("commit", max(self._timeout_ms, END_MS))
             self._ended()
+        except NotTaken as error:
+            self._give_up(error)
+            text = "this transaction is over: its worker ended before the commit, and it was rolled back"
+            raise StatementError(f"{text}; begin it again", code=OVER) from error
         except (WorkerDied, OperationTimeout, BrokerGone) as error:
             self._give_up(error)
             raise OutcomeUnknown(f"the transaction may or may not be committed: {error}") from error

@@ -19,6 +19,7 @@ from trunkline.actors.drivers.sqlite_many import Bulk, Misfit
 from trunkline.actors.drivers.sqlite_rows import OpenRows
 from trunkline.actors.drivers.sqlite_steps import Binds, Step, shared_out, steps
 from trunkline.actors.drivers.sqlite_types import in_zone, register_adapters, register_converters, rounded
+from trunkline.actors.servers import time_to_tell
 from trunkline.address import Address
 from trunkline.address.nearest import nearest
 from trunkline.deadline import Deadline
@@ -116,7 +117,8 @@ class SqliteDriver(ExecDriver):
 
     def _apply_settings(self, deadline: Deadline) -> None:
         busy_ms = self.address.extra["busy_timeout_ms"]
-        left_ms = deadline.left_ms()
+        # time is left for saying that the file is locked
+        left_ms = Deadline(deadline.left() - time_to_tell(deadline)).left_ms()
         self._pragma("busy_timeout", busy_ms if left_ms is None else min(busy_ms, left_ms))
         for name, value in self.address.extra["pragmas"]:
             self._pragma(name, value)

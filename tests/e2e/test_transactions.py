@@ -295,6 +295,22 @@ def test_a_commit_that_a_stopped_worker_does_not_answer_is_told_as_unknown(conn:
         assert rows(other, "SELECT who FROM t") in ([], [["main"]])
 
 
+def test_a_commit_that_no_worker_has_read_is_told_as_rolled_back(conn: Connection) -> None:
+    pid = conn.stats().pid
+    assert pid is not None
+    block = conn.transaction(300)
+    block.__enter__()
+    conn.exec("INSERT INTO t VALUES ('main', 1)")
+    stop(pid)
+    killer = threading.Timer(0.3, os.kill, (pid, signal.SIGKILL))
+    killer.start()
+    # killed sooner, before it was asked: then the next worker says it
+    with pytest.raises(StatementError) as caught:
+        block.__exit__(None, None, None)
+    killer.join()
+    assert caught.value.code == "TRANSACTION_OVER"
+
+
 def test_a_rollback_that_a_stopped_worker_hears_of_too_late_is_done_all_the_same(conn: Connection) -> None:
     pid = conn.stats().pid
     assert pid is not None

@@ -540,6 +540,10 @@ def test_a_locked_file_may_be_dialled_again(open_: Open) -> None:
     with pytest.raises(DialError, match="is locked by another program; try again") as caught:
         open_("sqlite3://test.db", Deadline(0))
     assert not isinstance(caught.value, FatalError)
+    deadline = Deadline(0.4)
+    with pytest.raises(DialError, match="is locked by another program"):
+        open_("sqlite3://test.db", deadline)
+    assert not deadline.expired(), "it is said in time"
     holder.rollback()
     assert open_().execute("SELECT * FROM t", ()).values == []
 
