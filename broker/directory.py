@@ -171,6 +171,10 @@ class Directory:
     def new_id(self) -> bytes:
         return secrets.token_bytes(CONNECTION_ID_BYTES)
 
+    def number_from(self, last: int) -> None:
+        """Give no number again that the broker before this one has given."""
+        self._number = max(self._number, last)
+
     def next_number(self) -> int:
         self._number += 1
         return self._number

@@ -3,6 +3,7 @@ folders, an administrator, `rm -r` of the wrong thing. Without its socket no new
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -44,6 +45,22 @@ class Place:
             os.dup2(log, 2)
             os.close(log)
         return True
+
+    def last_number(self) -> int:
+        """The number of the last connection that a broker here had; 0 where none is known."""
+        with contextlib.suppress(OSError, ValueError):
+            return max(0, int((self._folder / runtime.NUMBER).read_text()))
+        return 0
+
+    def keep_number(self, number: int) -> None:
+        """Without it (the disk is full) the next broker may have two connections of one number."""
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(self._folder / runtime.NUMBER, flags, 0o600)
+            try:
+                os.pwrite(fd, b"%19d\n" % number, 0)  # always as long: a later one needs no further room
+            finally:
+                os.close(fd)
 
     def may_complain(self, now: float) -> bool:
         """Whether the last complaint is so long ago that another may follow."""

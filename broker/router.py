@@ -95,6 +95,7 @@ class Broker:
         self._starter = starter
         self._zygote = zygote
         self.place = Place(address)
+        self.directory.number_from(self.place.last_number())
         self._zygote_ends = Crashes()
         self._zygote_heard = 0.0
         self._bequests = Bequests()
@@ -398,9 +399,9 @@ class Broker:
             if there is not None:
                 self._join(there, opening, spec)
                 return
-        connection = Connection(
-            self.directory.new_id(), self.directory.next_number(), spec, bool(restart), float(linger_s)
-        )
+        number = self.directory.next_number()
+        self.place.keep_number(number)
+        connection = Connection(self.directory.new_id(), number, spec, bool(restart), float(linger_s))
         connection.stats = {"scheme": spec.get("scheme", ""), "peer": spec.get("display", "")}
         connection.former = key
         bequest = self._bequest(key, name, comes_again, sender, connection.id)

@@ -53,6 +53,8 @@ ENV = "TRUNKLINE_BROKER"
 ROOT_ENV = "TRUNKLINE_RUNTIME"
 SOCKET = "broker.sock"
 LOG = "broker.log"
+NUMBER = "number"
+"""The file with the number of the last connection, for the broker that follows one that was killed."""
 PID_WORD = "pid"
 """Begins the line by which a starting broker tells its process id, before how it went."""
 MAX_SOCKET_PATH = 92  # sun_path holds 104 to 108 bytes, and a worker's door has a longer name
@@ -262,12 +264,12 @@ def remove_folder(folder: Path, *, awaited: bool = False) -> None:
     """Remove a broker's folder, and the root too when it is empty then. The caller holds its lock.
 
     `awaited`: somebody will start the next broker here. Then what that one needs stays: the doors of workers
-    that live, and the figures of those that were killed.
+    that live, the figures of those that were killed, and the last number.
 
     Only what brokers put there is removed, for the folder may be one the user named; the lock goes last,
     so that a broker that starts meanwhile finds either the old lock or an empty place.
     """
-    workers = [] if awaited else [*doors(folder), *folder.glob("f-*")]
+    workers = [] if awaited else [*doors(folder), *folder.glob("f-*"), folder / NUMBER]
     for path in [*workers, folder / SOCKET, folder / LOG, folder / "lock"]:
         with contextlib.suppress(OSError):
             path.unlink()

@@ -249,6 +249,15 @@ def test_a_killed_zygote_is_replaced_and_its_workers_are_still_watched(remains: 
         until(lambda: conn.write("y"), "a write through it")
 
 
+def test_a_number_is_given_once_though_the_broker_is_killed(remains: Remains) -> None:
+    """A Dial that comes before the former workers are back got the number of one of them."""
+    with SocketServer(echo) as server:
+        former = [dial(server.url) for _ in range(3)]
+        remains.broker().kill()
+        new = [dial(server.url) for _ in range(2)]
+        assert len({conn.stats().id for conn in [*former, *new]}) == 5
+
+
 def test_a_zygote_that_hangs_is_replaced(remains: Remains) -> None:
     """It was waited for without an end: for the word of a killed worker's end as for a new worker."""
     with WsServer(echo_messages) as server:
