@@ -161,8 +161,8 @@ def _attach(handle: int) -> Connection:
             if named:
                 raise
             shutdown()
-    where = f"the broker at {named}" if named else "any running broker"
-    raise DeadHandle(f"{where} has no connection of this handle; it has ended, or is another user's")
+    where = f"the broker at {named} has no" if named else "no running broker has a"
+    raise DeadHandle(f"{where} connection of this handle; it has ended, or is another user's")
 
 
 @contextlib.contextmanager
