@@ -177,7 +177,9 @@ class Reader(Holder):
         if asks:
             stats = self.stats()
             lost = stats.state != "open"
-            return stats.buffered > 0 or lost, None, (*mark, lost, stats.reconnects)
+            # An outage that was over between two looks is known by the count alone: the mark tells it once.
+            ready = stats.buffered > 0 or lost or stats.reconnects > 0
+            return ready, None, (*mark, lost, stats.reconnects, stats.buffered > 0)
         return ready, pipe.fileno() if pipe is not None else None, mark
 
     def stats(self) -> Stats:

@@ -12,6 +12,7 @@ from confluent_kafka import libversion
 from trunkline.actors import tls
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
+from trunkline.address.header_text import header_text
 from trunkline.errors import RefusedError
 
 __all__ = ["EARLIEST", "LATEST", "Plan", "check_topic", "header_pairs", "plan_of"]
@@ -139,18 +140,21 @@ def _start(typed: dict[str, Any]) -> tuple[int, bool]:
 
 def header_pairs(headers: Mapping[str, Any]) -> tuple[tuple[str, bytes | None], ...]:
     """Headers as Kafka has them; a list stands for a name that is there more than once. RefusedError for a
-    name that librdkafka would cut."""
+    name that librdkafka would cut, and for a value that is neither text nor bytes nor nothing."""
     pairs: list[tuple[str, bytes | None]] = []
     for name, value in headers.items():
         if "\0" in name:
             raise RefusedError(f"the message cannot be sent: header {name[:40]!r} has the character U+0000")
         several = value if isinstance(value, (list, tuple)) else (value,)
-        pairs += [(name, _header_value(each)) for each in several]
+        try:
+            pairs += [(name, _header_value(name, each)) for each in several]
+        except ValueError as error:
+            raise RefusedError(f"the message cannot be sent: {error}") from None
     return tuple(pairs)
 
 
-def _header_value(value: Any) -> bytes | None:
-    return value if value is None or isinstance(value, bytes) else str(value).encode()
+def _header_value(name: str, value: Any) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else header_text(name, value).encode()
 
 
 def check_topic(name: str) -> None:

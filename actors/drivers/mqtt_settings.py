@@ -9,6 +9,7 @@ from typing import Any
 
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
+from trunkline.address.header_text import header_text
 
 __all__ = ["ENVELOPE", "Settings", "no_target", "user_properties"]
 
@@ -258,18 +259,13 @@ def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
 def user_properties(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Headers as MQTT 5 has them; a list stands for a name that is there more than once. ValueError, in
     words, for what cannot be sent."""
-    items = [(name, _as_text(name, value)) for name, values in headers.items() for value in _values(values)]
+    items = [
+        (name, header_text(name, value)) for name, values in headers.items() for value in _values(values)
+    ]
     for name, value in items:
         if (odd := _odd_text(name) or _odd_text(value)) is not None:
             raise ValueError(f"header {name[:50]!r} has {odd}")
     return items
-
-
-def _as_text(name: str, value: object) -> str:
-    try:
-        return value.decode() if isinstance(value, bytes) else str(value)
-    except UnicodeDecodeError:
-        raise ValueError(f"header {name[:50]!r} has bytes that are no UTF-8, and MQTT's are text") from None
 
 
 def _values(value: object) -> list[object]:

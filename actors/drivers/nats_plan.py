@@ -15,6 +15,7 @@ import nkeys  # type: ignore[import-untyped]
 
 from trunkline.actors.driver import FatalError
 from trunkline.address import Address
+from trunkline.address.header_text import header_text
 
 __all__ = [
     "ACK_WAIT_S",
@@ -146,7 +147,7 @@ def _headers(address: Address) -> dict[str, str]:
 
 def sound_headers(given: Mapping[str, Any]) -> dict[str, str]:
     """Headers as NATS takes them; ValueError for one that would break the header block."""
-    headers = {str(name): str(value) for name, value in given.items()}
+    headers = {str(name): header_text(str(name), value) for name, value in given.items()}
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or "\r" in value or "\n" in value:
             raise ValueError(f"NATS does not take {name[:40]!r}: a name without spaces, a value in one line")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.address.golang import shown
+from trunkline.address.header_text import header_text
 from trunkline.address.host import clean_host
 from trunkline.address.options import Option
 from trunkline.address.proxy import Proxy
@@ -142,7 +143,10 @@ def _headers(option: Option, value: object) -> dict[str, str | list[str]]:
     found: dict[str, str | list[str]] = {}
     for name, content in value.items():
         several = isinstance(content, (list, tuple))
-        texts = [str(each) for each in content] if several else [str(content)]
+        try:
+            texts = [header_text(str(name), each) for each in (content if several else [content])]
+        except ValueError as error:
+            raise AddressError(f"option '{option.name}': {error}") from None
         if (
             not isinstance(name, str)
             or not _TOKEN.fullmatch(name)

@@ -86,6 +86,9 @@ def encode(
     With a key *and* a key format a hash becomes an HMAC; without a key format the key is ignored, as
     the original does. Raises ValueError for what it does not know or cannot decode.
     """
+    if key is None and key_format:
+        # a secret that is not set (`os.environ.get`): without it there would be a plain hash
+        raise ValueError("Encode: a key format is given, and the key is None")
     algo = algo.lower()
     name = algo.replace("_", ".") if algo not in ALGORITHMS else algo
     secret = _read(key, key_format, "key") if key is not None and key_format else None

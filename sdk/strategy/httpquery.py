@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from trunkline.address.header_text import header_text
 from trunkline.strategy.record import Record
 
 __all__ = ["HttpQuery"]
@@ -143,7 +144,10 @@ def _header_items(headers: Any) -> list[tuple[str, str]]:
 
 def _header(name: str, value: Any) -> str:
     """A header's value, which is often a key: what is wrong with it is said without quoting it."""
-    text = str(value)
+    try:
+        text = header_text(name, value)
+    except ValueError as error:
+        raise _RefusedError(str(error)) from None
     if _CONTROL.search(text.replace("\t", " ")):
         raise _RefusedError(f"the header {name} holds a line end or another control character")
     try:

@@ -175,6 +175,14 @@ def test_what_encode_cannot_do_is_said_without_the_secret(given_: tuple[Any, ...
     assert "secret" not in str(caught.value)
 
 
+def test_a_key_that_is_none_makes_no_plain_hash() -> None:
+    with pytest.raises(ValueError, match="the key is None"):
+        encode("sha256", "raw", "hex", "x", "raw", None)
+    with pytest.raises(ValueError, match="the key is None"):
+        Exchange(Secrets()).HMAC("sha256", "hex", "x", None)  # type: ignore[arg-type]
+    assert encode("sha256", "raw", "hex", "x", "", None) == encode("sha256", "raw", "hex", "x")
+
+
 def test_every_algorithm_is_named_in_the_error() -> None:
     with pytest.raises(ValueError, match=re.escape(", ".join(ALGORITHMS))):
         encode("none", "raw", "raw", "")
