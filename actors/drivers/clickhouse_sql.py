@@ -26,7 +26,6 @@ from trunkline.wire.table import Table
 __all__ = ["Insert", "rendered", "statement"]
 
 _LONGEST_KEPT = 10_000
-_COMMENT = ("--", "/*", "//", "#")
 _WHOLE = re.compile(r"\d{1,80}\Z")
 _FRACTION = re.compile(r"\d+\.\d*\Z")
 _POWER = re.compile(r"\d+(?:\.\d*)?[eE]\d+\Z")
@@ -170,9 +169,10 @@ def _values(head: list[Token], tail: list[Token]) -> str | Insert:
 
 
 def _plain(pieces: list[Token], spaces: bool = False) -> list[Token]:
-    """Without comments; with or without what stands between words."""
-    kept = [piece for piece in pieces if not (piece.kind == "quoted" and piece.text.startswith(_COMMENT))]
-    return kept if spaces else [piece for piece in kept if not piece.text.isspace()]
+    """Without comments; with or without what stands between words, of which a comment is a part."""
+    if spaces:
+        return [Token("other", " ") if piece.separates() else piece for piece in pieces]
+    return [piece for piece in pieces if not piece.separates()]
 
 
 def _joined(pieces: list[Token]) -> str:
@@ -221,7 +221,14 @@ class _Literal:
     """One value of a row, read from its tokens; `_Expression` when it is more than a literal."""
 
     def __init__(self, pieces: list[Token], places: _Places) -> None:
-        self.pieces = [piece for piece in pieces if not piece.text.isspace()]
+        self.pieces: list[Token] = []
+        self.apart: set[int] = set()
+        """The pieces that white space stands before."""
+        for piece in pieces:
+            if piece.text.isspace():
+                self.apart.add(len(self.pieces))
+            else:
+                self.pieces.append(piece)
         self.places = places
         self.at = 0
 
@@ -257,7 +264,9 @@ class _Literal:
     def string(self, text: str) -> str | bytes:
         # a doubled quote is the next string, right behind the first
         parts = [text]
-        while self.at < len(self.pieces) and self.pieces[self.at].kind == "quoted":
+        while (
+            self.at < len(self.pieces) and self.pieces[self.at].kind == "quoted" and self.at not in self.apart
+        ):
             parts.append(self.next().text)
         values = [unescaped(part) if part[0] == "'" else None for part in parts]
         if any(not isinstance(value, str) for value in values[: len(values) if len(values) > 1 else 0]):

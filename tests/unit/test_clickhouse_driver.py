@@ -166,6 +166,8 @@ def test_the_rows_of_an_insert_are_read_from_its_text(sql: str, head: str, rows:
             "INSERT INTO t SELECT now(), ? UNION ALL SELECT 1+1, 'a'",
         ),
         ("INSERT INTO t VALUES (0x10)", "INSERT INTO t SELECT 0x10"),
+        ("INSERT INTO t VALUES ('a' 'b')", "INSERT INTO t SELECT 'a' 'b'"),
+        ("INSERT INTO t VALUES ('a'/**/'b')", "INSERT INTO t SELECT 'a' 'b'"),
         (r"INSERT INTO t VALUES ('a\%')", r"INSERT INTO t SELECT 'a\%'"),
         ("INSERT INTO t SELECT 'VALUES (1)'", "INSERT INTO t SELECT 'VALUES (1)'"),
         ("INSERT INTO t (a) (SELECT 1)", "INSERT INTO t (a) (SELECT 1)"),
