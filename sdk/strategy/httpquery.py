@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import math
 import re
@@ -58,19 +59,73 @@ class HttpQuery:
     def _ask(self, url: str, options: dict[str, Any], answer: Record) -> None:
         if not isinstance(url, str):
             raise _RefusedError(f"the address must be text, not {type(url).__name__}")
-        target, opener = _route(url)
-        request = _request(target, options)
-        try:
-            response = opener.open(request, timeout=_timeout_s(options.get("timeout")))
-        except urllib.error.HTTPError as error:
-            response = error  # an answer all the same: exchanges explain themselves in its body
-        with response:
-            body = response.read()
-            answer.StatusCode = response.status
-            answer.Header = _headers(response.headers)
-            answer.Cookies = response.headers.get_all("Set-Cookie") or []
+        seconds = _timeout_s(options.get("timeout"))
+        with _Limit(seconds) as limit:
+            target, opener = _route(url, limit)
+            request = _request(target, options)
+            try:
+                response = opener.open(request, timeout=seconds)
+            except urllib.error.HTTPError as error:
+                response = error  # an answer all the same: exchanges explain themselves in its body
+            with response:
+                body = response.read()
+            limit.check()  # the body of an answer without a length ends with its link
+        answer.StatusCode = response.status
+        answer.Header = _headers(response.headers)
+        answer.Cookies = response.headers.get_all("Set-Cookie") or []
         charset = options.get("charset") or response.headers.get_content_charset() or "utf-8"
         answer.Body = body.decode(charset, "replace")
+
+
+class _Limit:
+    """Breaks the links of a request when its time is over: the timeout of a socket begins anew with every
+    byte that a slow server sends."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._over = False
+        self._links: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Limit:
+        self._timer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            over, links = self._over, self._links
+            self._links = []
+        for link in links:
+            link.close()
+        if over and isinstance(error, (OSError, ValueError, http.client.HTTPException)):
+            raise TimeoutError(self._late()) from None
+
+    def check(self) -> None:
+        if self._over:
+            raise TimeoutError(self._late())
+
+    def connect(self, create: Callable[..., socket.socket], *args: Any, **named: Any) -> socket.socket:
+        """A link that is broken when the time is over. TLS takes the socket over, so a copy is kept."""
+        made = create(*args, **named)
+        with self._lock:
+            self._links.append(made.dup())
+            over = self._over
+        if over:
+            self._end()
+        return made
+
+    def _end(self) -> None:
+        with self._lock:
+            self._over = True
+            for link in self._links:
+                with contextlib.suppress(OSError):
+                    link.shutdown(socket.SHUT_RDWR)
+
+    def _late(self) -> str:
+        return f"no whole answer within {self._seconds * 1000:g} ms"
 
 
 def _old_form(body: str | None, rest: tuple[Any, ...]) -> dict[str, Any]:
@@ -166,41 +221,45 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
-def _route(url: str) -> tuple[str, urllib.request.OpenerDirector]:
+def _route(url: str, limit: _Limit) -> tuple[str, urllib.request.OpenerDirector]:
     """The target and what opens it: directly, or through the proxy written before it."""
     found = _PROXIED.fullmatch(url)
-    if not found:
-        return url, urllib.request.build_opener()
-    scheme, place, target = found[1].lower(), found[2], found[3]
-    if scheme == "http":
-        proxy = urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), f"http://{place}"))
-        return target, urllib.request.build_opener(proxy)
-    off = urllib.request.ProxyHandler({})
-    return target, urllib.request.build_opener(off, _SocksHttp(place), _SocksHttps(place))
+    create: Callable[..., socket.socket] = socket.create_connection
+    proxy: list[urllib.request.BaseHandler] = []
+    if found and found[1].lower() == "http":
+        proxy = [urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), f"http://{found[2]}"))]
+    elif found:
+        proxy = [urllib.request.ProxyHandler({})]
+        create = partial(_connect, found[2])
+    limited = partial(limit.connect, create)
+    opener = urllib.request.build_opener(*proxy, _Http(limited), _Https(limited))
+    return found[3] if found else url, opener
 
 
-class _SocksHttp(urllib.request.HTTPHandler):
-    def __init__(self, place: str) -> None:
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, create: Callable[..., socket.socket]) -> None:
         super().__init__()
-        self._place = place
+        self._create = create
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_through, http.client.HTTPConnection, self._place), req)
+        return self.do_open(partial(_over, http.client.HTTPConnection, self._create), req)
 
 
-class _SocksHttps(urllib.request.HTTPSHandler):
-    def __init__(self, place: str) -> None:
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, create: Callable[..., socket.socket]) -> None:
         super().__init__()
-        self._place = place
+        self._create = create
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_through, http.client.HTTPSConnection, self._place), req)
+        return self.do_open(partial(_over, http.client.HTTPSConnection, self._create), req)
 
 
-def _through(kind: type[http.client.HTTPConnection], place: str, host: str, **options: Any) -> Any:
-    """An HTTP connection whose socket goes through the SOCKS proxy, which resolves the name."""
+def _over(
+    kind: type[http.client.HTTPConnection], create: Callable[..., socket.socket], host: str, **options: Any
+) -> Any:
+    """An HTTP connection over the socket that `create` makes; a SOCKS proxy resolves the name itself."""
     connection = kind(host, **options)
-    connection._create_connection = partial(_connect, place)  # type: ignore[attr-defined]
+    connection._create_connection = create  # type: ignore[attr-defined]
     return connection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import os
 import threading
@@ -231,6 +232,26 @@ def test_httpquery_takes_a_login_and_any_letters_in_the_address(web: str) -> Non
     text = str(_query()(web.replace("//", "//us%40er:pw@") + "/a b/é?x=%20ü"))
     assert "/a%20b/%C3%A9?x=%20%C3%BC" in text
     assert _Handler.login == f"Basic {base64.b64encode(b'us@er:pw').decode()}"
+
+
+@pytest.mark.parametrize("slow", ["head", "body"])
+def test_httpquery_ends_in_time_however_slowly_the_server_answers(slow: str) -> None:
+    """A byte now and then begins a socket's timeout anew."""
+    head = b"HTTP/1.1 200 OK\r\nX: "
+    if slow == "body":
+        head += b"y\r\n\r\n"
+
+    def drip(peer: Peer) -> None:
+        peer.read_until(b"\r\n\r\n")
+        peer.send(head)
+        with contextlib.suppress(OSError):
+            while not peer.stopping.wait(0.05):
+                peer.send(b"z")
+
+    failures: list[str] = []
+    with SocketServer(drip) as server:
+        assert _query(failures)(server.url.replace("tcp", "http"), {"timeout": 300}) == ""
+    assert failures[0].endswith(": no whole answer within 300 ms")
 
 
 def test_httpquery_reads_no_files() -> None:
