@@ -221,6 +221,8 @@ class StreamActor:
         self._had, self._settled = worker.former(), 0
         if worker.succeeds:
             self.buffer.link = Mark.DOWN  # its holders were told by the broker
+            # Each loss is followed by one new link: with one loss less, the link was up when its worker died.
+            self.buffer.outages = max(0, self._base.reconnects + 1 - self._base.outages)
             self.state = State.DOWN
 
     def _make_codec(self) -> Codec | None:

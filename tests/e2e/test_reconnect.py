@@ -64,7 +64,7 @@ def test_a_killed_worker_is_replaced_and_what_the_reader_had_is_read_first(form:
         assert messages == ["a1", "a2", "a3", "a4", "b0", "end"]
         assert "" in got[got.index("a4") : got.index("b0")]
         stats = conn.stats()
-        assert (stats.incarnation, stats.reconnects) == (2, 1)
+        assert (stats.incarnation, stats.outages, stats.reconnects) == (2, 1, 1)
 
 
 def test_a_read_that_waits_sees_that_the_worker_was_killed_and_the_next_one_goes_on(
