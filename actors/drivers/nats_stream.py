@@ -403,7 +403,8 @@ class StreamReader:
                 return
             held.msg, held.told = msg, time.monotonic()  # it comes again: once is enough
             return
-        if self._place.read.get(sequence) == taken:  # a reader had it, and the server does not know
+        # A reader had it, and the server does not know, or did not in time: it was frozen.
+        if any(known.get(sequence) == taken for known in (self._read, self._read_before, self._place.read)):
             self._do(msg.ack)
             self._pull()
             return

@@ -282,6 +282,24 @@ def test_an_acknowledgement_that_was_lost_on_its_way_is_given_again(run: Run, st
     run(body())
 
 
+def test_an_acknowledgement_that_is_late_makes_nothing_come_twice(run: Run, stream: Stream) -> None:
+    async def body() -> None:
+        stream.fill(3)
+        with FaultProxy(stream.server.port) as proxy:
+            address, sink = stream.address("topic={name}.a&durable=d&ack_wait=500", port=proxy.port), Sink()
+            driver = await opened(address, sink)
+            await sink.wait_received(3)
+            proxy.blackhole("up")  # as if the server were frozen: it hears of nothing in time
+            driver.settle([each.token for each in sink.deliveries[:2]])
+            await eventually(lambda: (stream.side.consumer(stream.name, "d").num_redelivered or 0) >= 2)
+            proxy.heal()
+            await eventually(lambda: stream.pending() == 1)
+            assert numbers(sink) == [0, 1, 2]
+            await driver.close()
+
+    run(body())
+
+
 @pytest.mark.parametrize("what", ["stream", "consumer"])
 def test_what_was_made_anew_is_read_from_its_start(run: Run, stream: Stream, what: str) -> None:
     """Its sequences are those of messages that were read, or they are the same messages, asked for again."""
