@@ -218,6 +218,15 @@ class _Strategy:
         self.journal.record("error", text)
         self._complain(text)
 
+    def _thread_ended(self, args: threading.ExceptHookArgs) -> None:
+        """A thread of the script has raised: shown and stored as a crash of the script is, which goes on."""
+        if args.exc_value is None or isinstance(args.exc_value, (StopError, SystemExit)):
+            return
+        name = args.thread.name if args.thread is not None else "?"
+        text = f"Exception in thread {name}:\n{report(args.exc_value, self.script)}"
+        self.journal.record("error", text)
+        self._complain(text)
+
     def _exit_code(self, leave: SystemExit) -> int:
         if leave.code is None or isinstance(leave.code, int):
             return leave.code or 0
@@ -248,8 +257,7 @@ class _Strategy:
         sys.stdout = Output(self.stdout, self.screen.out)
         if not isinstance(self.screen, Plain) and self.stderr.isatty():
             sys.stderr = Output(self.stderr, self.screen.out)
-        hook = threading.excepthook
-        threading.excepthook = lambda args: None if args.exc_type is StopError else hook(args)
+        threading.excepthook = self._thread_ended
         logger = logging.getLogger("trunkline")
         logger.addHandler(self.relay)
 

@@ -159,6 +159,32 @@ def test_a_traceback_steers_no_terminal(
     assert "\x1b" not in shown
 
 
+def test_a_crash_of_a_thread_is_shown_and_stored_like_one_of_the_script(
+    strategy: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = """\
+        import sys, threading
+
+        def crash():
+            raise ValueError("a\\x1b[31mb")
+
+        def main():
+            for target in (crash, sys.exit):
+                thread = threading.Thread(target=target, name="feeder")
+                thread.start()
+                thread.join()
+            Log("goes on")
+        """
+    log = tmp_path / "log.jsonl"
+    assert strategy(text, log_file=log) == 0
+    shown = capsys.readouterr()
+    assert "goes on" in shown.out
+    assert shown.err.count("Exception in thread feeder:") == 1
+    assert "ValueError: ab\n" in shown.err
+    assert "in run" not in shown.err  # the library's lines
+    assert "Exception in thread feeder" in log.read_text()
+
+
 def test_a_script_that_cannot_be_read_is_a_usage_error(
     strategy: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
