@@ -491,6 +491,7 @@ class StreamReader:
                 self._do(partial(held.msg.nak, delay_ms / 1000 if delay_ms else None))
             else:
                 self._do(held.msg.term)
+                self._read[token] = held.stamp  # nobody is to see it again
         self._pull()
 
     def _do(self, *jobs: Callable[[], Awaitable[Any]]) -> None:

@@ -282,7 +282,8 @@ def test_an_acknowledgement_that_was_lost_on_its_way_is_given_again(run: Run, st
     run(body())
 
 
-def test_an_acknowledgement_that_is_late_makes_nothing_come_twice(run: Run, stream: Stream) -> None:
+@pytest.mark.parametrize("verdict", ["ack", "reject"])
+def test_a_verdict_that_is_late_makes_nothing_come_twice(run: Run, stream: Stream, verdict: str) -> None:
     async def body() -> None:
         stream.fill(3)
         with FaultProxy(stream.server.port) as proxy:
@@ -290,7 +291,11 @@ def test_an_acknowledgement_that_is_late_makes_nothing_come_twice(run: Run, stre
             driver = await opened(address, sink)
             await sink.wait_received(3)
             proxy.blackhole("up")  # as if the server were frozen: it hears of nothing in time
-            driver.settle([each.token for each in sink.deliveries[:2]])
+            if verdict == "ack":
+                driver.settle([each.token for each in sink.deliveries[:2]])
+            else:
+                for each in sink.deliveries[:2]:
+                    driver.refuse(each.token, "reject", 0.0)
             await eventually(lambda: (stream.side.consumer(stream.name, "d").num_redelivered or 0) >= 2)
             proxy.heal()
             await eventually(lambda: stream.pending() == 1)
