@@ -26,6 +26,7 @@ from trunkline.actors.drivers.postgres_settings import setting_statement, those_
 from trunkline.actors.drivers.postgres_shapes import (
     PREPARABLE,
     Shape,
+    all_take,
     described,
     from_casts,
     numbered,
@@ -285,14 +286,18 @@ class PostgresDriver(ExecDriver):
         text = postgres_text.read(sql, len(given))
         if given:
             self._check_strings(sql)
-        shapes = self.shapes(text, len(given)) if has_containers(given) else ()
+        fits = partial(all_take, given)
+        shapes = self.shapes(text, len(given), fits) if has_containers(given) else ()
         return text, text.values(self.take(partial(to_server, given, shapes)))
 
-    def shapes(self, text: postgres_text.Text, count: int) -> Sequence[Shape]:
-        """What each of the values of one statement may be, as the server tells it; asked once for each text.
+    def shapes(
+        self, text: postgres_text.Text, count: int, fits: Callable[[Sequence[Shape]], bool]
+    ) -> Sequence[Shape]:
+        """What each of the values of one statement may be, as the server tells it; asked once for each text,
+        and again where the values do not fit any more: another program may have changed a column since.
         StatementError when the server refuses the statement."""
         found = self._shapes.get(text.body)
-        if found is None:
+        if found is None or not fits(found):
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             preparable = text.one.keyword in PREPARABLE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extras import execute_batch
 
 from trunkline.actors.binds import has_containers
-from trunkline.actors.drivers.postgres_shapes import Shape
+from trunkline.actors.drivers.postgres_shapes import Shape, all_take
 from trunkline.actors.drivers.postgres_text import LONGEST_KEPT, Text, read
 from trunkline.actors.drivers.postgres_types import to_server
 from trunkline.actors.sql import Style, bind, check_count, placeholders, wanted
@@ -125,7 +125,12 @@ def _shapes(driver: PostgresDriver, plan: Bulk, values: Sequence[Any]) -> list[S
     """What the values of a row may be; nothing where none of these needs it."""
     if not has_containers(values):
         return []
-    found = driver.shapes(plan.text, max(plan.order) + 1)
+    rows = len(values) // len(plan.order)
+
+    def fits(found: Sequence[Shape]) -> bool:
+        return all_take(values, [found[index] for index in plan.order] * rows)
+
+    found = driver.shapes(plan.text, max(plan.order) + 1, fits)
     return [found[index] for index in plan.order]
 
 

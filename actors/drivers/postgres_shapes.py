@@ -22,7 +22,7 @@ from trunkline.errors import StatementError
 from trunkline.sqltext import Dialect, tokens
 from trunkline.wire.documents import Json, json_text
 
-__all__ = ["PREPARABLE", "Shape", "described", "from_casts", "numbered", "shaped", "types_query"]
+__all__ = ["PREPARABLE", "Shape", "all_take", "described", "from_casts", "numbered", "shaped", "types_query"]
 
 PREPARABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH", "TABLE")
 """Statements of which PREPARE tells the types."""
@@ -120,6 +120,25 @@ class _Literal:
     def getquoted(self) -> bytes:
         written: bytes = self._quoted.getquoted()
         return b"%s::%s" % (written, self._cast.encode())
+
+
+def all_take(values: Sequence[Any], shapes: Sequence[Shape]) -> bool:
+    """Whether each parameter takes a list, tuple or dict where its value is one."""
+    return all(
+        type(value) not in _CONTAINERS or _takes(value, shape)
+        for value, shape in zip(values, shapes, strict=True)
+    )
+
+
+_CONTAINERS = frozenset((list, tuple, set, frozenset, dict))
+
+
+def _takes(value: Any, shape: Shape) -> bool:
+    if shape.kind == "json":
+        return isinstance(value, (list, tuple, Mapping))
+    if shape.kind == "array":
+        return isinstance(value, (list, tuple))
+    return isinstance(value, tuple) and (shape.kind == "row" or (shape.kind == "record" and len(value) > 1))
 
 
 def shaped(value: Any, shape: Shape | None) -> Any:

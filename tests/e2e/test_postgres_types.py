@@ -355,6 +355,25 @@ def test_a_column_whose_type_was_changed_takes_the_list_as_its_new_type(
     assert rows(conn, "SELECT v::text FROM turned") == [["[1]"], ["[]"]]
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_a_column_that_took_no_list_takes_one_when_another_program_has_changed_it(
+    conn: Connection, address: str, many: bool
+) -> None:
+    table = f"took_none_{many}"
+
+    def insert(values: list[int]) -> None:
+        sql = f"INSERT INTO {table} VALUES (?)"
+        conn.executemany(sql, [(values,), (values,)]) if many else conn.exec(sql, values)
+
+    conn.exec(f"CREATE TABLE {table} (v text)")
+    with pytest.raises(StatementError, match="stands where one value does"):
+        insert([1])
+    with trunkline.connect(address) as other:
+        other.exec(f"ALTER TABLE {table} ALTER COLUMN v TYPE int[] USING NULL")
+    insert([1])
+    assert rows(conn, f"SELECT DISTINCT v FROM {table}") == [[[1]]]
+
+
 def test_where_nothing_says_a_type_a_list_is_refused_or_its_cast_counts(conn: Connection) -> None:
     with pytest.raises(StatementError, match="stands where one value does"):
         conn.exec("SELECT ?", [1, 2])
