@@ -341,6 +341,8 @@ class ClientLink(Link):
     async def _write(self, data: bytes, deadline: Deadline) -> bool:
         """Write all of `data`: False when nothing went out by the deadline. Half a frame ends the link."""
         assert self._socket is not None
+        if self._socket.fileno() < 0:  # it has been closed while this write waited for its turn
+            raise gone(self._cause)
         if not self._socket.can_write() and not await self._writable(deadline):
             return False
         rest = memoryview(data)

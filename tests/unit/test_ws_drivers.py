@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import zlib
+from typing import Any
 
 import pytest
 from websockets.sync.server import ServerConnection
@@ -471,6 +473,30 @@ def test_a_full_link_takes_nothing_by_the_deadline(ws: Engine, certs: Certs, sec
 
     with SocketServer(silent_after(b""), tls=context) as server:
         ws.run(body())
+
+
+def test_an_answer_that_waits_for_its_turn_may_find_the_link_gone(ws: Engine) -> None:
+    """The pong waits for the write before it; nobody looks at what becomes of it."""
+    faults: list[dict[str, Any]] = []
+
+    def ping_and_leave(peer: Peer) -> None:
+        upgrade(peer)
+        peer.send(b"\x81\x02ok\x89\x00")
+
+    async def body() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        for _ in range(100):
+            sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}")
+            writes = [asyncio.create_task(driver.send("x", Deadline(5))) for _ in range(5)]
+            await sink.wait_lost()
+            await asyncio.gather(*writes, return_exceptions=True)
+            await driver.close()
+        gc.collect()  # it is then that a task whose exception nobody has seen tells of it
+        await some_turns()
+
+    with SocketServer(ping_and_leave) as server:
+        ws.run(body())
+    assert faults == []
 
 
 def test_a_waiting_write_ends_when_the_link_does(ws: Engine) -> None:
