@@ -183,13 +183,16 @@ def table_of(rows: Iterable[Row], width: int | None = None) -> list[str]:
 
 def fit_columns(natural: list[int], width: int | None, hosts: int) -> dict[int, int]:
     """The columns that fit into `width`, and how wide each is: those of the lowest ranks, one after the other
-    until one does not fit. The first is always there. `hosts`: what the peers without their paths need."""
+    until one does not fit; peers alone are passed over. The first is always there. `hosts`: what the peers
+    without their paths need."""
     if width is None:
         return dict(enumerate(natural))
     taken: dict[int, int] = {}
     for index in sorted(range(len(natural)), key=lambda number: COLUMNS[number].rank):
         least = min(natural[index], hosts, LONGEST_HOST) if index == _PEER else natural[index]
         if taken and sum(taken.values()) + len(GAP) * len(taken) + least > width:
+            if index == _PEER:
+                continue  # ids alone would be of no use where the states fit
             break
         taken[index] = least
     if _PEER in taken:

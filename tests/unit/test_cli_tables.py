@@ -47,6 +47,13 @@ def test_on_80_columns_what_matters_most_is_there() -> None:
     assert line.split()[2:] == ["open", "1234567", "12.3k", "0.5"]
 
 
+def test_a_line_that_is_too_short_for_the_peer_has_the_state() -> None:
+    heading, line = table_of([ROW], 40)
+    assert heading.split() == ["ID", "STATE", "PID", "IN/s"]
+    assert line.split() == [ROW.id, "open", "1234567", "12.3k"]
+    assert table_of([ROW], 1) == ["ID", ROW.id]
+
+
 def test_the_width_is_the_terminals_or_what_columns_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "72")
     assert output_width(io.StringIO()) == 72
