@@ -145,8 +145,9 @@ class Worker:
             self.mailbox.close()
             ledger, self.ledger = self.ledger, None
             if ledger is not None:
-                ledger.close(keep=self._by_signal)
-            if self._orphaned is not None:
+                ledger.close()
+            # A program that lives starts another broker here, and needs the figures.
+            if self._orphaned is not None and not any(map(_lives, self._users)):
                 with contextlib.suppress(TrunklineError):
                     runtime.tidy(runtime.folder_of(self.spec["broker"]))
 

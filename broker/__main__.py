@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trunkline import runtime
+from trunkline.broker.place import see_to_folder
 from trunkline.broker.process import is_alive
 from trunkline.broker.succession import await_place
 from trunkline.errors import BrokerGone
@@ -84,6 +85,9 @@ def main(argv: list[str] | None = None) -> int:
         if runtime.holder(folder) == os.getpid():
             awaited = options.starter is not None and is_alive(options.starter)
             runtime.remove_folder(folder, awaited=awaited)
+            if awaited:
+                os.closerange(3, 4096)  # the lock above all: the starter is to start another broker
+                see_to_folder(address)
         else:
             runtime.tidy(folder)
             with contextlib.suppress(OSError):  # made, and not locked yet

@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trunkline import runtime
+from trunkline.wire.identity import process_of
 from trunkline.wire.ledger import read_ledger
 
-__all__ = ["Bequests", "settled"]
+__all__ = ["RETURN_S", "Bequests", "programs_of_workers", "settled"]
 
 MOST_LEFT = 64
+RETURN_S = 60.0
+"""How long a program that lives may take to come back to another broker: it may hold its GIL. An object that
+holds a connection may take as long."""
 
 
 def settled(stats: dict[str, Any]) -> dict[str, Any]:
@@ -23,6 +28,13 @@ def settled(stats: dict[str, Any]) -> dict[str, Any]:
     found = {**stats, fate: lost, "queued": 0, "buffered": 0}
     gone = sum(int(found.get(name, 0)) for name in ("dropped", "returned", "skipped"))
     return {**found, "read": int(found.get("messages_in", 0)) - gone}
+
+
+def programs_of_workers(address: str) -> set[int]:
+    """The processes whose objects had the workers of a broker that is gone, by what these have left: they
+    dial anew, and need the figures."""
+    found = map(read_ledger, runtime.ledgers(runtime.folder_of(address)))
+    return {process_of(holder) for ledger in found if ledger for holder in ledger.holders} - {0}
 
 
 class Bequests:

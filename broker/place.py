@@ -1,5 +1,6 @@
-"""The broker's folder, made anew where somebody removes it while the broker runs: a sweeper of temporary
-folders, an administrator, `rm -r` of the wrong thing. Without its socket no new request would ever arrive."""
+"""The broker's folder: made anew where somebody removes it while the broker runs (a sweeper of temporary
+folders, an administrator, `rm -r` of the wrong thing), for without its socket no new request would ever
+arrive; and removed when the broker is gone and no other follows."""
 
 from __future__ import annotations
 
@@ -7,10 +8,17 @@ import contextlib
 import os
 import stat
 import sys
+import time
 
 from trunkline import runtime
+from trunkline.broker.figures import RETURN_S, programs_of_workers
+from trunkline.broker.process import is_alive
 
-__all__ = ["Place"]
+__all__ = ["Place", "see_to_folder"]
+
+TIDY_S = 3.0
+"""How long programs without figures to go on from may take to start another broker."""
+TIDY_LOOK_S = 0.1
 
 LOOK_EVERY_S = 1.0
 COMPLAIN_EVERY_S = 30.0
@@ -68,6 +76,19 @@ class Place:
             return False
         self._complain_at = now + COMPLAIN_EVERY_S
         return True
+
+
+def see_to_folder(address: str) -> None:
+    """For a process that stays behind a broker: wait until a program starts another broker in the folder, or
+    remove the folder when none has done so, and no worker is left there."""
+    folder = runtime.folder_of(address)
+    programs = programs_of_workers(address)
+    began = time.monotonic()
+    while time.monotonic() - began < (RETURN_S if any(map(is_alive, programs)) else TIDY_S):
+        time.sleep(TIDY_LOOK_S)
+        if not folder.exists() or runtime.alive(address):
+            return
+    runtime.tidy(folder)
 
 
 def _is_file(fd: int) -> bool:

@@ -22,7 +22,7 @@ import zmq
 from trunkline import runtime
 from trunkline.broker import journal
 from trunkline.broker.directory import Client, Connection, Directory, Opening
-from trunkline.broker.figures import Bequests, settled
+from trunkline.broker.figures import RETURN_S, Bequests, programs_of_workers, settled
 from trunkline.broker.place import Place
 from trunkline.broker.presence import is_cut_off
 from trunkline.broker.process import Watch, is_alive
@@ -51,7 +51,6 @@ from trunkline.wire.envelope import (
     kind_of,
     parse,
 )
-from trunkline.wire.identity import process_of
 from trunkline.wire.ledger import read_ledger
 from trunkline.wire.state import State
 
@@ -68,8 +67,6 @@ FIRST_CLIENT_S = 15.0
 ADOPT_S = 6.0
 """How long a new broker at an old address waits for the workers that are to register again, and a connection
 that has registered waits for the objects that held it."""
-RETURN_S = 60.0
-"""The same, for a client process that lives but has not come back yet: it may hold its GIL."""
 ABANDONED_S = 60.0
 """How long the OPEN of a Dial that was given up may take to arrive behind the word of that."""
 JOURNAL_EVERY_S = 5.0
@@ -100,7 +97,7 @@ class Broker:
         self._zygote_heard = 0.0
         self._bequests = Bequests()
         self._awaited = self._former_workers()
-        self._former_programs = self._programs_of_lost_workers()
+        self._former_programs = programs_of_workers(address)
         self._context = make_context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -154,11 +151,6 @@ class Broker:
                 else:
                     path.unlink()
         return found
-
-    def _programs_of_lost_workers(self) -> set[int]:
-        """The processes whose objects had workers that were killed: they dial anew, and need the figures."""
-        ledgers = map(read_ledger, runtime.ledgers(runtime.folder_of(self.address)))
-        return {process_of(holder) for ledger in ledgers if ledger for holder in ledger.holders} - {0}
 
     def _awaits_programs(self) -> bool:
         """Whether one of them lives and may yet come."""
@@ -226,7 +218,7 @@ class Broker:
         for connection in self.directory:
             if connection.watch is not None:
                 connection.watch.kill()
-        self._zygote.close()
+        self._zygote.close(stays=self.ended_early)
         self._selector.close()
         self._router.close()
         self._context.term()

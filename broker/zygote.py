@@ -23,14 +23,13 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, NoReturn
 
 import msgpack
 
-from trunkline import runtime
+from trunkline.broker.place import see_to_folder
 from trunkline.errors import BrokerGone
 from trunkline.interpreter import command, environment
 from trunkline.limits import NO_THREAD
@@ -39,7 +38,6 @@ __all__ = ["Zygote", "forks"]
 
 
 ORDER_S = 5.0
-TIDY_S = 3.0
 
 
 def forks() -> bool:
@@ -130,9 +128,12 @@ class Zygote:
         """The broker has awaited a child of its own; the id of one that was may come to mean another."""
         self._ended = self._ended or pid == self.pid
 
-    def close(self) -> None:
-        """End the zygote; it is a child of ours, so its end is awaited."""
+    def close(self, *, stays: bool = False) -> None:
+        """End the zygote; it is a child of ours, so its end is awaited. `stays`: it ends by itself, when it
+        has seen to the folder that the broker leaves to programs which are to start the next one."""
         self._sock.close()
+        if stays:
+            return
         self.kill()
         if not self._ended:
             with contextlib.suppress(ChildProcessError):
@@ -217,20 +218,13 @@ def _carry_out(
 
 
 def _after(address: str) -> None:
-    """The broker is gone. If it was killed, and no client starts another, and no worker is left, its folder
-    is ours to remove: nobody else knows of it."""
+    """The broker is gone, and its folder may be ours to remove: nobody else knows of it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that end meanwhile become no zombies
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    deadline = time.monotonic() + TIDY_S
-    while address and time.monotonic() < deadline:
-        time.sleep(0.1)
-        folder = runtime.folder_of(address)
-        if not folder.exists() or runtime.alive(address):
-            return
     if address:
-        runtime.tidy(runtime.folder_of(address))
+        see_to_folder(address)
 
 
 def _reap(sock: socket.socket, children: dict[int, Any]) -> None:

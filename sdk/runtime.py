@@ -313,7 +313,8 @@ def tidy(folder: Path) -> bool:
     """Remove the folder of a broker that was killed, unless another has taken it over or workers wait
     there for one. Whether it is gone."""
     try:
-        fd = lock(folder, create=False)
+        # A broker that left its folder to others has removed its lock.
+        fd = lock(folder, create=bool(doors(folder) or ledgers(folder)))
     except OSError:
         return not folder.exists()
     if fd is None:

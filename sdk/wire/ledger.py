@@ -86,14 +86,9 @@ class Ledger:
                 place += _HOLDER.size
         _SEAL.pack_into(self._map, at + _SEAL_AT, sequence)
 
-    def close(self, *, keep: bool = False) -> None:
-        """At a clean end nobody needs the file any more; with `keep` the broker shall find it."""
+    def close(self) -> None:
+        """Let go of the file. The broker removes it, as it knows whether the figures are still needed."""
         self._map.close()
-        if keep:
-            return
-        with contextlib.suppress(OSError):
-            if os.stat(self._path).st_ino == self._inode:
-                self._path.unlink()
 
 
 def read_ledger(path: Path) -> Entry | None:

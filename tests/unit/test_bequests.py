@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "f-00"
     ledger = Ledger(path, 1)
     ledger.write(tuple(range(len(COUNTERS))), {b"a": 3, b"b": 4})
-    ledger.close(keep=True)
+    ledger.close()
     return path
 
 

@@ -29,7 +29,7 @@ class NoZygote:
     def has_ended(self, pid: int) -> None:
         raise AssertionError("a process of others was taken for a child")
 
-    def close(self) -> None:
+    def close(self, *, stays: bool = False) -> None:
         os.close(self._read)
         os.close(self._write)
 
