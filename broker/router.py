@@ -212,6 +212,10 @@ class Broker:
                 and (starter_lives or bool(self.directory.clients) or self._awaits_programs())
             )
             for connection in self.directory:
+                if connection.closing is None:
+                    peer = connection.stats.get("peer", "")
+                    text = f"the connection to {peer} has ended: the broker was stopped; dial again"
+                    self._tell_log(connection, text, level="error")
                 self._close(connection, "the broker was stopped")
 
     def _end(self) -> None:

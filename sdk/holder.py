@@ -221,7 +221,7 @@ class Holder:
             why = _told_of_the_end(old) if old is not None else None
             if why is None and isinstance(error, DeadHandle) and self._redial is not None and old is not None:
                 return self._dial_anew(client, old, unread)
-            self._ended(DeadHandle(why) if why is not None else error)
+            self._ended(DeadHandle(why) if why is not None else error, told=why is not None)
             return old
         if old is not None:
             old.close()
@@ -301,10 +301,11 @@ class Holder:
         log.warning("%s: broker and worker were lost together; it was dialled anew", self._peer)
         return channel
 
-    def _ended(self, error: TrunklineError) -> None:
-        """The broker knows nothing of the connection (any more)."""
+    def _ended(self, error: TrunklineError, *, told: bool = False) -> None:
+        """The broker knows nothing of the connection (any more). `told`: it has said why, in the log too."""
         remember(error)
-        log.warning("%s: %s", self._peer, error)
+        if not told:
+            log.warning("%s: %s", self._peer, error)
         self._gone = str(error)
         with self._lock:
             self._pocket.lose(Mark.END)

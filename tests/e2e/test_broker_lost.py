@@ -249,6 +249,21 @@ def test_a_killed_zygote_is_replaced_and_its_workers_are_still_watched(remains: 
         until(lambda: conn.write("y"), "a write through it")
 
 
+def test_the_end_of_a_broker_that_is_told_to_end_is_in_the_log(
+    remains: Remains, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A ws connection was over without a line but that another broker takes over."""
+    with WsServer(echo_messages) as server:
+        conns = [dial(server.url + "|reconnect=true") for _ in range(2)]
+        remains.broker().terminate()
+        words = "has ended: the broker was stopped; dial again"
+        until(lambda: caplog.text.count(words) == 2, "a line for each")
+        assert [conn.read(5000) for conn in conns] == ["", ""]
+        until(lambda: "another broker has taken over" in caplog.text, "the next broker")
+        assert [conn.write("x") for conn in conns] == [0, 0]
+        assert caplog.text.count("the broker was stopped") == 2
+
+
 def test_a_number_is_given_once_though_the_broker_is_killed(remains: Remains) -> None:
     """A Dial that comes before the former workers are back got the number of one of them."""
     with SocketServer(echo) as server:
