@@ -371,6 +371,8 @@ class Client:
                 self._rejoin = False
                 self._rejoin_all()
             if time.monotonic() >= beat_at:
+                if _only_we_are_left():
+                    os._exit(0)
                 control.send(BROKER, Kind.BEAT, 0, ())
                 beat_at = time.monotonic() + BEAT_S
                 self._rejoin_all()
@@ -656,6 +658,18 @@ def _retire() -> None:
         # ALL OR NOTHING, see trunkline.pocket
         _retired = retired
         _client = None
+
+
+_MAIN = type(threading.main_thread())
+
+
+def _only_we_are_left() -> bool:
+    """Whether this is a child that a thread has forked, and that thread and all others have returned: the
+    system ends such a process with its last thread, which must not be ours."""
+    first = threading.main_thread()  # the thread that has forked
+    if isinstance(first, _MAIN) or first.is_alive():
+        return False
+    return all(thread.name.startswith("trunkline-") for thread in threading.enumerate())
 
 
 def _after_fork() -> None:

@@ -112,6 +112,15 @@ ENDINGS = {
         0,
         "",
     ),
+    "a child that a thread has forked, and that returns": (
+        "c = Dial(args[0])\n"
+        "def fork():\n"
+        "    if not os.fork(): say('got', use(c, 'x'))\n"
+        "    else: os.wait()\n"
+        "t = threading.Thread(target=fork); t.start(); t.join()",
+        0,
+        "x",
+    ),
     "SIGTERM with a forked child in a read": (
         "c = Dial(args[0]); r, w = multiprocessing.Pipe()\n"
         "if not os.fork(): c.write('a'); c.read(); w.send(1); say('got', use(c, 'x')); os._exit(0)\n"
