@@ -55,6 +55,7 @@ class Failed(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv`: the arguments, by default those of the process."""
+    _replace_closed_files()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -69,6 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"trunkline: the output cannot be written: {error.strerror}", file=sys.stderr)
         return FAILED
     return code
+
+
+def _replace_closed_files() -> None:
+    """Python has None for a standard file that was closed before it began (a service, `>&-`)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _run(argv: list[str]) -> int:

@@ -99,6 +99,22 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("arguments", [["ps"], ["--version"], ["run", "s.py"], ["dial", "-e", "SELECT 1"]])
+def test_commands_work_with_closed_standard_files(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "s.py").write_text("def main():\n    Log('x')\n    LogStatus('y')\n")
+    environ = {**os.environ, "TRUNKLINE_ADDRESS": "sqlite3://:memory:"}
+    command = [sys.executable, "-m", "trunkline", *arguments]
+    for closing in ('exec "$@" >&-', 'exec "$@" <&- >&- 2>&-'):
+        done = subprocess.run(
+            ["sh", "-c", closing, "sh", *command],
+            cwd=tmp_path,
+            env=environ,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_run_gives_the_script_its_arguments_and_returns_its_exit_code(tmp_path: Path) -> None:
     script = tmp_path / "strategy.py"
     script.write_text("import sys\ndef main():\n    Log('given', sys.argv[1:])\n    sys.exit(7)\n")
