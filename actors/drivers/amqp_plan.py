@@ -36,6 +36,7 @@ class Plan:
     """"": the default exchange, which hands each message to the queue that its routing key names."""
     kind: str
     """The type of the exchange, should it have to be declared."""
+    kind_given: bool
     bindings: tuple[str, ...]
     write_key: str | None
     """None: every routing key is a pattern, so that there is nothing to write to."""
@@ -87,6 +88,7 @@ def make_plan(address: Address) -> Plan:
         queue=queue,
         exchange=exchange,
         kind=params.get("type") or "direct",
+        kind_given=bool(params.get("type")),
         bindings=keys or _ALL,
         write_key=_write_key(queue, exchange, keys, target),
         durable=flags["durable"],

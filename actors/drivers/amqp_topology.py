@@ -20,7 +20,7 @@ from trunkline.errors import DialError
 __all__ = ["Topology"]
 
 _NOT_FOUND, _OTHER_PROPERTIES, _ACCESS_REFUSED = 404, 406, 403
-_INEQUIVALENT = "inequivalent"
+_INEQUIVALENT, _TYPE, _RESERVED = "inequivalent", "'type'", "amq."
 """In RabbitMQ's words where the thing exists with other properties; its other 406 are about ours."""
 
 
@@ -59,12 +59,19 @@ class Topology:
         if not plan.exchange:
             return
         named = {"exchange": plan.exchange, "exchange_type": plan.kind}
-        if await self._exists("exchange_declare", **named) is not None:
+        exists = await self._exists("exchange_declare", **named) is not None
+        if exists:
             self._memory.deleted.discard("exchange")
-            return
-        self._check_may_declare("exchange", plan.exchange, goes_by_itself=not plan.durable)
+            if not plan.kind_given or plan.passive or self._had_link or plan.exchange.startswith(_RESERVED):
+                return  # else asked once whether it is of that type: keys that never match bring nothing
+        else:
+            self._check_may_declare("exchange", plan.exchange, goes_by_itself=not plan.durable)
         await self._declare(
-            "exchange_declare", **named, durable=plan.durable, arguments=plan.exchange_arguments
+            "exchange_declare",
+            exists=exists,
+            **named,
+            durable=plan.durable,
+            arguments=plan.exchange_arguments,
         )
 
     async def _queue(self) -> str | None:
@@ -116,15 +123,15 @@ class Topology:
             self.channel = await open_channel(self._connection)
             return None
 
-    async def _declare(self, method: str, **properties: Any) -> None:
-        """What exists with other properties is used as it is."""
+    async def _declare(self, method: str, *, exists: bool = False, **properties: Any) -> None:
+        """What exists with other properties is used as it is. `exists`: no right to declare is needed."""
         try:
             await ask(getattr(self.channel, method), **properties)
         except ChannelClosedByBroker as error:
             other = error.reply_code == _OTHER_PROPERTIES and _INEQUIVALENT in str(error.reply_text)
             asked = properties.get("arguments")
-            if not other and not (error.reply_code == _ACCESS_REFUSED and asked):
+            if not other and not (error.reply_code == _ACCESS_REFUSED and (asked or exists)):
                 raise
             self.channel = await open_channel(self._connection)
-            if other and asked:
+            if other and (asked or _TYPE in str(error.reply_text)):
                 self._warn(f"{self._peer}: what exists is used as it is: {error.reply_text}")

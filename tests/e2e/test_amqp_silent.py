@@ -45,6 +45,27 @@ def reads_again(rabbit: Rabbit, exchange: str, conn: Connection) -> bool:
     return conn.read(200) == "x"
 
 
+def test_an_exchange_of_another_type_is_told_of(
+    rabbitmq: RabbitMq, rabbit: Rabbit, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = rabbitmq.unique("e")
+    rabbit.channel.exchange_declare(name, "direct", durable=True)
+    for query, told in (("type=topic", True), ("type=direct", False), ("type=direct&durable=false", False)):
+        caplog.clear()
+        with connect(rabbit_url(rabbitmq, f"exchange={name}&{query}&routing_key=a.*,a")) as conn:
+            rabbit.send("a", "1", exchange=name)
+            assert conn.read(5000) == "1"
+        assert ("received 'topic' but current is 'direct'" in caplog.text) is told
+    user = rabbit_url(rabbitmq, f"exchange={name}&type=topic&routing_key=a", login="bound:p")
+    rabbitmq.ctl("add_user", "bound", "p")
+    rabbitmq.ctl("set_permissions", "bound", "^amq.gen.*", ".*", ".*")
+    with connect(user) as conn:
+        rabbit.send("a", "2", exchange=name)
+        assert conn.read(5000) == "2"
+    rabbitmq.ctl("delete_user", "bound")
+    rabbit.channel.exchange_delete(name)
+
+
 @pytest.mark.parametrize("query", ["", "&queue={}", "&queue={}&passive=true"])
 def test_an_exchange_that_is_deleted_ends_the_link_and_is_waited_for(
     rabbitmq: RabbitMq, rabbit: Rabbit, name: str, query: str
