@@ -46,6 +46,17 @@ class LinkWatch:
             jobs.append(self._watch_data(int(self._address.option("idle")) / 1000))
         return jobs
 
+    def unsaid(self) -> str | None:
+        """Why `pingMessage` is given and will never be sent; None where it is sent, or not given."""
+        option = self._address.option
+        if not option("pingMessage"):
+            return None
+        if not option("pingInterval"):
+            return "pingMessage= is not sent: give pingInterval= beside it"
+        if self._text() is None:
+            return "pingMessage= is not sent, for the protocol's own pings carry no text: give pingType=text"
+        return None
+
     def _traffic(self) -> Traffic:
         return self._driver.traffic() or self._counted()
 

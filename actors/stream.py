@@ -374,7 +374,10 @@ class StreamActor:
             link.driver.pause()
         self._data_at = time.monotonic()
         self._mend = asyncio.create_task(self._watch(link, time.monotonic()))
-        self._timers = [asyncio.create_task(job) for job in self._watch_over(link).jobs()]
+        watch = self._watch_over(link)
+        self._timers = [asyncio.create_task(job) for job in watch.jobs()]
+        if not self.had_link and (why := watch.unsaid()) is not None:
+            self.warn(why)
         link.admit()
         self._flush_soon()
 

@@ -142,7 +142,14 @@ OPTIONS: dict[str, Option] = {
             high=_DAY_MS,
             by_scheme=_PINGS,
         ),
-        Option("pingMessage", "message", None, _STREAMS, "text of the keepalive", secret=True),
+        Option(
+            "pingMessage",
+            "message",
+            None,
+            _STREAMS,
+            "text of the keepalive, where that is a message (`pingType=text`)",
+            secret=True,
+        ),
         Option(
             "pingType",
             "enum",

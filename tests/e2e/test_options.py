@@ -176,6 +176,20 @@ def test_text_pings_are_sent_while_the_strategy_is_busy() -> None:
         plain.wait_received(b"staystay")
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ("pingMessage=hb", "give pingType=text"),
+        ("pingMessage=hb&pingInterval=0", "give pingInterval="),
+    ],
+)
+def test_a_text_that_no_keepalive_will_carry_is_told(
+    caplog: pytest.LogCaptureFixture, options: str, advice: str
+) -> None:
+    with WsServer(hold) as server, dial(f"{server.url}|{options}"):
+        until(lambda: advice in caplog.text, "the line")
+
+
 def test_control_pings_are_no_data_and_their_silence_is_a_loss() -> None:
     with (
         WsServer(hold) as server,
