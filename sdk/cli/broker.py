@@ -10,8 +10,9 @@ import sys
 from typing import TextIO
 
 from trunkline import runtime
-from trunkline.cli import FAILED, OK
+from trunkline.cli import FAILED, OK, Failed
 from trunkline.cli.texts import command_parser
+from trunkline.errors import BrokerGone
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,7 +31,13 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     address = options.address or runtime.new_address()
-    runtime.folder_of(address)  # says what is wrong with it
+    try:
+        runtime.folder_of(address)
+    except BrokerGone as error:  # it names a variable; here the option was given
+        if not options.address:
+            raise
+        named = str(error).replace(runtime.ENV, "--address")
+        raise Failed(named.replace(f"set {runtime.ROOT_ENV} to", "give in --address")) from None
     # In this very process: whoever ends the command ends the broker.
     from trunkline.broker.__main__ import main
 

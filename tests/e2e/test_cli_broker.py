@@ -49,6 +49,8 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
     ended = run("broker", "--address", address)
     assert (ended.code, ended.out) == (1, "")
     assert len(ended.err.splitlines()) == 1
+    assert "TRUNKLINE_BROKER" not in ended.err  # it is not what was given
+    assert "--address" in ended.err
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
