@@ -80,10 +80,11 @@ class NatsDriver(StreamDriver):
         self._transport: LinkTransport | None = None
         self._reader: StreamReader | None = None
         self._batch: list[Delivery] = []
+        self._largest = int(address.option("max_size"))
         self._topics = 0
+        """The subscriptions with these first numbers are ours."""
         self._earlier: dict[int, list[str]] = {}
         """By subscription: the topics before its own that may bring the same messages."""
-        """The subscriptions with these first numbers are ours."""
         self._turn = asyncio.Lock()
         self._waiting: dict[asyncio.Timeout, _Waiting] = {}
         self._flushes: set[asyncio.Future[None]] = set()
@@ -392,6 +393,10 @@ class NatsDriver(StreamDriver):
             return Msg(_client, subject, reply, data, headers, _sid=_sid)
         if self._earlier and any(matches(topic, subject) for topic in self._earlier.get(_sid, ())):
             return None  # it comes once for each topic that matches, and to us once is enough
+        if len(data) > self._largest:
+            self.sink.warn(f"a message of {len(data)} bytes was discarded: it is over the option max_size")
+            self.sink.dropped(1)
+            return None
         if not self._batch:  # what came with it is handed over with it
             asyncio.get_running_loop().call_soon(self._hand_over)
         self._batch.append(

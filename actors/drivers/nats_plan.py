@@ -52,6 +52,8 @@ class StreamPlan:
     max_ack_pending: int
     window: int
     """At most so many messages are here, or asked for, that no reader has."""
+    largest: int
+    """Messages of more bytes are not handed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ def _stream(address: Address) -> StreamPlan | None:
         ack_wait_s=int(typed["ack_wait"]) / 1000 if typed.get("ack_wait") else None,
         max_ack_pending=pending,
         window=max(1, min(int(address.option("buffer")), pending)),
+        largest=int(address.option("max_size")),
     )
 
 

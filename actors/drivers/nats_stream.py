@@ -408,6 +408,9 @@ class StreamReader:
             self._do(msg.ack)
             self._pull()
             return
+        if len(msg.data) > self._plan.largest:
+            self._discard(msg, sequence, taken)
+            return
         self._held[sequence] = _Held(msg, time.monotonic(), taken)
         if self._closing:
             return  # it is given back
@@ -426,6 +429,15 @@ class StreamReader:
         self._batch.append(delivery)
         if len(self._batch) == 1:  # what came with it is handed over with it
             asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _discard(self, msg: Msg, sequence: int, taken: int) -> None:
+        """For good: it would come again and again."""
+        self._sink.warn(f"a message of {len(msg.data)} bytes was discarded: it is over the option max_size")
+        self._sink.dropped(1)
+        if self._acks:
+            self._do(msg.term)
+            self._read[sequence] = taken
+        self._pull()
 
     def _hand_over(self) -> None:
         batch, self._batch = self._batch, []

@@ -111,3 +111,20 @@ def test_rights_that_reading_a_stream_needs_are_missed_aloud(start_nats: Start, 
                 while conn.read(20_000) is not None:  # the request that was out already brings it
                     pass
             until(lambda: says in (conn.stats().last_error or ""), "the missing right is named")
+
+
+@pytest.mark.parametrize("stream", ["", "&stream={}", "&stream={}&durable=d&ack_wait=500"])
+def test_a_message_over_max_size_is_discarded_and_counted(jetstream: Nats, stream: str) -> None:
+    name, url = jetstream.unique("S"), f"nats://127.0.0.1:{jetstream.port}"
+    with NatsSide(url) as side:
+        side.stream(name, name)
+        with connect(f"{url}?topic={name}{stream.format(name)}", max_size=100) as conn:
+            side.publish(name, "x" * 101, "y" * 100)
+            assert conn.read(10_000) == "y" * 100
+            until(lambda: conn.stats().dropped == 1, "it is counted")
+            if "durable" in stream:
+                until(lambda: side.consumer(name, "d").num_ack_pending == 0, "it is not waited for")
+            side.publish(name, "z")
+            assert conn.read(10_000) == "z"
+            assert conn.stats().dropped == 1
+        side.delete_stream(name)
