@@ -15,6 +15,7 @@ import logging
 import os
 import resource
 import select
+import sys
 import threading
 import time
 import weakref
@@ -612,6 +613,8 @@ def get(deadline: Deadline | None = None) -> Client:
     client = _client
     if client is not None:
         return client
+    if sys.is_finalizing():  # a finalizer at the very end: no thread of ours would ever run
+        raise BrokerGone("nothing can be dialled any more: the program has ended")
     deadline = deadline or Deadline(ANSWER_S)
     made = _lock.run(deadline.left(), partial(_make, deadline))
     if isinstance(made, Busy):

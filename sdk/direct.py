@@ -163,12 +163,16 @@ class Direct:
 
     def close(self) -> None:
         while self._idle:
-            with contextlib.suppress(IndexError):
+            try:
                 self._idle.pop()[0].close()
+            except IndexError:
+                return
 
     def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):  # Ctrl-C came while it was made
+        try:  # noqa: SIM105 - at the end of the interpreter contextlib may be gone
             self.close()
+        except AttributeError:  # Ctrl-C came while it was made
+            pass
 
 
 def _timeval(seconds: float) -> bytes:

@@ -135,6 +135,11 @@ ENDINGS = {
         0,
         "x",
     ),
+    "a finalizer that dials when the interpreter ends": (
+        "class Late:\n    def __del__(self): say('got', Dial(args[0]))\nlate = Late(); c = Dial(args[0])",
+        0,
+        "None",
+    ),
     "Ctrl-C at the end": (
         "m = Manager(); m.start(); c = Dial(args[0]); os.kill(os.getpid(), signal.SIGINT); time.sleep(20)",
         -signal.SIGINT,
@@ -166,6 +171,13 @@ atexit.register(lambda: say('atexit'))
     with SocketServer(echo) as server, Program(code, server.url) as program:
         assert program.end() == 0
         assert program.lines == ["atexit"]
+
+
+def test_an_object_in_the_frames_of_an_error_is_collected_in_silence() -> None:
+    code = "c = Dial(args[0]); c.write('x'); sys.excepthook = lambda *_: say('hook', c.read(5000)); 1 / 0"
+    with SocketServer(echo) as server, Program(code, server.url) as program:
+        assert program.end() == 1
+        assert program.lines == ["hook x"]
 
 
 def test_a_program_with_closed_standard_files_dials(tmp_path: Path) -> None:
