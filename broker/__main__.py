@@ -80,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _start(address, options)
     except _ToldToEnd:
+        for number in (signal.SIGTERM, signal.SIGINT):  # told again: it ends already, and cleans up first
+            signal.signal(number, signal.SIG_IGN)
         _say(options.ready_fd, "refused it was told to end while it started")
         folder = runtime.folder_of(address)
         if runtime.holder(folder) == os.getpid():

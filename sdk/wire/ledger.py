@@ -50,7 +50,6 @@ class Ledger:
     """The worker's side. OSError when the file cannot be made."""
 
     def __init__(self, path: Path, incarnation: int) -> None:
-        self._path = path
         self._incarnation = incarnation
         self._sequence = 0
         with contextlib.suppress(FileNotFoundError):
@@ -60,7 +59,6 @@ class Ledger:
             # Written, not stretched: a mapping of what a full disk has no room for is fatal at the first use.
             if os.write(fd, bytes(2 * _SLOT)) < 2 * _SLOT:
                 raise OSError("no room for a worker's figures")
-            self._inode = os.fstat(fd).st_ino
             self._map = mmap.mmap(fd, 2 * _SLOT)
         except OSError:
             path.unlink()

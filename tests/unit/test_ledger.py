@@ -32,8 +32,7 @@ def test_the_last_figures_are_there_after_any_number_of_writes(tmp_path: Path) -
     ledger.write(counters(1 << 62), {})
     assert read_ledger(path) == entry(1 << 62, {})
     ledger.close()
-    assert not path.exists()
-    assert read_ledger(path) is None
+    assert read_ledger(path) == entry(1 << 62, {})
 
 
 def test_a_torn_write_leaves_the_figures_before_it(tmp_path: Path) -> None:
@@ -59,7 +58,7 @@ def test_nobody_else_may_read_it_and_it_replaces_that_of_a_former_worker(tmp_pat
     path = tmp_path / "f-1"
     former, ledger = Ledger(path, 1), Ledger(path, 2)
     ledger.write(counters(0), {})
-    former.close()  # it ends late, and leaves the other's file alone
+    former.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert (found := read_ledger(path))
     assert found.incarnation == 2
