@@ -96,6 +96,7 @@ def test_every_option_is_taken() -> None:
         "cafile": "ca.pem",
         "subprotocols": "a",
         "buffer_bytes": 4096,
+        "servername": "h.example",
     }
     for name, option in OPTIONS.items():
         given.setdefault(name, True if option.kind == "bool" else 1 if option.kind != "text" else "text")
