@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -158,18 +159,20 @@ class TestAnchor:
 
 class TestSharedBroker:
     @pytest.fixture
-    def fake(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SharedBroker:
+    def fake(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SharedBroker]:
         """A broker that is a script: what is tested is how it is started and ended."""
         script = tmp_path / "fake-python"
         script.write_text(f"#!/bin/sh\ntouch {tmp_path}/b-shared/lock\necho ready $4\nexec sleep 600\n")
         script.chmod(0o755)
         monkeypatch.setattr(anchor.sys, "executable", str(script))
-        return SharedBroker(tmp_path)
+        shared = SharedBroker(tmp_path)
+        yield shared
+        shared.stop()
 
     def test_it_starts_once_and_again_after_its_death(self, fake: SharedBroker, tmp_path: Path) -> None:
         assert fake.ensure() == fake.ensure() == f"ipc://{tmp_path}/b-shared/broker.sock"
         (first,) = fake.anchor.processes
-        assert fake.anchor.files == {tmp_path / "b-shared" / "lock"}
+        assert fake.anchor.files == {tmp_path / "b-shared" / name for name in ("lock", "number")}
         first.kill()
         first.wait(10)
         fake.ensure()
