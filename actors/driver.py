@@ -30,7 +30,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from trunkline.actors.liveness import Traffic
+from trunkline.actors.net.liveness import Traffic
 from trunkline.address import Address
 from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
@@ -291,9 +291,9 @@ class StreamDriver(Driver):
         """Send the protocol's own keepalive, where it has one (option `pingType=control`)."""
 
     def traffic(self) -> Traffic | None:
-        """How many bytes have gone over the link (see `trunkline.actors.socket_traffic`). With it the worker
-        finds a dead peer after `ping`; None: whole messages are all it counts, and the driver itself has to
-        find that its own pings are not answered."""
+        """How many bytes have gone over the link (see `trunkline.actors.net.socket_traffic`). With it the
+        worker finds a dead peer after `ping`; None: whole messages are all it counts, and the driver itself
+        has to find that its own pings are not answered."""
         return None
 
 

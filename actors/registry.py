@@ -15,12 +15,12 @@ from trunkline.errors import MissingLibrary, UnknownScheme
 
 __all__ = ["DRIVERS", "driver_class", "preload"]
 
-_SOCK = "trunkline.actors.drivers.sock"
-_WS = "trunkline.actors.drivers.ws:WsDriver"
-_MQTT = "trunkline.actors.drivers.mqtt:MqttDriver"
-_NATS = "trunkline.actors.drivers.nats:NatsDriver"
-_AMQP = "trunkline.actors.drivers.amqp:AmqpDriver"
-_POSTGRES = "trunkline.actors.drivers.postgres:PostgresDriver"
+_SOCK = "trunkline.actors.drivers.sock.driver"
+_WS = "trunkline.actors.drivers.ws.driver:WsDriver"
+_MQTT = "trunkline.actors.drivers.mqtt.driver:MqttDriver"
+_NATS = "trunkline.actors.drivers.nats.driver:NatsDriver"
+_AMQP = "trunkline.actors.drivers.amqp.driver:AmqpDriver"
+_POSTGRES = "trunkline.actors.drivers.postgres.driver:PostgresDriver"
 
 DRIVERS: dict[str, str] = {
     "tcp": f"{_SOCK}:TcpDriver",
@@ -37,12 +37,12 @@ DRIVERS: dict[str, str] = {
     "tls+nats": _NATS,
     "amqp": _AMQP,
     "amqps": _AMQP,
-    "kafka": "trunkline.actors.drivers.kafka:KafkaDriver",
-    "sqlite3": "trunkline.actors.drivers.sqlite:SqliteDriver",
-    "mysql": "trunkline.actors.drivers.mysql:MysqlDriver",
+    "kafka": "trunkline.actors.drivers.kafka.driver:KafkaDriver",
+    "sqlite3": "trunkline.actors.drivers.sqlite.driver:SqliteDriver",
+    "mysql": "trunkline.actors.drivers.mysql.driver:MysqlDriver",
     "postgres": _POSTGRES,
     "postgresql": _POSTGRES,
-    "clickhouse": "trunkline.actors.drivers.clickhouse:ClickhouseDriver",
+    "clickhouse": "trunkline.actors.drivers.clickhouse.driver:ClickhouseDriver",
 }
 
 EXTRAS: dict[str, str] = {

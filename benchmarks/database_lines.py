@@ -18,7 +18,7 @@ from benchmarks.database import COLUMNS, Database
 from benchmarks.database_shared import PROCESSES, middle, shared
 from benchmarks.measure import Line, alternating, median_of, p50_us, pss_mb
 from benchmarks.reading import Reading, median_reading
-from trunkline.rows import Rows
+from trunkline.proxy.rows import Rows
 
 __all__ = ["bulk_lines", "many_lines", "memory_lines", "one_row_lines", "shared_insert_lines", "shared_lines"]
 

@@ -13,18 +13,18 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trunkline import runtime
 from trunkline.broker.place import see_to_folder
 from trunkline.broker.process import is_alive
 from trunkline.broker.succession import await_place
 from trunkline.errors import BrokerGone
-from trunkline.limits import NO_THREAD
+from trunkline.system.limits import NO_THREAD
+from trunkline.wire import endpoint
 
 if TYPE_CHECKING:
     from trunkline.broker.router import Broker
 
-WORKER = "trunkline.actors.worker:main"
-PRELOAD = ["trunkline.actors.preload"]
+WORKER = "trunkline.actors.process.worker:main"
+PRELOAD = ["trunkline.actors.process.preload"]
 
 
 def _detach(ready_fd: int) -> None:
@@ -32,13 +32,13 @@ def _detach(ready_fd: int) -> None:
     has to, so it is told our pid."""
     if pid := os.fork():
         with contextlib.suppress(OSError):  # the starter is gone
-            os.write(ready_fd, f"{runtime.PID_WORD} {pid}\n".encode())
+            os.write(ready_fd, f"{endpoint.PID_WORD} {pid}\n".encode())
         os._exit(0)
     os.setsid()
 
 
 def _log_to(folder: Path) -> None:
-    fd = os.open(folder / runtime.LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    fd = os.open(folder / endpoint.LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(fd, 1)
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--ready-fd", type=int, default=None, help="write there how it went, and detach")
     parser.add_argument("--starter", type=int, default=None, help="process that will be the first client")
     options = parser.parse_args(argv)
-    address: str = options.address or runtime.new_address()
+    address: str = options.address or endpoint.new_address()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end_the_start)
     try:
@@ -83,15 +83,15 @@ def main(argv: list[str] | None = None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):  # told again: it ends already, and cleans up first
             signal.signal(number, signal.SIG_IGN)
         _say(options.ready_fd, "refused it was told to end while it started")
-        folder = runtime.folder_of(address)
-        if runtime.holder(folder) == os.getpid():
+        folder = endpoint.folder_of(address)
+        if endpoint.holder(folder) == os.getpid():
             awaited = options.starter is not None and is_alive(options.starter)
-            runtime.remove_folder(folder, awaited=awaited)
+            endpoint.remove_folder(folder, awaited=awaited)
             if awaited:
                 os.closerange(3, 4096)  # the lock above all: the starter is to start another broker
                 see_to_folder(address)
         else:
-            runtime.tidy(folder)
+            endpoint.tidy(folder)
             with contextlib.suppress(OSError):  # made, and not locked yet
                 folder.rmdir()
         return 0
@@ -102,8 +102,8 @@ def _start(address: str, options: argparse.Namespace) -> int:
     try:
         if options.ready_fd is not None:
             _detach(options.ready_fd)
-        folder = runtime.folder_of(address)
-        lock = runtime.claim(folder)
+        folder = endpoint.folder_of(address)
+        lock = endpoint.claim(folder)
         if lock is None and options.persistent and options.ready_fd is None:
             lock = await_place(folder, address, lambda line: _say(None, f"waits {line}"))
             if lock is None:
@@ -138,7 +138,7 @@ def _in_words(error: Exception, address: str) -> str:
         return NO_THREAD
     if getattr(error, "errno", None) in (errno.ENOMEM, errno.EMFILE, errno.ENFILE):
         return f"{why}: too many processes or open files, or too little memory (`ulimit -a`)"
-    folder = runtime.folder_of(address)
+    folder = endpoint.folder_of(address)
     return f"its folder {folder} cannot be used ({why}); set TRUNKLINE_RUNTIME to another one"
 
 
@@ -149,13 +149,13 @@ def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
         if options.ready_fd is not None or not isinstance(error, (BrokerGone, OSError)):
             traceback.print_exc()  # into the log
         _say(options.ready_fd, f"refused {_in_words(error, address)}")
-        runtime.remove_folder(folder)
+        endpoint.remove_folder(folder)
         return 2
     try:
         broker.run(lambda: _say(options.ready_fd, f"ready {address}"))
     finally:
         if broker.place.folder_is_ours:
-            runtime.remove_folder(folder, awaited=broker.ended_early)
+            endpoint.remove_folder(folder, awaited=broker.ended_early)
     return 0
 
 
@@ -168,7 +168,7 @@ def _set_up(address: str, folder: Path, options: argparse.Namespace) -> Broker:
     _raise_file_limit()
     zygote = Zygote(WORKER, PRELOAD, address)
     try:
-        runtime.sweep()
+        endpoint.sweep()
         from trunkline.broker.router import Broker
 
         return Broker(address, zygote, persistent=options.persistent, starter=options.starter)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trunkline import runtime
+from trunkline.wire import endpoint
 from trunkline.wire.identity import process_of
 from trunkline.wire.ledger import read_ledger
 
@@ -33,7 +33,7 @@ def settled(stats: dict[str, Any]) -> dict[str, Any]:
 def programs_of_workers(address: str) -> set[int]:
     """The processes whose objects had the workers of a broker that is gone, by what these have left: they
     dial anew, and need the figures."""
-    found = map(read_ledger, runtime.ledgers(runtime.folder_of(address)))
+    found = map(read_ledger, endpoint.ledgers(endpoint.folder_of(address)))
     return {process_of(holder) for ledger in found if ledger for holder in ledger.holders} - {0}
 
 

@@ -10,9 +10,9 @@ import stat
 import sys
 import time
 
-from trunkline import runtime
 from trunkline.broker.figures import RETURN_S, programs_of_workers
 from trunkline.broker.process import is_alive
+from trunkline.wire import endpoint
 
 __all__ = ["Place", "see_to_folder"]
 
@@ -29,7 +29,7 @@ class Place:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._folder = runtime.folder_of(address)
+        self._folder = endpoint.folder_of(address)
         self._look_at = 0.0
         self._complain_at = 0.0
         self.folder_is_ours = True
@@ -39,16 +39,16 @@ class Place:
         if now < self._look_at or not self.folder_is_ours:
             return False
         self._look_at = now + LOOK_EVERY_S
-        return not os.path.lexists(self._folder / runtime.SOCKET)
+        return not os.path.lexists(self._folder / endpoint.SOCKET)
 
     def take_again(self) -> bool:
         """Make the folder, its lock and its log anew. Whether that succeeded; not where another broker has
         begun there meanwhile. Raises BrokerGone or OSError where it cannot be made."""
-        if runtime.claim(self._folder) is None:  # else the lock is ours until the end of the process
+        if endpoint.claim(self._folder) is None:  # else the lock is ours until the end of the process
             self.folder_is_ours = False
             return False
         if _is_file(sys.stderr.fileno()):
-            log = os.open(self._folder / runtime.LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            log = os.open(self._folder / endpoint.LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(log, 1)
             os.dup2(log, 2)
             os.close(log)
@@ -57,14 +57,14 @@ class Place:
     def last_number(self) -> int:
         """The number of the last connection that a broker here had; 0 where none is known."""
         with contextlib.suppress(OSError, ValueError):
-            return max(0, int((self._folder / runtime.NUMBER).read_text()))
+            return max(0, int((self._folder / endpoint.NUMBER).read_text()))
         return 0
 
     def keep_number(self, number: int) -> None:
         """Without it (the disk is full) the next broker may have two connections of one number."""
         with contextlib.suppress(OSError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            fd = os.open(self._folder / runtime.NUMBER, flags, 0o600)
+            fd = os.open(self._folder / endpoint.NUMBER, flags, 0o600)
             try:
                 os.pwrite(fd, b"%19d\n" % number, 0)  # always as long: a later one needs no further room
             finally:
@@ -81,14 +81,14 @@ class Place:
 def see_to_folder(address: str) -> None:
     """For a process that stays behind a broker: wait until a program starts another broker in the folder, or
     remove the folder when none has done so, and no worker is left there."""
-    folder = runtime.folder_of(address)
+    folder = endpoint.folder_of(address)
     programs = programs_of_workers(address)
     began = time.monotonic()
     while time.monotonic() - began < (RETURN_S if any(map(is_alive, programs)) else TIDY_S):
         time.sleep(TIDY_LOOK_S)
-        if not folder.exists() or runtime.alive(address):
+        if not folder.exists() or endpoint.alive(address):
             return
-    runtime.tidy(folder)
+    endpoint.tidy(folder)
 
 
 def _is_file(fd: int) -> bool:

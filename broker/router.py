@@ -19,7 +19,6 @@ from typing import Any
 
 import zmq
 
-from trunkline import runtime
 from trunkline.broker import journal
 from trunkline.broker.directory import Client, Connection, Directory, Opening
 from trunkline.broker.figures import RETURN_S, Bequests, programs_of_workers, settled
@@ -39,8 +38,8 @@ from trunkline.errors import (
     WorkerDied,
     to_wire,
 )
-from trunkline.limits import make_context
-from trunkline.wire import values
+from trunkline.system.limits import make_context
+from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import (
     BROKER,
     CONNECTION_ID_BYTES,
@@ -144,9 +143,9 @@ class Broker:
     def _former_workers(self) -> set[bytes]:
         """The connections whose workers wait here for a broker, after the last one was killed."""
         found = set()
-        for path in runtime.doors(runtime.folder_of(self.address)):
+        for path in endpoint.doors(endpoint.folder_of(self.address)):
             with contextlib.suppress(OSError, ValueError):
-                if runtime.answers(path):
+                if endpoint.answers(path):
                     found.add(bytes.fromhex(path.name.removeprefix("w-")))
                 else:
                     path.unlink()
@@ -415,9 +414,9 @@ class Broker:
         self, key: bytes, name: bytes, comes_again: bool, holder: bytes, claimant: bytes
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
         """What the worker left that this object had under the broker before us."""
-        if not key or key in self.directory.connections or runtime.answers(runtime.door(self.address, key)):
+        if not key or key in self.directory.connections or endpoint.answers(endpoint.door(self.address, key)):
             return None  # its worker lives, and writes there
-        path = runtime.figures(self.address, key)
+        path = endpoint.figures(self.address, key)
         return self._bequests.claim((key, name, comes_again), holder, claimant, path)
 
     def _joinable(self, spec: dict[str, Any]) -> Connection | None:
@@ -868,7 +867,7 @@ class Broker:
         Its ledger has them as they were in its last moment; its last STATE, when there is no ledger.
         """
         stats = connection.stats
-        entry = read_ledger(runtime.figures(self.address, connection.id))
+        entry = read_ledger(endpoint.figures(self.address, connection.id))
         if entry is not None and entry.incarnation == connection.incarnation:
             stats.update(entry.counters)
             connection.had = {connection.changes.name_now(h): had for h, had in entry.holders.items()}
@@ -941,7 +940,7 @@ class Broker:
 
     def _remove_files(self, connection: Connection) -> None:
         """What a worker that was killed has left."""
-        for path in (runtime.door, runtime.figures):
+        for path in (endpoint.door, endpoint.figures):
             with contextlib.suppress(OSError):
                 path(self.address, connection.id).unlink()
 
@@ -1021,7 +1020,7 @@ class Broker:
             self._take_place_again(now)
         if now >= self._refresh_at:
             self._refresh_at = now + REFRESH_EVERY_S
-            runtime.refresh(runtime.folder_of(self.address))
+            endpoint.refresh(endpoint.folder_of(self.address))
         self._maybe_end(now)
 
     def _is_cut_off(self, client: Client, now: float) -> bool:

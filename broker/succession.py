@@ -10,8 +10,8 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trunkline import runtime
 from trunkline.broker.process import Watch
+from trunkline.wire import endpoint
 
 __all__ = ["await_place", "reap"]
 
@@ -24,14 +24,14 @@ AGAIN_S = 0.05
 def await_place(folder: Path, address: str, say: Callable[[str], None]) -> int | None:
     """Wait until the broker at `address` ends and take its lock: the lock's descriptor, or None when SIGTERM
     or SIGINT has ended the wait. `say` is told in one line whom it waits for, and again when that is another
-    one. Raises what `runtime.claim` raises. To be called in the main thread, before there is another one."""
+    one. Raises what `endpoint.claim` raises. To be called in the main thread, before there is another one."""
     said = None
     with _signals() as (wake, stopped):
         while not stopped:
-            fd = runtime.try_claim(folder)
+            fd = endpoint.try_claim(folder)
             if fd is not None:
                 return fd
-            pid = runtime.holder(folder)
+            pid = endpoint.holder(folder)
             if (line := _in_words(pid, address)) != said:
                 said = line
                 say(line)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 
-from trunkline.limits import NO_THREAD, memory_limit_mb
+from trunkline.system.limits import NO_THREAD, memory_limit_mb
 
 __all__ = ["CRASHES", "WINDOW_S", "Crashes", "describe_exit"]
 

@@ -31,8 +31,8 @@ import msgpack
 
 from trunkline.broker.place import see_to_folder
 from trunkline.errors import BrokerGone
-from trunkline.interpreter import command, environment
-from trunkline.limits import NO_THREAD
+from trunkline.system.interpreter import command, environment
+from trunkline.system.limits import NO_THREAD
 
 __all__ = ["Zygote", "forks"]
 

@@ -1,5 +1,5 @@
-"""Writes the tables of docs/reference.md and the types of sdk/options.py from the tables of options and
-parameters that the program reads; `--check` compares."""
+"""Writes the tables of docs/reference.md and the types of sdk/address/option_types.py from the tables of
+options and parameters that the program reads; `--check` compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trunkline.address import OPTIONS, PARAMS, SCHEMES, Option, Param
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference.md"
-MODULE = ROOT / "sdk" / "options.py"
+MODULE = ROOT / "sdk" / "address" / "option_types.py"
 BROKERS = tuple(row.name for row in SCHEMES.values() if row.family == "broker")
 
 
@@ -142,7 +142,7 @@ PROPERTIES = (
 
 
 def module() -> str:
-    """sdk/options.py."""
+    """sdk/address/option_types.py."""
     types: dict[str, list[str]] = {}
     for option in OPTIONS.values():
         types[option.name] = _choices(option.choices) if option.choices else TYPES[option.kind]

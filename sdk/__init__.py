@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trunkline.address import Address, parse_address
-    from trunkline.connection import Connection, RaisingConnection
-    from trunkline.dial import Dial, connect, last_error, shutdown
+    from trunkline.address.option_types import Options
     from trunkline.errors import (
         AddressError,
         BrokenError,
@@ -35,9 +34,10 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from trunkline.message import Message
-    from trunkline.options import Options
-    from trunkline.result import ExecResult
-    from trunkline.rows import Rows
+    from trunkline.proxy.connection import Connection, RaisingConnection
+    from trunkline.proxy.dial import Dial, connect, last_error, shutdown
+    from trunkline.proxy.result import ExecResult
+    from trunkline.proxy.rows import Rows
     from trunkline.wire.documents import Json
     from trunkline.wire.stats import Stats
 
@@ -46,16 +46,16 @@ __version__ = "0.1.0"
 _HOME = {
     "Address": "trunkline.address",
     "parse_address": "trunkline.address",
-    "Connection": "trunkline.connection",
-    "RaisingConnection": "trunkline.connection",
-    "ExecResult": "trunkline.result",
-    "Dial": "trunkline.dial",
-    "connect": "trunkline.dial",
-    "last_error": "trunkline.dial",
-    "shutdown": "trunkline.dial",
+    "Connection": "trunkline.proxy.connection",
+    "RaisingConnection": "trunkline.proxy.connection",
+    "ExecResult": "trunkline.proxy.result",
+    "Dial": "trunkline.proxy.dial",
+    "connect": "trunkline.proxy.dial",
+    "last_error": "trunkline.proxy.dial",
+    "shutdown": "trunkline.proxy.dial",
     "Message": "trunkline.message",
-    "Options": "trunkline.options",
-    "Rows": "trunkline.rows",
+    "Options": "trunkline.address.option_types",
+    "Rows": "trunkline.proxy.rows",
     "Json": "trunkline.wire.documents",
     "Stats": "trunkline.wire.stats",
     "AddressError": "trunkline.errors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from trunkline.interpreter import leave_current_folder
+from trunkline.system.interpreter import leave_current_folder
 
 if __name__ == "__main__":
     leave_current_folder()

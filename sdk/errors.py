@@ -171,7 +171,7 @@ def to_wire(error: BaseException) -> dict[str, object]:
         return data
     text = str(error) or type(error).__name__
     if isinstance(error, RuntimeError) and "start new thread" in text:
-        from trunkline.limits import NO_THREAD  # not at the top: it imports ZeroMQ
+        from trunkline.system.limits import NO_THREAD  # not at the top: it imports ZeroMQ
 
         return {"name": "DialError", "text": f"no connection can be had: {NO_THREAD}", "code": None}
     return {"name": "RemoteError", "text": f"{type(error).__name__}: {text}", "code": None}

@@ -65,8 +65,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
-        if "trunkline.dial" in sys.modules:
-            sys.modules["trunkline.dial"].shutdown()
+        if "trunkline.proxy.dial" in sys.modules:
+            sys.modules["trunkline.proxy.dial"].shutdown()
 
 
 @pytest.fixture(scope="session")

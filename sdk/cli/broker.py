@@ -9,10 +9,10 @@ import shlex
 import sys
 from typing import TextIO
 
-from trunkline import runtime
 from trunkline.cli import FAILED, OK, Failed
 from trunkline.cli.texts import command_parser
 from trunkline.errors import BrokerGone
+from trunkline.wire import endpoint
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,14 +30,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    address = options.address or runtime.new_address()
+    address = options.address or endpoint.new_address()
     try:
-        runtime.folder_of(address)
+        endpoint.folder_of(address)
     except BrokerGone as error:  # it names a variable; here the option was given
         if not options.address:
             raise
-        named = str(error).replace(runtime.ENV, "--address")
-        raise Failed(named.replace(f"set {runtime.ROOT_ENV} to", "give in --address")) from None
+        named = str(error).replace(endpoint.ENV, "--address")
+        raise Failed(named.replace(f"set {endpoint.ROOT_ENV} to", "give in --address")) from None
     # In this very process: whoever ends the command ends the broker.
     from trunkline.broker.__main__ import main
 
@@ -66,5 +66,5 @@ class _Announcer(io.TextIOBase):
 def _ready(address: str) -> str:
     return (
         f"broker ready at {address}; Ctrl-C ends it. Programs that are to share it need:\n"
-        f"export {runtime.ENV}={shlex.quote(address)}\n"
+        f"export {endpoint.ENV}={shlex.quote(address)}\n"
     )

@@ -13,12 +13,11 @@ from typing import Any
 
 import zmq
 
-from trunkline import runtime
-from trunkline.channel import Channel
 from trunkline.cli.discovery import Found, Scope, find_brokers
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, RemoteError
-from trunkline.wire import values
+from trunkline.proxy.channel import Channel
+from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import BROKER, Kind
 
 __all__ = ["ANSWER_S", "Broker", "Listing", "Silent", "ask", "kill", "listing", "short_names"]
@@ -112,7 +111,7 @@ def short_names(addresses: Sequence[str]) -> dict[str, str]:
 
 
 def _whole_name(address: str) -> str:
-    return runtime.folder_of(address).name.removeprefix("b-")
+    return endpoint.folder_of(address).name.removeprefix("b-")
 
 
 def _mark(address: str) -> str:
@@ -130,7 +129,7 @@ def listing(timeout_s: float = ANSWER_S) -> Listing:
         addressed = result.scope.holds(each.address)
         if isinstance(answer, dict):
             result.brokers.append(_broker(each, names[each.address], answer, addressed))
-        elif runtime.alive(each.address):
+        elif endpoint.alive(each.address):
             why = "does not answer" if answer is None else str(answer)
             result.silent.append(Silent(each.address, why, each.pid or 0, addressed))
     return result

@@ -1,7 +1,7 @@
 """`trunkline demo`: all of it at work on this machine alone.
 
-This process is the exchange (`demo_feed`) and the misfortune: it loses links and kills the
-worker. The strategy (`demo_strategy`) and its writer (`demo_writer`) are processes of their own, with a
+This process is the exchange (`trunkline.demo.feed`) and the misfortune: it loses links and kills the
+worker. The strategy (`trunkline.demo.strategy`) and its writer (`trunkline.demo.writer`) are processes of their own, with a
 broker of their own.
 """
 
@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.cli import FAILED, OK, Failed
-from trunkline.cli.certificate import Certificate, make_certificate
-from trunkline.cli.demo_feed import Feed
-from trunkline.cli.demo_process import StrategyProcess
-from trunkline.cli.demo_report import Report, Stored, make_report
-from trunkline.cli.demo_signals import later, stoppable, uninterrupted
-from trunkline.cli.demo_tables import Tables
 from trunkline.cli.texts import command_parser, seconds
 from trunkline.deadline import Deadline
+from trunkline.demo.certificate import Certificate, make_certificate
+from trunkline.demo.feed import Feed
+from trunkline.demo.process import StrategyProcess
+from trunkline.demo.report import Report, Stored, make_report
+from trunkline.demo.signals import later, stoppable, uninterrupted
+from trunkline.demo.tables import Tables
 
 SECONDS = 15.0
 SHORTEST_S = 5.0
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _brokers(text: str) -> str:
-    from trunkline.cli.demo_brokers_feeds import BROKERS
+    from trunkline.demo.broker_feeds import BROKERS
 
     names = text.split(",")
     if text != "all" and (set(names) - set(BROKERS) or len(set(names)) < len(names)):
@@ -94,7 +94,7 @@ def _server(text: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     if options.brokers:
-        from trunkline.cli import demo_brokers
+        from trunkline.demo import brokers as demo_brokers
 
         return demo_brokers.run(options)
     if options.kafka:
@@ -138,7 +138,7 @@ def _strategy(
     arguments = [_feed_address(feed, certificate), _store_address(folder), str(folder / "result.json")]
     with contextlib.ExitStack() as stack:
         with later():  # not between its start and the place that ends it
-            strategy = StrategyProcess(folder, "demo_strategy.py", arguments, plain=plain)
+            strategy = StrategyProcess(folder, "strategy.py", arguments, plain=plain)
             stack.callback(uninterrupted(strategy.end))
         yield strategy
 

@@ -9,12 +9,12 @@ import os
 import sys
 from collections.abc import Iterator
 
-from trunkline import runtime
 from trunkline.cli import Failed
 from trunkline.cli.lines import Lines
 from trunkline.cli.texts import command_parser, number, seconds
-from trunkline.connection import Connection
 from trunkline.errors import AddressError, BrokerGone, DeadHandle
+from trunkline.proxy.connection import Connection
+from trunkline.wire import endpoint
 
 ENV = "TRUNKLINE_ADDRESS"
 ANSWER_S = 5.0
@@ -116,7 +116,7 @@ def _address(given: str | None, lines: Lines) -> str:
 
 
 def _open(address: str, options: argparse.Namespace) -> Connection:
-    from trunkline.dial import connect
+    from trunkline.proxy.dial import connect
 
     given = _options(options.options)
     if options.timeout is not None:
@@ -145,14 +145,14 @@ def _attach(handle: int) -> Connection:
     """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else the one of this user's that
     knows it. Raises DeadHandle when none does."""
     from trunkline.cli.discovery import find_brokers
-    from trunkline.dial import connect, shutdown
+    from trunkline.proxy.dial import connect, shutdown
 
-    named = os.environ.get(runtime.ENV)
+    named = os.environ.get(endpoint.ENV)
     brokers = [named] if named else [broker.address for broker in find_brokers()[0]]
     for address in brokers:
-        if not runtime.alive(address):
+        if not endpoint.alive(address):
             continue
-        os.environ[runtime.ENV] = address
+        os.environ[endpoint.ENV] = address
         try:
             return connect(handle) if named else connect(handle, ANSWER_S)
         except DeadHandle:

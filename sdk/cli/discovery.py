@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trunkline import runtime
 from trunkline.cli.processes import Process, find_served_sockets, list_own_processes, peer_of
 from trunkline.errors import BrokerGone
+from trunkline.wire import endpoint
 
 __all__ = ["Found", "Scope", "find_brokers", "find_left_over_workers", "find_stale_folders"]
 
-_BROKER_SOCKET = re.compile(re.escape(runtime.SOCKET))
+_BROKER_SOCKET = re.compile(re.escape(endpoint.SOCKET))
 _DOOR = re.compile(r"w-[0-9a-f]+")
 _FIGURES = re.compile(r"f-[0-9a-f]+")
 _WORKER = "trunk-"
@@ -42,12 +42,12 @@ class Scope:
 
     @classmethod
     def of_environment(cls) -> Scope:
-        given = os.environ.get(runtime.ROOT_ENV)
-        return cls(os.environ.get(runtime.ENV) or None, Path(given).absolute() if given else None)
+        given = os.environ.get(endpoint.ROOT_ENV)
+        return cls(os.environ.get(endpoint.ENV) or None, Path(given).absolute() if given else None)
 
     def variables(self) -> list[str]:
         """The variables that are set."""
-        return [runtime.ENV] * (self.broker is not None) + [runtime.ROOT_ENV] * (self.folder is not None)
+        return [endpoint.ENV] * (self.broker is not None) + [endpoint.ROOT_ENV] * (self.folder is not None)
 
     def holds(self, address: str) -> bool:
         """Whether a broker is one of those that the environment names."""
@@ -73,16 +73,16 @@ def find_brokers() -> tuple[list[Found], list[str]]:
     that is named or looks like a broker's and cannot be used."""
     found: dict[tuple[int, int], Found] = {}
     troubles: list[str] = []
-    named = os.environ.get(runtime.ENV)
+    named = os.environ.get(endpoint.ENV)
     for address in _candidates(named):
         try:
-            folder = runtime.folder_of(address)
-            if runtime.alive(address):
+            folder = endpoint.folder_of(address)
+            if endpoint.alive(address):
                 info = folder.stat()
                 if (info.st_dev, info.st_ino) not in found:
                     found[info.st_dev, info.st_ino] = _checked(address, folder)
             elif address == named:
-                troubles.append(f"no broker runs at {address} ({runtime.ENV})")
+                troubles.append(f"no broker runs at {address} ({endpoint.ENV})")
         except BrokerGone as error:
             if address == named or _is_own(address):
                 troubles.append(str(error))
@@ -97,10 +97,10 @@ def _candidates(named: str | None) -> Iterator[str]:
     oldest first), those that processes of this user serve."""
     if named:
         yield named
-    folders = [folder for root in runtime.roots() for folder in _broker_folders(root)]
+    folders = [folder for root in endpoint.roots() for folder in _broker_folders(root)]
     for folder in sorted(folders, key=_age_of):
         if (folder / "lock").exists():
-            yield f"ipc://{folder / runtime.SOCKET}"
+            yield f"ipc://{folder / endpoint.SOCKET}"
     yield from (f"ipc://{path}" for path in _served_broker_sockets())
 
 
@@ -110,7 +110,7 @@ def _broker_folders(root: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except PermissionError as error:
-        if root == runtime.root():
+        if root == endpoint.root():
             raise BrokerGone(f"{root} cannot be read ({error.strerror}); it should be yours") from None
         return []
 
@@ -135,7 +135,7 @@ def _served_broker_sockets() -> Iterator[str]:
 
 
 def _checked(address: str, folder: Path) -> Found:
-    peer = peer_of(folder / runtime.SOCKET)
+    peer = peer_of(folder / endpoint.SOCKET)
     if peer is None:
         return Found(address, None)
     pid, uid = peer
@@ -162,12 +162,12 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def find_stale_folders() -> list[Path]:
     """The folders of brokers that were killed, in all runtime folders of this user."""
-    return sorted(f for root in runtime.roots() for f in _broker_folders(root) if _is_stale(f))
+    return sorted(f for root in endpoint.roots() for f in _broker_folders(root) if _is_stale(f))
 
 
 def _is_stale(folder: Path) -> bool:
     try:
-        return (folder / "lock").exists() and not runtime.alive(f"ipc://{folder / runtime.SOCKET}")
+        return (folder / "lock").exists() and not endpoint.alive(f"ipc://{folder / endpoint.SOCKET}")
     except (OSError, BrokerGone):
         return False
 
@@ -208,6 +208,6 @@ def _is_broker_dead(folder: Path | None) -> bool:
     if folder is None:
         return False
     try:
-        return not runtime.alive(f"ipc://{folder / runtime.SOCKET}")
+        return not endpoint.alive(f"ipc://{folder / endpoint.SOCKET}")
     except (OSError, BrokerGone):
         return False

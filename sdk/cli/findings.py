@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-from trunkline import runtime
+from trunkline.address.proxy_variables import find_proxy
 from trunkline.cli.brokers import Listing, listing
 from trunkline.cli.discovery import find_left_over_workers, find_stale_folders
 from trunkline.errors import AddressError, BrokerGone
-from trunkline.proxy_variables import find_proxy
+from trunkline.wire import endpoint
 
 __all__ = ["Finding", "fail", "machine", "ok", "warn"]
 
@@ -122,10 +122,10 @@ def _zeromq() -> Finding:
 
 
 def _folder() -> Iterator[Finding]:
-    root = runtime.root()
-    hint = f"set {runtime.ROOT_ENV} to a short path of a folder of your own"
+    root = endpoint.root()
+    hint = f"set {endpoint.ROOT_ENV} to a short path of a folder of your own"
     try:
-        runtime.folder_of(runtime.new_address())
+        endpoint.folder_of(endpoint.new_address())
         info = root.lstat()
     except BrokerGone as error:
         yield fail("runtime folder", str(error), hint)
@@ -200,7 +200,7 @@ def _listing() -> Listing | Finding:
     try:
         return listing()
     except BrokerGone as error:
-        return fail("brokers", str(error), f"set {runtime.ROOT_ENV} to a folder of your own")
+        return fail("brokers", str(error), f"set {endpoint.ROOT_ENV} to a folder of your own")
 
 
 def _brokers(found: Listing) -> Iterator[Finding]:
@@ -219,7 +219,7 @@ def _brokers(found: Listing) -> Iterator[Finding]:
         hint = f"if that lasts, end {process}: its workers keep their connections for the next broker"
         yield fail("broker", text, hint) if silent.addressed else warn("broker", text, hint)
     for trouble in found.troubles:
-        yield warn("broker", trouble, f"unset {runtime.ENV}, or start it: trunkline broker --address ...")
+        yield warn("broker", trouble, f"unset {endpoint.ENV}, or start it: trunkline broker --address ...")
     if not found.brokers and not found.silent and not found.troubles:
         yield ok("broker", "none is running; the first Dial starts one")
 

@@ -15,10 +15,10 @@ from trunkline.cli import FAILED, OK
 from trunkline.cli.lines import Lines
 from trunkline.cli.statements import plain_value
 from trunkline.cli.texts import printable
-from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, OperationTimeout, RefusedError, TrunklineError, Unconfirmed
 from trunkline.message import Message
+from trunkline.proxy.connection import Connection
 
 __all__ = ["hex_lines", "run_messages"]
 

@@ -13,8 +13,8 @@ from typing import Any
 from trunkline.cli import FAILED, OK
 from trunkline.cli.lines import Lines
 from trunkline.cli.texts import printable
-from trunkline.connection import Connection
 from trunkline.errors import BrokerGone, DeadHandle, StatementError, TrunklineError
+from trunkline.proxy.connection import Connection
 
 __all__ = ["plain_value", "run_statements"]
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from trunkline import runtime
-from trunkline.cli.certificate import make_certificate
 from trunkline.cli.findings import Finding, fail, ok, warn
-from trunkline.cli.wsserver import Peer, WsServer
 from trunkline.deadline import Deadline
-from trunkline.dial import connect, shutdown
+from trunkline.demo.certificate import make_certificate
+from trunkline.demo.wsserver import Peer, WsServer
 from trunkline.errors import TrunklineError
+from trunkline.proxy.dial import connect, shutdown
+from trunkline.wire import endpoint
 
 __all__ = ["trials"]
 
@@ -56,15 +56,15 @@ def trials() -> Iterator[Finding]:
 def _await_end() -> None:
     """Its folder must not be removed under a broker that is about to end."""
     deadline = Deadline(LEAVE_S)
-    while any(runtime.root().glob("b-*")) and not deadline.expired():
+    while any(endpoint.root().glob("b-*")) and not deadline.expired():
         time.sleep(0.02)
 
 
 @contextlib.contextmanager
 def _private_runtime(folder: str) -> Iterator[None]:
-    names = (runtime.ENV, runtime.ROOT_ENV)
+    names = (endpoint.ENV, endpoint.ROOT_ENV)
     before = {name: os.environ.pop(name, None) for name in names}
-    os.environ[runtime.ROOT_ENV] = folder
+    os.environ[endpoint.ROOT_ENV] = folder
     try:
         yield
     finally:

@@ -77,8 +77,8 @@ def run(
 
 
 _LATER = (
-    "trunkline.connection",
-    "trunkline.dial",
+    "trunkline.proxy.connection",
+    "trunkline.proxy.dial",
     "trunkline.dbapi",
     "rich.cells",
     "socks",
@@ -153,7 +153,7 @@ class _Strategy:
     def close(self) -> None:
         """Close what is open; the connections of a strategy end with it, or with the last process of
         multiprocessing that it has left running."""
-        core = sys.modules.get("trunkline.leaving")  # unless it has never dialled
+        core = sys.modules.get("trunkline.proxy.leaving")  # unless it has never dialled
         leave: Callable[[], object] = getattr(core, "leave", lambda: None)
         push = self.globals.push.close
         for step in (self.globals.database.close, leave, push, self.journal.close, self.screen.close):
@@ -342,7 +342,7 @@ def _import_what_is_needed_later() -> None:
 
 def _dial(*args: Any, **options: Any) -> Any:
     """`trunkline.Dial`, loaded when first used."""
-    from trunkline.dial import Dial
+    from trunkline.proxy.dial import Dial
 
     return Dial(*args, **options)
 

@@ -1,8 +1,8 @@
 """`Json`: a value that is bound to one placeholder as a JSON document.
 
 A bare list or dict is never made JSON by guessing: where one value stands, it is refused (see
-`trunkline.actors.binds`). PostgreSQL tells the type of the column, and for a `json` or `jsonb` column a bare
-list or dict is a document there; everywhere else the program says so with `Json`.
+`trunkline.actors.database.binds`). PostgreSQL tells the type of the column, and for a `json` or `jsonb`
+column a bare list or dict is a document there; everywhere else the program says so with `Json`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from websockets.sync.server import ServerConnection
 import trunkline
 from tests.support.servers import WsServer
 from tests.support.sockets import SocketServer, echo
-from trunkline import client
+from trunkline.proxy import client
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 

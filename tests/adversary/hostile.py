@@ -20,7 +20,7 @@ import zmq
 import trunkline
 from tests.adversary.mutations import envelope, on_a_door
 from tests.support.sockets import SocketServer, echo
-from trunkline import client
+from trunkline.proxy import client
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 

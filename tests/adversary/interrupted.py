@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 
 import trunkline
 from tests.support.waiting import until
-from trunkline import RaisingConnection, client, connect
+from trunkline import RaisingConnection, connect
+from trunkline.proxy import client
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 

@@ -14,14 +14,14 @@ import kosoku
 import pytest
 
 from tests.support.recorder import Recorder
-from trunkline.actors.drivers.ws import WsDriver
+from trunkline.actors.drivers.ws.driver import WsDriver
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 
 CASE_S = 20.0
 PLAIN = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 # 13.2, 13.5 and 13.6 want server_no_context_takeover in the client's offer, which saves the server memory
-# and us nothing: we do not ask for it, but take it (tests/unit/test_ws_deflate.py).
+# and us nothing: we do not ask for it, but take it (tests/unit/drivers/ws/test_ws_deflate.py).
 DEFLATE = ["12.1.1", "12.1.3", "12.2.3", "12.3.2", "12.4.4", "12.5.2", "13.1.1", "13.3.3", "13.4.2", "13.7.4"]
 MAY_FAIL = {
     # Two close frames in one packet: picows parses one frame ahead, sees the second close and answers 1002

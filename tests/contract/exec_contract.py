@@ -20,7 +20,6 @@ import pytest
 
 import trunkline
 from tests.support.waiting import until
-from trunkline.connection import Connection
 from trunkline.errors import (
     ClosedError,
     OperationTimeout,
@@ -29,6 +28,7 @@ from trunkline.errors import (
     TrunklineError,
     Unsupported,
 )
+from trunkline.proxy.connection import Connection
 
 __all__ = ["ExecContract", "StatementContract", "back", "rows"]
 

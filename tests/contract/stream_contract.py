@@ -28,9 +28,9 @@ from tests.contract.peers import ScriptedPeer
 from tests.support.waiting import Background, until
 from trunkline import Dial, Message, connect
 from trunkline.actors.driver import Overflow
-from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, ClosedError, Unsupported
+from trunkline.proxy.connection import Connection
 
 FORMS = (None, 0, -1, -2, -7, 500)
 

@@ -25,8 +25,8 @@ from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import own_schema
 from trunkline import Json, dbapi
-from trunkline.connection import Connection
 from trunkline.errors import StatementError
+from trunkline.proxy.connection import Connection
 
 DATABASES = ("sqlite3", "mysql", "postgres", "clickhouse")
 

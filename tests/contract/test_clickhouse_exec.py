@@ -7,8 +7,8 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import StatementContract, rows
 from tests.servers.clickhouse import ClickHouse
-from trunkline.connection import Connection
 from trunkline.errors import StatementError
+from trunkline.proxy.connection import Connection
 
 
 class TestClickhouse(StatementContract):

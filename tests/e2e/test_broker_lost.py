@@ -18,9 +18,10 @@ from tests.support.servers import Behaviour, WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
 from tests.support.stopping import stop
 from tests.support.waiting import Background
-from trunkline import Connection, Dial, client, connect, holder, last_error, shutdown
-from trunkline.direct import Direct
+from trunkline import Connection, Dial, connect, last_error, shutdown
 from trunkline.errors import OutcomeUnknown, Unconfirmed
+from trunkline.proxy import client, holder
+from trunkline.proxy.direct import Direct
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -215,9 +216,9 @@ def test_two_programs_that_share_it_find_one_new_broker(remains: Remains) -> Non
 
 
 def own_address() -> str:
-    from trunkline import runtime
+    from trunkline.wire import endpoint
 
-    return runtime.new_address()
+    return endpoint.new_address()
 
 
 def test_eight_programs_at_once_start_one_broker(remains: Remains) -> None:

@@ -16,8 +16,8 @@ from tests.support.commands import Command
 from tests.support.programs import Program, Remains
 from tests.support.sockets import SocketServer, echo
 from tests.support.waiting import until
-from trunkline import runtime
 from trunkline.broker.process import is_alive
+from trunkline.wire import endpoint
 
 pytestmark = pytest.mark.own_broker
 
@@ -37,7 +37,7 @@ can_contain = pytest.mark.skipif(
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> str:
     """Of a broker that nobody has started yet."""
-    made = runtime.new_address()
+    made = endpoint.new_address()
     monkeypatch.setenv("TRUNKLINE_BROKER", made)
     return made
 
@@ -50,7 +50,7 @@ def echoes() -> Iterator[str]:
 
 def owner(address: str) -> int:
     """The process whose broker it is."""
-    pid = runtime.holder(runtime.folder_of(address))
+    pid = endpoint.holder(endpoint.folder_of(address))
     assert pid is not None
     return pid
 
@@ -74,7 +74,7 @@ def test_it_waits_for_the_broker_of_a_program_and_takes_over(address: str, echoe
             unit.process.terminate()
             ended = unit.end()
     assert (ended.code, len(ended.err.splitlines())) == (0, 1)
-    assert not runtime.folder_of(address).exists()
+    assert not endpoint.folder_of(address).exists()
 
 
 def test_it_takes_over_from_a_broker_that_is_killed(address: str, echoes: str) -> None:
@@ -124,7 +124,9 @@ def test_of_two_that_wait_one_takes_over_and_the_other_waits_for_it(address: str
             first.process.terminate()
             assert first.end().code == 0
             until(
-                lambda: runtime.holder(runtime.folder_of(address)) in (second.process.pid, third.process.pid)
+                lambda: (
+                    endpoint.holder(endpoint.folder_of(address)) in (second.process.pid, third.process.pid)
+                )
             )
             winner, loser = (second, third) if owner(address) == second.process.pid else (third, second)
             winner.wait_out("export")
@@ -139,7 +141,7 @@ def test_a_broker_whose_lock_names_nobody_is_waited_for_too(address: str) -> Non
     """As one of another container, or one whose disk was full."""
     with Command("broker", "--address", address) as first:
         first.wait_out("export")
-        (runtime.folder_of(address) / "lock").write_text("")
+        (endpoint.folder_of(address) / "lock").write_text("")
         with Command("broker", "--address", address) as second:
             second.wait_err("another process runs a broker at")
             first.process.terminate()
@@ -248,7 +250,7 @@ def remains() -> Remains:
 def test_its_lock_names_it_and_it_heeds_signals_as_soon_as_it_is_ready(address: str) -> None:
     with Command("broker", "--address", address) as unit:
         unit.wait_out("export")
-        lock = runtime.folder_of(address) / "lock"
+        lock = endpoint.folder_of(address) / "lock"
         assert lock.read_text() == f"{unit.process.pid}\n"
         unit.process.terminate()
         assert unit.end().code == 0

@@ -16,10 +16,10 @@ import pytest
 
 from tests.support.commands import Command, run
 from trunkline import Dial
-from trunkline.cli import demo_feed
-from trunkline.cli.certificate import make_certificate
-from trunkline.cli.demo_feed import Ledger
-from trunkline.cli.demo_report import Report, make_report
+from trunkline.demo import feed as demo_feed
+from trunkline.demo.certificate import make_certificate
+from trunkline.demo.feed import Ledger
+from trunkline.demo.report import Report, make_report
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.servers.fixtures import or_skip
 from tests.servers.kafka import Kafka
 from tests.support.commands import Command, Ended
 from tests.support.waiting import until
-from trunkline.cli.demo_brokers_servers import SERVERS
+from trunkline.demo.broker_servers import SERVERS
 
 QUICK = "mqtt,nats"
 

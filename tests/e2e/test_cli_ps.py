@@ -22,7 +22,7 @@ from tests.support.servers import WsServer, feed, hold
 from tests.support.stopping import stop
 from tests.support.waiting import until
 from trunkline.cli.discovery import Found, find_brokers, find_left_over_workers
-from trunkline.runtime import SOCKET, alive
+from trunkline.wire.endpoint import SOCKET, alive
 
 SECRET = "s3cr3t-Pa55"
 

@@ -17,8 +17,8 @@ from tests.servers.mariadb import MariaDb
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.postgres import Postgres
 from tests.support.sockets import Peer, SocketServer
-from trunkline.connection import Connection
 from trunkline.errors import DialError, StatementError
+from trunkline.proxy.connection import Connection
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from tests.contract.exec_contract import back, rows
 from tests.servers.clickhouse import ClickHouse
 from tests.support.faultproxy import FaultProxy
 from tests.support.waiting import Background, until
-from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import (
     DialError,
@@ -24,6 +23,7 @@ from trunkline.errors import (
     StatementError,
     TrunklineError,
 )
+from trunkline.proxy.connection import Connection
 
 ENDLESS = "SELECT count() FROM system.numbers"
 

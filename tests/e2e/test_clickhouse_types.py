@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
-from trunkline.connection import Connection
 from trunkline.errors import StatementError
+from trunkline.proxy.connection import Connection
 
 TOKYO = ZoneInfo("Asia/Tokyo")
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)

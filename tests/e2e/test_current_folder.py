@@ -42,7 +42,7 @@ def test_neither_broker_nor_zygote_nor_worker_imports_from_the_current_folder(
     spawn: str, path: str, hostile: Path
 ) -> None:
     code = """
-import trunkline.dial, trunkline.connection
+import trunkline.proxy.dial, trunkline.proxy.connection
 os.chdir(args[0]); sys.path.insert(0, ''); os.environ['PYTHONPATH'] = args[1]
 def use(): c = Dial('sqlite3://:memory:'); assert c.exec('SELECT 1'); assert Dial(args[2]).write('x')
 use(); say('first'); sys.stdin.readline(); use(); say('second')

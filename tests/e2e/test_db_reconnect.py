@@ -12,9 +12,9 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.faultproxy import FaultProxy
 from tests.support.waiting import Background, until
-from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, DialError, OperationTimeout, TrunklineError
+from trunkline.proxy.connection import Connection
 
 ADDRESSES = {
     "mariadb": "mysql://u:p@tcp(127.0.0.1:{port})/t",

@@ -16,10 +16,11 @@ from websockets.sync.server import ServerConnection
 
 from tests.support.servers import WsServer
 from tests.support.waiting import until
-from trunkline import BrokenError, Dial, client, connect, runtime
-from trunkline.connection import Connection
+from trunkline import BrokenError, Dial, connect
 from trunkline.deadline import Deadline
-from trunkline.wire import values
+from trunkline.proxy import client
+from trunkline.proxy.connection import Connection
+from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import Kind
 from trunkline.wire.stats import Stats
 
@@ -161,7 +162,7 @@ def test_workers_killed_with_their_brokers_lose_nothing_that_is_not_counted(
             for _ in range(KILLS):
                 reader.read_link()
                 reader.read(rng.randrange(1, 8000))
-                broker = runtime.holder(folder())
+                broker = endpoint.holder(folder())
                 assert broker is not None
                 victims = [reader.worker(), broker]
                 rng.shuffle(victims)
@@ -195,14 +196,14 @@ def test_brokers_that_end_before_the_connection_is_dialled_anew_keep_its_figures
     with WsServer(behave) as server, Dial(server.url, reconnect=True, interval=10) as conn:  # type: ignore[union-attr]
         assert [conn.read() for _ in range(30)] == [str(each) for each in range(30)]
         settled(conn)
-        worker, broker = conn.stats().pid, runtime.holder(folder())
+        worker, broker = conn.stats().pid, endpoint.holder(folder())
         assert worker
         assert broker
         for victim in (broker, worker):
             os.kill(victim, signal.SIGKILL)
         for _ in range(2):
-            until(lambda b=broker: runtime.holder(folder()) not in (None, b), "the next broker")  # type: ignore[misc]
-            broker = runtime.holder(folder())
+            until(lambda b=broker: endpoint.holder(folder()) not in (None, b), "the next broker")  # type: ignore[misc]
+            broker = endpoint.holder(folder())
             assert broker
             with contextlib.suppress(ProcessLookupError):
                 os.kill(broker, number)
@@ -294,10 +295,10 @@ def test_a_broker_that_is_told_to_end_ends_its_connections_though_nobody_reads(
     with WsServer(behave) as server, connect(server.url, reconnect=True, interval=10) as conn:
         assert conn.read() == "x"
         settled(conn)
-        broker = runtime.holder(folder())
+        broker = endpoint.holder(folder())
         assert broker
         os.kill(broker, signal.SIGTERM)
-        until(lambda: runtime.holder(folder()) not in (None, broker), "another broker")
+        until(lambda: endpoint.holder(folder()) not in (None, broker), "another broker")
         with pytest.raises(BrokenError, match="the broker was stopped"):
             conn.read(20_000)
         assert "dialled anew" not in caplog.text

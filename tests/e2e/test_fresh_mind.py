@@ -14,8 +14,8 @@ import pytest
 
 import trunkline
 from tests.support.stopping import stop
-from trunkline.client import current
 from trunkline.deadline import Deadline
+from trunkline.proxy.client import current
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 

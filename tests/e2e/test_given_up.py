@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.sockets import Peer, SocketServer
-from trunkline import Dial, connect, runtime
-from trunkline import client as clients
-from trunkline.connection import Connection
+from trunkline import Dial, connect
 from trunkline.errors import OperationTimeout, OutcomeUnknown
-from trunkline.wire import values
+from trunkline.proxy import client as clients
+from trunkline.proxy.connection import Connection
+from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import Kind
 
 pytestmark = pytest.mark.own_broker
@@ -33,7 +33,7 @@ def close_the_door(conn: Connection) -> None:
     """As where its socket could not be made: requests go through the broker."""
     client = clients.current()
     assert client is not None
-    runtime.door(client.address, conn._key).unlink()
+    endpoint.door(client.address, conn._key).unlink()
     conn._direct.close()
 
 

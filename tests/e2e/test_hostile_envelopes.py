@@ -19,7 +19,8 @@ import zmq
 from tests.support.mutation import CARRIED_OUT, damaged, valid
 from tests.support.sockets import SocketServer, echo
 from tests.support.waiting import until
-from trunkline import Connection, client, connect
+from trunkline import Connection, connect
+from trunkline.proxy import client
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 from trunkline.wire.framing import frame

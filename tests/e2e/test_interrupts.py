@@ -18,7 +18,7 @@ from tests.support.programs import Program
 from tests.support.servers import WsServer, feed
 from tests.support.sockets import SocketServer, deaf, echo
 from tests.support.waiting import until
-from trunkline import client, dial
+from trunkline.proxy import client, dial
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 

@@ -15,13 +15,14 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from tests.support.servers import WsServer
-from trunkline import Connection, connect, runtime
-from trunkline import client as clients
-from trunkline.channel import Channel
-from trunkline.client import Client
+from trunkline import Connection, connect
 from trunkline.deadline import Deadline
-from trunkline.holder import attached
-from trunkline.pipe import Pipe
+from trunkline.proxy import client as clients
+from trunkline.proxy.channel import Channel
+from trunkline.proxy.client import Client
+from trunkline.proxy.holder import attached
+from trunkline.proxy.pipe import Pipe
+from trunkline.wire import endpoint
 from trunkline.wire.envelope import BROKER, Kind
 
 
@@ -55,7 +56,7 @@ class ByHand:
         return old.identity
 
     def pipe(self) -> Pipe:
-        return Pipe(runtime.door(self.client.address, self.key), self.key)
+        return Pipe(endpoint.door(self.client.address, self.key), self.key)
 
     def reads(self, pipe: Pipe) -> bool:
         """Whether what is asked for by this pipe comes by it."""

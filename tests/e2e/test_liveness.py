@@ -14,7 +14,7 @@ from tests.support.sockets import Peer, SocketServer
 from tests.support.waiting import Background, until
 from tests.support.websocket_peer import silent_after, upgrade
 from trunkline import Dial, connect, last_error
-from trunkline.connection import Connection
+from trunkline.proxy.connection import Connection
 
 BIG = b"x" * 60_000
 

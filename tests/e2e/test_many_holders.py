@@ -15,8 +15,8 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
-from trunkline.connection import Connection
 from trunkline.errors import OperationTimeout, OutcomeUnknown
+from trunkline.proxy.connection import Connection
 
 HOLDERS, STATEMENTS = 6, 120
 SLOW = {

@@ -15,8 +15,8 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.mariadb import MariaDb
 from tests.support.mysql_side import GreetingServer
-from trunkline.connection import Connection
 from trunkline.errors import DialError, OutcomeUnknown, StatementError
+from trunkline.proxy.connection import Connection
 
 
 @contextmanager

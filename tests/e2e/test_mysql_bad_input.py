@@ -18,8 +18,8 @@ from tests.servers.base import HOST
 from tests.servers.clickhouse import ClickHouse
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
-from trunkline.connection import Connection
 from trunkline.errors import DialError, StatementError, TrunklineError
+from trunkline.proxy.connection import Connection
 
 SECRET = "S3cret!"
 

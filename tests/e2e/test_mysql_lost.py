@@ -12,7 +12,6 @@ import trunkline
 from tests.contract.exec_contract import back, rows
 from tests.servers.mariadb import MariaDb
 from tests.support.waiting import Background, until
-from trunkline.connection import Connection
 from trunkline.errors import (
     BrokenError,
     DialError,
@@ -21,6 +20,7 @@ from trunkline.errors import (
     StatementError,
     TrunklineError,
 )
+from trunkline.proxy.connection import Connection
 
 
 @pytest.fixture

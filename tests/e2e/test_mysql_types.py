@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.mariadb import MariaDb
-from trunkline.connection import Connection
 from trunkline.errors import StatementError
+from trunkline.proxy.connection import Connection
 from trunkline.wire.documents import Json
 
 LONGEST = timedelta(hours=838, minutes=59, seconds=59)

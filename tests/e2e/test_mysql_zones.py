@@ -15,7 +15,7 @@ from tests.contract.exec_contract import rows
 from tests.servers.mariadb import MariaDb
 from tests.support.waiting import until
 from trunkline import dbapi
-from trunkline.connection import Connection
+from trunkline.proxy.connection import Connection
 
 PARIS = "Europe/Paris"
 A_MINUTE = timedelta(minutes=1)

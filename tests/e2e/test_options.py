@@ -19,8 +19,8 @@ from tests.support.servers import Microsocks, WsServer, echo_messages, feed, hol
 from tests.support.sockets import Peer, SocketServer, UdpServer, echo
 from tests.support.waiting import until
 from trunkline import Dial, last_error
-from trunkline.connection import Connection
 from trunkline.deadline import Deadline
+from trunkline.proxy.connection import Connection
 
 
 def dial(address: str, **options: object) -> Connection:

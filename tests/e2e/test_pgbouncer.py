@@ -12,8 +12,8 @@ from tests.contract.exec_contract import rows
 from tests.servers.fixtures import or_skip
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
-from trunkline.connection import Connection
 from trunkline.errors import DialError, OperationTimeout, StatementError
+from trunkline.proxy.connection import Connection
 
 
 @pytest.fixture(scope="module", params=["session", "transaction"])

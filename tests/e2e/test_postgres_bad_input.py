@@ -14,8 +14,8 @@ from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import ask, own_schema
 from tests.support.sockets import SocketServer, echo
-from trunkline.connection import Connection
 from trunkline.errors import DialError, StatementError
+from trunkline.proxy.connection import Connection
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from tests.contract.exec_contract import back, rows
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import ask, own_schema, until_runs
 from tests.support.waiting import Background
-from trunkline.connection import Connection
 from trunkline.errors import OperationTimeout, OutcomeUnknown, StatementError, TrunklineError
+from trunkline.proxy.connection import Connection
 
 SETTINGS = "?work_mem=123kB&timezone=Asia/Tokyo"
 

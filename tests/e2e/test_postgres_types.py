@@ -18,8 +18,8 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import own_schema
-from trunkline.connection import Connection
 from trunkline.errors import StatementError
+from trunkline.proxy.connection import Connection
 from trunkline.wire.documents import Json
 
 MOODS = ("sad", "ok", 'very "happy", {really}', "\\", "NULL")

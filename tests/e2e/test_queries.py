@@ -18,9 +18,9 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.stopping import stop
 from tests.support.waiting import until
-from trunkline.connection import Connection
 from trunkline.errors import BrokenError, ClosedError, OperationTimeout, StatementError
-from trunkline.rows import Rows
+from trunkline.proxy.connection import Connection
+from trunkline.proxy.rows import Rows
 
 SERIES = (
     "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}) "

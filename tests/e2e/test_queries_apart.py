@@ -11,8 +11,8 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
 from tests.support.waiting import Background, until
-from trunkline.connection import Connection
 from trunkline.errors import BrokenError, DeadHandle, OperationTimeout, StatementError
+from trunkline.proxy.connection import Connection
 
 LINKS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ? AND pid <> pg_backend_pid()"
 

@@ -14,10 +14,10 @@ from tests.support.servers import WsServer, hold
 from tests.support.sockets import SocketServer, UdpServer, say
 from tests.support.waiting import Background, until
 from trunkline import Dial, connect
-from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError
 from trunkline.message import Message
+from trunkline.proxy.connection import Connection
 
 CHILD = """
 import sys

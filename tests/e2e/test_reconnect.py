@@ -16,9 +16,9 @@ from tests.support.servers import WsServer, close_with, feed, hold
 from tests.support.sockets import Peer, SocketServer
 from tests.support.waiting import Background, until
 from trunkline import Dial
-from trunkline.actors.flapping import FREE, RATE
-from trunkline.connection import Connection
+from trunkline.actors.stream.flapping import FREE, RATE
 from trunkline.deadline import Deadline
+from trunkline.proxy.connection import Connection
 
 
 def dial(address: str, **options: object) -> Connection:

@@ -12,7 +12,7 @@ from tests.support.sockets import Peer, SocketServer, say
 from tests.support.waiting import until
 from tests.support.websocket_peer import upgrade
 from trunkline import Dial, connect, last_error
-from trunkline.connection import Connection
+from trunkline.proxy.connection import Connection
 
 SOON: dict[str, object] = {"reconnect": True, "interval": 5, "maxInterval": 20}
 REFUSALS = (400, 401, 403, 404, 405, 407, 410, 418, 426, 429, 451, 500, 503)

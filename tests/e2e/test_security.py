@@ -24,7 +24,8 @@ import trunkline
 from tests.support.programs import Program, Remains, until
 from tests.support.servers import WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
-from trunkline import Connection, Dial, client, connect
+from trunkline import Connection, Dial, connect
+from trunkline.proxy import client
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind, header
 from trunkline.wire.framing import frame

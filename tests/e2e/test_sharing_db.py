@@ -19,8 +19,8 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
-from trunkline.connection import Connection
 from trunkline.errors import ClosedError, DeadHandle
+from trunkline.proxy.connection import Connection
 
 SPAWN = multiprocessing.get_context("spawn")
 PROCESSES, INSERTS = 8, 100
@@ -120,7 +120,7 @@ def test_the_handle_outlives_the_object_that_gave_it(tmp_path: Path) -> None:
 
 def _end(connection: Connection) -> None:
     """As `trunkline kill` does, so that the test need not wait for `linger`."""
-    from trunkline import client
+    from trunkline.proxy import client
     from trunkline.wire.envelope import Kind
 
     client.get().ask_broker(Kind.KILL, connection.stats().id)

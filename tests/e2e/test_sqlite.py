@@ -24,7 +24,6 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.commands import run
 from tests.support.sockets import SocketServer
-from trunkline.connection import Connection
 from trunkline.errors import (
     ClosedError,
     DeadHandle,
@@ -34,6 +33,7 @@ from trunkline.errors import (
     StatementError,
     TrunklineError,
 )
+from trunkline.proxy.connection import Connection
 from trunkline.wire.documents import Json
 
 SLOW = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"

@@ -20,8 +20,8 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.e2e.test_sqlite import kill_worker
 from tests.support.waiting import Background, until
-from trunkline.connection import Connection
 from trunkline.errors import AddressError, DialError, StatementError
+from trunkline.proxy.connection import Connection
 
 CASES = [
     case

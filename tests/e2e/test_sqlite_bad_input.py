@@ -18,8 +18,8 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.disks import may_only_be_read, small_disk
-from trunkline.connection import Connection
 from trunkline.errors import DialError, StatementError
+from trunkline.proxy.connection import Connection
 
 PIECE = b"x" * 4000
 PAGE = 4096

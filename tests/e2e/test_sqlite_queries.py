@@ -11,8 +11,8 @@ import pytest
 
 import trunkline
 from tests.contract.exec_contract import rows
-from trunkline.connection import Connection
 from trunkline.errors import OperationTimeout, StatementError
+from trunkline.proxy.connection import Connection
 
 SLOW = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
 SERIES = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT n, {} FROM c"

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import trunkline
 from tests.contract.exec_contract import rows
-from trunkline.connection import Connection
 from trunkline.errors import StatementError
+from trunkline.proxy.connection import Connection
 from trunkline.wire.documents import Json
 
 

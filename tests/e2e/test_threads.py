@@ -15,7 +15,8 @@ from tests.support.servers import WsServer, feed
 from tests.support.sockets import SocketServer, echo
 from tests.support.stopping import stop
 from tests.support.waiting import Background, until
-from trunkline import Connection, Dial, client
+from trunkline import Connection, Dial
+from trunkline.proxy import client
 
 COUNT = 3000
 

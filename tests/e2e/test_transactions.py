@@ -22,8 +22,8 @@ import trunkline
 from tests.contract.exec_contract import rows
 from tests.support.stopping import stop
 from trunkline import dbapi
-from trunkline.connection import Connection
 from trunkline.errors import ClosedError, OperationTimeout, OutcomeUnknown, StatementError
+from trunkline.proxy.connection import Connection
 
 SPAWN = multiprocessing.get_context("spawn")
 WAIT_S = 30.0

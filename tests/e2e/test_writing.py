@@ -12,9 +12,9 @@ from tests.support.servers import WsServer, echo_messages, hold
 from tests.support.sockets import SocketServer, UdpServer, deaf, echo
 from tests.support.waiting import Background, until
 from trunkline import Dial, connect, last_error
-from trunkline.connection import Connection
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, RefusedError, Unsupported
+from trunkline.proxy.connection import Connection
 
 
 def dial(address: str, **options: object) -> Connection:

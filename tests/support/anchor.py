@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.leaks import Anchor, files_in
-from trunkline.runtime import NUMBER
+from trunkline.wire.endpoint import NUMBER
 
 __all__ = ["SharedBroker"]
 

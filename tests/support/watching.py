@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 from tests.support.recorder import Recorder
 from trunkline.actors.driver import StreamDriver
-from trunkline.actors.link_watch import LinkWatch
-from trunkline.actors.liveness import Traffic
+from trunkline.actors.net.liveness import Traffic
+from trunkline.actors.stream.link_watch import LinkWatch
 from trunkline.deadline import Deadline
 
 __all__ = ["watched"]

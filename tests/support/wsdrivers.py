@@ -12,7 +12,7 @@ import uvloop
 
 from tests.support import loops
 from tests.support.recorder import Recorder
-from trunkline.actors.drivers.ws import WsDriver
+from trunkline.actors.drivers.ws.driver import WsDriver
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 

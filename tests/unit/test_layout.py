@@ -16,7 +16,7 @@ import trunkline
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = {"sdk": "trunkline", "broker": "trunkline.broker", "actors": "trunkline.actors"}
-_NEUTRAL = "errors frames deadline address wire runtime interpreter starting limits sqltext"
+_NEUTRAL = "errors frames deadline address wire system sqltext"
 NEUTRAL = tuple(f"trunkline.{name}" for name in _NEUTRAL.split())
 """What both sides of the wire may know."""
 
@@ -111,6 +111,43 @@ def test_the_neutral_packages_know_only_each_other() -> None:
     assert not offences(files, (*NEUTRAL, "trunkline.__version__"))
 
 
+ROOMS = (
+    ("cli", "demo"),
+    ("strategy", "db", "dbapi"),
+    ("proxy",),
+    ("address", "wire"),
+    ("errors", "frames", "deadline", "message", "system", "sqltext"),
+)
+"""The rooms of the sdk, the highest first: each may know those of its own row and of the rows below."""
+UPWARD = {
+    "trunkline.proxy.family": ("trunkline.cli.brokers", "trunkline.cli.discovery", "trunkline.cli.processes"),
+}
+"""Modules that look upward all the same, and to what: finding brokers has no room of its own yet."""
+
+
+def test_no_room_of_the_sdk_looks_upward() -> None:
+    row_of = {name: row for row, names in enumerate(ROOMS) for name in names}
+    found = []
+    for path in sources("sdk"):
+        module = module_name(path)
+        room = module.split(".")[1] if "." in module else ""
+        for other in imports(path):
+            other_room = other.split(".")[1] if "." in other else ""
+            if room not in row_of or other_room not in row_of or other in UPWARD.get(module, ()):
+                continue
+            if row_of[other_room] < row_of[room]:
+                found.append(f"{module} imports {other}")
+    assert not found
+
+
+def test_every_room_of_the_sdk_has_its_row() -> None:
+    rooms = {
+        path.parent.name if path.name == "__init__.py" else path.stem for path in (ROOT / "sdk").glob("*")
+    }
+    rooms = {name for name in rooms if not name.startswith("_") and name != "py"}
+    assert rooms == {name for row in ROOMS for name in row}
+
+
 def test_the_check_itself_sees_every_way_to_import(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     path.write_text(
@@ -151,7 +188,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 
 def test_importing_is_quiet_and_light() -> None:
-    script = "import sys, trunkline; print(*{'zmq', 'asyncio', 'trunkline.dial'} & set(sys.modules))"
+    script = "import sys, trunkline; print(*{'zmq', 'asyncio', 'trunkline.proxy.dial'} & set(sys.modules))"
     command = [sys.executable, "-W", "error", "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "", "")

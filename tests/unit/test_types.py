@@ -13,7 +13,7 @@ import pytest
 
 import trunkline
 from trunkline.address import OPTIONS, PARAMS
-from trunkline.options import Options
+from trunkline.address.option_types import Options
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "from trunkline" in path.read_text())

@@ -1,0 +1,1 @@
+"""Connections that execute statements: the line, transactions, queries."""

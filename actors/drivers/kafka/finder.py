@@ -1,0 +1,178 @@
+"""Asking the brokers: which partitions a topic has, and where in them reading begins.
+
+Blocks; for the reader's thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.kafka.log import quiet_logger
+from trunkline.actors.drivers.kafka.plan import EARLIEST, Plan
+from trunkline.actors.drivers.kafka.words import NOT_YET, missing_topic, topic_failure
+from trunkline.deadline import Deadline
+
+__all__ = ["CREATION_S", "MOST_CALL_S", "Finder"]
+
+CREATION_S = 5.0
+"""So long a topic that is unknown may be on its way into being."""
+MOST_CALL_S = 2.0
+
+
+class Finder:
+    """See the module. `check` raises when there is no use in going on; `serve` lets librdkafka call back."""
+
+    def __init__(
+        self,
+        consumer: Any,
+        plan: Plan,
+        check: Callable[[Deadline, str], None],
+        serve: Callable[[float], None],
+        *,
+        known: Mapping[str, int],
+        makes_topics: bool,
+    ) -> None:
+        self.consumer = consumer
+        self.plan = plan
+        self.known = dict(known)
+        """How many partitions the topics have, of those that were there at the first link: what is not among
+        them has been made since, and is read from its beginning."""
+        self.counts: dict[str, int] = {}
+        """How many partitions the topics of the address had when they were last looked for."""
+        self._makes_topics = makes_topics
+        """The broker may make topics that it does not know. Only for the first link: what an operator deletes
+        later is waited for."""
+        self.has_patterns = any(topic.startswith("^") for topic in plan.topics)
+        self._listed = bool(known)
+        """The topics that were there before the group was joined are in `known`."""
+        self._check = check
+        self._serve = serve
+
+    def ask(self, call: Callable[[float], Any], deadline: Deadline) -> Any:
+        """Call something that blocks, in pieces, so that errors are heard in between. The pieces grow: one
+        that is too short for the way to the broker and back would never succeed."""
+        seconds = 0.05
+        while True:
+            self._check(deadline, f"no answer from {self.plan.peer}")
+            try:
+                return call(max(0.01, min(seconds, deadline.left())))
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code in NOT_YET:
+                    self._serve(0.05)
+                elif code not in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT):
+                    raise
+            seconds = min(2 * seconds, MOST_CALL_S)
+
+    def find_topics(self, deadline: Deadline) -> None:
+        """Every topic is there, with a leader for each partition. DialError."""
+        names = dict.fromkeys((*self.plan.topics, self.plan.write_topic))
+        if self.has_patterns and not self._listed:
+            everything = self.ask(lambda seconds: self.consumer.list_topics(timeout=seconds), deadline)
+            self.known.update({name: len(about.partitions) for name, about in everything.topics.items()})
+            self._listed = True
+        for topic in names:
+            if topic and not topic.startswith("^"):
+                count = self.counts[topic] = self._find_topic(topic, deadline)
+                self.known.setdefault(topic, count)
+        self._makes_topics = False
+
+    def _find_topic(self, topic: str, deadline: Deadline) -> int:
+        patience = Deadline(CREATION_S)
+        pause = 0.01
+        while True:
+            found = self.ask(lambda seconds: self.consumer.list_topics(topic, timeout=seconds), deadline)
+            about = found.topics[topic]
+            error = about.error
+            if error is None and about.partitions:
+                if all(each.leader >= 0 for each in about.partitions.values()):
+                    return len(about.partitions)
+            elif error is not None and error.code() not in NOT_YET:
+                raise topic_failure(error, topic, self.plan.peer, self.plan.group)
+            elif error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                if not self._makes_topics:
+                    raise missing_topic(topic, self.plan.peer)
+                self._have_topic_made(topic)
+            if patience.expired() and error is not None:
+                raise topic_failure(error, topic, self.plan.peer, self.plan.group)
+            self._check(deadline, f"the topic '{topic}' of {self.plan.peer} has no leader")
+            self._serve(pause)
+            pause = min(2 * pause, 0.2)
+
+    def _have_topic_made(self, topic: str) -> None:
+        """Ask as a producer does: then a broker with auto.create.topics.enable makes the topic. Its answer
+        does not matter, for the topic is looked for again."""
+        if not self.plan.may_make_topics:
+            return
+        settings = {**self.plan.producer, "allow.auto.create.topics": True}
+        with contextlib.suppress(KafkaException):
+            Producer(settings, logger=quiet_logger(lambda _: None)).list_topics(topic, timeout=MOST_CALL_S)
+
+    def count_partitions(self, topic: str, seconds: float) -> int:
+        """How many partitions the topic has now. KafkaException."""
+        about = self.consumer.list_topics(topic, timeout=seconds).topics[topic]
+        if about.error is not None:
+            raise KafkaException(about.error)
+        return len(about.partitions)
+
+    def partitions(self) -> list[tuple[str, int]]:
+        only = self.plan.partition
+        found = []
+        for topic in self.plan.topics:
+            count = self.known[topic]
+            if only is not None and only >= count:
+                raise FatalError(
+                    f"the topic '{topic}' has the partitions 0 to {count - 1}; check partition={only}"
+                )
+            found += [(topic, number) for number in (range(count) if only is None else (only,))]
+        return found
+
+    def starts(
+        self, wanted: list[tuple[str, int]], deadline: Deadline, start: int | None = None
+    ) -> list[TopicPartition]:
+        """The offsets to start from, as numbers: whatever is written from now on is after them."""
+        plan = self.plan
+        if start is None and plan.start >= 0 and not plan.start_is_time:
+            return [TopicPartition(*each, plan.start) for each in wanted]
+        sought = plan.start if start is None else start
+        found = self._offsets_at(wanted, sought, deadline)
+        late = [(each.topic, each.partition) for each in found if each.offset < 0]
+        if not late:
+            return found
+        # A time after the last message; or a broker that does not know how to be asked.
+        there = [each for each in found if each.offset >= 0]
+        for topic, number in late:
+            partition = TopicPartition(topic, number)
+            low, high = self.ask(partial(self.watermarks, partition), deadline)
+            there.append(TopicPartition(topic, number, low if sought == EARLIEST else high))
+        return there
+
+    def _offsets_at(
+        self, wanted: list[tuple[str, int]], sought: int, deadline: Deadline
+    ) -> list[TopicPartition]:
+        asked = [TopicPartition(*each, sought) for each in wanted]
+        while True:
+            found: list[TopicPartition] = self.ask(
+                lambda seconds: self.consumer.offsets_for_times(asked, timeout=seconds), deadline
+            )
+            wrong = next((each for each in found if each.error is not None), None)
+            if wrong is None:
+                return found
+            assert wrong.error is not None
+            if wrong.error.code() not in NOT_YET:
+                raise topic_failure(wrong.error, wrong.topic, self.plan.peer, self.plan.group)
+            self._check(deadline, f"the topic '{wrong.topic}' of {self.plan.peer} gave no offsets")
+            self._serve(0.05)
+
+    def watermarks(self, partition: TopicPartition, seconds: float) -> tuple[int, int]:
+        found = self.consumer.get_watermark_offsets(partition, timeout=seconds)
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        low, high = found
+        return low, high

@@ -1,0 +1,351 @@
+"""How paho-mqtt is driven here: its bytes go over our own tcp, tls or ws driver, on the worker's loop.
+
+So names, proxies, `local_ip`, certificates, deadlines and their sentences are those of every scheme, and
+nothing blocks. `Client` is also the one place that uses names of paho that are not public, only where a
+promise could not be kept otherwise; `tests/unit/drivers/mqtt/test_mqtt_driver.py` fails when an update of
+paho takes one away:
+
+* `_create_socket`: gives it our socket.
+* `_packet_handle`, `_in_packet`, `_send_pubrec`: messages are read by `mqtt_packet`, which no message can
+  stop. And QoS 2: paho tells the broker that it has a message (PUBREC) when it arrives, and the broker
+  forgets it then, before any reader has it. And paho takes no notice of a broker that refuses a message
+  (PUBREC with a reason of MQTT 5), nor does it take a reason that it does not know. And a packet that is too
+  big: paho collects it as a whole before anybody can look at it.
+* `_keepalive`: see `ping_at_least_every`.
+* `_last_msg_out`, `_send_pingreq`: see `ping_when_quiet`; `_out_packet`: see `unsent`.
+* `_mid_generate`: packet ids that are not in doubt since a former link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.exception import MalformedPacket
+
+from trunkline.actors.driver import Delivery, Ending, FatalError, StreamDriver
+from trunkline.actors.drivers.mqtt.packet import Publish, Unreadable, read_publish
+from trunkline.actors.drivers.mqtt.session import Session
+from trunkline.actors.drivers.mqtt.settings import ENVELOPE, Settings
+from trunkline.actors.drivers.sock.driver import TcpDriver, TlsDriver
+from trunkline.actors.net.liveness import Traffic
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = ["Client", "Owner", "PahoSocket"]
+
+_PUBLISH, _PUBACK, _PUBREC, _PUBREL, _PUBCOMP, _CONNACK = 0x30, 0x40, 0x50, 0x60, 0x70, 0x20
+_QOS_BITS = 0x06
+_FAILURE = 0x80
+_DRAIN_S = 0.4
+_HEAD = 2 + 65_535 + 2
+"""The longest topic and the packet id: what is looked at of a message that is too big."""
+_LEAST_FRAME = 16 * 1024 * 1024
+"""Over WebSocket a whole packet may be one message, which is in memory before it is known what it holds."""
+_PIECE = 256 * 1024
+"""What is handed over at once, so that of a big message the rest waits for the peer."""
+
+
+class Owner(Protocol):
+    """What a socket reports to."""
+
+    def readable(self) -> None:
+        """Bytes have come."""
+
+    def writable(self) -> None:
+        """What was handed over last has gone out."""
+
+    def lost(self, reason: BaseException | None) -> None:
+        """The link is gone, or was never one of MQTT."""
+
+    def warn(self, text: str) -> None:
+        """One line for the user's log."""
+
+
+class PahoSocket:
+    """For paho a connected socket that does not block; for one of our drivers the sink of what comes in."""
+
+    def __init__(self, address: Address, host: str, port: int, owner: Owner) -> None:
+        self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._owner = owner
+        self._scheme = address.scheme
+        self._driver = _carrier(address, host, port, self)
+        self._inbox = bytearray()
+        self._spoken = False
+        self._sending: asyncio.Task[None] | None = None
+        self._gathered: list[bytes] | None = None
+        self.in_hand = 0
+        """Bytes of the piece that waits for the driver to take it."""
+
+    async def open(self, deadline: Deadline) -> None:
+        """Connect. Raises DialError."""
+        try:
+            await self._driver.open(deadline)
+        except FatalError:
+            raise
+        except DialError as error:
+            if "TLS" not in str(error):
+                raise
+            secure, plain = ("wss+mqtt", "ws+mqtt") if "+" in self._scheme else ("mqtts", "mqtt")
+            raise type(error)(
+                f"{error}; is this {secure}? use {plain}:// or the TLS port", code=error.code
+            ) from None
+
+    async def shut(self, ending: Ending) -> None:
+        """Send what was handed over and close, within about a second; at once where the link counts as lost.
+        Idempotent."""
+        if ending is not Ending.LOST:
+            await self.drain()
+        if self._sending is not None:
+            self._sending.cancel()
+        await self._driver.end(ending)
+
+    async def drain(self) -> None:
+        """Wait until it takes more, for half a second at most."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending], timeout=_DRAIN_S)
+
+    def traffic(self) -> Traffic | None:
+        """As `StreamDriver.traffic`."""
+        return self._driver.traffic()
+
+    def pause(self) -> None:
+        """Read no more; some may come yet."""
+        self._driver.pause()
+
+    def resume(self) -> None:
+        """Read again."""
+        self._driver.resume()
+
+    # for paho
+
+    def recv(self, size: int) -> bytes:
+        if not self._inbox:
+            raise BlockingIOError
+        data = bytes(self._inbox[:size])
+        del self._inbox[:size]
+        return data
+
+    def send(self, data: bytes | bytearray) -> int:
+        if self._sending is not None:
+            raise BlockingIOError
+        piece = bytes(data[:_PIECE])
+        if self._gathered is None:
+            self._hand_over(piece)
+        else:
+            self._gathered.append(piece)
+        return len(piece)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What paho sends meanwhile, packet by packet, goes out in one piece."""
+        self._gathered = []
+        try:
+            yield
+        finally:
+            gathered, self._gathered = self._gathered, None
+            if gathered:
+                with contextlib.suppress(OSError):  # the driver tells of its end itself
+                    self._hand_over(b"".join(gathered))
+
+    def _hand_over(self, piece: bytes) -> None:
+        sending = self._driver.send(piece, Deadline(None))
+        if self._driver.would_wait(len(piece)):
+            self._sending = asyncio.get_running_loop().create_task(self._finish(sending))
+            self.in_hand = len(piece)
+        else:
+            with contextlib.suppress(StopIteration):
+                sending.send(None)
+
+    async def _finish(self, sending: Any) -> None:
+        with contextlib.suppress(OSError):  # the driver tells of its end itself
+            await sending
+        self._sending = None
+        self.in_hand = 0
+        self._owner.writable()
+
+    def fileno(self) -> int:
+        return -1
+
+    def setblocking(self, flag: bool) -> None:
+        """It never blocks."""
+
+    def close(self) -> None:
+        """Done by `shut`, when the last packet has gone out."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it takes nothing now; `Owner.writable` follows."""
+        return self._sending is not None
+
+    @property
+    def has_bytes(self) -> bool:
+        return bool(self._inbox)
+
+    # for the driver (`Sink`)
+
+    def message(self, data: str | bytes) -> None:
+        self.messages((data,))
+
+    def messages(self, batch: Sequence[str | bytes]) -> None:
+        for part in batch:
+            self._inbox += part if isinstance(part, bytes) else part.encode()
+        if self._inbox and not self._spoken:
+            self._spoken = True
+            if self._inbox[0] != _CONNACK:
+                self._owner.lost(
+                    FatalError(f"{self.peer} does not speak MQTT; check the port and the scheme")
+                )
+                return
+        self._owner.readable()
+
+    def deliver(self, batch: Sequence[Delivery]) -> None:
+        self.messages([each.data for each in batch])
+
+    def lost(self, reason: BaseException | None) -> None:
+        self._owner.lost(reason)
+
+    def warn(self, text: str) -> None:
+        self._owner.warn(text)
+
+    def dropped(self, count: int) -> None:
+        """These drivers drop nothing."""
+
+
+def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> StreamDriver:
+    """The driver that carries the bytes. MQTT's user and password are not those of a WebSocket handshake."""
+    scheme = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}[address.scheme]
+    place = f"{scheme}://{sink.peer}"
+    plain = replace(address, scheme=scheme, target=place, host=host, port=port, user=None, password=None)
+    if scheme in ("tcp", "tls"):
+        return (TlsDriver if scheme == "tls" else TcpDriver)(plain, sink)
+    from trunkline.actors.drivers.ws.driver import WsDriver  # only who uses it pays for the import
+
+    largest = max(int(address.option("max_size")), _LEAST_FRAME) + ENVELOPE
+    options = {**address.options, "subprotocols": ("mqtt",), "max_size": largest}
+    return WsDriver(replace(plain, target=place + (address.path or "/mqtt"), options=options), sink)
+
+
+class Client(paho.Client):
+    """See the module."""
+
+    def __init__(self, sock: PahoSocket, settings: Settings, session: Session) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=session.client_id,
+            clean_session=None if settings.v5 else settings.clean,
+            protocol=paho.MQTTv5 if settings.v5 else paho.MQTTv311,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        self.max_inflight_messages = 0  # the driver holds back what the broker does not take yet
+        self.on_arrival: Callable[[Publish], None] = lambda message: None
+        """A message has come."""
+        self.on_unreadable: Callable[[Unreadable], None] = lambda error: None
+        """A message has come that cannot be read."""
+        self.on_release: Callable[[int], None] = lambda number: None
+        """The broker knows that we have the QoS 2 message with this packet id."""
+        self.on_too_big: Callable[[int, int, int], None] = lambda number, qos, size: None
+        """A message over `Settings.largest` was left out: packet id, QoS, bytes."""
+        self._our_socket = sock
+        self._session = session
+        self._largest = settings.largest
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Also keeps of a packet that is too big only the beginning."""
+        code = super().loop_read(max_packets)
+        packet = self._in_packet
+        if packet["remaining_length"] > self._largest:
+            if packet["command"] & 0xF0 != _PUBLISH:
+                raise ValueError(f"a packet of {packet['remaining_length']} bytes that is no message")
+            del packet["packet"][_HEAD:]
+        return code
+
+    def ping(self) -> None:
+        """Send a ping, unless something waits to be sent already."""
+        if self.is_connected() and not self.is_blocked():
+            self._send_pingreq()
+
+    def unsent(self) -> int:
+        """Bytes that wait here, behind which a ping would stand."""
+        return self._our_socket.in_hand + sum(packet["to_process"] for packet in self._out_packet)
+
+    def ping_when_quiet(self) -> None:
+        """Send a ping where nothing has been sent for the time of the keepalive. paho's own `loop_misc` also
+        ends a link whose ping was not answered in that time, although the answer may stand behind our own
+        data or a long message; `LinkWatch` judges that."""
+        if self._keepalive and time.monotonic() - self._last_msg_out >= self._keepalive:
+            self.ping()
+
+    def ping_at_least_every(self, seconds: int) -> None:
+        """A broker of MQTT 5 may set the keepalive; longer than asked for, or off, it would not tell us in
+        time, or ever, that the broker is gone. 0: as the broker says."""
+        if seconds:
+            self._keepalive = min(self._keepalive or seconds, seconds)
+
+    def is_blocked(self) -> bool:
+        """Whether a packet would have to wait, in paho."""
+        return self._our_socket.is_busy or self.want_write()
+
+    def received(self, number: int) -> None:
+        """Tell the broker that we have a QoS 2 message (PUBREC)."""
+        self._send_pubrec(number)
+
+    def _create_socket(self) -> Any:
+        return self._our_socket
+
+    def _mid_generate(self) -> int:
+        while (found := self._session.next_id()) in self._out_messages:
+            pass
+        return found
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        packet = self._in_packet
+        kind, body = packet["command"] & 0xF0, packet["packet"]
+        if packet["remaining_length"] > self._largest:
+            return self._left_out()
+        if kind == _PUBLISH:
+            return self._publish(packet["command"], bytes(body))
+        if kind == _PUBREC and len(body) > 2 and body[2] >= _FAILURE:
+            packet["command"] = _PUBACK  # the end of the message, with its reason
+        try:
+            code = super()._packet_handle()
+        except MalformedPacket:
+            if kind not in (_PUBACK, _PUBREC, _PUBREL, _PUBCOMP) or len(body) < 3:
+                raise
+            # An odd reason, or properties that paho cannot read: what counts is yes or no.
+            packet["packet"] = body[:2] + (bytes((_FAILURE,)) if body[2] >= _FAILURE else b"")
+            code = super()._packet_handle()
+        if kind == _PUBREL and len(body) >= 2:
+            number = int.from_bytes(body[:2], "big")
+            self.on_release(number)
+            self.ack(number, 2)
+        return code
+
+    def _publish(self, head: int, body: bytes) -> MQTTErrorCode:
+        try:
+            message = read_publish(head, body, v5=self._protocol == paho.MQTTv5)
+        except Unreadable as error:
+            if error.qos and not error.number:
+                raise  # it cannot be acknowledged, so that it would come again and again
+            self.on_unreadable(error)
+        else:
+            self.on_arrival(message)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _left_out(self) -> MQTTErrorCode:
+        packet = self._in_packet
+        body, qos = packet["packet"], (packet["command"] & _QOS_BITS) >> 1
+        if packet["command"] & 0xF0 != _PUBLISH or qos > 2:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        topic = 2 + int.from_bytes(body[:2], "big")
+        before = topic + 2 if qos else topic
+        self.on_too_big(int.from_bytes(body[topic:before], "big"), qos, packet["remaining_length"] - before)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS

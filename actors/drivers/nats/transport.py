@@ -1,0 +1,255 @@
+"""The socket under nats-py's client, as a `Transport` of its own interface.
+
+Dialled by our dialer and secured by our TLS options, so that `proxy=`, `local_ip=`, `cafile=` and so on mean
+what they mean elsewhere and fail in the same words. It also keeps two promises that nats-py's does not: with
+tls+nats nothing is said in the clear, whatever the server says; and closing ends within a second, even when
+the server takes nothing any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+from nats.aio.transport import Transport
+
+from trunkline.actors.driver import FatalError
+from trunkline.actors.net import dialer, tls, tls_alerts
+from trunkline.actors.net.liveness import Traffic
+from trunkline.actors.net.socket_traffic import socket_traffic
+from trunkline.address import Address
+from trunkline.address.host import join_host_port
+from trunkline.deadline import Deadline
+
+__all__ = ["LinkTransport"]
+
+_HIGH_WATER = 64 * 1024
+_MOST_HELD = 1 << 20
+_CLOSE_S = 0.5
+
+
+class LinkTransport(Transport, asyncio.Protocol):
+    """One connection to one server."""
+
+    def __init__(self, address: Address, host: str, port: int, deadline: Deadline) -> None:
+        self._address, self._host, self._port, self._deadline = address, host, port, deadline
+        self._transport: asyncio.Transport | None = None
+        self._held = bytearray()
+        self._more = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._eof = self._heard = self._said_end = False
+        self._received = self._sent = self._looks = 0
+        self._sock: socket.socket | None = None
+        self._users: set[asyncio.Task[Any]] = set()
+        self.ended: Callable[[], None] | None = None
+        """Called when a task of nats-py that reads or writes here is over, for whatever reason."""
+        self.secure = False
+        """TLS is on."""
+        self.orderly = False
+        """The connection is closed because the program wants it."""
+        self.failure: BaseException | None = None
+        """Why there is no connection, or not any more, in words where there are any."""
+
+    @property
+    def peer(self) -> str:
+        return join_host_port(self._host, self._port)
+
+    @property
+    def writable(self) -> bool:
+        """Whether a write goes towards the network at once, and does not wait in our own memory."""
+        return self._writable.is_set() and not self._eof
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait in our own memory for the network."""
+        gone = self._transport is None or self._transport.is_closing()
+        return 0 if gone or self._transport is None else self._transport.get_write_buffer_size()
+
+    def traffic(self) -> Traffic:
+        """As `StreamDriver.traffic`."""
+        unsent = self.unsent
+        gone = self._transport is None or self._transport.is_closing() or self._sock is None
+        fd = -1 if gone or self._sock is None else self._sock.fileno()
+        found = socket_traffic(fd, unsent, Traffic(self._received, self._sent, unsent))
+        # While nothing is read, because nats-py is behind, the server's silence says nothing.
+        self._looks += len(self._held) > _MOST_HELD
+        return found._replace(received=found.received + self._looks)
+
+    @property
+    def silent(self) -> bool:
+        """The other side ended the connection without a word."""
+        return self._eof and not self._heard
+
+    def abort(self) -> None:
+        """Close at once; what was not sent yet is not sent any more."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # what nats-py calls
+
+    def __bool__(self) -> bool:
+        return True
+
+    async def connect(self, uri: Any, buffer_size: int, connect_timeout: int) -> None:
+        if self.failure is not None:  # nats-py tries twice
+            raise self.failure
+        try:
+            sock = self._sock = await dialer.open_connection(
+                self._address, self._deadline, host=self._host, port=self._port
+            )
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: self, sock=sock)
+            except BaseException:
+                sock.close()
+                raise
+        except Exception as error:
+            self.failure = error
+            raise
+
+    async def connect_tls(
+        self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
+    ) -> None:
+        """TLS on the open connection, by the address's options; the given context is not looked at."""
+        assert self._transport is not None
+        context = await dialer.run_in_thread(lambda: tls.client_context(self._address))
+        try:
+            secure = await asyncio.get_running_loop().start_tls(
+                self._transport,
+                self,
+                context,
+                server_hostname=tls.server_hostname(self._address, self._host),
+                # A second more than our own limit, which is the one to speak of.
+                ssl_handshake_timeout=1 + (self._deadline.timeout() or 60.0),
+            )
+        except OSError as error:
+            raise tls.explain(error, self._host, self._port) from None
+        if secure is None:  # it ended during the handshake
+            raise tls.explain(ConnectionResetError(), self._host, self._port)
+        self.secure = True
+        self.connection_made(secure)
+
+    def write(self, payload: bytes) -> None:
+        if self._address.tls and not self.secure:
+            raise FatalError(f"{self.peer} does not ask for TLS; use nats:// if that is what you want")
+        if self._transport is not None and not self._transport.is_closing():
+            self._sent += len(payload)
+            self._transport.write(payload)
+
+    def writelines(self, payload: list[bytes]) -> None:
+        self._know_user()
+        self.write(b"".join(payload))
+
+    async def drain(self) -> None:
+        """Wait until what was written is on its way, or the link has ended."""
+        await self._writable.wait()
+
+    async def read(self, buffer_size: int) -> bytes:
+        self._know_user()
+        await self._until(lambda: bool(self._held))
+        data, self._held = bytes(self._held), bytearray()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+        return data
+
+    async def readline(self) -> bytes:
+        """A line, or what there is when it gets too long or the link ends."""
+        await self._until(lambda: b"\n" in self._held or len(self._held) > _MOST_HELD)
+        end = self._held.find(b"\n") + 1 or len(self._held)
+        line = bytes(self._held[:end])
+        del self._held[:end]
+        return line
+
+    def at_eof(self) -> bool:
+        return self._eof and not self._held
+
+    def close(self) -> None:
+        """End the connection. In good order we say only that nothing more is sent, and read on until the
+        server has ended, too: a socket that is closed with something unread is reset, and a reset throws
+        away what was sent last. nats-server takes what came before the end, and ends then."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self.orderly and self._transport.can_write_eof():
+            self._said_end = True
+            self._held.clear()
+            self._transport.resume_reading()
+            self._transport.write_eof()
+        else:
+            self._transport.close()  # TLS says so itself, and waits for the answer
+
+    async def wait_closed(self) -> None:
+        """The end of the connection, which is made to come soon."""
+        if self._transport is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await self._ended.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self.abort()
+
+    def _know_user(self) -> None:
+        """nats-py reads in one task and writes in another; it misses neither when it is gone."""
+        task = asyncio.current_task()
+        if task is not None and task not in self._users:
+            self._users.add(task)
+            task.add_done_callback(self._user_ended)
+
+    def _user_ended(self, task: asyncio.Task[Any]) -> None:
+        self._users.discard(task)
+        if self.ended is not None:
+            self.ended()
+
+    async def _until(self, enough: Callable[[], bool]) -> None:
+        while not enough() and not self._eof:
+            self._more.clear()
+            await self._more.wait()
+
+    # what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's only looks like one
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        self._received += len(data)
+        if self._said_end:
+            return
+        self._held += data
+        self._more.set()
+        if len(self._held) > _MOST_HELD and self._transport is not None:
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self._over(None)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._over(exc)
+        self._ended.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _over(self, exc: Exception | None) -> None:
+        self._eof = True
+        self.failure = self.failure or _in_words(exc, self.peer)
+        self._writable.set()  # wakes who waits to write, and sees then that it is over
+        self._more.set()
+
+
+def _in_words(error: Exception | None, peer: str) -> BaseException | None:
+    """A TLS alert that ends the connection says what the server did not like."""
+    alert = tls_alerts.in_words(error)
+    if alert is not None:
+        return FatalError(f"{peer} {alert}")
+    return error

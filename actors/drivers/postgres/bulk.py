@@ -1,0 +1,202 @@
+"""One statement for many rows: an INSERT with up to a thousand of them at once, or batches of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extras import execute_batch
+
+from trunkline.actors.database.binds import has_containers
+from trunkline.actors.database.sql.placeholders import Style, bind, check_count, placeholders, wanted
+from trunkline.actors.database.sql.statements import Statement
+from trunkline.actors.drivers.postgres.shapes import Shape, all_take
+from trunkline.actors.drivers.postgres.text import LONGEST_KEPT, Text, read
+from trunkline.actors.drivers.postgres.types import to_server
+from trunkline.errors import StatementError
+from trunkline.sqltext import Dialect, Token, tokens
+
+if TYPE_CHECKING:
+    from trunkline.actors.drivers.postgres.driver import PostgresDriver
+
+__all__ = ["Bulk", "bulk", "write"]
+
+PAGE = 1000
+"""Rows of one INSERT."""
+BATCH = 100
+"""Statements that are sent together."""
+_SAME_KEY = "21000"
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A statement for many rows."""
+
+    text: Text
+    single: str
+    """For one row, as psycopg2 takes it."""
+    order: tuple[int, ...]
+    """The value of a row that each `%s` takes."""
+    upsert: bool
+    """Two rows with the same key cannot be in one such statement."""
+    parts: tuple[str, str, str] | None
+    """Where several rows fit into one statement: what is before, in and after the parentheses of VALUES."""
+
+    def check(self, rows: Sequence[Any]) -> None:
+        """StatementError for a row that does not fit."""
+        if any(issubclass(kind, Mapping) for kind in set(map(type, rows))):
+            raise StatementError("postgres takes values in order, not by name; write ? for each")
+        for length in set(map(len, rows)):
+            check_count(max(self.order, default=-1) + 1, length)
+
+    def page(self, count: int) -> str:
+        """The statement for so many rows."""
+        assert self.parts is not None
+        head, values, tail = self.parts
+        return f"{head}{','.join([values] * count)}{tail}"
+
+    def in_order(self, rows: Sequence[Any]) -> Sequence[Any]:
+        if self.order == tuple(range(len(self.order))):
+            return rows
+        return [[row[index] for index in self.order] for row in rows]
+
+
+def bulk(sql: str) -> Bulk:
+    """How a statement is run for many rows. StatementError for several statements, and for COPY."""
+    return _bulk(sql) if len(sql) <= LONGEST_KEPT else _bulk.__wrapped__(sql)
+
+
+@lru_cache(maxsize=64)
+def _bulk(sql: str) -> Bulk:
+    count = wanted(sql, Dialect.POSTGRES)
+    text = read(sql, count)
+    if len(text.statements) != 1 or text.transactional:
+        raise StatementError("executemany takes one statement, with a placeholder for each value of a row")
+    parts = _insert(text.one) if count else None
+    if parts is not None:
+        head, values, tail = parts
+        values, _ = bind(values, range(count), Dialect.POSTGRES, Style.FORMAT)
+        parts = _quiet(head), values, _quiet(tail)
+    return Bulk(text, text.formatted, text.order or (), "CONFLICT" in text.one.words, parts)
+
+
+def write(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int | None:
+    """Run it, in the transaction that is open. How many rows were affected; None where psycopg2, which tells
+    the count of the last statement of a batch only, leaves it open."""
+    if plan.parts is None:
+        _batches(driver, plan, rows)
+        return None
+    if not plan.upsert:
+        return _pages(driver, plan, rows)
+    driver.run("SAVEPOINT trunkline")
+    try:
+        affected: int | None = _pages(driver, plan, rows)
+    except StatementError as error:
+        if error.code != _SAME_KEY:
+            raise
+        # two rows with one key, which only statements of their own can write
+        driver.run("ROLLBACK TO SAVEPOINT trunkline")
+        _batches(driver, plan, rows)
+        affected = None
+    driver.run("RELEASE SAVEPOINT trunkline")
+    return affected
+
+
+def _pages(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int:
+    # one call into psycopg2 for a page: its execute_values makes one for each row
+    whole = plan.page(PAGE) if len(rows) >= PAGE else ""
+    affected = 0
+    for page in _slices(driver, plan, rows, PAGE):
+        text = whole if len(page) == PAGE else plan.page(len(page))
+        values = driver.take(partial(_flat, driver, plan, page))
+        affected += driver.run(text, values, whole=True).affected or 0
+    return affected
+
+
+def _flat(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> Sequence[Any]:
+    values = list(chain.from_iterable(rows))
+    return to_server(values, _shapes(driver, plan, values) * len(rows))
+
+
+def _shapes(driver: PostgresDriver, plan: Bulk, values: Sequence[Any]) -> list[Shape]:
+    """What the values of a row may be; nothing where none of these needs it."""
+    if not has_containers(values):
+        return []
+    rows = len(values) // len(plan.order)
+
+    def fits(found: Sequence[Shape]) -> bool:
+        return all_take(values, [found[index] for index in plan.order] * rows)
+
+    found = driver.shapes(plan.text, max(plan.order) + 1, fits)
+    return [found[index] for index in plan.order]
+
+
+def _batches(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> None:
+    for page in _slices(driver, plan, rows, BATCH):
+        values = driver.take(partial(_each, driver, plan, page))
+        driver.with_cursor(partial(execute_batch, sql=plan.single, argslist=values, page_size=BATCH))
+
+
+def _each(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> list[Sequence[Any]]:
+    return [to_server(row, _shapes(driver, plan, row)) for row in rows]
+
+
+def _slices(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    left = iter(rows)  # they are unpacked as they are taken: once, and not by index
+    while page := list(islice(left, size)):
+        driver.check_interrupted()
+        driver.take(partial(plan.check, page))
+        yield plan.in_order(page)
+
+
+def _quiet(text: str) -> str:
+    """Text without placeholders, in a text with them."""
+    return bind(text, (), Dialect.POSTGRES, Style.FORMAT)[0].replace("%", "%%")
+
+
+def _insert(statement: Statement) -> tuple[str, str, str] | None:
+    """`INSERT ... VALUES`, `(...)` and what is behind, where all placeholders are in the parentheses and they
+    are the only ones."""
+    if statement.keyword != "INSERT":
+        return None
+    found = list(tokens(statement.text, Dialect.POSTGRES))
+    begin = _after_values(found)
+    if begin is None:
+        return None
+    end = _closing(found, begin)
+    head, values, tail = map(_joined, (found[:begin], found[begin:end], found[end:]))
+    several = next((t.text for t in found[end:] if not _blank(t)), "") == ","
+    elsewhere = any(placeholders(part, Dialect.POSTGRES) for part in (head, tail))
+    inside = placeholders(values, Dialect.POSTGRES) == placeholders(statement.text, Dialect.POSTGRES)
+    return None if several or elsewhere or not inside else (head, values, tail)
+
+
+def _joined(found: Sequence[Token]) -> str:
+    return "".join(token.text for token in found)
+
+
+def _after_values(found: list[Token]) -> int | None:
+    """The index of the parenthesis after the VALUES that is not in parentheses itself."""
+    depth = 0
+    for index, token in enumerate(found):
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 and token.kind == "word" and token.text.upper() == "VALUES":
+            begin = next((at for at in range(index + 1, len(found)) if not _blank(found[at])), None)
+            return begin if begin is not None and found[begin].text == "(" else None
+    return None
+
+
+def _closing(found: list[Token], begin: int) -> int:
+    depth = 0
+    for index in range(begin, len(found)):
+        depth += {"(": 1, ")": -1}.get(found[index].text, 0)
+        if depth == 0:
+            return index + 1
+    return len(found)
+
+
+def _blank(token: Token) -> bool:
+    return token.text.isspace() or token.text.startswith(("--", "/*"))

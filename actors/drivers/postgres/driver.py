@@ -1,0 +1,509 @@
+"""postgres: a PostgreSQL server, dialled as lib/pq dials its connection string, through psycopg2."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, TypeVar
+
+import psycopg2
+from psycopg2 import extensions
+
+from trunkline.actors.database.binds import arranged, has_containers, has_lists_for, in_order
+from trunkline.actors.database.sql.placeholders import wanted
+from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
+from trunkline.actors.drivers.postgres import bulk as postgres_bulk
+from trunkline.actors.drivers.postgres import text as postgres_text
+from trunkline.actors.drivers.postgres.cancel import Canceller
+from trunkline.actors.drivers.postgres.errors import LOCAL, dial_error, is_lost, one_line, refusal
+from trunkline.actors.drivers.postgres.plan import (
+    connect_arguments,
+    connect_seconds,
+    forget_environment,
+    one_by_one,
+)
+from trunkline.actors.drivers.postgres.rows import CursorRows, HeldRows
+from trunkline.actors.drivers.postgres.settings import setting_statement, those_reset
+from trunkline.actors.drivers.postgres.shapes import (
+    PREPARABLE,
+    Shape,
+    all_take,
+    described,
+    from_casts,
+    numbered,
+    types_query,
+)
+from trunkline.actors.drivers.postgres.types import Types, to_server
+from trunkline.actors.net.servers import first_that_opens_here
+from trunkline.deadline import Deadline
+from trunkline.errors import ClosedError, DialError, StatementError
+from trunkline.sqltext import Dialect
+
+__all__ = ["PostgresDriver"]
+
+T = TypeVar("T")
+CANCEL_S = 1.5
+"""How long an interrupt waits for the server to take note."""
+_OPEN = (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
+_COUNTED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
+_FAILURES = (psycopg2.Error, *LOCAL)
+_CANCELLED = "57014"
+_UNREAD = (
+    "the rows of a query of this transaction are not all read; read them to the end or close the query first"
+)
+_MOST_WARNINGS = 1000
+_MOST_SHAPES = 256
+_OTHER_TYPE = ("22", "42")
+"""Classes of codes: a value is none of its type, or of another type than its column or operator takes."""
+_DEFINING = frozenset(("CREATE", "ALTER", "DROP"))
+"""After these a text may mean other types than before."""
+
+_ROWS = "trunkline_rows"
+"""The savepoint of an executemany inside of a transaction."""
+
+
+class PostgresDriver(ExecDriver):
+    """One connection to PostgreSQL in autocommit mode. `docs/postgres.md` has its types and parameters.
+
+    Several statements in one text are one transaction, as the server has it; their result sets are
+    those of all that have rows, `affected` that of the last that counts.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("postgres", "postgresql")
+    dialect: ClassVar[str] = "postgres"
+    transient: ClassVar[tuple[type[BaseException], ...]] = (DialError, OSError)
+    extra: ClassVar[str | None] = "postgres"
+    queries_apart: ClassVar[bool] = True
+    interrupt_waits: ClassVar[bool] = True
+
+    _settings: Mapping[str, str] = {}
+    """Those of the server that the address names."""
+    rows: CursorRows | None = None
+    """The query whose rows are not all read."""
+    _connection: Any = None
+    _canceller: Canceller | None = None
+    _interrupted = False
+    _cancels = 0
+    """How many cancel requests were sent, and how many were seen to work or absorbed."""
+    _cancels_done = 0
+    _cancel_loose = False
+    """A cancel request is on its way, and may hit any statement that is still to come."""
+    _queries = _descriptions = 0
+
+    @property
+    def peer(self) -> str:
+        return self.address.path if self.address.net == "unix" else super().peer
+
+    # the link
+
+    def open(self, deadline: Deadline) -> None:
+        address, arguments, self._settings = connect_arguments(self.address)
+        self.address = address
+        forget_environment()
+        servers = one_by_one(address, arguments)
+        try:
+            connection = self._connect(arguments, self.peer, deadline)
+        except FatalError:
+            if len(servers) == 1:
+                raise
+            # libpq goes on behind a server that does not answer, but not behind one that refuses the login
+            connection = first_that_opens_here(
+                servers, lambda one, share: self._connect_to(one, arguments, share), deadline
+            )
+        self._begin_life(connection)
+
+    def _connect_to(self, one: Mapping[str, str], arguments: Mapping[str, str], deadline: Deadline) -> Any:
+        """A connection to one of several servers."""
+        peer = one["host"] if one["host"].startswith(("/", "@")) else f"{one['host']}:{one['port']}"
+        return self._connect({**arguments, **one}, peer, deadline, servers=1)
+
+    def _connect(
+        self, arguments: Mapping[str, str], peer: str, deadline: Deadline, servers: int | None = None
+    ) -> Any:
+        seconds = connect_seconds(self.address, deadline, servers)
+        try:
+            return psycopg2.connect(connect_timeout=seconds, **arguments)
+        except _FAILURES as error:
+            failure = dial_error(error, peer)
+        raise failure
+
+    def _begin_life(self, connection: Any) -> None:
+        self._connection = connection
+        connection.autocommit = True
+        try:
+            self._set(self._settings)
+        except StatementError as error:
+            self.close()
+            text = f"{self.peer} refused the settings of the address: {error}"
+            raise FatalError(text, code=error.code) from None
+        except ConnectionError as error:
+            self.close()
+            raise DialError(f"{self.peer} was lost at the login: {error}") from None
+        self._types = Types(connection)
+        self._shapes: dict[str, tuple[Shape, ...]] = {}
+        self._warned: set[str] = set()
+        self._canceller = Canceller(connection.pgconn_ptr)
+        if not self._canceller.possible:
+            self.warn("this libpq cannot cancel statements: pip install --upgrade psycopg2-binary")
+
+    def _set(self, settings: Mapping[str, str]) -> None:
+        if settings:
+            text, values = setting_statement(settings)
+            cursor = self.take(self._connection.cursor)
+            self.take(partial(cursor.execute, text, values))
+            cursor.close()
+
+    def alive(self) -> bool:
+        connection = self._connection
+        if connection is None or connection.closed or hung_up(connection.fileno()):
+            return False
+        return not self._cancel_loose or self.in_transaction()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        canceller, self._canceller = self._canceller, None
+        if canceller is not None:
+            canceller.close()
+        if connection is not None:
+            connection.close()
+
+    def reset(self) -> bool:
+        self.run("DISCARD ALL")
+        self._set(self._settings)
+        return True
+
+    def interrupt(self) -> None:
+        self._interrupted = True
+        canceller = self._canceller
+        if canceller is not None and not self._cancel_loose:
+            self._cancels += 1
+            self._cancel_loose = not canceller.send(CANCEL_S)
+
+    def abort(self) -> None:
+        connection = self._connection
+        with contextlib.suppress(psycopg2.Error):  # closed meanwhile
+            if connection is not None:
+                break_socket(connection.fileno())
+
+    def take(self, work: Callable[[], T]) -> T:
+        """What a call of psycopg2 gives; its errors are ours."""
+        try:
+            return work()
+        except _FAILURES as error:
+            failure = self._failure(error)
+        finally:
+            self._tell_warnings()
+        raise failure
+
+    def _failure(self, error: Exception) -> Exception:
+        connection = self._connection
+        if is_lost(error, connection is None or bool(connection.closed)):
+            return ConnectionError(one_line(str(error)) or "the server has closed the connection")
+        failure = refusal(error)
+        if failure.code == _CANCELLED:
+            # or the server's own statement_timeout
+            self._cancels_done = min(self._cancels_done + 1, self._cancels)
+            self._cancel_loose = False
+        return failure
+
+    def _tell_warnings(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        connection.notifies.clear()  # of a LISTEN: nobody could take them
+        if not connection.notices:
+            return
+        for notice in connection.notices:
+            text = one_line(_without_statement(notice))
+            new = text not in self._warned and len(self._warned) < _MOST_WARNINGS
+            if new and text.startswith("WARNING:"):
+                self._warned.add(text)
+                self.warn(f"{self.address.display}: {text}")
+        connection.notices.clear()
+
+    def _ready(self) -> None:
+        """Before each statement."""
+        if self._connection is None:
+            raise ClosedError(f"the connection to {self.peer} is closed")
+        if self.rows is not None:
+            raise StatementError(_UNREAD)
+        self._interrupted = False
+        self._absorb_cancel()
+
+    def _absorb_cancel(self) -> None:
+        """A cancel that came too late for its statement may still come for the next, through a pooler. In a
+        transaction there is nothing that it could be given instead."""
+        late = self._cancels > self._cancels_done and not self.in_transaction()
+        self._cancels_done = self._cancels
+        if late:
+            try:
+                self.run("SELECT 1")
+            except StatementError as error:
+                if error.code != _CANCELLED:
+                    raise
+
+    # statements
+
+    def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+        self._ready()
+        text, values = self._read(sql, binds)
+        if not text.statements:
+            return Result()
+        result = self._run_read(sql, binds, text, values)
+        if self._settings and (lost := those_reset(text.statements, self._settings)):
+            self._set(lost)
+        return result
+
+    def _run_read(
+        self,
+        sql: str,
+        binds: Sequence[Any] | Mapping[str, Any],
+        text: postgres_text.Text,
+        values: list[Any] | None,
+    ) -> Result:
+        if any(statement.keyword in _DEFINING for statement in text.statements):
+            self._shapes.clear()
+        if len(text.statements) > 1:
+            return self._several(text)
+        try:
+            result = self.run(text.formatted, values)
+        except StatementError as error:
+            # a column may be of another type than when the server was asked
+            if not self._may_be_stale(error, text) or self.in_transaction():
+                raise
+            text, values = self._read(sql, binds)
+            result = self.run(text.formatted, values)
+        if text.one.transaction == "commit" and self._status == "ROLLBACK":
+            raise _not_committed()
+        return result
+
+    def _read(
+        self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
+    ) -> tuple[postgres_text.Text, list[Any] | None]:
+        if isinstance(binds, Mapping) and wanted(sql, Dialect.POSTGRES) != 1:
+            raise StatementError("postgres takes values in order, not by name; write ? for each")
+        sql, given = arranged(sql, in_order(binds), Dialect.POSTGRES)
+        text = postgres_text.read(sql, len(given))
+        if given:
+            self._check_strings(sql)
+        fits = partial(all_take, given)
+        shapes = self.shapes(text, len(given), fits) if has_containers(given) else ()
+        return text, text.values(self.take(partial(to_server, given, shapes)))
+
+    def shapes(
+        self, text: postgres_text.Text, count: int, fits: Callable[[Sequence[Shape]], bool]
+    ) -> Sequence[Shape]:
+        """What each of the values of one statement may be, as the server tells it; asked once for each text,
+        and again where the values do not fit any more: another program may have changed a column since.
+        StatementError when the server refuses the statement."""
+        found = self._shapes.get(text.body)
+        if found is None or not fits(found):
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            preparable = text.one.keyword in PREPARABLE
+            found = self._described(text.body, count) if preparable else from_casts(text.body, count)
+            self._shapes[text.body] = found
+        return found
+
+    def _may_be_stale(self, error: StatementError, text: postgres_text.Text) -> bool:
+        """Whether a refused statement was written by types that the server told before. They are forgotten:
+        the next time it is asked again."""
+        known = self._shapes.pop(text.body, None) is not None
+        return known and str(error.code)[:2] in _OTHER_TYPE
+
+    def _described(self, body: str, count: int) -> tuple[Shape, ...]:
+        """Ask the server, so that a statement that it refuses leaves an open transaction as it was, and that
+        a pooler which gives each transaction another server gives one to all of this."""
+        self._descriptions += 1
+        name = f"trunkline_{self._descriptions}"
+        begin, end, undo = "BEGIN", "COMMIT", "ROLLBACK"
+        if self.in_transaction():
+            begin = f"SAVEPOINT {name}"
+            end = f"RELEASE SAVEPOINT {name}"
+            undo = f"ROLLBACK TO SAVEPOINT {name}; {end}"
+        try:
+            # the line end is for a comment at the end of the text
+            asked = f"{begin}; PREPARE {name} AS {numbered(body, count)}\n; {types_query(name)}"
+            rows = self.run(asked, whole=True).values
+            self.run(f"DEALLOCATE {name}; {end}")
+        except StatementError:
+            with contextlib.suppress(StatementError):  # the transaction had failed before
+                if self.in_transaction():
+                    self.run(undo)
+            raise
+        return described(rows)
+
+    def _several(self, text: postgres_text.Text) -> Result:
+        """Statement by statement, because psycopg2 shows the last result only."""
+        own = not text.transactional and not self.in_transaction()
+        if own:
+            self.run("BEGIN")
+        result = Result()
+        try:
+            for statement in text.statements:
+                self.check_interrupted()
+                found = self.run(postgres_text.plain(statement))
+                if statement.transaction == "commit" and self._status == "ROLLBACK":
+                    raise _not_committed()
+                _merge(result, found)
+            if own:
+                self._commit()
+        except ConnectionError:
+            raise
+        except Exception:
+            if own:
+                self.rollback()
+            raise
+        return result
+
+    def run(self, text: str, values: Sequence[Any] | None = None, whole: bool = False) -> Result:
+        """Run a text that is psycopg2's; `whole`: all rows at once."""
+        cursor = self.take(self._connection.cursor)
+        self.take(partial(cursor.execute, text, values))
+        self._status: str = cursor.statusmessage or ""
+        if self._says("client_encoding") not in ("UTF8", None):
+            self._keep_utf8()
+        if not cursor.description:
+            cursor.close()
+            word, _, count = self._status.partition(" ")
+            return Result(affected=int(count.split()[-1]) if word in _COUNTED and count else None)
+        return self._result(cursor, whole)
+
+    def _check_strings(self, sql: str) -> None:
+        """Where strings with a backslash end, and so what is a placeholder, depends on the session."""
+        if "\\" in sql and self._says("standard_conforming_strings") == "off":
+            raise StatementError(
+                "with standard_conforming_strings=off a text with a backslash takes no values; set it on"
+            )
+
+    def _says(self, setting: str) -> str | None:
+        """A setting that the server reports whenever it changes."""
+        value: str | None = self._connection.get_parameter_status(setting)
+        return value
+
+    def _keep_utf8(self) -> None:
+        """psycopg2 would go on writing UTF-8, and the server would take it for something else."""
+        self.take(partial(self._connection.cursor().execute, "SET client_encoding TO 'UTF8'"))
+        raise StatementError(
+            "client_encoding has to be UTF8 here and was set back; texts are str on this side"
+        )
+
+    def _result(self, cursor: Any, whole: bool) -> Result:
+        columns = [column.name for column in cursor.description]
+        repair = self._types.repair(cursor)
+        rows: Sequence[Any] = self.take(cursor.fetchall if whole else partial(cursor.fetchmany, FIRST_ROWS))
+        rest = None
+        if cursor.rowcount > len(rows):
+            rest = HeldRows(self, cursor, columns, repair)
+        word = self._status.partition(" ")[0]
+        affected = cursor.rowcount if word in _COUNTED else None
+        if rest is None:
+            cursor.close()
+        return Result(columns, rows if repair is None else repair(rows), affected, None, rest)
+
+    def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
+        self._ready()
+        text, values = self._read(sql, binds)
+        if not text.declarable:
+            return super().query(sql, binds)
+        self._queries += 1
+        rows = CursorRows(self, f"trunkline_{self._queries}", not self.in_transaction())
+        self.rows = rows
+        rows.begin(text.formatted, values)
+        return rows
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        self._ready()
+        if has_lists_for(sql, rows, Dialect.POSTGRES):
+            return super().executemany(sql, rows)
+        plan = postgres_bulk.bulk(sql)
+        given: Any = rows
+        self._check_strings(sql)
+        if not given:
+            return Result(affected=0)
+        try:
+            return self._write_rows(plan, given)
+        except StatementError as error:
+            # a column may be of another type than when the server was asked; no row was written
+            if not self._may_be_stale(error, plan.text):
+                raise
+            return self._write_rows(plan, given)
+
+    def _write_rows(self, plan: postgres_bulk.Bulk, given: Any) -> Result:
+        inside = self.in_transaction()
+        self.run(f"SAVEPOINT {_ROWS}" if inside else "BEGIN")
+        try:
+            affected = postgres_bulk.write(self, plan, given)
+            self.run(f"RELEASE SAVEPOINT {_ROWS}") if inside else self._commit()
+        except ConnectionError:
+            raise
+        except Exception:
+            self.run(f"ROLLBACK TO SAVEPOINT {_ROWS}") if inside else self.rollback()
+            raise
+        return Result(affected=affected)
+
+    def with_cursor(self, work: Callable[[Any], object]) -> None:
+        """Let `work` use a cursor of psycopg2's."""
+        with self.take(self._connection.cursor) as cursor:
+            self.take(lambda: work(cursor))
+
+    def check_interrupted(self) -> None:
+        if self._interrupted:
+            raise StatementError("canceling statement due to user request", code=_CANCELLED)
+
+    # transactions
+
+    def in_transaction(self) -> bool:
+        """Not for the transaction of a query of its own."""
+        connection = self._connection
+        if connection is None or (self.rows is not None and self.rows.own):
+            return False
+        return connection.get_transaction_status() in _OPEN
+
+    def begin(self) -> None:
+        self._ready()
+        self.run("BEGIN")
+
+    def begin_as(self, how: str) -> None:
+        self._ready()
+        self.run(f"BEGIN {how}")
+
+    def commit(self) -> None:
+        self._leave_rows()
+        self._ready()
+        self._commit()
+
+    def _commit(self) -> None:
+        self.run("COMMIT")
+        if self._status == "ROLLBACK":
+            raise _not_committed()
+
+    def rollback(self) -> None:
+        """Also when the server has ended the transaction by itself."""
+        self._leave_rows()
+        self._interrupted = False
+        if self.in_transaction():
+            self.run("ROLLBACK")
+
+    def _leave_rows(self) -> None:
+        if self.rows is not None:
+            self.rows.lose()
+
+
+def _not_committed() -> StatementError:
+    text = "nothing was committed: a statement of the transaction had failed, so the server rolled it back"
+    return StatementError(text, code="25P02")
+
+
+def _merge(result: Result, found: Result) -> None:
+    if found.columns:
+        result.add_set(found.columns, found.values, found.rest)
+    if found.affected is not None:
+        result.affected = found.affected
+
+
+def _without_statement(notice: str) -> str:
+    """A notice without the line of the statement that it is about: that may hold values."""
+    lines = notice.splitlines()
+    return "\n".join(line for line in lines if not line.startswith("LINE ") and line.strip() != "^")

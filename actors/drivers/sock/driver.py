@@ -1,0 +1,246 @@
+"""Plain sockets: tcp, tls and unix, streams of bytes; udp beside them is in `sock_udp`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from abc import abstractmethod
+from typing import ClassVar, cast
+
+from trunkline.actors.driver import Ending, FatalError, Overflow, Sink, StreamDriver
+from trunkline.actors.drivers.sock.udp import UdpDriver
+from trunkline.actors.net import dialer, tls
+from trunkline.actors.net.liveness import Traffic
+from trunkline.actors.net.socket_traffic import socket_traffic
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import DialError
+
+__all__ = ["TcpDriver", "TlsDriver", "UdpDriver", "UnixDriver"]
+
+_HIGH_WATER = 64 * 1024
+_CHUNK = 256 * 1024
+"""A bigger write goes out in pieces, so that at a deadline the number taken is a true one."""
+_CLOSE_S = 1.0
+
+
+class _ByteStream(StreamDriver, asyncio.Protocol):
+    """What tcp, tls and unix share: one chunk read is one message, and a full buffer stops the peer."""
+
+    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    lost_is_none: ClassVar[bool] = True
+    byte_stream: ClassVar[bool] = True
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._transport: asyncio.Transport | None = None
+        self._writable = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._ended = asyncio.Event()
+        self._over = False
+        self._opened = False
+        self._early: list[BaseException | None] = []
+        self._reading = True
+        self._received = self._sent = 0
+        self._sock: socket.socket | None = None
+
+    async def open(self, deadline: Deadline) -> None:
+        await self._link(deadline)
+        self._opened = True
+        for reason in self._early:
+            asyncio.get_running_loop().call_soon(self.sink.lost, reason)
+
+    @abstractmethod
+    async def _link(self, deadline: Deadline) -> None:
+        """Connect and make this object the transport's protocol."""
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        payload = data.encode() if isinstance(data, str) else data
+        if len(payload) <= _CHUNK and self._writable.is_set() and not self._turn.locked():
+            self._living().write(payload)
+            self._sent += len(payload)
+            return len(payload)
+        taken = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline.timeout()), self._turn:
+                for start in range(0, len(payload), _CHUNK):
+                    await self._writable.wait()
+                    chunk = payload[start : start + _CHUNK]
+                    self._living().write(chunk)
+                    self._sent += len(chunk)
+                    taken += len(chunk)
+        return taken
+
+    def would_wait(self, size: int) -> bool:
+        return size > _CHUNK or not self._writable.is_set() or self._turn.locked()
+
+    def traffic(self) -> Traffic:
+        gone = self._transport is None or self._transport.is_closing()
+        unsent = 0 if gone or self._transport is None else self._transport.get_write_buffer_size()
+        fd = -1 if gone or self._sock is None else self._sock.fileno()
+        return socket_traffic(fd, unsent, Traffic(self._received, self._sent, unsent))
+
+    async def close(self) -> None:
+        await self.end(Ending.CLOSED)
+
+    async def end(self, ending: Ending) -> None:
+        """Say that nothing more is sent, then read on until the peer has ended too, for `_CLOSE_S` at most: a
+        socket that is closed with something unread is reset, and a reset makes the peer throw away what it
+        has not read of ours. A link that counts as lost is broken off at once."""
+        lost = self._over or not self._opened or ending is Ending.LOST
+        self._over = True
+        if self._transport is None:
+            return
+        try:
+            if not lost:
+                self._say_end(self._transport)
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._ended.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._transport.abort()  # nothing where it has ended; also when we are cancelled
+
+    def _say_end(self, transport: asyncio.Transport) -> None:
+        """What was written before goes out first."""
+        if transport.is_closing():
+            return
+        self.resume()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()  # TLS: it says so, and waits for the peer's answer
+
+    def pause(self) -> None:
+        self._reading = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        self._reading = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's only looks like one
+        self._transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self._writable.set()
+        if not self._reading:
+            # Not at once: uvloop starts to read after this call, whatever was said in it.
+            asyncio.get_running_loop().call_soon(self.pause)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if not self._over:
+            self.sink.message(data)
+
+    def eof_received(self) -> bool:
+        if self._over:
+            return False  # we have ended already, and what is still queued goes out
+        # A half-closed link counts as closed: what is still queued for the peer is not worth waiting for.
+        self._lost(None)
+        if self._transport is not None:
+            self._transport.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost(None if isinstance(exc, ssl.SSLEOFError) else exc)
+        self._ended.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _living(self) -> asyncio.Transport:
+        if self._over or self._transport is None or self._transport.is_closing():
+            raise ConnectionError("the link is gone")
+        return self._transport
+
+    def _lost(self, reason: BaseException | None) -> None:
+        self._writable.set()  # wakes senders, who then see that it is over
+        if self._over:
+            return
+        self._over = True
+        if self._opened:
+            self.sink.lost(reason)
+        else:
+            self._early.append(reason)  # for `open` to report: it is no news before the link was had
+
+
+class TcpDriver(_ByteStream):
+    """`tcp://host:port`"""
+
+    schemes: ClassVar[tuple[str, ...]] = ("tcp",)
+
+    async def _link(self, deadline: Deadline) -> None:
+        sock = self._sock = await dialer.open_connection(self.address, deadline)
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=sock)
+
+
+class TlsDriver(_ByteStream):
+    """`tls://host:port`"""
+
+    schemes: ClassVar[tuple[str, ...]] = ("tls",)
+
+    async def _link(self, deadline: Deadline) -> None:
+        context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
+        sock = self._sock = await dialer.open_connection(self.address, deadline)
+        host, port = self.address.host or "", self.address.port or 0
+        try:
+            async with dialer.within(deadline, f"no TLS answer from {self.peer} (does this port serve TLS?)"):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: self,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname=tls.server_hostname(self.address),
+                    # A second more than our own limit, which is the one to speak of.
+                    ssl_handshake_timeout=1 + (deadline.timeout() or 60.0),
+                )
+        except (DialError, asyncio.CancelledError):
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            raise tls.explain(error, host, port) from None
+
+
+class UnixDriver(_ByteStream):
+    """`unix:///path` or `unix://path`; `unix://@name` is Linux's abstract namespace."""
+
+    schemes: ClassVar[tuple[str, ...]] = ("unix",)
+
+    @property
+    def peer(self) -> str:
+        return str(self.address.path)
+
+    async def _link(self, deadline: Deadline) -> None:
+        path = str(self.address.path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        try:
+            async with dialer.within(deadline, f"{path} did not accept the connection"):
+                await loop.sock_connect(sock, "\0" + path[1:] if path.startswith("@") else path)
+                await loop.create_unix_connection(lambda: self, sock=sock)
+        except DialError:
+            sock.close()
+            raise
+        except OSError as error:
+            sock.close()
+            raise _unix_failure(error, path) from None
+        except BaseException:
+            sock.close()
+            raise
+
+
+def _unix_failure(error: OSError, path: str) -> DialError:
+    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return DialError(f"nobody listens on {path}; is the server running?", code=error.errno)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return FatalError(f"no permission to connect to {path}", code=error.errno)
+    return FatalError(f"{path} cannot be connected to: {error.strerror or error}", code=error.errno)

@@ -1,0 +1,183 @@
+"""Python values as SQLite stores them, and what columns declared as dates and booleans read as.
+
+Reading follows go-sqlite3: it goes by the type that the column was *declared* with, and only a column taken
+straight from a table has one (`SELECT day`, not `SELECT max(day)`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from trunkline.actors.database.binds import misplaced, of_day
+from trunkline.actors.drivers.sqlite.decimals import written
+from trunkline.errors import StatementError
+from trunkline.wire.documents import Json
+
+__all__ = ["exact", "in_zone", "register_adapters", "register_converters", "rounded", "to_sqlite"]
+
+_INTEGER = re.compile(rb"-?\d+\Z")
+_REAL = re.compile(rb"-?(?:\d+\.\d*(?:[eE][+-]?\d+)?|Inf)\Z")
+_MOMENT = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)"
+    r"(?:[ T](?P<time>\d\d:\d\d(?::\d\d)?)(?P<fraction>\.\d{1,9})?(?P<zone>[+-]\d\d:\d\d(?::\d\d)?)?)?Z?",
+    re.ASCII,
+)
+# as `to_sqlite` writes them: Python's own reading is five times as fast as going by _MOMENT
+_WRITTEN = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{6})?(?:[+-]\d\d:\d\d)?")
+_WRITTEN_DAY = re.compile(rb"\d{4}-\d\d-\d\d")
+# larger than any sensible number of seconds: go-sqlite3 takes it for milliseconds
+_MILLISECONDS = 10**12
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_sqlite(value: Any) -> Any:
+    """A value as SQLite can store it. StatementError, saying what to do, for one that it cannot."""
+    if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+        raise StatementError("an integer of more than 64 bits does not fit SQLite; bind it as str")
+    if value is None or type(value) in (int, float, str, bytes):
+        return value
+    for kind, convert in _STORED:
+        if isinstance(value, kind):
+            return convert(value)
+    if isinstance(value, _CONTAINERS):
+        raise misplaced(value)
+    raise StatementError(
+        f"SQLite cannot store a value of type {type(value).__name__}; bind it as str or bytes"
+    )
+
+
+# in this order: a datetime is a date
+_STORED: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (Enum, lambda value: to_sqlite(value.value)),
+    (int, lambda value: to_sqlite(int.__int__(value))),
+    (float, float.__float__),
+    (str, str.__str__),
+    ((bytes, bytearray, memoryview), bytes),
+    (datetime, lambda value: value.isoformat(" ")),
+    (date, lambda value: value.isoformat()),
+    (time, lambda value: of_day(value).isoformat()),
+    (Decimal, written),
+    ((UUID, timedelta), str),
+    ((ipaddress.IPv4Address, ipaddress.IPv6Address), str),
+    (Json, lambda value: value.text),
+)
+_CONTAINERS = (list, tuple, set, frozenset, Mapping)
+
+
+def register_adapters() -> None:
+    """Have `sqlite3` store by itself what `to_sqlite` converts, as far as types of their own can say it: it
+    looks for the very type of a value. For every connection of this process, as `register_converters`."""
+    for kinds, convert in _STORED:
+        for kind in kinds if isinstance(kinds, tuple) else (kinds,):
+            if kind not in (Enum, int, float, str, bytes, bytearray, memoryview):
+                sqlite3.register_adapter(kind, convert)
+
+
+def register_converters() -> None:
+    """Have `sqlite3` read declared dates and booleans our way, for every connection of this process that asks
+    for declared types. A worker has one; the module offers no narrower place."""
+    sqlite3.register_converter("DATE", _day)
+    sqlite3.register_converter("DATETIME", _moment)
+    sqlite3.register_converter("TIMESTAMP", _moment)
+    sqlite3.register_converter("BOOLEAN", _boolean)
+
+
+def _boolean(data: bytes) -> Any:
+    if data in (b"0", b"1"):
+        return data == b"1"
+    return int(data) > 0 if _INTEGER.match(data) else _as_stored(data)
+
+
+def _moment(data: bytes) -> Any:
+    if _WRITTEN.fullmatch(data):
+        try:
+            value = datetime.fromisoformat(data.decode())
+        except ValueError:
+            return data.decode()  # a 31st of February
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if _INTEGER.match(data):
+        return _from_number(int(data))
+    match = _MOMENT.fullmatch(data.decode("utf-8", "replace"))
+    try:
+        return _from_text(match) if match else _as_stored(data)
+    except ValueError:
+        return _as_stored(data)  # a 31st of February
+
+
+def _day(data: bytes) -> Any:
+    if not _WRITTEN_DAY.fullmatch(data):
+        return _moment(data)
+    try:
+        return date.fromisoformat(data.decode())
+    except ValueError:
+        return data.decode()
+
+
+def _from_number(number: int) -> datetime | int:
+    unit = timedelta(milliseconds=1) if abs(number) > _MILLISECONDS else timedelta(seconds=1)
+    try:
+        return _EPOCH + number * unit
+    except OverflowError:
+        return number
+
+
+def _from_text(match: re.Match[str]) -> datetime:
+    # Python has microseconds where Go has nanoseconds: what is finer is cut off
+    fraction = (match["fraction"] or "")[:7]
+    value = datetime.fromisoformat(f"{match['date']} {match['time'] or '00:00'}{_seconds(match)}{fraction}")
+    zone = match["zone"]
+    return value.replace(tzinfo=datetime.fromisoformat(f"2000-01-01 00:00{zone}").tzinfo if zone else UTC)
+
+
+def _seconds(match: re.Match[str]) -> str:
+    return "" if len(match["time"] or "") == len("00:00:00") else ":00"
+
+
+def _as_stored(data: bytes) -> Any:
+    """A value that is none of ours, as it would be without a declared type."""
+    if _REAL.match(data):
+        global _rounded
+        _rounded += 1
+        return float(data)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+_rounded = 0
+
+
+def rounded() -> int:
+    """How many REAL values were read as text so far: 15 digits of them, which may be too few."""
+    return _rounded
+
+
+def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
+    """Give the rows the floats that the same statement yields without declared types, digit for digit."""
+    for row, plain in zip(rows, again, strict=False):
+        for index, value in enumerate(plain):
+            # the second run may have seen other rows: only what rounds to the same number is the same
+            if type(value) is float and type(row[index]) is float and float(f"{value:.15g}") == row[index]:
+                row[index] = value
+
+
+def in_zone(rows: list[list[Any]], zone: str) -> None:
+    """Move every datetime of the rows into a zone: a name, or `Local` for this machine's. One that would
+    leave the years that Python has stays as it is."""
+    info = None if zone == "Local" else ZoneInfo(zone)
+    for row in rows:
+        for index, value in enumerate(row):
+            if isinstance(value, datetime):
+                with suppress(OverflowError):
+                    row[index] = value.astimezone(info)

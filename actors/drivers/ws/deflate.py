@@ -1,0 +1,104 @@
+"""permessage-deflate (RFC 7692) for a client: negotiation, inflating with a limit, deflating. Pure."""
+
+from __future__ import annotations
+
+import zlib
+
+from trunkline.actors.drivers.ws.messages import PROTOCOL_ERROR, TOO_BIG, Violation
+
+__all__ = ["OFFER", "Deflate", "NegotiationError", "negotiate"]
+
+OFFER = "permessage-deflate; client_max_window_bits"
+_TAIL = b"\x00\x00\xff\xff"
+_FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
+_BITS = ("server_max_window_bits", "client_max_window_bits")
+
+
+class NegotiationError(ValueError):
+    """The server accepted something that was not offered."""
+
+
+def negotiate(header: str | None) -> Deflate | None:
+    """What the server's `Sec-WebSocket-Extensions` agreed to: None when it declined the offer."""
+    if not (header or "").strip():
+        return None
+    name, _, rest = (header or "").partition(";")
+    if name.strip().lower() != "permessage-deflate" or "," in rest:
+        raise NegotiationError(f"the server chose an extension that was not offered: {header}")
+    given: dict[str, str] = {}
+    for item in filter(None, (part.strip() for part in rest.split(";"))):
+        key, _, value = (text.strip() for text in item.partition("="))
+        if key in given:
+            raise NegotiationError(f"permessage-deflate parameter {key} is given twice")
+        given[key] = value.strip('"')
+    return Deflate(**_checked(given))
+
+
+def _checked(given: dict[str, str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for key, value in given.items():
+        if key in _FLAGS and not value:
+            found[key] = 1
+        elif key in _BITS and value.isdigit() and 8 <= int(value) <= 15:
+            found[key] = int(value)
+        else:
+            raise NegotiationError(f"permessage-deflate parameter {key}={value} is not understood")
+    return found
+
+
+class Deflate:
+    """Both directions of one link: `Inflater` for the assembler, `deflate` for what is sent."""
+
+    def __init__(
+        self,
+        server_no_context_takeover: int = 0,
+        client_no_context_takeover: int = 0,
+        server_max_window_bits: int = 15,
+        client_max_window_bits: int = 15,
+    ) -> None:
+        self._forget_in = bool(server_no_context_takeover)
+        self._forget_out = bool(client_no_context_takeover)
+        self._out_bits = client_max_window_bits
+        self._unpacker = zlib.decompressobj(-15)
+        self._packer = self._new_packer()
+
+    def inflate(self, data: bytes, final: bool, limit: int) -> bytes:
+        """One fragment decompressed; Violation when it is broken or longer than `limit`."""
+        rest = data + _TAIL if final else data
+        output: list[bytes] = []
+        while rest:
+            piece, rest = self._step(rest, limit)
+            limit -= len(piece)
+            output.append(piece)
+        if final and self._forget_in:
+            self._unpacker = zlib.decompressobj(-15)
+        return output[0] if len(output) == 1 else b"".join(output)
+
+    def _step(self, data: bytes, limit: int) -> tuple[bytes, bytes]:
+        try:
+            piece = self._unpacker.decompress(data, limit + 1)
+        except zlib.error as error:
+            raise Violation(PROTOCOL_ERROR, f"compressed data that cannot be read: {error}") from None
+        if len(piece) > limit:
+            raise Violation(TOO_BIG, "the peer sent a compressed message that is too big (option max_size)")
+        if not self._unpacker.eof:
+            return piece, self._unpacker.unconsumed_tail
+        # A block marked as the last one is allowed inside a message (RFC 7692, 7.2.3.5): start afresh.
+        rest = self._unpacker.unused_data
+        self._unpacker = zlib.decompressobj(-15)
+        return piece, b"" if rest == _TAIL else rest
+
+    def deflate(self, data: bytes) -> bytes | None:
+        """`data` as a compressed payload, or None where it has to be sent as it is."""
+        if self._packer is None:
+            return None
+        packed = self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)
+        if self._forget_out:
+            self._packer = self._new_packer()
+        return packed[: -len(_TAIL)]
+
+    def _new_packer(self) -> zlib._Compress | None:
+        # zlib cannot make a raw stream with a window of 256 bytes; uncompressed messages are always allowed.
+        if self._out_bits < 9:
+            return None
+        return zlib.compressobj(wbits=-self._out_bits)

@@ -1,0 +1,1 @@
+"""Reaching a peer: sockets, TLS, proxies, and whether it still lives."""

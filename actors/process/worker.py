@@ -1,0 +1,427 @@
+"""The worker process: one asyncio program for every scheme.
+
+It holds the mailbox, keeps in touch with the broker, and runs one actor: a `StreamActor` for what is read
+and written, an `ExecActor` for what executes statements. When its broker is lost it keeps its connection and
+its buffer and waits for another broker to come up at the same address, as long as a process that used the
+connection lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import os
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from trunkline.actors.driver import Driver, Ending, ExecDriver, StreamDriver
+from trunkline.actors.process.door import Door
+from trunkline.actors.process.mailbox import Mailbox
+from trunkline.actors.registry import driver_class
+from trunkline.address import Address
+from trunkline.deadline import Deadline
+from trunkline.errors import TrunklineError, to_wire
+from trunkline.wire import endpoint
+from trunkline.wire.envelope import Kind, check_fields, header, parse
+from trunkline.wire.ledger import Ledger
+from trunkline.wire.stats import Stats
+
+__all__ = ["Actor", "Worker", "main"]
+
+BEAT_S = 1.0
+MISSES = 3
+ORPHAN_S = 1.5
+"""How long a worker without a broker stays when every process that used it is gone too."""
+FORSAKEN_S = 60.0
+"""How long it stays otherwise: their control threads start a broker at once, unless one holds its GIL."""
+LOOK_S = 0.25
+STRANGERS = 64
+SAME_COMPLAINT_S = 5.0
+
+
+GARBAGE = (20_000, 20, 50)
+"""Python looks for cycles after 700 new objects. A full buffer is thousands that stay for a while and hold no
+cycle: to look through them again and again takes a fifth of a JetStream worker's time."""
+OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION, Kind.QUERY, Kind.FETCH, Kind.END_QUERY))
+"""Messages that name a holder first, and mean nothing before it is one."""
+
+
+class Actor(Protocol):
+    """What the worker needs of either kind of actor."""
+
+    async def open(self, deadline: Deadline) -> None: ...
+    async def close(self, ending: Ending) -> None: ...
+    def receive(
+        self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
+    ) -> None: ...
+    def attach(
+        self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
+    ) -> None: ...
+    def detach(self, holder: bytes, consumed: int | None) -> None: ...
+    def left(self, sender: bytes) -> None: ...
+    def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None: ...
+    def tick(self) -> None: ...
+    def note(self) -> None: ...
+    def stats(self) -> Stats: ...
+    def bequest(self) -> dict[str, Any]: ...
+
+
+class Worker:
+    """One connection's process."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.record: dict[str, Any] = spec["record"]
+        self.address = Address.from_wire(self.record["spec"]["address"])
+        self.incarnation = int(spec["incarnation"])
+        self.succeeds: bool = spec["succeeds"]
+        """A worker before this one had a link (a crashed one, or one that was lost with its broker): a dial
+        that fails is no wrong address then, and is tried again."""
+        self.holders: dict[bytes, bytes] = dict(spec["holders"])
+        if folder := self.address.extra.get("cwd"):  # statements may name files too: ATTACH, VACUUM INTO
+            with contextlib.suppress(OSError):
+                os.chdir(folder)
+        self.loop = asyncio.get_running_loop()
+        self.ledger: Ledger | None = None
+        self.actor = (
+            self._make_actor()
+        )  # may fail, and then another mailbox says so: two would be one too many
+        self.mailbox = Mailbox(spec["broker"], spec["identity"], self._receive)
+        self._heard = time.monotonic()
+        self._orphaned: float | None = None
+        self._broker_pid = 0
+        self._broker_fd = -1
+        self._users: list[int] = list(spec.get("users", ()))
+        self._renamed: dict[bytes, bytes] = {}
+        self._early: dict[bytes, tuple[bytes, bytes, list[bytes]]] = {}
+        self._complained_at = -SAME_COMPLAINT_S
+        self._closing = asyncio.Event()
+        self._by_signal = False
+        self._closed_by_holder = False
+        self._said_closed: set[bytes] = set()
+        """Holders whose program has closed them, as they said themselves, and that are still here."""
+        """The holder that left last had called `close()`."""
+
+    def _make_actor(self) -> Actor:
+        driver: type[Driver] = driver_class(self.address.scheme)
+        if issubclass(driver, StreamDriver):
+            from trunkline.actors.stream.actor import StreamActor
+
+            return StreamActor(self, driver)
+        from trunkline.actors.database.actor import ExecActor
+
+        assert issubclass(driver, ExecDriver)
+        return ExecActor(self, driver)
+
+    # life
+
+    async def run(self) -> None:
+        """Dial, serve until told to close or orphaned, end in good order."""
+        dialing = asyncio.ensure_future(self.actor.open(Deadline.after_ms(self.spec["timeout_ms"])))
+        await asyncio.sleep(0)  # it waits for the peer while we introduce ourselves
+        self._watch_broker(int(self.spec["broker_pid"]))
+        for signum in (signal.SIGTERM, signal.SIGHUP):
+            self.loop.add_signal_handler(signum, self._end_by_signal)
+        self._open_ledger()
+        self._register()
+        self._open_door()
+        beating = asyncio.create_task(self._keep_beating())
+        try:
+            if await self._dialled(dialing):
+                await self._closing.wait()
+        finally:
+            beating.cancel()
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self.actor.close(self._ending()), 1.5)
+            self._unwatch_broker()
+            if self._orphaned is None:
+                self.mailbox.tell_broker(Kind.STATE, self._news())
+            self.mailbox.close()
+            ledger, self.ledger = self.ledger, None
+            if ledger is not None:
+                ledger.close()
+            # A program that lives starts another broker here, and needs the figures.
+            if self._orphaned is not None and not any(map(_lives, self._users)):
+                with contextlib.suppress(TrunklineError):
+                    endpoint.tidy(endpoint.folder_of(self.spec["broker"]))
+
+    def _end_by_signal(self) -> None:
+        """Somebody ends this process alone: the connection may go on with another worker, so the figures stay
+        for the broker, as those of a killed one do."""
+        self._by_signal = True
+        self._closing.set()
+
+    def _ending(self) -> Ending:
+        """How the connection ends now: in good order only when its last holder closed it. One that a signal,
+        `trunkline kill` or the end of its broker takes away from a living holder is no good end."""
+        for holder in list(self.holders):
+            self.mailbox.hear(holder)
+        closed = bool(self._said_closed) if self.holders else self._closed_by_holder
+        living = self.holders.keys() - self._said_closed
+        return Ending.CLOSED if closed and not living else Ending.ABANDONED
+
+    def _open_ledger(self) -> None:
+        """Keep the figures where the broker finds them should this process be killed; without it, the broker
+        knows those of a moment before."""
+        with contextlib.suppress(OSError, TrunklineError):
+            path = endpoint.figures(self.spec["broker"], self.record["id"])
+            self.ledger = Ledger(path, self.incarnation)
+            self.actor.note()
+
+    def _open_door(self) -> None:
+        """Let proxies of this machine in directly; without it everything goes through the router."""
+        with contextlib.suppress(OSError, TrunklineError):
+            path = endpoint.door(self.spec["broker"], self.record["id"])
+            self.mailbox.door = Door(path, self._receive, self.actor.left)
+
+    async def _dialled(self, dialing: asyncio.Future[None]) -> bool:
+        """The first dial. A replacement for a crashed worker keeps trying as `reconnect` would."""
+        closing = asyncio.ensure_future(self._closing.wait())
+        both: list[asyncio.Future[Any]] = [dialing, closing]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        closing.cancel()
+        if not dialing.done():
+            dialing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await dialing
+            return False
+        error = dialing.exception()
+        if error is not None:
+            self.mailbox.tell_broker(Kind.FAILED, to_wire(error))
+            return False
+        self.mailbox.tell_broker(Kind.OPENED, self._news())
+        return True
+
+    async def _keep_beating(self) -> None:
+        """While dialling too, which may take long: a worker that is silent counts as stuck."""
+        while True:
+            await asyncio.sleep(BEAT_S if self._orphaned is None else LOOK_S)
+            try:
+                self._beat()
+            except Exception as error:  # without its heart a worker would never end
+                self.log("error", f"in the heartbeat: {type(error).__name__}: {error}")
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self.actor.tick()
+        if self._orphaned is None:
+            self.mailbox.tell_broker(Kind.STATE, self._news())
+            if now - self._heard > BEAT_S * (MISSES + 1):
+                self._lost_broker()
+        elif now - self._orphaned > (FORSAKEN_S if self._wanted() else ORPHAN_S):
+            self.log("warning", "no broker came back: this worker ends")
+            self._closing.set()
+
+    def _wanted(self) -> bool:
+        """Whether somebody may yet bring a broker back: one that used this connection, or one who starts a
+        broker just now."""
+        return any(map(_lives, self._users)) or endpoint.alive(self.spec["broker"])
+
+    def say_state(self) -> None:
+        """Tell the broker now that the state changed."""
+        if self._orphaned is None:
+            self.mailbox.tell_broker(Kind.STATE, self._news())
+
+    def _news(self) -> dict[str, Any]:
+        """What the broker keeps: the figures, and what the next worker is to know."""
+        return {**self.figures(), "bequest": self.actor.bequest()}
+
+    def inherited(self) -> dict[str, Any]:
+        """What the worker before this one left for it."""
+        return dict(self.spec.get("bequest", {}))
+
+    def figures(self) -> dict[str, Any]:
+        """The statistics as they travel."""
+        return self.actor.stats().to_wire()
+
+    def base_stats(self) -> Stats:
+        """The figures of the workers before this one; the counters go on from there."""
+        return Stats.from_wire(self.spec["stats"])
+
+    def former(self) -> dict[bytes, int]:
+        """What each holder was given by the workers before this one, as far as they left word of it."""
+        return dict(self.spec.get("had", ()))
+
+    def log(self, level: str, text: str) -> None:
+        """One line for the log of everyone who holds this connection; `level` as in `logging`."""
+        if self._orphaned is None:
+            self.mailbox.tell_broker(Kind.LOG, level, text)
+        print(f"trunkline worker {os.getpid()} ({self.address.display}): {text}", file=sys.stderr, flush=True)
+
+    # the broker
+
+    def _register(self) -> None:
+        holders = [[holder, control] for holder, control in self.holders.items()]
+        self.mailbox.tell_broker(
+            Kind.READY, self.record, self.incarnation, os.getpid(), holders, self._news(), self._users
+        )
+
+    def _lost_broker(self) -> None:
+        if self._orphaned is not None:
+            return
+        self._unwatch_broker()
+        self._orphaned = time.monotonic()
+        identity = b"w" + self.record["id"] + self.incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
+        self.mailbox.replace(identity)
+        self._register()
+
+    def _watch_broker(self, pid: int) -> None:
+        if pid == self._broker_pid or not hasattr(os, "pidfd_open"):
+            return
+        self._unwatch_broker()
+        with contextlib.suppress(OSError):
+            self._broker_fd = os.pidfd_open(pid)
+            self._broker_pid = pid
+            self.loop.add_reader(self._broker_fd, self._lost_broker)
+            return
+        self.loop.call_soon(self._lost_broker)
+
+    def _unwatch_broker(self) -> None:
+        if self._broker_fd >= 0:
+            self.loop.remove_reader(self._broker_fd)
+            os.close(self._broker_fd)
+            self._broker_fd = -1
+        self._broker_pid = 0
+
+    # messages
+
+    def _receive(self, sender: bytes, head: bytes, body: list[bytes]) -> None:
+        try:
+            kind, request_id, fields = parse(head)
+            check_fields(kind, fields)
+            if sender == b"":
+                self._from_broker(kind, fields)
+            elif kind in OF_HOLDERS and not self._known(fields):
+                self._before_attach(fields[0], sender, head, body)
+            elif kind is Kind.READ and not self.mailbox.speaks_for(sender, fields[0]):
+                pass  # it has closed that pipe since, and would not see the answer
+            elif kind is Kind.START:
+                holder, down, had, envelopes = fields
+                # It may have been sent before the holder heard of its new name.
+                holder = self._renamed.get(holder, holder)
+                if self.mailbox.bind(holder, sender):
+                    self.actor.start(holder, down, had, envelopes)
+            elif kind is Kind.CLOSING:
+                if self._known(fields):
+                    self._said_closed.add(fields[0])
+            elif kind is Kind.STATS:
+                from trunkline.wire import values
+
+                for holder in list(self.holders):  # what was said before the question is in the figures
+                    self.mailbox.hear(holder)
+                self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
+            else:
+                self.actor.receive(sender, kind, request_id, fields, body)
+        except Exception as error:  # whatever a peer sends, the others must not feel it
+            if time.monotonic() - self._complained_at >= SAME_COMPLAINT_S:
+                self._complained_at = time.monotonic()
+                what = str(error) if isinstance(error, TrunklineError) else type(error).__name__
+                self.log("error", f"a message that cannot be understood was ignored: {what}")
+
+    def _known(self, fields: list[Any]) -> bool:
+        """Whether the holder that a message names is one; under a former name too, for it may have spoken
+        before it heard of its new one."""
+        fields[0] = self._renamed.get(fields[0], fields[0])
+        return fields[0] in self.holders
+
+    def _before_attach(self, holder: bytes, sender: bytes, head: bytes, body: list[bytes]) -> None:
+        """A holder that came in by the door, ahead of the broker's word that there is one: it waits."""
+        self._early.pop(holder, None)
+        self._early[holder] = sender, head, body
+        if len(self._early) > STRANGERS:
+            del self._early[next(iter(self._early))]
+
+    def _from_broker(self, kind: Kind, fields: list[Any]) -> None:
+        self._heard = time.monotonic()
+        if self._orphaned is not None:
+            self._orphaned = None
+        if kind is Kind.BEAT:
+            self._users = [int(pid) for pid in fields[1]]
+            self._watch_broker(int(fields[0]))
+        elif kind is Kind.REREGISTER:
+            self._register()
+        elif kind is Kind.RECORD:
+            self.record = fields[0]
+        elif kind is Kind.CLOSE:
+            self._closing.set()
+        elif kind is Kind.ATTACH:
+            holder, control, old, epoch, consumed, kept = fields
+            self.mailbox.hear(old)
+            if self.holders.pop(old, None) is not None:
+                for name in [k for k, v in self._renamed.items() if v == old]:
+                    self._renamed[name] = holder
+                self._renamed[old] = holder
+            self.holders[holder] = control
+            self.mailbox.rebind(old, holder)
+            if old in self._said_closed:
+                self._said_closed.add(holder)
+            self._said_closed.discard(old)
+            self.actor.attach(holder, control, old, epoch, consumed, kept)
+            if (early := self._early.pop(holder, None)) is not None:
+                self._receive(*early)
+        elif kind is Kind.DETACH:
+            self._early.pop(fields[0], None)
+            self.mailbox.hear(fields[0])  # its last acknowledgements: what it has read goes to nobody else
+            self.holders.pop(fields[0], None)
+            self.mailbox.rebind(fields[0], None)
+            self._closed_by_holder = fields[2] or fields[0] in self._said_closed
+            self._said_closed.discard(fields[0])
+            self.actor.detach(fields[0], fields[1])
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    return not os.path.isdir("/proc/self")
+
+
+def _name_process(name: str) -> None:
+    """The name that `ps -e` and `top` show (Linux)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/comm").write_bytes(name.encode()[:15])
+
+
+def main(spec: dict[str, Any]) -> None:
+    """A worker's whole life; called in a process of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    gc.set_threshold(*GARBAGE)
+    if hasattr(faulthandler, "register"):
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    _name_process(f"trunk-{spec['record']['spec'].get('scheme', '')}")
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        from asyncio import new_event_loop  # type: ignore[assignment]
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_main(spec))
+
+
+async def _main(spec: dict[str, Any]) -> None:
+    try:
+        worker = Worker(spec)
+    except Exception as error:  # a driver's own too
+        await _fail(spec, error)
+        return
+    await worker.run()
+
+
+async def _fail(spec: dict[str, Any], error: Exception) -> None:
+    """A worker that could not even be set up says why."""
+    mailbox = Mailbox(spec["broker"], spec["identity"], lambda *_: None)
+    mailbox.tell_broker(Kind.FAILED, to_wire(error))
+    mailbox.close()

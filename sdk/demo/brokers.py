@@ -1,0 +1,326 @@
+"""`trunkline demo --brokers`: the message brokers that are installed here, and what happens to them.
+
+This process starts them (`demo_brokers_servers`) and is the misfortune: it restarts one, freezes one and
+kills workers. The publisher and the strategy are programs of their own. At the end each number that the
+publisher had confirmed must be accounted for, as its broker's mode promises (`demo_brokers_report`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trunkline.cli import FAILED, OK, Failed
+from trunkline.deadline import Deadline
+from trunkline.demo.broker_feeds import BROKERS, Event, Feed, events
+from trunkline.demo.broker_place import Place, making_place
+from trunkline.demo.broker_report import HEADING, Report, make_report
+from trunkline.demo.broker_servers import SERVERS, Kafka, Server
+from trunkline.demo.process import StrategyProcess
+from trunkline.demo.signals import later, stoppable, uninterrupted
+from trunkline.demo.tables import Tables
+from trunkline.system.interpreter import command, environment
+from trunkline.wire import endpoint
+
+__all__ = ["run"]
+
+SHORTEST_S = 6.0
+READY_S = 120.0
+DIALLED_S = 60.0
+WRITTEN_S = 40.0
+END_S = 60.0
+FROZEN_S = 1.5
+BETWEEN_S = 1.0
+AFTER_S = 2.0
+"""After the last event, so that something is read again."""
+LOOK_S = 0.1
+LEAVE_S = 5.0
+
+
+def run(options: argparse.Namespace) -> int:
+    plain = options.plain or not sys.stdout.isatty()
+    Kafka.given = options.kafka
+    chosen = _choose(options.brokers)
+    with stoppable(), making_place() as place, _servers(place, chosen) as servers:
+        feeds = [feed for server in servers for feed in server.feeds()]
+        own = place.private("strategy")
+        plan = own / "plan.json"
+        plan.write_text(json.dumps([asdict(feed) for feed in feeds]))
+        with _programs(own, plan, plain=plain) as (publisher, strategy):
+            show = Show(servers, feeds, publisher, strategy, own)
+            show.introduce()
+            show.begin()
+            show.play(max(SHORTEST_S, options.seconds))
+            published = show.finish()
+        report = make_report(feeds, published, _result(own), show.kills, show.restarted)
+    _print(report, plain=plain)
+    return OK if report.ok else FAILED
+
+
+# what is there
+
+
+def _choose(asked: str) -> list[type[Server]]:
+    """The servers to use: those asked for, or all that are installed. Failed when there is none, or when one
+    that was asked for is missing."""
+    names = BROKERS if asked == "all" else tuple(asked.split(","))
+    missing = {name: why for name in names if (why := SERVERS[name].missing())}
+    lines = "".join(f"\n  {why}" for why in missing.values())
+    if asked != "all" and missing:
+        raise Failed(f"not everything that --brokers {asked} needs is here:{lines}")
+    if len(missing) == len(names):
+        raise Failed(f"no message broker is installed here; install one or more of them:{lines}")
+    for why in missing.values():
+        print(f"not here   {why}")
+    return [SERVERS[name] for name in names if name not in missing]
+
+
+@contextlib.contextmanager
+def _servers(place: Place, kinds: list[type[Server]]) -> Iterator[list[Server]]:
+    """They start at the same time."""
+    with contextlib.ExitStack() as stack:
+        servers = []
+        print(f"starting   {', '.join(kind.title for kind in kinds)}", flush=True)
+        began = time.monotonic()
+        for kind in kinds:
+            server = kind(place)
+            stack.callback(uninterrupted(server.kill))
+            server.start()
+            servers.append(server)
+        for server in servers:
+            _await_ready(server)
+        print(f"ready      after {time.monotonic() - began:.1f} s", flush=True)
+        yield servers
+
+
+def _await_ready(server: Server) -> None:
+    deadline = Deadline(READY_S)
+    while not server.ready():
+        if deadline.expired():
+            words = server.words()
+            raise Failed(
+                f"{server.title} at {server.at} was not ready in {READY_S:g} s"
+                + (f"; its last words:\n{words}" if words else "")
+            )
+        time.sleep(LOOK_S)
+
+
+# who writes and who reads
+
+
+class Publisher:
+    """`demo_brokers_publisher` as a process, on the strategy's broker."""
+
+    def __init__(self, plan: Path, result: Path, broker: str) -> None:
+        self.result = result
+        self.process = subprocess.Popen(
+            command("trunkline.demo.broker_publisher", str(plan), str(result)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment({**os.environ, endpoint.ENV: broker}),
+            start_new_session=True,
+        )
+        assert self.process.stdin
+        assert self.process.stdout
+        self._in, self._out = self.process.stdin, self.process.stdout
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def tell(self, word: str) -> None:
+        with contextlib.suppress(OSError):  # it has ended; whoever waits for it sees that
+            self._in.write(f"{word}\n".encode())
+            self._in.flush()
+
+    def says(self, word: str) -> bool:
+        """Whether this is what it has just said."""
+        ready, _, _ = select.select([self._out], [], [], 0)
+        return bool(ready) and self._out.readline().decode().strip() == word
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            self._in.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(LEAVE_S)
+        self.process.kill()
+        self.process.wait()
+        self._out.close()
+
+
+@contextlib.contextmanager
+def _programs(folder: Path, plan: Path, *, plain: bool) -> Iterator[tuple[Publisher, StrategyProcess]]:
+    """The strategy is told who its broker is before the publisher starts, and so ends last."""
+    with contextlib.ExitStack() as stack:
+        with later():
+            strategy = StrategyProcess(folder, "broker_strategy.py", [str(plan), str(folder)], plain=plain)
+            stack.callback(uninterrupted(strategy.end))
+            publisher = Publisher(plan, folder / "published.json", strategy.broker)
+            stack.callback(uninterrupted(publisher.end))
+        yield publisher, strategy
+
+
+class Show:
+    """What happens, from the first tick to the last."""
+
+    def __init__(
+        self,
+        servers: list[Server],
+        feeds: list[Feed],
+        publisher: Publisher,
+        strategy: StrategyProcess,
+        folder: Path,
+    ) -> None:
+        self.kills = 0
+        self.restarted: list[str] = []
+        self._servers = {server.broker: server for server in servers}
+        self._feeds = feeds
+        self._publisher = publisher
+        self._strategy = strategy
+        self._folder = folder
+
+    def introduce(self) -> None:
+        for server in self._servers.values():
+            modes = ", ".join(f"{f.name} ({f.guarantee})" for f in self._feeds if f.broker == server.broker)
+            print(f"{server.broker:<10} {server.title} at {server.at}: {modes}")
+        print(f"publisher  process {self._publisher.process.pid}")
+        print(
+            f"strategy   process {self._strategy.process.pid}; their broker {self._strategy.broker}",
+            flush=True,
+        )
+
+    def begin(self) -> None:
+        """Queues and streams are made, then the strategy reads, then the publisher writes."""
+        self._await(lambda: self._publisher.says("ready"), DIALLED_S, "the publisher could not dial")
+        self._strategy.tell("dial")
+        reading = self._folder / "reading"
+        self._await(reading.exists, DIALLED_S, "the strategy did not dial its feeds")
+        self._publisher.tell("go")
+
+    def play(self, length_s: float) -> None:
+        started = time.monotonic()
+        foreign = [server.broker for server in self._servers.values() if server.foreign]
+        for event in events(list(self._servers), foreign):
+            self._wait(max(started + event.part * length_s, time.monotonic() + BETWEEN_S))
+            self._happen(event)
+        self._wait(max(started + length_s, time.monotonic() + AFTER_S))
+
+    def finish(self) -> dict[str, Any]:
+        """Nothing more is written; the strategy reads the rest. What the publisher says it wrote."""
+        self._publisher.tell("finish")
+        self._await(lambda: self._publisher.says("done"), WRITTEN_S, "the publisher did not end")
+        self._strategy.tell(f"end:{self._publisher.result}")
+        deadline = Deadline(END_S)
+        while self._strategy.running() and not deadline.expired():
+            time.sleep(LOOK_S)
+        code = self._strategy.process.poll()
+        if code == 128 + signal.SIGPIPE:
+            raise BrokenPipeError  # nobody reads what it shows
+        if code != 0:
+            how = "did not end" if code is None else f"ended early with status {code}"
+            raise Failed(f"the strategy {how}; `trunkline doctor` may tell why")
+        published: dict[str, Any] = json.loads(self._publisher.result.read_text(encoding="utf-8"))
+        return published
+
+    # what happens
+
+    def _happen(self, event: Event) -> None:
+        server = self._servers[event.broker]
+        if event.what == "restart":
+            self._note(f"{server.title} is restarted")
+            server.stop()
+            server.start()
+            self._until_ready(server)
+            self.restarted.append(event.broker)
+        elif event.what == "freeze":
+            self._note(f"{server.title} is frozen (SIGSTOP) for {FROZEN_S:g} s")
+            server.freeze()
+            try:
+                self._wait(time.monotonic() + FROZEN_S)
+            finally:
+                server.thaw()
+        else:
+            self._kill_workers(server)
+
+    def _kill_workers(self, server: Server) -> None:
+        """Those of the strategy that read there."""
+        topics = [feed.topic for feed in self._feeds if feed.broker == server.broker]
+        rows = self._strategy.connections()
+        pids = [
+            int(row["pid"])
+            for row in rows
+            if row["scheme"] == server.broker and any(topic in row["peer"] for topic in topics)
+        ]
+        named = " ".join(map(str, pids))
+        self._note(f"kill -9 {named}: the workers that read {server.title} die")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.kills += 1
+
+    def _note(self, text: str) -> None:
+        """Said by the strategy before it happens: it looks there many times a second."""
+        self._strategy.tell(f"note:{text}")
+        self._wait(time.monotonic() + LOOK_S)
+
+    def _until_ready(self, server: Server) -> None:
+        """As at the start, but somebody may look on."""
+        deadline = Deadline(READY_S)
+        while not server.ready():
+            if deadline.expired():
+                raise Failed(f"{server.title} did not come back; its last words:\n{server.words()}")
+            self._wait(time.monotonic() + LOOK_S)
+
+    # waiting
+
+    def _wait(self, until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            self._check()
+            time.sleep(min(LOOK_S, left))
+
+    def _await(self, happened: Callable[[], bool], timeout_s: float, failed: str) -> None:
+        deadline = Deadline(timeout_s)
+        while not happened():
+            self._check()
+            if deadline.expired():
+                raise Failed(f"{failed} in {timeout_s:g} s; `trunkline doctor` may tell why")
+            time.sleep(LOOK_S)
+
+    def _check(self) -> None:
+        """Both programs live."""
+        if not self._strategy.running():
+            code = self._strategy.process.poll()
+            if code == 128 + signal.SIGPIPE:
+                raise BrokenPipeError
+            raise Failed(f"the strategy ended early with status {code}; see above")
+        if not self._publisher.running():
+            raise Failed(f"the publisher ended early with status {self._publisher.process.poll()}; see above")
+
+
+# the end
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Failed("the strategy ended without its result") from None
+    return result
+
+
+def _print(report: Report, *, plain: bool) -> None:
+    tables = Tables(plain=plain)
+    tables.console.print()
+    tables.table(HEADING, [each.row() for each in report.figures])
+    tables.checks(report.checks)
+    tables.verdict(report.checks)

@@ -1,0 +1,172 @@
+"""The demo's exchange: a market feed that behaves as real ones do, and remembers exactly what it sent.
+
+Binary frames of gzipped JSON; a subscription before anything comes; `{"ping": ms}` that wants a
+`{"pong": ms}` back within seconds; protocol pings; a link lost now and then without a word. Each message of
+a link is numbered (`n`), and each tick of the market has a number of its own (`seq`), link or no link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from trunkline.demo.certificate import Certificate
+from trunkline.demo.wsserver import Peer, WsServer
+
+__all__ = ["SYMBOLS", "Feed", "Ledger", "Tick"]
+
+PRICES = {
+    "BTCUSDT": 64000.0, "ETHUSDT": 3400.0, "SOLUSDT": 150.0, "BNBUSDT": 580.0, "XRPUSDT": 0.52,
+    "ADAUSDT": 0.45, "DOGEUSDT": 0.12, "AVAXUSDT": 28.0, "LINKUSDT": 14.0, "DOTUSDT": 6.2, "LTCUSDT": 74.0,
+    "TRXUSDT": 0.13,
+}  # fmt: skip
+SYMBOLS = tuple(PRICES)
+RATE = 200
+"""Ticks per second of the whole market."""
+TURN_S = 0.02
+DYING_S = 0.15
+HEARTBEAT_S = 1.0
+PATIENCE_S = 8.0
+"""A client that has not answered a heartbeat for so long is dropped."""
+
+Tick = tuple[str, float]
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One subscribed link."""
+
+    peer: Peer
+    number: int
+    sent: int = 0
+    dead: bool = False
+    """The link swallows what is sent, and nobody knows yet."""
+    answered: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the exchange did; read it when the feed is closed."""
+
+    sent: dict[int, int] = field(default_factory=dict)
+    """Link -> messages handed to its transport; they were numbered from 1."""
+    ticks: dict[int, Tick] = field(default_factory=dict)
+    """All ticks of the market."""
+    unheard: int = 0
+    """Ticks that were made while no link was up."""
+    heartbeats: int = 0
+    pongs: int = 0
+    pings: int = 0
+    protocol_pongs: int = 0
+
+
+class Feed:
+    """The exchange, in a thread."""
+
+    def __init__(self, certificate: Certificate | None, seed: int) -> None:
+        self.ledger = Ledger()
+        self.subscribed = threading.Event()
+        """Somebody has subscribed."""
+        self._random = random.Random(seed)
+        self._prices = dict(PRICES)
+        self._sessions: set[Session] = set()
+        self._over = False
+        context = certificate.server_context() if certificate else None
+        self.server = WsServer(self._serve, context, self._run)
+
+    def drop(self) -> None:
+        """Lose every link: first it swallows what is sent, a moment later it is gone."""
+        self.server.call(self._drop)
+
+    def finish(self) -> None:
+        """Say nothing more but, to whoever is subscribed or still does so, that this is the end."""
+        self.server.call(self._finish)
+
+    def _drop(self) -> None:
+        for session in list(self._sessions):
+            session.dead = True
+            asyncio.get_running_loop().call_later(DYING_S, self._lose, session)
+
+    def _lose(self, session: Session) -> None:
+        self._sessions.discard(session)
+        session.peer.abort()
+
+    def _finish(self) -> None:
+        self._over = True
+        for session in list(self._sessions):
+            self._say(session, {"end": len(self.ledger.ticks)})
+
+    async def _serve(self, peer: Peer) -> None:
+        session: Session | None = None
+        try:
+            async for text in peer.messages():
+                with contextlib.suppress(ValueError):
+                    session = self._hear(peer, session, json.loads(text))
+        finally:
+            self.ledger.protocol_pongs += peer.pongs
+            if session is not None:
+                self._sessions.discard(session)
+
+    def _hear(self, peer: Peer, session: Session | None, said: dict[str, Any]) -> Session | None:
+        if session is None and said.get("sub") == "tickers":
+            session = Session(peer, len(self.ledger.sent) + 1)
+            self.ledger.sent[session.number] = 0
+            self._sessions.add(session)
+            self._say(session, {"subbed": "tickers"})
+            self.subscribed.set()
+            if self._over:
+                self._say(session, {"end": len(self.ledger.ticks)})
+        elif session is not None and "pong" in said:
+            self.ledger.pongs += 1
+            session.answered = time.monotonic()
+        return session
+
+    def _say(self, session: Session, content: dict[str, Any]) -> None:
+        session.sent += 1
+        text = json.dumps({"link": session.number, "n": session.sent, **content})
+        if session.dead or session.peer.send(gzip.compress(text.encode(), 1)):
+            self.ledger.sent[session.number] = session.sent
+        else:
+            self._sessions.discard(session)
+
+    async def _run(self) -> None:
+        started, beaten = time.monotonic(), 0.0
+        while True:
+            await asyncio.sleep(TURN_S)
+            now = time.monotonic()
+            if self._over:  # nobody reads behind the end, and what is not read cannot be accounted for
+                continue
+            if now - beaten >= HEARTBEAT_S:
+                beaten = now
+                self._heartbeat(now)
+            if not self.subscribed.is_set():
+                started = now
+            else:
+                for _ in range(int((now - started) * RATE) - len(self.ledger.ticks)):
+                    self._tick()
+
+    def _tick(self) -> None:
+        symbol = self._random.choice(SYMBOLS)
+        price = self._prices[symbol] = self._prices[symbol] * (1 + self._random.gauss(0, 0.0004))
+        shown, seq = round(price, 6), len(self.ledger.ticks) + 1
+        self.ledger.ticks[seq] = (symbol, shown)
+        self.ledger.unheard += not self._sessions
+        content = {"seq": seq, "s": symbol, "p": shown, "q": round(self._random.expovariate(1), 4)}
+        for session in list(self._sessions):
+            self._say(session, content)
+
+    def _heartbeat(self, now: float) -> None:
+        for session in list(self._sessions):
+            if now - session.answered > PATIENCE_S:
+                self._lose(session)
+                continue
+            self.ledger.heartbeats += 1
+            self.ledger.pings += session.peer.ping()
+            self._say(session, {"ping": int(time.time() * 1000)})

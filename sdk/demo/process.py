@@ -1,0 +1,92 @@
+"""The demo's strategy process and its broker, seen from the demo."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trunkline.cli.brokers import ask
+from trunkline.deadline import Deadline
+from trunkline.proxy.launch import ensure_broker
+from trunkline.system.interpreter import command, environment
+from trunkline.wire import endpoint
+from trunkline.wire.envelope import Kind
+
+__all__ = ["StrategyProcess"]
+
+END_S = 20.0
+ALONE_S = 1.0
+LEAVE_S = 8.0
+LOOK_S = 0.02
+QUIET_S = 3.0
+
+
+class StrategyProcess:
+    """A strategy of this package in a session of its own, so that Ctrl-C reaches it once: from us.
+
+    Its first argument is our process id: asked for later, its parent may be another already.
+    """
+
+    def __init__(self, folder: Path, name: str, arguments: Sequence[str], *, plain: bool) -> None:
+        script = folder / "strategy.py"
+        shutil.copyfile(Path(__file__).with_name(name), script)
+        self.broker = endpoint.new_address()
+        ensure_broker(
+            self.broker
+        )  # not left to the strategy: one stopped while it starts could leave it behind
+        options = ["--data", str(folder), *(["--plain"] if plain else [])]
+        self.process = subprocess.Popen(
+            command("trunkline", "run", *options, str(script), str(os.getpid()), *arguments),
+            stdin=subprocess.PIPE,
+            text=True,
+            env=environment({**os.environ, endpoint.ENV: self.broker}),
+            start_new_session=True,
+        )
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def tell(self, command: str) -> None:
+        """A line on its standard input; it looks there between two messages."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended; whoever waits for it sees that
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+
+    def connections(self) -> list[dict[str, Any]]:
+        """What the broker says of the strategy's connections."""
+        answer = ask({self.broker: (Kind.LIST, ())}, QUIET_S).get(self.broker)
+        rows = answer["connections"] if isinstance(answer, dict) else []
+        return [row for row in rows if self.process.pid in row.get("users", ())]
+
+    def end(self) -> None:
+        """Nothing of the strategy, its workers and its broker is left when this returns."""
+        if self.running():
+            self.process.terminate()
+        try:
+            self.process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self._end_broker()
+
+    def _end_broker(self) -> None:
+        """It ends with its last client, but not soon when it never had one."""
+        alone, gone = Deadline(ALONE_S), Deadline(LEAVE_S)
+        while endpoint.folder_of(self.broker).exists() and not gone.expired():
+            if alone.expired():
+                alone = Deadline(LEAVE_S)
+                answer = ask({self.broker: (Kind.LIST, ())}, LEAVE_S).get(self.broker)
+                if isinstance(answer, dict):
+                    os.kill(answer["pid"], signal.SIGTERM)
+            time.sleep(LOOK_S)

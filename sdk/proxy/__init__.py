@@ -1,0 +1,1 @@
+"""What a program holds: `Dial`, connections and the ways to their workers."""

@@ -1,0 +1,222 @@
+"""`Dial` and `connect`: the two ways to a Connection."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Unpack
+
+from trunkline.address import Address, parse_address
+from trunkline.address.proxy_variables import with_proxy
+from trunkline.deadline import Deadline
+from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
+from trunkline.frames import Sealed, without_frames
+from trunkline.proxy import client as clients
+from trunkline.proxy import reasons
+from trunkline.proxy.channel import Channel
+from trunkline.proxy.claims import Claim
+from trunkline.proxy.client import Client
+from trunkline.proxy.connection import Connection, RaisingConnection
+from trunkline.proxy.family import broker_of_parents
+from trunkline.proxy.hints import hint_at_options, hint_at_seconds
+from trunkline.proxy.holder import attached
+from trunkline.system.limits import lacks_descriptors
+from trunkline.wire import values
+from trunkline.wire.endpoint import ENV
+from trunkline.wire.envelope import BROKER, Kind
+
+__all__ = ["Dial", "connect", "from_handle", "last_error", "shutdown"]
+
+log = logging.getLogger("trunkline")
+
+GRACE_S = 0.3
+HANDLE_S = 10.0
+REDIAL_MS = 2000
+"""For one attempt to dial anew where broker and worker were lost together; there are more."""
+
+if TYPE_CHECKING:
+    from trunkline.address.option_types import Options
+
+Timeout = float | Mapping[str, Any] | None
+
+
+def Dial(address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]) -> Connection | None:
+    """Open a connection in a process of its own, or attach to one by its handle.
+
+    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`: seconds to
+    open it in (default 30), or a mapping of options; options may also be given by name. One in the
+    address wins over the same one given here.
+
+    Returns a Connection, or None when it could not be opened in time; the reason is logged and in
+    `last_error()`. Raises TypeError for arguments of a wrong type, nothing for the network's sake.
+    """
+    try:
+        return _open(address, timeout, dict(options), raising=False)
+    except BaseException as error:
+        failure = without_frames(error)
+    del address, timeout, options  # see trunkline.frames
+    if not isinstance(failure, TrunklineError):
+        raise failure
+    reasons.remember(failure)
+    if not clients.is_cut_off():
+        log.warning("%s", failure)
+    return None
+
+
+def connect(address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]) -> RaisingConnection:
+    """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or raises
+    AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
+    try:
+        connection = _open(address, timeout, dict(options), raising=True)
+        assert isinstance(connection, RaisingConnection)
+        return connection
+    except BaseException as error:
+        failure = without_frames(error)
+    del address, timeout, options  # see trunkline.frames
+    if isinstance(failure, TrunklineError):
+        reasons.remember(failure)
+    raise failure
+
+
+def from_handle(handle: int, raising: bool, broker: str = "") -> Connection:
+    """What a pickled Connection becomes in another process. A process that knows of no broker yet (a child
+    of a forkserver that began before the first Dial) joins the one at the address `broker`."""
+    if broker and clients.current() is None:
+        os.environ.setdefault(ENV, broker)
+    return _attach(handle, raising=raising)
+
+
+def last_error() -> str | None:
+    """Why the last call that failed in this process failed; None when none has. Holds no secret."""
+    return reasons.last()
+
+
+def shutdown() -> None:
+    """Close every connection of this process and leave the broker; the broker and the workers end with their
+    last client. Called at the end of the program; calling Dial afterwards starts anew."""
+    clients.shutdown()
+
+
+def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, raising: bool) -> Connection:
+    if isinstance(address, bool) or not isinstance(address, (str, int)):
+        raise TypeError(
+            f"Dial takes an address (text) or a handle (a whole number), not {type(address).__name__}"
+        )
+    given = _options(timeout, options)
+    if isinstance(address, int):
+        seconds = float(str(given.get("timeout", HANDLE_S)))
+        hint_at_seconds(seconds)
+        if clients.current() is None and not os.environ.get(ENV) and (broker := broker_of_parents()):
+            os.environ[ENV] = broker
+        return _attach(address, raising=raising, seconds=seconds + GRACE_S)
+    parsed = _resolved(parse_address(address, given))
+    hint_at_seconds(float(parsed.option("timeout")))
+    hint_at_options(parsed)
+    return _dial(parsed, raising=raising)
+
+
+def _resolved(address: Address) -> Address:
+    """The address with absolute paths (from the caller's folder) and the proxy of the environment."""
+    try:
+        return with_proxy(address.resolved(os.getcwd()))
+    except OSError:  # the folder was deleted under us
+        rooted = address.resolved("/")
+        rooted.extra.pop("cwd", None)  # for the files that statements may name
+        if rooted != address:
+            text = f"{address.display}: the current folder is gone; give an absolute path"
+            raise AddressError(text) from None
+        return with_proxy(address)
+
+
+def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
+    if timeout is None:
+        return options
+    if isinstance(timeout, Mapping):
+        return {**timeout, **options}
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(
+            f"Dial's second argument is seconds or a mapping of options, not {type(timeout).__name__}"
+        )
+    return {"timeout": timeout, **options} if timeout else options
+
+
+def _dial(address: Address, *, raising: bool) -> Connection:
+    seconds = float(address.option("timeout"))
+    deadline = Deadline(seconds + GRACE_S)  # the start of a broker is part of it
+    spec = {"address": address.to_wire(), "scheme": address.scheme, "display": address.display}
+    if address.extra.get("shared_memory"):
+        spec["joins"] = [str(address.extra["shared_memory"]), address.target]
+    body = Sealed(values.pack(spec))
+
+    def ask(client: Client, channel: Channel) -> None:
+        asked = {**spec, "left": client.lately_closed()} if "joins" in spec else None
+        milliseconds = max(1, int((deadline.left() - GRACE_S) * 1000))
+        fields = (client.control_id, milliseconds, _restarts(address), float(address.option("linger")))
+        channel.send(BROKER, Kind.OPEN, 1, fields, values.pack(asked) if asked else body)
+
+    try:
+        connection = _held(ask, deadline, raising=raising)
+    except OperationTimeout:
+        why = ": this process can open no further file (`ulimit -n`)" if lacks_descriptors() else ""
+        raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s{why}") from None
+    if _restarts(address):
+        connection.redial_with((REDIAL_MS, True, float(address.option("linger"))), body)
+    return connection
+
+
+def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising: bool) -> Connection:
+    """Ask the broker for a connection; should it be lost before it answers, ask the one that follows it."""
+    client = clients.get(deadline)
+    while True:
+        client.settle(deadline)
+        channel = client.channel()
+        kind = RaisingConnection if raising else Connection
+        claim = Claim()
+        try:
+            with claim.lock:  # see trunkline.proxy.claims
+                client.claims.add(channel.identity, claim)
+                ask(client, channel)
+                key, info = attached(channel, deadline, client)
+                connection = kind(client, channel, key, info, raising=raising)
+                claim.connection = weakref.ref(connection)
+            return connection
+        except BaseException as error:
+            answered = isinstance(error, TrunklineError) and not isinstance(
+                error, (OperationTimeout, BrokerGone)
+            )
+            if (
+                not answered
+            ):  # nobody waits any more for what the broker may yet open: Ctrl-C, the time was over
+                client.abandon(channel.identity)
+            client.claims.drop(channel.identity)
+            channel.close()
+            lost = isinstance(error, BrokerGone) and not deadline.expired() and client is clients.current()
+            if not lost:
+                raise
+
+
+def _restarts(address: Address) -> bool:
+    """Whether a crashed worker is replaced: where the user wants the link kept (the option's default for
+    database servers and message brokers), and for a database file; but not a database whose data would be
+    gone with the worker."""
+    if address.scheme == "sqlite3":
+        temporary = address.extra.get("memory") or not address.extra.get("file")
+        return not temporary
+    return bool(address.option("reconnect"))
+
+
+def _attach(handle: int, *, raising: bool, seconds: float = HANDLE_S) -> Connection:
+    def ask(client: Client, channel: Channel) -> None:
+        channel.send(BROKER, Kind.ATTACH, 1, (client.control_id, _in_range(handle), b"", b"", 0, 0, [], 0))
+
+    try:
+        return _held(ask, Deadline(seconds), raising=raising)
+    except OperationTimeout:
+        raise BrokerGone("the broker did not answer; `trunkline doctor` tells more") from None
+
+
+def _in_range(handle: int) -> int:
+    """Handles are 63 bits and positive; any other number names nothing (1 never does)."""
+    return handle if 0 < handle < 1 << 63 else 1

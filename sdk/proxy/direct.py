@@ -1,0 +1,241 @@
+"""The proxy's sockets to its worker, for requests (see trunkline.actors.process.door for why).
+
+One request at a time per socket; each thread that is in a request has one, and they are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trunkline.deadline import Deadline
+from trunkline.errors import BrokerGone, OperationTimeout, OutcomeUnknown, Unconfirmed, WorkerDied, from_wire
+from trunkline.proxy.channel import SLICE_S
+from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
+from trunkline.wire.framing import Unframer, frame
+
+__all__ = ["Direct", "NoDoor", "NotTaken", "unanswered"]
+
+KEEP = 8
+_SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
+
+
+class NoDoor(Exception):
+    """The worker cannot be reached directly (now): go through the router."""
+
+
+class NotTaken(WorkerDied):
+    """The worker ended, and it is certain that it had not read the request."""
+
+
+class Direct:
+    """Requests to one worker over its own socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._idle: deque[tuple[socket.socket, Unframer]] = deque()
+        self._request_id = 0
+
+    def request(
+        self,
+        kind: Kind,
+        fields: tuple[Any, ...],
+        body: bytes,
+        deadline: Deadline,
+        stop: Callable[[], bool],
+        part: Callable[[bytes], None] | None = None,
+    ) -> list[bytes]:
+        """Send a request and return the body of its answer. `stop` says that nobody waits any more; `part`
+        takes what comes before the answer, which is of it.
+
+        NoDoor when nothing could be sent; OutcomeUnknown and WorkerDied when the worker ended before it
+        answered.
+        """
+        self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
+        data = frame(header(kind, request_id, *fields), body)
+        sock, unframer = self._send(data, deadline)
+        try:
+            answer = self._await(sock, unframer, request_id, deadline, stop, kind, part)
+        except BaseException:
+            sock.close()
+            raise
+        if len(self._idle) < KEEP:
+            self._idle.append((sock, unframer))
+        else:
+            sock.close()
+        if stop():  # closed by another thread meanwhile, which did not see this socket
+            self.close()
+        found, _, values = parse(answer[0])
+        if found is Kind.ERROR:
+            raise from_wire(values[0])
+        return [answer[1]]
+
+    def _send(self, data: bytes, deadline: Deadline) -> tuple[socket.socket, Unframer]:
+        """Send on a socket that was used before, else on a new one (the worker may have been replaced)."""
+        while True:
+            try:
+                sock, unframer = self._idle.pop()
+            except IndexError:
+                sock, unframer = self._connect(), Unframer()
+                try:
+                    _send_all(sock, data, deadline)
+                except BaseException:  # half a message may be on it: nobody uses it again
+                    sock.close()
+                    raise
+                return sock, unframer
+            try:
+                if _alive(sock):
+                    _send_all(sock, data, deadline)
+                    return sock, unframer
+            except NoDoor:
+                pass
+            except BaseException:
+                sock.close()
+                raise
+            sock.close()
+
+    def _connect(self) -> socket.socket:
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise NoDoor from error
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE
+            )  # for `connect` too, if its line is full
+            sock.connect(self._path)
+        except OSError as error:
+            sock.close()
+            raise NoDoor from error
+        return sock
+
+    def _await(
+        self,
+        sock: socket.socket,
+        unframer: Unframer,
+        request_id: int,
+        deadline: Deadline,
+        stop: Callable[[], bool],
+        kind: Kind,
+        part: Callable[[bytes], None] | None,
+    ) -> tuple[bytes, bytes]:
+        sliced = deadline.left() >= SLICE_S
+        if not sliced:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(deadline.left()))
+        try:
+            while True:
+                try:
+                    chunk = sock.recv(65536)
+                except BlockingIOError:
+                    if deadline.expired():
+                        raise unanswered(kind) from None
+                    if stop():
+                        raise WorkerDied("the connection was closed while a request waited") from None
+                    continue
+                except OSError as error:
+                    if isinstance(error, ConnectionResetError) and sys.platform == "linux":
+                        # Linux says so, instead of the end, where the request was not read (to its end).
+                        self.close()
+                        raise NotTaken("the worker ended before it took the request") from None
+                    chunk = b""
+                if not chunk:
+                    # A process that is killed closes its sockets one by one: idle ones may look alive.
+                    self.close()
+                    raise _died(kind)
+                for head, body in unframer.feed(chunk):
+                    if parse(head)[1] != request_id:
+                        continue
+                    if part is None or kind_of(head) != Kind.PART:
+                        return head, body
+                    part(body)
+        finally:
+            if not sliced:
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
+
+    def close(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop()[0].close()
+            except IndexError:
+                return
+
+    def __del__(self) -> None:
+        try:  # noqa: SIM105 - at the end of the interpreter contextlib may be gone
+            self.close()
+        except AttributeError:  # Ctrl-C came while it was made
+            pass
+
+
+def _timeval(seconds: float) -> bytes:
+    micros = max(1000, int(seconds * 1e6))
+    return struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
+
+
+def _alive(sock: socket.socket) -> bool:
+    """Whether the worker still has its end open (nothing is ever pending between requests)."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
+    view = memoryview(data)
+    began = False
+    while view:
+        try:
+            view = view[sock.send(view) :]
+            began = True
+        except BlockingIOError:
+            if deadline.expired():
+                raise OperationTimeout("the worker did not take the request in the time allowed") from None
+            time.sleep(0)
+        except OSError:
+            if began:  # a torn message is never carried out
+                raise WorkerDied("the worker of this connection is gone") from None
+            raise NoDoor from None
+
+
+def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
+    """No answer came by the deadline. A worker that is stopped does not begin late; one that had begun may
+    have done what was asked."""
+    if kind in STATEMENTS:
+        return OutcomeUnknown(
+            "no answer in the time allowed: the statement may or may not have taken effect; "
+            "look before you run it again"
+        )
+    if kind in (Kind.WRITE, Kind.REQUEST):
+        return Unconfirmed("no answer in the time allowed: the data may or may not have been sent")
+    return OperationTimeout("no answer in the time allowed")
+
+
+def unknown(kind: Kind) -> BrokerGone | OutcomeUnknown | Unconfirmed:
+    """The broker was lost with a request on its way through it."""
+    if kind in STATEMENTS:
+        return OutcomeUnknown(
+            "the broker was lost while the statement ran: it may or may not have taken effect; "
+            "look before you run it again"
+        )
+    if kind in (Kind.WRITE, Kind.REQUEST):
+        return Unconfirmed("the broker was lost meanwhile: the data may or may not have been sent")
+    return BrokerGone("the broker was lost; whether the request was carried out is unknown")
+
+
+def _died(kind: Kind) -> WorkerDied | OutcomeUnknown:
+    if kind in STATEMENTS:
+        return OutcomeUnknown(
+            "the worker ended while the statement ran: it may or may not have taken effect; "
+            "look before you run it again"
+        )
+    return WorkerDied("the worker of this connection ended before it answered")

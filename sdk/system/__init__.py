@@ -1,0 +1,1 @@
+"""The interpreter and the operating system that a process of Trunkline runs on."""
