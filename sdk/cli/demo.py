@@ -1,8 +1,8 @@
 """`trunkline demo`: all of it at work on this machine alone.
 
 This process is the exchange (`trunkline.demo.feed`) and the misfortune: it loses links and kills the
-worker. The strategy (`trunkline.demo.strategy`) and its writer (`trunkline.demo.writer`) are processes of their own, with a
-broker of their own.
+worker. The strategy (`trunkline.demo.strategy`) and its writer (`trunkline.demo.writer`) are processes of
+their own, with a broker of their own.
 """
 
 from __future__ import annotations

@@ -141,10 +141,7 @@ def test_no_room_of_the_sdk_looks_upward() -> None:
 
 
 def test_every_room_of_the_sdk_has_its_row() -> None:
-    rooms = {
-        path.parent.name if path.name == "__init__.py" else path.stem for path in (ROOT / "sdk").glob("*")
-    }
-    rooms = {name for name in rooms if not name.startswith("_") and name != "py"}
+    rooms = {path.stem for path in (ROOT / "sdk").glob("*") if not path.name.startswith(("_", "py."))}
     assert rooms == {name for row in ROOMS for name in row}
 
 
