@@ -191,7 +191,10 @@ def _serve(sock: socket.socket, entry: str, run: Callable[[dict[str, Any]], None
                 os.read(wake_r, 4096)
             _reap(sock, children)
         if sock in readable:
-            chunk = sock.recv(65536)
+            try:
+                chunk = sock.recv(65536)
+            except ConnectionError:  # the broker was killed before it had read all that we said
+                return
             if not chunk:
                 return
             data += chunk

@@ -314,7 +314,8 @@ def tidy(folder: Path) -> bool:
     there for one. Whether it is gone."""
     try:
         # A broker that left its folder to others has removed its lock.
-        fd = lock(folder, create=bool(doors(folder) or ledgers(folder)))
+        left = [*doors(folder), *ledgers(folder), *folder.glob(NUMBER)]
+        fd = lock(folder, create=bool(left))
     except OSError:
         return not folder.exists()
     if fd is None:
