@@ -513,11 +513,15 @@ class ExecActor:
     ) -> None:
         for waiting, (body, error) in zip(group, answers, strict=False):
             told = self._loss(error, waiting.job) if isinstance(error, ConnectionError) else error
-            self.answer(waiting.job, body=body, error=told)
+            self.answer(waiting.job, body=body, error=self._as_at_the_end(told))
         rest = group[len(answers) :]
         for waiting in rest if not answers else rest[:1]:
             waiting.job.joins = None
-        self.turns.put_back(rest)
+        if self.state is State.CLOSED:
+            for waiting in rest:
+                self._answer_not_run(waiting)
+        else:
+            self.turns.put_back(rest)
         self._running, self._together = None, False
         self._note_state()
         self._settle_turns(group[0], inside, None)
@@ -653,8 +657,14 @@ class ExecActor:
                 else OperationTimeout("the statement was stopped: it did not end in the time allowed")
             )
         self._settle_turns(waiting, inside, error)
-        self.answer(job, body=body, error=error)
+        self.answer(job, body=body, error=self._as_at_the_end(error))
         self._advance()
+
+    def _as_at_the_end(self, error: Exception | None) -> Exception | None:
+        """The error of a statement; of one that was stopped as its connection ended, that."""
+        if error is None or self.state is not State.CLOSED or isinstance(error, OutcomeUnknown):
+            return error
+        return StatementError("the statement was stopped: its connection was ended while it ran")
 
     def _note_state(self) -> None:
         """Whether the link is there, as the last statement found it."""
