@@ -129,6 +129,7 @@ class Connection:
             "restart": self.restart,
             "linger_s": self.linger_s,
             "handle": self.handle,
+            "former": self.former,
         }
 
     @property

@@ -50,7 +50,7 @@ from trunkline.wire.envelope import (
     kind_of,
     parse,
 )
-from trunkline.wire.ledger import read_ledger
+from trunkline.wire.ledger import read_ledger, unpublished
 from trunkline.wire.state import State
 
 __all__ = ["Broker"]
@@ -383,7 +383,8 @@ class Broker:
         if heir is not None and heir.spec["display"] == spec["display"]:
             self._share(heir, opening)  # its objects shared one connection, and do so again
             return
-        if self.directory.is_heir_ending(key):
+        # An heir may be about to end, or its worker may have yet to register here.
+        if key and (self.directory.is_heir_ending(key) or self._adopting()):
             self._waiting.append([sender, BROKER, header(Kind.OPEN, request_id, *fields), *body])
             return
         if spec.get("joins"):
@@ -684,7 +685,7 @@ class Broker:
                 return
             connection = Connection(
                 record["id"], record["number"], record["spec"], record["restart"], record["linger_s"],
-                record["handle"], incarnation=incarnation,
+                record["handle"], incarnation=incarnation, former=record["former"], has_opened=True,
                 expected=[int(user) for user in users if user not in self._left],
             )  # fmt: skip
             for client in list(self.directory.clients.values()):
@@ -874,7 +875,9 @@ class Broker:
         elif stats.get("incarnation") == connection.incarnation:  # it was there, but left nothing
             connection.had = {}
         connection.stats = settled(stats)
-        self._remove_files(connection)
+        # The ledger stays until the next worker has one: broker and worker may both be killed before that.
+        with contextlib.suppress(OSError):
+            endpoint.door(self.address, connection.id).unlink()
 
     def _tell_holders(self, connection: Connection, *, final: bool) -> None:
         for holder in connection.holders:
@@ -940,9 +943,10 @@ class Broker:
 
     def _remove_files(self, connection: Connection) -> None:
         """What a worker that was killed has left."""
-        for path in (endpoint.door, endpoint.figures):
+        figures = endpoint.figures(self.address, connection.id)
+        for path in (endpoint.door(self.address, connection.id), figures, unpublished(figures)):
             with contextlib.suppress(OSError):
-                path(self.address, connection.id).unlink()
+                path.unlink()
 
     def _list(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         info = {

@@ -173,6 +173,7 @@ class Worker:
             path = endpoint.figures(self.spec["broker"], self.record["id"])
             self.ledger = Ledger(path, self.incarnation)
             self.actor.note()
+            self.ledger.publish()
 
     def _open_door(self) -> None:
         """Let proxies of this machine in directly; without it everything goes through the router."""

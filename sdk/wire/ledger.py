@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-__all__ = ["COUNTERS", "HOLDERS", "Entry", "Ledger", "read_ledger"]
+__all__ = ["COUNTERS", "HOLDERS", "Entry", "Ledger", "read_ledger", "unpublished"]
 
 COUNTERS: Final = (
     "messages_in", "bytes_in", "messages_out", "bytes_out", "read", "dropped", "skipped", "queued",
@@ -47,24 +47,31 @@ class Entry(NamedTuple):
 
 
 class Ledger:
-    """The worker's side. OSError when the file cannot be made."""
+    """The worker's side. OSError when the file cannot be made. That of a worker before this one stays until
+    `publish`: at any moment there are figures to go on from."""
 
     def __init__(self, path: Path, incarnation: int) -> None:
         self._incarnation = incarnation
         self._sequence = 0
+        self._path = path
+        self._unpublished = unpublished(path)
         with contextlib.suppress(FileNotFoundError):
-            path.unlink()  # of a worker before this one
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._unpublished.unlink()  # of a worker that was killed while it started
+        fd = os.open(self._unpublished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             # Written, not stretched: a mapping of what a full disk has no room for is fatal at the first use.
             if os.write(fd, bytes(2 * _SLOT)) < 2 * _SLOT:
                 raise OSError("no room for a worker's figures")
             self._map = mmap.mmap(fd, 2 * _SLOT)
         except OSError:
-            path.unlink()
+            self._unpublished.unlink()
             raise
         finally:
             os.close(fd)
+
+    def publish(self) -> None:
+        """From now on the broker finds this ledger, in the place of one before it."""
+        os.replace(self._unpublished, self._path)
 
     def write(self, counters: tuple[int, ...], holders: Mapping[bytes, int]) -> None:
         """The figures now: `counters` in the order of COUNTERS. What has no place there (a name or a number
@@ -87,6 +94,11 @@ class Ledger:
     def close(self) -> None:
         """Let go of the file. The broker removes it, as it knows whether the figures are still needed."""
         self._map.close()
+
+
+def unpublished(path: Path) -> Path:
+    """Where a ledger is while it is made."""
+    return path.with_name(f"{path.name}.new")
 
 
 def read_ledger(path: Path) -> Entry | None:

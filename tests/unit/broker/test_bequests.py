@@ -16,6 +16,7 @@ FORMER = [b"old", b"a", False]
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "f-00"
     ledger = Ledger(path, 1)
+    ledger.publish()
     ledger.write(tuple(range(len(COUNTERS))), {b"a": 3, b"b": 4})
     ledger.close()
     return path

@@ -25,6 +25,7 @@ def entry(first: int, holders: dict[bytes, int]) -> Entry:
 def test_the_last_figures_are_there_after_any_number_of_writes(tmp_path: Path) -> None:
     path = tmp_path / "f-1"
     ledger = Ledger(path, 3)
+    ledger.publish()
     assert read_ledger(path) is None
     for first in range(5):
         ledger.write(counters(first), NAMES)
@@ -38,6 +39,7 @@ def test_the_last_figures_are_there_after_any_number_of_writes(tmp_path: Path) -
 def test_a_torn_write_leaves_the_figures_before_it(tmp_path: Path) -> None:
     path = tmp_path / "f-1"
     ledger = Ledger(path, 3)
+    ledger.publish()
     images = []
     for first in (10, 20, 30):
         ledger.write(counters(first), {b"c": first})
@@ -56,7 +58,10 @@ def test_a_torn_write_leaves_the_figures_before_it(tmp_path: Path) -> None:
 
 def test_nobody_else_may_read_it_and_it_replaces_that_of_a_former_worker(tmp_path: Path) -> None:
     path = tmp_path / "f-1"
-    former, ledger = Ledger(path, 1), Ledger(path, 2)
+    former = Ledger(path, 1)
+    former.publish()
+    ledger = Ledger(path, 2)
+    ledger.publish()
     ledger.write(counters(0), {})
     former.close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -67,6 +72,7 @@ def test_nobody_else_may_read_it_and_it_replaces_that_of_a_former_worker(tmp_pat
 
 def test_holders_beyond_the_room_for_them_are_left_out(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "f-1", 1)
+    ledger.publish()
     ledger.write(counters(0), {b"%d" % n: n for n in range(HOLDERS + 5)})
     found = read_ledger(tmp_path / "f-1")
     assert found
@@ -96,6 +102,7 @@ def test_what_is_no_ledger_is_none(tmp_path: Path, content: bytes) -> None:
 def test_a_number_that_has_no_room_is_not_kept_and_harms_nothing(tmp_path: Path) -> None:
     path = tmp_path / "f"
     ledger = Ledger(path, 1)
+    ledger.publish()
     counters = tuple(range(len(COUNTERS)))
     ledger.write(counters, {b"a": 1})
     ledger.write(counters, {b"a": 1 << 63})
@@ -105,4 +112,20 @@ def test_a_number_that_has_no_room_is_not_kept_and_harms_nothing(tmp_path: Path)
     entry = read_ledger(path)
     assert entry is not None
     assert entry.holders == {b"a": 3}
+    ledger.close()
+
+
+def test_the_figures_of_the_worker_before_stay_until_there_are_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "f-1"
+    former = Ledger(path, 1)
+    former.publish()
+    former.write(counters(0), {})
+    ledger = Ledger(path, 2)
+    assert (found := read_ledger(path))
+    assert found.incarnation == 1
+    ledger.write(counters(5), {})
+    ledger.publish()
+    assert (found := read_ledger(path))
+    assert found.incarnation == 2
+    former.close()
     ledger.close()
