@@ -855,6 +855,7 @@ class Broker:
             self._next_tick = min(self._next_tick, connection.restart_at)
         else:
             connection.state = State.FAILED
+            self._remove_files(connection)
             if connection.restart:
                 connection.reason += f", {CRASHES} crashes within {WINDOW_S:.0f} s were too many"
             self._tell_log(connection, f"the connection to {peer} has ended: {connection.reason}; dial again")

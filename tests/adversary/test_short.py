@@ -32,7 +32,7 @@ def test_a_short_trial_holds(scheme: str, seed: int) -> None:
 FOUND = [
     "ws reconnect=1 form=connect rate=3000 / wait:100 term:worker",
     "tcp reconnect=1 form=connect rate=300 / cut:link wait:10 kill:broker+worker",
-    "tcp reconnect=1 form=connect rate=300 size=0 / wait:200 kill:worker wait:200 kill:worker kill:broker+worker",
+    "tcp reconnect=1 form=connect rate=300 / wait:200 kill:worker wait:200 kill:worker kill:broker+worker",
     "unix reconnect=1 form=connect rate=300 size=0 / wait:0 term:broker wait:0 kill:broker",
     "tls reconnect=1 form=dial rate=300 size=0 / wait:200 ask:fork wait:100 kill:broker+worker wait:200",
 ]

@@ -16,7 +16,7 @@ from tests.support.servers import WsServer
 
 PRELUDE = """
 import time
-from trunkline import client
+from trunkline.proxy import client
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
