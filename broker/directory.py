@@ -103,7 +103,6 @@ class Connection:
     """Request socket -> header of the request its worker has yet to answer."""
     reason: str | None = None
     """Why it ended, for those who still hold it."""
-    kill_reason: str | None = None
 
     @property
     def joins(self) -> list[str]:

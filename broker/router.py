@@ -84,7 +84,6 @@ class Broker:
         self, address: str, zygote: Zygote, *, persistent: bool = False, starter: int | None = None
     ) -> None:
         self.address = address
-        self.instance = secrets.token_hex(8)
         self.persistent = persistent
         self.directory = Directory()
         self.started = time.monotonic()
@@ -315,7 +314,7 @@ class Broker:
             if self._idle_stop:  # it came before the last worker had ended: so we stay
                 self._idle_stop, self._stopping = False, None
             self._returned(sender, pid)
-        self._say(sender, Kind.WELCOME, request_id, os.getpid(), self.instance)
+        self._say(sender, Kind.WELCOME, request_id, os.getpid())
 
     def _returned(self, control: bytes, pid: int) -> None:
         """A process that used connections of the broker before us is here; its objects come next."""

@@ -144,8 +144,8 @@ def _options(pairs: list[str]) -> dict[str, object]:
 def _attach(handle: int) -> Connection:
     """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else the one of this user's that
     knows it. Raises DeadHandle when none does."""
-    from trunkline.cli.discovery import find_brokers
     from trunkline.proxy.dial import connect, shutdown
+    from trunkline.proxy.discovery import find_brokers
 
     named = os.environ.get(endpoint.ENV)
     brokers = [named] if named else [broker.address for broker in find_brokers()[0]]

@@ -14,9 +14,9 @@ from importlib import metadata
 from pathlib import Path
 
 from trunkline.address.proxy_variables import find_proxy
-from trunkline.cli.brokers import Listing, listing
-from trunkline.cli.discovery import find_left_over_workers, find_stale_folders
 from trunkline.errors import AddressError, BrokerGone
+from trunkline.proxy.brokers import Listing, listing
+from trunkline.proxy.discovery import find_left_over_workers, find_stale_folders
 from trunkline.wire import endpoint
 
 __all__ = ["Finding", "fail", "machine", "ok", "warn"]

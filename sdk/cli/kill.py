@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from trunkline.cli import FAILED, OK, USAGE, Failed
-from trunkline.cli.brokers import Broker, Listing, kill, listing
 from trunkline.cli.texts import command_parser
 from trunkline.errors import BrokerGone
+from trunkline.proxy.brokers import Broker, Listing, kill, listing
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,9 +8,9 @@ import sys
 from dataclasses import asdict
 
 from trunkline.cli import FAILED, OK
-from trunkline.cli.brokers import listing
 from trunkline.cli.rows import rows_of, table_of
 from trunkline.cli.texts import command_parser, output_width
+from trunkline.proxy.brokers import listing
 
 _COLUMNS = """\
 columns: IN and OUT are messages, IN/s and OUT/s their average; BUF is received and not yet read; DROP

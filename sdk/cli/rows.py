@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trunkline.cli.brokers import Listing
 from trunkline.cli.texts import age, amount, printable
+from trunkline.proxy.brokers import Listing
 
 __all__ = ["COLUMNS", "Row", "memory", "rows_of", "table_of"]
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trunkline.cli import OK
-from trunkline.cli.brokers import Listing, listing
 from trunkline.cli.rows import Row, rows_of, table_of
 from trunkline.cli.texts import command_parser, moment, number, output_width
 from trunkline.deadline import Deadline
+from trunkline.proxy.brokers import Listing, listing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

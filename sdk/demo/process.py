@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trunkline.cli.brokers import ask
 from trunkline.deadline import Deadline
+from trunkline.proxy.brokers import ask
 from trunkline.proxy.launch import ensure_broker
 from trunkline.system.interpreter import command, environment
 from trunkline.wire import endpoint

@@ -16,8 +16,8 @@ ANSWER_S = 2.0
 
 def broker_of_parents() -> str | None:
     """The address of the broker that the nearest parent of this process is a client of."""
-    from trunkline.cli.brokers import ask
-    from trunkline.cli.discovery import find_brokers
+    from trunkline.proxy.brokers import ask
+    from trunkline.proxy.discovery import find_brokers
 
     asked = {found.address: (Kind.LIST, ()) for found in find_brokers()[0]}
     answers = ask(asked, ANSWER_S)

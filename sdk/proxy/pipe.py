@@ -21,7 +21,6 @@ from trunkline.wire.framing import Inlet, Unframer, frame
 
 __all__ = ["Pipe"]
 
-CHUNK = 1 << 18
 _CONNECT = struct.pack("ll", 0, 250_000)
 
 

@@ -44,7 +44,7 @@ class Kind(IntEnum):
 
     # life of a client process, on its control socket
     HELLO = 1  # client -> broker: pid, holders it has (after a lost broker)
-    WELCOME = 2  # broker -> client: broker pid, instance
+    WELCOME = 2  # broker -> client: broker pid
     BEAT = 3  # both ways, when there was nothing else to say for a second
     LOG = 4  # worker -> broker -> clients that hold the connection: level, text
     BYE = 5  # client -> broker: it leaves, though its process goes on

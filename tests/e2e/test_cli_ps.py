@@ -21,7 +21,7 @@ from tests.support.commands import Command, run
 from tests.support.servers import WsServer, feed, hold
 from tests.support.stopping import stop
 from tests.support.waiting import until
-from trunkline.cli.discovery import Found, find_brokers, find_left_over_workers
+from trunkline.proxy.discovery import Found, find_brokers, find_left_over_workers
 from trunkline.wire.endpoint import SOCKET, alive
 
 SECRET = "s3cr3t-Pa55"
@@ -82,7 +82,7 @@ def test_ps_without_a_broker_starts_none(tmp_path: Path) -> None:
 def test_ps_is_no_client_of_the_brokers_it_asks(folder: Path) -> None:
     with second_broker(folder) as (address, _):
         assert run("ps").code == 0
-        from trunkline.cli.brokers import ask
+        from trunkline.proxy.brokers import ask
         from trunkline.wire.envelope import Kind
 
         assert ask({address: (Kind.LIST, ())}, 5)[address]["clients"] == []

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from trunkline.broker import journal
-from trunkline.cli.discovery import find_brokers
 from trunkline.errors import BrokerGone
+from trunkline.proxy.discovery import find_brokers
 from trunkline.wire import endpoint
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import zmq
 
-from trunkline.cli.discovery import Found, Scope, find_brokers
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, RemoteError
 from trunkline.proxy.channel import Channel
+from trunkline.proxy.discovery import Found, Scope, find_brokers
 from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import BROKER, Kind
 

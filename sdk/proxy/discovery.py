@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trunkline.cli.processes import Process, find_served_sockets, list_own_processes, peer_of
 from trunkline.errors import BrokerGone
+from trunkline.proxy.processes import Process, find_served_sockets, list_own_processes, peer_of
 from trunkline.wire import endpoint
 
 __all__ = ["Found", "Scope", "find_brokers", "find_left_over_workers", "find_stale_folders"]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.cli.brokers import Broker, Listing, Silent, short_names
-from trunkline.cli.discovery import Scope
-from trunkline.cli.processes import (
+from trunkline.proxy.brokers import Broker, Listing, Silent, short_names
+from trunkline.proxy.discovery import Scope
+from trunkline.proxy.processes import (
     Served,
     find_served_sockets,
     list_own_processes,
