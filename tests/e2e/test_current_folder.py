@@ -123,7 +123,7 @@ def test_a_program_that_found_trunkline_through_its_path_starts_that_very_one(tm
         ) as process:
             assert process.stdout
             assert process.stdout.readline() == "[[1]]\n"
-            assert str(package / "starting.py") in remains.broker().cmdline()
+            assert str(package / "system" / "starting.py") in remains.broker().cmdline()
         remains.assert_none()
 
 
