@@ -55,7 +55,7 @@ def test_the_wheel_has_the_package_its_licence_and_its_bounds(dist: Path) -> Non
     with zipfile.ZipFile(next(dist.glob("*.whl"))) as archive:
         names = archive.namelist()
         metadata = message_from_bytes(archive.read(next(n for n in names if n.endswith("/METADATA"))))
-    assert {"trunkline/py.typed", "trunkline/dial.py", "trunkline/broker/router.py"} <= set(names)
+    assert {"trunkline/py.typed", "trunkline/proxy/dial.py", "trunkline/broker/router.py"} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"trunkline"}
     assert metadata["License-Expression"] == "MIT"
     assert any(name.endswith("/licenses/LICENSE") for name in names)
