@@ -1,5 +1,5 @@
-"""Writes the tables of docs/reference.md and the types of sdk/address/option_types.py from the tables of
-options and parameters that the program reads; `--check` compares."""
+"""Writes what is generated from tables of the program: docs/reference.md and sdk/address/option_types.py from
+those of options and parameters, the kinds of docs/protocol.md from that of messages; `--check` compares."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 from trunkline.address import OPTIONS, PARAMS, SCHEMES, Option, Param
+from trunkline.wire.messages import table_of_kinds
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference.md"
+PROTOCOL = ROOT / "docs" / "protocol.md"
+KINDS = "## Kinds"
+AFTER_KINDS = "An entry of a PUSH is"
 MODULE = ROOT / "sdk" / "address" / "option_types.py"
 BROKERS = tuple(row.name for row in SCHEMES.values() if row.family == "broker")
 
@@ -173,13 +177,19 @@ def page() -> str:
     return wanted
 
 
+def protocol() -> str:
+    """docs/protocol.md with the table of kinds as it has to be."""
+    before, _, rest = PROTOCOL.read_text().partition(f"{KINDS}\n")
+    return f"{before}{KINDS}\n\n{table_of_kinds()}\n\n{AFTER_KINDS}{rest.partition(AFTER_KINDS)[2]}"
+
+
 def main() -> int:
     stale = 0
-    for path, wanted in ((PAGE, page()), (MODULE, module())):
+    for path, wanted in ((PAGE, page()), (MODULE, module()), (PROTOCOL, protocol())):
         if "--check" not in sys.argv:
             path.write_text(wanted)
         elif not path.exists() or path.read_text() != wanted:
-            print(f"{path.relative_to(ROOT)} lags behind trunkline.address: run scripts/reference.py")
+            print(f"{path.relative_to(ROOT)} lags behind the tables of the program: run scripts/reference.py")
             stale = 1
     return stale
 

@@ -28,8 +28,9 @@ from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import TrunklineError, to_wire
 from trunkline.wire import endpoint
-from trunkline.wire.envelope import Kind, check_fields, header, parse
+from trunkline.wire.envelope import Kind, header, parse
 from trunkline.wire.ledger import Ledger
+from trunkline.wire.messages import TO_WORKER, check
 from trunkline.wire.stats import Stats
 
 __all__ = ["Actor", "Worker", "main"]
@@ -295,7 +296,8 @@ class Worker:
     def _receive(self, sender: bytes, head: bytes, body: list[bytes]) -> None:
         try:
             kind, request_id, fields = parse(head)
-            check_fields(kind, fields)
+            if sender != b"" and kind in TO_WORKER:
+                check(TO_WORKER[kind], fields)
             if sender == b"":
                 self._from_broker(kind, fields)
             elif kind in OF_HOLDERS and not self._known(fields):

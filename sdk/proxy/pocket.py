@@ -28,7 +28,7 @@ __all__ = ["EMPTY", "LOST", "Hand", "Pocket", "Stamped", "Taken", "Unread"]
 NOT_FRESH = -(1 << 62)
 """In place of the number of what was put back and taken again."""
 _TICKET_BITS = 52
-"""Tickets stay below the largest count that the wire allows (`wire.envelope.check_fields`)."""
+"""Tickets stay below the largest count that the wire allows (`trunkline.wire.messages.check`)."""
 
 
 class _Nothing(Enum):

@@ -23,7 +23,6 @@ __all__ = [
     "VERSION",
     "Kind",
     "Mark",
-    "check_fields",
     "header",
     "kind_of",
     "parse",
@@ -40,59 +39,52 @@ CONNECTION_ID_BYTES = 8
 
 
 class Kind(IntEnum):
-    """What a message is. The comment tells who sends it to whom."""
+    """What a message is; `trunkline.wire.messages` has its fields, and who sends it to whom."""
 
-    # life of a client process, on its control socket
-    HELLO = 1  # client -> broker: pid, holders it has (after a lost broker)
-    WELCOME = 2  # broker -> client: broker pid
-    BEAT = 3  # both ways, when there was nothing else to say for a second
-    LOG = 4  # worker -> broker -> clients that hold the connection: level, text
-    BYE = 5  # client -> broker: it leaves, though its process goes on
-    # life of a connection, on its stream socket
-    OPEN = 10  # client -> broker: control id, address, timeout_ms
-    OPENED = 11  # worker -> broker -> client: info
-    FAILED = 12  # worker or broker -> client: error
-    ATTACH = 13  # client -> broker -> worker: a further holder
-    ATTACHED = 14  # worker -> client: info
-    DETACH = 15  # client -> broker -> worker: holder, consumed, whether the program called close()
-    GONE = 16  # broker -> client: the worker is gone, final or restarting
-    START = (
-        17  # client -> worker: holder, link is down for it, had, wants envelopes; from now on it is served
-    )
-    # the stream
-    PUSH = 20  # worker -> client: epoch, flags; body: entries, at the end their stamps where they are wanted
-    ACK = 21  # client -> worker: holder, consumed, skipped, asks up to this number are over
-    READ = 22  # client -> worker: holder, number of the ask, consumed, how
-    CANCEL = 23  # client -> worker: holder, number of the ask that is waited for no more
-    CANCELLED = 24  # worker -> client: the number
-    KEEP = 27  # client -> worker: holder, consumed, ticket; that message is acknowledged by SETTLE
-    CLOSING = 28  # client -> worker, by its pipe: holder; the program closed it, should DETACH die with it
-    RECALL = 25  # worker -> client's control socket: holder, epoch, reading goes on elsewhere
-    RECALLED = 26  # client -> worker: holder, epoch, consumed, ask, kept: pairs as in KEEP, wants envelopes
-    # requests: an id, a deadline and exactly one answer
-    WRITE = 30  # client -> worker: timeout_ms; body: data
-    EXEC = 31  # client -> worker: timeout_ms; body: sql and binds
-    TRANSACTION = 32  # client -> worker: what, timeout_ms
-    STATS = 33  # client -> worker
-    HANDLE = 34  # client -> broker: connection
-    LIST = 35  # client -> broker
-    KILL = 36  # client -> broker: connection's number
-    REQUEST = 37  # client -> worker: timeout_ms, text, at; body: question
-    REPLY = 38  # answer: body
-    ERROR = 39  # answer: error
-    QUERY = 40  # client -> worker: as EXEC; the answer names the query whose rows follow
-    FETCH = 41  # client -> worker: holder, query, timeout_ms; the answer: more rows
-    END_QUERY = 42  # client -> worker: holder, query; answered when it has a request id
-    EXECUTEMANY = 43  # client -> worker: as EXEC; body: sql and rows of binds
-    PART = 44  # worker -> client: rows of an EXEC, before its answer
-    SETTLE = 45  # client -> worker: ticket, verdict, delay_ms; the answer: nothing
-    SEEK = 46  # client -> worker: timeout_ms, at, and a Place; the answer: nothing
-    # life of a worker
-    READY = 50  # worker -> broker: who I am (again after a lost broker)
-    STATE = 51  # worker -> broker: state, figures
-    CLOSE = 52  # broker -> worker: end in good order
-    REREGISTER = 53  # broker -> worker or client it does not know: say READY or HELLO again
-    RECORD = 54  # broker -> worker: what a new broker would have to know of this connection
+    HELLO = 1
+    WELCOME = 2
+    BEAT = 3
+    LOG = 4
+    BYE = 5
+    OPEN = 10
+    OPENED = 11
+    FAILED = 12
+    ATTACH = 13
+    ATTACHED = 14
+    DETACH = 15
+    GONE = 16
+    START = 17
+    PUSH = 20
+    ACK = 21
+    READ = 22
+    CANCEL = 23
+    CANCELLED = 24
+    KEEP = 27
+    CLOSING = 28
+    RECALL = 25
+    RECALLED = 26
+    WRITE = 30
+    EXEC = 31
+    TRANSACTION = 32
+    STATS = 33
+    HANDLE = 34
+    LIST = 35
+    KILL = 36
+    REQUEST = 37
+    REPLY = 38
+    ERROR = 39
+    QUERY = 40
+    FETCH = 41
+    END_QUERY = 42
+    EXECUTEMANY = 43
+    PART = 44
+    SETTLE = 45
+    SEEK = 46
+    READY = 50
+    STATE = 51
+    CLOSE = 52
+    REREGISTER = 53
+    RECORD = 54
 
 
 STATEMENTS = frozenset((Kind.EXEC, Kind.EXECUTEMANY, Kind.QUERY))
@@ -101,18 +93,6 @@ REQUESTS = STATEMENTS | {
     Kind.WRITE, Kind.REQUEST, Kind.FETCH, Kind.TRANSACTION, Kind.STATS, Kind.SETTLE, Kind.SEEK
 }  # fmt: skip
 """Requests to a worker: the broker answers them when the worker dies with them."""
-
-
-_FIELDS: dict[Kind, tuple[type, ...]] = {
-    Kind.START: (bytes, bool, int, bool),
-    Kind.ACK: (bytes, int, int, int),
-    Kind.READ: (bytes, int, int, int, int, bool, bool, int, bool),
-    Kind.CANCEL: (bytes, int),
-    Kind.CLOSING: (bytes,),
-    Kind.KEEP: (bytes, int, int),
-    Kind.RECALLED: (bytes, int, int, int, list, bool),
-}
-_COUNT_LIMIT = 1 << 53
 
 
 class Mark(IntEnum):
@@ -127,30 +107,6 @@ def header(kind: Kind, request_id: int = 0, *fields: Any) -> bytes:
     """The header frame of a message."""
     packed: bytes = msgpack.packb((int(kind), request_id, *fields), use_bin_type=True)
     return _VERSION_BYTE + packed
-
-
-def check_fields(kind: Kind, fields: list[Any]) -> None:
-    """RemoteError when the fields of a reader's message are not what its kind has: they go into the sums of a
-    connection, where one wrong number would be felt by all who read from it."""
-    kinds = _FIELDS.get(kind)
-    if kinds is None:
-        return
-    if tuple(map(type, fields)) != kinds or not all(map(_is_sound, fields)):
-        raise RemoteError(f"a malformed {kind.name} arrived")
-
-
-def _is_sound(value: Any) -> bool:
-    """Whether a field can be counted with; a list is one of pairs (consumed, ticket). Bytes are a holder's
-    name: the empty one is the broker's."""
-    if type(value) is bytes:
-        return value != BROKER
-    if type(value) is int:
-        return abs(value) <= _COUNT_LIMIT
-    return type(value) is not list or all(map(_is_pair, value))
-
-
-def _is_pair(value: Any) -> bool:
-    return type(value) is list and list(map(type, value)) == [int, int] and all(map(_is_sound, value))
 
 
 def kind_of(frame: bytes) -> int:
