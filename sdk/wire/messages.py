@@ -540,7 +540,7 @@ def _is_pair(value: Any) -> bool:
     """A list in a message to a worker is one of pairs: consumed, ticket."""
     if type(value) is not list or [type(each) for each in value] != [int, int]:
         return False
-    return max(map(abs, value)) <= LARGEST_COUNT
+    return all(abs(count) <= LARGEST_COUNT for count in value)
 
 
 def table_of_kinds() -> str:
