@@ -31,7 +31,8 @@ __all__ = ["Dial", "connect", "from_handle", "last_error", "shutdown"]
 
 log = logging.getLogger("trunkline")
 
-GRACE_S = 0.3
+GRACE_S = 0.4
+"""For the worker's own answer, which says why, behind the time allowed."""
 HANDLE_S = 10.0
 REDIAL_MS = 2000
 """For one attempt to dial anew where broker and worker were lost together; there are more."""

@@ -65,7 +65,7 @@ class Flow:
             elif message is not None and self.seen[-1:] != [LOSS]:
                 self.seen.append(LOSS)
 
-    def goes_on(self, count: int = 200, seconds: float = 30.0) -> None:
+    def goes_on(self, count: int = 200, seconds: float = 60.0) -> None:
         """So many more messages are written, and the last of them is read."""
         first = len(self.confirmed)
         until(lambda: len(self.confirmed) >= first + count, "writing on", seconds)
@@ -74,7 +74,7 @@ class Flow:
             lambda: any(isinstance(n, int) and n >= last for n in self.seen[-count:]), "reading on", seconds
         )
 
-    def finish(self, seconds: float = 30.0) -> None:
+    def finish(self, seconds: float = 60.0) -> None:
         """No more writing; everything that was confirmed shall be read."""
         self._write_on = False
         self._writing.result()
