@@ -10,9 +10,10 @@ import argparse
 import contextlib
 import gc
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psutil
@@ -21,7 +22,6 @@ from websockets.sync.server import ServerConnection
 
 import trunkline
 from tests.support.servers import WsServer
-from tests.support.sockets import SocketServer, echo
 from trunkline.proxy import client
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
@@ -79,12 +79,37 @@ def _feed(ws: ServerConnection) -> None:
             ws.send(LINE)
 
 
+ECHO = """
+import asyncio
+async def echo(reader, writer):
+    while data := await reader.read(4096):
+        writer.write(data)
+    writer.close()
+async def main():
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+@contextlib.contextmanager
+def _echo_server() -> Iterator[str]:
+    """The address of a server in a process of its own: what it keeps of each peer is not the program's."""
+    with subprocess.Popen([sys.executable, "-c", ECHO], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield f"tcp://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
 def dials(count: int) -> bool:
-    with SocketServer(echo) as server, trunkline.connect(server.url):
+    with _echo_server() as url, trunkline.connect(url):
 
         def do(part: int) -> None:
             for _ in range(part):
-                with trunkline.connect(server.url, 30) as conn:
+                with trunkline.connect(url, 30) as conn:
                     assert conn.write("x", 20_000) == 1
                     assert conn.read(20_000) == "x"
 
