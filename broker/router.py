@@ -39,7 +39,7 @@ from trunkline.errors import (
     to_wire,
 )
 from trunkline.system.limits import make_context
-from trunkline.wire import endpoint, values
+from trunkline.wire import endpoint, messages, values
 from trunkline.wire.envelope import (
     BROKER,
     CONNECTION_ID_BYTES,
@@ -296,7 +296,7 @@ class Broker:
     # clients
 
     def _hello(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        pid = int(fields[0])
+        pid = int(messages.Hello(*fields).pid)
         self._former_programs.discard(pid)
         if sender not in self.directory.clients:
             for former in [c.id for c in self.directory.clients.values() if c.pid == pid]:
@@ -367,7 +367,7 @@ class Broker:
     # opening
 
     def _open(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        control, timeout_ms, restart, linger_s = fields
+        control, timeout_ms, restart, linger_s = messages.Open(*fields)
         if self._abandoned.pop(sender, None) is not None:
             return
         spec = values.unpack(body[0])
@@ -497,12 +497,13 @@ class Broker:
         connection = self.directory.by_worker.get(sender)
         if connection is None:
             return
-        self._note(connection, fields[0])
+        news = messages.Linked(*fields).news
+        self._note(connection, news)
         connection.has_opened = True
         opening, connection.opening = connection.opening, None
         self._bequests.settle(connection.id, opened=opening is not None)
         if opening is not None:
-            info = {**fields[0], "serving": connection.serving}
+            info = {**news, "serving": connection.serving}
             self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, info)
         elif connection.crashed_at is not None:
             outage_s = time.monotonic() - connection.crashed_at
@@ -516,8 +517,9 @@ class Broker:
     def _open_failed(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         connection = self.directory.by_worker.get(sender)
         if connection is not None:
-            self._fail_opening(connection, fields[0])
-            self._close(connection, str(fields[0].get("text")))
+            error = messages.Failed(*fields).error
+            self._fail_opening(connection, error)
+            self._close(connection, str(error.get("text")))
 
     def _fail_opening(self, connection: Connection, error: dict[str, Any]) -> None:
         waiting = connection.all_opening()
@@ -530,16 +532,18 @@ class Broker:
     # holders
 
     def _attach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        control, handle, key, old, epoch, consumed, kept, serving = fields
+        attach = messages.Attach(*fields)
+        handle, control = attach.handle, attach.control
         if self._abandoned.pop(sender, None) is not None:
             return
-        found = self.directory.by_handle.get(handle) if handle else self.directory.connections.get(key)
+        by_handle, by_id = self.directory.by_handle, self.directory.connections
+        found = by_handle.get(handle) if handle else by_id.get(attach.connection)
         if self._stranger(sender, request_id, control) or (
             found is None and self._later(sender, Kind.ATTACH, request_id, fields)
         ):
             return
         if found is None or found.closing is not None or found.state is State.FAILED:
-            why = self.directory.why_ended(handle or key)
+            why = self.directory.why_ended(handle or attach.connection)
             if found is not None and found.reason:
                 why = f": {found.reason}"
             text = (
@@ -553,16 +557,17 @@ class Broker:
                 )
             self._say(sender, Kind.FAILED, request_id, to_wire(DeadHandle(text)))
             return
-        found.holders.pop(old, None)
-        found.ghosts.discard(old)
+        found.holders.pop(attach.former, None)
+        found.ghosts.discard(attach.former)
         found.holders[sender] = control
         found.users.add(control)
         found.lonely_since = None
-        if old in found.had:
-            found.had[sender] = found.had.pop(old)
-        if serving < found.serving:  # what it says is of a worker whose end it has not heard of
-            epoch, consumed, kept = 0, 0, []
-        self._tell_of_holder(found, sender, control, old, epoch, consumed, kept)
+        if attach.former in found.had:
+            found.had[sender] = found.had.pop(attach.former)
+        if attach.serving < found.serving:  # what it says is of a worker whose end it has not heard of
+            attach = attach._replace(epoch=0, consumed=0, kept=[])
+        told = (attach.former, attach.epoch, attach.consumed, attach.kept)
+        self._tell_of_holder(found, sender, control, *told)
         info = {
             **found.stats,
             "number": found.number,
@@ -605,7 +610,7 @@ class Broker:
             self._own(frames)
 
     def _detach(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        key, holder, consumed, closed = fields
+        key, holder, consumed, closed = messages.Detach(*fields)
         connection = self._held_by(holder) if not key else self.directory.connections.get(key)
         if connection is None and not key:
             if not self._later(sender, Kind.DETACH, request_id, fields):
@@ -613,10 +618,10 @@ class Broker:
         elif connection is None:
             self._later(sender, Kind.DETACH, request_id, fields)
         elif holder in connection.ghosts:  # it was closed while there was no broker to hear it
-            self._lay_ghost(connection, holder, consumed, closed)
+            self._lay_ghost(connection, holder, consumed, bool(closed))
             self._still_wanted(connection)
         elif holder in connection.holders:
-            self._drop_holder(connection, holder, consumed, closed)
+            self._drop_holder(connection, holder, consumed, bool(closed))
             self._say(holder, Kind.GONE, 0, False, "closed", 0)  # wakes whoever still waits there
             self._still_wanted(connection)
 
@@ -658,7 +663,7 @@ class Broker:
             connection.lonely_since = time.monotonic()
 
     def _handle(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        connection = self.directory.connections.get(fields[0])
+        connection = self.directory.connections.get(messages.Handle(*fields).connection)
         if connection is None and self._later(sender, Kind.HANDLE, request_id, fields):
             return
         if connection is None or connection.closing is not None:
@@ -674,7 +679,7 @@ class Broker:
 
     def _ready(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         """A worker is there: one we started, or one that lost its broker and comes to us."""
-        record, incarnation, pid, holders, stats, users = fields
+        record, incarnation, pid, holders, stats, users = messages.Ready(*fields)
         if sender[: 1 + CONNECTION_ID_BYTES] != b"w" + record["id"]:
             raise ValueError("a worker that names another connection than its own")
         connection = self.directory.connections.get(record["id"])
@@ -727,7 +732,7 @@ class Broker:
         if connection is None:
             self._say(sender, Kind.REREGISTER)
             return
-        self._note(connection, fields[0])
+        self._note(connection, messages.State(*fields).news)
         self._say(sender, Kind.BEAT, 0, os.getpid(), self._user_pids(connection))
 
     def _user_pids(self, connection: Connection) -> list[int]:
@@ -959,7 +964,7 @@ class Broker:
         self._send([sender, BROKER, header(Kind.REPLY, request_id), values.pack(info)])
 
     def _kill(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
-        connection = self.directory.by_number(str(fields[0]))
+        connection = self.directory.by_number(str(messages.Kill(*fields).number))
         if connection is not None and connection.closing is None:
             self._end_by_order(connection)
         self._send([sender, BROKER, header(Kind.REPLY, request_id), values.pack(connection is not None)])

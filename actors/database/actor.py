@@ -53,7 +53,7 @@ from trunkline.errors import (
     to_wire,
 )
 from trunkline.sqltext import MYSQL_RUNS, Dialect
-from trunkline.wire import values
+from trunkline.wire import messages, values
 from trunkline.wire.envelope import STATEMENTS, Kind, header, parse
 from trunkline.wire.framing import Inlet
 from trunkline.wire.state import State
@@ -319,20 +319,20 @@ class ExecActor:
     ) -> None:
         self._collect()
         if kind in STATEMENTS:
-            holder, token, timeout_ms, at = fields
-            if timeout_ms is not None:
+            holder, token, timeout_ms, at = messages.Statement(*fields)
+            if timeout_ms is not None and at is not None:
                 timeout_ms = self.worker.mailbox.left_ms(timeout_ms, at)
             job = self._job(sender, request_id, timeout_ms, nothing, "exec")
             self._statement(kind, holder, token, job, body[0])
         elif kind is Kind.FETCH:
-            holder, number, timeout_ms = fields
+            holder, number, timeout_ms = messages.Fetch(*fields)
             job = self._job(sender, request_id, timeout_ms, nothing, "fetch")
             self.queries.fetch((holder, number), job)
         elif kind is Kind.END_QUERY:
-            holder, number = fields
+            holder, number = messages.EndQuery(*fields)
             self.queries.end((holder, number), self._job(sender, request_id, None, nothing, "end"))
         elif kind is Kind.TRANSACTION:
-            holder, token, what, timeout_ms, at = fields
+            holder, token, what, timeout_ms, at = messages.Transaction(*fields)
             if at is not None:
                 timeout_ms = self.worker.mailbox.left_ms(timeout_ms, at)
             what, _, how = what.partition(" ")
@@ -431,7 +431,7 @@ class ExecActor:
         self,
         sender: bytes,
         request_id: int,
-        timeout_ms: int | None,
+        timeout_ms: float | None,
         run: Callable[[ExecDriver], bytes],
         what: str,
     ) -> Job:

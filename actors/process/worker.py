@@ -27,7 +27,7 @@ from trunkline.actors.registry import driver_class
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import TrunklineError, to_wire
-from trunkline.wire import endpoint
+from trunkline.wire import endpoint, messages
 from trunkline.wire.envelope import Kind, header, parse
 from trunkline.wire.ledger import Ledger
 from trunkline.wire.messages import TO_WORKER, check
@@ -305,11 +305,11 @@ class Worker:
             elif kind is Kind.READ and not self.mailbox.speaks_for(sender, fields[0]):
                 pass  # it has closed that pipe since, and would not see the answer
             elif kind is Kind.START:
-                holder, down, had, envelopes = fields
+                start = messages.Start(*fields)
                 # It may have been sent before the holder heard of its new name.
-                holder = self._renamed.get(holder, holder)
+                holder = self._renamed.get(start.holder, start.holder)
                 if self.mailbox.bind(holder, sender):
-                    self.actor.start(holder, down, had, envelopes)
+                    self.actor.start(holder, start.down, start.had, start.envelopes)
             elif kind is Kind.CLOSING:
                 if self._known(fields):
                     self._said_closed.add(fields[0])
@@ -345,16 +345,17 @@ class Worker:
         if self._orphaned is not None:
             self._orphaned = None
         if kind is Kind.BEAT:
-            self._users = [int(pid) for pid in fields[1]]
-            self._watch_broker(int(fields[0]))
+            beat = messages.WorkerBeat(*fields)
+            self._users = [int(pid) for pid in beat.users]
+            self._watch_broker(int(beat.pid))
         elif kind is Kind.REREGISTER:
             self._register()
         elif kind is Kind.RECORD:
-            self.record = fields[0]
+            self.record = messages.Record(*fields).record
         elif kind is Kind.CLOSE:
             self._closing.set()
         elif kind is Kind.ATTACH:
-            holder, control, old, epoch, consumed, kept = fields
+            holder, control, old, epoch, consumed, kept = messages.HolderCame(*fields)
             self.mailbox.hear(old)
             if self.holders.pop(old, None) is not None:
                 for name in [k for k, v in self._renamed.items() if v == old]:
@@ -369,13 +370,14 @@ class Worker:
             if (early := self._early.pop(holder, None)) is not None:
                 self._receive(*early)
         elif kind is Kind.DETACH:
-            self._early.pop(fields[0], None)
-            self.mailbox.hear(fields[0])  # its last acknowledgements: what it has read goes to nobody else
-            self.holders.pop(fields[0], None)
-            self.mailbox.rebind(fields[0], None)
-            self._closed_by_holder = fields[2] or fields[0] in self._said_closed
-            self._said_closed.discard(fields[0])
-            self.actor.detach(fields[0], fields[1])
+            left = messages.HolderLeft(*fields)
+            self._early.pop(left.holder, None)
+            self.mailbox.hear(left.holder)  # its last acknowledgements: what it has read goes to nobody else
+            self.holders.pop(left.holder, None)
+            self.mailbox.rebind(left.holder, None)
+            self._closed_by_holder = bool(left.closed) or left.holder in self._said_closed
+            self._said_closed.discard(left.holder)
+            self.actor.detach(left.holder, left.consumed)
 
 
 def _lives(pid: int) -> bool:

@@ -44,7 +44,7 @@ from trunkline.errors import (
     Unsupported,
     to_wire,
 )
-from trunkline.wire import values
+from trunkline.wire import messages, values
 from trunkline.wire.envelope import Kind, Mark, header
 from trunkline.wire.loss import Loss
 from trunkline.wire.outgoing import Outgoing
@@ -687,11 +687,19 @@ class StreamActor:
             self.buffer.ack(*fields)
             self._flush_soon()
         elif kind is Kind.READ:
-            sender, number, epoch, consumed, skipped, wait, newest, had, envelopes = fields
-            if sender in self.worker.holders:  # its START may have been sent before this worker was there
-                self._serve(sender, True, had, envelopes)
-            self.buffer.ack(sender, consumed, skipped)
-            self.buffer.ask(sender, number, epoch, consumed, wait=wait, newest=newest, envelopes=envelopes)
+            ask = messages.Read(*fields)
+            if ask.holder in self.worker.holders:  # its START may have been sent before this worker was there
+                self._serve(ask.holder, True, ask.had, ask.envelopes)
+            self.buffer.ack(ask.holder, ask.consumed, ask.skipped)
+            self.buffer.ask(
+                ask.holder,
+                ask.number,
+                ask.epoch,
+                ask.consumed,
+                wait=ask.wait,
+                newest=ask.newest,
+                envelopes=ask.envelopes,
+            )
             self._flush()
         elif kind is Kind.CANCEL:
             self.buffer.cancel(*fields)
@@ -704,16 +712,18 @@ class StreamActor:
             self.buffer.recalled(*fields)
             self._flush()
         elif kind is Kind.WRITE:
-            left_ms = self.worker.mailbox.left_ms(fields[0], fields[2])
-            packed = fields[3]
-            if left_ms <= 0 or packed or not self._written_at_once(sender, request_id, body[0], fields[1]):
-                self._start(self._write(sender, request_id, body[0], left_ms, fields[1], packed))
+            timeout_ms, text, until, addressed = messages.Write(*fields)
+            left_ms = self.worker.mailbox.left_ms(timeout_ms, until)
+            if left_ms <= 0 or addressed or not self._written_at_once(sender, request_id, body[0], text):
+                self._start(self._write(sender, request_id, body[0], left_ms, text, addressed))
         elif kind is Kind.SEEK:
-            left_ms = self.worker.mailbox.left_ms(*fields[:2])
-            self._start(self._seek(sender, request_id, left_ms, fields[2:]))
+            timeout_ms, until, *place = messages.Seek(*fields)
+            left_ms = self.worker.mailbox.left_ms(timeout_ms, until)
+            self._start(self._seek(sender, request_id, left_ms, place))
         elif kind is Kind.REQUEST:
-            left_ms = self.worker.mailbox.left_ms(fields[0], fields[2])
-            self._start(self._request(sender, request_id, body[0], left_ms, fields[1]))
+            timeout_ms, text, until = messages.Request(*fields)
+            left_ms = self.worker.mailbox.left_ms(timeout_ms, until)
+            self._start(self._request(sender, request_id, body[0], left_ms, text))
         else:
             what = "exec" if kind is Kind.EXEC else "this operation"
             error = Unsupported(f"{self.address.scheme}:// has no {what}: use read and write")
@@ -759,8 +769,10 @@ class StreamActor:
             stamped = action.stamps is not None
             entries = action.entries if action.stamps is None else [*action.entries, _packed(action.stamps)]
             losses = [[n, *e.to_wire()] for n, e in enumerate(action.entries) if isinstance(e, Loss)]
-            fields = (action.epoch, action.stream, action.more, action.first, stamped, losses, action.answer)
-            head = header(Kind.PUSH, 0, *fields)
+            push = messages.Push(
+                action.epoch, action.stream, action.more, action.first, stamped, losses, action.answer
+            )
+            head = header(Kind.PUSH, 0, *push)
             send(action.holder, head, msgpack.packb(entries, use_bin_type=True))
         elif isinstance(action, Recall):
             control = self.worker.holders.get(action.holder, b"")

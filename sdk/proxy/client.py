@@ -38,7 +38,7 @@ from trunkline.proxy.pocket import Pocket
 from trunkline.proxy.reasons import remember
 from trunkline.proxy.turn import FOREVER, Busy, Turn
 from trunkline.system.limits import NO_THREAD, make_context
-from trunkline.wire import endpoint
+from trunkline.wire import endpoint, messages
 from trunkline.wire.envelope import BROKER, Kind
 
 if TYPE_CHECKING:
@@ -407,16 +407,17 @@ class Client:
     def _handle(self, control: Channel, received: Received) -> None:
         sender, kind, request_id, fields, _ = received
         if kind is Kind.RECALL:
-            holder, epoch, elsewhere = fields
+            holder, epoch, elsewhere = messages.Recall(*fields)
             for connection in list(self.connections):
                 if connection._holder_id == holder:
                     given = connection._recall(epoch, elsewhere)
                     control.send(sender, Kind.RECALLED, 0, (holder, epoch, *given))
         elif kind is Kind.LOG:
-            level = getattr(logging, str(fields[0]).upper(), logging.WARNING)
-            log.log(level, "%s", fields[1])
+            said = messages.Log(*fields)
+            level = getattr(logging, str(said.level).upper(), logging.WARNING)
+            log.log(level, "%s", said.text)
             if level >= logging.ERROR:
-                remember(BrokenError(str(fields[1])))
+                remember(BrokenError(str(said.text)))
         elif kind is Kind.WELCOME and request_id == LEAVING:
             self._heard_out.set()
         elif kind is Kind.REREGISTER:

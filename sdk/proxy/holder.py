@@ -30,7 +30,7 @@ from trunkline.proxy.pipe import Pipe
 from trunkline.proxy.pocket import Pocket, Unread
 from trunkline.proxy.reasons import remember
 from trunkline.proxy.turn import Turn
-from trunkline.wire import endpoint, values
+from trunkline.wire import endpoint, messages, values
 from trunkline.wire.envelope import BROKER, Kind, Mark
 from trunkline.wire.stats import Stats
 
@@ -208,9 +208,12 @@ class Holder:
             was = b"" if old is None else self._holder_id
             kept = [] if old is None else pocket.all_kept()
             pocket.give_up_asks()  # the answers to those that were out may be lost
-            fields = (client.control_id, 0, self._key, was, pocket.epoch, consumed, kept, self._serving)
+            pairs = [[*pair] for pair in kept]
+            attach = messages.Attach(
+                client.control_id, 0, self._key, was, pocket.epoch, consumed, pairs, self._serving
+            )
         try:
-            channel.send(BROKER, Kind.ATTACH, 1, fields)
+            channel.send(BROKER, Kind.ATTACH, 1, attach)
             _, info = attached(channel, Deadline(ATTACH_S), client)
         except (BrokerGone, OperationTimeout) as error:
             channel.close()
@@ -362,8 +365,8 @@ def _told_of_the_end(channel: Channel) -> str | None:
     order when it is told to end, and its own end may be noticed before its words."""
     while (received := channel.peek(0)) is not None:
         _, kind, _, fields, _ = received
-        if kind is Kind.GONE and not fields[0]:
-            return str(fields[1])
+        if kind is Kind.GONE and not messages.Gone(*fields).goes_on:
+            return str(messages.Gone(*fields).reason)
         channel.done()
     return None
 

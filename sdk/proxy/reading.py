@@ -21,7 +21,7 @@ from trunkline.proxy.holder import Holder
 from trunkline.proxy.pocket import EMPTY, LOST, Hand, Stamped, Taken
 from trunkline.proxy.reasons import remember
 from trunkline.proxy.turn import FOREVER
-from trunkline.wire import values
+from trunkline.wire import messages, values
 from trunkline.wire.envelope import Kind, Mark
 from trunkline.wire.loss import Loss
 from trunkline.wire.stats import Stats
@@ -426,7 +426,7 @@ class Reader(Holder):
         _, kind, _, fields, body = received
         if kind is Kind.PUSH:
             self._orphan = False
-            epoch, stream, more, first, stamped, losses, answer = fields
+            epoch, stream, more, first, stamped, losses, answer = messages.Push(*fields)
             entries = msgpack.unpackb(body[0], raw=False, use_list=True)
             stamps = values.unpack(entries.pop()) if stamped else ()
             for index, *cause in losses:
@@ -441,7 +441,7 @@ class Reader(Holder):
         if kind is Kind.START:
             self._orphan = False
         elif kind is Kind.GONE:
-            self._lose_worker(*fields)
+            self._lose_worker(*messages.Gone(*fields))
             return True
         elif kind is Kind.ERROR:
             log.warning("%s: %s", self._peer, from_wire(fields[0]))
@@ -485,13 +485,14 @@ class Reader(Holder):
                 pocket.give_up_asks()
                 tells = True
             over = pocket.answered
-            fields = (self._holder_id, max(0, pocket.consumed), pocket.skipped, over)
+            name = messages.Name(self._holder_id)
+            ack = messages.Ack(name, max(0, pocket.consumed), pocket.skipped, over)
             if tells:
                 pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
                 kept = pocket.tell_kept()
         if tells:
             self._say_kept(kept)
-            self._say(Kind.ACK, *fields)
+            self._say(Kind.ACK, *ack)
         self._unsure = False
 
     def _ack_if_free(self) -> None:

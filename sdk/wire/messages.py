@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NewType, TypeVar, get_args, get_origin, get_
 from trunkline.errors import RemoteError
 from trunkline.wire.envelope import BROKER, Kind
 
-__all__ = ["LARGEST_COUNT", "MESSAGES", "TO_WORKER", "Row", "check", "table_of_kinds"]
+__all__ = ["LARGEST_COUNT", "MESSAGES", "TO_WORKER", "Name", "Row", "check", "table_of_kinds"]
 
 LARGEST_COUNT = 1 << 53
 """Counts beyond it are no counts: they would be felt by everybody who reads from a connection."""
