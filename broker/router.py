@@ -483,7 +483,7 @@ class Broker:
                 # not where the one before it has never opened: a Dial waits for the first link
                 "succeeds": (connection.incarnation > 1 and connection.opening is None)
                 or bool(connection.former),
-                "timeout_ms": timeout_ms,
+                "until": None if timeout_ms is None else time.monotonic() + timeout_ms / 1000,
                 "holders": [[h, c] for h, c in connection.holders.items()],
                 "users": self._user_pids(connection),
                 "stats": connection.stats if connection.incarnation > 1 or connection.inherits else {},

@@ -24,6 +24,13 @@ class Deadline:
     def after_ms(cls, ms: float | None) -> Deadline:
         return cls(None if ms is None else ms / 1000)
 
+    @classmethod
+    def at_time(cls, at: float | None) -> Deadline:
+        """From a time of the monotonic clock, which all processes of a machine share."""
+        deadline = cls(None)
+        deadline.at = math.inf if at is None else at
+        return deadline
+
     def left(self) -> float:
         """Seconds left, never negative; `inf` without an end."""
         return max(0.0, self.at - time.monotonic())

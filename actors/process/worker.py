@@ -124,7 +124,7 @@ class Worker:
 
     async def run(self) -> None:
         """Dial, serve until told to close or orphaned, end in good order."""
-        dialing = asyncio.ensure_future(self.actor.open(Deadline.after_ms(self.spec["timeout_ms"])))
+        dialing = asyncio.ensure_future(self.actor.open(Deadline.at_time(self.spec["until"])))
         await asyncio.sleep(0)  # it waits for the peer while we introduce ourselves
         self._watch_broker(int(self.spec["broker_pid"]))
         for signum in (signal.SIGTERM, signal.SIGHUP):

@@ -138,7 +138,7 @@ if not child:
     os.read(order, 1)
     os._exit(0)
 sys.stdin.readline()
-for pid in (conn.stats().pid, broker()["pid"]):
+for pid in (broker()["pid"], conn.stats().pid):
     os.kill(pid, signal.SIGKILL)
 found = messages(conn, lambda each: each.startswith("2:"))
 say("parent", found[-1])

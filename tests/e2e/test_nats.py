@@ -200,7 +200,7 @@ def test_a_message_is_acknowledged_when_it_was_read(stream: Stream) -> None:
 
 
 def test_what_a_killed_worker_had_comes_again(stream: Stream) -> None:
-    with dial(f"{stream.address}&durable=d&ack_wait=1000", interval=20) as conn:
+    with dial(f"{stream.address}&durable=d&ack_wait=3000", interval=20) as conn:
         stream.fill(10)
         until(lambda: conn.stats().messages_in == 10)
         assert read_numbers(conn, 3) == [0, 1, 2]
