@@ -920,7 +920,8 @@ class Broker:
         if kind in REQUESTS:
             self._say(who, Kind.ERROR, request_id, to_wire(error))
         elif kind is Kind.READ:
-            goes_on = connection is not None and connection.has_future()
+            # An object that asks for a connection that we do not know may have asked the broker before us.
+            goes_on = connection is None or connection.has_future()
             self._say(who, Kind.GONE, 0, goes_on, str(error), connection.serving if connection else 0)
 
     # the end of a connection

@@ -449,6 +449,12 @@ class Reader(Holder):
 
     def _lose_worker(self, replaced: bool, why: str, serving: int) -> None:
         """The worker is gone; `replaced`: another one will take over, of incarnation `serving`."""
+        if replaced and not serving and self._channel is not None:
+            # This broker does not know the connection. It may have taken over before we have noticed; joining
+            # anew tells what has become of the connection.
+            self._channel.generation = -1
+            self._client.rejoin_soon()
+            return
         if replaced and serving <= self._serving:
             # Its loss is known. The broker tells it once more to those who have asked what could not hear.
             if self._pipe is None:

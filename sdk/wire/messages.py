@@ -193,7 +193,8 @@ class HolderLeft(NamedTuple):
 
 @_message(Kind.GONE, "broker > client")
 class Gone(NamedTuple):
-    """The worker is gone. `goes_on`: another one, of incarnation `serving`, takes over; else for good."""
+    """The worker is gone. `goes_on`: another one, of incarnation `serving`, takes over; else for good. A
+    `serving` of 0: the broker does not know the connection, so that the holder has to attach again."""
 
     goes_on: bool
     reason: str

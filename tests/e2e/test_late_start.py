@@ -110,3 +110,19 @@ def test_by_a_pipe_that_is_closed(conn: Connection) -> None:
         start(late, other.name)
         late.close()
         assert other.reads(pipe)
+
+
+def test_an_ask_that_reaches_another_broker_ends_nothing(conn: Connection) -> None:
+    """ZeroMQ connects a socket by itself to whichever broker comes next."""
+    with closing(ByHand(conn)) as other:
+        fields = (other.name, 1, 1, 0, 0, False, False, 0, False)
+        other.channel.send(b"nowhere!", Kind.READ, 0, fields)
+        received = other.channel.receive(10)
+        assert received is not None
+        kind, told = received[1], received[3]
+        assert (kind, told[0], told[2]) == (Kind.GONE, True, 0)
+    conn._handle_stream((b"", kind, 0, told, []))
+    conn.write("more")
+    deadline = Deadline(10)
+    while conn.read(1000) != "more":
+        assert not deadline.expired()
