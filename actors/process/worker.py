@@ -308,7 +308,10 @@ class Worker:
                 start = messages.Start(*fields)
                 # It may have been sent before the holder heard of its new name.
                 holder = self._renamed.get(start.holder, start.holder)
-                if self.mailbox.bind(holder, sender):
+                if 0 < start.serving < self.incarnation:  # the broker's word of that is on another way
+                    gone = messages.Gone(True, "its worker was replaced", self.incarnation)
+                    self.mailbox.send(sender, header(Kind.GONE, 0, *gone))
+                elif self.mailbox.bind(holder, sender):
                     self.actor.start(holder, start.down, start.had, start.envelopes)
             elif kind is Kind.CLOSING:
                 if self._known(fields):

@@ -114,7 +114,8 @@ class Holder:
             return
         with self._lock:
             pocket = self._pocket
-            fields = (self._holder_id, pocket.will_be_down(), pocket.had, pocket.envelopes)
+            name, down, had = messages.Name(self._holder_id), pocket.will_be_down(), pocket.had
+            start = messages.Start(name, down, had, pocket.envelopes, self._serving)
         self._unsure = True
         if self._pipe is None:
             try:
@@ -122,7 +123,7 @@ class Holder:
                 self._unheard_at = time.monotonic() + UNHEARD_S
             except (OSError, BrokerGone):
                 self._routed = True
-        self._say(Kind.START, *fields)
+        self._say(Kind.START, *start)
         self._unsure = False
 
     def _say(self, kind: Kind, *fields: Any) -> None:

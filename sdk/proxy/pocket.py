@@ -152,7 +152,7 @@ class Pocket:
             return False
         if epoch > self.epoch:  # faster than the recall itself, which comes another way
             self._void(epoch)
-        if entries and first is not None and first != self.consumed + len(self.items):
+        if first is not None and first != self.consumed + len(self.items):
             self.gap = True
             self._ask_anew(answer)
             return False

@@ -204,12 +204,14 @@ class Gone(NamedTuple):
 @_message(Kind.START, "client > worker")
 class Start(NamedTuple):
     """The holder can be served from now on. `down`: it takes the link to be down. `had`: messages that it had
-    of former workers."""
+    of former workers. `serving`: the incarnation of the worker that it counts for; a later worker answers
+    GONE."""
 
     holder: Name
     down: bool
     had: int
     envelopes: bool
+    serving: int
 
 
 @_message(Kind.START, "worker > client")

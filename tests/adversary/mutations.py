@@ -44,7 +44,7 @@ _SHAPES: dict[Kind, tuple[str, ...]] = {
     Kind.OPEN: ("id", "int", "bool", "int"),
     Kind.ATTACH: ("id", "int", "key", "id", "int", "int", "list", "int"),
     Kind.DETACH: ("key", "id", "int", "bool"),
-    Kind.START: ("id", "bool", "int", "bool"),
+    Kind.START: ("id", "bool", "int", "bool", "int"),
     Kind.ACK: ("id", "int", "int", "int"),
     Kind.READ: ("id", "int", "int", "int", "int", "bool", "bool", "int", "bool"),
     Kind.CANCEL: ("id", "int"),

@@ -7,6 +7,8 @@ taken over may see them in any order.
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -15,6 +17,7 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from tests.support.servers import WsServer
+from tests.support.waiting import until
 from trunkline import Connection, connect
 from trunkline.deadline import Deadline
 from trunkline.proxy import client as clients
@@ -90,8 +93,8 @@ def conn() -> Iterator[Connection]:
         yield conn
 
 
-def start(pipe: Pipe, name: bytes) -> None:
-    pipe.send(Kind.START, (name, False, 0, False))
+def start(pipe: Pipe, name: bytes, serving: int = 0) -> None:
+    pipe.send(Kind.START, (name, False, 0, False, serving))
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -126,3 +129,27 @@ def test_an_ask_that_reaches_another_broker_ends_nothing(conn: Connection) -> No
     deadline = Deadline(10)
     while conn.read(1000) != "more":
         assert not deadline.expired()
+
+
+def test_one_that_counts_for_a_former_worker_hears_that_it_is_gone() -> None:
+    """The broker's word may come later: what this worker sends would be taken for the former one's."""
+
+    def behave(ws: ServerConnection) -> None:
+        for message in ws:
+            ws.send(message)
+
+    with (
+        WsServer(behave) as server,
+        connect(server.url, reconnect=True) as conn,
+        closing(ByHand(conn)) as other,
+    ):
+        os.kill(conn.stats().pid or 0, signal.SIGKILL)
+        until(lambda: (conn.stats().incarnation, conn.stats().state) == (2, "open"), "another worker", 20)
+        with closing(other.pipe()) as pipe:
+            start(pipe, other.name, 1)
+            received = pipe.peek(10)
+            assert received is not None
+            assert (received[1], received[3][0], received[3][2]) == (Kind.GONE, True, 2)
+        with closing(other.pipe()) as pipe:
+            start(pipe, other.name, 2)
+            assert other.reads(pipe)

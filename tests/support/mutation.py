@@ -59,7 +59,7 @@ def valid(rng: random.Random, kind: Kind, holder: bytes, key: bytes) -> list[Any
         Kind.HELLO: [1 << 22, []], Kind.LOG: ["error", "forged"], Kind.OPENED: [{}],
         Kind.FAILED: [{"name": "DialError", "text": "forged"}],
         Kind.ATTACH: [b"nobody", number, key, own, 0, 0, [], 0], Kind.ATTACHED: [{}],
-        Kind.START: [own, False, 0, False], Kind.PUSH: [number, 0],
+        Kind.START: [own, False, 0, False, 0], Kind.PUSH: [number, 0],
         Kind.ACK: [own, number, number, number],
         Kind.READ: [own, number, number, number, number, False, True, 0, False],
         Kind.CANCEL: [own, number],

@@ -60,9 +60,9 @@ def test_a_field_too_many_or_too_few_is_refused(case: tuple[Kind, list[Any]]) ->
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (Kind.START, [b"holder", True, 1 << 63, False]),
-        (Kind.START, [b"holder", True, 1.5, False]),
-        (Kind.START, [b"", True, 1, False]),
+        (Kind.START, [b"holder", True, 1 << 63, False, 0]),
+        (Kind.START, [b"holder", True, 1.5, False, 0]),
+        (Kind.START, [b"", True, 1, False, 0]),
         (Kind.START, [b"holder", True]),
         (Kind.ACK, [b"holder", -(1 << 62), 0, 0]),
         (Kind.ACK, ["holder", 1, 0, 0]),
