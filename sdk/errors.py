@@ -174,6 +174,9 @@ def to_wire(error: BaseException) -> dict[str, object]:
         from trunkline.system.limits import NO_THREAD  # not at the top: it imports ZeroMQ
 
         return {"name": "DialError", "text": f"no connection can be had: {NO_THREAD}", "code": None}
+    if isinstance(error, MemoryError):
+        text = "the worker has too little memory (`ulimit -v`, the memory limit of a container)"
+        return {"name": "RemoteError", "text": text, "code": None}
     return {"name": "RemoteError", "text": f"{type(error).__name__}: {text}", "code": None}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import mmap
 import os
 import resource
 import time
@@ -19,6 +20,7 @@ NO_THREAD = (
 )
 _ZEROMQ_THREADS = 2
 """Its I/O thread and its reaper."""
+_SPARE_BYTES = 8 << 20
 _END_S = 1.0
 
 
@@ -30,6 +32,9 @@ def make_context(further: int = 0) -> zmq.Context[zmq.Socket[bytes]]:
     _try_threads(_ZEROMQ_THREADS + further)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.socket(zmq.PAIR).close()  # the first socket starts the threads
+    if memory_limit_mb() is not None and not _has_spare_memory():
+        context.term()
+        raise OSError(errno.EAGAIN, NO_THREAD)
     return context
 
 
@@ -46,6 +51,15 @@ def memory_limit_mb() -> int | None:
     """How much address space this process and its children may have; None where nothing limits it."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft >> 20
+
+
+def _has_spare_memory() -> bool:
+    """Whether ZeroMQ can have what its connections need: where it cannot, it aborts the process."""
+    try:
+        mmap.mmap(-1, _SPARE_BYTES).close()
+    except (OSError, MemoryError):
+        return False
+    return True
 
 
 def _try_threads(count: int) -> None:
