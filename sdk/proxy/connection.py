@@ -23,6 +23,7 @@ from trunkline.errors import (
 from trunkline.message import Message
 from trunkline.proxy import reasons
 from trunkline.proxy.channel import Channel
+from trunkline.proxy.client import Client
 from trunkline.proxy.executing import Executing
 from trunkline.proxy.pocket import EMPTY, Hand, Stamped
 from trunkline.proxy.reading import _data, _Want
@@ -224,11 +225,15 @@ class Connection(Executing):
                 self._failed(error, None)
                 return None
             self._handle = int(values.unpack(answer[0]))
-            with contextlib.suppress(TrunklineError):
-                # By the router, behind what the broker has told the worker: that it is shared from now on.
-                patience = Deadline(min(SETTLED_S, deadline.left()))
-                client.request(self._key, Kind.STATS, deadline=patience)
+            self.await_broker_words(client, deadline)
         return self._handle
+
+    def await_broker_words(self, client: Client, deadline: Deadline) -> None:
+        """Called where a connection comes to be shared: return when the worker has heard of that from the
+        broker, for the next statement may take a shorter way. No error where it does not answer in time."""
+        with contextlib.suppress(TrunklineError):
+            patience = Deadline(min(SETTLED_S, deadline.left()))
+            client.request(self._key, Kind.STATS, deadline=patience)  # by the router, behind those words
 
     def stats(self) -> Stats:
         """The connection's figures now, as a frozen dataclass. Of a connection whose worker is gone: what

@@ -162,6 +162,8 @@ def _dial(address: Address, *, raising: bool) -> Connection:
     except OperationTimeout:
         why = ": this process can open no further file (`ulimit -n`)" if lacks_descriptors() else ""
         raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s{why}") from None
+    if "joins" in spec and (client := clients.current()) is not None:
+        connection.await_broker_words(client, deadline)
     if _restarts(address):
         connection.redial_with((REDIAL_MS, True, float(address.option("linger"))), body)
     return connection
