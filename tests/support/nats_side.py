@@ -39,9 +39,9 @@ class NatsSide:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats-side", daemon=True)
         self._thread.start()
-        self._client: Client = self.run(
-            nats.connect(url, allow_reconnect=True, reconnect_time_wait=0, **login)
-        )
+        # A server that a test restarts may take its time: the side waits for it, however often it is refused.
+        again = {"allow_reconnect": True, "reconnect_time_wait": 0.02, "max_reconnect_attempts": -1}
+        self._client: Client = self.run(nats.connect(url, **again, **login))
 
     def run(self, job: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the side's loop."""
