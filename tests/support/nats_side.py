@@ -134,9 +134,17 @@ class NatsSide:
     def close(self) -> None:
         if not self._loop.is_closed():
             self.run(self._client.close())
+            self.run(self._end_tasks())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_CALL_S)
             self._loop.close()
+
+    async def _end_tasks(self) -> None:
+        """An attempt to reconnect that `close` has cancelled closes its socket when it is awaited."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def __enter__(self) -> NatsSide:
         return self
