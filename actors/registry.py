@@ -11,55 +11,14 @@ from importlib import import_module, metadata
 
 from trunkline.actors.driver import Driver, ExecDriver, FatalError, StreamDriver
 from trunkline.address.installed import GROUP
+from trunkline.address.schemes import SCHEMES
 from trunkline.errors import MissingLibrary, UnknownScheme
 
 __all__ = ["DRIVERS", "driver_class", "preload"]
 
-_SOCK = "trunkline.actors.drivers.sock.driver"
-_WS = "trunkline.actors.drivers.ws.driver:WsDriver"
-_MQTT = "trunkline.actors.drivers.mqtt.driver:MqttDriver"
-_NATS = "trunkline.actors.drivers.nats.driver:NatsDriver"
-_AMQP = "trunkline.actors.drivers.amqp.driver:AmqpDriver"
-_POSTGRES = "trunkline.actors.drivers.postgres.driver:PostgresDriver"
-
-DRIVERS: dict[str, str] = {
-    "tcp": f"{_SOCK}:TcpDriver",
-    "udp": f"{_SOCK}:UdpDriver",
-    "tls": f"{_SOCK}:TlsDriver",
-    "unix": f"{_SOCK}:UnixDriver",
-    "ws": _WS,
-    "wss": _WS,
-    "mqtt": _MQTT,
-    "mqtts": _MQTT,
-    "ws+mqtt": _MQTT,
-    "wss+mqtt": _MQTT,
-    "nats": _NATS,
-    "tls+nats": _NATS,
-    "amqp": _AMQP,
-    "amqps": _AMQP,
-    "kafka": "trunkline.actors.drivers.kafka.driver:KafkaDriver",
-    "sqlite3": "trunkline.actors.drivers.sqlite.driver:SqliteDriver",
-    "mysql": "trunkline.actors.drivers.mysql.driver:MysqlDriver",
-    "postgres": _POSTGRES,
-    "postgresql": _POSTGRES,
-    "clickhouse": "trunkline.actors.drivers.clickhouse.driver:ClickhouseDriver",
-}
-
-EXTRAS: dict[str, str] = {
-    "mqtt": "mqtt",
-    "mqtts": "mqtt",
-    "ws+mqtt": "mqtt",
-    "wss+mqtt": "mqtt",
-    "nats": "nats",
-    "tls+nats": "nats",
-    "amqp": "amqp",
-    "amqps": "amqp",
-    "kafka": "kafka",
-    "mysql": "mysql",
-    "postgres": "postgres",
-    "postgresql": "postgres",
-    "clickhouse": "clickhouse",
-}
+_ROWS = [(name, row) for row in SCHEMES.values() for name in (row.name, *row.aliases)]
+DRIVERS: dict[str, str] = {name: row.driver for name, row in _ROWS}
+EXTRAS: dict[str, str] = {name: row.extra for name, row in _ROWS if row.extra}
 """The extra that brings the library of a scheme that is not in the core."""
 
 

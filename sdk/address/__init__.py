@@ -1,8 +1,8 @@
 """Addresses: the text that `Dial` takes, parsed without any I/O.
 
 parse.py       parse_address: scheme, target, options, in that order
-schemes.py     the schemes, one row each            options.py    the options, one row each
-installed.py   schemes that others bring            params.py     the brokers' parameters, one row each
+schemes/       the schemes, one row each            options.py    the options, one row each
+installed.py   schemes that others bring            params.py     the brokers' parameters
 separator.py   where target, options and values end  values.py    reading one option's value
 unknown.py     the sentence for a name that is none  nearest.py   the one that was meant
 plain.py       sockets, WebSocket, schemes of others
@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from trunkline.address.model import Address
 from trunkline.address.options import OPTIONS, Option
-from trunkline.address.params import PARAMS, Param
+from trunkline.address.params import PARAMS
 from trunkline.address.parse import parse_address
 from trunkline.address.proxy import Proxy
 from trunkline.address.redaction import redact
-from trunkline.address.schemes import SCHEMES, Scheme
+from trunkline.address.schemes import SCHEMES, Param, Scheme
 
 __all__ = [
     "OPTIONS",

@@ -9,8 +9,8 @@ from typing import Any
 
 from trunkline.address.amqp_arguments import argument_value
 from trunkline.address.golang import shown
-from trunkline.address.params import Param, find_param
-from trunkline.address.schemes import Scheme
+from trunkline.address.params import find_param
+from trunkline.address.schemes import Param, Scheme
 from trunkline.address.separator import decoded
 from trunkline.errors import AddressError
 

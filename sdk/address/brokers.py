@@ -24,9 +24,9 @@ from trunkline.address.golang import shown
 from trunkline.address.host import join_host_port
 from trunkline.address.model import Address
 from trunkline.address.options import OPTIONS
-from trunkline.address.params import PARAMS
+from trunkline.address.params import PARAMS, is_param
 from trunkline.address.plain import split_authority
-from trunkline.address.schemes import Scheme, is_param
+from trunkline.address.schemes import Scheme
 from trunkline.address.separator import decoded
 from trunkline.address.servers import Login, one_authority, read_servers
 from trunkline.address.unknown import misplaced_option, unknown_option
@@ -34,12 +34,6 @@ from trunkline.errors import AddressError
 
 __all__ = ["parse_broker"]
 
-_NEEDS = {
-    "mqtt": ("topic", "write_topic"),
-    "nats": ("topic", "stream", "write_topic"),
-    "amqp": ("queue", "exchange", "routing_key", "write_topic"),
-    "kafka": ("topic", "write_topic"),
-}
 _KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}|\^.*")
 
 
@@ -120,8 +114,8 @@ def _check_login_once(scheme: Scheme, login: Login, values: Values) -> None:
 
 
 def _check(scheme: Scheme, params: Mapping[str, str]) -> None:
-    if not any(params.get(name) for name in _NEEDS[scheme.protocol]):
-        *some, last = (f"'{name}'" for name in _NEEDS[scheme.protocol])
+    if not any(params.get(name) for name in scheme.needs):
+        *some, last = (f"'{name}'" for name in scheme.needs)
         raise AddressError(f"{scheme.whose} needs {', '.join(some)} or {last}: write {scheme.example}")
 
 

@@ -19,12 +19,6 @@ from trunkline.address.schemes import scheme_row
 
 __all__ = ["Address"]
 
-_SUBJECTS = {
-    "mqtt": ("topic", "write_topic"),
-    "nats": ("topic", "stream", "write_topic"),
-    "amqp": ("queue", "exchange", "write_topic", "routing_key"),
-    "kafka": ("topic", "write_topic"),
-}
 _SUBJECT = 60
 """Letters of a topic in the short form."""
 _FILES = ("cafile", "certfile", "keyfile")
@@ -82,7 +76,7 @@ class Address:
         """What tells two connections to one message broker apart."""
         if self.scheme == "kafka" and self.path not in ("", "/"):
             return ""
-        names = _SUBJECTS.get(scheme_row(self.scheme).protocol, ())
+        names = scheme_row(self.scheme).subjects
         found = next((name for name in names if self.params.get(name)), None)
         if found is None:
             return ""

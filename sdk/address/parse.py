@@ -12,8 +12,9 @@ from trunkline.address.brokers import parse_broker
 from trunkline.address.databases import parse_database
 from trunkline.address.model import Address
 from trunkline.address.options import OPTIONS, PROXIED_PLAIN
+from trunkline.address.params import is_param
 from trunkline.address.plain import parse_other, parse_socket, parse_websocket
-from trunkline.address.schemes import Scheme, find_scheme, is_param
+from trunkline.address.schemes import Scheme, find_scheme
 from trunkline.address.separator import read_options, split_target
 from trunkline.address.unknown import unknown_option
 from trunkline.address.values import read_value
@@ -185,23 +186,5 @@ def _check_single(name: str, headers: Mapping[str, object]) -> None:
 
 
 def _why_not(name: str, scheme: Scheme) -> str:
-    reason = _NOT_HAD.get((name, scheme.name)) or _NOT_HAD.get((name, scheme.family))
+    reason = dict(scheme.refusals).get(name)
     return f"cannot be had with {scheme.name}{reason}" if reason else f"makes no sense for {scheme.name}"
-
-
-_LIBRARY_CONNECTS = ", whose library connects by itself"
-_NOT_HAD = {
-    ("proxy", "kafka"): _LIBRARY_CONNECTS,
-    ("local_ip", "kafka"): _LIBRARY_CONNECTS,
-    ("proxy", "database"): f"{_LIBRARY_CONNECTS} (a proxy that forwards a local port can be had)",
-    ("local_ip", "database"): _LIBRARY_CONNECTS,
-    ("servername", "mysql"): ", whose certificate must have the host's name as the address writes it",
-    ("servername", "postgres"): (
-        ", whose certificate must have the address's host (host=NAME hostaddr=IP dials another place)"
-    ),
-    ("reconnect", "sqlite3"): ", a file without a server",
-    ("interval", "sqlite3"): ", a file without a server",
-    ("maxInterval", "sqlite3"): ", a file without a server",
-    ("retry", "sqlite3"): ", a file without a server",
-}
-"""Why an option that other schemes have is not obeyed by a scheme, or by a family of them."""

@@ -19,7 +19,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from trunkline.address.nearest import nearest
 from trunkline.address.options import OPTIONS
-from trunkline.address.schemes import Scheme, is_param
+from trunkline.address.params import is_param
+from trunkline.address.schemes import Scheme
 from trunkline.address.unknown import unknown_option
 from trunkline.errors import AddressError
 

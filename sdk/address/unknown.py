@@ -14,23 +14,12 @@ from trunkline.errors import AddressError
 
 __all__ = ["misplaced_option", "unknown_option"]
 
-_SERVERS = "the servers stand in the address, as in kafka://host1:9092,host2:9092/topic"
-# what a broker's users bring from other programs, and where it is written here
-_ELSEWHERE = {
-    ("mqtt", "keepalive"): "use the option pingInterval, in ms",
-    ("amqp", "vhost"): "the virtual host is the path, as in amqp://host/vhost?queue=name",
-    ("kafka", "bootstrap.servers"): _SERVERS,
-    ("kafka", "bootstrap_servers"): _SERVERS,
-    ("kafka", "metadata.broker.list"): _SERVERS,
-    ("kafka", "metadata_broker_list"): _SERVERS,
-}
-
 
 def unknown_option(name: str, scheme: Scheme, before: str = "") -> AddressError:
     """The error for a name that is no option; says where it belongs, or names the nearest one. `before` is
     the address as far as the name: where that ends with a secret, the name may be the rest of it, and is not
     shown."""
-    elsewhere = _ELSEWHERE.get((scheme.protocol, name))
+    elsewhere = dict(scheme.elsewhere).get(name)
     if elsewhere:
         return AddressError(f"there is no parameter '{name}': {elsewhere}")
     own = PARAMS.get(scheme.protocol, {})

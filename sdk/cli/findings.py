@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from trunkline.address.proxy_variables import find_proxy
+from trunkline.address.schemes import SCHEMES
 from trunkline.errors import AddressError, BrokerGone
 from trunkline.proxy.brokers import Listing, listing
 from trunkline.proxy.discovery import find_left_over_workers, find_stale_folders
@@ -79,13 +80,7 @@ def _python() -> Finding:
 _CORE = ("pyzmq", "msgpack", "websocket-client", "rich")
 _EXTRAS = {
     "fast": ("picows", "uvloop"),
-    "mqtt": ("paho-mqtt",),
-    "nats": ("nats-py", "nkeys"),
-    "amqp": ("pika",),
-    "kafka": ("confluent-kafka",),
-    "mysql": ("mysql-connector-python",),
-    "postgres": ("psycopg2-binary",),
-    "clickhouse": ("clickhouse-driver",),
+    **{row.extra: row.packages for row in SCHEMES.values() if row.extra},
     "socks": ("PySocks",),
 }
 

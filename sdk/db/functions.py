@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trunkline.address.schemes import SCHEMES
 from trunkline.sqltext import Dialect, Token
 
 __all__ = ["calls_only_pure", "dialect_of", "is_gap"]
@@ -102,8 +103,9 @@ _OF = {
 }
 _OF["postgresql"] = _OF["postgres"]
 
-_DIALECTS_OF = {"sqlite3": Dialect.SQLITE, "mysql": Dialect.MYSQL, "clickhouse": Dialect.CLICKHOUSE}
-_DIALECTS_OF |= dict.fromkeys(("postgres", "postgresql"), Dialect.POSTGRES)
+_DIALECTS_OF = {
+    name: Dialect(row.dialect) for row in SCHEMES.values() if row.dialect for name in (row.name, *row.aliases)
+}
 
 
 def dialect_of(scheme: str) -> Dialect:

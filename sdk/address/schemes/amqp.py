@@ -1,0 +1,75 @@
+"""AMQP 0-9-1: amqp and amqps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from trunkline.address.schemes.model import (
+    COMPRESSION,
+    DIALED,
+    LOGIN,
+    PING_20_S,
+    RECONNECTS,
+    STREAM,
+    TLS,
+    TRUST,
+    Param,
+    Scheme,
+)
+
+__all__ = ["ROWS"]
+
+_PARAMS = (
+    Param("queue", "name", "what to read; declared where it does not exist"),
+    Param("exchange", "name", "where to write, and what the queue is bound to"),
+    Param("type", "enum", "of the exchange, or x-...", choices=("direct", "fanout", "topic", "headers")),
+    Param("routing_key", "names", "bindings of the queue; several are possible"),
+    Param(
+        "write_topic",
+        "name",
+        "routing key of written messages: the first `routing_key`, else the queue, when left out",
+        also=("write_key",),
+    ),
+    Param("durable", "bool", "queue and exchange survive a restart of the server"),
+    Param("exclusive", "bool", "the queue is this connection's alone"),
+    Param("auto_delete", "bool", "the queue goes when its last reader has gone"),
+    Param("passive", "bool", "nothing is declared or bound: the queue and the exchange have to exist"),
+    Param("x-...", "argument", "an argument of the queue (x-queue-type), or of reading it (x-stream-offset)"),
+    Param("prefetch", "count", "messages delivered and not yet acknowledged", high=65_535),
+    Param("heartbeat", "count", "of the protocol, s; 0 is off", high=65_535),
+    Param("persistent", "bool", "written messages survive a restart of the server"),
+    Param("mandatory", "bool", "a message that reaches no queue is refused"),
+    Param("name", "name", "the connection's name, for the server's monitoring"),
+    *LOGIN,
+)
+_OPTIONS = (*STREAM, *COMPRESSION, *DIALED, "headers")
+_ROW = Scheme(
+    name="amqp",
+    family="broker",
+    example="amqp://user:password@host/?queue=name",
+    driver="trunkline.actors.drivers.amqp.driver:AmqpDriver",
+    port=5672,
+    extra="amqp",
+    packages=("pika",),
+    mistaken=("rabbitmq",),
+    options=(*_OPTIONS, *TRUST),
+    defaults=(RECONNECTS, PING_20_S),
+    protocol="amqp",
+    params=_PARAMS,
+    needs=("queue", "exchange", "routing_key", "write_topic"),
+    subjects=("queue", "exchange", "write_topic", "routing_key"),
+    elsewhere=(("vhost", "the virtual host is the path, as in amqp://host/vhost?queue=name"),),
+)
+
+ROWS = (
+    _ROW,
+    replace(
+        _ROW,
+        name="amqps",
+        example="amqps://user:password@host/?queue=name",
+        port=5671,
+        tls=True,
+        mistaken=("amqp+ssl",),
+        options=(*_OPTIONS, *TLS, "servername"),
+    ),
+)

@@ -1,0 +1,23 @@
+"""ClickHouse: clickhouse."""
+
+from __future__ import annotations
+
+from trunkline.address.schemes.model import DATABASE_REFUSALS, RECONNECTS, RELINK, TLS, Scheme
+
+__all__ = ["ROWS"]
+
+ROWS = (
+    Scheme(
+        name="clickhouse",
+        family="database",
+        example="clickhouse://user:password@host:9000/database",
+        driver="trunkline.actors.drivers.clickhouse.driver:ClickhouseDriver",
+        port=9000,
+        extra="clickhouse",
+        packages=("clickhouse-driver",),
+        options=(*RELINK, *TLS, "servername"),
+        defaults=(RECONNECTS,),
+        refusals=DATABASE_REFUSALS,
+        dialect="clickhouse",
+    ),
+)

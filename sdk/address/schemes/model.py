@@ -1,0 +1,121 @@
+"""The types of the rows: `Scheme` for a scheme, `Param` for a parameter of a message broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "ALWAYS",
+    "COMPRESSION",
+    "DATABASE_REFUSALS",
+    "DIALED",
+    "LOGIN",
+    "PING_20_S",
+    "RECONNECTS",
+    "RELINK",
+    "STREAM",
+    "TLS",
+    "TRUST",
+    "Param",
+    "Scheme",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter: how it is written and what it means."""
+
+    name: str
+    kind: str
+    """`name` and `names` (text without control characters; several: repeated, or a comma list), `text`,
+    `bool`, `count` (a whole number), `enum`, `file`, `offset` and `deliver` (where to start reading),
+    `property` (librdkafka's own) and `argument` (AMQP's `x-...`)."""
+    help: str
+    choices: tuple[str, ...] = ()
+    low: int = 0
+    high: int = 2**31 - 1
+    secret: bool = False
+    """The value is never shown, not even in the error that refuses it."""
+    also: tuple[str, ...] = ()
+    """Other names for the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """Everything that Trunkline knows of a scheme outside its parser and its driver."""
+
+    name: str
+    family: str
+    """`socket`, `websocket`, `broker` or `database`; `other` where another distribution brings the driver."""
+    example: str
+    """An address of this scheme, for errors."""
+    driver: str = ""
+    """The driver class, "module:Class"; empty where another distribution brings the driver."""
+    port: int | None = None
+    """The port of an address without a port; None where an address has to name its port, or has none."""
+    tls: bool = False
+    """The link is always TLS."""
+    extra: str = ""
+    """The extra of pyproject.toml that brings the driver's library; empty where the core has the library."""
+    packages: tuple[str, ...] = ()
+    """The distributions of that extra."""
+    aliases: tuple[str, ...] = ()
+    """Other names of the scheme in an address."""
+    mistaken: tuple[str, ...] = ()
+    """Names of other programs for the scheme: their error suggests this one."""
+    options: tuple[str, ...] = ()
+    """The options that the driver, or the code around the driver, obeys. The parser refuses the others."""
+    defaults: tuple[tuple[str, Any], ...] = ()
+    """Defaults of options that differ on this scheme: name and value."""
+    refusals: tuple[tuple[str, str], ...] = ()
+    """Why an option is refused, where that needs a reason: name of the option, and how the error goes on."""
+    protocol: str = ""
+    """Of a message broker: `mqtt`, `nats`, `amqp` or `kafka`. Schemes of one protocol share parameters."""
+    params: tuple[Param, ...] = ()
+    """The parameters of a message broker."""
+    needs: tuple[str, ...] = ()
+    """An address has to give one of these parameters."""
+    subjects: tuple[str, ...] = ()
+    """The parameters that tell two connections to one broker apart; the first one given is displayed."""
+    elsewhere: tuple[tuple[str, str], ...] = ()
+    """Parameters that other programs have: name, and where that is written here."""
+    dialect: str = ""
+    """The value of the `Dialect` by whose rules a database reads statements."""
+
+    @property
+    def whose(self) -> str:
+        """How an error begins: `a tcp address`."""
+        return f"{'an' if self.name[0] in 'am' and self.family == 'broker' else 'a'} {self.name} address"
+
+
+# Options that are obeyed together, for the rows.
+ALWAYS = ("timeout", "linger")
+RELINK = (*ALWAYS, "reconnect", "interval", "maxInterval", "retry")
+"""Of a link to a server."""
+STREAM = (
+    *RELINK,
+    *("payload", "payloadInterval", "limit", "idle", "buffer", "buffer_bytes", "decode"),
+    *("pingInterval", "pingMessage", "pingType", "pingTimeout"),
+)
+COMPRESSION = ("compress", "mode", "max_size")
+"""Of schemes whose messages have bounds."""
+DIALED = ("proxy", "local_ip")
+"""Where Trunkline makes the TCP connection, not the library."""
+TRUST = ("cafile", "insecureSkipVerify")
+"""Also of schemes without TLS that a proxy with a certificate may serve."""
+TLS = (*TRUST, "certfile", "keyfile")
+
+PING_20_S = ("pingInterval", 20_000)
+RECONNECTS = ("reconnect", True)
+
+_CONNECTS = ", whose library connects by itself"
+DATABASE_REFUSALS = (
+    ("proxy", f"{_CONNECTS} (a proxy that forwards a local port can be had)"),
+    ("local_ip", _CONNECTS),
+)
+
+LOGIN = (
+    Param("username", "text", "user, where it does not stand before the host"),
+    Param("password", "text", "password, where it does not stand before the host", secret=True),
+)

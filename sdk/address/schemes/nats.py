@@ -1,0 +1,74 @@
+"""NATS: nats and tls+nats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from trunkline.address.schemes.model import (
+    COMPRESSION,
+    DIALED,
+    LOGIN,
+    PING_20_S,
+    RECONNECTS,
+    STREAM,
+    TLS,
+    Param,
+    Scheme,
+)
+
+__all__ = ["ROWS"]
+
+_PARAMS = (
+    Param("topic", "names", "what to read, wildcards allowed; several are possible", also=("subject",)),
+    Param(
+        "write_topic",
+        "name",
+        "where to write: the first `topic` without a wildcard when left out",
+        also=("write_subject",),
+    ),
+    Param("queue", "name", "queue group: its members share the messages"),
+    Param("stream", "name", "JetStream: read from this stream, with acknowledgements"),
+    Param("durable", "name", "JetStream: name of the consumer that the server remembers"),
+    Param(
+        "deliver",
+        "deliver",
+        "JetStream: where a new consumer starts",
+        choices=("all", "last", "new", "last_per_subject"),
+    ),
+    Param("ack_wait", "count", "JetStream: delivered again when not acknowledged after so many ms", low=1),
+    Param("max_ack_pending", "count", "JetStream: messages delivered and not yet acknowledged", low=1),
+    Param("token", "text", "login by token", secret=True),
+    Param("creds", "file", "login by a credentials file", secret=True),
+    Param("nkey", "file", "login by the seed in this file (or by the seed itself)", secret=True),
+    Param("name", "name", "the connection's name, for the server's monitoring"),
+    *LOGIN,
+)
+_OPTIONS = (*STREAM, *COMPRESSION, *DIALED, "headers")
+_ROW = Scheme(
+    name="nats",
+    family="broker",
+    example="nats://host?topic=name",
+    driver="trunkline.actors.drivers.nats.driver:NatsDriver",
+    port=4222,
+    extra="nats",
+    packages=("nats-py", "nkeys"),
+    options=(*_OPTIONS, *TLS, "servername"),
+    defaults=(RECONNECTS, PING_20_S),
+    protocol="nats",
+    params=_PARAMS,
+    needs=("topic", "stream", "write_topic"),
+    subjects=("topic", "stream", "write_topic"),
+)
+
+ROWS = (
+    _ROW,
+    replace(
+        _ROW,
+        name="tls+nats",
+        example="tls+nats://host?topic=name",
+        port=4222,
+        tls=True,
+        mistaken=("nats+tls",),
+        options=(*_OPTIONS, *TLS, "servername"),
+    ),
+)

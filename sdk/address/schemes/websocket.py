@@ -1,0 +1,35 @@
+"""WebSocket: ws and wss."""
+
+from __future__ import annotations
+
+from trunkline.address.schemes.model import COMPRESSION, DIALED, PING_20_S, STREAM, TLS, TRUST, Scheme
+
+__all__ = ["ROWS"]
+
+_DRIVER = "trunkline.actors.drivers.ws.driver:WsDriver"
+_HANDSHAKE = ("enableCompression", "headers", "subprotocols", "origin")
+_OPTIONS = (*STREAM, *COMPRESSION, *DIALED, *_HANDSHAKE)
+
+ROWS = (
+    Scheme(
+        name="ws",
+        family="websocket",
+        example="ws://host/path",
+        driver=_DRIVER,
+        port=80,
+        mistaken=("http",),
+        options=(*_OPTIONS, *TRUST),
+        defaults=(PING_20_S,),
+    ),
+    Scheme(
+        name="wss",
+        family="websocket",
+        example="wss://host/path",
+        driver=_DRIVER,
+        port=443,
+        tls=True,
+        mistaken=("https",),
+        options=(*_OPTIONS, *TLS, "servername"),
+        defaults=(PING_20_S,),
+    ),
+)

@@ -1,0 +1,85 @@
+"""The rows of the schemes: complete, and true of the options, the drivers and the extras of this release."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from trunkline.actors import registry
+from trunkline.actors.driver import ExecDriver
+from trunkline.address import OPTIONS, SCHEMES
+from trunkline.address.params import PARAMS, find_param
+from trunkline.address.schemes import ALIASES, find_scheme, scheme_row
+from trunkline.errors import UnknownScheme
+from trunkline.sqltext import Dialect
+
+ROOT = Path(__file__).parents[3]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names_of(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=; ]", text)[0] for text in requirements}
+
+
+def test_a_row_is_found_by_every_name() -> None:
+    assert all(name == row.name for name, row in SCHEMES.items())
+    for row in SCHEMES.values():
+        assert all(find_scheme(name.upper()) is row for name in (row.name, *row.aliases))
+    assert not set(ALIASES) & set(SCHEMES)
+
+
+def test_a_name_of_another_program_is_answered_with_ours() -> None:
+    pairs = [(name, row.name) for row in SCHEMES.values() for name in row.mistaken]
+    assert len({name for name, _ in pairs}) == len(pairs)
+    for name, ours in pairs:
+        with pytest.raises(UnknownScheme, match=rf"did you mean '{re.escape(ours)}'$"):
+            find_scheme(name)
+
+
+def test_a_scheme_of_another_distribution_has_no_knowledge() -> None:
+    row = scheme_row("echo")
+    assert (row.family, row.driver, row.port, row.options) == ("other", "", None, ())
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_options_of_a_row_exist(name: str) -> None:
+    row = SCHEMES[name]
+    assert len(set(row.options)) == len(row.options)
+    assert set(row.options) <= set(OPTIONS)
+    assert {option for option, _ in row.defaults} <= set(row.options)
+    assert not {option for option, _ in row.refusals} & set(row.options)
+    assert {option for option, _ in row.refusals} <= set(OPTIONS)
+
+
+def test_every_option_is_obeyed_by_some_scheme() -> None:
+    assert all(option.schemes for option in OPTIONS.values())
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_driver_of_a_row_is_there(name: str) -> None:
+    row = SCHEMES[name]
+    driver = registry.driver_class(name)
+    assert row.driver.endswith(f":{driver.__name__}")
+    assert issubclass(driver, ExecDriver) == (row.family == "database")
+    if issubclass(driver, ExecDriver):
+        assert Dialect(row.dialect) is Dialect(driver.dialect)
+    else:
+        assert row.dialect == ""
+
+
+@pytest.mark.parametrize("name", [name for name, row in SCHEMES.items() if row.extra])
+def test_the_extra_of_a_row_brings_its_packages(name: str) -> None:
+    row = SCHEMES[name]
+    assert names_of(PROJECT["optional-dependencies"][row.extra]) == set(row.packages)
+
+
+@pytest.mark.parametrize("name", [name for name, row in SCHEMES.items() if row.family == "broker"])
+def test_the_parameters_of_a_broker_are_those_of_its_protocol(name: str) -> None:
+    row = SCHEMES[name]
+    assert list(row.params) == list(PARAMS[row.protocol].values())
+    assert {*row.needs, *row.subjects} <= {param.name for param in row.params}
+    assert row.needs
+    assert not [param for param, _ in row.elsewhere if find_param(row.protocol, param)]
