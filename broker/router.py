@@ -25,9 +25,9 @@ from trunkline.broker.figures import RETURN_S, Bequests, programs_of_workers, se
 from trunkline.broker.place import Place
 from trunkline.broker.presence import is_cut_off
 from trunkline.broker.process import Watch, is_alive
+from trunkline.broker.spawner import Ended, Refused, Spawner, Started
 from trunkline.broker.succession import reap
 from trunkline.broker.supervisor import CRASHES, WINDOW_S, Crashes, describe_exit
-from trunkline.broker.zygote import Zygote
 from trunkline.errors import (
     BrokerGone,
     DeadHandle,
@@ -81,18 +81,18 @@ class Broker:
     to be the first client; should it die before it is, nobody else will come."""
 
     def __init__(
-        self, address: str, zygote: Zygote, *, persistent: bool = False, starter: int | None = None
+        self, address: str, spawner: Spawner, *, persistent: bool = False, starter: int | None = None
     ) -> None:
         self.address = address
         self.persistent = persistent
         self.directory = Directory()
         self.started = time.monotonic()
         self._starter = starter
-        self._zygote = zygote
+        self._spawner = spawner
         self.place = Place(address)
         self.directory.number_from(self.place.last_number())
-        self._zygote_ends = Crashes()
-        self._zygote_heard = 0.0
+        self._spawner_ends = Crashes()
+        self._spawner_heard = 0.0
         self._bequests = Bequests()
         self._awaited = self._former_workers()
         self._former_programs = programs_of_workers(address)
@@ -168,7 +168,7 @@ class Broker:
         signal.signal(signal.SIGINT, self._note_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the loop
         self._selector.register(int(self._router.getsockopt(zmq.FD)), selectors.EVENT_READ, None)
-        self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote_spoke)
+        self._selector.register(self._spawner.fileno(), selectors.EVENT_READ, self._take_spawner_events)
         self._selector.register(wake_r, selectors.EVENT_READ, lambda: self._woken(wake_r))
         try:
             ready()
@@ -197,7 +197,7 @@ class Broker:
         if self._told_to_stop:
             self.stop()
         for pid in reap():
-            self._zygote.has_ended(pid)
+            self._spawner.has_ended(pid)
 
     def stop(self) -> None:
         """End all connections in good order, then the broker."""
@@ -220,7 +220,7 @@ class Broker:
         for connection in self.directory:
             if connection.watch is not None:
                 connection.watch.kill()
-        self._zygote.close(stays=self.ended_early)
+        self._spawner.close(stays=self.ended_early)
         self._selector.close()
         self._router.close()
         self._context.term()
@@ -473,7 +473,7 @@ class Broker:
         self.directory.set_worker(connection, identity)
         connection.heard = time.monotonic()
         connection.starting = True
-        self._zygote.start(
+        self._spawner.start(
             connection.id.hex(),
             {
                 "identity": identity,
@@ -717,7 +717,7 @@ class Broker:
         self._ask_again()
 
     def _watch_worker(self, connection: Connection, pid: int, *, ours: bool) -> None:
-        """Follow a worker's life. Of our own zygote's children the zygote tells the end, and how it was."""
+        """Follow a worker's life. Of our own spawner's children the spawner tells the end, and how it was."""
         if connection.watch is not None and connection.watch.pid == pid:
             return
         if connection.watch is not None:
@@ -758,56 +758,66 @@ class Broker:
             for control in set(connection.holders.values()) or connection.users:
                 self._say(control, Kind.LOG, 0, *fields)
 
-    def _zygote_spoke(self) -> None:
-        events = self._zygote.events()
+    def _take_spawner_events(self) -> None:
+        events = self._spawner.events()
         if events is None:
-            self._replace_zygote()
+            self._replace_spawner()
             return
-        self._zygote_heard = time.monotonic()
-        for word, key, value in events:
-            if word == "ended":
-                self._children.discard(key)
-                self._exits[key] = value
-                for connection in self.directory:
-                    if connection.pid == key and connection.watch is not None:
-                        self._worker_ended(connection, connection.watch)
-                self._exits = {pid: status for pid, status in self._exits.items() if self._is_ending(pid)}
+        self._spawner_heard = time.monotonic()
+        for event in events:
+            if isinstance(event, Ended):
+                self._note_exit(event)
+            elif isinstance(event, Started):
+                self._note_start(event)
             else:
-                self._ordered(word, self.directory.connections.get(bytes.fromhex(key)), value)
+                self._note_refusal(event)
+
+    def _note_exit(self, event: Ended) -> None:
+        """A worker that our spawner has started is gone."""
+        self._children.discard(event.pid)
+        self._exits[event.pid] = event.status
+        for connection in self.directory:
+            if connection.pid == event.pid and connection.watch is not None:
+                self._worker_ended(connection, connection.watch)
+        self._exits = {pid: status for pid, status in self._exits.items() if self._is_ending(pid)}
 
     def _is_ending(self, pid: int) -> bool:
         return any(watch.pid == pid for watch in self._speaking)
 
-    def _ordered(self, word: str, connection: Connection | None, value: Any) -> None:
-        """What became of an order to start a worker."""
-        if word == "started":
-            self._children.add(value)
-            if connection is None:  # given up meanwhile
-                Watch(value).kill()
-            else:
-                connection.starting = False
-                self._watch_worker(connection, value, ours=True)
-        elif connection is not None:
+    def _note_start(self, event: Started) -> None:
+        """An order for a worker has been carried out."""
+        connection = self.directory.connections.get(bytes.fromhex(event.key))
+        self._children.add(event.pid)
+        if connection is None:  # given up meanwhile
+            Watch(event.pid).kill()
+        else:
+            connection.starting = False
+            self._watch_worker(connection, event.pid, ours=True)
+
+    def _note_refusal(self, event: Refused) -> None:
+        """An order for a worker could not be carried out."""
+        connection = self.directory.connections.get(bytes.fromhex(event.key))
+        if connection is not None:
             connection.starting = False
             self.directory.set_worker(connection, None)
-            self._crashed(connection, f"could not be started ({value})")
+            self._crashed(connection, f"could not be started ({event.why})")
 
     def _is_owed(self, connection: Connection, now: float) -> bool:
-        """Whether the zygote owes word of this connection for long: of its start, or of its worker's end."""
+        """Whether the spawner owes word of this connection for long: of its start, or of its worker's end."""
         watch = connection.watch
         ended = watch is not None and watch.pid in self._children and watch.ended()
         return (connection.starting or ended) and now - connection.heard > SILENT_S
 
-    def _replace_zygote(self) -> None:
+    def _replace_spawner(self) -> None:
         """The template was killed. Its workers live on; what it was asked for last may not have been done."""
-        self._selector.unregister(self._zygote.fileno())
-        if not self._zygote_ends.may_restart(time.monotonic()):
+        self._selector.unregister(self._spawner.fileno())
+        if not self._spawner_ends.may_restart(time.monotonic()):
             print("trunkline broker: the zygote ends again and again; so does the broker", file=sys.stderr)
             self.stop()
             return
         print("trunkline broker: the zygote is gone; another one takes over", file=sys.stderr)
-        self._zygote.restart()
-        self._selector.register(self._zygote.fileno(), selectors.EVENT_READ, self._zygote_spoke)
+        self._spawner.restart()
+        self._selector.register(self._spawner.fileno(), selectors.EVENT_READ, self._take_spawner_events)
         orphans, self._children = self._children, set()
         for connection in self.directory:
             watch = connection.watch
@@ -957,7 +967,7 @@ class Broker:
     def _list(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         info = {
             "pid": os.getpid(),
-            "zygote": self._zygote.pid,
+            "zygote": self._spawner.pid,
             "address": self.address,
             "connections": [{**c.shown(), "users": self._user_pids(c)} for c in self.directory],
             "clients": [client.pid for client in self.directory.clients.values()],
@@ -1001,7 +1011,7 @@ class Broker:
         if now - self._next_tick > STALL_S:  # it was we who heard nothing: their beats are still in the queue
             for connection in self.directory:
                 connection.heard = now
-            self._zygote_heard = now
+            self._spawner_heard = now
             for client in self.directory.clients.values():
                 client.heard, client.cut_since = now, None
         self._next_tick = now + TICK_S
@@ -1017,10 +1027,10 @@ class Broker:
                 self._next_tick = min(self._next_tick, due)
         for connection in self.directory:
             self._tick_connection(connection, now)
-        if now - self._zygote_heard > SILENT_S and any(self._is_owed(c, now) for c in self.directory):
+        if now - self._spawner_heard > SILENT_S and any(self._is_owed(c, now) for c in self.directory):
             print(f"trunkline broker: the zygote said nothing for {SILENT_S:.0f} s", file=sys.stderr)
-            self._zygote_heard = now
-            self._zygote.kill()
+            self._spawner_heard = now
+            self._spawner.kill()
         if self._waiting and not self._adopting():
             self._ask_again()
         if now >= self._journal_at:

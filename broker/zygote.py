@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 import msgpack
 
 from trunkline.broker.place import see_to_folder
+from trunkline.broker.spawner import Ended, Refused, SpawnerEvent, Started
 from trunkline.errors import BrokerGone
 from trunkline.system.interpreter import command, environment
 from trunkline.system.limits import NO_THREAD
@@ -65,8 +66,17 @@ def _messages(data: bytearray) -> Iterator[Any]:
         yield msgpack.unpackb(body, raw=False, strict_map_key=False)
 
 
+def _event(word: str, key: Any, value: Any) -> SpawnerEvent:
+    """A message of the zygote as the router knows it."""
+    if word == "ended":
+        return Ended(int(key), int(value))
+    if word == "started":
+        return Started(str(key), int(value))
+    return Refused(str(key), str(value))
+
+
 class Zygote:
-    """The broker's end. Create it before anything else in the broker has a thread or a context."""
+    """The broker's end, a `Spawner`. Create it before the broker has any other thread, or a context."""
 
     def __init__(self, entry: str, preload: list[str], address: str = "") -> None:
         self._entry, self._preload, self._address = entry, preload, address
@@ -113,14 +123,14 @@ class Zygote:
         finally:
             self._sock.setblocking(False)
 
-    def events(self) -> list[list[Any]] | None:
+    def events(self) -> list[SpawnerEvent] | None:
         """What happened since the last call; None when the zygote is gone."""
         try:
             while chunk := self._sock.recv(65536):
                 self._data += chunk
             return None
         except BlockingIOError:
-            return list(_messages(self._data))
+            return [_event(*message) for message in _messages(self._data)]
         except OSError:
             return None
 
