@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trunkline.broker.changes import HolderChanges
+from trunkline.broker.lifecycle import Life
 from trunkline.broker.process import Watch
-from trunkline.broker.supervisor import Crashes
 from trunkline.wire.envelope import CONNECTION_ID_BYTES
 from trunkline.wire.state import State
 
@@ -70,13 +70,12 @@ class Connection:
     opening: Opening | None = None
     joining: list[Opening] = field(default_factory=list)
     """Dials of the same name (see `joins`) that wait for the first one."""
-    starting: bool = False
-    """A worker was asked for, and neither it nor the zygote has said yet that it is there."""
+    life: Life = field(init=False)
+    """Its phase, and what is to happen next."""
     worker: bytes | None = None
     """Routing id of the present worker; None while there is none."""
     watch: Watch | None = None
     pid: int = 0
-    incarnation: int = 0
     heard: float = 0.0
     state: State = State.DIALING
     stats: dict[str, Any] = field(default_factory=dict)
@@ -91,18 +90,27 @@ class Connection:
     """One of its workers has had a link."""
     inherits: bool = False
     """Its figures go on from those of a worker that was lost with the broker before this one."""
-    crashes: Crashes = field(default_factory=Crashes)
-    restart_at: float | None = None
     crashed_at: float | None = None
     """When its worker crashed; None once another one has opened it."""
     adopted_at: float = 0.0
-    closing: float | None = None
-    """When the worker is killed if it has not ended by then; None while the connection is wanted."""
     lonely_since: float | None = None
     inflight: dict[bytes, bytes] = field(default_factory=dict)
     """Request socket -> header of the request its worker has yet to answer."""
     reason: str | None = None
     """Why it ended, for those who still hold it."""
+
+    def __post_init__(self) -> None:
+        self.life = Life(self.restart)
+
+    @property
+    def closing(self) -> float | None:
+        """When the worker is killed if it has not ended by then; None while the connection is wanted."""
+        return self.life.closing_at
+
+    @property
+    def incarnation(self) -> int:
+        """The number of its last worker; 0 before the first."""
+        return self.life.incarnation
 
     @property
     def joins(self) -> list[str]:
@@ -138,7 +146,7 @@ class Connection:
 
     def has_future(self) -> bool:
         """Whether a worker is starting, or will be."""
-        return self.closing is None and (self.restart_at is not None or self.worker is not None)
+        return self.closing is None and (self.life.restart_at is not None or self.worker is not None)
 
     def shown(self) -> dict[str, Any]:
         """The row of `trunkline ps`; no secret."""
@@ -150,7 +158,7 @@ class Connection:
             "state": self.state.value,
             "holders": len(self.holders),
             "shared": self.handle is not None,
-            "crashes": self.crashes.total,
+            "crashes": self.life.crashes.total,
             "responsive": time.monotonic() - self.heard < 3.5 if self.worker else True,
             "reason": self.reason,
         }

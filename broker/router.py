@@ -22,12 +22,24 @@ import zmq
 from trunkline.broker import journal
 from trunkline.broker.directory import Client, Connection, Directory, Opening
 from trunkline.broker.figures import RETURN_S, Bequests, programs_of_workers, settled
+from trunkline.broker.lifecycle import (
+    Action,
+    CloseWorker,
+    FailDials,
+    Forget,
+    GiveUp,
+    KillWorker,
+    Life,
+    OrderWorker,
+    TellEnd,
+    WaitForNext,
+)
 from trunkline.broker.place import Place
 from trunkline.broker.presence import is_cut_off
 from trunkline.broker.process import Watch, is_alive
 from trunkline.broker.spawner import Ended, Refused, Spawner, Started
 from trunkline.broker.succession import reap
-from trunkline.broker.supervisor import CRASHES, WINDOW_S, Crashes, describe_exit
+from trunkline.broker.supervisor import Crashes, describe_exit
 from trunkline.errors import (
     BrokerGone,
     DeadHandle,
@@ -56,7 +68,6 @@ from trunkline.wire.state import State
 __all__ = ["Broker"]
 
 TICK_S = 0.25
-CLOSE_S = 2.0
 SILENT_S = 10.0
 """A worker that has said nothing for so long is killed; its second-long heartbeats come from its I/O loop."""
 STALL_S = 2.0
@@ -408,7 +419,7 @@ class Broker:
         connection.users.add(control)
         connection.opening = opening
         self.directory.add(connection)
-        self._start_worker(connection, timeout_ms)
+        self._carry_out(connection, connection.life.order_worker(), timeout_ms)
 
     def _bequest(
         self, key: bytes, name: bytes, comes_again: bool, holder: bytes, claimant: bytes
@@ -466,27 +477,49 @@ class Broker:
         self._say(sender, Kind.FAILED, request_id, to_wire(error))
         return True
 
-    def _start_worker(self, connection: Connection, timeout_ms: float | None = None) -> None:
-        connection.incarnation += 1
-        connection.restart_at = None
-        identity = b"w" + connection.id + connection.incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
+    def _carry_out(
+        self, connection: Connection, actions: list[Action], timeout_ms: float | None = None
+    ) -> None:
+        """Do what the life of a connection wants. `timeout_ms`: the time that a worker has for its first
+        link, where it is ordered for a Dial."""
+        for action in actions:
+            match action:
+                case OrderWorker(incarnation):
+                    self._order_worker(connection, incarnation, timeout_ms)
+                case CloseWorker():
+                    if connection.worker is not None:
+                        self._say(connection.worker, Kind.CLOSE)
+                case KillWorker():
+                    if connection.watch is not None:
+                        connection.watch.kill()
+                case FailDials():
+                    self._fail_dials(connection)
+                case WaitForNext(due, how):
+                    self._announce_next(connection, due, how)
+                case GiveUp(why):
+                    self._give_up(connection, why)
+                case TellEnd():
+                    self._tell_holders(connection, final=True)
+                case Forget():
+                    self._forget(connection)
+
+    def _order_worker(self, connection: Connection, incarnation: int, timeout_ms: float | None) -> None:
+        identity = b"w" + connection.id + incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
         self.directory.set_worker(connection, identity)
         connection.heard = time.monotonic()
-        connection.starting = True
         self._spawner.start(
             connection.id.hex(),
             {
                 "identity": identity,
                 "broker": self.address,
                 "broker_pid": os.getpid(),
-                "incarnation": connection.incarnation,
+                "incarnation": incarnation,
                 # not where the one before it has never opened: a Dial waits for the first link
-                "succeeds": (connection.incarnation > 1 and connection.opening is None)
-                or bool(connection.former),
+                "succeeds": (incarnation > 1 and connection.opening is None) or bool(connection.former),
                 "until": None if timeout_ms is None else time.monotonic() + timeout_ms / 1000,
                 "holders": [[h, c] for h, c in connection.holders.items()],
                 "users": self._user_pids(connection),
-                "stats": connection.stats if connection.incarnation > 1 or connection.inherits else {},
+                "stats": connection.stats if incarnation > 1 or connection.inherits else {},
                 "had": list(connection.had.items()),
                 "bequest": connection.bequest,
                 "record": connection.record(),
@@ -689,9 +722,10 @@ class Broker:
                 return
             connection = Connection(
                 record["id"], record["number"], record["spec"], record["restart"], record["linger_s"],
-                record["handle"], incarnation=incarnation, former=record["former"], has_opened=True,
+                record["handle"], former=record["former"], has_opened=True,
                 expected=[int(user) for user in users if user not in self._left],
             )  # fmt: skip
+            connection.life = Life(connection.restart, incarnation)
             for client in list(self.directory.clients.values()):
                 if client.pid in connection.expected:
                     connection.users.add(client.id)
@@ -702,7 +736,6 @@ class Broker:
         if incarnation < connection.incarnation:
             self._say(sender, Kind.CLOSE)  # it was replaced while it was silent
             return
-        connection.starting = False
         self.directory.set_worker(connection, sender)
         self._note(connection, stats)
         self._watch_worker(connection, pid, ours=False)
@@ -718,6 +751,7 @@ class Broker:
 
     def _watch_worker(self, connection: Connection, pid: int, *, ours: bool) -> None:
         """Follow a worker's life. Of our own spawner's children the spawner tells the end, and how it was."""
+        connection.life.note_worker()
         if connection.watch is not None and connection.watch.pid == pid:
             return
         if connection.watch is not None:
@@ -791,22 +825,25 @@ class Broker:
         if connection is None:  # given up meanwhile
             Watch(event.pid).kill()
         else:
-            connection.starting = False
             self._watch_worker(connection, event.pid, ours=True)
 
     def _note_refusal(self, event: Refused) -> None:
         """An order for a worker could not be carried out."""
         connection = self.directory.connections.get(bytes.fromhex(event.key))
         if connection is not None:
-            connection.starting = False
             self.directory.set_worker(connection, None)
-            self._crashed(connection, f"could not be started ({event.why})")
+            how = f"could not be started ({event.why})"
+            self._note_crash(connection, how)
+            is_dialled = bool(connection.all_opening())
+            actions = connection.life.refuse_worker(time.monotonic(), how, is_dialled=is_dialled)
+            self._carry_out(connection, actions)
+            connection.stats["state"] = connection.state.value
 
     def _is_owed(self, connection: Connection, now: float) -> bool:
         """Whether the spawner owes word of this connection for long: of its start, or of its worker's end."""
         watch = connection.watch
         ended = watch is not None and watch.pid in self._children and watch.ended()
-        return (connection.starting or ended) and now - connection.heard > SILENT_S
+        return (connection.life.is_ordered or ended) and now - connection.heard > SILENT_S
 
     def _replace_spawner(self) -> None:
         """The template was killed. Its workers live on; what it was asked for last may not have been done."""
@@ -823,10 +860,10 @@ class Broker:
             watch = connection.watch
             if watch is not None and watch.pid in orphans:
                 self._watch(watch, lambda c=connection, w=watch: self._worker_ended(c, w))  # type: ignore[misc]
-            elif connection.starting and connection.closing is None:
+            else:
                 opening = connection.opening
                 left = None if opening is None else max(1.0, (opening.deadline - time.monotonic()) * 1000)
-                self._start_worker(connection, left)
+                self._carry_out(connection, connection.life.order_again(), left)
 
     def _worker_ended(self, connection: Connection, watch: Watch) -> None:
         if connection.watch is not watch:
@@ -844,37 +881,42 @@ class Broker:
         self.directory.set_worker(connection, None)
         status = self._exits.pop(watch.pid, None)
         self._answer_inflight(connection)
-        if connection.closing is not None:
-            self._tell_holders(connection, final=True)
-            self._forget(connection)
-            return
-        self._crashed(connection, describe_exit(status))
+        is_wanted = connection.closing is None
+        how = describe_exit(status)
+        if is_wanted:
+            self._note_crash(connection, how)
+        is_dialled = bool(connection.all_opening())
+        self._carry_out(connection, connection.life.lose_worker(time.monotonic(), how, is_dialled=is_dialled))
+        if is_wanted:
+            connection.stats["state"] = connection.state.value
 
-    def _crashed(self, connection: Connection, how: str) -> None:
-        now = time.monotonic()
+    def _note_crash(self, connection: Connection, how: str) -> None:
         connection.reason = f"its worker {how}"
         connection.stats = {**connection.stats, "last_error": connection.reason}
         self._settle(connection)
+
+    def _fail_dials(self, connection: Connection) -> None:
         peer = connection.stats.get("peer", "")
-        if connection.all_opening():
-            error = WorkerDied(f"the connection to {peer} could not be opened: {connection.reason}")
-            self._fail_opening(connection, to_wire(error))
-            self._close(connection, connection.reason)
-        elif connection.restart and connection.crashes.may_restart(now):
-            connection.state = State.DOWN
-            connection.crashed_at = connection.crashed_at or now
-            connection.restart_at = now + connection.crashes.wait_s()
-            self._tell_log(connection, f"the worker of {peer} {how}; a new one takes over")
-            self._tell_holders(connection, final=False)
-            self._next_tick = min(self._next_tick, connection.restart_at)
-        else:
-            connection.state = State.FAILED
-            self._remove_files(connection)
-            if connection.restart:
-                connection.reason += f", {CRASHES} crashes within {WINDOW_S:.0f} s were too many"
-            self._tell_log(connection, f"the connection to {peer} has ended: {connection.reason}; dial again")
-            self._tell_holders(connection, final=True)
-        connection.stats["state"] = connection.state.value
+        error = WorkerDied(f"the connection to {peer} could not be opened: {connection.reason}")
+        self._fail_opening(connection, to_wire(error))
+
+    def _announce_next(self, connection: Connection, due: float, how: str) -> None:
+        """Another worker is to take over from one that has crashed."""
+        connection.state = State.DOWN
+        connection.crashed_at = connection.crashed_at or time.monotonic()
+        peer = connection.stats.get("peer", "")
+        self._tell_log(connection, f"the worker of {peer} {how}; a new one takes over")
+        self._tell_holders(connection, final=False)
+        self._next_tick = min(self._next_tick, due)
+
+    def _give_up(self, connection: Connection, why: str) -> None:
+        """No worker takes over from one that has crashed."""
+        connection.state = State.FAILED
+        self._remove_files(connection)
+        connection.reason = f"{connection.reason}{why}"
+        peer = connection.stats.get("peer", "")
+        self._tell_log(connection, f"the connection to {peer} has ended: {connection.reason}; dial again")
+        self._tell_holders(connection, final=True)
 
     def _settle(self, connection: Connection) -> None:
         """The figures of a worker that has crashed: what was with it is lost (or comes again from a
@@ -937,16 +979,10 @@ class Broker:
     # the end of a connection
 
     def _close(self, connection: Connection, reason: str) -> None:
-        if connection.closing is not None:
-            return
-        connection.closing = time.monotonic() + CLOSE_S
-        connection.reason = connection.reason or reason
-        connection.restart_at = None
-        if connection.worker is not None:
-            self._say(connection.worker, Kind.CLOSE)
-        if connection.watch is None and connection.pid:
-            self._tell_holders(connection, final=True)
-            self._forget(connection)
+        actions = connection.life.end(time.monotonic())
+        if actions:
+            connection.reason = connection.reason or reason
+        self._carry_out(connection, actions)
 
     def _forget(self, connection: Connection) -> None:
         self.directory.remove(connection)
@@ -1082,18 +1118,14 @@ class Broker:
                 self._lay_ghost(connection, holder, None)
         if watch is not None and watch.fileno() < 0 and watch.ended():
             self._worker_ended(connection, watch)
+        elif actions := connection.life.look_at_time(now):
+            self._carry_out(connection, actions)
         elif connection.closing is not None:
-            if now >= connection.closing:
-                if watch is not None:
-                    watch.kill()
-                elif not connection.pid or now >= connection.closing + CLOSE_S:
-                    self._forget(connection)
+            return
         elif connection.opening is not None and now >= connection.opening.deadline:
             error = DialTimeout(f"{connection.stats.get('peer')} could not be opened in the time allowed")
             self._fail_opening(connection, to_wire(error))
             self._close(connection, str(error))
-        elif connection.restart_at is not None and now >= connection.restart_at:
-            self._start_worker(connection)
         elif connection.lonely_since is not None and not connection.holders:
             if now - connection.lonely_since >= self._patience_s(connection):
                 self._close(connection, "nobody held it any more")

@@ -39,7 +39,7 @@ def test_the_heir_of_a_lost_connection_is_one_that_goes_on() -> None:
     heir.former = b"lost one"
     assert directory.heir_of(b"lost one") is heir
     assert directory.heir_of(b"") is None
-    heir.closing = 1.0
+    heir.life.end(1.0)
     assert directory.heir_of(b"lost one") is None
 
 
@@ -67,10 +67,12 @@ def test_a_connection_has_a_future_while_a_worker_is_there_or_will_be() -> None:
     directory = Directory()
     connection = made(directory)
     assert not connection.has_future()
-    connection.restart_at = 1.0
+    connection.life.order_worker()
+    connection.life.lose_worker(0.0, "ended", is_dialled=False)
     assert connection.has_future()
-    connection.restart_at = None
+    connection.life.order_worker()
+    assert not connection.has_future()
     directory.set_worker(connection, b"w1")
     assert connection.has_future()
-    connection.closing = 1.0
+    connection.life.end(1.0)
     assert not connection.has_future()

@@ -1,0 +1,219 @@
+"""The life of one connection in the broker: events in, actions out. Pure: time is passed in.
+
+`TRANSITIONS` has every way from one phase to the next, and `Life._go` is the only assignment of a phase. The
+router tells a `Life` what has happened and carries out the actions that it returns, in their order.
+
+The phase says whether the connection has a worker and is wanted. The link of that worker has a state of its
+own (`trunkline.wire.state`), which the worker reports.
+
+Two races shape the table. A worker's READY comes through ZeroMQ and its process id through the spawner, in
+either order, so that CAME may be told twice; and both may still arrive when the end of that worker is known
+already. So CAME moves a connection on only where a worker is awaited.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from trunkline.broker.supervisor import CRASHES, WINDOW_S, Crashes
+
+__all__ = [
+    "CLOSE_S", "TRANSITIONS", "Action", "CloseWorker", "Event", "FailDials", "Forget", "GiveUp", "KillWorker",
+    "Life", "OrderWorker", "Phase", "TellEnd", "WaitForNext",
+]  # fmt: skip
+
+CLOSE_S = 2.0
+"""How long a worker that was told to close has until it is killed."""
+
+
+class Phase(StrEnum):
+    """Where a connection stands in the broker."""
+
+    NEW = "new"  # no worker was ordered yet
+    STARTING = "starting"  # a worker was ordered; neither it nor the spawner has said that it runs
+    SERVING = "serving"  # its worker runs
+    RESTARTING = "restarting"  # its worker is gone, and the next one is due at a known time
+    FAILED = "failed"  # its worker is gone and will not be replaced; holders may still ask why
+    ENDING = "ending"  # its end was asked for; its worker may still run
+    ENDED = "ended"  # the broker has forgotten it
+
+
+class Event(StrEnum):
+    """What can happen to a connection."""
+
+    ORDERED = "ordered"  # the router orders a worker: the first, or the next one when it is due
+    ORDERED_AGAIN = "ordered again"  # the spawner has ended with the order, and its successor gets it
+    CAME = "came"  # the worker has registered, or the spawner has told its process id
+    CRASHED = "crashed"  # the worker is gone unasked, and may be replaced
+    GIVEN_UP = "given up"  # the worker is gone unasked, and may not be replaced
+    TOLD_TO_END = "told to end"  # no holder is left, or the broker stops, or a user has ordered it
+    FORGOTTEN = "forgotten"  # nothing of it runs any more
+
+
+_ALIVE = (Phase.NEW, Phase.STARTING, Phase.SERVING, Phase.RESTARTING, Phase.FAILED)
+_WITH_WORKER = (Phase.STARTING, Phase.SERVING, Phase.RESTARTING)
+_WITHOUT_NEED = (Phase.SERVING, Phase.RESTARTING, Phase.FAILED, Phase.ENDING)
+
+TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
+    (Phase.NEW, Event.ORDERED): Phase.STARTING,
+    (Phase.RESTARTING, Event.ORDERED): Phase.STARTING,
+    (Phase.STARTING, Event.ORDERED_AGAIN): Phase.STARTING,
+    (Phase.NEW, Event.CAME): Phase.SERVING,  # a worker of the broker before this one
+    (Phase.STARTING, Event.CAME): Phase.SERVING,
+    **{(phase, Event.CAME): phase for phase in _WITHOUT_NEED},
+    **{(phase, Event.CRASHED): Phase.RESTARTING for phase in _WITH_WORKER},
+    **{(phase, Event.GIVEN_UP): Phase.FAILED for phase in _ALIVE},
+    (Phase.ENDING, Event.GIVEN_UP): Phase.ENDING,
+    **{(phase, Event.TOLD_TO_END): Phase.ENDING for phase in _ALIVE},
+    (Phase.ENDING, Event.FORGOTTEN): Phase.ENDED,
+}
+"""The phase that follows when an event comes in a phase. Other pairs are errors of the router."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderWorker:
+    """Order the worker of this incarnation from the spawner."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseWorker:
+    """Tell the worker to close its link and to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class KillWorker:
+    """Kill the worker: it did not end in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailDials:
+    """Answer the Dials that wait for this connection: it could not be opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForNext:
+    """Tell the holders that another worker takes over. `due`: when it is ordered, monotonic seconds. `how`:
+    how the last one has ended, in words."""
+
+    due: float
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Tell the holders that no worker takes over. `why`: text that goes behind the reason of the end."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellEnd:
+    """Tell the holders that the connection has ended as it was asked to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove the connection and its files."""
+
+
+Action = OrderWorker | CloseWorker | KillWorker | FailDials | WaitForNext | GiveUp | TellEnd | Forget
+
+
+@dataclass(slots=True)
+class Life:
+    """The phase of one connection and what decides about the next one.
+
+    `restart`: workers that crash are replaced. `incarnation`: the number of the last worker; 0 before the
+    first. Times are seconds of the monotonic clock.
+    """
+
+    restart: bool
+    incarnation: int = 0
+    crashes: Crashes = field(default_factory=Crashes)
+    phase: Phase = Phase.NEW
+    has_process: bool = False
+    """A worker process is known and was not seen to end."""
+    had_process: bool = False
+    is_ordered: bool = False
+    """A worker was ordered, and neither it nor the spawner has said yet what became of the order."""
+    restart_at: float | None = None
+    """When the next worker is ordered; None outside of RESTARTING."""
+    closing_at: float | None = None
+    """When the worker is killed if it has not ended by then; None while the connection is wanted."""
+
+    def _go(self, event: Event) -> None:
+        follows = TRANSITIONS.get((self.phase, event))
+        if follows is None:
+            raise ValueError(f"a connection that is {self.phase.value} cannot be {event.value}")
+        self.phase = follows
+        if follows is not Phase.RESTARTING:
+            self.restart_at = None
+
+    def order_worker(self) -> list[Action]:
+        """Have the first worker, or the next one."""
+        return self._order(Event.ORDERED)
+
+    def order_again(self) -> list[Action]:
+        """Have a worker from another spawner, if the order for one was lost with the former spawner."""
+        return self._order(Event.ORDERED_AGAIN) if self.phase is Phase.STARTING else []
+
+    def _order(self, event: Event) -> list[Action]:
+        self._go(event)
+        self.incarnation += 1
+        self.is_ordered = True
+        return [OrderWorker(self.incarnation)]
+
+    def note_worker(self) -> None:
+        """The worker is there: it has registered, or the spawner has told its process id."""
+        self._go(Event.CAME)
+        self.is_ordered = False
+        self.has_process = self.had_process = True
+
+    def lose_worker(self, now: float, how: str, *, is_dialled: bool) -> list[Action]:
+        """The worker has ended. `how`: its end in words. `is_dialled`: a Dial waits for the connection to
+        open."""
+        self.has_process = False
+        if self.phase is Phase.ENDING:
+            return [TellEnd(), *self._forget()]
+        return self._decide_on_next(now, how, is_dialled)
+
+    def refuse_worker(self, now: float, how: str, *, is_dialled: bool) -> list[Action]:
+        """The worker that was ordered could not be started. `how`, `is_dialled`: as for `lose_worker`."""
+        self.is_ordered = False
+        return self._decide_on_next(now, how, is_dialled)
+
+    def _decide_on_next(self, now: float, how: str, is_dialled: bool) -> list[Action]:
+        if is_dialled:
+            return [FailDials(), *self.end(now)]
+        may_follow = self.restart and self.phase in _WITH_WORKER
+        if may_follow and self.crashes.may_restart(now):
+            self._go(Event.CRASHED)
+            self.restart_at = now + self.crashes.wait_s()
+            return [WaitForNext(self.restart_at, how)]
+        self._go(Event.GIVEN_UP)
+        return [GiveUp(f", {CRASHES} crashes within {WINDOW_S:.0f} s were too many" if may_follow else "")]
+
+    def end(self, now: float) -> list[Action]:
+        """End the connection in good order. Nothing happens where that was asked for before."""
+        if self.closing_at is not None:
+            return []
+        self._go(Event.TOLD_TO_END)
+        self.closing_at = now + CLOSE_S
+        if self.had_process and not self.has_process:
+            return [CloseWorker(), TellEnd(), *self._forget()]
+        return [CloseWorker()]
+
+    def look_at_time(self, now: float) -> list[Action]:
+        """What is due at `now`."""
+        if self.restart_at is not None and now >= self.restart_at and not self.has_process:
+            return self.order_worker()
+        if self.phase is Phase.ENDING and self.closing_at is not None and now >= self.closing_at:
+            return [KillWorker()] if self.has_process else self._forget()
+        return []
+
+    def _forget(self) -> list[Action]:
+        self._go(Event.FORGOTTEN)
+        return [Forget()]
