@@ -14,27 +14,24 @@ servers. `extra`:
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from trunkline.address.broker_values import Values, read_beside, read_typed, read_written
-from trunkline.address.golang import shown
 from trunkline.address.host import join_host_port
 from trunkline.address.model import Address
 from trunkline.address.options import OPTIONS
-from trunkline.address.params import PARAMS, is_param
+from trunkline.address.params import is_param
 from trunkline.address.plain import split_authority
 from trunkline.address.schemes import Scheme
+from trunkline.address.schemes.model import BrokerParts
 from trunkline.address.separator import decoded
 from trunkline.address.servers import Login, one_authority, read_servers
 from trunkline.address.unknown import misplaced_option, unknown_option
 from trunkline.errors import AddressError
 
 __all__ = ["parse_broker"]
-
-_KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}|\^.*")
 
 
 def parse_broker(
@@ -58,7 +55,7 @@ def parse_broker(
     )
     _check(scheme, params)
     place = ",".join(join_host_port(*pair) for pair in hosts)
-    path = path or ("/mqtt" if _is_over_websocket(scheme) else "")
+    path = path or scheme.default_path
     address = Address(
         scheme.name,
         f"{scheme.name}://{place}{path}",
@@ -71,23 +68,18 @@ def parse_broker(
         hosts=hosts,
     )
     extra: dict[str, Any] = {"typed": read_typed(scheme, params)}
-    _EXTRA[scheme.protocol](address, given, extra)
+    extra |= scheme.read_extra(BrokerParts(decoded(path), user, password, params, given))
     filled = [login if login != (None, None) else (user, password) for login in logins]
     if any(login != filled[0] for login in filled):
         extra["logins"] = [list(login) for login in filled]
     return replace(address, extra=extra)
 
 
-def _is_over_websocket(scheme: Scheme) -> bool:
-    return scheme.name in ("ws+mqtt", "wss+mqtt")
-
-
 def _read_path(scheme: Scheme, path: str, values: Values) -> None:
-    """Kafka's path is the topic; amqp's the virtual host, that of mqtt over WebSocket the URL's; the others
-    have none."""
-    if path in ("", "/") or scheme.protocol == "amqp" or _is_over_websocket(scheme):
+    """Take the topic of a path that holds one; refuse a path where the scheme has none."""
+    if path in ("", "/") or scheme.path_holds in ("vhost", "url"):
         return
-    if scheme.protocol != "kafka":
+    if scheme.path_holds != "topic":
         raise AddressError(f"{scheme.whose} has no path: write {scheme.example}")
     topic = read_written(scheme, [("topic", path[1:])])["topic"]
     if values.setdefault("topic", topic) != topic:
@@ -117,47 +109,3 @@ def _check(scheme: Scheme, params: Mapping[str, str]) -> None:
     if not any(params.get(name) for name in scheme.needs):
         *some, last = (f"'{name}'" for name in scheme.needs)
         raise AddressError(f"{scheme.whose} needs {', '.join(some)} or {last}: write {scheme.example}")
-
-
-def _mqtt(address: Address, given: Values, extra: dict[str, Any]) -> None:
-    extra["topic"] = address.params.get("topic")
-    extra["topics"] = given.get("topic", [])
-
-
-def _nats(address: Address, given: Values, extra: dict[str, Any]) -> None:
-    _mqtt(address, given, extra)
-    for name in ("topic", "write_topic", "queue"):
-        if any(re.search(r"\s", text) for text in given.get(name, [])):
-            raise AddressError(f"parameter '{name}' does not take a value with a space in it")
-    # a user without a password is a token, by the convention of the NATS clients
-    token = address.user if address.password is None else None
-    if token is not None and "token" in address.params:
-        raise AddressError("a nats address names its token twice: write it once")
-    if token is not None or "token" in address.params:
-        extra["token"] = address.params.get("token", token)
-
-
-def _amqp(address: Address, given: Values, extra: dict[str, Any]) -> None:
-    extra["vhost"] = decoded(address.path[1:]) or "/"
-    extra["queue"] = address.params.get("queue")
-    extra["routing_keys"] = given.get("routing_key", [])
-
-
-def _kafka(address: Address, given: Values, extra: dict[str, Any]) -> None:
-    _mqtt(address, given, extra)
-    for topic in (*given.get("topic", []), *given.get("write_topic", [])):
-        if not _KAFKA_TOPIC.fullmatch(topic):
-            raise AddressError(
-                f"a kafka address has the topic '{shown(topic)}': "
-                "a topic is letters, digits, '.', '_' and '-', 249 at most"
-            )
-    own = PARAMS["kafka"]
-    extra["librdkafka"] = {name: value for name, value in address.params.items() if name not in own}
-
-
-_EXTRA: dict[str, Callable[[Address, Values, dict[str, Any]], None]] = {
-    "mqtt": _mqtt,
-    "nats": _nats,
-    "amqp": _amqp,
-    "kafka": _kafka,
-}

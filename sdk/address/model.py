@@ -74,9 +74,10 @@ class Address:
 
     def _subject(self) -> str:
         """What tells two connections to one message broker apart."""
-        if self.scheme == "kafka" and self.path not in ("", "/"):
+        row = scheme_row(self.scheme)
+        if row.path_holds == "topic" and self.path not in ("", "/"):
             return ""
-        names = scheme_row(self.scheme).subjects
+        names = row.subjects
         found = next((name for name in names if self.params.get(name)), None)
         if found is None:
             return ""

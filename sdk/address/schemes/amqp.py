@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from trunkline.address.schemes.model import (
     COMPRESSION,
@@ -13,6 +14,7 @@ from trunkline.address.schemes.model import (
     STREAM,
     TLS,
     TRUST,
+    BrokerParts,
     Param,
     Scheme,
 )
@@ -42,6 +44,17 @@ _PARAMS = (
     Param("name", "name", "the connection's name, for the server's monitoring"),
     *LOGIN,
 )
+
+
+def _read_extra(parts: BrokerParts) -> dict[str, Any]:
+    """`vhost`, `queue` and `routing_keys`."""
+    return {
+        "vhost": parts.path[1:] or "/",
+        "queue": parts.params.get("queue"),
+        "routing_keys": parts.given.get("routing_key", []),
+    }
+
+
 _OPTIONS = (*STREAM, *COMPRESSION, *DIALED, "headers")
 _ROW = Scheme(
     name="amqp",
@@ -58,6 +71,8 @@ _ROW = Scheme(
     params=_PARAMS,
     needs=("queue", "exchange", "routing_key", "write_topic"),
     subjects=("queue", "exchange", "write_topic", "routing_key"),
+    path_holds="vhost",
+    read_extra=_read_extra,
     elsewhere=(("vhost", "the virtual host is the path, as in amqp://host/vhost?queue=name"),),
 )
 

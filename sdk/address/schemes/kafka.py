@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
+from trunkline.address.golang import shown
 from trunkline.address.schemes.model import (
     COMPRESSION,
     LOGIN,
     RECONNECTS,
     STREAM,
     TLS,
+    BrokerParts,
     Param,
     Scheme,
+    read_topics,
 )
+from trunkline.errors import AddressError
 
 __all__ = ["ROWS"]
 
@@ -31,6 +38,22 @@ _PARAMS = (
     Param("key", "text", "key of written messages", secret=True),
     *LOGIN,
 )
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}|\^.*")
+_OWN = frozenset(row.name for row in _PARAMS)
+
+
+def _read_extra(parts: BrokerParts) -> dict[str, Any]:
+    """`topic`, `topics`, and `librdkafka`: the parameters that are properties of that library."""
+    for topic in (*parts.given.get("topic", []), *parts.given.get("write_topic", [])):
+        if not _TOPIC.fullmatch(topic):
+            raise AddressError(
+                f"a kafka address has the topic '{shown(topic)}': "
+                "a topic is letters, digits, '.', '_' and '-', 249 at most"
+            )
+    properties = {name: value for name, value in parts.params.items() if name not in _OWN}
+    return {**read_topics(parts), "librdkafka": properties}
+
+
 _OPTIONS = (*STREAM, *COMPRESSION, "headers", *TLS, "servername")
 
 ROWS = (
@@ -49,6 +72,8 @@ ROWS = (
         params=_PARAMS,
         needs=("topic", "write_topic"),
         subjects=("topic", "write_topic"),
+        path_holds="topic",
+        read_extra=_read_extra,
         elsewhere=(
             ("bootstrap.servers", _SERVERS),
             ("bootstrap_servers", _SERVERS),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "ALWAYS",
@@ -17,8 +18,10 @@ __all__ = [
     "STREAM",
     "TLS",
     "TRUST",
+    "BrokerParts",
     "Param",
     "Scheme",
+    "read_topics",
 ]
 
 
@@ -39,6 +42,24 @@ class Param:
     """The value is never shown, not even in the error that refuses it."""
     also: tuple[str, ...] = ()
     """Other names for the same."""
+
+
+class BrokerParts(NamedTuple):
+    """The parts of a message broker's address that are read already."""
+
+    path: str
+    """Percent-decoded, with its first slash."""
+    user: str | None
+    password: str | None
+    params: Mapping[str, str]
+    """Under their main names; lists are joined by commas."""
+    given: Mapping[str, Sequence[str]]
+    """The same parameters as lists."""
+
+
+def read_topics(parts: BrokerParts) -> dict[str, Any]:
+    """The `Address.extra` of a broker that reads topics: `topic` as text or None, `topics` as a list."""
+    return {"topic": parts.params.get("topic"), "topics": parts.given.get("topic", [])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +99,12 @@ class Scheme:
     """An address has to give one of these parameters."""
     subjects: tuple[str, ...] = ()
     """The parameters that tell two connections to one broker apart; the first one given is displayed."""
+    path_holds: str = ""
+    """What the path of a broker's address is: `topic`, `vhost` or `url`; empty where a path is an error."""
+    default_path: str = ""
+    """The path where a broker's address has none."""
+    read_extra: Callable[[BrokerParts], dict[str, Any]] = read_topics
+    """Checks the parts of a broker's address and returns its `Address.extra`; raises `AddressError`."""
     elsewhere: tuple[tuple[str, str], ...] = ()
     """Parameters that other programs have: name, and where that is written here."""
     dialect: str = ""

@@ -73,6 +73,8 @@ ROWS = (
     replace(
         _ROW,
         name="ws+mqtt",
+        path_holds="url",
+        default_path="/mqtt",
         example="ws+mqtt://host/mqtt?topic=name",
         port=80,
         tls=False,
@@ -82,6 +84,8 @@ ROWS = (
     replace(
         _ROW,
         name="wss+mqtt",
+        path_holds="url",
+        default_path="/mqtt",
         example="wss+mqtt://host/mqtt?topic=name",
         port=443,
         tls=True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 from trunkline.address.schemes.model import (
     COMPRESSION,
@@ -12,9 +14,12 @@ from trunkline.address.schemes.model import (
     RECONNECTS,
     STREAM,
     TLS,
+    BrokerParts,
     Param,
     Scheme,
+    read_topics,
 )
+from trunkline.errors import AddressError
 
 __all__ = ["ROWS"]
 
@@ -43,6 +48,23 @@ _PARAMS = (
     Param("name", "name", "the connection's name, for the server's monitoring"),
     *LOGIN,
 )
+
+
+def _read_extra(parts: BrokerParts) -> dict[str, Any]:
+    """`topic`, `topics`, and `token` where the address has one."""
+    for name in ("topic", "write_topic", "queue"):
+        if any(re.search(r"\s", text) for text in parts.given.get(name, [])):
+            raise AddressError(f"parameter '{name}' does not take a value with a space in it")
+    # a user without a password is a token, by the convention of the NATS clients
+    token = parts.user if parts.password is None else None
+    if token is not None and "token" in parts.params:
+        raise AddressError("a nats address names its token twice: write it once")
+    extra = read_topics(parts)
+    if token is not None or "token" in parts.params:
+        extra["token"] = parts.params.get("token", token)
+    return extra
+
+
 _OPTIONS = (*STREAM, *COMPRESSION, *DIALED, "headers")
 _ROW = Scheme(
     name="nats",
@@ -58,6 +80,7 @@ _ROW = Scheme(
     params=_PARAMS,
     needs=("topic", "stream", "write_topic"),
     subjects=("topic", "stream", "write_topic"),
+    read_extra=_read_extra,
 )
 
 ROWS = (
