@@ -22,12 +22,12 @@ from trunkline.errors import (
 )
 from trunkline.message import Message
 from trunkline.proxy import reasons
-from trunkline.proxy.channel import Channel
 from trunkline.proxy.client import Client
 from trunkline.proxy.executing import Executing
 from trunkline.proxy.pocket import EMPTY, Hand, Stamped
 from trunkline.proxy.reading import _data, _Want
 from trunkline.proxy.result import ExecResult
+from trunkline.proxy.routes.router import Channel
 from trunkline.proxy.rows import Rows
 from trunkline.proxy.transaction import GRACE_S, Transaction
 from trunkline.proxy.turn import Busy

@@ -15,13 +15,13 @@ from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTim
 from trunkline.frames import Sealed, without_frames
 from trunkline.proxy import client as clients
 from trunkline.proxy import reasons
-from trunkline.proxy.channel import Channel
 from trunkline.proxy.claims import Claim
 from trunkline.proxy.client import Client
 from trunkline.proxy.connection import Connection, RaisingConnection
 from trunkline.proxy.family import broker_of_parents
 from trunkline.proxy.hints import hint_at_options, hint_at_seconds
 from trunkline.proxy.holder import attached
+from trunkline.proxy.routes.router import Channel
 from trunkline.system.limits import lacks_descriptors
 from trunkline.wire import values
 from trunkline.wire.endpoint import ENV

@@ -18,10 +18,10 @@ from trunkline.errors import (
     WorkerDied,
 )
 from trunkline.proxy.client import Client
-from trunkline.proxy.direct import NoDoor
 from trunkline.proxy.holder import ATTACH_S
 from trunkline.proxy.reading import Reader
 from trunkline.proxy.result import ExecResult
+from trunkline.proxy.routes.requests import NoDoor
 from trunkline.proxy.rows import Rows
 from trunkline.proxy.transaction import BARE, GRACE_S, OVER, Transaction
 from trunkline.wire import values

@@ -23,12 +23,12 @@ from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, DeadHandle, OperationTimeout, TrunklineError, from_wire
 from trunkline.frames import Sealed, without_frames
 from trunkline.proxy import client as clients
-from trunkline.proxy.channel import SLICE_S, Channel, Received
 from trunkline.proxy.client import Client
-from trunkline.proxy.direct import Direct
-from trunkline.proxy.pipe import Pipe
 from trunkline.proxy.pocket import Pocket, Unread
 from trunkline.proxy.reasons import remember
+from trunkline.proxy.routes.requests import Direct
+from trunkline.proxy.routes.router import SLICE_S, Channel, Received
+from trunkline.proxy.routes.stream import Pipe
 from trunkline.proxy.turn import Turn
 from trunkline.wire import endpoint, messages, values
 from trunkline.wire.envelope import BROKER, Kind, Mark

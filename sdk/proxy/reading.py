@@ -15,11 +15,11 @@ import msgpack
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineError, Unsupported, from_wire
 from trunkline.message import Message, Source
-from trunkline.proxy.channel import SLICE_S, Channel, Received
 from trunkline.proxy.client import Client, is_cut_off
 from trunkline.proxy.holder import Holder
 from trunkline.proxy.pocket import EMPTY, LOST, Hand, Stamped, Taken
 from trunkline.proxy.reasons import remember
+from trunkline.proxy.routes.router import SLICE_S, Channel, Received
 from trunkline.proxy.turn import FOREVER
 from trunkline.wire import messages, values
 from trunkline.wire.envelope import Kind, Mark

@@ -21,7 +21,7 @@ from tests.support.waiting import Background
 from trunkline import Connection, Dial, connect, last_error, shutdown
 from trunkline.errors import OutcomeUnknown, Unconfirmed
 from trunkline.proxy import client, holder
-from trunkline.proxy.direct import Direct
+from trunkline.proxy.routes.requests import Direct
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 

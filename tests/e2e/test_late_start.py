@@ -21,10 +21,10 @@ from tests.support.waiting import until
 from trunkline import Connection, connect
 from trunkline.deadline import Deadline
 from trunkline.proxy import client as clients
-from trunkline.proxy.channel import Channel
 from trunkline.proxy.client import Client
 from trunkline.proxy.holder import attached
-from trunkline.proxy.pipe import Pipe
+from trunkline.proxy.routes.router import Channel
+from trunkline.proxy.routes.stream import Pipe
 from trunkline.wire import endpoint
 from trunkline.wire.envelope import BROKER, Kind
 

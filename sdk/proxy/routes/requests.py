@@ -17,7 +17,7 @@ from typing import Any
 
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, OperationTimeout, OutcomeUnknown, Unconfirmed, WorkerDied, from_wire
-from trunkline.proxy.channel import SLICE_S
+from trunkline.proxy.routes.router import SLICE_S
 from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
 from trunkline.wire.framing import Unframer, frame
 

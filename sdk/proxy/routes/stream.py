@@ -15,7 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from trunkline.proxy.channel import Received
+from trunkline.proxy.routes.router import Received
 from trunkline.wire.envelope import Kind, header, parse
 from trunkline.wire.framing import Inlet, Unframer, frame
 
