@@ -16,7 +16,7 @@ import zmq
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, RemoteError
 from trunkline.proxy.discovery import Found, Scope, find_brokers
-from trunkline.proxy.routes.router import Channel
+from trunkline.proxy.route import Channel
 from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import BROKER, Kind
 

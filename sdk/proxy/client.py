@@ -34,8 +34,7 @@ from trunkline.proxy.leaving import leave_at_exit, leave_with_child
 from trunkline.proxy.orphans import adopt
 from trunkline.proxy.pocket import Pocket
 from trunkline.proxy.reasons import remember
-from trunkline.proxy.routes.requests import unanswered, unknown
-from trunkline.proxy.routes.router import SLICE_S, Channel, Received
+from trunkline.proxy.route import SLICE_S, Channel, Received, unanswered, unknown
 from trunkline.proxy.turn import FOREVER, Busy, Turn
 from trunkline.system.limits import NO_THREAD, make_context
 from trunkline.wire import endpoint, messages

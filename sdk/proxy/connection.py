@@ -27,7 +27,6 @@ from trunkline.proxy.executing import Executing
 from trunkline.proxy.pocket import EMPTY, Hand, Stamped
 from trunkline.proxy.reading import _data, _Want
 from trunkline.proxy.result import ExecResult
-from trunkline.proxy.routes.router import Channel
 from trunkline.proxy.rows import Rows
 from trunkline.proxy.transaction import GRACE_S, Transaction
 from trunkline.proxy.turn import Busy
@@ -265,30 +264,24 @@ class Connection(Executing):
             return
         if self._pocket.unsettled:  # DETACH cannot tell what was read behind a message that is kept
             self._turn.run(0, self._say_all_in_turn)
-        # Before the rest: a thread that reads gives the pipe up as soon as it sees that the object is closed.
-        if (pipe := self._pipe) is not None and not self._client.program_ends:
-            pipe.last_word(Kind.CLOSING, (self._holder_id,))
+        # Before the rest: a thread that reads gives the stream up as soon as it sees the object closed.
+        if not self._client.program_ends:
+            self._route.say_last(Kind.CLOSING, self._holder_id)
         with self._lock:
             if not self._closed:
                 self._consumed = self._pocket.consumed_at_end()
                 self._closed = True
             self._pocket.clear()
-        self._direct.close()
-        channel = self._turn.run(0, self._give_up_sockets)
+        self._route.close_requests()
+        channel = self._turn.run(0, self._route.give_up)
         if isinstance(channel, Busy):
-            channel, pipe = None, self._pipe
-            if pipe is not None:
-                pipe.shut()  # wakes the thread that waits there
+            channel = None
+            self._route.wake_reader()
         self._client.connections.discard(self)
         if channel is not None or self._holder_id:
             self._client.detach(self._key, self._holder_id, self._consumed, channel, True)
         self._finalizer.detach()
         self._detached = True  # only now: after a Ctrl-C `close` may be called once more
-
-    def _give_up_sockets(self) -> Channel | None:
-        channel, self._channel = self._channel, None
-        self._close_pipe()
-        return channel
 
     def _left(self, limit: Deadline) -> bool:
         """After `close`: whether no thread is in the stream socket any more."""

@@ -21,7 +21,7 @@ from trunkline.proxy.connection import Connection, RaisingConnection
 from trunkline.proxy.family import broker_of_parents
 from trunkline.proxy.hints import hint_at_options, hint_at_seconds
 from trunkline.proxy.holder import attached
-from trunkline.proxy.routes.router import Channel
+from trunkline.proxy.route import Channel
 from trunkline.system.limits import lacks_descriptors
 from trunkline.wire import values
 from trunkline.wire.endpoint import ENV

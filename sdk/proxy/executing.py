@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -15,13 +14,11 @@ from trunkline.errors import (
     OperationTimeout,
     StatementError,
     TrunklineError,
-    WorkerDied,
 )
 from trunkline.proxy.client import Client
 from trunkline.proxy.holder import ATTACH_S
 from trunkline.proxy.reading import Reader
 from trunkline.proxy.result import ExecResult
-from trunkline.proxy.routes.requests import NoDoor
 from trunkline.proxy.rows import Rows
 from trunkline.proxy.transaction import BARE, GRACE_S, OVER, Transaction
 from trunkline.wire import values
@@ -204,26 +201,20 @@ class Executing(Reader):
         patience = Deadline(min(REPLACE_S, deadline.left()) if self._executes else 0)
         while True:
             self._check_open()
-            client = self._client_now(
-                deadline
-            )  # in a forked child that gives the object an identity of its own
+            self._client_now(deadline)  # in a forked child that gives the object an identity of its own
             whole = (self._holder_id, *fields)
-            try:
-                return self._direct.request(kind, whole, body, deadline, lambda: self._closed, part)
-            except NoDoor as error:
-                # The socket of a worker that is gone; the router may not know it yet and lose the request.
-                dead = isinstance(error.__cause__, ConnectionRefusedError)
-            except WorkerDied:
-                dead = True
-            if not dead or patience.expired():
-                try:
-                    return client.request(self._key, kind, *whole, body=(body,), deadline=deadline, part=part)
-                except WorkerDied:
-                    if patience.expired():
-                        raise
-                except DeadHandle:  # of a broker that took over from one that was lost with the worker
-                    if self._redial is None or patience.expired():
-                        raise
+            answer = self._route.try_request(
+                kind,
+                whole,
+                body,
+                deadline,
+                lambda: self._closed,
+                part,
+                patience=patience,
+                can_redial=self._redial is not None,
+            )
+            if answer is not None:
+                return answer
             self._hear_of_end()
             time.sleep(REPLACE_LOOK_S)
 
@@ -235,11 +226,10 @@ class Executing(Reader):
     def _hear_of_end_in_turn(self) -> None:
         if self._closed or not self._in_order():
             return
-        channel = self._channel
-        while channel is not None and not self._stale() and (received := channel.peek(0)) is not None:
+        while (received := self._route.peek(0)) is not None:
             if received[1] is Kind.GONE and not received[3][0]:
                 self._gone = self._gone or f"{received[3][1]}{self._what_is_lost()}"
-            channel.done()
+            self._route.done()
 
     def _what_is_lost(self) -> str:
         memory = self._scheme == "sqlite3" and (":memory:" in self._peer or "mode=memory" in self._peer)
@@ -251,11 +241,8 @@ class Executing(Reader):
         self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline
     ) -> list[bytes]:
         self._check_open()
-        client = self._client_now(deadline)
-        with contextlib.suppress(NoDoor):
-            return self._direct.request(kind, fields, body or b"", deadline, lambda: self._closed)
-        bodies = () if body is None else (body,)
-        return client.request(self._key, kind, *fields, body=bodies, deadline=deadline)
+        self._client_now(deadline)
+        return self._route.request(kind, fields, body, deadline, lambda: self._closed)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -271,7 +258,7 @@ class Executing(Reader):
         after an exception that broke off what it was saying it joins anew; OperationTimeout when that took
         too long. The grace at the end of the deadline is left out: it is for the worker's answer."""
         limit = Deadline(min(ATTACH_S, max(0.0, deadline.left() - GRACE_S)))
-        while (self._channel is None or self._resync) and not self._closed and self._gone is None:
+        while (not self._route.is_joined or self._resync) and not self._closed and self._gone is None:
             self._ask_to_join(limit)
             if limit.expired():
                 raise OperationTimeout(

@@ -26,11 +26,9 @@ from trunkline.proxy import client as clients
 from trunkline.proxy.client import Client
 from trunkline.proxy.pocket import Pocket, Unread
 from trunkline.proxy.reasons import remember
-from trunkline.proxy.routes.requests import Direct
-from trunkline.proxy.routes.router import SLICE_S, Channel, Received
-from trunkline.proxy.routes.stream import Pipe
+from trunkline.proxy.route import SLICE_S, Channel, Received, Route
 from trunkline.proxy.turn import Turn
-from trunkline.wire import endpoint, messages, values
+from trunkline.wire import messages, values
 from trunkline.wire.envelope import BROKER, Kind, Mark
 from trunkline.wire.stats import Stats
 
@@ -54,7 +52,7 @@ class Holder:
         self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool
     ) -> None:
         self._client = client
-        self._channel: Channel | None = channel
+        self._route = Route(client, channel, key)
         self._holder_id = channel.identity
         self._key = key
         self._scheme = str(info.get("scheme", ""))
@@ -86,11 +84,7 @@ class Holder:
         """The last that were asked for."""
         self._bare = False
         self._query_numbers = itertools.count(1)
-        self._direct = Direct(endpoint.door(client.address, key))
         self._redial: tuple[tuple[Any, ...], Sealed] | None = None
-        self._pipe: Pipe | None = None
-        self._source: Pipe | Channel | None = None
-        self._routed = False
         self._orphan = False
         self._start_at = 0.0
         self._unheard_at = 0.0
@@ -105,11 +99,10 @@ class Holder:
         """Nobody makes a bare Holder: it is a Connection that the client keeps."""
         return cast("Connection", self)
 
-    # the two ways to the worker
+    # telling the worker
 
     def _start(self) -> None:
-        """With `_turn` held: tell the worker that we can be served, over a pipe of our own if it has a door
-        for us, else through the router."""
+        """With `_turn` held: tell the worker that this object can be served."""
         if self._executes:
             return
         with self._lock:
@@ -117,69 +110,32 @@ class Holder:
             name, down, had = messages.Name(self._holder_id), pocket.will_be_down(), pocket.had
             start = messages.Start(name, down, had, pocket.envelopes, self._serving)
         self._unsure = True
-        if self._pipe is None:
-            try:
-                self._pipe = Pipe(endpoint.door(self._client.address, self._key), self._key)
-                self._unheard_at = time.monotonic() + UNHEARD_S
-            except (OSError, BrokerGone):
-                self._routed = True
-        self._say(Kind.START, *start)
+        if self._route.open_stream():
+            self._unheard_at = time.monotonic() + UNHEARD_S
+        self._route.send(Kind.START, *start)
         self._unsure = False
-
-    def _say(self, kind: Kind, *fields: Any) -> None:
-        pipe, channel = self._pipe, self._channel
-        if pipe is not None:
-            pipe.send(kind, fields)
-        elif channel is not None and not self._stale():
-            channel.send(self._key, kind, 0, fields)
-
-    def _peek(self, timeout_s: float) -> Received | None:
-        """With `_turn` held: the next message from the worker, or from the broker about it. It stays the next
-        one until `_done`: what is broken off is done once more."""
-        pipe = self._pipe
-        if pipe is not None:
-            self._source = pipe
-            try:
-                return pipe.peek(timeout_s)
-            except EOFError:
-                self._pipe = None
-                pipe.close()
-        channel = self._channel
-        if channel is None or self._stale():
-            return None
-        self._source = channel
-        return channel.peek(timeout_s)
-
-    def _done(self) -> None:
-        """What `_peek` gave was dealt with, unless that has put an end to where it came from."""
-        source = self._source
-        if source is not None and (source is self._pipe or source is self._channel):
-            source.done()
 
     def _in_order(self) -> bool:
         """With `_turn` held: whether the stream socket can be used; else `_ask_to_join`."""
-        pipe, channel = self._pipe, self._channel
-        torn = self._unsure or (pipe is not None and pipe.torn) or (channel is not None and channel.torn)
-        if torn:
+        route = self._route
+        if self._unsure or route.is_torn():
             self._resync = True
-            if channel is not None:
-                channel.generation = -1
-            self._close_pipe()
+            route.mark_stale()
+            route.close_stream()
             self._unsure = False
-        return not self._resync and channel is not None
+        return not self._resync and route.is_joined
 
     def _ask_to_join(self, deadline: Deadline) -> None:
         """Without the turn: have the control thread join the connection (anew); in a forked child too, where
         that thread and the broker may have to be found first. BrokerGone when there is none in time."""
-        if self._channel is None:
+        if not self._route.is_joined:
             self._client = clients.get(deadline)
             self._client.connections.add(self._itself())
         self._client.rejoin_soon()
 
     def _stale(self) -> bool:
         """The broker was lost and this object has not joined the next one yet."""
-        channel = self._channel
-        return channel is None or channel.generation != self._client.generation
+        return self._route.is_stale()
 
     def _recall(self, epoch: int, elsewhere: bool) -> tuple[int, int, list[tuple[int, int]], bool]:
         """Called by the control thread: give back what has not been consumed; `elsewhere`: see
@@ -201,7 +157,7 @@ class Holder:
         later again."""
         client = self._client
         channel = client.channel()
-        self._hear_pipe()
+        self._hear_stream()
         with self._lock:
             pocket = self._pocket
             unread = pocket.fresh()
@@ -231,22 +187,20 @@ class Holder:
             self._find_out_of_loss(int(info["serving"]), unread)
         self._serving = int(info["serving"])
         self._finalizer.detach()
-        self._channel, self._holder_id = channel, channel.identity
+        self._route.join(client, channel, self._key)
+        self._holder_id = channel.identity
         self._resync = False
         self._start()  # a worker that is new may not have heard the one before, which had our former name
         self._finalizer = weakref.finalize(self, client.detach, self._key, channel.identity, pocket, channel)
         self._finalizer.atexit = False
         return channel
 
-    def _hear_pipe(self) -> None:
-        """With `_turn` held: take in what has come by the pipe. Should the worker be gone, nobody sends that
-        again."""
-        while (pipe := self._pipe) is not None and not pipe.torn:
-            received = self._peek(0)
-            if received is None or self._source is not pipe:
-                return
+    def _hear_stream(self) -> None:
+        """With `_turn` held: take in what has come straight from the worker. Should the worker be gone,
+        nobody sends that again."""
+        while (received := self._route.peek_stream()) is not None:
             self._handle_stream(received)
-            self._done()
+            self._route.done()
 
     def _handle_stream(self, received: Received) -> bool:
         raise NotImplementedError
@@ -256,8 +210,9 @@ class Holder:
         former name. Then nobody sends again what we gave back: `unread`, which is still ours."""
         if serving <= self._serving:
             return
-        self._close_pipe()
-        self._routed, self._orphan = False, True
+        self._route.close_stream()
+        self._route.try_door_again()
+        self._orphan = True
         with self._lock:
             self._pocket.take_in_again(unread)
             self._pocket.lose(Mark.DOWN, comes_again=self._comes_again)
@@ -272,7 +227,7 @@ class Holder:
         assert self._redial is not None
         fields, body = self._redial
         channel = client.channel()
-        self._close_pipe()
+        self._route.close_stream()
         if not self._forsaken:  # with its link down, too: the next worker counts from zero
             with self._lock:
                 self._pocket.take_in_again(unread)
@@ -292,12 +247,13 @@ class Holder:
             raise BrokerGone(str(error)) from None
         old.close()
         self._finalizer.detach()
-        self._channel, self._holder_id, self._key = channel, channel.identity, key
+        self._route.join(client, channel, key)
+        self._holder_id, self._key = channel.identity, key
         self._number, self._handle = str(info.get("id", "")), None
         self._serving = int(info.get("serving", 0))
-        self._direct.close()
-        self._direct = Direct(endpoint.door(client.address, key))
-        self._routed = self._orphan = self._resync = self._forsaken = False
+        self._route.renew_requests()
+        self._route.try_door_again()
+        self._orphan = self._resync = self._forsaken = False
         self._start()
         self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
         self._finalizer.atexit = False
@@ -322,7 +278,7 @@ class Holder:
     def _join_again(self) -> None:
         if not self._stale() or self._closed or self._gone is not None:
             return
-        self._attach_again(self._channel)
+        self._attach_again(self._route.channel)
         self._leave_if_closed()
 
     def _leave_if_closed(self) -> None:
@@ -330,29 +286,14 @@ class Holder:
         name."""
         if self._closed:
             self._client.detach(self._key, self._holder_id, self._consumed, None, True)
-            self._drop_sockets()
-
-    def _close_pipe(self) -> None:
-        pipe, self._pipe = self._pipe, None
-        if pipe is not None:
-            pipe.close()
-
-    def _drop_sockets(self) -> None:
-        """With `_turn` held, of an object that was closed."""
-        channel, self._channel = self._channel, None
-        self._close_pipe()
-        if channel is not None:
-            channel.close()
+            self._route.close()
 
     def _after_fork(self) -> None:
         """In a forked child: nothing of the parent's object may be used here, its locks neither."""
         self._finalizer.detach()
-        clients.keep(self._channel)
-        self._direct.close()
-        self._close_pipe()
-        self._routed = self._orphan = False
+        clients.keep(self._route.leave_to_parent())
+        self._orphan = False
         self._serving = 0
-        self._channel = None
         self._holder_id = b""
         self._pocket = Pocket()
         self._lock = threading.RLock()

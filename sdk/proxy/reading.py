@@ -19,7 +19,7 @@ from trunkline.proxy.client import Client, is_cut_off
 from trunkline.proxy.holder import Holder
 from trunkline.proxy.pocket import EMPTY, LOST, Hand, Stamped, Taken
 from trunkline.proxy.reasons import remember
-from trunkline.proxy.routes.router import SLICE_S, Channel, Received
+from trunkline.proxy.route import SLICE_S, Channel, Received
 from trunkline.proxy.turn import FOREVER
 from trunkline.wire import messages, values
 from trunkline.wire.envelope import Kind, Mark
@@ -162,12 +162,11 @@ class Reader(Holder):
         if self._closed:
             return False, None, None
         self._turn.run(0, self._look)
-        if self._resync or (self._channel is None and not self._closed):
+        if self._resync or not (self._route.is_joined or self._closed):
             try:
                 self._ask_to_join(Deadline(ANSWER_S))
             except BrokerGone as error:
                 remember(error)
-        pipe = self._pipe
         with self._lock:
             pocket = self._pocket
             here = bool(pocket.items or pocket.again)
@@ -180,7 +179,7 @@ class Reader(Holder):
             # An outage that was over between two looks is known by the count alone: the mark tells it once.
             ready = stats.buffered > 0 or lost or stats.reconnects > 0
             return ready, None, (*mark, lost, stats.reconnects, stats.buffered > 0)
-        return ready, pipe.fileno() if pipe is not None else None, mark
+        return ready, self._route.fileno(), mark
 
     def stats(self) -> Stats:
         """See `Connection.stats`."""
@@ -188,12 +187,12 @@ class Reader(Holder):
 
     def _quiet(self) -> bool:
         """A cheap look whether there is surely nothing to read: polling loops live on it."""
-        pipe, pocket = self._pipe, self._pocket
-        if pipe is None or pocket.acked != pocket.consumed or pocket.down or pocket.more or not pocket.stream:
+        pocket = self._pocket
+        if pocket.acked != pocket.consumed or pocket.down or pocket.more or not pocket.stream:
             return False
-        if pocket.again or pocket.items or pipe.torn or self._unsure:
+        if pocket.again or pocket.items or self._unsure:
             return False  # among the items is a loss that is not read yet: `watch` may have taken it in
-        return self._turn.run(0, pipe.quiet) is True
+        return self._turn.run(0, self._route.is_quiet) is True
 
     def _look(self) -> None:
         """With `_turn` held: take in what has come."""
@@ -211,7 +210,7 @@ class Reader(Holder):
                 hand.number = self._pocket.consumed
             if not self._closed:
                 self._pocket.put_back(hand)
-        if self._channel is not None and self._turn.run(0, self._in_order) is False:
+        if self._route.is_joined and self._turn.run(0, self._in_order) is False:
             self._client.rejoin_soon()
 
     def _check_not_closed(self) -> None:
@@ -253,9 +252,9 @@ class Reader(Holder):
                 seconds = FOREVER if deadline.timeout() is None else deadline.left()
                 taken = self._turn.run(seconds, partial(self._take_in_turn, want))
                 if self._closed:
-                    self._turn.run(0, self._drop_sockets)
+                    self._turn.run(0, self._route.close)
                 if taken is AGAIN:
-                    if self._resync or self._channel is None:
+                    if self._resync or not self._route.is_joined:
                         self._ask_to_join(want.limit)
                     time.sleep(min(AGAIN_S, want.limit.left()))
                 elif isinstance(taken, (str, bytes, Stamped)) or taken is LOST or taken is EMPTY:
@@ -330,7 +329,7 @@ class Reader(Holder):
             self._waiting = False
             with contextlib.suppress(Exception):
                 if self._in_order():
-                    self._say(Kind.CANCEL, self._holder_id, self._pocket.give_up_asks())
+                    self._route.send(Kind.CANCEL, self._holder_id, self._pocket.give_up_asks())
             raise
         if taken is EMPTY and blocking and not stream:
             return self._give_up(want)
@@ -343,16 +342,16 @@ class Reader(Holder):
         """The time is over: say so; a message may have been sent to us just before."""
         with self._lock:
             number = self._pocket.give_up_asks()
-        self._say(Kind.CANCEL, self._holder_id, number)
+        self._route.send(Kind.CANCEL, self._holder_id, number)
         limit = Deadline(ANSWER_S)
         confirmed = False
         while not confirmed and not limit.expired() and not self._closed:
-            received = self._peek(max(0.001, limit.left()))
+            received = self._route.peek(max(0.001, limit.left()))
             if received is None:
                 break
             confirmed = received[1] is Kind.CANCELLED and received[3][0] >= number
             self._handle_stream(received)
-            self._done()
+            self._route.done()
         with self._lock:
             taken = self._pocket.take(want.hand, keep=want.keep)
         self._ack()
@@ -376,7 +375,7 @@ class Reader(Holder):
         return taken
 
     def _ask(self, *, wait: bool, newest: bool) -> None:
-        if self._pipe is None and not self._routed:
+        if not self._route.is_chosen:
             self._start()
         self._unsure = True
         with self._lock:
@@ -395,31 +394,31 @@ class Reader(Holder):
             pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
             kept = pocket.tell_kept()
         self._say_kept(kept)
-        self._say(Kind.READ, *fields)
+        self._route.send(Kind.READ, *fields)
         self._unsure = False
 
     def _say_kept(self, kept: list[tuple[int, int]]) -> None:
         """Tell the worker, before it hears that they were consumed, which messages are settled later."""
         for consumed, ticket in kept:
-            self._say(Kind.KEEP, self._holder_id, consumed, ticket)
+            self._route.send(Kind.KEEP, self._holder_id, consumed, ticket)
 
     def _await_push(self, deadline: Deadline) -> bool:
         """Wait for a moment, not beyond the deadline; whether the worker has answered or sent something."""
-        received = self._peek(max(0.001, min(SLICE_S, deadline.left())))
+        received = self._route.peek(max(0.001, min(SLICE_S, deadline.left())))
         if received is None:
             return False
         answered = self._handle_stream(received)
-        self._done()
+        self._route.done()
         return self._drain() or answered
 
     def _drain(self) -> bool:
         answered = False
         while True:
-            received = self._peek(0)
+            received = self._route.peek(0)
             if received is None:
                 return answered
             answered = self._handle_stream(received) or answered
-            self._done()
+            self._route.done()
 
     def _handle_stream(self, received: Received) -> bool:
         """One message on the stream socket; False when it changes nothing for who waits."""
@@ -434,8 +433,8 @@ class Reader(Holder):
             with self._lock:
                 fed = self._pocket.feed(epoch, stream, more, entries, first, stamps, answer)
                 gap, self._pocket.gap = self._pocket.gap, False
-            if gap and self._channel is not None:
-                self._channel.generation = -1  # attached anew, we are sent again what we have not read
+            if gap and self._route.is_joined:
+                self._route.mark_stale()  # attached anew, we are sent again what we have not read
                 self._client.rejoin_soon()
             return fed
         if kind is Kind.START:
@@ -449,20 +448,21 @@ class Reader(Holder):
 
     def _lose_worker(self, replaced: bool, why: str, serving: int) -> None:
         """The worker is gone; `replaced`: another one will take over, of incarnation `serving`."""
-        if replaced and not serving and self._channel is not None:
+        if replaced and not serving and self._route.is_joined:
             # This broker does not know the connection. It may have taken over before we have noticed; joining
             # anew tells what has become of the connection.
-            self._channel.generation = -1
+            self._route.mark_stale()
             self._client.rejoin_soon()
             return
         if replaced and serving <= self._serving:
             # Its loss is known. The broker tells it once more to those who have asked what could not hear.
-            if self._pipe is None:
-                self._routed, self._orphan = False, True
+            if not self._route.has_stream:
+                self._route.try_door_again()
+                self._orphan = True
             return
         self._serving = serving
-        self._close_pipe()
-        self._routed = False
+        self._route.close_stream()
+        self._route.try_door_again()
         self._orphan = replaced
         with self._lock:
             self._pocket.lose(Mark.DOWN if replaced else Mark.END, comes_again=self._comes_again)
@@ -475,10 +475,10 @@ class Reader(Holder):
         """Say START until the worker that takes over has heard it. One that does not answer may not have
         been told of this object: then join the connection anew."""
         now = time.monotonic()
-        if self._pipe is None and now >= self._start_at:
+        if not self._route.has_stream and now >= self._start_at:
             self._start_at = now + FIND_S
             self._start()
-        elif self._pipe is not None and now >= self._unheard_at:
+        elif self._route.has_stream and now >= self._unheard_at:
             self._unsure = True
 
     def _ack(self, *, waiting: bool = False) -> None:
@@ -498,7 +498,7 @@ class Reader(Holder):
                 kept = pocket.tell_kept()
         if tells:
             self._say_kept(kept)
-            self._say(Kind.ACK, *ack)
+            self._route.send(Kind.ACK, *ack)
         self._unsure = False
 
     def _ack_if_free(self) -> None:
@@ -517,24 +517,19 @@ class Reader(Holder):
         """Acknowledge what was read, unless someone uses the socket: who waits for data has done it. What a
         busy worker did not take then is sent now."""
         untold = self._pocket.consumed > max(self._pocket.acked, 0)
-        if untold or self._has_unsent():
+        if untold or self._route.has_unsent():
             self._turn.run(0, self._say_all_in_turn)
 
     def _say_all_in_turn(self) -> None:
         if not self._closed and self._in_order():
             self._ack()
-            if self._pipe is not None:
-                self._pipe.flush()
-
-    def _has_unsent(self) -> bool:
-        pipe = self._pipe
-        return pipe is not None and pipe.unsent
+            self._route.flush()
 
     def _say_what_waits(self, limit: Deadline) -> None:
         """Return when the worker has been sent all that this object said, or the time is over: what comes
         another way might be faster."""
         self._ack_if_idle()
-        while self._has_unsent() and not self._closed and not limit.expired():
+        while self._route.has_unsent() and not self._closed and not limit.expired():
             time.sleep(0.002)
             self._ack_if_idle()
 
@@ -547,10 +542,10 @@ class Reader(Holder):
         """The link is down and nothing is here: `""`, but a blocking read looks once more first."""
         if want.blocking:
             pace = Deadline(min(PACE_S, want.deadline.left()))
-            received = self._peek(max(0.001, pace.left()))
+            received = self._route.peek(max(0.001, pace.left()))
             if received is not None:
                 self._handle_stream(received)
-                self._done()
+                self._route.done()
             elif pace.left():
                 time.sleep(pace.left())
         return LOST

@@ -19,7 +19,7 @@ from trunkline.errors import (
     Unsupported,
     WorkerDied,
 )
-from trunkline.proxy.routes.requests import NotTaken
+from trunkline.proxy.route import NotTaken
 from trunkline.wire.envelope import Kind
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tests.support.stopping import stop
 from tests.support.waiting import Background
 from trunkline import Connection, Dial, connect, last_error, shutdown
 from trunkline.errors import OutcomeUnknown, Unconfirmed
-from trunkline.proxy import client, holder
+from trunkline.proxy import client, route
 from trunkline.proxy.routes.requests import Direct
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
@@ -85,7 +85,7 @@ def test_nor_where_everything_goes_through_the_router(
     def no_door(*_: object) -> None:
         raise OSError("as from another machine")
 
-    monkeypatch.setattr(holder, "Pipe", no_door)
+    monkeypatch.setattr(route, "Pipe", no_door)
     with WsServer(numbers()) as server:
         conn = dial(server.url)
         feed = Numbered(conn)
@@ -390,7 +390,7 @@ def test_what_was_on_its_way_through_a_killed_broker_is_said_to_be_unknown(remai
     with SocketServer(lambda peer: peer.stopping.wait()) as server:
         database, stream = connect("sqlite3://:memory:"), connect(server.url)
         for conn in (database, stream):
-            conn._direct = Direct(Path("/nowhere"))
+            conn._route._requests = Direct(Path("/nowhere"))
         working = [
             Background(lambda: database.exec(slow, timeout=60_000)),
             Background(lambda: stream.write(b"x" * (64 << 20), 60_000)),

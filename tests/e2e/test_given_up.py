@@ -34,7 +34,7 @@ def close_the_door(conn: Connection) -> None:
     client = clients.current()
     assert client is not None
     endpoint.door(client.address, conn._key).unlink()
-    conn._direct.close()
+    conn._route.close_requests()
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def kill_worker(number):
 
 def join_anew(conn):
     name = conn._holder_id
-    conn._channel.generation = -1  # as when something was lost on the way to it
+    conn._route.mark_stale()  # as when something was lost on the way to it
     client.get().rejoin_soon()
     wait_for(lambda: conn._holder_id != name)
 

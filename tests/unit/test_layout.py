@@ -139,6 +139,14 @@ def test_every_room_of_the_sdk_has_its_row() -> None:
     assert rooms == {name for row in ROOMS for name in row}
 
 
+def test_only_the_route_knows_the_three_ways_to_a_worker() -> None:
+    ways = ("trunkline.proxy.routes",)
+    files = [path for top in FOLDERS for path in sources(top) if not within(module_name(path), ways)]
+    others = [path for path in files if module_name(path) != "trunkline.proxy.route"]
+    assert len(others) == len(files) - 1
+    assert not offences(others, ("trunkline",), denied=ways)
+
+
 def test_the_check_itself_sees_every_way_to_import(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     path.write_text(
