@@ -156,7 +156,7 @@ def _store_address(folder: Path) -> str:
 def _introduce(feed: Feed, certificate: Certificate | None, strategy: StrategyProcess) -> None:
     print(f"exchange  {feed.server.url}/ws: gzip, heartbeats, lost links; process {os.getpid()}")
     if certificate is None:
-        print("          without TLS: neither the package cryptography nor the command openssl is here")
+        print("          without TLS: neither the package trustme nor the command openssl is here")
     print(f"strategy  process {strategy.process.pid}; its broker {strategy.broker}", flush=True)
 
 

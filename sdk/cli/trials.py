@@ -100,7 +100,7 @@ def _dial_time(address: str) -> Finding:
 def _wss(folder: Path) -> Finding:
     certificate = make_certificate(folder)
     if certificate is None:
-        return ok("wss", "not tried: neither the package cryptography nor the command openssl is here")
+        return ok("wss", "not tried: neither the package trustme nor the command openssl is here")
     server = WsServer(_echo, certificate.server_context())
     try:
         server.start()

@@ -16,9 +16,10 @@ ADDRESS = "127.0.0.1"
 
 
 class Certificate(NamedTuple):
-    """Files of a certificate that vouches for itself (a client trusts it by `cafile`) and of its key."""
+    """Files of a certificate and of its key."""
 
     cert: Path
+    """Holds also the authority that signed the certificate, so that a client trusts it by `cafile`."""
     key: Path
 
     def server_context(self) -> ssl.SSLContext:
@@ -28,45 +29,25 @@ class Certificate(NamedTuple):
 
 
 def make_certificate(folder: Path) -> Certificate | None:
-    """Make one in the folder, by the `cryptography` package or the `openssl` command; None without either."""
+    """Make one in the folder, by the `trustme` package or the `openssl` command; None without either."""
     made = Certificate(folder / "server.pem", folder / "server.key")
     made.key.touch(mode=0o600)
     try:
-        _by_cryptography(made)
+        _by_trustme(made)
     except ImportError:
         if not _by_openssl(made):
             return None
     return made
 
 
-def _by_cryptography(made: Certificate) -> None:
-    from ipaddress import ip_address
+def _by_trustme(made: Certificate) -> None:
+    import trustme
 
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, NAME)])
-    now = datetime.now(UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName(NAME), x509.IPAddress(ip_address(ADDRESS))])
-    public = key.public_key()
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-    )
-    certificate = builder.sign(key, hashes.SHA256())
-    made.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pkcs8, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    made.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, pkcs8, plain))
+    authority = trustme.CA()
+    leaf = authority.issue_cert(NAME, ADDRESS, not_after=datetime.now(UTC) + timedelta(days=1))
+    leaf.private_key_pem.write_to_path(made.key)
+    leaf.cert_chain_pems[0].write_to_path(made.cert)
+    authority.cert_pem.write_to_path(made.cert, append=True)
 
 
 def _by_openssl(made: Certificate) -> bool:

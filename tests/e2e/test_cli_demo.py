@@ -110,7 +110,7 @@ def test_a_certificate_is_made_by_either_tool(tmp_path: Path, monkeypatch: pytes
     made = make_certificate(tmp_path)
     assert made is not None
     assert made.key.stat().st_mode & 0o077 == 0
-    monkeypatch.setitem(sys.modules, "cryptography", None)
+    monkeypatch.setitem(sys.modules, "trustme", None)
     again = make_certificate(tmp_path)
     assert again is None or again.server_context()
     monkeypatch.setenv("PATH", "")
