@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import queue
-import re
 import threading
 import time
 from collections import deque
@@ -19,6 +18,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trunkline.actors.database import admission
+from trunkline.actors.database.admission import (
+    Entry,
+    admit_transaction,
+    explain_transaction_given_up,
+    refuse_statement,
+)
 from trunkline.actors.database.answers import Results
 from trunkline.actors.database.bulk import BulkRows
 from trunkline.actors.database.jobs import (
@@ -29,20 +35,17 @@ from trunkline.actors.database.jobs import (
     commit,
     nothing,
     over,
-    refused,
     rollback,
     shortened,
     still_inside,
 )
 from trunkline.actors.database.queries import Queries
 from trunkline.actors.database.redial import Redial
-from trunkline.actors.database.sql.statements import split
 from trunkline.actors.database.turns import BARE, Turns, Waiting
 from trunkline.actors.driver import Ending, ExecDriver, Result
 from trunkline.deadline import Deadline
 from trunkline.errors import (
     BrokenError,
-    ClosedError,
     DialError,
     DialTimeout,
     OperationTimeout,
@@ -52,7 +55,7 @@ from trunkline.errors import (
     Unsupported,
     to_wire,
 )
-from trunkline.sqltext import MYSQL_RUNS, Dialect
+from trunkline.sqltext import Dialect
 from trunkline.wire import messages, values
 from trunkline.wire.envelope import STATEMENTS, Kind, header, parse
 from trunkline.wire.framing import Inlet
@@ -79,7 +82,6 @@ AGAIN_S = 0.05
 """An interrupt may come a moment before there is anything to interrupt, so it is repeated."""
 AGAIN_ASKED_S = 0.5
 """The same where the server has to be asked."""
-_TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 
 
 class ExecActor:
@@ -349,8 +351,7 @@ class ExecActor:
 
     def _statement(self, kind: Kind, holder: bytes, token: bytes | None, job: Job, body: bytes) -> None:
         if job.deadline.expired():
-            text = "the statement was longer on its way to the worker than the time allowed; it was not run"
-            self.answer(job, error=OperationTimeout(text))
+            self.answer(job, error=admission.explain_late_arrival())
             return
         sql, binds, *more = values.unpack(body)
         apart = kind is Kind.QUERY and token is None and self.driver_class.queries_apart
@@ -386,14 +387,14 @@ class ExecActor:
         return unused and self._opened and self._wake >= 0
 
     def _transaction(self, holder: bytes, token: bytes, job: Job) -> None:
-        if job.what == "begin" and token in self._void:
-            self.answer(job, error=_given_up())
-        elif job.what == "begin":
-            job.begins = token
-            self.enqueue(Waiting(holder, None, job))
-        elif not self.turns.stale(token):
-            self.enqueue(Waiting(holder, token, job))
-        elif job.what == "commit":
+        entry = admit_transaction(job.what, is_given_up=token in self._void, is_over=self.turns.stale(token))
+        if entry is Entry.WAIT:
+            begins = job.what == "begin"
+            job.begins = token if begins else None
+            self.enqueue(Waiting(holder, None if begins else token, job))
+        elif entry is Entry.GIVEN_UP:
+            self.answer(job, error=explain_transaction_given_up())
+        elif entry is Entry.OVER:
             self.answer(job, error=over())
         else:
             self._forget_begin(token)
@@ -405,27 +406,23 @@ class ExecActor:
         waiting = next((w for w in self.turns.line if w.job.begins == token), None)
         if waiting is not None:
             self.turns.remove(waiting)
-            self.answer(waiting.job, error=_given_up())
+            self.answer(waiting.job, error=explain_transaction_given_up())
         elif self._running is not None and self._running.job.begins == token:
             self._give_up(self._running)
 
     def _refusal(
         self, sql: str, holder: bytes, token: bytes | None, apart: bool = False
     ) -> StatementError | None:
-        """Why a statement must not run. A bare BEGIN on a connection that others use would put their
-        statements into it; a COMMIT in a block would end what the block relies on."""
-        if self.turns.stale(token):
-            return over()
-        shared = apart or self.worker.record["handle"] is not None or len(self.worker.holders) > 1
-        in_block = bool(token)
-        bare = not in_block and self.turns.may_enter(holder, token)
-        if bare or not (shared or in_block) or not _TRANSACTIONAL.search(sql):
-            return None
-        allowed = (None, "savepoint") if in_block else (None,)
-        if self._dialect is Dialect.MYSQL:
-            sql = MYSQL_RUNS.sub(" ", sql)
-        word = next((s.keyword for s in split(sql, self._dialect) if s.transaction not in allowed), None)
-        return None if word is None else refused(word, in_block)
+        """The error of a statement that must not run, from either thread; None when it may. `apart`: it does
+        not use this link, but is a query with a link of its own."""
+        return refuse_statement(
+            sql,
+            self._dialect,
+            token,
+            is_over=self.turns.stale(token),
+            is_shared=apart or self.worker.record["handle"] is not None or len(self.worker.holders) > 1,
+            owns_link=self.turns.may_enter(holder, token),
+        )
 
     def _job(
         self,
@@ -443,12 +440,8 @@ class ExecActor:
     # the line
 
     def _answer_not_run(self, waiting: Waiting[Job]) -> None:
-        if waiting.holder in self.worker.holders:
-            text = "the connection was ended before the statement's turn came; it was not run"
-            self.answer(waiting.job, error=BrokenError(text))
-        else:
-            text = "the object was closed before the statement's turn came; it was not run"
-            self.answer(waiting.job, error=ClosedError(text))
+        is_present = waiting.holder in self.worker.holders
+        self.answer(waiting.job, error=admission.explain_not_run(is_holder_present=is_present))
 
     def enqueue(self, waiting: Waiting[Job]) -> None:
         if self.state is State.CLOSED:
@@ -648,7 +641,7 @@ class ExecActor:
         if self.driver is None:
             self.queries.forget()
         if job.begins and job.timed_out and error is None:
-            error = _given_up()
+            error = explain_transaction_given_up()
         self._note_state()
         if job.timed_out and error is not None and not isinstance(error, OutcomeUnknown):
             error = (
@@ -715,18 +708,14 @@ class ExecActor:
             self.answer(job, error=OperationTimeout("the time allowed passed before the rollback was done"))
             return
         if self.turns.remove(waiting):
-            who = (
-                "another holder's transaction" if self.turns.owner is not None else "the statements before it"
-            )
-            self.answer(job, error=OperationTimeout(f"the time allowed passed while it waited for {who}"))
+            self.answer(job, error=admission.explain_expiry(in_transaction=self.turns.owner is not None))
             return
         timed_out, job.timed_out = job.timed_out, True  # first this, for its thread looks at it after `begun`
         self.redial.wake()
         if not job.begun:
-            why = f"{self.address.display} could be reached" if self.driver is None else "it could begin"
-            reason = f" ({self.redial.reason})" if self.redial.reason else ""
-            text = f"the time allowed passed before {why}{reason}; nothing was run"
-            self.answer(job, error=OperationTimeout(text))
+            has_link = self.driver is not None
+            error = admission.explain_not_begun(self.address.display, self.redial.reason, has_link=has_link)
+            self.answer(job, error=error)
             return
         job.timed_out = timed_out
         self._give_up(waiting)
@@ -841,7 +830,3 @@ class ExecActor:
             holders=len(self.worker.holders),
             last_error=self._last_error,
         )
-
-
-def _given_up() -> OperationTimeout:
-    return OperationTimeout("the transaction was given up before its turn came")

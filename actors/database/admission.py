@@ -1,0 +1,125 @@
+"""Whether a request may be taken now, and the words of a refusal. Pure: no thread, clock or driver.
+
+The event loop asks for each request. The driver thread asks too, for a request that it reads from a client
+socket itself, so nothing here keeps state.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+from trunkline.actors.database.jobs import over, refused
+from trunkline.actors.database.sql.statements import split
+from trunkline.errors import BrokenError, ClosedError, OperationTimeout, StatementError
+from trunkline.sqltext import MYSQL_RUNS, Dialect
+
+__all__ = [
+    "Entry",
+    "admit_transaction",
+    "explain_expiry",
+    "explain_late_arrival",
+    "explain_not_begun",
+    "explain_not_run",
+    "explain_transaction_given_up",
+    "refuse_statement",
+]
+
+_TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
+"""Most statements contain none of these words, and need not be split into tokens."""
+
+
+class Entry(enum.Enum):
+    """What becomes of a request to begin or to end a transaction."""
+
+    WAIT = "it waits in the line"
+    GIVEN_UP = "its holder gave the transaction up before this BEGIN came: it is refused"
+    OVER = "the transaction to commit is over: it is refused"
+    FORGET = "the transaction to roll back is not open: its BEGIN is not run, and the answer is success"
+
+
+_ENTRIES = {
+    # (the request, whether its transaction was given up, whether its transaction is not open)
+    ("begin", False, True): Entry.WAIT,
+    ("begin", False, False): Entry.WAIT,
+    ("begin", True, True): Entry.GIVEN_UP,
+    ("begin", True, False): Entry.GIVEN_UP,
+    ("commit", False, True): Entry.OVER,
+    ("commit", False, False): Entry.WAIT,
+    ("commit", True, True): Entry.OVER,
+    ("commit", True, False): Entry.WAIT,
+    ("rollback", False, True): Entry.FORGET,
+    ("rollback", False, False): Entry.WAIT,
+    ("rollback", True, True): Entry.FORGET,
+    ("rollback", True, False): Entry.WAIT,
+}
+
+
+def admit_transaction(request: str, *, is_given_up: bool, is_over: bool) -> Entry:
+    """What becomes of `request`, which is "begin", "commit" or "rollback".
+
+    `is_given_up`: a rollback of the same transaction came before its BEGIN. `is_over`: the transaction does
+    not have the link (a BEGIN's never has).
+    """
+    return _ENTRIES[request, is_given_up, is_over]
+
+
+def refuse_statement(
+    sql: str, dialect: Dialect, token: bytes | None, *, is_over: bool, is_shared: bool, owns_link: bool
+) -> StatementError | None:
+    """The error of a statement that must not run; None when it may.
+
+    A bare BEGIN on a connection that others use would put their statements into it; a COMMIT in a block would
+    end the transaction that the block relies on.
+
+    `token`: the block that the statement belongs to; empty or None outside of a block. `is_over`: that block
+    has ended. `is_shared`: other holders may send statements over the same link. `owns_link`: the open
+    transaction is the statement's own.
+    """
+    if is_over:
+        return over()
+    in_block = bool(token)
+    if not in_block and (owns_link or not is_shared):
+        return None
+    if not _TRANSACTIONAL.search(sql):
+        return None
+    allowed = (None, "savepoint") if in_block else (None,)
+    if dialect is Dialect.MYSQL:
+        sql = MYSQL_RUNS.sub(" ", sql)
+    word = next((s.keyword for s in split(sql, dialect) if s.transaction not in allowed), None)
+    return None if word is None else refused(word, in_block)
+
+
+def explain_late_arrival() -> OperationTimeout:
+    """The deadline of a statement passed before the worker read it."""
+    return OperationTimeout(
+        "the statement was longer on its way to the worker than the time allowed; it was not run"
+    )
+
+
+def explain_not_run(*, is_holder_present: bool) -> BrokenError | ClosedError:
+    """A statement leaves the line because its holder or the connection has ended."""
+    if is_holder_present:
+        return BrokenError("the connection was ended before the statement's turn came; it was not run")
+    return ClosedError("the object was closed before the statement's turn came; it was not run")
+
+
+def explain_expiry(*, in_transaction: bool) -> OperationTimeout:
+    """The deadline of a statement passed in the line. `in_transaction`: a transaction has the link."""
+    before = "another holder's transaction" if in_transaction else "the statements before it"
+    return OperationTimeout(f"the time allowed passed while it waited for {before}")
+
+
+def explain_not_begun(display: str, reason: str, *, has_link: bool) -> OperationTimeout:
+    """The deadline of a statement passed after it left the line and before the driver was told to run it.
+
+    `display`: the address without secrets. `reason`: why the last dial failed, or empty.
+    """
+    aim = "it could begin" if has_link else f"{display} could be reached"
+    told = f" ({reason})" if reason else ""
+    return OperationTimeout(f"the time allowed passed before {aim}{told}; nothing was run")
+
+
+def explain_transaction_given_up() -> OperationTimeout:
+    """A transaction's holder stopped waiting for its BEGIN."""
+    return OperationTimeout("the transaction was given up before its turn came")
