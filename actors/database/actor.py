@@ -1,7 +1,7 @@
 """The actor behind databases: one statement at a time, for many holders. Long because two threads share it,
 and what one may do to the other should be read in one place.
 
-The driver is blocking code and has one thread of its own; the loop keeps the line (`turns`), the
+The driver is blocking code and has one thread of its own; the loop keeps the line (`line`), the
 deadlines and the heartbeat, and interrupts a statement that runs out of time.
 """
 
@@ -39,9 +39,9 @@ from trunkline.actors.database.jobs import (
     shortened,
     still_inside,
 )
+from trunkline.actors.database.line import Expiry, Line, Waiting, decide_expiry
 from trunkline.actors.database.queries import Queries
 from trunkline.actors.database.redial import Redial
-from trunkline.actors.database.turns import BARE, Turns, Waiting
 from trunkline.actors.driver import Ending, ExecDriver, Result
 from trunkline.deadline import Deadline
 from trunkline.errors import (
@@ -93,7 +93,7 @@ class ExecActor:
         self.driver_class = driver
         self.driver: ExecDriver | None = None
         self.state = State.DIALING
-        self.turns: Turns[Job] = Turns()
+        self.line: Line[Job] = Line()
         self._dialect = Dialect(driver.dialect)
         self._running: Waiting[Job] | None = None
         self._opened = False
@@ -176,7 +176,7 @@ class ExecActor:
         job.guest = guest
         waiting = Waiting(fields[0], None, job)
         with self._handover:
-            alone = self._done is not None and not self.turns.line and self.turns.owner is None
+            alone = self._done is not None and not self.line.waiting and self.line.owner is None
             if not alone or self.state is not State.OPEN or self.driver is None:
                 return None
             self._done, self._running = None, waiting
@@ -253,7 +253,7 @@ class ExecActor:
         driver = self.driver
         if self.state is not State.FAILED:
             self.state = State.CLOSED
-        for waiting in self.turns.leave_all():
+        for waiting in self.line.leave_all():
             self._answer_not_run(waiting)
         self.queries.stop()
         self.redial.stop()
@@ -276,7 +276,7 @@ class ExecActor:
         self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
     ) -> None:
         if old:
-            self.turns.rename(old, holder)
+            self.line.rename(old, holder)
             self.queries.rename(old, holder)
             if self._running is not None and self._running.holder == old:
                 self._running.holder = holder
@@ -290,15 +290,15 @@ class ExecActor:
     def detach(self, holder: bytes, consumed: int | None) -> None:
         """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
         self._collect()
-        for waiting in self.turns.leave(holder):
+        for waiting in self.line.leave(holder):
             self._answer_not_run(waiting)
         self.queries.leave(holder)
         running = self._running
         if running is not None and running.holder == holder:
             running.job.closed = True
             self._give_up(running)
-        if self.turns.owner_holder == holder and self.turns.owner is not None:
-            self._roll_back(holder, self.turns.owner)
+        if self.line.owner_holder == holder and self.line.owner is not None:
+            self._roll_back(holder, self.line.owner)
             self.worker.log("warning", "a holder was gone in a transaction; it is rolled back")
 
     def left(self, sender: bytes) -> None:
@@ -308,9 +308,9 @@ class ExecActor:
         if running is not None and running.job.sender == sender and running.job.what == "exec":
             self._give_up(running)
         for waiting in [
-            w for w in self.turns.line if w.job.sender == sender and w.job.what in ("exec", "begin")
+            w for w in self.line.waiting if w.job.sender == sender and w.job.what in ("exec", "begin")
         ]:
-            self.turns.remove(waiting)
+            self.line.remove(waiting)
             self.answer(waiting.job, error=StatementError("nobody waits for it any more"))
 
     def _roll_back(self, holder: bytes, token: bytes) -> None:
@@ -383,11 +383,11 @@ class ExecActor:
 
     def _idle(self) -> bool:
         """Whether a statement that comes now runs at once."""
-        unused = self._running is None and not self.turns.line and self.turns.owner is None
+        unused = self._running is None and not self.line.waiting and self.line.owner is None
         return unused and self._opened and self._wake >= 0
 
     def _transaction(self, holder: bytes, token: bytes, job: Job) -> None:
-        entry = admit_transaction(job.what, is_given_up=token in self._void, is_over=self.turns.stale(token))
+        entry = admit_transaction(job.what, is_given_up=token in self._void, is_over=self.line.stale(token))
         if entry is Entry.WAIT:
             begins = job.what == "begin"
             job.begins = token if begins else None
@@ -403,9 +403,9 @@ class ExecActor:
 
     def _forget_begin(self, token: bytes) -> None:
         """Whoever wanted this transaction does not wait for it any more."""
-        waiting = next((w for w in self.turns.line if w.job.begins == token), None)
+        waiting = next((w for w in self.line.waiting if w.job.begins == token), None)
         if waiting is not None:
-            self.turns.remove(waiting)
+            self.line.remove(waiting)
             self.answer(waiting.job, error=explain_transaction_given_up())
         elif self._running is not None and self._running.job.begins == token:
             self._give_up(self._running)
@@ -419,9 +419,9 @@ class ExecActor:
             sql,
             self._dialect,
             token,
-            is_over=self.turns.stale(token),
+            is_over=self.line.stale(token),
             is_shared=apart or self.worker.record["handle"] is not None or len(self.worker.holders) > 1,
-            owns_link=self.turns.may_enter(holder, token),
+            owns_link=self.line.may_enter(holder, token),
         )
 
     def _job(
@@ -447,7 +447,7 @@ class ExecActor:
         if self.state is State.CLOSED:
             self._answer_not_run(waiting)
             return
-        self.turns.add(waiting)
+        self.line.add(waiting)
         left = waiting.job.deadline.timeout()
         if left is not None:
             waiting.job.timer = self.worker.loop.call_later(left, self._expired, waiting)
@@ -456,8 +456,8 @@ class ExecActor:
     def _advance(self) -> None:
         if self._running is not None:
             self._collect()
-        while self._running is None and self._opened and (waiting := self.turns.next()) is not None:
-            if self.turns.stale(waiting.token):
+        while self._running is None and self._opened and (waiting := self.line.next()) is not None:
+            if self.line.stale(waiting.token):
                 undone = waiting.job.what == "rollback"  # what it was to end has ended while it waited
                 self.answer(waiting.job, body=values.pack(None), error=None if undone else over())
             elif group := self._group(waiting):
@@ -469,9 +469,9 @@ class ExecActor:
 
     def _group(self, first: Waiting[Job]) -> list[Waiting[Job]]:
         """The statements that are committed together with this one; none when it stays alone."""
-        if first.job.joins is None or first.token is not None or self.turns.owner is not None:
+        if first.job.joins is None or first.token is not None or self.line.owner is not None:
             return []
-        others = self.turns.take_along(lambda job: job.joins is not None, TOGETHER - 1)
+        others = self.line.take_along(lambda job: job.joins is not None, TOGETHER - 1)
         return [first, *others] if others else []
 
     def _run_together(self, group: list[Waiting[Job]]) -> None:
@@ -514,10 +514,10 @@ class ExecActor:
             for waiting in rest:
                 self._answer_not_run(waiting)
         else:
-            self.turns.put_back(rest)
+            self.line.put_back(rest)
         self._running, self._together = None, False
         self._note_state()
-        self._settle_turns(group[0], inside, None)
+        self._settle_link(group[0], inside, None)
         self._advance()
 
     def _run(self, waiting: Waiting[Job]) -> None:
@@ -549,10 +549,10 @@ class ExecActor:
             self._drop_link()
             inside = False
         self._statements += job.what == "exec"
-        settled = error is None and inside == (self.turns.owner is not None) and self.state is State.OPEN
+        settled = error is None and inside == (self.line.owner is not None) and self.state is State.OPEN
         at_once = settled and self._answer_at_once(job, body)
         with self._handover:
-            if at_once and not self.turns.line:
+            if at_once and not self.line.waiting:
                 self._done = (waiting, body, error, inside)
                 job.stays = job.guest is not None and job.guest.claimed
                 self._stay_with = job.guest if job.stays else None
@@ -569,10 +569,10 @@ class ExecActor:
         """On the driver's thread, which holds `_handover`: the next statement of somebody, where nothing is
         to be settled first. Each way through the loop is two changes of threads, and many programs that
         share a connection would wait for them all the time."""
-        settled = self.turns.owner is None and not job.timed_out and not self._interrupting
+        settled = self.line.owner is None and not job.timed_out and not self._interrupting
         if not settled or not self._work.empty():
             return None
-        found = self.turns.take_along(lambda other: other.what == "exec" and other.joins is None, 1)
+        found = self.line.take_along(lambda other: other.what == "exec" and other.joins is None, 1)
         if not found:
             return None
         self._running = found[0]
@@ -597,7 +597,7 @@ class ExecActor:
         """On the driver's thread: the driver with a link, which is dialled where there is none. One that the
         server has ended since the last statement is found out here, before the next one is sent to it."""
         if self.driver is not None and not self.driver.alive():
-            if self.turns.owner is not None:
+            if self.line.owner is not None:
                 raise LinkLost("the server was lost in a transaction")
             self._drop_link()
         if self.driver is None:
@@ -649,7 +649,7 @@ class ExecActor:
                 if job.closed
                 else OperationTimeout("the statement was stopped: it did not end in the time allowed")
             )
-        self._settle_turns(waiting, inside, error)
+        self._settle_link(waiting, inside, error)
         self.answer(job, body=body, error=self._as_at_the_end(error))
         self._advance()
 
@@ -671,27 +671,23 @@ class ExecActor:
                 self._last_error = str(self.redial.end_error())
                 self.worker.log("error", self._last_error)
 
-    def _settle_turns(self, waiting: Waiting[Job], inside: bool, error: Exception | None) -> None:
-        """Who has the connection now. The driver is asked each time, for a database may end a transaction by
-        itself (a full disk), and a statement may begin one by other means than BEGIN."""
-        job, turns = waiting.job, self.turns
-        if not inside:
-            if turns.owner is not None:
-                self.queries.forget(turns.owner)
-            turns.end()
-        elif turns.owner is None:
-            token = job.begins or BARE
-            turns.begin(token, waiting.holder)
-            gone = waiting.holder not in self.worker.holders
-            if gone or (job.begins and (error is not None or job.timed_out)):
-                self._roll_back(waiting.holder, token)
+    def _settle_link(self, waiting: Waiting[Job], inside: bool, error: Exception | None) -> None:
+        """Give the link to the transaction that is open now; roll back one that no holder waits for."""
+        job, holder = waiting.job, waiting.holder
+        has_failed = bool(job.begins) and (error is not None or job.timed_out)
+        is_wanted = holder in self.worker.holders and not has_failed
+        settled = self.line.settle(holder, job.begins, is_inside=inside, is_wanted=is_wanted)
+        if settled.ended is not None:
+            self.queries.forget(settled.ended)
+        if settled.roll_back is not None:
+            self._roll_back(holder, settled.roll_back)
 
     def _loss(self, error: ConnectionError, job: Job) -> Exception:
         """What the loss of the link in the midst of a job means for the caller."""
         who = f"the server of {self.address.display} was lost"
         if job.what == "fetch":
             return BrokenError(f"{who} before all rows of the query were read: {error}")
-        if isinstance(error, LinkLost) or (job.what == "exec" and self.turns.owner is not None):
+        if isinstance(error, LinkLost) or (job.what == "exec" and self.line.owner is not None):
             return StatementError(
                 f"{who} in a transaction, which it rolls back ({error}); begin it again", code=OVER
             )
@@ -701,14 +697,15 @@ class ExecActor:
 
     def _expired(self, waiting: Waiting[Job]) -> None:
         job = waiting.job
-        if job.answered:
+        step = decide_expiry(waiting.stage, is_answered=job.answered, is_rollback=job.what == "rollback")
+        if step is Expiry.IGNORE:
             return
-        if job.what == "rollback" and waiting in self.turns.line:
-            # nobody else would end the transaction: it keeps its place
-            self.answer(job, error=OperationTimeout("the time allowed passed before the rollback was done"))
+        if step is Expiry.ANSWER:
+            self.answer(job, error=admission.explain_late_rollback())
             return
-        if self.turns.remove(waiting):
-            self.answer(job, error=admission.explain_expiry(in_transaction=self.turns.owner is not None))
+        # The driver thread may take the statement between the decision and the removal.
+        if step is Expiry.LEAVE and self.line.remove(waiting):
+            self.answer(job, error=admission.explain_expiry(in_transaction=self.line.owner is not None))
             return
         timed_out, job.timed_out = job.timed_out, True  # first this, for its thread looks at it after `begun`
         self.redial.wake()
@@ -797,7 +794,7 @@ class ExecActor:
             running = self._running if self._done is None else None
             if running is not None and running.job.guest is not None:
                 running.job.guest.rearm()
-        if self.redial.ends_at_loss and self.state is State.OPEN and self.turns.owner is None:
+        if self.redial.ends_at_loss and self.state is State.OPEN and self.line.owner is None:
             self.put(self._look_at_link)
 
     def _look_at_link(self) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "admit_transaction",
     "explain_expiry",
     "explain_late_arrival",
+    "explain_late_rollback",
     "explain_not_begun",
     "explain_not_run",
     "explain_transaction_given_up",
@@ -108,6 +109,11 @@ def explain_expiry(*, in_transaction: bool) -> OperationTimeout:
     """The deadline of a statement passed in the line. `in_transaction`: a transaction has the link."""
     before = "another holder's transaction" if in_transaction else "the statements before it"
     return OperationTimeout(f"the time allowed passed while it waited for {before}")
+
+
+def explain_late_rollback() -> OperationTimeout:
+    """The deadline of a rollback passed in the line, where it stays."""
+    return OperationTimeout("the time allowed passed before the rollback was done")
 
 
 def explain_not_begun(display: str, reason: str, *, has_link: bool) -> OperationTimeout:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from trunkline.actors.database.line import Waiting
 from trunkline.actors.database.query import Apart, Beside, Outcome
 from trunkline.actors.database.redial import Redial
-from trunkline.actors.database.turns import Waiting
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, OperationTimeout, StatementError
 from trunkline.wire import values

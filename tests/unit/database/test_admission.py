@@ -106,6 +106,7 @@ def test_the_words_of_a_statement_that_is_not_run() -> None:
 def test_the_words_of_a_deadline_that_passed() -> None:
     told = [
         admission.explain_late_arrival(),
+        admission.explain_late_rollback(),
         admission.explain_expiry(in_transaction=True),
         admission.explain_expiry(in_transaction=False),
         admission.explain_not_begun("db://a", "", has_link=True),
@@ -114,6 +115,7 @@ def test_the_words_of_a_deadline_that_passed() -> None:
     ]
     assert [str(error) for error in told] == [
         "the statement was longer on its way to the worker than the time allowed; it was not run",
+        "the time allowed passed before the rollback was done",
         "the time allowed passed while it waited for another holder's transaction",
         "the time allowed passed while it waited for the statements before it",
         "the time allowed passed before it could begin; nothing was run",
