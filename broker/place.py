@@ -19,6 +19,9 @@ __all__ = ["Place", "see_to_folder"]
 TIDY_S = 3.0
 """How long programs without figures to go on from may take to start another broker."""
 TIDY_LOOK_S = 0.1
+BELIEVED_LOOKS = 4
+"""A process that only looks whether a broker is alive holds the folder's lock for a moment, as a broker does
+all its life: so many looks in a row must find the lock held."""
 
 LOOK_EVERY_S = 1.0
 COMPLAIN_EVERY_S = 30.0
@@ -84,11 +87,16 @@ def see_to_folder(address: str) -> None:
     folder = endpoint.folder_of(address)
     programs = programs_of_workers(address)
     began = time.monotonic()
+    looks_held = 0
     while time.monotonic() - began < (RETURN_S if any(map(is_alive, programs)) else TIDY_S):
         time.sleep(TIDY_LOOK_S)
-        if not folder.exists() or endpoint.alive(address):
+        looks_held = looks_held + 1 if endpoint.alive(address) else 0
+        if not folder.exists() or looks_held == BELIEVED_LOOKS:
             return
-    endpoint.tidy(folder)
+    for _ in range(BELIEVED_LOOKS):
+        if endpoint.tidy(folder):
+            return
+        time.sleep(TIDY_LOOK_S)
 
 
 def _is_file(fd: int) -> bool:

@@ -327,6 +327,18 @@ class Broker:
             self._returned(sender, pid)
         self._say(sender, Kind.WELCOME, request_id, os.getpid())
 
+    def _is_succeeded(self, key: bytes, users: Sequence[int]) -> bool:
+        """Whether all living programs that used this connection have dialled it anew at this broker.
+
+        Its worker (which was stopped meanwhile, say) would only take messages that nobody reads: those of a
+        queue or a durable consumer are the new worker's.
+        """
+        heir = self.directory.heir_of(key)
+        if heir is None:
+            return False
+        here = {self.directory.clients[each].pid for each in heir.users if each in self.directory.clients}
+        return all(int(pid) in here for pid in users if is_alive(int(pid)))
+
     def _returned(self, control: bytes, pid: int) -> None:
         """A process that used connections of the broker before us is here; its objects come next."""
         for connection in self.directory:
@@ -717,7 +729,7 @@ class Broker:
             raise ValueError("a worker that names another connection than its own")
         connection = self.directory.connections.get(record["id"])
         if connection is None:
-            if self._stopping is not None:
+            if self._stopping is not None or self._is_succeeded(record["id"], users):
                 self._say(sender, Kind.CLOSE)
                 return
             connection = Connection(

@@ -21,7 +21,7 @@ from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMq
 from tests.support.certs import Certs, make_certs
 
-__all__ = ["ADDRESSES", "CREATE", "FILE", "QUICK", "backend", "end_all", "prepare"]
+__all__ = ["ADDRESSES", "COMES_AGAIN_S", "CREATE", "FILE", "QUICK", "backend", "end_all", "prepare"]
 
 ADDRESSES = {
     "postgres": "postgres://u:p@{at}/postgres?sslmode=disable&synchronous_commit=on",
@@ -29,7 +29,7 @@ ADDRESSES = {
     "clickhouse": "clickhouse://u:p@{at}/default",
     "sqlite3": "sqlite3://{at}?_busy_timeout=500",
     "mqtt": "mqtt://{at}?topic={name}&qos=1&clean=false&client_id={name}",
-    "nats": "nats://{at}?topic={name}&stream={name}&durable=d",
+    "nats": "nats://{at}?topic={name}&stream={name}&durable=d&ack_wait=1500",
     "amqp": "amqp://u:p@{at}/?queue={name}&durable=true",
     "kafka": "kafka://{at}/{name}?group={name}&offset=earliest",
 }
@@ -38,6 +38,8 @@ FILE = "trial.db"
 """The file of sqlite3, in the trial's folder."""
 QUICK = {"amqp": "&heartbeat=1", "mqtt": "&pingInterval=400", "nats": "&pingInterval=400"}
 """Options by which a server that has vanished is noticed soon."""
+COMES_AGAIN_S = {"nats": 2.5}
+"""A message that JetStream sent to a lost link comes again after `ack_wait`; until then nothing comes."""
 CREATE = {
     "sqlite3": "CREATE TABLE IF NOT EXISTS {name} (n INTEGER, part INTEGER)",
     "postgres": "CREATE TABLE IF NOT EXISTS {name} (n BIGINT, part BIGINT)",

@@ -130,6 +130,7 @@ class Program:
 
     def keep_reading(self) -> None:
         quiet = 0
+        enough = QUIET + self.config.get("comes_again_s", 0) * 1000 / READ_MS
         while not self.ending.is_set():
             conn, generation = self.conn, self.generation
             if conn is None:
@@ -137,7 +138,7 @@ class Program:
                 continue
             came = self.read(conn, generation, self.who)
             quiet = 0 if came or not self.finishing.is_set() else quiet + 1
-            if quiet >= QUIET and not self.read_all.is_set():
+            if quiet >= enough and not self.read_all.is_set():
                 self.read_all.set()
 
     # writing

@@ -185,6 +185,7 @@ class World:
             "lines": self.trial.scheme in ("tcp", "tls", "unix"),
             "writes": handle is None,
             "scheme": self.trial.scheme,
+            "comes_again_s": backends.COMES_AGAIN_S.get(self.trial.scheme, 0),
             "create": "" if handle else backends.CREATE.get(self.trial.scheme, "").format(name=self.name),
             "insert": f"INSERT INTO {self.name} (n, part) VALUES ({{n}}, {{part}})",
             "select": f"SELECT n FROM {self.name} WHERE n = {{n}}",

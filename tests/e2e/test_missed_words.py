@@ -166,3 +166,33 @@ def test_parent_and_child_share_the_connection_that_is_dialled_anew(own_broker: 
         program.tell()
         assert program.wait_line("figures") == "0 60 2"
         assert program.end() == 0, program.lines
+
+
+STOPPED = """
+old = conn.stats().pid
+os.kill(old, signal.SIGSTOP)
+os.kill(broker()["pid"], signal.SIGKILL)
+say("read", messages(conn, lambda each: each == "2:29")[-1])
+os.kill(old, signal.SIGCONT)
+seen = set()
+
+def is_gone(pid):
+    seen.update(row["pid"] for row in broker()["connections"])
+    return not os.path.exists(f"/proc/{pid}")
+
+wait_for(lambda: is_gone(old))
+say("taken back", old in seen)
+say("open", conn.stats().state)
+"""
+
+
+def test_a_stopped_worker_whose_connection_was_dialled_anew_ends_at_once(own_broker: dict[str, str]) -> None:
+    """It would take messages of a queue that the connection which has replaced it is to read."""
+    with (
+        WsServer(behave_numbered()) as server,
+        Program(PRELUDE + STOPPED, server.url, env=own_broker) as program,
+    ):
+        assert program.wait_line("read", 60) == "2:29"
+        assert program.wait_line("taken back", 60) == "False"
+        assert program.wait_line("open") == "open"
+        assert program.end() == 0, program.lines
