@@ -91,6 +91,7 @@ def main(argv: list[str] | None = None) -> int:
                 os.closerange(3, 4096)  # the lock above all: the starter is to start another broker
                 see_to_folder(address)
         else:
+            os.closerange(3, 4096)  # the lock that was taken just now, perhaps, and does not name us yet
             endpoint.tidy(folder)
             with contextlib.suppress(OSError):  # made, and not locked yet
                 folder.rmdir()

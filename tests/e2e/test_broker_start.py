@@ -47,3 +47,25 @@ def test_a_broker_that_is_told_to_end_at_any_moment_of_its_start(
         said, _ = broker.communicate(timeout=30)
         assert b"Traceback" not in said, said.decode()
         assert not folder.exists(), (said, list(folder.iterdir()))
+
+
+TOLD_WITH_THE_LOCK = """
+import os, signal, sys
+ftruncate = os.ftruncate
+
+def told_to_end(fd, length):
+    os.kill(os.getpid(), signal.SIGTERM)
+    ftruncate(fd, length)
+
+os.ftruncate = told_to_end
+from trunkline.broker.__main__ import main
+sys.exit(main(["--address", sys.argv[1], "--persistent"]))
+"""
+
+
+def test_a_broker_that_is_told_to_end_when_it_has_the_lock_and_has_not_signed_it(place: Path) -> None:
+    folder = place / "b"
+    command = [sys.executable, "-c", TOLD_WITH_THE_LOCK, f"ipc://{folder}/broker.sock"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert not folder.exists(), (ended, list(folder.iterdir()))
