@@ -460,13 +460,13 @@ def test_a_full_link_takes_nothing_by_the_deadline(ws: Engine, certs: Certs, sec
         address = f"{'wss' if secure else 'ws'}://127.0.0.1:{server.port}"
         sink, driver = await ws.dial(address, **options)
         try:
-            while await driver.send(b"x" * 20_000, Deadline(0.1)):
+            # On a busy machine a deadline may be over before the link is full: the short one tells.
+            while await driver.send(b"x" * 20_000, Deadline(0.1)) or await driver.send("x", Deadline(0.05)):
                 pass
         except ConnectionError:
             assert ws.name == "websocket-client"
             assert "only half a message" in str(await sink.wait_lost())
         else:
-            assert await driver.send("x", Deadline(0.05)) == 0
             assert await driver.send("x", Deadline(0)) == 0
             assert sink.losses == []
         await driver.close()
