@@ -86,6 +86,8 @@ class Connection:
     former: bytes = b""
     """The id of the connection whose place it takes, which was lost with the broker before this one; b"" for
     none. Its first link may take its time."""
+    former_names: dict[bytes, bytes] = field(default_factory=dict)
+    """Holder -> its name under the broker before this one, for those that have dialled `former` anew."""
     has_opened: bool = False
     """One of its workers has had a link."""
     inherits: bool = False
@@ -111,6 +113,11 @@ class Connection:
     def incarnation(self) -> int:
         """The number of its last worker; 0 before the first."""
         return self.life.incarnation
+
+    def had_by_former_names(self) -> dict[bytes, int]:
+        """`had`, by the names that the holders had under the broker before this one. An object that dials
+        once more says that name, whatever its last attempt was called."""
+        return {self.former_names.get(holder, holder): count for holder, count in self.had.items()}
 
     @property
     def joins(self) -> list[str]:

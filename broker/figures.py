@@ -37,6 +37,9 @@ def programs_of_workers(address: str) -> set[int]:
     return {process_of(holder) for ledger in found if ledger for holder in ledger.holders} - {0}
 
 
+_Left = tuple[dict[str, Any], dict[bytes, int]]
+
+
 class Bequests:
     """What workers left that were lost with the broker before this one. The connection that is dialled anew
     goes on from there.
@@ -48,9 +51,12 @@ class Bequests:
     def __init__(self) -> None:
         self._claimed: dict[bytes, tuple[Path, bytes]] = {}
         """New connection -> the ledger that it goes on from, and who its object was."""
-        self._left: dict[bytes, tuple[dict[str, Any], dict[bytes, int]]] = {}
+        self._left: dict[bytes, _Left] = {}
         """Lost connection -> the figures of the one that took its place and has ended since, and what each
-        holder was given."""
+        holder was given, by its name under the broker before this one."""
+        self._taken: dict[bytes, tuple[bytes, _Left]] = {}
+        """New connection -> the lost one, and what it has taken of `_left`: for the next attempt where this
+        one fails."""
 
     def claim(
         self, former: Sequence[Any], holder: bytes, claimant: bytes, path: Path
@@ -62,6 +68,7 @@ class Bequests:
         key, name, comes_again = former
         left = self._left.pop(key, None)
         if left is not None:
+            self._taken[claimant] = key, left
             stats, given = left
             return settled({**stats, "comes_again": bool(comes_again)}), _renamed(given, name, holder)
         for other, (claimed, by) in list(self._claimed.items()):
@@ -78,13 +85,17 @@ class Bequests:
 
     def leave(self, former: bytes, stats: dict[str, Any], had: dict[bytes, int]) -> None:
         """The connection that took the place of `former` has ended, with these figures. Another object of
-        `former` may yet dial."""
+        `former` may yet dial, or the same one, where the connection opened too late for it. `had`: what each
+        holder was given, by its name under the broker before this one."""
         self._left[former] = stats, had
         while len(self._left) > MOST_LEFT:
             del self._left[next(iter(self._left))]
 
     def settle(self, claimant: bytes, *, opened: bool) -> None:
         """The claimant is open, and nobody needs the old ledger any more; or it has ended without that."""
+        key, left = self._taken.pop(claimant, (b"", None))
+        if left is not None and not opened:
+            self._left.setdefault(key, left)
         claim = self._claimed.pop(claimant, None)
         if claim is not None and opened:
             with contextlib.suppress(OSError):

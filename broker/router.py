@@ -422,6 +422,8 @@ class Broker:
         connection = Connection(self.directory.new_id(), number, spec, bool(restart), float(linger_s))
         connection.stats = {"scheme": spec.get("scheme", ""), "peer": spec.get("display", "")}
         connection.former = key
+        if key:
+            connection.former_names[sender] = name
         bequest = self._bequest(key, name, comes_again, sender, connection.id)
         if bequest is not None:
             connection.stats.update(bequest[0])
@@ -469,6 +471,8 @@ class Broker:
         """A further holder, whose Dial is answered when the connection is open."""
         connection.holders[opening.holder] = opening.control
         connection.users.add(opening.control)
+        if opening.former_name:
+            connection.former_names[opening.holder] = opening.former_name
         connection.lonely_since = None
         if connection.state is State.DIALING:
             connection.joining.append(opening)
@@ -609,6 +613,8 @@ class Broker:
         found.lonely_since = None
         if attach.former in found.had:
             found.had[sender] = found.had.pop(attach.former)
+        if attach.former in found.former_names:
+            found.former_names[sender] = found.former_names.pop(attach.former)
         if attach.serving < found.serving:  # what it says is of a worker whose end it has not heard of
             attach = attach._replace(epoch=0, consumed=0, kept=[])
         told = (attach.former, attach.epoch, attach.consumed, attach.kept)
@@ -1000,7 +1006,7 @@ class Broker:
         self.directory.remove(connection)
         self._bequests.settle(connection.id, opened=False)
         if connection.former and connection.has_opened:
-            self._bequests.leave(connection.former, connection.stats, connection.had)
+            self._bequests.leave(connection.former, connection.stats, connection.had_by_former_names())
         if self._waiting:  # perhaps for this end
             self._next_tick = min(self._next_tick, time.monotonic())
         self._remove_files(connection)
