@@ -18,6 +18,14 @@ __all__ = ["SharedBroker"]
 
 _READY_S = 30.0
 _END_S = 10.0
+_ENDS_WITH_ITS_PARENT = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""A pytest that is killed ends no fixture, and a persistent broker ends only when it is told to."""
 
 
 class SharedBroker:
@@ -51,7 +59,8 @@ class SharedBroker:
 
     def _start(self) -> None:
         self.folder.mkdir(mode=0o700, exist_ok=True, parents=True)
-        command = [sys.executable, "-m", "trunkline.broker", "--address", self.address, "--persistent"]
+        broker = ["-m", "trunkline.broker", "--address", self.address, "--persistent"]
+        command = [sys.executable, "-I", "-S", "-c", _ENDS_WITH_ITS_PARENT, *broker]
         environ = {key: value for key, value in os.environ.items() if key != "TRUNKLINE_BROKER"}
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environ
@@ -61,8 +70,8 @@ class SharedBroker:
         if line != f"ready {self.address}":
             self._discard()
             raise AssertionError(f"the shared broker said {line!r} instead of being ready: {command}")
-        broker = psutil.Process(process.pid)
-        self.anchor.processes = {broker, *broker.children(recursive=True)}
+        started = psutil.Process(process.pid)
+        self.anchor.processes = {started, *started.children(recursive=True)}
         # its first connection makes the file of the last number
         self.anchor.files = {*files_in(self.folder), self.folder / NUMBER}
 
