@@ -6,13 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from trunkline.address.schemes.model import (
-    COMPRESSION,
-    DIALED,
     LOGIN,
+    MESSAGES,
+    NAMED_TLS,
     PING_20_S,
     RECONNECTS,
-    STREAM,
-    TLS,
     TRUST,
     BrokerParts,
     Param,
@@ -55,7 +53,6 @@ def _read_extra(parts: BrokerParts) -> dict[str, Any]:
     }
 
 
-_OPTIONS = (*STREAM, *COMPRESSION, *DIALED, "headers")
 _ROW = Scheme(
     name="amqp",
     family="broker",
@@ -65,7 +62,7 @@ _ROW = Scheme(
     extra="amqp",
     packages=("pika",),
     mistaken=("rabbitmq",),
-    options=(*_OPTIONS, *TRUST),
+    options=(*MESSAGES, *TRUST),
     defaults=(RECONNECTS, PING_20_S),
     protocol="amqp",
     params=_PARAMS,
@@ -85,6 +82,6 @@ ROWS = (
         port=5671,
         tls=True,
         mistaken=("amqp+ssl",),
-        options=(*_OPTIONS, *TLS, "servername"),
+        options=(*MESSAGES, *NAMED_TLS),
     ),
 )

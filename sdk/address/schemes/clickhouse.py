@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.address.schemes.model import DATABASE_REFUSALS, RECONNECTS, RELINK, TLS, Scheme
+from trunkline.address.schemes.model import DATABASE_REFUSALS, NAMED_TLS, RECONNECTS, RELINK, Scheme
 
 __all__ = ["ROWS"]
 
@@ -15,7 +15,7 @@ ROWS = (
         port=9000,
         extra="clickhouse",
         packages=("clickhouse-driver",),
-        options=(*RELINK, *TLS, "servername"),
+        options=(*RELINK, *NAMED_TLS),
         defaults=(RECONNECTS,),
         refusals=DATABASE_REFUSALS,
         dialect="clickhouse",

@@ -9,9 +9,9 @@ from trunkline.address.golang import shown
 from trunkline.address.schemes.model import (
     COMPRESSION,
     LOGIN,
+    NAMED_TLS,
     RECONNECTS,
     STREAM,
-    TLS,
     BrokerParts,
     Param,
     Scheme,
@@ -54,7 +54,7 @@ def _read_extra(parts: BrokerParts) -> dict[str, Any]:
     return {**read_topics(parts), "librdkafka": properties}
 
 
-_OPTIONS = (*STREAM, *COMPRESSION, "headers", *TLS, "servername")
+_OPTIONS = (*STREAM, *COMPRESSION, "headers", *NAMED_TLS)
 
 ROWS = (
     Scheme(

@@ -12,6 +12,8 @@ __all__ = [
     "DATABASE_REFUSALS",
     "DIALED",
     "LOGIN",
+    "MESSAGES",
+    "NAMED_TLS",
     "PING_20_S",
     "RECONNECTS",
     "RELINK",
@@ -132,6 +134,10 @@ DIALED = ("proxy", "local_ip")
 TRUST = ("cafile", "insecureSkipVerify")
 """Also of schemes without TLS that a proxy with a certificate may serve."""
 TLS = (*TRUST, "certfile", "keyfile")
+NAMED_TLS = (*TLS, "servername")
+"""Where the name that the server's certificate is checked for can be given."""
+MESSAGES = (*STREAM, *COMPRESSION, *DIALED, "headers")
+"""Of a message broker whose TCP connection Trunkline makes."""
 
 PING_20_S = ("pingInterval", 20_000)
 RECONNECTS = ("reconnect", True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trunkline.address.schemes.model import (
-    COMPRESSION,
-    DIALED,
     LOGIN,
+    MESSAGES,
+    NAMED_TLS,
     PING_20_S,
     RECONNECTS,
-    STREAM,
-    TLS,
     TRUST,
     Param,
     Scheme,
@@ -41,7 +39,6 @@ _PARAMS = (
     Param("no_local", "bool", "what this connection writes does not come back to it (version 5)"),
     *LOGIN,
 )
-_OPTIONS = (*STREAM, *COMPRESSION, *DIALED, "headers")
 _ROW = Scheme(
     name="mqtt",
     family="broker",
@@ -50,7 +47,7 @@ _ROW = Scheme(
     port=1883,
     extra="mqtt",
     packages=("paho-mqtt",),
-    options=(*_OPTIONS, *TRUST),
+    options=(*MESSAGES, *TRUST),
     defaults=(RECONNECTS, PING_20_S),
     protocol="mqtt",
     params=_PARAMS,
@@ -68,7 +65,7 @@ ROWS = (
         port=8883,
         tls=True,
         mistaken=("mqtt+ssl",),
-        options=(*_OPTIONS, *TLS, "servername"),
+        options=(*MESSAGES, *NAMED_TLS),
     ),
     replace(
         _ROW,
@@ -77,9 +74,7 @@ ROWS = (
         default_path="/mqtt",
         example="ws+mqtt://host/mqtt?topic=name",
         port=80,
-        tls=False,
         mistaken=("mqtt+ws",),
-        options=(*_OPTIONS, *TRUST),
     ),
     replace(
         _ROW,
@@ -90,6 +85,6 @@ ROWS = (
         port=443,
         tls=True,
         mistaken=("mqtt+wss",),
-        options=(*_OPTIONS, *TLS, "servername"),
+        options=(*MESSAGES, *NAMED_TLS),
     ),
 )

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from trunkline.address.schemes.model import (
-    COMPRESSION,
-    DIALED,
     LOGIN,
+    MESSAGES,
+    NAMED_TLS,
     PING_20_S,
     RECONNECTS,
-    STREAM,
-    TLS,
     BrokerParts,
     Param,
     Scheme,
@@ -65,7 +63,6 @@ def _read_extra(parts: BrokerParts) -> dict[str, Any]:
     return extra
 
 
-_OPTIONS = (*STREAM, *COMPRESSION, *DIALED, "headers")
 _ROW = Scheme(
     name="nats",
     family="broker",
@@ -74,7 +71,7 @@ _ROW = Scheme(
     port=4222,
     extra="nats",
     packages=("nats-py", "nkeys"),
-    options=(*_OPTIONS, *TLS, "servername"),
+    options=(*MESSAGES, *NAMED_TLS),
     defaults=(RECONNECTS, PING_20_S),
     protocol="nats",
     params=_PARAMS,
@@ -89,9 +86,7 @@ ROWS = (
         _ROW,
         name="tls+nats",
         example="tls+nats://host?topic=name",
-        port=4222,
         tls=True,
         mistaken=("nats+tls",),
-        options=(*_OPTIONS, *TLS, "servername"),
     ),
 )

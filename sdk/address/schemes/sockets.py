@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.address.schemes.model import COMPRESSION, DIALED, STREAM, TLS, TRUST, Scheme
+from trunkline.address.schemes.model import COMPRESSION, DIALED, NAMED_TLS, STREAM, TRUST, Scheme
 
 __all__ = ["ROWS"]
 
@@ -30,7 +30,7 @@ ROWS = (
         driver=f"{_DRIVERS}:TlsDriver",
         tls=True,
         mistaken=("ssl",),
-        options=(*STREAM, *DIALED, *TLS, "servername"),
+        options=(*STREAM, *DIALED, *NAMED_TLS),
     ),
     Scheme(
         name="unix",

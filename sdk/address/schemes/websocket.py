@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.address.schemes.model import COMPRESSION, DIALED, PING_20_S, STREAM, TLS, TRUST, Scheme
+from trunkline.address.schemes.model import COMPRESSION, DIALED, NAMED_TLS, PING_20_S, STREAM, TRUST, Scheme
 
 __all__ = ["ROWS"]
 
@@ -29,7 +29,7 @@ ROWS = (
         port=443,
         tls=True,
         mistaken=("https",),
-        options=(*_OPTIONS, *TLS, "servername"),
+        options=(*_OPTIONS, *NAMED_TLS),
         defaults=(PING_20_S,),
     ),
 )

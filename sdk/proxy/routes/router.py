@@ -1,7 +1,7 @@
-"""What carries frames between a proxy and its worker: connect, send, receive, readable.
+"""The way through the broker's router: an object's DEALER socket to it.
 
-Today every frame goes through the broker's router. Should a later release let the two talk over a
-socket of their own, it is done here; nothing above this interface may notice.
+The router passes messages on to the worker, answers what is meant for the broker, and tells of the worker's
+end. The ways straight to the worker are in the modules beside this one.
 """
 
 from __future__ import annotations
