@@ -551,10 +551,12 @@ class Reader(Holder):
         return LOST
 
     def _after_close(self, what: str) -> None:
-        """Say once what is wrong: a loop may go on for long."""
+        """Say once what is wrong: a loop may go on for long, and must not hide what fails later."""
         if what not in self._told and not is_cut_off():
             self._told.add(what)
-            log.warning("%s: %s; dial again", self._peer, self._closed_by(what))
+            error = ClosedError(f"{self._peer}: {self._closed_by(what)}; dial again")
+            log.warning("%s", error)
+            remember(error)
 
     def _closed_by(self, what: str) -> str:
         if self._client.program_ends:

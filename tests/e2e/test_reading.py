@@ -17,6 +17,7 @@ from trunkline import Dial, connect
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError
 from trunkline.message import Message
+from trunkline.proxy import reasons
 from trunkline.proxy.connection import Connection
 
 CHILD = """
@@ -226,3 +227,14 @@ def test_a_loss_that_was_taken_in_before_the_read_is_read_without_waiting(option
         server.drop_all()
         until(lambda: conn.watch()[0])
         until(lambda: conn.read(-1) == "")  # a busy worker may answer too late for the first of them
+
+
+def test_a_read_after_close_tells_why_once() -> None:
+    with WsServer() as server:
+        conn = dial(server.url)
+        conn.close()
+        conn.read(-1)
+        assert reasons.last() == f"{server.url}: read on a connection that you have closed; dial again"
+        reasons.last(clear=True)
+        conn.read(-1)
+        assert reasons.last() is None
