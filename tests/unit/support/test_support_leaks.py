@@ -162,7 +162,10 @@ class TestSharedBroker:
     def fake(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SharedBroker]:
         """A broker that is a script: what is tested is how it is started and ended."""
         script = tmp_path / "fake-python"
-        script.write_text(f"#!/bin/sh\ntouch {tmp_path}/b-shared/lock\necho ready $4\nexec sleep 600\n")
+        skip_the_launcher = "shift 4"  # -I -S -c and its text, before the arguments of the broker
+        script.write_text(
+            f"#!/bin/sh\n{skip_the_launcher}\ntouch {tmp_path}/b-shared/lock\necho ready $4\nexec sleep 600\n"
+        )
         script.chmod(0o755)
         monkeypatch.setattr(anchor.sys, "executable", str(script))
         shared = SharedBroker(tmp_path)

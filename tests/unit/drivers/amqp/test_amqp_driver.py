@@ -375,6 +375,7 @@ def test_exchanges_bindings_and_a_queue_of_ones_own(rabbitmq: RabbitMq, rabbit: 
         rabbit.send("b.c", "3", exchange=name)
         assert await driver.send("4", Deadline(5)) == 1  # to b.c, the first that is no pattern
         await every.wait_received(4)
+        await sink.wait_received(3)
         assert sink.received == [b"1", b"3", b"4"]
         assert [each.topic for each in sink.deliveries] == ["a.x.y", "b.c", "b.c"]
         assert sink.deliveries[0].properties == {"exchange": name}
