@@ -19,17 +19,19 @@ import time
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trunkline.cli import FAILED, OK, Failed
 from trunkline.cli.texts import command_parser, seconds
 from trunkline.deadline import Deadline
 from trunkline.demo.certificate import Certificate, make_certificate
-from trunkline.demo.feed import Feed
 from trunkline.demo.process import StrategyProcess
 from trunkline.demo.report import Report, Stored, make_report
 from trunkline.demo.signals import later, stoppable, uninterrupted
 from trunkline.demo.tables import Tables
+
+if TYPE_CHECKING:
+    from trunkline.demo.feed import Feed
 
 SECONDS = 15.0
 SHORTEST_S = 5.0
@@ -99,6 +101,10 @@ def run(options: argparse.Namespace) -> int:
         return demo_brokers.run(options)
     if options.kafka:
         raise Failed("--kafka belongs to --brokers: give both")
+    try:
+        from trunkline.demo.feed import Feed
+    except ModuleNotFoundError as error:
+        raise Failed(f"the demo needs the package {error.name}: pip install 'trunkline[demo]'") from None
     plain = options.plain or not sys.stdout.isatty()
     with stoppable(), tempfile.TemporaryDirectory(prefix="trunkline-demo-") as name:
         folder = Path(name)

@@ -82,6 +82,7 @@ _EXTRAS = {
     "fast": ("picows", "uvloop"),
     **{row.extra: row.packages for row in SCHEMES.values() if row.extra},
     "socks": ("PySocks",),
+    "demo": ("websockets", "trustme"),
 }
 
 

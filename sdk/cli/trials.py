@@ -11,14 +11,17 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trunkline.cli.findings import Finding, fail, ok, warn
 from trunkline.deadline import Deadline
 from trunkline.demo.certificate import make_certificate
-from trunkline.demo.wsserver import Peer, WsServer
 from trunkline.errors import TrunklineError
 from trunkline.proxy.dial import connect, shutdown
 from trunkline.wire import endpoint
+
+if TYPE_CHECKING:
+    from trunkline.demo.wsserver import Peer
 
 __all__ = ["trials"]
 
@@ -98,6 +101,11 @@ def _dial_time(address: str) -> Finding:
 
 
 def _wss(folder: Path) -> Finding:
+    try:
+        from trunkline.demo.wsserver import WsServer
+    except ModuleNotFoundError as error:
+        hint = "pip install 'trunkline[demo]' brings it"
+        return ok("wss", f"not tried: the package {error.name} is not here; {hint}")
     certificate = make_certificate(folder)
     if certificate is None:
         return ok("wss", "not tried: neither the package trustme nor the command openssl is here")

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trunkline.demo.certificate import Certificate
+from trunkline.demo.ledger import Ledger
 from trunkline.demo.wsserver import Peer, WsServer
 
-__all__ = ["SYMBOLS", "Feed", "Ledger", "Tick"]
+__all__ = ["SYMBOLS", "Feed"]
 
 PRICES = {
     "BTCUSDT": 64000.0, "ETHUSDT": 3400.0, "SOLUSDT": 150.0, "BNBUSDT": 580.0, "XRPUSDT": 0.52,
@@ -36,8 +37,6 @@ HEARTBEAT_S = 1.0
 PATIENCE_S = 8.0
 """A client that has not answered a heartbeat for so long is dropped."""
 
-Tick = tuple[str, float]
-
 
 @dataclass(slots=True, eq=False)
 class Session:
@@ -49,22 +48,6 @@ class Session:
     dead: bool = False
     """The link swallows what is sent, and nobody knows yet."""
     answered: float = field(default_factory=time.monotonic)
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What the exchange did; read it when the feed is closed."""
-
-    sent: dict[int, int] = field(default_factory=dict)
-    """Link -> messages handed to its transport; they were numbered from 1."""
-    ticks: dict[int, Tick] = field(default_factory=dict)
-    """All ticks of the market."""
-    unheard: int = 0
-    """Ticks that were made while no link was up."""
-    heartbeats: int = 0
-    pongs: int = 0
-    pings: int = 0
-    protocol_pongs: int = 0
 
 
 class Feed:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from trunkline.demo.feed import Ledger, Tick
+from trunkline.demo.ledger import Ledger, Tick
 
 __all__ = ["Check", "LinkFigures", "Report", "Stored", "make_report"]
 

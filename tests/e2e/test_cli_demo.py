@@ -6,6 +6,7 @@ That no process, socket file or folder is left is checked after each test here b
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from tests.support.commands import Command, run
 from trunkline import Dial
 from trunkline.demo import feed as demo_feed
 from trunkline.demo.certificate import make_certificate
-from trunkline.demo.feed import Ledger
+from trunkline.demo.ledger import Ledger
 from trunkline.demo.report import Report, make_report
 
 
@@ -115,6 +116,33 @@ def test_a_certificate_is_made_by_either_tool(tmp_path: Path, monkeypatch: pytes
     assert again is None or again.server_context()
     monkeypatch.setenv("PATH", "")
     assert make_certificate(tmp_path) is None
+
+
+@pytest.fixture
+def without_websockets(tmp_path: Path) -> dict[str, str | None]:
+    """The environment of a program that does not find the package websockets."""
+    hidden = tmp_path / "websockets.py"
+    hidden.write_text("raise ModuleNotFoundError('hidden', name=__name__)\n")
+    return {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path[1:]])}
+
+
+def test_without_its_extra_the_demo_says_what_to_install(without_websockets: dict[str, str | None]) -> None:
+    ended = run("demo", "--plain", env=without_websockets)
+    sentence = "trunkline: the demo needs the package websockets: pip install 'trunkline[demo]'"
+    assert (ended.code, ended.output) == (1, sentence)
+
+
+def test_without_the_demos_extra_the_doctor_leaves_wss_out(
+    without_websockets: dict[str, str | None],
+) -> None:
+    ended = run("doctor", "--json", env=without_websockets)
+    (found,) = [each for each in json.loads(ended.out) if each["name"] == "wss"]
+    assert ended.code == 0
+    assert found["status"] == "ok"
+    assert (
+        found["text"]
+        == "not tried: the package websockets is not here; pip install 'trunkline[demo]' brings it"
+    )
 
 
 def report(**changes: Any) -> Report:
