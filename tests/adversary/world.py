@@ -29,10 +29,10 @@ from tests.servers.base import port
 from tests.servers.kafka import Kafka, KafkaMock
 from tests.support.certs import make_certs
 from tests.support.datagramproxy import DatagramProxy
-from tests.support.faultproxy import FaultProxy
 from tests.support.kafka import KafkaProxy
 from tests.support.leaks import MARKER, files_in
 from tests.support.strategies import heeding_signals
+from trunkline.testing.faultproxy import FaultProxy
 
 __all__ = ["Failure", "World"]
 

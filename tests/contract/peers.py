@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.servers import WsServer, hold
 from tests.support.sockets import Peer, SocketServer, UdpServer
+from trunkline.testing.faultproxy import FaultProxy
 
 __all__ = ["ProxiedPeer", "ScriptedPeer", "SocketPeer", "UdpPeer", "UnixPeer", "WebSocketPeer"]
 

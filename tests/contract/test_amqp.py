@@ -10,10 +10,10 @@ from tests.contract.peers import ProxiedPeer, ScriptedPeer
 from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.rabbitmq import RabbitMq
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.rabbit import Rabbit
 from tests.support.waiting import until
 from trunkline.actors.driver import Overflow
+from trunkline.testing.faultproxy import FaultProxy
 
 
 class RabbitPeer(ProxiedPeer):

@@ -10,9 +10,9 @@ from tests.contract.peers import ProxiedPeer, ScriptedPeer
 from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.mosquitto import Mosquitto
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.mqtt_side import MqttSide
 from trunkline.actors.driver import Overflow
+from trunkline.testing.faultproxy import FaultProxy
 
 
 class MqttPeer(ProxiedPeer):

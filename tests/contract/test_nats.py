@@ -11,9 +11,9 @@ from tests.contract.peers import ProxiedPeer, ScriptedPeer
 from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.nats import Nats
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.nats_side import NatsSide
 from trunkline.actors.driver import Overflow
+from trunkline.testing.faultproxy import FaultProxy
 
 Start = Callable[..., Nats]
 

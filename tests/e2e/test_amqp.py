@@ -15,13 +15,13 @@ import pytest
 from tests.servers.rabbitmq import RabbitMq
 from tests.support.amqp_tables import item, nested
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.rabbit import Rabbit, answering, rabbit_url
 from tests.support.sockets import SocketServer, deaf
 from tests.support.waiting import Background, until
 from trunkline import Connection, Dial, Message, connect, last_error
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, RefusedError
+from trunkline.testing.faultproxy import FaultProxy
 
 FAST = {"interval": 50}
 

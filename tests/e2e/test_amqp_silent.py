@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.rabbitmq import RabbitMq
-from tests.support.faultproxy import FaultProxy
 from tests.support.rabbit import Rabbit, rabbit_url
 from tests.support.waiting import until
 from trunkline import Connection, Dial, connect, last_error
 from trunkline.errors import RefusedError
+from trunkline.testing.faultproxy import FaultProxy
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import pytest
 
 from tests.servers.base import Server
 from tests.servers.kafka import Kafka
-from tests.support.faultproxy import FaultProxy
 from tests.support.flow import LOSS, Flow
 from tests.support.programs import Program
 from tests.support.waiting import until
 from trunkline import Connection, Dial, last_error
+from trunkline.testing.faultproxy import FaultProxy
 
 FAST = "interval=50&pingInterval=500"
 

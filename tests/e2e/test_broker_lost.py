@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from tests.servers.postgres import Postgres
-from tests.support.faultproxy import FaultProxy
 from tests.support.programs import Program, Remains, until
 from tests.support.servers import Behaviour, WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
@@ -22,6 +21,7 @@ from trunkline import Connection, Dial, connect, last_error, shutdown
 from trunkline.errors import OutcomeUnknown, Unconfirmed
 from trunkline.proxy import client, route
 from trunkline.proxy.routes.requests import Direct
+from trunkline.testing.faultproxy import FaultProxy
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 

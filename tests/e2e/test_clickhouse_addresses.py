@@ -14,8 +14,8 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
-from tests.support.faultproxy import FaultProxy
 from trunkline.errors import AddressError, DialError, OutcomeUnknown
+from trunkline.testing.faultproxy import FaultProxy
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "dsn_cases.json").read_text())
 

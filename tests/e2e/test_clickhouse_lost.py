@@ -13,7 +13,6 @@ import pytest
 import trunkline
 from tests.contract.exec_contract import back, rows
 from tests.servers.clickhouse import ClickHouse
-from tests.support.faultproxy import FaultProxy
 from tests.support.waiting import Background, until
 from trunkline.deadline import Deadline
 from trunkline.errors import (
@@ -24,6 +23,7 @@ from trunkline.errors import (
     TrunklineError,
 )
 from trunkline.proxy.connection import Connection
+from trunkline.testing.faultproxy import FaultProxy
 
 ENDLESS = "SELECT count() FROM system.numbers"
 

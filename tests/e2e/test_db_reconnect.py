@@ -10,11 +10,11 @@ import pytest
 
 import trunkline
 from tests.contract.exec_contract import rows
-from tests.support.faultproxy import FaultProxy
 from tests.support.waiting import Background, until
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, DialError, OperationTimeout, TrunklineError
 from trunkline.proxy.connection import Connection
+from trunkline.testing.faultproxy import FaultProxy
 
 ADDRESSES = {
     "mariadb": "mysql://u:p@tcp(127.0.0.1:{port})/t",

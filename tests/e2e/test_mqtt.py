@@ -13,12 +13,12 @@ import pytest
 
 from tests.servers.mosquitto import Mosquitto
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.mqtt_side import MqttSide, properties
 from tests.support.sockets import Peer, SocketServer, deaf, unused_port
 from tests.support.waiting import Background, until
 from trunkline import Connection, Dial, Message, connect, last_error
 from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed, Unsupported
+from trunkline.testing.faultproxy import FaultProxy
 
 Start = Callable[..., Mosquitto]
 FAST = {"interval": 20, "pingInterval": 1000}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.servers.mosquitto import Mosquitto
-from tests.support.faultproxy import FaultProxy
 from tests.support.mqtt_side import MqttSide
 from tests.support.waiting import until
 from trunkline import Connection, Dial, Message, last_error
+from trunkline.testing.faultproxy import FaultProxy
 
 
 def dial(port: int, query: str) -> Connection:

@@ -14,7 +14,6 @@ import pytest
 
 from tests.servers.nats import NKEY_SEED, Nats
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.nats_accounts import make_accounts
 from tests.support.nats_side import NatsSide
 from tests.support.sockets import SocketServer, deaf, say, unused_port
@@ -23,6 +22,7 @@ from tests.support.waiting import Background, until
 from trunkline import Connection, Dial, Message, connect, last_error
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, RefusedError, TrunklineError, Unconfirmed
+from trunkline.testing.faultproxy import FaultProxy
 
 Start = Callable[..., Nats]
 

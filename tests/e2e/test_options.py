@@ -13,7 +13,6 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.http_proxy import HttpProxy
 from tests.support.servers import Microsocks, WsServer, echo_messages, feed, hold
 from tests.support.sockets import Peer, SocketServer, UdpServer, echo
@@ -21,6 +20,7 @@ from tests.support.waiting import until
 from trunkline import Dial, last_error
 from trunkline.deadline import Deadline
 from trunkline.proxy.connection import Connection
+from trunkline.testing.faultproxy import FaultProxy
 
 
 def dial(address: str, **options: object) -> Connection:

@@ -11,7 +11,6 @@ import pytest
 from websockets.http11 import Request
 from websockets.sync.server import ServerConnection
 
-from tests.support.faultproxy import FaultProxy
 from tests.support.servers import WsServer, close_with, feed, hold
 from tests.support.sockets import Peer, SocketServer
 from tests.support.waiting import Background, until
@@ -19,6 +18,7 @@ from trunkline import Dial
 from trunkline.actors.stream.flapping import FREE, RATE
 from trunkline.deadline import Deadline
 from trunkline.proxy.connection import Connection
+from trunkline.testing.faultproxy import FaultProxy
 
 
 def dial(address: str, **options: object) -> Connection:

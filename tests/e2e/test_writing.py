@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.faultproxy import FaultProxy
 from tests.support.servers import WsServer, echo_messages, hold
 from tests.support.sockets import SocketServer, UdpServer, deaf, echo
 from tests.support.waiting import Background, until
@@ -15,6 +14,7 @@ from trunkline import Dial, connect, last_error
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, RefusedError, Unsupported
 from trunkline.proxy.connection import Connection
+from trunkline.testing.faultproxy import FaultProxy
 
 
 def dial(address: str, **options: object) -> Connection:

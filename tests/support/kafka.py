@@ -16,8 +16,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.servers.base import HOST
 from tests.servers.kafka import Kafka, KafkaMock
-from tests.support.faultproxy import FaultProxy
 from trunkline.deadline import Deadline
+from trunkline.testing.faultproxy import FaultProxy
 
 __all__ = ["BareClient", "KafkaProxy", "make_topic"]
 

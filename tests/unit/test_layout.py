@@ -113,7 +113,7 @@ def test_the_neutral_packages_know_only_each_other() -> None:
 
 ROOMS = (
     ("cli", "demo"),
-    ("strategy", "db", "dbapi"),
+    ("strategy", "db", "dbapi", "testing"),
     ("proxy",),
     ("address", "wire"),
     ("errors", "frames", "deadline", "message", "system", "sqltext"),
@@ -132,6 +132,12 @@ def test_no_room_of_the_sdk_looks_upward() -> None:
             if room in row_of and other_room in row_of and row_of[other_room] < row_of[room]:
                 found.append(f"{module} imports {other}")
     assert not found
+
+
+def test_only_tests_import_the_tools_for_tests() -> None:
+    tools = ("trunkline.testing",)
+    files = [path for top in FOLDERS for path in sources(top) if not within(module_name(path), tools)]
+    assert not offences(files, ("trunkline",), denied=tools)
 
 
 def test_every_room_of_the_sdk_has_its_row() -> None:

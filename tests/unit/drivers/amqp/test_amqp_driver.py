@@ -17,7 +17,6 @@ import pytest
 from tests.servers.rabbitmq import RabbitMq
 from tests.support.amqp_tables import item, nested, random_items
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.http_proxy import HttpProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.rabbit import Rabbit, answering, rabbit_url
@@ -29,6 +28,7 @@ from trunkline.actors.drivers.amqp.plan import make_plan
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout, OperationTimeout, RefusedError, Unconfirmed
+from trunkline.testing.faultproxy import FaultProxy
 
 Job = Callable[[], Any]
 

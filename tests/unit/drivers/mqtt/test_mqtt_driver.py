@@ -16,7 +16,6 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.servers.mosquitto import Mosquitto
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.http_proxy import HttpProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.mqtt_packets import packet
@@ -31,6 +30,7 @@ from trunkline.actors.drivers.ws.driver import ENGINES
 from trunkline.address import Address, parse_address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout, OperationTimeout, RefusedError, Unconfirmed, Unsupported
+from trunkline.testing.faultproxy import FaultProxy
 
 SCHEMES = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}
 SOON = 0.2

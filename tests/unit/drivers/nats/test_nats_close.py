@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.nats import Nats
-from tests.support.faultproxy import FaultProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.nats_side import NatsSide
 from tests.support.waiting import Background
 from tests.unit.drivers.nats.test_nats_driver import Sink, dial, eventually
 from tests.unit.drivers.nats.test_nats_stream import Stream, opened
 from trunkline.deadline import Deadline
+from trunkline.testing.faultproxy import FaultProxy
 
 pytestmark = on_both_loops
 

@@ -16,7 +16,6 @@ import pytest
 from nats.aio.msg import Msg
 
 from tests.servers.nats import Nats
-from tests.support.faultproxy import FaultProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.nats_damage import HEADER_BLOCKS, RawNats, mutated, with_damaged_headers
 from tests.support.sockets import Peer, SocketServer
@@ -27,6 +26,7 @@ from trunkline.actors.drivers.nats.client import GuardedClient
 from trunkline.actors.drivers.nats.delivery import delivery_of
 from trunkline.actors.drivers.nats.questions import ask
 from trunkline.deadline import Deadline
+from trunkline.testing.faultproxy import FaultProxy
 
 pytestmark = on_both_loops
 Start = Callable[..., Nats]

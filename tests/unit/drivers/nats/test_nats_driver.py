@@ -13,7 +13,6 @@ import pytest
 
 from tests.servers.nats import NKEY_SEED, Nats
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.http_proxy import HttpProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.nats_accounts import make_accounts
@@ -30,6 +29,7 @@ from trunkline.actors.drivers.nats.transport import LinkTransport
 from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, DialTimeout, RefusedError
+from trunkline.testing.faultproxy import FaultProxy
 
 pytestmark = on_both_loops
 Start = Callable[..., Nats]

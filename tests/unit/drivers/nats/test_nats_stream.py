@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.servers.nats import Nats
-from tests.support.faultproxy import FaultProxy
 from tests.support.loops import Run, on_both_loops
 from tests.support.nats_side import NatsSide
 from tests.unit.drivers.nats.test_nats_driver import Sink, eventually, refusal
@@ -19,6 +18,7 @@ from trunkline.actors.drivers.nats.driver import NatsDriver
 from trunkline.address import Address, parse_address
 from trunkline.deadline import Deadline
 from trunkline.errors import RefusedError, Unconfirmed
+from trunkline.testing.faultproxy import FaultProxy
 
 pytestmark = on_both_loops
 Start = Callable[..., Nats]

@@ -13,7 +13,6 @@ import pytest
 from websockets.sync.server import ServerConnection
 
 from tests.support.certs import Certs
-from tests.support.faultproxy import FaultProxy
 from tests.support.recorder import some_turns
 from tests.support.servers import (
     INVALID_UTF8_FRAME,
@@ -33,6 +32,7 @@ from trunkline.actors.driver import Overflow, PeerClosed
 from trunkline.actors.drivers.ws.driver import WsDriver, choose_engine
 from trunkline.actors.net import tls
 from trunkline.deadline import Deadline
+from trunkline.testing.faultproxy import FaultProxy
 
 pytestmark = on_every_engine
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.datagramproxy import DatagramProxy
-from tests.support.faultproxy import FaultProxy
 from tests.support.sockets import SocketServer, say, unused_port
 from tests.support.waiting import until
+from trunkline.testing.faultproxy import FaultProxy
 
 
 @pytest.fixture
