@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trunkline.broker.place import see_to_folder
-from trunkline.broker.process import is_alive
+from trunkline.broker.process import ending_signals, is_alive
 from trunkline.broker.succession import await_place
 from trunkline.errors import BrokerGone
 from trunkline.system.limits import NO_THREAD
@@ -56,7 +56,7 @@ def _raise_file_limit() -> None:
 
 
 class _ToldToEnd(BaseException):
-    """SIGTERM or SIGINT while the broker starts; later ones are `Broker.run`'s."""
+    """An ending signal came while the broker starts; `Broker.run` handles later ones."""
 
 
 def _end_the_start(*_: object) -> None:
@@ -75,12 +75,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--starter", type=int, default=None, help="process that will be the first client")
     options = parser.parse_args(argv)
     address: str = options.address or endpoint.new_address()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         signal.signal(number, _end_the_start)
     try:
         return _start(address, options)
     except _ToldToEnd:
-        for number in (signal.SIGTERM, signal.SIGINT):  # told again: it ends already, and cleans up first
+        for number in ending_signals():  # told again: it ends already, and cleans up first
             signal.signal(number, signal.SIG_IGN)
         _say(options.ready_fd, "refused it was told to end while it started")
         folder = endpoint.folder_of(address)

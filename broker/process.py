@@ -6,7 +6,16 @@ import contextlib
 import os
 import signal
 
-__all__ = ["Watch", "is_alive"]
+__all__ = ["Watch", "ending_signals", "is_alive"]
+
+
+def ending_signals() -> list[signal.Signals]:
+    """The signals that tell the broker to end in good order. SIGHUP is one of them, as a terminal sends it
+    when it is closed; it stays ignored where it was ignored at the start (nohup)."""
+    found = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        found.append(signal.SIGHUP)
+    return found
 
 
 def is_alive(pid: int) -> bool:

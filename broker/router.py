@@ -36,7 +36,7 @@ from trunkline.broker.lifecycle import (
 )
 from trunkline.broker.place import Place
 from trunkline.broker.presence import is_cut_off
-from trunkline.broker.process import Watch, is_alive
+from trunkline.broker.process import Watch, ending_signals, is_alive
 from trunkline.broker.spawner import Ended, Refused, Spawner, Started
 from trunkline.broker.succession import reap
 from trunkline.broker.supervisor import Crashes, describe_exit
@@ -175,8 +175,8 @@ class Broker:
         os.set_blocking(wake_w, False)
         signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
         # A handler may interrupt the loop between two frames of a message, so it sends nothing itself.
-        signal.signal(signal.SIGTERM, self._note_signal)
-        signal.signal(signal.SIGINT, self._note_signal)
+        for number in ending_signals():
+            signal.signal(number, self._note_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the loop
         self._selector.register(int(self._router.getsockopt(zmq.FD)), selectors.EVENT_READ, None)
         self._selector.register(self._spawner.fileno(), selectors.EVENT_READ, self._take_spawner_events)

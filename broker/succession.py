@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trunkline.broker.process import Watch
+from trunkline.broker.process import Watch, ending_signals
 from trunkline.wire import endpoint
 
 __all__ = ["await_place", "reap"]
@@ -82,7 +82,7 @@ def _signals() -> Iterator[tuple[int, list[int]]]:
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)
     came: list[int] = []
-    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    before = {each: signal.getsignal(each) for each in ending_signals()}
     wakes = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     try:
         for each in before:

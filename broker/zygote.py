@@ -39,6 +39,8 @@ __all__ = ["Zygote", "forks"]
 
 
 ORDER_S = 5.0
+_OF_A_GROUP = (signal.SIGTERM, signal.SIGHUP)
+"""What a service manager sends to all processes of a service, and a terminal to all that it started."""
 
 
 def forks() -> bool:
@@ -164,7 +166,9 @@ def _main(sock: socket.socket, entry: str, preload: list[str], address: str) -> 
         os.closerange(3, sock.fileno())
         os.closerange(sock.fileno() + 1, 4096)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in _OF_A_GROUP:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, _outlive_the_broker)
         run: Callable[[dict[str, Any]], None] | None = None
         if forks():
             for name in preload:
@@ -230,6 +234,14 @@ def _carry_out(
     _send(sock, ["started", order["key"], pid])
 
 
+def _outlive_the_broker(*_: object) -> None:
+    """The zygote's handler of SIGTERM and SIGHUP does nothing: the end of the broker ends the zygote.
+
+    A zygote that a signal ended could not remove the folder that the broker leaves to it. A handler, unlike
+    SIG_IGN, is not inherited by new interpreters.
+    """
+
+
 def _after(address: str) -> None:
     """The broker is gone, and its folder may be ours to remove: nobody else knows of it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that end meanwhile become no zombies
@@ -254,7 +266,16 @@ def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
 
 
 def _fork(run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tuple[Any, ...]) -> int:
-    pid = os.fork()
+    # A signal that comes meanwhile ends the worker, whose copy of the zygote's handler would swallow it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_GROUP)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            for number in _OF_A_GROUP:
+                if signal.getsignal(number) == _outlive_the_broker:
+                    signal.signal(number, signal.SIG_DFL)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_A_GROUP)
     if pid:
         return pid
     status = 1

@@ -128,6 +128,8 @@ class Worker:
         await asyncio.sleep(0)  # it waits for the peer while we introduce ourselves
         self._watch_broker(int(self.spec["broker_pid"]))
         for signum in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(signum) == signal.SIG_IGN:
+                continue  # `nohup trunkline broker`: the terminal's end is not the connections'
             self.loop.add_signal_handler(signum, self._end_by_signal)
         self._open_ledger()
         self._register()

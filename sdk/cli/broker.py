@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
         "Run a broker that does not end with its last client. Programs that have its address in\n"
         "TRUNKLINE_BROKER dial through it, and can hand each other connections by fd().",
         "trunkline broker\ntrunkline broker --address ipc:///run/user/1000/shared/broker.sock",
-        "Ctrl-C or SIGTERM ends it in good order, and every connection with it: exit code 0.\n"
+        "Ctrl-C, SIGTERM or SIGHUP ends it in good order, and every connection with it: exit code 0.\n"
         "Where a program has started a broker at the same address meanwhile, it waits for the end of\n"
         "that one and then takes over.\n",
     )

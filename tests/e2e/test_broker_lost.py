@@ -513,3 +513,43 @@ def test_the_first_dial_of_a_program_keeps_its_deadline_where_the_broker_is_froz
         first.tell()
         first.end()
     remains.assert_none()
+
+
+@pytest.mark.parametrize("first", ["zygote", "broker"])
+def test_a_group_that_is_told_to_end_leaves_nothing(first: str, remains: Remains) -> None:
+    """SIGTERM to all. The broker leaves its folder to the program, which starts no other."""
+    with SocketServer(echo) as server:
+        code = "c = Dial(args[0]); say('up', c is not None); sys.stdin.readline()"
+        with Program(code, server.url, env={"TRUNKLINE_BROKER": own_address()}) as program:
+            assert program.wait_line("up ") == "True"
+            broker, zygote = remains.broker(), remains.zygote()
+            stop(program.pid)  # so that the broker ends first, and believes that the program will come back
+            for process in (zygote, broker) if first == "zygote" else (broker, zygote):
+                process.terminate()
+                if process is broker:
+                    until(lambda: not broker.is_running(), "the end of the broker")
+            program.kill()
+    remains.assert_none(8.0)
+
+
+def test_a_broker_under_nohup_outlives_its_terminal(remains: Remains) -> None:
+    address = own_address()
+    code = "signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.executable, [sys.executable, *args])"
+    with (
+        SocketServer(echo) as server,
+        Program(code, "-m", "trunkline", "broker", "--address", address) as broker,
+    ):
+        broker.wait_line("broker ready")
+        with Program(
+            "c = Dial(args[0]); say('up', c is not None); sys.stdin.readline()\n"
+            "d = Dial(args[0]); say('sent', c.write('x'), d.write('x'))",
+            server.url,
+            env={"TRUNKLINE_BROKER": address},
+        ) as program:
+            assert program.wait_line("up ") == "True"
+            os.killpg(broker.pid, signal.SIGHUP)  # what the kernel sends when the terminal is closed
+            program.tell()
+            assert program.wait_line("sent ") == "1 1"
+            program.end()
+        broker.kill(signal.SIGTERM)
+    remains.assert_none()

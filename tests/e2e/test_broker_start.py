@@ -28,7 +28,7 @@ def place() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_broker_that_is_told_to_end_at_any_moment_of_its_start(
     number: signal.Signals, place: Path, rng: random.Random
 ) -> None:
