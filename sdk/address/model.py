@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from trunkline.address import postgres, sqlite
 from trunkline.address.broker_files import resolve_params
 from trunkline.address.host import join_host_port
 from trunkline.address.options import OPTIONS
+from trunkline.address.params import find_param
 from trunkline.address.proxy import Proxy
 from trunkline.address.redaction import HIDDEN, hide_path, is_secret_name, redact
 from trunkline.address.schemes import scheme_row
@@ -85,8 +85,9 @@ class Address:
         return _one_line(f"?{found}={value if len(value) <= _SUBJECT else value[:_SUBJECT] + '...'}")
 
     def _peer(self) -> str:
-        if self.scheme == "sqlite3":
-            return _one_line(f"sqlite3://{self.extra.get('file') or ':memory:'}")
+        row = scheme_row(self.scheme)
+        if row.shown_place is not None:
+            return _one_line(f"{self.scheme}://{row.shown_place(self)}")
         place = str(self.extra.get("addr", ""))
         if self.host:
             place = self._servers()
@@ -108,9 +109,13 @@ class Address:
     def __str__(self) -> str:
         place = self._peer()
         place = place.replace("://", f"://{self._account()}", 1)
-        query = "&".join(_shown(name, value) for name, value in self.params.items())
+        query = "&".join(self._shown_param(name, value) for name, value in self.params.items())
         options = "&".join(_shown(name, value) for name, value in self.options.items())
         return _one_line(place + (f"?{query}" if query else "") + (f"|{options}" if options else ""))
+
+    def _shown_param(self, name: str, value: str) -> str:
+        param = find_param(scheme_row(self.scheme).protocol, name)
+        return f"{name}={HIDDEN}" if param is not None and param.secret else _shown(name, value)
 
     def _account(self) -> str:
         """Who logs in, with the `@`. Outside the databases a user alone is often a token: not shown."""
@@ -130,19 +135,11 @@ class Address:
             name: os.path.join(cwd, value) if name in _FILES else value
             for name, value in self.options.items()
         }
-        if self.scheme == "sqlite3":
-            target, extra = sqlite.resolve(self.target, {**self.extra, "cwd": cwd}, cwd)
-            path = extra["file"]
-            database = target if extra["uri"] else path or self.database
-            return replace(self, target=target, extra=extra, database=database, path=path, options=options)
-        if self.scheme == "postgres":
-            return replace(self, params=postgres.resolve(self.params, cwd), options=options)
-        if self.scheme == "unix" and not self.path.startswith("@"):
-            path = os.path.join(cwd, self.path)
-            return replace(self, target=f"unix://{path}", path=path, options=options)
-        protocol = scheme_row(self.scheme).protocol
-        params, extra = resolve_params(protocol, self.params, self.extra, cwd)
-        return replace(self, options=options, params=params, extra=extra)
+        row = scheme_row(self.scheme)
+        if row.protocol:
+            params, extra = resolve_params(row.protocol, self.params, self.extra, cwd)
+            return replace(self, options=options, params=params, extra=extra)
+        return replace(self, options=options, **row.resolve_files(self, cwd))
 
     def to_wire(self) -> dict[str, Any]:
         """Plain data for msgpack, secrets included: it goes from process to process, not to people."""
@@ -181,7 +178,7 @@ def _shown(name: str, value: Any) -> str:
     if isinstance(value, Proxy) or (name == "proxy" and value is None):
         return f"{name}={value or 'none'}"
     option = OPTIONS.get(name)
-    if name == "will_payload" or (option.secret if option else is_secret_name(name)):
+    if option.secret if option else is_secret_name(name):
         return f"{name}={HIDDEN}"
     if isinstance(value, bool):
         return f"{name}={str(value).lower()}"

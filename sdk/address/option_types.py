@@ -52,8 +52,29 @@ class Options(TypedDict, total=False):
     timeout: float | None
     max_size: int | None
     linger: float | None
-    topic: str | list[str] | tuple[str, ...] | None
+    queue: str | None
+    exchange: str | None
+    type: str | None
+    routing_key: str | list[str] | tuple[str, ...] | None
     write_topic: str | None
+    write_key: str | None
+    durable: bool | str | None
+    exclusive: bool | None
+    auto_delete: bool | None
+    passive: bool | None
+    prefetch: int | None
+    heartbeat: int | None
+    persistent: bool | None
+    mandatory: bool | None
+    name: str | None
+    username: str | bytes | int | None
+    password: str | bytes | int | None
+    topic: str | list[str] | tuple[str, ...] | None
+    group: str | None
+    group_id: str | None
+    offset: str | int | datetime | None
+    partition: int | None
+    key: str | bytes | int | None
     qos: int | None
     retain: bool | None
     client_id: str | _Property | None
@@ -66,36 +87,15 @@ class Options(TypedDict, total=False):
     session_expiry: int | None
     retain_handling: int | None
     no_local: bool | None
-    username: str | bytes | int | None
-    password: str | bytes | int | None
     subject: str | list[str] | tuple[str, ...] | None
     write_subject: str | None
-    queue: str | None
     stream: str | None
-    durable: str | bool | None
     deliver: str | int | datetime | None
     ack_wait: int | None
     max_ack_pending: int | None
     token: str | bytes | int | None
     creds: str | None
     nkey: str | None
-    name: str | None
-    exchange: str | None
-    type: str | None
-    routing_key: str | list[str] | tuple[str, ...] | None
-    write_key: str | None
-    exclusive: bool | None
-    auto_delete: bool | None
-    passive: bool | None
-    prefetch: int | None
-    heartbeat: int | None
-    persistent: bool | None
-    mandatory: bool | None
-    group: str | None
-    group_id: str | None
-    offset: str | int | datetime | None
-    partition: int | None
-    key: str | bytes | int | None
     acks: _Property | None
     auto_offset_reset: _Property | None
     compression_type: _Property | None

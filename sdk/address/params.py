@@ -6,9 +6,6 @@ value is `trunkline.address.broker_values`.
 
 from __future__ import annotations
 
-import re
-
-from trunkline.address.nearest import nearest
 from trunkline.address.schemes import SCHEMES, Param, Scheme
 
 __all__ = ["PARAMS", "find_param", "is_param", "owners"]
@@ -25,36 +22,18 @@ _BY_NAME = {
     protocol: {name: row for row in rows.values() for name in (row.name, *row.also)}
     for protocol, rows in PARAMS.items()
 }
-# librdkafka's own names: dotted, or with underscores for the dots; a few are one word
-_PROPERTY = re.compile(r"[a-z]+(?:[._][a-z0-9]+)+")
-_PROPERTY_WORDS = frozenset(("acks", "retries", "debug", "partitioner"))
-_ARGUMENT = re.compile(r"x-[a-z0-9-]{1,60}")
-_UNDERSCORED = frozenset(("log_level", "enabled_events"))
-# the servers stand in the address
-_TAKEN = frozenset(("bootstrap.servers", "metadata.broker.list"))
+_MAKERS = {scheme.protocol: scheme.make_param for scheme in SCHEMES.values() if scheme.protocol}
 
 
 def find_param(protocol: str, name: str) -> Param | None:
     """The row of the parameter of that name, other names included; None where the protocol has none such.
-    For librdkafka's properties a row is made up, under the name with dots, and for AMQP's arguments."""
-    known = _BY_NAME.get(protocol, {}).get(name)
-    if known is None and protocol == "kafka":
-        return _property(name)
-    if known is None and protocol == "amqp" and _ARGUMENT.fullmatch(name):
-        return Param(name, "argument", "an argument of AMQP")
-    return None if known is not None and known.kind == "argument" else known
-
-
-def _property(name: str) -> Param | None:
-    if name in _PROPERTY_WORDS:
-        return Param(name, "property", "a property of librdkafka")
-    dotted = name if "." in name or name in _UNDERSCORED else name.replace("_", ".")
-    if dotted in _TAKEN or not _PROPERTY.fullmatch(name):
+    For a name that a library or the protocol leaves open, the scheme makes a row (`Scheme.make_param`)."""
+    if protocol not in PARAMS:
         return None
-    # what is nobody's property is told here, for librdkafka would tell it in words about dots
-    foreign = "." not in name and name != "client_id" and owners(name)
-    slip = "." not in name and nearest(name, PARAMS["kafka"], cutoff=0.85)
-    return None if foreign or slip else Param(dotted, "property", "a property of librdkafka")
+    known = _BY_NAME[protocol].get(name)
+    if known is None:
+        return _MAKERS[protocol](name, bool(owners(name)))
+    return None if known.kind == "argument" else known
 
 
 def owners(name: str) -> list[str]:

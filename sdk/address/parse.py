@@ -160,11 +160,10 @@ def _check_keepalive(scheme: Scheme, options: Mapping[str, Any]) -> None:
 def _check_ping_timeout(scheme: Scheme, options: Mapping[str, Any]) -> None:
     """The heartbeats of these are no questions that a peer answers."""
     given = options.get("pingTimeout") is not None
-    if given and scheme.protocol in ("amqp", "kafka") and options.get("pingType") != "text":
-        instead = "heartbeat" if scheme.protocol == "amqp" else "pingInterval"
+    if given and scheme.beat and options.get("pingType") != "text":
         raise AddressError(
             f"option 'pingTimeout' needs pingType=text beside it with {scheme.name}: its own pings have no "
-            f"answer of their own; {instead} says how soon a silent broker is lost"
+            f"answer of their own; {scheme.beat} says how soon a silent broker is lost"
         )
 
 

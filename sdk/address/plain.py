@@ -71,10 +71,10 @@ def _decoded(text: str, whose: str) -> str:
 def parse_socket(scheme: Scheme, rest: str) -> Address:
     """`tcp udp tls unix`."""
     whose = scheme.whose
-    if scheme.name == "unix":
+    if scheme.net == "unix":
         if not rest or "\0" in rest:
             raise AddressError(f"{whose} needs the path of a socket, such as {scheme.example}")
-        return Address("unix", f"unix://{rest}", net="unix", path=rest)
+        return Address(scheme.name, f"{scheme.name}://{rest}", net="unix", path=rest)
     parts = split_url(rest, whose)
     if parts.user is not None or parts.password is not None:
         raise AddressError(f"{whose} takes no user and password: write {scheme.example}")
@@ -86,8 +86,7 @@ def parse_socket(scheme: Scheme, rest: str) -> Address:
     host = clean_host(host, whose)
     if port is None:
         raise AddressError(f"{whose} needs a port: write {scheme.example}")
-    net = "udp" if scheme.name == "udp" else "tcp"
-    return Address(scheme.name, f"{scheme.name}://{join_host_port(host, port)}", net, host, port)
+    return Address(scheme.name, f"{scheme.name}://{join_host_port(host, port)}", scheme.net, host, port)
 
 
 def parse_websocket(scheme: Scheme, rest: str) -> Address:

@@ -10,20 +10,16 @@ import os
 from dataclasses import replace
 
 from trunkline.address import Address, Proxy
+from trunkline.address.schemes import scheme_row
 from trunkline.errors import AddressError
 
 __all__ = ["find_proxy", "with_proxy"]
-
-_PLAIN = ("ws", "socks", "https", "http", "all")
-_SECURE = ("wss", "socks", "https", "all")
-_NAMES = {"ws": _PLAIN, "ws+mqtt": _PLAIN, "wss": _SECURE, "wss+mqtt": _SECURE}
-"""The variables that may name the proxy of a scheme, `_proxy` left off; the first one found wins."""
 
 
 def with_proxy(address: Address) -> Address:
     """`address` with the proxy of the environment, where it takes one and has no `proxy=` of its own; raises
     `AddressError` where the variable's value is no proxy."""
-    if "proxy" in address.options or address.scheme not in _NAMES:
+    if "proxy" in address.options or not scheme_row(address.scheme).proxy_variables:
         return address
     proxy = find_proxy(address.scheme, address.host or "", address.port)
     if proxy is None:
@@ -43,7 +39,7 @@ def find_proxy(scheme: str, host: str = "", port: int | None = None) -> Proxy | 
     places = (host, f"[{host}]:{port}") if ":" in host else (f"{host}:{port}",)
     if host and any(proxy_bypass(place) for place in places):
         return None
-    name = next((name for name in _NAMES.get(scheme, ()) if proxies.get(name)), None)
+    name = next((name for name in scheme_row(scheme).proxy_variables if proxies.get(name)), None)
     return None if name is None else _parsed(_variable(name), proxies[name], socks=name == "socks")
 
 

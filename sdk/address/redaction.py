@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from trunkline.address.schemes import SCHEMES
+
 __all__ = ["HIDDEN", "hide_path", "is_secret_name", "redact"]
 
 HIDDEN = "***"
@@ -38,7 +40,16 @@ _VALUE = re.compile(r"""'(?:[^'\\]|\\.)*'?|"[^"]*"?|[^&|\s"']*(?:\s+(?![\w.-]+\s
 # host and perhaps port, then the path: an `@` behind that is no user info
 _PLAIN_PLACE = re.compile(r"(?:\[[0-9A-Fa-f:.%]*\]|[\w.-]+)(?::[0-9]{1,5})?(?=[/?#|]|$)")
 # the streams of exchanges are named after an @ (btcusdt@trade)
-_AT_IN_PATH = ("ws://", "wss://")
+_AT_IN_PATH = tuple(f"{row.name}://" for row in SCHEMES.values() if row.family == "websocket")
+_FILES = tuple(row.name for row in SCHEMES.values() if not row.net)
+"""Schemes whose target is a file, without user and password."""
+_SECRET_PARAMS = frozenset(
+    name
+    for row in SCHEMES.values()
+    for param in row.params
+    if param.secret
+    for name in (param.name, *param.also)
+)
 # `user:password` where `host:port` should be
 _BARE_ACCOUNT = re.compile(r"([\w.%+-]+:)(?![0-9]{0,5}(?:[/?#|\s,'\"]|$))[^/?#|\s]*")
 # the same behind a comma, in the list of a message broker's servers
@@ -49,7 +60,7 @@ _TOKEN_SEGMENT = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_=+-]{32,}")
 def is_secret_name(name: str) -> bool:
     """Whether a parameter of this name may hold a password, key, token or signature."""
     lower = name.lower()
-    return lower not in _HARMLESS and _SECRET.search(lower) is not None
+    return lower in _SECRET_PARAMS or (lower not in _HARMLESS and _SECRET.search(lower) is not None)
 
 
 def hide_path(path: str) -> str:
@@ -94,6 +105,6 @@ def _hide_userinfo(address: str) -> str:
         shown = _NEXT_ACCOUNT.sub(lambda match: match[1] + HIDDEN, authority[0])
         return f"{head}{HIDDEN}{shown}{places[authority.end() :]}"
     account = _BARE_ACCOUNT.match(rest)
-    if account is None or scheme.lower() == "sqlite3":
+    if account is None or scheme.lower() in _FILES:
         return address
     return f"{head}{account[1]}{HIDDEN}{rest[account.end() :]}"

@@ -71,17 +71,17 @@ def _last(rest: str, scheme: Scheme) -> re.Match[str] | None:
 
 def _slip(rest: str, scheme: Scheme) -> re.Match[str] | None:
     """A bar that no option follows: told as the slip it is, unless it may belong to a password or path."""
-    return None if scheme.name == "unix" else _BAR.search(rest, rest.rfind("@") + 1)
+    return None if scheme.net == "unix" else _BAR.search(rest, rest.rfind("@") + 1)
 
 
 def _slip_of_database(rest: str, scheme: Scheme) -> re.Match[str] | None:
     """`|name=` behind a database's name, where `name` is no option: told as the slip it is, for the value may
     be a secret and the name of a database is shown. A `|` in a password or a parameter is no slip, nor is one
     in the path of a file."""
-    if scheme.name == "sqlite3" or "/" not in rest:
+    if not scheme.net or "/" not in rest:
         return None
     # Go takes the last `@` of a MySQL address, and no `/` in the password of the others
-    start = rest.rfind("@") if scheme.name == "mysql" else rest.find("/")
+    start = rest.rfind("@") if scheme.last_at else rest.find("/")
     found = _CANDIDATE.search(rest, start + 1)
     return None if found is None or re.search(r"[?\s]", rest[: found.start()]) else found
 

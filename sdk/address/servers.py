@@ -30,7 +30,7 @@ def read_servers(authority: str, scheme: Scheme) -> tuple[tuple[tuple[str, int],
     pieces = [",".join(pieces[: first + 1]), *pieces[first + 1 :]]
     found = [_server(piece.strip(), scheme) for piece in pieces]
     logins = [login for _, login in found]
-    if scheme.protocol == "kafka" and any(login != (None, None) for login in logins[1:]):
+    if scheme.one_login and any(login != (None, None) for login in logins[1:]):
         raise AddressError(f"{scheme.whose} has one user for all servers: write it before the first one")
     return tuple(place for place, _ in found), logins
 

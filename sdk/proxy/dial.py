@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from trunkline.address import Address, parse_address
 from trunkline.address.proxy_variables import with_proxy
+from trunkline.address.schemes import scheme_row
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
 from trunkline.frames import Sealed, without_frames
@@ -204,9 +205,9 @@ def _restarts(address: Address) -> bool:
     """Whether a crashed worker is replaced: where the user wants the link kept (the option's default for
     database servers and message brokers), and for a database file; but not a database whose data would be
     gone with the worker."""
-    if address.scheme == "sqlite3":
-        temporary = address.extra.get("memory") or not address.extra.get("file")
-        return not temporary
+    outlives = scheme_row(address.scheme).outlives_crash
+    if outlives is not None:
+        return outlives(address)
     return bool(address.option("reconnect"))
 
 

@@ -43,7 +43,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_source_distribution_is_whole(dist: Path) -> None:
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "setup.cfg"}
+    wanted = {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
+    wanted |= {"pyproject.toml", "setup.cfg", "setup.py"}
     wanted |= {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "examples").glob("*.py")}
     for top in ("sdk", "broker", "actors"):

@@ -1,33 +1,33 @@
 """The schemes, one row each: a file per protocol, whose rows say all that the other modules read of it.
 
-A new built-in driver is a file here, named in `_FILES`, an extra in pyproject.toml, and a folder of drivers.
+Each module of this package that has `ROWS` is such a file. They are found by looking into the package, so a
+new built-in driver is a file here, an extra in pyproject.toml, and a folder of drivers: no list names it.
 """
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+
 from trunkline.address.installed import is_installed
 from trunkline.address.nearest import nearest
-from trunkline.address.schemes import (
-    amqp,
-    clickhouse,
-    kafka,
-    mqtt,
-    mysql,
-    nats,
-    postgres,
-    sockets,
-    sqlite,
-    websocket,
-)
-from trunkline.address.schemes.model import Param, Scheme
+from trunkline.address.schemes.model import FAMILIES, Param, Scheme
 from trunkline.errors import UnknownScheme
 
 __all__ = ["ALIASES", "SCHEMES", "Param", "Scheme", "find_scheme", "scheme_row"]
 
-_FILES = (sockets, websocket, mqtt, nats, amqp, kafka, sqlite, mysql, postgres, clickhouse)
 
-SCHEMES: dict[str, Scheme] = {row.name: row for file in _FILES for row in file.ROWS}
-"""By name, in the order of the documents."""
+def _read_files() -> Iterator[Scheme]:
+    """The rows of all modules of this package that have `ROWS`: by family, then by the name of the module."""
+    rows: list[Scheme] = []
+    for name in sorted(found.name for found in pkgutil.iter_modules(__path__)):
+        rows += getattr(import_module(f"{__name__}.{name}"), "ROWS", ())
+    return iter(sorted(rows, key=lambda row: FAMILIES.index(row.family)))
+
+
+SCHEMES: dict[str, Scheme] = {row.name: row for row in _read_files()}
+"""By name: sockets, WebSocket, message brokers, databases, as in the documents."""
 ALIASES: dict[str, str] = {alias: row.name for row in SCHEMES.values() for alias in row.aliases}
 """Other name -> name."""
 _MISTAKEN = {name: row.name for row in SCHEMES.values() for name in row.mistaken}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,13 @@ _PARAMS = (
     *LOGIN,
 )
 
+_ARGUMENT = re.compile(r"x-[a-z0-9-]{1,60}")
+
+
+def _make_param(name: str, foreign: bool) -> Param | None:
+    """An argument of the queue, or of reading it."""
+    return Param(name, "argument", "an argument of AMQP") if _ARGUMENT.fullmatch(name) else None
+
 
 def _read_extra(parts: BrokerParts) -> dict[str, Any]:
     """`vhost`, `queue` and `routing_keys`."""
@@ -66,6 +74,8 @@ _ROW = Scheme(
     defaults=(RECONNECTS, PING_20_S),
     protocol="amqp",
     params=_PARAMS,
+    make_param=_make_param,
+    beat="heartbeat",
     needs=("queue", "exchange", "routing_key", "write_topic"),
     subjects=("queue", "exchange", "write_topic", "routing_key"),
     path_holds="vhost",

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from trunkline.address.golang import shown
+from trunkline.address.nearest import nearest
 from trunkline.address.schemes.model import (
     COMPRESSION,
     LOGIN,
@@ -41,6 +42,26 @@ _PARAMS = (
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}|\^.*")
 _OWN = frozenset(row.name for row in _PARAMS)
 
+# librdkafka's own names: dotted, or with underscores for the dots; a few are one word
+_PROPERTY = re.compile(r"[a-z]+(?:[._][a-z0-9]+)+")
+_PROPERTY_WORDS = frozenset(("acks", "retries", "debug", "partitioner"))
+_UNDERSCORED = frozenset(("log_level", "enabled_events"))
+# the servers stand in the address
+_TAKEN = frozenset(("bootstrap.servers", "metadata.broker.list"))
+
+
+def _make_param(name: str, foreign: bool) -> Param | None:
+    """A property of librdkafka, under its name with dots."""
+    if name in _PROPERTY_WORDS:
+        return Param(name, "property", "a property of librdkafka")
+    dotted = name if "." in name or name in _UNDERSCORED else name.replace("_", ".")
+    if dotted in _TAKEN or not _PROPERTY.fullmatch(name):
+        return None
+    # what is nobody's property is told here, for librdkafka would tell it in words about dots
+    foreign = foreign and "." not in name and name != "client_id"
+    slip = "." not in name and nearest(name, [row.name for row in _PARAMS], cutoff=0.85)
+    return None if foreign or slip else Param(dotted, "property", "a property of librdkafka")
+
 
 def _read_extra(parts: BrokerParts) -> dict[str, Any]:
     """`topic`, `topics`, and `librdkafka`: the parameters that are properties of that library."""
@@ -70,6 +91,9 @@ ROWS = (
         refusals=(("proxy", _LIBRARY_CONNECTS), ("local_ip", _LIBRARY_CONNECTS)),
         protocol="kafka",
         params=_PARAMS,
+        make_param=_make_param,
+        one_login=True,
+        beat="pingInterval",
         needs=("topic", "write_topic"),
         subjects=("topic", "write_topic"),
         path_holds="topic",

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+from trunkline.address.golang import Dsn
 
 __all__ = [
     "ALWAYS",
     "COMPRESSION",
     "DATABASE_REFUSALS",
     "DIALED",
+    "FAMILIES",
     "LOGIN",
     "MESSAGES",
     "NAMED_TLS",
     "PING_20_S",
     "RECONNECTS",
     "RELINK",
+    "SECURE_WEB_PROXY",
     "STREAM",
     "TLS",
     "TRUST",
+    "WEB_PROXY",
+    "AddressParts",
     "BrokerParts",
     "Param",
     "Scheme",
     "read_topics",
 ]
+
+
+FAMILIES = ("socket", "websocket", "broker", "database")
+"""The families of Trunkline's own schemes, in the order of the documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,31 @@ class BrokerParts(NamedTuple):
     """The same parameters as lists."""
 
 
+class AddressParts(Protocol):
+    """The fields of an `Address` that functions of a row may look at."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def database(self) -> str | None: ...
+    @property
+    def params(self) -> dict[str, str]: ...
+    @property
+    def extra(self) -> dict[str, Any]: ...
+
+
+def no_parameter(name: str, foreign: bool) -> Param | None:
+    """The `make_param` of a scheme all of whose parameters have rows."""
+    return None
+
+
+def no_files(parts: AddressParts, folder: str) -> dict[str, Any]:
+    """The `resolve_files` of a scheme whose target and path are no files."""
+    return {}
+
+
 def read_topics(parts: BrokerParts) -> dict[str, Any]:
     """The `Address.extra` of a broker that reads topics: `topic` as text or None, `topics` as a list."""
     return {"topic": parts.params.get("topic"), "topics": parts.given.get("topic", [])}
@@ -70,13 +105,15 @@ class Scheme:
 
     name: str
     family: str
-    """`socket`, `websocket`, `broker` or `database`; `other` where another distribution brings the driver."""
+    """One of `FAMILIES`; `other` where another distribution brings the driver."""
     example: str
     """An address of this scheme, for errors."""
     driver: str = ""
     """The driver class, "module:Class"; empty where another distribution brings the driver."""
     port: int | None = None
     """The port of an address without a port; None where an address has to name its port, or has none."""
+    net: str = "tcp"
+    """What carries the link: `tcp`, `udp`, `unix`; empty where the target is a file, and there is no link."""
     tls: bool = False
     """The link is always TLS."""
     extra: str = ""
@@ -93,10 +130,27 @@ class Scheme:
     """Defaults of options that differ on this scheme: name and value."""
     refusals: tuple[tuple[str, str], ...] = ()
     """Why an option is refused, where that needs a reason: name of the option, and how the error goes on."""
+    proxy_variables: tuple[str, ...] = ()
+    """Variables of the environment that may name the proxy, `_proxy` left off; the first one found wins."""
+    resolve_files: Callable[[AddressParts, str], dict[str, Any]] = no_files
+    """The fields of an address that change when relative files are made absolute against a folder.
+    Those of a message broker are known by the kinds of its parameters."""
+    shown_place: Callable[[AddressParts], str] | None = None
+    """What stands behind `scheme://` in an address's short form, where that is not host, port and path."""
+    outlives_crash: Callable[[AddressParts], bool] | None = None
+    """Whether a crashed worker is replaced, where the scheme has no option `reconnect` that says so."""
     protocol: str = ""
-    """Of a message broker: `mqtt`, `nats`, `amqp` or `kafka`. Schemes of one protocol share parameters."""
+    """Of a message broker: schemes of one protocol share parameters."""
     params: tuple[Param, ...] = ()
     """The parameters of a message broker."""
+    make_param: Callable[[str, bool], Param | None] = no_parameter
+    """The row of a parameter that is not among `params`, from its name and from whether another protocol has
+    a parameter of that name; None where there is no such parameter."""
+    one_login: bool = False
+    """All servers of an address share one user and password."""
+    beat: str = ""
+    """The parameter or option that says how soon a silent peer is lost, where the protocol's own pings have
+    no answers of their own. `pingTimeout` is refused there without `pingType=text`."""
     needs: tuple[str, ...] = ()
     """An address has to give one of these parameters."""
     subjects: tuple[str, ...] = ()
@@ -109,6 +163,11 @@ class Scheme:
     """Checks the parts of a broker's address and returns its `Address.extra`; raises `AddressError`."""
     elsewhere: tuple[tuple[str, str], ...] = ()
     """Parameters that other programs have: name, and where that is written here."""
+    read_dsn: Callable[[str, Mapping[str, str]], tuple[str, Dsn]] | None = None
+    """Reads what follows `scheme://` in a database's address; the mapping is the environment. Returns the DSN
+    and its fields; raises `DsnError` or `AddressError`."""
+    last_at: bool = False
+    """The user info of a database's address ends at the last `@`, even behind a `/`."""
     dialect: str = ""
     """The value of the `Dialect` by whose rules a database reads statements."""
 
@@ -131,6 +190,9 @@ COMPRESSION = ("compress", "mode", "max_size")
 """Of schemes whose messages have bounds."""
 DIALED = ("proxy", "local_ip")
 """Where Trunkline makes the TCP connection, not the library."""
+WEB_PROXY = ("ws", "socks", "https", "http", "all")
+SECURE_WEB_PROXY = ("wss", "socks", "https", "all")
+"""`proxy_variables` of schemes over WebSocket."""
 TRUST = ("cafile", "insecureSkipVerify")
 """Also of schemes without TLS that a proxy with a certificate may serve."""
 TLS = (*TRUST, "certfile", "keyfile")

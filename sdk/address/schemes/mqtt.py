@@ -10,7 +10,9 @@ from trunkline.address.schemes.model import (
     NAMED_TLS,
     PING_20_S,
     RECONNECTS,
+    SECURE_WEB_PROXY,
     TRUST,
+    WEB_PROXY,
     Param,
     Scheme,
 )
@@ -74,6 +76,7 @@ ROWS = (
         default_path="/mqtt",
         example="ws+mqtt://host/mqtt?topic=name",
         port=80,
+        proxy_variables=WEB_PROXY,
         mistaken=("mqtt+ws",),
     ),
     replace(
@@ -83,6 +86,7 @@ ROWS = (
         default_path="/mqtt",
         example="wss+mqtt://host/mqtt?topic=name",
         port=443,
+        proxy_variables=SECURE_WEB_PROXY,
         tls=True,
         mistaken=("mqtt+wss",),
         options=(*MESSAGES, *NAMED_TLS),

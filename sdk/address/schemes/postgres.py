@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
-from trunkline.address.schemes.model import DATABASE_REFUSALS, RECONNECTS, RELINK, TLS, Scheme
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from trunkline.address import postgres
+from trunkline.address.golang import Dsn
+from trunkline.address.schemes.model import (
+    DATABASE_REFUSALS,
+    RECONNECTS,
+    RELINK,
+    TLS,
+    AddressParts,
+    Scheme,
+)
 
 __all__ = ["ROWS"]
+
+
+def _read_dsn(rest: str, environ: Mapping[str, str]) -> tuple[str, Dsn]:
+    """A real URL is given whole; pairs as in `host=h dbname=d` are a DSN by themselves."""
+    dsn = rest if re.match(r"\s*\w+\s*=|\s+$", rest) else f"postgres://{rest}"
+    return dsn, postgres.parse(dsn, environ)
+
+
+def _resolve_files(parts: AddressParts, folder: str) -> dict[str, Any]:
+    return {"params": postgres.resolve(parts.params, folder)}
+
 
 ROWS = (
     Scheme(
@@ -19,6 +43,8 @@ ROWS = (
         mistaken=("pg", "pgsql"),
         options=(*RELINK, *TLS),
         defaults=(RECONNECTS,),
+        read_dsn=_read_dsn,
+        resolve_files=_resolve_files,
         refusals=(
             *DATABASE_REFUSALS,
             # libpq compares a certificate with the host of the address only

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from trunkline.address.schemes.model import COMPRESSION, DIALED, NAMED_TLS, STREAM, TRUST, Scheme
+import os.path
+from typing import Any
+
+from trunkline.address.schemes.model import (
+    COMPRESSION,
+    DIALED,
+    NAMED_TLS,
+    STREAM,
+    TRUST,
+    AddressParts,
+    Scheme,
+)
 
 __all__ = ["ROWS"]
 
 _DRIVERS = "trunkline.actors.drivers.sock.driver"
+
+
+def _resolve_files(parts: AddressParts, folder: str) -> dict[str, Any]:
+    """The path of the socket; one that begins with `@` is no file."""
+    if parts.path.startswith("@"):
+        return {}
+    path = os.path.join(folder, parts.path)
+    return {"target": f"unix://{path}", "path": path}
+
 
 ROWS = (
     Scheme(
@@ -21,6 +41,7 @@ ROWS = (
         family="socket",
         example="udp://host:port",
         driver=f"{_DRIVERS}:UdpDriver",
+        net="udp",
         options=(*STREAM, *COMPRESSION, "local_ip", "interface"),
     ),
     Scheme(
@@ -37,6 +58,8 @@ ROWS = (
         family="socket",
         example="unix:///path/to/socket",
         driver=f"{_DRIVERS}:UnixDriver",
+        net="unix",
+        resolve_files=_resolve_files,
         options=STREAM,
     ),
 )

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from trunkline.address.schemes.model import COMPRESSION, DIALED, NAMED_TLS, PING_20_S, STREAM, TRUST, Scheme
+from trunkline.address.schemes.model import (
+    COMPRESSION,
+    DIALED,
+    NAMED_TLS,
+    PING_20_S,
+    SECURE_WEB_PROXY,
+    STREAM,
+    TRUST,
+    WEB_PROXY,
+    Scheme,
+)
 
 __all__ = ["ROWS"]
 
@@ -17,6 +27,7 @@ ROWS = (
         example="ws://host/path",
         driver=_DRIVER,
         port=80,
+        proxy_variables=WEB_PROXY,
         mistaken=("http",),
         options=(*_OPTIONS, *TRUST),
         defaults=(PING_20_S,),
@@ -27,6 +38,7 @@ ROWS = (
         example="wss://host/path",
         driver=_DRIVER,
         port=443,
+        proxy_variables=SECURE_WEB_PROXY,
         tls=True,
         mistaken=("https",),
         options=(*_OPTIONS, *NAMED_TLS),

@@ -378,7 +378,7 @@ SENTENCES = [
     ("amqp://h/?queue=q&qos=1", "parameter 'qos' belongs to mqtt: amqp takes queue, exchange, type, routing_key, write_topic, durable, exclusive, auto_delete, passive, x-..., prefetch, heartbeat, persistent, mandatory, name, username, password"),
     ("amqp://h/?queue=q|qos=1", "parameter 'qos' belongs to mqtt: amqp takes queue, exchange, type, routing_key, write_topic, durable, exclusive, auto_delete, passive, x-..., prefetch, heartbeat, persistent, mandatory, name, username, password"),
     ("kafka://h/t?routing_key=1", "parameter 'routing_key' belongs to amqp: kafka takes topic, write_topic, group, offset, partition, key, username, password"),
-    ("kafka://h/t?queue=q", "parameter 'queue' belongs to nats and amqp: kafka takes topic, write_topic, group, offset, partition, key, username, password"),
+    ("kafka://h/t?queue=q", "parameter 'queue' belongs to amqp and nats: kafka takes topic, write_topic, group, offset, partition, key, username, password"),
     ("kafka://h/t?write_topik=x", "unknown option 'write_topik': did you mean 'write_topic'"),
     ("mqtt://h?topic=t&qqos=1", "unknown option 'qqos': did you mean 'qos'"),
     ("nats://h?topic=t&reconnect=false", "option 'reconnect' stands behind a '|': write nats://host?topic=name|reconnect=value"),
