@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 from trunkline.broker.changes import HolderChanges
@@ -70,15 +70,17 @@ class Connection:
     opening: Opening | None = None
     joining: list[Opening] = field(default_factory=list)
     """Dials of the same name (see `joins`) that wait for the first one."""
+    former_incarnation: InitVar[int] = 0
+    """The number of the worker that it had under the broker before this one; 0 for none."""
     life: Life = field(init=False)
-    """Its phase, and what is to happen next."""
+    """Its phase, its state, and what is to happen next."""
     worker: bytes | None = None
     """Routing id of the present worker; None while there is none."""
     watch: Watch | None = None
     pid: int = 0
     heard: float = 0.0
-    state: State = State.DIALING
     stats: dict[str, Any] = field(default_factory=dict)
+    """Its figures, as its worker or the ledger of a crashed one has told them last."""
     bequest: dict[str, Any] = field(default_factory=dict)
     """What the next worker is to know, as the present one says: nothing to us."""
     had: dict[bytes, int] = field(default_factory=dict)
@@ -101,8 +103,17 @@ class Connection:
     reason: str | None = None
     """Why it ended, for those who still hold it."""
 
-    def __post_init__(self) -> None:
-        self.life = Life(self.restart)
+    def __post_init__(self, former_incarnation: int) -> None:
+        self.life = Life(self.restart, former_incarnation)
+
+    @property
+    def state(self) -> State:
+        """The state that users see."""
+        return self.life.state
+
+    def figures(self) -> dict[str, Any]:
+        """Its figures with the present state, as they are told to holders and to the next worker."""
+        return {**self.stats, "state": self.state.value}
 
     @property
     def closing(self) -> float | None:

@@ -1,10 +1,11 @@
 """The life of one connection in the broker: events in, actions out. Pure: time is passed in.
 
-`TRANSITIONS` has every way from one phase to the next, and `Life._go` is the only assignment of a phase. The
-router tells a `Life` what has happened and carries out the actions that it returns, in their order.
+`TRANSITIONS` has every way from one phase to the next. `STATES` has the events that change the state which
+users see. `Life._go` applies both tables, and no other code assigns a phase or a state. The router tells a
+`Life` what has happened and carries out the actions that it returns, in their order.
 
-The phase says whether the connection has a worker and is wanted. The link of that worker has a state of its
-own (`trunkline.wire.state`), which the worker reports.
+The phase says whether the connection has a worker and is wanted. The state (`trunkline.wire.state`) is that
+of the link: the worker reports it while a worker is there, and `STATES` says it where a worker is lost.
 
 Two races shape the table. A worker's READY comes through ZeroMQ and its process id through the spawner, in
 either order, so that CAME may be told twice; and both may still arrive when the end of that worker is known
@@ -15,12 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from trunkline.broker.supervisor import CRASHES, WINDOW_S, Crashes
+from trunkline.wire.state import State
 
 __all__ = [
-    "CLOSE_S", "TRANSITIONS", "Action", "CloseWorker", "Event", "FailDials", "Forget", "GiveUp", "KillWorker",
-    "Life", "OrderWorker", "Phase", "TellEnd", "WaitForNext",
+    "CLOSE_S", "STATES", "TRANSITIONS", "Action", "CloseWorker", "Event", "FailDials", "Forget", "GiveUp",
+    "KillWorker", "Life", "OrderWorker", "Phase", "TellEnd", "WaitForNext",
 ]  # fmt: skip
 
 CLOSE_S = 2.0
@@ -47,12 +50,15 @@ class Event(StrEnum):
     CAME = "came"  # the worker has registered, or the spawner has told its process id
     CRASHED = "crashed"  # the worker is gone unasked, and may be replaced
     GIVEN_UP = "given up"  # the worker is gone unasked, and may not be replaced
+    REPORTED = "reported"  # the worker has reported the state of its link
+    DIAL_FAILED = "failed to dial"  # the Dials that wait for the connection cannot have it
     TOLD_TO_END = "told to end"  # no holder is left, or the broker stops, or a user has ordered it
     FORGOTTEN = "forgotten"  # nothing of it runs any more
 
 
 _ALIVE = (Phase.NEW, Phase.STARTING, Phase.SERVING, Phase.RESTARTING, Phase.FAILED)
 _WITH_WORKER = (Phase.STARTING, Phase.SERVING, Phase.RESTARTING)
+_UNTIL_FORGOTTEN = (*_ALIVE, Phase.ENDING)
 _WITHOUT_NEED = (Phase.SERVING, Phase.RESTARTING, Phase.FAILED, Phase.ENDING)
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
@@ -65,10 +71,20 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     **{(phase, Event.CRASHED): Phase.RESTARTING for phase in _WITH_WORKER},
     **{(phase, Event.GIVEN_UP): Phase.FAILED for phase in _ALIVE},
     (Phase.ENDING, Event.GIVEN_UP): Phase.ENDING,
+    **{(phase, Event.REPORTED): phase for phase in _UNTIL_FORGOTTEN},
+    **{(phase, Event.DIAL_FAILED): phase for phase in _UNTIL_FORGOTTEN},
     **{(phase, Event.TOLD_TO_END): Phase.ENDING for phase in _ALIVE},
     (Phase.ENDING, Event.FORGOTTEN): Phase.ENDED,
 }
 """The phase that follows when an event comes in a phase. Other pairs are errors of the router."""
+
+STATES: dict[Event, State] = {
+    Event.CRASHED: State.DOWN,
+    Event.GIVEN_UP: State.FAILED,
+    Event.DIAL_FAILED: State.FAILED,
+}
+"""The state that an event brings by itself. REPORTED brings the state that the worker has named, and the
+other events leave the state as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +106,10 @@ class KillWorker:
 
 @dataclass(frozen=True, slots=True)
 class FailDials:
-    """Answer the Dials that wait for this connection: it could not be opened."""
+    """Answer the Dials that wait for this connection: it could not be opened. `error`: the fields of the
+    error that they are told; None where the end of the worker is the reason."""
+
+    error: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +143,7 @@ Action = OrderWorker | CloseWorker | KillWorker | FailDials | WaitForNext | Give
 
 @dataclass(slots=True)
 class Life:
-    """The phase of one connection and what decides about the next one.
+    """The phase and the state of one connection, and what decides about the next ones.
 
     `restart`: workers that crash are replaced. `incarnation`: the number of the last worker; 0 before the
     first. Times are seconds of the monotonic clock.
@@ -134,6 +153,7 @@ class Life:
     incarnation: int = 0
     crashes: Crashes = field(default_factory=Crashes)
     phase: Phase = Phase.NEW
+    state: State = State.DIALING
     has_process: bool = False
     """A worker process is known and was not seen to end."""
     had_process: bool = False
@@ -144,11 +164,12 @@ class Life:
     closing_at: float | None = None
     """When the worker is killed if it has not ended by then; None while the connection is wanted."""
 
-    def _go(self, event: Event) -> None:
+    def _go(self, event: Event, reported: State | None = None) -> None:
         follows = TRANSITIONS.get((self.phase, event))
         if follows is None:
             raise ValueError(f"a connection that is {self.phase.value} cannot be {event.value}")
         self.phase = follows
+        self.state = reported or STATES.get(event, self.state)
         if follows is not Phase.RESTARTING:
             self.restart_at = None
 
@@ -172,6 +193,16 @@ class Life:
         self.is_ordered = False
         self.has_process = self.had_process = True
 
+    def note_report(self, state: State) -> None:
+        """The worker has said in which state its link is."""
+        self._go(Event.REPORTED, state)
+
+    def fail_dials(self, error: dict[str, Any] | None = None) -> list[Action]:
+        """The Dials that wait for the connection cannot have it. `error`: see `FailDials`. The connection
+        stays until `end`."""
+        self._go(Event.DIAL_FAILED)
+        return [FailDials(error)]
+
     def lose_worker(self, now: float, how: str, *, is_dialled: bool) -> list[Action]:
         """The worker has ended. `how`: its end in words. `is_dialled`: a Dial waits for the connection to
         open."""
@@ -187,7 +218,7 @@ class Life:
 
     def _decide_on_next(self, now: float, how: str, is_dialled: bool) -> list[Action]:
         if is_dialled:
-            return [FailDials(), *self.end(now)]
+            return [*self.fail_dials(), *self.end(now)]
         may_follow = self.restart and self.phase in _WITH_WORKER
         if may_follow and self.crashes.may_restart(now):
             self._go(Event.CRASHED)

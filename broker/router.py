@@ -29,7 +29,6 @@ from trunkline.broker.lifecycle import (
     Forget,
     GiveUp,
     KillWorker,
-    Life,
     OrderWorker,
     TellEnd,
     WaitForNext,
@@ -481,7 +480,7 @@ class Broker:
 
     def _joined(self, connection: Connection, opening: Opening) -> None:
         self._tell_of_holder(connection, opening.holder, opening.control, opening.former_name)
-        info = {**connection.stats, "number": connection.number, "serving": connection.serving}
+        info = {**connection.figures(), "number": connection.number, "serving": connection.serving}
         self._say(opening.holder, Kind.OPENED, opening.request_id, connection.id, info)
 
     def _stranger(self, sender: bytes, request_id: int, control: bytes) -> bool:
@@ -508,8 +507,8 @@ class Broker:
                 case KillWorker():
                     if connection.watch is not None:
                         connection.watch.kill()
-                case FailDials():
-                    self._fail_dials(connection)
+                case FailDials(error):
+                    self._answer_dials(connection, error)
                 case WaitForNext(due, how):
                     self._announce_next(connection, due, how)
                 case GiveUp(why):
@@ -535,7 +534,7 @@ class Broker:
                 "until": None if timeout_ms is None else time.monotonic() + timeout_ms / 1000,
                 "holders": [[h, c] for h, c in connection.holders.items()],
                 "users": self._user_pids(connection),
-                "stats": connection.stats if incarnation > 1 or connection.inherits else {},
+                "stats": connection.figures() if incarnation > 1 or connection.inherits else {},
                 "had": list(connection.had.items()),
                 "bequest": connection.bequest,
                 "record": connection.record(),
@@ -567,14 +566,18 @@ class Broker:
         connection = self.directory.by_worker.get(sender)
         if connection is not None:
             error = messages.Failed(*fields).error
-            self._fail_opening(connection, error)
+            self._carry_out(connection, connection.life.fail_dials(error))
             self._close(connection, str(error.get("text")))
 
-    def _fail_opening(self, connection: Connection, error: dict[str, Any]) -> None:
+    def _answer_dials(self, connection: Connection, error: dict[str, Any] | None) -> None:
+        """Tell the Dials that wait for a connection why it could not be opened."""
+        if error is None:
+            peer = connection.stats.get("peer", "")
+            text = f"the connection to {peer} could not be opened: {connection.reason}"
+            error = to_wire(WorkerDied(text))
         waiting = connection.all_opening()
         connection.opening, connection.joining = None, []
         self._bequests.settle(connection.id, opened=False)  # for the next attempt
-        connection.state = State.FAILED
         for opening in waiting:
             self._say(opening.holder, Kind.FAILED, opening.request_id, error)
 
@@ -620,7 +623,7 @@ class Broker:
         told = (attach.former, attach.epoch, attach.consumed, attach.kept)
         self._tell_of_holder(found, sender, control, *told)
         info = {
-            **found.stats,
+            **found.figures(),
             "number": found.number,
             "scheme": found.spec.get("scheme", ""),
             "serving": found.serving,
@@ -742,8 +745,8 @@ class Broker:
                 record["id"], record["number"], record["spec"], record["restart"], record["linger_s"],
                 record["handle"], former=record["former"], has_opened=True,
                 expected=[int(user) for user in users if user not in self._left],
+                former_incarnation=incarnation,
             )  # fmt: skip
-            connection.life = Life(connection.restart, incarnation)
             for client in list(self.directory.clients.values()):
                 if client.pid in connection.expected:
                     connection.users.add(client.id)
@@ -801,8 +804,8 @@ class Broker:
         if isinstance(bequest, dict):
             connection.bequest = bequest
         connection.stats = stats
-        with contextlib.suppress(ValueError):
-            connection.state = State(stats.get("state", connection.state))
+        if (reported := stats.get("state")) in list(State):
+            connection.life.note_report(State(reported))
 
     def _log(self, sender: bytes, request_id: int, fields: list[Any], body: list[bytes]) -> None:
         connection = self.directory.by_worker.get(sender)
@@ -855,7 +858,6 @@ class Broker:
             is_dialled = bool(connection.all_opening())
             actions = connection.life.refuse_worker(time.monotonic(), how, is_dialled=is_dialled)
             self._carry_out(connection, actions)
-            connection.stats["state"] = connection.state.value
 
     def _is_owed(self, connection: Connection, now: float) -> bool:
         """Whether the spawner owes word of this connection for long: of its start, or of its worker's end."""
@@ -899,28 +901,19 @@ class Broker:
         self.directory.set_worker(connection, None)
         status = self._exits.pop(watch.pid, None)
         self._answer_inflight(connection)
-        is_wanted = connection.closing is None
         how = describe_exit(status)
-        if is_wanted:
+        if connection.closing is None:
             self._note_crash(connection, how)
         is_dialled = bool(connection.all_opening())
         self._carry_out(connection, connection.life.lose_worker(time.monotonic(), how, is_dialled=is_dialled))
-        if is_wanted:
-            connection.stats["state"] = connection.state.value
 
     def _note_crash(self, connection: Connection, how: str) -> None:
         connection.reason = f"its worker {how}"
         connection.stats = {**connection.stats, "last_error": connection.reason}
         self._settle(connection)
 
-    def _fail_dials(self, connection: Connection) -> None:
-        peer = connection.stats.get("peer", "")
-        error = WorkerDied(f"the connection to {peer} could not be opened: {connection.reason}")
-        self._fail_opening(connection, to_wire(error))
-
     def _announce_next(self, connection: Connection, due: float, how: str) -> None:
         """Another worker is to take over from one that has crashed."""
-        connection.state = State.DOWN
         connection.crashed_at = connection.crashed_at or time.monotonic()
         peer = connection.stats.get("peer", "")
         self._tell_log(connection, f"the worker of {peer} {how}; a new one takes over")
@@ -929,7 +922,6 @@ class Broker:
 
     def _give_up(self, connection: Connection, why: str) -> None:
         """No worker takes over from one that has crashed."""
-        connection.state = State.FAILED
         self._remove_files(connection)
         connection.reason = f"{connection.reason}{why}"
         peer = connection.stats.get("peer", "")
@@ -1040,7 +1032,7 @@ class Broker:
         peer = connection.stats.get("peer", "")
         if connection.all_opening():
             error = DialError(f"{peer} was not opened: {connection.reason}")
-            self._fail_opening(connection, to_wire(error))
+            self._carry_out(connection, connection.life.fail_dials(to_wire(error)))
         else:
             text = f"the connection to {peer} has ended: {connection.reason}; dial again"
             self._tell_log(connection, text, level="error")
@@ -1142,7 +1134,7 @@ class Broker:
             return
         elif connection.opening is not None and now >= connection.opening.deadline:
             error = DialTimeout(f"{connection.stats.get('peer')} could not be opened in the time allowed")
-            self._fail_opening(connection, to_wire(error))
+            self._carry_out(connection, connection.life.fail_dials(to_wire(error)))
             self._close(connection, str(error))
         elif connection.lonely_since is not None and not connection.holders:
             if now - connection.lonely_since >= self._patience_s(connection):

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from trunkline.broker.lifecycle import (
     CLOSE_S,
+    STATES,
     TRANSITIONS,
     Action,
     CloseWorker,
@@ -24,6 +25,7 @@ from trunkline.broker.lifecycle import (
     WaitForNext,
 )
 from trunkline.broker.supervisor import CRASHES
+from trunkline.wire.state import State
 
 HOW = "was killed by SIGKILL"
 
@@ -54,26 +56,38 @@ ROWS = {
     (Phase.NEW, Event.CAME): Phase.SERVING,
     (Phase.NEW, Event.GIVEN_UP): Phase.FAILED,
     (Phase.NEW, Event.TOLD_TO_END): Phase.ENDING,
+    (Phase.NEW, Event.REPORTED): Phase.NEW,
+    (Phase.NEW, Event.DIAL_FAILED): Phase.NEW,
     (Phase.STARTING, Event.ORDERED_AGAIN): Phase.STARTING,
     (Phase.STARTING, Event.CAME): Phase.SERVING,
     (Phase.STARTING, Event.CRASHED): Phase.RESTARTING,
     (Phase.STARTING, Event.GIVEN_UP): Phase.FAILED,
     (Phase.STARTING, Event.TOLD_TO_END): Phase.ENDING,
+    (Phase.STARTING, Event.REPORTED): Phase.STARTING,
+    (Phase.STARTING, Event.DIAL_FAILED): Phase.STARTING,
     (Phase.SERVING, Event.CAME): Phase.SERVING,
     (Phase.SERVING, Event.CRASHED): Phase.RESTARTING,
     (Phase.SERVING, Event.GIVEN_UP): Phase.FAILED,
     (Phase.SERVING, Event.TOLD_TO_END): Phase.ENDING,
+    (Phase.SERVING, Event.REPORTED): Phase.SERVING,
+    (Phase.SERVING, Event.DIAL_FAILED): Phase.SERVING,
     (Phase.RESTARTING, Event.ORDERED): Phase.STARTING,
     (Phase.RESTARTING, Event.CAME): Phase.RESTARTING,
     (Phase.RESTARTING, Event.CRASHED): Phase.RESTARTING,
     (Phase.RESTARTING, Event.GIVEN_UP): Phase.FAILED,
     (Phase.RESTARTING, Event.TOLD_TO_END): Phase.ENDING,
+    (Phase.RESTARTING, Event.REPORTED): Phase.RESTARTING,
+    (Phase.RESTARTING, Event.DIAL_FAILED): Phase.RESTARTING,
     (Phase.FAILED, Event.CAME): Phase.FAILED,
     (Phase.FAILED, Event.GIVEN_UP): Phase.FAILED,
     (Phase.FAILED, Event.TOLD_TO_END): Phase.ENDING,
+    (Phase.FAILED, Event.REPORTED): Phase.FAILED,
+    (Phase.FAILED, Event.DIAL_FAILED): Phase.FAILED,
     (Phase.ENDING, Event.CAME): Phase.ENDING,
     (Phase.ENDING, Event.GIVEN_UP): Phase.ENDING,
     (Phase.ENDING, Event.FORGOTTEN): Phase.ENDED,
+    (Phase.ENDING, Event.REPORTED): Phase.ENDING,
+    (Phase.ENDING, Event.DIAL_FAILED): Phase.ENDING,
 }
 """Written out, so that a change of the table is a change of two files."""
 
@@ -90,6 +104,42 @@ def test_each_pair_of_phase_and_event_leads_where_the_table_says(phase: Phase, e
         with pytest.raises(ValueError, match=f"a connection that is {phase.value} cannot be {event.value}"):
             life._go(event)
         assert life.phase is phase
+
+
+BRINGS = {Event.CRASHED: State.DOWN, Event.GIVEN_UP: State.FAILED, Event.DIAL_FAILED: State.FAILED}
+"""Written out, as `ROWS` is."""
+
+
+@pytest.mark.parametrize(("phase", "event"), ROWS)
+@pytest.mark.parametrize("before", State)
+def test_each_event_brings_its_state_or_leaves_the_state(phase: Phase, event: Event, before: State) -> None:
+    assert STATES.get(event) is BRINGS.get(event)
+    life = life_in(phase)
+    life.state = before
+    life._go(event)
+    assert life.state is BRINGS.get(event, before)
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_state_is_the_one_that_the_worker_reports(state: State) -> None:
+    life = life_in(Phase.SERVING)
+    life.note_report(state)
+    assert (life.phase, life.state) == (Phase.SERVING, state)
+
+
+def test_a_new_connection_is_dialing_until_its_worker_reports_or_is_lost() -> None:
+    life = life_in(Phase.SERVING)
+    assert life.state is State.DIALING
+    life.lose_worker(0.0, HOW, is_dialled=False)
+    assert life.state is State.DOWN
+
+
+def test_dials_that_fail_are_answered_and_the_end_is_another_event() -> None:
+    life = life_in(Phase.SERVING)
+    assert life.fail_dials({"text": "refused"}) == [FailDials({"text": "refused"})]
+    assert (life.phase, life.state) == (Phase.SERVING, State.FAILED)
+    assert life.end(0.0) == [CloseWorker()]
+    assert life.state is State.FAILED
 
 
 def test_the_first_worker_has_incarnation_one() -> None:
@@ -261,6 +311,10 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def worker_is_lost(self, is_dialled: bool) -> None:
         self.running = 0
         self.note(self.life.lose_worker(self.now, HOW, is_dialled=is_dialled))
+        if self.life.phase is Phase.RESTARTING:
+            assert self.life.state is State.DOWN
+        if self.life.phase is Phase.FAILED:
+            assert self.life.state is State.FAILED
 
     @precondition(lambda self: self.ordered and not self.is_over())
     @rule(is_dialled=st.booleans())
@@ -273,6 +327,20 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def spawner_is_replaced(self) -> None:
         self.ordered = 0
         self.note(self.life.order_again())
+
+    @precondition(lambda self: self.running and not self.is_over())
+    @rule(state=st.sampled_from(State))
+    def worker_reports(self, state: State) -> None:
+        before = self.life.phase
+        self.life.note_report(state)
+        assert (self.life.phase, self.life.state) == (before, state)
+
+    @precondition(lambda self: not self.is_over())
+    @rule()
+    def dials_fail(self) -> None:
+        before = self.life.phase
+        self.note(self.life.fail_dials())
+        assert (self.life.phase, self.life.state) == (before, State.FAILED)
 
     @precondition(lambda self: not self.is_over())
     @rule()
