@@ -25,7 +25,7 @@ from trunkline.proxy import reasons
 from trunkline.proxy.client import Client
 from trunkline.proxy.executing import Executing
 from trunkline.proxy.pocket import EMPTY, Hand, Stamped
-from trunkline.proxy.reading import _data, _Want
+from trunkline.proxy.reading import Call, data_of
 from trunkline.proxy.result import ExecResult
 from trunkline.proxy.rows import Rows
 from trunkline.proxy.transaction import GRACE_S, Transaction
@@ -301,8 +301,8 @@ class Connection(Executing):
         while True:
             hand = Hand()
             try:
-                taken = self._take(_Want(None, hand))
-                data = _data(taken) if isinstance(taken, (str, bytes, Stamped)) else None
+                taken = self._take(Call(None, hand))
+                data = data_of(taken) if isinstance(taken, (str, bytes, Stamped)) else None
                 over = self._pocket.ended or self._closed or taken is EMPTY
             except TrunklineError:
                 raise

@@ -17,6 +17,7 @@ from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineErro
 from trunkline.message import Message, Source
 from trunkline.proxy.client import Client, is_cut_off
 from trunkline.proxy.holder import Holder
+from trunkline.proxy.next_step import Do, Form, Moment, Phase, ReadCall, acknowledgement, ask
 from trunkline.proxy.pocket import EMPTY, LOST, Hand, Stamped, Taken
 from trunkline.proxy.reasons import remember
 from trunkline.proxy.route import SLICE_S, Channel, Received
@@ -26,7 +27,7 @@ from trunkline.wire.envelope import Kind, Mark
 from trunkline.wire.loss import Loss
 from trunkline.wire.stats import Stats
 
-__all__ = ["Reader"]
+__all__ = ["Call", "Reader", "data_of"]
 
 log = logging.getLogger("trunkline")
 
@@ -92,9 +93,9 @@ class Reader(Holder):
             if timeout_ms == -1 and self._quiet():
                 return None
             hand = Hand()
-            taken = self._take(_Want(timeout_ms, hand))
+            taken = self._take(Call(timeout_ms, hand))
             if taken is not EMPTY and taken is not LOST:
-                return _data(taken)
+                return data_of(taken)
         except TrunklineError:
             raise
         except BaseException:
@@ -134,7 +135,7 @@ class Reader(Holder):
                     if not ack or not pocket.stream or pocket.consumed - pocket.acked >= self._ack_every:
                         self._ack_if_free()
             if taken is None:
-                taken = self._take(_Want(timeout_ms, hand, keep=not ack))
+                taken = self._take(Call(timeout_ms, hand, keep=not ack))
             if taken is not EMPTY and taken is not LOST:
                 assert isinstance(taken, Stamped)
                 return _message(taken, self._itself())
@@ -238,7 +239,7 @@ class Reader(Holder):
             return BrokenError(f"{text}{gone}")
         return BrokenError(f"{text}: {loss.text}", code=loss.code, reason=loss.reason)
 
-    def _take(self, want: _Want) -> Taken:
+    def _take(self, call: Call) -> Taken:
         if self._executes:
             self._misuse("read", "use exec")
             return EMPTY
@@ -248,15 +249,15 @@ class Reader(Holder):
             return EMPTY
         try:
             while True:
-                deadline = want.deadline
+                deadline = call.deadline
                 seconds = FOREVER if deadline.timeout() is None else deadline.left()
-                taken = self._turn.run(seconds, partial(self._take_in_turn, want))
+                taken = self._turn.run(seconds, partial(self._take_in_turn, call))
                 if self._closed:
                     self._turn.run(0, self._route.close)
                 if taken is AGAIN:
                     if self._resync or not self._route.is_joined:
-                        self._ask_to_join(want.limit)
-                    time.sleep(min(AGAIN_S, want.limit.left()))
+                        self._ask_to_join(call.limit)
+                    time.sleep(min(AGAIN_S, call.limit.left()))
                 elif isinstance(taken, (str, bytes, Stamped)) or taken is LOST or taken is EMPTY:
                     return taken
                 else:
@@ -264,137 +265,105 @@ class Reader(Holder):
             if self._turn.is_mine():  # a signal handler, which has interrupted the read of this very thread
                 return EMPTY
             with self._lock:  # another thread is waiting for data; what it has not taken is ours
-                pocket = self._pocket
-                if want.newest:
-                    return pocket.take_newest(want.hand, keep=want.keep)
-                return pocket.take(want.hand, keep=want.keep)
+                return call.read.take(self._pocket)
         except BrokerGone as error:
             remember(error)
             with self._lock:
-                self._pocket.put_back(want.hand)
-            return EMPTY if want.blocking and want.deadline.expired() else LOST
+                self._pocket.put_back(call.read.hand)
+            return EMPTY if call.read.blocking and call.deadline.expired() else LOST
 
     def _pocket_is_mine(self) -> bool:
         """Whether a signal handler asks that has interrupted this very thread while it changes the pocket."""
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
-    def _take_in_turn(self, want: _Want) -> Taken | _Again:
-        if self._closed:
-            return self._paced(want)
-        if self._gone is None and not self._in_order():
-            return AGAIN if want.starts_again() else EMPTY
-        self._drain()
-        pocket = self._pocket
-        if self._orphan and not pocket.items and not pocket.again:
-            self._find_worker()
-            return self._paced_look(want)
-        if want.newest:
-            return self._take_newest(want)
-        with self._lock:
-            taken = pocket.take(want.hand, keep=want.keep)
-            asks = want.blocking or not pocket.stream or pocket.more
-            bare = pocket.down and not pocket.items
-            self._waiting = want.blocking and taken is EMPTY
-        if taken is LOST and bare:
-            return self._paced_look(want)
-        if taken is EMPTY and asks:
-            return self._wait(want)
-        self._ack()
-        return taken
-
-    def _wait(self, want: _Want) -> Taken | _Again:
-        """Nothing is here: wait for what comes, or ask for it where nothing comes unasked. An ask is repeated
-        now and then, under its number, for it may have been sent to a worker that was not there yet. When the
-        read ends, the worker hears that the ask is over."""
-        blocking, limit = want.blocking, want.limit
+    def _take_in_turn(self, call: Call) -> Taken | _Again:
+        """With `_turn` held: carry out what `ReadCall.next_step` says, until the read is over or has to leave
+        the turn to the control thread."""
+        read, limit = call.read, call.limit
+        silent = confirmed = waits = False
+        usable = self._closed or self._gone is not None or self._in_order()
         try:
             while True:
-                if blocking and self._pocket.stream:
-                    self._ack(waiting=True)
-                else:
-                    self._ask(wait=blocking, newest=False)
-                heard = self._await_push(limit)
                 with self._lock:
-                    pocket = self._pocket
-                    taken, stream = pocket.take(want.hand, keep=want.keep), pocket.stream
-                    over = limit.expired() or self._closed or not (blocking or pocket.asks())
-                    stale = taken is EMPTY and not over and not heard and self._stale()
-                    self._waiting = blocking and taken is EMPTY and not over
-                if taken is not EMPTY or over:
-                    break
-                # The control thread needs the turn for a moment, to attach us again; or nobody hears us.
-                if stale or self._orphan:
+                    moment = Moment(
+                        closed=self._closed,
+                        usable=usable,
+                        orphan=self._orphan,
+                        stale=silent and self._stale(),
+                        expired=limit.expired(),
+                        silent=silent,
+                        confirmed=confirmed,
+                    )
+                    do, taken = read.next_step(self._pocket, moment)
+                    waits = read.phase is Phase.WAITING
+                    self._waiting = waits and read.blocking
+                    number = self._pocket.answered
+                if do is Do.HEAR:
+                    self._drain()
+                    if read.form is Form.NEWEST:
+                        limit = Deadline(ANSWER_S)
+                elif do is Do.ASK:
+                    self._ask(read.form)
+                    silent = not self._await_push(limit)
+                elif do is Do.WAIT:
+                    self._ack(waiting=True)
+                    silent = not self._await_push(limit)
+                elif do is Do.GIVE_UP:
+                    self._route.send(Kind.CANCEL, self._holder_id, number)
+                    limit = Deadline(ANSWER_S)
+                    silent, confirmed = self._await_confirmation(number, limit)
+                elif do is Do.CONFIRM:
+                    silent, confirmed = self._await_confirmation(number, limit)
+                elif do is Do.REJOIN:
                     return AGAIN
+                else:
+                    return self._end_read(do, taken, call)
         except BaseException:
             self._waiting = False
-            with contextlib.suppress(Exception):
-                if self._in_order():
-                    self._route.send(Kind.CANCEL, self._holder_id, self._pocket.give_up_asks())
+            if waits and read.form is not Form.NEWEST:
+                with contextlib.suppress(Exception):
+                    if self._in_order():
+                        self._route.send(Kind.CANCEL, self._holder_id, self._pocket.give_up_asks())
             raise
-        if taken is EMPTY and blocking and not stream:
-            return self._give_up(want)
-        self._ack()
-        if taken is LOST and not stream:
-            self._paced(want)  # where each read asks, it is answered as fast as it is asked
+
+    def _end_read(self, do: Do, taken: Taken, call: Call) -> Taken:
+        """With `_turn` held: the last step of a read. A blocking read that meets a lost link waits a moment,
+        so that a loop that ignores the `""` does not spin."""
+        if do is Do.FIND:
+            self._find_worker()
+        if do in (Do.TAKE, Do.TAKE_SLOWLY, Do.LOOK):
+            self._ack()
+        if not call.read.blocking or do in (Do.TAKE, Do.RETURN):
+            return taken
+        pace = Deadline(min(PACE_S, call.deadline.left()))
+        if do in (Do.FIND, Do.LOOK):
+            received = self._route.peek(max(0.001, pace.left()))
+            if received is not None:
+                self._handle_stream(received)
+                self._route.done()
+                return taken
+        time.sleep(pace.left())
         return taken
 
-    def _give_up(self, want: _Want) -> Taken:
-        """The time is over: say so; a message may have been sent to us just before."""
-        with self._lock:
-            number = self._pocket.give_up_asks()
-        self._route.send(Kind.CANCEL, self._holder_id, number)
-        limit = Deadline(ANSWER_S)
-        confirmed = False
-        while not confirmed and not limit.expired() and not self._closed:
-            received = self._route.peek(max(0.001, limit.left()))
-            if received is None:
-                break
-            confirmed = received[1] is Kind.CANCELLED and received[3][0] >= number
-            self._handle_stream(received)
-            self._route.done()
-        with self._lock:
-            taken = self._pocket.take(want.hand, keep=want.keep)
-        self._ack()
-        return taken
+    def _await_confirmation(self, number: int, limit: Deadline) -> tuple[bool, bool]:
+        """Wait for the next message; whether none has come, and whether it was the worker's confirmation that
+        the asks up to this number are over."""
+        received = self._route.peek(max(0.001, limit.left()))
+        if received is None:
+            return True, False
+        confirmed = received[1] is Kind.CANCELLED and received[3][0] >= number
+        self._handle_stream(received)
+        self._route.done()
+        return False, confirmed
 
-    def _take_newest(self, want: _Want) -> Taken | _Again:
-        with self._lock:
-            answered = self._pocket.has_newest()
-            if not answered:
-                self._pocket.discard()
-        limit = Deadline(ANSWER_S)
-        while not answered and not limit.expired() and not self._closed:
-            self._ask(wait=False, newest=True)
-            self._await_push(limit)
-            answered = not self._pocket.asks()
-            if self._orphan and not answered:
-                return AGAIN
-        with self._lock:
-            taken = self._pocket.take_newest(want.hand, keep=want.keep)
-        self._ack()
-        return taken
-
-    def _ask(self, *, wait: bool, newest: bool) -> None:
+    def _ask(self, form: Form) -> None:
         if not self._route.is_chosen:
             self._start()
         self._unsure = True
         with self._lock:
-            pocket = self._pocket
-            fields = (
-                self._holder_id,
-                pocket.ask(),
-                pocket.epoch,
-                pocket.consumed,
-                pocket.skipped,
-                wait,
-                newest,
-                pocket.had,
-                pocket.envelopes,
-            )
-            pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
-            kept = pocket.tell_kept()
+            said, kept = ask(self._pocket, self._holder_id, form)
         self._say_kept(kept)
-        self._route.send(Kind.READ, *fields)
+        self._route.send(Kind.READ, *said)
         self._unsure = False
 
     def _say_kept(self, kept: list[tuple[int, int]]) -> None:
@@ -485,18 +454,9 @@ class Reader(Holder):
         """With `_turn` held. An ask that is out is over, unless it is still waited for."""
         self._unsure = True
         with self._lock:
-            pocket = self._pocket
-            tells = pocket.consumed > max(pocket.acked, 0) or pocket.skipped != pocket.skipped_told
-            if not waiting and pocket.asks():
-                pocket.give_up_asks()
-                tells = True
-            over = pocket.answered
-            name = messages.Name(self._holder_id)
-            ack = messages.Ack(name, max(0, pocket.consumed), pocket.skipped, over)
-            if tells:
-                pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
-                kept = pocket.tell_kept()
-        if tells:
+            owed = acknowledgement(self._pocket, self._holder_id, waiting=waiting)
+        if owed is not None:
+            ack, kept = owed
             self._say_kept(kept)
             self._route.send(Kind.ACK, *ack)
         self._unsure = False
@@ -533,23 +493,6 @@ class Reader(Holder):
             time.sleep(0.002)
             self._ack_if_idle()
 
-    def _paced(self, want: _Want) -> Taken:
-        if want.blocking:
-            time.sleep(min(PACE_S, want.deadline.left()))
-        return LOST
-
-    def _paced_look(self, want: _Want) -> Taken:
-        """The link is down and nothing is here: `""`, but a blocking read looks once more first."""
-        if want.blocking:
-            pace = Deadline(min(PACE_S, want.deadline.left()))
-            received = self._route.peek(max(0.001, pace.left()))
-            if received is not None:
-                self._handle_stream(received)
-                self._route.done()
-            elif pace.left():
-                time.sleep(pace.left())
-        return LOST
-
     def _after_close(self, what: str) -> None:
         """Say once what is wrong: a loop may go on for long, and must not hide what fails later."""
         if what not in self._told and not is_cut_off():
@@ -578,27 +521,26 @@ class Reader(Holder):
         self._failed(error, None)
 
 
-class _Want:
-    """What one call of read or receive wants, and what it has got."""
+class Call:
+    """One call of read or receive, with its limits of time."""
 
-    __slots__ = ("blocking", "deadline", "hand", "keep", "limit", "newest")
+    __slots__ = ("deadline", "limit", "read")
 
     def __init__(self, timeout_ms: object, hand: Hand, *, keep: bool = False) -> None:
         checked = _checked(timeout_ms)
-        self.hand = hand
-        self.keep = keep
-        self.newest: bool = checked is not None and checked < -1
-        self.blocking: bool = checked is None or checked > 0
-        self.deadline: Deadline = Deadline.after_ms(checked) if self.blocking else Deadline(0)
-        self.limit: Deadline = self.deadline if self.blocking else Deadline(ANSWER_S)
+        if checked is None or checked > 0:
+            form = Form.WAIT
+        elif checked < -1:
+            form = Form.NEWEST
+        else:
+            form = Form.NOW
+        self.read = ReadCall(form, hand, keep=keep)
+        self.deadline: Deadline = Deadline.after_ms(checked) if self.read.blocking else Deadline(0)
+        self.limit: Deadline = self.deadline if self.read.blocking else Deadline(ANSWER_S)
         """Until when to wait where an answer is needed."""
 
-    def starts_again(self) -> bool:
-        """Whether there is time to wait until the connection is joined again."""
-        return not self.limit.expired()
 
-
-def _data(taken: Taken) -> str | bytes:
+def data_of(taken: Taken) -> str | bytes:
     data = taken.data if isinstance(taken, Stamped) else taken
     assert isinstance(data, (str, bytes))
     return data

@@ -18,15 +18,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from trunkline.actors.driver import Delivery, Overflow
 from trunkline.actors.stream.buffer import Buffer, Notify, Push, Recall, Throttle, Welcome
-from trunkline.proxy.pocket import EMPTY, LOST, Pocket, Stamped
+from trunkline.proxy.next_step import Do, Form, Moment, Phase, ReadCall, acknowledgement, ask
+from trunkline.proxy.pocket import LOST, Pocket, Stamped
 from trunkline.wire.envelope import Mark
 
 LOSS = "lost"
+FORMS = {Form.WAIT: "wait", Form.NOW: "now", Form.NEWEST: "newest"}
 PICK = st.integers(min_value=0, max_value=7)
 
 
 class Reader:
-    """One Connection: its pocket, the ways to and from the worker, and what it has read."""
+    """One Connection: its pocket, the ways to and from the worker, and what it has read. `ReadCall.next_step`
+    decides, as for a real one; here its steps are carried out over the ways of the `World`."""
 
     def __init__(self, name: bytes) -> None:
         self.id = name
@@ -35,78 +38,86 @@ class Reader:
         self.up: deque[Any] = deque()
         self.control_down: deque[Any] = deque()
         self.control_up: deque[Any] = deque()
-        self.doing: str | None = None
+        self.call: ReadCall | None = None
         self.got: list[int | str] = []
         self.results: list[object] = []
         self.crashed = False
-        self.keep = False
+        self.orphan = False
+        """Its worker has crashed, and it has not heard the next one yet."""
         self.kept: dict[int, int] = {}
         """Tickets and numbers of the messages it has to settle."""
+
+    @property
+    def doing(self) -> str | None:
+        """How it reads, or "cancel" while it gives that up; None where it does not read."""
+        if self.call is None:
+            return None
+        return "cancel" if self.call.phase is Phase.GIVING_UP else FORMS[self.call.form]
 
     # what the Connection does
 
     def read(self, how: str, *, keep: bool = False) -> None:
-        pocket = self.pocket
-        self.keep = keep
         if keep:
-            pocket.want_envelopes()
-        if how == "newest":
-            if pocket.has_newest():
-                self.done(pocket.take_newest(keep=keep))
-                return
-            pocket.discard()
-            self.doing = how
-            self.ask()
-            return
-        taken = pocket.take(keep=keep)
-        if taken is not EMPTY or (how == "now" and pocket.stream and not pocket.more):
-            self.done(taken)
-            return
-        self.doing = how
-        if pocket.stream and how == "wait":
-            self.ack()
-        else:
-            self.ask()
+            self.pocket.want_envelopes()
+        self.call = ReadCall(next(form for form, name in FORMS.items() if name == how), keep=keep)
+        self.go_on()
 
-    def ask(self) -> None:
-        pocket = self.pocket
-        self.say_kept()
-        how = self.doing == "wait", self.doing == "newest"
-        fields = (pocket.ask(), pocket.epoch, pocket.consumed, pocket.skipped, *how, pocket.envelopes)
-        self.up.append(("read", self.id, *fields))
-        pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
+    def go_on(self, *, silent: bool = False, **facts: bool) -> bool:
+        """Carry out what comes next, until there is something to wait for, or the read is over. False where
+        the connection has to be joined anew first."""
+        call = self.call
+        assert call is not None
+        while True:
+            step = call.next_step(self.pocket, Moment(orphan=self.orphan, silent=silent, **facts))
+            if step.do is Do.HEAR:  # what arrives here has a time of its own
+                continue
+            if step.do is Do.ASK:
+                self.ask(call.form)
+            elif step.do is Do.WAIT:
+                self.ack(waiting=True)
+            elif step.do is Do.GIVE_UP:
+                self.up.append(("cancel", self.id, self.pocket.answered))
+            elif step.do in (Do.TAKE, Do.TAKE_SLOWLY, Do.LOOK):
+                self.done(step.taken)
+                self.ack()
+            elif step.do is Do.FIND:
+                self.done(step.taken)
+            else:
+                assert step.do in (Do.CONFIRM, Do.REJOIN)
+            return step.do is not Do.REJOIN
 
-    def say_kept(self) -> None:
-        for consumed, ticket in self.pocket.tell_kept():
+    def ask(self, form: Form) -> None:
+        said, kept = ask(self.pocket, self.id, form)
+        self.say_kept(kept)
+        self.up.append(("read", *said))
+
+    def say_kept(self, kept: list[tuple[int, int]]) -> None:
+        for consumed, ticket in kept:
             self.up.append(("keep", self.id, consumed, ticket))
 
-    def ack(self) -> None:
-        pocket = self.pocket
-        self.say_kept()
-        over = not self.doing and pocket.asks()
-        if over:
-            pocket.give_up_asks()
-        if pocket.consumed > max(pocket.acked, 0) or pocket.skipped != pocket.skipped_told or over:
-            self.up.append(("ack", self.id, max(0, pocket.consumed), pocket.skipped, pocket.answered))
-            pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
+    def ack(self, *, waiting: bool = False) -> None:
+        owed = acknowledgement(self.pocket, self.id, waiting=waiting)
+        if owed is not None:
+            said, kept = owed
+            self.say_kept(kept)
+            self.up.append(("ack", *said))
 
     def again(self) -> None:
         """A slice of waiting has passed, or the answer was void."""
         if self.doing and self.doing != "cancel":
-            if self.pocket.stream:
-                self.ack()
-            else:
-                self.ask()
+            self.wait_brings(silent=True)
+
+    def wait_brings(self, **facts: bool) -> None:
+        """A wait has ended. Where the read has to leave its turn, it begins again at once."""
+        while self.call is not None and not self.go_on(**facts):
+            pass
 
     def cancel(self) -> None:
-        if self.pocket.stream:
-            self.done(EMPTY)
-        else:
-            self.doing = "cancel"
-            self.up.append(("cancel", self.id, self.pocket.give_up_asks()))
+        """The time of the read is over."""
+        self.wait_brings(silent=True, expired=True)
 
     def done(self, taken: object) -> None:
-        self.doing = None
+        self.call = None
         self.results.append(taken)
         if isinstance(taken, Stamped):
             if taken.stamp is not None:  # each message has the time that it was given on arrival
@@ -121,30 +132,26 @@ class Reader:
             self.got.append(int(taken))
         elif taken is LOST:
             self.got.append(LOSS)
-        self.ack()
 
     def deliver(self) -> None:
         """The next thing on the stream arrives."""
         what = self.down.popleft()
         if isinstance(what, Welcome):
+            self.orphan = False
+            self.again()
             return
         if isinstance(what, Notify):
-            if self.doing == "cancel" and what.ask == self.pocket.answered:
-                self.done(self.pocket.take(keep=self.keep))
+            if self.doing == "cancel":
+                self.wait_brings(confirmed=what.ask >= self.pocket.answered)
             return
         stamps = [(size, at, each and each.topic) for size, at, each in what.stamps or ()]
         pocket = self.pocket
-        if not pocket.feed(what.epoch, what.stream, what.more, what.entries, what.first, stamps, what.answer):
-            self.again()
-            return
-        if self.doing == "newest" and not pocket.asks():
-            self.done(pocket.take_newest(keep=self.keep))
-        elif self.doing in ("wait", "now"):
-            taken = pocket.take(keep=self.keep)
-            if taken is not EMPTY or (self.doing == "now" and not pocket.asks()):
-                self.done(taken)
-            else:
-                self.again()
+        self.orphan = False
+        fed = pocket.feed(what.epoch, what.stream, what.more, what.entries, what.first, stamps, what.answer)
+        if self.doing == "cancel":
+            self.wait_brings()
+        elif self.doing:
+            self.wait_brings(silent=not fed)
 
     def deliver_recall(self) -> None:
         name, epoch, elsewhere = self.control_down.popleft()
@@ -210,7 +217,7 @@ class World(RuleBasedStateMachine):
             if name not in buffer.holders:
                 buffer.attach(name, down=fields[0], envelopes=fields[1])
         elif kind == "read":
-            number, epoch, consumed, skipped, wait, newest, envelopes = fields
+            number, epoch, consumed, skipped, wait, newest, _, envelopes = fields
             buffer.ack(name, consumed, skipped)
             buffer.ask(name, number, epoch, consumed, wait=wait, newest=newest, envelopes=envelopes)
         elif kind == "ack":
@@ -417,6 +424,9 @@ class World(RuleBasedStateMachine):
         reader = self.reader(pick)
         if reader.id in self.buffer.holders:
             pocket = reader.pocket
+            if reader.doing:  # it leaves the turn to the control thread, or comes to its end
+                reader.go_on(stale=True, silent=True, expired=reader.doing == "newest")
+                assert reader.call is None or reader.call.phase is Phase.START
             self.names += 1
             new = b"%d" % self.names
             consumed = pocket.recall(pocket.epoch + 1)
@@ -425,8 +435,8 @@ class World(RuleBasedStateMachine):
             reader.id = new
             self.given_back = True
             self.tell(*message)
-            if reader.doing in ("newest", "now", "cancel"):
-                reader.done(EMPTY)
+            if reader.call is not None:
+                reader.wait_brings()
 
     @precondition(lambda self: self.crashes < 2)
     @rule()
@@ -439,14 +449,12 @@ class World(RuleBasedStateMachine):
             reader.control_up.clear()
             reader.pocket.lose(Mark.DOWN)
             reader.kept.clear()
-            if reader.doing in ("newest", "now", "cancel"):
-                reader.done(reader.pocket.take())
-            elif reader.doing == "wait" and (taken := reader.pocket.take()) is not EMPTY:
-                reader.done(taken)
+            reader.orphan = reader.crashed = True
+            if reader.doing:
+                reader.wait_brings(silent=reader.doing == "cancel")
+            assert reader.call is None  # there is a loss to read at least
             reader.up.clear()
             reader.up.append(("start", reader.id, reader.pocket.will_be_down(), reader.pocket.envelopes))
-            reader.crashed = True
-            reader.again()
         if self.buffer.link is Mark.UP:
             self.outages.append(self.sent)
         self.throttled = False
@@ -626,6 +634,14 @@ def test_any_order_of_events(kind: type[World]) -> None:
 
     options = settings(max_examples=150, stateful_step_count=40, deadline=None)
     run_state_machine_as_test(kind, settings=options)  # type: ignore[no-untyped-call]
+
+
+def test_a_lasting_loss_that_was_read_is_acknowledged_and_makes_room() -> None:
+    world = Tiny()
+    for _ in range(4):
+        world.link_changes()
+    world.messages_are_delivered(1)
+    world.teardown()
 
 
 def test_a_holder_the_worker_has_never_heard_of_goes_on_where_it_was() -> None:
