@@ -12,6 +12,7 @@ import codecs
 import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Coroutine, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,18 @@ from trunkline.actors.stream.drops import DropReport
 from trunkline.actors.stream.early import Arrival, EarlyArrivals
 from trunkline.actors.stream.flapping import Flapping
 from trunkline.actors.stream.lane import Run
+from trunkline.actors.stream.link import (
+    Action as LinkAction,
+)
+from trunkline.actors.stream.link import (
+    Connect,
+    GiveUp,
+    LinkLife,
+    Lost,
+    Opened,
+    TellFailure,
+    Wait,
+)
 from trunkline.actors.stream.link_watch import LinkWatch
 from trunkline.actors.stream.pace import pace_of
 from trunkline.actors.stream.seeking import Seeking
@@ -49,7 +62,6 @@ from trunkline.wire.envelope import Kind, Mark, header
 from trunkline.wire.loss import Loss
 from trunkline.wire.outgoing import Outgoing
 from trunkline.wire.place import Place
-from trunkline.wire.state import State, check
 from trunkline.wire.stats import Stats
 
 if TYPE_CHECKING:
@@ -80,7 +92,7 @@ class Link:
             actor.buffer.limit, actor.buffer.limit_bytes, drops=drops
         )
         self.driver: StreamDriver = actor.driver_class(actor.address, self)
-        self.driver.had_link = actor.had_link
+        self.driver.had_link = actor.life.had_link
         self.driver.inherited = actor.inherited
         self.splitter = Utf8Splitter() if actor.splits else None
         self.decoder = _DECODER(errors="replace") if actor.decodes else None
@@ -188,15 +200,13 @@ class StreamActor:
         self._seeking = Seeking(self.buffer, lambda: self.link, self._went_elsewhere)
         self._redelivered = 0
         self.link: Link | None = None
-        self.state = State.DIALING
+        self.life = LinkLife(bool(option("reconnect")), backoff_of(self.address), Flapping())
         self._decode = str(option("decode"))
         self._codec = self._make_codec()
-        self._backoff = backoff_of(self.address)
-        self._flapping = Flapping()
-        self._reconnects = bool(option("reconnect"))
         self._pace = pace_of(option("limit"))
         self._drops = DropReport()
-        self._mend: asyncio.Task[None] | None = None
+        self._living: asyncio.Task[None] | None = None
+        """Carries out the actions of `life`, from the loss of one link to the next link."""
         self._timers: list[asyncio.Task[None]] = []
         self._torn: asyncio.TimerHandle | None = None
         self._flushing = False
@@ -204,7 +214,6 @@ class StreamActor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._warned: dict[str, float] = {}
         self._data_at = 0.0
-        self._down_since = time.monotonic()
         self._opened_at = 0.0
         self._may_help = True
         """Another attempt to dial may soon succeed, as far as the last one tells."""
@@ -212,7 +221,7 @@ class StreamActor:
         self.inherited = self._bequest = worker.inherited()
         self._last_error: str | None = self._base.last_error
         self._last_message_at: float | None = self._base.last_message_at
-        self._bytes_in = self._messages_out = self._bytes_out = self._reconnected = self._errors = 0
+        self._bytes_in = self._messages_out = self._bytes_out = self._errors = 0
         self.dropped_elsewhere = 0
         self._dropped_early = 0
         self._early: dict[bytes, tuple[bool, bool]] = {}
@@ -223,7 +232,7 @@ class StreamActor:
             self.buffer.link = Mark.DOWN  # its holders were told by the broker
             # Each loss is followed by one new link: with one loss less, the link was up when its worker died.
             self.buffer.outages = max(0, self._base.reconnects + 1 - self._base.outages)
-            self.state = State.DOWN
+            self.life.take_over(time.monotonic())
 
     def _make_codec(self) -> Codec | None:
         method = self.address.option("compress")
@@ -239,14 +248,16 @@ class StreamActor:
         """The first link: one attempt, so that a wrong address is told at once. A worker that replaces
         a crashed one keeps trying as after any outage."""
         if self.worker.succeeds:
-            self._mend = asyncio.create_task(self._reestablish())
+            self._living = asyncio.create_task(self._carry_out(self.life.note_parted()))
             return
+        self.life.dial()
         try:
-            self._came_up(await self._attempt(deadline))
-            self._opened_at = time.time()
-            self._set_state(State.OPEN)
+            link = await self._attempt(deadline)
+            for action in self.life.note_opened(time.monotonic()):
+                if isinstance(action, Opened):
+                    self._came_up(link, action.outage_s)
         except Exception as error:
-            self.state = State.FAILED
+            self.life.note_failure(is_refusal=self._is_refusal(error))
             self._last_error = str(error)
             raise
 
@@ -298,15 +309,10 @@ class StreamActor:
             return None
         return ConnectionError("the peer closed the link while the payload was sent")
 
-    @property
-    def had_link(self) -> bool:
-        """There was a link before, in this worker or in one that it replaces."""
-        return bool(self._opened_at) or self.worker.succeeds
-
     def _keep_early(self, link: Link) -> None:
         """A link that worked before could not be had again: what the peer said meanwhile is read all the
         same. After a first dial nobody could read; the peer's last words are in the error."""
-        if self.had_link:
+        if self.life.had_link:
             self.link = link  # for the pieces of its texts
             link.admit_before_end()
             self._flush_torn(link)
@@ -366,20 +372,28 @@ class StreamActor:
                 raise DialTimeout(f"{self.address.display} did not take the payload within {PAYLOAD_S:.0f} s")
             self._wrote(sent)
 
-    def _came_up(self, link: Link) -> None:
+    def _came_up(self, link: Link, outage_s: float | None) -> None:
+        """Serve a new link. `outage_s`: how long there was no link; None for the first link."""
         self.link = link
         if self.buffer.link is not Mark.UP:
             self.buffer.mark(Mark.UP)
         if self.buffer.throttled:
             link.driver.pause()
         self._data_at = time.monotonic()
-        self._mend = asyncio.create_task(self._watch(link, time.monotonic()))
+        self._living = asyncio.create_task(self._watch(link))
         watch = self._watch_over(link)
         self._timers = [asyncio.create_task(job) for job in watch.jobs()]
-        if not self.had_link and (why := watch.unsaid()) is not None:
+        if outage_s is None and (why := watch.unsaid()) is not None:
             self.warn(why)
         link.admit()
         self._flush_soon()
+        if outage_s is None:
+            self._opened_at = time.time()
+        self.worker.say_state()
+        if outage_s is not None:
+            # As loud as the loss, so that a log tells when an outage ended and how long it was.
+            place = self.address.display
+            self.worker.log("warning", f"the link to {place} is there again after {outage_s:.1f} s")
 
     def _watch_over(self, link: Link) -> LinkWatch:
         return LinkWatch(
@@ -397,68 +411,75 @@ class StreamActor:
         if await self._take_turn(deadline):
             await self._transmit(link, text, deadline)
 
-    async def _watch(self, link: Link, since: float) -> None:
+    async def _watch(self, link: Link) -> None:
         """Wait for the end of the link, then do what the options say."""
         await link.ended.wait()
         self._flush_torn(link)
-        self._went_down(link)
-        held_s = time.monotonic() - since
-        self._backoff.link_lasted(held_s)
-        self._flapping.link_lasted(held_s)
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(link.driver.end(Ending.LOST), 1.5)
-        if self._reconnects:
-            await self._reestablish()
+        await self._carry_out(self.life.note_loss(time.monotonic()), link)
 
-    def _went_down(self, link: Link) -> None:
+    async def _carry_out(self, actions: list[LinkAction], lost: Link | None = None) -> None:
+        """Do what the life of the link asks for, until a link is open or no link follows. `lost`: the link
+        that has just ended; None after the end of another worker."""
+        link: Link | None = None
+        todo = deque(actions)
+        while todo:
+            action = todo.popleft()
+            if isinstance(action, Wait):
+                await asyncio.sleep(action.seconds)
+                todo += self.life.end_wait(time.monotonic())
+            elif isinstance(action, Connect):
+                try:
+                    link = await self._attempt(Deadline(float(self.address.option("timeout"))))
+                except Exception as error:
+                    todo += self._note_failure(error)
+                else:
+                    todo += self.life.note_opened(time.monotonic())
+            elif isinstance(action, Opened):
+                assert link is not None
+                self._came_up(link, action.outage_s)
+            elif isinstance(action, Lost):
+                assert lost is not None
+                self._went_down(lost, action.is_final)
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(lost.driver.end(Ending.LOST), 1.5)
+                todo += self.life.note_parted()
+            elif isinstance(action, TellFailure):
+                self._tell_failure(action.wait_s)
+            elif isinstance(action, GiveUp):
+                self._give_up(f"{action.failures} attempts in a row have failed: {self._last_error}")
+
+    def _went_down(self, link: Link, is_final: bool) -> None:
         for timer in self._timers:
             timer.cancel()
         with contextlib.suppress(Exception):  # what was read a moment ago: a client may outlive its link
             self._hand_back()
         self.bequest()
         self.link = None
-        self._down_since = time.monotonic()
         self._remember_owed()
-        loss = self._loss(Mark.DOWN if self._reconnects else Mark.END, link.reason)
+        loss = self._loss(Mark.END if is_final else Mark.DOWN, link.reason)
         why = self._last_error = loss.text
         self.buffer.mark(Mark(loss), loss)
         self._flush_soon()
-        self._set_state(State.DOWN if self._reconnects else State.LOST)
-        what = "reconnecting" if self._reconnects else "dial again, or give reconnect=true"
+        self.worker.say_state()
+        what = "dial again, or give reconnect=true" if is_final else "reconnecting"
         self.worker.log("warning", f"the link to {self.address.display} was lost ({why}); {what}")
 
-    async def _reestablish(self) -> None:
-        failure: Exception | None = None
-        while (wait := self._backoff.next_wait()) is not None:
-            if failure is not None:
-                self._tell_failure(failure, wait)
-            await asyncio.sleep(wait)
-            await asyncio.sleep(self._flapping.wait(time.monotonic()))
-            try:
-                link = await self._attempt(Deadline(float(self.address.option("timeout"))))
-            except Exception as error:
-                failure = error
-                self._last_error = str(error)
-                # The link had worked, so a refusal (a login, a certificate, HTTP 403) may go away again.
-                refused = isinstance(error, FatalError) or not self._may_help
-                self._backoff.failed(refused=refused, retry_after_s=getattr(error, "retry_after_s", None))
-                continue
-            self._reconnected += 1
-            self._backoff.succeeded()
-            self._came_up(link)
-            self._set_state(State.OPEN)
-            # As loud as the loss, so that a log tells when an outage ended and how long it was.
-            outage_s = time.monotonic() - self._down_since
-            self.worker.log(
-                "warning", f"the link to {self.address.display} is there again after {outage_s:.1f} s"
-            )
-            return
-        self._give_up(f"{self._backoff.failures} attempts in a row have failed: {self._last_error}")
+    def _note_failure(self, error: Exception) -> list[LinkAction]:
+        self._last_error = str(error)
+        return self.life.note_failure(
+            is_refusal=self._is_refusal(error), retry_after_s=getattr(error, "retry_after_s", None)
+        )
 
-    def _tell_failure(self, failure: Exception, wait_s: float) -> None:
-        what = self._with_place("could not be reached", str(failure))
+    def _is_refusal(self, error: Exception) -> bool:
+        """Whether the attempt failed for a reason that seldom goes away by itself. Where the link had worked,
+        even a refused login, a certificate or HTTP 403 may be gone at a later attempt."""
+        return isinstance(error, FatalError) or not self._may_help
+
+    def _tell_failure(self, wait_s: float) -> None:
+        failure = self._last_error or ""
+        what = self._with_place("could not be reached", failure)
         self.warn(f"{what}; the next attempt is in {wait_s:.3g} s")
-        self._last_error = str(failure)
+        self._last_error = failure
 
     def _give_up(self, why: str) -> None:
         self._last_error = why
@@ -466,7 +487,7 @@ class StreamActor:
         code, reason = (former.code, former.reason) if former is not None else (None, None)
         self.buffer.mark(Mark.END, Loss.of(Mark.END, why, code, reason))
         self._flush_soon()
-        self._set_state(State.FAILED)
+        self.worker.say_state()
         self.worker.log("error", f"the link to {self.address.display} is given up: {why}")
 
     def _remember_owed(self) -> None:
@@ -478,19 +499,13 @@ class StreamActor:
                 if runs:
                     self._owed.setdefault(name, []).extend(runs)
 
-    def _set_state(self, state: State) -> None:
-        if state is not self.state:
-            self.state = check(self.state, state)
-            self.worker.say_state()
-
     async def close(self, ending: Ending) -> None:
-        for task in (self._mend, *self._timers, *self._tasks):
+        for task in (self._living, *self._timers, *self._tasks):
             if task is not None:
                 task.cancel()
         self._flush()  # what was read until now is acknowledged
+        self.life.close()
         link, self.link = self.link, None
-        if self.state not in (State.LOST, State.FAILED):
-            self.state = State.CLOSED
         if link is not None:
             await link.driver.end(ending)
 
@@ -1005,7 +1020,7 @@ class StreamActor:
                 queued,
                 buffer.unread,
                 base.outages + buffer.outages,
-                base.reconnects + self._reconnected,
+                base.reconnects + self.life.reconnects,
                 base.errors + self._errors,
                 base.peak if base.peak > buffer.peak else buffer.peak,
                 base.returned - (self._settled if again else 0),
@@ -1030,7 +1045,7 @@ class StreamActor:
             comes_again=again,
             acknowledges=self.driver_class.acknowledges(self.address),
             peer=self.address.display,
-            state=self.state.value,
+            state=self.life.state.value,
             pid=os.getpid(),
             incarnation=self.worker.incarnation,
             opened_at=self._opened_at or base.opened_at,
@@ -1048,7 +1063,7 @@ class StreamActor:
             redelivered=base.redelivered + self._redelivered,
             lag=self.link.driver.lag() if self.link is not None else None,
             errors=base.errors + self._errors,
-            reconnects=base.reconnects + self._reconnected,
+            reconnects=base.reconnects + self.life.reconnects,
             outages=base.outages + buffer.outages,
             holders=len(self.worker.holders),
             last_error=self._last_error,
