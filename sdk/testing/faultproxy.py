@@ -21,22 +21,18 @@ import contextlib
 import random
 import socket
 import struct
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from trunkline.deadline import Deadline
+from trunkline.testing.loopthread import LoopThread, News
 
 __all__ = ["FaultProxy", "Way"]
 
 Way = Literal["up", "down"]
-T = TypeVar("T")
 
 _CHUNK = 65536
-_CALL_S = 10.0
-"""How long a caller waits for the proxy's own thread before the test is told that it hangs."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +98,17 @@ class FaultProxy:
         self._links: set[_Link] = set()
         self._connections = 0
         self._taken: dict[Way, int] = {"up": 0, "down": 0}
-        self._news = threading.Condition()
+        self._news = News()
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         # Bound but never listening: it keeps the port ours while the listener is closed (`refuse`).
         self._keeper = _bind(0)
         self.port: int = self._keeper.getsockname()[1]
         """Of no use with `at`."""
-        self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Event()
-        name = f"faultproxy-{self.port}"
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        self._thread.start()
+        self._thread = LoopThread(f"faultproxy-{self.port}")
+        self._loop = self._thread.loop
+        self._do = self._thread.run
         self._do(self._listen)
 
     # What a test looks at
@@ -205,12 +200,10 @@ class FaultProxy:
 
     def stop(self) -> None:
         """Break all links, close the port and end the thread. Idempotent."""
-        if self._loop.is_closed():
+        if self._thread.is_stopped:
             return
         self._do(self._shut_down)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_CALL_S)
-        self._loop.close()
+        self._thread.stop()
         self._keeper.close()
 
     def __enter__(self) -> FaultProxy:
@@ -222,23 +215,14 @@ class FaultProxy:
     def __repr__(self) -> str:
         return f"FaultProxy({self.address} -> {self.target}, {self.live} live)"
 
-    # From here on everything but _do and _wait runs in the proxy's thread
-
-    def _do(self, action: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return asyncio.run_coroutine_threadsafe(action(), self._loop).result(_CALL_S)
+    # From here on everything but _wait and _change runs in the proxy's thread
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
-        deadline = Deadline(timeout)
-        with self._news:
-            while not happened():
-                if not self._news.wait(deadline.left()):
-                    raise AssertionError(
-                        f"no {what} in {timeout} s: {self!r}, {self._connections} connections, {self._taken}"
-                    )
-
-    def _tell(self) -> None:
-        with self._news:
-            self._news.notify_all()
+        self._news.wait(
+            happened,
+            timeout,
+            lambda: f"no {what} in {timeout} s: {self!r}, {self._connections} connections, {self._taken}",
+        )
 
     def _change(self, way: Way | None, **faults: Any) -> None:
         async def change() -> None:
@@ -285,7 +269,7 @@ class FaultProxy:
             self._links.add(link)
             self._connections += 1
             link.task = asyncio.create_task(_forever() if self._deaf else self._serve(link))
-            self._tell()
+            self._news.tell()
 
     async def _end_all(self, *, reset: bool) -> None:
         for link in list(self._links):
@@ -299,7 +283,7 @@ class FaultProxy:
         if link.task is not None and link.task is not asyncio.current_task():
             await _cancel(link.task)
         link.close(reset=reset)
-        self._tell()
+        self._news.tell()
 
     async def _shut_down(self) -> None:
         await self._unlisten()
@@ -343,7 +327,7 @@ class FaultProxy:
             if not data:
                 break
             self._taken[way] += len(data)
-            self._tell()
+            self._news.tell()
             await self._pass(link, way, sink, data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)

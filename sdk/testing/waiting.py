@@ -1,0 +1,50 @@
+"""Waiting in tests: for something to become true, with a deadline, and for threads that must end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from trunkline.deadline import Deadline
+
+__all__ = ["Background", "until"]
+
+T = TypeVar("T")
+_LOOK_S = 0.005
+
+
+def until(happened: Callable[[], object], what: str = "it", seconds: float = 10.0) -> None:
+    """Ask again and again until `happened()` is true; AssertionError at the deadline."""
+    deadline = Deadline(seconds)
+    pause = threading.Event()
+    while not happened():
+        assert not deadline.expired(), f"{what} did not happen in {seconds} s"
+        pause.wait(_LOOK_S)
+
+
+class Background(Generic[T]):
+    """`job` in a thread; `result()` is what it returned, or raises what it raised."""
+
+    def __init__(self, job: Callable[[], T]) -> None:
+        self._job = job
+        self._value: list[T] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value.append(self._job())
+        except BaseException as error:
+            self._error = error
+
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def result(self, seconds: float = 20.0) -> T:
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), f"the thread still runs after {seconds} s"
+        if self._error is not None:
+            raise self._error
+        return self._value[0]
