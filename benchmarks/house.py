@@ -40,7 +40,7 @@ CORE = ("sdk/proxy", "sdk/wire", "actors/process", "actors/stream", "actors/data
 HARD = (
     "sdk/proxy/reading.py",
     "sdk/proxy/pocket.py",
-    "sdk/proxy/client.py",
+    "sdk/proxy/process.py",
     "actors/stream/actor.py",
     "actors/stream/buffer.py",
     "actors/database/actor.py",

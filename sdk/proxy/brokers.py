@@ -16,7 +16,7 @@ import zmq
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, RemoteError
 from trunkline.proxy.discovery import Found, Scope, find_brokers
-from trunkline.proxy.route import Channel
+from trunkline.proxy.route import RouterRoute
 from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import BROKER, Kind
 
@@ -159,37 +159,37 @@ def ask(requests: dict[str, tuple[Kind, tuple[Any, ...]]], timeout_s: float) -> 
     """Send one request to each broker and collect the answers that come in time: plain data, or the
     error of a broker that speaks another version."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    channels: dict[Any, tuple[str, Channel]] = {}
+    routers: dict[Any, tuple[str, RouterRoute]] = {}
     try:
         for address, (kind, fields) in requests.items():
-            channel = Channel(context, address, 0)
-            channel.send(BROKER, kind, 1, fields)
-            channels[channel.socket] = (address, channel)
-        return dict(_answers(channels, Deadline(timeout_s)))
+            router = RouterRoute(context, address, 0)
+            router.send(BROKER, kind, 1, fields)
+            routers[router.socket] = (address, router)
+        return dict(_answers(routers, Deadline(timeout_s)))
     finally:
-        for _, channel in channels.values():
-            channel.close()
+        for _, router in routers.values():
+            router.close()
         context.term()
 
 
-def _answers(channels: dict[Any, tuple[str, Channel]], deadline: Deadline) -> Iterator[tuple[str, Any]]:
+def _answers(routers: dict[Any, tuple[str, RouterRoute]], deadline: Deadline) -> Iterator[tuple[str, Any]]:
     poller = zmq.Poller()
-    for socket in channels:
+    for socket in routers:
         poller.register(socket, zmq.POLLIN)
-    waiting = len(channels)
+    waiting = len(routers)
     while waiting and not deadline.expired():
         for socket, _ in poller.poll(deadline.left_ms()):
-            address, channel = channels[socket]
-            answer = _answer(channel)
+            address, router = routers[socket]
+            answer = _answer(router)
             if answer is not None:
                 poller.unregister(socket)
                 waiting -= 1
                 yield address, answer
 
 
-def _answer(channel: Channel) -> Any:
+def _answer(router: RouterRoute) -> Any:
     try:
-        received = channel.receive(0)
+        received = router.receive(0)
         if received is None or received[1] is not Kind.REPLY:
             return None
         return values.unpack(received[4][0])

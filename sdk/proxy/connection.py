@@ -22,9 +22,9 @@ from trunkline.errors import (
 )
 from trunkline.message import Message
 from trunkline.proxy import reasons
-from trunkline.proxy.client import Client
 from trunkline.proxy.executing import Executing
 from trunkline.proxy.pocket import EMPTY, Hand, Stamped
+from trunkline.proxy.process import Client
 from trunkline.proxy.reading import Call, data_of
 from trunkline.proxy.result import ExecResult
 from trunkline.proxy.rows import Rows
@@ -219,7 +219,7 @@ class Connection(Executing):
             try:
                 self._check_open()
                 client = self._client_now(deadline)
-                answer = client.ask_broker(Kind.HANDLE, self._key, deadline=deadline)
+                answer = client.link.ask_broker(Kind.HANDLE, self._key, deadline=deadline)
             except TrunklineError as error:
                 self._failed(error, None)
                 return None
@@ -232,7 +232,7 @@ class Connection(Executing):
         broker, for the next statement may take a shorter way. No error where it does not answer in time."""
         with contextlib.suppress(TrunklineError):
             patience = Deadline(min(SETTLED_S, deadline.left()))
-            client.request(self._key, Kind.STATS, deadline=patience)  # by the router, behind those words
+            client.link.request(self._key, Kind.STATS, deadline=patience)  # by the router, behind those words
 
     def stats(self) -> Stats:
         """The connection's figures now, as a frozen dataclass. Of a connection whose worker is gone: what
@@ -273,13 +273,13 @@ class Connection(Executing):
                 self._closed = True
             self._pocket.clear()
         self._route.close_requests()
-        channel = self._turn.run(0, self._route.give_up)
-        if isinstance(channel, Busy):
-            channel = None
+        router = self._turn.run(0, self._route.give_up)
+        if isinstance(router, Busy):
+            router = None
             self._route.wake_reader()
         self._client.connections.discard(self)
-        if channel is not None or self._holder_id:
-            self._client.detach(self._key, self._holder_id, self._consumed, channel, True)
+        if router is not None or self._holder_id:
+            self._client.detach(self._key, self._holder_id, self._consumed, router, True)
         self._finalizer.detach()
         self._detached = True  # only now: after a Ctrl-C `close` may be called once more
 
@@ -323,7 +323,7 @@ class Connection(Executing):
         handle = self.fd()
         if handle is None:
             raise DeadHandle(f"the connection to {self._peer} has ended and cannot be pickled")
-        return from_handle, (handle, self._raising, self._client.address)
+        return from_handle, (handle, self._raising, self._client.link.address)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "ended" if self._pocket.ended or self._gone else None

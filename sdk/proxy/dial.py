@@ -14,15 +14,14 @@ from trunkline.address.schemes import scheme_row
 from trunkline.deadline import Deadline
 from trunkline.errors import AddressError, BrokerGone, DialTimeout, OperationTimeout, TrunklineError
 from trunkline.frames import Sealed, without_frames
-from trunkline.proxy import client as clients
-from trunkline.proxy import reasons
+from trunkline.proxy import process, reasons
 from trunkline.proxy.claims import Claim
-from trunkline.proxy.client import Client
 from trunkline.proxy.connection import Connection, RaisingConnection
 from trunkline.proxy.family import broker_of_parents
 from trunkline.proxy.hints import hint_at_options, hint_at_seconds
 from trunkline.proxy.holder import attached
-from trunkline.proxy.route import Channel
+from trunkline.proxy.process import Client
+from trunkline.proxy.route import RouterRoute
 from trunkline.system.limits import lacks_descriptors
 from trunkline.wire import values
 from trunkline.wire.endpoint import ENV
@@ -62,7 +61,7 @@ def Dial(address: str | int, timeout: Timeout = None, /, **options: Unpack[Optio
     if not isinstance(failure, TrunklineError):
         raise failure
     reasons.remember(failure)
-    if not clients.is_cut_off():
+    if not process.is_cut_off():
         log.warning("%s", failure)
     return None
 
@@ -85,7 +84,7 @@ def connect(address: str | int, timeout: Timeout = None, /, **options: Unpack[Op
 def from_handle(handle: int, raising: bool, broker: str = "") -> Connection:
     """What a pickled Connection becomes in another process. A process that knows of no broker yet (a child
     of a forkserver that began before the first Dial) joins the one at the address `broker`."""
-    if broker and clients.current() is None:
+    if broker and process.current() is None:
         os.environ.setdefault(ENV, broker)
     return _attach(handle, raising=raising)
 
@@ -98,7 +97,7 @@ def last_error() -> str | None:
 def shutdown() -> None:
     """Close every connection of this process and leave the broker; the broker and the workers end with their
     last client. Called at the end of the program; calling Dial afterwards starts anew."""
-    clients.shutdown()
+    process.shutdown()
 
 
 def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, raising: bool) -> Connection:
@@ -110,7 +109,7 @@ def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, r
     if isinstance(address, int):
         seconds = float(str(given.get("timeout", HANDLE_S)))
         hint_at_seconds(seconds)
-        if clients.current() is None and not os.environ.get(ENV) and (broker := broker_of_parents()):
+        if process.current() is None and not os.environ.get(ENV) and (broker := broker_of_parents()):
             os.environ[ENV] = broker
         return _attach(address, raising=raising, seconds=seconds + GRACE_S)
     parsed = _resolved(parse_address(address, given))
@@ -152,38 +151,38 @@ def _dial(address: Address, *, raising: bool) -> Connection:
         spec["joins"] = [str(address.extra["shared_memory"]), address.target]
     body = Sealed(values.pack(spec))
 
-    def ask(client: Client, channel: Channel) -> None:
+    def ask(client: Client, router: RouterRoute) -> None:
         asked = {**spec, "left": client.lately_closed()} if "joins" in spec else None
         milliseconds = max(1, int((deadline.left() - GRACE_S) * 1000))
-        fields = (client.control_id, milliseconds, _restarts(address), float(address.option("linger")))
-        channel.send(BROKER, Kind.OPEN, 1, fields, values.pack(asked) if asked else body)
+        fields = (client.link.control_id, milliseconds, _restarts(address), float(address.option("linger")))
+        router.send(BROKER, Kind.OPEN, 1, fields, values.pack(asked) if asked else body)
 
     try:
         connection = _held(ask, deadline, raising=raising)
     except OperationTimeout:
         why = ": this process can open no further file (`ulimit -n`)" if lacks_descriptors() else ""
         raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s{why}") from None
-    if "joins" in spec and (client := clients.current()) is not None:
+    if "joins" in spec and (client := process.current()) is not None:
         connection.await_broker_words(client, deadline)
     if _restarts(address):
         connection.redial_with((REDIAL_MS, True, float(address.option("linger"))), body)
     return connection
 
 
-def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising: bool) -> Connection:
+def _held(ask: Callable[[Client, RouterRoute], None], deadline: Deadline, *, raising: bool) -> Connection:
     """Ask the broker for a connection; should it be lost before it answers, ask the one that follows it."""
-    client = clients.get(deadline)
+    client = process.get(deadline)
     while True:
-        client.settle(deadline)
-        channel = client.channel()
+        client.link.settle(deadline)
+        router = client.link.new_router_route()
         kind = RaisingConnection if raising else Connection
         claim = Claim()
         try:
             with claim.lock:  # see trunkline.proxy.claims
-                client.claims.add(channel.identity, claim)
-                ask(client, channel)
-                key, info = attached(channel, deadline, client)
-                connection = kind(client, channel, key, info, raising=raising)
+                client.claims.add(router.identity, claim)
+                ask(client, router)
+                key, info = attached(router, deadline, client)
+                connection = kind(client, router, key, info, raising=raising)
                 claim.connection = weakref.ref(connection)
             return connection
         except BaseException as error:
@@ -193,10 +192,10 @@ def _held(ask: Callable[[Client, Channel], None], deadline: Deadline, *, raising
             if (
                 not answered
             ):  # nobody waits any more for what the broker may yet open: Ctrl-C, the time was over
-                client.abandon(channel.identity)
-            client.claims.drop(channel.identity)
-            channel.close()
-            lost = isinstance(error, BrokerGone) and not deadline.expired() and client is clients.current()
+                client.abandon(router.identity)
+            client.claims.drop(router.identity)
+            router.close()
+            lost = isinstance(error, BrokerGone) and not deadline.expired() and client is process.current()
             if not lost:
                 raise
 
@@ -212,8 +211,9 @@ def _restarts(address: Address) -> bool:
 
 
 def _attach(handle: int, *, raising: bool, seconds: float = HANDLE_S) -> Connection:
-    def ask(client: Client, channel: Channel) -> None:
-        channel.send(BROKER, Kind.ATTACH, 1, (client.control_id, _in_range(handle), b"", b"", 0, 0, [], 0))
+    def ask(client: Client, router: RouterRoute) -> None:
+        fields: tuple[Any, ...] = (client.link.control_id, _in_range(handle), b"", b"", 0, 0, [], 0)
+        router.send(BROKER, Kind.ATTACH, 1, fields)
 
     try:
         return _held(ask, Deadline(seconds), raising=raising)

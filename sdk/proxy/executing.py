@@ -15,8 +15,8 @@ from trunkline.errors import (
     StatementError,
     TrunklineError,
 )
-from trunkline.proxy.client import Client
 from trunkline.proxy.holder import ATTACH_S
+from trunkline.proxy.process import Client
 from trunkline.proxy.reading import Reader
 from trunkline.proxy.result import ExecResult
 from trunkline.proxy.rows import Rows

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, cast
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, DeadHandle, OperationTimeout, TrunklineError, from_wire
 from trunkline.frames import Sealed, without_frames
-from trunkline.proxy import client as clients
-from trunkline.proxy.client import Client
+from trunkline.proxy import process
 from trunkline.proxy.pocket import Pocket, Unread
+from trunkline.proxy.process import Client
 from trunkline.proxy.reasons import remember
-from trunkline.proxy.route import SLICE_S, Channel, Received, Route
+from trunkline.proxy.route import SLICE_S, Received, Route, RouterRoute
 from trunkline.proxy.turn import Turn
 from trunkline.wire import messages, values
 from trunkline.wire.envelope import BROKER, Kind, Mark
@@ -49,11 +49,11 @@ class Holder:
     """What the worker and the broker know of an object; the base of `Connection`."""
 
     def __init__(
-        self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool
+        self, client: Client, router: RouterRoute, key: bytes, info: Mapping[str, Any], *, raising: bool
     ) -> None:
         self._client = client
-        self._route = Route(client, channel, key)
-        self._holder_id = channel.identity
+        self._route = Route(client.link, router, key)
+        self._holder_id = router.identity
         self._key = key
         self._scheme = str(info.get("scheme", ""))
         self._executes = info.get("kind") == "database"
@@ -91,7 +91,7 @@ class Holder:
         self._told: set[str] = set()
         self._consumed = 0
         client.connections.add(self._itself())
-        self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
+        self._finalizer = weakref.finalize(self, client.detach, key, router.identity, self._pocket, router)
         self._finalizer.atexit = False
         self._start()
 
@@ -129,7 +129,7 @@ class Holder:
         """Without the turn: have the control thread join the connection (anew); in a forked child too, where
         that thread and the broker may have to be found first. BrokerGone when there is none in time."""
         if not self._route.is_joined:
-            self._client = clients.get(deadline)
+            self._client = process.get(deadline)
             self._client.connections.add(self._itself())
         self._client.rejoin_soon()
 
@@ -151,12 +151,12 @@ class Holder:
 
     # coming and going
 
-    def _attach_again(self, old: Channel | None) -> Channel | None:
+    def _attach_again(self, old: RouterRoute | None) -> RouterRoute | None:
         """In the control thread, with `_turn` held: become a holder (again): with the broker that took over,
         or, without an `old` socket, in a forked child. BrokerGone when the broker is lost meanwhile; then
         later again."""
         client = self._client
-        channel = client.channel()
+        router = client.link.new_router_route()
         self._hear_stream()
         with self._lock:
             pocket = self._pocket
@@ -167,16 +167,16 @@ class Holder:
             pocket.give_up_asks()  # the answers to those that were out may be lost
             pairs = [[*pair] for pair in kept]
             attach = messages.Attach(
-                client.control_id, 0, self._key, was, pocket.epoch, consumed, pairs, self._serving
+                client.link.control_id, 0, self._key, was, pocket.epoch, consumed, pairs, self._serving
             )
         try:
-            channel.send(BROKER, Kind.ATTACH, 1, attach)
-            _, info = attached(channel, Deadline(ATTACH_S), client)
+            router.send(BROKER, Kind.ATTACH, 1, attach)
+            _, info = attached(router, Deadline(ATTACH_S), client)
         except (BrokerGone, OperationTimeout) as error:
-            channel.close()
+            router.close()
             raise BrokerGone(str(error)) from None
         except TrunklineError as error:
-            channel.close()
+            router.close()
             why = _told_of_the_end(old) if old is not None else None
             if why is None and isinstance(error, DeadHandle) and self._redial is not None and old is not None:
                 return self._dial_anew(client, old, unread)
@@ -187,13 +187,13 @@ class Holder:
             self._find_out_of_loss(int(info["serving"]), unread)
         self._serving = int(info["serving"])
         self._finalizer.detach()
-        self._route.join(client, channel, self._key)
-        self._holder_id = channel.identity
+        self._route.join(client.link, router, self._key)
+        self._holder_id = router.identity
         self._resync = False
         self._start()  # a worker that is new may not have heard the one before, which had our former name
-        self._finalizer = weakref.finalize(self, client.detach, self._key, channel.identity, pocket, channel)
+        self._finalizer = weakref.finalize(self, client.detach, self._key, router.identity, pocket, router)
         self._finalizer.atexit = False
-        return channel
+        return router
 
     def _hear_stream(self) -> None:
         """With `_turn` held: take in what has come straight from the worker. Should the worker be gone,
@@ -221,12 +221,12 @@ class Holder:
         """Called by `Dial`: how to open the connection anew when broker and worker are lost together."""
         self._redial = (fields, body)
 
-    def _dial_anew(self, client: Client, old: Channel, unread: Unread) -> Channel:
+    def _dial_anew(self, client: Client, old: RouterRoute, unread: Unread) -> RouterRoute:
         """With `_turn` held: as a worker that crashed is replaced, so is one that was lost with its broker;
         what it had sent us is read first. BrokerGone when it cannot be dialled now; then later again."""
         assert self._redial is not None
         fields, body = self._redial
-        channel = client.channel()
+        router = client.link.new_router_route()
         self._route.close_stream()
         if not self._forsaken:  # with its link down, too: the next worker counts from zero
             with self._lock:
@@ -237,28 +237,28 @@ class Holder:
         former = [self._key, self._holder_id, self._comes_again]
         body = _with_former(body, former)
         try:
-            channel.send(BROKER, Kind.OPEN, 1, (client.control_id, *fields), body)
-            key, info = attached(channel, Deadline(REDIAL_S), client)
+            router.send(BROKER, Kind.OPEN, 1, (client.link.control_id, *fields), body)
+            key, info = attached(router, Deadline(REDIAL_S), client)
         except TrunklineError as error:
             if isinstance(error, (OperationTimeout, BrokerGone)):  # the broker may open it yet, for nobody
-                client.abandon(channel.identity)
-            channel.close()
+                client.abandon(router.identity)
+            router.close()
             remember(error)
             raise BrokerGone(str(error)) from None
         old.close()
         self._finalizer.detach()
-        self._route.join(client, channel, key)
-        self._holder_id, self._key = channel.identity, key
+        self._route.join(client.link, router, key)
+        self._holder_id, self._key = router.identity, key
         self._number, self._handle = str(info.get("id", "")), None
         self._serving = int(info.get("serving", 0))
         self._route.renew_requests()
         self._route.try_door_again()
         self._orphan = self._resync = self._forsaken = False
         self._start()
-        self._finalizer = weakref.finalize(self, client.detach, key, channel.identity, self._pocket, channel)
+        self._finalizer = weakref.finalize(self, client.detach, key, router.identity, self._pocket, router)
         self._finalizer.atexit = False
         log.warning("%s: broker and worker were lost together; it was dialled anew", self._peer)
-        return channel
+        return router
 
     def _ended(self, error: TrunklineError, *, told: bool = False) -> None:
         """The broker knows nothing of the connection (any more). `told`: it has said why, in the log too."""
@@ -278,7 +278,7 @@ class Holder:
     def _join_again(self) -> None:
         if not self._stale() or self._closed or self._gone is not None:
             return
-        self._attach_again(self._route.channel)
+        self._attach_again(self._route.router)
         self._leave_if_closed()
 
     def _leave_if_closed(self) -> None:
@@ -291,7 +291,7 @@ class Holder:
     def _after_fork(self) -> None:
         """In a forked child: nothing of the parent's object may be used here, its locks neither."""
         self._finalizer.detach()
-        clients.keep(self._route.leave_to_parent())
+        process.keep(self._route.leave_to_parent())
         self._orphan = False
         self._serving = 0
         self._holder_id = b""
@@ -302,14 +302,14 @@ class Holder:
         self._bare = self._waiting = self._unsure = self._resync = self._forsaken = False
 
 
-def _told_of_the_end(channel: Channel) -> str | None:
+def _told_of_the_end(router: RouterRoute) -> str | None:
     """Why the connection has ended, where a broker that is gone has said so: it ends all connections in good
     order when it is told to end, and its own end may be noticed before its words."""
-    while (received := channel.peek(0)) is not None:
+    while (received := router.peek(0)) is not None:
         _, kind, _, fields, _ = received
         if kind is Kind.GONE and not messages.Gone(*fields).goes_on:
             return str(messages.Gone(*fields).reason)
-        channel.done()
+        router.done()
     return None
 
 
@@ -322,15 +322,15 @@ def _with_former(body: Sealed, former: list[Any]) -> Sealed:
     raise failure
 
 
-def attached(channel: Channel, deadline: Deadline, client: Client) -> tuple[bytes, dict[str, Any]]:
+def attached(router: RouterRoute, deadline: Deadline, client: Client) -> tuple[bytes, dict[str, Any]]:
     """Wait for the answer to OPEN or ATTACH: the connection's id and what is known of it; or raise what was
     answered, OperationTimeout, or BrokerGone when the broker is lost meanwhile."""
     while True:
-        received = channel.receive(max(0.001, min(SLICE_S, deadline.left())))
+        received = router.receive(max(0.001, min(SLICE_S, deadline.left())))
         if received is None:
             if deadline.expired():
                 raise OperationTimeout("the broker did not answer in the time allowed")
-            if client.left(channel.generation):
+            if client.link.left(router.generation):
                 raise BrokerGone("the broker was lost meanwhile")
             continue
         _, kind, _, fields, _ = received

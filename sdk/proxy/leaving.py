@@ -36,7 +36,7 @@ _shutdown: Callable[[], None]
 
 
 def leave_at_exit(shutdown: Callable[[], None]) -> None:
-    """Call `shutdown` when the interpreter ends. To be called once, by trunkline.proxy.client."""
+    """Call `shutdown` when the interpreter ends. To be called once, by trunkline.proxy.process."""
     global _shutdown
     _shutdown = shutdown
     atexit.register(leave)

@@ -15,12 +15,12 @@ import msgpack
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, BrokerGone, ClosedError, TrunklineError, Unsupported, from_wire
 from trunkline.message import Message, Source
-from trunkline.proxy.client import Client, is_cut_off
 from trunkline.proxy.holder import Holder
 from trunkline.proxy.next_step import Do, Form, Moment, Phase, ReadCall, acknowledgement, ask
 from trunkline.proxy.pocket import EMPTY, LOST, Hand, Stamped, Taken
+from trunkline.proxy.process import Client, is_cut_off
 from trunkline.proxy.reasons import remember
-from trunkline.proxy.route import SLICE_S, Channel, Received
+from trunkline.proxy.route import SLICE_S, Received, RouterRoute
 from trunkline.proxy.turn import FOREVER
 from trunkline.wire import messages, values
 from trunkline.wire.envelope import Kind, Mark
@@ -55,9 +55,9 @@ class Reader(Holder):
     """A holder that reads; the base of `Connection`."""
 
     def __init__(
-        self, client: Client, channel: Channel, key: bytes, info: Mapping[str, Any], *, raising: bool
+        self, client: Client, router: RouterRoute, key: bytes, info: Mapping[str, Any], *, raising: bool
     ) -> None:
-        super().__init__(client, channel, key, info, raising=raising)
+        super().__init__(client, router, key, info, raising=raising)
         self._told_loss: Loss | None = None
         self._ack_every = ACK_EVERY_KEPT if self._comes_again else ACK_EVERY
 
@@ -469,7 +469,7 @@ class Reader(Holder):
         if not self._closed and self._in_order():
             self._ack()
 
-    def _idle_ack(self, control: Channel) -> None:
+    def _idle_ack(self, control: RouterRoute) -> None:
         """Called by the control thread now and then: what was read before a long pause."""
         self._ack_if_idle()
 

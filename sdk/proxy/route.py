@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokerGone, DeadHandle, WorkerDied
-from trunkline.proxy.routes.requests import Direct, NoDoor, NotTaken, unanswered, unknown
-from trunkline.proxy.routes.router import SLICE_S, Channel, Received
-from trunkline.proxy.routes.stream import Pipe
+from trunkline.proxy.routes.requests import NoDoor, NotTaken, RequestRoute, unanswered, unknown
+from trunkline.proxy.routes.router import SLICE_S, Received, RouterRoute
+from trunkline.proxy.routes.stream import StreamRoute
 from trunkline.wire import endpoint
 from trunkline.wire.envelope import Kind
 
-__all__ = ["SLICE_S", "Channel", "NotTaken", "Received", "Route", "unanswered", "unknown"]
+__all__ = ["SLICE_S", "NotTaken", "Received", "Route", "RouterRoute", "unanswered", "unknown"]
 
 Part = Callable[[bytes], None]
 """Takes a part of an answer that comes before its end."""
@@ -46,73 +46,73 @@ class Broker(Protocol):
 
 
 class Route:
-    """The ways from one object to its worker. `channel` is the object's socket at the router of `client`'s
+    """The ways from one object to its worker. `router` is the object's socket at the router of `client`'s
     broker, `key` the id of its connection."""
 
-    __slots__ = ("_channel", "_client", "_goes_by_router", "_key", "_requests", "_source", "_stream")
+    __slots__ = ("_client", "_goes_by_router", "_key", "_requests", "_router", "_source", "_stream")
 
-    def __init__(self, client: Broker, channel: Channel, key: bytes) -> None:
+    def __init__(self, client: Broker, router: RouterRoute, key: bytes) -> None:
         self._client = client
-        self._channel: Channel | None = channel
+        self._router: RouterRoute | None = router
         self._key = key
-        self._requests = Direct(endpoint.door(client.address, key))
-        self._stream: Pipe | None = None
-        self._source: Pipe | Channel | None = None
+        self._requests = RequestRoute(endpoint.door(client.address, key))
+        self._stream: StreamRoute | None = None
+        self._source: StreamRoute | RouterRoute | None = None
         """Where the message came from that `peek` gave last."""
         self._goes_by_router = False
         """The worker's door could not be used when it was tried last."""
 
     # joining and leaving
 
-    def join(self, client: Broker, channel: Channel, key: bytes) -> None:
+    def join(self, client: Broker, router: RouterRoute, key: bytes) -> None:
         """Use another socket at the router: of another broker, or in a forked child. The stream stays."""
-        self._client, self._key, self._channel = client, key, channel
+        self._client, self._key, self._router = client, key, router
 
     def renew_requests(self) -> None:
         """Send requests to the worker of the key that was joined last."""
         self._requests.close()
-        self._requests = Direct(endpoint.door(self._client.address, self._key))
+        self._requests = RequestRoute(endpoint.door(self._client.address, self._key))
 
     @property
-    def channel(self) -> Channel | None:
+    def router(self) -> RouterRoute | None:
         """The socket at the router, to hand it to the client when the object leaves; None in a forked child
         that has not joined yet, and after the end."""
-        return self._channel
+        return self._router
 
     @property
     def is_joined(self) -> bool:
         """Whether there is a socket at the router, of a former broker perhaps."""
-        return self._channel is not None
+        return self._router is not None
 
     def is_stale(self) -> bool:
         """Whether the broker of the socket was lost, and the object has not joined the next one yet."""
-        channel = self._channel
-        return channel is None or channel.generation != self._client.generation
+        router = self._router
+        return router is None or router.generation != self._client.generation
 
     def mark_stale(self) -> None:
         """Have the control thread join the connection anew when it looks next."""
-        channel = self._channel
-        if channel is not None:
-            channel.generation = -1
+        router = self._router
+        if router is not None:
+            router.generation = -1
 
     def is_torn(self) -> bool:
         """Whether an exception has broken off sending or receiving: part of a message may be lost."""
-        stream, channel = self._stream, self._channel
-        return (stream is not None and stream.torn) or (channel is not None and channel.torn)
+        stream, router = self._stream, self._router
+        return (stream is not None and stream.torn) or (router is not None and router.torn)
 
-    def give_up(self) -> Channel | None:
+    def give_up(self) -> RouterRoute | None:
         """Close the stream, and return the socket at the router, which is not closed."""
-        channel, self._channel = self._channel, None
+        router, self._router = self._router, None
         self.close_stream()
-        return channel
+        return router
 
     def close(self) -> None:
         """Close the stream and the socket at the router."""
-        channel = self.give_up()
-        if channel is not None:
-            channel.close()
+        router = self.give_up()
+        if router is not None:
+            router.close()
 
-    def leave_to_parent(self) -> Channel | None:
+    def leave_to_parent(self) -> RouterRoute | None:
         """In a forked child: close this process's copies. Returns the parent's socket at the router, which
         must not be closed here."""
         self._requests.close()
@@ -127,7 +127,7 @@ class Route:
         if self._stream is not None:
             return False
         try:
-            self._stream = Pipe(endpoint.door(self._client.address, self._key), self._key)
+            self._stream = StreamRoute(endpoint.door(self._client.address, self._key), self._key)
         except (OSError, BrokerGone):
             self._goes_by_router = True
             return False
@@ -161,11 +161,11 @@ class Route:
     def send(self, kind: Kind, *fields: Any) -> None:
         """Tell the worker something that it does not answer. Never waits. Dropped where neither way is open:
         who joins anew says all that matters again."""
-        stream, channel = self._stream, self._channel
+        stream, router = self._stream, self._router
         if stream is not None:
             stream.send(kind, fields)
-        elif channel is not None and not self.is_stale():
-            channel.send(self._key, kind, 0, fields)
+        elif router is not None and not self.is_stale():
+            router.send(self._key, kind, 0, fields)
 
     def flush(self) -> None:
         """Send what a busy worker has not taken yet, as far as it takes it now."""
@@ -201,16 +201,16 @@ class Route:
             except EOFError:
                 self._stream = None
                 stream.close()
-        channel = self._channel
-        if channel is None or self.is_stale():
+        router = self._router
+        if router is None or self.is_stale():
             return None
-        self._source = channel
-        return channel.peek(timeout_s)
+        self._source = router
+        return router.peek(timeout_s)
 
     def done(self) -> None:
         """What `peek` gave was dealt with, unless that has put an end to where it came from."""
         source = self._source
-        if source is not None and (source is self._stream or source is self._channel):
+        if source is not None and (source is self._stream or source is self._router):
             source.done()
 
     def peek_stream(self) -> Received | None:

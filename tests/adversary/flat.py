@@ -22,7 +22,7 @@ from websockets.sync.server import ServerConnection
 
 import trunkline
 from tests.support.servers import WsServer
-from trunkline.proxy import client
+from trunkline.proxy import process
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -52,7 +52,7 @@ class Figures:
 
 
 def _broker() -> int:
-    return int(values.unpack(client.get().ask_broker(Kind.LIST)[0])["pid"])
+    return int(values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"])
 
 
 def watched(what: str, count: int, do: Callable[[int], None], workers: Callable[[], list[int]]) -> bool:

@@ -20,7 +20,7 @@ import zmq
 import trunkline
 from tests.adversary.mutations import envelope, on_a_door
 from tests.support.sockets import SocketServer, echo
-from trunkline.proxy import client
+from trunkline.proxy import process
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 
@@ -48,7 +48,7 @@ class Victims:
         return Path(os.environ["TRUNKLINE_BROKER"].removeprefix("ipc://")).parent
 
     def _pids(self) -> list[int]:
-        broker = int(values.unpack(client.get().ask_broker(Kind.LIST)[0])["pid"])
+        broker = int(values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"])
         return [broker, self.stream.stats().pid or 0, self.database.stats().pid or 0]
 
     def _memory(self) -> list[int]:

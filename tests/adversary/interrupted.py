@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import trunkline
 from tests.support.waiting import until
 from trunkline import RaisingConnection, connect
-from trunkline.proxy import client
+from trunkline.proxy import process
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -182,7 +182,7 @@ def _close(address: str, interrupts: Interrupts, choose: random.Random) -> None:
 
 
 def _connections() -> int:
-    found = values.unpack(client.get().ask_broker(Kind.LIST)[0])["connections"]
+    found = values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["connections"]
     assert isinstance(found, list)
     return len(found)
 

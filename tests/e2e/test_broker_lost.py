@@ -19,8 +19,8 @@ from tests.support.stopping import stop
 from tests.support.waiting import Background
 from trunkline import Connection, Dial, connect, last_error, shutdown
 from trunkline.errors import OutcomeUnknown, Unconfirmed
-from trunkline.proxy import client, route
-from trunkline.proxy.routes.requests import Direct
+from trunkline.proxy import process, route
+from trunkline.proxy.routes.requests import RequestRoute
 from trunkline.testing.faultproxy import FaultProxy
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
@@ -50,7 +50,7 @@ def remains(_no_leaks: None, monkeypatch: pytest.MonkeyPatch) -> Remains:
 
 
 def broker_pid() -> int:
-    found = client.get().ask_broker(Kind.LIST)
+    found = process.get().link.ask_broker(Kind.LIST)
     return int(values.unpack(found[0])["pid"])
 
 
@@ -85,7 +85,7 @@ def test_nor_where_everything_goes_through_the_router(
     def no_door(*_: object) -> None:
         raise OSError("as from another machine")
 
-    monkeypatch.setattr(route, "Pipe", no_door)
+    monkeypatch.setattr(route, "StreamRoute", no_door)
     with WsServer(numbers()) as server:
         conn = dial(server.url)
         feed = Numbered(conn)
@@ -358,8 +358,8 @@ def test_a_database_that_takes_its_time_is_dialled_anew_all_the_same(
 def test_a_statement_waits_while_its_connection_is_dialled_anew(remains: Remains, postgres: Postgres) -> None:
     conn = dial(f"postgres://u:p@{postgres.address}/postgres")
     assert conn.exec("SELECT 1") is not None
-    for process in (remains.broker(), *remains.processes("trunk-postgres")):
-        process.kill()
+    for each in (remains.broker(), *remains.processes("trunk-postgres")):
+        each.kill()
     found = conn.exec("SELECT 2", timeout=30_000)
     assert found is not None, last_error()
     assert found["values"] == [[2]]
@@ -390,7 +390,7 @@ def test_what_was_on_its_way_through_a_killed_broker_is_said_to_be_unknown(remai
     with SocketServer(lambda peer: peer.stopping.wait()) as server:
         database, stream = connect("sqlite3://:memory:"), connect(server.url)
         for conn in (database, stream):
-            conn._route._requests = Direct(Path("/nowhere"))
+            conn._route._requests = RequestRoute(Path("/nowhere"))
         working = [
             Background(lambda: database.exec(slow, timeout=60_000)),
             Background(lambda: stream.write(b"x" * (64 << 20), 60_000)),
@@ -429,10 +429,13 @@ def test_a_program_that_closes_as_the_broker_dies_leaves_no_worker(seen: bool, r
     with SocketServer(echo) as server:
         for _ in range(3):
             conn = dial(server.url)
-            generation = client.get().generation
+            link = process.get().link
+            generation = link.generation
             remains.broker().kill()
             if seen:
-                until(lambda before=generation: client.get().generation != before, "the loss of the broker")
+                until(
+                    lambda link=link, before=generation: link.generation != before, "the loss of the broker"
+                )
             conn.close()
             shutdown()
             remains.assert_none()

@@ -18,7 +18,7 @@ from tests.support.servers import WsServer
 from tests.support.waiting import until
 from trunkline import BrokenError, Dial, connect
 from trunkline.deadline import Deadline
-from trunkline.proxy import client
+from trunkline.proxy import process
 from trunkline.proxy.connection import Connection
 from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import Kind
@@ -273,7 +273,7 @@ def test_without_reconnect_the_figures_in_ps_are_the_last_ones() -> None:
             os.kill(conn.stats().pid, signal.SIGKILL)
 
             def row() -> dict[str, object]:
-                answer = values.unpack(client.get().ask_broker(Kind.LIST)[0])
+                answer = values.unpack(process.get().link.ask_broker(Kind.LIST)[0])
                 return dict(answer["connections"][0])
 
             until(lambda: row()["state"] == "failed", "the end")

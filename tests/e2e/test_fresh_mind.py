@@ -15,7 +15,7 @@ import pytest
 import trunkline
 from tests.support.stopping import stop
 from trunkline.deadline import Deadline
-from trunkline.proxy.client import current
+from trunkline.proxy.process import current
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -90,7 +90,7 @@ def _kill_all(connection: trunkline.Connection) -> None:
     """As `pkill -9` does by a command line that broker, zygote and workers share."""
     client = current()
     assert client is not None
-    info = values.unpack(client.ask_broker(Kind.LIST)[0])
+    info = values.unpack(client.link.ask_broker(Kind.LIST)[0])
     pid = connection.stats().pid
     assert pid is not None
     for each in (info["pid"], info["zygote"], pid):
@@ -103,7 +103,7 @@ def test_a_broker_that_was_stopped_for_long_kills_no_worker() -> None:
     connection.exec("CREATE TABLE t (n)")
     client = current()
     assert client is not None
-    broker = psutil.Process(values.unpack(client.ask_broker(Kind.LIST)[0])["pid"])
+    broker = psutil.Process(values.unpack(client.link.ask_broker(Kind.LIST)[0])["pid"])
     stop(broker.pid)
     try:
         time.sleep(12)  # longer than a silent worker lives; there is no event to wait for

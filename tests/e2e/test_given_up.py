@@ -15,7 +15,7 @@ import pytest
 from tests.support.sockets import Peer, SocketServer
 from trunkline import Dial, connect
 from trunkline.errors import OperationTimeout, OutcomeUnknown
-from trunkline.proxy import client as clients
+from trunkline.proxy import process
 from trunkline.proxy.connection import Connection
 from trunkline.wire import endpoint, values
 from trunkline.wire.envelope import Kind
@@ -31,9 +31,9 @@ def listen(peer: Peer) -> None:
 
 def close_the_door(conn: Connection) -> None:
     """As where its socket could not be made: requests go through the broker."""
-    client = clients.current()
+    client = process.current()
     assert client is not None
-    endpoint.door(client.address, conn._key).unlink()
+    endpoint.door(client.link.address, conn._key).unlink()
     conn._route.close_requests()
 
 
@@ -53,7 +53,7 @@ GRACE_S = 1.5
 
 
 def broker_pid() -> int:
-    return int(values.unpack(clients.get().ask_broker(Kind.LIST)[0])["pid"])
+    return int(values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"])
 
 
 @contextmanager

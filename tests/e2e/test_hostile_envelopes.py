@@ -20,7 +20,7 @@ from tests.support.mutation import CARRIED_OUT, damaged, valid
 from tests.support.sockets import SocketServer, echo
 from tests.support.waiting import until
 from trunkline import Connection, connect
-from trunkline.proxy import client
+from trunkline.proxy import process
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind
 from trunkline.wire.framing import frame
@@ -46,7 +46,7 @@ def works(stream: Connection, db: Connection, number: int) -> None:
 
 
 def broker_pid() -> int:
-    pid: int = values.unpack(client.get().ask_broker(Kind.LIST)[0])["pid"]
+    pid: int = values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"]
     return pid
 
 

@@ -18,7 +18,7 @@ from tests.support.programs import Program
 from tests.support.servers import WsServer, feed
 from tests.support.sockets import SocketServer, deaf, echo
 from tests.support.waiting import until
-from trunkline.proxy import client, dial
+from trunkline.proxy import dial, process
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
@@ -84,7 +84,7 @@ sys.stdin.readline()
 
 def opened_here() -> list[object]:
     """The connections of the shared broker."""
-    found = values.unpack(client.get().ask_broker(Kind.LIST)[0])["connections"]
+    found = values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["connections"]
     assert isinstance(found, list)
     dial.shutdown()  # not left to the end of a test that dials nothing itself
     return found

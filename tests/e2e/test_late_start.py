@@ -1,6 +1,6 @@
-"""A START that comes late, under a former name or by a pipe that is closed, makes no object deaf.
+"""A START that comes late, under a former name or by a stream that is closed, makes no object deaf.
 
-The words of an object come by its pipe, those of the broker about it come another way: a worker that has just
+The words of an object come by its stream, those of the broker about it another way: a worker that has just
 taken over may see them in any order.
 """
 
@@ -20,11 +20,11 @@ from tests.support.servers import WsServer
 from tests.support.waiting import until
 from trunkline import Connection, connect
 from trunkline.deadline import Deadline
-from trunkline.proxy import client as clients
-from trunkline.proxy.client import Client
+from trunkline.proxy import process
 from trunkline.proxy.holder import attached
-from trunkline.proxy.routes.router import Channel
-from trunkline.proxy.routes.stream import Pipe
+from trunkline.proxy.process import Client
+from trunkline.proxy.routes.router import RouterRoute
+from trunkline.proxy.routes.stream import StreamRoute
 from trunkline.wire import endpoint
 from trunkline.wire.envelope import BROKER, Kind
 
@@ -34,42 +34,42 @@ class ByHand:
 
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
-        client = clients.current()
+        client = process.current()
         assert client is not None
         self.client: Client = client
-        self.channel = client.channel()
+        self.router = client.link.new_router_route()
         self._had = 0
         self._asks = itertools.count(1)
-        self.key = self._attach(self.channel, conn.fd(), b"", b"")
+        self.key = self._attach(self.router, conn.fd(), b"", b"")
 
     @property
     def name(self) -> bytes:
-        return self.channel.identity
+        return self.router.identity
 
-    def _attach(self, channel: Channel, handle: int | None, key: bytes, old: bytes) -> bytes:
-        fields = (self.client.control_id, handle or 0, key, old, 1, 0, [], 0)
-        channel.send(BROKER, Kind.ATTACH, 1, fields)
-        return attached(channel, Deadline(10), self.client)[0]
+    def _attach(self, router: RouterRoute, handle: int | None, key: bytes, old: bytes) -> bytes:
+        fields = (self.client.link.control_id, handle or 0, key, old, 1, 0, [], 0)
+        router.send(BROKER, Kind.ATTACH, 1, fields)
+        return attached(router, Deadline(10), self.client)[0]
 
     def take_another_name(self) -> bytes:
         """As after a lost broker; the former name."""
-        old, self.channel = self.channel, self.client.channel()
-        self._attach(self.channel, None, self.key, old.identity)
+        old, self.router = self.router, self.client.link.new_router_route()
+        self._attach(self.router, None, self.key, old.identity)
         old.close()
         return old.identity
 
-    def pipe(self) -> Pipe:
-        return Pipe(endpoint.door(self.client.address, self.key), self.key)
+    def stream(self) -> StreamRoute:
+        return StreamRoute(endpoint.door(self.client.link.address, self.key), self.key)
 
-    def reads(self, pipe: Pipe) -> bool:
-        """Whether what is asked for by this pipe comes by it."""
-        pipe.send(Kind.READ, (self.name, next(self._asks), 1, self._had, 0, True, False, 0, False))
+    def reads(self, stream: StreamRoute) -> bool:
+        """Whether what is asked for by this stream comes by it."""
+        stream.send(Kind.READ, (self.name, next(self._asks), 1, self._had, 0, True, False, 0, False))
         self._conn.write("more")
         deadline = Deadline(10)
         while not deadline.expired():
-            received = pipe.peek(0.1)
+            received = stream.peek(0.1)
             if received is not None:
-                pipe.done()
+                stream.done()
                 if received[1] is Kind.PUSH:
                     self._had += len(msgpack.unpackb(received[4][0]))
                     return True
@@ -77,7 +77,7 @@ class ByHand:
 
     def close(self) -> None:
         self.client.detach(self.key, self.name, 0, None, True)
-        self.channel.close()
+        self.router.close()
 
 
 @pytest.fixture
@@ -93,34 +93,34 @@ def conn() -> Iterator[Connection]:
         yield conn
 
 
-def start(pipe: Pipe, name: bytes, serving: int = 0) -> None:
-    pipe.send(Kind.START, (name, False, 0, False, serving))
+def start(stream: StreamRoute, name: bytes, serving: int = 0) -> None:
+    stream.send(Kind.START, (name, False, 0, False, serving))
 
 
 @pytest.mark.parametrize("again", [False, True])
 def test_under_a_former_name(conn: Connection, again: bool) -> None:
-    with closing(ByHand(conn)) as other, closing(other.pipe()) as pipe:
-        start(pipe, other.take_another_name())
+    with closing(ByHand(conn)) as other, closing(other.stream()) as stream:
+        start(stream, other.take_another_name())
         if again:
-            start(pipe, other.name)
-        assert other.reads(pipe)
+            start(stream, other.name)
+        assert other.reads(stream)
 
 
-def test_by_a_pipe_that_is_closed(conn: Connection) -> None:
-    with closing(ByHand(conn)) as other, closing(other.pipe()) as late, closing(other.pipe()) as pipe:
-        start(pipe, other.name)
-        assert other.reads(pipe)
+def test_by_a_stream_that_is_closed(conn: Connection) -> None:
+    with closing(ByHand(conn)) as other, closing(other.stream()) as late, closing(other.stream()) as stream:
+        start(stream, other.name)
+        assert other.reads(stream)
         start(late, other.name)
         late.close()
-        assert other.reads(pipe)
+        assert other.reads(stream)
 
 
 def test_an_ask_that_reaches_another_broker_ends_nothing(conn: Connection) -> None:
     """ZeroMQ connects a socket by itself to whichever broker comes next."""
     with closing(ByHand(conn)) as other:
         fields = (other.name, 1, 1, 0, 0, False, False, 0, False)
-        other.channel.send(b"nowhere!", Kind.READ, 0, fields)
-        received = other.channel.receive(10)
+        other.router.send(b"nowhere!", Kind.READ, 0, fields)
+        received = other.router.receive(10)
         assert received is not None
         kind, told = received[1], received[3]
         assert (kind, told[0], told[2]) == (Kind.GONE, True, 0)
@@ -145,11 +145,11 @@ def test_one_that_counts_for_a_former_worker_hears_that_it_is_gone() -> None:
     ):
         os.kill(conn.stats().pid or 0, signal.SIGKILL)
         until(lambda: (conn.stats().incarnation, conn.stats().state) == (2, "open"), "another worker", 20)
-        with closing(other.pipe()) as pipe:
-            start(pipe, other.name, 1)
-            received = pipe.peek(10)
+        with closing(other.stream()) as stream:
+            start(stream, other.name, 1)
+            received = stream.peek(10)
             assert received is not None
             assert (received[1], received[3][0], received[3][2]) == (Kind.GONE, True, 2)
-        with closing(other.pipe()) as pipe:
-            start(pipe, other.name, 2)
-            assert other.reads(pipe)
+        with closing(other.stream()) as stream:
+            start(stream, other.name, 2)
+            assert other.reads(stream)

@@ -16,12 +16,12 @@ from tests.support.servers import WsServer
 
 PRELUDE = """
 import time
-from trunkline.proxy import client
+from trunkline.proxy import process
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 
 def broker():
-    return values.unpack(client.get().ask_broker(Kind.LIST)[0])
+    return values.unpack(process.get().link.ask_broker(Kind.LIST)[0])
 
 def wait_for(happened):
     until = time.monotonic() + 20
@@ -40,7 +40,7 @@ def kill_worker(number):
 def join_anew(conn):
     name = conn._holder_id
     conn._route.mark_stale()  # as when something was lost on the way to it
-    client.get().rejoin_soon()
+    process.get().rejoin_soon()
     wait_for(lambda: conn._holder_id != name)
 
 def messages(conn, is_last):

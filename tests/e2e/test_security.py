@@ -25,7 +25,7 @@ from tests.support.programs import Program, Remains, until
 from tests.support.servers import WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
 from trunkline import Connection, Dial, connect
-from trunkline.proxy import client
+from trunkline.proxy import process
 from trunkline.wire import values
 from trunkline.wire.envelope import BROKER, Kind, header
 from trunkline.wire.framing import frame
@@ -184,11 +184,11 @@ def test_no_secret_is_seen_anywhere(
             seen.append(trunkline.last_error() or "")
             if conn is not None:
                 seen += [repr(conn), repr(conn.stats())]
-        seen.append(repr(values.unpack(client.get().ask_broker(Kind.LIST)[0])))
-        for process in remains.processes():
+        seen.append(repr(values.unpack(process.get().link.ask_broker(Kind.LIST)[0])))
+        for each in remains.processes():
             for name in ("cmdline", "environ", "comm"):
                 with contextlib.suppress(OSError):  # just gone
-                    seen.append(Path(f"/proc/{process.pid}/{name}").read_bytes().decode(errors="replace"))
+                    seen.append(Path(f"/proc/{each.pid}/{name}").read_bytes().decode(errors="replace"))
         seen.append((folder() / "broker.log").read_text())
         seen.append(" ".join(path.name for path in folder().iterdir()))
     seen.append(caplog.text)
@@ -245,7 +245,7 @@ def test_garbage_at_the_broker_disturbs_nobody(
     echoing: Connection, stranger: Any, rng: random.Random
 ) -> None:
     key = echoing._key
-    pid = values.unpack(client.get().ask_broker(Kind.LIST)[0])["pid"]
+    pid = values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"]
     for number in range(3000):
         to = rng.choice([BROKER, key, b"x" * 8, b"", rng.randbytes(5), echoing._holder_id])
         stranger.send_multipart([to, garbage(rng), *[rng.randbytes(9) for _ in range(rng.randrange(3))]])
@@ -253,7 +253,7 @@ def test_garbage_at_the_broker_disturbs_nobody(
             assert works(echoing)
     assert works(echoing)
     assert Dial(int(echoing.fd())) is not None
-    assert values.unpack(client.get().ask_broker(Kind.LIST)[0])["pid"] == pid
+    assert values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"] == pid
 
 
 def test_a_forged_sender_takes_nothing_from_anybody(echoing: Connection, stranger: Any) -> None:

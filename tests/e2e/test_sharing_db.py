@@ -120,10 +120,10 @@ def test_the_handle_outlives_the_object_that_gave_it(tmp_path: Path) -> None:
 
 def _end(connection: Connection) -> None:
     """As `trunkline kill` does, so that the test need not wait for `linger`."""
-    from trunkline.proxy import client
+    from trunkline.proxy import process
     from trunkline.wire.envelope import Kind
 
-    client.get().ask_broker(Kind.KILL, connection.stats().id)
+    process.get().link.ask_broker(Kind.KILL, connection.stats().id)
 
 
 def test_a_handle_that_was_killed_is_dead(conn: Connection) -> None:

@@ -16,7 +16,7 @@ from tests.support.sockets import SocketServer, echo
 from tests.support.stopping import stop
 from tests.support.waiting import Background, until
 from trunkline import Connection, Dial
-from trunkline.proxy import client
+from trunkline.proxy import process
 
 COUNT = 3000
 
@@ -62,7 +62,7 @@ def test_twenty_threads_dial_use_and_drop_objects_while_others_are_looked_throug
         threads = [Background(lambda own=own: use(own)) for own in range(20)]  # type: ignore[misc]
         assert [thread.result(90) for thread in threads] == list(range(20))
         until(lambda: conn.stats().holders == 1, "the others to be gone")
-        assert len(client.get().connections) == 1
+        assert len(process.get().connections) == 1
 
 
 def test_an_object_in_a_cycle_is_collected_in_any_thread() -> None:

@@ -14,7 +14,7 @@ _PROXY = "a program's object, spread over several modules of the proxy"
 _DB = "PEP 249 on a Connection: needs what a user of Connection is not offered"
 EXCEPTIONS = {
     "sdk/proxy/claims.py": ("_detached _holder_id", _PROXY),
-    "sdk/proxy/client.py": ("_holder_id _idle_ack _left _recall _stale", _PROXY),
+    "sdk/proxy/process.py": ("_holder_id _idle_ack _left _recall _stale", _PROXY),
     "sdk/proxy/reading.py": ("_is_owned", "threading.RLock has no public name for it"),
     "sdk/proxy/rows.py": ("_client _holder_id _key _request", _PROXY),
     "sdk/proxy/transaction.py": (

@@ -21,7 +21,7 @@ from trunkline.proxy.routes.router import SLICE_S
 from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
 from trunkline.wire.framing import Unframer, frame
 
-__all__ = ["Direct", "NoDoor", "NotTaken", "unanswered"]
+__all__ = ["NoDoor", "NotTaken", "RequestRoute", "unanswered"]
 
 KEEP = 8
 _SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
@@ -35,7 +35,7 @@ class NotTaken(WorkerDied):
     """The worker ended, and it is certain that it had not read the request."""
 
 
-class Direct:
+class RequestRoute:
     """Requests to one worker over its own socket."""
 
     def __init__(self, path: Path) -> None:

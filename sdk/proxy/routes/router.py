@@ -14,7 +14,7 @@ from trunkline.errors import BrokerGone
 from trunkline.wire.envelope import Kind, header, parse
 from trunkline.wire.identity import new_identity
 
-__all__ = ["SLICE_S", "Channel", "Received"]
+__all__ = ["SLICE_S", "Received", "RouterRoute"]
 
 SLICE_S = 0.25
 """A blocked wait looks at the world (closed? broker lost?) at least this often."""
@@ -29,10 +29,10 @@ class _Socket(zmq.Socket[bytes]):
     __del__ = zmq.backend.Socket.close
 
 
-class Channel:
+class RouterRoute:
     """One DEALER socket. Not safe for two threads at once: its owner holds a lock.
 
-    `generation` is the client's count of brokers: a channel of a former one is thrown away.
+    `generation` is the process's count of brokers: a route to a former one is thrown away.
     """
 
     __slots__ = ("__weakref__", "_next", "_socket", "_timeout_ms", "generation", "identity", "torn")
@@ -44,7 +44,7 @@ class Channel:
         self._next: Received | None = None
         self.torn: bool = False
         """An exception has broken off `send` or `peek`: part of a message may have been sent or taken. The
-        channel is of no use any more."""
+        route is of no use any more."""
         try:
             sock = self._socket = context.socket(zmq.DEALER, socket_class=_Socket)
         except zmq.ZMQError as error:

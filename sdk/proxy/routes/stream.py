@@ -1,7 +1,7 @@
 """The proxy's stream over a socket of its own to the worker (the router introduced the two).
 
-The same messages as on the stream channel, without the broker on the way. The end of the pipe is the end
-of the worker; whether another takes over, the broker says on the channel.
+The end of the socket is the end of the worker; whether another takes over, the broker says on the router's
+route.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from trunkline.proxy.routes.router import Received
 from trunkline.wire.envelope import Kind, header, parse
 from trunkline.wire.framing import Inlet, Unframer, frame
 
-__all__ = ["Pipe"]
+__all__ = ["StreamRoute"]
 
 _CONNECT = struct.pack("ll", 0, 250_000)
 
 
-class Pipe:
+class StreamRoute:
     """See the module. Used by one thread at a time, but for `shut`."""
 
     __slots__ = ("_inlet", "_key", "_poll", "_sock", "_unframer", "_unsent", "_waiting", "torn")
@@ -42,7 +42,7 @@ class Pipe:
             raise
         self._key = key
         self.torn: bool = False
-        """An exception has broken off what reads or writes: the pipe is of no use any more."""
+        """An exception has broken off what reads or writes: the route is of no use any more."""
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._unframer = Unframer()
@@ -132,7 +132,7 @@ class Pipe:
         self._sock.close()
 
     def __del__(self) -> None:
-        """An object that was dropped without `close` takes its pipe along, without a warning."""
+        """An object that was dropped without `close` takes its socket along, without a warning."""
         try:  # noqa: SIM105 - at the end of the interpreter contextlib may be gone
             self.close()
         except AttributeError:  # Ctrl-C came before it had a socket

@@ -75,12 +75,12 @@ class Rig:
     """A route with its ways. `door` says whether the worker can be reached without the router."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.broker, self.channel, self.stream, self.door = Broker(), Way(), Way(), True
-        patch.setattr(routes, "Direct", Requests)
-        patch.setattr(routes, "Pipe", self.connect)
+        self.broker, self.router, self.stream, self.door = Broker(), Way(), Way(), True
+        patch.setattr(routes, "RequestRoute", Requests)
+        patch.setattr(routes, "StreamRoute", self.connect)
         patch.setattr(routes.endpoint, "door", lambda *_: "door")
-        channel: Any = self.channel
-        self.route = Route(self.broker, channel, KEY)
+        router: Any = self.router
+        self.route = Route(self.broker, router, KEY)
 
     def connect(self, *_: object) -> Way:
         if not self.door:
@@ -115,7 +115,7 @@ def test_with_a_door_messages_go_straight_to_the_worker(rig: Rig) -> None:
     assert rig.route.open_stream()
     assert not rig.route.open_stream()
     rig.route.send(Kind.START)
-    assert (rig.stream.sent, rig.channel.sent) == ([Kind.START], [])
+    assert (rig.stream.sent, rig.router.sent) == ([Kind.START], [])
 
 
 def test_without_a_door_they_go_through_the_router_until_it_is_tried_again(rig: Rig) -> None:
@@ -123,18 +123,18 @@ def test_without_a_door_they_go_through_the_router_until_it_is_tried_again(rig: 
     assert not rig.route.open_stream()
     assert rig.route.is_chosen
     rig.route.send(Kind.START)
-    assert rig.channel.sent == [Kind.START]
+    assert rig.router.sent == [Kind.START]
     rig.route.try_door_again()
     assert not rig.route.is_chosen
 
 
 def test_nothing_is_sent_or_received_through_a_lost_broker(rig: Rig) -> None:
-    rig.channel.came = ["old"]
+    rig.router.came = ["old"]
     rig.route.mark_stale()
     rig.route.send(Kind.START)
     assert rig.route.is_stale()
     assert rig.route.is_joined
-    assert rig.channel.sent == []
+    assert rig.router.sent == []
     assert rig.route.peek(0) is None
 
 
@@ -149,7 +149,7 @@ def test_a_message_stays_the_next_one_until_it_is_done(rig: Rig) -> None:
 def test_after_the_streams_end_the_broker_is_heard(rig: Rig) -> None:
     rig.route.open_stream()
     rig.stream.ended = True
-    rig.channel.came = ["gone"]
+    rig.router.came = ["gone"]
     assert rig.route.peek(0) == "gone"
     assert rig.stream.closed
     assert not rig.route.has_stream
@@ -170,12 +170,12 @@ def test_done_leaves_alone_the_stream_that_came_after_the_message(rig: Rig) -> N
 def test_what_came_by_the_router_does_not_count_as_of_the_stream(rig: Rig) -> None:
     assert rig.route.peek_stream() is None
     rig.route.open_stream()
-    rig.channel.came, rig.stream.came = ["gone"], ["data"]
+    rig.router.came, rig.stream.came = ["gone"], ["data"]
     assert rig.route.peek_stream() == "data"
     rig.route.done()
     rig.stream.ended = True
     assert rig.route.peek_stream() is None
-    assert rig.channel.came == ["gone"]
+    assert rig.router.came == ["gone"]
 
 
 def test_only_a_sound_stream_is_quiet(rig: Rig) -> None:
@@ -189,9 +189,9 @@ def test_only_a_sound_stream_is_quiet(rig: Rig) -> None:
 
 def test_leaving_gives_the_socket_at_the_router_back_unclosed(rig: Rig) -> None:
     rig.route.open_stream()
-    channel: Any = rig.channel
-    assert rig.route.give_up() is channel
-    assert (rig.stream.closed, rig.channel.closed, rig.route.is_joined) == (True, False, False)
+    router: Any = rig.router
+    assert rig.route.give_up() is router
+    assert (rig.stream.closed, rig.router.closed, rig.route.is_joined) == (True, False, False)
 
 
 def test_requests_go_straight_or_through_the_router(rig: Rig) -> None:
