@@ -81,7 +81,8 @@ _CORE = ("pyzmq", "msgpack", "websocket-client", "rich")
 _EXTRAS = {
     "fast": ("picows", "uvloop"),
     **{row.extra: row.packages for row in SCHEMES.values() if row.extra},
-    "socks": ("PySocks",),
+    "socks": ("socksio",),
+    "strategy": ("httpx", "httpcore"),
     "demo": ("websockets", "trustme"),
 }
 

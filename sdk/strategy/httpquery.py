@@ -1,24 +1,22 @@
-"""`HttpQuery`: one HTTP request with the standard library, an empty string when it fails."""
+"""`HttpQuery`: one HTTP request by httpx (the extra `strategy`), an empty string when it fails."""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import http.client
 import math
+import os
 import re
-import socket
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable
-from email.message import Message
-from functools import partial
-from typing import Any
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from trunkline.address.header_text import header_text
 from trunkline.strategy.record import Record
+
+if TYPE_CHECKING:
+    from trunkline.strategy.httplinks import Links, Question
 
 __all__ = ["HttpQuery"]
 
@@ -26,6 +24,7 @@ TIMEOUT_MS = 30_000
 _PROXIED = re.compile(r"(socks5h?|http)://([^/]+)/(https?://.*)", re.DOTALL | re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+_FORM = "application/x-www-form-urlencoded"
 
 
 class _RefusedError(ValueError):
@@ -33,10 +32,15 @@ class _RefusedError(ValueError):
 
 
 class HttpQuery:
-    """The global of that name. `failed` gets the reason when a request fails."""
+    """The global of that name. `failed` gets the reason when a request fails.
+
+    Links are kept for the next request to the same server. Several threads may ask at once.
+    """
 
     def __init__(self, failed: Callable[[str], None]) -> None:
         self._failed = failed
+        self._links: Links | None = None
+        self._lock = threading.Lock()
 
     def __call__(self, url: str, options: dict[str, Any] | str | None = None, *old: Any) -> str | Record:
         """The body as text, whatever the status code; "" when there was no answer.
@@ -47,115 +51,109 @@ class HttpQuery:
         may be preceded by a proxy: `socks5://name:pwd@host:port/https://...`. The older form
         `HttpQuery(url, body, cookie, headers, debug)` is understood too.
         """
-        given = options if isinstance(options, dict) else _old_form(options, old)
+        given = options if isinstance(options, dict) else _read_old_form(options, old)
         answer = Record(StatusCode=0, Header={}, Cookies=[], Body="", Error="")
-        try:
-            self._ask(url, given, answer)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            answer.Error = f"HttpQuery {_shown(url)}: {_why(error)}"
+        why = self._ask(url, given, answer)
+        if why is not None:
+            answer.Error = f"HttpQuery {_without_secrets(url)}: {why}"
             self._failed(answer.Error)
         return answer if given.get("debug") else str(answer.Body)
 
-    def _ask(self, url: str, options: dict[str, Any], answer: Record) -> None:
-        if not isinstance(url, str):
-            raise _RefusedError(f"the address must be text, not {type(url).__name__}")
-        seconds = _timeout_s(options.get("timeout"))
-        with _Limit(seconds) as limit:
-            target, opener = _route(url, limit)
-            request = _request(target, options)
-            try:
-                response = opener.open(request, timeout=seconds)
-            except urllib.error.HTTPError as error:
-                response = error  # an answer all the same: exchanges explain themselves in its body
-            with response:
-                body = response.read()
-            limit.check()  # the body of an answer without a length ends with its link
-        answer.StatusCode = response.status
-        answer.Header = _headers(response.headers)
-        answer.Cookies = response.headers.get_all("Set-Cookie") or []
-        charset = options.get("charset") or response.headers.get_content_charset() or "utf-8"
-        answer.Body = body.decode(charset, "replace")
-
-
-class _Limit:
-    """Breaks the links of a request when its time is over: the timeout of a socket begins anew with every
-    byte that a slow server sends."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._over = False
-        self._links: list[socket.socket] = []
-        self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def __enter__(self) -> _Limit:
-        self._timer.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._timer.cancel()
+    def close(self) -> None:
+        """Close the links that are kept; the next request dials anew."""
         with self._lock:
-            over, links = self._over, self._links
-            self._links = []
-        for link in links:
-            link.close()
-        if over and isinstance(error, (OSError, ValueError, http.client.HTTPException)):
-            raise TimeoutError(self._late()) from None
+            links, self._links = self._links, None
+        if links is not None:
+            links.close()
 
-    def check(self) -> None:
-        if self._over:
-            raise TimeoutError(self._late())
+    def _ask(self, url: str, options: dict[str, Any], answer: Record) -> str | None:
+        """Fill in the answer and return None, or return the reason why there is none.
 
-    def connect(self, create: Callable[..., socket.socket], *args: Any, **named: Any) -> socket.socket:
-        """A link that is broken when the time is over. TLS takes the socket over, so a copy is kept."""
-        made = create(*args, **named)
+        The reason quotes nothing of the request that may be secret.
+        """
+        try:
+            from trunkline.strategy import httplinks
+        except ModuleNotFoundError as error:
+            return f"it needs the package {error.name}: pip install 'trunkline[strategy]'"
+        try:
+            if not isinstance(url, str):
+                raise _RefusedError(f"the address must be text, not {type(url).__name__}")
+            seconds = _read_timeout(options.get("timeout"))
+            charset = _read_charset(options.get("charset"))
+            proxy, target = _split_proxy(url)
+            question = _make_question(target, options)
+            got = self._links_of_process().ask(question, proxy, seconds)
+        except (_RefusedError, httplinks.ProxyRefused) as error:
+            return str(error)
+        except httplinks.TIMEOUTS:
+            return f"no whole answer within {seconds * 1000:g} ms"
+        except (ValueError, *httplinks.UNSENDABLE) as error:
+            return f"the request cannot be sent as it is given ({type(error).__name__})"
+        except (OSError, *httplinks.FAILURES) as error:
+            return str(error) or type(error).__name__
+        answer.StatusCode = got.status
+        answer.Header = _group_headers(got.headers)
+        answer.Cookies = [text for name, text in _decode_headers(got.headers) if name.lower() == "set-cookie"]
+        answer.Body = got.body.decode(charset or _known_charset(got.charset) or "utf-8", "replace")
+        return None
+
+    def _links_of_process(self) -> Links:
+        """The links of this process: a forked child must not speak on those of its parent."""
+        from trunkline.strategy.httplinks import Links
+
         with self._lock:
-            self._links.append(made.dup())
-            over = self._over
-        if over:
-            self._end()
-        return made
-
-    def _end(self) -> None:
-        with self._lock:
-            self._over = True
-            for link in self._links:
-                with contextlib.suppress(OSError):
-                    link.shutdown(socket.SHUT_RDWR)
-
-    def _late(self) -> str:
-        return f"no whole answer within {self._seconds * 1000:g} ms"
+            if self._links is None or self._links.process != os.getpid():
+                self._links = Links()
+                weakref.finalize(self, self._links.close)
+            return self._links
 
 
-def _old_form(body: str | None, rest: tuple[Any, ...]) -> dict[str, Any]:
+def _read_old_form(body: str | None, rest: tuple[Any, ...]) -> dict[str, Any]:
     names = ("cookie", "headers", "debug")
     return {"body": body, **dict(zip(names, rest, strict=False))}
 
 
-def _request(url: str, options: dict[str, Any]) -> urllib.request.Request:
-    target, login = _target(url)
-    body = options.get("body")
-    if isinstance(body, dict):
-        body = urlencode(body)
-    data = body.encode() if isinstance(body, str) else body
-    if data is not None and not isinstance(data, (bytes, bytearray)):
-        raise _RefusedError(f"the body must be text, bytes or a dict, not {type(body).__name__}")
-    method = str(options.get("method") or ("POST" if data else "GET")).upper()
-    if not method.isalpha():
+def _split_proxy(url: str) -> tuple[str | None, str]:
+    """The proxy that is written before the address, if any, and the address."""
+    found = _PROXIED.fullmatch(url)
+    if found is None:
+        return None, url
+    return f"{found[1].lower()}://{found[2]}", found[3]
+
+
+def _make_question(url: str, options: dict[str, Any]) -> Question:
+    from trunkline.strategy.httplinks import Question
+
+    origin, target, login = _split_address(url)
+    body = _read_body(options.get("body"))
+    method = str(options.get("method") or ("POST" if body else "GET")).upper()
+    if not (method.isascii() and method.isalpha()):
         raise _RefusedError("the method must be one word, such as POST")
-    request = urllib.request.Request(target, data or None, method=method)
-    if login is not None:
-        request.add_unredirected_header("Authorization", login)
+    headers = {}
+    if body:
+        headers["content-type"] = ("Content-Type", _FORM)
     if options.get("cookie"):
-        request.add_header("Cookie", _header("Cookie", options["cookie"]))
+        headers["cookie"] = ("Cookie", _check_header("Cookie", options["cookie"]))
     for name, value in _header_items(options.get("headers")):
-        request.add_header(name, value)
-    return request
+        headers[name.lower()] = (name, value)  # a name has one value, however it is spelled
+    if login is not None:
+        headers["authorization"] = ("Authorization", login)
+    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.values()]
+    return Question(method, origin, target, encoded, body)
 
 
-def _target(url: str) -> tuple[str, str | None]:
-    """The address as it goes over the wire, and the header that its `name:password@` stands for."""
+def _read_body(given: Any) -> bytes | None:
+    body = urlencode(given) if isinstance(given, dict) else given
+    if isinstance(body, str):
+        return body.encode() or None
+    if body is not None and not isinstance(body, (bytes, bytearray)):
+        raise _RefusedError(f"the body must be text, bytes or a dict, not {type(given).__name__}")
+    return bytes(body) if body else None
+
+
+def _split_address(url: str) -> tuple[str, str, str | None]:
+    """The address as scheme and host, path and query as they are sent, and the header Authorization that its
+    `name:password@` stands for."""
     url = url.strip()
     if _CONTROL.search(url):
         raise _RefusedError("the address holds a control character")
@@ -173,12 +171,15 @@ def _target(url: str) -> tuple[str, str | None]:
         name = host.encode("idna").decode()
         place = name if port is None else f"{name}:{port}"
     rest = parts._replace(scheme="", netloc="", fragment="").geturl()
+    target = quote(rest, safe=_PRINTABLE)  # % stays: what is encoded is encoded
+    if not target.startswith("/"):
+        target = f"/{target}"
     login = base64.b64encode(unquote(given).encode()).decode() if given else None
-    sent = f"{parts.scheme}://{place}{quote(rest, safe=_PRINTABLE)}"  # % stays: what is encoded is encoded
-    return sent, None if login is None else f"Basic {login}"
+    return f"{parts.scheme}://{place}", target, None if login is None else f"Basic {login}"
 
 
-def _timeout_s(given: Any) -> float:
+def _read_timeout(given: Any) -> float:
+    """Seconds from the option in milliseconds."""
     try:
         seconds = float(given or TIMEOUT_MS) / 1000
     except (TypeError, ValueError):
@@ -188,16 +189,31 @@ def _timeout_s(given: Any) -> float:
     return seconds
 
 
+def _read_charset(given: Any) -> str | None:
+    if given and _known_charset(given) is None:
+        raise _RefusedError("the charset must be the name of one that Python knows, such as gbk")
+    return given or None
+
+
+def _known_charset(name: Any) -> str | None:
+    """The name, when Python knows a charset by it."""
+    try:
+        b" ".decode(name, "replace")
+    except (LookupError, TypeError, ValueError):
+        return None
+    return str(name)
+
+
 def _header_items(headers: Any) -> list[tuple[str, str]]:
     if isinstance(headers, str):
         pairs = (line.partition(":") for line in headers.splitlines())
-        return [(name.strip(), value.strip()) for name, mark, value in pairs if mark]
+        return [(name.strip(), _check_header(name.strip(), value)) for name, mark, value in pairs if mark]
     if headers is not None and not isinstance(headers, dict):
         raise _RefusedError(f"the headers must be a dict or text, not {type(headers).__name__}")
-    return [(str(name), _header(str(name), value)) for name, value in (headers or {}).items()]
+    return [(str(name), _check_header(str(name), value)) for name, value in (headers or {}).items()]
 
 
-def _header(name: str, value: Any) -> str:
+def _check_header(name: str, value: Any) -> str:
     """A header's value, which is often a key: what is wrong with it is said without quoting it."""
     try:
         text = header_text(name, value)
@@ -209,81 +225,23 @@ def _header(name: str, value: Any) -> str:
         text.encode("latin-1")
     except UnicodeEncodeError:
         raise _RefusedError(f"the header {name} holds characters that HTTP cannot send") from None
-    return text
+    return text.strip(" \t")
 
 
-def _why(error: Exception) -> str:
-    """In words that quote nothing of the request: addresses and headers hold keys."""
-    if isinstance(error, _RefusedError):
-        return str(error)
-    if isinstance(error, (ValueError, http.client.InvalidURL)):
-        return f"the request cannot be sent as it is given ({type(error).__name__})"
-    return str(getattr(error, "reason", None) or error) or type(error).__name__
+def _decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
-def _route(url: str, limit: _Limit) -> tuple[str, urllib.request.OpenerDirector]:
-    """The target and what opens it: directly, or through the proxy written before it."""
-    found = _PROXIED.fullmatch(url)
-    create: Callable[..., socket.socket] = socket.create_connection
-    proxy: list[urllib.request.BaseHandler] = []
-    if found and found[1].lower() == "http":
-        proxy = [urllib.request.ProxyHandler(dict.fromkeys(("http", "https"), f"http://{found[2]}"))]
-    elif found:
-        proxy = [urllib.request.ProxyHandler({})]
-        create = partial(_connect, found[2])
-    limited = partial(limit.connect, create)
-    opener = urllib.request.build_opener(*proxy, _Http(limited), _Https(limited))
-    return found[3] if found else url, opener
+def _group_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """Name -> its values; a name is spelled as the server spelled it first."""
+    spelled: dict[str, str] = {}
+    grouped: dict[str, list[str]] = {}
+    for name, value in _decode_headers(headers):
+        grouped.setdefault(spelled.setdefault(name.lower(), name), []).append(value)
+    return grouped
 
 
-class _Http(urllib.request.HTTPHandler):
-    def __init__(self, create: Callable[..., socket.socket]) -> None:
-        super().__init__()
-        self._create = create
-
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_over, http.client.HTTPConnection, self._create), req)
-
-
-class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, create: Callable[..., socket.socket]) -> None:
-        super().__init__()
-        self._create = create
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_over, http.client.HTTPSConnection, self._create), req)
-
-
-def _over(
-    kind: type[http.client.HTTPConnection], create: Callable[..., socket.socket], host: str, **options: Any
-) -> Any:
-    """An HTTP connection over the socket that `create` makes; a SOCKS proxy resolves the name itself."""
-    connection = kind(host, **options)
-    connection._create_connection = create  # type: ignore[attr-defined]
-    return connection
-
-
-def _connect(place: str, target: tuple[str, int], timeout: Any = None, source: Any = None) -> socket.socket:
-    try:
-        import socks
-    except ModuleNotFoundError:
-        raise OSError("a socks5:// proxy needs PySocks: pip install 'trunkline[socks]'") from None
-
-    proxy = urlsplit(f"//{place}")
-    seconds = timeout if isinstance(timeout, (int, float)) else None
-    made: socket.socket = socks.create_connection(
-        target, timeout=seconds, source_address=source, proxy_type=socks.SOCKS5, proxy_rdns=True,
-        proxy_addr=proxy.hostname, proxy_port=proxy.port or 1080,
-        proxy_username=proxy.username, proxy_password=proxy.password,
-    )  # fmt: skip
-    return made
-
-
-def _headers(message: Message) -> dict[str, list[str]]:
-    return {name: [str(value) for value in message.get_all(name, [])] for name in message}
-
-
-def _shown(url: str) -> str:
+def _without_secrets(url: str) -> str:
     """The address without the password, and without the query, which often holds a key."""
     text = str(url)
     found = _PROXIED.fullmatch(text)

@@ -59,6 +59,7 @@ class Globals:
         self._store = Store(folder)
         self._exchange = Exchange(secrets)
         self.push = Push(lambda text: log.warning("%s", text), name)
+        self.http = HttpQuery(journal.error)
         self._events = EventLoop()
 
     def names(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class Globals:
             self.Log, self.LogStatus, self.LogError, self.LogProfit, self.LogReset, self.LogProfitReset,
             self.Sleep, self._C, self._CDelay, self.SetErrorFilter, self.GetLastError, self.Panic,
         )  # fmt: skip
-        http, mail = HttpQuery(self._journal.error), Mail(self._journal.error)
+        http, mail = self.http, Mail(self._journal.error)
         return {
             **CONSTANTS,
             **ABSENT,

@@ -81,7 +81,7 @@ _LATER = (
     "trunkline.proxy.dial",
     "trunkline.dbapi",
     "rich.cells",
-    "socks",
+    "trunkline.strategy.httplinks",
     "encodings.idna",
 )
 """Modules whose import is put off where no strategy runs."""
@@ -155,8 +155,8 @@ class _Strategy:
         multiprocessing that it has left running."""
         core = sys.modules.get("trunkline.proxy.leaving")  # unless it has never dialled
         leave: Callable[[], object] = getattr(core, "leave", lambda: None)
-        push = self.globals.push.close
-        for step in (self.globals.database.close, leave, push, self.journal.close, self.screen.close):
+        outside = (self.globals.database.close, leave, self.globals.http.close, self.globals.push.close)
+        for step in (*outside, self.journal.close, self.screen.close):
             try:
                 step()
             except Exception:

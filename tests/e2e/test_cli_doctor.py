@@ -43,7 +43,8 @@ def test_extras_that_are_missing_are_named_with_their_command() -> None:
 
     lines = [each for each in findings.machine() if each.name.startswith("extra ")]
     assert {each.name.split()[1] for each in lines} == {
-        "fast", "mqtt", "nats", "amqp", "kafka", "mysql", "postgres", "clickhouse", "socks", "demo",
+        "fast", "mqtt", "nats", "amqp", "kafka", "mysql", "postgres", "clickhouse", "socks",
+        "strategy", "demo",
     }  # fmt: skip
     for each in lines:
         assert "not installed" not in each.text or f"trunkline[{each.name.split()[1]}]" in each.text

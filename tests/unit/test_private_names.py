@@ -26,7 +26,6 @@ EXCEPTIONS = {
     "sdk/db/cursor.py": ("_call _controlled _execute _executemany _link _scheme _streams", _DB),
     "sdk/cli/dial.py": ("_executes _scheme", "the command says which kind of connection was opened"),
     "sdk/cli/messages.py": ("_gone _pocket _scheme", "the command waits for entries without reading them"),
-    "sdk/strategy/httpquery.py": ("_create_connection", "http.client has no public name for it"),
     "actors/drivers/nats/client.py": ("_id", "nats-py has no public name for it"),
     "actors/drivers/nats/driver.py": ("_send_ping", "nats-py has no public name for it"),
     "actors/drivers/ws/client.py": ("_recv", "websocket-client has no public name for it"),
