@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trunkline.broker.place import see_to_folder
-from trunkline.broker.process import ending_signals, is_alive
+from trunkline.broker.process import ending_signals
 from trunkline.broker.succession import await_place
 from trunkline.errors import BrokerGone
 from trunkline.system.limits import NO_THREAD
+from trunkline.system.processes import is_alive
 from trunkline.wire import endpoint
 
 if TYPE_CHECKING:

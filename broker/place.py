@@ -11,7 +11,7 @@ import sys
 import time
 
 from trunkline.broker.figures import RETURN_S, programs_of_workers
-from trunkline.broker.process import is_alive
+from trunkline.system.processes import is_alive
 from trunkline.wire import endpoint
 
 __all__ = ["Place", "see_to_folder"]

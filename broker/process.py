@@ -6,7 +6,9 @@ import contextlib
 import os
 import signal
 
-__all__ = ["Watch", "ending_signals", "is_alive"]
+from trunkline.system.processes import is_alive
+
+__all__ = ["Watch", "ending_signals"]
 
 
 def ending_signals() -> list[signal.Signals]:
@@ -16,21 +18,6 @@ def ending_signals() -> list[signal.Signals]:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         found.append(signal.SIGHUP)
     return found
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this id runs (a zombie does not)."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except (OSError, IndexError):
-        return not os.path.isdir("/proc/self")  # a system without /proc, else it is just gone
 
 
 def _stack_of(pid: int) -> bytes:

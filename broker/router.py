@@ -35,7 +35,7 @@ from trunkline.broker.lifecycle import (
 )
 from trunkline.broker.place import Place
 from trunkline.broker.presence import is_cut_off
-from trunkline.broker.process import Watch, ending_signals, is_alive
+from trunkline.broker.process import Watch, ending_signals
 from trunkline.broker.spawner import Ended, Refused, Spawner, Started
 from trunkline.broker.succession import reap
 from trunkline.broker.supervisor import Crashes, describe_exit
@@ -50,6 +50,7 @@ from trunkline.errors import (
     to_wire,
 )
 from trunkline.system.limits import make_context
+from trunkline.system.processes import is_alive
 from trunkline.wire import endpoint, messages, values
 from trunkline.wire.envelope import (
     BROKER,

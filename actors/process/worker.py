@@ -17,17 +17,21 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from trunkline.actors.driver import Driver, Ending, ExecDriver, StreamDriver
+from trunkline.actors.process.contact import BEAT_S, BrokerWatch, Contact
 from trunkline.actors.process.door import Door
 from trunkline.actors.process.mailbox import Mailbox
+from trunkline.actors.process.members import Members, Message
 from trunkline.actors.registry import driver_class
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import TrunklineError, to_wire
-from trunkline.wire import endpoint, messages
+from trunkline.system.processes import is_alive
+from trunkline.wire import endpoint, messages, values
 from trunkline.wire.envelope import Kind, header, parse
 from trunkline.wire.ledger import Ledger
 from trunkline.wire.messages import TO_WORKER, check
@@ -35,17 +39,11 @@ from trunkline.wire.stats import Stats
 
 __all__ = ["Actor", "Worker", "main"]
 
-BEAT_S = 1.0
-MISSES = 3
-ORPHAN_S = 1.5
-"""How long a worker without a broker stays when every process that used it is gone too."""
-FORSAKEN_S = 60.0
-"""How long it stays otherwise: their control threads start a broker at once, unless one holds its GIL."""
 LOOK_S = 0.25
-STRANGERS = 64
+"""How often a worker without a broker looks whether it has to end."""
+CLOSE_S = 1.5
+"""How long the end of the connection (words of goodbye, acknowledgements) may take."""
 SAME_COMPLAINT_S = 5.0
-
-
 GARBAGE = (20_000, 20, 50)
 """Python looks for cycles after 700 new objects. A full buffer is thousands that stay for a while and hold no
 cycle: to look through them again and again takes a fifth of a JetStream worker's time."""
@@ -84,30 +82,26 @@ class Worker:
         self.succeeds: bool = spec["succeeds"]
         """A worker before this one had a link (a crashed one, or one that was lost with its broker): a dial
         that fails is no wrong address then, and is tried again."""
-        self.holders: dict[bytes, bytes] = dict(spec["holders"])
+        self.members = Members(spec["holders"])
         if folder := self.address.extra.get("cwd"):  # statements may name files too: ATTACH, VACUUM INTO
             with contextlib.suppress(OSError):
                 os.chdir(folder)
         self.loop = asyncio.get_running_loop()
         self.ledger: Ledger | None = None
-        self.actor = (
-            self._make_actor()
-        )  # may fail, and then another mailbox says so: two would be one too many
+        # Before the mailbox: where the actor cannot be made, `_fail` says why by a mailbox of its own.
+        self.actor = self._make_actor()
         self.mailbox = Mailbox(spec["broker"], spec["identity"], self._receive)
-        self._heard = time.monotonic()
-        self._orphaned: float | None = None
-        self._broker_pid = 0
-        self._broker_fd = -1
+        self._contact = Contact(time.monotonic())
+        self._watch = BrokerWatch(self.loop, self._lost_broker)
         self._users: list[int] = list(spec.get("users", ()))
-        self._renamed: dict[bytes, bytes] = {}
-        self._early: dict[bytes, tuple[bytes, bytes, list[bytes]]] = {}
+        """The processes whose objects have used the connection."""
         self._complained_at = -SAME_COMPLAINT_S
         self._closing = asyncio.Event()
-        self._by_signal = False
-        self._closed_by_holder = False
-        self._said_closed: set[bytes] = set()
-        """Holders whose program has closed them, as they said themselves, and that are still here."""
-        """The holder that left last had called `close()`."""
+
+    @property
+    def holders(self) -> Mapping[bytes, bytes]:
+        """Holder -> the control socket of its program."""
+        return self.members.controls
 
     def _make_actor(self) -> Actor:
         driver: type[Driver] = driver_class(self.address.scheme)
@@ -126,7 +120,7 @@ class Worker:
         """Dial, serve until told to close or orphaned, end in good order."""
         dialing = asyncio.ensure_future(self.actor.open(Deadline.at_time(self.spec["until"])))
         await asyncio.sleep(0)  # it waits for the peer while we introduce ourselves
-        self._watch_broker(int(self.spec["broker_pid"]))
+        self._watch.watch(int(self.spec["broker_pid"]))
         for signum in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(signum) == signal.SIG_IGN:
                 continue  # `nohup trunkline broker`: the terminal's end is not the connections'
@@ -141,23 +135,22 @@ class Worker:
         finally:
             beating.cancel()
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self.actor.close(self._ending()), 1.5)
-            self._unwatch_broker()
-            if self._orphaned is None:
+                await asyncio.wait_for(self.actor.close(self._ending()), CLOSE_S)
+            self._watch.stop()
+            if not self._contact.is_lost:
                 self.mailbox.tell_broker(Kind.STATE, self._news())
             self.mailbox.close()
             ledger, self.ledger = self.ledger, None
             if ledger is not None:
                 ledger.close()
             # A program that lives starts another broker here, and needs the figures.
-            if self._orphaned is not None and not any(map(_lives, self._users)):
+            if self._contact.is_lost and not any(map(is_alive, self._users)):
                 with contextlib.suppress(TrunklineError):
                     endpoint.tidy(endpoint.folder_of(self.spec["broker"]))
 
     def _end_by_signal(self) -> None:
-        """Somebody ends this process alone: the connection may go on with another worker, so the figures stay
+        """A signal ends this process alone: the connection may go on with another worker, so the figures stay
         for the broker, as those of a killed one do."""
-        self._by_signal = True
         self._closing.set()
 
     def _ending(self) -> Ending:
@@ -165,9 +158,7 @@ class Worker:
         `trunkline kill` or the end of its broker takes away from a living holder is no good end."""
         for holder in list(self.holders):
             self.mailbox.hear(holder)
-        closed = bool(self._said_closed) if self.holders else self._closed_by_holder
-        living = self.holders.keys() - self._said_closed
-        return Ending.CLOSED if closed and not living else Ending.ABANDONED
+        return Ending.CLOSED if self.members.all_have_closed() else Ending.ABANDONED
 
     def _open_ledger(self) -> None:
         """Keep the figures where the broker finds them should this process be killed; without it, the broker
@@ -205,7 +196,7 @@ class Worker:
     async def _keep_beating(self) -> None:
         """While dialling too, which may take long: a worker that is silent counts as stuck."""
         while True:
-            await asyncio.sleep(BEAT_S if self._orphaned is None else LOOK_S)
+            await asyncio.sleep(LOOK_S if self._contact.is_lost else BEAT_S)
             try:
                 self._beat()
             except Exception as error:  # without its heart a worker would never end
@@ -214,22 +205,21 @@ class Worker:
     def _beat(self) -> None:
         now = time.monotonic()
         self.actor.tick()
-        if self._orphaned is None:
+        if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.STATE, self._news())
-            if now - self._heard > BEAT_S * (MISSES + 1):
+            if self._contact.is_silent(now):
                 self._lost_broker()
-        elif now - self._orphaned > (FORSAKEN_S if self._wanted() else ORPHAN_S):
+        elif self._contact.has_waited_long_enough(now, self._broker_may_come_back()):
             self.log("warning", "no broker came back: this worker ends")
             self._closing.set()
 
-    def _wanted(self) -> bool:
-        """Whether somebody may yet bring a broker back: one that used this connection, or one who starts a
-        broker just now."""
-        return any(map(_lives, self._users)) or endpoint.alive(self.spec["broker"])
+    def _broker_may_come_back(self) -> bool:
+        """Whether a process lives that used this connection, or a broker is just being started."""
+        return any(map(is_alive, self._users)) or endpoint.alive(self.spec["broker"])
 
     def say_state(self) -> None:
         """Tell the broker now that the state changed."""
-        if self._orphaned is None:
+        if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.STATE, self._news())
 
     def _news(self) -> dict[str, Any]:
@@ -254,7 +244,7 @@ class Worker:
 
     def log(self, level: str, text: str) -> None:
         """One line for the log of everyone who holds this connection; `level` as in `logging`."""
-        if self._orphaned is None:
+        if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.LOG, level, text)
         print(f"trunkline worker {os.getpid()} ({self.address.display}): {text}", file=sys.stderr, flush=True)
 
@@ -267,92 +257,80 @@ class Worker:
         )
 
     def _lost_broker(self) -> None:
-        if self._orphaned is not None:
+        """Wait for another broker at the same address, under another identity: the new broker's router must
+        not take this worker for one that it knows."""
+        if not self._contact.lose(time.monotonic()):
             return
-        self._unwatch_broker()
-        self._orphaned = time.monotonic()
+        self._watch.stop()
         identity = b"w" + self.record["id"] + self.incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
         self.mailbox.replace(identity)
         self._register()
 
-    def _watch_broker(self, pid: int) -> None:
-        if pid == self._broker_pid or not hasattr(os, "pidfd_open"):
-            return
-        self._unwatch_broker()
-        with contextlib.suppress(OSError):
-            self._broker_fd = os.pidfd_open(pid)
-            self._broker_pid = pid
-            self.loop.add_reader(self._broker_fd, self._lost_broker)
-            return
-        self.loop.call_soon(self._lost_broker)
-
-    def _unwatch_broker(self) -> None:
-        if self._broker_fd >= 0:
-            self.loop.remove_reader(self._broker_fd)
-            os.close(self._broker_fd)
-            self._broker_fd = -1
-        self._broker_pid = 0
-
     # messages
 
     def _receive(self, sender: bytes, head: bytes, body: list[bytes]) -> None:
+        """Take in a message of the broker (sender b"") or of a holder."""
         try:
             kind, request_id, fields = parse(head)
-            if sender != b"" and kind in TO_WORKER:
-                check(TO_WORKER[kind], fields)
             if sender == b"":
-                self._from_broker(kind, fields)
-            elif kind in OF_HOLDERS and not self._known(fields):
-                self._before_attach(fields[0], sender, head, body)
-            elif kind is Kind.READ and not self.mailbox.speaks_for(sender, fields[0]):
-                pass  # it has closed that pipe since, and would not see the answer
-            elif kind is Kind.START:
-                start = messages.Start(*fields)
-                # It may have been sent before the holder heard of its new name.
-                holder = self._renamed.get(start.holder, start.holder)
-                if 0 < start.serving < self.incarnation:  # the broker's word of that is on another way
-                    gone = messages.Gone(True, "its worker was replaced", self.incarnation)
-                    self.mailbox.send(sender, header(Kind.GONE, 0, *gone))
-                elif self.mailbox.bind(holder, sender):
-                    self.actor.start(holder, start.down, start.had, start.envelopes)
+                self._hear_broker(kind, fields)
+                return
+            if kind in TO_WORKER:
+                check(TO_WORKER[kind], fields)
+            if kind in OF_HOLDERS:
+                holder = self._present_name(kind, fields)
+                if holder not in self.holders:
+                    self.members.keep_early(holder, Message(sender, head, body))
+                    return
+                if kind is Kind.READ and not self.mailbox.speaks_for(sender, holder):
+                    return  # the holder has closed that pipe since, and would not see the answer
+            if kind is Kind.START:
+                self._start(sender, messages.Start(*fields))
             elif kind is Kind.CLOSING:
-                if self._known(fields):
-                    self._said_closed.add(fields[0])
+                self.members.note_closing(self.members.current_name(messages.Closing(*fields).holder))
             elif kind is Kind.STATS:
-                from trunkline.wire import values
-
-                for holder in list(self.holders):  # what was said before the question is in the figures
-                    self.mailbox.hear(holder)
-                self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
+                self._tell_figures(sender, request_id)
             else:
                 self.actor.receive(sender, kind, request_id, fields, body)
         except Exception as error:  # whatever a peer sends, the others must not feel it
-            if time.monotonic() - self._complained_at >= SAME_COMPLAINT_S:
-                self._complained_at = time.monotonic()
-                what = str(error) if isinstance(error, TrunklineError) else type(error).__name__
-                self.log("error", f"a message that cannot be understood was ignored: {what}")
+            self._complain(error)
 
-    def _known(self, fields: list[Any]) -> bool:
-        """Whether the holder that a message names is one; under a former name too, for it may have spoken
-        before it heard of its new one."""
-        fields[0] = self._renamed.get(fields[0], fields[0])
-        return fields[0] in self.holders
+    def _complain(self, error: Exception) -> None:
+        """One line about a message that was ignored, and no further one for a while."""
+        if time.monotonic() - self._complained_at >= SAME_COMPLAINT_S:
+            self._complained_at = time.monotonic()
+            what = str(error) if isinstance(error, TrunklineError) else type(error).__name__
+            self.log("error", f"a message that cannot be understood was ignored: {what}")
 
-    def _before_attach(self, holder: bytes, sender: bytes, head: bytes, body: list[bytes]) -> None:
-        """A holder that came in by the door, ahead of the broker's word that there is one: it waits."""
-        self._early.pop(holder, None)
-        self._early[holder] = sender, head, body
-        if len(self._early) > STRANGERS:
-            del self._early[next(iter(self._early))]
+    def _present_name(self, kind: Kind, fields: list[Any]) -> bytes:
+        """The holder that a message of OF_HOLDERS names. A former name in `fields` becomes the present one:
+        the holder may have spoken before it heard of its new name."""
+        message = TO_WORKER[kind](*fields)
+        name = self.members.current_name(message.holder)
+        if name != message.holder:
+            fields[:] = message._replace(holder=name)
+        return name
 
-    def _from_broker(self, kind: Kind, fields: list[Any]) -> None:
-        self._heard = time.monotonic()
-        if self._orphaned is not None:
-            self._orphaned = None
+    def _start(self, sender: bytes, start: messages.Start) -> None:
+        """A holder can be served from now on, at the end of the pipe from which its START came."""
+        holder = self.members.current_name(start.holder)
+        if 0 < start.serving < self.incarnation:  # the broker's word of that is on another way
+            gone = messages.Gone(True, "its worker was replaced", self.incarnation)
+            self.mailbox.send(sender, header(Kind.GONE, 0, *gone))
+        elif self.mailbox.bind(holder, sender):
+            self.actor.start(holder, start.down, start.had, start.envelopes)
+
+    def _tell_figures(self, sender: bytes, request_id: int) -> None:
+        for holder in list(self.holders):  # the figures hold what was said before the question
+            self.mailbox.hear(holder)
+        self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
+
+    def _hear_broker(self, kind: Kind, fields: list[Any]) -> None:
+        self._contact.hear(time.monotonic())
         if kind is Kind.BEAT:
             beat = messages.WorkerBeat(*fields)
             self._users = [int(pid) for pid in beat.users]
-            self._watch_broker(int(beat.pid))
+            self._watch.watch(int(beat.pid))
         elif kind is Kind.REREGISTER:
             self._register()
         elif kind is Kind.RECORD:
@@ -360,42 +338,23 @@ class Worker:
         elif kind is Kind.CLOSE:
             self._closing.set()
         elif kind is Kind.ATTACH:
-            holder, control, old, epoch, consumed, kept = messages.HolderCame(*fields)
-            self.mailbox.hear(old)
-            if self.holders.pop(old, None) is not None:
-                for name in [k for k, v in self._renamed.items() if v == old]:
-                    self._renamed[name] = holder
-                self._renamed[old] = holder
-            self.holders[holder] = control
-            self.mailbox.rebind(old, holder)
-            if old in self._said_closed:
-                self._said_closed.add(holder)
-            self._said_closed.discard(old)
-            self.actor.attach(holder, control, old, epoch, consumed, kept)
-            if (early := self._early.pop(holder, None)) is not None:
-                self._receive(*early)
+            self._let_in(messages.HolderCame(*fields))
         elif kind is Kind.DETACH:
-            left = messages.HolderLeft(*fields)
-            self._early.pop(left.holder, None)
-            self.mailbox.hear(left.holder)  # its last acknowledgements: what it has read goes to nobody else
-            self.holders.pop(left.holder, None)
-            self.mailbox.rebind(left.holder, None)
-            self._closed_by_holder = bool(left.closed) or left.holder in self._said_closed
-            self._said_closed.discard(left.holder)
-            self.actor.detach(left.holder, left.consumed)
+            self._let_go(messages.HolderLeft(*fields))
 
+    def _let_in(self, came: messages.HolderCame) -> None:
+        self.mailbox.hear(came.former)
+        early = self.members.come(came)
+        self.mailbox.rebind(came.former, came.holder)
+        self.actor.attach(*came)
+        if early is not None:
+            self._receive(*early)
 
-def _lives(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
-        return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    return not os.path.isdir("/proc/self")
+    def _let_go(self, left: messages.HolderLeft) -> None:
+        self.mailbox.hear(left.holder)  # its last acknowledgements: what it has read goes to nobody else
+        self.members.leave(left)
+        self.mailbox.rebind(left.holder, None)
+        self.actor.detach(left.holder, left.consumed)
 
 
 def _name_process(name: str) -> None:

@@ -1,0 +1,22 @@
+"""Whether a process runs, asked by its id."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["is_alive"]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this id runs. A zombie, which has ended and was not awaited yet, does not run."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's process
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except (OSError, IndexError):
+        return not os.path.isdir("/proc/self")  # a system without /proc, else the process has just ended
