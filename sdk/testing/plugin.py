@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from trunkline.testing.exchange import Exchange
     from trunkline.testing.faultproxy import FaultProxy
 
+# A failed assertion of a contract is to show its values, as one in a test does.
+pytest.register_assert_rewrite("trunkline.testing.contracts")
+
 __all__ = ["MakeFaultProxy", "trunkline_fault_proxy", "trunkline_ws"]
 
 

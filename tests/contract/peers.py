@@ -1,76 +1,17 @@
-"""The other end of a contract's connection, scripted by the test: it sends, receives, leaves, comes back."""
+"""The peers of the contract for sockets and WebSocket."""
 
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.support.certs import Certs
 from tests.support.servers import WsServer, hold
 from tests.support.sockets import Peer, SocketServer, UdpServer
-from trunkline.testing.faultproxy import FaultProxy
+from trunkline.testing import FaultProxy
+from trunkline.testing.contracts import ProxiedPeer, ScriptedPeer
 
-__all__ = ["ProxiedPeer", "ScriptedPeer", "SocketPeer", "UdpPeer", "UnixPeer", "WebSocketPeer"]
-
-
-class ScriptedPeer(ABC):
-    """What a driver gives to the contract, beside the address."""
-
-    address: str
-    options: dict[str, object]
-
-    @abstractmethod
-    def send(self, data: str | bytes) -> None:
-        """Send to every link there is: text, or bytes."""
-
-    @abstractmethod
-    def received(self) -> bytes:
-        """All that came in so far, of all links, one after the other."""
-
-    @abstractmethod
-    def wait_links(self, count: int) -> None:
-        """Wait until there are exactly so many links, ready to be sent to."""
-
-    @abstractmethod
-    def drop(self) -> None:
-        """Lose every link."""
-
-    @abstractmethod
-    def refuse(self) -> None:
-        """Take no new links, until `heal`."""
-
-    @abstractmethod
-    def heal(self) -> None:
-        """Take links again."""
-
-    @abstractmethod
-    def stop_reading(self) -> None:
-        """Take no more bytes from the links there are."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-
-class ProxiedPeer(ScriptedPeer):
-    """A real server behind a fault proxy, which makes the faults."""
-
-    _proxy: FaultProxy
-
-    def wait_links(self, count: int) -> None:
-        self._proxy.wait_live(count)
-
-    def drop(self) -> None:
-        self._proxy.cut()
-
-    def refuse(self) -> None:
-        self._proxy.refuse()
-
-    def heal(self) -> None:
-        self._proxy.heal()
-
-    def stop_reading(self) -> None:
-        self._proxy.stall("up")
+__all__ = ["SocketPeer", "UdpPeer", "UnixPeer", "WebSocketPeer"]
 
 
 class SocketPeer(ProxiedPeer):
@@ -78,11 +19,11 @@ class SocketPeer(ProxiedPeer):
 
     def __init__(self, certs: Certs | None = None) -> None:
         self._server = SocketServer(self._take, tls=certs.server_context() if certs else None)
-        self._proxy = FaultProxy(self._server.port)
+        self.proxy = FaultProxy(self._server.port)
         self._live: set[Peer] = set()
         self._news = threading.Condition()
         scheme = "tls" if certs else "tcp"
-        self.address = f"{scheme}://{self._proxy.address}"
+        self.address = f"{scheme}://{self.proxy.address}"
         self.options = {"cafile": str(certs.ca)} if certs else {}
 
     def _take(self, peer: Peer) -> None:
@@ -110,7 +51,7 @@ class SocketPeer(ProxiedPeer):
             assert self._news.wait_for(lambda: len(self._live) == count, 10), f"{len(self._live)} links"
 
     def close(self) -> None:
-        self._proxy.stop()
+        self.proxy.stop()
         self._server.close()
 
 
@@ -185,8 +126,8 @@ class WebSocketPeer(ProxiedPeer):
 
     def __init__(self, certs: Certs | None = None) -> None:
         self._server = WsServer(hold, tls=certs.server_context() if certs else None)
-        self._proxy = FaultProxy(self._server.port)
-        self.address = f"{'wss' if certs else 'ws'}://{self._proxy.address}"
+        self.proxy = FaultProxy(self._server.port)
+        self.address = f"{'wss' if certs else 'ws'}://{self.proxy.address}"
         self.options = {"cafile": str(certs.ca)} if certs else {}
 
     def send(self, data: str | bytes) -> None:
@@ -199,5 +140,5 @@ class WebSocketPeer(ProxiedPeer):
         self._server.wait_live(count)
 
     def close(self) -> None:
-        self._proxy.stop()
+        self.proxy.stop()
         self._server.close()

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.peers import ProxiedPeer, ScriptedPeer
-from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.rabbitmq import RabbitMq
 from tests.support.certs import Certs
 from tests.support.rabbit import Rabbit
 from tests.support.waiting import until
-from trunkline.actors.driver import Overflow
+from trunkline.testing.contracts import ProxiedPeer, ScriptedPeer, StreamContract, closing
 from trunkline.testing.faultproxy import FaultProxy
 
 
@@ -21,13 +19,13 @@ class RabbitPeer(ProxiedPeer):
 
     def __init__(self, server: RabbitMq, certs: Certs | None = None) -> None:
         self._client, self._tls = Rabbit(server), certs is not None
-        self._proxy = FaultProxy(server.ports["tls"] if certs else server.port)
+        self.proxy = FaultProxy(server.ports["tls"] if certs else server.port)
         self._reads, self._writes = server.unique("r"), server.unique("w")
         self._client.queue(self._reads)
         self._client.queue(self._writes)
         self._received = b""
         query = f"?queue={self._reads}&write_topic={self._writes}"
-        self.address = f"{'amqps' if certs else 'amqp'}://{self._proxy.address}/{query}"
+        self.address = f"{'amqps' if certs else 'amqp'}://{self.proxy.address}/{query}"
         self.options = {"reconnect": False, "username": "u", "password": "p"}
         if certs:
             self.options["cafile"] = str(certs.ca)
@@ -42,23 +40,23 @@ class RabbitPeer(ProxiedPeer):
 
     def wait_links(self, count: int) -> None:
         until(
-            lambda: self._proxy.live == count == self._client.readers(self._reads),
-            f"{count} links; there are {self._proxy.live}",
+            lambda: self.proxy.live == count == self._client.readers(self._reads),
+            f"{count} links; there are {self.proxy.live}",
         )
 
     def drop(self) -> None:
         # A FIN right behind data, without TLS's own goodbye, is sometimes not noticed by RabbitMQ 3.10: it
         # would give messages to the dead link until its heartbeat runs out.
-        (self._proxy.reset if self._tls else self._proxy.cut)()
+        (self.proxy.reset if self._tls else self.proxy.cut)()
 
     def close(self) -> None:
-        self._proxy.stop()
+        self.proxy.stop()
         self._client.delete(self._reads, self._writes)
         self._client.__exit__()
 
 
 class TestAmqp(StreamContract):
-    overflow = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, rabbitmq: RabbitMq) -> Iterator[ScriptedPeer]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import StatementContract, rows
 from tests.servers.clickhouse import ClickHouse
 from trunkline.errors import StatementError
 from trunkline.proxy.connection import Connection
+from trunkline.testing.contracts import StatementContract, rows
 
 
 class TestClickhouse(StatementContract):

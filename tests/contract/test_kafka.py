@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.peers import ProxiedPeer, ScriptedPeer
-from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.kafka import Kafka, KafkaMock
 from tests.support.kafka import BareClient, KafkaProxy, make_topic
 from tests.support.waiting import until
-from trunkline.actors.driver import Overflow
+from trunkline.testing.contracts import ProxiedPeer, ScriptedPeer, StreamContract, closing
 
 
 class KafkaPeer(ProxiedPeer):
@@ -19,10 +17,10 @@ class KafkaPeer(ProxiedPeer):
 
     def __init__(self, server: Kafka | KafkaMock, group: str | None = None) -> None:
         self._client = BareClient(server)
-        self._proxy = KafkaProxy(server)
+        self.proxy = KafkaProxy(server)
         self._topic, self._writes = make_topic(server), make_topic(server)
         query = f"?write_topic={self._writes}&partition=0" + (f"&group={group}" if group else "")
-        self.address = f"kafka://{self._proxy.address}/{self._topic}{query}"
+        self.address = f"kafka://{self.proxy.address}/{self._topic}{query}"
         self.options = {"reconnect": False}
 
     def send(self, data: str | bytes) -> None:
@@ -33,15 +31,15 @@ class KafkaPeer(ProxiedPeer):
 
     def wait_links(self, count: int) -> None:
         """librdkafka has several connections for one link."""
-        until(lambda: bool(self._proxy.live) == bool(count), f"{count} links; there are {self._proxy.live}")
+        until(lambda: bool(self.proxy.live) == bool(count), f"{count} links; there are {self.proxy.live}")
 
     def close(self) -> None:
         self._client.close()
-        self._proxy.stop()
+        self.proxy.stop()
 
 
 class TestKafka(StreamContract):
-    overflow = Overflow.BACK_PRESSURE
+    drops_oldest = False
     no_data = (5, ["a"], 1.5)  # None is Kafka's null value
 
     @pytest.fixture

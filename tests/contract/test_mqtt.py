@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.peers import ProxiedPeer, ScriptedPeer
-from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.mosquitto import Mosquitto
 from tests.support.certs import Certs
 from tests.support.mqtt_side import MqttSide
-from trunkline.actors.driver import Overflow
+from trunkline.testing.contracts import ProxiedPeer, ScriptedPeer, StreamContract, closing
 from trunkline.testing.faultproxy import FaultProxy
 
 
@@ -30,12 +28,12 @@ class MqttPeer(ProxiedPeer):
         name = server.unique("peer")
         self._read, self._written = f"{name}/read", f"{name}/written"
         port = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}[scheme]
-        self._proxy = FaultProxy(server.ports[port])
+        self.proxy = FaultProxy(server.ports[port])
         self._side = MqttSide(server.port)
         self._side.watch(self._written)
         self._qos = qos
         self.address = (
-            f"{scheme}://{self._proxy.address}?topic={self._read}&write_topic={self._written}&qos={qos}"
+            f"{scheme}://{self.proxy.address}?topic={self._read}&write_topic={self._written}&qos={qos}"
         )
         self.options = {"reconnect": False, **options}
         if certs is not None:
@@ -48,7 +46,7 @@ class MqttPeer(ProxiedPeer):
         return b"".join(self._side.seen[self._written])
 
     def close(self) -> None:
-        self._proxy.stop()
+        self.proxy.stop()
         self._side.close()
 
 
@@ -59,7 +57,7 @@ class TestMqtt(StreamContract):
 
 
 class TestMqttQos1(StreamContract):
-    overflow = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, mosquitto: Mosquitto) -> Iterator[ScriptedPeer]:
@@ -67,7 +65,7 @@ class TestMqttQos1(StreamContract):
 
 
 class TestMqtt5Qos2(StreamContract):
-    overflow = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, mosquitto: Mosquitto) -> Iterator[ScriptedPeer]:
@@ -77,7 +75,7 @@ class TestMqtt5Qos2(StreamContract):
 class TestMqttsKept(StreamContract):
     """TLS, and a session that the broker keeps."""
 
-    overflow = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, mosquitto: Mosquitto, certs: Certs) -> Iterator[ScriptedPeer]:
@@ -94,7 +92,7 @@ class TestMqttOverWebSocket(StreamContract):
 
 
 class TestMqttOverSecureWebSocket(StreamContract):
-    overflow = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, mosquitto: Mosquitto, certs: Certs) -> Iterator[ScriptedPeer]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.exec_contract import ExecContract
 from tests.servers.mariadb import MariaDb
+from trunkline.testing.contracts import ExecContract
 
 
 class TestMysql(ExecContract):

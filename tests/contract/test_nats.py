@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar
 
 import pytest
 
-from tests.contract.peers import ProxiedPeer, ScriptedPeer
-from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.nats import Nats
 from tests.support.certs import Certs
 from tests.support.nats_side import NatsSide
-from trunkline.actors.driver import Overflow
+from trunkline.testing.contracts import ProxiedPeer, ScriptedPeer, StreamContract, closing
 from trunkline.testing.faultproxy import FaultProxy
 
 Start = Callable[..., Nats]
@@ -24,11 +21,11 @@ class NatsPeer(ProxiedPeer):
     def __init__(self, server: Nats, *, certs: Certs | None = None) -> None:
         name = server.unique("peer")
         self._read, self._written = f"{name}.read", f"{name}.written"
-        self._proxy = FaultProxy(server.port)
+        self.proxy = FaultProxy(server.port)
         login = {"tls": certs.client_context()} if certs else {}
         self._side = NatsSide(f"nats://localhost:{server.port}", **login)
         scheme = "tls+nats" if certs else "nats"
-        self.address = f"{scheme}://{self._proxy.address}?topic={self._read}&write_topic={self._written}"
+        self.address = f"{scheme}://{self.proxy.address}?topic={self._read}&write_topic={self._written}"
         self.options = {"reconnect": False, **({"cafile": str(certs.ca)} if certs else {})}
         self._side.watch(self._written)
 
@@ -39,7 +36,7 @@ class NatsPeer(ProxiedPeer):
         return b"".join(self._side.seen[self._written])
 
     def close(self) -> None:
-        self._proxy.stop()
+        self.proxy.stop()
         self._side.close()
 
 
@@ -73,7 +70,7 @@ class TestTlsNats(StreamContract):
 
 
 class TestJetStream(StreamContract):
-    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, jetstream: Nats) -> Iterator[ScriptedPeer]:
@@ -81,7 +78,7 @@ class TestJetStream(StreamContract):
 
 
 class TestJetStreamWithoutDurable(StreamContract):
-    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, jetstream: Nats) -> Iterator[ScriptedPeer]:

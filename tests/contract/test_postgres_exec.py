@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.exec_contract import ExecContract
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import own_schema
+from trunkline.testing.contracts import ExecContract
 
 
 class TestPostgres(ExecContract):

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.peers import ScriptedPeer, SocketPeer, UdpPeer, UnixPeer
-from tests.contract.stream_contract import StreamContract, closing
+from tests.contract.peers import SocketPeer, UdpPeer, UnixPeer
 from tests.support.certs import Certs
-from trunkline.actors.driver import Overflow
+from trunkline.testing.contracts import ScriptedPeer, StreamContract, closing
 
 
 class _Bytes(StreamContract):
     lost = None
-    overflow = Overflow.BACK_PRESSURE
+    drops_oldest = False
     byte_stream = True
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.exec_contract import ExecContract
+from trunkline.testing.contracts import ExecContract
 
 
 class TestSqlite(ExecContract):

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract.peers import ScriptedPeer, WebSocketPeer
-from tests.contract.stream_contract import StreamContract, closing
+from tests.contract.peers import WebSocketPeer
 from tests.support.certs import Certs
+from trunkline.testing.contracts import ScriptedPeer, StreamContract, closing
 
 
 class TestWs(StreamContract):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
+from tests.support.statements import rows
 from trunkline.errors import AddressError, DialError, OutcomeUnknown
 from trunkline.testing.faultproxy import FaultProxy
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
 from tests.servers.mariadb import MariaDb
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.postgres import Postgres
 from tests.support.sockets import Peer, SocketServer
+from tests.support.statements import rows
 from trunkline.errors import DialError, StatementError
 from trunkline.proxy.connection import Connection
 

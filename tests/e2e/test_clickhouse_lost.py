@@ -11,8 +11,8 @@ from functools import partial
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import back, rows
 from tests.servers.clickhouse import ClickHouse
+from tests.support.statements import back, rows
 from tests.support.waiting import Background, until
 from trunkline.deadline import Deadline
 from trunkline.errors import (

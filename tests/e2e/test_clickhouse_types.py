@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
+from tests.support.statements import rows
 from trunkline.errors import StatementError
 from trunkline.proxy.connection import Connection
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.support.statements import rows
 from tests.support.waiting import Background, until
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, DialError, OperationTimeout, TrunklineError

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
+from tests.support.statements import rows
 from trunkline.errors import OperationTimeout, OutcomeUnknown
 from trunkline.proxy.connection import Connection
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.mariadb import MariaDb
 from tests.support.mysql_side import GreetingServer
+from tests.support.statements import rows
 from trunkline.errors import DialError, OutcomeUnknown, StatementError
 from trunkline.proxy.connection import Connection
 

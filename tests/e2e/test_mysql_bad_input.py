@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.base import HOST
 from tests.servers.clickhouse import ClickHouse
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
+from tests.support.statements import rows
 from trunkline.errors import DialError, StatementError, TrunklineError
 from trunkline.proxy.connection import Connection
 

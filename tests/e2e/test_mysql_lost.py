@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import back, rows
 from tests.servers.mariadb import MariaDb
+from tests.support.statements import back, rows
 from tests.support.waiting import Background, until
 from trunkline.errors import (
     BrokenError,

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.mariadb import MariaDb
+from tests.support.statements import rows
 from tests.support.waiting import until
 from trunkline import dbapi
 from trunkline.proxy.connection import Connection

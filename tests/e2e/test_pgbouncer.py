@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.fixtures import or_skip
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.postgres import Postgres
+from tests.support.statements import rows
 from trunkline.errors import DialError, OperationTimeout, StatementError
 from trunkline.proxy.connection import Connection
 

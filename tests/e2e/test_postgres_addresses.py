@@ -10,10 +10,10 @@ from urllib.parse import quote
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
 from tests.support.certs import Certs
 from tests.support.postgres_side import ask, own_schema
+from tests.support.statements import rows
 from trunkline.errors import AddressError, DialError, TrunklineError
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import ask, own_schema
 from tests.support.sockets import SocketServer, echo
+from tests.support.statements import rows
 from trunkline.errors import DialError, StatementError
 from trunkline.proxy.connection import Connection
 

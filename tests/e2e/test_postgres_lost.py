@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import back, rows
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import ask, own_schema, until_runs
+from tests.support.statements import back, rows
 from tests.support.waiting import Background
 from trunkline.errors import OperationTimeout, OutcomeUnknown, StatementError, TrunklineError
 from trunkline.proxy.connection import Connection

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
 from tests.support.postgres_side import own_schema
+from tests.support.statements import rows
 from trunkline.errors import StatementError
 from trunkline.proxy.connection import Connection
 from trunkline.wire.documents import Json

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.support.statements import rows
 from tests.support.stopping import stop
 from tests.support.waiting import until
 from trunkline.errors import BrokenError, ClosedError, OperationTimeout, StatementError

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
+from tests.support.statements import rows
 from tests.support.waiting import Background, until
 from trunkline.errors import BrokenError, DeadHandle, OperationTimeout, StatementError
 from trunkline.proxy.connection import Connection

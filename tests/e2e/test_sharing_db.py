@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.clickhouse import ClickHouse
+from tests.support.statements import rows
 from trunkline.errors import ClosedError, DeadHandle
 from trunkline.proxy.connection import Connection
 

@@ -21,9 +21,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.support.commands import run
 from tests.support.sockets import SocketServer
+from tests.support.statements import rows
 from trunkline.errors import (
     ClosedError,
     DeadHandle,

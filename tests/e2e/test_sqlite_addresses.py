@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.e2e.test_sqlite import kill_worker
+from tests.support.statements import rows
 from tests.support.waiting import Background, until
 from trunkline.errors import AddressError, DialError, StatementError
 from trunkline.proxy.connection import Connection

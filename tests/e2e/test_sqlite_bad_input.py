@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.support.disks import may_only_be_read, small_disk
+from tests.support.statements import rows
 from trunkline.errors import DialError, StatementError
 from trunkline.proxy.connection import Connection
 

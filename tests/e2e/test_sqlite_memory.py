@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.support.programs import Remains
+from tests.support.statements import rows
 from tests.support.waiting import until
 from trunkline.errors import AddressError, DeadHandle, DialError, TrunklineError
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.support.statements import rows
 from trunkline.errors import OperationTimeout, StatementError
 from trunkline.proxy.connection import Connection
 

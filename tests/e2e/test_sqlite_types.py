@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.support.statements import rows
 from trunkline.errors import StatementError
 from trunkline.proxy.connection import Connection
 from trunkline.wire.documents import Json

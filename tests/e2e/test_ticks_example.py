@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
 from tests.servers.postgres import Postgres
 from tests.support.exchanges import Authority, BinanceTicker, environment
+from tests.support.statements import rows
 from tests.support.strategies import RunningStrategy
 from tests.support.waiting import until
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import trunkline
-from tests.contract.exec_contract import rows
+from tests.support.statements import rows
 from tests.support.stopping import stop
 from trunkline import dbapi
 from trunkline.errors import ClosedError, OperationTimeout, OutcomeUnknown, StatementError

@@ -1,16 +1,16 @@
-"""What every scheme that streams must do (SPEC 3), whatever its driver.
+"""What every driver must do whose connections are read and written; its author subclasses `StreamContract`.
 
     class TestTcp(StreamContract):
         lost = None
-        overflow = Overflow.BACK_PRESSURE
+        drops_oldest = False
         byte_stream = True
 
         @pytest.fixture
         def peer(self) -> Iterator[ScriptedPeer]:
             yield from closing(SocketPeer())
 
-`links = False` says that there is no link to lose (udp). Messages here are numbers with a `;`, so that a byte
-stream, which may join and cut them, is checked by the same tests.
+Messages here are numbers with a `;`, so that a byte stream, which may join and cut them, is checked by the
+same tests.
 """
 
 from __future__ import annotations
@@ -24,36 +24,44 @@ from typing import Any, ClassVar
 import pytest
 
 import trunkline
-from tests.contract.peers import ScriptedPeer
-from tests.support.waiting import Background, until
 from trunkline import Dial, Message, connect
-from trunkline.actors.driver import Overflow
 from trunkline.deadline import Deadline
 from trunkline.errors import BrokenError, ClosedError, Unsupported
 from trunkline.proxy.connection import Connection
+from trunkline.testing.contracts.peers import ScriptedPeer
+from trunkline.testing.waiting import Background, until
 
 FORMS = (None, 0, -1, -2, -7, 500)
 
 
 def closing(peer: ScriptedPeer) -> Iterator[ScriptedPeer]:
-    """For the fixture `peer`: close it at the end."""
+    """For the fixture `peer`: give the peer to the test and close it at the end."""
     with contextlib.closing(peer):
         yield peer
 
 
 class StreamContract:
-    """See the module."""
+    """The tests of a stream driver.
+
+    A subclass has the fixture `peer`, which gives a `ScriptedPeer`, and sets the attributes below to what the
+    driver declares.
+    """
 
     no_data: ClassVar[tuple[Any, ...]] = (5, None, ["a"], 1.5)
-    """What `write` takes for misuse."""
+    """Values that `write` refuses by a TypeError."""
     lost: ClassVar[str | None] = ""
-    overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
+    """What `read` gives when the link is lost; None for a driver with `lost_is_none = True`."""
+    drops_oldest: ClassVar[bool] = True
+    """What a full buffer does; False: the driver stops taking from the peer (`Overflow.BACK_PRESSURE`)."""
     byte_stream: ClassVar[bool] = False
+    """Whether messages are pieces of one stream of bytes, as the driver's `byte_stream` says."""
     links: ClassVar[bool] = True
+    """Whether there is a link that can be lost; False for datagrams."""
 
     # helpers
 
     def dial(self, peer: ScriptedPeer, **options: object) -> Connection:
+        """A connection to the peer, whose link is there at both ends."""
         conn = Dial(peer.address, {**peer.options, **options})
         assert conn is not None, trunkline.last_error()
         peer.wait_links(1)
@@ -61,10 +69,18 @@ class StreamContract:
 
     def give(self, conn: Connection, peer: ScriptedPeer, *messages: str | bytes) -> None:
         """Send messages one by one, each when the one before is in the buffer, so that none are joined."""
-        before = conn.stats().messages_in
-        for count, message in enumerate(messages, 1):
+        for message in messages:
+            wanted = conn.stats().messages_in + 1
             peer.send(message)
-            until(lambda count=count: conn.stats().messages_in >= before + count, "the message's arrival")
+            self.wait_arrived(conn, wanted)
+
+    def wait_arrived(self, conn: Connection, count: int, seconds: float = 10.0) -> None:
+        """Wait until so many messages have come in since the dial."""
+        until(lambda: conn.stats().messages_in >= count, f"the arrival of {count} messages", seconds)
+
+    def wait_reconnects(self, conn: Connection, count: int) -> None:
+        """Wait until the link was established anew exactly so often."""
+        until(lambda: conn.stats().reconnects == count, f"new link number {count}")
 
     def tokens(self, conn: Connection, last: int, seconds: float = 20.0) -> list[int]:
         """All numbers read until `last` has come."""
@@ -78,11 +94,12 @@ class StreamContract:
         return [int(token) for token in text.split(";") if token]
 
     def lose(self, conn: Connection, peer: ScriptedPeer) -> None:
+        """Lose the link; both ends know of it when this returns."""
         outages = conn.stats().outages
         peer.drop()
         until(lambda: conn.stats().outages > outages, "the loss")
 
-    # the table of SPEC 3
+    # the forms of read
 
     @pytest.mark.parametrize("form", [None, 0, -1, 2000])
     def test_what_is_there_is_read_oldest_first(self, peer: ScriptedPeer, form: int | None) -> None:
@@ -184,13 +201,10 @@ class StreamContract:
                 peer.send(f"{number};")
                 if not self.byte_stream:
                     continue
-                with contextlib.suppress(
-                    AssertionError
-                ):  # a pause, so that chunks stay chunks until it is full
-                    until(
-                        lambda n=number: conn.stats().messages_in > before + min(n, limit - 1), seconds=0.05
-                    )
-            if self.overflow is Overflow.DROP_OLDEST:
+                # A pause, so that chunks are not joined until the buffer is full.
+                with contextlib.suppress(AssertionError):
+                    self.wait_arrived(conn, before + min(number, limit - 1) + 1, seconds=0.05)
+            if self.drops_oldest:
                 until(lambda: conn.stats().messages_in == count, "the last arrival")
             assert conn.stats().buffered <= limit
             numbers = self.tokens(conn, count - 1)
@@ -198,7 +212,7 @@ class StreamContract:
             stats = conn.stats()
             assert stats.peak <= limit
             assert stats.messages_in == stats.read + stats.buffered + stats.dropped + stats.skipped
-            if self.overflow is Overflow.DROP_OLDEST:
+            if self.drops_oldest:
                 # What was sent ahead may be read before it is taken back: then it was not dropped.
                 assert numbers[-limit:] == list(range(count - limit, count))
                 assert numbers == sorted(set(numbers))
@@ -295,7 +309,7 @@ class StreamContract:
                     assert conn.read(2000) == f"{outage};"
                     assert [conn.read(form) for form in FORMS] == [self.lost] * len(FORMS)
                 peer.heal()
-                until(lambda n=outage: conn.stats().reconnects == n, "the new link")
+                self.wait_reconnects(conn, outage)
                 peer.wait_links(1)
                 if outage == 1:
                     self.give(conn, peer, "again;")
@@ -404,7 +418,7 @@ class StreamContract:
             assert (stats.messages_in, stats.read, stats.skipped, stats.dropped) == (3, 2, 1, 0)
             assert stats.messages_in == stats.read + stats.buffered + stats.dropped + stats.skipped
             assert (stats.bytes_in, stats.state, stats.holders) == (3, "open", 1)
-            assert stats.pid > 0
+            assert stats.pid
             assert peer.address.split("?")[0] in repr(conn)
             assert "open" in repr(conn)
 
