@@ -82,7 +82,7 @@ _EXTRAS = {
     "fast": ("picows", "uvloop"),
     **{row.extra: row.packages for row in SCHEMES.values() if row.extra},
     "socks": ("socksio",),
-    "strategy": ("httpx", "httpcore"),
+    "strategy": ("httpx", "httpcore", "pycryptodome"),
     "demo": ("websockets", "trustme"),
 }
 

@@ -7,8 +7,6 @@ import hashlib
 import zlib
 from collections.abc import Callable
 
-from trunkline.strategy.keccak import keccak
-
 __all__ = ["ALGORITHMS", "encode"]
 
 FORMATS = ("raw", "string", "hex", "base64")
@@ -29,6 +27,20 @@ def _blake(name: str, bits: int) -> Callable[[bytes], bytes]:
     return lambda data: bytes(kind(data, digest_size=bits // 8).digest())
 
 
+def _keccak(bits: int) -> Callable[[bytes], bytes]:
+    """Keccak as it was before it became SHA-3, as Ethereum uses it; `hashlib` has SHA-3 only."""
+
+    def digest(data: bytes) -> bytes:
+        try:
+            from Crypto.Hash import keccak
+        except ModuleNotFoundError as error:
+            hint = "pip install 'trunkline[strategy]'"
+            raise ValueError(f"Encode: keccak needs the package pycryptodome: {hint}") from error
+        return keccak.new(data=data, digest_bits=bits).digest()
+
+    return digest
+
+
 _HASHES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
     # name: the function and its block size in bytes, which HMAC needs
     "md4": (_hash("md4"), 64),
@@ -45,9 +57,9 @@ _HASHES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
     "sha3.256": (_hash("sha3_256"), 136),
     "sha3.384": (_hash("sha3_384"), 104),
     "sha3.512": (_hash("sha3_512"), 72),
-    "keccak256": (lambda data: keccak(data, 256), 136),
-    "sha3.keccak256": (lambda data: keccak(data, 256), 136),
-    "sha3.keccak512": (lambda data: keccak(data, 512), 72),
+    "keccak256": (_keccak(256), 136),
+    "sha3.keccak256": (_keccak(256), 136),
+    "sha3.keccak512": (_keccak(512), 72),
     "ripemd160": (_hash("ripemd160"), 64),
     "blake2b.256": (_blake("blake2b", 256), 128),
     "blake2b.512": (_blake("blake2b", 512), 128),

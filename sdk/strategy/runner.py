@@ -82,6 +82,7 @@ _LATER = (
     "trunkline.dbapi",
     "rich.cells",
     "trunkline.strategy.httplinks",
+    "Crypto.Hash.keccak",
     "encodings.idna",
 )
 """Modules whose import is put off where no strategy runs."""

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.own_broker, pytest.mark.usefixtures("_no_leaks")]
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"zmq", "msgpack", "uvloop", "picows", "websocket", "socks", "rich", "sitecustomize"}
-LIBRARIES |= {"httpx", "httpcore", "h11", "socksio", "certifi", "idna", "anyio"}
+LIBRARIES |= {"httpx", "httpcore", "h11", "socksio", "certifi", "idna", "anyio", "Crypto"}
 
 
 @pytest.fixture
@@ -68,6 +68,7 @@ def test_a_strategy_dials_in_a_folder_full_of_such_names(hostile: Path, tmp_path
         "    c = Dial('sqlite3://:memory:')\n"
         "    Log(c.exec('SELECT ?', 1.5)['values'], Dial(sys.argv[1]).write('x'))\n"
         "    _G('a', 1); Log(_G('a'), _D(), UUID(), MD5('x'), DBExec('SELECT 2')['values'], Version())\n"
+        "    Encode('keccak256', 'raw', 'hex', 'x')\n"
         "    HttpQuery('http://127.0.0.1:9'); Mail('smtp://127.0.0.1:9', 'a', 'b', 'c@d', 't', 'b')\n"
         '    Dial(\'ws://127.0.0.1:9\'); LogStatus(\'`{"type":"table","title":"t","cols":[],"rows":[]}`\')\n'
         "    Log(exchange.HMAC('sha256', 'hex', 'x', 'k')); Sleep(1); Log('end')\n"

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,10 @@ def test_the_machine_and_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PLAIN = "50d858e0985ecc7f60418aaf0cc5ab587f42c2570a884095a9e8ccacd0f6545c"
+KECCAK512_OF_NOTHING = (
+    "0eab42de4c3ceb9235fc91acffe746b29c29a8c366b7c60e4e67c466f36a4304"
+    "c00fa9caf9d87976ba469bcbe06713b435f091ef2769fb160cdab33d3670680e"
+)
 KEYED = "698d54f0494528a759f19c8e87a9f99e75a5881b9267ee3926bcf62c992d84ba"
 
 
@@ -127,6 +132,7 @@ KEYED = "698d54f0494528a759f19c8e87a9f99e75a5881b9267ee3926bcf62c992d84ba"
         (("crc32", "raw", "hex", "123456789"), "cbf43926"),
         (("adler32", "raw", "hex", "Wikipedia"), "11e60398"),
         (("keccak256", "raw", "hex", ""), "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"),
+        (("sha3.keccak512", "raw", "hex", ""), KECCAK512_OF_NOTHING),
         (("sha3.256", "raw", "hex", "abc"), hashlib.sha3_256(b"abc").hexdigest()),
         (("blake2s.128", "raw", "hex", "abc"), hashlib.blake2s(b"abc", digest_size=16).hexdigest()),
     ],
@@ -149,6 +155,14 @@ def test_keccak_differs_from_sha3_and_takes_any_length() -> None:
         encode("keccak256", "raw", "hex", "abc")
         == "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45"
     )
+
+
+def test_keccak_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "Crypto.Hash", None)
+    for name in ("keccak256", "sha3.keccak256", "sha3.keccak512"):
+        with pytest.raises(ValueError, match=r"needs the package pycryptodome: pip install 'trunkline\[str"):
+            encode(name, "raw", "hex", "x")
+    assert encode("sha3.256", "raw", "hex", "x")
 
 
 def test_ed25519_signs_with_a_seed() -> None:
