@@ -1,10 +1,13 @@
-"""Two drivers in a distribution of their own: `echo://` is read and written, `notes://` executes statements.
+"""Three drivers in a distribution of their own: `echo://` and `netstring://` are read and written, `notes://`
+executes statements.
 
-`pip install .` in this folder, and `Dial` takes both schemes.
+`pip install .` in this folder, and `Dial` takes the three schemes. `test_echo_driver.py` proves them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +16,7 @@ from trunkline.address import Address
 from trunkline.deadline import Deadline
 from trunkline.errors import StatementError
 
-__all__ = ["EchoDriver", "NotesDriver"]
+__all__ = ["EchoDriver", "NetstringDriver", "NotesDriver"]
 
 
 class EchoDriver(StreamDriver):
@@ -43,6 +46,74 @@ class EchoDriver(StreamDriver):
 
     async def close(self) -> None:
         self._is_open = False
+
+
+class NetstringDriver(StreamDriver):
+    """`netstring://host:port`: messages on a TCP link, each with its length before it (`5:hello,`)."""
+
+    schemes = ("netstring",)
+    overflow = Overflow.BACK_PRESSURE
+
+    def __init__(self, address: Address, sink: Sink) -> None:
+        super().__init__(address, sink)
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    async def open(self, deadline: Deadline) -> None:
+        async with asyncio.timeout(deadline.timeout()):
+            reader, self._writer = await asyncio.open_connection(self.address.host, self.address.port)
+        # `drain` is to wait until the kernel has everything: nothing may stay queued for later.
+        self._writer.transport.set_write_buffer_limits(high=0)
+        self._reading = asyncio.create_task(self._read(reader))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        reason: Exception | None = None
+        try:
+            while True:
+                await self._has_room.wait()
+                size = await reader.readuntil(b":")
+                if not size[:-1].isdigit():
+                    raise ConnectionError(f"{self.peer} sent something else than netstrings")
+                message = await reader.readexactly(int(size[:-1]) + 1)
+                self.sink.message(message[:-1])  # without the comma
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                reason = error
+        except (OSError, asyncio.LimitOverrunError) as error:
+            reason = error
+        assert self._writer is not None
+        self._writer.close()
+        self.sink.lost(reason)
+
+    async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        payload = data.encode() if isinstance(data, str) else data
+        writer = self._writer
+        if writer is None or writer.is_closing():
+            raise ConnectionError("the link is gone")
+        try:
+            async with asyncio.timeout(deadline.timeout()):
+                await writer.drain()
+        except TimeoutError:
+            return 0  # the message before this one is still on its way
+        writer.write(b"%d:%b," % (len(payload), payload))
+        return len(payload)
+
+    def pause(self) -> None:
+        self._has_room.clear()
+
+    def resume(self) -> None:
+        self._has_room.set()
+
+    async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._writer is not None:
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self._writer.drain()
+            self._writer.close()
 
 
 class NotesDriver(ExecDriver):

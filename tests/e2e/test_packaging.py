@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,10 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.sockets import SocketServer, echo
+from tests.support.wheels import ROOT, build
 
-ROOT = Path(__file__).parents[2]
-_NOT_SHIPPED = (".git", ".venv", "*.egg-info", "__pycache__", "build", "dist")
-_BUILD = "import sys; from setuptools import build_meta as b; print(getattr(b, sys.argv[1])(sys.argv[2]))"
 _USE = """
 import sys, trunkline
 assert trunkline.__file__.startswith(sys.argv[2]), trunkline.__file__
@@ -30,13 +27,9 @@ with trunkline.connect(sys.argv[1], 20) as conn:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both archives. Built in a copy: setuptools writes beside the sources."""
+    """A folder with both archives."""
     folder = tmp_path_factory.mktemp("dist")
-    copy = tmp_path_factory.mktemp("source") / "trunkline"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*_NOT_SHIPPED))
-    for hook in ("build_sdist", "build_wheel"):
-        command = [sys.executable, "-c", _BUILD, hook, str(folder)]
-        subprocess.run(command, cwd=copy, check=True, capture_output=True)
+    build(ROOT, folder, tmp_path_factory.mktemp("source") / "trunkline", "build_sdist", "build_wheel")
     return folder
 
 
