@@ -28,7 +28,6 @@ from trunkline.demo.certificate import Certificate, make_certificate
 from trunkline.demo.process import StrategyProcess
 from trunkline.demo.report import Report, Stored, make_report
 from trunkline.demo.signals import later, stoppable, uninterrupted
-from trunkline.demo.tables import Tables
 
 if TYPE_CHECKING:
     from trunkline.demo.feed import Feed
@@ -224,6 +223,8 @@ def _stored(folder: Path) -> list[Stored]:
 
 
 def _print(report: Report, feed: Feed, *, plain: bool) -> None:
+    from trunkline.demo.tables import Tables
+
     tables = Tables(plain=plain)
     tables.console.print()
     links = [[str(value) for value in astuple(each)] for each in report.links]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from trunkline.cli import FAILED, OK
 from trunkline.cli.findings import Finding, fail, machine
-from trunkline.cli.texts import command_parser, wants_color
+from trunkline.cli.texts import WIDE, command_parser
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,10 +25,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     found = []
+    show = _ignore if options.json else _make_printer()
     for finding in _findings():
         found.append(finding)
-        if not options.json:
-            print("\n".join(_lines(finding, color=wants_color(sys.stdout))), flush=True)
+        show(finding)
     if options.json:
         print(json.dumps([finding.plain() for finding in found], indent=1))
     return FAILED if any(finding.status == "FAIL" for finding in found) else OK
@@ -45,13 +45,28 @@ def _findings() -> Iterator[Finding]:
         yield fail("trial", f"{type(error).__name__}: {error}", "please report this line")
 
 
-_COLORS = {"ok": "32", "warn": "33", "FAIL": "1;31"}
+_STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
 
-def _lines(finding: Finding, *, color: bool) -> Iterator[str]:
-    status = f"{finding.status:<4}"
-    if color:
-        status = f"\x1b[{_COLORS[finding.status]}m{status}\x1b[0m"
-    yield f"{status}  {finding.name:<16} {finding.text}"
-    if finding.hint:
-        yield f"{'':<22} -> {finding.hint}"
+def _ignore(finding: Finding) -> None:
+    """With --json nothing is shown before the end."""
+
+
+def _make_printer() -> Callable[[Finding], None]:
+    """A function that prints a finding at once: the next one may take seconds."""
+    from rich.text import Text
+
+    from trunkline.cli.console import CommandConsole
+
+    console = CommandConsole(width=WIDE)
+
+    def print_finding(finding: Finding) -> None:
+        line = Text.assemble(
+            (f"{finding.status:<4}", _STYLES[finding.status]), f"  {finding.name:<16} {finding.text}"
+        )
+        if finding.hint:
+            line.append(f"\n{'':<22} -> {finding.hint}")
+        console.print(line, soft_wrap=True)
+        sys.stdout.flush()
+
+    return print_finding

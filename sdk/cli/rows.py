@@ -12,6 +12,7 @@ from typing import Any
 
 from trunkline.cli.texts import age, amount, printable
 from trunkline.proxy.brokers import Listing
+from trunkline.system.columns import GAP, align_columns, measure_cells
 
 __all__ = ["COLUMNS", "Row", "memory", "rows_of", "table_of"]
 
@@ -155,7 +156,6 @@ COLUMNS = (
     Column("MEM", True, 10, lambda row: "-" if row.memory is None else amount(row.memory / 1e6, "M")),
 )
 """Of a database IN counts rows, OUT statements."""
-GAP = "  "
 LONGEST_HOST = 48
 """Of a peer only the path is cut, unless scheme, host and port are longer than this."""
 _PEER = 1
@@ -172,13 +172,13 @@ def table_of(rows: Iterable[Row], width: int | None = None) -> list[str]:
         for cells, column in zip(columns, COLUMNS, strict=True):
             cells.append(column.show(row))
     hosts = [_PATH.sub("/…", peer) for peer in columns[_PEER]]
-    widths = fit_columns([max(map(len, cells)) for cells in columns], width, max(map(len, hosts)))
-    shown = [
-        [_aligned(cell, widths[index], COLUMNS[index].numeric) for cell in cells]
-        for index, cells in enumerate(columns)
-        if index in widths
-    ]
-    return [GAP.join(line).rstrip() for line in zip(*shown, strict=True)]
+    widths = fit_columns([measure_cells(cells) for cells in columns], width, measure_cells(hosts))
+    shown = sorted(widths)
+    return align_columns(
+        [columns[index] for index in shown],
+        [widths[index] for index in shown],
+        [COLUMNS[index].numeric for index in shown],
+    )
 
 
 def fit_columns(natural: list[int], width: int | None, hosts: int) -> dict[int, int]:
@@ -199,9 +199,3 @@ def fit_columns(natural: list[int], width: int | None, hosts: int) -> dict[int, 
         left = width - sum(taken.values()) - len(GAP) * (len(taken) - 1)
         taken[_PEER] = min(natural[_PEER], taken[_PEER] + max(0, left))
     return taken
-
-
-def _aligned(text: str, width: int, to_right: bool) -> str:
-    if len(text) > width:
-        return text[: width - 1] + "…"
-    return text.rjust(width) if to_right else text.ljust(width)

@@ -12,14 +12,11 @@ from typing import Any
 
 from trunkline.cli import FAILED, OK
 from trunkline.cli.lines import Lines
-from trunkline.cli.texts import printable
+from trunkline.cli.texts import WIDE, printable
 from trunkline.errors import BrokerGone, DeadHandle, StatementError, TrunklineError
 from trunkline.proxy.connection import Connection
 
 __all__ = ["plain_value", "run_statements"]
-
-WIDE = 100_000
-"""Columns of an output that is no terminal: nothing is wrapped there."""
 
 
 def run_statements(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
@@ -65,27 +62,24 @@ def _show(result: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(plain_value(result), ensure_ascii=False))
     elif result["columns"]:
         for result_set in (result, *result.get("more", ())):
-            _table(result_set)
+            _print_result_set(result_set)
     else:
         affected = result.get("affected")
         print("done" if affected is None else f"done, {affected} row{'' if affected == 1 else 's'} affected")
     sys.stdout.flush()
 
 
-def _table(result: dict[str, Any]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def _print_result_set(result: dict[str, Any]) -> None:
     from rich.text import Text
 
-    table = Table(box=box.SQUARE if sys.stdout.isatty() else box.ASCII)
-    for index, name in enumerate(result["columns"]):
-        numbers = all(isinstance(row[index], (int, float)) for row in result["values"])
-        table.add_column(Text(printable(name)), justify="right" if numbers else "left")
-    for row in result["values"]:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)
-    print(f"{len(result['values'])} row{'' if len(result['values']) == 1 else 's'}")
+    from trunkline.cli.console import CommandConsole
+
+    rows = result["values"]
+    heading = [printable(name) for name in result["columns"]]
+    numeric = [all(isinstance(row[index], (int, float)) for row in rows) for index in range(len(heading))]
+    cells = ([Text(_cell(value)) for value in row] for row in rows)
+    CommandConsole(width=WIDE).print_table(heading, cells, numeric)
+    print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
 
 
 def _cell(value: Any) -> str:

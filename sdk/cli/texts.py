@@ -10,6 +10,7 @@ import time
 from typing import Any, TextIO
 
 __all__ = [
+    "WIDE",
     "age",
     "amount",
     "command_parser",
@@ -21,6 +22,8 @@ __all__ = [
     "wants_color",
 ]
 
+WIDE = 100_000
+"""Columns of an output that is no terminal: nothing is wrapped there."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

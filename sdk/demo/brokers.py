@@ -29,7 +29,6 @@ from trunkline.demo.broker_report import HEADING, Report, make_report
 from trunkline.demo.broker_servers import SERVERS, Kafka, Server
 from trunkline.demo.process import StrategyProcess
 from trunkline.demo.signals import later, stoppable, uninterrupted
-from trunkline.demo.tables import Tables
 from trunkline.system.interpreter import command, environment
 from trunkline.wire import endpoint
 
@@ -319,6 +318,8 @@ def _result(folder: Path) -> dict[str, Any]:
 
 
 def _print(report: Report, *, plain: bool) -> None:
+    from trunkline.demo.tables import Tables
+
     tables = Tables(plain=plain)
     tables.console.print()
     tables.table(HEADING, [each.row() for each in report.figures])

@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 from trunkline.strategy.journal import Row
 from trunkline.strategy.status import Block, Table, parse
 from trunkline.strategy.text import Styled, style
+from trunkline.system.columns import GAP, align_columns, measure_cells
 
 __all__ = ["Output", "Plain", "Screen", "row_text", "stamp"]
 
@@ -174,17 +175,13 @@ def block_lines(block: Block) -> list[str]:
 
 
 def table_lines(table: Table) -> list[str]:
-    """A table as aligned columns; wide characters count as the two cells they take."""
-    from rich.cells import cell_len
-
+    """A table as aligned columns, with a line of dashes below the heading."""
     rows = [table.columns]
     rows += [[cell.text.replace("\n", " ") for cell in row] for row in table.rows]
-    widths = [max(cell_len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    padded = (
-        [cell + " " * (w - cell_len(cell)) for cell, w in zip(row, widths, strict=True)] for row in rows
-    )
-    lines = ["  ".join(cells).rstrip() for cells in padded]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    widths = [measure_cells(column) for column in columns]
+    lines = align_columns(columns, widths)
+    lines.insert(1, GAP.join("-" * width for width in widths))
     if table.title:
         lines.insert(0, table.title)
     if table.hidden:
