@@ -70,9 +70,9 @@ class Process:
         found = set()
         with contextlib.suppress(OSError):
             for line in (PROC / str(self.pid) / "maps").read_text(errors="replace").splitlines():
-                fields = line.split(maxsplit=5)
-                if len(fields) == 6 and fields[5].startswith("/"):
-                    found.add(fields[5].removesuffix(" (deleted)"))
+                columns = line.split(maxsplit=5)
+                if len(columns) == 6 and columns[5].startswith("/"):
+                    found.add(columns[5].removesuffix(" (deleted)"))
         return found
 
 
@@ -121,10 +121,10 @@ def find_served_sockets(name: re.Pattern[str], processes: Iterable[Process]) -> 
 def parse_unix_table(text: str) -> Iterator[Served]:
     """The sockets with a listener and a path in the text of /proc/net/unix."""
     for line in text.splitlines()[1:]:
-        fields = line.split(maxsplit=7)
+        columns = line.split(maxsplit=7)
         with contextlib.suppress(ValueError, IndexError):
-            if int(fields[3], 16) & _LISTENS and fields[7].startswith("/"):
-                yield Served(fields[7], int(fields[6]))
+            if int(columns[3], 16) & _LISTENS and columns[7].startswith("/"):
+                yield Served(columns[7], int(columns[6]))
 
 
 def sockets_by_lsof() -> list[Served]:

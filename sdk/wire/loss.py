@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Loss"]
 
 _LONGEST = 500
+
+
+class _Cause(NamedTuple):
+    """What travels beside the mark, as the worker has sent it: not checked yet."""
+
+    text: object
+    code: object
+    reason: object
 
 
 class Loss(int):
@@ -30,6 +38,6 @@ class Loss(int):
 
     @classmethod
     def from_wire(cls, mark: int, fields: list[Any]) -> Loss:
-        text, code, reason = fields
-        known = code if isinstance(code, (str, int)) else None
-        return cls.of(mark, str(text), known, None if reason is None else str(reason))
+        cause = _Cause(*fields)
+        known = cause.code if isinstance(cause.code, (str, int)) else None
+        return cls.of(mark, str(cause.text), known, None if cause.reason is None else str(cause.reason))

@@ -42,17 +42,17 @@ class Place(NamedTuple):
         """RemoteError where the fields are no place."""
         if len(fields) != 4:
             raise RemoteError("a malformed SEEK arrived")
-        kind, value, topic, partition = fields
+        place = cls(*fields)
         sound = (
-            kind in (*_WORDS, "offset", "time")
-            and type(value) is int
-            and 0 <= value <= _HIGHEST
-            and isinstance(topic, (str, type(None)))
-            and (partition is None or (type(partition) is int and partition >= 0))
+            place.kind in (*_WORDS, "offset", "time")
+            and type(place.value) is int
+            and 0 <= place.value <= _HIGHEST
+            and isinstance(place.topic, (str, type(None)))
+            and (place.partition is None or (type(place.partition) is int and place.partition >= 0))
         )
         if not sound:
             raise RemoteError("a malformed SEEK arrived")
-        return cls(kind, value, topic, partition)
+        return place
 
 
 def _kind_and_value(offset: object) -> tuple[str, int]:

@@ -30,5 +30,5 @@ def test_a_long_text_is_cut() -> None:
 def test_what_a_stranger_sends_becomes_text_or_nothing() -> None:
     came = Loss.from_wire(Mark.DOWN, [b"bytes", 1.5, 7])
     assert (came.text, came.code, came.reason) == ("b'bytes'", None, "7")
-    with pytest.raises(ValueError, match="unpack"):
+    with pytest.raises(TypeError, match="missing 2 required"):
         Loss.from_wire(Mark.DOWN, ["too short"])
