@@ -2,8 +2,8 @@
 
 One driver object is one link, but librdkafka knows no links: it connects again by itself. A link here is
 "some broker answers": it is lost when all of them are gone, or when a request is without an answer for the
-ping interval. The consumer, its place in the group and its positions outlive it (`kafka_reader`); the
-producer does not, so that nothing written is sent after an outage (`kafka_writer`).
+ping interval. The consumer, its place in the group and its positions outlive it (`reader`); the
+producer does not, so that nothing written is sent after an outage (`writer`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 from confluent_kafka import KafkaException, Producer
 
 from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Place, Sink, StreamDriver
+from trunkline.actors.drivers.kafka.errors import settings_failure
 from trunkline.actors.drivers.kafka.log import quiet_logger
 from trunkline.actors.drivers.kafka.plan import Plan, check_topic, header_pairs, plan_of
 from trunkline.actors.drivers.kafka.reader import Reader
 from trunkline.actors.drivers.kafka.seek import Void
-from trunkline.actors.drivers.kafka.words import settings_failure
 from trunkline.actors.drivers.kafka.writer import Writer
 from trunkline.actors.net import dialer
 from trunkline.address import Address
@@ -66,7 +66,7 @@ class KafkaDriver(StreamDriver):
     async def open(self, deadline: Deadline) -> None:
         _, reader = _left_behind.pop(id(self.address), (None, None))
         self._took_over = reader is not None
-        if reader is None or reader.useless:
+        if reader is None or reader.is_useless:
             plan = await dialer.run_in_thread(lambda: _checked(self.address), "trunkline-kafka-plan")
             reader = Reader(plan, reader, makes_topics=id(self.address) not in _opened)
         self._plan, self._reader = reader.plan, reader
@@ -114,7 +114,7 @@ class KafkaDriver(StreamDriver):
             again = lost and (self._opened or self._took_over) and bool(self.address.option("reconnect"))
             if again:
                 _left_behind[id(self.address)] = (self.address, reader)
-            if not again or reader.useless:
+            if not again or reader.is_useless:
                 jobs.append(reader.close(_CLOSE_S))
         await asyncio.gather(*jobs)
 
@@ -138,7 +138,7 @@ class KafkaDriver(StreamDriver):
         if self._reader is not None:  # also of a link that was lost a moment ago: it goes on from there
             self._reader.settle(tokens)
 
-    # what the reader tells (`kafka_reader.Owner`)
+    # what the reader tells (`loop_side.Owner`)
 
     def arrived(self, batch: Sequence[Delivery]) -> None:
         if self._over is None:

@@ -13,9 +13,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.kafka.errors import NOT_YET, missing_topic, topic_failure
 from trunkline.actors.drivers.kafka.log import quiet_logger
 from trunkline.actors.drivers.kafka.plan import EARLIEST, Plan
-from trunkline.actors.drivers.kafka.words import NOT_YET, missing_topic, topic_failure
 from trunkline.deadline import Deadline
 
 __all__ = ["CREATION_S", "MOST_CALL_S", "Finder"]

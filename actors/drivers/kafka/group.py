@@ -18,10 +18,10 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.kafka.errors import said, topic_failure
 from trunkline.actors.drivers.kafka.finder import CREATION_S, Finder
 from trunkline.actors.drivers.kafka.offsets import Origin, Position, Positions
 from trunkline.actors.drivers.kafka.plan import EARLIEST, Plan
-from trunkline.actors.drivers.kafka.words import said, topic_failure
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError
 

@@ -156,6 +156,32 @@ class Places:
         for topic in tuple(self._positions.by_topic) if self._plan.cooperative else ("",):
             self._fetch_from_positions(topic, held=held)
 
+    def find_new_partitions(self, *, held: bool) -> None:
+        """Without a group: read partitions that were added since, from their beginning. The question also
+        shows whether a broker answers while nothing is read. `held`: partitions are paused."""
+        plan = self._plan
+        if not plan.topics or plan.partition is not None:
+            with contextlib.suppress(KafkaException):
+                self.consumer.list_topics(plan.write_topic, timeout=MOST_CALL_S)
+            return
+        for topic in plan.topics:
+            try:
+                found = self.consumer.list_topics(topic, timeout=MOST_CALL_S).topics[topic]
+            except KafkaException:
+                return  # librdkafka reports by itself that no broker answers
+            count = len(found.partitions)
+            if found.error is None and count > self._finder.known[topic]:
+                self._add_partitions(topic, range(self._finder.known[topic], count), held=held)
+                self._finder.known[topic] = count
+
+    def _add_partitions(self, topic: str, numbers: range, *, held: bool) -> None:
+        added = [TopicPartition(topic, number, 0) for number in numbers]
+        for number in numbers:
+            self._positions.put(Position(topic, number, 0))
+        self.consumer.incremental_assign(added)
+        if held:
+            self.consumer.pause(added)
+
     # how far it is to the end
 
     def note_ends(self, *, ask: bool) -> None:

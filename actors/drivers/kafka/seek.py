@@ -15,12 +15,12 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 
 from trunkline.actors.drivers.kafka.damage import Damage
+from trunkline.actors.drivers.kafka.errors import cause
 from trunkline.actors.drivers.kafka.finder import Finder
 from trunkline.actors.drivers.kafka.group import Group
 from trunkline.actors.drivers.kafka.offsets import Position, Positions, Token
 from trunkline.actors.drivers.kafka.places import Places
 from trunkline.actors.drivers.kafka.plan import EARLIEST, LATEST, Plan
-from trunkline.actors.drivers.kafka.words import cause
 from trunkline.deadline import Deadline
 from trunkline.errors import DialError, RefusedError
 from trunkline.wire.place import Place

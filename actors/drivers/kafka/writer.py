@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from trunkline.actors.drivers.kafka.errors import NOT_YET, REFUSED, cause, refusal, said, settings_failure
 from trunkline.actors.drivers.kafka.log import quiet_logger
 from trunkline.actors.drivers.kafka.plan import Plan
-from trunkline.actors.drivers.kafka.words import NOT_YET, REFUSED, cause, refusal, said, settings_failure
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed
 

@@ -454,7 +454,7 @@ def test_a_slow_reader_counts_what_retention_deletes(
         client.write(topic, *(f"{number:<200000}" for number in range(30)))
         await sink.wait_data(3)
         # The partitions are paused by then, and what was fetched ahead is given up.
-        await _until(lambda: driver._reader._held and driver.lag() == 30)  # type: ignore[union-attr]
+        await _until(lambda: driver._reader.is_held and driver.lag() == 30)  # type: ignore[union-attr]
         _delete_records(apache_kafka, topic, 28)
         sink.settle(*sink.deliveries)
         await sink.wait_data(5)
