@@ -27,7 +27,6 @@ EXCEPTIONS = {
     "sdk/cli/dial.py": ("_executes _scheme", "the command says which kind of connection was opened"),
     "sdk/cli/messages.py": ("_gone _pocket _scheme", "the command waits for entries without reading them"),
     "actors/drivers/nats/client.py": ("_id", "nats-py has no public name for it"),
-    "actors/drivers/nats/driver.py": ("_send_ping", "nats-py has no public name for it"),
     "actors/drivers/ws/client.py": ("_recv", "websocket-client has no public name for it"),
     "actors/drivers/ws/deflate.py": ("_Compress", "zlib has no public name for the type"),
 }

@@ -19,7 +19,11 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.protocol import parser
 
+from trunkline.actors.drivers.nats.transport import LinkTransport
+
 __all__ = ["GuardedClient"]
+
+_NEVER_S = 10**6
 
 # A server takes subjects with a form feed or a vertical tab in them. nats-py's own expressions take those for
 # the end of the word, and then the message for no message at all.
@@ -32,10 +36,14 @@ parser.HMSG_RE = re.compile(rb"\AHMSG" + _TO + rb"(\d+)" + _GAP + rb"(\d+)\r\n")
 class GuardedClient(Client):
     """`damaged` is called with what is wrong with a message that is delivered all the same."""
 
-    def __init__(self, damaged: Callable[[str], None]) -> None:
+    def __init__(self, damaged: Callable[[str], None], transport: LinkTransport) -> None:
+        """`transport` is the way to the server; nats-py makes none of its own."""
         super().__init__()
         self._ps = _Parser(self)
+        self._transport = self._link = transport
         self._damaged = damaged
+        self._flushes: set[asyncio.Future[None]] = set()
+        """Round trips under way: nats-py stops to read when the answer to a PING is not waited for."""
         self.unparsed: BaseException | None = None
         """What the parser stumbled over; the link has ended then."""
 
@@ -43,6 +51,32 @@ class GuardedClient(Client):
         """Have the server send no more for it; what is under way still comes, other than after nats-py's
         `unsubscribe`."""
         await self._send_unsubscribe(subscription._id)
+
+    async def send_ping(self) -> None:
+        """Send a PING, whose answer nothing waits for."""
+        await self._send_ping()
+
+    async def wait_until_seen(self) -> None:
+        """Wait until the server has looked at all that was written: a round trip. nats-py's `flush` alone
+        sends its PING before what is still pending."""
+        while self.pending_data_size and not self.is_closed:
+            await self._link.drain()
+            await asyncio.sleep(0)
+        # In a task of its own, which goes on when the caller gives up.
+        flush = asyncio.ensure_future(self.flush(_NEVER_S))
+        self._flushes.add(flush)
+        flush.add_done_callback(self._note_flushed)
+        await asyncio.shield(flush)
+
+    def cancel_round_trips(self) -> None:
+        """The link is over: no answer will come."""
+        for flush in self._flushes:
+            flush.cancel()
+
+    def _note_flushed(self, flush: asyncio.Future[None]) -> None:
+        self._flushes.discard(flush)
+        if not flush.cancelled():
+            flush.exception()  # a caller that still waits has it
 
     async def _process_headers(self, headers: Any) -> Any:
         if not headers:

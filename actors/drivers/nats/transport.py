@@ -17,6 +17,7 @@ from typing import Any, cast
 from nats.aio.transport import Transport
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.drivers.nats.incoming import Incoming
 from trunkline.actors.net import dialer, tls, tls_alerts
 from trunkline.actors.net.liveness import Traffic
 from trunkline.actors.net.socket_traffic import socket_traffic
@@ -27,7 +28,6 @@ from trunkline.deadline import Deadline
 __all__ = ["LinkTransport"]
 
 _HIGH_WATER = 64 * 1024
-_MOST_HELD = 1 << 20
 _CLOSE_S = 0.5
 
 
@@ -37,12 +37,13 @@ class LinkTransport(Transport, asyncio.Protocol):
     def __init__(self, address: Address, host: str, port: int, deadline: Deadline) -> None:
         self._address, self._host, self._port, self._deadline = address, host, port, deadline
         self._transport: asyncio.Transport | None = None
-        self._held = bytearray()
-        self._more = asyncio.Event()
+        self._incoming = Incoming()
         self._writable = asyncio.Event()
         self._ended = asyncio.Event()
-        self._eof = self._heard = self._said_end = False
-        self._received = self._sent = self._looks = 0
+        self._said_end = False
+        """We have told the server that nothing more is sent."""
+        self._sent = 0
+        self._looks_while_full = 0
         self._sock: socket.socket | None = None
         self._users: set[asyncio.Task[Any]] = set()
         self.ended: Callable[[], None] | None = None
@@ -61,7 +62,7 @@ class LinkTransport(Transport, asyncio.Protocol):
     @property
     def writable(self) -> bool:
         """Whether a write goes towards the network at once, and does not wait in our own memory."""
-        return self._writable.is_set() and not self._eof
+        return self._writable.is_set() and not self._incoming.has_ended
 
     @property
     def unsent(self) -> int:
@@ -74,15 +75,15 @@ class LinkTransport(Transport, asyncio.Protocol):
         unsent = self.unsent
         gone = self._transport is None or self._transport.is_closing() or self._sock is None
         fd = -1 if gone or self._sock is None else self._sock.fileno()
-        found = socket_traffic(fd, unsent, Traffic(self._received, self._sent, unsent))
+        found = socket_traffic(fd, unsent, Traffic(self._incoming.count, self._sent, unsent))
         # While nothing is read, because nats-py is behind, the server's silence says nothing.
-        self._looks += len(self._held) > _MOST_HELD
-        return found._replace(received=found.received + self._looks)
+        self._looks_while_full += self._incoming.is_full
+        return found._replace(received=found.received + self._looks_while_full)
 
     @property
     def silent(self) -> bool:
         """The other side ended the connection without a word."""
-        return self._eof and not self._heard
+        return self._incoming.has_ended and not self._incoming.count
 
     def abort(self) -> None:
         """Close at once; what was not sent yet is not sent any more."""
@@ -149,22 +150,17 @@ class LinkTransport(Transport, asyncio.Protocol):
 
     async def read(self, buffer_size: int) -> bytes:
         self._know_user()
-        await self._until(lambda: bool(self._held))
-        data, self._held = bytes(self._held), bytearray()
+        data = await self._incoming.read()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
         return data
 
     async def readline(self) -> bytes:
         """A line, or what there is when it gets too long or the link ends."""
-        await self._until(lambda: b"\n" in self._held or len(self._held) > _MOST_HELD)
-        end = self._held.find(b"\n") + 1 or len(self._held)
-        line = bytes(self._held[:end])
-        del self._held[:end]
-        return line
+        return await self._incoming.readline()
 
     def at_eof(self) -> bool:
-        return self._eof and not self._held
+        return self._incoming.is_at_end
 
     def close(self) -> None:
         """End the connection. In good order we say only that nothing more is sent, and read on until the
@@ -174,7 +170,7 @@ class LinkTransport(Transport, asyncio.Protocol):
             return
         if self.orderly and self._transport.can_write_eof():
             self._said_end = True
-            self._held.clear()
+            self._incoming.clear()
             self._transport.resume_reading()
             self._transport.write_eof()
         else:
@@ -204,11 +200,6 @@ class LinkTransport(Transport, asyncio.Protocol):
         if self.ended is not None:
             self.ended()
 
-    async def _until(self, enough: Callable[[], bool]) -> None:
-        while not enough() and not self._eof:
-            self._more.clear()
-            await self._more.wait()
-
     # what the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -217,21 +208,19 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = True
-        self._received += len(data)
         if self._said_end:
+            self._incoming.count += len(data)
             return
-        self._held += data
-        self._more.set()
-        if len(self._held) > _MOST_HELD and self._transport is not None:
+        self._incoming.add(data)
+        if self._incoming.is_full and self._transport is not None:
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        self._over(None)
+        self._end(None)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._over(exc)
+        self._end(exc)
         self._ended.set()
 
     def pause_writing(self) -> None:
@@ -240,11 +229,10 @@ class LinkTransport(Transport, asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    def _over(self, exc: Exception | None) -> None:
-        self._eof = True
+    def _end(self, exc: Exception | None) -> None:
         self.failure = self.failure or _in_words(exc, self.peer)
-        self._writable.set()  # wakes who waits to write, and sees then that it is over
-        self._more.set()
+        self._incoming.end()
+        self._writable.set()  # a writer that waits goes on, and finds that the link is over
 
 
 def _in_words(error: Exception | None, peer: str) -> BaseException | None:

@@ -23,8 +23,10 @@ from tests.support.watching import watched
 from tests.unit.drivers.nats.test_nats_driver import Sink, dial
 from tests.unit.drivers.nats.test_nats_stream import Stream, opened
 from trunkline.actors.drivers.nats.client import GuardedClient
-from trunkline.actors.drivers.nats.delivery import delivery_of
+from trunkline.actors.drivers.nats.envelope import delivery_of
 from trunkline.actors.drivers.nats.questions import ask
+from trunkline.actors.drivers.nats.transport import LinkTransport
+from trunkline.address import parse_address
 from trunkline.deadline import Deadline
 from trunkline.testing.faultproxy import FaultProxy
 
@@ -203,7 +205,7 @@ def test_what_nobody_can_have_delivered_is_counted(run: Run, stream: Stream) -> 
         bad = ("x.S.d.1.1.1.1.0", "S.d.1.one.1.1.0", "S.d.1.-1.1.1.0", f"S.d.1.{'9' * 30}.1.1.0", "S.d", "")
         for reply in bad:
             # By hand: nats-server lets nobody else write with such a reply subject.
-            await reader._received(Msg(reader._client, f"{stream.name}.a", f"$JS.ACK.{reply}", b"damaged"))
+            await reader._receive(Msg(reader._client, f"{stream.name}.a", f"$JS.ACK.{reply}", b"damaged"))
         stream.fill(1, start=5)
         await sink.until(lambda: sink.losses or sink.received)
         assert (sink.received, sink.losses) == ([b"5"], [])
@@ -224,7 +226,7 @@ def test_a_job_that_fails_is_no_silence(run: Run, stream: Stream) -> None:
         async def fails() -> None:
             raise RuntimeError("what nobody thought of")
 
-        reader._do(fails)
+        reader._jobs.run(fails)
         assert "what nobody thought of" in str(await sink.wait_lost())
         await driver.close()
 
@@ -236,7 +238,8 @@ def test_nats_py_still_has_the_names_that_are_guarded(run: Run) -> None:
         assert callable(getattr(nats.aio.client.Client, name)), name
     client = nats.aio.client.Client()
     assert isinstance(client._ps, nats.protocol.parser.Parser)
-    assert isinstance(GuardedClient(print)._ps, nats.protocol.parser.Parser)
+    transport = LinkTransport(parse_address("nats://localhost?topic=a", {}), "localhost", 4222, Deadline(1))
+    assert isinstance(GuardedClient(print, transport)._ps, nats.protocol.parser.Parser)
     assert delivery_of("$JS.ACK.hub.account.S.d.2.3.4.5.6.random")[:3] == ("S", "d", 2)
     assert delivery_of("$JS.ACK.S.d.2.3.4.5.6")[2:] == (2, 3, 4, 5, 6)
 

@@ -583,7 +583,7 @@ def test_the_words_of_a_delivery_are_those_that_nats_py_reads(run: Run, stream: 
         driver = await opened(stream.address("topic={name}.a&durable=d"), sink)
         await sink.wait_received(1)
         assert driver._reader is not None
-        ours, theirs = sink.deliveries[0], driver._reader._held[1].msg.metadata
+        ours, theirs = sink.deliveries[0], driver._reader._held.all()[0].msg.metadata
         assert ours.offset == theirs.sequence.stream
         assert ours.properties == {"stream": theirs.stream, "consumer": theirs.consumer, "delivered": 1}
         assert abs((ours.timestamp or 0) - theirs.timestamp.timestamp()) < 1e-3
@@ -597,7 +597,7 @@ def test_what_others_send_to_the_inbox_is_no_message(run: Run, stream: Stream) -
         sink = Sink()
         driver = await opened(stream.address("topic={name}.a&durable=d"), sink)
         assert driver._reader is not None
-        stream.side.publish(f"{driver._reader._inbox}.1", "intruder", reply="not.an.ack")
+        stream.side.publish(f"{driver._reader._pulls.inbox}.1", "intruder", reply="not.an.ack")
         stream.fill(1, start=5)
         await sink.wait_received(1)
         assert (numbers(sink), sink.losses) == ([5], [])

@@ -1,10 +1,14 @@
-"""What the reply subject of a message from JetStream says: which one it is. No I/O."""
+"""What comes with a message: the envelope of an answer, and what JetStream's reply subject says. No I/O."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["StreamDelivery", "delivery_of"]
+from nats.aio.msg import Msg
+
+from trunkline.actors.driver import Delivery
+
+__all__ = ["StreamDelivery", "answer_of", "delivery_of"]
 
 _MOST = 1 << 63
 """A server counts in 64 bits; what is more cannot be a number of its."""
@@ -25,6 +29,12 @@ class StreamDelivery(NamedTuple):
     """When the stream took it, in nanoseconds."""
     left: int
     """Messages that the consumer has not delivered yet."""
+
+
+def answer_of(msg: Msg) -> Delivery:
+    """The answer to a question, with its envelope."""
+    headers = dict(msg.headers or {}) or None
+    return Delivery(msg.data, msg.subject, headers=headers, reply_to=msg.reply or None)
 
 
 def delivery_of(reply: str) -> StreamDelivery:
