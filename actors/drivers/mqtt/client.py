@@ -6,7 +6,7 @@ promise could not be kept otherwise; `tests/unit/drivers/mqtt/test_mqtt_driver.p
 paho takes one away:
 
 * `_create_socket`: gives it our socket.
-* `_packet_handle`, `_in_packet`, `_send_pubrec`: messages are read by `mqtt_packet`, which no message can
+* `_packet_handle`, `_in_packet`, `_send_pubrec`: messages are read by `packet`, which no message can
   stop. And QoS 2: paho tells the broker that it has a message (PUBREC) when it arrives, and the broker
   forgets it then, before any reader has it. And paho takes no notice of a broker that refuses a message
   (PUBREC with a reason of MQTT 5), nor does it take a reason that it does not know. And a packet that is too
@@ -31,8 +31,8 @@ from paho.mqtt.exception import MalformedPacket
 
 from trunkline.actors.driver import Delivery, Ending, FatalError, StreamDriver
 from trunkline.actors.drivers.mqtt.packet import Publish, Unreadable, read_publish
+from trunkline.actors.drivers.mqtt.plan import ENVELOPE, Plan
 from trunkline.actors.drivers.mqtt.session import Session
-from trunkline.actors.drivers.mqtt.settings import ENVELOPE, Settings
 from trunkline.actors.drivers.sock.driver import TcpDriver, TlsDriver
 from trunkline.actors.net.liveness import Traffic
 from trunkline.address import Address
@@ -236,12 +236,12 @@ def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> Stream
 class Client(paho.Client):
     """See the module."""
 
-    def __init__(self, sock: PahoSocket, settings: Settings, session: Session) -> None:
+    def __init__(self, sock: PahoSocket, plan: Plan, session: Session) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=session.client_id,
-            clean_session=None if settings.v5 else settings.clean,
-            protocol=paho.MQTTv5 if settings.v5 else paho.MQTTv311,
+            clean_session=None if plan.v5 else plan.clean,
+            protocol=paho.MQTTv5 if plan.v5 else paho.MQTTv311,
             reconnect_on_failure=False,
             manual_ack=True,
         )
@@ -253,10 +253,10 @@ class Client(paho.Client):
         self.on_release: Callable[[int], None] = lambda number: None
         """The broker knows that we have the QoS 2 message with this packet id."""
         self.on_too_big: Callable[[int, int, int], None] = lambda number, qos, size: None
-        """A message over `Settings.largest` was left out: packet id, QoS, bytes."""
+        """A message over `Plan.largest` was left out: packet id, QoS, bytes."""
         self._our_socket = sock
         self._session = session
-        self._largest = settings.largest
+        self._largest = plan.largest
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Also keeps of a packet that is too big only the beginning."""

@@ -1,13 +1,22 @@
-"""A message of MQTT as a `Delivery`."""
+"""What a message of MQTT has beside its payload: read as a `Delivery`, written as properties. No I/O."""
 
 from __future__ import annotations
 
-from trunkline.actors.driver import Delivery
+from math import ceil
+from typing import Any
+
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from trunkline.actors.driver import Delivery, Outgoing
 from trunkline.actors.drivers.mqtt.packet import Publish
+from trunkline.actors.drivers.mqtt.plan import Plan, user_properties
 from trunkline.actors.drivers.mqtt.session import Session
+from trunkline.errors import RefusedError, Unsupported
 
-__all__ = ["delivery_of"]
+__all__ = ["addressed_properties", "delivery_of", "own_properties", "properties_for", "written_properties"]
 
+_LONGEST_EXPIRY_S = (1 << 32) - 1
 _PLAIN = {(qos, kept): {"qos": qos, "retain": kept} for qos in (0, 1, 2) for kept in (False, True)}
 
 
@@ -29,3 +38,46 @@ def delivery_of(message: Publish, session: Session) -> Delivery:
         token=token,
         identity=identity,
     )
+
+
+def properties_for(packet_type: int) -> Any:
+    """Properties of MQTT 5 for a kind of packet, empty."""
+    return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def own_properties(plan: Plan) -> Any:
+    """The properties that the address gives each message; None for none."""
+    if not plan.headers:
+        return None
+    found = properties_for(PacketTypes.PUBLISH)
+    found.UserProperty = list(plan.headers)
+    return found
+
+
+def written_properties(plan: Plan) -> Any:
+    """As `own_properties`, ready to take more."""
+    return own_properties(plan) or properties_for(PacketTypes.PUBLISH)
+
+
+def addressed_properties(plan: Plan, outgoing: Outgoing) -> Any:
+    """The properties of a message with an address of its own; None where MQTT 3.1.1 has none. RefusedError
+    for a value that cannot be sent, Unsupported for fields that MQTT 3.1.1 does not have."""
+    if not plan.v5:
+        if outgoing.fields() <= {"topic", "answers"}:
+            return None
+        raise Unsupported("MQTT 3.1.1 messages have a topic alone: give version=5 for headers and the rest")
+    found = written_properties(plan)
+    try:
+        if outgoing.headers is not None:
+            found.UserProperty = user_properties(outgoing.headers)
+        if outgoing.expiry_ms is not None:
+            found.MessageExpiryInterval = min(ceil(outgoing.expiry_ms / 1000), _LONGEST_EXPIRY_S)
+        if outgoing.reply_to is not None:
+            found.ResponseTopic = outgoing.reply_to
+        if outgoing.correlation is not None:
+            given = outgoing.correlation
+            found.CorrelationData = given.encode() if isinstance(given, str) else given
+        found.pack()
+    except Exception as error:  # paho's MQTTException has no base of its own
+        raise RefusedError(f"the message cannot be sent: {error}") from None
+    return found

@@ -14,8 +14,8 @@ from itertools import product
 from paho.mqtt.client import topic_matches_sub
 
 from trunkline.actors.driver import Delivery
+from trunkline.actors.drivers.mqtt.plan import Plan
 from trunkline.actors.drivers.mqtt.session import Session
-from trunkline.actors.drivers.mqtt.settings import Settings
 
 __all__ = ["Leftovers", "filters_for"]
 
@@ -32,17 +32,17 @@ class Leftovers:
 
     def __init__(
         self,
-        settings: Settings,
+        plan: Plan,
         session: Session,
         unsubscribe: Callable[[list[str]], int | None],
         hand_over: Callable[[Delivery], None],
         leave_out: Callable[[Delivery], None],
     ) -> None:
-        self._session, self._v5 = session, settings.v5
+        self._session, self._v5 = session, plan.v5
         self._unsubscribe, self._hand_over, self._leave_out = unsubscribe, hand_over, leave_out
-        self._filters = [_plain(topic) for topic in settings.topics]
-        self._asks_for = frozenset(settings.topics)
-        self._judges = not any(t.startswith("$") and not t.startswith(_PLAIN) for t in settings.topics)
+        self._filters = [_plain(topic) for topic in plan.topics]
+        self._asks_for = frozenset(plan.topics)
+        self._judges = not any(t.startswith("$") and not t.startswith(_PLAIN) for t in plan.topics)
         self._known: dict[str, bool] = {}
         self._asked: dict[int, tuple[str, list[str]]] = {}
         self._asked_about: set[str] = set()

@@ -35,7 +35,7 @@ class Session:
         self.begun = False
         """A link of this connection was open before: a session may be resumed."""
         self.inherited = False
-        """The broker had the session before our first link, from a former process: see `mqtt_leftovers`."""
+        """The broker had the session before our first link, from a former process: see `leftovers`."""
         self.removed: list[str] = []
         """Filters of a former process that are unsubscribed now."""
         self.comes_otherwise: set[str] = set()

@@ -10,7 +10,7 @@ import pytest
 
 from trunkline import AddressError, parse_address
 from trunkline.actors.drivers.kafka.plan import header_pairs
-from trunkline.actors.drivers.mqtt.settings import user_properties
+from trunkline.actors.drivers.mqtt.plan import user_properties
 from trunkline.actors.drivers.nats.plan import sound_headers
 from trunkline.address.header_text import header_text
 from trunkline.errors import RefusedError

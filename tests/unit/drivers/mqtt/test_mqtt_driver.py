@@ -300,7 +300,7 @@ def test_what_nobody_has_read_comes_again_and_is_known_again(
 
 async def settled(driver: MqttDriver) -> None:
     """What was acknowledged has arrived at the broker: it answers what is asked after it."""
-    await driver._subscribe(["trunkline/nothing"], Deadline(10))
+    await driver._subscriptions.subscribe(["trunkline/nothing"], Deadline(10))
 
 
 @pytest.mark.parametrize("lost", ["on its way", "before it was sent"])
@@ -745,10 +745,10 @@ def test_a_broker_that_does_not_wait_for_acknowledgements_has_to_wait(qos: int) 
             dialled(address, settling=False, buffer=5, pingInterval=1000) as (driver, sink),
             watched(driver, sink),
         ):
-            while len(driver._held) < 2000:  # noqa: ASYNC110 - no event tells of it
+            while driver._intake.held_count < 2000:  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.01)
             await asyncio.sleep(2.5)  # twice what a silent broker is given
-            assert (len(sink.received), len(driver._held), sink.losses) == (5, 2000, [])
+            assert (len(sink.received), driver._intake.held_count, sink.losses) == (5, 2000, [])
             sink.settling = driver
             driver.settle([each.token for each in sink.deliveries])
             await sink.wait_received(count)

@@ -15,14 +15,14 @@ from typing import Any
 
 from paho.mqtt.properties import Properties
 
-from trunkline.actors.drivers.mqtt import words
+from trunkline.actors.drivers.mqtt import errors
 from trunkline.actors.drivers.mqtt.client import Client
+from trunkline.actors.drivers.mqtt.plan import Plan
 from trunkline.actors.drivers.mqtt.session import Session
-from trunkline.actors.drivers.mqtt.settings import Settings
 from trunkline.deadline import Deadline
 from trunkline.errors import RefusedError, Unconfirmed
 
-__all__ = ["Outbox"]
+__all__ = ["Writer"]
 
 _IN_FLIGHT = 20
 """Unconfirmed messages with MQTT 3.1.1, whose brokers do not say how many they take: paho's number."""
@@ -42,13 +42,13 @@ class _Writing:
     started: bool = False
 
 
-class Outbox:
+class Writer:
     """See the module. For one link, after its login; `found` is what the broker said of itself (MQTT 5)."""
 
     def __init__(
         self,
         client: Client,
-        settings: Settings,
+        plan: Plan,
         session: Session,
         peer: str,
         found: Any,
@@ -58,17 +58,17 @@ class Outbox:
         self._end = end
         self._partly: _Writing | None = None
         """The message that may be handed over in part: the socket takes no more."""
-        self._settings = settings
+        self._plan = plan
         self._session = session
         self._peer = peer
-        limits = found if settings.v5 else None
-        most = _IN_FLIGHT_V5 if settings.v5 else _IN_FLIGHT
+        limits = found if plan.v5 else None
+        most = _IN_FLIGHT_V5 if plan.v5 else _IN_FLIGHT
         self._most = min(most, getattr(limits, "ReceiveMaximum", most))
         self._largest = getattr(limits, "MaximumPacketSize", _LARGEST)
         # Around the payload: the packet's head, the properties and the topic.
-        headers = sum(5 + len(name.encode()) + len(value.encode()) for name, value in settings.headers)
+        headers = sum(5 + len(name.encode()) + len(value.encode()) for name, value in plan.headers)
         self._around = 12 + headers
-        self._small = min(_SMALL, self._largest - self._around - len((settings.write_topic or "").encode()))
+        self._small = min(_SMALL, self._largest - self._around - len((plan.write_topic or "").encode()))
         self._waiting: deque[_Writing] = deque()
         self._in_flight: dict[int, _Writing] = {}
         self._over = False
@@ -76,8 +76,8 @@ class Outbox:
     def would_wait(self, size: int) -> bool:
         """As `StreamDriver.would_wait`; also of a message that is going to be refused."""
         return bool(
-            self._settings.qos
-            or self._settings.write_topic is None
+            self._plan.qos
+            or self._plan.write_topic is None
             or size > self._small
             or self._waiting
             or self._over
@@ -112,7 +112,7 @@ class Outbox:
             if writing is self._partly and self._client.want_write():
                 # Half a message cannot be taken back, and its rest must not go out after the deadline.
                 self._end(ConnectionError("only a part of a message went out in time; broken off"))
-            what = "did not confirm" if self._settings.qos else "did not take all of"
+            what = "did not confirm" if self._plan.qos else "did not take all of"
             raise Unconfirmed(
                 f"{self._peer} {what} the message in the time allowed: it may or may not have arrived"
             ) from None
@@ -125,7 +125,7 @@ class Outbox:
     def advance(self) -> None:
         """The socket takes more, or something was confirmed: send what waits, in order, as far as it may; not
         what is too late or given up."""
-        if not self._settings.qos and not self._client.want_write():
+        if not self._plan.qos and not self._client.want_write():
             self._handed_over()
         while self._waiting and not self._over and self._may_start():
             writing = self._waiting.popleft()
@@ -137,8 +137,8 @@ class Outbox:
         writing = self._in_flight.pop(number, None)
         if writing is None or writing.done.done():
             return
-        if code >= words.FAILURE:
-            writing.done.set_exception(words.message_refused(self._peer, writing.topic, code, text))
+        if code >= errors.FAILURE:
+            writing.done.set_exception(errors.message_refused(self._peer, writing.topic, code, text))
         else:
             writing.done.set_result(None)
 
@@ -146,7 +146,7 @@ class Outbox:
         """The link is gone: tell all who wait."""
         self._over = True
         for number, writing in self._in_flight.items():
-            if self._settings.qos == 2 and self._settings.persistent:
+            if self._plan.qos == 2 and self._plan.persistent:
                 self._session.left_in_doubt(number)
             _fail(writing, "the link broke; the message may have arrived")
         for writing in self._waiting:
@@ -163,7 +163,7 @@ class Outbox:
                 f"{self._largest} bytes at most",
                 code=0x95,
             )
-        if self._settings.qos == 2 and self._session.in_doubt >= self._most:
+        if self._plan.qos == 2 and self._session.in_doubt >= self._most:
             raise RefusedError(
                 f"{self._peer} holds {self._session.in_doubt} unfinished QoS 2 messages of this client_id "
                 "and takes no more; dial with clean=true or another client_id"
@@ -172,20 +172,20 @@ class Outbox:
     def _may_start(self) -> bool:
         if self._client.is_blocked():
             return False
-        return not self._settings.qos or len(self._in_flight) + self._session.in_doubt < self._most
+        return not self._plan.qos or len(self._in_flight) + self._session.in_doubt < self._most
 
     def _start(self, writing: _Writing) -> None:
-        settings = self._settings
+        plan = self._plan
         try:
             info = self._client.publish(
-                writing.topic, writing.payload, settings.qos, settings.retain, writing.properties
+                writing.topic, writing.payload, plan.qos, plan.retain, writing.properties
             )
         except ValueError as error:
             writing.done.set_exception(RefusedError(f"the message cannot be sent: {error}"))
             return
         writing.started = True
         self._partly = writing if self._client.want_write() else None
-        if settings.qos or not info.is_published():
+        if plan.qos or not info.is_published():
             self._in_flight[info.mid] = writing
         else:
             writing.done.set_result(None)

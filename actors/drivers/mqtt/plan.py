@@ -11,7 +11,7 @@ from trunkline.actors.driver import FatalError
 from trunkline.address import Address
 from trunkline.address.header_text import header_text
 
-__all__ = ["ENVELOPE", "Settings", "no_target", "user_properties"]
+__all__ = ["ENVELOPE", "Plan", "no_target", "user_properties"]
 
 _V5 = ("5", "5.0")
 _V311 = ("3.1.1", "311", "4")
@@ -33,7 +33,7 @@ _OUTAGE_S = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Plan:
     """See the module. `repr` shows no secret: the will's payload and the headers are left out."""
 
     topics: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Settings:
         return user, password
 
     @classmethod
-    def of(cls, address: Address) -> Settings:
+    def of(cls, address: Address) -> Plan:
         """Raises FatalError with what to change."""
         params = address.params
         v5 = _version(params)

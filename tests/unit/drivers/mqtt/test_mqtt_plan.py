@@ -6,18 +6,18 @@ import pytest
 
 from trunkline.actors.driver import FatalError, Overflow
 from trunkline.actors.drivers.mqtt.driver import MqttDriver
+from trunkline.actors.drivers.mqtt.errors import login_refused, said_goodbye, subscription_refused
+from trunkline.actors.drivers.mqtt.plan import FOR_EVER, Plan
 from trunkline.actors.drivers.mqtt.session import Session, session_of
-from trunkline.actors.drivers.mqtt.settings import FOR_EVER, Settings
-from trunkline.actors.drivers.mqtt.words import login_refused, said_goodbye, subscription_refused
 from trunkline.address import parse_address
 
 
-def settings(query: str, **options: object) -> Settings:
-    return Settings.of(parse_address(f"mqtt://h?{query}", options))
+def plan(query: str, **options: object) -> Plan:
+    return Plan.of(parse_address(f"mqtt://h?{query}", options))
 
 
 def test_the_defaults() -> None:
-    found = settings("topic=t")
+    found = plan("topic=t")
     assert found.topics == ("t",)
     assert (found.write_topic, found.qos, found.retain, found.clean, found.v5) == ("t", 0, False, True, False)
     assert found.keep_alive == 20
@@ -39,7 +39,7 @@ def test_the_defaults() -> None:
 def test_what_is_read_and_where_writes_go(
     query: str, topics: tuple[str, ...], write_topic: str | None
 ) -> None:
-    found = settings(query)
+    found = plan(query)
     assert (found.topics, found.write_topic) == (topics, write_topic)
 
 
@@ -62,21 +62,21 @@ def test_what_is_read_and_where_writes_go(
 )
 def test_what_cannot_be(query: str, says: str) -> None:
     with pytest.raises(FatalError, match=says):
-        settings(query)
+        plan(query)
 
 
 def test_headers_are_user_properties_of_mqtt_5() -> None:
     headers = {"a": "1", "b": ["2", "3"]}
-    found = settings("topic=t&version=5", headers=headers)
+    found = plan("topic=t&version=5", headers=headers)
     assert found.headers == (("a", "1"), ("b", "2"), ("b", "3"))
     with pytest.raises(FatalError, match="give version=5"):
-        settings("topic=t", headers=headers)
+        plan("topic=t", headers=headers)
     over_websocket = parse_address("ws+mqtt://h?topic=t", {"headers": {"a": "1"}})
-    assert Settings.of(over_websocket).headers == ()
+    assert Plan.of(over_websocket).headers == ()
 
 
 def test_no_secret_is_shown() -> None:
-    found = settings("topic=t&will_topic=w&will_payload=geheim&version=5", headers={"key": "geheim"})
+    found = plan("topic=t&will_topic=w&will_payload=geheim&version=5", headers={"key": "geheim"})
     assert "geheim" not in repr(found)
 
 
@@ -94,7 +94,7 @@ def test_no_secret_is_shown() -> None:
     ],
 )
 def test_how_long_the_broker_keeps_the_session(query: str, expiry: int, persistent: bool) -> None:
-    found = settings(query)
+    found = plan(query)
     assert (found.expiry, found.persistent) == (expiry, persistent)
 
 

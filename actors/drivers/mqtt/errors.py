@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from trunkline.actors.driver import FatalError
+from trunkline.actors.net import tls_alerts
 from trunkline.errors import DialError, RefusedError
 
 __all__ = [
     "PROTOCOL_ERROR",
     "WITH_WILL",
+    "closed_while_opening",
     "login_refused",
     "message_refused",
     "reason",
@@ -118,6 +120,25 @@ def said_goodbye(peer: str, code: int, text: str = "") -> ConnectionError:
     if not code:
         return ConnectionError(f"{peer} ended the connection")
     return ConnectionError(f"{peer} ended the connection: {reason(code, text)}")
+
+
+def closed_while_opening(
+    peer: str, reason: BaseException | None, *, answered: bool, advice: str
+) -> BaseException:
+    """Why opening failed, where the connection ended meanwhile. `answered`: the broker has answered the
+    login; `advice`: what else to check where it has not."""
+    if isinstance(reason, DialError):
+        return reason
+    alert = tls_alerts.in_words(reason)
+    if alert is not None:
+        return FatalError(f"{peer} {alert}")
+    why = f": {reason}" if reason is not None else ""
+    if answered:
+        return DialError(f"{peer} closed the connection{why}")
+    return DialError(
+        f"{peer} closed the connection instead of answering the MQTT login{why}; check the port, "
+        f"the scheme and version={advice}"
+    )
 
 
 def _one_line(text: str) -> str:
