@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 import re
 
-from trunkline.actors.database.jobs import over, refused
 from trunkline.actors.database.sql.statements import split
 from trunkline.errors import BrokenError, ClosedError, OperationTimeout, StatementError
 from trunkline.sqltext import MYSQL_RUNS, Dialect
 
 __all__ = [
+    "OVER",
     "Entry",
     "admit_transaction",
     "explain_expiry",
@@ -23,8 +23,12 @@ __all__ = [
     "explain_not_begun",
     "explain_not_run",
     "explain_transaction_given_up",
+    "explain_transaction_over",
     "refuse_statement",
 ]
+
+OVER = "TRANSACTION_OVER"
+"""Code of the errors of statements that come after the end of their transaction."""
 
 _TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
 """Most statements contain none of these words, and need not be split into tokens."""
@@ -78,7 +82,7 @@ def refuse_statement(
     transaction is the statement's own.
     """
     if is_over:
-        return over()
+        return explain_transaction_over()
     in_block = bool(token)
     if not in_block and (owns_link or not is_shared):
         return None
@@ -88,7 +92,18 @@ def refuse_statement(
     if dialect is Dialect.MYSQL:
         sql = MYSQL_RUNS.sub(" ", sql)
     word = next((s.keyword for s in split(sql, dialect) if s.transaction not in allowed), None)
-    return None if word is None else refused(word, in_block)
+    return None if word is None else _explain_refusal(word, in_block)
+
+
+def _explain_refusal(word: str, in_block: bool) -> StatementError:
+    if in_block:
+        return StatementError(
+            f"{word} was refused: a `with conn.transaction():` block commits at its end by itself"
+        )
+    return StatementError(
+        f"{word} was refused: this connection is shared, so a transaction must be "
+        "`with conn.transaction():`, which keeps the others out until it ends"
+    )
 
 
 def explain_late_arrival() -> OperationTimeout:
@@ -129,3 +144,12 @@ def explain_not_begun(display: str, reason: str, *, has_link: bool) -> Operation
 def explain_transaction_given_up() -> OperationTimeout:
     """A transaction's holder stopped waiting for its BEGIN."""
     return OperationTimeout("the transaction was given up before its turn came")
+
+
+def explain_transaction_over() -> StatementError:
+    """The transaction of a statement has ended before the statement's turn came."""
+    return StatementError(
+        "this transaction is over: it was rolled back when the database, its worker or its holder gave up,"
+        " or one of its own statements ended it (MySQL commits before CREATE, ALTER, DROP); begin it again",
+        code=OVER,
+    )

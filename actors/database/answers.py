@@ -1,4 +1,7 @@
-"""Results on their way out of a worker: rows in batches of about the same size, whatever a row holds."""
+"""Results on their way out of a worker: rows in batches of about the same size in bytes.
+
+All of it runs on the thread of the driver that has the rows.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["BATCH_BYTES", "Batches", "Results"]
 
 BATCH_BYTES = 256 * 1024
-"""Of packed rows: small enough to be no memory, large enough that a round trip is nothing."""
-LONGEST = 20_000
+"""Aim for the packed rows of a batch: small beside a process's memory, and so large that the round trip for a
+batch costs little beside the rows."""
+MOST_ROWS = 20_000
 """Rows of a batch, however small they are."""
-TAKEN_S = 5.0
-"""How long who asked may take nothing of a long answer: the others wait for him."""
+MUST_TAKE_S = 5.0
+"""How long a client may take nothing of a long answer, in seconds: other statements wait meanwhile."""
 LARGEST_ANSWER = MAX_BYTES - 4096
+"""Bytes of one message, with room for the header."""
 
 
 class Batches:
@@ -36,13 +41,13 @@ class Batches:
         self.more = True
         """Whether there may be another batch."""
 
-    def measured(self, rows: int, packed: int) -> None:
-        """So many rows were so many bytes: the next batch is made to fit."""
+    def note_size(self, rows: int, packed: int) -> None:
+        """So many rows were so many bytes: the next batch has as many rows as fit into `BATCH_BYTES`."""
         if rows:
-            self._count = max(1, min(LONGEST, BATCH_BYTES * rows // max(1, packed)))
+            self._count = max(1, min(MOST_ROWS, BATCH_BYTES * rows // max(1, packed)))
 
-    def next(self) -> Sequence[Any]:
-        """The next rows; none at the end."""
+    def fetch_next(self) -> Sequence[Any]:
+        """The next rows; none at the end. Errors are those of `Rows.fetch`."""
         count = self._count
         found = self._rows.fetch(count)
         if len(found) < count:
@@ -50,36 +55,40 @@ class Batches:
             self._rows.close()
         return found
 
-    def packed(self, *before: Any) -> tuple[int, bytes]:
-        """The next rows as one packed value, behind what is given and whether more may come; and how many."""
-        rows = self.next()
+    def pack_next(self, *before: Any) -> tuple[int, bytes]:
+        """Fetch the next rows. Returns their number, and a packed list: the values of `before`, whether more
+        rows may come, the packed rows."""
+        rows = self.fetch_next()
         body = values.pack([*before, self.more, pack_rows(rows)])
-        self.measured(len(rows), len(body))
+        self.note_size(len(rows), len(body))
         return len(rows), body
 
     def close(self) -> None:
+        """Give up the rows that were not fetched. Idempotent."""
         self.more = False
         self._rows.close()
 
 
 class Results:
-    """What statements gave, as the answers to those who sent them. Called on the driver's thread."""
+    """Makes the answers to statements from the results of the driver. Called on the driver thread."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self.rows = 0
-        """How many were given so far."""
+        """Rows of all answers so far."""
 
-    def run(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job) -> bytes:
-        """Execute a statement. Returns the body of its answer; long results are sent in parts before."""
+    def run_statement(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job) -> bytes:
+        """Execute a statement. Returns the body of its answer; the rows of a long result are sent ahead in
+        parts. Raises what the driver raises, and StatementError for a client that does not take the parts."""
         result = driver.execute(sql, binds)
         if result.rest is not None:
             self._send_ahead(Batches(result.rest), result.values, job)
             result.values = []
-        return self.packed(driver, result, token)
+        return self.pack_result(driver, result, token)
 
-    def packed(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
-        """A result as the body of an answer."""
+    def pack_result(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
+        """A result as the body of an answer. `token`: the transaction of the statement. StatementError for a
+        result that is larger than a message may be."""
         self.rows += len(result.values) + sum(len(each.values) for each in result.more)
         answer: dict[str, Any] = {"columns": result.columns, "values": _as_lists(result.values)}
         if result.more:
@@ -93,7 +102,8 @@ class Results:
         if result.last_id is not None:
             answer["last_id"] = result.last_id
         if not token and driver.in_transaction():
-            answer["in_transaction"] = True  # for the proxy: its next statement belongs to this transaction
+            # The proxy then knows that its next statement belongs to this transaction.
+            answer["in_transaction"] = True
         body = values.pack(answer)
         if len(body) > LARGEST_ANSWER:
             text = f"the result takes {len(body):,} bytes, more than one answer holds; ask for a part of it"
@@ -101,29 +111,35 @@ class Results:
         return body
 
     def _send_ahead(self, batches: Batches, rows: Sequence[Any], job: Job) -> None:
-        """Send a long result in parts while it is fetched."""
+        """Send a long result in parts while the driver fetches the rest of it."""
         try:
             while rows:
                 body = pack_rows(rows)
                 self.rows += len(rows)
-                batches.measured(len(rows), len(body))
+                batches.note_size(len(rows), len(body))
                 self._send_part(job, body)
-                rows = batches.next() if batches.more else ()
+                rows = batches.fetch_next() if batches.more else ()
         finally:
             batches.close()
 
     def _send_part(self, job: Job, body: bytes) -> None:
         head = header(Kind.PART, job.request_id)
         mailbox = self._worker.mailbox
-        guest = mailbox.guest(job.sender)
-        if guest is not None:
-            taken = guest.send_when_taken(head, body, TAKEN_S, lambda: job.timed_out or job.answered)
+        client = mailbox.guest(job.sender)
+        if client is not None:
+            is_taken = client.send_when_taken(head, body, MUST_TAKE_S, lambda: _is_over(job))
         else:
-            taken = not (job.sender.startswith(b"direct-") or job.timed_out or job.answered)
-            if taken:
+            # Without a socket of its own the client is behind the router, or has hung up.
+            is_taken = not (job.sender.startswith(b"direct-") or _is_over(job))
+            if is_taken:
                 self._worker.loop.call_soon_threadsafe(mailbox.send, job.sender, head, body)
-        if not taken:
+        if not is_taken:
             raise StatementError("whoever asked for these rows does not take them")
+
+
+def _is_over(job: Job) -> bool:
+    """Whether the client of a job wants no more rows."""
+    return job.is_unwanted or job.is_answered
 
 
 def _as_lists(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:

@@ -1,132 +1,148 @@
-"""What is done on a database connection for one request: the job, its errors, and those it has in common."""
+"""A statement on its way through a worker: the job that a request becomes, and the end of a job.
+
+The event loop makes a job for each request, the driver thread runs the job, and the event loop notes the end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from trunkline.actors.database.line import Waiting
 from trunkline.actors.driver import ExecDriver
 from trunkline.deadline import Deadline
-from trunkline.errors import StatementError, TrunklineError
+from trunkline.errors import TrunklineError
 from trunkline.wire import values
 
 if TYPE_CHECKING:
     from trunkline.actors.process.door import Guest
 
 __all__ = [
-    "OVER",
+    "AnswerJob",
+    "Finished",
     "Job",
     "LinkLost",
-    "begin",
-    "commit",
-    "nothing",
-    "over",
-    "refused",
-    "rollback",
-    "shortened",
-    "still_inside",
+    "begin_transaction",
+    "commit_transaction",
+    "do_nothing",
+    "is_in_transaction",
+    "roll_back_transaction",
+    "shorten_error",
 ]
 
 LONGEST_ERROR = 2000
-"""Of an error's text: SQLite quotes what it does not understand, and that may be a megabyte."""
-OVER = "TRANSACTION_OVER"
-"""Code of the errors of a transaction's statements after its end."""
+"""Letters of an error's text: SQLite quotes the text that it cannot parse, perhaps a megabyte."""
 
 
 class LinkLost(ConnectionError):
-    """The server has hung up before it was sent what came next."""
+    """The server hung up before the driver sent the statement: the statement has had no effect."""
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request: what to run on the driver's thread, and whom to answer."""
+    """One request: the work for the driver thread, and the client socket that waits for the answer.
+
+    The event loop writes every field, but for `has_begun`, `is_answered` and `keeps_client`, which the driver
+    thread writes, too. The order of writes matters: see `trunkline.actors.database.interrupts`.
+    """
 
     sender: bytes
+    """Name of the client socket; empty for a job of the worker's own."""
     request_id: int
     run: Callable[[ExecDriver], bytes]
+    """Called on the driver thread; returns the body of the answer."""
     deadline: Deadline
     dials_until: Deadline
-    """A link that is not there is dialled for so long: to the deadline; without one, for the option `timeout`
-    from the moment that the request came."""
+    """Until when a lost link is dialled: the job's deadline; without a deadline, option `timeout` after the
+    request came."""
     timer: asyncio.TimerHandle | None = None
+    """Fires at the deadline, while the job waits or runs."""
     what: str = "exec"
+    """exec, fetch, end, begin, commit or rollback."""
     begins: bytes | None = None
     """Token of the transaction that this job begins."""
-    timed_out: bool = False
-    """Or nobody waits for it any more."""
-    closed: bool = False
-    """That nobody waits is because the object was closed."""
-    begun: bool = False
-    """The driver has been told to run it: before, nothing can have happened."""
-    answered: bool = field(default=False)
-    guest: Guest | None = None
-    """Who asked, when his socket was left to the driver's thread."""
+    is_unwanted: bool = False
+    """The deadline has passed, or the caller has left: the job is not to begin, or is to be stopped."""
+    is_object_closed: bool = False
+    """The job is unwanted because the program closed its object."""
+    has_begun: bool = False
+    """The driver was told to run the job. Before that, the job has certainly had no effect."""
+    is_answered: bool = False
+    client: Guest | None = None
+    """The client socket that was left to the driver thread with this job; None where the event loop reads."""
     joins: tuple[str, Any] | None = None
-    """A statement without a deadline that may be committed together with others."""
-    stays: bool = False
-    """The driver's thread has answered and waits for his next request; it gives the socket back."""
+    """Text and values of a statement that may be committed together with others."""
+    keeps_client: bool = False
+    """The driver thread reads `client` on after the answer, and gives the socket back by itself."""
 
 
-def nothing(driver: ExecDriver) -> bytes:
+class AnswerJob(Protocol):
+    """Answers a job with a body or an error, unless it is answered. Called on the event loop."""
+
+    def __call__(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None: ...
+
+
+class Finished(NamedTuple):
+    """The end of a job on the driver thread."""
+
+    waiting: Waiting[Job]
+    body: bytes
+    """Body of the answer; empty after an error."""
+    error: Exception | None
+    is_inside: bool
+    """A transaction is open on the link now."""
+
+
+def do_nothing(driver: ExecDriver) -> bytes:
+    """The work of a job that gets its own work later. Returns an answer without a value."""
     return values.pack(None)
 
 
-def begin(driver: ExecDriver, how: str = "") -> bytes:
-    """`how`: modes behind BEGIN."""
-    driver.begin_as(how) if how else driver.begin()
+def begin_transaction(driver: ExecDriver, modes: str = "") -> bytes:
+    """Begin a transaction; `modes` stand behind BEGIN (`READ ONLY`). Raises what the driver raises."""
+    if modes:
+        driver.begin_as(modes)
+    else:
+        driver.begin()
     return values.pack(None)
 
 
-def commit(driver: ExecDriver) -> bytes:
-    """A transaction that cannot be committed is over all the same: its block has ended."""
+def commit_transaction(driver: ExecDriver) -> bytes:
+    """Commit. A transaction that cannot be committed is rolled back, because its block has ended; then the
+    error of the commit is raised."""
     try:
         driver.commit()
     except TrunklineError:
         with contextlib.suppress(TrunklineError):
-            rollback(driver)
+            roll_back_transaction(driver)
         raise
     return values.pack(None)
 
 
-def rollback(driver: ExecDriver) -> bytes:
+def roll_back_transaction(driver: ExecDriver) -> bytes:
+    """Roll back the open transaction; success where none is open."""
     if driver.in_transaction():
         driver.rollback()
     return values.pack(None)
 
 
-def still_inside(driver: ExecDriver | None) -> bool:
-    """Whether a transaction is open after an error; a driver that cannot tell has lost it."""
+def is_in_transaction(driver: ExecDriver | None) -> bool:
+    """Whether a transaction is open after an error. A driver that cannot tell has lost the transaction."""
     try:
         return driver is not None and driver.in_transaction()
     except Exception:
         return False
 
 
-def over() -> StatementError:
-    return StatementError(
-        "this transaction is over: it was rolled back when the database, its worker or its holder gave up,"
-        " or one of its own statements ended it (MySQL commits before CREATE, ALTER, DROP); begin it again",
-        code=OVER,
-    )
-
-
-def refused(word: str, in_block: bool) -> StatementError:
-    if in_block:
-        return StatementError(
-            f"{word} was refused: a `with conn.transaction():` block commits at its end by itself"
-        )
-    return StatementError(
-        f"{word} was refused: this connection is shared, so a transaction must be "
-        "`with conn.transaction():`, which keeps the others out until it ends"
-    )
-
-
-def shortened(error: Exception) -> Exception:
+def shorten_error(error: Exception) -> Exception:
+    """The error itself, or an error of the same class whose text has `LONGEST_ERROR` letters at most."""
     text = str(error)
     if len(text) <= LONGEST_ERROR:
         return error
     text = f"{text[: LONGEST_ERROR // 2]} ... {text[-LONGEST_ERROR // 4 :]}"
-    return type(error)(text, code=error.code) if isinstance(error, TrunklineError) else type(error)(text)
+    if isinstance(error, TrunklineError):
+        return type(error)(text, code=error.code)
+    return type(error)(text)

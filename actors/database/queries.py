@@ -1,40 +1,42 @@
-"""The queries of a database connection that are open (see `trunkline.actors.database.query`): who may have
-how many, how their rows are asked for, and when they end."""
+"""The open queries of a database connection: how many there may be, how their rows are asked for, and when
+they end. A single one is in `trunkline.actors.database.query`."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from trunkline.actors.database.jobs import AnswerJob, Job
 from trunkline.actors.database.line import Waiting
+from trunkline.actors.database.link import Link
 from trunkline.actors.database.query import Apart, Beside, Outcome
 from trunkline.actors.database.redial import Redial
+from trunkline.actors.database.thread import DriverThread, call_on_loop
+from trunkline.actors.driver import ExecDriver
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, OperationTimeout, StatementError
 from trunkline.wire import values
 
-if TYPE_CHECKING:
-    from trunkline.actors.database.actor import ExecActor
-    from trunkline.actors.database.jobs import Job
-    from trunkline.actors.driver import ExecDriver
-
 __all__ = ["Queries"]
 
 MOST_OVER = 1000
-"""So many queries that have ended are remembered."""
+"""How many ended queries are remembered, for a request that comes late."""
 MOST_APART = 16
 """Links of their own that the queries of one connection may have."""
 MOST_OPEN = 256
+"""Open queries of one connection, of both kinds."""
 SPARE_S = 30.0
 """How long the link of a query that has ended is kept for the next one."""
 STOP_S = 2.0
 """How long a query that was told to stop may take before its link is broken."""
 OVER = "QUERY_OVER"
+"""Code of the error for a fetch from a query that has ended."""
 
 Key = tuple[bytes, int]
 """The holder, and the number that it has given the query."""
@@ -51,32 +53,50 @@ class _InLine:
 
 
 class Queries:
-    """See the module. Its methods are called on the loop, but for those that get the driver.
+    """The queries of one connection. Methods that get a driver are called on the driver thread, all others on
+    the event loop.
 
-    Both threads change `_open`, so it is copied to be walked through; and a holder may be renamed meanwhile,
-    so what has ended is taken out of it by itself and not by its key.
+    Both threads change `_open`. So it is copied before a loop walks through it, and a query is taken out by
+    its identity and not by its key: the event loop may give a holder another name meanwhile.
     """
 
-    def __init__(self, actor: ExecActor) -> None:
-        self._actor = actor
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        link: Link,
+        thread: DriverThread,
+        *,
+        answer: AnswerJob,
+        enqueue: Callable[[Waiting[Job]], None],
+    ) -> None:
+        """`link` and `thread` are the shared ones. `answer` answers a job, `enqueue` puts a job into the line
+        for the shared link."""
+        self._loop = loop
+        self._link = link
+        self._thread = thread
+        self._answer = answer
+        self._enqueue = enqueue
         self._open: dict[Key, Beside | Apart] = {}
         self._over: dict[Key, None] = {}
+        """Queries that have been ended, the oldest first."""
         self._spare: ExecDriver | None = None
+        """A link whose query has ended, for the next query."""
         self._stopping: list[Apart] = []
-        self._stopped = False
+        self._is_stopped = False
         self._line: deque[_InLine] = deque()
         """Queries that wait for a link of their own."""
         self.begun_apart = 0
-        """Counted on the loop, as `_rows_apart` is."""
+        """Queries that were to have links of their own; counted on the event loop, as `_rows_apart` is."""
         self._rows_beside = self._rows_apart = 0
 
     @property
     def count(self) -> int:
+        """How many queries are open."""
         return len(self._open)
 
     @property
     def rows(self) -> int:
-        """How many they gave so far."""
+        """How many rows all queries have given so far."""
         return self._rows_beside + self._rows_apart
 
     def _take_out(self, query: Beside | Apart) -> None:
@@ -91,18 +111,19 @@ class Queries:
     def begin_beside(
         self, driver: ExecDriver, key: Key, token: bytes | None, job: Job, sql: str, binds: Any
     ) -> bytes:
-        """On the driver's thread: the answer to QUERY."""
+        """Begin a query on the shared link. Returns the body of the answer; raises what the driver raises,
+        and StatementError where too many queries are open."""
         if len(self._open) >= MOST_OPEN:
             raise StatementError(f"{MOST_OPEN} queries are open on this connection; close some of them")
         rows = driver.query(sql, binds)
         query = Beside(token, rows)
-        outcome = query.next(rows.columns, not token and driver.in_transaction())
+        outcome = query.fetch_batch(rows.columns, not token and driver.in_transaction())
         self._rows_beside += outcome.rows
-        if outcome.more and not job.timed_out:
+        if outcome.more and not job.is_unwanted:
+            # `end_query` runs on the event loop at the same time: it notes the end before it takes the query
+            # out, and here the query is put in before the look at the ends. So one of the two closes it.
             self._open[key] = query
-            if (
-                key in self._over and self._open.pop(key, None) is query
-            ):  # in this order, for `end` runs beside
+            if key in self._over and self._open.pop(key, None) is query:
                 query.close()
         else:
             query.close()
@@ -110,7 +131,7 @@ class Queries:
 
     def _fetch_beside(self, query: Beside, driver: ExecDriver) -> bytes:
         try:
-            outcome = query.next()
+            outcome = query.fetch_batch()
         except Exception:
             self._take_out(query)
             query.close()
@@ -123,19 +144,19 @@ class Queries:
     # on links of their own
 
     def begin_apart(self, key: Key, job: Job, sql: str, binds: Any) -> None:
-        """Give it a link and a thread, and answer when it has begun. Where `MOST_APART` queries have links
-        already, it waits for the end of one of them, within its deadline; without one, for the option
-        `timeout`."""
+        """Give a query a link and a thread of its own, and answer `job` when the query has begun. Where
+        `MOST_APART` queries have links already, the query waits for the end of one of them: to the deadline;
+        without a deadline, for the option `timeout`."""
         self.begun_apart += 1
         if key in self._over:
-            self._actor.answer(job, error=ClosedError("the query was closed before it began"))
+            self._answer(job, error=ClosedError("the query was closed before it began"))
             return
         if self._count_apart() < MOST_APART and not self._line:
             self._begin_now(key, job, sql, binds)
             return
         waiting = _InLine(key, job, sql, binds)
         self._line.append(waiting)
-        job.timer = self._actor.worker.loop.call_later(job.dials_until.left(), self._waited, waiting)
+        job.timer = self._loop.call_later(job.dials_until.left(), self._expire_in_line, waiting)
 
     def _count_apart(self) -> int:
         return sum(isinstance(query, Apart) for query in list(self._open.values()))
@@ -148,7 +169,7 @@ class Queries:
                 waiting.job.timer.cancel()
             self._begin_now(waiting.key, waiting.job, waiting.sql, waiting.binds)
 
-    def _waited(self, waiting: _InLine) -> None:
+    def _expire_in_line(self, waiting: _InLine) -> None:
         """The time of a query that waits for a link is over."""
         if waiting in self._line:
             self._line.remove(waiting)
@@ -156,63 +177,60 @@ class Queries:
                 f"{MOST_APART} queries are open on this connection, each on its own link, and none of them"
                 " ended in the time allowed; close some of them"
             )
-            self._actor.answer(waiting.job, error=OperationTimeout(text))
+            self._answer(waiting.job, error=OperationTimeout(text))
 
     def _begin_now(self, key: Key, job: Job, sql: str, binds: Any) -> None:
-        actor = self._actor
-        if actor.ended:
-            actor.answer(job, error=actor.redial.end_error())
+        link = self._link
+        if link.has_ended:
+            self._answer(job, error=link.redial.end_error())
             return
         spare, self._spare = self._spare, None
-        redial = Redial(actor.address, actor.driver_class.transient)
-        query = self._open[key] = Apart(spare, self._make_driver, redial, self._keep)
-        self._await(query, job)
-        query.begin(sql, binds, job.dials_until, self._answered(query, job))
+        redial = Redial(link.address, link.driver_class.transient)
+        query = self._open[key] = Apart(spare, link.make_driver, redial, self._keep_link)
+        self._limit_wait(query, job)
+        query.begin(sql, binds, job.dials_until, self._make_receiver(query, job))
 
-    def _make_driver(self) -> ExecDriver:
-        driver = self._actor.driver_class(self._actor.address)
-        driver.warn = self._actor.warn
-        return driver
-
-    def _await(self, query: Apart, job: Job) -> None:
+    def _limit_wait(self, query: Apart, job: Job) -> None:
         left = job.deadline.timeout()
         if left is not None:
-            job.timer = self._actor.worker.loop.call_later(left, self._expired, query, job)
+            job.timer = self._loop.call_later(left, self._expired, query, job)
 
     def _expired(self, query: Apart, job: Job) -> None:
-        if not job.answered:
+        if not job.is_answered:
             self._take_out(query)
             self._stop(query)
             error = OperationTimeout("the rows did not come in the time allowed; the query was stopped")
-            self._actor.answer(job, error=error)
+            self._answer(job, error=error)
 
-    def _answered(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
-        def on_the_loop(outcome: Outcome) -> None:
+    def _make_receiver(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
+        """A function that takes an outcome on the query's thread, and answers `job` on the event loop."""
+
+        def answer_on_loop(outcome: Outcome) -> None:
             self._rows_apart += outcome.rows
             if not outcome.more:
                 self._take_out(query)
-            self._actor.answer(job, body=outcome.body, error=outcome.error)
+            self._answer(job, body=outcome.body, error=outcome.error)
 
-        return partial(self._to_loop, on_the_loop)
+        return partial(call_on_loop, self._loop, answer_on_loop)
 
-    def _keep(self, driver: ExecDriver) -> None:
-        """On the thread of a query that has ended: its link may serve another one."""
-        self._to_loop(self._take_spare, driver)
+    def _keep_link(self, driver: ExecDriver) -> None:
+        """On the thread of a query that has ended: its link may serve another query."""
+        call_on_loop(self._loop, self._take_spare, driver)
 
     def _take_spare(self, driver: ExecDriver) -> None:
         self._drop_spare()
         self._spare = driver
-        if self._stopped:
+        if self._is_stopped:
             self._drop_spare()
         else:
-            self._actor.worker.loop.call_later(SPARE_S, self._unused, driver)
+            self._loop.call_later(SPARE_S, self._drop_if_unused, driver)
 
-    def _unused(self, driver: ExecDriver) -> None:
+    def _drop_if_unused(self, driver: ExecDriver) -> None:
         if self._spare is driver:
             self._drop_spare()
 
     def _drop_spare(self) -> None:
-        """Closing may take a word to the server, so it is another thread's."""
+        """Close the spare link, on another thread, because closing may wait for the server."""
         spare, self._spare = self._spare, None
         if spare is not None:
             close = partial(_close_quietly, spare)
@@ -220,61 +238,60 @@ class Queries:
 
     # both
 
-    def fetch(self, key: Key, job: Job) -> None:
-        """Answer with the next batch."""
+    def fetch_rows(self, key: Key, job: Job) -> None:
+        """Answer with the next batch of a query, in its turn."""
         query = self._open.get(key)
         if query is None:
             text = "this query is over: its transaction or worker has ended, or it was closed; query again"
-            self._actor.answer(job, error=StatementError(text, code=OVER))
+            self._answer(job, error=StatementError(text, code=OVER))
         elif isinstance(query, Apart):
-            self._await(query, job)
-            query.fetch(self._answered(query, job))
+            self._limit_wait(query, job)
+            query.fetch(self._make_receiver(query, job))
         else:
             job.run = partial(self._fetch_beside, query)
-            self._actor.enqueue(Waiting(key[0], query.token, job))
+            self._enqueue(Waiting(key[0], query.token, job))
 
-    def end(self, key: Key, job: Job | None = None) -> None:
-        """Nobody wants its rows any more. `job` is answered when it is closed, or about to be."""
-        self._over[key] = (
-            None  # the word of its end may be faster than the query itself, which comes another way
-        )
+    def end_query(self, key: Key, job: Job | None = None) -> None:
+        """Nobody wants the rows of a query any more. `job` is answered when the query is closed, or about to
+        be."""
+        self._over[key] = None  # This request may be faster than the query itself, which comes another way.
         while len(self._over) > MOST_OVER:
             del self._over[next(iter(self._over))]
         query = self._open.pop(key, None)
         if isinstance(query, Beside):
-            self._actor.put(partial(self._close_beside, query, job))
+            self._thread.put(partial(self._close_beside, query, job))
             return
         if query is not None:
             self._stop(query)
             self._begin_next()
         self._leave_line(lambda waiting: waiting.key == key)
-        self._ended(job)
+        self._answer_end(job)
 
-    def _leave_line(self, of_it: Callable[[_InLine], bool]) -> None:
-        """Nobody wants these queries any more, and they have not begun."""
-        for waiting in [each for each in self._line if of_it(each)]:
+    def _leave_line(self, is_ended: Callable[[_InLine], bool]) -> None:
+        """Take ended queries that have not begun out of the line, and answer them."""
+        for waiting in [each for each in self._line if is_ended(each)]:
             self._line.remove(waiting)
-            self._actor.answer(waiting.job, error=ClosedError("the query was closed before it began"))
+            self._answer(waiting.job, error=ClosedError("the query was closed before it began"))
 
     def _stop(self, query: Apart) -> None:
         query.end()
-        self._actor.worker.loop.call_later(STOP_S, query.abort)
+        self._loop.call_later(STOP_S, query.abort)
 
     def _close_beside(self, query: Beside, job: Job | None) -> None:
         query.close()
-        self._to_loop(self._ended, job)
+        call_on_loop(self._loop, self._answer_end, job)
 
-    def _ended(self, job: Job | None) -> None:
+    def _answer_end(self, job: Job | None) -> None:
         if job is not None and job.request_id:
-            self._actor.answer(job, body=values.pack(None))
+            self._answer(job, body=values.pack(None))
 
-    def leave(self, holder: bytes) -> None:
-        """A holder is gone."""
+    def end_queries_of(self, holder: bytes) -> None:
+        """A holder is gone: end its queries."""
         self._leave_line(lambda waiting: waiting.key[0] == holder)
         for key in [key for key in list(self._open) if key[0] == holder]:
-            self.end(key)
+            self.end_query(key)
 
-    def rename(self, old: bytes, new: bytes) -> None:
+    def rename_holder(self, old: bytes, new: bytes) -> None:
         """A holder goes by another name now."""
         for key, query in list(self._open.items()):
             if key[0] == old and self._open.pop(key, None) is query:
@@ -283,30 +300,28 @@ class Queries:
             if waiting.key[0] == old:
                 waiting.key = new, waiting.key[1]
 
-    def forget(self, token: bytes | None = None) -> None:
-        """Those on the shared link cannot go on: of this transaction, or all, for the link is lost."""
+    def close_beside(self, token: bytes | None = None) -> None:
+        """Close the queries on the shared link that cannot go on: those of the transaction `token`, which has
+        ended; without a token all, for the link is lost."""
         for key, query in list(self._open.items()):
             if isinstance(query, Beside) and token in (None, query.token):
                 del self._open[key]
-                self._actor.put(query.close)
+                self._thread.put(query.close)
 
-    def stop(self) -> None:
-        """The connection ends."""
-        self._stopped = True
+    def stop_all(self) -> None:
+        """The connection ends: stop all queries with links of their own. Returns at once."""
+        self._is_stopped = True
         self._leave_line(lambda waiting: True)
         self._stopping = [query for query in list(self._open.values()) if isinstance(query, Apart)]
         for query in self._stopping:
             query.end()
         self._drop_spare()
 
-    def join(self, seconds: float) -> None:
+    def wait_for_stopped(self, seconds: float) -> None:
+        """Wait for the threads of the queries that `stop_all` has stopped, `seconds` at most."""
         limit = Deadline(seconds)
         for query in self._stopping:
             query.join(limit.left())
-
-    def _to_loop(self, call: Callable[..., None], *given: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            self._actor.worker.loop.call_soon_threadsafe(call, *given)
 
 
 def _close_quietly(driver: ExecDriver) -> None:

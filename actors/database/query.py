@@ -1,9 +1,9 @@
-"""One query whose rows are fetched bit by bit (`Connection.query`).
+"""One query whose rows are fetched batch by batch (`Connection.query`).
 
-It is either `Beside`: its rows come from the connection that everybody shares, fetched in its turn like a
-statement; or `Apart`: on a link of its own, with a thread of its own, because there an open result would keep
-everybody else waiting (`ExecDriver.queries_apart`). Either way the program asks for one batch after the
-other, and one batch is all that waits for it.
+A query is either `Beside`: its rows come from the shared link, and each batch waits in the line like a
+statement. Or `Apart`: on a link of its own, with a thread of its own, because on the shared link its open
+result would keep all other statements waiting (`ExecDriver.queries_apart`). Either way the program asks for
+one batch after the other, and at most one batch waits for the program.
 """
 
 from __future__ import annotations
@@ -24,33 +24,40 @@ __all__ = ["Apart", "Beside", "Outcome"]
 
 
 class Outcome(NamedTuple):
-    """What became of one request for rows."""
+    """The answer to one request for rows."""
 
     body: bytes = b""
     error: Exception | None = None
     rows: int = 0
     more: bool = False
+    """The query has more rows, or may have."""
 
 
 class Beside:
-    """A query on the shared connection. All of it is called on the driver's thread."""
+    """A query on the shared link. All methods are called on the driver thread."""
 
     def __init__(self, token: bytes | None, rows: Rows) -> None:
+        """`token`: the transaction of the query."""
         self.token = token
         self._batches = Batches(rows)
 
-    def next(self, *before: Any) -> Outcome:
-        count, body = self._batches.packed(*before)
+    def fetch_batch(self, *before: Any) -> Outcome:
+        """The next batch, packed behind the values of `before`. Raises what the driver raises."""
+        count, body = self._batches.pack_next(*before)
         return Outcome(body, None, count, self._batches.more)
 
     def close(self) -> None:
-        # what is wrong with the link the next statement will find out
+        """Give up the other rows. Raises nothing: the next statement finds out whether the link is lost."""
         with contextlib.suppress(Exception):
             self._batches.close()
 
 
 class Apart:
-    """A query on a link of its own: `begin`, `fetch` and `end` are called on the loop, in this order."""
+    """A query on a link of its own.
+
+    `begin`, `fetch` and `end` are called on the event loop, in this order. Every call of the driver is made
+    on the query's thread, but for `interrupt` and `abort`: these end the call that the thread is inside.
+    """
 
     def __init__(
         self,
@@ -59,18 +66,25 @@ class Apart:
         redial: Redial,
         keep: Callable[[ExecDriver], None],
     ) -> None:
-        """`spare`: a driver with a link that is free, if there is one. `make`: a new driver, not yet opened.
-        `keep`: takes the driver of a query that has ended in good order."""
-        self._opened = spare is not None
-        self._driver = make() if spare is None else spare
+        """`spare`: a driver with a link that is free, if there is one. `make`: returns a new driver, not yet
+        opened. `keep`: takes the driver of a query that has ended in good order."""
+        self._driver = spare
         self._make = make
         self._redial = redial
         self._keep = keep
         self._orders: queue.SimpleQueue[tuple[Callable[[], Outcome], Callable[[Outcome], None]] | None]
         self._orders = queue.SimpleQueue()
-        self._ended = self._busy = self._stopped = self._over = False
+        self._is_open = spare is not None
+        self._is_ended = False
+        """Nobody wants more rows. Written on the event loop."""
+        self._is_busy = False
+        """The thread is inside a call of the driver, or about to be."""
+        self._is_interrupted = False
+        """The server was told to stop a call, and may yet do that to the next one."""
+        self._takes_no_orders = False
         self._batches: Batches | None = None
         self._ready: Outcome | None = None
+        """A batch that was fetched before the program asked for it."""
         self._thread = threading.Thread(target=self._serve, name="trunkline-query", daemon=True)
 
     def begin(
@@ -80,33 +94,42 @@ class Apart:
         deadline: Deadline,
         answered: Callable[[Outcome], None],
     ) -> None:
-        """`answered` is called on the thread of the query."""
-        self._orders.put((lambda: self._begin(sql, binds, deadline), answered))
+        """Find a link by the deadline and run the query; `answered` takes the first batch, on the query's
+        thread."""
+        self._orders.put((lambda: self._run_query(sql, binds, deadline), answered))
         self._thread.start()
 
     def fetch(self, answered: Callable[[Outcome], None]) -> None:
-        self._orders.put((self._next, answered))
-        if self._over:
+        """`answered` takes the next batch, on the query's thread."""
+        self._orders.put((self._fetch_batch, answered))
+        # The thread says that it takes no orders before it refuses those that are there. So an order that
+        # came too late for the thread is refused here.
+        if self._takes_no_orders:
             self._refuse_orders()
 
     def end(self) -> None:
-        """Stop whatever it does, and give the link back or up. Returns at once."""
-        self._ended = True
+        """Stop the query whatever it does; its link is kept for another query or closed. Returns at once."""
+        self._is_ended = True
         self._redial.stop()
         self._orders.put(None)
-        if self._busy:
-            self._stopped = True
-            threading.Thread(target=self._driver.interrupt, name="trunkline-interrupt", daemon=True).start()
+        driver = self._driver
+        if self._is_busy and driver is not None:
+            self._is_interrupted = True
+            # The interrupt may ask the server, for which the event loop cannot wait.
+            threading.Thread(target=driver.interrupt, name="trunkline-interrupt", daemon=True).start()
 
     def abort(self) -> None:
-        """It does not even react to being stopped."""
-        if self._busy:
-            self._driver.abort()
+        """Break the link of a query that does not react to being stopped. Called on the event loop, for the
+        query's thread is inside a call of the driver; does not wait."""
+        driver = self._driver
+        if self._is_busy and driver is not None:
+            driver.abort()
 
     def join(self, seconds: float) -> None:
+        """Wait for the end of the query's thread, `seconds` at most."""
         self._thread.join(seconds)
 
-    # on its thread
+    # on the query's thread
 
     def _serve(self) -> None:
         while (order := self._orders.get()) is not None:
@@ -115,13 +138,13 @@ class Apart:
             answered(outcome)
             if not outcome.more:
                 break
-            self._ready = self._carry_out(self._next)  # while the program is busy with what it has
-        self._over = True
+            self._ready = self._carry_out(self._fetch_batch)  # While the program works on the batch before.
+        self._takes_no_orders = True
         self._refuse_orders()
-        self._release()
+        self._release_link()
 
     def _refuse_orders(self) -> None:
-        """Answer what came too late; on its thread or the loop."""
+        """Answer orders that came too late. On the query's thread or the event loop."""
         with contextlib.suppress(queue.Empty):
             while True:
                 order = self._orders.get_nowait()
@@ -129,9 +152,10 @@ class Apart:
                     order[1](Outcome(error=ClosedError("all rows of this query were read")))
 
     def _carry_out(self, work: Callable[[], Outcome]) -> Outcome:
-        self._busy = True
+        """The outcome of one order; an error that it raises becomes the caller's."""
+        self._is_busy = True
         try:
-            if self._ended:
+            if self._is_ended:
                 raise ClosedError("the query was closed")
             return work()
         except ConnectionError as error:
@@ -144,45 +168,49 @@ class Apart:
         except Exception as error:
             return Outcome(error=error)
         finally:
-            self._busy = False
+            self._is_busy = False
 
-    def _begin(self, sql: str, binds: Sequence[Any] | Mapping[str, Any], deadline: Deadline) -> Outcome:
-        if self._opened and not self._driver.alive():
-            self._driver.close()
-            self._opened = False
-        if not self._opened:
-            self._redial.dial(self._open, deadline, lambda: self._ended)
+    def _run_query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any], deadline: Deadline) -> Outcome:
+        driver = self._driver
+        if self._is_open and driver is not None and not driver.alive():
+            driver.close()
+            self._is_open = False
+        if not self._is_open:
+            self._redial.dial(self._open_link, deadline, lambda: self._is_ended)
+        assert self._driver is not None
         rows = self._driver.query(sql, binds)
         self._batches = Batches(rows)
-        count, body = self._batches.packed(rows.columns, False)
+        count, body = self._batches.pack_next(rows.columns, False)
         return Outcome(body, None, count, self._batches.more)
 
-    def _open(self, deadline: Deadline) -> None:
-        """One attempt: a driver lives for one."""
+    def _open_link(self, deadline: Deadline) -> None:
+        """Make one attempt at a link; a driver lives for one."""
         self._driver = self._make()
         self._driver.open(deadline)
-        self._opened = True
+        self._is_open = True
 
-    def _next(self) -> Outcome:
+    def _fetch_batch(self) -> Outcome:
         assert self._batches is not None
-        count, body = self._batches.packed()
+        count, body = self._batches.pack_next()
         return Outcome(body, None, count, self._batches.more)
 
-    def _release(self) -> None:
-        """The link is for the next query, if it is in order: one that was told to stop may yet hear that."""
+    def _release_link(self) -> None:
+        """Keep the link for the next query, if it is in order, or close it."""
         driver, batches = self._driver, self._batches
-        self._busy = True
+        if driver is None:
+            return
+        self._is_busy = True
         try:
             if batches is not None:
                 batches.close()
             if driver.in_transaction():
                 driver.rollback()
-            if self._opened and not self._stopped and driver.alive() and driver.reset():
+            if self._is_open and not self._is_interrupted and driver.alive() and driver.reset():
                 self._keep(driver)
                 return
         except Exception:
-            pass  # it is closed, then
+            pass  # A link on which this failed is closed.
         finally:
-            self._busy = False
+            self._is_busy = False
         with contextlib.suppress(Exception):
             driver.close()

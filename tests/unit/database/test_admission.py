@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.actors.database import admission
-from trunkline.actors.database.admission import Entry, admit_transaction, refuse_statement
-from trunkline.actors.database.jobs import OVER
+from trunkline.actors.database.admission import OVER, Entry, admit_transaction, refuse_statement
 from trunkline.errors import BrokenError, ClosedError
 from trunkline.sqltext import Dialect
 
