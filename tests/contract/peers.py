@@ -6,9 +6,8 @@ import threading
 from pathlib import Path
 
 from tests.support.certs import Certs
-from tests.support.servers import WsServer, hold
 from tests.support.sockets import Peer, SocketServer, UdpServer
-from trunkline.testing import FaultProxy
+from trunkline.testing import Exchange, FaultProxy
 from trunkline.testing.contracts import ProxiedPeer, ScriptedPeer
 
 __all__ = ["SocketPeer", "UdpPeer", "UnixPeer", "WebSocketPeer"]
@@ -122,23 +121,23 @@ class UdpPeer(ScriptedPeer):
 
 
 class WebSocketPeer(ProxiedPeer):
-    """ws and, with certificates, wss: a server behind a fault proxy."""
+    """ws and, with certificates, wss: an exchange behind a fault proxy."""
 
     def __init__(self, certs: Certs | None = None) -> None:
-        self._server = WsServer(hold, tls=certs.server_context() if certs else None)
-        self.proxy = FaultProxy(self._server.port)
+        self._exchange = Exchange(tls=certs.server_context() if certs else None)
+        self.proxy = FaultProxy(self._exchange.port)
         self.address = f"{'wss' if certs else 'ws'}://{self.proxy.address}"
         self.options = {"cafile": str(certs.ca)} if certs else {}
 
     def send(self, data: str | bytes) -> None:
-        self._server.send_all(data)
+        self._exchange.say(data)
 
     def received(self) -> bytes:
-        return b"".join(m.encode() if isinstance(m, str) else m for m in self._server.received)
+        return b"".join(m.encode() if isinstance(m, str) else m for m in self._exchange.written)
 
     def wait_links(self, count: int) -> None:
-        self._server.wait_live(count)
+        self._exchange.wait_clients(count)
 
     def close(self) -> None:
         self.proxy.stop()
-        self._server.close()
+        self._exchange.stop()
