@@ -10,7 +10,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-__all__ = ["METHODS", "MODES", "Codec", "CompressionError"]
+from trunkline.address import Address
+
+__all__ = ["METHODS", "MODES", "Codec", "CompressionError", "codec_of"]
 
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _WBITS = {"gzip": _GZIP, "gzip_raw": _RAW, "deflate": _RAW, "zlib": _ZLIB}
@@ -82,6 +84,14 @@ class Codec:
 
 class _TooBig(Exception):
     """The output is over the limit; another format need not be tried."""
+
+
+def codec_of(address: Address) -> Codec | None:
+    """The codec that options `compress`, `mode` and `max_size` of an address ask for; None for none."""
+    method = address.option("compress")
+    if not method:
+        return None
+    return Codec(str(method), str(address.option("mode")), max_size=int(address.option("max_size")))
 
 
 def _has_zlib_header(data: bytes) -> bool:
