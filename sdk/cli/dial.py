@@ -82,12 +82,12 @@ def run(options: argparse.Namespace) -> int:
 def _use(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
     if options.handle:
         print(f"trunkline: handle {connection.fd()}", file=sys.stderr)
-    if connection._executes:
+    if connection._about.executes:
         from trunkline.cli.statements import run_statements
 
         return run_statements(connection, options, lines)
     if options.exec:
-        raise Failed(f"{connection._scheme}:// has no exec: leave -e away")
+        raise Failed(f"{connection._about.scheme}:// has no exec: leave -e away")
     from trunkline.cli.messages import run_messages
 
     return run_messages(connection, options, lines)

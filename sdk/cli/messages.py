@@ -40,7 +40,7 @@ class _Session:
 
     def __init__(self, connection: Connection, options: argparse.Namespace) -> None:
         self._connection = connection
-        self._stream = connection._scheme in BYTE_STREAMS
+        self._stream = connection._about.scheme in BYTE_STREAMS
         self._envelopes: bool = options.json
         self._printer = _Printer(raw=self._stream, as_json=options.json, as_hex=options.hex)
         self._left: int | None = options.count
@@ -64,7 +64,7 @@ class _Session:
             try:
                 message = self._next()
             except BrokenError as error:
-                if self._connection._pocket.ended:
+                if self._connection._member.pocket.ended:
                     return self._ended(error)
                 self._outage()
                 continue
@@ -97,7 +97,7 @@ class _Session:
         """The peer's end in good order is an end; a link that was given up or killed is a failure."""
         state = self._connection.stats().state
         self._printer.event("end", str(error))
-        return OK if state in ("lost", "closed") and not self._connection._gone else FAILED
+        return OK if state in ("lost", "closed") and not self._connection._member.gone else FAILED
 
     # the thread of standard input
 

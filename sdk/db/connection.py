@@ -125,8 +125,8 @@ def connect(
     del database, options  # see trunkline.frames
     if failure is not None:
         raise failure
-    if not link._executes:
-        text = f"{link._peer} is no database; trunkline.dbapi is for databases"
+    if not link._about.executes:
+        text = f"{link._about.peer} is no database; trunkline.dbapi is for databases"
         link.close()
         raise InterfaceError(text)
     connection = Connection(link, autocommit=autocommit, timeout_ms=timeout_ms)
@@ -196,8 +196,8 @@ class Connection:
         """Undo the transaction; nothing where none has begun. NotSupportedError on ClickHouse, which has no
         transactions."""
         self._check()
-        if self._link._scheme in WITHOUT_TRANSACTIONS:
-            raise NotSupportedError(f"{self._link._scheme} has no transactions: what was written stays")
+        if self._link._about.scheme in WITHOUT_TRANSACTIONS:
+            raise NotSupportedError(f"{self._link._about.scheme} has no transactions: what was written stays")
         transaction = self._end()
         if transaction is not None:
             self._call(transaction.rollback)
@@ -227,8 +227,8 @@ class Connection:
     def _begin(self, how: str) -> None:
         """`how`: the modes behind BEGIN, as the database has them."""
         self._check()
-        if self._link._scheme in WITHOUT_TRANSACTIONS:
-            raise NotSupportedError(f"{self._link._scheme} has no transactions")
+        if self._link._about.scheme in WITHOUT_TRANSACTIONS:
+            raise NotSupportedError(f"{self._link._about.scheme} has no transactions")
         if self._transaction is not None:
             raise ProgrammingError("a transaction has begun already; commit or roll it back first")
         self._check_not_held()
@@ -254,7 +254,7 @@ class Connection:
     def _begin_with(self, sql: str) -> None:
         assert self._transaction is not None
         try:
-            self._call(self._link._execute, sql, [], self._timeout_ms, self._transaction.token)
+            self._call(self._link._statements.execute, sql, [], self._timeout_ms, self._transaction.token)
         except BaseException:
             with contextlib.suppress(Error):
                 self.rollback()
@@ -268,7 +268,7 @@ class Connection:
     @property
     def has_transactions(self) -> bool:
         """Whether the database has transactions; ClickHouse has none."""
-        return self._link._scheme not in WITHOUT_TRANSACTIONS
+        return self._link._about.scheme not in WITHOUT_TRANSACTIONS
 
     @property
     def closed(self) -> bool:
@@ -302,7 +302,7 @@ class Connection:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "in transaction" if self.in_transaction else "open"
-        return f"<trunkline.dbapi.Connection {self._link._number} {self._link._peer} {state}>"
+        return f"<trunkline.dbapi.Connection {self._link._member.number} {self._link._about.peer} {state}>"
 
     # for cursors
 
@@ -336,7 +336,7 @@ class Connection:
         """Begin a transaction if this statement is to be in one. Returns its token, None for none."""
         _check_text(sql)
         self._check()
-        if self._transaction is not None and self._link._scheme == "mysql" and commits(sql):
+        if self._transaction is not None and self._link._about.scheme == "mysql" and commits(sql):
             self.commit()
         if self._transaction is None:
             if not self._begins(sql):
@@ -349,18 +349,22 @@ class Connection:
 
     def _begins(self, sql: str) -> bool:
         """Whether this statement, where no transaction is open, is to be the first of one."""
-        if self._autocommit or self._link._scheme in WITHOUT_TRANSACTIONS:
+        if self._autocommit or self._link._about.scheme in WITHOUT_TRANSACTIONS:
             return False
-        if self._link._scheme == "mysql" and commits(sql):
+        if self._link._about.scheme == "mysql" and commits(sql):
             return False
-        if sets_session(sql, self._link._scheme):
+        if sets_session(sql, self._link._about.scheme):
             return False
-        return self.begins_with is not None or not only_reads(sql, self._link._scheme)
+        return self.begins_with is not None or not only_reads(sql, self._link._about.scheme)
 
     def _controlled(self, sql: str) -> bool:
         """`BEGIN`, `COMMIT` and `ROLLBACK` as statements mean this connection's transaction."""
         _check_text(sql)
-        found = control(sql, self._link._scheme) if self._link._scheme not in WITHOUT_TRANSACTIONS else None
+        found = (
+            control(sql, self._link._about.scheme)
+            if self._link._about.scheme not in WITHOUT_TRANSACTIONS
+            else None
+        )
         if found is None:
             return False
         word, how = found
@@ -374,10 +378,10 @@ class Connection:
         """A thread that waits for itself would wait for ever."""
         with _lock:
             holders = list(_in_transaction)
-        me = (self._link._key, threading.get_ident(), os.getpid())
+        me = (self._link._member.key, threading.get_ident(), os.getpid())
         given = self._given() if self._given is not None else None
-        block = given is not None and Transaction.of_thread(given) is not None
-        if block or any((other._link._key, other._thread, other._pid) == me for other in holders):
+        block = given is not None and Transaction.of_thread(given._statements.local) is not None
+        if block or any((other._link._member.key, other._thread, other._pid) == me for other in holders):
             raise OperationalError(
                 "this thread has a transaction open on the same database connection, by another object, and "
                 "would wait for itself; end that one first"
@@ -396,7 +400,7 @@ class Connection:
         try:
             return work(*args)
         except TrunklineError as error:
-            raise translated(error, self._link._scheme) from error
+            raise translated(error, self._link._about.scheme) from error
         except (TypeError, ValueError, OverflowError) as error:  # a value that cannot travel
             raise ProgrammingError(str(error)) from error
 

@@ -53,7 +53,7 @@ class Cursor:
         if connection._controlled(sql):
             return self
         binds = _binds(parameters)
-        if self._stream and gives_rows(sql, connection._link._scheme):
+        if self._stream and gives_rows(sql, connection._link._about.scheme):
             self._query(sql, binds)
             return self
         self._take(self._run(sql, binds))
@@ -82,7 +82,7 @@ class Cursor:
 
     def _query(self, sql: str, binds: Any) -> None:
         connection = self.connection
-        rows = connection._run(connection._link._query, sql, binds)
+        rows = connection._run(connection._link._statements.query, sql, binds)
         self._open = rows
         connection._streams.add(self)
         first = connection._call(lambda: list(itertools.islice(rows, LOOKED_AT)))
@@ -101,7 +101,7 @@ class Cursor:
         if not given:
             self.rowcount = 0
             return self
-        result = connection._run(connection._link._executemany, sql, given)
+        result = connection._run(connection._link._statements.executemany, sql, given)
         self._count(result, -1)
         return self
 
@@ -158,7 +158,7 @@ class Cursor:
         label = f"{os.getpid():x}_{id(connection):x}"
         try:
             result, found = call_procedure(
-                self._run, connection._link._scheme, name, list(_binds(list(parameters))), label
+                self._run, connection._link._about.scheme, name, list(_binds(list(parameters))), label
             )
         except Error:
             if began:
@@ -170,7 +170,7 @@ class Cursor:
 
     def _run(self, sql: str, binds: Any) -> dict[str, Any]:
         connection = self.connection
-        result: dict[str, Any] = connection._run(connection._link._execute, sql, binds)
+        result: dict[str, Any] = connection._run(connection._link._statements.execute, sql, binds)
         return result
 
     def setinputsizes(self, sizes: Sequence[Any]) -> None:

@@ -65,4 +65,5 @@ def _name(claim: Claim) -> bytes | None:
     connection = None if claim.connection is None else claim.connection()
     if connection is None:
         return None
-    return b"" if connection._detached else connection._holder_id
+    member = connection._member
+    return b"" if member.detached else member.holder_id

@@ -19,7 +19,7 @@ from trunkline.proxy.claims import Claim
 from trunkline.proxy.connection import Connection, RaisingConnection
 from trunkline.proxy.family import broker_of_parents
 from trunkline.proxy.hints import hint_at_options, hint_at_seconds
-from trunkline.proxy.holder import attached
+from trunkline.proxy.membership import attached
 from trunkline.proxy.process import Client
 from trunkline.proxy.route import RouterRoute
 from trunkline.system.limits import lacks_descriptors

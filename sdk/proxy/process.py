@@ -208,7 +208,7 @@ class Client:
     def _acknowledge_idle(self, control: RouterRoute) -> None:
         """Apart from `_turn`, whose variables live on: one of them would keep an object from its end."""
         for connection in list(self.connections):
-            connection._idle_ack(control)
+            connection._dialogue.acknowledge_when_idle(control)
 
     def _send_detached(self) -> None:
         control = self.link.control
@@ -233,8 +233,8 @@ class Client:
         if kind is Kind.RECALL:
             holder, epoch, elsewhere = messages.Recall(*fields)
             for connection in list(self.connections):
-                if connection._holder_id == holder:
-                    given = connection._recall(epoch, elsewhere)
+                if connection._member.holder_id == holder:
+                    given = connection._member.recall(epoch, elsewhere)
                     control.send(sender, Kind.RECALLED, 0, (holder, epoch, *given))
         elif kind is Kind.LOG:
             said = messages.Log(*fields)
@@ -262,8 +262,8 @@ class Client:
         for connection in list(self.connections):
             if self.link.stopped or self.link.broker_ended():
                 return  # the next turn sees it
-            if connection._stale():
-                connection._rejoin()
+            if connection._member.is_stale():
+                connection._member.rejoin(connection._dialogue.handle)
             self.link.heard_at = time.monotonic()  # it may have taken long, with nobody listening here
 
     def shutdown(self, *, closed: bool) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, TrunklineError
-from trunkline.proxy.transaction import GRACE_S
+from trunkline.proxy.requesting import GRACE_S
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind
 from trunkline.wire.table import unpack_rows
 
 if TYPE_CHECKING:
-    from trunkline.proxy.executing import Executing
+    from trunkline.proxy.connection import Connection
 
 __all__ = ["Rows"]
 
@@ -43,7 +43,7 @@ class Rows:
 
     def __init__(
         self,
-        connection: Executing,
+        connection: Connection,
         columns: list[str],
         batch: list[list[Any]],
         number: int | None,
@@ -123,7 +123,7 @@ class Rows:
     def _ask(self, kind: Kind, fields: tuple[Any, ...], deadline: Deadline) -> list[bytes]:
         """Not sent again when the worker is lost: the query was that worker's."""
         connection = self._connection
-        return connection._request(kind, connection._holder_id, *fields, deadline=deadline)
+        return connection._requests.request(kind, connection._member.holder_id, *fields, deadline=deadline)
 
     def __enter__(self) -> Rows:
         return self
@@ -141,8 +141,8 @@ class Rows:
                 raise
 
     def _tell_end(self, number: int) -> None:
-        connection = self._connection
-        connection._client.tell(connection._key, Kind.END_QUERY, (connection._holder_id, number))
+        member = self._connection._member
+        member.client.tell(member.key, Kind.END_QUERY, (member.holder_id, number))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "at its end" if self._number is None else "open"

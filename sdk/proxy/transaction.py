@@ -19,17 +19,15 @@ from trunkline.errors import (
     Unsupported,
     WorkerDied,
 )
+from trunkline.proxy.requesting import GRACE_S
 from trunkline.proxy.route import NotTaken
 from trunkline.wire.envelope import Kind
 
 if TYPE_CHECKING:
     from trunkline.proxy.connection import Connection
-    from trunkline.proxy.executing import Executing
 
-__all__ = ["BARE", "GRACE_S", "OVER", "Transaction"]
+__all__ = ["BARE", "OVER", "Transaction"]
 
-GRACE_S = 0.25
-"""The worker keeps a deadline; its answer may take so much longer to come."""
 END_MS = 2000
 """The end of a transaction may take so long at least, however short the wait for its turn may be."""
 BARE = b""
@@ -51,7 +49,7 @@ class Transaction:
 
     _begun = False
 
-    def __init__(self, connection: Executing, timeout_ms: float, how: str = "") -> None:
+    def __init__(self, connection: Connection, timeout_ms: float, how: str = "") -> None:
         """`how`: modes that stand behind its BEGIN, as the database has them (`IMMEDIATE`, `READ ONLY`)."""
         if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
             kind = type(timeout_ms).__name__
@@ -68,11 +66,11 @@ class Transaction:
         """Names it in the statements that belong to it."""
 
     def __enter__(self) -> Connection:
-        if self.of_thread(self._connection) is not None:
+        if self.of_thread(self._connection._statements.local) is not None:
             raise Unsupported("this thread has a transaction on the connection already; they do not nest")
         self.begin()
-        self._connection._local.transaction = weakref.ref(self)
-        return self._connection._itself()
+        self._connection._statements.local.transaction = weakref.ref(self)
+        return self._connection
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: object
@@ -80,7 +78,7 @@ class Transaction:
         if self._pid != os.getpid():
             return  # a child forked in the block: the transaction is its parent's
         try:
-            self._connection._local.transaction = None
+            self._connection._statements.local.transaction = None
             if kind is None:
                 self.commit()
                 return
@@ -90,21 +88,21 @@ class Transaction:
             self._abandon()
 
     @staticmethod
-    def of_thread(connection: Executing) -> Transaction | None:
+    def of_thread(local: threading.local) -> Transaction | None:
         """The transaction whose block this thread is in."""
-        entered: weakref.ref[Transaction] | None = getattr(connection._local, "transaction", None)
+        entered: weakref.ref[Transaction] | None = getattr(local, "transaction", None)
         found = entered() if entered is not None else None
         inside = found is not None and found._begun and found._pid == os.getpid()
         return found if inside else None
 
     @staticmethod
-    def holds_up(connection: Executing) -> bool:
+    def holds_up(key: bytes) -> bool:
         """Whether this thread has a transaction open on the same database connection by another object, so
-        that a statement of `connection` would wait for its own thread."""
+        that a statement on the connection with this key would wait for its own thread."""
         me = threading.get_ident(), os.getpid()
         found = (entry() for entry in list(_watched.values()))
         return any(
-            each is not None and (each.thread, each._pid) == me and each._connection._key == connection._key
+            each is not None and (each.thread, each._pid) == me and each._connection._member.key == key
             for each in found
         )
 
@@ -171,10 +169,14 @@ class Transaction:
         deadline = Deadline(limit_ms / 1000 + GRACE_S)
         fields = (self.token, f"{what} {self._how}" if what == "begin" and self._how else what, limit_ms)
         if what == "begin":  # the end of a block is carried out also when nobody waits for it any more
-            connection._ask_database(Kind.TRANSACTION, (*fields, deadline.at - GRACE_S), b"", deadline)
+            connection._requests.request_until_taken(
+                Kind.TRANSACTION, (*fields, deadline.at - GRACE_S), b"", deadline
+            )
             return
-        connection._client_now(deadline)
-        connection._request(Kind.TRANSACTION, connection._holder_id, *fields, None, deadline=deadline)
+        connection._requests.client_now(deadline)
+        connection._requests.request(
+            Kind.TRANSACTION, connection._member.holder_id, *fields, None, deadline=deadline
+        )
 
 
 _watched: dict[bytes, weakref.ref[Transaction]] = {}
@@ -182,14 +184,15 @@ _watched: dict[bytes, weakref.ref[Transaction]] = {}
 would run for each of them, and swallow a Ctrl-C that comes just then."""
 
 
-def _dropped(connection: weakref.ref[Executing], token: bytes, pid: int, _: object) -> None:
+def _dropped(connection: weakref.ref[Connection], token: bytes, pid: int, _: object) -> None:
     _watched.pop(token, None)
     held = connection()
     if held is not None:  # otherwise its holder has left, which rolls back too
         _tell_rollback(held, token, pid)
 
 
-def _tell_rollback(connection: Executing, token: bytes, pid: int) -> None:
+def _tell_rollback(connection: Connection, token: bytes, pid: int) -> None:
     if pid == os.getpid():
-        fields = (connection._holder_id, token, "rollback", END_MS, None)
-        connection._client.tell(connection._key, Kind.TRANSACTION, fields)
+        member = connection._member
+        fields = (member.holder_id, token, "rollback", END_MS, None)
+        member.client.tell(member.key, Kind.TRANSACTION, fields)

@@ -184,7 +184,7 @@ def test_an_open_transaction_survives(remains: Remains) -> None:
         conn.exec("INSERT INTO t VALUES (1)")
         os.kill(old, signal.SIGKILL)
         until(lambda: broker_pid() != old, "another broker")
-        until(lambda: not conn._stale(), "the object at the new broker")
+        until(lambda: not conn._member.is_stale(), "the object at the new broker")
         assert conn.exec("INSERT INTO t VALUES (2)")
     assert (conn.exec("SELECT count(*) FROM t") or {})["values"] == [[2]]
 
@@ -390,7 +390,7 @@ def test_what_was_on_its_way_through_a_killed_broker_is_said_to_be_unknown(remai
     with SocketServer(lambda peer: peer.stopping.wait()) as server:
         database, stream = connect("sqlite3://:memory:"), connect(server.url)
         for conn in (database, stream):
-            conn._route._requests = RequestRoute(Path("/nowhere"))
+            conn._member.route._requests = RequestRoute(Path("/nowhere"))
         working = [
             Background(lambda: database.exec(slow, timeout=60_000)),
             Background(lambda: stream.write(b"x" * (64 << 20), 60_000)),

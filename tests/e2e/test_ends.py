@@ -24,6 +24,7 @@ from tests.support.servers import WsServer
 from tests.support.sockets import Peer, SocketServer
 from tests.support.waiting import until
 from trunkline import Dial, last_error
+from trunkline.proxy.dialogue import Dialogue
 
 OPEN = (
     "conn = Dial(args[0])\n"
@@ -109,7 +110,9 @@ def test_the_will_is_published_unless_the_program_closed(mosquitto: Mosquitto) -
     shared.close()
 
 
-def test_an_object_that_is_dropped_after_a_while_ends_its_connection() -> None:
+def test_an_object_that_is_dropped_after_a_while_ends_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whatever looks after objects now and then (each second) must not keep them."""
     ended = threading.Event()
     looks: list[object] = []
@@ -122,7 +125,7 @@ def test_an_object_that_is_dropped_after_a_while_ends_its_connection() -> None:
     with SocketServer(handler) as server:
         conn = Dial(server.url)
         assert conn is not None, last_error()
-        conn._idle_ack = looks.append  # type: ignore[method-assign]
+        monkeypatch.setattr(Dialogue, "acknowledge_when_idle", lambda _, control: looks.append(control))
         until(lambda: len(looks) >= 2, "two looks")
         dropped = weakref.ref(conn)
         del conn

@@ -33,8 +33,8 @@ def close_the_door(conn: Connection) -> None:
     """As where its socket could not be made: requests go through the broker."""
     client = process.current()
     assert client is not None
-    endpoint.door(client.link.address, conn._key).unlink()
-    conn._route.close_requests()
+    endpoint.door(client.link.address, conn._member.key).unlink()
+    conn._member.route.close_requests()
 
 
 @contextmanager

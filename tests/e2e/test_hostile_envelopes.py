@@ -81,8 +81,18 @@ def test_at_the_broker(conns: tuple[Connection, Connection], broker: str, rng: r
 def _envelope(rng: random.Random, conns: tuple[Connection, Connection]) -> list[bytes]:
     conn = rng.choice(conns)
     kind = rng.choice(KINDS)
-    to = rng.choice([BROKER, BROKER, conn._key, conn._key, conn._holder_id, b"x" * 8, rng.randbytes(5)])
-    head = damaged(rng, kind, valid(rng, kind, conn._holder_id, conn._key))
+    to = rng.choice(
+        [
+            BROKER,
+            BROKER,
+            conn._member.key,
+            conn._member.key,
+            conn._member.holder_id,
+            b"x" * 8,
+            rng.randbytes(5),
+        ]
+    )
+    head = damaged(rng, kind, valid(rng, kind, conn._member.holder_id, conn._member.key))
     if len(head) > 2 and head[2] in CARRIED_OUT:  # the damage made an order of it
         head = head[:2] + b"\x7e" + head[3:]
     return [to, head, *(rng.randbytes(rng.randrange(30)) for _ in range(rng.randrange(3)))]
@@ -94,7 +104,7 @@ def test_at_a_door(conns: tuple[Connection, Connection], broker: str, rng: rando
     folder = Path(broker.removeprefix("ipc://")).parent
     for number in range(COUNT // PIECE):
         for conn in conns:
-            _knock(rng, folder / f"w-{conn._key.hex()}", conn)
+            _knock(rng, folder / f"w-{conn._member.key.hex()}", conn)
         works(*conns, number)
         before = before or memory(processes)
     _nobody_has_felt_it(conns, processes, before)
@@ -110,7 +120,7 @@ def _knock(rng: random.Random, door: Path, conn: Connection) -> None:
                 for _ in range(rng.randrange(1, 40)):
                     left -= 1
                     kind = rng.choice(KINDS)
-                    head = damaged(rng, kind, valid(rng, kind, conn._holder_id, conn._key))
+                    head = damaged(rng, kind, valid(rng, kind, conn._member.holder_id, conn._member.key))
                     if len(head) > 2 and head[2] in CARRIED_OUT:
                         head = head[:2] + b"\x7e" + head[3:]
                     sock.sendall(frame(head[:60_000], rng.randbytes(rng.randrange(20))))

@@ -79,7 +79,7 @@ def test_a_driver_that_crashes_again_and_again_is_given_up(neighbour: Connection
 
     def over() -> bool:
         outages.append(conn.read(100))
-        return conn._gone is not None
+        return conn._member.gone is not None
 
     until(over, "the end", 30)
     assert "SIGSEGV, 5 crashes within 30 s were too many" in (conn.stats().last_error or "")

@@ -21,7 +21,7 @@ from tests.support.waiting import until
 from trunkline import Connection, connect
 from trunkline.deadline import Deadline
 from trunkline.proxy import process
-from trunkline.proxy.holder import attached
+from trunkline.proxy.membership import attached
 from trunkline.proxy.process import Client
 from trunkline.proxy.routes.router import RouterRoute
 from trunkline.proxy.routes.stream import StreamRoute
@@ -124,7 +124,7 @@ def test_an_ask_that_reaches_another_broker_ends_nothing(conn: Connection) -> No
         assert received is not None
         kind, told = received[1], received[3]
         assert (kind, told[0], told[2]) == (Kind.GONE, True, 0)
-    conn._handle_stream((b"", kind, 0, told, []))
+    conn._dialogue.handle((b"", kind, 0, told, []))
     conn.write("more")
     deadline = Deadline(10)
     while conn.read(1000) != "more":

@@ -201,7 +201,7 @@ def test_too_many_crashes_are_the_end_and_say_so() -> None:
             if pid and pid not in killed:
                 killed.add(pid)
                 os.kill(pid, signal.SIGKILL)
-            return conn._gone is not None
+            return conn._member.gone is not None
 
         until(failed, "the end", 30)
         assert len(killed) == 6

@@ -38,10 +38,10 @@ def kill_worker(number):
     wait_for(lambda: connection()["crashes"] == number)
 
 def join_anew(conn):
-    name = conn._holder_id
-    conn._route.mark_stale()  # as when something was lost on the way to it
+    name = conn._member.holder_id
+    conn._member.route.mark_stale()  # as when something was lost on the way to it
     process.get().rejoin_soon()
-    wait_for(lambda: conn._holder_id != name)
+    wait_for(lambda: conn._member.holder_id != name)
 
 def messages(conn, is_last):
     found = []

@@ -244,10 +244,10 @@ def stranger(broker: str) -> Iterator[zmq.Socket[bytes]]:
 def test_garbage_at_the_broker_disturbs_nobody(
     echoing: Connection, stranger: Any, rng: random.Random
 ) -> None:
-    key = echoing._key
+    key = echoing._member.key
     pid = values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"]
     for number in range(3000):
-        to = rng.choice([BROKER, key, b"x" * 8, b"", rng.randbytes(5), echoing._holder_id])
+        to = rng.choice([BROKER, key, b"x" * 8, b"", rng.randbytes(5), echoing._member.holder_id])
         stranger.send_multipart([to, garbage(rng), *[rng.randbytes(9) for _ in range(rng.randrange(3))]])
         if number % 500 == 0:
             assert works(echoing)
@@ -257,7 +257,7 @@ def test_garbage_at_the_broker_disturbs_nobody(
 
 
 def test_a_forged_sender_takes_nothing_from_anybody(echoing: Connection, stranger: Any) -> None:
-    key, holder = echoing._key, echoing._holder_id
+    key, holder = echoing._member.key, echoing._member.holder_id
     record = {"id": key, "number": 1, "spec": {}, "restart": True, "linger_s": 1.0, "handle": None}
     for kind, fields in [
         (Kind.READY, (record, 99, os.getpid(), [], {}, [])),
@@ -276,7 +276,7 @@ def test_a_forged_sender_takes_nothing_from_anybody(echoing: Connection, strange
 
 
 def test_garbage_at_a_workers_door_disturbs_nobody(echoing: Connection, rng: random.Random) -> None:
-    door = str(folder() / f"w-{echoing._key.hex()}")
+    door = str(folder() / f"w-{echoing._member.key.hex()}")
     for number in range(300):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(door)
@@ -289,7 +289,11 @@ def test_garbage_at_a_workers_door_disturbs_nobody(echoing: Connection, rng: ran
                         struct.pack("!IH", 0xFFFFFFFF, 4) + b"xxxx",
                         struct.pack("!IH", 1, 9),
                         struct.pack("!IH", 1 << 20, 4) + b"half",
-                        frame(header(rng.choice(list(Kind)), 1, echoing._holder_id, 0, 0, 0, False, False)),
+                        frame(
+                            header(
+                                rng.choice(list(Kind)), 1, echoing._member.holder_id, 0, 0, 0, False, False
+                            )
+                        ),
                     ][: 5 if number % 2 else 4]
                 )
             )

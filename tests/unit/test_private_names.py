@@ -10,22 +10,19 @@ ROOT = Path(__file__).parents[2]
 PUBLIC_IN_LIBRARIES = {"_replace", "_fields", "_exit"}
 """Documented names of NamedTuple and of `os` that begin with an underscore."""
 
-_PROXY = "a program's object, spread over several modules of the proxy"
+_PROXY = "the parts of a program's object, which the modules of the proxy share"
 _DB = "PEP 249 on a Connection: needs what a user of Connection is not offered"
 EXCEPTIONS = {
-    "sdk/proxy/claims.py": ("_detached _holder_id", _PROXY),
-    "sdk/proxy/process.py": ("_holder_id _idle_ack _left _recall _stale", _PROXY),
-    "sdk/proxy/reading.py": ("_is_owned", "threading.RLock has no public name for it"),
-    "sdk/proxy/rows.py": ("_client _holder_id _key _request", _PROXY),
-    "sdk/proxy/transaction.py": (
-        "_ask_database _client _client_now _holder_id _itself _key _local _request",
-        _PROXY,
-    ),
+    "sdk/proxy/claims.py": ("_member", _PROXY),
+    "sdk/proxy/process.py": ("_dialogue _left _member", _PROXY),
+    "sdk/proxy/membership.py": ("_is_owned", "threading.RLock has no public name for it"),
+    "sdk/proxy/rows.py": ("_member _requests", _PROXY),
+    "sdk/proxy/transaction.py": ("_member _requests _statements", _PROXY),
     "sdk/proxy/turn.py": ("_is_owned", "threading.RLock has no public name for it"),
-    "sdk/db/connection.py": ("_execute _executes _give_up _key _peer _scheme", _DB),
-    "sdk/db/cursor.py": ("_call _controlled _execute _executemany _link _scheme _streams", _DB),
-    "sdk/cli/dial.py": ("_executes _scheme", "the command says which kind of connection was opened"),
-    "sdk/cli/messages.py": ("_gone _pocket _scheme", "the command waits for entries without reading them"),
+    "sdk/db/connection.py": ("_about _give_up _member _statements", _DB),
+    "sdk/db/cursor.py": ("_about _call _controlled _link _statements _streams", _DB),
+    "sdk/cli/dial.py": ("_about", "the command says which kind of connection was opened"),
+    "sdk/cli/messages.py": ("_about _member", "the command waits for entries without reading them"),
     "actors/drivers/nats/client.py": ("_id", "nats-py has no public name for it"),
     "actors/drivers/ws/client.py": ("_recv", "websocket-client has no public name for it"),
     "actors/drivers/ws/deflate.py": ("_Compress", "zlib has no public name for the type"),

@@ -1,0 +1,119 @@
+"""Requests of an object to its worker: each is sent once, and answered or known to have failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from trunkline.deadline import Deadline
+from trunkline.errors import ClosedError, DeadHandle, OperationTimeout
+from trunkline.proxy.membership import ATTACH_S, Membership
+from trunkline.proxy.process import Client
+from trunkline.wire.envelope import Kind
+
+__all__ = ["GRACE_S", "Requests"]
+
+GRACE_S = 0.25
+"""The worker keeps a deadline; its answer may take so much longer to come."""
+REPLACE_S = 10.0
+"""How long a statement waits for the worker that replaces a crashed one."""
+REPLACE_LOOK_S = 0.01
+JOIN_LOOK_S = 0.002
+
+Part = Callable[[bytes], None]
+
+
+class Requests:
+    """Those of one object, from any thread."""
+
+    __slots__ = ("_member",)
+
+    def __init__(self, member: Membership) -> None:
+        self._member = member
+
+    def request(self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline) -> list[bytes]:
+        member = self._member
+        self.check_open()
+        self.client_now(deadline)
+        return member.route.request(kind, fields, body, deadline, lambda: member.closed)
+
+    def request_until_taken(
+        self,
+        kind: Kind,
+        fields: tuple[Any, ...],
+        body: bytes,
+        deadline: Deadline,
+        part: Part | None = None,
+    ) -> list[bytes]:
+        """One answer to one request. It is sent again only where it is certain that no worker has begun
+        with it: between a crashed worker and the next one."""
+        member = self._member
+        patience = Deadline(min(REPLACE_S, deadline.left()) if member.about.executes else 0)
+        while True:
+            self.check_open()
+            self.client_now(deadline)  # in a forked child that gives the object an identity of its own
+            whole = (member.holder_id, *fields)
+            answer = member.route.try_request(
+                kind,
+                whole,
+                body,
+                deadline,
+                lambda: member.closed,
+                part,
+                patience=patience,
+                can_redial=member.redial is not None,
+            )
+            if answer is not None:
+                return answer
+            self._hear_of_end()
+            time.sleep(REPLACE_LOOK_S)
+
+    def check_open(self) -> None:
+        member = self._member
+        if member.closed:
+            by = " by the program's end" if member.client.program_ends else ""
+            raise ClosedError(
+                f"this object of {member.about.peer} was closed{by}; dial again, or Dial its handle"
+            )
+        if member.gone is not None:
+            if "has ended" in member.gone:  # said by the broker, and what to do with it
+                raise DeadHandle(member.gone)
+            raise DeadHandle(f"the connection to {member.about.peer} has ended ({member.gone}); dial again")
+
+    def client_now(self, deadline: Deadline) -> Client:
+        """The client of this process. In a forked child the object first becomes a holder of its own, and
+        after an exception that broke off what it was saying it joins anew; OperationTimeout when that took
+        too long. The grace at the end of the deadline is left out: it is for the worker's answer."""
+        member = self._member
+        limit = Deadline(min(ATTACH_S, max(0.0, deadline.left() - GRACE_S)))
+        while (not member.route.is_joined or member.resync) and not member.closed and member.gone is None:
+            member.ask_to_join(limit)
+            if limit.expired():
+                raise OperationTimeout(
+                    f"the connection to {member.about.peer} could not be joined in the time allowed"
+                )
+            time.sleep(min(JOIN_LOOK_S, limit.left()))
+        self.check_open()
+        return member.client
+
+    def _hear_of_end(self) -> None:
+        """Whether the worker is gone for good: the broker says so on the stream socket, which nobody reads
+        here."""
+        self._member.turn.run(0, self._hear_of_end_in_turn)
+
+    def _hear_of_end_in_turn(self) -> None:
+        member = self._member
+        if member.closed or not member.in_order():
+            return
+        while (received := member.route.peek(0)) is not None:
+            if received[1] is Kind.GONE and not received[3][0]:
+                member.gone = member.gone or f"{received[3][1]}{self._what_is_lost()}"
+            member.route.done()
+
+    def _what_is_lost(self) -> str:
+        member = self._member
+        memory = member.about.scheme == "sqlite3" and (
+            ":memory:" in member.about.peer or "mode=memory" in member.about.peer
+        )
+        return "; its database was in memory, so the data is gone too" if memory else ""
