@@ -1,8 +1,8 @@
 """The proxy's side of reading: what the worker has sent ahead, and the reading rules of SPEC 3.
 
-Pure: no socket, no clock, no lock (the Connection holds one). `take` gives the oldest entry, `take_newest`
-the newest; each answers with a message, with `LOST` (the link is down or was lost here, in its place in
-the order) or with `EMPTY`.
+Pure: no socket, no clock, no lock (the membership of the object holds one). `take` gives the oldest entry,
+`take_newest` the newest; each answers with a message, with `LOST` (the link is down or was lost here, in its
+place in the order) or with `EMPTY`.
 
 A signal handler may raise (Ctrl-C), which stops a method here between two steps. CPython calls handlers where
 a function is called and where a loop turns, nowhere else. So each method first computes, and then changes the

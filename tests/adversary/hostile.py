@@ -42,7 +42,7 @@ class Victims:
 
     @property
     def keys(self) -> list[bytes]:
-        return [self.stream._key, self.database._key]
+        return [self.stream._member.key, self.database._member.key]
 
     def folder(self) -> Path:
         return Path(os.environ["TRUNKLINE_BROKER"].removeprefix("ipc://")).parent

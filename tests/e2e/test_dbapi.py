@@ -392,7 +392,7 @@ class Compliance:
             base.exec(f"SELECT * FROM {table}")
         with pytest.raises(StatementError, match="wait for itself"):
             base.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(2, "b")])
-        if base._scheme != "sqlite3":
+        if base._about.scheme != "sqlite3":
             assert list(base.query(f"SELECT * FROM {table}") or []) == [], "by a link of its own"
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(base.exec, f"SELECT id FROM {table}")

@@ -21,9 +21,9 @@ from tests.support.certs import Certs
 from tests.support.mqtt_side import MqttSide
 from tests.support.programs import Program
 from tests.support.servers import WsServer
-from tests.support.sockets import Peer, SocketServer
+from tests.support.sockets import Peer, SocketServer, deaf
 from tests.support.waiting import until
-from trunkline import Dial, last_error
+from trunkline import Dial, connect, last_error
 from trunkline.proxy.dialogue import Dialogue
 
 OPEN = (
@@ -132,6 +132,39 @@ def test_an_object_that_is_dropped_after_a_while_ends_its_connection(
         gc.collect()
         assert dropped() is None
         assert ended.wait(30)
+
+
+def test_a_dropped_object_is_gone_at_once_with_its_parts() -> None:
+    """No part keeps another one that refers to it: without the garbage collector, too, the sockets close."""
+    with SocketServer(deaf) as server:
+        conn = Dial(server.url)
+        assert conn is not None, last_error()
+        assert conn.read(-1) is None
+        dropped, member = weakref.ref(conn), weakref.ref(conn._member)
+        descriptor = conn._member.route.fileno()
+        assert descriptor is not None
+        gc.disable()
+        try:
+            del conn
+            assert (dropped(), member()) == (None, None)
+            with pytest.raises(OSError, match="descriptor"):
+                os.fstat(descriptor)
+        finally:
+            gc.enable()
+
+
+def test_a_call_keeps_its_object_until_it_returns() -> None:
+    def behaviour(link: ServerConnection) -> None:
+        time.sleep(0.2)
+        link.send("late")
+        link.recv()
+
+    with WsServer(behaviour) as server:
+        assert connect(server.url).read(20_000) == "late"
+        assert next(iter(connect(server.url))) == "late"
+        message = connect(server.url).receive(20_000)
+        assert message is not None
+        assert message.data == "late"
 
 
 def test_a_websocket_is_told_who_closed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,7 @@ class Object:
     """What `Claims` asks a connection for."""
 
     def __init__(self, name: bytes, detached: bool = False) -> None:
-        self._holder_id = name
-        self._detached = detached
+        self._member = SimpleNamespace(holder_id=name, detached=detached)
 
 
 def claim_of(connection: Any = None) -> Claim:
