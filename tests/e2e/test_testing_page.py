@@ -32,11 +32,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def passed(folder: Path, *arguments: str) -> int:
-    """How many tests have passed there; no other result is allowed."""
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if name != "TRUNKLINE_BROKER"}
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    run = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=200)
+
+
+def passed(folder: Path, *arguments: str) -> int:
+    """How many tests have passed there; no other result is allowed."""
+    run = run_pytest(folder, *arguments)
     assert run.returncode == 0, run.stdout + run.stderr
     (summary,) = re.findall(r"^(\d+) passed(?:, \d+ deselected)? in", run.stdout, re.MULTILINE)
     return int(summary)
@@ -50,6 +54,15 @@ def test_the_strategies_pass_their_tests(folder: Path) -> None:
 def test_the_drivers_pass_their_tests(folder: Path) -> None:
     # The whole contracts of these drivers are run by tests/contract.
     assert passed(folder, *_CONTRACTS, "-k", "outage or commits or select or nothing_there") == 5
+
+
+def test_a_driver_that_is_not_what_it_declares_fails(folder: Path) -> None:
+    """The failure shows the values, as pytest does it for a test's own assertions."""
+    page = folder / "test_stream_driver.py"
+    page.write_text(page.read_text().replace('lost = ""', "lost = None"))
+    run = run_pytest(folder, page.name, "-k", "read_that_waits_sees_the_loss")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "assert '' == None" in run.stdout
 
 
 def test_the_page_names_everything_and_nothing_else() -> None:
