@@ -141,6 +141,23 @@ class Connection:
         """The incarnation of the worker that serves the holders; of the next one while there is none."""
         return self.incarnation + (self.worker is None)
 
+    def listeners(self) -> set[bytes]:
+        """The control sockets of the programs that are told news: of its holders, or else of its users."""
+        return set(self.holders.values()) or set(self.users)
+
+    def note_news(self, stats: Any, now: float) -> None:
+        """Its worker has reported at `now`. `stats`: the figures, and among them `bequest`. ValueError where
+        they are no figures."""
+        if not isinstance(stats, dict):
+            raise ValueError("no figures")
+        self.heard = now
+        bequest = stats.pop("bequest", None)
+        if isinstance(bequest, dict):
+            self.bequest = bequest
+        self.stats = stats
+        if (reported := stats.get("state")) in list(State):
+            self.life.note_report(State(reported))
+
     def all_opening(self) -> list[Opening]:
         """The Dials that have not been answered yet, the first of them first."""
         return [*([] if self.opening is None else [self.opening]), *self.joining]
@@ -258,6 +275,16 @@ class Directory:
 
     def _heirs_of(self, former: bytes) -> list[Connection]:
         return [c for c in self.connections.values() if former and c.former == former]
+
+    def held_by(self, holder: bytes) -> Connection | None:
+        """The connection that this object holds, or held under the broker before this one."""
+        return next((c for c in self if holder in c.holders or holder in c.ghosts), None)
+
+    def user_pids(self, connection: Connection) -> list[int]:
+        """The living processes that use a connection. Its worker keeps them, to know which ones to wait for
+        where the broker is killed."""
+        known = self.clients
+        return sorted({known[control].pid for control in connection.users if control in known})
 
     def by_number(self, number: str) -> Connection | None:
         return next((c for c in self.connections.values() if str(c.number) == number), None)

@@ -1,0 +1,45 @@
+"""Whether an OPEN or ATTACH is heeded: its program has to be known, and must not have given it up."""
+
+from __future__ import annotations
+
+from trunkline.broker.directory import Directory
+from trunkline.broker.incoming import Incoming
+from trunkline.broker.outbox import Outbox
+from trunkline.broker.schedule import Schedule
+from trunkline.errors import BrokerGone
+from trunkline.wire.envelope import Kind
+
+__all__ = ["ABANDONED_S", "Admission"]
+
+ABANDONED_S = 60.0
+"""How long the OPEN of a Dial that was given up may take to arrive behind the DETACH that says so."""
+
+
+class Admission:
+    """Looks at each OPEN and ATTACH before it is carried out."""
+
+    def __init__(self, directory: Directory, outbox: Outbox, schedule: Schedule) -> None:
+        self._directory = directory
+        self._outbox = outbox
+        self._schedule = schedule
+        self._abandoned: dict[bytes, float] = {}
+        """Holders whose Dial was given up, and when."""
+
+    def abandon(self, holder: bytes) -> None:
+        """A Dial was given up. Its OPEN or ATTACH comes by another socket, and may arrive after this word."""
+        now = self._schedule.now()
+        self._abandoned = {h: at for h, at in self._abandoned.items() if now - at < ABANDONED_S}
+        self._abandoned[holder] = now
+
+    def forget_abandoned(self, holder: bytes) -> bool:
+        """Whether the Dial of this holder was given up; it counts as given up for one message only."""
+        return self._abandoned.pop(holder, None) is not None
+
+    def refuse_stranger(self, message: Incoming, control: bytes) -> bool:
+        """Refuse a message whose program has not introduced itself to this broker, as after a lost broker: a
+        connection of a program that the broker cannot watch would never end. Returns whether it was
+        refused."""
+        if control in self._directory.clients:
+            return False
+        self._outbox.refuse(message, Kind.FAILED, BrokerGone("the broker was replaced meanwhile; try again"))
+        return True

@@ -1,0 +1,74 @@
+"""The broker without its sockets: all parts of it, put together in one place.
+
+The parts know each other in one direction only, each those above it in `Core.__init__`. `Core` takes messages
+in and sends messages through a function, so that a test can drive the whole broker without a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trunkline.broker.admission import Admission
+from trunkline.broker.adoption import Adoption
+from trunkline.broker.attaching import Attachments
+from trunkline.broker.clients import Clients
+from trunkline.broker.deadlines import Deadlines
+from trunkline.broker.directory import Directory
+from trunkline.broker.ending import Ending
+from trunkline.broker.figures import Bequests
+from trunkline.broker.holders import Holders
+from trunkline.broker.incoming import Handlers, Incoming
+from trunkline.broker.inquiries import Inquiries
+from trunkline.broker.lives import Lives
+from trunkline.broker.opening import Dials
+from trunkline.broker.outbox import Outbox
+from trunkline.broker.schedule import Schedule
+from trunkline.broker.spawner import Spawner
+from trunkline.broker.spawning import Spawning
+from trunkline.broker.watching import Watcher
+from trunkline.broker.workers import Workers
+
+__all__ = ["Core"]
+
+
+class Core:
+    """`address`: that of the broker. `keep_number`: see `Dials`. `hear_waiting_messages`: see `Workers`.
+    `persistent`, `starter`: see `Ending`."""
+
+    def __init__(
+        self, address: str, directory: Directory, outbox: Outbox, spawner: Spawner, watcher: Watcher,
+        schedule: Schedule, *, keep_number: Callable[[int], None], hear_waiting_messages: Callable[[], None],
+        persistent: bool, starter: int | None,
+    ) -> None:  # fmt: skip
+        bequests = Bequests()
+        admission = Admission(directory, outbox, schedule)
+        adoption = Adoption(address, schedule, self.handle)
+        lives = Lives(address, directory, outbox, spawner, bequests, adoption, schedule)
+        holders = Holders(directory, outbox, lives, bequests, schedule)
+        self.ending = ending = Ending(
+            directory, outbox, lives, holders, adoption, schedule, persistent=persistent, starter=starter
+        )
+        dials = Dials(
+            address, directory, outbox, lives, holders, admission, adoption, bequests, keep_number, schedule
+        )
+        attachments = Attachments(address, directory, outbox, holders, admission, adoption)
+        clients = Clients(directory, outbox, holders, adoption, ending, watcher, schedule)
+        workers = Workers(
+            directory, outbox, lives, adoption, ending, watcher, schedule, hear_waiting_messages
+        )
+        self.spawning = Spawning(spawner, directory, lives, workers, ending, watcher, schedule)
+        inquiries = Inquiries(address, directory, outbox, lives, spawner)
+        self.deadlines = Deadlines(
+            directory, lives, holders, dials, workers, self.spawning, clients, adoption, ending, schedule
+        )
+        self._handlers: Handlers = {
+            **clients.handlers(),
+            **dials.handlers(),
+            **attachments.handlers(),
+            **workers.handlers(),
+            **inquiries.handlers(),
+        }
+
+    def handle(self, message: Incoming) -> None:
+        """Carry out a message to the broker. Raises whatever a malformed message leads to."""
+        self._handlers[message.kind](message)

@@ -1,0 +1,194 @@
+"""What the life of a connection decides, done: the actions of `trunkline.broker.lifecycle` carried out.
+
+Every event of a connection's life goes through `Lives`, which passes the event to the connection's `Life`
+and carries out the actions that it returns, in their order.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from trunkline.broker.adoption import Adoption
+from trunkline.broker.directory import Connection, Directory
+from trunkline.broker.figures import Bequests
+from trunkline.broker.lifecycle import (
+    Action,
+    CloseWorker,
+    FailDials,
+    Forget,
+    GiveUp,
+    KillWorker,
+    OrderWorker,
+    TellEnd,
+    WaitForNext,
+)
+from trunkline.broker.outbox import Outbox
+from trunkline.broker.remains import remove_files, take_last_figures
+from trunkline.broker.schedule import Schedule
+from trunkline.broker.spawner import Spawner
+from trunkline.broker.supervisor import describe_exit
+from trunkline.errors import WorkerDied, to_wire
+from trunkline.wire.envelope import Kind
+
+__all__ = ["Lives"]
+
+
+@dataclass(slots=True)
+class Lives:
+    """Tells the lives of connections what has happened. `address`: that of the broker."""
+
+    address: str
+    directory: Directory
+    outbox: Outbox
+    spawner: Spawner
+    bequests: Bequests
+    adoption: Adoption
+    schedule: Schedule
+
+    # events
+
+    def order_first_worker(self, connection: Connection, timeout_ms: float) -> None:
+        """Order the worker of a Dial, which has `timeout_ms` for its first link."""
+        self._carry_out(connection, connection.life.order_worker(), timeout_ms)
+
+    def order_again(self, connection: Connection) -> None:
+        """Give the order for a worker to another spawner, where it was lost with the former one."""
+        opening, left_ms = connection.opening, None
+        if opening is not None:
+            left_ms = max(1.0, (opening.deadline - self.schedule.now()) * 1000)
+        self._carry_out(connection, connection.life.order_again(), left_ms)
+
+    def fail_dials(self, connection: Connection, error: dict[str, Any]) -> None:
+        """Answer the Dials that wait for a connection with an error, given by its fields on the wire."""
+        self._carry_out(connection, connection.life.fail_dials(error))
+
+    def lose_worker(self, connection: Connection, status: int | None) -> None:
+        """The worker has ended. `status`: its exit status; None where the broker has not been told."""
+        how = describe_exit(status)
+        if connection.closing is None:
+            self._note_crash(connection, how)
+        is_dialled = bool(connection.all_opening())
+        now = self.schedule.now()
+        self._carry_out(connection, connection.life.lose_worker(now, how, is_dialled=is_dialled))
+
+    def refuse_worker(self, connection: Connection, why: str) -> None:
+        """The worker that was ordered could not be started. `why`: the reason in words."""
+        how = f"could not be started ({why})"
+        self._note_crash(connection, how)
+        is_dialled = bool(connection.all_opening())
+        now = self.schedule.now()
+        self._carry_out(connection, connection.life.refuse_worker(now, how, is_dialled=is_dialled))
+
+    def look_at_time(self, connection: Connection, now: float) -> bool:
+        """Do what is due at `now`. Returns whether anything was."""
+        actions = connection.life.look_at_time(now)
+        self._carry_out(connection, actions)
+        return bool(actions)
+
+    def close(self, connection: Connection, reason: str) -> None:
+        """End a connection in good order, if that was not asked for before. `reason`: told to those that hold
+        it, where no other reason is known."""
+        actions = connection.life.end(self.schedule.now())
+        if actions:
+            connection.reason = connection.reason or reason
+        self._carry_out(connection, actions)
+
+    # actions
+
+    def _carry_out(
+        self, connection: Connection, actions: list[Action], timeout_ms: float | None = None
+    ) -> None:
+        for action in actions:
+            match action:
+                case OrderWorker(incarnation):
+                    self._order_worker(connection, incarnation, timeout_ms)
+                case CloseWorker():
+                    if connection.worker is not None:
+                        self.outbox.say(connection.worker, Kind.CLOSE)
+                case KillWorker():
+                    if connection.watch is not None:
+                        connection.watch.kill()
+                case FailDials(error):
+                    self._answer_dials(connection, error)
+                case WaitForNext(due, how):
+                    self._announce_next(connection, due, how)
+                case GiveUp(why):
+                    self._give_up(connection, why)
+                case TellEnd():
+                    self.outbox.tell_holders(connection, final=True)
+                case Forget():
+                    self._forget(connection)
+
+    def _order_worker(self, connection: Connection, incarnation: int, timeout_ms: float | None) -> None:
+        now = self.schedule.now()
+        identity = b"w" + connection.id + incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
+        self.directory.set_worker(connection, identity)
+        connection.heard = now
+        until = None
+        if timeout_ms is not None:
+            until = now + timeout_ms / 1000
+        stats = {}
+        if incarnation > 1 or connection.inherits:
+            stats = connection.figures()
+        self.spawner.start(
+            connection.id.hex(),
+            {
+                "identity": identity,
+                "broker": self.address,
+                "broker_pid": os.getpid(),
+                "incarnation": incarnation,
+                # not where the worker before has never opened: a Dial waits for the first link
+                "succeeds": (incarnation > 1 and connection.opening is None) or bool(connection.former),
+                "until": until,
+                "holders": [[holder, control] for holder, control in connection.holders.items()],
+                "users": self.directory.user_pids(connection),
+                "stats": stats,
+                "had": list(connection.had.items()),
+                "bequest": connection.bequest,
+                "record": connection.record(),
+            },
+        )
+
+    def _answer_dials(self, connection: Connection, error: dict[str, Any] | None) -> None:
+        if error is None:
+            peer = connection.stats.get("peer", "")
+            text = f"the connection to {peer} could not be opened: {connection.reason}"
+            error = to_wire(WorkerDied(text))
+        waiting = connection.all_opening()
+        connection.opening, connection.joining = None, []
+        self.bequests.settle(connection.id, opened=False)  # for the next attempt
+        for opening in waiting:
+            self.outbox.say(opening.holder, Kind.FAILED, opening.request_id, error)
+
+    def _note_crash(self, connection: Connection, how: str) -> None:
+        connection.reason = f"its worker {how}"
+        connection.stats = {**connection.stats, "last_error": connection.reason}
+        take_last_figures(self.address, connection)
+
+    def _announce_next(self, connection: Connection, due: float, how: str) -> None:
+        """Another worker is to take over from one that has crashed."""
+        connection.crashed_at = connection.crashed_at or self.schedule.now()
+        peer = connection.stats.get("peer", "")
+        self.outbox.log_for_users(connection, f"the worker of {peer} {how}; a new one takes over")
+        self.outbox.tell_holders(connection, final=False)
+        self.schedule.look_by(due)
+
+    def _give_up(self, connection: Connection, why: str) -> None:
+        """No worker takes over from one that has crashed."""
+        remove_files(self.address, connection)
+        connection.reason = f"{connection.reason}{why}"
+        peer = connection.stats.get("peer", "")
+        text = f"the connection to {peer} has ended: {connection.reason}; dial again"
+        self.outbox.log_for_users(connection, text)
+        self.outbox.tell_holders(connection, final=True)
+
+    def _forget(self, connection: Connection) -> None:
+        self.directory.remove(connection)
+        self.bequests.settle(connection.id, opened=False)
+        if connection.former and connection.has_opened:
+            self.bequests.leave(connection.former, connection.stats, connection.had_by_former_names())
+        self.adoption.note_end()
+        remove_files(self.address, connection)

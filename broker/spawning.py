@@ -1,0 +1,99 @@
+"""What the spawner tells, and the spawner's own life: one that is killed or hangs is replaced."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+from trunkline.broker.directory import Connection, Directory
+from trunkline.broker.ending import Ending
+from trunkline.broker.lives import Lives
+from trunkline.broker.process import Watch
+from trunkline.broker.schedule import Schedule
+from trunkline.broker.spawner import Ended, Refused, Spawner, Started
+from trunkline.broker.supervisor import Crashes
+from trunkline.broker.watching import Watcher
+from trunkline.broker.workers import SILENT_S, Workers
+
+__all__ = ["Spawning"]
+
+
+@dataclass(slots=True)
+class Spawning:
+    """Listens to the spawner."""
+
+    spawner: Spawner
+    directory: Directory
+    lives: Lives
+    workers: Workers
+    ending: Ending
+    watcher: Watcher
+    schedule: Schedule
+    heard: float = 0.0
+    """When the spawner said something last."""
+    ends: Crashes = field(default_factory=Crashes)
+    """When spawners have ended unasked."""
+
+    def listen(self) -> None:
+        """Have the spawner's events taken when there are any."""
+        self.watcher.call_when_readable(self.spawner.fileno(), self.take_events)
+
+    def take_events(self) -> None:
+        """Take what the spawner has told; replace the spawner where it is gone."""
+        events = self.spawner.events()
+        if events is None:
+            self._replace_spawner()
+            return
+        self.heard = self.schedule.now()
+        for event in events:
+            match event:
+                case Ended(pid, status):
+                    self.workers.note_exit(pid, status)
+                case Started(key, pid):
+                    self._note_start(key, pid)
+                case Refused(key, why):
+                    self._note_refusal(key, why)
+
+    def _note_start(self, key: str, pid: int) -> None:
+        """An order for a worker has been carried out."""
+        connection = self.directory.connections.get(bytes.fromhex(key))
+        self.workers.children.add(pid)
+        if connection is None:  # given up meanwhile
+            Watch(pid).kill()
+        else:
+            self.workers.watch_worker(connection, pid, is_told=True)
+
+    def _note_refusal(self, key: str, why: str) -> None:
+        """An order for a worker could not be carried out."""
+        connection = self.directory.connections.get(bytes.fromhex(key))
+        if connection is not None:
+            self.directory.set_worker(connection, None)
+            self.lives.refuse_worker(connection, why)
+
+    def _replace_spawner(self) -> None:
+        """The spawner was killed. Its workers live on; its last orders may not have been carried out."""
+        self.watcher.forget(self.spawner.fileno())
+        if not self.ends.may_restart(self.schedule.now()):
+            print("trunkline broker: the zygote ends again and again; so does the broker", file=sys.stderr)
+            self.ending.stop()
+            return
+        print("trunkline broker: the zygote is gone; another one takes over", file=sys.stderr)
+        self.spawner.restart()
+        self.listen()
+        self.workers.watch_orphans()
+
+    def kill_if_silent(self, now: float) -> None:
+        """Kill a spawner that hangs: it has owed word of a worker for long, and says nothing at all."""
+        if now - self.heard > SILENT_S and any(self._is_owed(each, now) for each in self.directory):
+            print(f"trunkline broker: the zygote said nothing for {SILENT_S:.0f} s", file=sys.stderr)
+            self.heard = now
+            self.spawner.kill()
+
+    def _is_owed(self, connection: Connection, now: float) -> bool:
+        """Whether the spawner has owed word of a worker's start or end for long."""
+        if now - connection.heard <= SILENT_S:
+            return False
+        watch = connection.watch
+        if watch is not None and watch.pid in self.workers.children and watch.ended():
+            return True
+        return connection.life.is_ordered

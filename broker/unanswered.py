@@ -1,0 +1,50 @@
+"""Answers to requests in place of a worker that is gone, so that no program waits for ever."""
+
+from __future__ import annotations
+
+from trunkline.broker.directory import Connection
+from trunkline.broker.outbox import Outbox
+from trunkline.errors import DeadHandle, OutcomeUnknown, TrunklineError, WorkerDied, to_wire
+from trunkline.wire.envelope import REQUESTS, STATEMENTS, Kind, parse
+
+__all__ = ["answer_in_place_of_worker", "answer_inflight"]
+
+
+def answer_inflight(outbox: Outbox, connection: Connection) -> None:
+    """Answer all requests that a worker has taken and not answered before its end."""
+    for sender, head in list(connection.inflight.items()):
+        answer_in_place_of_worker(outbox, connection, sender, head)
+    connection.inflight.clear()
+
+
+def answer_in_place_of_worker(
+    outbox: Outbox, connection: Connection | None, sender: bytes, head: bytes, why_ended: str = ""
+) -> None:
+    """Answer the message of `sender` with this header, where the message wants an answer.
+
+    `connection` is None where the broker knows no such connection; `why_ended` is the reason then, with a
+    colon in front, or "".
+    """
+    try:
+        kind, request_id, _ = parse(head)
+    except TrunklineError:
+        return  # no program of this version waits for the answer
+    error = _reason(connection, sender, kind, why_ended)
+    if kind in REQUESTS:
+        outbox.say(sender, Kind.ERROR, request_id, to_wire(error))
+    elif kind is Kind.READ and connection is None:
+        # The object may have asked the broker before this one; GONE with `serving` 0 has it attach again.
+        outbox.say(sender, Kind.GONE, 0, True, str(error), 0)
+    elif kind is Kind.READ and connection is not None:
+        outbox.say(sender, Kind.GONE, 0, connection.has_future(), str(error), connection.serving)
+
+
+def _reason(connection: Connection | None, sender: bytes, kind: Kind, why_ended: str) -> TrunklineError:
+    if connection is None:
+        return DeadHandle(f"the connection has ended{why_ended}; dial its address again")
+    if kind in STATEMENTS and sender in connection.inflight:
+        return OutcomeUnknown(
+            f"{connection.reason or 'the worker is gone'} while the statement ran: it may or may not "
+            "have taken effect; look before you run it again"
+        )
+    return WorkerDied(connection.reason or "the worker of this connection is being replaced")

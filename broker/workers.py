@@ -1,0 +1,225 @@
+"""Workers: how they come, what they report, and how their ends are noticed.
+
+The end of a worker is told by the spawner that has started it; of a worker that came from another broker or
+spawner, the end of its process is watched. A worker that ends in good order has said why, by ZeroMQ: these
+words may arrive later than its end, so the broker waits for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from trunkline.broker.adoption import Adoption
+from trunkline.broker.directory import Connection, Directory
+from trunkline.broker.ending import Ending
+from trunkline.broker.incoming import Handlers, Incoming
+from trunkline.broker.lives import Lives
+from trunkline.broker.outbox import Outbox
+from trunkline.broker.process import Watch
+from trunkline.broker.schedule import Schedule
+from trunkline.broker.unanswered import answer_inflight
+from trunkline.broker.watching import Watcher
+from trunkline.system.processes import is_alive
+from trunkline.wire import messages
+from trunkline.wire.envelope import CONNECTION_ID_BYTES, Kind
+
+__all__ = ["LAST_WORDS_S", "SILENT_S", "Workers"]
+
+SILENT_S = 10.0
+"""A worker that has said nothing for so long is killed; its second-long heartbeats come from its I/O loop."""
+LAST_WORDS_S = 1.0
+"""How long the words of a worker that has ended in good order may take to arrive: on a busy machine, long."""
+
+
+@dataclass(slots=True)
+class Workers:
+    """Handles READY, STATE and LOG of workers. `hear_waiting_messages` handles all messages that are in the
+    socket's queue."""
+
+    directory: Directory
+    outbox: Outbox
+    lives: Lives
+    adoption: Adoption
+    ending: Ending
+    watcher: Watcher
+    schedule: Schedule
+    hear_waiting_messages: Callable[[], None]
+    children: set[int] = field(default_factory=set)
+    """The processes whose ends the present spawner will tell."""
+    _exits: dict[int, int] = field(default_factory=dict)
+    """The exit statuses of workers whose ends are not dealt with yet."""
+    _speaking: set[Watch] = field(default_factory=set)
+    """Workers that have ended, and whose last words may be on their way."""
+    _endings: list[tuple[float, Connection, Watch]] = field(default_factory=list)
+    """Until when the last words of which worker are waited for."""
+
+    def handlers(self) -> Handlers:
+        """The kinds of messages that belong here."""
+        return {Kind.READY: self.take_ready, Kind.STATE: self.take_state, Kind.LOG: self.take_log}
+
+    # messages
+
+    def take_ready(self, message: Incoming) -> None:
+        """A worker is there: one that was ordered, or one that has lost its broker and comes to this one."""
+        ready, worker = messages.Ready(*message.fields), message.sender
+        key = ready.record["id"]
+        if worker[: 1 + CONNECTION_ID_BYTES] != b"w" + key:
+            raise ValueError("a worker that names another connection than its own")
+        connection = self.directory.connections.get(key)
+        if connection is None:
+            if self.ending.is_stopping or self._is_succeeded(key, ready.users):
+                self.outbox.say(worker, Kind.CLOSE)
+                return
+            connection = self._adopt(ready)
+        if ready.incarnation < connection.incarnation:
+            self.outbox.say(worker, Kind.CLOSE)  # it was replaced while it was silent
+            return
+        self.directory.set_worker(connection, worker)
+        connection.note_news(ready.news, self.schedule.now())
+        self.watch_worker(connection, ready.pid, is_told=False)
+        self._tell_missed_words(connection, worker, ready)
+        self.adoption.note_worker(connection.id)
+
+    def _is_succeeded(self, key: bytes, users: Sequence[int]) -> bool:
+        """Whether all living programs that used this connection have dialled it anew at this broker.
+
+        Its worker (which was stopped meanwhile, say) would only take messages that no program reads: those of
+        a queue or a durable consumer are the new worker's.
+        """
+        heir = self.directory.heir_of(key)
+        if heir is None:
+            return False
+        here = self.directory.user_pids(heir)
+        return all(int(pid) in here for pid in users if is_alive(int(pid)))
+
+    def _adopt(self, ready: messages.Ready) -> Connection:
+        """Take over a connection of the broker before this one, from what its worker says of it."""
+        record, now = ready.record, self.schedule.now()
+        connection = Connection(
+            record["id"], record["number"], record["spec"], record["restart"], record["linger_s"],
+            record["handle"], former=record["former"], has_opened=True,
+            expected=[int(user) for user in ready.users if not self.adoption.has_left(user)],
+            former_incarnation=ready.incarnation,
+        )  # fmt: skip
+        for client in list(self.directory.clients.values()):
+            if client.pid in connection.expected:
+                connection.users.add(client.id)
+        self.directory.add(connection)
+        connection.lonely_since = now
+        connection.adopted_at = now
+        connection.ghosts = {holder for holder, _ in ready.holders}
+        return connection
+
+    def _tell_missed_words(self, connection: Connection, worker: bytes, ready: messages.Ready) -> None:
+        """Tell a worker that has registered what was said to it while it had no socket here."""
+        known = [holder for holder, _ in ready.holders if holder not in connection.ghosts]
+        for kind, missed in connection.changes.missed(known, connection.holders):
+            self.outbox.say(worker, kind, 0, *missed)
+        if ready.record["handle"] != connection.handle:
+            self.outbox.say(worker, Kind.RECORD, 0, connection.record())
+        if connection.closing is not None:
+            self.outbox.say(worker, Kind.CLOSE)
+
+    def take_state(self, message: Incoming) -> None:
+        """A worker reports its figures. A worker that is not known here is told to say READY again."""
+        connection = self.directory.by_worker.get(message.sender)
+        if connection is None:
+            self.outbox.say(message.sender, Kind.REREGISTER)
+            return
+        connection.note_news(messages.State(*message.fields).news, self.schedule.now())
+        users = self.directory.user_pids(connection)
+        self.outbox.say(message.sender, Kind.BEAT, 0, os.getpid(), users)
+
+    def take_log(self, message: Incoming) -> None:
+        """Pass a line of a worker on to the logs of the programs that use the connection."""
+        connection = self.directory.by_worker.get(message.sender)
+        if connection is None or connection.closing is not None:  # its end was asked for: no news
+            return
+        for control in connection.listeners():
+            self.outbox.say(control, Kind.LOG, 0, *message.fields)
+
+    # the lives of their processes
+
+    def watch_worker(self, connection: Connection, pid: int, *, is_told: bool) -> None:
+        """Follow the life of a worker's process. `is_told`: the present spawner has started it, and will tell
+        its end with the exit status."""
+        connection.life.note_worker()
+        if connection.watch is not None and connection.watch.pid == pid:
+            return
+        if connection.watch is not None:
+            self.watcher.release(connection.watch)
+        connection.pid = pid
+        connection.watch = Watch(pid)
+        if not is_told and pid not in self.children:
+            self._watch_process(connection, connection.watch)
+
+    def _watch_process(self, connection: Connection, watch: Watch) -> None:
+        self.watcher.call_at_end(watch, lambda: self.note_end(connection, watch))
+
+    def watch_orphans(self) -> None:
+        """The spawner is gone: watch the processes of the workers whose ends it would have told, and order
+        again the workers that it has not started."""
+        orphans, self.children = self.children, set()
+        for connection in self.directory:
+            if connection.watch is not None and connection.watch.pid in orphans:
+                self._watch_process(connection, connection.watch)
+            else:
+                self.lives.order_again(connection)
+
+    def note_exit(self, pid: int, status: int) -> None:
+        """The spawner tells the end of a worker's process, with its exit status."""
+        self.children.discard(pid)
+        self._exits[pid] = status
+        for connection in self.directory:
+            if connection.pid == pid and connection.watch is not None:
+                self.note_end(connection, connection.watch)
+        speaking = {watch.pid for watch in self._speaking}
+        self._exits = {pid: status for pid, status in self._exits.items() if pid in speaking}
+
+    def note_end(self, connection: Connection, watch: Watch) -> None:
+        """The process of a worker has ended."""
+        if connection.watch is not watch:
+            return
+        if self._exits.get(watch.pid) == 0 and connection.closing is None and watch not in self._speaking:
+            # It ended in good order, so it has said why; that may yet be on its way through ZeroMQ.
+            due = self.schedule.now() + LAST_WORDS_S
+            self._speaking.add(watch)
+            self._endings.append((due, connection, watch))
+            self.schedule.look_by(due)
+            return
+        self._speaking.discard(watch)
+        self.hear_waiting_messages()  # its last words come first
+        self.watcher.release(watch)
+        connection.watch = None
+        self.directory.set_worker(connection, None)
+        status = self._exits.pop(watch.pid, None)
+        answer_inflight(self.outbox, connection)
+        self.lives.lose_worker(connection, status)
+
+    # time
+
+    def end_waits_for_words(self, now: float) -> None:
+        """Deal with the ends of workers whose last words were waited for long enough."""
+        for due, connection, watch in self._endings[:]:
+            if now >= due:
+                self._endings.remove((due, connection, watch))
+                self.note_end(connection, watch)
+                self._speaking.discard(watch)
+            else:
+                self.schedule.look_by(due)
+
+    def notice_end(self, connection: Connection) -> bool:
+        """Without pidfds: ask whether a worker's process has ended. Returns whether it has."""
+        watch = connection.watch
+        if watch is None or watch.fileno() >= 0 or not watch.ended():
+            return False
+        self.note_end(connection, watch)
+        return True
+
+    def kill_if_silent(self, connection: Connection, now: float) -> None:
+        """Kill a worker that hangs."""
+        if connection.watch is not None and now - connection.heard > SILENT_S:
+            connection.reason = f"its worker said nothing for {SILENT_S:.0f} s"
+            connection.watch.kill()
