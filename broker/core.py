@@ -41,32 +41,32 @@ class Core:
         persistent: bool, starter: int | None,
     ) -> None:  # fmt: skip
         bequests = Bequests()
-        admission = Admission(directory, outbox, schedule)
-        adoption = Adoption(address, schedule, self.handle)
-        lives = Lives(address, directory, outbox, spawner, bequests, adoption, schedule)
-        holders = Holders(directory, outbox, lives, bequests, schedule)
+        self.admission = admission = Admission(directory, outbox, schedule)
+        self.adoption = adoption = Adoption(address, schedule, self.handle)
+        self.lives = lives = Lives(address, directory, outbox, spawner, bequests, adoption, schedule)
+        self.holders = holders = Holders(directory, outbox, lives, bequests, schedule)
         self.ending = ending = Ending(
             directory, outbox, lives, holders, adoption, schedule, persistent=persistent, starter=starter
         )
-        dials = Dials(
+        self.dials = dials = Dials(
             address, directory, outbox, lives, holders, admission, adoption, bequests, keep_number, schedule
         )
-        attachments = Attachments(address, directory, outbox, holders, admission, adoption)
-        clients = Clients(directory, outbox, holders, adoption, ending, watcher, schedule)
-        workers = Workers(
+        self.attachments = Attachments(address, directory, outbox, holders, admission, adoption)
+        self.clients = clients = Clients(directory, outbox, holders, adoption, ending, watcher, schedule)
+        self.workers = workers = Workers(
             directory, outbox, lives, adoption, ending, watcher, schedule, hear_waiting_messages
         )
         self.spawning = Spawning(spawner, directory, lives, workers, ending, watcher, schedule)
-        inquiries = Inquiries(address, directory, outbox, lives, spawner)
+        self.inquiries = Inquiries(address, directory, outbox, lives, spawner)
         self.deadlines = Deadlines(
             directory, lives, holders, dials, workers, self.spawning, clients, adoption, ending, schedule
         )
         self._handlers: Handlers = {
-            **clients.handlers(),
-            **dials.handlers(),
-            **attachments.handlers(),
-            **workers.handlers(),
-            **inquiries.handlers(),
+            **self.clients.handlers(),
+            **self.dials.handlers(),
+            **self.attachments.handlers(),
+            **self.workers.handlers(),
+            **self.inquiries.handlers(),
         }
 
     def handle(self, message: Incoming) -> None:

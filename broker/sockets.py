@@ -58,7 +58,7 @@ class RouterSocket:
         return True
 
     def bind_again(self) -> None:
-        """Make the socket's file anew, which was removed. Connected peers stay. Raises zmq.ZMQError."""
+        """Make the socket's file anew, which was removed. Peers connect again. Raises zmq.ZMQError."""
         with contextlib.suppress(zmq.ZMQError):
             self._socket.unbind(self._address)
         # ZeroMQ's thread removes the old socket's name a moment later, which must not be the new one.

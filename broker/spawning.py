@@ -59,7 +59,9 @@ class Spawning:
         connection = self.directory.connections.get(bytes.fromhex(key))
         self.workers.children.add(pid)
         if connection is None:  # given up meanwhile
-            Watch(pid).kill()
+            watch = Watch(pid)
+            watch.kill()
+            watch.close()
         else:
             self.workers.watch_worker(connection, pid, is_told=True)
 
