@@ -71,18 +71,18 @@ class Dials:
         spec = values.unpack(message.body[0])
         if not isinstance(spec, dict) or not isinstance(spec["display"], str):
             raise ValueError("no address to dial")
-        former = _former(spec.pop("former", None))
+        former = _read_former(spec.pop("former", None))
         if self.admission.refuse_stranger(message, request.control):
             return
         deadline = self.schedule.now() + request.timeout_ms / 1000 + OPEN_GRACE_S
         opening = Opening(message.sender, request.control, message.request_id, deadline, former.name)
         heir = self.directory.heir_of(former.connection)
         if heir is not None and heir.spec["display"] == spec["display"]:
-            self._share(heir, opening)  # its objects shared one connection, and do so again
+            self._add_holder(heir, opening)  # its objects shared one connection, and do so again
         elif self._has_to_wait(former, spec):
             self.adoption.put_off(message)
-        elif (there := self._joinable(spec)) is not None:
-            self._join(there, opening, spec)
+        elif (there := self._find_joinable(spec)) is not None:
+            self._join_connection(there, opening, spec)
         else:
             self._open_anew(request, opening, former, spec)
 
@@ -103,7 +103,7 @@ class Dials:
         connection.former = former.connection
         if former.connection:
             connection.former_names[opening.holder] = former.name
-        bequest = self._bequest(former, opening.holder, connection.id)
+        bequest = self._claim_figures(former, opening.holder, connection.id)
         if bequest is not None:
             stats, connection.had = bequest
             connection.stats.update(stats)
@@ -114,7 +114,7 @@ class Dials:
         self.directory.add(connection)
         self.lives.order_first_worker(connection, request.timeout_ms)
 
-    def _bequest(
+    def _claim_figures(
         self, former: _Former, holder: bytes, claimant: bytes
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
         """The figures that the lost worker of this object has left."""
@@ -123,7 +123,7 @@ class Dials:
             return None  # its worker lives, and writes there
         return self.bequests.claim(former, holder, claimant, endpoint.figures(self.address, key))
 
-    def _joinable(self, spec: dict[str, Any]) -> Connection | None:
+    def _find_joinable(self, spec: dict[str, Any]) -> Connection | None:
         """The connection that a Dial of a name is to have, unless those that held it have all left: the word
         of that may come after the Dial, by another socket, so that the Dial brings it too."""
         if not spec.get("joins"):
@@ -140,7 +140,7 @@ class Dials:
             return None
         return there
 
-    def _join(self, connection: Connection, opening: Opening, spec: dict[str, Any]) -> None:
+    def _join_connection(self, connection: Connection, opening: Opening, spec: dict[str, Any]) -> None:
         """Let a Dial have a connection that is there already, and that is the same one by its name."""
         if connection.joins != spec["joins"]:
             text = (
@@ -148,9 +148,9 @@ class Dials:
                 "first; the parameters of this Dial have no effect"
             )
             self.outbox.say(opening.control, Kind.LOG, 0, "warning", text)
-        self._share(connection, opening)
+        self._add_holder(connection, opening)
 
-    def _share(self, connection: Connection, opening: Opening) -> None:
+    def _add_holder(self, connection: Connection, opening: Opening) -> None:
         """Add a holder, whose Dial is answered when the connection is open."""
         connection.holders[opening.holder] = opening.control
         connection.users.add(opening.control)
@@ -205,7 +205,7 @@ class Dials:
     def fail_late_joins(self, connection: Connection, now: float) -> None:
         """Answer the Dials that wait for the Dial of another object and whose own time is over."""
         for late in [each for each in connection.joining if now >= each.deadline]:
-            error = to_wire(_timeout(connection))
+            error = to_wire(_timeout_error(connection))
             self.outbox.say(late.holder, Kind.FAILED, late.request_id, error)
             self.holders.drop_holder(connection, late.holder)
 
@@ -213,17 +213,17 @@ class Dials:
         """End a connection whose worker has had no link in the Dial's time. Returns whether that is so."""
         if connection.opening is None or now < connection.opening.deadline:
             return False
-        error = _timeout(connection)
+        error = _timeout_error(connection)
         self.lives.fail_dials(connection, to_wire(error))
         self.lives.close(connection, str(error))
         return True
 
 
-def _timeout(connection: Connection) -> DialTimeout:
+def _timeout_error(connection: Connection) -> DialTimeout:
     return DialTimeout(f"{connection.stats.get('peer')} could not be opened in the time allowed")
 
 
-def _former(given: Any) -> _Former:
+def _read_former(given: Any) -> _Former:
     """`given` as an OPEN brings it, which may be anything."""
     if isinstance(given, list) and len(given) == 3:
         key, name, comes_again = given

@@ -1,5 +1,5 @@
-"""A whole broker without a ZeroMQ socket, for tests of its parts: messages go in by a call, the test's clock is
-the broker's, and all that the broker says is kept."""
+"""A whole broker without a ZeroMQ socket, for tests of its parts: messages go in by a call, the clock stands
+still unless the test lets time pass, and all that the broker says is kept."""
 
 from __future__ import annotations
 

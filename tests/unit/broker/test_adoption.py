@@ -89,7 +89,7 @@ def test_a_broker_without_a_predecessor_awaits_nothing(staged: StagedBroker) -> 
     assert not adoption.put_off_while_awaiting(staged.message(CONTROL, Kind.LIST))
 
 
-def test_a_program_of_the_broker_before_is_awaited_while_it_has_not_come(address: str, tmp_path: Path) -> None:
+def test_a_program_of_the_broker_before_is_awaited_until_it_comes(address: str, tmp_path: Path) -> None:
     ledger = Ledger(endpoint.figures(address, KEY), 1)
     ledger.publish()
     ledger.write(tuple(range(len(COUNTERS))), {new_identity(): 1})

@@ -1,4 +1,4 @@
-"""The actions of a connection's life, carried out: what the worker, the holders and the Dials hear of them."""
+"""The actions of a connection's life, carried out: what worker, holders and Dials hear of them."""
 
 from __future__ import annotations
 
