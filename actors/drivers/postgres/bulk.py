@@ -14,7 +14,7 @@ from trunkline.actors.database.binds import has_containers
 from trunkline.actors.database.sql.placeholders import Style, bind, check_count, placeholders, wanted
 from trunkline.actors.database.sql.statements import Statement
 from trunkline.actors.drivers.postgres.shapes import Shape, all_take
-from trunkline.actors.drivers.postgres.text import LONGEST_KEPT, Text, read
+from trunkline.actors.drivers.postgres.statements import LONGEST_KEPT, Text, read
 from trunkline.actors.drivers.postgres.types import to_server
 from trunkline.errors import StatementError
 from trunkline.sqltext import Dialect, Token, tokens

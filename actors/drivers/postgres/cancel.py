@@ -18,7 +18,12 @@ from psycopg2 import _psycopg
 
 from trunkline.deadline import Deadline
 
-__all__ = ["Canceller", "cancel_functions"]
+__all__ = ["CANCELLED", "CANCEL_S", "Canceller", "Interrupts", "cancel_functions"]
+
+CANCEL_S = 1.5
+"""How long an interrupt waits for the server to take note."""
+CANCELLED = "57014"
+"""The server's code for a statement that was cancelled."""
 
 _FAILED, _READING, _WRITING = range(3)
 _FUNCTIONS = {
@@ -85,3 +90,46 @@ class Canceller:
             if self._request is not None:
                 self._libpq.PQcancelFinish(self._request)
             self._request = None
+
+
+class Interrupts:
+    """The cancel requests of one connection, and what became of them.
+
+    `interrupt` is called by another thread than the connection's, all else by the connection's. A request is
+    *loose* while it is on its way and may hit any statement that is still to come.
+    """
+
+    def __init__(self, canceller: Canceller) -> None:
+        self._canceller = canceller
+        self.is_asked = False
+        """The statement that runs now is to end."""
+        self.is_loose = False
+        self._sent = 0
+        self._seen = 0
+        """How many requests were sent, and how many were seen to work or were absorbed."""
+
+    def interrupt(self) -> None:
+        """Ask the server to cancel, and wait until it has taken note, at most `CANCEL_S`."""
+        self.is_asked = True
+        if not self.is_loose:
+            self._sent += 1
+            self.is_loose = not self._canceller.send(CANCEL_S)
+
+    def forget(self) -> None:
+        """Another statement begins."""
+        self.is_asked = False
+
+    def note_cancelled(self) -> None:
+        """The server has cancelled a statement: on our request, or by its own statement_timeout."""
+        self._seen = min(self._seen + 1, self._sent)
+        self.is_loose = False
+
+    def take_late(self, *, in_transaction: bool) -> bool:
+        """Whether a request came too late for its statement, so that it may still hit the next one: then the
+        next one is to be a statement that does nothing. In a transaction there is no such statement."""
+        is_late = self._sent > self._seen and not in_transaction
+        self._seen = self._sent
+        return is_late
+
+    def close(self) -> None:
+        self._canceller.close()

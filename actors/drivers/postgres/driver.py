@@ -14,9 +14,10 @@ from trunkline.actors.database.binds import arranged, has_containers, has_lists_
 from trunkline.actors.database.sql.placeholders import wanted
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
 from trunkline.actors.drivers.postgres import bulk as postgres_bulk
-from trunkline.actors.drivers.postgres import text as postgres_text
-from trunkline.actors.drivers.postgres.cancel import Canceller
+from trunkline.actors.drivers.postgres.cancel import CANCELLED, Canceller, Interrupts
+from trunkline.actors.drivers.postgres.descriptions import Descriptions
 from trunkline.actors.drivers.postgres.errors import LOCAL, dial_error, is_lost, one_line, refusal
+from trunkline.actors.drivers.postgres.notices import Notices
 from trunkline.actors.drivers.postgres.plan import (
     connect_arguments,
     connect_seconds,
@@ -25,15 +26,8 @@ from trunkline.actors.drivers.postgres.plan import (
 )
 from trunkline.actors.drivers.postgres.rows import CursorRows, HeldRows
 from trunkline.actors.drivers.postgres.settings import setting_statement, those_reset
-from trunkline.actors.drivers.postgres.shapes import (
-    PREPARABLE,
-    Shape,
-    all_take,
-    described,
-    from_casts,
-    numbered,
-    types_query,
-)
+from trunkline.actors.drivers.postgres.shapes import Shape, all_take
+from trunkline.actors.drivers.postgres.statements import Text, plain, read
 from trunkline.actors.drivers.postgres.types import Types, to_server
 from trunkline.actors.net.servers import first_that_opens_here
 from trunkline.deadline import Deadline
@@ -43,22 +37,12 @@ from trunkline.sqltext import Dialect
 __all__ = ["PostgresDriver"]
 
 T = TypeVar("T")
-CANCEL_S = 1.5
-"""How long an interrupt waits for the server to take note."""
 _OPEN = (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
 _COUNTED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
 _FAILURES = (psycopg2.Error, *LOCAL)
-_CANCELLED = "57014"
 _UNREAD = (
     "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 )
-_MOST_WARNINGS = 1000
-_MOST_SHAPES = 256
-_OTHER_TYPE = ("22", "42")
-"""Classes of codes: a value is none of its type, or of another type than its column or operator takes."""
-_DEFINING = frozenset(("CREATE", "ALTER", "DROP"))
-"""After these a text may mean other types than before."""
-
 _ROWS = "trunkline_rows"
 """The savepoint of an executemany inside of a transaction."""
 
@@ -82,14 +66,8 @@ class PostgresDriver(ExecDriver):
     rows: CursorRows | None = None
     """The query whose rows are not all read."""
     _connection: Any = None
-    _canceller: Canceller | None = None
-    _interrupted = False
-    _cancels = 0
-    """How many cancel requests were sent, and how many were seen to work or absorbed."""
-    _cancels_done = 0
-    _cancel_loose = False
-    """A cancel request is on its way, and may hit any statement that is still to come."""
-    _queries = _descriptions = 0
+    _interrupts: Interrupts | None = None
+    _queries = 0
 
     @property
     def peer(self) -> str:
@@ -130,6 +108,8 @@ class PostgresDriver(ExecDriver):
 
     def _begin_life(self, connection: Any) -> None:
         self._connection = connection
+        self._notices = Notices(lambda text: self.warn(f"{self.address.display}: {text}"))
+        self._descriptions = Descriptions(self)
         connection.autocommit = True
         try:
             self._set(self._settings)
@@ -141,10 +121,9 @@ class PostgresDriver(ExecDriver):
             self.close()
             raise DialError(f"{self.peer} was lost at the login: {error}") from None
         self._types = Types(connection)
-        self._shapes: dict[str, tuple[Shape, ...]] = {}
-        self._warned: set[str] = set()
-        self._canceller = Canceller(connection.pgconn_ptr)
-        if not self._canceller.possible:
+        canceller = Canceller(connection.pgconn_ptr)
+        self._interrupts = Interrupts(canceller)
+        if not canceller.possible:
             self.warn("this libpq cannot cancel statements: pip install --upgrade psycopg2-binary")
 
     def _set(self, settings: Mapping[str, str]) -> None:
@@ -158,13 +137,14 @@ class PostgresDriver(ExecDriver):
         connection = self._connection
         if connection is None or connection.closed or hung_up(connection.fileno()):
             return False
-        return not self._cancel_loose or self.in_transaction()
+        is_loose = self._interrupts is not None and self._interrupts.is_loose
+        return not is_loose or self.in_transaction()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
-        canceller, self._canceller = self._canceller, None
-        if canceller is not None:
-            canceller.close()
+        interrupts, self._interrupts = self._interrupts, None
+        if interrupts is not None:
+            interrupts.close()
         if connection is not None:
             connection.close()
 
@@ -174,11 +154,9 @@ class PostgresDriver(ExecDriver):
         return True
 
     def interrupt(self) -> None:
-        self._interrupted = True
-        canceller = self._canceller
-        if canceller is not None and not self._cancel_loose:
-            self._cancels += 1
-            self._cancel_loose = not canceller.send(CANCEL_S)
+        interrupts = self._interrupts
+        if interrupts is not None:
+            interrupts.interrupt()
 
     def abort(self) -> None:
         connection = self._connection
@@ -193,7 +171,8 @@ class PostgresDriver(ExecDriver):
         except _FAILURES as error:
             failure = self._failure(error)
         finally:
-            self._tell_warnings()
+            if self._connection is not None:
+                self._notices.tell(self._connection)
         raise failure
 
     def _failure(self, error: Exception) -> Exception:
@@ -201,26 +180,9 @@ class PostgresDriver(ExecDriver):
         if is_lost(error, connection is None or bool(connection.closed)):
             return ConnectionError(one_line(str(error)) or "the server has closed the connection")
         failure = refusal(error)
-        if failure.code == _CANCELLED:
-            # or the server's own statement_timeout
-            self._cancels_done = min(self._cancels_done + 1, self._cancels)
-            self._cancel_loose = False
+        if failure.code == CANCELLED and self._interrupts is not None:
+            self._interrupts.note_cancelled()
         return failure
-
-    def _tell_warnings(self) -> None:
-        connection = self._connection
-        if connection is None:
-            return
-        connection.notifies.clear()  # of a LISTEN: nobody could take them
-        if not connection.notices:
-            return
-        for notice in connection.notices:
-            text = one_line(_without_statement(notice))
-            new = text not in self._warned and len(self._warned) < _MOST_WARNINGS
-            if new and text.startswith("WARNING:"):
-                self._warned.add(text)
-                self.warn(f"{self.address.display}: {text}")
-        connection.notices.clear()
 
     def _ready(self) -> None:
         """Before each statement."""
@@ -228,19 +190,18 @@ class PostgresDriver(ExecDriver):
             raise ClosedError(f"the connection to {self.peer} is closed")
         if self.rows is not None:
             raise StatementError(_UNREAD)
-        self._interrupted = False
-        self._absorb_cancel()
+        if self._interrupts is not None:
+            self._interrupts.forget()
+            self._absorb_cancel(self._interrupts)
 
-    def _absorb_cancel(self) -> None:
+    def _absorb_cancel(self, interrupts: Interrupts) -> None:
         """A cancel that came too late for its statement may still come for the next, through a pooler. In a
         transaction there is nothing that it could be given instead."""
-        late = self._cancels > self._cancels_done and not self.in_transaction()
-        self._cancels_done = self._cancels
-        if late:
+        if interrupts.take_late(in_transaction=self.in_transaction()):
             try:
                 self.run("SELECT 1")
             except StatementError as error:
-                if error.code != _CANCELLED:
+                if error.code != CANCELLED:
                     raise
 
     # statements
@@ -259,18 +220,17 @@ class PostgresDriver(ExecDriver):
         self,
         sql: str,
         binds: Sequence[Any] | Mapping[str, Any],
-        text: postgres_text.Text,
+        text: Text,
         values: list[Any] | None,
     ) -> Result:
-        if any(statement.keyword in _DEFINING for statement in text.statements):
-            self._shapes.clear()
+        self._descriptions.note_statements(text)
         if len(text.statements) > 1:
             return self._several(text)
         try:
             result = self.run(text.formatted, values)
         except StatementError as error:
             # a column may be of another type than when the server was asked
-            if not self._may_be_stale(error, text) or self.in_transaction():
+            if not self._descriptions.forget_stale(error, text) or self.in_transaction():
                 raise
             text, values = self._read(sql, binds)
             result = self.run(text.formatted, values)
@@ -278,63 +238,22 @@ class PostgresDriver(ExecDriver):
             raise _not_committed()
         return result
 
-    def _read(
-        self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
-    ) -> tuple[postgres_text.Text, list[Any] | None]:
+    def _read(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> tuple[Text, list[Any] | None]:
         if isinstance(binds, Mapping) and wanted(sql, Dialect.POSTGRES) != 1:
             raise StatementError("postgres takes values in order, not by name; write ? for each")
         sql, given = arranged(sql, in_order(binds), Dialect.POSTGRES)
-        text = postgres_text.read(sql, len(given))
+        text = read(sql, len(given))
         if given:
             self._check_strings(sql)
         fits = partial(all_take, given)
         shapes = self.shapes(text, len(given), fits) if has_containers(given) else ()
         return text, text.values(self.take(partial(to_server, given, shapes)))
 
-    def shapes(
-        self, text: postgres_text.Text, count: int, fits: Callable[[Sequence[Shape]], bool]
-    ) -> Sequence[Shape]:
-        """What each of the values of one statement may be, as the server tells it; asked once for each text,
-        and again where the values do not fit any more: another program may have changed a column since.
-        StatementError when the server refuses the statement."""
-        found = self._shapes.get(text.body)
-        if found is None or not fits(found):
-            if len(self._shapes) >= _MOST_SHAPES:
-                self._shapes.clear()
-            preparable = text.one.keyword in PREPARABLE
-            found = self._described(text.body, count) if preparable else from_casts(text.body, count)
-            self._shapes[text.body] = found
-        return found
+    def shapes(self, text: Text, count: int, fits: Callable[[Sequence[Shape]], bool]) -> Sequence[Shape]:
+        """What each of the values of one statement may be; see `Descriptions.shapes`."""
+        return self._descriptions.shapes(text, count, fits)
 
-    def _may_be_stale(self, error: StatementError, text: postgres_text.Text) -> bool:
-        """Whether a refused statement was written by types that the server told before. They are forgotten:
-        the next time it is asked again."""
-        known = self._shapes.pop(text.body, None) is not None
-        return known and str(error.code)[:2] in _OTHER_TYPE
-
-    def _described(self, body: str, count: int) -> tuple[Shape, ...]:
-        """Ask the server, so that a statement that it refuses leaves an open transaction as it was, and that
-        a pooler which gives each transaction another server gives one to all of this."""
-        self._descriptions += 1
-        name = f"trunkline_{self._descriptions}"
-        begin, end, undo = "BEGIN", "COMMIT", "ROLLBACK"
-        if self.in_transaction():
-            begin = f"SAVEPOINT {name}"
-            end = f"RELEASE SAVEPOINT {name}"
-            undo = f"ROLLBACK TO SAVEPOINT {name}; {end}"
-        try:
-            # the line end is for a comment at the end of the text
-            asked = f"{begin}; PREPARE {name} AS {numbered(body, count)}\n; {types_query(name)}"
-            rows = self.run(asked, whole=True).values
-            self.run(f"DEALLOCATE {name}; {end}")
-        except StatementError:
-            with contextlib.suppress(StatementError):  # the transaction had failed before
-                if self.in_transaction():
-                    self.run(undo)
-            raise
-        return described(rows)
-
-    def _several(self, text: postgres_text.Text) -> Result:
+    def _several(self, text: Text) -> Result:
         """Statement by statement, because psycopg2 shows the last result only."""
         own = not text.transactional and not self.in_transaction()
         if own:
@@ -343,7 +262,7 @@ class PostgresDriver(ExecDriver):
         try:
             for statement in text.statements:
                 self.check_interrupted()
-                found = self.run(postgres_text.plain(statement))
+                found = self.run(plain(statement))
                 if statement.transaction == "commit" and self._status == "ROLLBACK":
                     raise _not_committed()
                 _merge(result, found)
@@ -426,7 +345,7 @@ class PostgresDriver(ExecDriver):
             return self._write_rows(plan, given)
         except StatementError as error:
             # a column may be of another type than when the server was asked; no row was written
-            if not self._may_be_stale(error, plan.text):
+            if not self._descriptions.forget_stale(error, plan.text):
                 raise
             return self._write_rows(plan, given)
 
@@ -449,8 +368,8 @@ class PostgresDriver(ExecDriver):
             self.take(lambda: work(cursor))
 
     def check_interrupted(self) -> None:
-        if self._interrupted:
-            raise StatementError("canceling statement due to user request", code=_CANCELLED)
+        if self._interrupts is not None and self._interrupts.is_asked:
+            raise StatementError("canceling statement due to user request", code=CANCELLED)
 
     # transactions
 
@@ -482,7 +401,8 @@ class PostgresDriver(ExecDriver):
     def rollback(self) -> None:
         """Also when the server has ended the transaction by itself."""
         self._leave_rows()
-        self._interrupted = False
+        if self._interrupts is not None:
+            self._interrupts.forget()
         if self.in_transaction():
             self.run("ROLLBACK")
 
@@ -501,9 +421,3 @@ def _merge(result: Result, found: Result) -> None:
         result.add_set(found.columns, found.values, found.rest)
     if found.affected is not None:
         result.affected = found.affected
-
-
-def _without_statement(notice: str) -> str:
-    """A notice without the line of the statement that it is about: that may hold values."""
-    lines = notice.splitlines()
-    return "\n".join(line for line in lines if not line.startswith("LINE ") and line.strip() != "^")
