@@ -1,5 +1,8 @@
 """The interface a driver implements. One file, one small class, one link.
 
+What a statement gives (`Result`, `Rows`) is defined in `trunkline.actors.results`, the functions for the end
+of a socket in `trunkline.actors.net.socket_ends`; drivers import all of them from here.
+
 A driver object lives for **one** attempt at a link: the worker makes a new one for each attempt, so a
 driver never has to clean up after its former self. What is common to all schemes (backoff, payload
 replay, buffering, `""` markers, deadlines, statistics, compression) is the worker's and is not repeated
@@ -18,19 +21,15 @@ to do, and never quote a secret.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
-import socket
-import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trunkline.actors.net.liveness import Traffic
+from trunkline.actors.net.socket_ends import break_socket, hung_up, reset_at_close
+from trunkline.actors.results import FIRST_ROWS, Result, ResultRows, Rows
 from trunkline.address import Address
 from trunkline.address.host import join_host_port
 from trunkline.deadline import Deadline
@@ -58,9 +57,6 @@ __all__ = [
     "hung_up",
     "reset_at_close",
 ]
-
-FIRST_ROWS = 64
-"""How many rows `ExecDriver.execute` fetches before it returns; the others are `Result.rest`."""
 
 
 class FatalError(DialError):
@@ -297,56 +293,6 @@ class StreamDriver(Driver):
         return None
 
 
-class Rows(ABC):
-    """Rows of one statement that are fetched bit by bit. Called from the thread of its driver."""
-
-    columns: list[str]
-
-    @abstractmethod
-    def fetch(self, count: int) -> Sequence[Sequence[Any]]:
-        """The next rows, `count` at most; fewer, or none, only at the end. Errors are those of `execute`."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Give up what was not fetched; the connection is usable for the next statement then. Idempotent, and
-        raises nothing but ConnectionError."""
-
-
-@dataclass(slots=True)
-class Result:
-    """What one statement gave. `affected` and `last_id` are None where the driver cannot know them."""
-
-    columns: list[str] = field(default_factory=list)
-    values: Sequence[Sequence[Any]] = field(default_factory=list)
-    """The first rows: `FIRST_ROWS` of them where there is a `rest`."""
-    affected: int | None = None
-    last_id: int | None = None
-    rest: Rows | None = None
-    """The rows after `values`. The caller fetches them to their end, or closes it, before the next call. None
-    where there is `more`."""
-    matched: int | None = None
-    """Rows that an UPDATE has found, where the database counts those apart from the ones it has changed."""
-    more: list[Result] = field(default_factory=list)
-    """The result sets after the first, each with `columns` and `values` alone: of a procedure, or of several
-    statements in one text."""
-
-    def add_set(self, columns: list[str], rows: Sequence[Sequence[Any]], rest: Rows | None) -> None:
-        """Take a result set: the first as the result's own, every other one, read to its end, into `more`."""
-        if not self.columns:
-            self.columns, self.values, self.rest = columns, rows, rest
-            return
-        first_rest, self.rest = self.rest, None
-        if first_rest is not None:
-            self.values = [*self.values, *_all_rows(first_rest)]
-        self.more.append(Result(columns, rows if rest is None else [*rows, *_all_rows(rest)]))
-
-
-def _all_rows(rows: Rows) -> Iterator[Sequence[Any]]:
-    while found := rows.fetch(FIRST_ROWS):
-        yield from found
-    rows.close()
-
-
 class ExecDriver(Driver):
     """A driver whose connection executes statements. Called from one thread, but for `interrupt` and
     `abort`."""
@@ -374,7 +320,7 @@ class ExecDriver(Driver):
 
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
         """Run one statement whose rows are fetched in bounded memory. Errors as `execute`."""
-        return _Begun(self.execute(sql, binds))
+        return ResultRows(self.execute(sql, binds))
 
     @classmethod
     def joins(cls, sql: str) -> bool:
@@ -454,54 +400,3 @@ class ExecDriver(Driver):
     @abstractmethod
     def close(self) -> None:
         """Close the connection. Idempotent."""
-
-
-class _Begun(Rows):
-    """The rows of a `Result`, from its first."""
-
-    def __init__(self, result: Result) -> None:
-        if result.more:
-            raise StatementError(
-                f"the statement was run and gave {len(result.more) + 1} result sets, and query gives the rows"
-                " of one; use exec"
-            )
-        self.columns = result.columns
-        self._first: Sequence[Sequence[Any]] = result.values
-        self._rest = result.rest
-
-    def fetch(self, count: int) -> Sequence[Sequence[Any]]:
-        rows, self._first = self._first[:count], self._first[count:]
-        if self._rest is not None and len(rows) < count:
-            rows = [*rows, *self._rest.fetch(count - len(rows))]
-        return rows
-
-    def close(self) -> None:
-        self._first = []
-        if self._rest is not None:
-            self._rest.close()
-
-
-def hung_up(fd: int) -> bool:
-    """Whether the peer of a socket has closed it (what it said before may still wait to be read)."""
-    if fd < 0:
-        return True
-    poll = select.poll()
-    poll.register(fd, _HANG_UP)
-    return bool(poll.poll(0))
-
-
-_HANG_UP = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
-
-
-def reset_at_close(fd: int) -> None:
-    """Have the peer of a socket hear at once that nothing more is taken when it is closed, instead of waiting
-    for minutes that its last data are."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def break_socket(fd: int) -> None:
-    """End the link of another thread's socket: whoever waits for it there goes on with an error."""
-    reset_at_close(fd)
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
-        sock.shutdown(socket.SHUT_RDWR)
