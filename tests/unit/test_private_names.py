@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-PUBLIC_IN_LIBRARIES = {"_replace", "_fields", "_exit"}
+PUBLIC_IN_LIBRARIES = {"_replace", "_fields", "_make", "_exit"}
 """Documented names of NamedTuple and of `os` that begin with an underscore."""
 
 _PROXY = "the parts of a program's object, which the modules of the proxy share"

@@ -11,13 +11,13 @@ import select
 import socket
 import ssl
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from websocket._abnf import ABNF, frame_buffer
 
 from trunkline.actors.drivers.ws.messages import CLOSE, PROTOCOL_ERROR, Assembler, Violation
 
-__all__ = ["FrameReader", "SharedSocket"]
+__all__ = ["FrameHead", "FrameReader", "SharedSocket"]
 
 _READ = 128 * 1024
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -128,6 +128,19 @@ class SharedSocket:
             raise TimeoutError
 
 
+class FrameHead(NamedTuple):
+    """The first two bytes of a frame, in the order in which websocket-client keeps their parts."""
+
+    fin: int
+    rsv1: int
+    rsv2: int
+    rsv3: int
+    opcode: int
+    has_mask: int
+    length_bits: int
+    """The payload's length, or 126 and 127 where 2 or 8 bytes with the length follow."""
+
+
 class FrameReader(frame_buffer):
     """The frame reader, refusing a frame by its header: before its payload is buffered."""
 
@@ -141,16 +154,21 @@ class FrameReader(frame_buffer):
         self.recv_header()
         self.recv_length()
         payload = self.recv_strict(self.length or 0)
-        fin, rsv1, rsv2, rsv3, opcode = (self.header or ())[:5]
+        head = self._head()
         self.clear()
-        return ABNF(fin, rsv1, rsv2, rsv3, opcode, 0, payload)
+        return ABNF(head.fin, head.rsv1, head.rsv2, head.rsv3, head.opcode, 0, payload)
 
     def recv_length(self) -> None:
         super().recv_length()
-        length, opcode = self.length or 0, self.header[4] if self.header else 0
+        length, opcode = self.length or 0, self._head().opcode
         if self.has_mask():
             raise Violation(PROTOCOL_ERROR, "a masked frame")
         if opcode < CLOSE and length > self._assembler.room():
             raise self._assembler.too_big()
         if opcode >= CLOSE and length > 125:
             raise Violation(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
+
+    def _head(self) -> FrameHead:
+        """The frame's first two bytes, after `recv_header`."""
+        assert self.header is not None
+        return FrameHead._make(self.header)
