@@ -61,6 +61,11 @@ async def secured(
     task = asyncio.create_task(_Carrier(reader, writer, ours.fileno(), theirs).run())
     _carriers.add(task)
     task.add_done_callback(_carriers.discard)
+    try:
+        await asyncio.sleep(0)  # the carrier begins before the socket can be closed
+    except BaseException:
+        ours.close()
+        raise
     return ours
 
 
@@ -99,23 +104,28 @@ class _Carrier:
 
     async def run(self) -> None:
         writer = self._writer
-        inner_reader, inner_writer = await asyncio.open_connection(sock=self._pair, limit=_CHUNK)
-        down = asyncio.create_task(self._pump(self._reader, inner_writer))
-        up = asyncio.create_task(self._pump(inner_reader, writer))
-        fd = int(writer.get_extra_info("socket").fileno())
-        try:
-            with carried(self._ours, fd, lambda: int(writer.transport.get_write_buffer_size())):
+        tcp = writer.get_extra_info("socket")
+        fd = -1 if tcp is None else int(tcp.fileno())  # None: the proxy has ended the connection already
+        with contextlib.ExitStack() as traffic:
+            traffic.enter_context(
+                carried(self._ours, fd, lambda: int(writer.transport.get_write_buffer_size()))
+            )
+            inner_reader, inner_writer = await asyncio.open_connection(sock=self._pair, limit=_CHUNK)
+            down = asyncio.create_task(self._pump(self._reader, inner_writer))
+            up = asyncio.create_task(self._pump(inner_reader, writer))
+            try:
                 await self._wait_for_end({down, up})
-            if not down.done():
-                if up.done():
-                    writer.close()  # TLS has no end of one direction; what was written goes out before
-                await asyncio.wait((down,), timeout=_END_S)
-        finally:
-            for task in (down, up):
-                task.cancel()
-            await asyncio.gather(down, up, return_exceptions=True)
-            inner_writer.close()  # what it was given goes out before
-            writer.transport.abort()
+                traffic.close()  # our user may have closed its end, whose number may be another socket's soon
+                if not down.done():
+                    if up.done():
+                        writer.close()  # TLS has no end of one direction; what was written goes out before
+                    await asyncio.wait((down,), timeout=_END_S)
+            finally:
+                for task in (down, up):
+                    task.cancel()
+                await asyncio.gather(down, up, return_exceptions=True)
+                inner_writer.close()  # what it was given goes out before
+                writer.transport.abort()
 
     async def _wait_for_end(self, tasks: set[asyncio.Task[None]]) -> None:
         """Until one of the tasks has ended; or until our user has closed its end and the proxy takes nothing
