@@ -1,4 +1,4 @@
-"""The addresses of the message brokers: mqtt, nats, amqp, kafka.
+"""The addresses of the message brokers.
 
 Ordinary URLs, but for the query: it is percent-decoded only (`+` and `#` are wildcards in a topic, not a
 space and a fragment), and its names are the parameters of `PARAMS`, so that a misspelt one is an error. All
@@ -6,10 +6,9 @@ of them may stand among the options too.
 
 `Address.params` gets the parameters as text, under their main names, lists joined by commas. `hosts` all
 servers. `extra`:
-`topics` (mqtt, nats, kafka), `routing_keys` (amqp): the lists, whose names may hold commas;
 `typed`: the numbers, booleans, choices, and starting points;
 `logins`: [user, password] for each of `hosts`, where they are not all the same;
-`topic` (mqtt, nats, kafka), `queue`, `vhost` (amqp), `token` (nats), `librdkafka` (kafka: its properties).
+what the row's `read_extra` adds: lists whose names may hold commas (`topics`), and what the path holds.
 """
 
 from __future__ import annotations
@@ -76,11 +75,14 @@ def parse_broker(
 
 
 def _read_path(scheme: Scheme, path: str, values: Values) -> None:
-    """Take the topic of a path that holds one; refuse a path where the scheme has none."""
-    if path in ("", "/") or scheme.path_holds in ("vhost", "url"):
+    """Take the topic of a path that holds one; refuse a path where the scheme has none. What else a path
+    holds, the row's `read_extra` reads."""
+    if path in ("", "/"):
         return
-    if scheme.path_holds != "topic":
+    if not scheme.path_holds:
         raise AddressError(f"{scheme.whose} has no path: write {scheme.example}")
+    if scheme.path_holds != "topic":
+        return
     topic = read_written(scheme, [("topic", path[1:])])["topic"]
     if values.setdefault("topic", topic) != topic:
         raise AddressError(f"{scheme.whose} names its topic twice: write it in the path alone")

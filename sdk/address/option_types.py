@@ -89,13 +89,22 @@ class Options(TypedDict, total=False):
     no_local: bool | None
     subject: str | list[str] | tuple[str, ...] | None
     write_subject: str | None
-    stream: str | None
+    stream: str | list[str] | tuple[str, ...] | None
     deliver: str | int | datetime | None
     ack_wait: int | None
     max_ack_pending: int | None
     token: str | bytes | int | None
     creds: str | None
     nkey: str | None
+    channel: str | list[str] | tuple[str, ...] | None
+    pattern: str | list[str] | tuple[str, ...] | None
+    consumer: str | None
+    start: str | None
+    claim_idle: int | None
+    write_channel: str | None
+    write_stream: str | None
+    maxlen: int | None
+    field: str | None
     acks: _Property | None
     auto_offset_reset: _Property | None
     compression_type: _Property | None

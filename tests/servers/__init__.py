@@ -3,7 +3,7 @@
 Shared by a whole test run (by all xdist workers), started in parallel when the first test that needs one
 has been collected, stopped when the run ends, however it ends. As fixtures, by their names:
 
-    # also: nats_server, jetstream, rabbitmq, kafka, apache_kafka, mariadb, postgres, clickhouse
+    # also: nats_server, jetstream, rabbitmq, kafka, apache_kafka, redis_server, mariadb, postgres, clickhouse
     def test_it(mosquitto, certs):
         Dial(f"mqtt://{mosquitto.address}?topic={mosquitto.unique('t')}")
 
@@ -12,7 +12,7 @@ test's own: `server.unique("orders")`. Its TLS ports show certificates of the fi
 
 For a test's own ones there are factories; what they made is stopped with the test:
 
-    def test_it(start_mosquitto, start_nats, start_kafka):
+    def test_it(start_mosquitto, start_nats, start_kafka, start_redis):
         server = start_mosquitto(users={"u": "p"})  # the settings: see `Mosquitto`, `Nats`
         # others: start_server(Postgres)
         server.restart()                            # same ports; also stop() start() kill() freeze() thaw()

@@ -17,6 +17,7 @@ from tests.servers.mosquitto import Mosquitto
 from tests.servers.nats import Nats
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMq
+from tests.servers.redis import Redis
 from tests.servers.run import Run, lock_in
 from tests.servers.shared import SHARED
 from tests.support.certs import Certs
@@ -136,6 +137,12 @@ def apache_kafka(kafka: Kafka | KafkaMock) -> Kafka:
 
 
 @pytest.fixture(scope="session")
+def redis_server(server_run: Run) -> Redis:
+    """Shared: plain on `port` and with TLS on `ports["tls"]`, for everybody."""
+    return _shared(server_run, Redis, "redis_server")
+
+
+@pytest.fixture(scope="session")
 def mariadb(server_run: Run) -> MariaDb:
     """Shared: see `MariaDb` for its users."""
     return _shared(server_run, MariaDb, "mariadb")
@@ -213,3 +220,9 @@ def start_kafka(start_server: Callable[..., Any]) -> Starter[Kafka]:
 def start_nats(start_server: Callable[..., Any]) -> Starter[Nats]:
     """`start_nats(token="t", jetstream=True)`: see `Nats` for the settings."""
     return lambda **settings: start_server(Nats, **settings)
+
+
+@pytest.fixture
+def start_redis(start_server: Callable[..., Any]) -> Starter[Redis]:
+    """`start_redis(password="p", persistence=True)`: see `Redis` for the settings."""
+    return lambda **settings: start_server(Redis, **settings)

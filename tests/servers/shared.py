@@ -10,6 +10,7 @@ from tests.servers.mosquitto import Mosquitto
 from tests.servers.nats import JetStream, Nats
 from tests.servers.postgres import Postgres
 from tests.servers.rabbitmq import RabbitMq
+from tests.servers.redis import Redis
 
 __all__ = ["KINDS", "SHARED"]
 
@@ -24,6 +25,7 @@ SHARED: dict[str, tuple[type[Server], ...]] = {
     "mosquitto": (Mosquitto,),
     "nats_server": (Nats,),
     "jetstream": (JetStream,),
+    "redis_server": (Redis,),
 }
 """The slow ones first. Of several kinds the first that is there is taken."""
 

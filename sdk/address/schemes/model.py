@@ -156,7 +156,8 @@ class Scheme:
     subjects: tuple[str, ...] = ()
     """The parameters that tell two connections to one broker apart; the first one given is displayed."""
     path_holds: str = ""
-    """What the path of a broker's address is: `topic`, `vhost` or `url`; empty where a path is an error."""
+    """What the path of a broker's address is: a `topic`, or something that the driver or `read_extra` reads
+    (`vhost`, `database`, `url`); empty where a path is an error."""
     default_path: str = ""
     """The path where a broker's address has none."""
     read_extra: Callable[[BrokerParts], dict[str, Any]] = read_topics

@@ -1,0 +1,68 @@
+"""Redis's patterns of channel names: which of several subscriptions brings a message. Pure.
+
+A server sends a message once for its channel and once for each pattern that matches. Readers want it once, so
+that it is taken from the first of our subscriptions alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["brings", "pattern_regex"]
+
+
+def pattern_regex(pattern: bytes) -> re.Pattern[bytes]:
+    """A pattern as PSUBSCRIBE reads it: `*` any bytes, `?` one byte, `[a-c]` and `[^a]` one of a set, and a
+    backslash that takes the next byte as it is."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(pattern):
+        byte = pattern[at : at + 1]
+        if byte == b"[":
+            part, at = _set(pattern, at + 1)
+            parts.append(part)
+            continue
+        if byte == b"\\" and at + 1 < len(pattern):
+            at += 1
+            parts.append(re.escape(pattern[at : at + 1]))
+        else:
+            parts.append({b"*": b".*", b"?": b"."}.get(byte) or re.escape(byte))
+        at += 1
+    return re.compile(b"".join(parts), re.DOTALL)
+
+
+def _set(pattern: bytes, at: int) -> tuple[bytes, int]:
+    """The set that begins behind its `[`, and where the pattern goes on; one without `]` ends at the end."""
+    negated = pattern[at : at + 1] == b"^"
+    at += negated
+    ranges: list[bytes] = []
+    while at < len(pattern) and pattern[at : at + 1] != b"]":
+        if pattern[at : at + 1] == b"\\" and at + 1 < len(pattern):
+            at += 1
+            low = high = pattern[at : at + 1]
+        elif pattern[at + 1 : at + 2] == b"-" and at + 2 < len(pattern):
+            low, high = sorted((pattern[at : at + 1], pattern[at + 2 : at + 3]))
+            at += 2
+        else:
+            low = high = pattern[at : at + 1]
+        ranges.append(re.escape(low) + b"-" + re.escape(high))
+        at += 1
+    if not ranges:
+        return (b"." if negated else b"(?!)"), at + 1
+    return b"[" + b"^" * negated + b"".join(ranges) + b"]", at + 1
+
+
+def brings(
+    subscription: bytes,
+    channel: bytes,
+    channels: frozenset[bytes],
+    patterns: Sequence[re.Pattern[bytes]],
+    names: Sequence[bytes],
+) -> bool:
+    """Whether the message that came by the pattern `subscription` is to be taken: no channel of ours and no
+    earlier pattern brings it. `patterns` and `names` are all of ours in the same order."""
+    if channel in channels:
+        return False
+    earlier = patterns[: names.index(subscription)] if subscription in names else ()
+    return not any(pattern.fullmatch(channel) for pattern in earlier)
