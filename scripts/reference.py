@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from trunkline.address import OPTIONS, PARAMS, SCHEMES, Option, Param
+from trunkline.address import OPTIONS, PARAMS, SCHEMES, Option, Param, Scheme
 from trunkline.wire.messages import table_of_kinds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,6 +48,20 @@ def options() -> str:
     return "\n".join(lines)
 
 
+def schemes() -> str:
+    """The schemes as Markdown, those of one file and driver in one row."""
+    lines = ["| scheme | example | extra |", "|---|---|---|"]
+    groups: dict[tuple[str, str], list[Scheme]] = {}
+    for row in SCHEMES.values():
+        groups.setdefault((row.protocol or row.name, row.extra), []).append(row)
+    for (_, extra), rows in groups.items():
+        names = " ".join(f"`{name}`" for row in rows for name in (row.name, *row.aliases))
+        texts = [example for row in rows for example in (row.example, *row.more_examples)]
+        examples = ", ".join(f"`{text}`".replace("|", "\\|") for text in texts)
+        lines.append(f"| {names} | {examples} | {extra and f'`{extra}`'} |")
+    return "\n".join(lines)
+
+
 def params() -> str:
     """The parameters of the message brokers as Markdown."""
     lines = ["| protocol | parameter | kind | meaning |", "|---|---|---|---|"]
@@ -69,7 +83,7 @@ def _kind(param: Param) -> str:
     return choices + other[param.kind] if param.kind in other else kinds.get(param.kind, param.kind)
 
 
-TABLES = {"options": options, "parameters": params}
+TABLES = {"schemes": schemes, "options": options, "parameters": params}
 
 
 MODULE_HEAD = '''\

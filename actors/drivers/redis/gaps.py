@@ -21,20 +21,23 @@ def named(reply: Sequence[Any]) -> dict[str, Any]:
 
 
 class StreamState:
-    """What XINFO STREAM says."""
+    """What XINFO STREAM says; `reply` is None where there is no such stream."""
 
-    def __init__(self, reply: Sequence[Any]) -> None:
-        found: Mapping[str, Any] = named(reply)
-        self.length = int(found["length"])
-        self.last = id_key(found["last-generated-id"])
+    def __init__(self, reply: Sequence[Any] | None) -> None:
+        found: Mapping[str, Any] = named(reply or ())
+        self.exists = reply is not None
+        self.length = int(found.get("length", 0))
+        self.last = id_key(found.get("last-generated-id", "0-0"))
         """The id of the last entry that the stream took, deleted or not."""
         self.first: Id | None = id_key(found["first-entry"][0]) if found.get("first-entry") else None
-        self.added: int | None = found.get("entries-added")
+        self.newest: Id | None = id_key(found["last-entry"][0]) if found.get("last-entry") else None
+        """The first and the last entry that are there."""
+        self.added: int | None = found.get("entries-added") if self.exists else 0
         """None: the server does not count them (before Redis 7)."""
 
     def behind(self, read: Id) -> int | None:
         """How many entries lie behind the id `read`; None where the state does not tell."""
-        if self.first is None or read >= self.last:
+        if self.first is None or self.newest is None or read >= self.newest:
             return 0
         return self.length if self.first > read else None
 

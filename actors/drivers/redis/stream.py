@@ -47,6 +47,8 @@ _LOOK_S = 5.0
 _SHORTEST_LOOK_S = 0.1
 _IDS = 500
 """Entries that one command names, at most."""
+_REMEMBERED = 10_000
+"""So many acknowledged entries are known again after an outage: a link that breaks loses acknowledgements."""
 _GIVEN_BACK_MS = 30 * 86_400_000
 """The idle time of what is given back: longer than any other consumer waits for."""
 _UNBLOCK_S, _ACKNOWLEDGE_S, _GIVE_BACK_S = 0.25, 0.35, 0.35
@@ -68,6 +70,8 @@ class Place:
     consumer: str = field(default_factory=lambda: f"trunkline-{secrets.token_hex(8)}")
     """This connection's name in the group, where the address gives none."""
     streams: defaultdict[str, _StreamPlace] = field(default_factory=lambda: defaultdict(_StreamPlace))
+    acknowledged: dict[tuple[str, str], None] = field(default_factory=dict)
+    """The latest entries that this connection acknowledged, by stream and id, the oldest first."""
 
 
 class StreamReader:
@@ -172,8 +176,15 @@ class StreamReader:
             self._held.pop((stream, number), None)
             read.setdefault(stream, []).append(number)
         if self._group is not None:
+            self._remember(tokens)
             self._acknowledge(self._group, read)
         self._room.set()
+
+    def _remember(self, tokens: Sequence[tuple[str, str]]) -> None:
+        known = self._place.acknowledged
+        known.update(dict.fromkeys(map(_pair, tokens)))
+        for oldest in list(known)[: max(0, len(known) - _REMEMBERED)]:
+            del known[oldest]
 
     def _acknowledge(self, group: GroupPlan, read: dict[str, list[str]]) -> None:
         with contextlib.suppress(OSError):  # the link is gone, and they come again
@@ -213,6 +224,7 @@ class StreamReader:
         """The stream that was read is gone: whatever is in one of its name now is new."""
         place = self._place.streams[name]
         place.read, place.gaps = "0-0", Gaps()
+        self._place.acknowledged.clear()
         self._sink.warn(f"stream {name} was made anew since it was last read: it is read from its beginning")
 
     async def _last_id(self, name: str) -> str:
@@ -226,7 +238,8 @@ class StreamReader:
             await self._make_group(name, group, self._plan.start)
         elif (info := await self._group_info(name, group)) is None:
             state, read = await self._state(name), self._place.streams[name].read
-            if state is not None and not (read is not None and state.last < id_key(read)):
+            is_gone = state is not None and (not state.exists or state.last < id_key(read or "0-0"))
+            if not is_gone:
                 raise FatalError(
                     f"group {group.name} of stream {name} was deleted; dial again to begin with a new one"
                 )
@@ -236,13 +249,17 @@ class StreamReader:
             self._know_place(name, info)
 
     async def _make_group(self, name: str, group: GroupPlan, start: str) -> None:
+        denied: Exception | None = None
         try:
             await self._asks.call("XGROUP CREATE", name, group.name, start, "MKSTREAM")
         except REPLIES as error:
             # without the right to make one it may still be there
             if code_of(error) not in ("BUSYGROUP", "NOPERM"):
                 raise
+            denied = error if code_of(error) == "NOPERM" else None
         info = await self._group_info(name, group)
+        if info is None and denied is not None:
+            raise denied
         if info:
             self._know_place(name, info)
 
@@ -266,12 +283,14 @@ class StreamReader:
         return next((found for found in groups if found["name"] == group.name.encode()), None)
 
     async def _state(self, name: str) -> StreamState | None:
-        """What XINFO STREAM says; None where there is no such stream, or where we may not know."""
+        """What XINFO STREAM says; None where we may not know."""
         try:
             reply = await self._asks.call("XINFO STREAM", name)
         except REPLIES as error:
-            if is_unknown_command(error) or code_of(error) == "ERR":
+            if is_unknown_command(error):
                 return None
+            if code_of(error) == "ERR":  # no such key
+                return StreamState(None)
             raise
         self._check_every = _HEAVY_S if _size(reply) > _HEAVY_BYTES else _CHECK_S
         return StreamState(reply)
@@ -349,6 +368,9 @@ class StreamReader:
             token = (entry.stream, entry.id)
             if token in self._held:
                 continue
+            if again and token in self._place.acknowledged:
+                self.settle([token])  # the acknowledgement was lost with a link
+                continue
             if entry.fields is None:  # deleted from the stream before it was acknowledged
                 self._discard(token)
                 continue
@@ -379,7 +401,7 @@ class StreamReader:
             state, place = await self._state(name), self._place.streams[name]
             info = await self._group_info(name, self._group) if self._group is not None else {}
             if state is None or place.read is None or info is None:
-                self._lags[name] = 0 if state is None and info is None else None
+                self._lags[name] = 0 if state is not None and not state.exists else None
                 continue
             read = id_key(place.read)
             if self._group is None:
@@ -505,6 +527,12 @@ def _as_denied() -> Any:
     except REPLIES as error:
         if not is_unknown_command(error):
             raise
+
+
+def _pair(token: Sequence[str]) -> tuple[str, str]:
+    """A token as it was handed over."""
+    stream, number = token
+    return stream, number
 
 
 def _size(reply: Any) -> int:

@@ -65,6 +65,7 @@ _ROW = Scheme(
     name="amqp",
     family="broker",
     example="amqp://user:password@host/?queue=name",
+    more_examples=("amqp://user:password@host/vhost?queue=orders",),
     driver="trunkline.actors.drivers.amqp.driver:AmqpDriver",
     port=5672,
     extra="amqp",
@@ -88,6 +89,7 @@ ROWS = (
     replace(
         _ROW,
         name="amqps",
+        more_examples=(),
         example="amqps://user:password@host/?queue=name",
         port=5671,
         tls=True,

@@ -26,6 +26,7 @@ ROWS = (
         name="clickhouse",
         family="database",
         example="clickhouse://user:password@host:9000/database",
+        more_examples=("clickhouse://tcp://host:9000?username=u&password=p",),
         driver="trunkline.actors.drivers.clickhouse.driver:ClickhouseDriver",
         port=9000,
         extra="clickhouse",

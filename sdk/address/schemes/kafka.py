@@ -82,6 +82,7 @@ ROWS = (
         name="kafka",
         family="broker",
         example="kafka://host/topic",
+        more_examples=("kafka://host1:9092,host2:9092/orders?group=workers",),
         driver="trunkline.actors.drivers.kafka.driver:KafkaDriver",
         port=9092,
         extra="kafka",

@@ -108,6 +108,8 @@ class Scheme:
     """One of `FAMILIES`; `other` where another distribution brings the driver."""
     example: str
     """An address of this scheme, for errors."""
+    more_examples: tuple[str, ...] = ()
+    """Further addresses of this scheme, for the reference."""
     driver: str = ""
     """The driver class, "module:Class"; empty where another distribution brings the driver."""
     port: int | None = None

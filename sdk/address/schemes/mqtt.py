@@ -45,6 +45,7 @@ _ROW = Scheme(
     name="mqtt",
     family="broker",
     example="mqtt://host?topic=name",
+    more_examples=("mqtt://host?topic=orders/+/new&qos=1",),
     driver="trunkline.actors.drivers.mqtt.driver:MqttDriver",
     port=1883,
     extra="mqtt",
@@ -63,6 +64,7 @@ ROWS = (
     replace(
         _ROW,
         name="mqtts",
+        more_examples=(),
         example="mqtts://host?topic=name",
         port=8883,
         tls=True,
@@ -72,6 +74,7 @@ ROWS = (
     replace(
         _ROW,
         name="ws+mqtt",
+        more_examples=(),
         path_holds="url",
         default_path="/mqtt",
         example="ws+mqtt://host/mqtt?topic=name",
@@ -82,6 +85,7 @@ ROWS = (
     replace(
         _ROW,
         name="wss+mqtt",
+        more_examples=(),
         path_holds="url",
         default_path="/mqtt",
         example="wss+mqtt://host/mqtt?topic=name",

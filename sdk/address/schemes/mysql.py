@@ -40,6 +40,7 @@ ROWS = (
         name="mysql",
         family="database",
         example="mysql://user:password@tcp(host:3306)/database",
+        more_examples=("mysql://user:password@host/database?charset=utf8mb4",),
         driver="trunkline.actors.drivers.mysql.driver:MysqlDriver",
         port=3306,
         extra="mysql",

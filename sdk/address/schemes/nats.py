@@ -67,6 +67,7 @@ _ROW = Scheme(
     name="nats",
     family="broker",
     example="nats://host?topic=name",
+    more_examples=("nats://token@host1,host2:4223?topic=orders.>&queue=workers",),
     driver="trunkline.actors.drivers.nats.driver:NatsDriver",
     port=4222,
     extra="nats",
@@ -85,6 +86,7 @@ ROWS = (
     replace(
         _ROW,
         name="tls+nats",
+        more_examples=(),
         example="tls+nats://host?topic=name",
         tls=True,
         mistaken=("nats+tls",),

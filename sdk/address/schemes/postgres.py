@@ -35,6 +35,7 @@ ROWS = (
         name="postgres",
         family="database",
         example="postgres://user:password@host:5432/database",
+        more_examples=("postgres://user=u dbname=db host=h",),
         driver="trunkline.actors.drivers.postgres.driver:PostgresDriver",
         port=5432,
         extra="postgres",

@@ -122,6 +122,7 @@ _ROW = Scheme(
     name="redis",
     family="broker",
     example="redis://host/0?channel=name",
+    more_examples=("redis://user:password@host1,host2/0?stream=orders&group=workers",),
     driver="trunkline.actors.drivers.redis.driver:RedisDriver",
     port=6379,
     extra="redis",
@@ -147,6 +148,7 @@ ROWS = (
     replace(
         _ROW,
         name="rediss",
+        more_examples=(),
         example="rediss://host/0?channel=name",
         tls=True,
         aliases=("tls+redis",),

@@ -33,6 +33,7 @@ ROWS = (
         name="tcp",
         family="socket",
         example="tcp://host:port",
+        more_examples=("tcp://[::1]:8089",),
         driver=f"{_DRIVERS}:TcpDriver",
         options=(*STREAM, *DIALED, *TRUST),
     ),

@@ -40,6 +40,10 @@ ROWS = (
         name="sqlite3",
         family="database",
         example="sqlite3://file.db",
+        more_examples=(
+            "sqlite3://:memory:",
+            "sqlite3://file:t.db?cache=shared&mode=memory",
+        ),
         driver="trunkline.actors.drivers.sqlite.driver:SqliteDriver",
         net="",
         mistaken=("sqlite", "file"),

@@ -36,6 +36,7 @@ ROWS = (
         name="wss",
         family="websocket",
         example="wss://host/path",
+        more_examples=("wss://stream.example.com:9443/ws/!ticker@arr|reconnect=true",),
         driver=_DRIVER,
         port=443,
         proxy_variables=SECURE_WEB_PROXY,

@@ -29,7 +29,7 @@ def test_the_example_of_every_broker_parses(name: str) -> None:
     assert address.hosts == (("host", SCHEMES[name].port),)
     assert address.option("reconnect") is True
     assert address.option("pingInterval") == (0 if name == "kafka" else 20_000)
-    assert address.tls is (name in ("mqtts", "wss+mqtt", "tls+nats", "amqps"))
+    assert address.tls is (name in ("mqtts", "wss+mqtt", "tls+nats", "amqps", "rediss"))
 
 
 def test_every_parameter_is_described() -> None:
@@ -429,7 +429,7 @@ def test_sentence_of_a_slip(text: str, sentence: str) -> None:
         ({"topic": "t", "will_payload": b"\xff"}, "parameter 'will_payload' does not take a value: use text or a number"),
         ({"topic": "t", "client_id": "\ud800"}, "option 'client_id' must be valid text: it holds half of a surrogate pair"),
         ({"topic": "t", "qos": 3}, "parameter 'qos' does not take '3': use a whole number from 0 to 2"),
-        ({"topic": "t", "stream": "s"}, "parameter 'stream' belongs to nats: mqtt takes topic, write_topic, qos, retain, client_id, clean, version, will_topic, will_payload, will_qos, will_retain, session_expiry, retain_handling, no_local, username, password"),
+        ({"topic": "t", "stream": "s"}, "parameter 'stream' belongs to nats and redis: mqtt takes topic, write_topic, qos, retain, client_id, clean, version, will_topic, will_payload, will_qos, will_retain, session_expiry, retain_handling, no_local, username, password"),
     ],
 )  # fmt: skip
 def test_sentence_of_a_slip_beside_the_address(options: Any, sentence: str) -> None:

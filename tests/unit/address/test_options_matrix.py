@@ -87,7 +87,7 @@ def is_read(option: str, scheme: str) -> bool:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_an_option_is_obeyed_or_refused(scheme: str) -> None:
-    query = "?topic=t" if "mqtt" in scheme or "nats" in scheme else "?queue=q" if "amqp" in scheme else ""
+    query = f"?{SCHEMES[scheme].needs[0]}=t" if SCHEMES[scheme].needs else ""
     target = ADDRESSES.get(scheme, f"{scheme}://h:1{query}")
     for name, option in OPTIONS.items():
         value = option.choices[0] if option.choices else VALUES[option.kind]
