@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import pytest
 
-from tests.contract.peers import ProxiedPeer, ScriptedPeer
-from tests.contract.stream_contract import StreamContract, closing
 from tests.servers.redis import Redis
 from tests.support.certs import Certs
 from tests.support.redis_side import RedisSide
-from trunkline.actors.driver import Overflow
+from trunkline.testing.contracts import ProxiedPeer, ScriptedPeer, StreamContract, closing
 from trunkline.testing.faultproxy import FaultProxy
 
 
@@ -22,11 +19,11 @@ class ChannelPeer(ProxiedPeer):
     def __init__(self, server: Redis, *, certs: Certs | None = None) -> None:
         name = server.unique("peer")
         self._read, self._written = f"{name}.read", f"{name}.written"
-        self._proxy = FaultProxy(server.ports["tls"] if certs else server.port)
+        self.proxy = FaultProxy(server.ports["tls"] if certs else server.port)
         self._side = RedisSide(server.port)
         self._side.watch(self._written)
         scheme = "rediss" if certs else "redis"
-        self.address = f"{scheme}://{self._proxy.address}?channel={self._read}&write_channel={self._written}"
+        self.address = f"{scheme}://{self.proxy.address}?channel={self._read}&write_channel={self._written}"
         self.options = {"reconnect": False, **({"cafile": str(certs.ca)} if certs else {})}
 
     def send(self, data: str | bytes) -> None:
@@ -40,7 +37,7 @@ class ChannelPeer(ProxiedPeer):
         super().wait_links(2 * count)
 
     def close(self) -> None:
-        self._proxy.stop()
+        self.proxy.stop()
         self._side.close()
 
 
@@ -50,7 +47,7 @@ class StreamPeer(ChannelPeer):
     def __init__(self, server: Redis, *, group: bool) -> None:
         super().__init__(server)
         where = f"stream={self._read}&write_stream={self._written}" + ("&group=g" if group else "")
-        self.address = f"redis://{self._proxy.address}/0?{where}"
+        self.address = f"redis://{self.proxy.address}/0?{where}"
 
     def send(self, data: str | bytes) -> None:
         self._side.add(self._read, data)
@@ -72,7 +69,7 @@ class TestRedissChannels(StreamContract):
 
 
 class TestRedisStream(StreamContract):
-    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, redis_server: Redis) -> Iterator[ScriptedPeer]:
@@ -80,7 +77,7 @@ class TestRedisStream(StreamContract):
 
 
 class TestRedisGroup(StreamContract):
-    overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
+    drops_oldest = False
 
     @pytest.fixture
     def peer(self, redis_server: Redis) -> Iterator[ScriptedPeer]:

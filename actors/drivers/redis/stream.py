@@ -182,7 +182,7 @@ class StreamReader:
 
     def _remember(self, tokens: Sequence[tuple[str, str]]) -> None:
         known = self._place.acknowledged
-        known.update(dict.fromkeys(map(_pair, tokens)))
+        known.update(dict.fromkeys(tokens))
         for oldest in list(known)[: max(0, len(known) - _REMEMBERED)]:
             del known[oldest]
 
@@ -527,12 +527,6 @@ def _as_denied() -> Any:
     except REPLIES as error:
         if not is_unknown_command(error):
             raise
-
-
-def _pair(token: Sequence[str]) -> tuple[str, str]:
-    """A token as it was handed over."""
-    stream, number = token
-    return stream, number
 
 
 def _size(reply: Any) -> int:
