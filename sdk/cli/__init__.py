@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. `argv`: the arguments, by default those of the process."""
     _replace_closed_files()
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
+        code = _run_command(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -79,7 +79,7 @@ def _replace_closed_files() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
-def _run(argv: list[str]) -> int:
+def _run_command(argv: list[str]) -> int:
     try:
         if not argv or argv[0] not in COMMANDS:
             return _top_level(argv)
@@ -89,9 +89,9 @@ def _run(argv: list[str]) -> int:
     except SystemExit as end:  # argparse: --help, --version and mistakes
         return end.code if isinstance(end.code, int) else OK
     except AddressError as error:
-        return _complain(error, USAGE)
+        return _print_error(error, USAGE)
     except (Failed, TrunklineError) as error:
-        return _complain(error, FAILED)
+        return _print_error(error, FAILED)
     return code
 
 
@@ -103,7 +103,7 @@ def _top_level(argv: list[str]) -> int:
         epilog="commands:\n" + "".join(f"  {n:<8} {t}\n" for n, t in COMMANDS.items()) + "\n" + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"trunkline {_version()}")
+    parser.add_argument("--version", action="version", version=f"trunkline {_read_version()}")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     given, _ = parser.parse_known_args(argv)
     if given.command is None:
@@ -117,13 +117,13 @@ def _top_level(argv: list[str]) -> int:
     return USAGE
 
 
-def _version() -> str:
+def _read_version() -> str:
     from trunkline import __version__
 
     return __version__
 
 
-def _complain(error: BaseException, code: int) -> int:
+def _print_error(error: BaseException, code: int) -> int:
     sys.stdout.flush()
     print(f"trunkline: {error}", file=sys.stderr)
     return code

@@ -56,14 +56,14 @@ class _Announcer(io.TextIOBase):
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
             word, _, address = line.partition(" ")
-            self._stream.write(_ready(address) if word == "ready" else line + "\n")
+            self._stream.write(_ready_text(address) if word == "ready" else line + "\n")
         return len(text)
 
     def flush(self) -> None:
         self._stream.flush()
 
 
-def _ready(address: str) -> str:
+def _ready_text(address: str) -> str:
     return (
         f"broker ready at {address}; Ctrl-C ends it. Programs that are to share it need:\n"
         f"export {endpoint.ENV}={shlex.quote(address)}\n"

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("--plain", action="store_true", help="plain lines, even on a terminal")
     add(
         "--brokers",
-        type=_brokers,
+        type=_read_brokers,
         nargs="?",
         const="all",
         metavar="LIST",
@@ -70,14 +70,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--kafka",
-        type=_server,
+        type=_read_server,
         metavar="HOST:PORT",
         help="with --brokers: a Kafka that runs already; a topic trunkline-demo-... stays there",
     )
     return made
 
 
-def _brokers(text: str) -> str:
+def _read_brokers(text: str) -> str:
     from trunkline.demo.broker_feeds import BROKERS
 
     names = text.split(",")
@@ -86,7 +86,7 @@ def _brokers(text: str) -> str:
     return text
 
 
-def _server(text: str) -> str:
+def _read_server(text: str) -> str:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError("HOST:PORT, such as 127.0.0.1:9092")
@@ -109,18 +109,18 @@ def run(options: argparse.Namespace) -> int:
         folder = Path(name)
         certificate = make_certificate(folder)
         feed = Feed(certificate, options.seed)
-        with _serving(feed), _strategy(folder, feed, certificate, plain=plain) as strategy:
-            _introduce(feed, certificate, strategy)
-            kills = _play(feed, strategy, max(SHORTEST_S, options.seconds))
-            _wait(strategy, time.monotonic() + END_S)
+        with _serve_feed(feed), _run_strategy(folder, feed, certificate, plain=plain) as strategy:
+            _print_processes(feed, certificate, strategy)
+            kills = _play_events(feed, strategy, max(SHORTEST_S, options.seconds))
+            _wait_until(strategy, time.monotonic() + END_S)
             code = strategy.process.poll()
         if code == 128 + signal.SIGPIPE:
             raise BrokenPipeError  # nobody reads what it shows
         if code != 0:
             how = "did not see the end of the feed" if code is None else f"ended early with status {code}"
             raise Failed(f"the strategy {how}; `trunkline doctor` may tell why")
-        report = make_report(feed.ledger, _result(folder), _stored(folder), kills)
-    _print(report, feed, plain=plain)
+        report = make_report(feed.ledger, _read_result(folder), _read_stored_ticks(folder), kills)
+    _print_report(report, feed, plain=plain)
     return OK if report.ok else FAILED
 
 
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _serving(feed: Feed) -> Iterator[None]:
+def _serve_feed(feed: Feed) -> Iterator[None]:
     feed.server.start()
     try:
         yield
@@ -137,7 +137,7 @@ def _serving(feed: Feed) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _strategy(
+def _run_strategy(
     folder: Path, feed: Feed, certificate: Certificate | None, *, plain: bool
 ) -> Iterator[StrategyProcess]:
     arguments = [_feed_address(feed, certificate), _store_address(folder), str(folder / "result.json")]
@@ -158,20 +158,20 @@ def _store_address(folder: Path) -> str:
     return f"sqlite3://file:{folder / 'ticks.db'}?_journal_mode=WAL&_synchronous=OFF"
 
 
-def _introduce(feed: Feed, certificate: Certificate | None, strategy: StrategyProcess) -> None:
+def _print_processes(feed: Feed, certificate: Certificate | None, strategy: StrategyProcess) -> None:
     print(f"exchange  {feed.server.url}/ws: gzip, heartbeats, lost links; process {os.getpid()}")
     if certificate is None:
         print("          without TLS: neither the package trustme nor the command openssl is here")
     print(f"strategy  process {strategy.process.pid}; its broker {strategy.broker}", flush=True)
 
 
-def _play(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
+def _play_events(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
     """What happens to the strategy, from its subscription to the end; how often its worker was killed."""
-    _await(feed.subscribed.is_set, strategy, START_S)
+    _await_event(feed.subscribed.is_set, strategy, START_S)
     started = time.monotonic()
     kills = 0
     for part, event in _EVENTS:
-        _wait(strategy, started + part * length_s)
+        _wait_until(strategy, started + part * length_s)
         if not strategy.running():
             return kills
         if event == "drop":
@@ -183,7 +183,7 @@ def _play(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
             strategy.tell(f"note:kill -9 {pid}: the worker that holds the feed dies")
             os.kill(pid, signal.SIGKILL)
             kills += 1
-    _wait(strategy, started + length_s)
+    _wait_until(strategy, started + length_s)
     feed.finish()
     return kills
 
@@ -193,7 +193,7 @@ def _feed_worker(strategy: StrategyProcess) -> int:
     return next((int(row["pid"]) for row in strategy.connections() if row["scheme"] in ("ws", "wss")), 0)
 
 
-def _await(happened: Any, strategy: StrategyProcess, timeout_s: float) -> None:
+def _await_event(happened: Any, strategy: StrategyProcess, timeout_s: float) -> None:
     deadline = Deadline(timeout_s)
     while not happened():
         if not strategy.running() or deadline.expired():
@@ -201,7 +201,7 @@ def _await(happened: Any, strategy: StrategyProcess, timeout_s: float) -> None:
         time.sleep(LOOK_S)
 
 
-def _wait(strategy: StrategyProcess, until: float) -> None:
+def _wait_until(strategy: StrategyProcess, until: float) -> None:
     while strategy.running() and (left := until - time.monotonic()) > 0:
         time.sleep(min(LOOK_S, left))
 
@@ -209,7 +209,7 @@ def _wait(strategy: StrategyProcess, until: float) -> None:
 # the end
 
 
-def _result(folder: Path) -> dict[str, Any]:
+def _read_result(folder: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -217,12 +217,12 @@ def _result(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _stored(folder: Path) -> list[Stored]:
+def _read_stored_ticks(folder: Path) -> list[Stored]:
     with contextlib.closing(sqlite3.connect(folder / "ticks.db")) as database:
         return database.execute("SELECT seq, link, symbol, price FROM ticks ORDER BY rowid").fetchall()
 
 
-def _print(report: Report, feed: Feed, *, plain: bool) -> None:
+def _print_report(report: Report, feed: Feed, *, plain: bool) -> None:
     from trunkline.demo.tables import Tables
 
     tables = Tables(plain=plain)

@@ -74,12 +74,12 @@ def _option_table() -> str:
 
 def run(options: argparse.Namespace) -> int:
     with Lines(0) as lines, _said_on_stderr():
-        address = _address(options.address, lines)
-        with _open(address, options) as connection:
-            return _use(connection, options, lines)
+        address = _find_address(options.address, lines)
+        with _open_connection(address, options) as connection:
+            return _use_connection(connection, options, lines)
 
 
-def _use(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
+def _use_connection(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
     if options.handle:
         print(f"trunkline: handle {connection.fd()}", file=sys.stderr)
     if connection._about.executes:
@@ -93,7 +93,7 @@ def _use(connection: Connection, options: argparse.Namespace, lines: Lines) -> i
     return run_messages(connection, options, lines)
 
 
-def _address(given: str | None, lines: Lines) -> str:
+def _find_address(given: str | None, lines: Lines) -> str:
     """The address, which need not be in the arguments, where everybody on the machine can read it."""
     if given is None:
         text = os.environ.get(ENV)
@@ -115,18 +115,18 @@ def _address(given: str | None, lines: Lines) -> str:
     return text.strip("\r\n")
 
 
-def _open(address: str, options: argparse.Namespace) -> Connection:
+def _open_connection(address: str, options: argparse.Namespace) -> Connection:
     from trunkline.proxy.dial import connect
 
-    given = _options(options.options)
+    given = _read_options(options.options)
     if options.timeout is not None:
         given["timeout"] = options.timeout
     if address.isdecimal():
-        return _attach(int(address))
+        return _attach_to_handle(int(address))
     return connect(address, given)
 
 
-def _options(pairs: list[str]) -> dict[str, object]:
+def _read_options(pairs: list[str]) -> dict[str, object]:
     """`-o name=value` as Dial takes it; `payload` may be repeated."""
     given: dict[str, object] = {}
     payloads: list[str] = []
@@ -141,7 +141,7 @@ def _options(pairs: list[str]) -> dict[str, object]:
     return {**given, "payload": payloads} if payloads else given
 
 
-def _attach(handle: int) -> Connection:
+def _attach_to_handle(handle: int) -> Connection:
     """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else the one of this user's that
     knows it. Raises DeadHandle when none does."""
     from trunkline.proxy.dial import connect, shutdown

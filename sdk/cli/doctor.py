@@ -25,8 +25,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     found = []
-    show = _ignore if options.json else _make_printer()
-    for finding in _findings():
+    show = _ignore_finding if options.json else _make_printer()
+    for finding in _find_all():
         found.append(finding)
         show(finding)
     if options.json:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if any(finding.status == "FAIL" for finding in found) else OK
 
 
-def _findings() -> Iterator[Finding]:
+def _find_all() -> Iterator[Finding]:
     """What is there first, then what works: a check that itself breaks is a finding too."""
     yield from machine()
     from trunkline.cli.trials import trials
@@ -48,7 +48,7 @@ def _findings() -> Iterator[Finding]:
 _STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
 
-def _ignore(finding: Finding) -> None:
+def _ignore_finding(finding: Finding) -> None:
     """With --json nothing is shown before the end."""
 
 

@@ -55,22 +55,22 @@ def fail(name: str, text: str, hint: str) -> Finding:
 
 def machine() -> Iterator[Finding]:
     """Everything that can be seen without starting anything."""
-    yield _python()
-    yield from _libraries()
-    yield _zeromq()
-    yield from _folder()
-    yield _file_limit()
-    yield _clock()
-    yield from _proxies()
-    found = _listing()
+    yield _check_python()
+    yield from _check_libraries()
+    yield _check_zeromq()
+    yield from _check_folder()
+    yield _check_file_limit()
+    yield _check_clock()
+    yield from _check_proxies()
+    found = _ask_brokers()
     if isinstance(found, Finding):
         yield found
         return
-    yield from _brokers(found)
-    yield from _leftovers(found)
+    yield from _check_brokers(found)
+    yield from _check_leftovers(found)
 
 
-def _python() -> Finding:
+def _check_python() -> Finding:
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
     if sys.version_info < OLDEST_PYTHON:
         return fail("python", text, "use Python 3.11 or newer")
@@ -87,30 +87,30 @@ _EXTRAS = {
 }
 
 
-def _libraries() -> Iterator[Finding]:
-    yield ok("trunkline", _version("trunkline") or "run from its source folder")
-    missing = [name for name in _CORE if _version(name) is None]
-    shown = ", ".join(f"{name} {_version(name)}" for name in _CORE if name not in missing)
+def _check_libraries() -> Iterator[Finding]:
+    yield ok("trunkline", _installed_version("trunkline") or "run from its source folder")
+    missing = [name for name in _CORE if _installed_version(name) is None]
+    shown = ", ".join(f"{name} {_installed_version(name)}" for name in _CORE if name not in missing)
     if missing:
         yield fail("libraries", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
     else:
         yield ok("libraries", shown)
     for extra, names in _EXTRAS.items():
-        absent = [name for name in names if _version(name) is None]
+        absent = [name for name in names if _installed_version(name) is None]
         if absent:
             yield ok(f"extra {extra}", f"not installed; pip install 'trunkline[{extra}]' brings it")
         else:
-            yield ok(f"extra {extra}", ", ".join(f"{name} {_version(name)}" for name in names))
+            yield ok(f"extra {extra}", ", ".join(f"{name} {_installed_version(name)}" for name in names))
 
 
-def _version(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _zeromq() -> Finding:
+def _check_zeromq() -> Finding:
     import zmq
 
     if not zmq.has("ipc"):
@@ -118,7 +118,7 @@ def _zeromq() -> Finding:
     return ok("zeromq", f"{zmq.zmq_version()}, curve {'yes' if zmq.has('curve') else 'no'}")
 
 
-def _folder() -> Iterator[Finding]:
+def _check_folder() -> Iterator[Finding]:
     root = endpoint.root()
     hint = f"set {endpoint.ROOT_ENV} to a short path of a folder of your own"
     try:
@@ -135,10 +135,10 @@ def _folder() -> Iterator[Finding]:
     except OSError as error:
         yield fail("runtime folder", f"{root}: {error.strerror}", hint)
     else:
-        yield _private(root, info, hint)
+        yield _check_privacy(root, info, hint)
 
 
-def _private(root: Path, info: os.stat_result, hint: str) -> Finding:
+def _check_privacy(root: Path, info: os.stat_result, hint: str) -> Finding:
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
         return fail("runtime folder", f"{root} is not a folder of yours", hint)
     if info.st_mode & 0o077:
@@ -149,9 +149,9 @@ def _private(root: Path, info: os.stat_result, hint: str) -> Finding:
     return ok("runtime folder", f"{root}, private")
 
 
-def _file_limit() -> Finding:
+def _check_file_limit() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    text = f"{_limit(soft)} files, at most {_limit(hard)}"
+    text = f"{_limit_text(soft)} files, at most {_limit_text(hard)}"
     if hard != resource.RLIM_INFINITY and hard < FILES:
         return warn("file limit", text, "raise `ulimit -Hn`: each connection of a program takes a few")
     if soft != resource.RLIM_INFINITY and soft < FILES:
@@ -159,11 +159,11 @@ def _file_limit() -> Finding:
     return ok("file limit", text)
 
 
-def _limit(value: int) -> str:
+def _limit_text(value: int) -> str:
     return "any number of" if value == resource.RLIM_INFINITY else str(value)
 
 
-def _clock() -> Finding:
+def _check_clock() -> Finding:
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z")
     if time.time() < BUILT:
         return fail("clock", f"{shown} is in the past", "set the clock: certificates and signed logins fail")
@@ -175,7 +175,7 @@ def _clock() -> Finding:
     return ok("clock", shown)
 
 
-def _proxies() -> Iterator[Finding]:
+def _check_proxies() -> Iterator[Finding]:
     """The proxies that the environment names for the schemes that take one."""
     for scheme in ("ws", "wss"):
         try:
@@ -193,14 +193,14 @@ def _proxies() -> Iterator[Finding]:
         )
 
 
-def _listing() -> Listing | Finding:
+def _ask_brokers() -> Listing | Finding:
     try:
         return listing()
     except BrokerGone as error:
         return fail("brokers", str(error), f"set {endpoint.ROOT_ENV} to a folder of your own")
 
 
-def _brokers(found: Listing) -> Iterator[Finding]:
+def _check_brokers(found: Listing) -> Iterator[Finding]:
     for broker in found.brokers:
         text = f"{broker.address}, process {broker.pid}: {len(broker.connections)} connections"
         hangs = [row for row in broker.connections if not row.get("responsive", True)]
@@ -221,7 +221,7 @@ def _brokers(found: Listing) -> Iterator[Finding]:
         yield ok("broker", "none is running; the first Dial starts one")
 
 
-def _leftovers(found: Listing) -> Iterator[Finding]:
+def _check_leftovers(found: Listing) -> Iterator[Finding]:
     stale = find_stale_folders()
     if stale:
         yield warn(

@@ -39,29 +39,35 @@ def run(options: argparse.Namespace) -> int:
 def _kill_all(found: Listing) -> int:
     """End every connection of the brokers that the environment names, and say how many."""
     wanted = [(shown, broker, str(row["id"])) for shown, broker, row in found.rows()]
-    codes = [_kill(shown, broker.address, number) for shown, broker, number in wanted if broker.addressed]
+    codes = [
+        _kill_connection(shown, broker.address, number)
+        for shown, broker, number in wanted
+        if broker.addressed
+    ]
     ended = codes.count(OK)
-    text = f"{_counted(ended)} ended" if codes else "no connections to end"
+    text = f"{_count_text(ended)} ended" if codes else "no connections to end"
     if others := len(wanted) - len(codes):
         names = " and ".join(found.scope.variables())
-        text += f"; {_counted(others)} elsewhere left alone: unset {names} to end those of all your brokers"
+        text += (
+            f"; {_count_text(others)} elsewhere left alone: unset {names} to end those of all your brokers"
+        )
     print(text)
     return max(codes, default=OK)
 
 
-def _counted(number: int) -> str:
+def _count_text(number: int) -> str:
     return f"{number} connection{'' if number == 1 else 's'}"
 
 
 def _kill_named(found: Listing, given: str) -> int:
     try:
-        return _kill(given, *_locate(found, given))
+        return _kill_connection(given, *_locate_connection(found, given))
     except Failed as error:
         print(f"trunkline: {error}", file=sys.stderr)
         return FAILED
 
 
-def _locate(found: Listing, given: str) -> tuple[str, str]:
+def _locate_connection(found: Listing, given: str) -> tuple[str, str]:
     """The broker and the number that an id on the command line means."""
     name, colon, number = given.rpartition(":")
     places = [
@@ -84,7 +90,7 @@ def _is_meant(broker: Broker, name: str | None) -> bool:
     return broker.goes_by(name)
 
 
-def _kill(shown: str, address: str, number: str) -> int:
+def _kill_connection(shown: str, address: str, number: str) -> int:
     try:
         there = kill(address, number)
     except BrokerGone as error:

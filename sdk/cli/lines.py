@@ -32,13 +32,13 @@ class Lines:
 
     def get_raw(self) -> bytes | None:
         while b"\n" not in self._data and not self._end:
-            self._more()
+            self._read_more()
         if self._stopped or not self._data:
             return None
         line, _, self._data = self._data.partition(b"\n")
         return line
 
-    def _more(self) -> None:
+    def _read_more(self) -> None:
         try:
             readable, _, _ = select.select([self._fd, self._wake_r], [], [])
             chunk = b"" if self._wake_r in readable else os.read(self._fd, 65536)

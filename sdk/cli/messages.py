@@ -62,23 +62,23 @@ class _Session:
     def _print_all(self) -> int:
         while not self._quit_at.expired():
             try:
-                message = self._next()
+                message = self._read_next()
             except BrokenError as error:
                 if self._connection._member.pocket.ended:
-                    return self._ended(error)
-                self._outage()
+                    return self._exit_code(error)
+                self._show_outage()
                 continue
             if message is not None or self._down:
-                self._show(message)
+                self._show_message(message)
             if self._left == 0:
                 return OK
         return OK
 
-    def _next(self) -> Message | str | bytes | None:
+    def _read_next(self) -> Message | str | bytes | None:
         """What has come, with its envelope where that is shown."""
         return self._connection.receive(SLICE_MS) if self._envelopes else self._connection.read(SLICE_MS)
 
-    def _show(self, message: Message | str | bytes | None) -> None:
+    def _show_message(self, message: Message | str | bytes | None) -> None:
         if self._down:
             self._down = False
             self._printer.event("up")
@@ -87,13 +87,13 @@ class _Session:
             if self._left is not None:
                 self._left -= 1
 
-    def _outage(self) -> None:
+    def _show_outage(self) -> None:
         if not self._down:
             self._down = True
             self._printer.event("down")
         time.sleep(DOWN_S)  # every read says so at once as long as it lasts
 
-    def _ended(self, error: BrokenError) -> int:
+    def _exit_code(self, error: BrokenError) -> int:
         """The peer's end in good order is an end; a link that was given up or killed is a failure."""
         state = self._connection.stats().state
         self._printer.event("end", str(error))
@@ -106,9 +106,9 @@ class _Session:
         data = line.encode("utf-8", "surrogateescape") + (b"\n" if self._stream else b"")
         with self._sending:
             if not self._ending:
-                self._write(data)
+                self._write_data(data)
 
-    def _write(self, data: bytes) -> None:
+    def _write_data(self, data: bytes) -> None:
         try:
             with contextlib.suppress(UnicodeDecodeError):
                 self._connection.write(data.decode())
@@ -116,7 +116,7 @@ class _Session:
             self._connection.write(data)
         except TrunklineError as error:
             if not self._ended_here:
-                _say(_why_unsent(error))
+                _print_note(_why_unsent(error))
 
     def input_ended(self) -> None:
         if self._quit_s is not None:
@@ -134,17 +134,17 @@ class _Printer:
 
     def message(self, message: Message | str | bytes) -> None:
         if isinstance(message, Message):
-            fields = {**_content(message.data, as_hex=self._hex), **_envelope(message)}
-            self._object(fields, message.received_ns / 1e9)
+            fields = {**_content_fields(message.data, as_hex=self._hex), **_envelope_fields(message)}
+            self._print_object(fields, message.received_ns / 1e9)
         elif self._json:
-            self._object(_content(message, as_hex=self._hex))
+            self._print_object(_content_fields(message, as_hex=self._hex))
         elif self._hex:
             data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
-            self._put("".join(f"{line}\n" for line in hex_lines(data)).encode())
+            self._put_out("".join(f"{line}\n" for line in hex_lines(data)).encode())
         else:
-            self._put(self._plain(message) + (b"" if self._raw else b"\n"))
+            self._put_out(self._plain_bytes(message) + (b"" if self._raw else b"\n"))
 
-    def _plain(self, message: str | bytes) -> bytes:
+    def _plain_bytes(self, message: str | bytes) -> bytes:
         if self._terminal:  # what a peer sends must not control the user's terminal
             text = message if isinstance(message, str) else message.decode("utf-8", "backslashreplace")
             return printable(text.replace("\r\n", "\n") if self._raw else text).encode("utf-8", "replace")
@@ -153,18 +153,18 @@ class _Printer:
     def event(self, what: str, why: str | None = None) -> None:
         """What happened to the link; people read it in the log on stderr."""
         if self._json:
-            self._object({"event": what, **({"reason": why} if why else {})})
+            self._print_object({"event": what, **({"reason": why} if why else {})})
 
-    def _object(self, fields: dict[str, Any], at: float | None = None) -> None:
+    def _print_object(self, fields: dict[str, Any], at: float | None = None) -> None:
         shown = {"time": round(at or time.time(), 6), **fields}
-        self._put(json.dumps(shown, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        self._put_out(json.dumps(shown, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
 
-    def _put(self, data: bytes) -> None:
+    def _put_out(self, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
 
-def _content(message: str | bytes, *, as_hex: bool) -> dict[str, str]:
+def _content_fields(message: str | bytes, *, as_hex: bool) -> dict[str, str]:
     if as_hex:
         data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
         return {"hex": data.hex()}
@@ -181,7 +181,7 @@ def _why_unsent(error: TrunklineError) -> str:
     return str(error)
 
 
-def _envelope(message: Message) -> dict[str, Any]:
+def _envelope_fields(message: Message) -> dict[str, Any]:
     """What came with the message, by the names of `trunkline.Message`; only what there is."""
     fields = {
         name: getattr(message, name)
@@ -206,5 +206,5 @@ def hex_lines(data: bytes) -> list[str]:
     return lines or ["(empty)"]
 
 
-def _say(text: str) -> None:
+def _print_note(text: str) -> None:
     print(f"trunkline: {text}", file=sys.stderr)

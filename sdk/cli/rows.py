@@ -68,10 +68,10 @@ class Row:
 def rows_of(listing: Listing, now: float | None = None) -> list[Row]:
     """Every connection of every broker, with average rates."""
     at = time.time() if now is None else now
-    return [_row(shown, broker.address, raw, at) for shown, broker, raw in listing.rows()]
+    return [_make_row(shown, broker.address, raw, at) for shown, broker, raw in listing.rows()]
 
 
-def _row(shown: str, broker: str, raw: dict[str, Any], now: float) -> Row:
+def _make_row(shown: str, broker: str, raw: dict[str, Any], now: float) -> Row:
     opened = float(raw.get("opened_at") or 0)
     uptime = max(0.0, now - opened) if opened else None
     count = {name: int(raw.get(name) or 0) for name in _COUNTS}
@@ -125,7 +125,7 @@ def _proc_memory(pid: int) -> int | None:
     return None
 
 
-def _state(row: Row) -> str:
+def _state_text(row: Row) -> str:
     return row.state if row.responsive else f"{row.state}, hangs"
 
 
@@ -142,7 +142,7 @@ class Column:
 COLUMNS = (
     Column("ID", False, 0, lambda row: row.id),
     Column("PEER", False, 1, lambda row: printable(row.peer)),
-    Column("STATE", False, 2, _state),
+    Column("STATE", False, 2, _state_text),
     Column("PID", True, 3, lambda row: str(row.pid or "-")),
     Column("UP", True, 9, lambda row: age(row.uptime_s)),
     Column("IN", True, 11, lambda row: amount(row.incoming)),

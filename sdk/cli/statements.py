@@ -22,22 +22,22 @@ __all__ = ["plain_value", "run_statements"]
 def run_statements(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
     """Execute each statement and show its result; 1 when one was refused."""
     code = OK
-    for number, sql in enumerate(_statements(options.exec, lines), 1):
+    for number, sql in enumerate(_read_statements(options.exec, lines), 1):
         try:
             result = connection.exec(sql)
             assert result is not None  # an object of `connect` raises
-            _show(result, as_json=options.json)
+            _print_result(result, as_json=options.json)
         except (DeadHandle, BrokerGone):
             raise
         except TrunklineError as error:
             code = FAILED
-            _refused(error, as_json=options.json)
+            _print_refusal(error, as_json=options.json)
         if number == options.count:
             break
     return code
 
 
-def _statements(given: list[str], lines: Lines) -> Iterator[str]:
+def _read_statements(given: list[str], lines: Lines) -> Iterator[str]:
     """Those of the arguments, else the lines of standard input."""
     if given:
         yield from given
@@ -49,7 +49,7 @@ def _statements(given: list[str], lines: Lines) -> Iterator[str]:
             yield line.strip()
 
 
-def _refused(error: TrunklineError, *, as_json: bool) -> None:
+def _print_refusal(error: TrunklineError, *, as_json: bool) -> None:
     sys.stdout.flush()
     print(f"trunkline: {error}", file=sys.stderr)
     if as_json:
@@ -57,7 +57,7 @@ def _refused(error: TrunklineError, *, as_json: bool) -> None:
         print(json.dumps({"error": str(error), "code": code}), flush=True)
 
 
-def _show(result: dict[str, Any], *, as_json: bool) -> None:
+def _print_result(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(plain_value(result), ensure_ascii=False))
     elif result["columns"]:
@@ -77,12 +77,12 @@ def _print_result_set(result: dict[str, Any]) -> None:
     rows = result["values"]
     heading = [printable(name) for name in result["columns"]]
     numeric = [all(isinstance(row[index], (int, float)) for row in rows) for index in range(len(heading))]
-    cells = ([Text(_cell(value)) for value in row] for row in rows)
+    cells = ([Text(_cell_text(value)) for value in row] for row in rows)
     CommandConsole(width=WIDE).print_table(heading, cells, numeric)
     print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
 
 
-def _cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, bytes):

@@ -37,15 +37,15 @@ def parser() -> argparse.ArgumentParser:
 
 def run(options: argparse.Namespace) -> int:
     if sys.stdout.isatty():
-        return _live(options.count)
-    looks = _looks(options.count, _sleep)
+        return _show_live(options.count)
+    looks = _look_repeatedly(options.count, _sleep_on)
     for found, rows in looks:
         table = table_of(rows, output_width(sys.stdout))
-        print("\n".join([f"{moment(time.time())} {_summary(found, rows)}", *table, ""]), flush=True)
+        print("\n".join([f"{moment(time.time())} {_summary_text(found, rows)}", *table, ""]), flush=True)
     return OK
 
 
-def _looks(count: int | None, wait: Callable[[float], bool]) -> Iterator[tuple[Listing, list[Row]]]:
+def _look_repeatedly(count: int | None, wait: Callable[[float], bool]) -> Iterator[tuple[Listing, list[Row]]]:
     """Look again and again; `wait` takes seconds and returns True to end."""
     before: dict[tuple[str, str], tuple[float, Row]] = {}
     done = 0
@@ -54,14 +54,14 @@ def _looks(count: int | None, wait: Callable[[float], bool]) -> Iterator[tuple[L
         found = listing()
         now = time.monotonic()
         rows = rows_of(found)
-        yield found, sorted((_current(row, now, before) for row in rows), key=_busy)
+        yield found, sorted((_with_current_rates(row, now, before) for row in rows), key=_rank_by_rate)
         before = {(row.broker, row.id): (now, row) for row in rows}
         done += 1
         if done == count or wait(next_look.left()):
             return
 
 
-def _current(row: Row, now: float, before: dict[tuple[str, str], tuple[float, Row]]) -> Row:
+def _with_current_rates(row: Row, now: float, before: dict[tuple[str, str], tuple[float, Row]]) -> Row:
     """The row with the rates since the last look; the workers tell their figures once a second."""
     then, old = before.get((row.broker, row.id), (now, row))
     passed = now - then
@@ -71,32 +71,34 @@ def _current(row: Row, now: float, before: dict[tuple[str, str], tuple[float, Ro
     return replace(row, rate_in=received, rate_out=max(0, row.outgoing - old.outgoing) / passed)
 
 
-def _busy(row: Row) -> tuple[float, str]:
+def _rank_by_rate(row: Row) -> tuple[float, str]:
     return -((row.rate_in or 0) + (row.rate_out or 0)), row.id
 
 
-def _summary(found: Listing, rows: list[Row]) -> str:
+def _summary_text(found: Listing, rows: list[Row]) -> str:
     memory = sum(row.memory or 0 for row in rows) / 1e6
     text = f"{len(rows)} connections, {len(found.brokers)} brokers, {memory:.0f} MB in workers"
     return "; ".join([text, *found.complaints()])
 
 
-def _live(count: int | None) -> int:
+def _show_live(count: int | None) -> int:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(highlight=False)
-    with _keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
-        for found, rows in _looks(count, pressed):
-            live.update(_drawn(found, rows, console.width), refresh=True)
+    with _watch_keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
+        for found, rows in _look_repeatedly(count, pressed):
+            live.update(_draw_screen(found, rows, console.width), refresh=True)
     return OK
 
 
-def _drawn(found: Listing, rows: list[Row], width: int) -> RenderableType:
+def _draw_screen(found: Listing, rows: list[Row], width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    head = Text(f"trunkline top  {moment(time.time())}  {_summary(found, rows)}   (q ends)", style="bold")
+    head = Text(
+        f"trunkline top  {moment(time.time())}  {_summary_text(found, rows)}   (q ends)", style="bold"
+    )
     heading, *lines = table_of(rows, width)
     drawn = [Text(heading.ljust(width), style="reverse", no_wrap=True, overflow="crop")]
     for row, line in zip(rows, lines, strict=True):
@@ -105,16 +107,16 @@ def _drawn(found: Listing, rows: list[Row], width: int) -> RenderableType:
     return Group(head, Text(""), *drawn)
 
 
-def _sleep(seconds: float) -> bool:
+def _sleep_on(seconds: float) -> bool:
     time.sleep(seconds)
     return False
 
 
 @contextlib.contextmanager
-def _keys() -> Iterator[Callable[[float], bool]]:
+def _watch_keys() -> Iterator[Callable[[float], bool]]:
     """A function that waits so many seconds and is True when q was pressed."""
     if not sys.stdin.isatty():
-        yield _sleep
+        yield _sleep_on
         return
     import termios
     import tty

@@ -49,8 +49,8 @@ def trials() -> Iterator[Finding]:
                     yield fail("broker start", str(error), _last_words(log) or "see the lines above")
                     return
                 yield ok("broker start", f"{1000 * (time.monotonic() - started):.0f} ms with the first dial")
-                yield _dial_time(server.address)
-            yield _wss(Path(name))
+                yield _try_dial(server.address)
+            yield _try_wss(Path(name))
         finally:
             shutdown()
             _await_end()
@@ -86,7 +86,7 @@ def _last_words(root: Path) -> str:
     return ""
 
 
-def _dial_time(address: str) -> Finding:
+def _try_dial(address: str) -> Finding:
     times = []
     for _ in range(DIALS):
         started = time.monotonic()
@@ -100,7 +100,7 @@ def _dial_time(address: str) -> Finding:
     return ok("dial", text) if median < SLOW_MS else warn("dial", text, "the machine is slow or busy")
 
 
-def _wss(folder: Path) -> Finding:
+def _try_wss(folder: Path) -> Finding:
     try:
         from trunkline.demo.wsserver import WsServer
     except ModuleNotFoundError as error:
@@ -109,7 +109,7 @@ def _wss(folder: Path) -> Finding:
     certificate = make_certificate(folder)
     if certificate is None:
         return ok("wss", "not tried: neither the package trustme nor the command openssl is here")
-    server = WsServer(_echo, certificate.server_context())
+    server = WsServer(_echo_messages, certificate.server_context())
     try:
         server.start()
         started = time.monotonic()
@@ -126,7 +126,7 @@ def _wss(folder: Path) -> Finding:
     return ok("wss", f"{passed:.1f} ms for dial, handshake and a round trip on a local server")
 
 
-async def _echo(peer: Peer) -> None:
+async def _echo_messages(peer: Peer) -> None:
     async for message in peer.messages():
         peer.send(message)
 
@@ -137,10 +137,10 @@ class _EchoServer:
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._serve, name="echo server", daemon=True)
+        self._thread = threading.Thread(target=self._serve_clients, name="echo server", daemon=True)
         self._thread.start()
 
-    def _serve(self) -> None:
+    def _serve_clients(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()

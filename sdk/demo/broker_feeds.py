@@ -47,7 +47,7 @@ def feeds_of(broker: str, at: str, secret: str, topic: str = "ticks") -> list[Fe
     return _FEEDS[broker](at, secret, topic)
 
 
-def _mqtt(at: str, secret: str, topic: str) -> list[Feed]:
+def _mqtt_feeds(at: str, secret: str, topic: str) -> list[Feed]:
     kept, passing = "ticks/qos1", "ticks/qos0"
     return [
         Feed(
@@ -69,7 +69,7 @@ def _mqtt(at: str, secret: str, topic: str) -> list[Feed]:
     ]
 
 
-def _nats(at: str, secret: str, topic: str) -> list[Feed]:
+def _nats_feeds(at: str, secret: str, topic: str) -> list[Feed]:
     kept, passing = "ticks.stream", "ticks.core"
     server = f"nats://{secret}@{at}"
     return [
@@ -92,7 +92,7 @@ def _nats(at: str, secret: str, topic: str) -> list[Feed]:
     ]
 
 
-def _amqp(at: str, secret: str, topic: str) -> list[Feed]:
+def _amqp_feeds(at: str, secret: str, topic: str) -> list[Feed]:
     server = f"amqp://demo:{secret}@{at}/"
     return [
         Feed(
@@ -106,7 +106,7 @@ def _amqp(at: str, secret: str, topic: str) -> list[Feed]:
     ]
 
 
-def _kafka(at: str, secret: str, topic: str) -> list[Feed]:
+def _kafka_feeds(at: str, secret: str, topic: str) -> list[Feed]:
     return [
         Feed(
             "kafka group",
@@ -119,7 +119,7 @@ def _kafka(at: str, secret: str, topic: str) -> list[Feed]:
     ]
 
 
-_FEEDS = {"mqtt": _mqtt, "nats": _nats, "amqp": _amqp, "kafka": _kafka}
+_FEEDS = {"mqtt": _mqtt_feeds, "nats": _nats_feeds, "amqp": _amqp_feeds, "kafka": _kafka_feeds}
 
 
 @dataclass(frozen=True, slots=True)

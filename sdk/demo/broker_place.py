@@ -75,20 +75,20 @@ class Place:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **_nobody(),
+                **_user_of_servers(),
             )
-            self._tell(f"+{process.pid}")
+            self._tell_guard(f"+{process.pid}")
         return process
 
     def end(self, process: subprocess.Popen[bytes], first: signal.Signals, patience_s: float) -> None:
         """Nothing of it runs when this returns; `first` is how it is asked."""
         with later():
-            _signal(process, first)
+            _signal_group(process, first)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(patience_s)
-            _signal(process, signal.SIGKILL)
+            _signal_group(process, signal.SIGKILL)
             process.wait()
-            self._tell(f"-{process.pid}")
+            self._tell_guard(f"-{process.pid}")
 
     def close(self) -> None:
         """The guard removes the folder and ends."""
@@ -102,7 +102,7 @@ class Place:
         self._guard.wait()
         self._guard.stdout.close()
 
-    def _tell(self, line: str) -> None:
+    def _tell_guard(self, line: str) -> None:
         assert self._guard.stdin
         with contextlib.suppress(OSError):  # somebody killed it; we end them ourselves
             self._guard.stdin.write(line + "\n")
@@ -121,7 +121,7 @@ def making_place() -> Iterator[Place]:
 def own(path: Path) -> None:
     """Give a file or a folder to who servers run as."""
     if os.geteuid() == 0:
-        shutil.chown(path, "nobody", _nogroup())
+        shutil.chown(path, "nobody", _group_of_nobody())
 
 
 def find(program: str, folders: Sequence[str] = ()) -> str | None:
@@ -140,17 +140,17 @@ def free_port() -> int:
     raise Failed(f"none of the ports {_PORTS.start} to {_PORTS.stop} is free")
 
 
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
-def _nobody() -> dict[str, Any]:
+def _user_of_servers() -> dict[str, Any]:
     """Who a server runs as, for `Popen`."""
-    return {"user": "nobody", "group": _nogroup(), "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"user": "nobody", "group": _group_of_nobody(), "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def _nogroup() -> int:
+def _group_of_nobody() -> int:
     return pwd.getpwnam("nobody").pw_gid
 
 

@@ -46,7 +46,7 @@ class Writer(threading.Thread):
         while not self._finish.wait(1 / RATE):
             self.last += 1
             self._price *= 1 + random.gauss(0, 0.0004)
-            if not self._written(
+            if not self._write_tick(
                 json.dumps({"n": self.last, "p": round(self._price, 2), "t": time.time_ns()})
             ):
                 self.failed.append(self.last)
@@ -55,7 +55,7 @@ class Writer(threading.Thread):
         """Not for ever."""
         self._give_up = time.monotonic()
 
-    def _written(self, tick: str) -> bool:
+    def _write_tick(self, tick: str) -> bool:
         while not self._connection.write(tick, WRITE_MS):
             if not self.feed["acknowledged"] or time.monotonic() > self._give_up:
                 return False

@@ -69,8 +69,8 @@ def make_report(
 ) -> Report:
     """`published` and `result` are what the publisher and the strategy wrote, by the feeds' names. `kills`:
     how many workers were killed; `restarted`: the brokers that were."""
-    figures = [_figures(feed, published[feed.name], result[feed.name]) for feed in feeds]
-    checks = _of_all({each.feed.name: _checks(each, result[each.feed.name]) for each in figures})
+    figures = [_make_figures(feed, published[feed.name], result[feed.name]) for feed in feeds]
+    checks = _of_all({each.feed.name: _make_checks(each, result[each.feed.name]) for each in figures})
     replaced = sum(int(result[feed.name]["incarnation"]) - 1 for feed in feeds)
     checks.append(Check("workers replaced = workers killed", replaced, kills))
     hit = [each for each in figures if each.feed.broker in restarted]
@@ -79,7 +79,7 @@ def make_report(
     return Report(figures, checks)
 
 
-def _figures(feed: Feed, published: Mapping[str, Any], result: Mapping[str, Any]) -> Figures:
+def _make_figures(feed: Feed, published: Mapping[str, Any], result: Mapping[str, Any]) -> Figures:
     tried = range(1, int(published["last"]) + 1)
     confirmed = set(tried) - set(published["failed"])
     runs = [(int(first), int(last), bool(outage)) for first, last, outage in result["runs"]]
@@ -116,7 +116,7 @@ def _in_outages(runs: Sequence[tuple[int, int, bool]]) -> set[int]:
     return excused
 
 
-def _checks(figures: Figures, result: Mapping[str, Any]) -> list[Check]:
+def _make_checks(figures: Figures, result: Mapping[str, Any]) -> list[Check]:
     """The equations of one feed."""
     read = figures.received + figures.duplicates
     came = int(result["messages_in"]) - int(result["dropped"]) - int(result["returned"])

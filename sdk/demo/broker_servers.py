@@ -164,7 +164,7 @@ class Mosquitto(Server):
 
     def greets(self, sock: socket.socket) -> bool:
         sock.sendall(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x05\x00\x05ready")
-        return _exactly(sock, 4) == b"\x20\x02\x00\x00"
+        return _receive_exactly(sock, 4) == b"\x20\x02\x00\x00"
 
 
 class Nats(Server):
@@ -185,7 +185,7 @@ class Nats(Server):
         return ["-c", self.folder / "nats.conf"]
 
     def greets(self, sock: socket.socket) -> bool:
-        return _exactly(sock, 5) == b"INFO "
+        return _receive_exactly(sock, 5) == b"INFO "
 
 
 class RabbitMq(Server):
@@ -245,7 +245,7 @@ class RabbitMq(Server):
     def greets(self, sock: socket.socket) -> bool:
         """It listens when it takes logins; what comes first is a method, connection.start."""
         sock.sendall(b"AMQP\x00\x00\x09\x01")
-        return _exactly(sock, 1) == b"\x01"
+        return _receive_exactly(sock, 1) == b"\x01"
 
     def kill(self) -> None:
         super().kill()
@@ -278,7 +278,7 @@ class Kafka(Server):
 
     @classmethod
     def missing(cls) -> str | None:
-        if cls.given is None and (find("java") is None or _jars() is None):
+        if cls.given is None and (find("java") is None or _find_jars() is None):
             return f"{cls.title}: {cls.install}"
         if importlib.util.find_spec(cls.client_module) is None:
             return f"{cls.title}: its client library, pip install 'trunkline[kafka]'"
@@ -289,11 +289,11 @@ class Kafka(Server):
         return feeds_of(self.broker, self.at, self.secret, topic)
 
     def prepare(self) -> None:
-        cached = _jars()
+        cached = _find_jars()
         assert cached is not None
         # Who runs it may not look into our home. Links, where it can be: a second name for the same files,
         # whose owner we therefore leave alone.
-        shutil.copytree(cached, self.folder / "jars", copy_function=_link)
+        shutil.copytree(cached, self.folder / "jars", copy_function=_link_file)
         (self.folder / "jars").chmod(0o755)
         controller = free_port()
         self.write(
@@ -335,7 +335,7 @@ class Kafka(Server):
         """Metadata with a broker in it: this one, when it takes part."""
         request = struct.pack(">hhih5si?", 3, 4, 1, 5, b"ready", 0, False)
         sock.sendall(struct.pack(">i", len(request)) + request)
-        body = _exactly(sock, struct.unpack(">i", _exactly(sock, 4))[0])
+        body = _receive_exactly(sock, struct.unpack(">i", _receive_exactly(sock, 4))[0])
         brokers: int = struct.unpack_from(">i", body, 8)[0]
         return brokers > 0
 
@@ -345,14 +345,14 @@ _CLUSTER = "VHJ1bmtsaW5lRGVtb0thZg"
 SERVERS: dict[str, type[Server]] = {each.broker: each for each in (Mosquitto, Nats, RabbitMq, Kafka)}
 
 
-def _jars() -> Path | None:
+def _find_jars() -> Path | None:
     """The newest Kafka in the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trunkline"
     found = [path for path in cache.glob("kafka-*") if any(path.glob("kafka_*.jar"))]
     return max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], default=None)
 
 
-def _link(source: str, target: str) -> str:
+def _link_file(source: str, target: str) -> str:
     """A second name for a file that all may read, or such a copy where that cannot be."""
     if os.stat(source).st_mode & 0o004:
         with contextlib.suppress(OSError):
@@ -363,7 +363,7 @@ def _link(source: str, target: str) -> str:
     return target
 
 
-def _exactly(sock: socket.socket, count: int) -> bytes:
+def _receive_exactly(sock: socket.socket, count: int) -> bytes:
     got = b""
     while len(got) < count:
         part = sock.recv(count - len(got))

@@ -50,27 +50,27 @@ LEAVE_S = 5.0
 def run(options: argparse.Namespace) -> int:
     plain = options.plain or not sys.stdout.isatty()
     Kafka.given = options.kafka
-    chosen = _choose(options.brokers)
+    chosen = _choose_servers(options.brokers)
     with stoppable(), making_place() as place, _servers(place, chosen) as servers:
         feeds = [feed for server in servers for feed in server.feeds()]
         own = place.private("strategy")
         plan = own / "plan.json"
         plan.write_text(json.dumps([asdict(feed) for feed in feeds]))
-        with _programs(own, plan, plain=plain) as (publisher, strategy):
+        with _run_programs(own, plan, plain=plain) as (publisher, strategy):
             show = Show(servers, feeds, publisher, strategy, own)
             show.introduce()
             show.begin()
             show.play(max(SHORTEST_S, options.seconds))
             published = show.finish()
-        report = make_report(feeds, published, _result(own), show.kills, show.restarted)
-    _print(report, plain=plain)
+        report = make_report(feeds, published, _read_result(own), show.kills, show.restarted)
+    _print_report(report, plain=plain)
     return OK if report.ok else FAILED
 
 
 # what is there
 
 
-def _choose(asked: str) -> list[type[Server]]:
+def _choose_servers(asked: str) -> list[type[Server]]:
     """The servers to use: those asked for, or all that are installed. Failed when there is none, or when one
     that was asked for is missing."""
     names = BROKERS if asked == "all" else tuple(asked.split(","))
@@ -158,7 +158,7 @@ class Publisher:
 
 
 @contextlib.contextmanager
-def _programs(folder: Path, plan: Path, *, plain: bool) -> Iterator[tuple[Publisher, StrategyProcess]]:
+def _run_programs(folder: Path, plan: Path, *, plain: bool) -> Iterator[tuple[Publisher, StrategyProcess]]:
     """The strategy is told who its broker is before the publisher starts, and so ends last."""
     with contextlib.ExitStack() as stack:
         with later():
@@ -200,24 +200,24 @@ class Show:
 
     def begin(self) -> None:
         """Queues and streams are made, then the strategy reads, then the publisher writes."""
-        self._await(lambda: self._publisher.says("ready"), DIALLED_S, "the publisher could not dial")
+        self._await_event(lambda: self._publisher.says("ready"), DIALLED_S, "the publisher could not dial")
         self._strategy.tell("dial")
         reading = self._folder / "reading"
-        self._await(reading.exists, DIALLED_S, "the strategy did not dial its feeds")
+        self._await_event(reading.exists, DIALLED_S, "the strategy did not dial its feeds")
         self._publisher.tell("go")
 
     def play(self, length_s: float) -> None:
         started = time.monotonic()
         foreign = [server.broker for server in self._servers.values() if server.foreign]
         for event in events(list(self._servers), foreign):
-            self._wait(max(started + event.part * length_s, time.monotonic() + BETWEEN_S))
-            self._happen(event)
-        self._wait(max(started + length_s, time.monotonic() + AFTER_S))
+            self._wait_until(max(started + event.part * length_s, time.monotonic() + BETWEEN_S))
+            self._make_happen(event)
+        self._wait_until(max(started + length_s, time.monotonic() + AFTER_S))
 
     def finish(self) -> dict[str, Any]:
         """Nothing more is written; the strategy reads the rest. What the publisher says it wrote."""
         self._publisher.tell("finish")
-        self._await(lambda: self._publisher.says("done"), WRITTEN_S, "the publisher did not end")
+        self._await_event(lambda: self._publisher.says("done"), WRITTEN_S, "the publisher did not end")
         self._strategy.tell(f"end:{self._publisher.result}")
         deadline = Deadline(END_S)
         while self._strategy.running() and not deadline.expired():
@@ -233,19 +233,19 @@ class Show:
 
     # what happens
 
-    def _happen(self, event: Event) -> None:
+    def _make_happen(self, event: Event) -> None:
         server = self._servers[event.broker]
         if event.what == "restart":
-            self._note(f"{server.title} is restarted")
+            self._tell_strategy(f"{server.title} is restarted")
             server.stop()
             server.start()
             self._until_ready(server)
             self.restarted.append(event.broker)
         elif event.what == "freeze":
-            self._note(f"{server.title} is frozen (SIGSTOP) for {FROZEN_S:g} s")
+            self._tell_strategy(f"{server.title} is frozen (SIGSTOP) for {FROZEN_S:g} s")
             server.freeze()
             try:
-                self._wait(time.monotonic() + FROZEN_S)
+                self._wait_until(time.monotonic() + FROZEN_S)
             finally:
                 server.thaw()
         else:
@@ -261,16 +261,16 @@ class Show:
             if row["scheme"] == server.broker and any(topic in row["peer"] for topic in topics)
         ]
         named = " ".join(map(str, pids))
-        self._note(f"kill -9 {named}: the workers that read {server.title} die")
+        self._tell_strategy(f"kill -9 {named}: the workers that read {server.title} die")
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.kills += 1
 
-    def _note(self, text: str) -> None:
+    def _tell_strategy(self, text: str) -> None:
         """Said by the strategy before it happens: it looks there many times a second."""
         self._strategy.tell(f"note:{text}")
-        self._wait(time.monotonic() + LOOK_S)
+        self._wait_until(time.monotonic() + LOOK_S)
 
     def _until_ready(self, server: Server) -> None:
         """As at the start, but somebody may look on."""
@@ -278,24 +278,24 @@ class Show:
         while not server.ready():
             if deadline.expired():
                 raise Failed(f"{server.title} did not come back; its last words:\n{server.words()}")
-            self._wait(time.monotonic() + LOOK_S)
+            self._wait_until(time.monotonic() + LOOK_S)
 
     # waiting
 
-    def _wait(self, until: float) -> None:
+    def _wait_until(self, until: float) -> None:
         while (left := until - time.monotonic()) > 0:
-            self._check()
+            self._check_programs()
             time.sleep(min(LOOK_S, left))
 
-    def _await(self, happened: Callable[[], bool], timeout_s: float, failed: str) -> None:
+    def _await_event(self, happened: Callable[[], bool], timeout_s: float, failed: str) -> None:
         deadline = Deadline(timeout_s)
         while not happened():
-            self._check()
+            self._check_programs()
             if deadline.expired():
                 raise Failed(f"{failed} in {timeout_s:g} s; `trunkline doctor` may tell why")
             time.sleep(LOOK_S)
 
-    def _check(self) -> None:
+    def _check_programs(self) -> None:
         """Both programs live."""
         if not self._strategy.running():
             code = self._strategy.process.poll()
@@ -309,7 +309,7 @@ class Show:
 # the end
 
 
-def _result(folder: Path) -> dict[str, Any]:
+def _read_result(folder: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -317,7 +317,7 @@ def _result(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _print(report: Report, *, plain: bool) -> None:
+def _print_report(report: Report, *, plain: bool) -> None:
     from trunkline.demo.tables import Tables
 
     tables = Tables(plain=plain)

@@ -62,56 +62,56 @@ class Feed:
         self._sessions: set[Session] = set()
         self._over = False
         context = certificate.server_context() if certificate else None
-        self.server = WsServer(self._serve, context, self._run)
+        self.server = WsServer(self._serve_peer, context, self._run_market)
 
     def drop(self) -> None:
         """Lose every link: first it swallows what is sent, a moment later it is gone."""
-        self.server.call(self._drop)
+        self.server.call(self._drop_links)
 
     def finish(self) -> None:
         """Say nothing more but, to whoever is subscribed or still does so, that this is the end."""
-        self.server.call(self._finish)
+        self.server.call(self._finish_feed)
 
-    def _drop(self) -> None:
+    def _drop_links(self) -> None:
         for session in list(self._sessions):
             session.dead = True
-            asyncio.get_running_loop().call_later(DYING_S, self._lose, session)
+            asyncio.get_running_loop().call_later(DYING_S, self._lose_link, session)
 
-    def _lose(self, session: Session) -> None:
+    def _lose_link(self, session: Session) -> None:
         self._sessions.discard(session)
         session.peer.abort()
 
-    def _finish(self) -> None:
+    def _finish_feed(self) -> None:
         self._over = True
         for session in list(self._sessions):
-            self._say(session, {"end": len(self.ledger.ticks)})
+            self._send_message(session, {"end": len(self.ledger.ticks)})
 
-    async def _serve(self, peer: Peer) -> None:
+    async def _serve_peer(self, peer: Peer) -> None:
         session: Session | None = None
         try:
             async for text in peer.messages():
                 with contextlib.suppress(ValueError):
-                    session = self._hear(peer, session, json.loads(text))
+                    session = self._hear_message(peer, session, json.loads(text))
         finally:
             self.ledger.protocol_pongs += peer.pongs
             if session is not None:
                 self._sessions.discard(session)
 
-    def _hear(self, peer: Peer, session: Session | None, said: dict[str, Any]) -> Session | None:
+    def _hear_message(self, peer: Peer, session: Session | None, said: dict[str, Any]) -> Session | None:
         if session is None and said.get("sub") == "tickers":
             session = Session(peer, len(self.ledger.sent) + 1)
             self.ledger.sent[session.number] = 0
             self._sessions.add(session)
-            self._say(session, {"subbed": "tickers"})
+            self._send_message(session, {"subbed": "tickers"})
             self.subscribed.set()
             if self._over:
-                self._say(session, {"end": len(self.ledger.ticks)})
+                self._send_message(session, {"end": len(self.ledger.ticks)})
         elif session is not None and "pong" in said:
             self.ledger.pongs += 1
             session.answered = time.monotonic()
         return session
 
-    def _say(self, session: Session, content: dict[str, Any]) -> None:
+    def _send_message(self, session: Session, content: dict[str, Any]) -> None:
         session.sent += 1
         text = json.dumps({"link": session.number, "n": session.sent, **content})
         if session.dead or session.peer.send(gzip.compress(text.encode(), 1)):
@@ -119,7 +119,7 @@ class Feed:
         else:
             self._sessions.discard(session)
 
-    async def _run(self) -> None:
+    async def _run_market(self) -> None:
         started, beaten = time.monotonic(), 0.0
         while True:
             await asyncio.sleep(TURN_S)
@@ -128,14 +128,14 @@ class Feed:
                 continue
             if now - beaten >= HEARTBEAT_S:
                 beaten = now
-                self._heartbeat(now)
+                self._beat_hearts(now)
             if not self.subscribed.is_set():
                 started = now
             else:
                 for _ in range(int((now - started) * RATE) - len(self.ledger.ticks)):
-                    self._tick()
+                    self._make_tick()
 
-    def _tick(self) -> None:
+    def _make_tick(self) -> None:
         symbol = self._random.choice(SYMBOLS)
         price = self._prices[symbol] = self._prices[symbol] * (1 + self._random.gauss(0, 0.0004))
         shown, seq = round(price, 6), len(self.ledger.ticks) + 1
@@ -143,13 +143,13 @@ class Feed:
         self.ledger.unheard += not self._sessions
         content = {"seq": seq, "s": symbol, "p": shown, "q": round(self._random.expovariate(1), 4)}
         for session in list(self._sessions):
-            self._say(session, content)
+            self._send_message(session, content)
 
-    def _heartbeat(self, now: float) -> None:
+    def _beat_hearts(self, now: float) -> None:
         for session in list(self._sessions):
             if now - session.answered > PATIENCE_S:
-                self._lose(session)
+                self._lose_link(session)
                 continue
             self.ledger.heartbeats += 1
             self.ledger.pings += session.peer.ping()
-            self._say(session, {"ping": int(time.time() * 1000)})
+            self._send_message(session, {"ping": int(time.time() * 1000)})

@@ -61,7 +61,9 @@ def make_report(ledger: Ledger, result: Mapping[str, Any], stored: Sequence[Stor
     """`result` is what the strategy wrote, `stored` the rows of the database, `kills` how often its worker
     was killed."""
     seen = {int(link): list(numbers) for link, numbers in result["seen"].items()}
-    links = [_link(number, sent, seen.get(number, [])) for number, sent in sorted(ledger.sent.items())]
+    links = [
+        _make_link_figures(number, sent, seen.get(number, [])) for number, sent in sorted(ledger.sent.items())
+    ]
     sent = sum(each.sent for each in links)
     totals = {
         "sent": sent,
@@ -72,16 +74,16 @@ def make_report(ledger: Ledger, result: Mapping[str, Any], stored: Sequence[Stor
         "workers replaced": int(result["incarnation"]) - 1,
         "ticks stored": len(stored),
     }
-    return Report(links, _checks(ledger, result, stored, totals, seen, links, kills), totals)
+    return Report(links, _make_checks(ledger, result, stored, totals, seen, links, kills), totals)
 
 
-def _link(number: int, sent: int, numbers: Sequence[int]) -> LinkFigures:
+def _make_link_figures(number: int, sent: int, numbers: Sequence[int]) -> LinkFigures:
     received = len(set(numbers))
     last = max(numbers, default=0)
     return LinkFigures(number, sent, received, last - received, sent - last)
 
 
-def _checks(
+def _make_checks(
     ledger: Ledger,
     result: Mapping[str, Any],
     stored: Sequence[Stored],
@@ -105,10 +107,10 @@ def _checks(
         Check("workers replaced = workers killed", totals["workers replaced"], kills),
         Check("ticks received = ticks stored", int(result["ticks"]), len(stored)),
         Check("ticks stored = ticks the writer was told were stored", len(stored), ticks),
-        Check("ticks stored as the exchange made them", _true(ledger.ticks, stored), len(stored)),
+        Check("ticks stored as the exchange made them", _count_true_rows(ledger.ticks, stored), len(stored)),
     ]
 
 
-def _true(ticks: Mapping[int, Tick], stored: Sequence[Stored]) -> int:
+def _count_true_rows(ticks: Mapping[int, Tick], stored: Sequence[Stored]) -> int:
     """How many different rows hold what the exchange sent."""
     return len({seq for seq, _, symbol, price in stored if ticks.get(seq) == (symbol, price)})

@@ -20,7 +20,7 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    with _handled(stop):
+    with _with_handler(stop):
         yield
 
 
@@ -33,7 +33,7 @@ def later() -> Iterator[None]:
     def wait(number: int, frame: FrameType | None) -> None:
         came.append(number)
 
-    with _handled(wait):
+    with _with_handler(wait):
         yield
     if came and callable(handler := signal.getsignal(came[0])):
         handler(came[0], None)
@@ -50,7 +50,7 @@ def uninterrupted(end: Callable[[], None]) -> Callable[[], None]:
 
 
 @contextlib.contextmanager
-def _handled(handler: Any) -> Iterator[None]:
+def _with_handler(handler: Any) -> Iterator[None]:
     before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield

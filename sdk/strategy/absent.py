@@ -15,12 +15,12 @@ class Absent:
         self._instead = instead
 
     def __call__(self, *args: Any, **named: Any) -> NoReturn:
-        self._explain(self._name)
+        self._raise_explanation(self._name)
 
     def __getattr__(self, name: str) -> NoReturn:
-        self._explain(f"{self._name}.{name}")
+        self._raise_explanation(f"{self._name}.{name}")
 
-    def _explain(self, what: str) -> NoReturn:
+    def _raise_explanation(self, what: str) -> NoReturn:
         raise AttributeError(f"{what} belongs to the original's platform and is not here; {self._instead}")
 
     def __repr__(self) -> str:

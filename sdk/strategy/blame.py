@@ -15,11 +15,11 @@ _OTHERS = ("<", *(f"{folder}/" for folder in (Path(__file__).resolve().parent.pa
 def report(error: BaseException, script: Path) -> str:
     """The error as text, with the frames of the script and of modules that are the user's own."""
     found = traceback.TracebackException.from_exception(error)
-    _strip(found, script, set())
+    _strip_frames(found, script, set())
     return "".join(found.format())
 
 
-def _strip(found: traceback.TracebackException, script: Path, seen: set[int]) -> None:
+def _strip_frames(found: traceback.TracebackException, script: Path, seen: set[int]) -> None:
     if id(found) in seen:
         return
     seen.add(id(found))
@@ -27,7 +27,7 @@ def _strip(found: traceback.TracebackException, script: Path, seen: set[int]) ->
     found.stack = traceback.StackSummary.from_list(mine)
     for other in (found.__cause__, found.__context__, *(found.exceptions or ())):
         if other is not None:
-            _strip(other, script, seen)
+            _strip_frames(other, script, seen)
 
 
 def _is_users(filename: str, script: Path) -> bool:

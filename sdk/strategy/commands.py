@@ -30,12 +30,12 @@ class Commands:
                     self._data = rest
                     if text := line.decode("utf-8", "replace").strip():
                         return text
-                elif not self._more():
+                elif not self._read_more():
                     return None
 
-    def _more(self) -> bool:
+    def _read_more(self) -> bool:
         fd = self._fd
-        if fd is None or not self._readable(fd):
+        if fd is None or not self._is_readable(fd):
             return False
         try:
             data = os.read(fd, LONGEST)
@@ -48,7 +48,7 @@ class Commands:
         self._data += data
         return True
 
-    def _readable(self, fd: int) -> bool:
+    def _is_readable(self, fd: int) -> bool:
         try:
             # A background job that reads its terminal is stopped by the kernel.
             if os.isatty(fd) and os.tcgetpgrp(fd) != os.getpgrp():

@@ -24,7 +24,7 @@ class Database:
         if not isinstance(sql, str):
             raise TypeError(f"DBExec takes SQL as text, not {type(sql).__name__}")
         memory = sql.startswith(":")
-        connection = self._connection(memory)
+        connection = self._find_connection(memory)
         text = sql[1:] if memory else sql
         return None if connection is None else connection.exec(text, *binds, **options)
 
@@ -34,16 +34,16 @@ class Database:
                 connection.close()
             self._open.clear()
 
-    def _connection(self, memory: bool) -> Any:
+    def _find_connection(self, memory: bool) -> Any:
         with self._lock:
             if memory not in self._open:
-                connection = self._dial(self._address(memory))
+                connection = self._dial(self._address_of(memory))
                 if connection is None:
                     return None
                 self._open[memory] = connection
             return self._open[memory]
 
-    def _address(self, memory: bool) -> str:
+    def _address_of(self, memory: bool) -> str:
         if memory:
             return "sqlite3://:memory:"
         path = self._folder / "strategy.db"

@@ -12,7 +12,7 @@ __all__ = ["ALGORITHMS", "encode"]
 FORMATS = ("raw", "string", "hex", "base64")
 
 
-def _hash(name: str) -> Callable[[bytes], bytes]:
+def _make_hash(name: str) -> Callable[[bytes], bytes]:
     def digest(data: bytes) -> bytes:
         try:
             return hashlib.new(name, data).digest()
@@ -22,12 +22,12 @@ def _hash(name: str) -> Callable[[bytes], bytes]:
     return digest
 
 
-def _blake(name: str, bits: int) -> Callable[[bytes], bytes]:
+def _make_blake(name: str, bits: int) -> Callable[[bytes], bytes]:
     kind = getattr(hashlib, name)
     return lambda data: bytes(kind(data, digest_size=bits // 8).digest())
 
 
-def _keccak(bits: int) -> Callable[[bytes], bytes]:
+def _make_keccak(bits: int) -> Callable[[bytes], bytes]:
     """Keccak as it was before it became SHA-3, as Ethereum uses it; `hashlib` has SHA-3 only."""
 
     def digest(data: bytes) -> bytes:
@@ -43,28 +43,28 @@ def _keccak(bits: int) -> Callable[[bytes], bytes]:
 
 _HASHES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
     # name: the function and its block size in bytes, which HMAC needs
-    "md4": (_hash("md4"), 64),
-    "md5": (_hash("md5"), 64),
-    "sha1": (_hash("sha1"), 64),
-    "sha224": (_hash("sha224"), 64),
-    "sha256": (_hash("sha256"), 64),
-    "sha384": (_hash("sha384"), 128),
-    "sha512": (_hash("sha512"), 128),
-    "sha512.224": (_hash("sha512_224"), 128),
-    "sha512.256": (_hash("sha512_256"), 128),
-    "sha512.384": (_hash("sha384"), 128),
-    "sha3.224": (_hash("sha3_224"), 144),
-    "sha3.256": (_hash("sha3_256"), 136),
-    "sha3.384": (_hash("sha3_384"), 104),
-    "sha3.512": (_hash("sha3_512"), 72),
-    "keccak256": (_keccak(256), 136),
-    "sha3.keccak256": (_keccak(256), 136),
-    "sha3.keccak512": (_keccak(512), 72),
-    "ripemd160": (_hash("ripemd160"), 64),
-    "blake2b.256": (_blake("blake2b", 256), 128),
-    "blake2b.512": (_blake("blake2b", 512), 128),
-    "blake2s.128": (_blake("blake2s", 128), 64),
-    "blake2s.256": (_blake("blake2s", 256), 64),
+    "md4": (_make_hash("md4"), 64),
+    "md5": (_make_hash("md5"), 64),
+    "sha1": (_make_hash("sha1"), 64),
+    "sha224": (_make_hash("sha224"), 64),
+    "sha256": (_make_hash("sha256"), 64),
+    "sha384": (_make_hash("sha384"), 128),
+    "sha512": (_make_hash("sha512"), 128),
+    "sha512.224": (_make_hash("sha512_224"), 128),
+    "sha512.256": (_make_hash("sha512_256"), 128),
+    "sha512.384": (_make_hash("sha384"), 128),
+    "sha3.224": (_make_hash("sha3_224"), 144),
+    "sha3.256": (_make_hash("sha3_256"), 136),
+    "sha3.384": (_make_hash("sha3_384"), 104),
+    "sha3.512": (_make_hash("sha3_512"), 72),
+    "keccak256": (_make_keccak(256), 136),
+    "sha3.keccak256": (_make_keccak(256), 136),
+    "sha3.keccak512": (_make_keccak(512), 72),
+    "ripemd160": (_make_hash("ripemd160"), 64),
+    "blake2b.256": (_make_blake("blake2b", 256), 128),
+    "blake2b.512": (_make_blake("blake2b", 512), 128),
+    "blake2s.128": (_make_blake("blake2s", 128), 64),
+    "blake2s.256": (_make_blake("blake2s", 256), 64),
 }
 _SUMS: dict[str, Callable[[bytes], bytes]] = {
     "raw": bytes,
@@ -103,30 +103,30 @@ def encode(
         raise ValueError("Encode: a key format is given, and the key is None")
     algo = algo.lower()
     name = algo.replace("_", ".") if algo not in ALGORITHMS else algo
-    secret = _read(key, key_format, "key") if key is not None and key_format else None
+    secret = _read_value(key, key_format, "key") if key is not None and key_format else None
     if name.startswith("text."):
-        return _text(name, in_format, out_format, data)
-    return _write(_apply(name, _read(data, in_format, "data"), secret), out_format)
+        return _convert_text(name, in_format, out_format, data)
+    return _write_value(_apply_algorithm(name, _read_value(data, in_format, "data"), secret), out_format)
 
 
-def _apply(name: str, data: bytes, key: bytes | None) -> bytes:
+def _apply_algorithm(name: str, data: bytes, key: bytes | None) -> bytes:
     if name in _SUMS:
         return _SUMS[name](data)
     if name in _HASHES:
         digest, block = _HASHES[name]
-        return digest(data) if key is None else _hmac(digest, block, key, data)
+        return digest(data) if key is None else _make_hmac(digest, block, key, data)
     if name in ALGORITHMS:
-        return _sign(name.partition(".")[2], data, key)
+        return _sign_ed25519(name.partition(".")[2], data, key)
     raise ValueError(f"Encode: there is no algorithm {name!r}; there are {', '.join(ALGORITHMS)}")
 
 
-def _hmac(digest: Callable[[bytes], bytes], block: int, key: bytes, data: bytes) -> bytes:
+def _make_hmac(digest: Callable[[bytes], bytes], block: int, key: bytes, data: bytes) -> bytes:
     key = (digest(key) if len(key) > block else key).ljust(block, b"\0")
     inner = digest(key.translate(_INNER) + data)
     return digest(key.translate(_OUTER) + inner)
 
 
-def _sign(variant: str, data: bytes, key: bytes | None) -> bytes:
+def _sign_ed25519(variant: str, data: bytes, key: bytes | None) -> bytes:
     """Ed25519 with a 32-byte seed, or with Go's 64-byte key, which is the seed and the public key.
     `md5` and `sha512` sign that digest of the data."""
     try:
@@ -139,14 +139,16 @@ def _sign(variant: str, data: bytes, key: bytes | None) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(key[:32]).sign(message)
 
 
-def _text(name: str, in_format: str, out_format: str, data: str | bytes) -> str | bytes:
+def _convert_text(name: str, in_format: str, out_format: str, data: str | bytes) -> str | bytes:
     _, way, codec = name.split(".")
     if way == "encoder":
-        return _write(_read(data, in_format, "data").decode().encode(codec, "replace"), out_format)
-    return _write(_read(data, in_format, "data").decode(codec, "replace").encode(), out_format)
+        return _write_value(
+            _read_value(data, in_format, "data").decode().encode(codec, "replace"), out_format
+        )
+    return _write_value(_read_value(data, in_format, "data").decode(codec, "replace").encode(), out_format)
 
 
-def _read(value: str | bytes, form: str, what: str) -> bytes:
+def _read_value(value: str | bytes, form: str, what: str) -> bytes:
     if not isinstance(value, (str, bytes, bytearray, memoryview)):
         # bytes(5) would be five zero bytes, and signed as such
         raise ValueError(f"Encode: the {what} must be text or bytes, not {type(value).__name__}")
@@ -159,19 +161,19 @@ def _read(value: str | bytes, form: str, what: str) -> bytes:
     except ValueError:
         # The value may be a secret: say nothing of it, and do not chain the error, which quotes it.
         raise ValueError(f"Encode: the {what} is not {form}") from None
-    _known(form)
+    _check_format(form)
     return data
 
 
-def _write(data: bytes, form: str) -> str | bytes:
+def _write_value(data: bytes, form: str) -> str | bytes:
     if form == "hex":
         return data.hex()
     if form == "base64":
         return base64.b64encode(data).decode()
-    _known(form)
+    _check_format(form)
     return data if form == "raw" else data.decode("utf-8", "replace")
 
 
-def _known(form: str) -> None:
+def _check_format(form: str) -> None:
     if form not in FORMATS:
         raise ValueError(f"Encode: there is no format {form!r}; there are {', '.join(FORMATS)}")

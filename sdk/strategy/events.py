@@ -54,15 +54,15 @@ class EventLoop:
         """
         until = None if not timeout else self._clock() + max(0.0, timeout / 1000)
         while True:
-            found, descriptors, silent = self._look()
+            found, descriptors, silent = self._look_once()
             if found is not None:
                 return found
             left = _LOOK_S if until is None else min(_LOOK_S, until - self._clock())
             if left <= 0:
                 return None
-            _wait(descriptors, min(left, _SLICE_S) if silent else left)
+            _wait_readable(descriptors, min(left, _SLICE_S) if silent else left)
 
-    def _look(self) -> tuple[Record | None, list[int], bool]:
+    def _look_once(self) -> tuple[Record | None, list[int], bool]:
         descriptors: list[int] = []
         silent = False
         for index, reference in enumerate(self._watched):
@@ -82,7 +82,7 @@ class EventLoop:
         return None, descriptors, silent
 
 
-def _wait(descriptors: list[int], seconds: float) -> None:
+def _wait_readable(descriptors: list[int], seconds: float) -> None:
     """Until one of them is readable or hung up, or the time is over."""
     poller = select.poll()
     for descriptor in descriptors:

@@ -31,24 +31,24 @@ class Secrets:
         if file:
             self._values.update(_from_file(Path(file)))
         for name in list(os.environ):
-            if short := _short(name):
+            if short := _secret_name(name):
                 self._values[short] = os.environ.pop(name)
 
     def fill(self, value: str | bytes | None) -> str | bytes | None:
         """`value` with each `{{name}}` replaced. One of the three keys that is not set raises; another name
         may be a text of the strategy's own, and stays."""
-        return _PLACE.sub(self._one, value) if isinstance(value, str) else value
+        return _PLACE.sub(self._fill_place, value) if isinstance(value, str) else value
 
     def fill_key(self, value: str | bytes | None) -> str | bytes | None:
         """The same for a key, which is no text: any name that is not set raises, for what is signed with
         the name itself is refused far away, where nobody can say why."""
-        return _PLACE.sub(self._known, value) if isinstance(value, str) else value
+        return _PLACE.sub(self._find_known, value) if isinstance(value, str) else value
 
-    def _one(self, found: re.Match[str]) -> str:
+    def _fill_place(self, found: re.Match[str]) -> str:
         name = found[1].lower()
-        return self._known(found) if name in _NAMES else self._values.get(name, found[0])
+        return self._find_known(found) if name in _NAMES else self._values.get(name, found[0])
 
-    def _known(self, found: re.Match[str]) -> str:
+    def _find_known(self, found: re.Match[str]) -> str:
         name = found[1].lower()
         if name not in self._values:
             variable = f"TRUNKLINE_{name.upper()}" if name in _NAMES else f"TRUNKLINE_SECRET_{name.upper()}"
@@ -89,7 +89,7 @@ class Exchange:
         )
 
 
-def _short(name: str) -> str | None:
+def _secret_name(name: str) -> str | None:
     """The secret's name when an environment variable holds one."""
     if name in ("TRUNKLINE_ACCESSKEY", "TRUNKLINE_SECRETKEY", "TRUNKLINE_PASSPHRASE"):
         return name.removeprefix("TRUNKLINE_").lower()
@@ -106,24 +106,24 @@ def _from_file(path: Path) -> dict[str, str]:
         raise ValueError(f"{path}: {error.strerror} (TRUNKLINE_SECRETS)") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not text in UTF-8 (TRUNKLINE_SECRETS)") from None
-    return {_plain(name): value for name, value in _parse(text, path).items()}
+    return {_plain_name(name): value for name, value in _parse_secrets(text, path).items()}
 
 
-def _plain(name: str) -> str:
+def _plain_name(name: str) -> str:
     """A name of the file as `{{name}}` has it; TRUNKLINE_SECRETKEY may stand there, as in the environment."""
-    return _short(name.upper()) or name.lower()
+    return _secret_name(name.upper()) or name.lower()
 
 
-def _unquoted(value: str) -> str:
+def _without_quotes(value: str) -> str:
     """Without the quotes that a shell would take off, too."""
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 
-def _parse(text: str, path: Path) -> dict[str, str]:
+def _parse_secrets(text: str, path: Path) -> dict[str, str]:
     if not text.lstrip().startswith("{"):
         lines = (line.strip() for line in text.splitlines())
         pairs = (line.removeprefix("export ").partition("=") for line in lines if not line.startswith("#"))
-        return {name.strip(): _unquoted(value.strip()) for name, mark, value in pairs if mark}
+        return {name.strip(): _without_quotes(value.strip()) for name, mark, value in pairs if mark}
     try:
         return {str(name): str(value) for name, value in json.loads(text).items()}
     except ValueError:

@@ -17,9 +17,9 @@ class Going:
         self._done = threading.Event()
         self._result: Any = None
         self._taken = False
-        threading.Thread(target=self._run, name="trunkline-go", daemon=True).start()
+        threading.Thread(target=self._run_call, name="trunkline-go", daemon=True).start()
 
-    def _run(self) -> None:
+    def _run_call(self) -> None:
         try:
             self._result = self._call()
         finally:

@@ -230,7 +230,7 @@ def _follow_redirects(client: httpx.Client, question: Question) -> Answer:
         extensions={"target": question.target.encode()},  # httpx would spell some letters in its own way
     )
     for _ in range(MOST_REDIRECTS):
-        response = _send(client, request)
+        response = _send_request(client, request)
         following = response.next_request
         if following is None or not _is_followed(request.method, response.status_code):
             break
@@ -250,7 +250,7 @@ def _is_followed(method: str, status: int) -> bool:
     return method in _REPEATABLE or (method == "POST" and status in (301, 302, 303))
 
 
-def _send(client: httpx.Client, request: httpx.Request) -> httpx.Response:
+def _send_request(client: httpx.Client, request: httpx.Request) -> httpx.Response:
     """One answer with its body. A server may close a kept link at any time: a request that changes nothing
     is then sent again, until a new link was dialled for it."""
     while True:

@@ -53,7 +53,7 @@ class HttpQuery:
         """
         given = options if isinstance(options, dict) else _read_old_form(options, old)
         answer = Record(StatusCode=0, Header={}, Cookies=[], Body="", Error="")
-        why = self._ask(url, given, answer)
+        why = self._fill_answer(url, given, answer)
         if why is not None:
             answer.Error = f"HttpQuery {_without_secrets(url)}: {why}"
             self._failed(answer.Error)
@@ -66,7 +66,7 @@ class HttpQuery:
         if links is not None:
             links.close()
 
-    def _ask(self, url: str, options: dict[str, Any], answer: Record) -> str | None:
+    def _fill_answer(self, url: str, options: dict[str, Any], answer: Record) -> str | None:
         """Fill in the answer and return None, or return the reason why there is none.
 
         The reason quotes nothing of the request that may be secret.

@@ -71,7 +71,7 @@ class Journal:
         """Store and show a row."""
         row = Row(time.time(), kind, text, value)
         with self._shield, self._lock:
-            self._store(row)
+            self._store_row(row)
             self._show(row)
 
     def error(self, text: str) -> None:
@@ -83,7 +83,7 @@ class Journal:
     def record(self, kind: Kind, text: str) -> None:
         """Store a row that has been shown in another way."""
         with self._shield, self._lock:
-            self._store(Row(time.time(), kind, text))
+            self._store_row(Row(time.time(), kind, text))
 
     def filter(self, pattern: str) -> None:
         """Hide errors that match, besides those hidden already; "" shows all again."""
@@ -99,13 +99,15 @@ class Journal:
     def reset(self, remain: int = 0, *, profit: bool = False) -> None:
         """Keep the newest `remain` rows (of the profit rows, with `profit`; the others stay then)."""
         with self._shield, self._lock:
-            keep = _newest([row.kind for row in self.rows], remain, profit)
+            keep = _mark_newest([row.kind for row in self.rows], remain, profit)
             self.rows = deque((row for row, kept in zip(self.rows, keep, strict=True) if kept), KEPT)
             if self._file:
                 try:
-                    self._file.keep(lambda lines: _kept(lines, remain, profit))
+                    self._file.keep(lambda lines: _keep_lines(lines, remain, profit))
                 except OSError as error:
-                    self._tell(f"the log file cannot be rewritten ({error.strerror}); it stays as it is")
+                    self._tell_trouble(
+                        f"the log file cannot be rewritten ({error.strerror}); it stays as it is"
+                    )
 
     def close(self) -> None:
         with self._shield, self._lock:
@@ -113,21 +115,21 @@ class Journal:
                 self._file.close()
                 self._file = None
 
-    def _store(self, row: Row) -> None:
+    def _store_row(self, row: Row) -> None:
         self.rows.append(row)
         told = self._file.add(row.as_json(self._name)) if self._file else None
         if told is not None:
-            self._tell(told)
+            self._tell_trouble(told)
 
-    def _tell(self, text: str) -> None:
+    def _tell_trouble(self, text: str) -> None:
         """Show what is wrong with the file, which cannot have this row."""
         row = Row(time.time(), "error", text)
         self.rows.append(row)
         self._show(row)
 
 
-def _kept(lines: list[str], remain: int, profit: bool) -> list[str]:
-    keep = _newest([_kind(line) for line in lines], remain, profit)
+def _keep_lines(lines: list[str], remain: int, profit: bool) -> list[str]:
+    keep = _mark_newest([_kind_of_line(line) for line in lines], remain, profit)
     return [line for line, stays in zip(lines, keep, strict=True) if stays]
 
 
@@ -145,7 +147,7 @@ class Relay(logging.Handler):
             self.handleError(record)
 
 
-def _newest(kinds: list[str], remain: int, profit: bool) -> list[bool]:
+def _mark_newest(kinds: list[str], remain: int, profit: bool) -> list[bool]:
     """Which of the rows stay."""
     keep = []
     left = max(0, remain)
@@ -158,7 +160,7 @@ def _newest(kinds: list[str], remain: int, profit: bool) -> list[bool]:
     return keep[::-1]
 
 
-def _kind(line: str) -> str:
+def _kind_of_line(line: str) -> str:
     try:
         fields = json.loads(line)
     except ValueError:

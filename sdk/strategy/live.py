@@ -50,7 +50,7 @@ class LiveScreen:
         self._part = ""
         self._end = threading.Event()
         self._live.start()
-        self._thread = threading.Thread(target=self._loop, name="trunkline-screen", daemon=True)
+        self._thread = threading.Thread(target=self._draw_repeatedly, name="trunkline-screen", daemon=True)
         self._thread.start()
 
     def row(self, row: Row) -> None:
@@ -61,7 +61,7 @@ class LiveScreen:
             self._stream.write(row_text(row) + "\n")
             self._stream.flush()
             return
-        self._enqueue(row)
+        self._add_to_queue(row)
 
     def profit(self, value: float) -> None:
         self._profits.append(value)
@@ -73,39 +73,39 @@ class LiveScreen:
     def out(self, text: str) -> None:
         *lines, self._part = (self._part + text).split("\n")
         for line in lines:
-            self._enqueue(line)
+            self._add_to_queue(line)
 
     def close(self) -> None:
         if self._part:
-            self._enqueue(self._part)
+            self._add_to_queue(self._part)
         self._end.set()
         self._thread.join(5)
 
-    def _enqueue(self, item: Row | str) -> None:
+    def _add_to_queue(self, item: Row | str) -> None:
         self._queue.append(item)
         if len(self._queue) > QUEUED:
             self._queue.popleft()
             self._skipped += 1
 
-    def _loop(self) -> None:
+    def _draw_repeatedly(self) -> None:
         try:
             while not self._end.wait(EVERY_S):
-                self._draw()
-            self._draw()
+                self._draw_changes()
+            self._draw_changes()
             self._live.stop()
         except (OSError, ValueError):
             self._end.set()  # the terminal has gone; the log file, if any, goes on
 
-    def _draw(self) -> None:
-        rows = self._take()
+    def _draw_changes(self) -> None:
+        rows = self._take_rows()
         if rows:
             self._console.print(*rows, sep="\n", soft_wrap=True)
         state = (self._status, self._profit_count)
         if state != self._drawn:
             self._drawn = state
-            self._live.update(self._bottom(), refresh=True)
+            self._live.update(self._draw_bottom(), refresh=True)
 
-    def _take(self) -> list[Text]:
+    def _take_rows(self) -> list[Text]:
         rows: list[Text] = []
         if self._skipped:
             rows.append(Text(f"... {self._skipped} rows not shown", style="dim"))
@@ -115,7 +115,7 @@ class LiveScreen:
             rows.append(draw_row(item) if isinstance(item, Row) else draw_print(item))
         return rows
 
-    def _bottom(self) -> RenderableType:
+    def _draw_bottom(self) -> RenderableType:
         parts: list[RenderableType] = []
         blocks = parse(self._status, self._console.height)
         tables = sum(isinstance(block, Table) for block in blocks) or 1
@@ -133,7 +133,7 @@ def draw_row(row: Row) -> Text:
     styled = style(row.text)
     colors = {"log": "", "error": "red", "profit": "cyan"}
     mark = {"log": "", "error": "ERROR ", "profit": "PROFIT "}[row.kind]
-    line.append(mark + styled.text.replace("\n", "\n    "), style=_style(styled) or colors[row.kind])
+    line.append(mark + styled.text.replace("\n", "\n    "), style=_rich_style(styled) or colors[row.kind])
     return line
 
 
@@ -146,12 +146,12 @@ def draw_print(line: str) -> Text:
 def draw_block(block: Block, room: int) -> RenderableType:
     """A block of the status; of a table at most `room` rows."""
     if isinstance(block, Styled):
-        return Text(block.text, style=_style(block))
+        return Text(block.text, style=_rich_style(block))
     table = RichTable()
     for name in block.columns:
         table.add_column(Text(name))
     for row in block.rows[:room]:
-        table.add_row(*(Text(cell.text, style=_style(cell)) for cell in row))
+        table.add_row(*(Text(cell.text, style=_rich_style(cell)) for cell in row))
     more = max(0, len(block.rows) - room) + block.hidden
     # Not the table's own title and caption: those are wrapped to its width.
     above = [Text(block.title, style="bold")] if block.title else []
@@ -166,7 +166,7 @@ def sparkline(values: list[float]) -> str:
     return "".join(_BARS[round((value - low) / step) if step else 0] for value in values)
 
 
-def _style(styled: Styled) -> str:
+def _rich_style(styled: Styled) -> str:
     if styled.color is None:
         return ""
     return styled.color + (f" on {styled.background}" if styled.background else "")

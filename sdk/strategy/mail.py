@@ -26,8 +26,8 @@ class Mail:
         except to this machine.
         """
         try:
-            message = _message(str(user or ""), str(to or ""), str(title), str(body))
-            with _connect(str(server)) as link:
+            message = _make_message(str(user or ""), str(to or ""), str(title), str(body))
+            with _connect_to_server(str(server)) as link:
                 if user and password:
                     link.login(user, password)
                 link.send_message(message)
@@ -38,7 +38,7 @@ class Mail:
         return True
 
 
-def _message(user: str, to: str, title: str, body: str) -> EmailMessage:
+def _make_message(user: str, to: str, title: str, body: str) -> EmailMessage:
     message = EmailMessage()
     message["From"] = user
     message["To"] = to.replace(";", ",")
@@ -47,7 +47,7 @@ def _message(user: str, to: str, title: str, body: str) -> EmailMessage:
     return message
 
 
-def _connect(server: str) -> smtplib.SMTP:
+def _connect_to_server(server: str) -> smtplib.SMTP:
     parts = urlsplit(server if "://" in server else f"smtp://{server}")
     host = parts.hostname or ""
     if parts.scheme in ("ssl", "smtps"):

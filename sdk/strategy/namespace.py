@@ -75,7 +75,7 @@ class Globals:
             **TOOLS,
             **{method.__name__: method for method in own},
             "Dial": self._watched_dial,
-            "DBExec": self._stored(self.database),
+            "DBExec": self._in_data_folder(self.database),
             "Encode": encode,
             "EventLoop": self._events,
             "GetCommand": Commands(),
@@ -84,7 +84,7 @@ class Globals:
             "Mail": mail,
             "Mail_Go": going(mail),
             "StopError": StopError,
-            "_G": self._stored(self._store),
+            "_G": self._in_data_folder(self._store),
             "exchange": self._exchange,
             "exchanges": [self._exchange],
             "false": False,
@@ -93,7 +93,7 @@ class Globals:
             "true": True,
         }
 
-    def _stored(self, call: Callable[..., Any]) -> Callable[..., Any]:
+    def _in_data_folder(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """A global that uses the data folder: where that cannot be used, it says so in an error row and
         returns None."""
 

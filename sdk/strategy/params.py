@@ -26,7 +26,7 @@ def read_params(file: str | None, pairs: Iterable[str], taken: Iterable[str]) ->
         name, mark, value = pair.partition("=")
         if not mark:
             raise ValueError(f"--set {pair}: write NAME=VALUE")
-        found[name.strip()] = _value(value)
+        found[name.strip()] = _read_value(value)
     hidden = {*taken, "init", "main", "onexit"}
     for name in found:
         if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("__"):
@@ -53,17 +53,17 @@ def _from_file(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _value(text: str) -> Any:
+def _read_value(text: str) -> Any:
     """What a value in the command line means: as in JSON where it is JSON (numbers, true, false, null,
     "text", lists, objects), Python's True, False and None too; else the text itself."""
     plain = {"True": True, "False": False, "None": None}
     if text in plain:
         return plain[text]
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse_constant)
     except ValueError:
         return text
 
 
-def _refuse(name: str) -> Any:
+def _refuse_constant(name: str) -> Any:
     raise ValueError(name)  # NaN and Infinity are names here, not numbers

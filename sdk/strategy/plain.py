@@ -89,7 +89,7 @@ class Plain:
 
     def row(self, row: Row) -> None:
         self._flush_status()
-        self._put(row_text(row) + "\n")
+        self._put_text(row_text(row) + "\n")
 
     def status(self, text: str) -> None:
         self._pending = text
@@ -103,16 +103,16 @@ class Plain:
 
     def out(self, text: str) -> None:
         if text:
-            self._put(text, flush="\n" in text)
+            self._put_text(text, flush="\n" in text)
         else:
-            self._put("")
+            self._put_text("")
 
     def close(self) -> None:
         self._end.set()
         if self._later:
             self._later.join(5)
         self._flush_status(last=True)
-        self._put("")
+        self._put_text("")
 
     def _flush_later(self) -> None:
         while not self._end.wait(STATUS_EVERY_S / 4):
@@ -127,9 +127,11 @@ class Plain:
             if text == self._shown:
                 return
             self._shown, self._at = text, now
-        self._put("".join(f"| {line}\n" for block in parse(text, ROWS_SHOWN) for line in block_lines(block)))
+        self._put_text(
+            "".join(f"| {line}\n" for block in parse(text, ROWS_SHOWN) for line in block_lines(block))
+        )
 
-    def _put(self, text: str, *, flush: bool = True) -> None:
+    def _put_text(self, text: str, *, flush: bool = True) -> None:
         try:
             with self._lock:
                 if self._gone:

@@ -60,12 +60,12 @@ class Push:
         with self._lock:
             self._left += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="trunkline-push", daemon=True)
+                self._thread = threading.Thread(target=self._send_waiting, name="trunkline-push", daemon=True)
                 self._thread.start()
         try:
             self._waiting.put_nowait(text)
         except queue.Full:
-            self._settled()
+            self._count_settled()
             self._warn(f"a push was dropped: {WAITING} others wait for TRUNKLINE_PUSH")
 
     def close(self) -> None:
@@ -86,22 +86,22 @@ class Push:
                 self._process.kill()  # it is not left behind; one that has ended is not signalled
                 self._thread.join(1)  # which waits for its end
 
-    def _run(self) -> None:
+    def _send_waiting(self) -> None:
         while (text := self._waiting.get()) is not None and not self._ended.is_set():
             try:
-                self._send(text)
+                self._send_text(text)
             except Exception as error:
                 if self._ended.is_set():
                     return
-                self._warn(f"a push could not be sent ({self._why(error)}); check TRUNKLINE_PUSH")
+                self._warn(f"a push could not be sent ({self._reason_text(error)}); check TRUNKLINE_PUSH")
             finally:
-                self._settled()
+                self._count_settled()
 
-    def _settled(self) -> None:
+    def _count_settled(self) -> None:
         with self._lock:
             self._left -= 1
 
-    def _send(self, text: str) -> None:
+    def _send_text(self, text: str) -> None:
         if self._target.startswith(("http://", "https://")):
             body = json.dumps({"text": text, "strategy": self._name}).encode()
             headers = {"Content-Type": "application/json"}
@@ -112,7 +112,7 @@ class Push:
             request = urllib.request.Request(url, body, headers)
             with urllib.request.build_opener(_NoRedirect).open(request, timeout=SEND_S):
                 return
-        words = self._words()
+        words = self._split_command()
         quiet = subprocess.DEVNULL
         with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as process:
             self._process = process
@@ -124,13 +124,13 @@ class Push:
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, words)
 
-    def _words(self) -> list[str]:
+    def _split_command(self) -> list[str]:
         try:
             return shlex.split(self._target)
         except ValueError as error:
             raise _CommandError(f"the command's quotes do not match: {error}") from None
 
-    def _why(self, error: Exception) -> str:
+    def _reason_text(self, error: Exception) -> str:
         """In words that do not quote the target."""
         if isinstance(error, subprocess.CalledProcessError):
             shell = _SHELL.intersection(error.cmd)

@@ -21,7 +21,7 @@ class RowFile:
     def add(self, line: str) -> str | None:
         """Write a line. What the user is to be told: that lines go missing from now on, or that they come
         again; None when nothing has changed."""
-        why = self._write(line.encode() + b"\n")
+        why = self._write_whole(line.encode() + b"\n")
         if why is not None:
             self._missing += 1
             return f"the log file {self._path} cannot be written ({why})" if self._missing == 1 else None
@@ -30,7 +30,7 @@ class RowFile:
             return f"the log file {self._path} can be written again; {missing} rows are missing in it"
         return None
 
-    def _write(self, data: bytes) -> str | None:
+    def _write_whole(self, data: bytes) -> str | None:
         """Why not, when it was not written whole."""
         try:
             done = self._file.write(data)

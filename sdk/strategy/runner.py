@@ -58,7 +58,7 @@ def run(
     script = Path(path)
     with contextlib.ExitStack() as opened:
         try:
-            code, calls_main = _load(script)
+            code, calls_main = _load_script(script)
             secrets = Secrets()
             log = Path(log_file).absolute() if log_file else None
             folder = strategy_folder(script, data, name)
@@ -66,12 +66,12 @@ def run(
             if lock is not None:
                 opened.enter_context(lock)
             strategy = _Strategy(
-                script, secrets, console=console, log=log, folder=folder, dial=dial or _dial, name=name
+                script, secrets, console=console, log=log, folder=folder, dial=dial or _dial_lazily, name=name
             )
             opened.callback(strategy.journal.close)
             strategy.params = read_params(params, settings, strategy.globals.names())
         except (OSError, SyntaxError, ValueError) as error:
-            print(f"trunkline: {_why(path, error)}", file=sys.stderr)
+            print(f"trunkline: {_reason_text(path, error)}", file=sys.stderr)
             return 2
         return strategy.run(code, list(argv), calls_main=calls_main)
 
@@ -109,22 +109,22 @@ class _Strategy:
         self.closed = False
         self.stdout = sys.stdout
         self.stderr = sys.stderr
-        grace_s = _seconds("TRUNKLINE_STOP_GRACE_S", 15)
+        grace_s = _read_seconds("TRUNKLINE_STOP_GRACE_S", 15)
         self.stopper = Stopper(grace_s=grace_s, force=self.force, notice=self.notice)
-        self.journal = Journal(self._show, self.stopper, log, name)
+        self.journal = Journal(self._show_row, self.stopper, log, name)
         self.relay = Relay(self.journal)
-        self.screen = _screen(self.stdout, console, self._broken, self.notice)
+        self.screen = _make_screen(self.stdout, console, self._stop_unread, self.notice)
         shown = name or script.stem
         self.globals = Globals(self.journal, self.screen, self.stopper, folder, dial, secrets, shown)
         self.module = ModuleType("__main__")
         self.threads = set(threading.enumerate())
 
     def run(self, code: CodeType, argv: list[str], *, calls_main: bool) -> int:
-        undo = self._enter(argv)
+        undo = self._enter_script(argv)
         try:
             self.stopper.install()
             try:
-                self._guard(lambda: self._life(code, calls_main))
+                self._run_guarded(lambda: self._live_through(code, calls_main))
                 self.finish()
             except StopError:
                 self.finish()  # the signal came between the two, or just behind onexit
@@ -141,11 +141,11 @@ class _Strategy:
 
     def finish(self) -> None:
         """onexit, then the connections, then the screen. Safe to call again after an interruption."""
-        self.stopper.begin_exit(_seconds("TRUNKLINE_ONEXIT_S", 300))
+        self.stopper.begin_exit(_read_seconds("TRUNKLINE_ONEXIT_S", 300))
         onexit = vars(self.module).get("onexit")
         if callable(onexit) and not self.ended:
             self.ended = True
-            self._guard(lambda: _call("onexit", onexit))
+            self._run_guarded(lambda: _call_function("onexit", onexit))
         self.stopper.stage = Stage.DONE
         if not self.closed:
             self.closed = True
@@ -173,9 +173,9 @@ class _Strategy:
         os._exit(self.code)
 
     def notice(self, text: str) -> None:
-        self._complain(f"trunkline: {text}\n")
+        self._print_error(f"trunkline: {text}\n")
 
-    def _life(self, code: CodeType, calls_main: bool) -> None:
+    def _live_through(self, code: CodeType, calls_main: bool) -> None:
         namespace = vars(self.module)
         namespace.update(self.params)
         exec(code, namespace)
@@ -185,11 +185,11 @@ class _Strategy:
         for name in ("init", "main"):
             function = namespace.get(name)
             if callable(function):
-                _call(name, function)
+                _call_function(name, function)
             elif name == "main":
                 raise _NoMain(f"{self.script.name} defines no main()")
 
-    def _guard(self, part: Callable[[], object]) -> None:
+    def _run_guarded(self, part: Callable[[], object]) -> None:
         """Run a part of the script and turn the way it ends into an exit code."""
         code = 0
         try:
@@ -208,16 +208,16 @@ class _Strategy:
         except PanicError:
             code = 1
         except BaseException as error:
-            self._crash(error)
+            self._report_crash(error)
             code = 1
         if self.stopper.reason is not None:
             code = 128 + self.stopper.reason
         self.code = self.code or code
 
-    def _crash(self, error: BaseException) -> None:
+    def _report_crash(self, error: BaseException) -> None:
         text = report(error, self.script)
         self.journal.record("error", text)
-        self._complain(text)
+        self._print_error(text)
 
     def _thread_ended(self, args: threading.ExceptHookArgs) -> None:
         """A thread of the script has raised: shown and stored as a crash of the script is, which goes on."""
@@ -226,28 +226,28 @@ class _Strategy:
         name = args.thread.name if args.thread is not None else "?"
         text = f"Exception in thread {name}:\n{report(args.exc_value, self.script)}"
         self.journal.record("error", text)
-        self._complain(text)
+        self._print_error(text)
 
     def _exit_code(self, leave: SystemExit) -> int:
         if leave.code is None or isinstance(leave.code, int):
             return leave.code or 0
-        self._complain(f"{leave.code}\n")
+        self._print_error(f"{leave.code}\n")
         return 1
 
-    def _complain(self, text: str) -> None:
+    def _print_error(self, text: str) -> None:
         try:
             sys.stderr.write(clean(text))  # what a peer has said may stand in it
             sys.stderr.flush()
         except (OSError, ValueError, RuntimeError):
             pass
 
-    def _show(self, row: Any) -> None:
+    def _show_row(self, row: Any) -> None:
         self.screen.row(row)
 
-    def _broken(self) -> None:
+    def _stop_unread(self) -> None:
         self.stopper.request(PIPE)
 
-    def _enter(self, argv: list[str]) -> Callable[[], None]:
+    def _enter_script(self, argv: list[str]) -> Callable[[], None]:
         """Arrange the interpreter as if it had been started with the script; returns what undoes it."""
         before = (sys.argv, sys.path, sys.modules["__main__"], sys.stdout, sys.stderr, threading.excepthook)
         vars(self.module).update(self.globals.names(), __file__=str(self.script), __builtins__=__builtins__)
@@ -289,7 +289,7 @@ class _NoMain(Exception):
     """The script has nothing to run."""
 
 
-def _call(name: str, function: Callable[[], object]) -> None:
+def _call_function(name: str, function: Callable[[], object]) -> None:
     """Call a function of the script's life. One that only makes a coroutine or a generator has done nothing,
     and would end as if all were well."""
     made = function()
@@ -300,7 +300,7 @@ def _call(name: str, function: Callable[[], object]) -> None:
         raise _NoMain(f"{name}() holds a yield, so that calling it runs nothing: take the yield out")
 
 
-def _load(script: Path) -> tuple[CodeType, bool]:
+def _load_script(script: Path) -> tuple[CodeType, bool]:
     """The script compiled, and whether it calls main() itself under `if __name__ == "__main__"`."""
     with tokenize.open(script) as file:
         source = file.read()
@@ -315,7 +315,7 @@ def _calls_main(node: ast.stmt) -> bool:
     return any(isinstance(called, ast.Name) and called.id == "main" for called in calls)
 
 
-def _why(path: str, error: Exception) -> str:
+def _reason_text(path: str, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"{path} cannot be read\n" + "".join(traceback.format_exception_only(error)).rstrip()
     if isinstance(error, OSError):
@@ -323,7 +323,7 @@ def _why(path: str, error: Exception) -> str:
     return str(error)
 
 
-def _screen(
+def _make_screen(
     stream: IO[str], console: bool | None, broken: Callable[[], None], complain: Callable[[str], None]
 ) -> Screen:
     if console if console is not None else stream.isatty():
@@ -341,14 +341,14 @@ def _import_what_is_needed_later() -> None:
             import_module(name)
 
 
-def _dial(*args: Any, **options: Any) -> Any:
+def _dial_lazily(*args: Any, **options: Any) -> Any:
     """`trunkline.Dial`, loaded when first used."""
     from trunkline.proxy.dial import Dial
 
     return Dial(*args, **options)
 
 
-def _seconds(name: str, default: float) -> float:
+def _read_seconds(name: str, default: float) -> float:
     try:
         return max(0.01, float(os.environ[name]))
     except (KeyError, ValueError):

@@ -37,18 +37,18 @@ def parse(text: str, most: int = 10_000) -> list[Block]:
     """
     blocks: list[Block] = []
     rest = ""
-    for piece in _pieces(text):
-        drawn = _blocks(piece, most) if not isinstance(piece, str) else None
+    for piece in _split_pieces(text):
+        drawn = _read_blocks(piece, most) if not isinstance(piece, str) else None
         if drawn is None:
             rest += piece if isinstance(piece, str) else f"`{json.dumps(piece)}`"
             continue
-        blocks += _lines(rest)
+        blocks += _read_lines(rest)
         rest = ""
         blocks += drawn
-    return blocks + _lines(rest)
+    return blocks + _read_lines(rest)
 
 
-def _pieces(text: str) -> Iterator[Any]:
+def _split_pieces(text: str) -> Iterator[Any]:
     """Plain text as `str`, what stood between backticks as the value it encodes."""
     at = 0
     while (tick := text.find("`", at)) >= 0:
@@ -73,13 +73,13 @@ def _json_at(text: str, start: int) -> tuple[Any, int] | None:
     return (value, end + 1) if text[end : end + 1] == "`" else None
 
 
-def _blocks(value: object, most: int) -> list[Block] | None:
+def _read_blocks(value: object, most: int) -> list[Block] | None:
     if isinstance(value, list) and value and all(_is_table(item) for item in value):
-        return [_table(item, most, tab=len(value) > 1) for item in value]
+        return [_read_table(item, most, tab=len(value) > 1) for item in value]
     if _is_table(value):
-        return [_table(value, most, tab=False)]
+        return [_read_table(value, most, tab=False)]
     if isinstance(value, dict) and "type" in value:
-        return [_cell(value)]
+        return [_read_cell(value)]
     return None
 
 
@@ -87,10 +87,10 @@ def _is_table(value: object) -> bool:
     return isinstance(value, dict) and value.get("type") == "table"
 
 
-def _table(value: Any, most: int, *, tab: bool) -> Table:
-    columns = [style(str(name)).text for name in _list(value.get("cols"))]
-    given = _list(value.get("rows"))
-    rows = _grid([_list(row) for row in given[:most]])
+def _read_table(value: Any, most: int, *, tab: bool) -> Table:
+    columns = [style(str(name)).text for name in _as_list(value.get("cols"))]
+    given = _as_list(value.get("rows"))
+    rows = _place_cells([_as_list(row) for row in given[:most]])
     width = max((len(row) for row in rows), default=0)
     columns += [""] * (width - len(columns))
     for row in rows:
@@ -99,7 +99,7 @@ def _table(value: Any, most: int, *, tab: bool) -> Table:
     return Table(title, columns, rows, tab, hidden=len(given) - len(rows))
 
 
-def _grid(rows: list[list[Any]]) -> list[list[Styled]]:
+def _place_cells(rows: list[list[Any]]) -> list[list[Styled]]:
     """Cells in their columns: a merged cell is shown in its first place, the others stay empty."""
     taken: dict[tuple[int, int], bool] = {}
     grid: list[list[Styled]] = []
@@ -108,41 +108,41 @@ def _grid(rows: list[list[Any]]) -> list[list[Styled]]:
         for cell in row:
             while taken.get((y, len(line))):
                 line.append(Styled(""))
-            down, across = _span(cell, "rowspan"), _span(cell, "colspan")
+            down, across = _read_span(cell, "rowspan"), _read_span(cell, "colspan")
             x = len(line)
             taken.update({(y + i, x + j): True for i in range(1, down) for j in range(across)})
-            line += [_cell(cell), *[Styled("")] * (across - 1)]
+            line += [_read_cell(cell), *[Styled("")] * (across - 1)]
         grid.append(line)
     return grid
 
 
-def _span(cell: object, name: str) -> int:
+def _read_span(cell: object, name: str) -> int:
     span = cell.get(name) if isinstance(cell, dict) else None
     return min(span, 100) if isinstance(span, int) and span > 1 else 1
 
 
-def _cell(value: Any) -> Styled:
+def _read_cell(value: Any) -> Styled:
     if isinstance(value, dict):
         return _dict_cell(value)
     if isinstance(value, list):
-        return Styled(" ".join(_cell(item).text for item in value))
+        return Styled(" ".join(_read_cell(item).text for item in value))
     return style("" if value is None else str(value))
 
 
 def _dict_cell(value: dict[str, Any]) -> Styled:
     if "body" in value:
-        return _cell(value["body"])
+        return _read_cell(value["body"])
     if value.get("type") == "button":
         return Styled(f"[{style(str(value.get('name') or value.get('cmd') or 'button')).text}]")
     return style(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def _list(value: object) -> list[Any]:
+def _as_list(value: object) -> list[Any]:
     if isinstance(value, list):
         return value
     return [] if value is None else [value]
 
 
-def _lines(text: str) -> list[Block]:
+def _read_lines(text: str) -> list[Block]:
     text = text.strip("\n")
     return [style(line) for line in text.split("\n")] if text else []

@@ -57,7 +57,7 @@ class Stopper:
         self._nagging = False
         self._last = -DEBOUNCE_S
         self._since = 0.0
-        self._watcher = threading.Thread(target=self._watch, name="trunkline-stop", daemon=True)
+        self._watcher = threading.Thread(target=self._watch_stage, name="trunkline-stop", daemon=True)
         self._old: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         # SimpleQueue.put may be called from a signal handler; Event.set and Thread.start may not,
         # because the handler could interrupt the main thread inside the very same lock.
@@ -72,8 +72,8 @@ class Stopper:
         # The interpreter forgets a signal that reaches a forked child before its handlers are settled,
         # so it is held back until then.
         os.register_at_fork(
-            before=lambda: self._hold(signal.SIG_BLOCK),
-            after_in_parent=lambda: self._hold(signal.SIG_UNBLOCK),
+            before=lambda: self._hold_back(signal.SIG_BLOCK),
+            after_in_parent=lambda: self._hold_back(signal.SIG_UNBLOCK),
             after_in_child=self._in_child,
         )
         self._watcher.start()
@@ -103,15 +103,15 @@ class Stopper:
         """Stop for a reason that is not a signal; raises at once when called in the main thread."""
         self.reason = self.reason if self.reason is not None else reason
         if threading.get_ident() != self._main:
-            self._nag()
+            self._signal_again()
         elif self.stage is Stage.RUNNING:
             self._begin_stop()
-            self._interrupt()
+            self._raise_stop()
 
     def check(self) -> None:
         """Raise when a stop has been asked for and the script has not ended yet."""
         if self.stage is Stage.RUNNING and self.reason is not None:
-            raise StopError(_text(self.reason))
+            raise StopError(_reason_text(self.reason))
 
     def sleep(self, seconds: float) -> None:
         """Sleep; `StopError` comes out of it as soon as the strategy is to end."""
@@ -134,7 +134,7 @@ class Stopper:
         self._depth -= 1
         if self._pending and not self._depth:
             self._pending = False
-            raise StopError(_text(self.reason))
+            raise StopError(_reason_text(self.reason))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         nag, self._nagging = self._nagging, False
@@ -143,9 +143,9 @@ class Stopper:
             return
         if not nag:
             self._last = now
-        self._act(number, nag, now)
+        self._act_on_stop(number, nag, now)
 
-    def _hold(self, how: int) -> None:
+    def _hold_back(self, how: int) -> None:
         if self.stage is not Stage.DONE:
             signal.pthread_sigmask(how, list(self._old))
 
@@ -158,7 +158,7 @@ class Stopper:
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, list(self._old))
 
-    def _act(self, number: int, nag: bool, now: float) -> None:
+    def _act_on_stop(self, number: int, nag: bool, now: float) -> None:
         first = self.reason is None
         if not nag and first:
             self.reason = number
@@ -174,7 +174,7 @@ class Stopper:
             self._begin_stop()
         elif now - self._since >= self._grace_s:
             self._force()
-        self._interrupt()
+        self._raise_stop()
 
     def _act_exiting(self, now: float, *, wait: bool) -> None:
         if wait:
@@ -184,26 +184,26 @@ class Stopper:
             self._begin_stop()
         elif now - self._since >= self._grace_s:
             self._force()
-        self._interrupt()
+        self._raise_stop()
 
     def _begin_stop(self) -> None:
         self._since = time.monotonic()
         self._news.put(0.0)
 
-    def _interrupt(self) -> None:
+    def _raise_stop(self) -> None:
         if self._depth:
             self._pending = True
             return
-        raise StopError(_text(self.reason))
+        raise StopError(_reason_text(self.reason))
 
-    def _watch(self) -> None:
+    def _watch_stage(self) -> None:
         """Repeat the stop until the stage changes: the main thread may have swallowed it."""
         wait: float | None = None
         while self.stage is not Stage.DONE:
             try:
                 news = self._news.get(timeout=wait)
             except queue.Empty:
-                self._nag()
+                self._signal_again()
                 wait = min(REPEAT_S, self._grace_s)
                 continue
             if news is None:
@@ -211,12 +211,12 @@ class Stopper:
             self.ended.set()
             wait = news or min(REPEAT_S, self._grace_s)
 
-    def _nag(self) -> None:
+    def _signal_again(self) -> None:
         self._nagging = True
         signal.pthread_kill(self._main, signal.SIGTERM)
 
 
-def _text(reason: int | None) -> str:
+def _reason_text(reason: int | None) -> str:
     if reason is None:
         return "onexit took too long"
     return "nobody reads the output" if reason == PIPE else f"stopped by {signal.Signals(reason).name}"

@@ -78,14 +78,14 @@ class Store:
         if key is _UNSET:
             return int(hashlib.sha256(str(self._folder).encode()).hexdigest()[:7], 16)
         if key is None:
-            self._run("DELETE FROM state")
+            self._run_statement("DELETE FROM state")
             return None
         name = str(key).lower()
         if value is _UNSET:
-            rows = self._run("SELECT value FROM state WHERE key = ?", name)
+            rows = self._run_statement("SELECT value FROM state WHERE key = ?", name)
             return json.loads(rows[0][0]) if rows else None
         if value is None:
-            self._run("DELETE FROM state WHERE key = ?", name)
+            self._run_statement("DELETE FROM state WHERE key = ?", name)
         else:
             try:
                 text = json.dumps(value)
@@ -93,15 +93,15 @@ class Store:
                 raise TypeError(
                     f"_G keeps what JSON can hold, and not this value of {name[:40]}: {error}"
                 ) from None
-            self._run("INSERT OR REPLACE INTO state VALUES (?, ?)", name, text)
+            self._run_statement("INSERT OR REPLACE INTO state VALUES (?, ?)", name, text)
         return value
 
-    def _run(self, sql: str, *binds: str) -> list[tuple[str]]:
-        with self._open() as database:
+    def _run_statement(self, sql: str, *binds: str) -> list[tuple[str]]:
+        with self._open_database() as database:
             return database.execute(sql, binds).fetchall()
 
     @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
+    def _open_database(self) -> Iterator[sqlite3.Connection]:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with closing(sqlite3.connect(self._folder / "state.db", timeout=30)) as database, database:
             database.execute("CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)")

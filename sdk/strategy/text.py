@@ -64,14 +64,14 @@ def translate(text: str) -> str:
 
 def join(values: Iterable[Any]) -> str:
     """The text of `Log(*values)`: a space between, a table as its JSON, a figure as a note."""
-    return " ".join(_one(value) for value in values)
+    return " ".join(_text_of(value) for value in values)
 
 
 def is_table(value: object) -> bool:
     return isinstance(value, dict) and value.get("type") == "table" and bool(value.get("cols"))
 
 
-def _one(value: object) -> str:
+def _text_of(value: object) -> str:
     if is_table(value):
         return f"`{json.dumps(value, default=str, ensure_ascii=False)}`"
     return "[figure]" if hasattr(value, "savefig") else str(value)

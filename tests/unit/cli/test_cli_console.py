@@ -31,7 +31,7 @@ def _colors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def print_finding(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> str:
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(doctor, "_findings", lambda: iter([fail("[red]x", "y " * 100, "[z]")]))
+    monkeypatch.setattr(doctor, "_find_all", lambda: iter([fail("[red]x", "y " * 100, "[z]")]))
     assert doctor.run(doctor.parser().parse_args([])) == 1
     return stream.getvalue()
 
