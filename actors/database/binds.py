@@ -57,19 +57,19 @@ _EMPTY = {
 
 
 class Site(NamedTuple):
-    """A placeholder of a text, and whether it is all that stands behind IN."""
+    """A placeholder of a text, and whether IN has this placeholder alone."""
 
     start: int
     end: int
-    """Its tokens: of `NOT IN (?)` all, of any other placeholder its own."""
+    """The tokens from `start` up to `end`: of `NOT IN (?)` all, of any other placeholder its own token."""
     inside: bool = False
-    """It is that of `IN (?)`."""
+    """The placeholder is that of `IN (?)`."""
     bare: bool = False
-    """It is that of `IN ?`."""
+    """The placeholder is that of `IN ?`."""
     negated: bool = False
 
     def takes(self, value: Any) -> bool:
-        """Whether this value is a list of what may be in IN."""
+        """Whether this value is a list of members for IN."""
         return type(value) in _LISTS if self.inside else self.bare and type(value) is tuple
 
 
@@ -95,8 +95,8 @@ def misplaced(value: Any) -> StatementError:
 
 
 def of_day(value: time) -> time:
-    """The time of day; StatementError for one whose zone has another offset in summer: without a date it has
-    none, and would be stored as if it had no zone."""
+    """The time of day itself. StatementError for a time in a zone with summer time: without a date the zone
+    has no offset, and the database would store the time as if it had no zone."""
     if value.tzinfo is not None and value.utcoffset() is None:
         raise StatementError(
             f"a time of day in {value.tzinfo} has no offset without a date; bind a datetime, or the time"
@@ -132,7 +132,8 @@ def sites(sql: str, dialect: Dialect) -> Sequence[Site]:
 
 
 def spread(binds: Sequence[Any], wanted: int, places: Sequence[Site] = ()) -> Sequence[Any]:
-    """The values that `binds` are, where a list or tuple as the only one may be the list of all."""
+    """The values for `wanted` placeholders: `binds`, or their only value, where that is the list of all.
+    `places`: the placeholders, where they are known."""
     if len(binds) != 1 or type(binds[0]) not in (list, tuple):
         return binds
     only: Sequence[Any] = binds[0]
@@ -166,8 +167,8 @@ def expanded(sql: str, values: Sequence[Any], dialect: Dialect) -> tuple[str, li
 
 
 def has_lists_for(sql: str, rows: Iterable[Any], dialect: Dialect) -> bool:
-    """Whether a row of these has a list for an `IN (?)` of the statement, so that each needs a text of its
-    own. Rows are looked at only where the statement has such a place."""
+    """Whether a row has a list for an `IN (?)` of the statement, so that each row needs a text of its own.
+    Reads the rows only where the statement has an `IN (?)`."""
     if not any(site.inside or site.bare for site in sites(sql, dialect)):
         return False
     return any(has_containers(row.values() if isinstance(row, Mapping) else row) for row in rows)
@@ -226,7 +227,7 @@ def _site(pieces: Sequence[Token], index: int) -> Site:
 
 
 def _next(pieces: Sequence[Token], index: int, step: int) -> int:
-    """The nearest token that is neither blank nor a comment; -1 where there is none."""
+    """The index of the nearest token that is neither blank nor a comment; -1 without any."""
     index += step
     while 0 <= index < len(pieces):
         if not pieces[index].separates():

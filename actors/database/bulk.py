@@ -12,9 +12,9 @@ __all__ = ["BulkRows"]
 
 
 class BulkRows(Sequence[Any]):
-    """A sequence of rows, each a list or a dict. They came packed in chunks, and one chunk at a time is
-    unpacked for whoever iterates: all of them at once would take twice as long, most of it for memory that
-    the processor's caches cannot hold, and for Python's search for cycles in it."""
+    """A sequence of rows, each a list or a dict. The rows came packed in chunks, and an iteration unpacks one
+    chunk at a time. To unpack all chunks at once takes twice as long: the rows do not fit into the caches of
+    the processor, and Python's garbage collector looks for cycles in them."""
 
     def __init__(self, chunks: Sequence[bytes], size: int, count: int) -> None:
         """`size` rows in each chunk but the last, `count` rows in all."""
@@ -30,7 +30,7 @@ class BulkRows(Sequence[Any]):
         return chain.from_iterable(map(unpack_rows, self._chunks))
 
     def parts(self) -> Iterator[list[Any] | Table]:
-        """The rows chunk by chunk; those that came by columns as Tables."""
+        """The rows chunk by chunk; a chunk that came by columns is a Table."""
         return map(unpack_table, self._chunks)
 
     @overload

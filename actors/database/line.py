@@ -114,7 +114,7 @@ class Line(Generic[T]):
             self.waiting.append(waiting)
 
     def put_back(self, statements: list[Waiting[T]]) -> None:
-        """The statements were next, and are again."""
+        """Put statements that were taken back to the front, in their order."""
         with self._lock:
             for waiting in statements:
                 waiting.move(Event.PUT_BACK)
@@ -153,11 +153,12 @@ class Line(Generic[T]):
         return self.owner is not None and token == self.owner
 
     def stale(self, token: bytes | None) -> bool:
-        """Whether its transaction is over: outside of it, the statement has another meaning."""
+        """Whether the transaction `token` is over. Its statements must not run: outside of a transaction they
+        have another meaning."""
         return token is not None and token != self.owner
 
     def settle(self, holder: bytes, begins: bytes | None, *, is_inside: bool, is_wanted: bool) -> Settled:
-        """A statement has ended: give the link to the transaction that is open now, or to all.
+        """A statement has ended: give the link to the transaction that is open now, or to all statements.
 
         The driver is asked after each statement: a database may end a transaction by itself (a full disk),
         and a statement may begin one by other means than BEGIN.
@@ -176,7 +177,7 @@ class Line(Generic[T]):
         return Settled() if is_wanted else Settled(roll_back=token)
 
     def begin(self, token: bytes, holder: bytes) -> None:
-        """The link is this transaction's from now on."""
+        """Give the link to a transaction."""
         self.owner, self.owner_holder = token, holder
 
     def end(self) -> None:
@@ -211,7 +212,7 @@ class Line(Generic[T]):
         return gone
 
     def rename(self, old: bytes, new: bytes) -> None:
-        """A holder goes by another name now (it has joined another broker)."""
+        """A holder that has joined another broker has another name now."""
         if self.owner_holder == old:
             self.owner_holder = new
         with self._lock:

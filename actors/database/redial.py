@@ -1,8 +1,8 @@
 """Dialling a database whose link is not there: what the options `reconnect`, `interval` and `retry` mean for
 statements.
 
-A stream dials by itself, for its peer speaks first. A database is dialled when a statement wants it, so a
-statement that finds no link dials on for as long as it may take itself.
+A stream dials by itself, for its peer speaks first. A database is dialled for a statement: a statement that
+finds no link dials until its own deadline.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from trunkline.errors import BrokenError, DialError, OperationTimeout
 __all__ = ["Redial"]
 
 LAST_S = 0.5
-"""The last attempt begins so long before the statement's time is over, so that its reason can be told."""
+"""Seconds between the last attempt and the statement's deadline: time for the attempt to fail, so that its
+reason can be told."""
 
 
 class Redial:
