@@ -40,7 +40,7 @@ BUFFER = 100
 BUSY_MS = 1300
 LOOK_S = 0.1
 _EVENTS = ((0.2, "drop"), (0.4, "kill"), (0.6, "busy"), (0.87, "drop"))
-"""What happens when, in parts of the whole time."""
+"""Events of the demo with their times, as parts of the whole time."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -166,7 +166,8 @@ def _print_processes(feed: Feed, certificate: Certificate | None, strategy: Stra
 
 
 def _play_events(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
-    """What happens to the strategy, from its subscription to the end; how often its worker was killed."""
+    """Lose links, kill the worker and keep the strategy busy, from its subscription to the end of the feed.
+    Return how often the worker was killed."""
     _await_event(feed.subscribed.is_set, strategy, START_S)
     started = time.monotonic()
     kills = 0

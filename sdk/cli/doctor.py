@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _find_all() -> Iterator[Finding]:
-    """What is there first, then what works: a check that itself breaks is a finding too."""
+    """The findings about the machine, then those of trials. A check that breaks makes a finding, too."""
     yield from machine()
     from trunkline.cli.trials import trials
 

@@ -75,7 +75,7 @@ class _Session:
         return OK
 
     def _read_next(self) -> Message | str | bytes | None:
-        """What has come, with its envelope where that is shown."""
+        """The next message, with its envelope where envelopes are shown."""
         return self._connection.receive(SLICE_MS) if self._envelopes else self._connection.read(SLICE_MS)
 
     def _show_message(self, message: Message | str | bytes | None) -> None:
@@ -151,7 +151,7 @@ class _Printer:
         return message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
 
     def event(self, what: str, why: str | None = None) -> None:
-        """What happened to the link; people read it in the log on stderr."""
+        """Print an event of the link as JSON; without --json the log on stderr has the event."""
         if self._json:
             self._print_object({"event": what, **({"reason": why} if why else {})})
 
@@ -182,7 +182,7 @@ def _why_unsent(error: TrunklineError) -> str:
 
 
 def _envelope_fields(message: Message) -> dict[str, Any]:
-    """What came with the message, by the names of `trunkline.Message`; only what there is."""
+    """The fields of `trunkline.Message` that the message has, by their names."""
     fields = {
         name: getattr(message, name)
         for name in ("topic", "key", "timestamp", "offset", "partition", "reply_to")
@@ -197,7 +197,7 @@ def _envelope_fields(message: Message) -> dict[str, Any]:
 
 
 def hex_lines(data: bytes) -> list[str]:
-    """Sixteen bytes a line: where, in hex, as text."""
+    """Sixteen bytes a line: the offset, the bytes in hex, the bytes as text."""
     lines = []
     for start in range(0, len(data), 16):
         part = data[start : start + 16]

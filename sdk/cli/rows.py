@@ -101,7 +101,7 @@ _COUNTS = (
 
 
 def memory(pid: int) -> int | None:
-    """What a process costs, in bytes; None when it cannot be read."""
+    """Memory of a process in bytes; None when the system does not tell."""
     if Path("/proc/self").exists():
         return _proc_memory(pid)
     try:

@@ -1,8 +1,8 @@
-"""The demo's exchange: a market feed that behaves as real ones do, and remembers exactly what it sent.
+"""The demo's exchange: a market feed that behaves like a real exchange, and keeps a ledger of its messages.
 
-Binary frames of gzipped JSON; a subscription before anything comes; `{"ping": ms}` that wants a
-`{"pong": ms}` back within seconds; protocol pings; a link lost now and then without a word. Each message of
-a link is numbered (`n`), and each tick of the market has a number of its own (`seq`), link or no link.
+The feed sends binary frames of gzipped JSON, after a subscription. It sends `{"ping": ms}` and wants a
+`{"pong": ms}` back within seconds; it sends protocol pings; it loses links without a closing handshake. The
+messages of a link are numbered (`n`). The ticks of the market are numbered (`seq`), with or without a link.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TURN_S = 0.02
 DYING_S = 0.15
 HEARTBEAT_S = 1.0
 PATIENCE_S = 8.0
-"""A client that has not answered a heartbeat for so long is dropped."""
+"""Seconds without an answer to a heartbeat, after which a client is dropped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class Session:
     number: int
     sent: int = 0
     dead: bool = False
-    """The link swallows what is sent, and nobody knows yet."""
+    """The link swallows messages, and the client does not know yet."""
     answered: float = field(default_factory=time.monotonic)
 
 
@@ -56,7 +56,7 @@ class Feed:
     def __init__(self, certificate: Certificate | None, seed: int) -> None:
         self.ledger = Ledger()
         self.subscribed = threading.Event()
-        """Somebody has subscribed."""
+        """Set when the first client has subscribed."""
         self._random = random.Random(seed)
         self._prices = dict(PRICES)
         self._sessions: set[Session] = set()
@@ -65,11 +65,11 @@ class Feed:
         self.server = WsServer(self._serve_peer, context, self._run_market)
 
     def drop(self) -> None:
-        """Lose every link: first it swallows what is sent, a moment later it is gone."""
+        """Lose every link: the link swallows messages first, and is aborted after DYING_S seconds."""
         self.server.call(self._drop_links)
 
     def finish(self) -> None:
-        """Say nothing more but, to whoever is subscribed or still does so, that this is the end."""
+        """Send no more ticks. Tell the end to the subscribed clients and to clients that subscribe later."""
         self.server.call(self._finish_feed)
 
     def _drop_links(self) -> None:

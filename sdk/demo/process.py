@@ -54,20 +54,20 @@ class StrategyProcess:
         return self.process.poll() is None
 
     def tell(self, command: str) -> None:
-        """A line on its standard input; it looks there between two messages."""
+        """Write a line to the strategy's standard input, which the strategy reads between two messages."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended; whoever waits for it sees that
             self.process.stdin.write(command + "\n")
             self.process.stdin.flush()
 
     def connections(self) -> list[dict[str, Any]]:
-        """What the broker says of the strategy's connections."""
+        """The broker's rows of the strategy's connections."""
         answer = ask({self.broker: (Kind.LIST, ())}, QUIET_S).get(self.broker)
         rows = answer["connections"] if isinstance(answer, dict) else []
         return [row for row in rows if self.process.pid in row.get("users", ())]
 
     def end(self) -> None:
-        """Nothing of the strategy, its workers and its broker is left when this returns."""
+        """End the strategy, its workers and its broker, and wait until they have ended."""
         if self.running():
             self.process.terminate()
         try:

@@ -112,5 +112,5 @@ def _make_checks(
 
 
 def _count_true_rows(ticks: Mapping[int, Tick], stored: Sequence[Stored]) -> int:
-    """How many different rows hold what the exchange sent."""
+    """The number of different rows that hold a tick as the exchange sent it."""
     return len({seq for seq, _, symbol, price in stored if ticks.get(seq) == (symbol, price)})

@@ -22,7 +22,7 @@ ROWS_SHOWN = 50
 
 
 class Screen(Protocol):
-    """Where a strategy's output goes. Called from any thread."""
+    """The place that shows a strategy's output. All methods may be called from any thread."""
 
     def row(self, row: Row) -> None:
         """A log row."""
@@ -34,10 +34,10 @@ class Screen(Protocol):
         """A point of the profit curve that has no row."""
 
     def out(self, text: str) -> None:
-        """What the script printed."""
+        """Show a text that the script has printed."""
 
     def close(self) -> None:
-        """Show what is pending and give the terminal back."""
+        """Show the pending output and give the terminal back."""
 
 
 class Output(io.TextIOBase):

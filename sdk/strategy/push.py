@@ -69,7 +69,7 @@ class Push:
             self._warn(f"a push was dropped: {WAITING} others wait for TRUNKLINE_PUSH")
 
     def close(self) -> None:
-        """Wait a moment for what is left, and say how many were not sent in it."""
+        """Wait END_S seconds for the pushes that are left, and warn of those that were not sent."""
         if self._thread is None:
             return
         try:
@@ -131,7 +131,7 @@ class Push:
             raise _CommandError(f"the command's quotes do not match: {error}") from None
 
     def _reason_text(self, error: Exception) -> str:
-        """In words that do not quote the target."""
+        """The reason of a failure, in words that do not quote the target."""
         if isinstance(error, subprocess.CalledProcessError):
             shell = _SHELL.intersection(error.cmd)
             hint = "; it is started without a shell: write sh -c '...' around it" if shell else ""
