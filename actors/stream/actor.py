@@ -71,9 +71,9 @@ class StreamActor:
             int(option("buffer")), driver_class.overflow_for(address), int(option("buffer_bytes"))
         )
         if host.succeeds:
-            buffer.link = Mark.DOWN  # its holders were told by the broker
+            buffer.news.mark = Mark.DOWN  # its holders were told by the broker
             # Each loss is followed by one new link: with one loss less, the link was up when its worker died.
-            buffer.outages = max(0, base.reconnects + 1 - base.outages)
+            buffer.news.outages = max(0, base.reconnects + 1 - base.outages)
             life.take_over(time.monotonic())
         self._host = host
         self._driver_class = driver_class

@@ -29,150 +29,31 @@ the shape is DESIGN "Data plane":
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from trunkline.actors.driver import Delivery, Overflow
+from trunkline.actors.stream.actions import Action, Notify, Push, Recall, Throttle, Welcome, stamps_of
+from trunkline.actors.stream.asks import Asked, Asks
+from trunkline.actors.stream.holder import Holder, Kept
 from trunkline.actors.stream.lane import Entry, Lane, Run
+from trunkline.actors.stream.link_news import LinkNews
 from trunkline.wire.envelope import Mark
 from trunkline.wire.loss import Loss
 
-__all__ = ["Buffer", "Entry", "Holder", "Notify", "Push", "Recall", "Stamp", "Throttle", "Welcome"]
+__all__ = ["Buffer"]
 
 BATCH_ENTRIES: Final = 1000
 BATCH_BYTES: Final = 1 << 18
 WINDOW_BYTES: Final = 8 << 20
 LIMIT_BYTES: Final = 64 << 20
 MOST_LEFT = 64
-PENDING: Final = 64
-"""Marks kept for one of several holders that does not read."""
-
-
-class Stamp(NamedTuple):
-    """Of `entries` in a row: when they came, and the envelope of a single one."""
-
-    entries: int
-    at: int
-    delivery: Delivery | None
-
-
-class Push(NamedTuple):
-    """Send entries to a holder. `stream`: more will come unasked; `more`: the buffer has more."""
-
-    holder: bytes
-    epoch: int
-    stream: bool
-    more: bool
-    entries: list[Entry]
-    first: int = 0
-    """How many entries were sent before these: a holder that has another count has lost some on the way."""
-    stamps: list[Stamp] | None = None
-    """What is known of the entries, for a holder that wants it."""
-    answer: int = 0
-    """The number of the ask that this answers; 0 where nothing was asked."""
-
-
-class Recall(NamedTuple):
-    """Ask a holder to give back what it has not consumed; what it has of former epochs is void."""
-
-    holder: bytes
-    epoch: int
-    elsewhere: bool = False
-    """Reading goes on somewhere else: what the holder has of workers before this one is void, too."""
-
-
-class Notify(NamedTuple):
-    """Confirm to a holder that it no longer waits for the answer to this ask."""
-
-    holder: bytes
-    ask: int = 0
-
-
-class Welcome(NamedTuple):
-    """Tell a holder that it is served from now on."""
-
-    holder: bytes
-
-
-class Throttle(NamedTuple):
-    """Stop (True) or go on (False) taking from the peer."""
-
-    on: bool
-
-
-Action = Push | Recall | Notify | Throttle | Welcome
-
-
-class Kept(NamedTuple):
-    """A message that a reader has and has not acknowledged yet, and what is known of it."""
-
-    data: str | bytes
-    run: Run
-
-
-@dataclass(slots=True)
-class Holder:
-    """One proxy object that reads from the buffer."""
-
-    id: bytes
-    epoch: int = 0
-    consumed: int = 0
-    """Entries it is known to have consumed, in total."""
-    window: int = 0
-    """How many entries may be out, unacknowledged, while streaming."""
-    mode: Literal["stream", "ask", "recall"] = "ask"
-    doubt: deque[Entry | None] = field(default_factory=deque)
-    """The oldest entries sent; None where the message was dropped unless it turns out to be consumed."""
-    sent: Lane = field(default_factory=Lane)
-    sent_bytes: int = 0
-    out: int = 0
-    """Messages in `sent`."""
-    read: int = 0
-    """Messages it has consumed, those it discarded included."""
-    discarded: int = 0
-    """Messages it has told that it discarded, by `read(-2)`, in total; below zero where that is not known."""
-    envelopes: bool = False
-    """It wants to know when each message came, and what came with it."""
-    announced: dict[int, int] = field(default_factory=dict)
-    """Tickets of messages that the holder keeps, by the value of `consumed` that will include the message."""
-    kept: dict[int, Kept] = field(default_factory=dict)
-    """Messages that the holder has and that are not settled yet, by their tickets."""
-    asking: int = 0
-    """The number of the ask that is not answered yet; 0 where there is none."""
-    over: int = 0
-    """Asks up to this number are answered, or given up."""
-    pending: deque[Entry] = field(default_factory=deque)
-    """Marks this holder has yet to see (several holders: each one sees each mark)."""
-
-
-def _show(holder: Holder, mark: Entry) -> None:
-    holder.pending.append(mark)
-    while len(holder.pending) > PENDING:
-        holder.pending.popleft()
 
 
 def _size(entries: Iterable[Entry]) -> tuple[int, int]:
     """How many of them are messages, and their bytes."""
     messages = [e for e in entries if not isinstance(e, int)]
     return len(messages), sum(map(len, messages))
-
-
-def _stamps(run: Run) -> list[Stamp]:
-    if run.batch is None:
-        return [Stamp(run.count, run.at, None)]
-    return [Stamp(1, run.at, delivery) for delivery in run.deliveries()]
-
-
-class _Asked(NamedTuple):
-    """A read that could not be answered at once."""
-
-    number: int
-    epoch: int
-    consumed: int
-    wait: bool
-    newest: bool
 
 
 class Buffer:
@@ -190,8 +71,7 @@ class Buffer:
         self.overflow = overflow
         self.queue = Lane()
         self.holders: dict[bytes, Holder] = {}
-        self.parked: deque[bytes] = deque()
-        self.deferred: dict[bytes, _Asked] = {}
+        self.asks = Asks()
         self.actions: list[Action] = []
         self.settled: list[tuple[Any, list[Any]]] = []
         """Links and tokens of the messages that were read or discarded, since the worker took this list."""
@@ -206,11 +86,8 @@ class Buffer:
         self.skipped = 0
         self._left: dict[bytes, Holder] = {}
         """Holders that have left: they may still say what they discarded."""
-        self.outages = 0
         self.throttled = False
-        self.link: Mark = Mark.UP
-        self.cause: Loss | None = None
-        """Why the link is down; None while it is up, and where nobody has said why."""
+        self.news = LinkNews()
 
     # what the link does
 
@@ -242,17 +119,9 @@ class Buffer:
 
     def mark(self, mark: Mark, cause: Loss | None = None) -> None:
         """The link was lost, re-established or lost for good; `cause` says why it was lost."""
-        if mark is Mark.DOWN and self.link is not Mark.UP:
-            return
-        if mark is not Mark.UP:
-            self.outages += self.link is Mark.UP
-        self.link, self.cause = mark, cause
-        self.queue.append(self._news_of_link())
-        self._bound_marks()
-
-    def _news_of_link(self) -> int:
-        """The present mark as an entry, with its cause where one is known."""
-        return int(self.link) if self.cause is None else self.cause
+        if self.news.change(mark, cause):
+            self.queue.append(self.news.entry())
+            self._bound_marks()
 
     def _bound_marks(self) -> None:
         # Marks are no messages and are never dropped; but an unread link that flaps for days must not
@@ -297,10 +166,12 @@ class Buffer:
     def attach(self, holder_id: bytes, *, down: bool = False, envelopes: bool = False) -> None:
         """A holder came, which takes the link to be `down` or not. The only one is streamed to; with
         a second one, everyone has to ask."""
-        mark = self._news(down)
+        # The holder sees a mark that is queued, unless another holder has consumed it.
+        is_queued = self.news.mark is not Mark.UP and any(isinstance(entry, int) for entry in self._all())
+        mark = self.news.for_newcomer(down=down, is_queued=is_queued)
         holder = self.holders[holder_id] = Holder(holder_id, envelopes=envelopes)
         if mark is not None:
-            holder.pending.append(int(mark) if mark is not self.link else self._news_of_link())
+            holder.pending.append(mark)
         self.actions.append(Welcome(holder_id))
         if len(self.holders) == 1:
             self._stream(holder)
@@ -309,13 +180,6 @@ class Buffer:
         for other in self.holders.values():
             if other is not holder and (other.mode == "stream" or (other.mode == "ask" and other.sent)):
                 self._recall(other)
-
-    def _news(self, down: bool) -> Mark | None:
-        """What a newcomer has to be told of the link: another holder may have consumed the mark."""
-        if self.link is Mark.UP:
-            return Mark.UP if down else None
-        told = any(isinstance(e, int) for e in self._all())
-        return None if told or (down and self.link is Mark.DOWN) else self.link
 
     def replace(
         self,
@@ -342,7 +206,7 @@ class Buffer:
         for number, ticket in kept:
             self.keep(old, number, ticket)
         self._settle(holder, consumed)
-        self._unpark(old)
+        self.asks.drop(old)
         del self.holders[old]
         holder.id = new
         holder.epoch = max(holder.epoch, epoch)  # no higher: its next own step must void what is on its way
@@ -355,7 +219,7 @@ class Buffer:
         holder = self.holders.pop(holder_id, None)
         if holder is None:
             return
-        self._unpark(holder_id)
+        self.asks.drop(holder_id)
         self._settle(holder, holder.consumed if consumed is None else consumed)
         holder.consumed = max(holder.consumed, consumed or 0)
         self._left[holder_id] = holder
@@ -436,7 +300,7 @@ class Buffer:
         if over > holder.over:
             holder.over = over
             if 0 < holder.asking <= over:
-                self._unpark(holder.id)
+                self.asks.drop(holder.id)
                 holder.asking = 0
 
     def ask(
@@ -468,7 +332,7 @@ class Buffer:
             return
         holder.asking = number
         if self.recalling:
-            self.deferred[holder_id] = _Asked(number, epoch, consumed, wait, newest)
+            self.asks.deferred[holder_id] = Asked(number, epoch, consumed, wait, newest)
         elif holder.mode == "ask" and holder.sent:
             pass  # something that it had not seen when it asked; then it asks again
         elif newest:
@@ -481,9 +345,9 @@ class Buffer:
 
     def _unserved(self, holder: Holder, wait: bool) -> None:
         if len(self.holders) > 1 and wait:
-            self._park(holder.id)
+            self.asks.park(holder.id)
             return
-        self._unpark(holder.id)
+        self.asks.drop(holder.id)
         if len(self.holders) == 1:
             self._stream(holder)
         self._push(holder, [])
@@ -521,7 +385,7 @@ class Buffer:
         holder.envelopes = holder.envelopes or envelopes
         if waiting > holder.over:
             holder.asking = waiting
-            self._park(holder_id)
+            self.asks.park(holder_id)
         self._given_back(holder, consumed)
 
     def _given_back(self, holder: Holder, consumed: int) -> None:
@@ -531,9 +395,8 @@ class Buffer:
 
     def _resume(self) -> None:
         """When nothing is being recalled any more: those who asked meanwhile, in their order."""
-        if self.deferred and not self.recalling:
-            deferred, self.deferred = self.deferred, {}
-            for holder_id, asked in deferred.items():
+        if self.asks.deferred and not self.recalling:
+            for holder_id, asked in self.asks.take_deferred().items():
                 self.ask(holder_id, *asked[:3], wait=asked.wait, newest=asked.newest)
 
     # sending
@@ -545,8 +408,8 @@ class Buffer:
             if holder.mode == "stream":
                 self._fill(holder)
                 return
-        while self.parked and not self.recalling:
-            if not self._serve(self.holders[self.parked[0]]):
+        while self.asks.parked and not self.recalling:
+            if not self._serve(self.holders[self.asks.parked[0]]):
                 break
 
     def _fill(self, holder: Holder) -> bool:
@@ -580,7 +443,7 @@ class Buffer:
     def _push(self, holder: Holder, entries: list[Entry], runs: Sequence[Run] = ()) -> None:
         stream = holder.mode == "stream"
         first = holder.consumed + len(holder.doubt) + len(holder.sent) - len(entries)
-        stamps = [stamp for run in runs for stamp in _stamps(run)] if holder.envelopes else None
+        stamps = [stamp for run in runs for stamp in stamps_of(run)] if holder.envelopes else None
         more, answer = bool(self.queue), holder.asking
         if answer:
             holder.asking, holder.over = 0, answer
@@ -591,9 +454,9 @@ class Buffer:
         while self.queue and isinstance(self.queue[0], int) and len(self.holders) > 1:
             mark = self.queue.popleft()
             for each in self.holders.values():
-                _show(each, mark)
+                each.show_mark(mark)
         if len(self.holders) == 1 and self.queue and not holder.pending:
-            self._unpark(holder.id)
+            self.asks.drop(holder.id)
             self._stream(holder)
             self._fill(holder)
             return True
@@ -601,16 +464,16 @@ class Buffer:
             entries, runs = [holder.pending.popleft()], [Run()]
         elif self.queue:
             entries, runs = self.queue.take(1)
-        elif self.link is not Mark.UP:
-            entries, runs = [self._news_of_link()], [Run()]
+        elif self.news.mark is not Mark.UP:
+            entries, runs = [self.news.entry()], [Run()]
         else:
             return False
-        self._unpark(holder.id)
+        self.asks.drop(holder.id)
         self._send(holder, entries, runs)
         return True
 
     def _newest(self, holder: Holder) -> None:
-        self._unpark(holder.id)
+        self.asks.drop(holder.id)
         holder.mode = "ask"
         after: list[Entry] = []
         while self.queue and isinstance(self.queue[-1], int):
@@ -636,7 +499,7 @@ class Buffer:
         for mark in (e for e in self.queue if isinstance(e, int)):
             for other in self.holders.values():
                 if other is not holder:
-                    _show(other, mark)
+                    other.show_mark(mark)
         self._settles(self.queue.runs)
         self.queue.clear()
         holder.pending.clear()
@@ -729,15 +592,6 @@ class Buffer:
         holder.doubt.clear()
         holder.sent_bytes = holder.out = 0
         self._relax()
-
-    def _park(self, holder_id: bytes) -> None:
-        if holder_id not in self.parked:
-            self.parked.append(holder_id)
-
-    def _unpark(self, holder_id: bytes) -> None:
-        self.deferred.pop(holder_id, None)
-        if holder_id in self.parked:
-            self.parked.remove(holder_id)
 
     def _all(self) -> Iterable[Entry]:
         yield from self.queue

@@ -142,7 +142,7 @@ class LinkKeeper:
         """Serve a new link. `outage_s`: how long there was no link; None for the first link."""
         link, buffer = sink.link, self._buffer
         self._current.link = link
-        if buffer.link is not Mark.UP:
+        if buffer.news.mark is not Mark.UP:
             buffer.mark(Mark.UP)
         if buffer.throttled:
             link.driver.pause()
@@ -207,7 +207,7 @@ class LinkKeeper:
 
     def _give_up(self, why: str) -> None:
         self._counters.last_error = why
-        former = self._buffer.cause
+        former = self._buffer.news.cause
         code, reason = (former.code, former.reason) if former is not None else (None, None)
         self._buffer.mark(Mark.END, Loss.of(Mark.END, why, code, reason))
         self._serving.flush_soon()

@@ -187,7 +187,7 @@ class Outbound:
             raise self._no_turn()
         if link is not self._current.link:
             what = f"the link to {self._address.display} was lost; nothing was asked"
-            raise self._words.broken(what, self._buffer.cause)
+            raise self._words.broken(what, self._buffer.news.cause)
         try:
             async with asyncio.timeout(deadline.left() + DRIVER_S):
                 answer = await link.driver.request(
@@ -226,7 +226,7 @@ class Outbound:
 
     def _link_down(self, consequence: str) -> BrokenError:
         what = f"the link to {self._address.display} is down; {consequence}"
-        return self._words.broken(what, self._buffer.cause)
+        return self._words.broken(what, self._buffer.news.cause)
 
     def _link_broke(self, error: BaseException) -> BrokenError:
         return self._words.broken(f"the link to {self._address.display} broke", error)

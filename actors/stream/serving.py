@@ -11,7 +11,8 @@ from typing import Any
 
 import msgpack
 
-from trunkline.actors.stream.buffer import Action, Buffer, Notify, Push, Recall, Stamp, Welcome
+from trunkline.actors.stream.actions import Action, Notify, Push, Recall, Stamp, Welcome
+from trunkline.actors.stream.buffer import Buffer
 from trunkline.actors.stream.current import CurrentLink
 from trunkline.actors.stream.figures import Counters, Figures
 from trunkline.actors.stream.host import Host

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from trunkline.actors.driver import StreamDriver
-from trunkline.actors.stream.buffer import Buffer, Kept
+from trunkline.actors.stream.buffer import Buffer
+from trunkline.actors.stream.holder import Kept
 from trunkline.errors import BrokenError, RemoteError, Unsupported
 
 __all__ = ["VERDICTS", "Settling"]

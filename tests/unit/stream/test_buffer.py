@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from trunkline.actors.driver import Delivery, Overflow
-from trunkline.actors.stream.buffer import Buffer, Notify, Push, Recall, Throttle, Welcome
+from trunkline.actors.stream.actions import Notify, Push, Recall, Throttle, Welcome
+from trunkline.actors.stream.buffer import Buffer
 from trunkline.proxy.next_step import Do, Form, Moment, Phase, ReadCall, acknowledgement, ask
 from trunkline.proxy.pocket import LOST, Pocket, Stamped
 from trunkline.wire.envelope import Mark
@@ -240,7 +241,7 @@ class World(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 6))
     def messages_arrive(self, count: int) -> None:
-        if self.buffer.link is Mark.UP and not self.throttled:
+        if self.buffer.news.mark is Mark.UP and not self.throttled:
             numbers = range(self.sent + 1, self.sent + 1 + (1 if self.backs_up() else count))
             self.sent = numbers[-1]
             for number in numbers:  # in runs of one, so that each can have a time of its own
@@ -250,7 +251,7 @@ class World(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3))
     def messages_are_delivered(self, count: int) -> None:
         """With envelopes, and tokens where none may be dropped."""
-        if self.buffer.link is Mark.UP and not self.throttled:
+        if self.buffer.news.mark is Mark.UP and not self.throttled:
             numbers = range(self.sent + 1, self.sent + 1 + (1 if self.backs_up() else count))
             self.sent = numbers[-1]
             tokens = [number if self.backs_up() else None for number in numbers]
@@ -304,7 +305,7 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def link_changes(self) -> None:
-        if self.buffer.link is Mark.UP:
+        if self.buffer.news.mark is Mark.UP:
             self.buffer.mark(Mark.DOWN)
             self.outages.append(self.sent)
         else:
@@ -455,11 +456,11 @@ class World(RuleBasedStateMachine):
             assert reader.call is None  # there is a loss to read at least
             reader.up.clear()
             reader.up.append(("start", reader.id, reader.pocket.will_be_down(), reader.pocket.envelopes))
-        if self.buffer.link is Mark.UP:
+        if self.buffer.news.mark is Mark.UP:
             self.outages.append(self.sent)
         self.throttled = False
         self.buffer = Buffer(self.limit, self.overflow)
-        self.buffer.link = Mark.DOWN
+        self.buffer.news.mark = Mark.DOWN
         self.tokens.clear()
 
     # what must hold
@@ -625,7 +626,7 @@ class Asking(World):
         """Once all that it has said was heard."""
         for reader in self.readers:
             if reader.doing is None and not reader.up and not reader.control_up:
-                assert reader.id not in self.buffer.parked
+                assert reader.id not in self.buffer.asks.parked
 
 
 @pytest.mark.parametrize("kind", [World, Pressing, Tiny, Roomy, Asking])
@@ -684,4 +685,4 @@ def test_an_unread_link_that_flaps_for_days_does_not_fill_the_memory() -> None:
         buffer.mark(Mark.DOWN)
         buffer.mark(Mark.UP)
     assert len(buffer.queue) < 30
-    assert (buffer.outages, buffer.unread, buffer.queue[0]) == (1000, 1, "a")
+    assert (buffer.news.outages, buffer.unread, buffer.queue[0]) == (1000, 1, "a")
