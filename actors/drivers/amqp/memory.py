@@ -18,7 +18,7 @@ class Memory:
         self.deleted: set[str] = set()
         """"queue" and "exchange": that was deleted on the broker while a link was open, so by somebody."""
         self.stray_told = False
-        """The user knows of messages that come through a binding of others: see `amqp_strays`."""
+        """The user knows of messages that come through a binding of others: see `strays`."""
         self.stream_next: int | None = None
         """Of a RabbitMQ stream: the offset after the messages that readers have."""
         self.stream_seen = -1

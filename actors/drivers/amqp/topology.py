@@ -12,7 +12,7 @@ from typing import Any
 from pika.exceptions import ChannelClosedByBroker
 
 from trunkline.actors.driver import FatalError
-from trunkline.actors.drivers.amqp.io import ask, open_channel
+from trunkline.actors.drivers.amqp.client import ask, open_channel
 from trunkline.actors.drivers.amqp.memory import Memory
 from trunkline.actors.drivers.amqp.plan import Plan
 from trunkline.errors import DialError

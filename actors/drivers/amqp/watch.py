@@ -14,7 +14,7 @@ from typing import Any
 
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from trunkline.actors.drivers.amqp.io import ask, open_channel
+from trunkline.actors.drivers.amqp.client import ask, open_channel
 from trunkline.actors.drivers.amqp.plan import Plan
 
 __all__ = ["QueueWatch"]

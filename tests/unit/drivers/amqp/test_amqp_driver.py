@@ -938,8 +938,11 @@ def test_a_subscription_that_a_node_cancels_ends_the_link(
         driver = AmqpDriver(address, sink)
         await driver.open(Deadline(10))
         assert driver._stream is not None
-        cancel = pika.spec.Basic.Cancel(driver._reader.consumer_tags[0])
-        driver._stream.data_received(pika.frame.Method(driver._reader.channel_number, cancel).marshal())
+        assert driver._reader is not None
+        cancel = pika.spec.Basic.Cancel(driver._reader.channel.consumer_tags[0])
+        driver._stream.data_received(
+            pika.frame.Method(driver._reader.channel.channel_number, cancel).marshal()
+        )
         assert "the broker cancelled the subscription" in str(await sink.wait_lost())
         await driver.close()
         again = Taken()

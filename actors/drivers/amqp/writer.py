@@ -17,14 +17,14 @@ from pika import spec
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from trunkline.actors.driver import Delivery, FatalError, Outgoing
+from trunkline.actors.drivers.amqp.client import Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp.envelope import delivery
-from trunkline.actors.drivers.amqp.io import Stream, ask, fail, open_channel, resolve
 from trunkline.actors.drivers.amqp.plan import Plan
 from trunkline.actors.drivers.amqp.table import WrittenProperties
 from trunkline.deadline import Deadline
 from trunkline.errors import OperationTimeout, RefusedError, Unconfirmed
 
-__all__ = ["Publisher"]
+__all__ = ["Writer"]
 
 _REPLY_QUEUE = "amq.rabbitmq.reply-to"
 _REOPEN_S = 10.0
@@ -67,7 +67,7 @@ class _Pending:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
-class Publisher:
+class Writer:
     """Writes to one exchange, with the plan's routing key or that of the message."""
 
     def __init__(self, connection: Any, stream: Stream, plan: Plan) -> None:
