@@ -12,10 +12,10 @@ them: a call of `Dial(...).read()` keeps the object until it returns.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DeadHandle, TrunklineError, Unsupported
@@ -62,6 +62,10 @@ class Connection:
     handle), a context manager, iterable, and never falsy. Objects of `Dial` answer failure
     with a value (`None`, `""`, 0) and a line in the log; those of `connect` raise.
     """
+
+    make_from_handle: ClassVar[Callable[[int, bool, str], Connection]]
+    """What unpickling calls. `trunkline.proxy.dial`, which makes the connections, puts its function here:
+    this module cannot import that one."""
 
     def __init__(
         self, client: Client, router: RouterRoute, key: bytes, info: Mapping[str, Any], *, raising: bool
@@ -424,12 +428,10 @@ class Connection:
         return True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from trunkline.proxy.dial import from_handle
-
         handle = self.fd()
         if handle is None:
             raise DeadHandle(f"the connection to {self._about.peer} has ended and cannot be pickled")
-        return from_handle, (handle, self._about.raising, self._member.client.link.address)
+        return type(self).make_from_handle, (handle, self._about.raising, self._member.client.link.address)
 
     def __repr__(self) -> str:
         member = self._member

@@ -89,6 +89,9 @@ def from_handle(handle: int, raising: bool, broker: str = "") -> Connection:
     return _attach(handle, raising=raising)
 
 
+Connection.make_from_handle = staticmethod(from_handle)
+
+
 def last_error() -> str | None:
     """Why the last call that failed in this process failed; None when none has. Holds no secret."""
     return reasons.last()

@@ -72,7 +72,7 @@ class HttpQuery:
         The reason quotes nothing of the request that may be secret.
         """
         try:
-            from trunkline.strategy import httplinks
+            from trunkline.strategy.httplinks import FAILURES, TIMEOUTS, UNSENDABLE, ProxyRefused
         except ModuleNotFoundError as error:
             return f"it needs the package {error.name}: pip install 'trunkline[strategy]'"
         try:
@@ -83,13 +83,13 @@ class HttpQuery:
             proxy, target = _split_proxy(url)
             question = _make_question(target, options)
             got = self._links_of_process().ask(question, proxy, seconds)
-        except (_RefusedError, httplinks.ProxyRefused) as error:
+        except (_RefusedError, ProxyRefused) as error:
             return str(error)
-        except httplinks.TIMEOUTS:
+        except TIMEOUTS:
             return f"no whole answer within {seconds * 1000:g} ms"
-        except (ValueError, *httplinks.UNSENDABLE) as error:
+        except (ValueError, *UNSENDABLE) as error:
             return f"the request cannot be sent as it is given ({type(error).__name__})"
-        except (OSError, *httplinks.FAILURES) as error:
+        except (OSError, *FAILURES) as error:
             return str(error) or type(error).__name__
         answer.StatusCode = got.status
         answer.Header = _group_headers(got.headers)
