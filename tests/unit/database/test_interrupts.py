@@ -17,7 +17,7 @@ both_kinds = pytest.mark.parametrize("waits", [False, True], ids=["at once", "by
 def test_a_statement_is_interrupted_at_its_deadline(waits: bool) -> None:
     async def body() -> None:
         async with hosting(Script(), interrupt_waits=waits) as host:
-            error = await host.error(host.exec("WAIT", timeout_ms=20))
+            error = await host.error(host.exec("WAIT", timeout_ms=200))
             assert isinstance(error, OperationTimeout)
             assert "was stopped" in str(error)
             await host.answer(host.exec("after"))
@@ -31,7 +31,7 @@ def test_an_interrupt_that_does_not_wait_is_called_by_the_loop_and_one_that_wait
     async def body() -> None:
         for waits, name in [(False, "MainThread"), (True, "trunkline-interrupt")]:
             async with hosting(Script(), interrupt_waits=waits) as host:
-                await host.error(host.exec("WAIT", timeout_ms=20))
+                await host.error(host.exec("WAIT", timeout_ms=200))
                 assert host.script.threads_of("interrupt") == {name}
 
     run(body())
@@ -42,7 +42,7 @@ def test_the_next_statement_begins_only_after_the_interrupt_has_returned(waits: 
     async def body() -> None:
         async with hosting(Script(), interrupt_waits=waits) as host:
             host.script.may_interrupt.clear()
-            stopped = host.exec("WAIT", timeout_ms=20)
+            stopped = host.exec("WAIT", timeout_ms=200)
             await host.begun()
             after = host.exec("after")
             await host.until(lambda: host.script.count("interrupt"))
@@ -65,7 +65,7 @@ def test_a_statement_that_does_not_react_loses_its_link(waits: bool, monkeypatch
 
     async def body() -> None:
         async with hosting(Script(), interrupt_waits=waits) as host:
-            error = await host.error(host.exec("DEAF", timeout_ms=20))
+            error = await host.error(host.exec("DEAF", timeout_ms=200))
             assert isinstance(error, OutcomeUnknown)
             assert "could not be stopped" in str(error)
             await host.answer(host.exec("after"))
@@ -127,7 +127,7 @@ def test_the_reason_of_the_last_dial_is_told_with_the_deadline() -> None:
         async with hosting(Script(), options={"reconnect": True, "interval": 60_000}) as host:
             await host.error(host.exec("LOSE"))
             host.script.failures.append(OSError("no route"))
-            waits = host.exec("late", timeout_ms=700)
+            waits = host.exec("late", timeout_ms=2_000)
             await host.until(lambda: host.actor.link.redial.reason)
             host.script.may_open.clear()  # The next attempt gets no answer.
             assert "(no route); nothing was run" in str(await host.error(waits))

@@ -228,11 +228,11 @@ def test_rows_that_do_not_come_in_time_stop_the_query(monkeypatch: pytest.Monkey
 
     async def body() -> None:
         async with hosting(Script(), queries_apart=True, interrupt_waits=True) as host:
-            error = await host.error(begin(host, "WAIT", timeout_ms=20))
+            error = await host.error(begin(host, "WAIT", timeout_ms=200))
             assert isinstance(error, OperationTimeout)
             await host.until(lambda: host.script.count("close"))
             assert host.script.threads_of("interrupt") == {"trunkline-interrupt"}
-            deaf = await host.error(begin(host, "DEAF", 2, timeout_ms=20))
+            deaf = await host.error(begin(host, "DEAF", 2, timeout_ms=200))
             assert isinstance(deaf, OperationTimeout)
             await host.until(lambda: host.script.count("close") == 2)
             assert host.script.count("abort") == 1

@@ -73,7 +73,7 @@ def test_the_last_attempt_leaves_time_to_tell_its_reason() -> None:
     server = Server(*[OSError(f"attempt {number}") for number in range(10)])
     redial = make(reconnect=True, interval=60_000)
     with pytest.raises(OSError, match="attempt 1"):
-        redial.dial(server.attempt, Deadline(module.LAST_S + 0.05), wanted)
+        redial.dial(server.attempt, Deadline(module.LAST_S + 0.5), wanted)
     assert server.attempts == 2
 
 
@@ -83,10 +83,10 @@ def test_an_attempt_has_the_time_of_the_option_or_of_the_statement() -> None:
     def attempt(deadline: Deadline) -> None:
         left.append(deadline.left())
 
-    redial = make(timeout=3)
+    redial = make(timeout=30)
     redial.dial(attempt, Deadline(None), wanted)
     redial.dial(attempt, Deadline(1), wanted)
-    assert 2 < left[0] <= 3
+    assert 20 < left[0] <= 30
     assert left[1] <= 1
 
 

@@ -111,8 +111,8 @@ def test_the_thread_runs_the_requests_of_a_client_until_one_is_for_the_loop(tmp_
             program.sock.sendall(frame(b"next", b"for the loop" if len(run_heads) == 3 else b""))
             return True
 
+        program.sock.sendall(frame(b"first"))  # Before the thread listens, which it does not do for long.
         thread.put(lambda: thread.attend(program.guest, run_message))
-        program.sock.sendall(frame(b"first"))
         await delivered.wait()
         assert run_heads == [b"first", b"next", b"next"]
         assert messages == [(program.guest.name, b"next", b"for the loop")]
