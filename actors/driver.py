@@ -153,7 +153,12 @@ class Driver(ABC):
 
     schemes: ClassVar[tuple[str, ...]]
     """The schemes it answers to."""
-    transient: ClassVar[tuple[type[BaseException], ...]] = (OSError, EOFError, TimeoutError, DialError)
+    transient: ClassVar[tuple[type[BaseException], ...]] = (
+        OSError,
+        EOFError,
+        TimeoutError,
+        DialError,
+    )
     """Errors of `open` after which another attempt may well succeed, but for a `FatalError`. It follows after
     the waits of `interval`, and while a statement waits for the link. After any other error the next attempt
     of a stream waits as long as after a FatalError; a statement ends with it, and the next one tries
@@ -226,7 +231,9 @@ class StreamDriver(Driver):
         """Hand `data` to the transport and return the bytes it took: 0 when it took none by the
         deadline. Nothing may stay queued for after an outage. Raise OSError when the link is gone."""
 
-    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+    async def send_to(
+        self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
+    ) -> int:
         """As `send`, for a message with an address of its own: the fields of `outgoing` that are given are
         among `addressing`. `data` is None for a message without a value (field `null`). Raise RefusedError
         where a value cannot be sent."""

@@ -40,7 +40,9 @@ def driver_class(scheme: str) -> type[Driver]:
             f"{scheme}:// needs a library that is not installed ({error.name}): {hint}"
         ) from None
     if not (isinstance(found, type) and issubclass(found, (StreamDriver, ExecDriver))):
-        raise FatalError(f"{place} is registered for {scheme}:// and is no StreamDriver or ExecDriver class")
+        raise FatalError(
+            f"{place} is registered for {scheme}:// and is no StreamDriver or ExecDriver class"
+        )
     return found
 
 

@@ -113,7 +113,10 @@ def _read(server: RabbitMq, channel: Any, quick: bool) -> Iterator[Line]:
         channel.exchange_declare(queue, "fanout", auto_delete=True)
         channel.queue_bind(queue, queue)
         feeds.fill_amqp(server.port, queue, count)
-        until(lambda: channel.queue_declare(queue, passive=True).method.message_count == count, "the queue")
+        until(
+            lambda: channel.queue_declare(queue, passive=True).method.message_count == count,
+            "the queue",
+        )
         return queue
 
     def bare(read: Callable[[int, str, int, int], Reading]) -> Reading:
@@ -124,7 +127,9 @@ def _read(server: RabbitMq, channel: Any, quick: bool) -> Iterator[Line]:
 
     def dial(envelopes: bool) -> Reading:
         queue = filled()
-        reading = through_dial(f"amqp://u:p@{server.address}/?queue={queue}", count, envelopes=envelopes)
+        reading = through_dial(
+            f"amqp://u:p@{server.address}/?queue={queue}", count, envelopes=envelopes
+        )
         channel.queue_delete(queue)
         return reading
 

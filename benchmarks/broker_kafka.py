@@ -141,4 +141,6 @@ def _read(server: Kafka | KafkaMock, group: bool, quick: bool) -> Iterator[Line]
         "confluent-kafka, poll()": lambda: bare(_poll),
         "confluent-kafka, consume(500)": lambda: bare(_consume),
     }
-    yield from reading_lines(f"kafka {'with' if group else 'without'} a group: read", rounds, peers, dial)
+    yield from reading_lines(
+        f"kafka {'with' if group else 'without'} a group: read", rounds, peers, dial
+    )

@@ -23,7 +23,9 @@ _WAIT_S = 30.0
 def _client(client_id: str = "") -> Any:
     import paho.mqtt.client as mqtt
 
-    return mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=not client_id)
+    return mqtt.Client(
+        mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=not client_id
+    )
 
 
 def _make_session(port: int, topic: str, client_id: str) -> None:
@@ -36,7 +38,12 @@ def _make_session(port: int, topic: str, client_id: str) -> None:
 
 
 def _bare_read(
-    port: int, topic: str, count: int, qos: int, go: Callable[[], None] | None = None, client_id: str = ""
+    port: int,
+    topic: str,
+    count: int,
+    qos: int,
+    go: Callable[[], None] | None = None,
+    client_id: str = "",
 ) -> Reading:
     """`on_message` under `loop_forever`; paho acknowledges when the callback returns."""
     client = _client(client_id)

@@ -45,7 +45,9 @@ def _bare_read(port: int, subject: str, count: int, go: Callable[[], None]) -> R
             tally.add(message.data)
 
         client = await nats.connect(f"nats://{HOST}:{port}")
-        await client.subscribe(subject, cb=on_message, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        await client.subscribe(
+            subject, cb=on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
         await client.flush()
         tally.start()
         go()
@@ -98,7 +100,9 @@ def _pull(port: int, subject: str, stream: str, durable: str, count: int) -> Rea
         tally = Tally(count, lambda: None)
         client = await nats.connect(f"nats://{HOST}:{port}")
         config = ConsumerConfig(deliver_policy=DeliverPolicy.ALL, max_ack_pending=20_000)
-        pull = await client.jetstream().pull_subscribe(subject, durable, stream=stream, config=config)
+        pull = await client.jetstream().pull_subscribe(
+            subject, durable, stream=stream, config=config
+        )
         while len(tally.got) < count:
             for message in await pull.fetch(min(_BATCH, count - len(tally.got)), timeout=_WAIT_S):
                 tally.add(message.data)
@@ -222,7 +226,9 @@ def _stream(server: JetStream, count: int) -> Iterator[tuple[str, str]]:
 def _jetstream_write(server: JetStream, quick: bool) -> Iterator[Line]:
     with (
         _stream(server, 0) as (stream, subject),
-        trunkline.connect(f"nats://{server.address}?write_topic={subject}&stream={stream}") as connection,
+        trunkline.connect(
+            f"nats://{server.address}?write_topic={subject}&stream={stream}"
+        ) as connection,
     ):
         yield from writing_lines(
             "JetStream: confirmed write",

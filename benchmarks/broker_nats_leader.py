@@ -144,7 +144,9 @@ def measure(run: Run, quick: bool) -> Iterator[Line]:
     with nats_cluster(run) as cluster:
         rounds = [_round(cluster, number) for number in range(1 if quick else 5)]
     for what in ("writes", "reads"):
-        ours, theirs = (sorted(found[f"{side} {what}"] for found in rounds) for side in ("Dial", "nats-py"))
+        ours, theirs = (
+            sorted(found[f"{side} {what}"] for found in rounds) for side in ("Dial", "nats-py")
+        )
         each = " ".join(f"{seconds:.1f}" for seconds in ours)
         them = " ".join(f"{seconds:.1f}" for seconds in theirs)
         goal = statistics.median(theirs) + 2

@@ -74,8 +74,13 @@ class Database(ABC):
 
     def create(self, table: str) -> list[str]:
         """The statements that make a table, empty."""
-        columns = ", ".join(f"{name} {kind}" for name, kind in zip(COLUMNS, self.types.split(), strict=True))
-        return [f"DROP TABLE IF EXISTS {table}", f"CREATE TABLE {table} ({columns}){self.end_of_create}"]
+        columns = ", ".join(
+            f"{name} {kind}" for name, kind in zip(COLUMNS, self.types.split(), strict=True)
+        )
+        return [
+            f"DROP TABLE IF EXISTS {table}",
+            f"CREATE TABLE {table} ({columns}){self.end_of_create}",
+        ]
 
     def insert(self, table: str, values: str) -> str:
         """An INSERT of all columns; `values` is what follows VALUES."""

@@ -42,7 +42,9 @@ class Clickhouse(Database):
     def connect(self) -> Any:
         from clickhouse_driver import Client
 
-        return _Closing(Client(host=HOST, port=self.port, user="u", password="p", database="default"))
+        return _Closing(
+            Client(host=HOST, port=self.port, user="u", password="p", database="default")
+        )
 
     def bound(self, value: Any) -> Any:
         return {"key": value}

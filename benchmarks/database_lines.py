@@ -20,7 +20,14 @@ from benchmarks.measure import Line, alternating, median_of, p50_us, pss_mb
 from benchmarks.reading import Reading, median_reading
 from trunkline.proxy.rows import Rows
 
-__all__ = ["bulk_lines", "many_lines", "memory_lines", "one_row_lines", "shared_insert_lines", "shared_lines"]
+__all__ = [
+    "bulk_lines",
+    "many_lines",
+    "memory_lines",
+    "one_row_lines",
+    "shared_insert_lines",
+    "shared_lines",
+]
 
 ABOVE_US = 250
 READ_GOAL = 0.5
@@ -41,7 +48,10 @@ def _k(rate: float) -> str:
 @contextlib.contextmanager
 def _both(database: Database) -> Iterator[tuple[Any, trunkline.Connection]]:
     """A bare connection, and one through Dial that works."""
-    with contextlib.closing(database.connect()) as bare, trunkline.connect(database.address) as ours:
+    with (
+        contextlib.closing(database.connect()) as bare,
+        trunkline.connect(database.address) as ours,
+    ):
         yield bare, ours
 
 
@@ -87,7 +97,9 @@ def _rows(connection: trunkline.Connection, sql: str) -> Rows:
 def _same(result: dict[str, Any] | None, rows: Sequence[tuple[Any, ...]]) -> None:
     assert result is not None
     if [tuple(row) for row in result["values"]] != list(rows):
-        raise AssertionError(f"other rows came than were stored: {result['values'][:1]!r} for {rows[0]!r}")
+        raise AssertionError(
+            f"other rows came than were stored: {result['values'][:1]!r} for {rows[0]!r}"
+        )
 
 
 def _timed(count: int, work: Callable[[], object], worker: int | None = None) -> Reading:
@@ -160,7 +172,9 @@ def bulk_lines(database: Database, quick: bool) -> Iterator[Line]:
 
         def through_dial() -> Reading:
             database.fresh(bare, "bulk")
-            return checked(_timed(MANY, lambda: ours.executemany(sql, rows, timeout=_LIMIT_MS), worker))
+            return checked(
+                _timed(MANY, lambda: ours.executemany(sql, rows, timeout=_LIMIT_MS), worker)
+            )
 
         def directly() -> Reading:
             database.fresh(bare, "bulk")
@@ -230,7 +244,11 @@ def _grown(address: str) -> list[float]:
 def _memory(worker: int) -> list[float]:
     """RSS and PSS of the worker, then of this process, MB."""
     processes = (psutil.Process(worker), psutil.Process())
-    return [figure for each in processes for figure in (each.memory_info().rss / 2**20, pss_mb(each.pid))]
+    return [
+        figure
+        for each in processes
+        for figure in (each.memory_info().rss / 2**20, pss_mb(each.pid))
+    ]
 
 
 def shared_lines(database: Database, quick: bool) -> Iterator[Line]:
@@ -283,7 +301,9 @@ def shared_insert_lines(database: Database, quick: bool) -> Iterator[Line]:
 def _insert_through(handle: int, timeout_ms: int | None) -> Any:
     connection = trunkline.connect(handle)
     sql = "INSERT INTO inserted (n) VALUES (?)"
-    return lambda writer, number: connection.exec(sql, writer * 1_000_000 + number, timeout=timeout_ms)
+    return lambda writer, number: connection.exec(
+        sql, writer * 1_000_000 + number, timeout=timeout_ms
+    )
 
 
 _LOOK = f"{_SELECT} shared WHERE n ="

@@ -55,7 +55,9 @@ def shared(begin: Callable[..., Statement], given: tuple[Any, ...], count: int) 
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(PROCESSES), context.Queue()
     processes = [
-        context.Process(target=_member, args=(begin, given, number, count, barrier, results), daemon=True)
+        context.Process(
+            target=_member, args=(begin, given, number, count, barrier, results), daemon=True
+        )
         for number in range(PROCESSES)
     ]
     for process in processes:
@@ -92,7 +94,9 @@ def _member(
         barrier.abort()
 
 
-def _carry_out(statement: Statement, number: int, count: int) -> tuple[float, float, int, int, float, str]:
+def _carry_out(
+    statement: Statement, number: int, count: int
+) -> tuple[float, float, int, int, float, str]:
     clock = time.monotonic  # the same in all processes
     failed, slowest, why = 0, 0.0, ""
     first = before = clock()

@@ -48,7 +48,8 @@ def check(messages: list[str] | list[bytes] | list[str | bytes], count: int) -> 
 
 def _pieces(count: int, encode: Callable[[int], bytes]) -> list[bytes]:
     return [
-        b"".join(map(encode, range(start, min(start + _PIECE, count)))) for start in range(0, count, _PIECE)
+        b"".join(map(encode, range(start, min(start + _PIECE, count))))
+        for start in range(0, count, _PIECE)
     ]
 
 

@@ -87,7 +87,9 @@ class Strategy:
     def __init__(self, port: int, steady: int, flapping: int, interval: int) -> None:
         options = {"reconnect": True, "interval": interval, "maxInterval": interval}
         self.steady = [self._dial(f"ws://127.0.0.1:{port}/steady", options) for _ in range(steady)]
-        self.flapping = [self._dial(f"ws://127.0.0.1:{port}/flapping", options) for _ in range(flapping)]
+        self.flapping = [
+            self._dial(f"ws://127.0.0.1:{port}/flapping", options) for _ in range(flapping)
+        ]
         self.read = 0
 
     @staticmethod
@@ -152,9 +154,15 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=300)
     parser.add_argument("--flapping", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--interval", type=int, default=1000, help="ms between reconnects of a flapping one")
+    parser.add_argument(
+        "--interval", type=int, default=1000, help="ms between reconnects of a flapping one"
+    )
     options = parser.parse_args()
-    command = [sys.executable, "-c", "import asyncio, benchmarks.flapping as f; asyncio.run(f._serve())"]
+    command = [
+        sys.executable,
+        "-c",
+        "import asyncio, benchmarks.flapping as f; asyncio.run(f._serve())",
+    ]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -163,7 +171,8 @@ def main() -> None:
         began = time.monotonic()
         strategy = Strategy(port, steady, options.flapping, options.interval)
         print(
-            f"{options.connections} connections were dialled in {time.monotonic() - began:.1f} s", flush=True
+            f"{options.connections} connections were dialled in {time.monotonic() - began:.1f} s",
+            flush=True,
         )
         strategy.watch(2)
         print(strategy.watch(options.seconds).told("calm"), flush=True)

@@ -34,7 +34,15 @@ VAGUE = frozenset(
 )
 """Words that leave a reader to find out what they stand for."""
 
-CORE = ("sdk/proxy", "sdk/wire", "actors/process", "actors/stream", "actors/database", "actors/net", "broker")
+CORE = (
+    "sdk/proxy",
+    "sdk/wire",
+    "actors/process",
+    "actors/stream",
+    "actors/database",
+    "actors/net",
+    "broker",
+)
 """Where each module is to have a unit test of its own."""
 
 HARD = (
@@ -90,7 +98,11 @@ class Source:
     def docstrings(self) -> list[ast.Constant]:
         """Strings that stand as statements: docstrings, and notes below a variable."""
         values = [node.value for node in self.nodes if isinstance(node, ast.Expr)]
-        return [value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+        return [
+            value
+            for value in values
+            if isinstance(value, ast.Constant) and isinstance(value.value, str)
+        ]
 
     @cached_property
     def functions(self) -> list[FunctionNode]:
@@ -106,7 +118,9 @@ class Source:
         return {token.start[0] for token in self.comments}
 
     def docstring_lines(self) -> set[int]:
-        return {n for node in self.docstrings for n in range(node.lineno, (node.end_lineno or 0) + 1)}
+        return {
+            n for node in self.docstrings for n in range(node.lineno, (node.end_lineno or 0) + 1)
+        }
 
     def code_lines(self) -> int:
         """Lines that are neither blank nor part of a docstring, and hold more than a comment."""
@@ -120,7 +134,9 @@ class Source:
         """The words of docstrings and comments in small letters, with the line at which the text begins."""
         texts = [(node.lineno, str(node.value)) for node in self.docstrings]
         texts += [
-            (token.start[0], token.string) for token in self.comments if not _steers_a_tool(token.string)
+            (token.start[0], token.string)
+            for token in self.comments
+            if not _steers_a_tool(token.string)
         ]
         for line, text in texts:
             yield from ((line, word.lower()) for word in re.findall(r"[A-Za-z']+", text))
@@ -179,9 +195,13 @@ def figures(sources: list[Source], tested: set[str]) -> list[Figure]:
         Figure("AST nodes per line", share(nodes, code, 1), 7),
         per("ternaries per 1,000 lines", 12, collect(ternaries), lines, 1000),
         per("one-word function names, %", 45, collect(one_word_names), functions),
-        per("private helpers called from one place, %", 15, collect(helpers_called_once), functions),
+        per(
+            "private helpers called from one place, %", 15, collect(helpers_called_once), functions
+        ),
         Figure("docstring and comment lines, %", share(prose, lines), 18, at_least=True),
-        Figure("comment lines in hard modules, %", share(hard_comments, hard_lines), 4, at_least=True),
+        Figure(
+            "comment lines in hard modules, %", share(hard_comments, hard_lines), 4, at_least=True
+        ),
         per("vague pronouns, %", 8, collect(vague_words), words),
     ]
 
@@ -205,7 +225,9 @@ def positional_fields(source: Source) -> Iterator[Place]:
     """Fields of a message that are taken by number (`fields[3]`) or by unpacking (`a, b = fields`)."""
     for node in source.nodes:
         match node:
-            case ast.Subscript(value=value, slice=ast.Constant(value=int())) if _is_field_list(value):
+            case ast.Subscript(value=value, slice=ast.Constant(value=int())) if _is_field_list(
+                value
+            ):
                 yield Place(source.name, node.lineno, ast.unparse(node))
             case ast.Assign(targets=[ast.Tuple()], value=value) if _is_field_list(value):
                 yield Place(source.name, node.lineno, ast.unparse(node))
@@ -253,9 +275,16 @@ def import_circles(sources: list[Source]) -> list[Place]:
     """A place for each group of modules that import each other: imports inside functions count, imports for
     type checking do not."""
     modules = {source.module: source for source in sources}
-    known = {name: {m for m in imported_names(source) if m in modules} for name, source in modules.items()}
+    known = {
+        name: {m for m in imported_names(source) if m in modules}
+        for name, source in modules.items()
+    }
     reach = {name: _reachable(name, known) for name in known}
-    circles = {frozenset(m for m in reach[name] if name in reach[m]) for name in known if name in reach[name]}
+    circles = {
+        frozenset(m for m in reach[name] if name in reach[m])
+        for name in known
+        if name in reach[name]
+    }
     return [
         Place(modules[min(circle)].name, 1, " <-> ".join(sorted(circle)))
         for circle in sorted(circles, key=sorted)
@@ -345,7 +374,9 @@ def _steers_a_tool(comment: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/house", description=__doc__)
     parser.add_argument("folders", nargs="*", default=list(FOLDERS), metavar="FOLDER")
-    parser.add_argument("--list", action="store_true", help="also name each place that counts, by file")
+    parser.add_argument(
+        "--list", action="store_true", help="also name each place that counts, by file"
+    )
     arguments = parser.parse_args()
     tested: set[str] = set()
     for test in read_sources(ROOT, ["tests/unit"]):

@@ -37,7 +37,10 @@ class Reading:
 def median_reading(readings: Sequence[Reading]) -> Reading:
     """The median of each figure by itself."""
     return Reading(
-        *(statistics.median(getattr(r, name) for r in readings) for name in ("rate", "cpu_us", "worker_us"))
+        *(
+            statistics.median(getattr(r, name) for r in readings)
+            for name in ("rate", "cpu_us", "worker_us")
+        )
     )
 
 
@@ -73,7 +76,12 @@ class Tally:
 
 
 def through_dial(
-    url: str, count: int, go: Callable[[], None] | None = None, *, envelopes: bool = False, **options: Any
+    url: str,
+    count: int,
+    go: Callable[[], None] | None = None,
+    *,
+    envelopes: bool = False,
+    **options: Any,
 ) -> Reading:
     """Read the whole feed through Dial; `envelopes`: with `receive` instead of `read`."""
     got: list[str | bytes] = []
@@ -94,7 +102,9 @@ def through_dial(
     check(got, count)
     counted = count - before.messages_in
     if counted < count / 2:
-        raise AssertionError(f"{before.messages_in} of {count} messages were there before reading began")
+        raise AssertionError(
+            f"{before.messages_in} of {count} messages were there before reading began"
+        )
     return Reading(counted / wall, cpu / count * 1e6, used / counted * 1e6)
 
 
@@ -113,5 +123,7 @@ def _take(take: Callable[[float], str | bytes | None], got: list[str | bytes], c
     for _ in range(count):
         message = take(_WAIT_MS)
         if not message:
-            raise AssertionError(f"nothing came for {_WAIT_MS / 1000:.0f} s after {len(got)} messages")
+            raise AssertionError(
+                f"nothing came for {_WAIT_MS / 1000:.0f} s after {len(got)} messages"
+            )
         keep(message)

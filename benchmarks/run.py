@@ -123,7 +123,9 @@ def measure_round_trip(port: int, quick: bool) -> Iterator[Line]:
             connection.write(payload)
             connection.read()
 
-        bare_us, dial_us = median_of(rounds, lambda: p50_us(bare, count), lambda: p50_us(dial, count))
+        bare_us, dial_us = median_of(
+            rounds, lambda: p50_us(bare, count), lambda: p50_us(dial, count)
+        )
     direct.close()
     above = dial_us - bare_us
     yield Line(
@@ -176,7 +178,9 @@ def measure_many(port: int, quick: bool) -> Iterator[Line]:
     connections = [trunkline.connect(url) for _ in range(20 if quick else 100)]
     pids = [connection.stats().pid for connection in connections]
     memory = sum(pss_mb(pid) for pid in pids) / len(pids)
-    yield Line(f"PSS per idle connection, {len(pids)} open", f"{memory:.2f} MB", "<= 5 MB", memory <= 5)
+    yield Line(
+        f"PSS per idle connection, {len(pids)} open", f"{memory:.2f} MB", "<= 5 MB", memory <= 5
+    )
     more = [trunkline.connect(url) for _ in range((30 if quick else 300) - len(connections))]
     connections += more
     answered = 0
@@ -235,11 +239,15 @@ def main() -> int:
     every = [*MEASURES, *BROKERS, *DATABASES]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"which of: {', '.join(every)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="a look in seconds; its figures are rough")
+    parser.add_argument(
+        "--quick", action="store_true", help="a look in seconds; its figures are rough"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - set(every)
     if unknown:
-        parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(every)}")
+        parser.error(
+            f"no such measurement: {', '.join(sorted(unknown))}; there are {', '.join(every)}"
+        )
     logging.basicConfig(level=logging.ERROR)
     print(time.strftime("%Y-%m-%d"), _machine(), flush=True)
     print("| what | figure | goal | |\n|---|---|---|---|", flush=True)

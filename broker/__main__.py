@@ -66,14 +66,20 @@ def _end_the_start(*_: object) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trunkline.broker", description=__doc__)
-    parser.add_argument("--address", default=None, help="ipc:///folder/broker.sock; a new one by default")
+    parser.add_argument(
+        "--address", default=None, help="ipc:///folder/broker.sock; a new one by default"
+    )
     parser.add_argument(
         "--persistent",
         action="store_true",
         help="do not end with the last client; wait for the end of one that is there already",
     )
-    parser.add_argument("--ready-fd", type=int, default=None, help="write there how it went, and detach")
-    parser.add_argument("--starter", type=int, default=None, help="process that will be the first client")
+    parser.add_argument(
+        "--ready-fd", type=int, default=None, help="write there how it went, and detach"
+    )
+    parser.add_argument(
+        "--starter", type=int, default=None, help="process that will be the first client"
+    )
     options = parser.parse_args(argv)
     address: str = options.address or endpoint.new_address()
     for number in ending_signals():
@@ -92,7 +98,9 @@ def main(argv: list[str] | None = None) -> int:
                 os.closerange(3, 4096)  # the lock above all: the starter is to start another broker
                 see_to_folder(address)
         else:
-            os.closerange(3, 4096)  # the lock that was taken just now, perhaps, and does not name us yet
+            os.closerange(
+                3, 4096
+            )  # the lock that was taken just now, perhaps, and does not name us yet
             endpoint.tidy(folder)
             with contextlib.suppress(OSError):  # made, and not locked yet
                 folder.rmdir()

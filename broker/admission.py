@@ -41,5 +41,7 @@ class Admission:
         refused."""
         if control in self._directory.clients:
             return False
-        self._outbox.refuse(message, Kind.FAILED, BrokerGone("the broker was replaced meanwhile; try again"))
+        self._outbox.refuse(
+            message, Kind.FAILED, BrokerGone("the broker was replaced meanwhile; try again")
+        )
         return True

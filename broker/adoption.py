@@ -38,7 +38,9 @@ def workers_without_broker(address: str) -> set[bytes]:
 class Adoption:
     """`deliver` handles a message that was put off, as if it had just come."""
 
-    def __init__(self, address: str, schedule: Schedule, deliver: Callable[[Incoming], None]) -> None:
+    def __init__(
+        self, address: str, schedule: Schedule, deliver: Callable[[Incoming], None]
+    ) -> None:
         self.began = schedule.now()
         self._schedule = schedule
         self._deliver = deliver

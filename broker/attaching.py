@@ -109,7 +109,9 @@ class Attachments:
             self.holders.end_if_unwanted(connection)
         elif holder in connection.holders:
             self.holders.drop_holder(connection, holder, detach.consumed, closed)
-            self.outbox.say(holder, Kind.GONE, 0, False, "closed", 0)  # wakes a thread that still waits there
+            self.outbox.say(
+                holder, Kind.GONE, 0, False, "closed", 0
+            )  # wakes a thread that still waits there
             self.holders.end_if_unwanted(connection)
 
     def take_handle(self, message: Incoming) -> None:

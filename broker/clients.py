@@ -55,7 +55,9 @@ class Clients:
     def _succeed_by_exec(self, pid: int, control: bytes) -> None:
         """Drop the clients of this process that knew it before it went over to another program by `exec`. The
         new program uses the connections on, for it may have been given handles."""
-        for former in [client.id for client in self.directory.clients.values() if client.pid == pid]:
+        for former in [
+            client.id for client in self.directory.clients.values() if client.pid == pid
+        ]:
             if self.directory.clients[former].watch.is_replaced():
                 self._drop_objects(former)
                 for connection in self.directory:
@@ -92,7 +94,9 @@ class Clients:
             connection.expected = [pid for pid in connection.expected if pid != client.pid]
         # All control sockets of the program: while the broker was stopped, the program may have taken it for
         # lost, and have come anew.
-        for each in [other.id for other in self.directory.clients.values() if other.pid == client.pid]:
+        for each in [
+            other.id for other in self.directory.clients.values() if other.pid == client.pid
+        ]:
             self.drop_client(each)
 
     def drop_client(self, control: bytes) -> None:

@@ -43,23 +43,52 @@ class Core:
         bequests = Bequests()
         self.admission = admission = Admission(directory, outbox, schedule)
         self.adoption = adoption = Adoption(address, schedule, self.handle)
-        self.lives = lives = Lives(address, directory, outbox, spawner, bequests, adoption, schedule)
+        self.lives = lives = Lives(
+            address, directory, outbox, spawner, bequests, adoption, schedule
+        )
         self.holders = holders = Holders(directory, outbox, lives, bequests, schedule)
         self.ending = ending = Ending(
-            directory, outbox, lives, holders, adoption, schedule, persistent=persistent, starter=starter
+            directory,
+            outbox,
+            lives,
+            holders,
+            adoption,
+            schedule,
+            persistent=persistent,
+            starter=starter,
         )
         self.dials = dials = Dials(
-            address, directory, outbox, lives, holders, admission, adoption, bequests, keep_number, schedule
+            address,
+            directory,
+            outbox,
+            lives,
+            holders,
+            admission,
+            adoption,
+            bequests,
+            keep_number,
+            schedule,
         )
         self.attachments = Attachments(address, directory, outbox, holders, admission, adoption)
-        self.clients = clients = Clients(directory, outbox, holders, adoption, ending, watcher, schedule)
+        self.clients = clients = Clients(
+            directory, outbox, holders, adoption, ending, watcher, schedule
+        )
         self.workers = workers = Workers(
             directory, outbox, lives, adoption, ending, watcher, schedule, hear_waiting_messages
         )
         self.spawning = Spawning(spawner, directory, lives, workers, ending, watcher, schedule)
         self.inquiries = Inquiries(address, directory, outbox, lives, spawner)
         self.deadlines = Deadlines(
-            directory, lives, holders, dials, workers, self.spawning, clients, adoption, ending, schedule
+            directory,
+            lives,
+            holders,
+            dials,
+            workers,
+            self.spawning,
+            clients,
+            adoption,
+            ending,
+            schedule,
         )
         self._handlers: Handlers = {
             **self.clients.handlers(),

@@ -181,7 +181,9 @@ class Connection:
 
     def has_future(self) -> bool:
         """Whether a worker is starting, or will be."""
-        return self.closing is None and (self.life.restart_at is not None or self.worker is not None)
+        return self.closing is None and (
+            self.life.restart_at is not None or self.worker is not None
+        )
 
     def shown(self) -> dict[str, Any]:
         """The row of `trunkline ps`; no secret."""

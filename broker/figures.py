@@ -70,7 +70,9 @@ class Bequests:
         if left is not None:
             self._taken[claimant] = key, left
             stats, given = left
-            return settled({**stats, "comes_again": bool(comes_again)}), _renamed(given, name, holder)
+            return settled({**stats, "comes_again": bool(comes_again)}), _renamed(
+                given, name, holder
+            )
         for other, (claimed, by) in list(self._claimed.items()):
             if claimed == path:
                 if by != name:

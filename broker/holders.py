@@ -41,7 +41,11 @@ class Holders:
             self.outbox.say(connection.worker, Kind.ATTACH, 0, holder, control, *rest)
 
     def drop_holder(
-        self, connection: Connection, holder: bytes, consumed: int | None = None, closed: bool = False
+        self,
+        connection: Connection,
+        holder: bytes,
+        consumed: int | None = None,
+        closed: bool = False,
     ) -> None:
         """A holder goes. `consumed`: messages that it has had; None where the broker is not told. `closed`:
         the program called `close()`; False: it died, or the object was collected."""
@@ -58,7 +62,11 @@ class Holders:
             self.drop_holder(connection, holder)
 
     def drop_ghost(
-        self, connection: Connection, holder: bytes, consumed: int | None = None, closed: bool = False
+        self,
+        connection: Connection,
+        holder: bytes,
+        consumed: int | None = None,
+        closed: bool = False,
     ) -> None:
         """Have the worker send nothing more to a holder that the previous broker knew, and that is gone. The
         arguments are those of `drop_holder`."""

@@ -33,7 +33,9 @@ class Inquiries:
 
     def take_list(self, message: Incoming) -> None:
         """Answer with all connections and clients."""
-        rows = [{**each.shown(), "users": self.directory.user_pids(each)} for each in self.directory]
+        rows = [
+            {**each.shown(), "users": self.directory.user_pids(each)} for each in self.directory
+        ]
         info = {
             "pid": os.getpid(),
             "zygote": self.spawner.pid,

@@ -46,7 +46,9 @@ class Event(StrEnum):
     """What can happen to a connection."""
 
     ORDERED = "ordered"  # the router orders a worker: the first, or the next one when it is due
-    ORDERED_AGAIN = "ordered again"  # the spawner has ended with the order, and its successor gets it
+    ORDERED_AGAIN = (
+        "ordered again"  # the spawner has ended with the order, and its successor gets it
+    )
     CAME = "came"  # the worker has registered, or the spawner has told its process id
     CRASHED = "crashed"  # the worker is gone unasked, and may be replaced
     GIVEN_UP = "given up"  # the worker is gone unasked, and may not be replaced
@@ -138,7 +140,9 @@ class Forget:
     """Remove the connection and its files."""
 
 
-Action = OrderWorker | CloseWorker | KillWorker | FailDials | WaitForNext | GiveUp | TellEnd | Forget
+Action = (
+    OrderWorker | CloseWorker | KillWorker | FailDials | WaitForNext | GiveUp | TellEnd | Forget
+)
 
 
 @dataclass(slots=True)
@@ -225,7 +229,11 @@ class Life:
             self.restart_at = now + self.crashes.wait_s()
             return [WaitForNext(self.restart_at, how)]
         self._go(Event.GIVEN_UP)
-        return [GiveUp(f", {CRASHES} crashes within {WINDOW_S:.0f} s were too many" if may_follow else "")]
+        return [
+            GiveUp(
+                f", {CRASHES} crashes within {WINDOW_S:.0f} s were too many" if may_follow else ""
+            )
+        ]
 
     def end(self, now: float) -> list[Action]:
         """End the connection in good order. Nothing happens where that was asked for before."""

@@ -122,7 +122,9 @@ class Lives:
                 case Forget():
                     self._forget(connection)
 
-    def _order_worker(self, connection: Connection, incarnation: int, timeout_ms: float | None) -> None:
+    def _order_worker(
+        self, connection: Connection, incarnation: int, timeout_ms: float | None
+    ) -> None:
         now = self.schedule.now()
         identity = b"w" + connection.id + incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
         self.directory.set_worker(connection, identity)
@@ -141,7 +143,8 @@ class Lives:
                 "broker_pid": os.getpid(),
                 "incarnation": incarnation,
                 # not where the worker before has never opened: a Dial waits for the first link
-                "succeeds": (incarnation > 1 and connection.opening is None) or bool(connection.former),
+                "succeeds": (incarnation > 1 and connection.opening is None)
+                or bool(connection.former),
                 "until": until,
                 "holders": [[holder, control] for holder, control in connection.holders.items()],
                 "users": self.directory.user_pids(connection),
@@ -189,6 +192,8 @@ class Lives:
         self.directory.remove(connection)
         self.bequests.settle(connection.id, opened=False)
         if connection.former and connection.has_opened:
-            self.bequests.leave(connection.former, connection.stats, connection.had_by_former_names())
+            self.bequests.leave(
+                connection.former, connection.stats, connection.had_by_former_names()
+            )
         self.adoption.note_end()
         remove_files(self.address, connection)

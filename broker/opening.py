@@ -75,7 +75,9 @@ class Dials:
         if self.admission.refuse_stranger(message, request.control):
             return
         deadline = self.schedule.now() + request.timeout_ms / 1000 + OPEN_GRACE_S
-        opening = Opening(message.sender, request.control, message.request_id, deadline, former.name)
+        opening = Opening(
+            message.sender, request.control, message.request_id, deadline, former.name
+        )
         heir = self.directory.heir_of(former.connection)
         if heir is not None and heir.spec["display"] == spec["display"]:
             self._add_holder(heir, opening)  # its objects shared one connection, and do so again
@@ -119,7 +121,11 @@ class Dials:
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
         """The figures that the lost worker of this object has left."""
         key = former.connection
-        if not key or key in self.directory.connections or endpoint.answers(endpoint.door(self.address, key)):
+        if (
+            not key
+            or key in self.directory.connections
+            or endpoint.answers(endpoint.door(self.address, key))
+        ):
             return None  # its worker lives, and writes there
         return self.bequests.claim(former, holder, claimant, endpoint.figures(self.address, key))
 
@@ -140,7 +146,9 @@ class Dials:
             return None
         return there
 
-    def _join_connection(self, connection: Connection, opening: Opening, spec: dict[str, Any]) -> None:
+    def _join_connection(
+        self, connection: Connection, opening: Opening, spec: dict[str, Any]
+    ) -> None:
         """Let a Dial have a connection that is there already, and that is the same one by its name."""
         if connection.joins != spec["joins"]:
             text = (
@@ -163,7 +171,9 @@ class Dials:
             self._answer_joined(connection, opening)
 
     def _answer_joined(self, connection: Connection, opening: Opening) -> None:
-        self.holders.tell_of_holder(connection, opening.holder, opening.control, opening.former_name)
+        self.holders.tell_of_holder(
+            connection, opening.holder, opening.control, opening.former_name
+        )
         info = {**connection.figures(), "number": connection.number, "serving": connection.serving}
         self.outbox.say(opening.holder, Kind.OPENED, opening.request_id, connection.id, info)
 

@@ -22,7 +22,9 @@ class Outbox:
     def __init__(self, send: Callable[[list[bytes]], bool]) -> None:
         self.send = send
 
-    def say(self, to: bytes, kind: Kind, request_id: int = 0, *fields: Any, sender: bytes = BROKER) -> bool:
+    def say(
+        self, to: bytes, kind: Kind, request_id: int = 0, *fields: Any, sender: bytes = BROKER
+    ) -> bool:
         """Send a message without a body. `sender`: the connection in whose name the broker speaks. Returns
         whether the receiver is there."""
         return self.send([to, sender, header(kind, request_id, *fields)])

@@ -47,7 +47,9 @@ class Place:
     def take_again(self) -> bool:
         """Make the folder, its lock and its log anew. Whether that succeeded; not where another broker has
         begun there meanwhile. Raises BrokerGone or OSError where it cannot be made."""
-        if endpoint.claim(self._folder) is None:  # else the lock is ours until the end of the process
+        if (
+            endpoint.claim(self._folder) is None
+        ):  # else the lock is ours until the end of the process
             self.folder_is_ours = False
             return False
         if _is_file(sys.stderr.fileno()):
@@ -69,7 +71,9 @@ class Place:
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(self._folder / endpoint.NUMBER, flags, 0o600)
             try:
-                os.pwrite(fd, b"%19d\n" % number, 0)  # always as long: a later one needs no further room
+                os.pwrite(
+                    fd, b"%19d\n" % number, 0
+                )  # always as long: a later one needs no further room
             finally:
                 os.close(fd)
 

@@ -24,7 +24,9 @@ def take_last_figures(address: str, connection: Connection) -> None:
     if entry is not None and entry.incarnation == connection.incarnation:
         stats.update(entry.counters)
         connection.had = {connection.changes.name_now(h): had for h, had in entry.holders.items()}
-    elif stats.get("incarnation") == connection.incarnation:  # the worker was there, but left no ledger
+    elif (
+        stats.get("incarnation") == connection.incarnation
+    ):  # the worker was there, but left no ledger
         connection.had = {}
     connection.stats = settled(stats)
     # The ledger stays until the next worker has one: broker and worker may both be killed before that.

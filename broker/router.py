@@ -48,7 +48,12 @@ class Broker:
     to be the first client; where it dies before that, no other will come."""
 
     def __init__(
-        self, address: str, spawner: Spawner, *, persistent: bool = False, starter: int | None = None
+        self,
+        address: str,
+        spawner: Spawner,
+        *,
+        persistent: bool = False,
+        starter: int | None = None,
     ) -> None:
         self.address = address
         self.directory = Directory()
@@ -203,6 +208,9 @@ class Broker:
             self._socket.bind_again()
         except (BrokerGone, OSError, zmq.ZMQError) as error:
             if self.place.may_complain(now):
-                print(f"trunkline broker: its folder is gone and cannot be made: {error}", file=sys.stderr)
+                print(
+                    f"trunkline broker: its folder is gone and cannot be made: {error}",
+                    file=sys.stderr,
+                )
             return
         print("trunkline broker: its folder was removed and has been made anew", file=sys.stderr)

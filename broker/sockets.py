@@ -49,7 +49,9 @@ class RouterSocket:
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
-            print(f"trunkline broker: a peer does not take its messages, one was refused: {frames[0].hex()}")
+            print(
+                f"trunkline broker: a peer does not take its messages, one was refused: {frames[0].hex()}"
+            )
             return False
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:

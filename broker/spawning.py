@@ -76,7 +76,10 @@ class Spawning:
         """The spawner was killed. Its workers live on; its last orders may not have been carried out."""
         self.watcher.forget(self.spawner.fileno())
         if not self.ends.may_restart(self.schedule.now()):
-            print("trunkline broker: the zygote ends again and again; so does the broker", file=sys.stderr)
+            print(
+                "trunkline broker: the zygote ends again and again; so does the broker",
+                file=sys.stderr,
+            )
             self.ending.stop()
             return
         print("trunkline broker: the zygote is gone; another one takes over", file=sys.stderr)
@@ -87,7 +90,9 @@ class Spawning:
     def kill_if_silent(self, now: float) -> None:
         """Kill a spawner that hangs: it has owed word of a worker for long, and says nothing at all."""
         if now - self.heard > SILENT_S and any(self._is_owed(each, now) for each in self.directory):
-            print(f"trunkline broker: the zygote said nothing for {SILENT_S:.0f} s", file=sys.stderr)
+            print(
+                f"trunkline broker: the zygote said nothing for {SILENT_S:.0f} s", file=sys.stderr
+            )
             self.heard = now
             self.spawner.kill()
 

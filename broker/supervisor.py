@@ -46,11 +46,15 @@ def describe_exit(status: int | None) -> str:
         return "ended"
     if status < 0:
         if status == -signal.SIGABRT:  # ZeroMQ's way where it may not start its threads
-            return f"was killed by SIGABRT, as where {NO_THREAD}, or where there is too little memory"
+            return (
+                f"was killed by SIGABRT, as where {NO_THREAD}, or where there is too little memory"
+            )
         try:
             return f"was killed by {signal.Signals(-status).name}"
         except ValueError:
             return f"was killed by signal {-status}"
     limit = memory_limit_mb()
-    memory = "" if limit is None else f", as where {limit} MB of memory are too little (`ulimit -v`)"
+    memory = (
+        "" if limit is None else f", as where {limit} MB of memory are too little (`ulimit -v`)"
+    )
     return f"ended with status {status}{memory if status else ''}"

@@ -39,7 +39,9 @@ def answer_in_place_of_worker(
         outbox.say(sender, Kind.GONE, 0, connection.has_future(), str(error), connection.serving)
 
 
-def _reason(connection: Connection | None, sender: bytes, kind: Kind, why_ended: str) -> TrunklineError:
+def _reason(
+    connection: Connection | None, sender: bytes, kind: Kind, why_ended: str
+) -> TrunklineError:
     if connection is None:
         return DeadHandle(f"the connection has ended{why_ended}; dial its address again")
     if kind in STATEMENTS and sender in connection.inflight:

@@ -112,7 +112,9 @@ class Workers:
         connection.ghosts = {holder for holder, _ in ready.holders}
         return connection
 
-    def _tell_missed_words(self, connection: Connection, worker: bytes, ready: messages.Ready) -> None:
+    def _tell_missed_words(
+        self, connection: Connection, worker: bytes, ready: messages.Ready
+    ) -> None:
         """Tell a worker that has registered what was said to it while it had no socket here."""
         known = [holder for holder, _ in ready.holders if holder not in connection.ghosts]
         for kind, missed in connection.changes.missed(known, connection.holders):
@@ -182,7 +184,11 @@ class Workers:
         """The process of a worker has ended."""
         if connection.watch is not watch:
             return
-        if self._exits.get(watch.pid) == 0 and connection.closing is None and watch not in self._speaking:
+        if (
+            self._exits.get(watch.pid) == 0
+            and connection.closing is None
+            and watch not in self._speaking
+        ):
             # It ended in good order, so it has said why; that may yet be on its way through ZeroMQ.
             due = self.schedule.now() + LAST_WORDS_S
             self._speaking.add(watch)

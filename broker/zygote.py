@@ -154,7 +154,9 @@ class Zygote:
     def kill(self) -> None:
         """It is gone, or hangs; `events` tells its end."""
         if not self._ended:
-            with contextlib.suppress(ProcessLookupError):  # a child that is not awaited keeps its id
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # a child that is not awaited keeps its id
                 os.kill(self.pid, signal.SIGKILL)
 
 
@@ -226,7 +228,9 @@ def _carry_out(
 ) -> None:
     try:
         pid = _fork(run, order["spec"], (sock, *wake)) if run else _exec(entry, order["spec"])
-    except OSError as error:  # no memory, or too many processes: this connection's trouble, not everyone's
+    except (
+        OSError
+    ) as error:  # no memory, or too many processes: this connection's trouble, not everyone's
         why = NO_THREAD if error.errno == errno.EAGAIN else error.strerror or str(error)
         _send(sock, ["failed", order["key"], why])
         return
@@ -265,7 +269,9 @@ def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
                 _send(sock, ["ended", pid, os.waitstatus_to_exitcode(status)])
 
 
-def _fork(run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tuple[Any, ...]) -> int:
+def _fork(
+    run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tuple[Any, ...]
+) -> int:
     # A signal that comes meanwhile ends the worker, whose copy of the zygote's handler would swallow it.
     signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_GROUP)
     try:

@@ -25,7 +25,11 @@ def _where(schemes: tuple[str, ...]) -> str:
         schemes = (*(name for name in schemes if name not in BROKERS), "brokers")
     known = [*(name for name in SCHEMES if name not in BROKERS), "brokers"]
     missing = [name for name in known if name not in schemes]
-    return "all but " + " ".join(missing) if len(missing) < 5 and "brokers" in schemes else " ".join(schemes)
+    return (
+        "all but " + " ".join(missing)
+        if len(missing) < 5 and "brokers" in schemes
+        else " ".join(schemes)
+    )
 
 
 def _default(option: Option) -> str:
@@ -34,7 +38,9 @@ def _default(option: Option) -> str:
     for scheme, value in option.by_scheme:
         by_value.setdefault(str(value).lower(), []).append(scheme)
     usual = "" if option.default in (None, (), {}) else str(option.default).lower()
-    return "; ".join([usual, *(f"{_where(tuple(names))}: {value}" for value, names in by_value.items())])
+    return "; ".join(
+        [usual, *(f"{_where(tuple(names))}: {value}" for value, names in by_value.items())]
+    )
 
 
 def options() -> str:
@@ -66,7 +72,9 @@ def params() -> str:
     """The parameters of the message brokers as Markdown."""
     lines = ["| protocol | parameter | kind | meaning |", "|---|---|---|---|"]
     for protocol, rows in PARAMS.items():
-        lines += [f"| {protocol} | {_names(row)} | {_kind(row)} | {row.help} |" for row in rows.values()]
+        lines += [
+            f"| {protocol} | {_names(row)} | {_kind(row)} | {row.help} |" for row in rows.values()
+        ]
     return "\n".join(lines)
 
 
@@ -178,7 +186,9 @@ def module() -> str:
 
 def _choices(choices: tuple[str, ...]) -> list[str]:
     numbers = [choice for choice in choices if choice.isdigit()]
-    return [f"Literal[{', '.join([*(chr(34) + choice + chr(34) for choice in choices), *numbers])}]"]
+    return [
+        f"Literal[{', '.join([*(chr(34) + choice + chr(34) for choice in choices), *numbers])}]"
+    ]
 
 
 def page() -> str:
@@ -203,7 +213,9 @@ def main() -> int:
         if "--check" not in sys.argv:
             path.write_text(wanted)
         elif not path.exists() or path.read_text() != wanted:
-            print(f"{path.relative_to(ROOT)} lags behind the tables of the program: run scripts/reference.py")
+            print(
+                f"{path.relative_to(ROOT)} lags behind the tables of the program: run scripts/reference.py"
+            )
             stale = 1
     return stale
 

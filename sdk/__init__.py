@@ -124,7 +124,9 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(home)
     except AttributeError as error:  # Python would only say that there is no such name
-        raise ImportError(f"trunkline cannot be imported: {error}; does a file of yours hide it?") from error
+        raise ImportError(
+            f"trunkline cannot be imported: {error}; does a file of yours hide it?"
+        ) from error
     value = getattr(module, name)
     globals()[name] = value
     return value

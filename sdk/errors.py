@@ -59,7 +59,9 @@ class TrunklineError(Exception):
     code: str | int | None = None
     reason: str | None = None
 
-    def __init__(self, text: str, *, code: str | int | None = None, reason: str | None = None) -> None:
+    def __init__(
+        self, text: str, *, code: str | int | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(text)
         self.code = code
         self.reason = reason

@@ -101,7 +101,9 @@ class Message:
 
     def _settled(self, verdict: str, delay_ms: float = 0) -> bool:
         if self._source is None:
-            raise ValueError(f"a message that was pickled has no connection: call {verdict} on the original")
+            raise ValueError(
+                f"a message that was pickled has no connection: call {verdict} on the original"
+            )
         return self._source.settle(self._ticket, verdict, delay_ms)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -59,7 +59,9 @@ _WORD = r"[^\W\d][\w$]*+"
 
 def _compiled(quoted: Sequence[str], place: str, other: str) -> re.Pattern[str]:
     kinds = {"quoted": "|".join(quoted), "other": other, "place": place, "word": _WORD, "end": ";"}
-    return re.compile("|".join(f"(?P<{kind}>{rule})" for kind, rule in kinds.items()) + r"|\s++|.", re.DOTALL)
+    return re.compile(
+        "|".join(f"(?P<{kind}>{rule})" for kind, rule in kinds.items()) + r"|\s++|.", re.DOTALL
+    )
 
 
 _RULES = {
@@ -70,7 +72,14 @@ _RULES = {
     ),
     Dialect.MYSQL: _compiled(
         # `--` is a comment only before a blank: 5--1 is 6
-        (_ESCAPED, _ESCAPED_NAME, _TICKS, r"--(?=\s|\Z)[^\n]*+", r"\#[^\n]*+", rf"(?!{_RUNS}){_BLOCK}"),
+        (
+            _ESCAPED,
+            _ESCAPED_NAME,
+            _TICKS,
+            r"--(?=\s|\Z)[^\n]*+",
+            r"\#[^\n]*+",
+            rf"(?!{_RUNS}){_BLOCK}",
+        ),
         r"\?",
         # what a comment that the server runs holds is part of the statement
         rf"{_NUMBER}|@[\w$@]++|{_RUNS}",
@@ -114,7 +123,9 @@ def tokens(sql: str, dialect: Dialect) -> Iterator[Token]:
 
 def _kind(match: re.Match[str]) -> str:
     # not lastgroup: in a dollar string that is the tag's
-    return next((kind for kind in ("quoted", "word", "place", "end") if match[kind] is not None), "other")
+    return next(
+        (kind for kind in ("quoted", "word", "place", "end") if match[kind] is not None), "other"
+    )
 
 
 def _nested_end(sql: str, position: int) -> int:

@@ -40,7 +40,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "own_broker: the test starts its own broker instead of the shared one")
+    config.addinivalue_line(
+        "markers", "own_broker: the test starts its own broker instead of the shared one"
+    )
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     # The controller's id reaches the workers; each makes it its own.
     os.environ[MARKER] = f"{os.environ.get(MARKER) or uuid.uuid4().hex}.{worker}"

@@ -69,7 +69,9 @@ class ExecActor:
         self.runner = Runner(
             self, self.line, self.link, self.handover, self.thread, self.requests, self.results
         )
-        self.queries = Queries(worker.loop, self.link, self.thread, answer=self.answer, enqueue=self.enqueue)
+        self.queries = Queries(
+            worker.loop, self.link, self.thread, answer=self.answer, enqueue=self.enqueue
+        )
         self.interrupts = Interrupts(
             worker.loop,
             self.line,
@@ -195,7 +197,9 @@ class ExecActor:
                 self.answer(waiting.job, error=StatementError("nobody waits for it any more"))
 
     def _roll_back(self, holder: bytes, token: bytes) -> None:
-        job = self.requests.make_job(b"", 0, ROLLBACK_MS, what="rollback", run=roll_back_transaction)
+        job = self.requests.make_job(
+            b"", 0, ROLLBACK_MS, what="rollback", run=roll_back_transaction
+        )
         self.enqueue(Waiting(holder, token, job))
 
     # requests
@@ -234,7 +238,9 @@ class ExecActor:
             told = messages.Error(to_wire(error))
             self.worker.mailbox.send(sender, header(Kind.ERROR, request_id, *told))
 
-    def _take_statement(self, kind: Kind, holder: bytes, token: bytes | None, job: Job, body: bytes) -> None:
+    def _take_statement(
+        self, kind: Kind, holder: bytes, token: bytes | None, job: Job, body: bytes
+    ) -> None:
         """EXEC, EXECUTEMANY or QUERY."""
         if job.deadline.expired():
             self.answer(job, error=admission.explain_late_arrival())
@@ -249,7 +255,9 @@ class ExecActor:
             self._take_exec(holder, token, job, sql, binds)
         elif kind is Kind.EXECUTEMANY:
             rows = BulkRows(binds, *more)
-            job.run = lambda driver: results.pack_result(driver, driver.executemany(sql, rows), token)
+            job.run = lambda driver: results.pack_result(
+                driver, driver.executemany(sql, rows), token
+            )
             self.enqueue(Waiting(holder, token, job))
         elif is_apart:
             self.queries.begin_apart((holder, more[0]), job, sql, binds)
@@ -258,7 +266,9 @@ class ExecActor:
             job.run = lambda driver: self.queries.begin_beside(driver, key, token, job, sql, binds)
             self.enqueue(Waiting(holder, token, job))
 
-    def _take_exec(self, holder: bytes, token: bytes | None, job: Job, sql: str, binds: Any) -> None:
+    def _take_exec(
+        self, holder: bytes, token: bytes | None, job: Job, sql: str, binds: Any
+    ) -> None:
         job.run = lambda driver: self.results.run_statement(driver, sql, binds, token, job)
         is_unlimited = job.deadline.timeout() is None
         if token is None and is_unlimited and self.link.driver_class.joins(sql):
@@ -272,7 +282,9 @@ class ExecActor:
     def _runs_at_once(self) -> bool:
         """Whether a statement that comes now runs at once, so that the driver thread may listen to its
         client afterwards."""
-        is_unused = self.handover.running is None and not self.line.waiting and self.line.owner is None
+        is_unused = (
+            self.handover.running is None and not self.line.waiting and self.line.owner is None
+        )
         return is_unused and self._may_run and self.thread.can_listen
 
     # the line
@@ -349,19 +361,25 @@ class ExecActor:
         is_lost = isinstance(finished.error, ConnectionError)
         self._note_state()
         self._settle_link(
-            finished.waiting, is_inside=finished.is_inside and not is_lost, has_failed=error is not None
+            finished.waiting,
+            is_inside=finished.is_inside and not is_lost,
+            has_failed=error is not None,
         )
         self.answer(job, body=finished.body, error=error)
         self._advance()
 
-    def finish_group(self, group: Sequence[Waiting[Job]], answers: Sequence[Answer], is_inside: bool) -> None:
+    def finish_group(
+        self, group: Sequence[Waiting[Job]], answers: Sequence[Answer], is_inside: bool
+    ) -> None:
         """Note the end of statements that were to be committed together, and answer them. Those without an
         answer are next again: the first of them alone, or each alone when none was run."""
         is_closed = self.state is State.CLOSED
         for waiting, (body, error) in zip(group, answers, strict=False):
             if isinstance(error, ConnectionError):
                 in_transaction = self.line.owner is not None
-                error = explain_loss(error, waiting.job, self.address.display, in_transaction=in_transaction)
+                error = explain_loss(
+                    error, waiting.job, self.address.display, in_transaction=in_transaction
+                )
             self.answer(waiting.job, body=body, error=explain_end(error, is_closed=is_closed))
         rest = list(group[len(answers) :])
         for waiting in rest[:1] if answers else rest:

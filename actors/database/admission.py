@@ -30,7 +30,9 @@ __all__ = [
 OVER = "TRANSACTION_OVER"
 """Code of the errors of statements that come after the end of their transaction."""
 
-_TRANSACTIONAL = re.compile(r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE)
+_TRANSACTIONAL = re.compile(
+    r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE
+)
 """Most statements contain none of these words, and need not be split into tokens."""
 
 
@@ -40,7 +42,9 @@ class Entry(enum.Enum):
     WAIT = "it waits in the line"
     GIVEN_UP = "its holder gave the transaction up before this BEGIN came: it is refused"
     OVER = "the transaction to commit is over: it is refused"
-    FORGET = "the transaction to roll back is not open: its BEGIN is not run, and the answer is success"
+    FORGET = (
+        "the transaction to roll back is not open: its BEGIN is not run, and the answer is success"
+    )
 
 
 _ENTRIES = {
@@ -70,7 +74,13 @@ def admit_transaction(request: str, *, is_given_up: bool, is_over: bool) -> Entr
 
 
 def refuse_statement(
-    sql: str, dialect: Dialect, token: bytes | None, *, is_over: bool, is_shared: bool, owns_link: bool
+    sql: str,
+    dialect: Dialect,
+    token: bytes | None,
+    *,
+    is_over: bool,
+    is_shared: bool,
+    owns_link: bool,
 ) -> StatementError | None:
     """The error of a statement that must not run; None when it may.
 
@@ -116,7 +126,9 @@ def explain_late_arrival() -> OperationTimeout:
 def explain_not_run(*, is_holder_present: bool) -> BrokenError | ClosedError:
     """A statement leaves the line because its holder or the connection has ended."""
     if is_holder_present:
-        return BrokenError("the connection was ended before the statement's turn came; it was not run")
+        return BrokenError(
+            "the connection was ended before the statement's turn came; it was not run"
+        )
     return ClosedError("the object was closed before the statement's turn came; it was not run")
 
 

@@ -77,7 +77,9 @@ class Results:
         self.rows = 0
         """Rows of all answers so far."""
 
-    def run_statement(self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job) -> bytes:
+    def run_statement(
+        self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job
+    ) -> bytes:
         """Execute a statement. Returns the body of its answer; the rows of a long result are sent ahead in
         parts. Raises what the driver raises, and StatementError for a client that does not take the parts."""
         result = driver.execute(sql, binds)

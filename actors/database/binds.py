@@ -47,7 +47,10 @@ _ADVICE: dict[type, str] = {
 _LIST_ADVICE = "write one ? for each, or IN (?), or Json(...) for a JSON document"
 _EMPTY = {
     Dialect.SQLITE: ("IN ()", "NOT IN ()"),
-    Dialect.MYSQL: ("IN (SELECT NULL FROM DUAL WHERE FALSE)", "NOT IN (SELECT NULL FROM DUAL WHERE FALSE)"),
+    Dialect.MYSQL: (
+        "IN (SELECT NULL FROM DUAL WHERE FALSE)",
+        "NOT IN (SELECT NULL FROM DUAL WHERE FALSE)",
+    ),
     # a literal without a type, which becomes an array of whatever is on the left
     Dialect.POSTGRES: ("= ANY ('{}')", "<> ALL ('{}')"),
     # ClickHouse leaves NULL out of a set
@@ -88,7 +91,8 @@ def misplaced(value: Any) -> StatementError:
     """The error for a list, tuple, set or dict where one value stands."""
     kind = type(value)
     name = next(
-        (found.__name__ for found in (dict, list, tuple, set) if isinstance(value, found)), kind.__name__
+        (found.__name__ for found in (dict, list, tuple, set) if isinstance(value, found)),
+        kind.__name__,
     )
     advice = _ADVICE.get(kind, _ADVICE[dict] if isinstance(value, Mapping) else _LIST_ADVICE)
     return StatementError(f"a {name} stands where one value does: {advice}")
@@ -201,7 +205,9 @@ def _reading(sql: str, dialect: Dialect) -> _Reading:
 @lru_cache(maxsize=256)
 def _kept(sql: str, dialect: Dialect) -> _Reading:
     pieces = tuple(tokens(sql, dialect))
-    numbered = dialect in _NUMBERED and any(token.kind == "place" and token.text != "?" for token in pieces)
+    numbered = dialect in _NUMBERED and any(
+        token.kind == "place" and token.text != "?" for token in pieces
+    )
     found = [
         _site(pieces, index)
         for index, token in enumerate(pieces)

@@ -18,7 +18,11 @@ import contextlib
 import threading
 from collections.abc import Callable
 
-from trunkline.actors.database.admission import explain_expiry, explain_late_rollback, explain_not_begun
+from trunkline.actors.database.admission import (
+    explain_expiry,
+    explain_late_rollback,
+    explain_not_begun,
+)
 from trunkline.actors.database.handover import Handover
 from trunkline.actors.database.jobs import AnswerJob, Finished, Job
 from trunkline.actors.database.line import Expiry, Line, Waiting, decide_expiry
@@ -71,7 +75,9 @@ class Interrupts:
     def expire(self, waiting: Waiting[Job]) -> None:
         """The deadline of a statement has passed."""
         job = waiting.job
-        step = decide_expiry(waiting.stage, is_answered=job.is_answered, is_rollback=job.what == "rollback")
+        step = decide_expiry(
+            waiting.stage, is_answered=job.is_answered, is_rollback=job.what == "rollback"
+        )
         if step is Expiry.IGNORE:
             return
         if step is Expiry.ANSWER:
@@ -81,7 +87,10 @@ class Interrupts:
         if step is Expiry.LEAVE and self._line.remove(waiting):
             self._answer(job, error=explain_expiry(in_transaction=self._line.owner is not None))
             return
-        was_unwanted, job.is_unwanted = job.is_unwanted, True  # Before `has_begun` is read: see the runner.
+        was_unwanted, job.is_unwanted = (
+            job.is_unwanted,
+            True,
+        )  # Before `has_begun` is read: see the runner.
         self._link.redial.wake()
         if not job.has_begun:
             redial, has_link = self._link.redial, self._link.driver is not None
@@ -173,7 +182,9 @@ class Interrupts:
 
     def _abandon(self, waiting: Waiting[Job]) -> None:
         """The statement has not ended in spite of the interrupts: answer, and break its link."""
-        text = "the statement did not end in time and could not be stopped yet; its outcome is unknown"
+        text = (
+            "the statement did not end in time and could not be stopped yet; its outcome is unknown"
+        )
         self._answer(waiting.job, error=OutcomeUnknown(text))
         with self._handover.lock:
             if self._handover.is_running(waiting) and not self._handover.is_group:

@@ -157,7 +157,9 @@ class Line(Generic[T]):
         have another meaning."""
         return token is not None and token != self.owner
 
-    def settle(self, holder: bytes, begins: bytes | None, *, is_inside: bool, is_wanted: bool) -> Settled:
+    def settle(
+        self, holder: bytes, begins: bytes | None, *, is_inside: bool, is_wanted: bool
+    ) -> Settled:
         """A statement has ended: give the link to the transaction that is open now, or to all statements.
 
         The driver is asked after each statement: a database may end a transaction by itself (a full disk),

@@ -31,7 +31,9 @@ def explain_outcome(
     return explain_end(error, is_closed=is_closed)
 
 
-def explain_loss(error: ConnectionError, job: Job, display: str, *, in_transaction: bool) -> Exception:
+def explain_loss(
+    error: ConnectionError, job: Job, display: str, *, in_transaction: bool
+) -> Exception:
     """What the loss of the link during a job means for its caller. Arguments as `explain_outcome`."""
     event = f"the server of {display} was lost"
     if job.what == "fetch":
@@ -42,7 +44,9 @@ def explain_loss(error: ConnectionError, job: Job, display: str, *, in_transacti
         )
     if job.what not in ("exec", "commit"):
         return BrokenError(f"{event}: {error}")
-    return OutcomeUnknown(f"{event} while the statement ran ({error}): it may or may not have taken effect")
+    return OutcomeUnknown(
+        f"{event} while the statement ran ({error}): it may or may not have taken effect"
+    )
 
 
 def explain_end(error: Exception | None, *, is_closed: bool) -> Exception | None:

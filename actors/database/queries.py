@@ -114,7 +114,9 @@ class Queries:
         """Begin a query on the shared link. Returns the body of the answer; raises what the driver raises,
         and StatementError where too many queries are open."""
         if len(self._open) >= MOST_OPEN:
-            raise StatementError(f"{MOST_OPEN} queries are open on this connection; close some of them")
+            raise StatementError(
+                f"{MOST_OPEN} queries are open on this connection; close some of them"
+            )
         rows = driver.query(sql, binds)
         query = Beside(token, rows)
         outcome = query.fetch_batch(rows.columns, not token and driver.in_transaction())
@@ -199,7 +201,9 @@ class Queries:
         if not job.is_answered:
             self._take_out(query)
             self._stop(query)
-            error = OperationTimeout("the rows did not come in the time allowed; the query was stopped")
+            error = OperationTimeout(
+                "the rows did not come in the time allowed; the query was stopped"
+            )
             self._answer(job, error=error)
 
     def _make_receiver(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
@@ -254,7 +258,9 @@ class Queries:
     def end_query(self, key: Key, job: Job | None = None) -> None:
         """Nobody wants the rows of a query any more. `job` is answered when the query is closed, or about to
         be."""
-        self._over[key] = None  # This request may be faster than the query itself, which comes another way.
+        self._over[key] = (
+            None  # This request may be faster than the query itself, which comes another way.
+        )
         while len(self._over) > MOST_OVER:
             del self._over[next(iter(self._over))]
         query = self._open.pop(key, None)

@@ -72,7 +72,9 @@ class Apart:
         self._make = make
         self._redial = redial
         self._keep = keep
-        self._orders: queue.SimpleQueue[tuple[Callable[[], Outcome], Callable[[Outcome], None]] | None]
+        self._orders: queue.SimpleQueue[
+            tuple[Callable[[], Outcome], Callable[[Outcome], None]] | None
+        ]
         self._orders = queue.SimpleQueue()
         self._is_open = spare is not None
         self._is_ended = False
@@ -116,7 +118,9 @@ class Apart:
         if self._is_busy and driver is not None:
             self._is_interrupted = True
             # The interrupt may ask the server, for which the event loop cannot wait.
-            threading.Thread(target=driver.interrupt, name="trunkline-interrupt", daemon=True).start()
+            threading.Thread(
+                target=driver.interrupt, name="trunkline-interrupt", daemon=True
+            ).start()
 
     def abort(self) -> None:
         """Break the link of a query that does not react to being stopped. Called on the event loop, for the
@@ -138,7 +142,9 @@ class Apart:
             answered(outcome)
             if not outcome.more:
                 break
-            self._ready = self._carry_out(self._fetch_batch)  # While the program works on the batch before.
+            self._ready = self._carry_out(
+                self._fetch_batch
+            )  # While the program works on the batch before.
         self._takes_no_orders = True
         self._refuse_orders()
         self._release_link()
@@ -160,17 +166,19 @@ class Apart:
             return work()
         except ConnectionError as error:
             if self._batches is None:
-                text = (
-                    f"the server was lost while the query ran ({error}): it may or may not have taken effect"
-                )
+                text = f"the server was lost while the query ran ({error}): it may or may not have taken effect"
                 return Outcome(error=OutcomeUnknown(text))
-            return Outcome(error=BrokenError(f"the server was lost before all rows were read: {error}"))
+            return Outcome(
+                error=BrokenError(f"the server was lost before all rows were read: {error}")
+            )
         except Exception as error:
             return Outcome(error=error)
         finally:
             self._is_busy = False
 
-    def _run_query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any], deadline: Deadline) -> Outcome:
+    def _run_query(
+        self, sql: str, binds: Sequence[Any] | Mapping[str, Any], deadline: Deadline
+    ) -> Outcome:
         driver = self._driver
         if self._is_open and driver is not None and not driver.alive():
             driver.close()

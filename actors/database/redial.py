@@ -128,7 +128,11 @@ class Redial:
         self.reason = str(error)
         if self._down_since is None and isinstance(error, DialError):
             self._down_since = time.monotonic()
-            what = "trying again while statements wait" if self._goes_on else "the next statement tries again"
+            what = (
+                "trying again while statements wait"
+                if self._goes_on
+                else "the next statement tries again"
+            )
             self._say(f"{self._address.display} could not be reached: {error}; {what}")
 
     def _note_success(self) -> None:
@@ -137,7 +141,9 @@ class Redial:
         self._up_since = time.monotonic()
         since, self._down_since = self._down_since, None
         if since is not None:
-            self._say(f"{self._address.display} is reached again, after {self._up_since - since:.1f} s")
+            self._say(
+                f"{self._address.display} is reached again, after {self._up_since - since:.1f} s"
+            )
 
     def wake(self) -> None:
         """Look at once whether the statement is still wanted."""

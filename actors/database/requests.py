@@ -68,7 +68,9 @@ class Requests:
             self._dialect,
             token,
             is_over=self._line.stale(token),
-            is_shared=is_apart or self._worker.record["handle"] is not None or len(self._worker.holders) > 1,
+            is_shared=is_apart
+            or self._worker.record["handle"] is not None
+            or len(self._worker.holders) > 1,
             owns_link=self._line.may_enter(holder, token),
         )
 

@@ -39,7 +39,9 @@ class Owner(Protocol):
     def finish(self, finished: Finished) -> None:
         """Note the end of a job, and answer it unless that is done."""
 
-    def finish_group(self, group: Sequence[Waiting[Job]], answers: Sequence[Answer], is_inside: bool) -> None:
+    def finish_group(
+        self, group: Sequence[Waiting[Job]], answers: Sequence[Answer], is_inside: bool
+    ) -> None:
         """Note the end of a group. The statements without an answer were not run."""
 
     def answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
@@ -87,7 +89,9 @@ class Runner:
             if isinstance(error, ConnectionError):
                 self._link.drop()
         self.statements += len(outcomes)
-        answers = [self._answer_one(w.job, outcome) for w, outcome in zip(group, outcomes, strict=False)]
+        answers = [
+            self._answer_one(w.job, outcome) for w, outcome in zip(group, outcomes, strict=False)
+        ]
         is_inside = is_in_transaction(self._link.driver)
         call_on_loop(self._loop, self._owner.finish_group, group, answers, is_inside)
 

@@ -143,7 +143,9 @@ class DriverThread:
         """Run the requests of one client as they come, until the event loop is to read its socket again."""
         while True:
             self._is_listening = True
-            messages = client.listen(self._wake_fd, LISTEN_MS, self._inlet) if self._work.empty() else []
+            messages = (
+                client.listen(self._wake_fd, LISTEN_MS, self._inlet) if self._work.empty() else []
+            )
             self._is_listening = False
             if len(messages) != 1 or not run_message(client, *messages[0]):
                 break

@@ -60,7 +60,9 @@ class Transactions:
         else:
             job.run = {"commit": commit_transaction, "rollback": roll_back_transaction}[job.what]
         is_given_up = token in self._given_up
-        entry = admit_transaction(job.what, is_given_up=is_given_up, is_over=self._line.stale(token))
+        entry = admit_transaction(
+            job.what, is_given_up=is_given_up, is_over=self._line.stale(token)
+        )
         if entry is Entry.WAIT:
             job.begins = token if begins else None
             self._enqueue(Waiting(holder, None if begins else token, job))

@@ -27,7 +27,15 @@ from trunkline.errors import DialError, DialTimeout
 if TYPE_CHECKING:
     from trunkline.address import Address
 
-__all__ = ["bind_local", "of_family", "open_connection", "resolve", "run_in_thread", "tune", "within"]
+__all__ = [
+    "bind_local",
+    "of_family",
+    "open_connection",
+    "resolve",
+    "run_in_thread",
+    "tune",
+    "within",
+]
 
 _T = TypeVar("_T")
 _Info = tuple[Any, Any, int, str, Any]
@@ -153,7 +161,9 @@ async def _through(address: Address, target: tuple[str, int], deadline: Deadline
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError) and not isinstance(error, DialError):
-                raise DialError(f"proxy {name} broke the connection: {error.strerror or error}") from None
+                raise DialError(
+                    f"proxy {name} broke the connection: {error.strerror or error}"
+                ) from None
             raise
     return sock
 
@@ -162,7 +172,9 @@ async def _as_ipv4(host: str, port: int) -> tuple[str, int]:
     """The target by its IPv4 address: SOCKS4 knows nothing else."""
     infos = [info for info in await resolve(host, port) if info[0] == socket.AF_INET]
     if not infos:
-        raise FatalError(f"{host} has no IPv4 address, and a socks4:// proxy knows no other; use socks5://")
+        raise FatalError(
+            f"{host} has no IPv4 address, and a socks4:// proxy knows no other; use socks5://"
+        )
     return str(infos[0][4][0]), port
 
 
@@ -200,7 +212,9 @@ async def _race(infos: Sequence[_Info], peer: str, local_ip: str | None) -> sock
             if waiting:
                 running.add(asyncio.ensure_future(_attempt(waiting.pop(0), local_ip)))
             done, running = await asyncio.wait(
-                running, timeout=_STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                running,
+                timeout=_STAGGER_S if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             for task in done:
                 error = task.exception()

@@ -17,7 +17,15 @@ from http import HTTPStatus
 
 from trunkline.actors.net.peer_words import first_line, hidden, shown
 
-__all__ = ["MAX_BODY", "MAX_HEAD", "Answer", "AnswerReader", "Malformed", "body_is_complete", "body_words"]
+__all__ = [
+    "MAX_BODY",
+    "MAX_HEAD",
+    "Answer",
+    "AnswerReader",
+    "Malformed",
+    "body_is_complete",
+    "body_words",
+]
 
 MAX_HEAD = 256 * 1024
 """Bytes of one head, and of the unfinished head with all informational ones (1xx) before it."""
@@ -96,7 +104,9 @@ class AnswerReader:
             end = self._end_of_head()
             if end is None:
                 if self._size > MAX_HEAD:
-                    raise Malformed(f"the headers of its answer are longer than {MAX_HEAD // 1024} KB")
+                    raise Malformed(
+                        f"the headers of its answer are longer than {MAX_HEAD // 1024} KB"
+                    )
                 return None
             head, rest = bytes(self._data[:end]), bytes(self._data[end:])
             if len(head) > MAX_HEAD:

@@ -53,10 +53,14 @@ def own_secrets(address: Address) -> set[str]:
     token), headers, payloads and the parameters whose names look secret, in each spelling that travels."""
     found: set[str] = {address.password or address.user or ""}
     if address.password or address.user:
-        account = f"{address.user or ''}:{address.password or ''}".encode("utf-8", "surrogateescape")
+        account = f"{address.user or ''}:{address.password or ''}".encode(
+            "utf-8", "surrogateescape"
+        )
         found.add(base64.b64encode(account).decode())
     headers = address.option("headers") or {}
-    pairs: Iterable[tuple[object, object]] = headers.items() if hasattr(headers, "items") else headers
+    pairs: Iterable[tuple[object, object]] = (
+        headers.items() if hasattr(headers, "items") else headers
+    )
     for _, value in pairs:
         found |= {str(value), *str(value).split()}
     found |= {str(value) for name, value in address.params.items() if is_secret_name(name)}

@@ -60,14 +60,20 @@ async def socks5(
     if method == _PASSWORD and user is not None:
         await _log_in(sock, proxy, user, password or "")
     elif method != _NO_AUTH:
-        raise FatalError(f"proxy {proxy} wants another login; give proxy=socks5://name:password@host:port")
+        raise FatalError(
+            f"proxy {proxy} wants another login; give proxy=socks5://name:password@host:port"
+        )
     await send(sock, b"\x05\x01\x00" + _destination(*target))
     _, reply, _, kind = await receive(sock, 4, proxy)
     if reply:
         why = _REPLIES.get(reply, f"code {reply}")
-        raise DialError(f"{join_host_port(*target)} is unreachable through proxy {proxy}: {why}", code=reply)
+        raise DialError(
+            f"{join_host_port(*target)} is unreachable through proxy {proxy}: {why}", code=reply
+        )
     if kind not in (*_SIZES, _NAME):
-        raise DialError(f"proxy {proxy} does not speak SOCKS5 (address of kind {kind}); check proxy=")
+        raise DialError(
+            f"proxy {proxy} does not speak SOCKS5 (address of kind {kind}); check proxy="
+        )
     await _skip_bound_address(sock, kind, proxy)
 
 
@@ -130,7 +136,9 @@ async def send(sock: socket.socket, data: bytes) -> None:
     await asyncio.get_running_loop().sock_sendall(sock, data)
 
 
-async def receive(sock: socket.socket, count: int, proxy: str, *, refused_login: bool = False) -> bytes:
+async def receive(
+    sock: socket.socket, count: int, proxy: str, *, refused_login: bool = False
+) -> bytes:
     """Exactly `count` bytes: what the target says first must stay in the socket."""
     loop = asyncio.get_running_loop()
     data = b""
@@ -159,7 +167,9 @@ async def _receive_answer(sock: socket.socket, proxy: str, secrets: Iterable[str
             if answer is not None:
                 return answer
     except Malformed as error:
-        raise DialError(f"proxy {proxy} is no HTTP proxy: {error.said(secrets)}; check proxy=") from None
+        raise DialError(
+            f"proxy {proxy} is no HTTP proxy: {error.said(secrets)}; check proxy="
+        ) from None
 
 
 async def _receive_body(sock: socket.socket, answer: Answer) -> bytes:

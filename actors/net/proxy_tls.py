@@ -94,7 +94,11 @@ class _Carrier:
     """Bytes both ways between the TLS connection and one end of the pair, until both have ended."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ours: int, pair: socket.socket
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        ours: int,
+        pair: socket.socket,
     ) -> None:
         self._reader, self._writer = reader, writer
         self._ours, self._pair = ours, pair
@@ -105,12 +109,16 @@ class _Carrier:
     async def run(self) -> None:
         writer = self._writer
         tcp = writer.get_extra_info("socket")
-        fd = -1 if tcp is None else int(tcp.fileno())  # None: the proxy has ended the connection already
+        fd = (
+            -1 if tcp is None else int(tcp.fileno())
+        )  # None: the proxy has ended the connection already
         with contextlib.ExitStack() as traffic:
             traffic.enter_context(
                 carried(self._ours, fd, lambda: int(writer.transport.get_write_buffer_size()))
             )
-            inner_reader, inner_writer = await asyncio.open_connection(sock=self._pair, limit=_CHUNK)
+            inner_reader, inner_writer = await asyncio.open_connection(
+                sock=self._pair, limit=_CHUNK
+            )
             down = asyncio.create_task(self._pump(self._reader, inner_writer))
             up = asyncio.create_task(self._pump(inner_reader, writer))
             try:

@@ -34,7 +34,9 @@ async def first_that_opens(
     raise join_failures(failures)
 
 
-def first_that_opens_here(servers: Sequence[S], attempt: Callable[[S, Deadline], T], deadline: Deadline) -> T:
+def first_that_opens_here(
+    servers: Sequence[S], attempt: Callable[[S, Deadline], T], deadline: Deadline
+) -> T:
     """The same for drivers that block the thread that they are called on."""
     failures: list[Exception] = []
     for server, share in _turns(servers, deadline):
@@ -67,5 +69,7 @@ def join_failures(failures: Sequence[Exception]) -> Exception:
     asked = [s for error in failures if (s := getattr(error, "retry_after_s", None)) is not None]
     kind = FatalError if all(isinstance(error, FatalError) for error in failures) else DialError
     return kind(
-        text, code=codes.pop() if len(codes) == 1 else None, retry_after_s=min(asked) if asked else None
+        text,
+        code=codes.pop() if len(codes) == 1 else None,
+        retry_after_s=min(asked) if asked else None,
     )

@@ -9,7 +9,12 @@ __all__ = ["COUNT", "EVERY_S", "IDLE_S", "keep_alive"]
 IDLE_S, EVERY_S, COUNT = 30, 10, 4
 """Asked after so long without a byte, then so often, until so many questions were not answered. The sum of it
 stands in docs/liveness.md."""
-_OPTIONS = {"TCP_KEEPIDLE": IDLE_S, "TCP_KEEPALIVE": IDLE_S, "TCP_KEEPINTVL": EVERY_S, "TCP_KEEPCNT": COUNT}
+_OPTIONS = {
+    "TCP_KEEPIDLE": IDLE_S,
+    "TCP_KEEPALIVE": IDLE_S,
+    "TCP_KEEPINTVL": EVERY_S,
+    "TCP_KEEPCNT": COUNT,
+}
 """The first is called by its second name on macOS."""
 
 

@@ -41,7 +41,9 @@ def client_context(address: Address, *, own_certificate: bool = True) -> ssl.SSL
 def server_hostname(address: Address, host: str | None = None) -> str:
     """The name sent as SNI and looked for in the certificate: `servername`, else the host itself."""
     # RFC 6066, 3: without the dot at the end that a name may have.
-    return str(address.option("servername") or without_zone(host or address.host or "")).removesuffix(".")
+    return str(
+        address.option("servername") or without_zone(host or address.host or "")
+    ).removesuffix(".")
 
 
 def explain(error: Exception, host: str, port: int, *, has_servername: bool = True) -> DialError:
@@ -77,7 +79,9 @@ def lost(error: BaseException | None) -> str | None:
     return f"TLS failed: {_cause(error)}" if alert is None else f"the peer {alert}"
 
 
-def _load_own_certificate(context: ssl.SSLContext, certfile: str | None, keyfile: str | None) -> None:
+def _load_own_certificate(
+    context: ssl.SSLContext, certfile: str | None, keyfile: str | None
+) -> None:
     if not certfile:
         if keyfile:
             raise FatalError(f"keyfile={keyfile} needs a certfile beside it")
@@ -129,7 +133,9 @@ def _distrust(error: ssl.SSLCertVerificationError) -> str:
 def _remedy(code: int, has_servername: bool) -> str:
     if code not in (_HOSTNAME, _IP):
         return "give cafile=... or"
-    return "give servername=... or" if has_servername else "use the name in its certificate, or give"
+    return (
+        "give servername=... or" if has_servername else "use the name in its certificate, or give"
+    )
 
 
 def _cause(error: Exception) -> str:

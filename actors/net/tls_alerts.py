@@ -43,7 +43,9 @@ def alert_in(text: str) -> str | None:
     """What the alert means that `text`, of OpenSSL or of a library above it, tells of: what the peer does, as
     a sentence without its subject. None where it tells of none that has a meaning for users."""
     for match in _ALERT.finditer(text):
-        name = " ".join((match[1] or match[2]).replace("_", " ").lower().removesuffix(" alert").split())
+        name = " ".join(
+            (match[1] or match[2]).replace("_", " ").lower().removesuffix(" alert").split()
+        )
         if name in _MEANINGS:
             return _MEANINGS[name]
     return None

@@ -53,7 +53,9 @@ class Contact:
 
     def has_waited_long_enough(self, now: float, may_come_back: bool) -> bool:
         """Whether a worker without a broker ends. `may_come_back`: a process lives that could start one."""
-        return self._lost_at is not None and now - self._lost_at > (FORSAKEN_S if may_come_back else ORPHAN_S)
+        return self._lost_at is not None and now - self._lost_at > (
+            FORSAKEN_S if may_come_back else ORPHAN_S
+        )
 
 
 class BrokerWatch:

@@ -169,7 +169,9 @@ class Guest:
                 self._loop.call_soon_threadsafe(self._write_on)
         return True
 
-    def send_when_taken(self, head: bytes, body: bytes, limit_s: float, stop: Callable[[], bool]) -> bool:
+    def send_when_taken(
+        self, head: bytes, body: bytes, limit_s: float, stop: Callable[[], bool]
+    ) -> bool:
         """From another thread than the loop's: as `send`, when what was sent before is taken. False when the
         proxy is gone, has taken nothing for `limit_s` seconds, or `stop` says so."""
         left, deadline = len(self._unsent), Deadline(limit_s)

@@ -81,7 +81,9 @@ class Mailbox:
             return False
         self._pipes[holder] = sender
         if len(self._pipes) > MOST_PIPES and self.door is not None:
-            self._pipes = {name: guest for name, guest in self._pipes.items() if guest in self.door.guests}
+            self._pipes = {
+                name: guest for name, guest in self._pipes.items() if guest in self.door.guests
+            }
         return True
 
     def rebind(self, old: bytes, new: bytes | None) -> None:

@@ -83,7 +83,9 @@ class Worker:
         """A worker before this one had a link (a crashed one, or one that was lost with its broker): a dial
         that fails is no wrong address then, and is tried again."""
         self.members = Members(spec["holders"])
-        if folder := self.address.extra.get("cwd"):  # statements may name files too: ATTACH, VACUUM INTO
+        if folder := self.address.extra.get(
+            "cwd"
+        ):  # statements may name files too: ATTACH, VACUUM INTO
             with contextlib.suppress(OSError):
                 os.chdir(folder)
         self.loop = asyncio.get_running_loop()
@@ -246,14 +248,24 @@ class Worker:
         """One line for the log of everyone who holds this connection; `level` as in `logging`."""
         if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.LOG, level, text)
-        print(f"trunkline worker {os.getpid()} ({self.address.display}): {text}", file=sys.stderr, flush=True)
+        print(
+            f"trunkline worker {os.getpid()} ({self.address.display}): {text}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     # the broker
 
     def _register(self) -> None:
         holders = [[holder, control] for holder, control in self.holders.items()]
         self.mailbox.tell_broker(
-            Kind.READY, self.record, self.incarnation, os.getpid(), holders, self._news(), self._users
+            Kind.READY,
+            self.record,
+            self.incarnation,
+            os.getpid(),
+            holders,
+            self._news(),
+            self._users,
         )
 
     def _lost_broker(self) -> None:
@@ -262,7 +274,9 @@ class Worker:
         if not self._contact.lose(time.monotonic()):
             return
         self._watch.stop()
-        identity = b"w" + self.record["id"] + self.incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
+        identity = (
+            b"w" + self.record["id"] + self.incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
+        )
         self.mailbox.replace(identity)
         self._register()
 
@@ -287,7 +301,9 @@ class Worker:
             if kind is Kind.START:
                 self._start(sender, messages.Start(*fields))
             elif kind is Kind.CLOSING:
-                self.members.note_closing(self.members.current_name(messages.Closing(*fields).holder))
+                self.members.note_closing(
+                    self.members.current_name(messages.Closing(*fields).holder)
+                )
             elif kind is Kind.STATS:
                 self._tell_figures(sender, request_id)
             else:
@@ -351,7 +367,9 @@ class Worker:
             self._receive(*early)
 
     def _let_go(self, left: messages.HolderLeft) -> None:
-        self.mailbox.hear(left.holder)  # its last acknowledgements: what it has read goes to nobody else
+        self.mailbox.hear(
+            left.holder
+        )  # its last acknowledgements: what it has read goes to nobody else
         self.members.leave(left)
         self.mailbox.rebind(left.holder, None)
         self.actor.detach(left.holder, left.consumed)

@@ -77,21 +77,39 @@ class StreamActor:
             life.take_over(time.monotonic())
         self._host = host
         self._driver_class = driver_class
-        figures = self._figures = Figures(host, driver_class, buffer, counters, handover, life, current, base)
+        figures = self._figures = Figures(
+            host, driver_class, buffer, counters, handover, life, current, base
+        )
         log = self._log = UserLog(host, buffer, counters)
         serving = self._serving = Serving(host, buffer, current, counters, figures, log)
         inbound = self._inbound = Inbound(host, buffer, current, counters, serving, log, codec)
         outbound = self._outbound = Outbound(
             host, driver_class, buffer, current, counters, figures, inbound, words, codec
         )
-        sinks = SinkMaker(address, driver_class, host.inherited(), buffer, current, counters, inbound, log)
+        sinks = SinkMaker(
+            address, driver_class, host.inherited(), buffer, current, counters, inbound, log
+        )
         dialling = Dialling(driver_class, life, sinks, current, inbound, outbound, serving, words)
         self._keeper = LinkKeeper(
-            host, life, buffer, current, counters, figures, log, words, serving, inbound, outbound, dialling
+            host,
+            life,
+            buffer,
+            current,
+            counters,
+            figures,
+            log,
+            words,
+            serving,
+            inbound,
+            outbound,
+            dialling,
         )
         self._readers = Readers(host, buffer, handover, serving)
         self._settling = Settling(
-            buffer, lambda: current.link, lambda holder: host.mailbox.hear(holder), serving.flush_soon
+            buffer,
+            lambda: current.link,
+            lambda holder: host.mailbox.hear(holder),
+            serving.flush_soon,
         )
         self._seeking = Seeking(buffer, lambda: current.link, self._forget_old_messages)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,7 +159,9 @@ class StreamActor:
             self._serving.flush_soon()
         elif kind is Kind.READ:
             ask = messages.Read(*fields)
-            if ask.holder in self._host.holders:  # its START may have been sent before this worker was there
+            if (
+                ask.holder in self._host.holders
+            ):  # its START may have been sent before this worker was there
                 self._readers.serve(ask.holder, True, ask.had, ask.envelopes)
             self._buffer.ack(ask.holder, ask.consumed, ask.skipped)
             self._buffer.ask(
@@ -166,7 +186,9 @@ class StreamActor:
             timeout_ms, text, until, addressed = messages.Write(*fields)
             left_ms = self._host.mailbox.left_ms(timeout_ms, until)
             may_be_usual = left_ms > 0 and not addressed
-            if not (may_be_usual and self._outbound.write_at_once(sender, request_id, body[0], text)):
+            if not (
+                may_be_usual and self._outbound.write_at_once(sender, request_id, body[0], text)
+            ):
                 deadline = Deadline.after_ms(left_ms)
                 write = partial(self._outbound.write, body[0], deadline, text, addressed)
                 self._answer_later(sender, request_id, write)
@@ -184,14 +206,20 @@ class StreamActor:
         else:
             what = "exec" if kind is Kind.EXEC else "this operation"
             scheme = self._host.address.scheme
-            self._fail(sender, request_id, Unsupported(f"{scheme}:// has no {what}: use read and write"))
+            self._fail(
+                sender, request_id, Unsupported(f"{scheme}:// has no {what}: use read and write")
+            )
 
     async def _seek(self, left_ms: float, fields: list[Any]) -> None:
         address, deadline = self._host.address, Deadline.after_ms(left_ms)
         if left_ms <= 0:
-            raise OperationTimeout("the order was longer on its way to the worker than the time allowed")
+            raise OperationTimeout(
+                "the order was longer on its way to the worker than the time allowed"
+            )
         if not self._driver_class.seeks:
-            raise Unsupported(f"{address.scheme}:// has no seek: only kafka keeps messages that were read")
+            raise Unsupported(
+                f"{address.scheme}:// has no seek: only kafka keeps messages that were read"
+            )
         await self._seeking.seek(Place.from_wire(fields), deadline, address.display)
 
     def _forget_old_messages(self) -> None:
@@ -199,13 +227,17 @@ class StreamActor:
         self._inbound.forget_owed()
         self._serving.flush()
 
-    def _answer_later(self, sender: bytes, request_id: int, job: Callable[[], Awaitable[object]]) -> None:
+    def _answer_later(
+        self, sender: bytes, request_id: int, job: Callable[[], Awaitable[object]]
+    ) -> None:
         """Answer a request with the result or the error of its job, which runs in a task of its own."""
         task = asyncio.create_task(self._answer(sender, request_id, job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, sender: bytes, request_id: int, job: Callable[[], Awaitable[object]]) -> None:
+    async def _answer(
+        self, sender: bytes, request_id: int, job: Callable[[], Awaitable[object]]
+    ) -> None:
         try:
             result = await job()
             reply = b"" if result is None else values.pack(result)

@@ -33,7 +33,15 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Final
 
 from trunkline.actors.driver import Delivery, Overflow
-from trunkline.actors.stream.actions import Action, Notify, Push, Recall, Throttle, Welcome, stamps_of
+from trunkline.actors.stream.actions import (
+    Action,
+    Notify,
+    Push,
+    Recall,
+    Throttle,
+    Welcome,
+    stamps_of,
+)
 from trunkline.actors.stream.asks import Asked, Asks
 from trunkline.actors.stream.holder import Holder, Kept
 from trunkline.actors.stream.lane import Entry, Lane, Run
@@ -97,7 +105,11 @@ class Buffer:
         self._arrived(batch)
 
     def deliver(
-        self, entries: Sequence[str | bytes], batch: Sequence[Delivery], at: int = 0, link: Any = None
+        self,
+        entries: Sequence[str | bytes],
+        batch: Sequence[Delivery],
+        at: int = 0,
+        link: Any = None,
     ) -> None:
         """Messages arrived with their envelopes, over this link; `entries` is what shall be read of each."""
         run = Run(len(batch), at)
@@ -167,7 +179,9 @@ class Buffer:
         """A holder came, which takes the link to be `down` or not. The only one is streamed to; with
         a second one, everyone has to ask."""
         # The holder sees a mark that is queued, unless another holder has consumed it.
-        is_queued = self.news.mark is not Mark.UP and any(isinstance(entry, int) for entry in self._all())
+        is_queued = self.news.mark is not Mark.UP and any(
+            isinstance(entry, int) for entry in self._all()
+        )
         mark = self.news.for_newcomer(down=down, is_queued=is_queued)
         holder = self.holders[holder_id] = Holder(holder_id, envelopes=envelopes)
         if mark is not None:
@@ -178,7 +192,9 @@ class Buffer:
             self._push(holder, [])
             return
         for other in self.holders.values():
-            if other is not holder and (other.mode == "stream" or (other.mode == "ask" and other.sent)):
+            if other is not holder and (
+                other.mode == "stream" or (other.mode == "ask" and other.sent)
+            ):
                 self._recall(other)
 
     def replace(
@@ -209,7 +225,9 @@ class Buffer:
         self.asks.drop(old)
         del self.holders[old]
         holder.id = new
-        holder.epoch = max(holder.epoch, epoch)  # no higher: its next own step must void what is on its way
+        holder.epoch = max(
+            holder.epoch, epoch
+        )  # no higher: its next own step must void what is on its way
         holder.mode, holder.asking = "ask", 0
         self.holders[new] = holder
         self._resume()
@@ -264,7 +282,9 @@ class Buffer:
         if self.overflow is Overflow.BACK_PRESSURE and full:
             self._overflow()
 
-    def ack(self, holder_id: bytes, consumed: int, skipped: int | None = None, over: int = 0) -> None:
+    def ack(
+        self, holder_id: bytes, consumed: int, skipped: int | None = None, over: int = 0
+    ) -> None:
         """A holder has consumed so many entries in total; so many of them, in total, it discarded (None: it
         did not say). Its asks up to number `over` are over."""
         holder = self.holders.get(holder_id)
@@ -326,7 +346,9 @@ class Buffer:
         holder.envelopes = holder.envelopes or envelopes
         self.ack(holder_id, consumed)
         if epoch > holder.epoch or (epoch == holder.epoch and holder.mode == "recall"):
-            holder.epoch = epoch  # it has nothing of former epochs any more: as good as answering a recall
+            holder.epoch = (
+                epoch  # it has nothing of former epochs any more: as good as answering a recall
+            )
             self._given_back(holder, consumed)
         if number <= holder.over:
             return
@@ -447,7 +469,9 @@ class Buffer:
         more, answer = bool(self.queue), holder.asking
         if answer:
             holder.asking, holder.over = 0, answer
-        self.actions.append(Push(holder.id, holder.epoch, stream, more, entries, first, stamps, answer))
+        self.actions.append(
+            Push(holder.id, holder.epoch, stream, more, entries, first, stamps, answer)
+        )
 
     def _serve(self, holder: Holder) -> bool:
         """Give an asking holder what it asks for; False when there is nothing."""
@@ -614,7 +638,9 @@ class Buffer:
 
     def _is_over(self) -> bool:
         """There is more than the limits allow: a single message is never too much."""
-        return self.unread > self.limit or (self.unread_bytes > self.limit_bytes and self.unread > 1)
+        return self.unread > self.limit or (
+            self.unread_bytes > self.limit_bytes and self.unread > 1
+        )
 
     def _drop_sent(self, holder: Holder) -> None:
         """The oldest messages are in the holder's pocket: drop them there."""
@@ -652,6 +678,10 @@ class Buffer:
         self.unread_bytes -= len(entry)
 
     def _relax(self) -> None:
-        if self.throttled and self.unread <= self.limit // 2 and self.unread_bytes <= self.limit_bytes // 2:
+        if (
+            self.throttled
+            and self.unread <= self.limit // 2
+            and self.unread_bytes <= self.limit_bytes // 2
+        ):
             self.throttled = False
             self.actions.append(Throttle(False))

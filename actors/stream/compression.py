@@ -95,7 +95,12 @@ def codec_of(address: Address) -> Codec | None:
 
 
 def _has_zlib_header(data: bytes) -> bool:
-    return len(data) > 1 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7 and (data[0] << 8 | data[1]) % 31 == 0
+    return (
+        len(data) > 1
+        and data[0] & 0x0F == 8
+        and data[0] >> 4 <= 7
+        and (data[0] << 8 | data[1]) % 31 == 0
+    )
 
 
 def _unpack(data: bytes, wbits: int, limit: int) -> bytes:

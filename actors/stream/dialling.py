@@ -54,7 +54,9 @@ class Dialling:
         try:
             # The driver keeps the deadline itself and says in words what did not answer; the timeout is for a
             # driver that does not.
-            async with asyncio.timeout(deadline.left() + 0.5 if deadline.timeout() is not None else None):
+            async with asyncio.timeout(
+                deadline.left() + 0.5 if deadline.timeout() is not None else None
+            ):
                 await self._open(link, deadline)
             await self._introduce(link)
         except BaseException as error:
@@ -75,7 +77,9 @@ class Dialling:
         try:
             await link.driver.open(deadline)
         except Exception as error:
-            self._may_help = isinstance(error, self._transient) and not isinstance(error, FatalError)
+            self._may_help = isinstance(error, self._transient) and not isinstance(
+                error, FatalError
+            )
             raise
 
     async def _introduce(self, link: Link) -> None:
@@ -87,7 +91,9 @@ class Dialling:
         except (OSError, EOFError) as error:
             if isinstance(error, TimeoutError):
                 raise
-            with contextlib.suppress(TimeoutError):  # what the peer said is perhaps still on its way
+            with contextlib.suppress(
+                TimeoutError
+            ):  # what the peer said is perhaps still on its way
                 async with asyncio.timeout(LAST_WORDS_S):
                     await link.ended.wait()
             raise link.reason or _closed_at_once(link) or error from None

@@ -89,7 +89,10 @@ class Figures:
                 base.messages_out + counters.messages_out,
                 base.bytes_out + counters.bytes_out,
                 base.read + buffer.read + settled,
-                base.dropped + buffer.dropped + counters.dropped_elsewhere - (0 if again else settled),
+                base.dropped
+                + buffer.dropped
+                + counters.dropped_elsewhere
+                - (0 if again else settled),
                 base.skipped + buffer.skipped,
                 queued,
                 buffer.unread,
@@ -134,7 +137,10 @@ class Figures:
             buffered=buffer.unread,
             queued=buffer.queued,
             peak=max(base.peak, buffer.peak),
-            dropped=base.dropped + buffer.dropped + counters.dropped_elsewhere - (0 if again else settled),
+            dropped=base.dropped
+            + buffer.dropped
+            + counters.dropped_elsewhere
+            - (0 if again else settled),
             skipped=base.skipped + buffer.skipped,
             returned=base.returned - (settled if again else 0),
             redelivered=base.redelivered + counters.redelivered,

@@ -80,7 +80,9 @@ class Inbound:
         if self._codec is not None and self._codec.receives:
             both = [(self.unpack(each.data), each) for each in batch]
             # A message that cannot be unpacked now never can: it must not come again and again.
-            link.driver.settle([each.token for data, each in both if data is None and each.token is not None])
+            link.driver.settle(
+                [each.token for data, each in both if data is None and each.token is not None]
+            )
             batch = [each for data, each in both if data is not None]
             entries = [data for data, _ in both if data is not None]
         if batch:
@@ -101,7 +103,11 @@ class Inbound:
         buffer and is acknowledged over this link when it is read; or it was read and is acknowledged now."""
         fresh, read = [], []
         for each in batch:
-            runs = self._owed.get(each.identity) if each.redelivered and each.identity is not None else None
+            runs = (
+                self._owed.get(each.identity)
+                if each.redelivered and each.identity is not None
+                else None
+            )
             if not runs:
                 fresh.append(each)
                 continue
@@ -152,7 +158,9 @@ class Inbound:
             return self._codec.incoming(message)
         except CompressionError as error:
             self._counters.errors += 1
-            self._log.warn(f"a message of {len(message)} bytes from {self._peer} was discarded: {error}")
+            self._log.warn(
+                f"a message of {len(message)} bytes from {self._peer} was discarded: {error}"
+            )
             return None
 
     def _unpack_all(self, batch: Sequence[str | bytes]) -> list[str | bytes]:

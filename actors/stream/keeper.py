@@ -19,7 +19,16 @@ from trunkline.actors.stream.dialling import Dialling
 from trunkline.actors.stream.figures import Counters, Figures
 from trunkline.actors.stream.host import Host
 from trunkline.actors.stream.inbound import Inbound
-from trunkline.actors.stream.link import Action, Connect, GiveUp, LinkLife, Lost, Opened, TellFailure, Wait
+from trunkline.actors.stream.link import (
+    Action,
+    Connect,
+    GiveUp,
+    LinkLife,
+    Lost,
+    Opened,
+    TellFailure,
+    Wait,
+)
 from trunkline.actors.stream.link_watch import LinkWatch
 from trunkline.actors.stream.outbound import Outbound
 from trunkline.actors.stream.serving import Serving
@@ -118,7 +127,9 @@ class LinkKeeper:
                 todo += self._life.end_wait(time.monotonic())
             elif isinstance(action, Connect):
                 try:
-                    sink = await self._dialling.attempt(Deadline(float(self._address.option("timeout"))))
+                    sink = await self._dialling.attempt(
+                        Deadline(float(self._address.option("timeout")))
+                    )
                 except Exception as error:
                     todo += self._note_failure(error)
                 else:

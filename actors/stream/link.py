@@ -33,9 +33,13 @@ class Phase(StrEnum):
     NEW = "new"  # no attempt was made
     CONNECTING = "connecting"  # the first attempt runs
     OPEN = "open"  # the link is up
-    PARTING = "parting"  # the link is lost, its driver is being ended, and another link is to follow
+    PARTING = (
+        "parting"  # the link is lost, its driver is being ended, and another link is to follow
+    )
     WAITING = "waiting"  # the next attempt is due after the wait that the options ask for
-    QUEUEING = "queueing"  # the next attempt waits for its turn among the links of this broker that flap
+    QUEUEING = (
+        "queueing"  # the next attempt waits for its turn among the links of this broker that flap
+    )
     RECONNECTING = "reconnecting"  # an attempt after the first runs
     LOST = "lost"  # the link is lost, and no other link follows
     FAILED = "failed"  # the first attempt failed, or too many attempts in a row

@@ -65,11 +65,15 @@ class LinkWatch:
         option = self._address.option
         # Where the protocol has no ping of its own, the message is the only keepalive there is.
         bare = type(self._driver).ping is StreamDriver.ping and option("pingMessage")
-        return str(option("pingMessage") or "ping") if option("pingType") == "text" or bare else None
+        return (
+            str(option("pingMessage") or "ping") if option("pingType") == "text" or bare else None
+        )
 
     async def _keep_alive(self, every_s: float) -> None:
         text = self._text()
-        answer_s = answer_time(every_s, self._address.options.get("pingTimeout"), control=text is None)
+        answer_s = answer_time(
+            every_s, self._address.options.get("pingTimeout"), control=text is None
+        )
         if text is None and self._driver.traffic() is None:
             answer_s = None  # the driver judges its own pings
         alive = Keepalive(answer_s)
@@ -130,4 +134,6 @@ class LinkWatch:
 
 
 def _silence(answer_s: float) -> TimeoutError:
-    return TimeoutError(f"nothing came from the peer for {answer_s:.3g} s after a ping; the link is lost")
+    return TimeoutError(
+        f"nothing came from the peer for {answer_s:.3g} s after a ping; the link is lost"
+    )

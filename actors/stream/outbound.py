@@ -23,7 +23,14 @@ from trunkline.actors.stream.inbound import Inbound
 from trunkline.actors.stream.pace import pace_of
 from trunkline.actors.stream.words import LinkWords
 from trunkline.deadline import Deadline
-from trunkline.errors import BrokenError, DialTimeout, OperationTimeout, TrunklineError, Unsupported, to_wire
+from trunkline.errors import (
+    BrokenError,
+    DialTimeout,
+    OperationTimeout,
+    TrunklineError,
+    Unsupported,
+    to_wire,
+)
 from trunkline.wire import values
 from trunkline.wire.envelope import Kind, header
 from trunkline.wire.outgoing import Outgoing
@@ -99,7 +106,9 @@ class Outbound:
         if link is None:
             raise self._link_down("nothing was written")
         if deadline.expired():
-            raise OperationTimeout("the data was longer on its way to the worker than the time allowed")
+            raise OperationTimeout(
+                "the data was longer on its way to the worker than the time allowed"
+            )
         if not await self._take_turn(deadline):
             raise self._no_turn()
         try:
@@ -111,7 +120,9 @@ class Outbound:
         except TimeoutError:
             sent = 0
         if not sent and len(data):
-            raise OperationTimeout(f"{self._address.display} did not take the data in the time allowed")
+            raise OperationTimeout(
+                f"{self._address.display} did not take the data in the time allowed"
+            )
         return sent
 
     async def request(self, body: bytes, deadline: Deadline, text: bool) -> str | bytes:
@@ -155,7 +166,9 @@ class Outbound:
                 if outgoing is None:
                     sent = await link.driver.send(packed, deadline)
                 else:
-                    sent = await link.driver.send_to(None if outgoing.null else packed, outgoing, deadline)
+                    sent = await link.driver.send_to(
+                        None if outgoing.null else packed, outgoing, deadline
+                    )
             except TrunklineError:
                 raise
             except (OSError, EOFError) as error:
@@ -196,7 +209,9 @@ class Outbound:
         except TrunklineError:
             raise
         except TimeoutError:
-            raise OperationTimeout(f"{self._address.display} gave no answer in the time allowed") from None
+            raise OperationTimeout(
+                f"{self._address.display} gave no answer in the time allowed"
+            ) from None
         except (OSError, EOFError) as error:
             raise self._link_broke(error) from None
         self._count_sent(len(data.encode() if isinstance(data, str) else data))
@@ -222,7 +237,9 @@ class Outbound:
         self._figures.note()
 
     def _no_turn(self) -> OperationTimeout:
-        return OperationTimeout(f"no turn came in the time allowed: limit={self._address.option('limit')}")
+        return OperationTimeout(
+            f"no turn came in the time allowed: limit={self._address.option('limit')}"
+        )
 
     def _link_down(self, consequence: str) -> BrokenError:
         what = f"the link to {self._address.display} is down; {consequence}"

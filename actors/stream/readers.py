@@ -69,7 +69,9 @@ class Readers:
     def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
         """A holder says START. `down`: it takes the link to be down. `had`: how many messages it had of the
         workers before this one. `envelopes`: it wants them."""
-        if holder in self._buffer.holders:  # it has another name or another pipe, and waits for our word
+        if (
+            holder in self._buffer.holders
+        ):  # it has another name or another pipe, and waits for our word
             self._serving.welcome(holder)
         self.serve(holder, down, had, envelopes)
 
@@ -91,7 +93,9 @@ class Readers:
     def _replace(self, holder: bytes, former: _Former, said: _Early) -> None:
         """A holder that another worker or broker knew before can be reached here now."""
         old, epoch, consumed, kept = former
-        self._buffer.replace(old, holder, epoch, consumed, kept, down=said.down, envelopes=said.envelopes)
+        self._buffer.replace(
+            old, holder, epoch, consumed, kept, down=said.down, envelopes=said.envelopes
+        )
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
         """A holder has left; `consumed`: how many entries it has consumed, None where it has died."""

@@ -85,10 +85,22 @@ class Serving:
         send = self._host.mailbox.send
         if isinstance(action, Push):
             stamped = action.stamps is not None
-            entries = action.entries if action.stamps is None else [*action.entries, _packed(action.stamps)]
-            losses = [[n, *e.to_wire()] for n, e in enumerate(action.entries) if isinstance(e, Loss)]
+            entries = (
+                action.entries
+                if action.stamps is None
+                else [*action.entries, _packed(action.stamps)]
+            )
+            losses = [
+                [n, *e.to_wire()] for n, e in enumerate(action.entries) if isinstance(e, Loss)
+            ]
             push = messages.Push(
-                action.epoch, action.stream, action.more, action.first, stamped, losses, action.answer
+                action.epoch,
+                action.stream,
+                action.more,
+                action.first,
+                stamped,
+                losses,
+                action.answer,
             )
             head = header(Kind.PUSH, 0, *push)
             send(action.holder, head, msgpack.packb(entries, use_bin_type=True))
@@ -106,12 +118,15 @@ class Serving:
 def _packed(stamps: Sequence[Stamp]) -> bytes:
     """Stamps as the proxy takes them. Envelope values that msgpack cannot encode are sent as str."""
     rows: list[list[Any]] = [
-        [size, at] if delivery is None else [size, at, *delivery[1:10]] for size, at, delivery in stamps
+        [size, at] if delivery is None else [size, at, *delivery[1:10]]
+        for size, at, delivery in stamps
     ]
     try:
         return values.pack(rows)
     except (TypeError, ValueError):
-        return values.pack([[_as_texts(v) if isinstance(v, dict) else v for v in row] for row in rows])
+        return values.pack(
+            [[_as_texts(v) if isinstance(v, dict) else v for v in row] for row in rows]
+        )
 
 
 def _as_texts(items: dict[Any, Any]) -> dict[str, str]:

@@ -52,7 +52,11 @@ class Settling:
     async def settle(self, ticket: Any, verdict: Any, delay_ms: Any) -> None:
         """Carry out a verdict. BrokenError where the message is not kept here (any more) or its link is
         gone, Unsupported where the protocol has no such verdict."""
-        if verdict not in VERDICTS or not isinstance(ticket, int) or not isinstance(delay_ms, (int, float)):
+        if (
+            verdict not in VERDICTS
+            or not isinstance(ticket, int)
+            or not isinstance(delay_ms, (int, float))
+        ):
             raise RemoteError("a malformed SETTLE arrived")
         message = await self._find(ticket)
         if message is None:

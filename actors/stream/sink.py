@@ -25,7 +25,12 @@ class LinkSink:
     in their order, and only messages of the present link go on to the readers."""
 
     def __init__(
-        self, buffer: Buffer, current: CurrentLink, counters: Counters, inbound: Inbound, log: UserLog
+        self,
+        buffer: Buffer,
+        current: CurrentLink,
+        counters: Counters,
+        inbound: Inbound,
+        log: UserLog,
     ) -> None:
         self._buffer = buffer
         self._current = current
@@ -33,7 +38,9 @@ class LinkSink:
         self._inbound = inbound
         self._log = log
         drops = buffer.overflow is Overflow.DROP_OLDEST
-        self._early: EarlyArrivals | None = EarlyArrivals(buffer.limit, buffer.limit_bytes, drops=drops)
+        self._early: EarlyArrivals | None = EarlyArrivals(
+            buffer.limit, buffer.limit_bytes, drops=drops
+        )
         """None when the link counts as open, or has ended."""
         self.link: Link
         """Set by `SinkMaker`, which makes the driver after its sink."""

@@ -44,4 +44,6 @@ class UserLog:
         if not buffer.dropped and not counters.dropped_early:
             why = "they were lost before they could be buffered"
         count = f"{new} message was" if new == 1 else f"{new} messages were"
-        self._host.log("warning", f"{self._host.address.display}: {count} dropped, {total} in all ({why})")
+        self._host.log(
+            "warning", f"{self._host.address.display}: {count} dropped, {total} in all ({why})"
+        )

@@ -52,7 +52,9 @@ class LinkWords:
             text = tls.lost(error) or str(getattr(error, "strerror", None) or loss.text)
             if last_words:
                 text += f"; it said last: {without_secrets(last_words, own_secrets(self._address))}"
-            return DialError(self.name_peer("could not be opened", text), code=loss.code, reason=loss.reason)
+            return DialError(
+                self.name_peer("could not be opened", text), code=loss.code, reason=loss.reason
+            )
         return error
 
     def name_peer(self, what: str, text: str) -> str:

@@ -26,7 +26,9 @@ _NUMBERS = frozenset(
         "x-consumer-timeout",
     )
 )
-_BOOLEANS = frozenset(("x-single-active-consumer", "x-cancel-on-ha-failover", "x-stream-match-unfiltered"))
+_BOOLEANS = frozenset(
+    ("x-single-active-consumer", "x-cancel-on-ha-failover", "x-stream-match-unfiltered")
+)
 _TEXTS = frozenset(
     (
         "x-queue-type",

@@ -45,7 +45,9 @@ def read_beside(scheme: Scheme, given: Mapping[str, object]) -> Values:
         param = _param(scheme, name)
         if param.name in found:
             raise AddressError(f"parameter '{param.name}' is given twice: write it once")
-        items = list(value) if isinstance(value, (list, tuple)) and param.kind == "names" else [value]
+        items = (
+            list(value) if isinstance(value, (list, tuple)) and param.kind == "names" else [value]
+        )
         texts = [_text(param, item) for item in items]
         if param.kind == "names" and isinstance(value, str):
             texts = value.split(",")
@@ -119,7 +121,9 @@ def _count(param: Param, value: str) -> dict[str, Any]:
 
 def _enum(param: Param, value: str) -> dict[str, Any]:
     # exchange types that plugins bring begin with x-
-    if value not in param.choices and not (param.name == "type" and re.fullmatch(r"x-[\w.-]+", value)):
+    if value not in param.choices and not (
+        param.name == "type" and re.fullmatch(r"x-[\w.-]+", value)
+    ):
         raise _wrong(param, value, f"use one of {', '.join(param.choices)}")
     return {param.name: value}
 
@@ -132,7 +136,9 @@ def _start(param: Param, value: str) -> dict[str, Any]:
     if (seconds := seconds_of(value)) is not None:
         return {param.name: value, f"{param.name}_time": seconds}
     words = [*param.choices, "an offset" if param.kind == "offset" else "a sequence number"]
-    raise _wrong(param, value, f"use one of {', '.join(words)}, or a time such as 2026-01-31T12:00:00Z")
+    raise _wrong(
+        param, value, f"use one of {', '.join(words)}, or a time such as 2026-01-31T12:00:00Z"
+    )
 
 
 def seconds_of(moment: str | datetime) -> float | None:

@@ -40,7 +40,9 @@ def parse_broker(
     much as those of the query), `beside` those given to `Dial`, which yield to them."""
     authority, path, query = split_authority(one_authority(rest, scheme))
     if path.startswith("#"):
-        raise AddressError(f"{scheme.whose} has no '#' part: write %23 for a '#' that belongs to it")
+        raise AddressError(
+            f"{scheme.whose} has no '#' part: write %23 for a '#' that belongs to it"
+        )
     hosts, logins = read_servers(authority, scheme)
     values = read_written(scheme, [*_query(query, scheme), *written])
     _read_path(scheme, path, values)
@@ -50,7 +52,8 @@ def parse_broker(
     # these two mean the user info and are kept there alone
     beside_login = (params.pop("username", None), params.pop("password", None))
     user, password = (
-        here if here is not None else there for here, there in zip(logins[0], beside_login, strict=True)
+        here if here is not None else there
+        for here, there in zip(logins[0], beside_login, strict=True)
     )
     _check(scheme, params)
     place = ",".join(join_host_port(*pair) for pair in hosts)
@@ -110,4 +113,6 @@ def _check_login_once(scheme: Scheme, login: Login, values: Values) -> None:
 def _check(scheme: Scheme, params: Mapping[str, str]) -> None:
     if not any(params.get(name) for name in scheme.needs):
         *some, last = (f"'{name}'" for name in scheme.needs)
-        raise AddressError(f"{scheme.whose} needs {', '.join(some)} or {last}: write {scheme.example}")
+        raise AddressError(
+            f"{scheme.whose} needs {', '.join(some)} or {last}: write {scheme.example}"
+        )

@@ -85,7 +85,8 @@ def parse(dsn: str, dialect: Dialect = "union") -> Dsn:
     if len(hosts) > 1:
         fields["hosts"] = [{"host": host, "port": port} for host, port in hosts]
     account = [
-        query.get(name) or value for name, value in zip(_ACCOUNT, (user, password, database), strict=True)
+        query.get(name) or value
+        for name, value in zip(_ACCOUNT, (user, password, database), strict=True)
     ]
     return Dsn("tcp", hosts[0][0], hosts[0][1], account[0], account[1], account[2], params, fields)
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trunkline.address.golang import DsnError, duration_seconds, parse_bool, parse_int, parse_uint, shown
+from trunkline.address.golang import (
+    DsnError,
+    duration_seconds,
+    parse_bool,
+    parse_int,
+    parse_uint,
+    shown,
+)
 
 __all__ = ["UNION", "V2", "seconds"]
 
@@ -83,7 +90,9 @@ def _strategy(kind: str) -> _Reader:
 def _products(name: str, value: str, typed: dict[str, Any]) -> None:
     pairs = [part.split("/") for part in value.split(",")]
     if any(len(pair) != 2 for pair in pairs):
-        raise DsnError(f"clickhouse [dsn parse]: client_info_product: {shown(value)} is not name/version")
+        raise DsnError(
+            f"clickhouse [dsn parse]: client_info_product: {shown(value)} is not name/version"
+        )
     typed[name] = pairs
 
 

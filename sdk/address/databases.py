@@ -24,12 +24,16 @@ def parse_database(scheme: Scheme, rest: str, environ: Mapping[str, str]) -> Add
         text = str(error)
     else:
         return _address(scheme, dsn, found)
-    raise AddressError(f"the {scheme.name} address is not valid ({text}): write it like {scheme.example}")
+    raise AddressError(
+        f"the {scheme.name} address is not valid ({text}): write it like {scheme.example}"
+    )
 
 
 def _address(scheme: Scheme, dsn: str, found: Dsn) -> Address:
     """The fields as an address; what Go holds as "" is absent here, but for the user."""
-    hosts = tuple((host["host"], host["port"] or found.port) for host in found.fields.get("hosts", ()))
+    hosts = tuple(
+        (host["host"], host["port"] or found.port) for host in found.fields.get("hosts", ())
+    )
     path = found.fields.get("socket") or found.fields.get("file") or ""
     return Address(
         scheme.name,

@@ -14,5 +14,7 @@ def is_installed(name: str) -> bool:
 
     try:
         return any(entry.name.lower() == name for entry in metadata.entry_points(group=GROUP))
-    except Exception:  # another package's broken metadata must not turn a misspelt scheme into a traceback
+    except (
+        Exception
+    ):  # another package's broken metadata must not turn a misspelt scheme into a traceback
         return False

@@ -82,7 +82,9 @@ class Address:
         if found is None:
             return ""
         value = self.params[found]
-        return _one_line(f"?{found}={value if len(value) <= _SUBJECT else value[:_SUBJECT] + '...'}")
+        return _one_line(
+            f"?{found}={value if len(value) <= _SUBJECT else value[:_SUBJECT] + '...'}"
+        )
 
     def _peer(self) -> str:
         row = scheme_row(self.scheme)
@@ -111,7 +113,9 @@ class Address:
         place = place.replace("://", f"://{self._account()}", 1)
         query = "&".join(self._shown_param(name, value) for name, value in self.params.items())
         options = "&".join(_shown(name, value) for name, value in self.options.items())
-        return _one_line(place + (f"?{query}" if query else "") + (f"|{options}" if options else ""))
+        return _one_line(
+            place + (f"?{query}" if query else "") + (f"|{options}" if options else "")
+        )
 
     def _shown_param(self, name: str, value: str) -> str:
         param = find_param(scheme_row(self.scheme).protocol, name)

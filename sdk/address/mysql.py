@@ -46,7 +46,9 @@ _DURATIONS = frozenset(("readTimeout", "writeTimeout", "timeTruncate", "timeout"
 # in these a multi-byte character may end in a quote or backslash, so client-side quoting is not safe
 _UNSAFE_COLLATIONS = ("big5", "sjis", "gbk", "gb2312", "cp932", "gb18030")
 # Go's own names of networks: never a host name of a plain URL
-_GO_NETS = frozenset(("tcp4", "tcp6", "udp", "udp4", "udp6", "ip", "ip4", "ip6", "unixgram", "unixpacket"))
+_GO_NETS = frozenset(
+    ("tcp4", "tcp6", "udp", "udp4", "udp6", "ip", "ip4", "ip6", "unixgram", "unixpacket")
+)
 
 
 class UnknownNet(DsnError):
@@ -147,7 +149,9 @@ def _param(name: str, value: str, typed: dict[str, Any], variables: dict[str, st
     elif name == "connectionAttributes":
         return query_unescape(value)
     elif name == "serverPubKey":
-        raise DsnError(f"invalid value / unknown server pub key name: {shown(query_unescape(value))}")
+        raise DsnError(
+            f"invalid value / unknown server pub key name: {shown(query_unescape(value))}"
+        )
     elif name == "strict":
         raise DsnError(
             "panic: strict mode has been removed. See https://github.com/go-sql-driver/mysql/wiki/strict-mode"

@@ -43,7 +43,10 @@ class Option:
     def by_scheme(self) -> tuple[tuple[str, Any], ...]:
         """The schemes that have another default, with that default."""
         return tuple(
-            (row.name, value) for row in SCHEMES.values() for name, value in row.defaults if name == self.name
+            (row.name, value)
+            for row in SCHEMES.values()
+            for name, value in row.defaults
+            if name == self.name
         )
 
     def default_for(self, scheme: str) -> Any:
@@ -156,7 +159,9 @@ OPTIONS: dict[str, Option] = {
         Option("certfile", "text", None, "file of our own certificate"),
         Option("keyfile", "text", None, "file of our own certificate's key"),
         Option("servername", "host", None, "name the server's certificate must have"),
-        Option("insecureSkipVerify", "bool", False, "take any certificate, of an https:// proxy too"),
+        Option(
+            "insecureSkipVerify", "bool", False, "take any certificate, of an https:// proxy too"
+        ),
         Option("local_ip", "ip", None, "outgoing address"),
         Option(
             "interface",
@@ -180,7 +185,9 @@ OPTIONS: dict[str, Option] = {
             "messages as text where valid, always text, or always bytes",
             choices=("auto", "text", "bytes"),
         ),
-        Option("timeout", "seconds", 30.0, "time to open the connection, s", low=0.001, high=86_400),
+        Option(
+            "timeout", "seconds", 30.0, "time to open the connection, s", low=0.001, high=86_400
+        ),
         Option("max_size", "count", 16 * 1024 * 1024, "largest message taken, bytes", low=1),
         Option("linger", "seconds", 300.0, "life without a holder, s", low=0, high=31_536_000),
     )

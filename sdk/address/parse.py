@@ -110,7 +110,9 @@ class _Given:
     """Parameters given to `Dial` in Python."""
 
 
-def _options(scheme: Scheme, written: list[tuple[str, str]], beside: Mapping[str, object]) -> _Given:
+def _options(
+    scheme: Scheme, written: list[tuple[str, str]], beside: Mapping[str, object]
+) -> _Given:
     """Options and parameters apart; an option that is written in the address wins."""
     found = _Given()
     for name, value in beside.items():
@@ -181,9 +183,15 @@ def _check_trust(scheme: Scheme, options: Mapping[str, Any]) -> None:
 
 def _check_single(name: str, headers: Mapping[str, object]) -> None:
     if any(isinstance(value, list) for value in headers.values()):
-        raise AddressError(f"option '{name}' takes one value for each name here: join them with a comma")
+        raise AddressError(
+            f"option '{name}' takes one value for each name here: join them with a comma"
+        )
 
 
 def _why_not(name: str, scheme: Scheme) -> str:
     reason = dict(scheme.refusals).get(name)
-    return f"cannot be had with {scheme.name}{reason}" if reason else f"makes no sense for {scheme.name}"
+    return (
+        f"cannot be had with {scheme.name}{reason}"
+        if reason
+        else f"makes no sense for {scheme.name}"
+    )

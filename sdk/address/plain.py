@@ -86,7 +86,9 @@ def parse_socket(scheme: Scheme, rest: str) -> Address:
     host = clean_host(host, whose)
     if port is None:
         raise AddressError(f"{whose} needs a port: write {scheme.example}")
-    return Address(scheme.name, f"{scheme.name}://{join_host_port(host, port)}", scheme.net, host, port)
+    return Address(
+        scheme.name, f"{scheme.name}://{join_host_port(host, port)}", scheme.net, host, port
+    )
 
 
 def parse_websocket(scheme: Scheme, rest: str) -> Address:

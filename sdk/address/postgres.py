@@ -13,7 +13,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline.address.conninfo import parse_pairs
-from trunkline.address.golang import Dsn, DsnError, parse_int, parse_query, parse_uint, parse_url, shown
+from trunkline.address.golang import (
+    Dsn,
+    DsnError,
+    parse_int,
+    parse_query,
+    parse_uint,
+    parse_url,
+    shown,
+)
 
 __all__ = ["parse", "resolve"]
 
@@ -73,7 +81,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "ssl_max_protocol_version": _TLS_VERSIONS,
     "min_protocol_version": _PROTOCOLS,
     "max_protocol_version": _PROTOCOLS,
-    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "target_session_attrs": (
+        "any",
+        "read-write",
+        "read-only",
+        "primary",
+        "standby",
+        "prefer-standby",
+    ),
     "load_balance_hosts": ("disable", "random"),
 }
 _BOOLS = ("sslsni", "sslinline", "binary_parameters", "disable_prepared_binary_result")
@@ -81,7 +96,15 @@ _TRUE = ("1", "t", "T", "true", "TRUE", "True", "yes", "on")
 _FILES = ("sslcert", "sslkey", "sslrootcert", "passfile", "servicefile")
 _PLACE = ("host", "hostaddr", "port", "dbname", "database", "user", "password")
 _KNOWN = frozenset(
-    (*_ENV.values(), *_PLACE, *_CHOICES, *_BOOLS, "fallback_application_name", "krbspn", "connect_timeout")
+    (
+        *_ENV.values(),
+        *_PLACE,
+        *_CHOICES,
+        *_BOOLS,
+        "fallback_application_name",
+        "krbspn",
+        "connect_timeout",
+    )
 )
 
 
@@ -142,7 +165,9 @@ def _from_url(dsn: str) -> dict[str, str]:
     host, port = url.host, ""
     first, *others = host.split(",")
     if others and any(":" in one and not one.endswith("]") for one in (first, *others[:-1])):
-        raise DsnError("several hosts have their ports behind the path: write h1,h2/db?port=5432,5433")
+        raise DsnError(
+            "several hosts have their ports behind the path: write h1,h2/db?port=5432,5433"
+        )
     if not host.endswith("]") and ":" in host:
         host, _, port = host.rpartition(":")
     found = {
@@ -152,7 +177,9 @@ def _from_url(dsn: str) -> dict[str, str]:
         "password": url.password or "",
         "dbname": url.path.removeprefix("/"),
     }
-    found.update({name: value for name, value in parse_query(url.query, strict=False).items() if value})
+    found.update(
+        {name: value for name, value in parse_query(url.query, strict=False).items() if value}
+    )
     return {name: value for name, value in found.items() if value}
 
 
@@ -171,7 +198,9 @@ def _check(given: dict[str, str]) -> dict[str, Any]:
         elif name in _RULES:
             _RULES[name](name, value)
     if "connect_timeout" in given:
-        typed["connect_timeout_seconds"] = _parsed("connect_timeout", parse_int, given["connect_timeout"])
+        typed["connect_timeout_seconds"] = _parsed(
+            "connect_timeout", parse_int, given["connect_timeout"]
+        )
     if given.get("min_protocol_version", "3.0") > given.get("max_protocol_version", "latest"):
         raise DsnError("pq: min_protocol_version is above max_protocol_version")
     return typed
@@ -201,7 +230,9 @@ def _bool(name: str, value: str) -> bool:
 
 def _utf8_only(name: str, value: str) -> None:
     if "".join(filter(str.isalnum, value)).upper() != "UTF8":
-        raise DsnError(f'pq: unsupported client_encoding "{shown(value)}": must be absent or "UTF8"')
+        raise DsnError(
+            f'pq: unsupported client_encoding "{shown(value)}": must be absent or "UTF8"'
+        )
 
 
 def _iso_only(name: str, value: str) -> None:
@@ -244,7 +275,9 @@ def _hosts(given: dict[str, str]) -> list[dict[str, Any]]:
         _check_ip(address)
     names = given["host"].split(",") if given.get("host") else []
     if names and addresses and len(names) != len(addresses):
-        raise DsnError(f"pq: could not match {len(names)} host names to {len(addresses)} hostaddr values")
+        raise DsnError(
+            f"pq: could not match {len(names)} host names to {len(addresses)} hostaddr values"
+        )
     names = names or ["localhost", *[""] * (len(addresses) - 1)]
     ports = _ports(given.get("port"), len(names))
     addresses = addresses or [""] * len(names)

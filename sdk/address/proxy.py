@@ -12,7 +12,14 @@ from trunkline.errors import AddressError
 
 __all__ = ["Proxy"]
 
-_PORTS = {"socks5": 1080, "socks5h": 1080, "socks4": 1080, "socks4a": 1080, "http": 80, "https": 443}
+_PORTS = {
+    "socks5": 1080,
+    "socks5h": 1080,
+    "socks4": 1080,
+    "socks4a": 1080,
+    "http": 80,
+    "https": 443,
+}
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -46,7 +46,9 @@ def find_proxy(scheme: str, host: str = "", port: int | None = None) -> Proxy | 
 def _variable(name: str) -> str:
     """The variable as it is spelt: the lower case one wins, as everywhere."""
     lower = f"{name}_proxy"
-    return lower if os.environ.get(lower) else next(key for key in os.environ if key.lower() == lower)
+    return (
+        lower if os.environ.get(lower) else next(key for key in os.environ if key.lower() == lower)
+    )
 
 
 def _parsed(variable: str, value: str, *, socks: bool) -> Proxy:

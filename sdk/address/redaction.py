@@ -33,10 +33,14 @@ _SECRET = re.compile(
     "pass|pwd|token|secret|key|sign|auth|credential|login|jaas|cookie|session_?id|creds|jwt|proxy|^username$"
 )
 _SCHEME = re.compile(r"""(?:(?<=[\s"'=(,`<\[{|])|^|(?<=://))[A-Za-z][A-Za-z0-9+.-]*://""")
-_MESSAGE = re.compile(r"\b(payload|will_payload|pingMessage|headers)\s*=.*", re.DOTALL | re.IGNORECASE)
+_MESSAGE = re.compile(
+    r"\b(payload|will_payload|pingMessage|headers)\s*=.*", re.DOTALL | re.IGNORECASE
+)
 _KEY = re.compile(r"(?<![\w.-])([\w.-]{1,40})\s*=\s*")
 # unquoted, the words up to the next `name=` belong to it: a password may have a space in it
-_VALUE = re.compile(r"""'(?:[^'\\]|\\.)*'?|"[^"]*"?|[^&|\s"']*(?:\s+(?![\w.-]+\s*=)[^\s&|"']+)*""", re.DOTALL)
+_VALUE = re.compile(
+    r"""'(?:[^'\\]|\\.)*'?|"[^"]*"?|[^&|\s"']*(?:\s+(?![\w.-]+\s*=)[^\s&|"']+)*""", re.DOTALL
+)
 # host and perhaps port, then the path: an `@` behind that is no user info
 _PLAIN_PLACE = re.compile(r"(?:\[[0-9A-Fa-f:.%]*\]|[\w.-]+)(?::[0-9]{1,5})?(?=[/?#|]|$)")
 # the streams of exchanges are named after an @ (btcusdt@trade)

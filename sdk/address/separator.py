@@ -43,7 +43,9 @@ def split_target(rest: str, scheme: Scheme) -> tuple[str, str]:
     if found is None and rest.endswith("||"):
         return rest[:-2], ""
     found = (
-        (_last(rest, scheme) or _slip_of_database(rest, scheme)) if database else found or _slip(rest, scheme)
+        (_last(rest, scheme) or _slip_of_database(rest, scheme))
+        if database
+        else found or _slip(rest, scheme)
     )
     if found is None:
         return rest, ""
@@ -59,7 +61,9 @@ def _candidates(rest: str, scheme: Scheme) -> Iterator[re.Match[str]]:
 
 
 def _is_name(name: str, scheme: Scheme) -> bool:
-    return name in OPTIONS or is_param(scheme, name) or nearest(name, OPTIONS, cutoff=0.8) is not None
+    return (
+        name in OPTIONS or is_param(scheme, name) or nearest(name, OPTIONS, cutoff=0.8) is not None
+    )
 
 
 def _last(rest: str, scheme: Scheme) -> re.Match[str] | None:

@@ -19,7 +19,9 @@ Login = tuple[str | None, str | None]
 def one_authority(rest: str, scheme: Scheme) -> str:
     """What follows the first `scheme://`, where each server may be a URL of its own, as NATS users write."""
     head, mark, query = rest.partition("?")
-    return re.sub(rf",\s*{re.escape(scheme.name)}://", ",", head, flags=re.IGNORECASE) + mark + query
+    return (
+        re.sub(rf",\s*{re.escape(scheme.name)}://", ",", head, flags=re.IGNORECASE) + mark + query
+    )
 
 
 def read_servers(authority: str, scheme: Scheme) -> tuple[tuple[tuple[str, int], ...], list[Login]]:
@@ -31,7 +33,9 @@ def read_servers(authority: str, scheme: Scheme) -> tuple[tuple[tuple[str, int],
     found = [_server(piece.strip(), scheme) for piece in pieces]
     logins = [login for _, login in found]
     if scheme.one_login and any(login != (None, None) for login in logins[1:]):
-        raise AddressError(f"{scheme.whose} has one user for all servers: write it before the first one")
+        raise AddressError(
+            f"{scheme.whose} has one user for all servers: write it before the first one"
+        )
     return tuple(place for place, _ in found), logins
 
 

@@ -36,7 +36,13 @@ _NAMES = frozenset(
     (
         *_SHORT,
         *_SHORT.values(),
-        *("_ignore_check_constraints", "_query_only", "_secure_delete", "_writable_schema", "_cache_size"),
+        *(
+            "_ignore_check_constraints",
+            "_query_only",
+            "_secure_delete",
+            "_writable_schema",
+            "_cache_size",
+        ),
         *("_stmt_cache_size", "_txlock", "_mutex", "_loc", "_pragma", "vfs"),
         *("_auth", "_auth_user", "_auth_pass", "_auth_crypt", "_auth_salt"),
     )
@@ -129,7 +135,9 @@ def _own_pragma(text: str) -> str:
     value = None if match is None else match["inner"] if match["after"] is None else match["after"]
     if match is None or not (value is None or _PRAGMA_VALUE.fullmatch(value.strip())):
         raise DsnError(f"Invalid _pragma: {shown(text)}, expecting name(value)")
-    return f"PRAGMA {match['name']}" if value is None else f"PRAGMA {match['name']} = {value.strip()}"
+    return (
+        f"PRAGMA {match['name']}" if value is None else f"PRAGMA {match['name']} = {value.strip()}"
+    )
 
 
 def _counts(name: str, uri: bool) -> bool:
@@ -224,7 +232,12 @@ def _pragmas(given: _Params) -> list[list[Any]]:
     values: dict[str, Any] = {
         "auto_vacuum": given.choice("_auto_vacuum", _VACUUM, "0 NONE 1 FULL 2 INCREMENTAL")
     }
-    for name in ("case_sensitive_like", "defer_foreign_keys", "foreign_keys", "ignore_check_constraints"):
+    for name in (
+        "case_sensitive_like",
+        "defer_foreign_keys",
+        "foreign_keys",
+        "ignore_check_constraints",
+    ):
         values[name] = given.flag(f"_{name}")
     values["journal_mode"] = _word(given, "_journal_mode", _JOURNAL)
     values["locking_mode"] = _word(given, "_locking_mode", ("NORMAL", "EXCLUSIVE")) or "NORMAL"
@@ -235,7 +248,9 @@ def _pragmas(given: _Params) -> list[list[Any]]:
     values["synchronous"] = 1 if sync is None else sync
     values["writable_schema"] = given.flag("_writable_schema")
     values["cache_size"] = given.number("_cache_size", None)
-    return [[name, int(v) if isinstance(v, bool) else v] for name, v in values.items() if v is not None]
+    return [
+        [name, int(v) if isinstance(v, bool) else v] for name, v in values.items() if v is not None
+    ]
 
 
 def _word(given: _Params, name: str, words: tuple[str, ...]) -> str | None:
@@ -273,7 +288,9 @@ def _effective(fields: dict[str, Any], params: dict[str, str]) -> dict[str, Any]
         found["loc"] = fields["loc"]
     if fields["stmt_cache_size"]:
         found["stmt_cache_size"] = fields["stmt_cache_size"]
-    if fields["uri"] and (params.get("mode") == "ro" or params.get("immutable", "").lower() in _TRUE):
+    if fields["uri"] and (
+        params.get("mode") == "ro" or params.get("immutable", "").lower() in _TRUE
+    ):
         found["write_error"] = "attempt to write a readonly database"
     return found
 

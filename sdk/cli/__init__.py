@@ -100,7 +100,10 @@ def _top_level(argv: list[str]) -> int:
         prog="trunkline",
         usage="trunkline COMMAND [OPTION...]",
         description="Dial any connection in a process of its own.",
-        epilog="commands:\n" + "".join(f"  {n:<8} {t}\n" for n, t in COMMANDS.items()) + "\n" + _EPILOG,
+        epilog="commands:\n"
+        + "".join(f"  {n:<8} {t}\n" for n, t in COMMANDS.items())
+        + "\n"
+        + _EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"trunkline {_read_version()}")

@@ -25,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
         "Where a program has started a broker at the same address meanwhile, it waits for the end of\n"
         "that one and then takes over.\n",
     )
-    made.add_argument("--address", metavar="A", help="ipc:///FOLDER/broker.sock; a new one by default")
+    made.add_argument(
+        "--address", metavar="A", help="ipc:///FOLDER/broker.sock; a new one by default"
+    )
     return made
 
 

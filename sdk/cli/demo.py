@@ -57,7 +57,13 @@ def parser() -> argparse.ArgumentParser:
         "exit codes: 0 all figures add up, 1 they do not, 130 ended by Ctrl-C\n",
     )
     add = made.add_argument
-    add("--seconds", type=seconds, default=SECONDS, metavar="N", help=f"how long (default {SECONDS:g})")
+    add(
+        "--seconds",
+        type=seconds,
+        default=SECONDS,
+        metavar="N",
+        help=f"how long (default {SECONDS:g})",
+    )
     add("--seed", type=int, default=1, metavar="N", help="of the random walk (default 1)")
     add("--plain", action="store_true", help="plain lines, even on a terminal")
     add(
@@ -103,7 +109,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         from trunkline.demo.feed import Feed
     except ModuleNotFoundError as error:
-        raise Failed(f"the demo needs the package {error.name}: pip install 'trunkline[demo]'") from None
+        raise Failed(
+            f"the demo needs the package {error.name}: pip install 'trunkline[demo]'"
+        ) from None
     plain = options.plain or not sys.stdout.isatty()
     with stoppable(), tempfile.TemporaryDirectory(prefix="trunkline-demo-") as name:
         folder = Path(name)
@@ -117,7 +125,11 @@ def run(options: argparse.Namespace) -> int:
         if code == 128 + signal.SIGPIPE:
             raise BrokenPipeError  # nobody reads what it shows
         if code != 0:
-            how = "did not see the end of the feed" if code is None else f"ended early with status {code}"
+            how = (
+                "did not see the end of the feed"
+                if code is None
+                else f"ended early with status {code}"
+            )
             raise Failed(f"the strategy {how}; `trunkline doctor` may tell why")
         report = make_report(feed.ledger, _read_result(folder), _read_stored_ticks(folder), kills)
     _print_report(report, feed, plain=plain)
@@ -140,7 +152,11 @@ def _serve_feed(feed: Feed) -> Iterator[None]:
 def _run_strategy(
     folder: Path, feed: Feed, certificate: Certificate | None, *, plain: bool
 ) -> Iterator[StrategyProcess]:
-    arguments = [_feed_address(feed, certificate), _store_address(folder), str(folder / "result.json")]
+    arguments = [
+        _feed_address(feed, certificate),
+        _store_address(folder),
+        str(folder / "result.json"),
+    ]
     with contextlib.ExitStack() as stack:
         with later():  # not between its start and the place that ends it
             strategy = StrategyProcess(folder, "strategy.py", arguments, plain=plain)
@@ -158,7 +174,9 @@ def _store_address(folder: Path) -> str:
     return f"sqlite3://file:{folder / 'ticks.db'}?_journal_mode=WAL&_synchronous=OFF"
 
 
-def _print_processes(feed: Feed, certificate: Certificate | None, strategy: StrategyProcess) -> None:
+def _print_processes(
+    feed: Feed, certificate: Certificate | None, strategy: StrategyProcess
+) -> None:
     print(f"exchange  {feed.server.url}/ws: gzip, heartbeats, lost links; process {os.getpid()}")
     if certificate is None:
         print("          without TLS: neither the package trustme nor the command openssl is here")
@@ -191,14 +209,18 @@ def _play_events(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
 
 def _feed_worker(strategy: StrategyProcess) -> int:
     """The process id of the feed's worker; 0 when there is none."""
-    return next((int(row["pid"]) for row in strategy.connections() if row["scheme"] in ("ws", "wss")), 0)
+    return next(
+        (int(row["pid"]) for row in strategy.connections() if row["scheme"] in ("ws", "wss")), 0
+    )
 
 
 def _await_event(happened: Any, strategy: StrategyProcess, timeout_s: float) -> None:
     deadline = Deadline(timeout_s)
     while not happened():
         if not strategy.running() or deadline.expired():
-            raise Failed("the strategy did not subscribe to the feed; `trunkline doctor` may tell why")
+            raise Failed(
+                "the strategy did not subscribe to the feed; `trunkline doctor` may tell why"
+            )
         time.sleep(LOOK_S)
 
 
@@ -220,7 +242,9 @@ def _read_result(folder: Path) -> dict[str, Any]:
 
 def _read_stored_ticks(folder: Path) -> list[Stored]:
     with contextlib.closing(sqlite3.connect(folder / "ticks.db")) as database:
-        return database.execute("SELECT seq, link, symbol, price FROM ticks ORDER BY rowid").fetchall()
+        return database.execute(
+            "SELECT seq, link, symbol, price FROM ticks ORDER BY rowid"
+        ).fetchall()
 
 
 def _print_report(report: Report, feed: Feed, *, plain: bool) -> None:

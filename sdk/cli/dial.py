@@ -31,7 +31,9 @@ trunkline dial @address.txt          (a password in the file is in no process li
 trunkline dial 6837697024492336893   (a handle that fd() gave)"""
 
 
-_ADDRESS = f"SCHEME://..., a handle, @FILE, - (first line of standard input); default: the variable {ENV}"
+_ADDRESS = (
+    f"SCHEME://..., a handle, @FILE, - (first line of standard input); default: the variable {ENV}"
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,7 +45,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("address", metavar="ADDRESS", nargs="?", help=_ADDRESS)
-    add("-o", dest="options", action="append", default=[], metavar="NAME=VALUE", help="an option, see below")
+    add(
+        "-o",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option, see below",
+    )
     add(
         "-e",
         "--exec",
@@ -52,12 +61,27 @@ def parser() -> argparse.ArgumentParser:
         metavar="SQL",
         help="execute this instead of standard input",
     )
-    add("--timeout", type=seconds, metavar="S", help="seconds to open the connection in (default 30)")
+    add(
+        "--timeout",
+        type=seconds,
+        metavar="S",
+        help="seconds to open the connection in (default 30)",
+    )
     add("--count", type=number, metavar="N", help="end after N messages")
-    add("-q", dest="quit_s", type=seconds, metavar="S", help="end S seconds after standard input did")
+    add(
+        "-q",
+        dest="quit_s",
+        type=seconds,
+        metavar="S",
+        help="end S seconds after standard input did",
+    )
     add("--json", action="store_true", help="a JSON object per message, outage or result")
     add("--hex", action="store_true", help="messages as a hex dump")
-    add("--handle", action="store_true", help="say the connection's handle, for Dial(handle) elsewhere")
+    add(
+        "--handle",
+        action="store_true",
+        help="say the connection's handle, for Dial(handle) elsewhere",
+    )
     return made
 
 

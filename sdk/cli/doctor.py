@@ -62,7 +62,8 @@ def _make_printer() -> Callable[[Finding], None]:
 
     def print_finding(finding: Finding) -> None:
         line = Text.assemble(
-            (f"{finding.status:<4}", _STYLES[finding.status]), f"  {finding.name:<16} {finding.text}"
+            (f"{finding.status:<4}", _STYLES[finding.status]),
+            f"  {finding.name:<16} {finding.text}",
         )
         if finding.hint:
             line.append(f"\n{'':<22} -> {finding.hint}")

@@ -71,7 +71,9 @@ def machine() -> Iterator[Finding]:
 
 
 def _check_python() -> Finding:
-    text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    text = (
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
+    )
     if sys.version_info < OLDEST_PYTHON:
         return fail("python", text, "use Python 3.11 or newer")
     return ok("python", text)
@@ -92,7 +94,9 @@ def _check_libraries() -> Iterator[Finding]:
     missing = [name for name in _CORE if _installed_version(name) is None]
     shown = ", ".join(f"{name} {_installed_version(name)}" for name in _CORE if name not in missing)
     if missing:
-        yield fail("libraries", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+        yield fail(
+            "libraries", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}"
+        )
     else:
         yield ok("libraries", shown)
     for extra, names in _EXTRAS.items():
@@ -100,7 +104,9 @@ def _check_libraries() -> Iterator[Finding]:
         if absent:
             yield ok(f"extra {extra}", f"not installed; pip install 'trunkline[{extra}]' brings it")
         else:
-            yield ok(f"extra {extra}", ", ".join(f"{name} {_installed_version(name)}" for name in names))
+            yield ok(
+                f"extra {extra}", ", ".join(f"{name} {_installed_version(name)}" for name in names)
+            )
 
 
 def _installed_version(name: str) -> str | None:
@@ -114,7 +120,9 @@ def _check_zeromq() -> Finding:
     import zmq
 
     if not zmq.has("ipc"):
-        return fail("zeromq", f"{zmq.zmq_version()} without ipc", "pip install --force-reinstall pyzmq")
+        return fail(
+            "zeromq", f"{zmq.zmq_version()} without ipc", "pip install --force-reinstall pyzmq"
+        )
     return ok("zeromq", f"{zmq.zmq_version()}, curve {'yes' if zmq.has('curve') else 'no'}")
 
 
@@ -153,9 +161,13 @@ def _check_file_limit() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{_limit_text(soft)} files, at most {_limit_text(hard)}"
     if hard != resource.RLIM_INFINITY and hard < FILES:
-        return warn("file limit", text, "raise `ulimit -Hn`: each connection of a program takes a few")
+        return warn(
+            "file limit", text, "raise `ulimit -Hn`: each connection of a program takes a few"
+        )
     if soft != resource.RLIM_INFINITY and soft < FILES:
-        return warn("file limit", text, f"`ulimit -n {FILES}` before you dial hundreds of connections")
+        return warn(
+            "file limit", text, f"`ulimit -n {FILES}` before you dial hundreds of connections"
+        )
     return ok("file limit", text)
 
 
@@ -166,12 +178,16 @@ def _limit_text(value: int) -> str:
 def _check_clock() -> Finding:
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z")
     if time.time() < BUILT:
-        return fail("clock", f"{shown} is in the past", "set the clock: certificates and signed logins fail")
+        return fail(
+            "clock", f"{shown} is in the past", "set the clock: certificates and signed logins fail"
+        )
     wall, steady = time.time(), time.monotonic()
     time.sleep(0.05)
     skew = abs((time.time() - wall) - (time.monotonic() - steady))
     if skew > 0.01:
-        return warn("clock", f"{shown}; it jumped {skew * 1000:.0f} ms just now", "look at the time service")
+        return warn(
+            "clock", f"{shown}; it jumped {skew * 1000:.0f} ms just now", "look at the time service"
+        )
     return ok("clock", shown)
 
 
@@ -189,7 +205,8 @@ def _check_proxies() -> Iterator[Finding]:
         excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
         but = f", but not to {excepted}" if excepted else ""
         yield ok(
-            "proxy", f"{scheme}: {proxy} (from {proxy.variable}){but}; proxy=none in an address goes without"
+            "proxy",
+            f"{scheme}: {proxy} (from {proxy.variable}){but}; proxy=none in an address goes without",
         )
 
 
@@ -213,10 +230,14 @@ def _check_brokers(found: Listing) -> Iterator[Finding]:
     for silent in found.silent:
         text = f"{silent.address} {silent.why}"
         process = f"process {silent.pid}" if silent.pid else "its process"
-        hint = f"if that lasts, end {process}: its workers keep their connections for the next broker"
+        hint = (
+            f"if that lasts, end {process}: its workers keep their connections for the next broker"
+        )
         yield fail("broker", text, hint) if silent.addressed else warn("broker", text, hint)
     for trouble in found.troubles:
-        yield warn("broker", trouble, f"unset {endpoint.ENV}, or start it: trunkline broker --address ...")
+        yield warn(
+            "broker", trouble, f"unset {endpoint.ENV}, or start it: trunkline broker --address ..."
+        )
     if not found.brokers and not found.silent and not found.troubles:
         yield ok("broker", "none is running; the first Dial starts one")
 
@@ -233,7 +254,9 @@ def _check_leftovers(found: Listing) -> Iterator[Finding]:
     left = find_left_over_workers(known)
     if left:
         pids = " ".join(map(str, left))
-        hint = f"they wait for a minute at most for another broker; if they stay longer: kill {pids}"
+        hint = (
+            f"they wait for a minute at most for another broker; if they stay longer: kill {pids}"
+        )
         yield warn("leftovers", f"workers whose broker is dead: {pids}", hint)
     if not stale and not left:
         yield ok("leftovers", "none")

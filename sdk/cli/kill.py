@@ -32,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
     found = listing()
     for complaint in found.complaints():
         print(f"trunkline: {complaint}", file=sys.stderr)
-    done = _kill_all(found) if options.all else max(_kill_named(found, given) for given in options.id)
+    done = (
+        _kill_all(found) if options.all else max(_kill_named(found, given) for given in options.id)
+    )
     return max(done, FAILED if found.is_failed() else OK)
 
 
@@ -48,9 +50,7 @@ def _kill_all(found: Listing) -> int:
     text = f"{_count_text(ended)} ended" if codes else "no connections to end"
     if others := len(wanted) - len(codes):
         names = " and ".join(found.scope.variables())
-        text += (
-            f"; {_count_text(others)} elsewhere left alone: unset {names} to end those of all your brokers"
-        )
+        text += f"; {_count_text(others)} elsewhere left alone: unset {names} to end those of all your brokers"
     print(text)
     return max(codes, default=OK)
 
@@ -77,7 +77,9 @@ def _locate_connection(found: Listing, given: str) -> tuple[str, str]:
         if str(row["id"]) == number and _is_meant(broker, name if colon else None)
     ]
     if len(places) > 1:
-        raise Failed(f"{given} is in several brokers; say which, as `trunkline ps` shows it (broker:id)")
+        raise Failed(
+            f"{given} is in several brokers; say which, as `trunkline ps` shows it (broker:id)"
+        )
     if not places:
         raise Failed(f"there is no connection {given}; `trunkline ps` shows those there are")
     return places[0]

@@ -16,7 +16,13 @@ from trunkline.cli.lines import Lines
 from trunkline.cli.statements import plain_value
 from trunkline.cli.texts import printable
 from trunkline.deadline import Deadline
-from trunkline.errors import BrokenError, OperationTimeout, RefusedError, TrunklineError, Unconfirmed
+from trunkline.errors import (
+    BrokenError,
+    OperationTimeout,
+    RefusedError,
+    TrunklineError,
+    Unconfirmed,
+)
 from trunkline.message import Message
 from trunkline.proxy.connection import Connection
 
@@ -76,7 +82,11 @@ class _Session:
 
     def _read_next(self) -> Message | str | bytes | None:
         """The next message, with its envelope where envelopes are shown."""
-        return self._connection.receive(SLICE_MS) if self._envelopes else self._connection.read(SLICE_MS)
+        return (
+            self._connection.receive(SLICE_MS)
+            if self._envelopes
+            else self._connection.read(SLICE_MS)
+        )
 
     def _show_message(self, message: Message | str | bytes | None) -> None:
         if self._down:
@@ -134,7 +144,10 @@ class _Printer:
 
     def message(self, message: Message | str | bytes) -> None:
         if isinstance(message, Message):
-            fields = {**_content_fields(message.data, as_hex=self._hex), **_envelope_fields(message)}
+            fields = {
+                **_content_fields(message.data, as_hex=self._hex),
+                **_envelope_fields(message),
+            }
             self._print_object(fields, message.received_ns / 1e9)
         elif self._json:
             self._print_object(_content_fields(message, as_hex=self._hex))
@@ -146,8 +159,12 @@ class _Printer:
 
     def _plain_bytes(self, message: str | bytes) -> bytes:
         if self._terminal:  # what a peer sends must not control the user's terminal
-            text = message if isinstance(message, str) else message.decode("utf-8", "backslashreplace")
-            return printable(text.replace("\r\n", "\n") if self._raw else text).encode("utf-8", "replace")
+            text = (
+                message if isinstance(message, str) else message.decode("utf-8", "backslashreplace")
+            )
+            return printable(text.replace("\r\n", "\n") if self._raw else text).encode(
+                "utf-8", "replace"
+            )
         return message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
 
     def event(self, what: str, why: str | None = None) -> None:
@@ -157,7 +174,9 @@ class _Printer:
 
     def _print_object(self, fields: dict[str, Any], at: float | None = None) -> None:
         shown = {"time": round(at or time.time(), 6), **fields}
-        self._put_out(json.dumps(shown, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        self._put_out(
+            json.dumps(shown, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        )
 
     def _put_out(self, data: bytes) -> None:
         sys.stdout.buffer.write(data)
@@ -189,7 +208,9 @@ def _envelope_fields(message: Message) -> dict[str, Any]:
         if getattr(message, name) is not None
     }
     fields |= {
-        name: dict(getattr(message, name)) for name in ("headers", "properties") if getattr(message, name)
+        name: dict(getattr(message, name))
+        for name in ("headers", "properties")
+        if getattr(message, name)
     }
     if message.redelivered:
         fields["redelivered"] = True

@@ -41,7 +41,11 @@ def run(options: argparse.Namespace) -> int:
     elif rows:
         print("\n".join(table_of(rows, output_width(sys.stdout))))
     else:
-        print("no connections" if found.brokers or found.silent else "no connections: no broker is running")
+        print(
+            "no connections"
+            if found.brokers or found.silent
+            else "no connections: no broker is running"
+        )
     sys.stdout.flush()
     for complaint in found.complaints():
         print(f"trunkline: {complaint}", file=sys.stderr)

@@ -153,7 +153,9 @@ COLUMNS = (
     Column("DROP", True, 7, lambda row: amount(row.dropped)),
     Column("RECON", True, 8, lambda row: amount(row.reconnects)),
     Column("HELD BY", False, 13, lambda row: ",".join(map(str, row.users)) or "-"),
-    Column("MEM", True, 10, lambda row: "-" if row.memory is None else amount(row.memory / 1e6, "M")),
+    Column(
+        "MEM", True, 10, lambda row: "-" if row.memory is None else amount(row.memory / 1e6, "M")
+    ),
 )
 """Of a database IN counts rows, OUT statements."""
 LONGEST_HOST = 48

@@ -18,11 +18,15 @@ def parser() -> argparse.ArgumentParser:
         "TRUNKLINE_BROKER=ipc:///run/shared/broker.sock trunkline run strategy.py",
         "exit codes: 0 main() returned, 1 it raised, 2 it cannot be read, 128 + n stopped by signal n\n",
     )
-    made.add_argument("--log", metavar="FILE", help="append every log row to FILE as a line of JSON")
+    made.add_argument(
+        "--log", metavar="FILE", help="append every log row to FILE as a line of JSON"
+    )
     made.add_argument("--data", metavar="DIR", help="where _G and DBExec keep their files")
     made.add_argument("--plain", action="store_true", help="plain lines, even on a terminal")
     made.add_argument(
-        "--name", metavar="ID", help="of this run, in its storage, log and `ps`; two runs of a file need two"
+        "--name",
+        metavar="ID",
+        help="of this run, in its storage, log and `ps`; two runs of a file need two",
     )
     made.add_argument(
         "--set",
@@ -32,10 +36,15 @@ def parser() -> argparse.ArgumentParser:
         dest="settings",
         help="a global of the script; numbers, true, false, null and JSON are read as such",
     )
-    made.add_argument("--params", metavar="FILE", help="globals of the script, from a TOML or JSON file")
+    made.add_argument(
+        "--params", metavar="FILE", help="globals of the script, from a TOML or JSON file"
+    )
     # As of a subcommand: what stands behind the file is the script's, an option too.
     made.add_argument(
-        "command", metavar="FILE", nargs="A...", help="the strategy; what follows is its sys.argv[1:]"
+        "command",
+        metavar="FILE",
+        nargs="A...",
+        help="the strategy; what follows is its sys.argv[1:]",
     )
     return made
 
@@ -49,7 +58,9 @@ def run(options: argparse.Namespace) -> int:
     file, *arguments = options.command[1:] if options.command[:1] == ["--"] else options.command
     if arguments[:1] == ["--"]:
         del arguments[0]
-    elif ours := [name for name in (given.partition("=")[0] for given in arguments) if name in _OURS]:
+    elif ours := [
+        name for name in (given.partition("=")[0] for given in arguments) if name in _OURS
+    ]:
         # Handed to the script it would have no effect, and the strategy would trade with its defaults.
         what = f"{ours[0]} stands behind {file}: write it before the file"
         print(f"trunkline: {what}, or -- before the script's own arguments", file=sys.stderr)

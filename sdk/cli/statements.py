@@ -65,7 +65,11 @@ def _print_result(result: dict[str, Any], *, as_json: bool) -> None:
             _print_result_set(result_set)
     else:
         affected = result.get("affected")
-        print("done" if affected is None else f"done, {affected} row{'' if affected == 1 else 's'} affected")
+        print(
+            "done"
+            if affected is None
+            else f"done, {affected} row{'' if affected == 1 else 's'} affected"
+        )
     sys.stdout.flush()
 
 
@@ -76,7 +80,9 @@ def _print_result_set(result: dict[str, Any]) -> None:
 
     rows = result["values"]
     heading = [printable(name) for name in result["columns"]]
-    numeric = [all(isinstance(row[index], (int, float)) for row in rows) for index in range(len(heading))]
+    numeric = [
+        all(isinstance(row[index], (int, float)) for row in rows) for index in range(len(heading))
+    ]
     cells = ([Text(_cell_text(value)) for value in row] for row in rows)
     CommandConsole(width=WIDE).print_table(heading, cells, numeric)
     print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")

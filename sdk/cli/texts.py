@@ -27,7 +27,9 @@ WIDE = 100_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def command_parser(name: str, description: str, examples: str, after: str = "") -> argparse.ArgumentParser:
+def command_parser(
+    name: str, description: str, examples: str, after: str = ""
+) -> argparse.ArgumentParser:
     """The parser of one command: its own help, with examples at the end."""
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     return argparse.ArgumentParser(

@@ -41,11 +41,16 @@ def run(options: argparse.Namespace) -> int:
     looks = _look_repeatedly(options.count, _sleep_on)
     for found, rows in looks:
         table = table_of(rows, output_width(sys.stdout))
-        print("\n".join([f"{moment(time.time())} {_summary_text(found, rows)}", *table, ""]), flush=True)
+        print(
+            "\n".join([f"{moment(time.time())} {_summary_text(found, rows)}", *table, ""]),
+            flush=True,
+        )
     return OK
 
 
-def _look_repeatedly(count: int | None, wait: Callable[[float], bool]) -> Iterator[tuple[Listing, list[Row]]]:
+def _look_repeatedly(
+    count: int | None, wait: Callable[[float], bool]
+) -> Iterator[tuple[Listing, list[Row]]]:
     """Look again and again; `wait` takes seconds and returns True to end."""
     before: dict[tuple[str, str], tuple[float, Row]] = {}
     done = 0
@@ -54,14 +59,19 @@ def _look_repeatedly(count: int | None, wait: Callable[[float], bool]) -> Iterat
         found = listing()
         now = time.monotonic()
         rows = rows_of(found)
-        yield found, sorted((_with_current_rates(row, now, before) for row in rows), key=_rank_by_rate)
+        yield (
+            found,
+            sorted((_with_current_rates(row, now, before) for row in rows), key=_rank_by_rate),
+        )
         before = {(row.broker, row.id): (now, row) for row in rows}
         done += 1
         if done == count or wait(next_look.left()):
             return
 
 
-def _with_current_rates(row: Row, now: float, before: dict[tuple[str, str], tuple[float, Row]]) -> Row:
+def _with_current_rates(
+    row: Row, now: float, before: dict[tuple[str, str], tuple[float, Row]]
+) -> Row:
     """The row with the rates since the last look; the workers tell their figures once a second."""
     then, old = before.get((row.broker, row.id), (now, row))
     passed = now - then
@@ -97,7 +107,8 @@ def _draw_screen(found: Listing, rows: list[Row], width: int) -> RenderableType:
     from rich.text import Text
 
     head = Text(
-        f"trunkline top  {moment(time.time())}  {_summary_text(found, rows)}   (q ends)", style="bold"
+        f"trunkline top  {moment(time.time())}  {_summary_text(found, rows)}   (q ends)",
+        style="bold",
     )
     heading, *lines = table_of(rows, width)
     drawn = [Text(heading.ljust(width), style="reverse", no_wrap=True, overflow="crop")]
@@ -125,6 +136,10 @@ def _watch_keys() -> Iterator[Callable[[float], bool]]:
     before = termios.tcgetattr(fd)
     tty.setcbreak(fd)
     try:
-        yield lambda seconds: bool(select.select([fd], [], [], seconds)[0]) and os.read(fd, 1) in b"qQ"
+        yield (
+            lambda seconds: (
+                bool(select.select([fd], [], [], seconds)[0]) and os.read(fd, 1) in b"qQ"
+            )
+        )
     finally:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)

@@ -46,9 +46,14 @@ def trials() -> Iterator[Finding]:
                 try:
                     connect(server.address, 10).close()
                 except TrunklineError as error:
-                    yield fail("broker start", str(error), _last_words(log) or "see the lines above")
+                    yield fail(
+                        "broker start", str(error), _last_words(log) or "see the lines above"
+                    )
                     return
-                yield ok("broker start", f"{1000 * (time.monotonic() - started):.0f} ms with the first dial")
+                yield ok(
+                    "broker start",
+                    f"{1000 * (time.monotonic() - started):.0f} ms with the first dial",
+                )
                 yield _try_dial(server.address)
             yield _try_wss(Path(name))
         finally:
@@ -97,7 +102,9 @@ def _try_dial(address: str) -> Finding:
                 return fail("dial", "a local echo server did not answer", _FIREWALL)
     median = statistics.median(times)
     text = f"{median:.1f} ms from Dial to ready on a local server (median of {DIALS})"
-    return ok("dial", text) if median < SLOW_MS else warn("dial", text, "the machine is slow or busy")
+    return (
+        ok("dial", text) if median < SLOW_MS else warn("dial", text, "the machine is slow or busy")
+    )
 
 
 def _try_wss(folder: Path) -> Finding:

@@ -21,7 +21,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql.base import PGDialect, PGExecutionContext
 from sqlalchemy.dialects.postgresql.json import JSON, JSONB
 from sqlalchemy.dialects.postgresql.pg_catalog import INT2VECTOR, OIDVECTOR
-from sqlalchemy.dialects.postgresql.ranges import AbstractSingleRange, AbstractSingleRangeImpl, Range
+from sqlalchemy.dialects.postgresql.ranges import (
+    AbstractSingleRange,
+    AbstractSingleRangeImpl,
+    Range,
+)
 from sqlalchemy.dialects.sqlite.base import DATE, DATETIME, SQLiteDialect, SQLiteExecutionContext
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
@@ -334,7 +338,9 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
         ):
             super()._check_lists(statement, parameters)
 
-    def do_executemany(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
+    def do_executemany(
+        self, cursor: Any, statement: Any, parameters: Any, context: Any = None
+    ) -> None:
         """An UPDATE or DELETE row by row, as psycopg2 runs it, and not in batches: their count would not be
         known, and the ORM asks whether all its rows were found."""
         if context is None or not (context.isupdate or context.isdelete):
@@ -400,7 +406,9 @@ class MySql(_LevelPerTransaction, MySQLDialect):
     def _asked_level(self, connection: Any) -> str:
         # called before SQLAlchemy knows which of its names the variable has here
         names = "('transaction_isolation', 'tx_isolation')"
-        row = connection.cursor().execute(f"SHOW VARIABLES WHERE Variable_name IN {names}").fetchone()
+        row = (
+            connection.cursor().execute(f"SHOW VARIABLES WHERE Variable_name IN {names}").fetchone()
+        )
         return str(row[1])
 
     def _extract_error_code(self, exception: Any) -> int | None:

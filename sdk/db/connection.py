@@ -116,7 +116,9 @@ def connect(
     dialled = isinstance(database, str)
     failure: BaseException | None = None
     try:
-        link = dial(_number(database) if isinstance(database, links.Connection) else database, options)
+        link = dial(
+            _number(database) if isinstance(database, links.Connection) else database, options
+        )
     except TrunklineError as error:
         failure = translated(error, "")
         failure.__cause__ = without_frames(error)
@@ -159,7 +161,9 @@ class Connection:
     ProgrammingError = ProgrammingError
     NotSupportedError = NotSupportedError
 
-    def __init__(self, link: links.Connection, *, autocommit: bool, timeout_ms: float | None) -> None:
+    def __init__(
+        self, link: links.Connection, *, autocommit: bool, timeout_ms: float | None
+    ) -> None:
         self._link = link
         self._timeout_ms = timeout_ms
         self._autocommit = autocommit
@@ -197,7 +201,9 @@ class Connection:
         transactions."""
         self._check()
         if self._link._about.scheme in WITHOUT_TRANSACTIONS:
-            raise NotSupportedError(f"{self._link._about.scheme} has no transactions: what was written stays")
+            raise NotSupportedError(
+                f"{self._link._about.scheme} has no transactions: what was written stays"
+            )
         transaction = self._end()
         if transaction is not None:
             self._call(transaction.rollback)
@@ -212,7 +218,9 @@ class Connection:
         self._closed = True
         try:
             if transaction is not None:
-                with contextlib.suppress(TrunklineError):  # the worker undoes it when its holder leaves
+                with contextlib.suppress(
+                    TrunklineError
+                ):  # the worker undoes it when its holder leaves
                     transaction.rollback()
         finally:
             self._link.close()
@@ -254,7 +262,9 @@ class Connection:
     def _begin_with(self, sql: str) -> None:
         assert self._transaction is not None
         try:
-            self._call(self._link._statements.execute, sql, [], self._timeout_ms, self._transaction.token)
+            self._call(
+                self._link._statements.execute, sql, [], self._timeout_ms, self._transaction.token
+            )
         except BaseException:
             with contextlib.suppress(Error):
                 self.rollback()
@@ -284,7 +294,9 @@ class Connection:
     def autocommit(self, value: bool) -> None:
         self._check()
         if self.in_transaction:
-            raise ProgrammingError("a transaction is open; commit or roll it back before setting autocommit")
+            raise ProgrammingError(
+                "a transaction is open; commit or roll it back before setting autocommit"
+            )
         self._autocommit = bool(value)
 
     def __enter__(self) -> Connection:
@@ -381,7 +393,9 @@ class Connection:
         me = (self._link._member.key, threading.get_ident(), os.getpid())
         given = self._given() if self._given is not None else None
         block = given is not None and Transaction.of_thread(given._statements.local) is not None
-        if block or any((other._link._member.key, other._thread, other._pid) == me for other in holders):
+        if block or any(
+            (other._link._member.key, other._thread, other._pid) == me for other in holders
+        ):
             raise OperationalError(
                 "this thread has a transaction open on the same database connection, by another object, and "
                 "would wait for itself; end that one first"

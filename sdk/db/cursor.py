@@ -68,7 +68,9 @@ class Cursor:
     def _show(self, result_set: dict[str, Any]) -> None:
         rows = result_set["values"]
         self.description = described(result_set["columns"], rows)
-        self._rows, self.rownumber = (iter(rows), 0) if self.description is not None else (None, None)
+        self._rows, self.rownumber = (
+            (iter(rows), 0) if self.description is not None else (None, None)
+        )
 
     def nextset(self) -> bool | None:
         """Go on to the next result set of the last statement (of a procedure, or of several statements in
@@ -129,16 +131,22 @@ class Cursor:
         return self._fetched(lambda: list(map(tuple, rows)))
 
     def _fetched(self, work: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
-        rows: list[tuple[Any, ...]] = self.connection._call(work) if self._open is not None else work()
+        rows: list[tuple[Any, ...]] = (
+            self.connection._call(work) if self._open is not None else work()
+        )
         self.rownumber = (self.rownumber or 0) + len(rows)
         return rows
 
     def _readable(self) -> Iterator[Sequence[Any]]:
         self._check()
         if self._given_up:
-            raise ProgrammingError("the rows were given up when their transaction ended; read them before")
+            raise ProgrammingError(
+                "the rows were given up when their transaction ended; read them before"
+            )
         if self._rows is None:
-            raise ProgrammingError("there are no rows to fetch: execute a statement that gives some")
+            raise ProgrammingError(
+                "there are no rows to fetch: execute a statement that gives some"
+            )
         return self._rows
 
     def callproc(self, name: str, parameters: Sequence[Any] = ()) -> list[Any]:
@@ -152,13 +160,21 @@ class Cursor:
         """
         self._start()
         connection = self.connection
-        began = not connection.autocommit and not connection.in_transaction and connection.has_transactions
+        began = (
+            not connection.autocommit
+            and not connection.in_transaction
+            and connection.has_transactions
+        )
         if began:
             connection.begin()  # so that all statements of it are on one session
         label = f"{os.getpid():x}_{id(connection):x}"
         try:
             result, found = call_procedure(
-                self._run, connection._link._about.scheme, name, list(_binds(list(parameters))), label
+                self._run,
+                connection._link._about.scheme,
+                name,
+                list(_binds(list(parameters))),
+                label,
             )
         except Error:
             if began:

@@ -191,7 +191,9 @@ _MYSQL: dict[type[Error], frozenset[int]] = {
 _CLICKHOUSE: dict[type[Error], frozenset[int]] = {
     IntegrityError: _numbers("349 469"),
     # cannot be parsed, converted or held by its type
-    DataError: _numbers("6 25 26 27 32 33 38 41 53 69 70 72 117 130 131 153 190 321 376 407 441 675 676 691"),
+    DataError: _numbers(
+        "6 25 26 27 32 33 38 41 53 69 70 72 117 130 131 153 190 321 376 407 441 675 676 691"
+    ),
     # syntax, names, numbers of columns and arguments, rights
     ProgrammingError: _numbers(
         "7 8 10 15 16 20 34 35 36 42 43 44 46 47 50 51 52 57 60 62 63 78 80 81 82 115 179 182 184 207 215 352"

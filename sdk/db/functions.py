@@ -104,7 +104,10 @@ _OF = {
 _OF["postgresql"] = _OF["postgres"]
 
 _DIALECTS_OF = {
-    name: Dialect(row.dialect) for row in SCHEMES.values() if row.dialect for name in (row.name, *row.aliases)
+    name: Dialect(row.dialect)
+    for row in SCHEMES.values()
+    if row.dialect
+    for name in (row.name, *row.aliases)
 }
 
 
@@ -140,7 +143,11 @@ def _is_harmless(pieces: Sequence[Token], index: int, scheme: str) -> bool:
     name = text.lower()
     before = [piece.text.lower() for piece in pieces[max(0, index - 4) : index - 1]]
     if before[-1:] == ["."]:
-        if before[-2:-1] != ["pg_catalog"] or before[-3:-2] == ["."] or not scheme.startswith("postgres"):
+        if (
+            before[-2:-1] != ["pg_catalog"]
+            or before[-3:-2] == ["."]
+            or not scheme.startswith("postgres")
+        ):
             return False
     elif before and before[-1] in _BEFORE_NAMES:
         return True

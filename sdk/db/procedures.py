@@ -43,7 +43,9 @@ def call_procedure(
     if scheme not in _NAMES:
         raise NotSupportedError(f"{scheme} has no stored procedures")
     if not isinstance(name, str) or not _NAMES[scheme].fullmatch(name):
-        raise ProgrammingError("a procedure is named by an identifier, or by two with a dot between them")
+        raise ProgrammingError(
+            "a procedure is named by an identifier, or by two with a dot between them"
+        )
     call = _call_mysql if scheme == "mysql" else _call_postgres
     return call(run, name, given, label)
 
@@ -51,7 +53,8 @@ def call_procedure(
 def _parts(name: str, folded: bool) -> tuple[str | None, str]:
     """Schema (None: the current one) and name, without quotes; `folded`: in lower case where unquoted."""
     parts = [
-        part[1:-1] if part[0] in '`"' else part.lower() if folded else part for part in _PART.findall(name)
+        part[1:-1] if part[0] in '`"' else part.lower() if folded else part
+        for part in _PART.findall(name)
     ]
     return (parts[0], parts[1]) if len(parts) > 1 else (None, parts[0])
 
@@ -59,18 +62,29 @@ def _parts(name: str, folded: bool) -> tuple[str | None, str]:
 # MySQL: what a procedure gives to a parameter can be read from a variable of the session alone
 
 
-def _call_mysql(run: Run, name: str, given: list[Any], label: str) -> tuple[dict[str, Any], list[Any]]:
+def _call_mysql(
+    run: Run, name: str, given: list[Any], label: str
+) -> tuple[dict[str, Any], list[Any]]:
     kinds = run(_MYSQL_PARAMETERS, [*_parts(name, folded=False)])["values"]
-    out = {index: str(kind).lower() for index, (mode, kind) in enumerate(kinds) if mode in ("OUT", "INOUT")}
+    out = {
+        index: str(kind).lower()
+        for index, (mode, kind) in enumerate(kinds)
+        if mode in ("OUT", "INOUT")
+    }
     if not out or len(kinds) != len(given):  # another number is for the server to refuse
         places = ", ".join("?" * len(given))
         return run(f"CALL {name}({places})", given), given
-    guard, variables = f"@trunkline_{label}", {index: f"@trunkline_{label}_{index}" for index in out}
+    guard, variables = (
+        f"@trunkline_{label}",
+        {index: f"@trunkline_{label}_{index}" for index in out},
+    )
     # written by the call or before it, so that a value of a former call is never taken for one of this
     before = ", ".join([f"{guard} = 1", *(f"{variable} = ?" for variable in variables.values())])
     run(f"SET {before}", [given[index] for index in out])
     places = ", ".join(variables.get(index, "?") for index in range(len(given)))
-    result = run(f"CALL {name}({places})", [value for index, value in enumerate(given) if index not in out])
+    result = run(
+        f"CALL {name}({places})", [value for index, value in enumerate(given) if index not in out]
+    )
     read = ", ".join(_read_variable(variables[index], kind) for index, kind in out.items())
     [[held, *values]] = run(f"SELECT {guard}, {read}", [])["values"]
     clear = ", ".join(f"{variable} = NULL" for variable in (guard, *variables.values()))
@@ -92,7 +106,9 @@ def _read_variable(variable: str, kind: str) -> str:
 # PostgreSQL: CALL gives one row of them
 
 
-def _call_postgres(run: Run, name: str, given: list[Any], label: str) -> tuple[dict[str, Any], list[Any]]:
+def _call_postgres(
+    run: Run, name: str, given: list[Any], label: str
+) -> tuple[dict[str, Any], list[Any]]:
     schema, plain = _parts(name, folded=True)
     places = ", ".join("?" * len(given))
     procedures = run(_POSTGRES_PROCEDURES, [plain, schema, len(given)])["values"]

@@ -22,7 +22,8 @@ _WRITES = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|CREATE|REPLACE(?!\s*\())"
 _ANALYZE = re.compile(r"\bANALY[SZ]E\b", re.IGNORECASE)
 _SET_WORDS = frozenset(("SET", "RESET", "DISCARD", "USE", "ATTACH", "DETACH", "VACUUM"))
 _STANDARD_SETS = re.compile(
-    r"SET\s+(?!LOCAL\b|(?:SESSION\s+)?TRANSACTION\b|CONSTRAINTS\b)|RESET\b|DISCARD\b|USE\b", re.IGNORECASE
+    r"SET\s+(?!LOCAL\b|(?:SESSION\s+)?TRANSACTION\b|CONSTRAINTS\b)|RESET\b|DISCARD\b|USE\b",
+    re.IGNORECASE,
 )
 _SETS = {
     Dialect.POSTGRES: _STANDARD_SETS,
@@ -141,7 +142,9 @@ def _look(sql: str, scheme: str) -> tuple[str | None, bool]:
     words = [piece for piece in pieces if not is_gap(piece)]
     if any(piece.kind == "quoted" and _OPEN_ENDED.search(piece.text) for piece in words):
         return None, False
-    bare = (" " if is_gap(piece) else "''" if piece.kind == "quoted" else piece.text for piece in pieces)
+    bare = (
+        " " if is_gap(piece) else "''" if piece.kind == "quoted" else piece.text for piece in pieces
+    )
     return "".join(bare), calls_only_pure(words, scheme)
 
 

@@ -147,7 +147,9 @@ def events(brokers: Sequence[str], foreign: Sequence[str] = ()) -> list[Event]:
     that are `foreign` are not ours to restart and to freeze."""
     made: list[Event] = []
     for part, what in EVENTS:
-        able = [b for b in _PREFERRED[what] if b in brokers and (what == "kill" or b not in foreign)]
+        able = [
+            b for b in _PREFERRED[what] if b in brokers and (what == "kill" or b not in foreign)
+        ]
         hit = {event.broker for event in made}
         able.sort(key=lambda broker: broker in hit)  # stable: the preferred ones stay in front
         made += [Event(part, what, broker) for broker in able[:1]]

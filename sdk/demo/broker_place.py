@@ -43,7 +43,11 @@ class Place:
             str(self.folder),
         ]
         self._guard = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert self._guard.stdout
         if self._guard.stdout.readline() != "ready\n":
@@ -62,7 +66,13 @@ class Place:
         """A program that serves: as nobody where we are root, in its folder, its words in `server.log`."""
         # Nothing else of our environment: it may hold secrets, and settings of the machine's own servers.
         path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM])
-        given = {"PATH": path, "HOME": str(folder), "TMPDIR": str(folder), "LANG": "C.UTF-8", **environ}
+        given = {
+            "PATH": path,
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+            "LANG": "C.UTF-8",
+            **environ,
+        }
         with (
             (folder / "server.log").open("ab") as log,
             later(),
@@ -80,7 +90,9 @@ class Place:
             self._tell_guard(f"+{process.pid}")
         return process
 
-    def end(self, process: subprocess.Popen[bytes], first: signal.Signals, patience_s: float) -> None:
+    def end(
+        self, process: subprocess.Popen[bytes], first: signal.Signals, patience_s: float
+    ) -> None:
         """Nothing of it runs when this returns; `first` is how it is asked."""
         with later():
             _signal_group(process, first)
@@ -147,7 +159,11 @@ def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> N
 
 def _user_of_servers() -> dict[str, Any]:
     """Who a server runs as, for `Popen`."""
-    return {"user": "nobody", "group": _group_of_nobody(), "extra_groups": []} if os.geteuid() == 0 else {}
+    return (
+        {"user": "nobody", "group": _group_of_nobody(), "extra_groups": []}
+        if os.geteuid() == 0
+        else {}
+    )
 
 
 def _group_of_nobody() -> int:
@@ -164,4 +180,6 @@ def _readable_folder() -> str | None:
 
 
 def _open_to_all(folder: Path) -> bool:
-    return folder.is_dir() and all(each.stat().st_mode & 0o001 for each in (folder, *folder.parents))
+    return folder.is_dir() and all(
+        each.stat().st_mode & 0o001 for each in (folder, *folder.parents)
+    )

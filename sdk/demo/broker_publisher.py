@@ -28,7 +28,9 @@ START = 64_000.0
 class Writer(threading.Thread):
     """Writes one feed until `finish`."""
 
-    def __init__(self, feed: dict[str, Any], connection: Connection, finish: threading.Event) -> None:
+    def __init__(
+        self, feed: dict[str, Any], connection: Connection, finish: threading.Event
+    ) -> None:
         super().__init__(name=feed["name"], daemon=True)
         self.feed = feed
         self.last = 0
@@ -69,7 +71,8 @@ def make_stream(address: str, subject: str) -> None:
     server = address.partition("?")[0]
     with connect(f"{server}?write_topic=$JS.API.STREAM.CREATE.TICKS") as connection:
         answer = json.loads(
-            connection.request(json.dumps({"name": "TICKS", "subjects": [subject]}), WRITE_MS) or "{}"
+            connection.request(json.dumps({"name": "TICKS", "subjects": [subject]}), WRITE_MS)
+            or "{}"
         )
     if "error" in answer:
         raise TrunklineError(f"the stream could not be made: {answer['error'].get('description')}")

@@ -41,7 +41,14 @@ class Figures:
     delay: str
 
     def row(self) -> list[str]:
-        counts = (self.written, self.received, self.duplicates, self.lost, self.dropped, self.outages)
+        counts = (
+            self.written,
+            self.received,
+            self.duplicates,
+            self.lost,
+            self.dropped,
+            self.outages,
+        )
         return [self.feed.name, *map(str, counts), self.delay, self.feed.guarantee]
 
 
@@ -70,7 +77,9 @@ def make_report(
     """`published` and `result` are what the publisher and the strategy wrote, by the feeds' names. `kills`:
     how many workers were killed; `restarted`: the brokers that were."""
     figures = [_make_figures(feed, published[feed.name], result[feed.name]) for feed in feeds]
-    checks = _of_all({each.feed.name: _make_checks(each, result[each.feed.name]) for each in figures})
+    checks = _of_all(
+        {each.feed.name: _make_checks(each, result[each.feed.name]) for each in figures}
+    )
     replaced = sum(int(result[feed.name]["incarnation"]) - 1 for feed in feeds)
     checks.append(Check("workers replaced = workers killed", replaced, kills))
     hit = [each for each in figures if each.feed.broker in restarted]
@@ -135,7 +144,11 @@ def _make_checks(figures: Figures, result: Mapping[str, Any]) -> list[Check]:
     return [
         *checks,
         Check("at most once: duplicates", figures.duplicates, 0),
-        Check("at most once: lost without an outage and not counted as dropped", figures.unexplained, 0),
+        Check(
+            "at most once: lost without an outage and not counted as dropped",
+            figures.unexplained,
+            0,
+        ),
     ]
 
 
@@ -145,7 +158,9 @@ def _of_all(by_feed: Mapping[str, Sequence[Check]]) -> list[Check]:
     made = []
     for text in texts:
         same = {name: c for name, checks in by_feed.items() for c in checks if c.text == text}
-        wrong = [Check(f"{name}: {text}", c.left, c.right) for name, c in same.items() if not c.holds]
+        wrong = [
+            Check(f"{name}: {text}", c.left, c.right) for name, c in same.items() if not c.holds
+        ]
         left, right = (sum(c.left for c in same.values()), sum(c.right for c in same.values()))
         made += wrong or [Check(text, left, right)]
     return made

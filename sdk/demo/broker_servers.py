@@ -94,7 +94,9 @@ class Server(ABC):
         """Start it, after a `stop` on the same port and data. `ready` says when it is there."""
         program = find(self.program, self.folders) or self.program
         with later():
-            self._process = self._place.start([program, *self.command()], self.folder, self.environment())
+            self._process = self._place.start(
+                [program, *self.command()], self.folder, self.environment()
+            )
 
     def ready(self) -> bool:
         """Whether clients can log in. Failed when it has ended instead."""
@@ -193,7 +195,11 @@ class RabbitMq(Server):
     title = "RabbitMQ"
     program = "rabbitmq-server"
     # Not the one in /usr/sbin: that is a wrapper which goes to the system's own folder and user.
-    folders = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
+    folders = (
+        "/usr/lib/rabbitmq/bin",
+        "/opt/homebrew/opt/rabbitmq/sbin",
+        "/usr/local/opt/rabbitmq/sbin",
+    )
     client_module = "pika"
     install = "apt-get install rabbitmq-server, or brew install rabbitmq"
 
@@ -342,14 +348,18 @@ class Kafka(Server):
 
 _CLUSTER = "VHJ1bmtsaW5lRGVtb0thZg"
 
-SERVERS: dict[str, type[Server]] = {each.broker: each for each in (Mosquitto, Nats, RabbitMq, Kafka)}
+SERVERS: dict[str, type[Server]] = {
+    each.broker: each for each in (Mosquitto, Nats, RabbitMq, Kafka)
+}
 
 
 def _find_jars() -> Path | None:
     """The newest Kafka in the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trunkline"
     found = [path for path in cache.glob("kafka-*") if any(path.glob("kafka_*.jar"))]
-    return max(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], default=None)
+    return max(
+        found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.name)], default=None
+    )
 
 
 def _link_file(source: str, target: str) -> str:

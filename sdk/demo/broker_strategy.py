@@ -98,7 +98,10 @@ class Reader(threading.Thread):
     def has_all(self, written: dict[str, Any]) -> bool:
         """Whether nothing more is to come, when this is what was written."""
         if self.feed["acknowledged"]:
-            return len(self.seen) >= written["last"] - len(written["failed"]) and self.lacks(written) == 0
+            return (
+                len(self.seen) >= written["last"] - len(written["failed"])
+                and self.lacks(written) == 0
+            )
         return written["last"] in self.seen or time.monotonic() - self.news > QUIET_S
 
     def lacks(self, written: dict[str, Any]) -> int:
@@ -147,7 +150,9 @@ def draw() -> None:
         for reader in readers
     ]
     columns = ["feed", "received", "per s", "twice", "outages", "link", "last price", "latency"]
-    LogStatus("`" + json.dumps({"type": "table", "title": "Feeds", "cols": columns, "rows": rows}) + "`")
+    LogStatus(
+        "`" + json.dumps({"type": "table", "title": "Feeds", "cols": columns, "rows": rows}) + "`"
+    )
 
 
 def follow(demo: int) -> None:

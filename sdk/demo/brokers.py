@@ -158,11 +158,15 @@ class Publisher:
 
 
 @contextlib.contextmanager
-def _run_programs(folder: Path, plan: Path, *, plain: bool) -> Iterator[tuple[Publisher, StrategyProcess]]:
+def _run_programs(
+    folder: Path, plan: Path, *, plain: bool
+) -> Iterator[tuple[Publisher, StrategyProcess]]:
     """The strategy is told who its broker is before the publisher starts, and so ends last."""
     with contextlib.ExitStack() as stack:
         with later():
-            strategy = StrategyProcess(folder, "broker_strategy.py", [str(plan), str(folder)], plain=plain)
+            strategy = StrategyProcess(
+                folder, "broker_strategy.py", [str(plan), str(folder)], plain=plain
+            )
             stack.callback(uninterrupted(strategy.end))
             publisher = Publisher(plan, folder / "published.json", strategy.broker)
             stack.callback(uninterrupted(publisher.end))
@@ -190,7 +194,9 @@ class Show:
 
     def introduce(self) -> None:
         for server in self._servers.values():
-            modes = ", ".join(f"{f.name} ({f.guarantee})" for f in self._feeds if f.broker == server.broker)
+            modes = ", ".join(
+                f"{f.name} ({f.guarantee})" for f in self._feeds if f.broker == server.broker
+            )
             print(f"{server.broker:<10} {server.title} at {server.at}: {modes}")
         print(f"publisher  process {self._publisher.process.pid}")
         print(
@@ -200,7 +206,9 @@ class Show:
 
     def begin(self) -> None:
         """Queues and streams are made, then the strategy reads, then the publisher writes."""
-        self._await_event(lambda: self._publisher.says("ready"), DIALLED_S, "the publisher could not dial")
+        self._await_event(
+            lambda: self._publisher.says("ready"), DIALLED_S, "the publisher could not dial"
+        )
         self._strategy.tell("dial")
         reading = self._folder / "reading"
         self._await_event(reading.exists, DIALLED_S, "the strategy did not dial its feeds")
@@ -217,7 +225,9 @@ class Show:
     def finish(self) -> dict[str, Any]:
         """Nothing more is written; the strategy reads the rest. What the publisher says it wrote."""
         self._publisher.tell("finish")
-        self._await_event(lambda: self._publisher.says("done"), WRITTEN_S, "the publisher did not end")
+        self._await_event(
+            lambda: self._publisher.says("done"), WRITTEN_S, "the publisher did not end"
+        )
         self._strategy.tell(f"end:{self._publisher.result}")
         deadline = Deadline(END_S)
         while self._strategy.running() and not deadline.expired():
@@ -303,7 +313,9 @@ class Show:
                 raise BrokenPipeError
             raise Failed(f"the strategy ended early with status {code}; see above")
         if not self._publisher.running():
-            raise Failed(f"the publisher ended early with status {self._publisher.process.poll()}; see above")
+            raise Failed(
+                f"the publisher ended early with status {self._publisher.process.poll()}; see above"
+            )
 
 
 # the end

@@ -97,7 +97,9 @@ class Feed:
             if session is not None:
                 self._sessions.discard(session)
 
-    def _hear_message(self, peer: Peer, session: Session | None, said: dict[str, Any]) -> Session | None:
+    def _hear_message(
+        self, peer: Peer, session: Session | None, said: dict[str, Any]
+    ) -> Session | None:
         if session is None and said.get("sub") == "tickers":
             session = Session(peer, len(self.ledger.sent) + 1)
             self.ledger.sent[session.number] = 0
@@ -124,7 +126,9 @@ class Feed:
         while True:
             await asyncio.sleep(TURN_S)
             now = time.monotonic()
-            if self._over:  # nobody reads behind the end, and what is not read cannot be accounted for
+            if (
+                self._over
+            ):  # nobody reads behind the end, and what is not read cannot be accounted for
                 continue
             if now - beaten >= HEARTBEAT_S:
                 beaten = now

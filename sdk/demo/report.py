@@ -57,12 +57,15 @@ class Report:
         return all(check.holds for check in self.checks)
 
 
-def make_report(ledger: Ledger, result: Mapping[str, Any], stored: Sequence[Stored], kills: int) -> Report:
+def make_report(
+    ledger: Ledger, result: Mapping[str, Any], stored: Sequence[Stored], kills: int
+) -> Report:
     """`result` is what the strategy wrote, `stored` the rows of the database, `kills` how often its worker
     was killed."""
     seen = {int(link): list(numbers) for link, numbers in result["seen"].items()}
     links = [
-        _make_link_figures(number, sent, seen.get(number, [])) for number, sent in sorted(ledger.sent.items())
+        _make_link_figures(number, sent, seen.get(number, []))
+        for number, sent in sorted(ledger.sent.items())
     ]
     sent = sum(each.sent for each in links)
     totals = {
@@ -100,14 +103,22 @@ def _make_checks(
     ticks = int(result["writer"].get("stored", 0))
     return [
         Check("sent = received + dropped + lost in outages", totals["sent"], accounted),
-        Check("messages missing in between and not dropped, or dropped and not missing", uncounted, 0),
+        Check(
+            "messages missing in between and not dropped, or dropped and not missing", uncounted, 0
+        ),
         Check("received = read, as the connection counts", totals["received"], int(result["read"])),
         Check("messages received twice or out of order", twice + disorder, 0),
-        Check("links seen by the exchange = 1 + reconnected", len(links), 1 + totals["reconnected"]),
+        Check(
+            "links seen by the exchange = 1 + reconnected", len(links), 1 + totals["reconnected"]
+        ),
         Check("workers replaced = workers killed", totals["workers replaced"], kills),
         Check("ticks received = ticks stored", int(result["ticks"]), len(stored)),
         Check("ticks stored = ticks the writer was told were stored", len(stored), ticks),
-        Check("ticks stored as the exchange made them", _count_true_rows(ledger.ticks, stored), len(stored)),
+        Check(
+            "ticks stored as the exchange made them",
+            _count_true_rows(ledger.ticks, stored),
+            len(stored),
+        ),
     ]
 
 

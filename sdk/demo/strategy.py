@@ -105,15 +105,23 @@ def on_command(command: str) -> None:
 
 def draw() -> None:
     rows = [
-        [symbol, f"{price:.6g}", f"{100 * (price / market.first[symbol] - 1):+.3f} %", f"{size:.3f}"]
+        [
+            symbol,
+            f"{price:.6g}",
+            f"{100 * (price / market.first[symbol] - 1):+.3f} %",
+            f"{size:.3f}",
+        ]
         for symbol, (price, size) in sorted(market.ticks.items())
     ]
-    table = {"type": "table", "title": "Tickers", "cols": ["symbol", "last", "change", "size"], "rows": rows}
+    table = {
+        "type": "table",
+        "title": "Tickers",
+        "cols": ["symbol", "last", "change", "size"],
+        "rows": rows,
+    }
     received = sum(map(len, market.seen.values()))
     link = "down, reconnecting" if market.down else f"up, number {max(market.seen, default=0)}"
-    figures = (
-        f"{received} messages, {market.stored} ticks to the database, {market.outages} outages; link {link}"
-    )
+    figures = f"{received} messages, {market.stored} ticks to the database, {market.outages} outages; link {link}"
     LogStatus(figures + "\n`" + json.dumps(table) + "`")
 
 
@@ -164,7 +172,15 @@ def main() -> None:
     stats = settled()
     figures = {
         name: getattr(stats, name)
-        for name in ("messages_in", "read", "dropped", "reconnects", "incarnation", "outages", "errors")
+        for name in (
+            "messages_in",
+            "read",
+            "dropped",
+            "reconnects",
+            "incarnation",
+            "outages",
+            "errors",
+        )
     }
     with open(result, "w", encoding="utf-8") as file:
         counts = {"ticks": market.stored, "pongs": market.pongs, "heard": market.outages}

@@ -166,7 +166,9 @@ class BrokerLink:
         """After `stop`: whether no thread is in a socket any more. A thread that dials
         or asks sees the stop at its next look."""
         while True:
-            making = bool(self._making)  # looked at first: what was made until then is among the routers
+            making = bool(
+                self._making
+            )  # looked at first: what was made until then is among the routers
             idle = {id(router) for router in (self.control, *list(self._pool))}
             if not making and all(router.closed or id(router) in idle for router in self._routers):
                 return True
@@ -258,7 +260,9 @@ class BrokerLink:
             if self.stopped:
                 raise BrokerGone("trunkline was shut down in this process")
             if deadline.expired():
-                raise BrokerGone(f"the broker at {self.address} was lost and no other could be reached yet")
+                raise BrokerGone(
+                    f"the broker at {self.address} was lost and no other could be reached yet"
+                )
             self._pause.wait(min(SETTLE_LOOK_S, deadline.left()))
 
     def broker_ended(self) -> bool:

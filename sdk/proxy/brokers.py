@@ -172,7 +172,9 @@ def ask(requests: dict[str, tuple[Kind, tuple[Any, ...]]], timeout_s: float) -> 
         context.term()
 
 
-def _answers(routers: dict[Any, tuple[str, RouterRoute]], deadline: Deadline) -> Iterator[tuple[str, Any]]:
+def _answers(
+    routers: dict[Any, tuple[str, RouterRoute]], deadline: Deadline
+) -> Iterator[tuple[str, Any]]:
     poller = zmq.Poller()
     for socket in routers:
         poller.register(socket, zmq.POLLIN)

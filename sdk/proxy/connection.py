@@ -68,11 +68,19 @@ class Connection:
     this module cannot import that one."""
 
     def __init__(
-        self, client: Client, router: RouterRoute, key: bytes, info: Mapping[str, Any], *, raising: bool
+        self,
+        client: Client,
+        router: RouterRoute,
+        key: bytes,
+        info: Mapping[str, Any],
+        *,
+        raising: bool,
     ) -> None:
         self._about = About.of(info, raising=raising)
         number = str(info.get("id", info.get("number", "")))
-        self._member = Membership(client, router, key, self._about, number, int(info.get("serving", 0)))
+        self._member = Membership(
+            client, router, key, self._about, number, int(info.get("serving", 0))
+        )
         self._failures = Failures(self._about)
         self._dialogue = Dialogue(self._member)
         self._reader = Reader(self._member, self._dialogue, self._failures)
@@ -152,12 +160,17 @@ class Connection:
         return self._write(b"" if data is None else data, timeout_ms, outgoing)
 
     def _write(
-        self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None, outgoing: Outgoing
+        self,
+        data: str | bytes | bytearray | memoryview,
+        timeout_ms: float | None,
+        outgoing: Outgoing,
     ) -> int:
         try:
             body, text, limit, deadline = _outgoing(data, timeout_ms, "write")
             at, packed = deadline.at - GRACE_S, outgoing.pack()
-            answer = self._requests.request(Kind.WRITE, limit, text, at, packed, body=body, deadline=deadline)
+            answer = self._requests.request(
+                Kind.WRITE, limit, text, at, packed, body=body, deadline=deadline
+            )
         except TrunklineError as error:
             if isinstance(error, ClosedError) and not self._about.raising:
                 self._failures.after_close("write", program_ends=self._member.client.program_ends)
@@ -179,7 +192,9 @@ class Connection:
         try:
             body, text, limit, deadline = _outgoing(data, timeout_ms, "request")
             at = deadline.at - GRACE_S
-            answer = self._requests.request(Kind.REQUEST, limit, text, at, body=body, deadline=deadline)
+            answer = self._requests.request(
+                Kind.REQUEST, limit, text, at, body=body, deadline=deadline
+            )
         except TrunklineError as error:
             if isinstance(error, ClosedError) and not self._about.raising:
                 self._failures.after_close("request", program_ends=self._member.client.program_ends)
@@ -213,7 +228,9 @@ class Connection:
                 raise Unsupported(f"{self._about.scheme}:// has no seek: use exec")
             limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms
             deadline = Deadline(limit / 1000 + GRACE_S)
-            self._requests.request(Kind.SEEK, limit, deadline.at - GRACE_S, *place, deadline=deadline)
+            self._requests.request(
+                Kind.SEEK, limit, deadline.at - GRACE_S, *place, deadline=deadline
+            )
         except TrunklineError as error:
             if isinstance(error, ClosedError) and not self._about.raising:
                 self._failures.after_close("seek", program_ends=self._member.client.program_ends)
@@ -243,7 +260,9 @@ class Connection:
         except TrunklineError as error:
             return self._failures.failed(error, None)  # type: ignore[no-any-return]
 
-    def executemany(self, sql: str, rows: Iterable[Any], timeout: float | None = None) -> ExecResult | None:
+    def executemany(
+        self, sql: str, rows: Iterable[Any], timeout: float | None = None
+    ) -> ExecResult | None:
         """Run a statement once for each row of values, in one message and at the database's best speed.
 
         `rows` are lists or tuples, one value for each placeholder (mappings where the database has named
@@ -377,7 +396,9 @@ class Connection:
         member = self._member
         if member.detached:
             return
-        if member.pocket.unsettled:  # DETACH cannot tell what was read behind a message that is kept
+        if (
+            member.pocket.unsettled
+        ):  # DETACH cannot tell what was read behind a message that is kept
             member.turn.run(0, self._dialogue.say_all_in_turn)
         # Before the rest: a thread that reads gives the stream up as soon as it sees the object closed.
         if not member.client.program_ends:
@@ -430,8 +451,14 @@ class Connection:
     def __reduce__(self) -> tuple[Any, ...]:
         handle = self.fd()
         if handle is None:
-            raise DeadHandle(f"the connection to {self._about.peer} has ended and cannot be pickled")
-        return type(self).make_from_handle, (handle, self._about.raising, self._member.client.link.address)
+            raise DeadHandle(
+                f"the connection to {self._about.peer} has ended and cannot be pickled"
+            )
+        return type(self).make_from_handle, (
+            handle,
+            self._about.raising,
+            self._member.client.link.address,
+        )
 
     def __repr__(self) -> str:
         member = self._member
@@ -451,7 +478,9 @@ class RaisingConnection(Connection):
     if TYPE_CHECKING:
 
         def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> ExecResult: ...
-        def executemany(self, sql: str, rows: Iterable[Any], timeout: float | None = None) -> ExecResult: ...
+        def executemany(
+            self, sql: str, rows: Iterable[Any], timeout: float | None = None
+        ) -> ExecResult: ...
         def query(self, sql: str, *binds: Any, timeout: float | None = None) -> Rows: ...
         def transaction(self, timeout_ms: float = 30_000) -> _RaisingTransaction: ...
         def request(
@@ -465,8 +494,12 @@ class RaisingConnection(Connection):
         @overload
         def receive(self, timeout_ms: None = None, *, ack: bool = True) -> Message: ...
         @overload
-        def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | None: ...
-        def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | None: ...
+        def receive(
+            self, timeout_ms: float | None = None, *, ack: bool = True
+        ) -> Message | None: ...
+        def receive(
+            self, timeout_ms: float | None = None, *, ack: bool = True
+        ) -> Message | None: ...
         def fd(self) -> int: ...
 
 
@@ -476,7 +509,9 @@ if TYPE_CHECKING:
         def __enter__(self) -> RaisingConnection: ...
 
 
-def _outgoing(data: object, timeout_ms: float | None, what: str) -> tuple[bytes, bool, float, Deadline]:
+def _outgoing(
+    data: object, timeout_ms: float | None, what: str
+) -> tuple[bytes, bool, float, Deadline]:
     """What is sent: its bytes, whether it was text, the time it may take in ms, and until when to wait.
     TypeError, and RefusedError for text that UTF-8 cannot hold."""
     if not isinstance(data, (str, bytes, bytearray, memoryview)):

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 Timeout = float | Mapping[str, Any] | None
 
 
-def Dial(address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]) -> Connection | None:
+def Dial(
+    address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]
+) -> Connection | None:
     """Open a connection in a process of its own, or attach to one by its handle.
 
     `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`: seconds to
@@ -66,7 +68,9 @@ def Dial(address: str | int, timeout: Timeout = None, /, **options: Unpack[Optio
     return None
 
 
-def connect(address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]) -> RaisingConnection:
+def connect(
+    address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]
+) -> RaisingConnection:
     """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or raises
     AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
     try:
@@ -103,7 +107,9 @@ def shutdown() -> None:
     process.shutdown()
 
 
-def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, raising: bool) -> Connection:
+def _open(
+    address: str | int, timeout: Timeout, options: dict[str, object], *, raising: bool
+) -> Connection:
     if isinstance(address, bool) or not isinstance(address, (str, int)):
         raise TypeError(
             f"Dial takes an address (text) or a handle (a whole number), not {type(address).__name__}"
@@ -112,7 +118,11 @@ def _open(address: str | int, timeout: Timeout, options: dict[str, object], *, r
     if isinstance(address, int):
         seconds = float(str(given.get("timeout", HANDLE_S)))
         hint_at_seconds(seconds)
-        if process.current() is None and not os.environ.get(ENV) and (broker := broker_of_parents()):
+        if (
+            process.current() is None
+            and not os.environ.get(ENV)
+            and (broker := broker_of_parents())
+        ):
             os.environ[ENV] = broker
         return _attach(address, raising=raising, seconds=seconds + GRACE_S)
     parsed = _resolved(parse_address(address, given))
@@ -157,14 +167,21 @@ def _dial(address: Address, *, raising: bool) -> Connection:
     def ask(client: Client, router: RouterRoute) -> None:
         asked = {**spec, "left": client.lately_closed()} if "joins" in spec else None
         milliseconds = max(1, int((deadline.left() - GRACE_S) * 1000))
-        fields = (client.link.control_id, milliseconds, _restarts(address), float(address.option("linger")))
+        fields = (
+            client.link.control_id,
+            milliseconds,
+            _restarts(address),
+            float(address.option("linger")),
+        )
         router.send(BROKER, Kind.OPEN, 1, fields, values.pack(asked) if asked else body)
 
     try:
         connection = _held(ask, deadline, raising=raising)
     except OperationTimeout:
         why = ": this process can open no further file (`ulimit -n`)" if lacks_descriptors() else ""
-        raise DialTimeout(f"{address.display} could not be opened within {seconds:g} s{why}") from None
+        raise DialTimeout(
+            f"{address.display} could not be opened within {seconds:g} s{why}"
+        ) from None
     if "joins" in spec and (client := process.current()) is not None:
         connection.await_broker_words(client, deadline)
     if _restarts(address):
@@ -172,7 +189,9 @@ def _dial(address: Address, *, raising: bool) -> Connection:
     return connection
 
 
-def _held(ask: Callable[[Client, RouterRoute], None], deadline: Deadline, *, raising: bool) -> Connection:
+def _held(
+    ask: Callable[[Client, RouterRoute], None], deadline: Deadline, *, raising: bool
+) -> Connection:
     """Ask the broker for a connection; should it be lost before it answers, ask the one that follows it."""
     client = process.get(deadline)
     while True:
@@ -198,7 +217,11 @@ def _held(ask: Callable[[Client, RouterRoute], None], deadline: Deadline, *, rai
                 client.abandon(router.identity)
             client.claims.drop(router.identity)
             router.close()
-            lost = isinstance(error, BrokerGone) and not deadline.expired() and client is process.current()
+            lost = (
+                isinstance(error, BrokerGone)
+                and not deadline.expired()
+                and client is process.current()
+            )
             if not lost:
                 raise
 

@@ -123,11 +123,17 @@ class Dialogue:
         member.route.try_door_again()
         member.orphan = replaced
         with member.lock:
-            member.pocket.lose(Mark.DOWN if replaced else Mark.END, comes_again=member.about.comes_again)
+            member.pocket.lose(
+                Mark.DOWN if replaced else Mark.END, comes_again=member.about.comes_again
+            )
         if not replaced:
             member.gone = member.gone or why
             if not member.closed:
-                remember(BrokenError(f"the connection to {member.about.peer} has ended: {why}; dial again"))
+                remember(
+                    BrokenError(
+                        f"the connection to {member.about.peer} has ended: {why}; dial again"
+                    )
+                )
 
     def find_worker(self) -> None:
         """Say START until the worker that takes over has heard it. One that does not answer may not have

@@ -47,14 +47,18 @@ class Scope:
 
     def variables(self) -> list[str]:
         """The variables that are set."""
-        return [endpoint.ENV] * (self.broker is not None) + [endpoint.ROOT_ENV] * (self.folder is not None)
+        return [endpoint.ENV] * (self.broker is not None) + [endpoint.ROOT_ENV] * (
+            self.folder is not None
+        )
 
     def holds(self, address: str) -> bool:
         """Whether a broker is one of those that the environment names."""
         if not self.variables():
             return True
         folder = Path(address.removeprefix("ipc://")).parent
-        if self.broker is not None and _is_same(folder, Path(self.broker.removeprefix("ipc://")).parent):
+        if self.broker is not None and _is_same(
+            folder, Path(self.broker.removeprefix("ipc://")).parent
+        ):
             return True
         return self.folder is not None and _is_same(folder.parent, self.folder)
 
@@ -111,7 +115,9 @@ def _broker_folders(root: Path) -> list[Path]:
         return []
     except PermissionError as error:
         if root == endpoint.root():
-            raise BrokerGone(f"{root} cannot be read ({error.strerror}); it should be yours") from None
+            raise BrokerGone(
+                f"{root} cannot be read ({error.strerror}); it should be yours"
+            ) from None
         return []
 
 
@@ -140,7 +146,9 @@ def _checked(address: str, folder: Path) -> Found:
         return Found(address, None)
     pid, uid = peer
     if uid != os.getuid():
-        raise BrokerGone(f"the socket of the broker at {address} is served by another user (uid {uid})")
+        raise BrokerGone(
+            f"the socket of the broker at {address} is served by another user (uid {uid})"
+        )
     return Found(address, pid)
 
 
@@ -167,7 +175,9 @@ def find_stale_folders() -> list[Path]:
 
 def _is_stale(folder: Path) -> bool:
     try:
-        return (folder / "lock").exists() and not endpoint.alive(f"ipc://{folder / endpoint.SOCKET}")
+        return (folder / "lock").exists() and not endpoint.alive(
+            f"ipc://{folder / endpoint.SOCKET}"
+        )
     except (OSError, BrokerGone):
         return False
 
@@ -187,11 +197,15 @@ def find_left_over_workers(known: set[int]) -> list[int]:
 
 
 def _without_broker(known: set[int]) -> list[int]:
-    workers = [p for p in list_own_processes() if p.pid not in known and p.name().startswith(_WORKER)]
+    workers = [
+        p for p in list_own_processes() if p.pid not in known and p.name().startswith(_WORKER)
+    ]
     if not workers:
         return []
     doors = {each.inode: each.path for each in find_served_sockets(_DOOR, workers)}
-    return sorted(process.pid for process in workers if _is_broker_dead(_folder_of_worker(process, doors)))
+    return sorted(
+        process.pid for process in workers if _is_broker_dead(_folder_of_worker(process, doors))
+    )
 
 
 def _folder_of_worker(process: Process, doors: dict[int, str]) -> Path | None:

@@ -21,7 +21,9 @@ def broker_of_parents() -> str | None:
 
     asked = {found.address: (Kind.LIST, ()) for found in find_brokers()[0]}
     answers = ask(asked, ANSWER_S)
-    clients = {address: said["clients"] for address, said in answers.items() if isinstance(said, dict)}
+    clients = {
+        address: said["clients"] for address, said in answers.items() if isinstance(said, dict)
+    }
     for parent in _parents():
         for address, pids in clients.items():
             if parent in pids:

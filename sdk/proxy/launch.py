@@ -92,7 +92,9 @@ def _start(address: str, until: Deadline) -> str:
             elif not said and _wait_exit(process, LAST_WORDS_S) != 0:
                 return f"refused {_last_line(process)}{_named_interpreter()}"
             else:
-                word = said or f"lost it ended while it was starting; {log_of(address)} may tell more"
+                word = (
+                    said or f"lost it ended while it was starting; {log_of(address)} may tell more"
+                )
         if pid:
             adopt_started(pid)
         return word

@@ -54,7 +54,9 @@ def leave() -> None:
 
 def leave_with_child() -> None:
     """Where this process is a child of multiprocessing: leave at its end. It runs nothing of atexit."""
-    if (module := sys.modules.get("multiprocessing.process")) and module.parent_process() is not None:
+    if (
+        module := sys.modules.get("multiprocessing.process")
+    ) and module.parent_process() is not None:
         util = sys.modules["multiprocessing.util"]
         util.Finalize(None, _leave_behind_threads, exitpriority=BEHIND_CHILDREN)
 

@@ -31,7 +31,13 @@ class Members(Generic[T]):
         self._members.pop(id(member), None)
 
     def __iter__(self) -> Iterator[T]:
-        return iter([each for reference in list(self._members.values()) if (each := reference()) is not None])
+        return iter(
+            [
+                each
+                for reference in list(self._members.values())
+                if (each := reference()) is not None
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self._members)

@@ -56,7 +56,13 @@ class Membership:
     """
 
     def __init__(
-        self, client: Client, router: RouterRoute, key: bytes, about: About, number: str, serving: int
+        self,
+        client: Client,
+        router: RouterRoute,
+        key: bytes,
+        about: About,
+        number: str,
+        serving: int,
     ) -> None:
         self.client = client
         self.route: Route = Route(client.link, router, key)
@@ -116,7 +122,9 @@ class Membership:
     def _watch_owner(self) -> None:
         """Detach the owner when the garbage collector takes it, under its present name."""
         detach, router = self.client.detach, self.route.router
-        self.finalizer = weakref.finalize(self.owner(), detach, self.key, self.holder_id, self.pocket, router)
+        self.finalizer = weakref.finalize(
+            self.owner(), detach, self.key, self.holder_id, self.pocket, router
+        )
         self.finalizer.atexit = False
 
     def owner(self) -> Connection:
@@ -193,7 +201,14 @@ class Membership:
             pocket.give_up_asks()  # the answers to those that were out may be lost
             pairs = [[*pair] for pair in kept]
             attach = messages.Attach(
-                client.link.control_id, 0, self.key, was, pocket.epoch, consumed, pairs, self.serving
+                client.link.control_id,
+                0,
+                self.key,
+                was,
+                pocket.epoch,
+                consumed,
+                pairs,
+                self.serving,
             )
         try:
             router.send(BROKER, Kind.ATTACH, 1, attach)
@@ -204,7 +219,12 @@ class Membership:
         except TrunklineError as error:
             router.close()
             why = _told_of_the_end(old) if old is not None else None
-            if why is None and isinstance(error, DeadHandle) and self.redial is not None and old is not None:
+            if (
+                why is None
+                and isinstance(error, DeadHandle)
+                and self.redial is not None
+                and old is not None
+            ):
                 return self._dial_anew(client, old, unread)
             self._ended(DeadHandle(why) if why is not None else error, told=why is not None)
             return old
@@ -258,7 +278,9 @@ class Membership:
             router.send(BROKER, Kind.OPEN, 1, (client.link.control_id, *fields), body)
             key, info = attached(router, Deadline(REDIAL_S), client)
         except TrunklineError as error:
-            if isinstance(error, (OperationTimeout, BrokerGone)):  # the broker may open it yet, for nobody
+            if isinstance(
+                error, (OperationTimeout, BrokerGone)
+            ):  # the broker may open it yet, for nobody
                 client.abandon(router.identity)
             router.close()
             remember(error)
@@ -274,7 +296,9 @@ class Membership:
         self.orphan = self.resync = self._forsaken = False
         self.start()
         self._watch_owner()
-        log.warning("%s: broker and worker were lost together; it was dialled anew", self.about.peer)
+        log.warning(
+            "%s: broker and worker were lost together; it was dialled anew", self.about.peer
+        )
         return router
 
     def _ended(self, error: TrunklineError, *, told: bool = False) -> None:
@@ -337,7 +361,9 @@ def _with_former(body: Sealed, former: list[Any]) -> Sealed:
     raise failure
 
 
-def attached(router: RouterRoute, deadline: Deadline, client: Client) -> tuple[bytes, dict[str, Any]]:
+def attached(
+    router: RouterRoute, deadline: Deadline, client: Client
+) -> tuple[bytes, dict[str, Any]]:
     """Wait for the answer to OPEN or ATTACH: the connection's id and what is known of it; or raise what was
     answered, OperationTimeout, or BrokerGone when the broker is lost meanwhile."""
     while True:

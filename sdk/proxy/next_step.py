@@ -59,8 +59,12 @@ class Do(Enum):
     WAIT = "acknowledge, and wait for what the worker streams"
     GIVE_UP = "tell the worker that the ask is over, and wait for its confirmation"
     CONFIRM = "go on waiting for that confirmation"
-    REJOIN = "leave the turn to the control thread, which joins the connection anew; then begin again"
-    FIND = "tell the worker that takes over of this object, and wait as LOOK; the result is the loss"
+    REJOIN = (
+        "leave the turn to the control thread, which joins the connection anew; then begin again"
+    )
+    FIND = (
+        "tell the worker that takes over of this object, and wait as LOOK; the result is the loss"
+    )
     LOOK = "acknowledge, and wait a moment, listening; the result is the loss"
     PACE = "wait a moment; the result is the loss"
     TAKE = "acknowledge; the result is `taken`"
@@ -241,7 +245,9 @@ def ask(pocket: Pocket, name: bytes, form: Form) -> tuple[messages.Read, Kept]:
     return said, pocket.tell_kept()
 
 
-def acknowledgement(pocket: Pocket, name: bytes, *, waiting: bool) -> tuple[messages.Ack, Kept] | None:
+def acknowledgement(
+    pocket: Pocket, name: bytes, *, waiting: bool
+) -> tuple[messages.Ack, Kept] | None:
     """The ACK that the holder `name` owes its worker, and the messages that the worker has to hear of before;
     None where it owes nothing. They count as told from now on. An ask that is out is over unless a read is
     still `waiting` for its answer."""
@@ -251,6 +257,8 @@ def acknowledgement(pocket: Pocket, name: bytes, *, waiting: bool) -> tuple[mess
         is_owed = True
     if not is_owed:
         return None
-    ack = messages.Ack(messages.Name(name), max(0, pocket.consumed), pocket.skipped, pocket.answered)
+    ack = messages.Ack(
+        messages.Name(name), max(0, pocket.consumed), pocket.skipped, pocket.answered
+    )
     pocket.acked, pocket.skipped_told = pocket.consumed, pocket.skipped
     return ack, pocket.tell_kept()

@@ -352,7 +352,9 @@ class Pocket:
     def _skip_again(self, keep: int) -> None:
         """Discard what was put back, but for the last `keep`."""
         rest = self.again[len(self.again) - keep :] if keep else ()
-        skipped = sum(whole is not LOST for whole in self.again) - sum(whole is not LOST for whole in rest)
+        skipped = sum(whole is not LOST for whole in self.again) - sum(
+            whole is not LOST for whole in rest
+        )
         # ALL OR NOTHING
         self.again = rest
         self.skipped += skipped
@@ -379,7 +381,9 @@ class Pocket:
     def take_in_again(self, unread: Unread) -> None:
         """What was given back is ours after all: the worker that it was given back to is gone."""
         items = deque((*self.items, *unread.entries))
-        stamps = deque((*self.stamps, *((self.appended + number, stamp) for number, stamp in unread.stamps)))
+        stamps = deque(
+            (*self.stamps, *((self.appended + number, stamp) for number, stamp in unread.stamps))
+        )
         appended, fed = self.appended + len(unread.entries), self.fed + len(unread.entries)
         # ALL OR NOTHING
         self.items = items

@@ -65,7 +65,9 @@ class Client:
         self.connections: Members[Connection] = Members()
         self.link: BrokerLink = BrokerLink(self.connections.__len__)
         self.claims: Claims = Claims()
-        self._detached: deque[tuple[bytes, bytes, int | Pocket | None, RouterRoute | None, bool]] = deque()
+        self._detached: deque[
+            tuple[bytes, bytes, int | Pocket | None, RouterRoute | None, bool]
+        ] = deque()
         self._sayings: deque[tuple[bytes, Kind, tuple[Any, ...]]] = deque()
         self._said: deque[tuple[float, tuple[bytes, bytes, int | None, bool]]] = deque(maxlen=1024)
         self._wake_r = self._wake_w = -1
@@ -156,7 +158,10 @@ class Client:
                 self._turn()
             except Exception as error:
                 log.error(
-                    "an error in the control thread: %s: %s", type(error).__name__, error, exc_info=error
+                    "an error in the control thread: %s: %s",
+                    type(error).__name__,
+                    error,
+                    exc_info=error,
                 )
                 self.link.pause(0.1)
         self._send_detached()
@@ -264,7 +269,9 @@ class Client:
                 return  # the next turn sees it
             if connection._member.is_stale():
                 connection._member.rejoin(connection._dialogue.handle)
-            self.link.heard_at = time.monotonic()  # it may have taken long, with nobody listening here
+            self.link.heard_at = (
+                time.monotonic()
+            )  # it may have taken long, with nobody listening here
 
     def shutdown(self, *, closed: bool) -> None:
         """Detach all that this process has open here; ends within a few seconds. `closed`: the program asked
@@ -307,7 +314,9 @@ class Client:
     def _release(self) -> None:
         self.link.release()
         pipe = self._wake_r, self._wake_w
-        self._wake_r = self._wake_w = -1  # a finalizer that comes late must not write into another's file
+        self._wake_r = (
+            self._wake_w
+        ) = -1  # a finalizer that comes late must not write into another's file
         for fd in pipe:
             if fd >= 0:
                 os.close(fd)
@@ -343,7 +352,9 @@ def get(deadline: Deadline | None = None) -> Client:
     deadline = deadline or Deadline(ANSWER_S)
     made = _lock.run(deadline.left(), partial(_make, deadline))
     if isinstance(made, Busy):
-        raise BrokerGone("another thread waits for the broker to start; it was not ready in the time allowed")
+        raise BrokerGone(
+            "another thread waits for the broker to start; it was not ready in the time allowed"
+        )
     return made
 
 

@@ -113,7 +113,9 @@ def find_served_sockets(name: re.Pattern[str], processes: Iterable[Process]) -> 
         with contextlib.suppress(OSError):
             text = (PROC / table).read_text(errors="surrogateescape")
             found.update(
-                dict.fromkeys(s for s in parse_unix_table(text) if name.fullmatch(os.path.basename(s.path)))
+                dict.fromkeys(
+                    s for s in parse_unix_table(text) if name.fullmatch(os.path.basename(s.path))
+                )
             )
     return list(found)
 
@@ -163,7 +165,9 @@ def peer_of(path: Path) -> tuple[int, int] | None:
 
 def _credentials(sock: socket.socket) -> tuple[int, int]:
     if hasattr(socket, "SO_PEERCRED"):
-        pid, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid, _ = struct.unpack(
+            "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
         return pid, uid
     # macOS: LOCAL_PEERCRED (1) gives a `struct xucred`: version, uid, ...; LOCAL_PEERPID (2) the process id.
     _, uid = struct.unpack_from("2I", sock.getsockopt(0, 1, 76))

@@ -113,7 +113,11 @@ class Reader:
                 here = bool(pocket.again or (items and not isinstance(items[0], int)))
                 if here and (timeout_ms is None or timeout_ms >= -1):
                     taken = pocket.take(hand, keep=not ack)
-                    if not ack or not pocket.stream or pocket.consumed - pocket.acked >= self._ack_every:
+                    if (
+                        not ack
+                        or not pocket.stream
+                        or pocket.consumed - pocket.acked >= self._ack_every
+                    ):
                         self._dialogue.acknowledge_if_free()
             if taken is None:
                 taken = self._take(Call(timeout_ms, hand, keep=not ack))
@@ -224,7 +228,9 @@ class Reader:
                 raise ClosedError(closed_by("read", program_ends=member.client.program_ends))
             raise self._loss_error()
         loss = member.pocket.loss
-        if loss is not None and loss is not self._told_loss:  # once: polling must not hide what fails later
+        if (
+            loss is not None and loss is not self._told_loss
+        ):  # once: polling must not hide what fails later
             self._told_loss = loss
             remember(self._loss_error())
         return member.about.lost
@@ -233,7 +239,9 @@ class Reader:
         """The loss that was met in the order of reading, with its cause where the worker has told it."""
         member = self._member
         loss = member.pocket.loss
-        text = f"the link to {member.about.peer} {'has ended' if member.pocket.ended else 'was lost'}"
+        text = (
+            f"the link to {member.about.peer} {'has ended' if member.pocket.ended else 'was lost'}"
+        )
         if loss is None:
             gone = f": {member.gone}" if member.gone and member.pocket.ended else ""
             return BrokenError(f"{text}{gone}")
@@ -263,7 +271,9 @@ class Reader:
                     return taken
                 else:
                     break
-            if member.turn.is_mine():  # a signal handler, which has interrupted the read of this very thread
+            if (
+                member.turn.is_mine()
+            ):  # a signal handler, which has interrupted the read of this very thread
                 return EMPTY
             with member.lock:  # another thread is waiting for data; what it has not taken is ours
                 return call.read.take(member.pocket)
@@ -321,7 +331,9 @@ class Reader:
             if waits and read.form is not Form.NEWEST:
                 with contextlib.suppress(Exception):
                     if member.in_order():
-                        member.route.send(Kind.CANCEL, member.holder_id, member.pocket.give_up_asks())
+                        member.route.send(
+                            Kind.CANCEL, member.holder_id, member.pocket.give_up_asks()
+                        )
             raise
 
     def _end_read(self, do: Do, taken: Taken, call: Call) -> Taken:

@@ -32,7 +32,9 @@ class Requests:
     def __init__(self, member: Membership) -> None:
         self._member = member
 
-    def request(self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline) -> list[bytes]:
+    def request(
+        self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline
+    ) -> list[bytes]:
         member = self._member
         self.check_open()
         self.client_now(deadline)
@@ -52,7 +54,9 @@ class Requests:
         patience = Deadline(min(REPLACE_S, deadline.left()) if member.about.executes else 0)
         while True:
             self.check_open()
-            self.client_now(deadline)  # in a forked child that gives the object an identity of its own
+            self.client_now(
+                deadline
+            )  # in a forked child that gives the object an identity of its own
             whole = (member.holder_id, *fields)
             answer = member.route.try_request(
                 kind,
@@ -79,7 +83,9 @@ class Requests:
         if member.gone is not None:
             if "has ended" in member.gone:  # said by the broker, and what to do with it
                 raise DeadHandle(member.gone)
-            raise DeadHandle(f"the connection to {member.about.peer} has ended ({member.gone}); dial again")
+            raise DeadHandle(
+                f"the connection to {member.about.peer} has ended ({member.gone}); dial again"
+            )
 
     def client_now(self, deadline: Deadline) -> Client:
         """The client of this process. In a forked child the object first becomes a holder of its own, and
@@ -87,7 +93,11 @@ class Requests:
         too long. The grace at the end of the deadline is left out: it is for the worker's answer."""
         member = self._member
         limit = Deadline(min(ATTACH_S, max(0.0, deadline.left() - GRACE_S)))
-        while (not member.route.is_joined or member.resync) and not member.closed and member.gone is None:
+        while (
+            (not member.route.is_joined or member.resync)
+            and not member.closed
+            and member.gone is None
+        ):
             member.ask_to_join(limit)
             if limit.expired():
                 raise OperationTimeout(

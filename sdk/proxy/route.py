@@ -274,7 +274,9 @@ class Route:
         if is_dead and not patience.expired():
             return None
         try:
-            return self._client.request(self._key, kind, *fields, body=(body,), deadline=deadline, part=part)
+            return self._client.request(
+                self._key, kind, *fields, body=(body,), deadline=deadline, part=part
+            )
         except WorkerDied:
             if patience.expired():
                 raise

@@ -75,7 +75,9 @@ class Rows:
 
     def _check_process(self) -> None:
         if self._pid != os.getpid() and self._number is not None:
-            raise ClosedError("this query is of the process that began it; a forked child begins its own")
+            raise ClosedError(
+                "this query is of the process that began it; a forked child begins its own"
+            )
 
     def _fetch(self) -> bool:
         """Get the next batch; False when there is none."""
@@ -88,7 +90,9 @@ class Rows:
         timeout = self._timeout_ms
         deadline = Deadline(None if timeout is None else timeout / 1000 + GRACE_S)
         if self._fetched_in_part:
-            raise ClosedError("a batch of this query was lost to an interrupt (Ctrl-C): query again")
+            raise ClosedError(
+                "a batch of this query was lost to an interrupt (Ctrl-C): query again"
+            )
         try:
             self._fetched_in_part = True
             answer = self._ask(Kind.FETCH, (self._number, timeout), deadline)
@@ -123,7 +127,9 @@ class Rows:
     def _ask(self, kind: Kind, fields: tuple[Any, ...], deadline: Deadline) -> list[bytes]:
         """Not sent again when the worker is lost: the query was that worker's."""
         connection = self._connection
-        return connection._requests.request(kind, connection._member.holder_id, *fields, deadline=deadline)
+        return connection._requests.request(
+            kind, connection._member.holder_id, *fields, deadline=deadline
+        )
 
     def __enter__(self) -> Rows:
         return self

@@ -60,7 +60,9 @@ class Statements:
             return block.token
         return BARE if self.bare else None
 
-    def execute(self, sql: str, binds: Any, timeout: float | None, token: bytes | None) -> ExecResult:
+    def execute(
+        self, sql: str, binds: Any, timeout: float | None, token: bytes | None
+    ) -> ExecResult:
         rows: list[Any] = []
 
         def part(body: bytes) -> None:
@@ -84,11 +86,15 @@ class Statements:
             if by_name is None:
                 by_name = kinds == {dict}
             if (dict in kinds) != by_name or (by_name and len(kinds) > 1):
-                raise TypeError("the rows of executemany are either all mappings or all lists and tuples")
+                raise TypeError(
+                    "the rows of executemany are either all mappings or all lists and tuples"
+                )
             count += len(chunk)
             chunks.append(pack_rows(chunk))
         given = (chunks, CHUNK_ROWS, count)
-        return self._result(self._run(Kind.EXECUTEMANY, "executemany", sql, given, timeout, token, None))
+        return self._result(
+            self._run(Kind.EXECUTEMANY, "executemany", sql, given, timeout, token, None)
+        )
 
     def _result(self, answer: bytes) -> ExecResult:
         result = ExecResult(values.unpack(answer))
@@ -101,9 +107,13 @@ class Statements:
         try:
             answer = self._run(Kind.QUERY, "query", sql, (binds, number), timeout, token, None)
             columns, self.bare, more, batch = values.unpack(answer)
-            return Rows(member.owner(), columns, unpack_rows(batch), number if more else None, timeout)
+            return Rows(
+                member.owner(), columns, unpack_rows(batch), number if more else None, timeout
+            )
         except BaseException:
-            member.client.tell(member.key, Kind.END_QUERY, (member.holder_id, number))  # should it have begun
+            member.client.tell(
+                member.key, Kind.END_QUERY, (member.holder_id, number)
+            )  # should it have begun
             raise
 
     def _run(
@@ -119,8 +129,12 @@ class Statements:
         member = self._member
         if not isinstance(sql, str):
             raise TypeError(f"{what} takes SQL text, not {type(sql).__name__}")
-        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
-            raise TypeError(f"{what}'s timeout is a number of milliseconds, not {type(timeout).__name__}")
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float))
+        ):
+            raise TypeError(
+                f"{what}'s timeout is a number of milliseconds, not {type(timeout).__name__}"
+            )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"{what}'s timeout is in milliseconds and must be above zero")
         # a query of a server has a link of its own
@@ -133,7 +147,9 @@ class Statements:
         if len(body) >= BULK_BYTES:
             raise ValueError(f"{len(body):,} bytes are too much for one {what}; give it in several")
         try:
-            return self._requests.request_until_taken(kind, (token, timeout, at), body, deadline, part)[0]
+            return self._requests.request_until_taken(
+                kind, (token, timeout, at), body, deadline, part
+            )[0]
         except TrunklineError as error:
             if error.code == OVER:
                 self.bare = False

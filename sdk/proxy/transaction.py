@@ -67,7 +67,9 @@ class Transaction:
 
     def __enter__(self) -> Connection:
         if self.of_thread(self._connection._statements.local) is not None:
-            raise Unsupported("this thread has a transaction on the connection already; they do not nest")
+            raise Unsupported(
+                "this thread has a transaction on the connection already; they do not nest"
+            )
         self.begin()
         self._connection._statements.local.transaction = weakref.ref(self)
         return self._connection
@@ -102,7 +104,9 @@ class Transaction:
         me = threading.get_ident(), os.getpid()
         found = (entry() for entry in list(_watched.values()))
         return any(
-            each is not None and (each.thread, each._pid) == me and each._connection._member.key == key
+            each is not None
+            and (each.thread, each._pid) == me
+            and each._connection._member.key == key
             for each in found
         )
 
@@ -167,8 +171,14 @@ class Transaction:
     def _do(self, what: str, limit_ms: float) -> None:
         connection = self._connection
         deadline = Deadline(limit_ms / 1000 + GRACE_S)
-        fields = (self.token, f"{what} {self._how}" if what == "begin" and self._how else what, limit_ms)
-        if what == "begin":  # the end of a block is carried out also when nobody waits for it any more
+        fields = (
+            self.token,
+            f"{what} {self._how}" if what == "begin" and self._how else what,
+            limit_ms,
+        )
+        if (
+            what == "begin"
+        ):  # the end of a block is carried out also when nobody waits for it any more
             connection._requests.request_until_taken(
                 Kind.TRANSACTION, (*fields, deadline.at - GRACE_S), b"", deadline
             )

@@ -21,7 +21,9 @@ class Absent:
         self._raise_explanation(f"{self._name}.{name}")
 
     def _raise_explanation(self, what: str) -> NoReturn:
-        raise AttributeError(f"{what} belongs to the original's platform and is not here; {self._instead}")
+        raise AttributeError(
+            f"{what} belongs to the original's platform and is not here; {self._instead}"
+        )
 
     def __repr__(self) -> str:
         return f"<{self._name}: not here>"

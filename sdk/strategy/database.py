@@ -48,6 +48,8 @@ class Database:
             return "sqlite3://:memory:"
         path = self._folder / "strategy.db"
         if unfit := sorted(set("?|%#") & set(str(path))):
-            raise ValueError(f"DBExec: no {unfit[0]!r} may be in the data folder's path: {path}; use --data")
+            raise ValueError(
+                f"DBExec: no {unfit[0]!r} may be in the data folder's path: {path}; use --data"
+            )
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return f"sqlite3://{path}"

@@ -106,7 +106,9 @@ def encode(
     secret = _read_value(key, key_format, "key") if key is not None and key_format else None
     if name.startswith("text."):
         return _convert_text(name, in_format, out_format, data)
-    return _write_value(_apply_algorithm(name, _read_value(data, in_format, "data"), secret), out_format)
+    return _write_value(
+        _apply_algorithm(name, _read_value(data, in_format, "data"), secret), out_format
+    )
 
 
 def _apply_algorithm(name: str, data: bytes, key: bytes | None) -> bytes:
@@ -145,7 +147,9 @@ def _convert_text(name: str, in_format: str, out_format: str, data: str | bytes)
         return _write_value(
             _read_value(data, in_format, "data").decode().encode(codec, "replace"), out_format
         )
-    return _write_value(_read_value(data, in_format, "data").decode(codec, "replace").encode(), out_format)
+    return _write_value(
+        _read_value(data, in_format, "data").decode(codec, "replace").encode(), out_format
+    )
 
 
 def _read_value(value: str | bytes, form: str, what: str) -> bytes:

@@ -73,7 +73,9 @@ class EventLoop:
             if ready and self._announced.get(connection) != mark:
                 self._announced[connection] = mark
                 self._sequence += 1
-                event = Record(Seq=self._sequence, Event="dial", ThreadId=0, Index=index, Nano=time.time_ns())
+                event = Record(
+                    Seq=self._sequence, Event="dial", ThreadId=0, Index=index, Nano=time.time_ns()
+                )
                 return event, [], False
             if not ready and descriptor is not None and descriptor >= 0:
                 descriptors.append(descriptor)

@@ -51,7 +51,11 @@ class Secrets:
     def _find_known(self, found: re.Match[str]) -> str:
         name = found[1].lower()
         if name not in self._values:
-            variable = f"TRUNKLINE_{name.upper()}" if name in _NAMES else f"TRUNKLINE_SECRET_{name.upper()}"
+            variable = (
+                f"TRUNKLINE_{name.upper()}"
+                if name in _NAMES
+                else f"TRUNKLINE_SECRET_{name.upper()}"
+            )
             raise ValueError(f"exchange: {found[0]} is not set; put it into {variable}")
         return self._values[name]
 
@@ -93,7 +97,11 @@ def _secret_name(name: str) -> str | None:
     """The secret's name when an environment variable holds one."""
     if name in ("TRUNKLINE_ACCESSKEY", "TRUNKLINE_SECRETKEY", "TRUNKLINE_PASSPHRASE"):
         return name.removeprefix("TRUNKLINE_").lower()
-    return name.removeprefix("TRUNKLINE_SECRET_").lower() if name.startswith("TRUNKLINE_SECRET_") else None
+    return (
+        name.removeprefix("TRUNKLINE_SECRET_").lower()
+        if name.startswith("TRUNKLINE_SECRET_")
+        else None
+    )
 
 
 def _from_file(path: Path) -> dict[str, str]:
@@ -122,7 +130,11 @@ def _without_quotes(value: str) -> str:
 def _parse_secrets(text: str, path: Path) -> dict[str, str]:
     if not text.lstrip().startswith("{"):
         lines = (line.strip() for line in text.splitlines())
-        pairs = (line.removeprefix("export ").partition("=") for line in lines if not line.startswith("#"))
+        pairs = (
+            line.removeprefix("export ").partition("=")
+            for line in lines
+            if not line.startswith("#")
+        )
         return {name.strip(): _without_quotes(value.strip()) for name, mark, value in pairs if mark}
     try:
         return {str(name): str(value) for name, value in json.loads(text).items()}

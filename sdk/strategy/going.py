@@ -30,7 +30,9 @@ class Going:
         it), and when it was taken before."""
         seconds = None if timeout == 0 else max(0.0, timeout / 1000)
         # In slices, so that the stop of a strategy gets through.
-        while not self._taken and not self._done.wait(0.1 if seconds is None else min(0.1, seconds)):
+        while not self._taken and not self._done.wait(
+            0.1 if seconds is None else min(0.1, seconds)
+        ):
             if seconds is not None:
                 seconds -= 0.1
                 if seconds <= 0:

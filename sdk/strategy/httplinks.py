@@ -227,7 +227,9 @@ def _follow_redirects(client: httpx.Client, question: Question) -> Answer:
         question.origin + question.target,
         headers=question.headers,
         content=question.body,
-        extensions={"target": question.target.encode()},  # httpx would spell some letters in its own way
+        extensions={
+            "target": question.target.encode()
+        },  # httpx would spell some letters in its own way
     )
     for _ in range(MOST_REDIRECTS):
         response = _send_request(client, request)
@@ -238,7 +240,9 @@ def _follow_redirects(client: httpx.Client, question: Question) -> Answer:
         if "Cookie" in request.headers and _is_as_safe(request.url, following.url):
             following.headers["Cookie"] = request.headers["Cookie"]
         request = following
-    return Answer(response.status_code, response.headers.raw, response.charset_encoding, response.content)
+    return Answer(
+        response.status_code, response.headers.raw, response.charset_encoding, response.content
+    )
 
 
 def _is_as_safe(first: httpx.URL, second: httpx.URL) -> bool:
@@ -275,10 +279,15 @@ class _Transport(httpx.BaseTransport):
             port=request.url.port,
             target=request.extensions.get("target", request.url.raw_path),
         )
-        asked = httpcore.Request(request.method, url, headers=request.headers.raw, content=request.stream)
+        asked = httpcore.Request(
+            request.method, url, headers=request.headers.raw, content=request.stream
+        )
         answer = self._pool.handle_request(asked)
         return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(answer),
+            extensions=answer.extensions,
         )
 
     def close(self) -> None:
@@ -313,7 +322,9 @@ class _Network(httpcore.NetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
         _turn.dialled = True
-        return _Link(self._sockets.connect_tcp(host, port, _time_left(), local_address, socket_options))
+        return _Link(
+            self._sockets.connect_tcp(host, port, _time_left(), local_address, socket_options)
+        )
 
 
 class _Link(httpcore.NetworkStream):
@@ -359,7 +370,13 @@ def _time_left() -> float | None:
 
 def _hide_requests_from_logs() -> None:
     """Keep addresses and logins out of the libraries' logs: httpx logs each address, which may hold a key."""
-    for name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy", "httpcore.socks"):
+    for name in (
+        "httpx",
+        "httpcore.connection",
+        "httpcore.http11",
+        "httpcore.proxy",
+        "httpcore.socks",
+    ):
         logger = logging.getLogger(name)
         if _is_of_others not in logger.filters:
             logger.addFilter(_is_of_others)

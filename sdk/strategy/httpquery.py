@@ -42,7 +42,9 @@ class HttpQuery:
         self._links: Links | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, url: str, options: dict[str, Any] | str | None = None, *old: Any) -> str | Record:
+    def __call__(
+        self, url: str, options: dict[str, Any] | str | None = None, *old: Any
+    ) -> str | Record:
         """The body as text, whatever the status code; "" when there was no answer.
 
         Options: `method`, `body` (text, bytes, or a dict, which is sent as a form), `headers` (a dict),
@@ -93,7 +95,9 @@ class HttpQuery:
             return str(error) or type(error).__name__
         answer.StatusCode = got.status
         answer.Header = _group_headers(got.headers)
-        answer.Cookies = [text for name, text in _decode_headers(got.headers) if name.lower() == "set-cookie"]
+        answer.Cookies = [
+            text for name, text in _decode_headers(got.headers) if name.lower() == "set-cookie"
+        ]
         answer.Body = got.body.decode(charset or _known_charset(got.charset) or "utf-8", "replace")
         return None
 
@@ -207,7 +211,11 @@ def _known_charset(name: Any) -> str | None:
 def _header_items(headers: Any) -> list[tuple[str, str]]:
     if isinstance(headers, str):
         pairs = (line.partition(":") for line in headers.splitlines())
-        return [(name.strip(), _check_header(name.strip(), value)) for name, mark, value in pairs if mark]
+        return [
+            (name.strip(), _check_header(name.strip(), value))
+            for name, mark, value in pairs
+            if mark
+        ]
     if headers is not None and not isinstance(headers, dict):
         raise _RefusedError(f"the headers must be a dict or text, not {type(headers).__name__}")
     return [(str(name), _check_header(str(name), value)) for name, value in (headers or {}).items()]

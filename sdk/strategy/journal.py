@@ -35,7 +35,11 @@ class Row:
 
     def as_json(self, name: str | None = None) -> str:
         """One line of the log file; `name`: of the run, where it has one."""
-        fields: dict[str, object] = {"time": int(self.at * 1000), "type": self.kind, "text": self.text}
+        fields: dict[str, object] = {
+            "time": int(self.at * 1000),
+            "type": self.kind,
+            "text": self.text,
+        }
         if name is not None:
             fields["name"] = name
         if self.value is not None:
@@ -100,7 +104,9 @@ class Journal:
         """Keep the newest `remain` rows (of the profit rows, with `profit`; the others stay then)."""
         with self._shield, self._lock:
             keep = _mark_newest([row.kind for row in self.rows], remain, profit)
-            self.rows = deque((row for row, kept in zip(self.rows, keep, strict=True) if kept), KEPT)
+            self.rows = deque(
+                (row for row, kept in zip(self.rows, keep, strict=True) if kept), KEPT
+            )
             if self._file:
                 try:
                     self._file.keep(lambda lines: _keep_lines(lines, remain, profit))

@@ -37,7 +37,11 @@ class LiveScreen:
     def __init__(self, stream: IO[str]) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
         self._live = Live(
-            Text(""), console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+            Text(""),
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._stream = stream
         self._pid = os.getpid()
@@ -50,7 +54,9 @@ class LiveScreen:
         self._part = ""
         self._end = threading.Event()
         self._live.start()
-        self._thread = threading.Thread(target=self._draw_repeatedly, name="trunkline-screen", daemon=True)
+        self._thread = threading.Thread(
+            target=self._draw_repeatedly, name="trunkline-screen", daemon=True
+        )
         self._thread.start()
 
     def row(self, row: Row) -> None:
@@ -133,7 +139,9 @@ def draw_row(row: Row) -> Text:
     styled = style(row.text)
     colors = {"log": "", "error": "red", "profit": "cyan"}
     mark = {"log": "", "error": "ERROR ", "profit": "PROFIT "}[row.kind]
-    line.append(mark + styled.text.replace("\n", "\n    "), style=_rich_style(styled) or colors[row.kind])
+    line.append(
+        mark + styled.text.replace("\n", "\n    "), style=_rich_style(styled) or colors[row.kind]
+    )
     return line
 
 

@@ -18,7 +18,9 @@ class Mail:
     def __init__(self, failed: Callable[[str], None]) -> None:
         self._failed = failed
 
-    def __call__(self, server: str, user: str, password: str, to: str, title: str, body: str) -> bool:
+    def __call__(
+        self, server: str, user: str, password: str, to: str, title: str, body: str
+    ) -> bool:
         """Whether the server took the message.
 
         `smtp.host:587` (encrypted when the server offers STARTTLS) or `ssl://smtp.host:465`; `to` may be

@@ -73,7 +73,10 @@ class Plain:
     """
 
     def __init__(
-        self, stream: IO[str], broken: Callable[[], None], complain: Callable[[str], None] = lambda _: None
+        self,
+        stream: IO[str],
+        broken: Callable[[], None],
+        complain: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._stream = stream
         self._broken = broken
@@ -95,7 +98,9 @@ class Plain:
         self._pending = text
         self._flush_status()
         if self._pending is not None and self._later is None:
-            self._later = threading.Thread(target=self._flush_later, name="trunkline-status", daemon=True)
+            self._later = threading.Thread(
+                target=self._flush_later, name="trunkline-status", daemon=True
+            )
             self._later.start()
 
     def profit(self, value: float) -> None:
@@ -128,7 +133,9 @@ class Plain:
                 return
             self._shown, self._at = text, now
         self._put_text(
-            "".join(f"| {line}\n" for block in parse(text, ROWS_SHOWN) for line in block_lines(block))
+            "".join(
+                f"| {line}\n" for block in parse(text, ROWS_SHOWN) for line in block_lines(block)
+            )
         )
 
     def _put_text(self, text: str, *, flush: bool = True) -> None:
@@ -147,7 +154,9 @@ class Plain:
         except OSError as error:
             failed, self._failed = self._failed, True
             if not failed:
-                self._complain(f"the output cannot be written ({error.strerror}); the strategy goes on")
+                self._complain(
+                    f"the output cannot be written ({error.strerror}); the strategy goes on"
+                )
 
     def _write(self, text: str) -> None:
         try:

@@ -60,7 +60,9 @@ class Push:
         with self._lock:
             self._left += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._send_waiting, name="trunkline-push", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._send_waiting, name="trunkline-push", daemon=True
+                )
                 self._thread.start()
         try:
             self._waiting.put_nowait(text)
@@ -80,7 +82,9 @@ class Push:
         with self._lock:
             left = self._left
         if left and self._thread.is_alive():
-            self._warn(f"{left} pushes were not sent: TRUNKLINE_PUSH took longer than the end may wait")
+            self._warn(
+                f"{left} pushes were not sent: TRUNKLINE_PUSH took longer than the end may wait"
+            )
             self._ended.set()
             if self._process is not None:
                 self._process.kill()  # it is not left behind; one that has ended is not signalled
@@ -93,7 +97,9 @@ class Push:
             except Exception as error:
                 if self._ended.is_set():
                     return
-                self._warn(f"a push could not be sent ({self._reason_text(error)}); check TRUNKLINE_PUSH")
+                self._warn(
+                    f"a push could not be sent ({self._reason_text(error)}); check TRUNKLINE_PUSH"
+                )
             finally:
                 self._count_settled()
 
@@ -106,9 +112,13 @@ class Push:
             body = json.dumps({"text": text, "strategy": self._name}).encode()
             headers = {"Content-Type": "application/json"}
             url = self._target
-            if found := _LOGIN.match(url):  # as curl has it: urllib would take the password for a host
+            if found := _LOGIN.match(
+                url
+            ):  # as curl has it: urllib would take the password for a host
                 url = found[1] + url[found.end() :]
-                headers["Authorization"] = f"Basic {base64.b64encode(unquote(found[2]).encode()).decode()}"
+                headers["Authorization"] = (
+                    f"Basic {base64.b64encode(unquote(found[2]).encode()).decode()}"
+                )
             request = urllib.request.Request(url, body, headers)
             with urllib.request.build_opener(_NoRedirect).open(request, timeout=SEND_S):
                 return

@@ -24,10 +24,16 @@ class RowFile:
         why = self._write_whole(line.encode() + b"\n")
         if why is not None:
             self._missing += 1
-            return f"the log file {self._path} cannot be written ({why})" if self._missing == 1 else None
+            return (
+                f"the log file {self._path} cannot be written ({why})"
+                if self._missing == 1
+                else None
+            )
         missing, self._missing = self._missing, 0
         if missing:
-            return f"the log file {self._path} can be written again; {missing} rows are missing in it"
+            return (
+                f"the log file {self._path} can be written again; {missing} rows are missing in it"
+            )
         return None
 
     def _write_whole(self, data: bytes) -> str | None:

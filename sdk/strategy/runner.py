@@ -66,7 +66,13 @@ def run(
             if lock is not None:
                 opened.enter_context(lock)
             strategy = _Strategy(
-                script, secrets, console=console, log=log, folder=folder, dial=dial or _dial_lazily, name=name
+                script,
+                secrets,
+                console=console,
+                log=log,
+                folder=folder,
+                dial=dial or _dial_lazily,
+                name=name,
             )
             opened.callback(strategy.journal.close)
             strategy.params = read_params(params, settings, strategy.globals.names())
@@ -115,7 +121,9 @@ class _Strategy:
         self.relay = Relay(self.journal)
         self.screen = _make_screen(self.stdout, console, self._stop_unread, self.notice)
         shown = name or script.stem
-        self.globals = Globals(self.journal, self.screen, self.stopper, folder, dial, secrets, shown)
+        self.globals = Globals(
+            self.journal, self.screen, self.stopper, folder, dial, secrets, shown
+        )
         self.module = ModuleType("__main__")
         self.threads = set(threading.enumerate())
 
@@ -156,7 +164,12 @@ class _Strategy:
         multiprocessing that it has left running."""
         core = sys.modules.get("trunkline.proxy.leaving")  # unless it has never dialled
         leave: Callable[[], object] = getattr(core, "leave", lambda: None)
-        outside = (self.globals.database.close, leave, self.globals.http.close, self.globals.push.close)
+        outside = (
+            self.globals.database.close,
+            leave,
+            self.globals.http.close,
+            self.globals.push.close,
+        )
         for step in (*outside, self.journal.close, self.screen.close):
             try:
                 step()
@@ -249,8 +262,17 @@ class _Strategy:
 
     def _enter_script(self, argv: list[str]) -> Callable[[], None]:
         """Arrange the interpreter as if it had been started with the script; returns what undoes it."""
-        before = (sys.argv, sys.path, sys.modules["__main__"], sys.stdout, sys.stderr, threading.excepthook)
-        vars(self.module).update(self.globals.names(), __file__=str(self.script), __builtins__=__builtins__)
+        before = (
+            sys.argv,
+            sys.path,
+            sys.modules["__main__"],
+            sys.stdout,
+            sys.stderr,
+            threading.excepthook,
+        )
+        vars(self.module).update(
+            self.globals.names(), __file__=str(self.script), __builtins__=__builtins__
+        )
         sys.argv = [str(self.script), *argv]
         _import_what_is_needed_later()
         sys.path = [str(self.script.resolve().parent), *sys.path]
@@ -263,7 +285,14 @@ class _Strategy:
         logger.addHandler(self.relay)
 
         def undo() -> None:
-            sys.argv, sys.path, sys.modules["__main__"], sys.stdout, sys.stderr, threading.excepthook = before
+            (
+                sys.argv,
+                sys.path,
+                sys.modules["__main__"],
+                sys.stdout,
+                sys.stderr,
+                threading.excepthook,
+            ) = before
             logger.removeHandler(self.relay)
 
         return undo
@@ -295,9 +324,13 @@ def _call_function(name: str, function: Callable[[], object]) -> None:
     made = function()
     if inspect.iscoroutine(made):
         made.close()
-        raise _NoMain(f"{name}() is an async function, and nobody awaits it: use asyncio.run in a plain one")
+        raise _NoMain(
+            f"{name}() is an async function, and nobody awaits it: use asyncio.run in a plain one"
+        )
     if inspect.isgenerator(made) or inspect.isasyncgen(made):
-        raise _NoMain(f"{name}() holds a yield, so that calling it runs nothing: take the yield out")
+        raise _NoMain(
+            f"{name}() holds a yield, so that calling it runs nothing: take the yield out"
+        )
 
 
 def _load_script(script: Path) -> tuple[CodeType, bool]:
@@ -324,7 +357,10 @@ def _reason_text(path: str, error: Exception) -> str:
 
 
 def _make_screen(
-    stream: IO[str], console: bool | None, broken: Callable[[], None], complain: Callable[[str], None]
+    stream: IO[str],
+    console: bool | None,
+    broken: Callable[[], None],
+    complain: Callable[[str], None],
 ) -> Screen:
     if console if console is not None else stream.isatty():
         from trunkline.strategy.live import LiveScreen

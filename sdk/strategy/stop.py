@@ -44,7 +44,9 @@ class Stopper:
     must not return. `reason` is the signal's number, None as long as nobody asked to stop.
     """
 
-    def __init__(self, *, grace_s: float, force: Callable[[], None], notice: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, grace_s: float, force: Callable[[], None], notice: Callable[[str], None]
+    ) -> None:
         self.reason: int | None = None
         self.stage = Stage.IDLE
         self.ended = threading.Event()
@@ -57,7 +59,9 @@ class Stopper:
         self._nagging = False
         self._last = -DEBOUNCE_S
         self._since = 0.0
-        self._watcher = threading.Thread(target=self._watch_stage, name="trunkline-stop", daemon=True)
+        self._watcher = threading.Thread(
+            target=self._watch_stage, name="trunkline-stop", daemon=True
+        )
         self._old: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         # SimpleQueue.put may be called from a signal handler; Event.set and Thread.start may not,
         # because the handler could interrupt the main thread inside the very same lock.
@@ -127,7 +131,10 @@ class Stopper:
             self._depth += 1
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if threading.get_ident() != self._main:
             return
@@ -219,4 +226,6 @@ class Stopper:
 def _reason_text(reason: int | None) -> str:
     if reason is None:
         return "onexit took too long"
-    return "nobody reads the output" if reason == PIPE else f"stopped by {signal.Signals(reason).name}"
+    return (
+        "nobody reads the output" if reason == PIPE else f"stopped by {signal.Signals(reason).name}"
+    )

@@ -28,7 +28,9 @@ def strategy_folder(
     (`name`), where it has a name. ValueError for a name that cannot be part of a file's.
     """
     if name is not None and not _NAME.fullmatch(name):
-        raise ValueError(f"--name {name[:80]}: 1 to 64 letters, digits, dots, hyphens and underscores")
+        raise ValueError(
+            f"--name {name[:80]}: 1 to 64 letters, digits, dots, hyphens and underscores"
+        )
     mark = hashlib.sha256(str(script.resolve()).encode()).hexdigest()[:8]
     base = root or os.environ.get("TRUNKLINE_DATA")
     if base is None:
@@ -104,5 +106,7 @@ class Store:
     def _open_database(self) -> Iterator[sqlite3.Connection]:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with closing(sqlite3.connect(self._folder / "state.db", timeout=30)) as database, database:
-            database.execute("CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+            )
             yield database

@@ -14,7 +14,9 @@ from typing import Any
 
 __all__ = ["Styled", "clean", "is_table", "join", "style", "translate"]
 
-_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)")
+_SEQUENCE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~]?)"
+)
 _DIRECTION = (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _CONTROL = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0), *_DIRECTION} - {0x09, 0x0A})
 _IMAGE = re.compile(r"`data:image/([\w.+-]+);base64,([^`]*)`")
@@ -58,7 +60,9 @@ def translate(text: str) -> str:
     """Of `[trans]Chinese|other[/trans]` the part for this machine's language."""
     if "[trans]" not in text:
         return text
-    language = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    language = (
+        os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
+    )
     return _TRANS.sub(r"\1" if language.startswith("zh") else r"\2", text)
 
 

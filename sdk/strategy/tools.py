@@ -86,7 +86,9 @@ def MD5(data: str | bytes) -> str:
     """The MD5 digest as 32 lower-case hex digits."""
     if not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"MD5 takes text or bytes, not {type(data).__name__}")
-    return hashlib.md5(data.encode() if isinstance(data, str) else data, usedforsecurity=False).hexdigest()
+    return hashlib.md5(
+        data.encode() if isinstance(data, str) else data, usedforsecurity=False
+    ).hexdigest()
 
 
 def JSONParse(text: str | bytes) -> Any:

@@ -15,9 +15,7 @@ from trunkline.deadline import Deadline
 
 __all__ = ["NO_THREAD", "lacks_descriptors", "make_context", "memory_limit_mb"]
 
-NO_THREAD = (
-    "the system allows no further thread or process (`ulimit -u`, `ulimit -v`, the pids limit of a container)"
-)
+NO_THREAD = "the system allows no further thread or process (`ulimit -u`, `ulimit -v`, the pids limit of a container)"
 _ZEROMQ_THREADS = 2
 """Its I/O thread and its reaper."""
 _SPARE_BYTES = 8 << 20

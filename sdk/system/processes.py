@@ -19,4 +19,6 @@ def is_alive(pid: int) -> bool:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except (OSError, IndexError):
-        return not os.path.isdir("/proc/self")  # a system without /proc, else the process has just ended
+        return not os.path.isdir(
+            "/proc/self"
+        )  # a system without /proc, else the process has just ended

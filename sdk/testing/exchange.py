@@ -358,7 +358,9 @@ def _checked(messages: Iterable[Message]) -> list[Message]:
     found: list[Any] = list(messages)
     for message in found:
         if not isinstance(message, (str, bytes)):
-            raise TypeError(f"an exchange says str or bytes, not {type(message).__name__}: use json.dumps")
+            raise TypeError(
+                f"an exchange says str or bytes, not {type(message).__name__}: use json.dumps"
+            )
     return found
 
 

@@ -221,7 +221,9 @@ class FaultProxy:
         self._news.wait(
             happened,
             timeout,
-            lambda: f"no {what} in {timeout} s: {self!r}, {self._connections} connections, {self._taken}",
+            lambda: (
+                f"no {what} in {timeout} s: {self!r}, {self._connections} connections, {self._taken}"
+            ),
         )
 
     def _change(self, way: Way | None, **faults: Any) -> None:
@@ -312,7 +314,9 @@ class FaultProxy:
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self._loop.sock_connect(link.server, str(target) if isinstance(target, Path) else target)
+        await self._loop.sock_connect(
+            link.server, str(target) if isinstance(target, Path) else target
+        )
         link.left = {way: faults.budget for way, faults in self._faults.items()}
 
     async def _pump(self, link: _Link, way: Way) -> None:
@@ -348,7 +352,9 @@ class FaultProxy:
 
     def _segment(self, link: _Link, way: Way) -> int:
         faults = self._faults[way]
-        size = faults.chunk() if faults.slice_to is None else self._random.randint(1, faults.slice_to)
+        size = (
+            faults.chunk() if faults.slice_to is None else self._random.randint(1, faults.slice_to)
+        )
         left = link.left[way]
         return size if left is None else min(size, left)
 

@@ -79,7 +79,9 @@ class News:
             change()
             self._changed.notify_all()
 
-    def wait(self, happened: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
+    def wait(
+        self, happened: Callable[[], bool], seconds: float, describe: Callable[[], str]
+    ) -> None:
         """Wait until `happened()` is true; AssertionError with `describe()` after so many seconds."""
         with self._changed:
             if not self._changed.wait_for(happened, seconds):

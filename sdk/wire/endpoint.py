@@ -88,7 +88,11 @@ def roots() -> list[Path]:
     login shell and a `cron` job rarely have the same variables."""
     user = os.getuid()
     given = os.environ.get("XDG_RUNTIME_DIR")
-    found = [root(), *([Path(given) / "trunkline"] if given else []), Path(f"/run/user/{user}/trunkline")]
+    found = [
+        root(),
+        *([Path(given) / "trunkline"] if given else []),
+        Path(f"/run/user/{user}/trunkline"),
+    ]
     temporary = [_temporary(), "/tmp", "/var/tmp", "/usr/tmp"]
     found += [Path(folder) / f"trunkline-{user}" for folder in temporary]
     return list(dict.fromkeys(found))
@@ -159,7 +163,9 @@ def _own_folder(folder: Path) -> os.stat_result:
         what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "not a folder"
         raise BrokerGone(f"{folder} is {what}; remove it or set {ROOT_ENV} to another folder")
     if info.st_uid != os.getuid():
-        raise BrokerGone(f"{folder} belongs to another user; set {ROOT_ENV} to a folder of your own")
+        raise BrokerGone(
+            f"{folder} belongs to another user; set {ROOT_ENV} to a folder of your own"
+        )
     return info
 
 

@@ -128,4 +128,6 @@ def parse(frame: bytes) -> tuple[Kind, int, list[Any]]:
         kind, request_id, *fields = msgpack.unpackb(frame[1:], raw=False, strict_map_key=False)
         return Kind(kind), int(request_id), fields
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise RemoteError("a message that is not Trunkline's arrived on the broker's socket") from error
+        raise RemoteError(
+            "a message that is not Trunkline's arrived on the broker's socket"
+        ) from error

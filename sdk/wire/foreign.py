@@ -99,7 +99,9 @@ def _pandas(value: Any) -> Any:
         if value.nanoseconds:
             raise _too_fine(value)
         return value.to_pytimedelta()
-    return value.tolist() if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") else value
+    return (
+        value.tolist() if getattr(value, "ndim", None) == 1 and hasattr(value, "tolist") else value
+    )
 
 
 def _too_fine(value: Any) -> ValueError:

@@ -19,6 +19,8 @@ def new_identity() -> bytes:
 
 def process_of(identity: bytes) -> int:
     """The process id in such a name; 0 for what is none."""
-    if len(identity) != len(_PREFIX) + _PID_BYTES + _RANDOM_BYTES or not identity.startswith(_PREFIX):
+    if len(identity) != len(_PREFIX) + _PID_BYTES + _RANDOM_BYTES or not identity.startswith(
+        _PREFIX
+    ):
         return 0
     return int.from_bytes(identity[len(_PREFIX) :][:_PID_BYTES], "big")

@@ -86,7 +86,9 @@ class Ledger:
         _HEAD.pack_into(self._map, at, sequence, 0, self._incarnation, *counters, count)
         if count:
             place = at + _HEAD.size
-            for holder, given in list(holders.items())[:HOLDERS] if count < len(holders) else holders.items():
+            for holder, given in (
+                list(holders.items())[:HOLDERS] if count < len(holders) else holders.items()
+            ):
                 _HOLDER.pack_into(self._map, place, holder, given)
                 place += _HOLDER.size
         _SEAL.pack_into(self._map, at + _SEAL_AT, sequence)
@@ -114,7 +116,9 @@ def read_ledger(path: Path) -> Entry | None:
     if not whole:
         return None
     at, (_, _, incarnation, *counters, count) = max(whole, key=lambda each: each[1][0])
-    places = range(at + _HEAD.size, at + _HEAD.size + min(count, HOLDERS) * _HOLDER.size, _HOLDER.size)
+    places = range(
+        at + _HEAD.size, at + _HEAD.size + min(count, HOLDERS) * _HOLDER.size, _HOLDER.size
+    )
     holders = [_HOLDER.unpack_from(data, place) for place in places]
     return Entry(
         incarnation,

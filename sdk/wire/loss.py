@@ -28,7 +28,9 @@ class Loss(int):
     """The peer's own words in its close frame, None where it gave none."""
 
     @classmethod
-    def of(cls, mark: int, text: str, code: str | int | None = None, reason: str | None = None) -> Loss:
+    def of(
+        cls, mark: int, text: str, code: str | int | None = None, reason: str | None = None
+    ) -> Loss:
         self = cls(mark)
         self.text, self.code, self.reason = text[:_LONGEST], code, reason
         return self
@@ -40,4 +42,6 @@ class Loss(int):
     def from_wire(cls, mark: int, fields: list[Any]) -> Loss:
         cause = _Cause(*fields)
         known = cause.code if isinstance(cause.code, (str, int)) else None
-        return cls.of(mark, str(cause.text), known, None if cause.reason is None else str(cause.reason))
+        return cls.of(
+            mark, str(cause.text), known, None if cause.reason is None else str(cause.reason)
+        )

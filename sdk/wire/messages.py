@@ -492,7 +492,9 @@ class Record(NamedTuple):
     record: dict[str, Any]
 
 
-TO_WORKER: dict[Kind, type] = {row.kind: row.fields for row in MESSAGES if row.way == "client > worker"}
+TO_WORKER: dict[Kind, type] = {
+    row.kind: row.fields for row in MESSAGES if row.way == "client > worker"
+}
 
 
 def check(message: type, fields: list[Any]) -> None:

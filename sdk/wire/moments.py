@@ -79,7 +79,9 @@ def _pack_zone(value: datetime | time, zone: tzinfo | None) -> bytes:
     offset = value.utcoffset()
     if offset is None:
         # a time of day in a zone whose offset depends on the date
-        raise TypeError(f"a time in {type(zone).__name__} cannot be sent to another process; use a ZoneInfo")
+        raise TypeError(
+            f"a time in {type(zone).__name__} cannot be sent to another process; use a ZoneInfo"
+        )
     name = value.tzname()
     if not name or name == timezone(offset).tzname(None):
         name = ""  # the name that every offset has

@@ -40,7 +40,9 @@ class Outgoing(NamedTuple):
         if self.topic == "" or self.reply_to == "":
             raise ValueError("write takes a topic or reply_to that is not empty")
         if self.expiry_ms is not None and not 0 < self.expiry_ms <= _LONGEST_EXPIRY_MS:
-            raise ValueError(f"write takes expiry_ms above 0 and up to {_LONGEST_EXPIRY_MS} milliseconds")
+            raise ValueError(
+                f"write takes expiry_ms above 0 and up to {_LONGEST_EXPIRY_MS} milliseconds"
+            )
         if self.headers is not None and not all(isinstance(name, str) for name in self.headers):
             raise TypeError("write takes headers whose names are str")
         return self
@@ -78,7 +80,9 @@ class Outgoing(NamedTuple):
     def fields(self) -> frozenset[str]:
         """The names of what is given, as `StreamDriver.addressing` names them."""
         return frozenset(
-            name for name, value in zip(_NAMES, self, strict=True) if value is not None and value is not False
+            name
+            for name, value in zip(_NAMES, self, strict=True)
+            if value is not None and value is not False
         )
 
 
@@ -86,7 +90,14 @@ _MOST_BYTES = 60_000
 """It travels to the worker in a header, which has 65,535 bytes at most."""
 _LONGEST_EXPIRY_MS = (1 << 32) - 1
 """What an AMQP and an MQTT message can say at most is at least this."""
-_GIVEN: tuple[tuple[type, ...], ...] = ((str,), (str, bytes), (Mapping,), (int, float), (str,), (str, bytes))
+_GIVEN: tuple[tuple[type, ...], ...] = (
+    (str,),
+    (str, bytes),
+    (Mapping,),
+    (int, float),
+    (str,),
+    (str, bytes),
+)
 _SPOKEN = {"correlation": "correlation_id"}
 """Fields as users know them, where that is not their name."""
 _NOTHING = Outgoing()

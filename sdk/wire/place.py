@@ -31,7 +31,9 @@ class Place(NamedTuple):
         """What the arguments of `Connection.seek` say; TypeError or ValueError for what makes no sense."""
         if topic is not None and not isinstance(topic, str):
             raise TypeError(f"seek takes the topic as str, not {type(topic).__name__}")
-        if partition is not None and (isinstance(partition, bool) or not isinstance(partition, int)):
+        if partition is not None and (
+            isinstance(partition, bool) or not isinstance(partition, int)
+        ):
             raise TypeError(f"seek takes the partition as int, not {type(partition).__name__}")
         if partition is not None and not 0 <= partition < 1 << 31:
             raise ValueError("seek takes a partition that is 0 or more")
@@ -63,7 +65,9 @@ def _kind_and_value(offset: object) -> tuple[str, int]:
             raise ValueError("seek takes an offset that is 0 or more")
         return "offset", offset
     if not isinstance(offset, (str, datetime)):
-        raise TypeError(f"seek takes an offset as int, a time or a word, not {type(offset).__name__}")
+        raise TypeError(
+            f"seek takes an offset as int, a time or a word, not {type(offset).__name__}"
+        )
     seconds = seconds_of(offset)
     if seconds is None or not 0 <= seconds * 1000 <= _HIGHEST:
         raise ValueError(

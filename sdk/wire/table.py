@@ -132,7 +132,9 @@ def moments(passed: Iterable[int], unit: int, gaps: list[int]) -> Column:
 
 
 def _plain_offset(zone: tzinfo | None) -> bool:
-    return zone is None or (type(zone) is timezone and str(zone) == str(timezone(zone.utcoffset(None))))
+    return zone is None or (
+        type(zone) is timezone and str(zone) == str(timezone(zone.utcoffset(None)))
+    )
 
 
 def _from_offset(microseconds: int | None) -> timezone | None:

@@ -70,7 +70,15 @@ class _Code(IntEnum):
 
 
 # what a broken message provokes depends on where it is broken: an unhashable key, an unknown zone, ...
-_MALFORMED = (ValueError, TypeError, ArithmeticError, LookupError, OSError, MemoryError, RecursionError)
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    OSError,
+    MemoryError,
+    RecursionError,
+)
 
 
 def pack(value: object) -> bytes:
@@ -100,7 +108,9 @@ def calmly(work: Callable[[Any], T], given: Any) -> T:
 
 def _unpack(data: bytes | bytearray | memoryview) -> Any:
     try:
-        return msgpack.unpackb(data, ext_hook=partial(_decode, 0), strict_map_key=False, timestamp=3)
+        return msgpack.unpackb(
+            data, ext_hook=partial(_decode, 0), strict_map_key=False, timestamp=3
+        )
     except _MALFORMED as error:
         text = f"malformed value on the wire: {type(error).__name__}: {error}"
     raise ValueError(text)
@@ -191,7 +201,11 @@ _Encode = Callable[[Any, _Packing], Any]
 
 def _name(value: object) -> str:
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def _advice(value: object) -> str:
@@ -219,7 +233,9 @@ def _int(value: int, packing: _Packing) -> Any:
     number = int.__int__(value)
     if -(1 << 63) <= number < 1 << 64:
         return number
-    return msgpack.ExtType(_Code.INT, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
+    return msgpack.ExtType(
+        _Code.INT, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True)
+    )
 
 
 def _address(value: Any) -> bytes:

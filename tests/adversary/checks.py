@@ -48,7 +48,11 @@ class Evidence:
         have read later ones by then."""
         if len(self.holders) < 2 and not any(self.all("child")):
             return 0
-        ends = {("ask", "close"), ("ask", "fork"), *((w, h) for w in _ENDS for h in ("program", "second"))}
+        ends = {
+            ("ask", "close"),
+            ("ask", "fork"),
+            *((w, h) for w in _ENDS for h in ("program", "second")),
+        }
         return sum((step.what, step.whom) in ends and step.whom != who for step in self.trial.steps)
 
     @property
@@ -170,7 +174,9 @@ def _order(generation: int, who: str, entries: list[Seen | None], late: int) -> 
             return
 
 
-def _doubles(generation: int, readers: dict[str, list[Seen | None]], evidence: Evidence) -> Iterator[str]:
+def _doubles(
+    generation: int, readers: dict[str, list[Seen | None]], evidence: Evidence
+) -> Iterator[str]:
     times = Counter(entry for entries in readers.values() for entry in entries if entry)
     twice = [entry for entry, count in times.items() if count > 1]
     if len(twice) > evidence.killed:  # what a killed reader had not acknowledged is read again
@@ -179,7 +185,9 @@ def _doubles(generation: int, readers: dict[str, list[Seen | None]], evidence: E
 
 def _marks_are_sure(trial: Trial) -> bool:
     """Whether the program can tell an outage from a read that found nothing in time."""
-    return trial.scheme == "ws" or (trial.scheme != "udp" and trial.settings.get("form") == "connect")
+    return trial.scheme == "ws" or (
+        trial.scheme != "udp" and trial.settings.get("form") == "connect"
+    )
 
 
 def _outages(generation: int, entries: list[Seen | None]) -> Iterator[str]:
@@ -197,7 +205,10 @@ def _outages(generation: int, entries: list[Seen | None]) -> Iterator[str]:
 
 
 def _losses(
-    generation: int, readers: dict[str, list[Seen | None]], evidence: Evidence, figures: dict[str, Any] | None
+    generation: int,
+    readers: dict[str, list[Seen | None]],
+    evidence: Evidence,
+    figures: dict[str, Any] | None,
 ) -> Iterator[str]:
     """What is missing before the last that was read of a link was dropped and counted."""
     if evidence.trial.scheme == "udp" or figures is None:
@@ -215,7 +226,9 @@ def _losses(
         yield f"{missing} messages are missing, {dropped} were counted as dropped (generation {generation})"
 
 
-def _last_link(evidence: Evidence, reading: dict[int, dict[str, list[Seen | None]]]) -> Iterator[str]:
+def _last_link(
+    evidence: Evidence, reading: dict[int, dict[str, list[Seen | None]]]
+) -> Iterator[str]:
     """The link that was open at the end: its last message has been read."""
     done = [note for note in evidence.program if note[0] == "done"]
     if not done or evidence.trial.scheme == "udp":
@@ -224,9 +237,16 @@ def _last_link(evidence: Evidence, reading: dict[int, dict[str, list[Seen | None
     last = max((entry[0] for entries in readers.values() for entry in entries if entry), default=0)
     if not last or done[-1][2] != "open":
         return
-    sent = max((note[2] for note in evidence.peer if note[0] == "sent" and note[1] == last), default=0)
+    sent = max(
+        (note[2] for note in evidence.peer if note[0] == "sent" and note[1] == last), default=0
+    )
     seen = max(
-        (entry[1] for entries in readers.values() for entry in entries if entry and entry[0] == last),
+        (
+            entry[1]
+            for entries in readers.values()
+            for entry in entries
+            if entry and entry[0] == last
+        ),
         default=0,
     )
     if sent > seen and not evidence.unnoted:
@@ -253,7 +273,16 @@ def _sums(generation: int, figures: dict[str, Any], evidence: Evidence) -> Itera
 
 
 def _short(figures: dict[str, Any]) -> str:
-    names = ("messages_in", "read", "buffered", "dropped", "skipped", "returned", "incarnation", "outages")
+    names = (
+        "messages_in",
+        "read",
+        "buffered",
+        "dropped",
+        "skipped",
+        "returned",
+        "incarnation",
+        "outages",
+    )
     return ", ".join(f"{name} {figures[name]}" for name in names)
 
 

@@ -41,7 +41,11 @@ class Clock:
     def environment(self) -> dict[str, str]:
         """For processes that shall have this clock."""
         library = _library()
-        return {} if library is None else {"LD_PRELOAD": str(library), "ADVERSARY_CLOCK": str(self._file)}
+        return (
+            {}
+            if library is None
+            else {"LD_PRELOAD": str(library), "ADVERSARY_CLOCK": str(self._file)}
+        )
 
     def jump(self, seconds: float) -> None:
         """Move it on (or back) by so much, for those who run, too."""

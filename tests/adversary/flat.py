@@ -55,7 +55,9 @@ def _broker() -> int:
     return int(values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"])
 
 
-def watched(what: str, count: int, do: Callable[[int], None], workers: Callable[[], list[int]]) -> bool:
+def watched(
+    what: str, count: int, do: Callable[[int], None], workers: Callable[[], list[int]]
+) -> bool:
     """Do it in ten parts; whether program, broker and workers are as they were after the first part."""
     first: dict[int, Figures] = {}
     for part in range(10):
@@ -65,7 +67,9 @@ def watched(what: str, count: int, do: Callable[[int], None], workers: Callable[
             pids = [os.getpid(), _broker(), *workers()]
             now = {pid: Figures.of(pid) for pid in pids}
             first = first or now
-    held = all(now[pid] == first[pid] or not now[pid].grown(first[pid]) for pid in now if pid in first)
+    held = all(
+        now[pid] == first[pid] or not now[pid].grown(first[pid]) for pid in now if pid in first
+    )
     names = ("program", "broker", "worker")
     for name, pid in zip(names, now, strict=False):
         print(f"{count} {what}: {name}: {first.get(pid)}, at the end {now[pid]}", flush=True)
@@ -96,7 +100,9 @@ asyncio.run(main())
 @contextlib.contextmanager
 def _echo_server() -> Iterator[str]:
     """The address of a server in a process of its own: what it keeps of each peer is not the program's."""
-    with subprocess.Popen([sys.executable, "-c", ECHO], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", ECHO], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         try:
             yield f"tcp://127.0.0.1:{int(process.stdout.readline())}"

@@ -145,7 +145,12 @@ def main() -> int:
     print(f"seed {options.seed}", flush=True)
     with SocketServer(echo) as server:
         victims = Victims(server)
-        attack(victims, options.count, random.Random(options.seed), lambda line: print(line, flush=True))
+        attack(
+            victims,
+            options.count,
+            random.Random(options.seed),
+            lambda line: print(line, flush=True),
+        )
         victims.close()
     trunkline.shutdown()
     print(f"{options.count} envelopes: nobody felt them")

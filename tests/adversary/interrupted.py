@@ -126,9 +126,7 @@ def _exec(address: str, interrupts: Interrupts, choose: random.Random) -> None:
     _say("result", spoilt, found == sorted(set(found)), set(done) <= set(found), _queries(conn))
 
 
-_COUNTING = (
-    f"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {ROWS}) SELECT x FROM c"
-)
+_COUNTING = f"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < {ROWS}) SELECT x FROM c"
 
 
 def _transaction(address: str, interrupts: Interrupts, choose: random.Random) -> None:

@@ -101,7 +101,11 @@ class _Peer:
             wanted = ["True", "0", "0", result[3] if self._kind == "newest" else "0"]
             left = program.wait_line("unaccounted ", PATIENCE_S)
             right = result == wanted and left == "0"
-            return [] if right else [f"in order, wrongly read, lost, skipped: {result}; unaccounted: {left}"]
+            return (
+                []
+                if right
+                else [f"in order, wrongly read, lost, skipped: {result}; unaccounted: {left}"]
+            )
         if self._kind == "write":
             return self._faults_of_writing(program)
         wanted = ["1", "1", "x"] if self._kind == "close" else ["0", "True", "True", "0"]
@@ -113,7 +117,10 @@ class _Peer:
         arrived = [int(each) for each in re.findall(r"<(\d+)>", text)]
         taken = {int(each) for each in program.wait_line("taken").split()}
         found = []
-        if "".join(f"<{number}>" for number in arrived) + "end" != text or sorted(set(arrived)) != arrived:
+        if (
+            "".join(f"<{number}>" for number in arrived) + "end" != text
+            or sorted(set(arrived)) != arrived
+        ):
             found.append("what arrived is torn, doubled or out of order")
         if missing := taken - set(arrived):
             found.append(f"told to be taken, and never came: {sorted(missing)[:5]}")
@@ -126,7 +133,9 @@ def faults(kind: str, count: int, rng: random.Random, folder: Path) -> Interrupt
     peer, remains = _Peer(kind, rng, folder), Remains()
     with (
         peer.serving(),
-        Program(_CODE, kind, peer.address, count, rng.random(), env={"HOME": str(folder)}) as program,
+        Program(
+            _CODE, kind, peer.address, count, rng.random(), env={"HOME": str(folder)}
+        ) as program,
     ):
         try:
             program.wait_line("ready", PATIENCE_S)
@@ -149,7 +158,9 @@ def _tracebacks(lines: list[str]) -> bool:
     """Whether an exception came out. Not those that Python ignores: a handler that raises in a callback of
     its weak references, for instance."""
     pairs = itertools.pairwise(["", *lines])
-    return any("Traceback" in line and "Exception ignored in" not in before for before, line in pairs)
+    return any(
+        "Traceback" in line and "Exception ignored in" not in before for before, line in pairs
+    )
 
 
 def _faults_at_the_end(program: Program) -> list[str]:
@@ -158,7 +169,10 @@ def _faults_at_the_end(program: Program) -> list[str]:
     except subprocess.TimeoutExpired:
         program.process.send_signal(signal.SIGUSR1)  # where it is stuck
         with contextlib.suppress(AssertionError):
-            until(lambda: any("most recent call first" in line for line in program.lines), "its stacks")
+            until(
+                lambda: any("most recent call first" in line for line in program.lines),
+                "its stacks",
+            )
         return ["it does not end", *program.lines[-60:]]
     return [f"exit code {code}"] if code else []
 
@@ -166,7 +180,9 @@ def _faults_at_the_end(program: Program) -> list[str]:
 def _interrupt(program: Program, rng: random.Random) -> None:
     """Send SIGINT until the program says that it has had enough."""
     end = time.monotonic() + PATIENCE_S
-    while "enough" not in program.lines and program.process.poll() is None and time.monotonic() < end:
+    while (
+        "enough" not in program.lines and program.process.poll() is None and time.monotonic() < end
+    ):
         with contextlib.suppress(AssertionError):  # it has not
             program.wait_line("enough", LONGEST_S * 10 ** -rng.uniform(0, 3))
         with contextlib.suppress(ProcessLookupError):
@@ -197,7 +213,10 @@ def main() -> int:
             done = faults(kind, -(-options.count // len(kinds)), rng, home)
             bad += bool(done.faults)
             told = "; ".join(done.faults) or "all held"
-            print(f"{kind}: {done.raised} interrupts, {done.during_cleanup} in a cleanup: {told}", flush=True)
+            print(
+                f"{kind}: {done.raised} interrupts, {done.during_cleanup} in a cleanup: {told}",
+                flush=True,
+            )
     return bool(bad)
 
 

@@ -104,8 +104,14 @@ def _field(rng: random.Random, kind: str, key: bytes) -> Any:
     if kind == "list":
         return rng.choice(([], [1], [[1, 2]], [[-1, 1 << 60]], [None] * 100, [[[]]]))
     if kind == "map":
-        return rng.choice(({}, {"id": key}, {"name": "DialError", "text": "forged"}, {"state": "failed"}))
-    return rng.random() < 0.5 if kind == "bool" else rng.choice(("commit", "rollback", "ack", "x" * 2000, ""))
+        return rng.choice(
+            ({}, {"id": key}, {"name": "DialError", "text": "forged"}, {"state": "failed"})
+        )
+    return (
+        rng.random() < 0.5
+        if kind == "bool"
+        else rng.choice(("commit", "rollback", "ack", "x" * 2000, ""))
+    )
 
 
 def envelope(rng: random.Random, key: bytes) -> list[bytes]:
@@ -115,7 +121,9 @@ def envelope(rng: random.Random, key: bytes) -> list[bytes]:
     if rng.random() < 0.2:
         fields = fields[: rng.randrange(len(fields) + 1)] + [rng.choice(_LEAVES)] * rng.randrange(3)
     head = header(kind, rng.choice((0, 1, 5, 1 << 40)), *fields)
-    body = rng.choice((b"", values.pack({"display": "x"}), values.pack(["SELECT 1", []]), rng.choice(_BOMBS)))
+    body = rng.choice(
+        (b"", values.pack({"display": "x"}), values.pack(["SELECT 1", []]), rng.choice(_BOMBS))
+    )
     if rng.random() < 0.4:
         head = _mutated(rng, head)
     if rng.random() < 0.1:
@@ -163,7 +171,9 @@ def on_a_door(rng: random.Random, key: bytes) -> bytes:
         return whole[: rng.randrange(len(whole) + 1)]
     if choice < 0.85:
         return (
-            struct.pack("!IH", rng.choice((0, 1, 2, 1 << 20, 1 << 30, 0xFFFFFFFF)), rng.randrange(65536))
+            struct.pack(
+                "!IH", rng.choice((0, 1, 2, 1 << 20, 1 << 30, 0xFFFFFFFF)), rng.randrange(65536)
+            )
             + whole
         )
     return rng.randbytes(rng.randrange(60))

@@ -119,7 +119,11 @@ class Datagrams(asyncio.DatagramProtocol):
                 if time.monotonic() - self.known[addr][2] < _IDLE_S:
                     self.transport.sendto(text.encode(), addr)  # type: ignore[arg-type]
 
-            self.known[addr] = (link, asyncio.create_task(self.peer.feed(link, send)), time.monotonic())
+            self.known[addr] = (
+                link,
+                asyncio.create_task(self.peer.feed(link, send)),
+                time.monotonic(),
+            )
         link, task, _ = self.known[addr]
         self.known[addr] = (link, task, time.monotonic())
         self.peer.got(link, data.decode())
@@ -130,9 +134,13 @@ async def main(kind: str, where: str, folder: Path, rate: float, size: int) -> N
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, peer.hush)
     if kind == "ws":
-        await serve(peer.over_websocket, "127.0.0.1", int(where), compression=None, ping_interval=None)
+        await serve(
+            peer.over_websocket, "127.0.0.1", int(where), compression=None, ping_interval=None
+        )
     elif kind == "udp":
-        await loop.create_datagram_endpoint(lambda: Datagrams(peer), local_addr=("127.0.0.1", int(where)))
+        await loop.create_datagram_endpoint(
+            lambda: Datagrams(peer), local_addr=("127.0.0.1", int(where))
+        )
     elif kind == "unix":
         with suppress(FileNotFoundError):
             os.unlink(where)

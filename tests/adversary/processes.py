@@ -40,7 +40,12 @@ def look(mark: str) -> list[Found]:
                 head, _, tail = (at / "stat").read_text().rpartition(")")
                 state, parent = tail.split()[:2]
                 if state not in "ZX":
-                    command = (at / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+                    command = (
+                        (at / "cmdline")
+                        .read_bytes()
+                        .replace(b"\0", b" ")
+                        .decode("utf-8", "replace")
+                    )
                     found.append(Found(int(name), int(parent), head.partition("(")[2], command))
     return found
 

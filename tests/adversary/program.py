@@ -108,7 +108,9 @@ class Program:
         began = time.monotonic()
         try:
             message = self.call("read", READ_MS / 1000, conn.read, READ_MS)
-            lost = message == "" or (message is None and time.monotonic() - began < READ_MS / 1000 - 0.02)
+            lost = message == "" or (
+                message is None and time.monotonic() - began < READ_MS / 1000 - 0.02
+            )
         except trunkline.ClosedError:
             message, lost = None, True
         except trunkline.TrunklineError:
@@ -231,7 +233,9 @@ class Program:
             return
         if message:
             text = message if isinstance(message, str) else message.decode("latin-1")
-            self.note("m", generation, f"fork-{os.getpid()}", _PADDING.sub("", text), time.monotonic())
+            self.note(
+                "m", generation, f"fork-{os.getpid()}", _PADDING.sub("", text), time.monotonic()
+            )
 
     def do_finish(self) -> None:
         """Nothing more comes: read what there is, and say what the figures are then."""

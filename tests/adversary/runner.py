@@ -58,7 +58,9 @@ def failures(trial: Trial, timed: bool = True) -> list[str]:
         if found:
             found += [f"the last refusal of a dial: {text}" for text in refusals[-1:]]
             found += [
-                f"the end of {name}'s log: {text[-600:]}" for name, text in evidence.logs.items() if text
+                f"the end of {name}'s log: {text[-600:]}"
+                for name, text in evidence.logs.items()
+                if text
             ]
         return found
 
@@ -73,7 +75,8 @@ _JUDGES: dict[str, Callable[[checks.Evidence], Iterable[str]]] = {
 def _killed(trial: Trial) -> int:
     """Readers that were killed at any moment, and may have had one more message."""
     return sum(
-        step.whom in ("program", "second") and step.what in ("kill", "term", "int") for step in trial.steps
+        step.whom in ("program", "second") and step.what in ("kill", "term", "int")
+        for step in trial.steps
     )
 
 
@@ -89,7 +92,9 @@ def _settle(world: World) -> None:
     world.wait(lambda: _flows(world, now), "reading and writing after the last fault", limit)
     world.hush()
     world.ask("program", "finish")
-    world.wait(lambda: any(note[0] == "done" for note in world.notes("program")), "reading all", limit)
+    world.wait(
+        lambda: any(note[0] == "done" for note in world.notes("program")), "reading all", limit
+    )
 
 
 def _flows(world: World, since: float) -> bool:
@@ -98,7 +103,9 @@ def _flows(world: World, since: float) -> bool:
         return any(n[0] == "x" and n[2] > since and n[4] == "ok" for n in world.notes("program"))
     if world.trial.scheme in BROKERS:
         return _flows_through_broker(world, since)
-    written = {note[1] for note in world.notes("program") if note[0] == "w" and note[2] > since and note[4]}
+    written = {
+        note[1] for note in world.notes("program") if note[0] == "w" and note[2] > since and note[4]
+    }
     got = {note[2] for note in world.notes("peer") if note[0] == "got" and note[3] > since}
     if not any(f"w {number}" in got for number in written):
         return False
@@ -155,9 +162,13 @@ def run_one(trial: Trial, timed: bool, say: Callable[[str], None]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/adversary", description=__doc__)
-    parser.add_argument("schemes", nargs="*", metavar="SCHEME", help=f"of {', '.join(SCHEMES)}; default: all")
+    parser.add_argument(
+        "schemes", nargs="*", metavar="SCHEME", help=f"of {', '.join(SCHEMES)}; default: all"
+    )
     parser.add_argument("--minutes", type=float, default=5.0, help="how long (default 5)")
-    parser.add_argument("--trials", type=int, default=0, help="how many of each scheme, instead of how long")
+    parser.add_argument(
+        "--trials", type=int, default=0, help="how many of each scheme, instead of how long"
+    )
     parser.add_argument("--seed", type=int, help="of the first trial; the next have the next seeds")
     parser.add_argument("--replay", metavar="LINE", help="one trial, as it was printed")
     parser.add_argument("--untimed", action="store_true", help="deadlines of calls do not count")
@@ -195,7 +206,9 @@ def main() -> int:
             if number % EVERY == 0:
                 say(
                     "so far: "
-                    + ", ".join(f"{scheme} {ran[scheme]}, {failed[scheme]} failed" for scheme in schemes)
+                    + ", ".join(
+                        f"{scheme} {ran[scheme]}, {failed[scheme]} failed" for scheme in schemes
+                    )
                 )
     for scheme in schemes:
         say(f"{scheme}: {ran[scheme]} trials, {failed[scheme]} failed")

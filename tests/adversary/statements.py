@@ -33,10 +33,14 @@ class DatabaseProgram(Program):
 
     def outcome(self, conn: Any, sql: str, *binds: object) -> tuple[str, Any]:
         try:
-            found = self.call("exec", EXEC_MS / 1000, lambda: conn.exec(sql, *binds, timeout=EXEC_MS))
+            found = self.call(
+                "exec", EXEC_MS / 1000, lambda: conn.exec(sql, *binds, timeout=EXEC_MS)
+            )
         except trunkline.TrunklineError as error:
             return type(error).__name__, str(error)
-        return (IN_FORM_OF_DIAL, trunkline.last_error()) if found is None else ("ok", found["values"])
+        return (
+            (IN_FORM_OF_DIAL, trunkline.last_error()) if found is None else ("ok", found["values"])
+        )
 
     # one thread asks
 

@@ -66,7 +66,9 @@ class Trial:
         head, slash, tail = line.partition("/")
         words = head.split()
         if not slash or not words or words[0] not in SCHEMES:
-            raise ValueError(f"a trial looks like `tcp rate=300 / wait:30 kill:worker`, not {line!r}")
+            raise ValueError(
+                f"a trial looks like `tcp rate=300 / wait:30 kill:worker`, not {line!r}"
+            )
         pairs = [word.partition("=") for word in words[1:]]
         if any(not equals for _, equals, _ in pairs):
             raise ValueError(f"the settings of a trial look like rate=300: {head!r}")
@@ -130,16 +132,29 @@ def _fault(scheme: str, rng: random.Random, stopped: list[str]) -> list[Step]:
         fault = rng.choice(_LINK)
         if fault in ("reset", "cut"):
             return [Step(fault, "link")]
-        return [Step(fault, "link"), Step("wait", str(rng.choice(_MOMENTS_MS))), Step("heal", "link")]
+        return [
+            Step(fault, "link"),
+            Step("wait", str(rng.choice(_MOMENTS_MS))),
+            Step("heal", "link"),
+        ]
     if kind == "clock":
         return [Step("clock", rng.choice(_JUMPS_S))]
     if kind == "lock":
-        return [Step("stall", "link"), Step("wait", str(rng.choice(_MOMENTS_MS))), Step("heal", "link")]
+        return [
+            Step("stall", "link"),
+            Step("wait", str(rng.choice(_MOMENTS_MS))),
+            Step("heal", "link"),
+        ]
     return [_asked(scheme, rng)]
 
 
 def _asked(scheme: str, rng: random.Random) -> Step:
-    asked = [Step("ask", "close"), Step("ask", "fork"), Step("int", "program"), Step("ask", "second")]
+    asked = [
+        Step("ask", "close"),
+        Step("ask", "fork"),
+        Step("int", "program"),
+        Step("ask", "second"),
+    ]
     asked += [Step(how, "second") for how in ("kill", "term")]
     asked += [Step("ask", "transaction")] * 3 if scheme in DATABASES else [Step("ask", "read")] * 2
     return rng.choice(asked)

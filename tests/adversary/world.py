@@ -95,9 +95,13 @@ class World:
         if target == "server":
             return [self._peer.pid] if self._peer and self._peer.poll() is None else []
         if target == "program":
-            return [p.pid for name, p in self.programs.items() if name == "program" and p.poll() is None]
+            return [
+                p.pid for name, p in self.programs.items() if name == "program" and p.poll() is None
+            ]
         if target == "second":
-            return [p.pid for name, p in self.programs.items() if name != "program" and p.poll() is None]
+            return [
+                p.pid for name, p in self.programs.items() if name != "program" and p.poll() is None
+            ]
         return processes.pids(self.mark, target)
 
     # beginning
@@ -156,7 +160,9 @@ class World:
         ]
         self._peer = self._spawn(words, "peer")
         self.wait(
-            lambda: sum(note[0] == "ready" for note in self.notes("peer")) > ready, "the peer's start", 60
+            lambda: sum(note[0] == "ready" for note in self.notes("peer")) > ready,
+            "the peer's start",
+            60,
         )
 
     def address(self) -> str:
@@ -186,7 +192,9 @@ class World:
             "writes": handle is None,
             "scheme": self.trial.scheme,
             "comes_again_s": backends.COMES_AGAIN_S.get(self.trial.scheme, 0),
-            "create": "" if handle else backends.CREATE.get(self.trial.scheme, "").format(name=self.name),
+            "create": ""
+            if handle
+            else backends.CREATE.get(self.trial.scheme, "").format(name=self.name),
             "insert": f"INSERT INTO {self.name} (n, part) VALUES ({{n}}, {{part}})",
             "select": f"SELECT n FROM {self.name} WHERE n = {{n}}",
             "all": f"SELECT n, part FROM {self.name}",
@@ -262,7 +270,9 @@ class World:
         if not self._peer:
             return
         self._peer.send_signal(signal.SIGUSR1)
-        self.wait(lambda: any(note[0] == "quiet" for note in self.notes("peer")), "the peer's end", 20)
+        self.wait(
+            lambda: any(note[0] == "quiet" for note in self.notes("peer")), "the peer's end", 20
+        )
 
     def end_peer(self) -> None:
         if self._peer:

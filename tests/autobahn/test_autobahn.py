@@ -22,7 +22,18 @@ CASE_S = 20.0
 PLAIN = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"]
 # 13.2, 13.5 and 13.6 want server_no_context_takeover in the client's offer, which saves the server memory
 # and us nothing: we do not ask for it, but take it (tests/unit/drivers/ws/test_ws_deflate.py).
-DEFLATE = ["12.1.1", "12.1.3", "12.2.3", "12.3.2", "12.4.4", "12.5.2", "13.1.1", "13.3.3", "13.4.2", "13.7.4"]
+DEFLATE = [
+    "12.1.1",
+    "12.1.3",
+    "12.2.3",
+    "12.3.2",
+    "12.4.4",
+    "12.5.2",
+    "13.1.1",
+    "13.3.3",
+    "13.4.2",
+    "13.7.4",
+]
 MAY_FAIL = {
     # Two close frames in one packet: picows parses one frame ahead, sees the second close and answers 1002
     # before anybody sees the first. The link ends either way. Where they come in two packets, it passes.
@@ -78,6 +89,8 @@ def test_every_case_of_the_protocol_passes(engine: str) -> None:
     assert failed in ({}, MAY_FAIL[engine])
 
 
-@pytest.mark.filterwarnings("ignore:.*testdata:pytest.PytestUnraisableExceptionWarning")  # kosoku's own files
+@pytest.mark.filterwarnings(
+    "ignore:.*testdata:pytest.PytestUnraisableExceptionWarning"
+)  # kosoku's own files
 def test_compressed_messages_pass_in_each_profile() -> None:
     assert asyncio.run(run_cases("picows", DEFLATE, "&enableCompression=true")) == {}

@@ -47,7 +47,9 @@ class SocketPeer(ProxiedPeer):
 
     def wait_links(self, count: int) -> None:
         with self._news:
-            assert self._news.wait_for(lambda: len(self._live) == count, 10), f"{len(self._live)} links"
+            assert self._news.wait_for(lambda: len(self._live) == count, 10), (
+                f"{len(self._live)} links"
+            )
 
     def close(self) -> None:
         self.proxy.stop()

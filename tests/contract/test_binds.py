@@ -44,9 +44,13 @@ class Case:
         create = "CREATE TABLE {} (sym VARCHAR(20), n INTEGER)"
         if name == "clickhouse":
             create = "CREATE TABLE {} (sym Nullable(String), n Nullable(Int32)) ENGINE = Memory"
-        self.table = f"binds_{uuid.uuid4().hex[:12]}"  # not dropped: connections end before fixtures do
+        self.table = (
+            f"binds_{uuid.uuid4().hex[:12]}"  # not dropped: connections end before fixtures do
+        )
         conn.exec(create.format(self.table))
-        conn.executemany(f"INSERT INTO {self.table} VALUES (?, ?)", [("BTC", 1), ("ETH", 2), ("XRP", 3)])
+        conn.executemany(
+            f"INSERT INTO {self.table} VALUES (?, ?)", [("BTC", 1), ("ETH", 2), ("XRP", 3)]
+        )
 
     def statement(self, condition: str) -> str:
         return f"SELECT n FROM {self.table} WHERE {condition} ORDER BY n"
@@ -75,7 +79,9 @@ class _address:
         if name == "postgres":
             postgres: Postgres = self.request.getfixturevalue("postgres")
             self.schema = own_schema(postgres)
-            return f"postgres://u:p@{postgres.address}/postgres?search_path={self.schema.__enter__()}"
+            return (
+                f"postgres://u:p@{postgres.address}/postgres?search_path={self.schema.__enter__()}"
+            )
         clickhouse: ClickHouse = self.request.getfixturevalue("clickhouse")
         return f"clickhouse://u:p@{clickhouse.address}/default"
 
@@ -208,12 +214,18 @@ def test_a_list_where_one_value_stands_is_refused(case: Case) -> None:
     with closing(dbapi.connect(case.conn)) as base:
         for condition, binds in REFUSED:
             run, stream, python = _ways(case, base.cursor())
-            for way, error in ((run, StatementError), (stream, StatementError), (python, dbapi.Error)):
+            for way, error in (
+                (run, StatementError),
+                (stream, StatementError),
+                (python, dbapi.Error),
+            ):
                 with pytest.raises(error) as caught:
                     way(case.statement(condition), *binds)
                 said = getattr(caught.value, "code", None) is not None  # by the server
                 assert (
-                    said or "stands where one value does" in str(caught.value) or "given" in str(caught.value)
+                    said
+                    or "stands where one value does" in str(caught.value)
+                    or "given" in str(caught.value)
                 ), (condition, binds, str(caught.value))
     assert len((case.conn.exec(case.statement("n > 0")) or {})["values"]) == 3
 
@@ -237,11 +249,18 @@ def test_a_value_never_grows_together_with_its_neighbour(case: Case) -> None:
         for way in (case.conn.exec, lambda *given: list(case.conn.query(*given) or [])):
             with pytest.raises(StatementError):
                 way(case.statement(condition), *binds)
-    assert (case.conn.exec(f"SELECT n FROM {case.table} ORDER BY n LIMIT?", 2) or {})["values"] == [[1], [2]]
-    case.conn.executemany(f"INSERT INTO {case.table} (sym, n) VALUES (?, ?)", [("SOL", 4), ("ADA", 5)])
+    assert (case.conn.exec(f"SELECT n FROM {case.table} ORDER BY n LIMIT?", 2) or {})["values"] == [
+        [1],
+        [2],
+    ]
+    case.conn.executemany(
+        f"INSERT INTO {case.table} (sym, n) VALUES (?, ?)", [("SOL", 4), ("ADA", 5)]
+    )
     assert (case.conn.exec(case.statement("n =?OR n=?"), 4, 5) or {})["values"] == [[4], [5]]
     with pytest.raises(StatementError):
-        case.conn.executemany(f"INSERT INTO {case.table} (sym, n) VALUES (?, 1?)", [("SOL", 4), ("ADA", 5)])
+        case.conn.executemany(
+            f"INSERT INTO {case.table} (sym, n) VALUES (?, 1?)", [("SOL", 4), ("ADA", 5)]
+        )
 
 
 def test_a_cast_is_of_the_whole_number(postgres: Postgres) -> None:
@@ -285,7 +304,9 @@ def test_many_rows_keep_the_rule(case: Case) -> None:
         base.commit()
     assert (case.conn.exec(case.statement("n > 7")) or {})["values"] == [[8], [8], [9]]
     if case.name != "clickhouse":
-        case.conn.executemany(f"DELETE FROM {case.table} WHERE n IN (?)", [([1, 2],), ((3,),), ([],)])
+        case.conn.executemany(
+            f"DELETE FROM {case.table} WHERE n IN (?)", [([1, 2],), ((3,),), ([],)]
+        )
         assert (case.conn.exec(case.statement("n > 0 AND n < 6")) or {})["values"] == [[4], [5]]
 
 

@@ -27,7 +27,9 @@ class TestClickhouse(StatementContract):
             raise AssertionError
         assert rows(conn, "SELECT 1") == [[1]]
 
-    def test_a_list_of_rows_is_inserted_as_a_block(self, conn: Connection, table: str, address: str) -> None:
+    def test_a_list_of_rows_is_inserted_as_a_block(
+        self, conn: Connection, table: str, address: str
+    ) -> None:
         given = [(1, "a"), (2, None)]
         for sql in (f"INSERT INTO {table} VALUES", f"INSERT INTO {table} (id, name)"):
             assert conn.exec(sql, given) == {"columns": [], "values": [], "affected": 2}

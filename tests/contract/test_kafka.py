@@ -31,7 +31,10 @@ class KafkaPeer(ProxiedPeer):
 
     def wait_links(self, count: int) -> None:
         """librdkafka has several connections for one link."""
-        until(lambda: bool(self.proxy.live) == bool(count), f"{count} links; there are {self.proxy.live}")
+        until(
+            lambda: bool(self.proxy.live) == bool(count),
+            f"{count} links; there are {self.proxy.live}",
+        )
 
     def close(self) -> None:
         self._client.close()

@@ -32,9 +32,7 @@ class MqttPeer(ProxiedPeer):
         self._side = MqttSide(server.port)
         self._side.watch(self._written)
         self._qos = qos
-        self.address = (
-            f"{scheme}://{self.proxy.address}?topic={self._read}&write_topic={self._written}&qos={qos}"
-        )
+        self.address = f"{scheme}://{self.proxy.address}?topic={self._read}&write_topic={self._written}&qos={qos}"
         self.options = {"reconnect": False, **options}
         if certs is not None:
             self.options |= {"cafile": str(certs.ca), "username": "u", "password": "p"}
@@ -81,7 +79,9 @@ class TestMqttsKept(StreamContract):
     def peer(self, mosquitto: Mosquitto, certs: Certs) -> Iterator[ScriptedPeer]:
         name = mosquitto.unique()
         yield from closing(
-            MqttPeer(mosquitto, "mqtts", 1, certs=certs, clean=False, client_id=name, version="3.1.1")
+            MqttPeer(
+                mosquitto, "mqtts", 1, certs=certs, clean=False, client_id=name, version="3.1.1"
+            )
         )
 
 

@@ -25,7 +25,9 @@ class NatsPeer(ProxiedPeer):
         login = {"tls": certs.client_context()} if certs else {}
         self._side = NatsSide(f"nats://localhost:{server.port}", **login)
         scheme = "tls+nats" if certs else "nats"
-        self.address = f"{scheme}://{self.proxy.address}?topic={self._read}&write_topic={self._written}"
+        self.address = (
+            f"{scheme}://{self.proxy.address}?topic={self._read}&write_topic={self._written}"
+        )
         self.options = {"reconnect": False, **({"cafile": str(certs.ca)} if certs else {})}
         self._side.watch(self._written)
 

@@ -23,7 +23,9 @@ class ChannelPeer(ProxiedPeer):
         self._side = RedisSide(server.port)
         self._side.watch(self._written)
         scheme = "rediss" if certs else "redis"
-        self.address = f"{scheme}://{self.proxy.address}?channel={self._read}&write_channel={self._written}"
+        self.address = (
+            f"{scheme}://{self.proxy.address}?channel={self._read}&write_channel={self._written}"
+        )
         self.options = {"reconnect": False, **({"cafile": str(certs.ca)} if certs else {})}
 
     def send(self, data: str | bytes) -> None:

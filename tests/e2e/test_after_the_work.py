@@ -39,7 +39,10 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         server: Mosquitto = request.getfixturevalue("mosquitto")
         name = server.unique("t")
         at = f"mqtt://127.0.0.1:{server.port}"
-        yield Place(f"{at}?topic={name}&qos=1&clean=false&client_id={name}", f"{at}?write_topic={name}&qos=1")
+        yield Place(
+            f"{at}?topic={name}&qos=1&clean=false&client_id={name}",
+            f"{at}?write_topic={name}&qos=1",
+        )
     elif request.param == "jetstream":
         nats: Nats = request.getfixturevalue("jetstream")
         name, at = nats.unique("S"), f"nats://127.0.0.1:{nats.port}"
@@ -53,7 +56,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         name = rabbitmq.unique("q")
         with Rabbit(rabbitmq) as client:
             client.queue(name)
-            yield Place(rabbit_url(rabbitmq, f"queue={name}"), rabbit_url(rabbitmq, f"write_topic={name}"))
+            yield Place(
+                rabbit_url(rabbitmq, f"queue={name}"), rabbit_url(rabbitmq, f"write_topic={name}")
+            )
             client.delete(name)
     else:
         kafka: Kafka = request.getfixturevalue("apache_kafka")
@@ -74,7 +79,9 @@ def take(conn: Connection, *, ack: bool = False) -> Message:
     return message
 
 
-def test_the_work_of_a_killed_strategy_comes_again_and_what_it_has_done_does_not(place: Place) -> None:
+def test_the_work_of_a_killed_strategy_comes_again_and_what_it_has_done_does_not(
+    place: Place,
+) -> None:
     reader = dial(place.read)
     with dial(place.write) as writer:
         for number in range(6):
@@ -223,7 +230,9 @@ def test_a_delay_that_is_none_is_refused(rabbitmq: RabbitMq, delay: float) -> No
         rabbit.send(name, "x")
         with dial(rabbit_url(rabbitmq, f"queue={name}")) as reader:
             message = take(reader)
-            with pytest.raises(ValueError, match="nak takes a delay from 0 to 86400000 milliseconds"):
+            with pytest.raises(
+                ValueError, match="nak takes a delay from 0 to 86400000 milliseconds"
+            ):
                 message.nak(delay)
             assert message.ack() is True
         rabbit.delete(name)
@@ -234,7 +243,8 @@ def test_rejected_messages_are_dead_letters_in_amqp(rabbitmq: RabbitMq) -> None:
     with Rabbit(rabbitmq) as client:
         client.queue(f"{name}.dead")
         client.queue(
-            name, arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{name}.dead"}
+            name,
+            arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{name}.dead"},
         )
         with dial(rabbit_url(rabbitmq, f"queue={name}")) as reader:
             client.send(name, "poison", "good")
@@ -257,7 +267,9 @@ def test_terminated_messages_are_not_delivered_again_by_jetstream(jetstream: Nat
         side.delete_stream(name)
 
 
-def test_where_nothing_is_acknowledged_it_is_refused(nats_server: Nats, mosquitto: Mosquitto) -> None:
+def test_where_nothing_is_acknowledged_it_is_refused(
+    nats_server: Nats, mosquitto: Mosquitto
+) -> None:
     with dial(f"nats://127.0.0.1:{nats_server.port}?topic=t") as conn:
         assert conn.receive(-1, ack=False) is None
         assert "nats:// has no acknowledgements" in (last_error() or "")
@@ -269,7 +281,10 @@ def test_where_nothing_is_acknowledged_it_is_refused(nats_server: Nats, mosquitt
         with pytest.raises(Unsupported, match="cannot reject"):
             message.reject()
         assert message.ack() is True
-    with connect(f"mqtt://127.0.0.1:{mosquitto.port}?topic={name}") as conn, pytest.raises(Unsupported):
+    with (
+        connect(f"mqtt://127.0.0.1:{mosquitto.port}?topic={name}") as conn,
+        pytest.raises(Unsupported),
+    ):
         conn.receive(-1, ack=False)
 
 

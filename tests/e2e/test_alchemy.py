@@ -70,7 +70,9 @@ class Engines:
     @pytest.fixture
     def engine(self, base: trunkline.Connection) -> Iterator[sa.Engine]:
         number = handle(base)
-        engine = sa.create_engine(f"{self.backend}+trunkline://", creator=lambda: dbapi.connect(number))
+        engine = sa.create_engine(
+            f"{self.backend}+trunkline://", creator=lambda: dbapi.connect(number)
+        )
         yield engine
         engine.dispose()
 
@@ -110,9 +112,9 @@ class Engines:
             session.delete(found.orders[0])
             session.commit()
             assert session.scalar(sa.select(sa.func.count()).select_from(model.Order)) == 1
-            assert session.scalars(sa.select(model.Owner.name).where(model.Owner.id == key)).all() == [
-                "changed"
-            ]
+            assert session.scalars(
+                sa.select(model.Owner.name).where(model.Owner.id == key)
+            ).all() == ["changed"]
             session.add(model.Owner(name="b1"))
             with pytest.raises(sa.exc.IntegrityError):
                 session.flush()
@@ -137,7 +139,11 @@ class Engines:
         assert inspector.has_table(owner)
         assert not inspector.has_table("nowhere_to_be_found")
         assert {owner, order} <= set(inspector.get_table_names())
-        assert [column["name"] for column in inspector.get_columns(order)] == ["id", "owner_id", "price"]
+        assert [column["name"] for column in inspector.get_columns(order)] == [
+            "id",
+            "owner_id",
+            "price",
+        ]
         assert inspector.get_pk_constraint(order)["constrained_columns"] == ["id"]
         (key,) = inspector.get_foreign_keys(order)
         assert (key["constrained_columns"], key["referred_table"]) == (["owner_id"], owner)
@@ -182,7 +188,9 @@ class Engines:
         assert isinstance(engine.pool, QueuePool)
         assert (engine.pool.checkedin(), engine.pool.checkedout()) == (1, 0)
 
-    def test_reading_connections_are_in_nobodys_way(self, engine: sa.Engine, numbers: sa.Table) -> None:
+    def test_reading_connections_are_in_nobodys_way(
+        self, engine: sa.Engine, numbers: sa.Table
+    ) -> None:
         with engine.connect() as one, engine.connect() as two:
             assert one.execute(sa.select(numbers)).all() == []
             two.execute(numbers.insert(), {"n": 1})
@@ -238,7 +246,11 @@ class Engines:
                 each.n = each.id + 100
             session.commit()
             with engine.begin() as conn:
-                assert conn.scalars(sa.select(numbers.c.n).order_by(numbers.c.id)).all() == [101, 102, 103]
+                assert conn.scalars(sa.select(numbers.c.n).order_by(numbers.c.id)).all() == [
+                    101,
+                    102,
+                    103,
+                ]
                 conn.execute(numbers.delete().where(numbers.c.id == 2))
             for each in found:
                 each.n = each.id + 200
@@ -246,12 +258,17 @@ class Engines:
                 session.commit()
         with engine.begin() as conn:
             assert conn.scalars(sa.select(numbers.c.n).order_by(numbers.c.id)).all() == [101, 103]
-            change = numbers.update().where(numbers.c.id == sa.bindparam("key")).values(n=sa.bindparam("to"))
+            change = (
+                numbers.update()
+                .where(numbers.c.id == sa.bindparam("key"))
+                .values(n=sa.bindparam("to"))
+            )
             changed = conn.execute(change, [{"key": key, "to": key} for key in (1, 2, 3)])
             assert changed.rowcount == 2
             assert (
                 conn.execute(
-                    numbers.delete().where(numbers.c.id == sa.bindparam("key")), [{"key": 1}, {"key": 9}]
+                    numbers.delete().where(numbers.c.id == sa.bindparam("key")),
+                    [{"key": 1}, {"key": 9}],
                 ).rowcount
                 == 1
             )
@@ -267,7 +284,9 @@ class Engines:
             result.close()
             assert conn.scalar(sa.select(sa.func.count()).select_from(numbers)) == 3000
 
-    def test_errors_are_sqlalchemys_with_ours_below(self, engine: sa.Engine, numbers: sa.Table) -> None:
+    def test_errors_are_sqlalchemys_with_ours_below(
+        self, engine: sa.Engine, numbers: sa.Table
+    ) -> None:
         with engine.connect() as conn:
             with pytest.raises(sa.exc.ProgrammingError) as caught:
                 conn.execute(sa.text("SELECT * FROM nowhere_to_be_found"))
@@ -314,7 +333,9 @@ class Engines:
             conn.execute(table.insert(), {"id": 2, **dict.fromkeys(given)})
             full, empty = conn.execute(sa.select(*columns).order_by(key)).mappings().all()
             assert dict(full) == given
-            assert [type(value) for value in full.values()] == [type(value) for value in given.values()]
+            assert [type(value) for value in full.values()] == [
+                type(value) for value in given.values()
+            ]
             assert set(empty.values()) == {None}
             for column in columns:
                 if not isinstance(column.type, (sa.JSON, sa.Float)):
@@ -328,8 +349,13 @@ class Engines:
         with engine.begin() as conn:
             conn.execute(numbers.insert(), {"n": 0})
         arguments = (self.backend, handle(base), numbers.name, 10)
-        with ProcessPoolExecutor(2, mp_context=SPAWN) as processes, ThreadPoolExecutor(2) as threads:
-            jobs = [pool.submit(count, *arguments) for pool in (processes, threads) for _ in range(2)]
+        with (
+            ProcessPoolExecutor(2, mp_context=SPAWN) as processes,
+            ThreadPoolExecutor(2) as threads,
+        ):
+            jobs = [
+                pool.submit(count, *arguments) for pool in (processes, threads) for _ in range(2)
+            ]
             for job in jobs:
                 job.result(WAIT_S)
         with engine.connect() as conn:
@@ -357,7 +383,9 @@ class TestSqlite(Engines):
     def address(self, tmp_path: Path) -> str:
         return f"sqlite3://{tmp_path}/test.db"
 
-    def test_dates_are_stored_as_sqlalchemy_stores_them(self, engine: sa.Engine, tmp_path: Path) -> None:
+    def test_dates_are_stored_as_sqlalchemy_stores_them(
+        self, engine: sa.Engine, tmp_path: Path
+    ) -> None:
         columns = (sa.Column("at", sa.DateTime), sa.Column("zoned", sa.DateTime(timezone=True)))
         table = sa.Table("moments", sa.MetaData(), *columns, sa.Column("day", sa.Date))
         berlin = datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=timezone(timedelta(hours=1)))
@@ -368,13 +396,19 @@ class TestSqlite(Engines):
             conn.execute(table.insert(), given)
         with plain.begin() as conn:
             found = conn.execute(sa.select(table)).one()
-            assert tuple(found) == (given["at"], berlin.astimezone(UTC).replace(tzinfo=None), given["day"])
+            assert tuple(found) == (
+                given["at"],
+                berlin.astimezone(UTC).replace(tzinfo=None),
+                given["day"],
+            )
             conn.execute(table.insert(), {**given, "zoned": datetime(2024, 1, 2, 2, 4, 5, 6)})
         plain.dispose()
         with engine.connect() as conn:
             for row in conn.execute(sa.select(table)):
                 assert tuple(row) == tuple(given.values())
-            latest = conn.execute(sa.select(sa.func.max(table.c.at), sa.func.max(table.c.day))).one()
+            latest = conn.execute(
+                sa.select(sa.func.max(table.c.at), sa.func.max(table.c.day))
+            ).one()
             assert tuple(latest) == (given["at"], given["day"])
 
     def test_a_killed_worker_costs_the_pool_nothing(
@@ -391,7 +425,9 @@ class TestSqlite(Engines):
         with engine.connect() as conn:
             assert conn.scalar(sa.select(sa.func.count()).select_from(numbers)) == 0
 
-    def test_an_ended_connection_leaves_the_pool(self, base: trunkline.Connection, engine: sa.Engine) -> None:
+    def test_an_ended_connection_leaves_the_pool(
+        self, base: trunkline.Connection, engine: sa.Engine
+    ) -> None:
         with engine.connect() as conn:
             conn.execute(sa.text("SELECT 1"))
             raw = conn.connection.dbapi_connection
@@ -411,7 +447,9 @@ class TestSqlite(Engines):
                 assert asked.scalar(sa.text("SELECT 1")) == 1
 
     def test_a_url_dials(self, tmp_path: Path) -> None:
-        engine = sa.create_engine(f"sqlite+trunkline:///{tmp_path}/of url.db?_journal_mode=WAL&_loc=UTC")
+        engine = sa.create_engine(
+            f"sqlite+trunkline:///{tmp_path}/of url.db?_journal_mode=WAL&_loc=UTC"
+        )
         with engine.connect() as conn:
             assert conn.scalar(sa.text("PRAGMA journal_mode")) == "wal"
         engine.dispose()
@@ -455,7 +493,13 @@ class TestPostgres(Engines):
 
     def test_a_url_dials(self, postgres: Postgres) -> None:
         url = sa.URL.create(
-            "postgresql+trunkline", "u", "p", "127.0.0.1", postgres.port, "postgres", {"sslmode": "disable"}
+            "postgresql+trunkline",
+            "u",
+            "p",
+            "127.0.0.1",
+            postgres.port,
+            "postgres",
+            {"sslmode": "disable"},
         )
         engine = sa.create_engine(url)
         with engine.connect() as conn:
@@ -471,7 +515,10 @@ class TestPostgres(Engines):
             for these, expected in (((1, 2), [1, 2, 4]), ((3,), [3, 4]), ((), [4])):
                 assert conn.scalars(sa.text(found), {"these": these, "one": 4}).all() == expected
         for sql, these in ((found, [1, 2]), (found.replace(":these", "(:these)"), (1, 2))):
-            with engine.connect() as conn, pytest.raises(sa.exc.ProgrammingError, match="expanding"):
+            with (
+                engine.connect() as conn,
+                pytest.raises(sa.exc.ProgrammingError, match="expanding"),
+            ):
                 conn.execute(sa.text(sql), {"these": these, "one": 4})
 
     def test_an_isolation_level_is_its_own_transactions_alone(
@@ -483,7 +530,10 @@ class TestPostgres(Engines):
             assert strict.scalar(sa.text(show)) == "serializable"
         with engine.connect() as conn:
             assert conn.scalar(sa.text(show)) == "read committed"
-        assert base.exec(show) == {"columns": ["transaction_isolation"], "values": [["read committed"]]}
+        assert base.exec(show) == {
+            "columns": ["transaction_isolation"],
+            "values": [["read committed"]],
+        }
 
     def test_a_server_that_hangs_up_costs_the_pool_nothing(
         self, engine: sa.Engine, address: str, numbers: sa.Table
@@ -537,7 +587,12 @@ class TestMysql(Engines):
 
     @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
     def test_an_isolation_level_holds_in_each_transaction_and_nowhere_else(
-        self, mariadb: MariaDb, engine: sa.Engine, base: trunkline.Connection, numbers: sa.Table, level: str
+        self,
+        mariadb: MariaDb,
+        engine: sa.Engine,
+        base: trunkline.Connection,
+        numbers: sa.Table,
+        level: str,
     ) -> None:
         """With links of its own, and on a handle that others use."""
         own = sa.create_engine(
@@ -552,10 +607,14 @@ class TestMysql(Engines):
                     with each.connect() as conn:
                         assert conn.get_isolation_level() == level
                         told = conn.scalar(sa.text("SELECT @@tx_isolation"))
-                        assert told == (level if each is own else "REPEATABLE READ").replace(" ", "-")
+                        assert told == (level if each is own else "REPEATABLE READ").replace(
+                            " ", "-"
+                        )
                         before = conn.scalar(count)
                         writer.exec(f"INSERT INTO {numbers.name} (n) VALUES (NULL)", timeout=20_000)
-                        assert conn.scalar(count) - before == (1 if level == "READ COMMITTED" else 0)
+                        assert conn.scalar(count) - before == (
+                            1 if level == "READ COMMITTED" else 0
+                        )
             with own.connect() as conn:
                 other = conn.execution_options(isolation_level="READ UNCOMMITTED")
                 assert other.scalar(sa.text("SELECT @@tx_isolation")) == "READ-UNCOMMITTED"
@@ -566,7 +625,9 @@ class TestMysql(Engines):
             assert conn.get_isolation_level() == "REPEATABLE READ"
         assert base.exec("SELECT @@tx_isolation")["values"] == [["REPEATABLE-READ"]]
 
-    def test_a_versioned_update_that_finds_no_row_is_told(self, mariadb: MariaDb, engine: sa.Engine) -> None:
+    def test_a_versioned_update_that_finds_no_row_is_told(
+        self, mariadb: MariaDb, engine: sa.Engine
+    ) -> None:
         """With a handle that others use, and with links of its own, as SQLAlchemy's own dialects do."""
         own = sa.create_engine(f"mysql+trunkline://u:p@127.0.0.1:{mariadb.port}/t")
         for each in (engine, own):

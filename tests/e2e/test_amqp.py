@@ -61,11 +61,21 @@ def test_a_message_has_its_envelope(rabbitmq: RabbitMq, rabbit: Rabbit, queue: s
         message = conn.receive(5000)
         assert isinstance(message, Message)
         assert (message.data, message.routing_key, message.headers) == ("x", queue, {"desk": "a"})
-        assert (message.offset, message.redelivered, message.properties) == (1, False, {"delivery_mode": 2})
-        rabbit.send(queue, "y", reply_to="r", timestamp=5, message_id="m", headers={"n": [1, None, "a"]})
+        assert (message.offset, message.redelivered, message.properties) == (
+            1,
+            False,
+            {"delivery_mode": 2},
+        )
+        rabbit.send(
+            queue, "y", reply_to="r", timestamp=5, message_id="m", headers={"n": [1, None, "a"]}
+        )
         message = conn.receive(5000)
         assert isinstance(message, Message)
-        assert (message.reply_to, message.timestamp, message.properties) == ("r", 5.0, {"message_id": "m"})
+        assert (message.reply_to, message.timestamp, message.properties) == (
+            "r",
+            5.0,
+            {"message_id": "m"},
+        )
         assert message.headers == {"n": [1, None, "a"]}
 
 
@@ -77,7 +87,10 @@ def test_a_request_is_answered_or_refused(rabbitmq: RabbitMq, rabbit: Rabbit, qu
         with answering(rabbitmq, queue, bytes.upper):
             assert conn.request("héllo", 10_000) == "HéLLO"
             assert conn.request(b"\xffa", 10_000) == b"\xffA"
-    with connect(rabbit_url(rabbitmq, f"write_topic={queue}")) as conn, pytest.raises(OperationTimeout):
+    with (
+        connect(rabbit_url(rabbitmq, f"write_topic={queue}")) as conn,
+        pytest.raises(OperationTimeout),
+    ):
         conn.request("x", 100)
 
 
@@ -191,7 +204,9 @@ def test_a_quorum_queues_count_of_deliveries_makes_no_other_message(
             assert [m for m in got if m] == [*"abcdef", "end"]
 
 
-def test_a_silent_strategy_keeps_its_heartbeat(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+def test_a_silent_strategy_keeps_its_heartbeat(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
     with dial(rabbit_url(rabbitmq, f"queue={queue}&heartbeat=1"), buffer=5) as conn:
         rabbit.send(queue, *(str(number) for number in range(20)))  # more than the buffer holds
         threading.Event().wait(5)  # five times what the broker and we would bear
@@ -209,7 +224,9 @@ def test_a_queue_of_ones_own_is_bound_again_before_anything_counts(
             url = rabbit_url(rabbitmq, f"exchange={name}&type=fanout", port=proxy.port)
             with dial(url) as conn:
                 for outage in range(3):
-                    assert conn.write(f"{outage}") == 1  # at once after the link is there: it is read
+                    assert (
+                        conn.write(f"{outage}") == 1
+                    )  # at once after the link is there: it is read
                     assert conn.read(5000) == f"{outage}"
                     proxy.cut()
                     until(lambda n=outage: conn.stats().reconnects == n + 1, "the new link")
@@ -258,22 +275,32 @@ def test_what_was_deleted_is_known_to_the_next_worker(
         assert conn.write("x") == 1
 
 
-@pytest.mark.parametrize("flag", ["auto_delete=true", "exclusive=true", "durable=false&auto_delete=true"])
-def test_a_queue_that_goes_with_its_link_is_declared_for_the_next(rabbitmq: RabbitMq, flag: str) -> None:
+@pytest.mark.parametrize(
+    "flag", ["auto_delete=true", "exclusive=true", "durable=false&auto_delete=true"]
+)
+def test_a_queue_that_goes_with_its_link_is_declared_for_the_next(
+    rabbitmq: RabbitMq, flag: str
+) -> None:
     queue = rabbitmq.unique("q")  # it goes with its reader: nobody else may delete an exclusive one
     with (
         FaultProxy(rabbitmq.port) as proxy,
-        dial(rabbit_url(rabbitmq, f"queue={queue}&{flag}", port=proxy.port), maxInterval=100) as conn,
+        dial(
+            rabbit_url(rabbitmq, f"queue={queue}&{flag}", port=proxy.port), maxInterval=100
+        ) as conn,
     ):
         proxy.reset()
         assert conn.read(5000) == ""
         until(lambda: conn.stats().reconnects == 1, "the new link")
         os.kill(conn.stats().pid, signal.SIGKILL)
-        until(lambda: conn.stats().incarnation == 2 and conn.stats().state == "open", "another worker")
+        until(
+            lambda: conn.stats().incarnation == 2 and conn.stats().state == "open", "another worker"
+        )
         assert conn.write("x") == 1
 
 
-def test_payloads_are_published_on_every_link(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+def test_payloads_are_published_on_every_link(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
     rabbit.queue(queue)
     with FaultProxy(rabbitmq.port) as proxy:
         url = rabbit_url(rabbitmq, f"write_topic={queue}", port=proxy.port)
@@ -386,7 +413,9 @@ def test_what_cannot_work_is_one_clear_line_in_time(
             assert lines[0] == last_error()
 
 
-def test_a_frozen_broker_makes_writes_unconfirmed_and_reads_lost(private_rabbitmq: RabbitMq) -> None:
+def test_a_frozen_broker_makes_writes_unconfirmed_and_reads_lost(
+    private_rabbitmq: RabbitMq,
+) -> None:
     server = private_rabbitmq
     with dial(rabbit_url(server, f"queue={server.unique()}&heartbeat=1")) as conn:
         server.freeze()
@@ -406,7 +435,9 @@ def test_a_frozen_broker_makes_writes_unconfirmed_and_reads_lost(private_rabbitm
         assert "after" in got
 
 
-def test_lag_is_what_the_queue_holds_for_the_reader(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+def test_lag_is_what_the_queue_holds_for_the_reader(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
     rabbit.queue(queue)
     rabbit.send(queue, *(str(number) for number in range(30)))
     with dial(rabbit_url(rabbitmq, f"queue={queue}"), buffer=10) as conn:

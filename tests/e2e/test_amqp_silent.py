@@ -50,7 +50,11 @@ def test_an_exchange_of_another_type_is_told_of(
 ) -> None:
     name = rabbitmq.unique("e")
     rabbit.channel.exchange_declare(name, "direct", durable=True)
-    for query, told in (("type=topic", True), ("type=direct", False), ("type=direct&durable=false", False)):
+    for query, told in (
+        ("type=topic", True),
+        ("type=direct", False),
+        ("type=direct&durable=false", False),
+    ):
         caplog.clear()
         with connect(rabbit_url(rabbitmq, f"exchange={name}&{query}&routing_key=a.*,a")) as conn:
             rabbit.send("a", "1", exchange=name)
@@ -80,7 +84,10 @@ def test_an_exchange_that_is_deleted_ends_the_link_and_is_waited_for(
         rabbit.channel.exchange_delete(name)
         until(lambda: conn.stats().state == "down", "the end of the link", 30)
         assert conn.read(5000) == ""
-        until(lambda: f"the exchange '{name}' is gone" in str(conn.stats().last_error), "the cause in words")
+        until(
+            lambda: f"the exchange '{name}' is gone" in str(conn.stats().last_error),
+            "the cause in words",
+        )
         declare(rabbit, name)
         if "passive" in query:
             rabbit.channel.queue_bind(name, name, "a")

@@ -40,7 +40,11 @@ def undisturbed() -> Iterator[None]:
 
 
 def refused(
-    caplog: pytest.LogCaptureFixture, address: str, *words: str, seconds: float = 10, **options: object
+    caplog: pytest.LogCaptureFixture,
+    address: str,
+    *words: str,
+    seconds: float = 10,
+    **options: object,
 ) -> None:
     """Dial gives None in time, with one line that holds the words, and nobody else is disturbed."""
     caplog.clear()
@@ -49,7 +53,9 @@ def refused(
         assert Dial(address, options) is None
         assert not deadline.expired()
         records = list(caplog.records)
-    lines = [r.getMessage() for r in records if r.name == "trunkline" and r.levelno >= logging.WARNING]
+    lines = [
+        r.getMessage() for r in records if r.name == "trunkline" and r.levelno >= logging.WARNING
+    ]
     assert len(lines) == 1, lines
     for word in words:
         assert word in lines[0]
@@ -75,7 +81,9 @@ def refused(
         ("ws://127.0.0.1:1|buffer=0", ("buffer",)),
     ],
 )
-def test_malformed_addresses(caplog: pytest.LogCaptureFixture, address: str, words: tuple[str, ...]) -> None:
+def test_malformed_addresses(
+    caplog: pytest.LogCaptureFixture, address: str, words: tuple[str, ...]
+) -> None:
     refused(caplog, address, *words)
     with pytest.raises(AddressError):
         connect(address)
@@ -97,7 +105,9 @@ def test_a_wrong_type_raises_at_once(wrong: object) -> None:
 @pytest.mark.parametrize("scheme", ["tcp", "tls", "ws", "wss"])
 def test_nobody_listening(caplog: pytest.LogCaptureFixture, scheme: str) -> None:
     with unused_port() as port:
-        refused(caplog, f"{scheme}://127.0.0.1:{port}", f"127.0.0.1:{port}", "is the server running?")
+        refused(
+            caplog, f"{scheme}://127.0.0.1:{port}", f"127.0.0.1:{port}", "is the server running?"
+        )
         with pytest.raises(DialError):
             connect(f"{scheme}://127.0.0.1:{port}")
 
@@ -107,8 +117,12 @@ def test_no_socket_file(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".com"])
-@pytest.mark.parametrize("address", ["mysql://u@tcp({}:1)/d", "clickhouse://{}:1/d", "postgres://{}:1/d"])
-def test_a_name_that_cannot_be_looked_up(caplog: pytest.LogCaptureFixture, address: str, host: str) -> None:
+@pytest.mark.parametrize(
+    "address", ["mysql://u@tcp({}:1)/d", "clickhouse://{}:1/d", "postgres://{}:1/d"]
+)
+def test_a_name_that_cannot_be_looked_up(
+    caplog: pytest.LogCaptureFixture, address: str, host: str
+) -> None:
     """The DSNs of the Go drivers take any host; nothing has answered there."""
     refused(caplog, address.format(host), f"{host}:1")
     assert "what answers" not in str(last_error())
@@ -119,7 +133,9 @@ def test_a_name_that_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["tls", "ws", "wss"])
-def test_a_peer_that_accepts_and_never_answers(caplog: pytest.LogCaptureFixture, scheme: str) -> None:
+def test_a_peer_that_accepts_and_never_answers(
+    caplog: pytest.LogCaptureFixture, scheme: str
+) -> None:
     with SocketServer(deaf) as server:
         refused(caplog, f"{scheme}://127.0.0.1:{server.port}", str(server.port), timeout=0.3)
         with pytest.raises(DialTimeout):
@@ -128,7 +144,9 @@ def test_a_peer_that_accepts_and_never_answers(caplog: pytest.LogCaptureFixture,
 
 @pytest.mark.parametrize("scheme", ["tls", "wss"])
 @pytest.mark.parametrize("which", ["stranger", "wrong_host", "expired"])
-def test_wrong_certificates(caplog: pytest.LogCaptureFixture, certs: Certs, scheme: str, which: str) -> None:
+def test_wrong_certificates(
+    caplog: pytest.LogCaptureFixture, certs: Certs, scheme: str, which: str
+) -> None:
     with SocketServer(echo, tls=getattr(certs, which).server_context()) as server:
         address = f"{scheme}://127.0.0.1:{server.port}"
         refused(caplog, address, "certificate", "insecureSkipVerify=true", cafile=str(certs.ca))

@@ -72,7 +72,9 @@ MODES = {
         "kafka://{at}/{name}?group={name}&offset=earliest",
         "kafka://{at}/?write_topic={name}",
     ),
-    "kafka": Mode("private_kafka", "kafka://{at}/{name}", "kafka://{at}/?write_topic={name}", forgets=True),
+    "kafka": Mode(
+        "private_kafka", "kafka://{at}/{name}", "kafka://{at}/?write_topic={name}", forgets=True
+    ),
 }
 
 
@@ -103,7 +105,9 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Callable[[str, bool], Stag
             if name == "jetstream":
                 asyncio.run(_make_stream(server.port, topic))
             elif isinstance(server, Kafka):
-                server.create(topic, 1)  # one partition: across several there is no order to look at
+                server.create(
+                    topic, 1
+                )  # one partition: across several there is no order to look at
             proxy = stack.enter_context(FaultProxy(server.port)) if proxied else None
             at = proxy.address if proxy else server.address
             sides = []
@@ -153,7 +157,9 @@ def restart(stage: Stage) -> None:
 def freeze(stage: Stage) -> None:
     stage.server.freeze()
     try:
-        until(lambda: stage.reader.stats().outages and stage.writer.stats().outages, "noticing it", 30)
+        until(
+            lambda: stage.reader.stats().outages and stage.writer.stats().outages, "noticing it", 30
+        )
     finally:
         stage.server.thaw()
 
@@ -168,7 +174,9 @@ def vanish(stage: Stage) -> None:
     assert stage.proxy
     stage.proxy.blackhole()
     try:
-        until(lambda: stage.reader.stats().outages and stage.writer.stats().outages, "noticing it", 30)
+        until(
+            lambda: stage.reader.stats().outages and stage.writer.stats().outages, "noticing it", 30
+        )
     finally:
         stage.proxy.heal()
         stage.proxy.reset()
@@ -222,7 +230,9 @@ with Dial(int(sys.argv[1])) as conn:
 
 
 @pytest.mark.parametrize("mode", [name for name, mode in MODES.items() if mode.keeps])
-def test_what_a_killed_reader_had_goes_to_the_next(mode: str, stage: Callable[[str, bool], Stage]) -> None:
+def test_what_a_killed_reader_had_goes_to_the_next(
+    mode: str, stage: Callable[[str, bool], Stage]
+) -> None:
     """It had up to a whole buffer in its hands; what it did not acknowledge is read by another."""
     here = stage(mode, False)
     with Program(READER, here.reader.fd()) as program:
@@ -242,4 +252,7 @@ def test_what_a_killed_reader_had_goes_to_the_next(mode: str, stage: Callable[[s
     assert len(twice) <= 128, "what it had read and not acknowledged yet is little"
     assert len(second) == len(set(second))
     stats = here.reader.stats()
-    assert stats.messages_in == stats.read + stats.buffered + stats.dropped + stats.skipped + stats.returned
+    assert (
+        stats.messages_in
+        == stats.read + stats.buffered + stats.dropped + stats.skipped + stats.returned
+    )

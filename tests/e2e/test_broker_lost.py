@@ -198,7 +198,10 @@ def test_two_programs_that_share_it_find_one_new_broker(remains: Remains) -> Non
     )
     with SocketServer(echo) as server:
         shared = {"TRUNKLINE_BROKER": own_address()}
-        with Program(code, server.url, env=shared) as one, Program(code, server.url, env=shared) as two:
+        with (
+            Program(code, server.url, env=shared) as one,
+            Program(code, server.url, env=shared) as two,
+        ):
             handles = [program.wait_line("handle ") for program in (one, two)]
             old = remains.broker().pid
             os.kill(old, signal.SIGKILL)
@@ -355,7 +358,9 @@ def test_a_database_that_takes_its_time_is_dialled_anew_all_the_same(
         until(lambda: conn.exec("SELECT 2", timeout=30_000), "a statement", 90)
 
 
-def test_a_statement_waits_while_its_connection_is_dialled_anew(remains: Remains, postgres: Postgres) -> None:
+def test_a_statement_waits_while_its_connection_is_dialled_anew(
+    remains: Remains, postgres: Postgres
+) -> None:
     conn = dial(f"postgres://u:p@{postgres.address}/postgres")
     assert conn.exec("SELECT 1") is not None
     for each in (remains.broker(), *remains.processes("trunk-postgres")):
@@ -384,7 +389,9 @@ def test_a_read_keeps_its_deadline_while_its_connection_is_dialled_anew(remains:
         until(lambda: conn.read(200) == "x", "its echo")
 
 
-def test_what_was_on_its_way_through_a_killed_broker_is_said_to_be_unknown(remains: Remains) -> None:
+def test_what_was_on_its_way_through_a_killed_broker_is_said_to_be_unknown(
+    remains: Remains,
+) -> None:
     """With no door, requests go through the router."""
     slow = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c"
     with SocketServer(lambda peer: peer.stopping.wait()) as server:
@@ -423,7 +430,9 @@ def test_a_query_goes_on_with_the_next_broker(remains: Remains) -> None:
 
 
 @pytest.mark.parametrize("seen", [False, True])
-def test_a_program_that_closes_as_the_broker_dies_leaves_no_worker(seen: bool, remains: Remains) -> None:
+def test_a_program_that_closes_as_the_broker_dies_leaves_no_worker(
+    seen: bool, remains: Remains
+) -> None:
     """The program lives on, so its worker would wait for it; it has to hear from the next broker that it
     need not."""
     with SocketServer(echo) as server:
@@ -434,7 +443,8 @@ def test_a_program_that_closes_as_the_broker_dies_leaves_no_worker(seen: bool, r
             remains.broker().kill()
             if seen:
                 until(
-                    lambda link=link, before=generation: link.generation != before, "the loss of the broker"
+                    lambda link=link, before=generation: link.generation != before,
+                    "the loss of the broker",
                 )
             conn.close()
             shutdown()
@@ -495,7 +505,9 @@ def test_a_program_that_took_a_frozen_broker_for_lost_still_ends_it(
     remains.assert_none()
 
 
-def test_the_first_dial_of_a_program_keeps_its_deadline_where_the_broker_is_frozen(remains: Remains) -> None:
+def test_the_first_dial_of_a_program_keeps_its_deadline_where_the_broker_is_frozen(
+    remains: Remains,
+) -> None:
     code = (
         "import time; began = time.monotonic(); found = Dial('sqlite3://:memory:', 1)\n"
         "say('took', found, time.monotonic() - began < 5, trunkline.last_error())"
@@ -526,7 +538,9 @@ def test_a_group_that_is_told_to_end_leaves_nothing(first: str, remains: Remains
         with Program(code, server.url, env={"TRUNKLINE_BROKER": own_address()}) as program:
             assert program.wait_line("up ") == "True"
             broker, zygote = remains.broker(), remains.zygote()
-            stop(program.pid)  # so that the broker ends first, and believes that the program will come back
+            stop(
+                program.pid
+            )  # so that the broker ends first, and believes that the program will come back
             for process in (zygote, broker) if first == "zygote" else (broker, zygote):
                 process.terminate()
                 if process is broker:
@@ -550,7 +564,9 @@ def test_a_broker_under_nohup_outlives_its_terminal(remains: Remains) -> None:
             env={"TRUNKLINE_BROKER": address},
         ) as program:
             assert program.wait_line("up ") == "True"
-            os.killpg(broker.pid, signal.SIGHUP)  # what the kernel sends when the terminal is closed
+            os.killpg(
+                broker.pid, signal.SIGHUP
+            )  # what the kernel sends when the terminal is closed
             program.tell()
             assert program.wait_line("sent ") == "1 1"
             program.end()

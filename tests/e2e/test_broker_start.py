@@ -35,10 +35,19 @@ def test_a_broker_that_is_told_to_end_at_any_moment_of_its_start(
     environ = {key: value for key, value in os.environ.items() if key != "TRUNKLINE_BROKER"}
     for turn in range(8):
         folder = place / f"b-{turn}"
-        command = [sys.executable, "-m", "trunkline.broker", "--address", f"ipc://{folder}/broker.sock"]
+        command = [
+            sys.executable,
+            "-m",
+            "trunkline.broker",
+            "--address",
+            f"ipc://{folder}/broker.sock",
+        ]
         with heeding_signals():
             broker = subprocess.Popen(
-                [*command, "--persistent"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                [*command, "--persistent"],
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
         threading.Event().wait(0.15 + rng.random() * STARTS_S)
         while not folder.exists() and broker.poll() is None:  # before that it is Python's own start
@@ -63,7 +72,9 @@ sys.exit(main(["--address", sys.argv[1], "--persistent"]))
 """
 
 
-def test_a_broker_that_is_told_to_end_when_it_has_the_lock_and_has_not_signed_it(place: Path) -> None:
+def test_a_broker_that_is_told_to_end_when_it_has_the_lock_and_has_not_signed_it(
+    place: Path,
+) -> None:
     folder = place / "b"
     command = [sys.executable, "-c", TOLD_WITH_THE_LOCK, f"ipc://{folder}/broker.sock"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -29,7 +29,8 @@ for line in sys.stdin:
 CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 can_contain = pytest.mark.skipif(
-    sys.platform != "linux" or subprocess.run([*CONTAINER, "true"], capture_output=True).returncode != 0,
+    sys.platform != "linux"
+    or subprocess.run([*CONTAINER, "true"], capture_output=True).returncode != 0,
     reason="process namespaces are not to be had here",
 )
 
@@ -125,10 +126,13 @@ def test_of_two_that_wait_one_takes_over_and_the_other_waits_for_it(address: str
             assert first.end().code == 0
             until(
                 lambda: (
-                    endpoint.holder(endpoint.folder_of(address)) in (second.process.pid, third.process.pid)
+                    endpoint.holder(endpoint.folder_of(address))
+                    in (second.process.pid, third.process.pid)
                 )
             )
-            winner, loser = (second, third) if owner(address) == second.process.pid else (third, second)
+            winner, loser = (
+                (second, third) if owner(address) == second.process.pid else (third, second)
+            )
             winner.wait_out("export")
             loser.wait_err(f"process {winner.process.pid} runs")
             winner.process.kill()
@@ -180,7 +184,10 @@ def test_a_broker_that_is_process_1_awaits_everybody(address: str, echoes: str) 
             until(lambda: zygote not in broker.children(), "the zygote is no zombie")
             program.tell("second")
             assert program.wait_line("second") == "1 x"
-        until(lambda: len(broker.children()) == 1 and not zombies(broker), "no child but the next zygote")
+        until(
+            lambda: len(broker.children()) == 1 and not zombies(broker),
+            "no child but the next zygote",
+        )
         broker.terminate()
         assert command.end().code == 0
 
@@ -235,7 +242,9 @@ for line in sys.stdin:
             assert program.wait_line(word) == "1"
         program.tell("leave")
         assert program.wait_line("leave") == "1"
-        until(lambda: {child.pid for child in strategy.children()} <= mine, "nothing of ours is left")
+        until(
+            lambda: {child.pid for child in strategy.children()} <= mine, "nothing of ours is left"
+        )
         program.tell("own")
         assert program.wait_line("own") == "True"
         program.process.stdin.close()

@@ -20,8 +20,16 @@ COUNT = int(os.environ.get("TRUNKLINE_WHOLE", "20000"))
 THREADS = 8
 MODES = {
     "mqtt qos 0": ("mosquitto", "mqtt://{at}?topic={name}", "mqtt://{at}?write_topic={name}"),
-    "mqtt qos 1": ("mosquitto", "mqtt://{at}?topic={name}&qos=1", "mqtt://{at}?write_topic={name}&qos=1"),
-    "mqtt qos 2": ("mosquitto", "mqtt://{at}?topic={name}&qos=2", "mqtt://{at}?write_topic={name}&qos=2"),
+    "mqtt qos 1": (
+        "mosquitto",
+        "mqtt://{at}?topic={name}&qos=1",
+        "mqtt://{at}?write_topic={name}&qos=1",
+    ),
+    "mqtt qos 2": (
+        "mosquitto",
+        "mqtt://{at}?topic={name}&qos=2",
+        "mqtt://{at}?write_topic={name}&qos=2",
+    ),
     "nats": ("nats_server", "nats://{at}?topic={name}", "nats://{at}?write_topic={name}"),
     "jetstream": (
         "jetstream",

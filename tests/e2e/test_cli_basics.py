@@ -16,7 +16,9 @@ from trunkline.cli import COMMANDS, main
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_with_examples(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: trunkline {command}")
@@ -83,7 +85,9 @@ def test_commands_are_imported_only_when_they_are_called() -> None:
         "import sys; from trunkline.cli import main; main(['--version']);"
         "print([m for m in ('zmq', 'rich', 'trunkline.cli.dial') if m in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.splitlines()[-1] == "[]"
 
 
@@ -92,14 +96,18 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     os.close(read_end)
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "trunkline", "dial", "--help"], stdout=write_end, stderr=subprocess.PIPE
+            [sys.executable, "-m", "trunkline", "dial", "--help"],
+            stdout=write_end,
+            stderr=subprocess.PIPE,
         )
     finally:
         os.close(write_end)
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("arguments", [["ps"], ["--version"], ["run", "s.py"], ["dial", "-e", "SELECT 1"]])
+@pytest.mark.parametrize(
+    "arguments", [["ps"], ["--version"], ["run", "s.py"], ["dial", "-e", "SELECT 1"]]
+)
 def test_commands_work_with_closed_standard_files(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("def main():\n    Log('x')\n    LogStatus('y')\n")
     environ = {**os.environ, "TRUNKLINE_ADDRESS": "sqlite3://:memory:"}
@@ -119,7 +127,9 @@ def test_run_gives_the_script_its_arguments_and_returns_its_exit_code(tmp_path: 
     script = tmp_path / "strategy.py"
     script.write_text("import sys\ndef main():\n    Log('given', sys.argv[1:])\n    sys.exit(7)\n")
     log = tmp_path / "log.jsonl"
-    ended = run("run", "--plain", "--log", str(log), "--data", str(tmp_path), str(script), "a", "--json")
+    ended = run(
+        "run", "--plain", "--log", str(log), "--data", str(tmp_path), str(script), "a", "--json"
+    )
     assert ended.code == 7
     assert "given ['a', '--json']" in ended.out
     assert "given" in log.read_text()

@@ -44,7 +44,9 @@ def test_it_ends_the_connections_it_still_has() -> None:
             client.end()
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "ipc://relative/broker.sock", "ipc:///x/y.sock"])
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:1", "ipc://relative/broker.sock", "ipc:///x/y.sock"]
+)
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     ended = run("broker", "--address", address)
     assert (ended.code, ended.out) == (1, "")

@@ -53,7 +53,9 @@ def test_the_exchange_says_nothing_behind_the_end(monkeypatch: pytest.MonkeyPatc
     feed = demo_feed.Feed(None, 1)
     feed.server.start()
     try:
-        address = f"{feed.server.url}/ws|compress=gzip&mode=recv&payload={json.dumps({'sub': 'tickers'})}"
+        address = (
+            f"{feed.server.url}/ws|compress=gzip&mode=recv&payload={json.dumps({'sub': 'tickers'})}"
+        )
         with Dial(address) as connection:
             while "ping" not in json.loads(connection.read(10_000)):
                 pass
@@ -107,7 +109,9 @@ def test_a_reader_that_leaves_ends_it_quietly(temporary: Path) -> None:
     assert list(temporary.iterdir()) == []
 
 
-def test_a_certificate_is_made_by_either_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_is_made_by_either_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = make_certificate(tmp_path)
     assert made is not None
     assert made.key.stat().st_mode & 0o077 == 0
@@ -126,7 +130,9 @@ def without_websockets(tmp_path: Path) -> dict[str, str | None]:
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path[1:]])}
 
 
-def test_without_its_extra_the_demo_says_what_to_install(without_websockets: dict[str, str | None]) -> None:
+def test_without_its_extra_the_demo_says_what_to_install(
+    without_websockets: dict[str, str | None],
+) -> None:
     ended = run("demo", "--plain", env=without_websockets)
     sentence = "trunkline: the demo needs the package websockets: pip install 'trunkline[demo]'"
     assert (ended.code, ended.output) == (1, sentence)
@@ -176,8 +182,14 @@ def test_a_report_that_adds_up() -> None:
         ({"reconnects": 2}, "links seen by the exchange = 1 + reconnected"),
         ({"incarnation": 1}, "workers replaced = workers killed"),
         ({"stored": [(1, 1, "A", 1.5)]}, "ticks received = ticks stored"),
-        ({"stored": [(1, 1, "A", 1.5), (2, 2, "B", 9.9)]}, "ticks stored as the exchange made them"),
-        ({"stored": [(1, 1, "A", 1.5), (1, 1, "A", 1.5)]}, "ticks stored as the exchange made them"),
+        (
+            {"stored": [(1, 1, "A", 1.5), (2, 2, "B", 9.9)]},
+            "ticks stored as the exchange made them",
+        ),
+        (
+            {"stored": [(1, 1, "A", 1.5), (1, 1, "A", 1.5)]},
+            "ticks stored as the exchange made them",
+        ),
     ],
 )
 def test_every_kind_of_difference_is_found(changes: dict[str, Any], wrong: str) -> None:

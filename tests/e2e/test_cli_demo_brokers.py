@@ -130,20 +130,35 @@ def test_when_it_is_killed_the_servers_end_too(line: str, temporary: Path) -> No
     check_nothing_left(temporary)
 
 
-def test_servers_run_as_nobody_where_we_are_root_and_as_ourselves_elsewhere(temporary: Path) -> None:
+def test_servers_run_as_nobody_where_we_are_root_and_as_ourselves_elsewhere(
+    temporary: Path,
+) -> None:
     need("mqtt")
     with Command("demo", "--plain", "--brokers", "mqtt", "--seconds", "6") as command:
         command.wait_out("dialled mqtt qos 0")
-        users = [process.username() for process in servers_in(temporary) if process.name() == "mosquitto"]
+        users = [
+            process.username() for process in servers_in(temporary) if process.name() == "mosquitto"
+        ]
         command.interrupt()
         command.end()
     assert users == ["nobody" if os.geteuid() == 0 else psutil.Process().username()]
 
 
 @pytest.mark.timeout(120)
-def test_a_kafka_that_runs_already_is_used_and_left_alone(temporary: Path, apache_kafka: Kafka) -> None:
+def test_a_kafka_that_runs_already_is_used_and_left_alone(
+    temporary: Path, apache_kafka: Kafka
+) -> None:
     need("kafka")
-    command = ("demo", "--plain", "--brokers", "kafka", "--kafka", apache_kafka.address, "--seconds", "6")
+    command = (
+        "demo",
+        "--plain",
+        "--brokers",
+        "kafka",
+        "--kafka",
+        apache_kafka.address,
+        "--seconds",
+        "6",
+    )
     with Command(*command) as started:
         ended = started.end(90)
     assert ended.code == 0, ended.output

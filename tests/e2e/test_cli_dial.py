@@ -89,7 +89,10 @@ def test_json_tells_text_from_bytes() -> None:
 
 
 def test_hex_shows_bytes_and_text() -> None:
-    with SocketServer(say(b"Az\x00\xff")) as server, Command("dial", server.url, "--hex") as command:
+    with (
+        SocketServer(say(b"Az\x00\xff")) as server,
+        Command("dial", server.url, "--hex") as command,
+    ):
         line = command.wait_out("00000000")
         command.interrupt()
         assert command.end().code == 130
@@ -107,12 +110,19 @@ def test_outages_are_told_in_their_place_and_said_on_stderr() -> None:
         command.interrupt()
         ended = command.end()
     assert ended.code == 130
-    assert [each.get("event") or each["data"] for each in objects(ended)] == ["0", "down", "up", "0"]
+    assert [each.get("event") or each["data"] for each in objects(ended)] == [
+        "0",
+        "down",
+        "up",
+        "0",
+    ]
 
 
 def test_a_payload_option_may_be_repeated() -> None:
     with WsServer() as server:
-        ended = dial(server.url, "-o", "payload=a=1&b=2", "-o", 'payload={"x": "|"}', "--count", "2")
+        ended = dial(
+            server.url, "-o", "payload=a=1&b=2", "-o", 'payload={"x": "|"}', "--count", "2"
+        )
     assert ended.out == 'a=1&b=2\n{"x": "|"}'
 
 
@@ -128,7 +138,10 @@ def test_ctrl_c_while_dialling() -> None:
     def silent(peer: object) -> None:
         peer.stopping.wait()  # type: ignore[attr-defined]
 
-    with SocketServer(silent) as server, Command("dial", server.url.replace("tcp", "ws")) as command:
+    with (
+        SocketServer(silent) as server,
+        Command("dial", server.url.replace("tcp", "ws")) as command,
+    ):
         server.wait_peers(1)
         command.interrupt()
         ended = command.end()

@@ -87,7 +87,9 @@ def test_json_shows_the_envelope(place: Place) -> None:
 @pytest.mark.parametrize("place", ["nats", "amqp", "kafka"], indirect=True)
 def test_json_shows_headers_and_options_give_them(place: Place) -> None:
     address, _ = place
-    ended = run("dial", address, "--json", "--count", "1", "-o", 'headers={"a": "b=&|"}', stdin="x\n")
+    ended = run(
+        "dial", address, "--json", "--count", "1", "-o", 'headers={"a": "b=&|"}', stdin="x\n"
+    )
     (shown,) = objects(ended)
     assert shown["headers"]["a"] == "b=&|"
 

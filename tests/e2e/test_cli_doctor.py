@@ -30,7 +30,15 @@ def test_everything_works_here() -> None:
     found = {each["name"]: each for each in json.loads(ended.out)}
     assert ended.code == 0, ended.out
     assert {each["status"] for each in found.values()} <= {"ok", "warn"}
-    assert {"python", "libraries", "zeromq", "runtime folder", "file limit", "clock", "broker"} <= set(found)
+    assert {
+        "python",
+        "libraries",
+        "zeromq",
+        "runtime folder",
+        "file limit",
+        "clock",
+        "broker",
+    } <= set(found)
     assert found["broker start"]["status"] == found["wss"]["status"] == "ok"
     assert "ms" in found["dial"]["text"]
 

@@ -182,7 +182,9 @@ def test_kill_ends_a_dial_that_waits(options: str) -> None:
                 (row,) = [row for row in listed() if row["peer"] == address.partition("|")[0]]
                 assert run("kill", row["id"]).code == 0
                 assert dial.result(30) is None
-    assert trunkline.last_error() == f"{row['peer']} was not opened: it was ended by `trunkline kill`"
+    assert (
+        trunkline.last_error() == f"{row['peer']} was not opened: it was ended by `trunkline kill`"
+    )
 
 
 def test_kill_says_which_ids_are_not_there() -> None:
@@ -260,13 +262,28 @@ def test_brokers_of_other_environments_are_seen_and_their_workers_are_no_leftove
         ):
             server.wait_live(3)
             for env in (service, login, other):
-                rows = [row for row in json.loads(run("ps", "--json", env=env).out) if name in row["broker"]]
-                places = {str(Path(row["broker"].removeprefix("ipc://")).parents[1]) for row in rows}
-                assert places == {f"{name}/trunkline-{os.getuid()}", f"{name}/trunkline", f"{name}/other"}
+                rows = [
+                    row
+                    for row in json.loads(run("ps", "--json", env=env).out)
+                    if name in row["broker"]
+                ]
+                places = {
+                    str(Path(row["broker"].removeprefix("ipc://")).parents[1]) for row in rows
+                }
+                assert places == {
+                    f"{name}/trunkline-{os.getuid()}",
+                    f"{name}/trunkline",
+                    f"{name}/other",
+                }
             workers = {str(row["pid"]) for row in rows}
-            lines = [line for line in run("doctor", env=other).out.splitlines() if "leftovers" in line]
+            lines = [
+                line for line in run("doctor", env=other).out.splitlines() if "leftovers" in line
+            ]
             assert not workers & set(" ".join(lines).split())
-            shown = {str(Path(row["broker"].removeprefix("ipc://")).parents[1]): row["id"] for row in rows}
+            shown = {
+                str(Path(row["broker"].removeprefix("ipc://")).parents[1]): row["id"]
+                for row in rows
+            }
             assert shown[f"{name}/other"] == "1"  # the folder that this environment names
             assert run("top", "-n", "1", env=other).out.count(f"127.0.0.1:{server.port}") == 3
             there = shown[f"{name}/trunkline"]
@@ -290,7 +307,9 @@ def test_a_worker_is_left_over_only_when_its_broker_is_dead() -> None:
         env = place(Path(name))
         with Command("dial", server.url, env=env) as command:
             server.wait_live(1)
-            (row,) = [row for row in json.loads(run("ps", "--json", env=env).out) if name in row["broker"]]
+            (row,) = [
+                row for row in json.loads(run("ps", "--json", env=env).out) if name in row["broker"]
+            ]
             folder = Path(row["broker"].removeprefix("ipc://")).parent
             (broker,) = [found.pid for found in find_brokers_of(folder)]
             assert row["pid"] not in find_left_over_workers(set())

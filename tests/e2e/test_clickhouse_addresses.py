@@ -57,7 +57,9 @@ def test_the_defaults_are_those_of_clickhouse_go(clickhouse: ClickHouse) -> None
 def test_settings_are_in_force_also_after_the_server_has_closed_the_link(
     clickhouse: ClickHouse, query: str, name: str, value: str
 ) -> None:
-    with trunkline.connect(f"clickhouse://u:p@{clickhouse.address}/default?{query}", linger=0.2) as db:
+    with trunkline.connect(
+        f"clickhouse://u:p@{clickhouse.address}/default?{query}", linger=0.2
+    ) as db:
         assert setting(db, name) == value
         with pytest.raises(trunkline.StatementError):
             db.exec("SELCT 1")
@@ -87,7 +89,10 @@ def test_compression_is_used(clickhouse: ClickHouse, method: str) -> None:
     with FaultProxy(clickhouse.port) as proxy:
         address = f"clickhouse://u:p@127.0.0.1:{proxy.port}/default?compress={method}"
         with trunkline.connect(address, linger=0.2) as db:
-            assert len(rows(db, "SELECT 'xxxxxxxxxx' AS x FROM system.numbers LIMIT 100000")) == 100_000
+            assert (
+                len(rows(db, "SELECT 'xxxxxxxxxx' AS x FROM system.numbers LIMIT 100000"))
+                == 100_000
+            )
             assert (proxy.taken("down") < 100_000) == (method != "none")
 
 
@@ -95,9 +100,15 @@ def test_tls_is_verified_and_may_be_told_not_to(clickhouse: ClickHouse) -> None:
     place, ca = f"127.0.0.1:{clickhouse.ports['tls']}", clickhouse.certs.ca
     with pytest.raises(DialError, match="not trusted"):
         trunkline.connect(f"clickhouse://u:p@{place}/default?secure=true")
-    for rest in ("?secure=true&skip_verify=true", "?secure", "?secure=true&tls_server_name=localhost"):
+    for rest in (
+        "?secure=true&skip_verify=true",
+        "?secure",
+        "?secure=true&tls_server_name=localhost",
+    ):
         options = "" if "skip" in rest else f"|cafile={ca}"
-        with trunkline.connect(f"clickhouse://u:p@{place}/default{rest}{options}", linger=0.2) as db:
+        with trunkline.connect(
+            f"clickhouse://u:p@{place}/default{rest}{options}", linger=0.2
+        ) as db:
             assert rows(db, "SELECT 1") == [[1]]
     with pytest.raises(DialError, match="not trusted"):
         trunkline.connect(
@@ -107,15 +118,21 @@ def test_tls_is_verified_and_may_be_told_not_to(clickhouse: ClickHouse) -> None:
 
 def test_a_plain_port_and_a_tls_port_are_told_apart(clickhouse: ClickHouse) -> None:
     with pytest.raises(DialError, match="TLS"):
-        trunkline.connect(f"clickhouse://u:p@127.0.0.1:{clickhouse.port}/default?secure=true", timeout=5)
+        trunkline.connect(
+            f"clickhouse://u:p@127.0.0.1:{clickhouse.port}/default?secure=true", timeout=5
+        )
     with pytest.raises(DialError, match="secure=true"):
-        trunkline.connect(f"clickhouse://u:p@127.0.0.1:{clickhouse.ports['tls']}/default", timeout=5)
+        trunkline.connect(
+            f"clickhouse://u:p@127.0.0.1:{clickhouse.ports['tls']}/default", timeout=5
+        )
 
 
 def test_the_name_of_the_client_is_seen_by_the_server(clickhouse: ClickHouse) -> None:
     address = f"clickhouse://u:p@{clickhouse.address}/default?client_info_product=desk/7"
     with trunkline.connect(address, linger=0.2) as db:
-        found = rows(db, "SELECT client_name FROM system.processes WHERE query LIKE '%client_name%'")
+        found = rows(
+            db, "SELECT client_name FROM system.processes WHERE query LIKE '%client_name%'"
+        )
         assert ["ClickHouse trunkline desk/7"] in found
 
 
@@ -167,7 +184,9 @@ def test_a_refused_login_names_no_secret(clickhouse: ClickHouse) -> None:
 
 
 def test_what_clickhouse_go_refuses_is_refused_at_once() -> None:
-    invalid = [case["dial"] for case in CASES if case["scheme"] == "clickhouse" and not case["valid"]]
+    invalid = [
+        case["dial"] for case in CASES if case["scheme"] == "clickhouse" and not case["valid"]
+    ]
     tried = 0
     for dial in filter(None, invalid):
         with contextlib.suppress(AddressError):

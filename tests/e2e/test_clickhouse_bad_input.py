@@ -23,7 +23,9 @@ from trunkline.proxy.connection import Connection
 
 @pytest.fixture
 def db(clickhouse: ClickHouse) -> Iterator[Connection]:
-    with trunkline.connect(f"clickhouse://u:p@{clickhouse.address}/default", linger=0.2) as connection:
+    with trunkline.connect(
+        f"clickhouse://u:p@{clickhouse.address}/default", linger=0.2
+    ) as connection:
         yield connection
 
 
@@ -131,7 +133,9 @@ def test_a_table_that_is_gone(db: Connection, table: str) -> None:
     assert refused(db, f"INSERT INTO {table} VALUES", [(1, "a", "2020-01-01")]).code == 60
 
 
-def test_a_statement_that_is_too_long_for_the_server_is_refused_in_its_words(db: Connection) -> None:
+def test_a_statement_that_is_too_long_for_the_server_is_refused_in_its_words(
+    db: Connection,
+) -> None:
     text = "x" * 30_000_000
     with pytest.raises(StatementError, match="Too large string size"):
         db.exec("SELECT length(?)", text)

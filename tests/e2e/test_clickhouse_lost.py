@@ -102,7 +102,9 @@ def test_a_query_whose_server_dies_ends_with_an_error(server: ClickHouse, db: Co
     back(db)
 
 
-def test_a_frozen_server_keeps_nobody_longer_than_his_deadline(server: ClickHouse, db: Connection) -> None:
+def test_a_frozen_server_keeps_nobody_longer_than_his_deadline(
+    server: ClickHouse, db: Connection
+) -> None:
     server.freeze()
     try:
         with pytest.raises((OperationTimeout, OutcomeUnknown)):
@@ -130,7 +132,9 @@ def test_a_server_that_freezes_under_a_statement(
 
 def test_a_timeout_stops_the_statement_on_the_server(db: Connection, admin: Connection) -> None:
     kept = False
-    for _ in range(5):  # where the order to stop comes late, because the machine is busy, the link is broken
+    for _ in range(
+        5
+    ):  # where the order to stop comes late, because the machine is busy, the link is broken
         before = db.stats().reconnects
         with pytest.raises((OperationTimeout, OutcomeUnknown)):
             db.exec(ENDLESS, timeout=200)
@@ -149,7 +153,9 @@ def test_a_timeout_stops_a_bulk_insert_that_the_server_is_slow_with(server: Clic
             db.exec("CREATE TABLE slow (n UInt64) ENGINE = Memory")
             proxy.slow(bytes_per_s=20_000, way="up")
             with pytest.raises((OperationTimeout, OutcomeUnknown)):
-                db.executemany("INSERT INTO slow VALUES", [(n,) for n in range(100_000)], timeout=500)
+                db.executemany(
+                    "INSERT INTO slow VALUES", [(n,) for n in range(100_000)], timeout=500
+                )
             proxy.heal()
             back(db)
             # this server cannot stop an INSERT that it receives: the link was broken instead
@@ -159,7 +165,9 @@ def test_a_timeout_stops_a_bulk_insert_that_the_server_is_slow_with(server: Clic
 def test_a_user_who_may_not_kill_stops_his_statement_by_leaving(
     server: ClickHouse, admin: Connection
 ) -> None:
-    with trunkline.connect(f"clickhouse://u:p@{server.address}/default?readonly=1", linger=0.2) as db:
+    with trunkline.connect(
+        f"clickhouse://u:p@{server.address}/default?readonly=1", linger=0.2
+    ) as db:
         with pytest.raises(TrunklineError):
             db.exec(ENDLESS, timeout=300)
         until(lambda: not running(admin, ENDLESS), "the statement stopped on the server")
@@ -195,7 +203,9 @@ def test_a_password_that_changes_is_asked_for_with_the_next_dial(server: ClickHo
             assert rows(db, "SELECT 1") == [[1]]
 
 
-def test_a_link_that_breaks_silently_is_opened_again_before_the_statement(server: ClickHouse) -> None:
+def test_a_link_that_breaks_silently_is_opened_again_before_the_statement(
+    server: ClickHouse,
+) -> None:
     with FaultProxy(server.port) as proxy:
         address = f"clickhouse://u:p@{proxy.address}/default"
         with trunkline.connect(address, linger=0.2) as db:
@@ -236,7 +246,9 @@ def test_one_who_leaves_does_not_break_the_block_that_others_share(clickhouse: C
     with FaultProxy(clickhouse.port) as proxy, ExitStack() as stack:
         address = f"clickhouse://u:p@127.0.0.1:{proxy.port}/default"
         db = stack.enter_context(trunkline.connect(address, linger=0.2))
-        look = stack.enter_context(trunkline.connect(f"clickhouse://u:p@{clickhouse.address}/default"))
+        look = stack.enter_context(
+            trunkline.connect(f"clickhouse://u:p@{clickhouse.address}/default")
+        )
         table = f"t{uuid.uuid4().hex[:12]}"
         db.exec(f"CREATE TABLE {table} (n Int32) ENGINE = MergeTree ORDER BY n")
         holders = [stack.enter_context(trunkline.connect(db.fd() or 0)) for _ in range(3)]

@@ -30,12 +30,18 @@ NOT_TEXT = st.binary(max_size=40).map(lambda data: data + b"\xff")
 
 
 def whole(bits: int, signed: bool = True) -> st.SearchStrategy[int]:
-    return st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else st.integers(0, 2**bits - 1)
+    return (
+        st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        if signed
+        else st.integers(0, 2**bits - 1)
+    )
 
 
 def decimals(digits: int, scale: int) -> st.SearchStrategy[Decimal]:
     most = 10**digits - 1
-    return st.integers(-most, most).map(lambda n: Decimal((n < 0, Decimal(abs(n)).as_tuple().digits, -scale)))
+    return st.integers(-most, most).map(
+        lambda n: Decimal((n < 0, Decimal(abs(n)).as_tuple().digits, -scale))
+    )
 
 
 # per column: its type, and what is written there
@@ -52,23 +58,36 @@ KINDS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "fixed": ("FixedString(4)", st.text("abcé", min_size=1, max_size=2)),
     "id": ("UUID", st.uuids()),
     "day": ("Date", st.dates(date(1970, 1, 1), date(2149, 6, 6))),
-    "moment": ("DateTime", st.datetimes(FIRST, LAST).map(lambda value: value.replace(microsecond=0))),
+    "moment": (
+        "DateTime",
+        st.datetimes(FIRST, LAST).map(lambda value: value.replace(microsecond=0)),
+    ),
     "zoned": (
         "DateTime('Asia/Tokyo')",
-        st.datetimes(FIRST, LAST).map(lambda v: v.replace(microsecond=0, tzinfo=UTC).astimezone(TOKYO)),
+        st.datetimes(FIRST, LAST).map(
+            lambda v: v.replace(microsecond=0, tzinfo=UTC).astimezone(TOKYO)
+        ),
     ),
     "colour": (
         "Enum8({})".format(
-            ", ".join(f"'{word.replace(chr(39), chr(92) + chr(39))}' = {n}" for n, word in enumerate(WORDS))
+            ", ".join(
+                f"'{word.replace(chr(39), chr(92) + chr(39))}' = {n}"
+                for n, word in enumerate(WORDS)
+            )
         ),
         st.sampled_from(WORDS),
     ),
     "wide": ("Enum16('a' = -32768, 'b' = 32767)", st.sampled_from("ab")),
 }
-NULLABLE = {f"n_{name}": (f"Nullable({kind})", st.none() | found) for name, (kind, found) in KINDS.items()}
+NULLABLE = {
+    f"n_{name}": (f"Nullable({kind})", st.none() | found) for name, (kind, found) in KINDS.items()
+}
 NESTED: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "list": ("Array(Int64)", st.lists(whole(64), max_size=5)),
-    "lists": ("Array(Array(Nullable(String)))", st.lists(st.lists(st.none() | TEXT, max_size=3), max_size=3)),
+    "lists": (
+        "Array(Array(Nullable(String)))",
+        st.lists(st.lists(st.none() | TEXT, max_size=3), max_size=3),
+    ),
     "days": ("Array(Date)", st.lists(KINDS["day"][1], max_size=3)),
     "pair": ("Tuple(Int8, String)", st.tuples(whole(8), TEXT)),
     "inner.a": ("Array(UInt8)", st.lists(whole(8, signed=False), min_size=2, max_size=2)),
@@ -80,7 +99,9 @@ ROW = st.fixed_dictionaries({name: found for name, (_, found) in ALL.items()})
 
 @pytest.fixture
 def db(clickhouse: ClickHouse) -> Iterator[Connection]:
-    with trunkline.connect(f"clickhouse://u:p@{clickhouse.address}/default", linger=0.2) as connection:
+    with trunkline.connect(
+        f"clickhouse://u:p@{clickhouse.address}/default", linger=0.2
+    ) as connection:
         yield connection
 
 
@@ -106,7 +127,10 @@ def test_any_value_comes_back_as_it_was_written(db: Connection) -> None:
     places = ", ".join("?" * len(ALL))
 
     @settings(
-        max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+        max_examples=12,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
     )
     @given(st.lists(ROW, min_size=1, max_size=4))
     def check(found: list[dict[str, Any]]) -> None:
@@ -178,7 +202,9 @@ def test_binds_mean_the_same_where_they_are_compared(db: Connection) -> None:
         (1, "a"),
     ):
         assert rows(db, "SELECT ? = ? AS x", value, value) == [[1]]
-    assert rows(db, "SELECT 5 -? AS x, 2 IN ? AS y, 'b' IN ? AS z", -3, (1, 2), ("b",)) == [[8, 1, 1]]
+    assert rows(db, "SELECT 5 -? AS x, 2 IN ? AS y, 'b' IN ? AS z", -3, (1, 2), ("b",)) == [
+        [8, 1, 1]
+    ]
     assert rows(db, "SELECT $2 AS a, $1 AS b, $2 AS c", 1, "x") == [["x", 1, "x"]]
 
 
@@ -220,7 +246,9 @@ def test_naive_datetimes_are_in_the_columns_zone_or_the_servers(db: Connection) 
     given_moment = datetime(2020, 1, 1, 12, 0, 0)
     db.exec(f"INSERT INTO {table} VALUES (?, ?)", given_moment, given_moment)
     [[zone]] = rows(db, "SELECT timezone()")
-    [[plain, zoned, first, second]] = rows(db, f"SELECT a, b, toUInt32(a), toUInt32(b) FROM {table}")
+    [[plain, zoned, first, second]] = rows(
+        db, f"SELECT a, b, toUInt32(a), toUInt32(b) FROM {table}"
+    )
     assert (plain, zoned) == (given_moment, given_moment.replace(tzinfo=TOKYO))
     assert str(zoned.tzinfo) == "Asia/Tokyo"
     assert first == given_moment.replace(tzinfo=ZoneInfo(zone)).timestamp()
@@ -228,4 +256,6 @@ def test_naive_datetimes_are_in_the_columns_zone_or_the_servers(db: Connection) 
 
 
 def test_bytes_that_are_text_come_back_as_text(db: Connection) -> None:
-    assert rows(db, "SELECT ? AS x, ? AS y, ? AS z", b"abc", b"\xff", "é".encode()) == [["abc", b"\xff", "é"]]
+    assert rows(db, "SELECT ? AS x, ? AS y, ? AS z", b"abc", b"\xff", "é".encode()) == [
+        ["abc", b"\xff", "é"]
+    ]

@@ -30,7 +30,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.mark.own_broker
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
-    ("code", "reason"), [(1000, "done for today"), (1001, "restarting"), (4001, "bad key"), (4401, "")]
+    ("code", "reason"),
+    [(1000, "done for today"), (1001, "restarting"), (4001, "bad key"), (4401, "")],
 )
 def test_code_and_reason_of_a_close_are_told(
     code: int, reason: str, caplog: pytest.LogCaptureFixture

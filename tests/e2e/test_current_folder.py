@@ -28,9 +28,7 @@ def hostile(tmp_path: Path) -> Iterator[Path]:
     """A folder with a module of every name there is; each leaves a file when it is imported."""
     folder = tmp_path / "hostile"
     folder.mkdir()
-    mark = (
-        f"import os\nos.close(os.open({str(tmp_path / 'hit')!r} + __name__, os.O_CREAT))\nraise Exception\n"
-    )
+    mark = f"import os\nos.close(os.open({str(tmp_path / 'hit')!r} + __name__, os.O_CREAT))\nraise Exception\n"
     for name in LIBRARIES | sys.stdlib_module_names - {*sys.builtin_module_names, "__future__"}:
         (folder / f"{name}.py").write_text(mark)
     yield folder
@@ -109,9 +107,15 @@ def test_a_file_of_the_users_may_be_called_so(name: str, tmp_path: Path) -> None
     assert name != "secrets" or "mine" in strategy.output
 
 
-def test_a_program_that_found_trunkline_through_its_path_starts_that_very_one(tmp_path: Path) -> None:
+def test_a_program_that_found_trunkline_through_its_path_starts_that_very_one(
+    tmp_path: Path,
+) -> None:
     package = tmp_path / "lib" / "trunkline"
-    for source, target in (("sdk", package), ("broker", package / "broker"), ("actors", package / "actors")):
+    for source, target in (
+        ("sdk", package),
+        ("broker", package / "broker"),
+        ("actors", package / "actors"),
+    ):
         shutil.copytree(ROOT / source, target, ignore=shutil.ignore_patterns("__pycache__"))
     code = "import sys; sys.path[:0] = sys.argv[1:]; from trunkline import Dial; c = Dial('sqlite3://:memory:')\n"
     code += "print(c.exec('SELECT 1')['values'], flush=True); sys.stdin.readline()"

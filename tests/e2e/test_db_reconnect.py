@@ -116,7 +116,9 @@ def test_without_reconnect_the_first_loss_is_the_end(
         assert proxy.connections == 1
 
 
-def test_retry_gives_up_after_so_many_failures(proxy: FaultProxy, dial: Callable[..., Connection]) -> None:
+def test_retry_gives_up_after_so_many_failures(
+    proxy: FaultProxy, dial: Callable[..., Connection]
+) -> None:
     with dial("retry=3&interval=1") as db:
         lose(proxy)
         assert "refused" in str(refused(lambda: db.exec("SELECT 2", timeout=60_000)))
@@ -128,7 +130,9 @@ def test_retry_gives_up_after_so_many_failures(proxy: FaultProxy, dial: Callable
         assert "refused" in str(error)
 
 
-def test_a_dropped_object_stops_the_dialling(proxy: FaultProxy, dial: Callable[..., Connection]) -> None:
+def test_a_dropped_object_stops_the_dialling(
+    proxy: FaultProxy, dial: Callable[..., Connection]
+) -> None:
     with dial("interval=600000") as db, trunkline.connect(db.fd() or 0) as other:
         lose(proxy)
         waiting = Background(lambda: db.exec("SELECT 2"))

@@ -35,7 +35,9 @@ WAIT_S = 30.0
 class Compliance:
     """`address` is a fixture of the subclass. `conn` and `other` share one database connection."""
 
-    create: ClassVar[str] = "CREATE TABLE {table} (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL)"
+    create: ClassVar[str] = (
+        "CREATE TABLE {table} (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL)"
+    )
     no_table: ClassVar[str | int]
     twice: ClassVar[str | int]
 
@@ -71,7 +73,9 @@ class Compliance:
 
     def test_rows_are_tuples_fetched_in_order(self, conn: dbapi.Connection, table: str) -> None:
         cursor = conn.cursor()
-        cursor.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, f"row {n}") for n in range(10)])
+        cursor.executemany(
+            f"INSERT INTO {table} VALUES (?, ?)", [(n, f"row {n}") for n in range(10)]
+        )
         assert cursor.rowcount == 10
         assert cursor.description is None
         cursor.execute(f"SELECT id, name FROM {table} ORDER BY id")
@@ -89,7 +93,9 @@ class Compliance:
         assert cursor.fetchall() == []
         assert list(cursor) == []
 
-    def test_a_description_has_names_and_type_codes(self, conn: dbapi.Connection, table: str) -> None:
+    def test_a_description_has_names_and_type_codes(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
         cursor = conn.cursor()
         cursor.execute(f"INSERT INTO {table} VALUES (1, 'one')")
         cursor.execute(f"SELECT id, name, NULL AS missing FROM {table}")
@@ -114,7 +120,9 @@ class Compliance:
         assert cursor.fetchall() == [("a?b%s'c",)]
 
     @pytest.mark.parametrize("values", ["x", b"x", 5])
-    def test_values_that_are_no_sequence_are_refused(self, conn: dbapi.Connection, values: Any) -> None:
+    def test_values_that_are_no_sequence_are_refused(
+        self, conn: dbapi.Connection, values: Any
+    ) -> None:
         with pytest.raises(dbapi.ProgrammingError, match="sequence or a mapping"):
             conn.cursor().execute("SELECT ?", values)
 
@@ -126,7 +134,9 @@ class Compliance:
     def test_numbers_of_numpy_are_numbers(self, conn: dbapi.Connection, table: str) -> None:
         cursor = conn.cursor()
         cursor.execute(f"INSERT INTO {table} VALUES (?, ?)", (np.int64(1), "a"))
-        cursor.executemany(f"INSERT INTO {table} VALUES (?, ?)", [[np.uint8(2), "b"], [np.int32(3), "c"]])
+        cursor.executemany(
+            f"INSERT INTO {table} VALUES (?, ?)", [[np.uint8(2), "b"], [np.int32(3), "c"]]
+        )
         found = cursor.execute(f"SELECT id FROM {table} WHERE id > ? ORDER BY id", (np.float64(1),))
         assert found.fetchall() == [(2,), (3,)]
 
@@ -135,7 +145,9 @@ class Compliance:
             conn.cursor().execute(f"INSERT INTO {table} VALUES (?, ?)", (1,))
 
     def test_a_stream_gives_the_same_rows(self, conn: dbapi.Connection, table: str) -> None:
-        conn.cursor().executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, "x") for n in range(2000)])
+        conn.cursor().executemany(
+            f"INSERT INTO {table} VALUES (?, ?)", [(n, "x") for n in range(2000)]
+        )
         conn.commit()
         with conn.cursor(stream=True) as cursor:
             cursor.execute(f"SELECT id, name FROM {table} ORDER BY id")
@@ -151,8 +163,12 @@ class Compliance:
         assert cursor.execute(f"DELETE FROM {table} WHERE id < 5").rowcount == 5
         assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(1995,)]
 
-    def test_the_rows_of_a_stream_end_with_its_transaction(self, conn: dbapi.Connection, table: str) -> None:
-        conn.cursor().executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, "x") for n in range(2000)])
+    def test_the_rows_of_a_stream_end_with_its_transaction(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
+        conn.cursor().executemany(
+            f"INSERT INTO {table} VALUES (?, ?)", [(n, "x") for n in range(2000)]
+        )
         cursor = conn.cursor(stream=True).execute(f"SELECT id FROM {table}")
         assert len(cursor.fetchmany(50)) == 50
         conn.commit()
@@ -175,7 +191,14 @@ class Compliance:
         conn.close()
         conn.close()
         assert conn.closed
-        for act in (conn.commit, conn.rollback, conn.cursor, conn.begin, cursor.fetchone, conn.__enter__):
+        for act in (
+            conn.commit,
+            conn.rollback,
+            conn.cursor,
+            conn.begin,
+            cursor.fetchone,
+            conn.__enter__,
+        ):
             with pytest.raises(dbapi.InterfaceError, match="closed"):
                 act()
         cursor.close()
@@ -223,7 +246,9 @@ class Compliance:
         conn.commit()
         conn.rollback()
 
-    def test_closing_undoes(self, conn: dbapi.Connection, other: dbapi.Connection, table: str) -> None:
+    def test_closing_undoes(
+        self, conn: dbapi.Connection, other: dbapi.Connection, table: str
+    ) -> None:
         conn.cursor().execute(f"INSERT INTO {table} VALUES (1, 'a')")
         conn.close()
         assert other.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
@@ -264,7 +289,9 @@ class Compliance:
             "values": [["b"]],
         }
 
-    def test_begin_takes_reads_in(self, conn: dbapi.Connection, other: dbapi.Connection, table: str) -> None:
+    def test_begin_takes_reads_in(
+        self, conn: dbapi.Connection, other: dbapi.Connection, table: str
+    ) -> None:
         conn.begin()
         assert conn.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
         with pytest.raises(dbapi.ProgrammingError, match="begun already"):
@@ -350,7 +377,9 @@ class Compliance:
             auto.rollback()
         assert conn.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(1,)]
 
-    def test_tables_are_made_and_dropped(self, conn: dbapi.Connection, other: dbapi.Connection) -> None:
+    def test_tables_are_made_and_dropped(
+        self, conn: dbapi.Connection, other: dbapi.Connection
+    ) -> None:
         name = f"d{uuid.uuid4().hex[:12]}"
         cursor = conn.cursor()
         cursor.execute(self.create.format(table=name))
@@ -365,10 +394,14 @@ class Compliance:
 
     # sharing
 
-    def test_a_transaction_is_taken_from_thread_to_thread(self, conn: dbapi.Connection, table: str) -> None:
+    def test_a_transaction_is_taken_from_thread_to_thread(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
         for n in range(3):
             with ThreadPoolExecutor(1) as pool:
-                pool.submit(conn.cursor().execute, f"INSERT INTO {table} VALUES ({n}, 'x')").result(WAIT_S)
+                pool.submit(conn.cursor().execute, f"INSERT INTO {table} VALUES ({n}, 'x')").result(
+                    WAIT_S
+                )
         conn.commit()
         assert conn.cursor().execute(f"SELECT count(*) FROM {table}").fetchall() == [(3,)]
 
@@ -417,8 +450,15 @@ class Compliance:
     ) -> None:
         base.exec(f"INSERT INTO {table} VALUES (0, '0')")
         number = handle(base)
-        with ProcessPoolExecutor(2, mp_context=SPAWN) as processes, ThreadPoolExecutor(2) as threads:
-            jobs = [pool.submit(count, number, table, 10) for pool in (processes, threads) for _ in range(2)]
+        with (
+            ProcessPoolExecutor(2, mp_context=SPAWN) as processes,
+            ThreadPoolExecutor(2) as threads,
+        ):
+            jobs = [
+                pool.submit(count, number, table, 10)
+                for pool in (processes, threads)
+                for _ in range(2)
+            ]
             for job in jobs:
                 job.result(WAIT_S)
         result = base.exec(f"SELECT name FROM {table}")
@@ -458,7 +498,9 @@ class TestSqlite(Compliance):
         cursor.executemany(f"INSERT INTO {table} VALUES (:n, :n)", [{"n": 2}, {"n": 3}])
         assert cursor.execute(f"SELECT * FROM {table}").fetchall() == [(1, "a"), (2, "2"), (3, "3")]
 
-    def test_a_transaction_that_the_database_ended_asks_for_a_rollback(self, conn: dbapi.Connection) -> None:
+    def test_a_transaction_that_the_database_ended_asks_for_a_rollback(
+        self, conn: dbapi.Connection
+    ) -> None:
         cursor = conn.cursor()
         cursor.execute("CREATE TABLE u (a UNIQUE ON CONFLICT ROLLBACK)")
         conn.commit()
@@ -488,7 +530,9 @@ class TestSqlite(Compliance):
     def test_a_statement_that_takes_too_long_is_an_operational_error(
         self, base: trunkline.Connection
     ) -> None:
-        endless = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
+        endless = (
+            "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT max(n) FROM r"
+        )
         with closing(dbapi.connect(base, timeout_ms=200)) as conn:
             with pytest.raises(dbapi.OperationalError) as caught:
                 conn.cursor().execute(endless)
@@ -505,7 +549,10 @@ class TestSqlite(Compliance):
                 inside.set()
                 done.wait(WAIT_S)
 
-        with closing(dbapi.connect(handle(base), timeout_ms=100)) as conn, ThreadPoolExecutor(1) as pool:
+        with (
+            closing(dbapi.connect(handle(base), timeout_ms=100)) as conn,
+            ThreadPoolExecutor(1) as pool,
+        ):
             holding = pool.submit(hold)
             assert inside.wait(WAIT_S)
             with pytest.raises(dbapi.OperationalError, match="another holder's transaction"):
@@ -532,7 +579,9 @@ class TestSqlite(Compliance):
     def test_a_forked_child_is_in_no_transaction(self, conn: dbapi.Connection, table: str) -> None:
         conn.cursor().execute(f"INSERT INTO {table} VALUES (1, 'a')")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later, about the threads here
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # 3.12 and later, about the threads here
             pid = os.fork()
         if pid == 0:
             inside = conn.in_transaction
@@ -573,7 +622,11 @@ class TestSqlite(Compliance):
 
 
 class TestPostgres(Compliance):
-    begins = ("BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION READ ONLY", "BEGIN READ WRITE")
+    begins = (
+        "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        "START TRANSACTION READ ONLY",
+        "BEGIN READ WRITE",
+    )
     no_table = "42P01"
     twice = "23505"
 
@@ -625,13 +678,18 @@ class TestPostgres(Compliance):
         assert shown == [("mine",)]
 
     @pytest.mark.parametrize(
-        "setting", ["SET LOCAL work_mem = '1MB'", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED"]
+        "setting",
+        ["SET LOCAL work_mem = '1MB'", "SET TRANSACTION READ ONLY", "SET CONSTRAINTS ALL DEFERRED"],
     )
-    def test_what_is_set_for_a_transaction_begins_one(self, conn: dbapi.Connection, setting: str) -> None:
+    def test_what_is_set_for_a_transaction_begins_one(
+        self, conn: dbapi.Connection, setting: str
+    ) -> None:
         cursor = conn.cursor()
         cursor.execute(setting)
         assert conn.in_transaction
-        shown = cursor.execute("SELECT current_setting('work_mem'), current_setting('transaction_read_only')")
+        shown = cursor.execute(
+            "SELECT current_setting('work_mem'), current_setting('transaction_read_only')"
+        )
         found = shown.fetchall()
         conn.rollback()
         after = cursor.execute(
@@ -642,7 +700,9 @@ class TestPostgres(Compliance):
         assert (found != after) is ("CONSTRAINTS" not in setting)
 
     def test_values_have_their_types(self, conn: dbapi.Connection) -> None:
-        cursor = conn.cursor().execute("SELECT 1.50, now(), 'x'::bytea, ARRAY[1, 2], '{\"a\": 1}'::jsonb")
+        cursor = conn.cursor().execute(
+            "SELECT 1.50, now(), 'x'::bytea, ARRAY[1, 2], '{\"a\": 1}'::jsonb"
+        )
         row = cursor.fetchone()
         assert row is not None
         assert (row[0], row[2], row[3], row[4]) == (Decimal("1.50"), b"x", [1, 2], {"a": 1})
@@ -665,7 +725,9 @@ class TestPostgres(Compliance):
         assert not conn.in_transaction
         assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
 
-    def test_each_transaction_may_begin_with_a_statement(self, conn: dbapi.Connection, table: str) -> None:
+    def test_each_transaction_may_begin_with_a_statement(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
         conn.begins_with = "SET TRANSACTION READ ONLY"
         with pytest.raises(dbapi.InternalError, match="read-only"):
             conn.cursor().execute(f"INSERT INTO {table} VALUES (1, 'a')")
@@ -679,7 +741,10 @@ class TestPostgres(Compliance):
         assert not conn.in_transaction
 
     def test_all_result_sets_of_a_text_come_in_order(self, conn: dbapi.Connection) -> None:
-        assert sets(conn.cursor().execute("SELECT 1 AS a; SELECT 2 AS b, 3 AS c")) == [[(1,)], [(2, 3)]]
+        assert sets(conn.cursor().execute("SELECT 1 AS a; SELECT 2 AS b, 3 AS c")) == [
+            [(1,)],
+            [(2, 3)],
+        ]
 
     def test_procedures_and_functions_are_called(self, conn: dbapi.Connection) -> None:
         name, cursor = f"p{uuid.uuid4().hex[:12]}", conn.cursor()
@@ -687,12 +752,18 @@ class TestPostgres(Compliance):
             f"CREATE PROCEDURE {name}(a INT, INOUT b TEXT, OUT c TIMESTAMPTZ) LANGUAGE plpgsql"
             " AS $$BEGIN b := b || a; c := '2024-01-31 00:00:00+00'; END$$"
         )
-        cursor.execute(f"CREATE FUNCTION {name}f(n INT) RETURNS SETOF INT LANGUAGE sql AS 'VALUES (n), (9)'")
+        cursor.execute(
+            f"CREATE FUNCTION {name}f(n INT) RETURNS SETOF INT LANGUAGE sql AS 'VALUES (n), (9)'"
+        )
         conn.commit()
         try:
             for autocommit in (False, True):
                 conn.autocommit = autocommit
-                assert cursor.callproc(name, (1, "x", None)) == [1, "x1", datetime(2024, 1, 31, tzinfo=UTC)]
+                assert cursor.callproc(name, (1, "x", None)) == [
+                    1,
+                    "x1",
+                    datetime(2024, 1, 31, tzinfo=UTC),
+                ]
                 assert cursor.description is None
                 assert cursor.callproc(f"public.{name}f", [1]) == [1]
                 assert sorted(cursor.fetchall()) == [(1,), (9,)]
@@ -721,7 +792,9 @@ class TestMysql(Compliance):
         conn.commit()
         cursor.execute(f"DROP TABLE {name}")
 
-    def test_a_function_that_writes_is_in_the_transaction(self, conn: dbapi.Connection, table: str) -> None:
+    def test_a_function_that_writes_is_in_the_transaction(
+        self, conn: dbapi.Connection, table: str
+    ) -> None:
         cursor, book = conn.cursor(), f"book_{table}"
         cursor.execute(
             f"CREATE FUNCTION {book}(n INT) RETURNS INT MODIFIES SQL DATA"
@@ -781,7 +854,9 @@ class TestMysql(Compliance):
             assert not conn.in_transaction
             assert base.exec("SELECT 1", timeout=10_000)
         assert cursor.execute("SELECT @x").fetchall() == [("ab",)]
-        cursor.execute(f"SET STATEMENT max_statement_time = 60 FOR INSERT INTO {table} VALUES (1, 'a')")
+        cursor.execute(
+            f"SET STATEMENT max_statement_time = 60 FOR INSERT INTO {table} VALUES (1, 'a')"
+        )
         assert conn.in_transaction
         conn.rollback()
         assert cursor.execute(f"SELECT count(*) FROM {table}").fetchall() == [(0,)]
@@ -800,7 +875,9 @@ class TestMysql(Compliance):
         self, conn: dbapi.Connection, base: trunkline.Connection
     ) -> None:
         name, cursor = f"p{uuid.uuid4().hex[:12]}", conn.cursor()
-        cursor.execute(f"CREATE PROCEDURE {name}() BEGIN SELECT 1 AS a; DO 1; SELECT 2 AS b, 3 AS c; END")
+        cursor.execute(
+            f"CREATE PROCEDURE {name}() BEGIN SELECT 1 AS a; DO 1; SELECT 2 AS b, 3 AS c; END"
+        )
         cursor.execute(
             f"CREATE PROCEDURE {name}o(n INT, INOUT s TEXT, OUT m DECIMAL(30,10), OUT d DATETIME(6))"
             " BEGIN SELECT n AS n; SET s = CONCAT(s, n), m = n / 4,"
@@ -826,7 +903,10 @@ class TestMysql(Compliance):
                     cursor.callproc("p(); DROP TABLE t")
             found = base.exec(f"CALL {name}()")
             assert found is not None
-            assert (found["values"], found["more"]) == ([[1]], [{"columns": ["b", "c"], "values": [[2, 3]]}])
+            assert (found["values"], found["more"]) == (
+                [[1]],
+                [{"columns": ["b", "c"], "values": [[2, 3]]}],
+            )
         finally:
             conn.rollback()
             conn.autocommit = False
@@ -908,7 +988,9 @@ class TestClickHouse:
 
     @pytest.mark.filterwarnings("ignore:pandas only supports SQLAlchemy:UserWarning")
     def test_pandas_reads(self, conn: dbapi.Connection, table: str) -> None:
-        conn.cursor().executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, "x") for n in range(10)])
+        conn.cursor().executemany(
+            f"INSERT INTO {table} VALUES (?, ?)", [(n, "x") for n in range(10)]
+        )
         frame = pd.read_sql(f"SELECT * FROM {table} WHERE id >= ?", conn, params=(5,))
         assert (len(frame), list(frame.columns)) == (5, ["id", "name"])
 

@@ -74,7 +74,10 @@ def test_a_stream_is_read_and_written() -> None:
 
 
 def test_a_stream_executes_nothing_and_a_database_is_not_read() -> None:
-    with connect("echo://desk") as stream, pytest.raises(trunkline.Unsupported, match="echo:// has no exec"):
+    with (
+        connect("echo://desk") as stream,
+        pytest.raises(trunkline.Unsupported, match="echo:// has no exec"),
+    ):
         stream.exec("GET", 1)
     with connect("notes:///desk") as notes:
         with pytest.raises(trunkline.Unsupported, match="notes:// has no read"):
@@ -194,7 +197,9 @@ def test_trunklines_own_schemes_are_not_replaced() -> None:
         ),
     ],
 )
-def test_what_is_registered_and_cannot_be_used(address: str, error: type[Exception], sentence: str) -> None:
+def test_what_is_registered_and_cannot_be_used(
+    address: str, error: type[Exception], sentence: str
+) -> None:
     with pytest.raises(error) as caught:
         connect(address)
     assert str(caught.value) == sentence

@@ -34,7 +34,11 @@ def grand(conn, word):
 ENDINGS = {
     # what the program does, its exit code, what a child of it says at last
     "a running manager": ("m = Manager(); m.start(); c = Dial(args[0]); assert c", 0, ""),
-    "a manager that began after the dial": ("c = Dial(args[0]); m = multiprocessing.Manager()", 0, ""),
+    "a manager that began after the dial": (
+        "c = Dial(args[0]); m = multiprocessing.Manager()",
+        0,
+        "",
+    ),
     "a manager and sys.exit": ("m = Manager(); m.start(); c = Dial(args[0]); sys.exit(3)", 3, ""),
     "a manager and an exception": ("m = Manager(); m.start(); c = Dial(args[0]); 1 / 0", 1, ""),
     "a manager of forkserver": (
@@ -68,7 +72,11 @@ ENDINGS = {
         0,
         "x",
     ),
-    "a pool": ("c = Dial(args[0]); p = multiprocessing.Pool(2); say('got', p.apply(use, (c, 'x')))", 0, "x"),
+    "a pool": (
+        "c = Dial(args[0]); p = multiprocessing.Pool(2); say('got', p.apply(use, (c, 'x')))",
+        0,
+        "x",
+    ),
     "an executor": (
         "c = Dial(args[0]); p = ProcessPoolExecutor(1); say('got', p.submit(use, c, 'x').result())",
         0,

@@ -64,7 +64,9 @@ def test_the_will_is_published_unless_the_program_closed(mosquitto: Mosquitto) -
     ways = {**DEATHS, **GOOD_ENDS}
     cases = [(way, "3.1.1", "shared") for way in ways]
     cases += [(way, "5", "own") for way in ("kill", "end", "close", "close, then exit")]
-    shared = Dial(f"mqtt://127.0.0.1:{mosquitto.port}?write_topic=x")  # puts the broker's address into ours
+    shared = Dial(
+        f"mqtt://127.0.0.1:{mosquitto.port}?write_topic=x"
+    )  # puts the broker's address into ours
     assert shared is not None, last_error()
     with MqttSide(mosquitto.port) as side, ExitStack() as stack:
         side.watch(f"{base}/#")
@@ -101,7 +103,11 @@ def test_the_will_is_published_unless_the_program_closed(mosquitto: Mosquitto) -
         with suppress(AssertionError):
             until(lambda: not not_ended(), "the good ends", seconds=60)
         if missed := not_ended():
-            said = [line for line in mosquitto.log.splitlines() if any(topic in line for topic in missed)]
+            said = [
+                line
+                for line in mosquitto.log.splitlines()
+                if any(topic in line for topic in missed)
+            ]
             raise AssertionError(f"no DISCONNECT of {missed}; {side.seen.keys() - wanted}, {said}")
         side.publish("the end", "")
         until(lambda: side.seen["the end"], "what came after the ends")
@@ -125,7 +131,9 @@ def test_an_object_that_is_dropped_after_a_while_ends_its_connection(
     with SocketServer(handler) as server:
         conn = Dial(server.url)
         assert conn is not None, last_error()
-        monkeypatch.setattr(Dialogue, "acknowledge_when_idle", lambda _, control: looks.append(control))
+        monkeypatch.setattr(
+            Dialogue, "acknowledge_when_idle", lambda _, control: looks.append(control)
+        )
         until(lambda: len(looks) >= 2, "two looks")
         dropped = weakref.ref(conn)
         del conn
@@ -188,7 +196,9 @@ def test_a_websocket_is_told_who_closed() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls", "unix"])
-def test_what_was_written_last_arrives_though_much_is_unread(kind: str, tmp_path: Path, certs: Certs) -> None:
+def test_what_was_written_last_arrives_though_much_is_unread(
+    kind: str, tmp_path: Path, certs: Certs
+) -> None:
     """A socket that is closed with something unread is reset, and the peer loses what it has not read yet."""
     closed = threading.Event()
     got: list[bytes | OSError] = []

@@ -49,7 +49,9 @@ def start(authority: Authority, tmp_path: Path) -> Start:
         env = environment(authority, *servers)
         env.pop("TRUNKLINE_BROKER", None)
         env["PYTHONIOENCODING"] = "utf-8"
-        return RunningStrategy(EXAMPLES / name, "--data", str(tmp_path / "data"), env=env, cwd=tmp_path)
+        return RunningStrategy(
+            EXAMPLES / name, "--data", str(tmp_path / "data"), env=env, cwd=tmp_path
+        )
 
     return begin
 
@@ -140,7 +142,9 @@ def test_the_okx_login_is_right_and_is_repeated_by_hand_after_a_loss(
     assert '"event": "error"' not in strategy.output
 
 
-def test_sqlite_gives_a_handle_and_an_answer_and_makes_its_file_here(start: Start, tmp_path: Path) -> None:
+def test_sqlite_gives_a_handle_and_an_answer_and_makes_its_file_here(
+    start: Start, tmp_path: Path
+) -> None:
     with start("sqlite_handle.py") as strategy:
         assert strategy.end() == 0
     handle = re.search(r"sqlite3Handle: (\d+)$", strategy.output, re.MULTILINE)

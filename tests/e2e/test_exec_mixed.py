@@ -13,7 +13,9 @@ SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <
 THREADS, STEPS = 6, 120
 
 
-def test_mixed_requests_from_many_threads_are_all_answered(tmp_path: Path, rng: random.Random) -> None:
+def test_mixed_requests_from_many_threads_are_all_answered(
+    tmp_path: Path, rng: random.Random
+) -> None:
     first = trunkline.connect(f"sqlite3://{tmp_path}/mixed.db")
     first.exec("CREATE TABLE t (thread, step)")
     handle = first.fd()

@@ -56,7 +56,9 @@ def test_few_processes_and_threads_are_one_sentence(processes: int, place: Path)
         pytest.skip("only root can become a user without processes")
     user = NOBODY - processes  # the tests of the other workers count too
     if not may_run_python(user):
-        pytest.skip(f"others than root may not run {sys.executable}: its folders are closed to them")
+        pytest.skip(
+            f"others than root may not run {sys.executable}: its folders are closed to them"
+        )
     env = {"TRUNKLINE_RUNTIME": str(place / "r"), "HOME": str(place), "TRUNKLINE_BROKER": ""}
     with Program(LIMITED, "RLIMIT_NPROC", processes, user, env=env) as program:
         assert program.end() == 0, program.lines
@@ -163,7 +165,9 @@ sys.stdin.readline()
 
 
 @pytest.mark.own_broker
-def test_dials_and_closes_leave_nothing_in_program_and_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dials_and_closes_leave_nothing_in_program_and_broker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("TRUNKLINE_BROKER", raising=False)
     remains = Remains()
     with SocketServer(echo) as server, Program(FLAT, server.url) as program:

@@ -18,7 +18,9 @@ from tests.support.servers import WsServer, echo_messages
 from tests.support.sockets import SocketServer, echo
 from trunkline import Connection, Dial, connect
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
 
 
 def in_child(work: Callable[[], object]) -> int:
@@ -203,7 +205,9 @@ def test_the_strategys_own_signals_and_children_are_not_disturbed() -> None:
         signal.signal(signal.SIGUSR2, before)
 
 
-@pytest.mark.parametrize("call", ["c.read()", "c.read(60000)", "next(iter(c))", "s.exec(SQL)", "d.read()"])
+@pytest.mark.parametrize(
+    "call", ["c.read()", "c.read(60000)", "next(iter(c))", "s.exec(SQL)", "d.read()"]
+)
 def test_ctrl_c_ends_a_call_that_waits_and_spoils_nothing(call: str) -> None:
     code = f"""
 SQL = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c"

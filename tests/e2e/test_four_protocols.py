@@ -54,7 +54,9 @@ def test_the_four_protocols_of_the_original(
         }
     )
     env.pop("TRUNKLINE_BROKER", None)
-    with RunningStrategy(EXAMPLE, "--data", str(tmp_path / "data"), env=env, cwd=tmp_path) as strategy:
+    with RunningStrategy(
+        EXAMPLE, "--data", str(tmp_path / "data"), env=env, cwd=tmp_path
+    ) as strategy:
         for name in NAMES:
             strategy.wait_line(f"{name} readMsg:", count=3)
         strategy.signal(signal.SIGINT)
@@ -62,6 +64,10 @@ def test_the_four_protocols_of_the_original(
     lines = [line for line in strategy.lines if "readMsg:" in line]
     for name in NAMES:
         read = [line for line in lines if f"{name} readMsg:" in line]
-        assert all(f"{name}, time: " in line and "test msg." in line for line in read), strategy.output
-        assert strategy.lines[-4:][NAMES.index(name)].endswith(f"close {name} connect"), strategy.output
+        assert all(f"{name}, time: " in line and "test msg." in line for line in read), (
+            strategy.output
+        )
+        assert strategy.lines[-4:][NAMES.index(name)].endswith(f"close {name} connect"), (
+            strategy.output
+        )
     assert "ERROR" not in strategy.output

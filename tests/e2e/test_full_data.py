@@ -71,9 +71,20 @@ def test_a_data_folder_without_room(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_an_output_without_room(tmp_path: Path) -> None:
     script = tmp_path / "s.py"
-    script.write_text("def main():\n    for n in range(3000):\n        Log(n); print(n)\n    _G('done', 1)\n")
+    script.write_text(
+        "def main():\n    for n in range(3000):\n        Log(n); print(n)\n    _G('done', 1)\n"
+    )
     log = tmp_path / "log"
-    command = [sys.executable, "-m", "trunkline", "run", "--data", str(tmp_path / "d"), "--log", str(log)]
+    command = [
+        sys.executable,
+        "-m",
+        "trunkline",
+        "run",
+        "--data",
+        str(tmp_path / "d"),
+        "--log",
+        str(log),
+    ]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*command, str(script)], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False

@@ -80,9 +80,13 @@ def test_a_folder_where_nothing_may_be_written_is_named(place: Path, remains: Re
 
 
 @pytest.mark.parametrize("inodes", [2, 3, 4, 5, 6, 7])
-def test_a_folder_without_room_for_a_file_is_one_sentence(inodes: int, place: Path, remains: Remains) -> None:
+def test_a_folder_without_room_for_a_file_is_one_sentence(
+    inodes: int, place: Path, remains: Remains
+) -> None:
     """The folders, the lock, the log, the sockets: whichever is the first that cannot be made."""
-    with mounted(place, "-t", "tmpfs", "-o", f"size=64k,nr_inodes={inodes},mode=700", "none") as real:
+    with mounted(
+        place, "-t", "tmpfs", "-o", f"size=64k,nr_inodes={inodes},mode=700", "none"
+    ) as real:
         if not real:
             pytest.skip("only root may mount")
         got, why = tried(place / "r")

@@ -137,7 +137,9 @@ def test_a_connection_without_holders_ends_after_its_linger() -> None:
         assert "ended" in (trunkline.last_error() or "")
 
 
-@pytest.mark.parametrize("handle", [4711, -1, 0, 1 << 62, (1 << 63) - 1, 1 << 63, -(1 << 70), 1 << 200])
+@pytest.mark.parametrize(
+    "handle", [4711, -1, 0, 1 << 62, (1 << 63) - 1, 1 << 63, -(1 << 70), 1 << 200]
+)
 def test_a_handle_that_names_nothing_is_refused_with_a_reason(handle: int) -> None:
     assert Dial(handle) is None
     assert "no connection of this handle is known at this broker" in (trunkline.last_error() or "")
@@ -231,7 +233,12 @@ def test_each_message_goes_to_exactly_one_of_four_readers() -> None:
             go.set()
             for reader in readers:
                 reader.wait_line("end", 30)
-            got = [int(line[2:]) for reader in readers for line in reader.lines if line.startswith("m ")]
+            got = [
+                int(line[2:])
+                for reader in readers
+                for line in reader.lines
+                if line.startswith("m ")
+            ]
             assert sorted(got) == list(range(400))
             assert conn.stats().buffered == 0
         finally:
@@ -248,7 +255,9 @@ def test_what_a_killed_reader_had_not_read_goes_to_the_next() -> None:
         with Program(code, handle) as reader:
             until(lambda: "got" in " ".join(reader.lines), "twenty messages", 20)
             got = [int(word) for word in reader.wait_line("got ").split()]
-            other = dialled(handle)  # from now on each has to ask, so what was sent ahead is given back
+            other = dialled(
+                handle
+            )  # from now on each has to ask, so what was sent ahead is given back
             more = [int(other.read(5000) or -1) for _ in range(100)]
             reader.kill()
             rest = [int(other.read(5000) or -1) for _ in range(80)]

@@ -142,7 +142,9 @@ def plant(what: str, at: Path, ours: Path) -> None:
 
 @pytest.mark.own_broker
 @pytest.mark.parametrize("what", SOMEBODY_ELSES)
-def test_what_a_stranger_has_planted_is_neither_used_nor_changed(what: str, everybodys: Path) -> None:
+def test_what_a_stranger_has_planted_is_neither_used_nor_changed(
+    what: str, everybodys: Path
+) -> None:
     if os.getuid() and "folder" in what:
         pytest.skip("only root can give a folder to somebody else")
     ours = everybodys / "precious"
@@ -150,7 +152,11 @@ def test_what_a_stranger_has_planted_is_neither_used_nor_changed(what: str, ever
     planted = everybodys / f"trunkline-{os.getuid()}"
     plant(what, planted, ours)
     before = planted.lstat()
-    env: dict[str, str] = {"TMPDIR": str(everybodys), "TRUNKLINE_RUNTIME": "", "XDG_RUNTIME_DIR": ""}
+    env: dict[str, str] = {
+        "TMPDIR": str(everybodys),
+        "TRUNKLINE_RUNTIME": "",
+        "XDG_RUNTIME_DIR": "",
+    }
     code = "say('got', Dial('sqlite3://:memory:', 10)); say('why', trunkline.last_error())"
     with Program(code, env={**env, "TRUNKLINE_BROKER": ""}) as program:
         assert program.end() == 0
@@ -162,6 +168,10 @@ def test_what_a_stranger_has_planted_is_neither_used_nor_changed(what: str, ever
         run(*command, env={**env, "TRUNKLINE_BROKER": None})  # it fails where there is a traceback
     assert list(ours.iterdir()) == []
     after = planted.lstat()
-    assert (after.st_mode, after.st_uid, after.st_ino) == (before.st_mode, before.st_uid, before.st_ino)
+    assert (after.st_mode, after.st_uid, after.st_ino) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_ino,
+    )
     if stat.S_ISDIR(after.st_mode):
         assert list(planted.iterdir()) == []

@@ -33,7 +33,11 @@ GROWTH = 40 << 20
 
 @pytest.fixture
 def conns() -> Iterator[tuple[Connection, Connection]]:
-    with SocketServer(echo) as server, connect(server.url) as stream, connect("sqlite3://:memory:") as db:
+    with (
+        SocketServer(echo) as server,
+        connect(server.url) as stream,
+        connect("sqlite3://:memory:") as db,
+    ):
         db.exec("CREATE TABLE t (n)")
         yield stream, db
 
@@ -52,7 +56,8 @@ def broker_pid() -> int:
 
 def watched(stream: Connection, db: Connection) -> list[psutil.Process]:
     return [
-        psutil.Process(pid) for pid in (broker_pid(), int(stream.stats().pid or 0), int(db.stats().pid or 0))
+        psutil.Process(pid)
+        for pid in (broker_pid(), int(stream.stats().pid or 0), int(db.stats().pid or 0))
     ]
 
 
@@ -60,7 +65,9 @@ def memory(processes: list[psutil.Process]) -> list[int]:
     return [process.memory_info().rss for process in processes]
 
 
-def test_at_the_broker(conns: tuple[Connection, Connection], broker: str, rng: random.Random) -> None:
+def test_at_the_broker(
+    conns: tuple[Connection, Connection], broker: str, rng: random.Random
+) -> None:
     processes = watched(*conns)
     before: list[int] = []
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -120,7 +127,9 @@ def _knock(rng: random.Random, door: Path, conn: Connection) -> None:
                 for _ in range(rng.randrange(1, 40)):
                     left -= 1
                     kind = rng.choice(KINDS)
-                    head = damaged(rng, kind, valid(rng, kind, conn._member.holder_id, conn._member.key))
+                    head = damaged(
+                        rng, kind, valid(rng, kind, conn._member.holder_id, conn._member.key)
+                    )
                     if len(head) > 2 and head[2] in CARRIED_OUT:
                         head = head[:2] + b"\x7e" + head[3:]
                     sock.sendall(frame(head[:60_000], rng.randbytes(rng.randrange(20))))
@@ -136,6 +145,8 @@ def _nobody_has_felt_it(
     assert (db.stats().state, db.stats().holders) == ("open", 1)
     assert watched(*conns) == processes, "none was replaced"
     until(
-        lambda: all(now < then + GROWTH for now, then in zip(memory(processes), before, strict=True)),
+        lambda: all(
+            now < then + GROWTH for now, then in zip(memory(processes), before, strict=True)
+        ),
         "less memory",
     )

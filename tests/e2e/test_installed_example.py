@@ -12,7 +12,11 @@ import pytest
 from tests.support.wheels import ROOT, build, make_environment
 
 _RUN_S = 200
-pytestmark = [pytest.mark.own_broker, pytest.mark.timeout(300), pytest.mark.xdist_group("installed")]
+pytestmark = [
+    pytest.mark.own_broker,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("installed"),
+]
 
 EXAMPLE = ROOT / "examples" / "echo_driver"
 SQLITE = """
@@ -60,10 +64,14 @@ def run_pytest(python: Path, folder: Path, *options: str) -> str:
     """What pytest of that environment says of the tests in the folder, which have to pass."""
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\ntimeout = 60\n")
     environ = {
-        name: value for name, value in os.environ.items() if name not in ("TRUNKLINE_BROKER", "PYTHONPATH")
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("TRUNKLINE_BROKER", "PYTHONPATH")
     }
     command = [str(python), "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "."]
-    run = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=_RUN_S)
+    run = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=_RUN_S
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
@@ -82,7 +90,9 @@ def test_the_example_proves_itself(python: Path, tmp_path: Path) -> None:
 
 
 def test_the_tools_for_tests_come_with_the_wheel(python: Path, tmp_path: Path) -> None:
-    (tmp_path / "test_installed.py").write_text(INSTALLED.replace("ENVIRONMENT", str(python.parents[1])))
+    (tmp_path / "test_installed.py").write_text(
+        INSTALLED.replace("ENVIRONMENT", str(python.parents[1]))
+    )
     assert passed(run_pytest(python, tmp_path)) == 3
 
 

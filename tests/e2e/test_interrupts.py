@@ -91,12 +91,19 @@ def opened_here() -> list[object]:
 
 
 @pytest.mark.parametrize("longest_s", [0.002, 0.05])
-def test_a_dial_that_is_interrupted_leaves_no_connection(longest_s: float, rng: random.Random) -> None:
+def test_a_dial_that_is_interrupted_leaves_no_connection(
+    longest_s: float, rng: random.Random
+) -> None:
     with (
         SocketServer(echo) as server,
         SocketServer(deaf) as silent,
         Program(
-            HARNESS + DIALS, server.url, rng.random(), 80, longest_s, silent.url.replace("tcp", "ws")
+            HARNESS + DIALS,
+            server.url,
+            rng.random(),
+            80,
+            longest_s,
+            silent.url.replace("tcp", "ws"),
         ) as program,
     ):
         assert program.wait_line("works", 100) == "1 x"
@@ -176,8 +183,12 @@ say("whole", spoilt, halves, missing, len(pairs) >= len(done) > 0, conn.stats().
 
 
 @pytest.mark.parametrize("longest_s", [0.001, 0.02])
-def test_statements_that_are_interrupted_spoil_no_other(longest_s: float, rng: random.Random) -> None:
-    with Program(HARNESS + STATEMENTS, "sqlite3://:memory:", rng.random(), 300, longest_s) as program:
+def test_statements_that_are_interrupted_spoil_no_other(
+    longest_s: float, rng: random.Random
+) -> None:
+    with Program(
+        HARNESS + STATEMENTS, "sqlite3://:memory:", rng.random(), 300, longest_s
+    ) as program:
         assert program.wait_line("whole", 100) == "0 [] [] True 0"
         assert int(program.wait_line("raised")) > 50
         assert program.end() == 0, program.lines

@@ -46,7 +46,9 @@ def test_the_driver_does_what_it_should_when_it_is_told_to(neighbour: Connection
     ("way", "why"),
     [("fail", "failed on purpose"), ("segfault-0", "SIGSEGV"), ("exit-0", "status 3")],
 )
-def test_a_driver_that_cannot_open_is_answered_at_once(way: str, why: str, neighbour: Connection) -> None:
+def test_a_driver_that_cannot_open_is_answered_at_once(
+    way: str, why: str, neighbour: Connection
+) -> None:
     assert Dial(f"unix:///{way}") is None
     assert why in (trunkline.last_error() or "")
     assert works(neighbour)
@@ -98,7 +100,9 @@ def test_a_driver_that_floods_stays_within_its_buffer(neighbour: Connection) -> 
 
 
 @pytest.mark.parametrize("way", ["stubborn", "hang"])
-def test_a_driver_that_does_not_end_is_ended(way: str, neighbour: Connection, remains: Remains) -> None:
+def test_a_driver_that_does_not_end_is_ended(
+    way: str, neighbour: Connection, remains: Remains
+) -> None:
     conn = Dial(f"unix:///{way}", 1)
     if conn is not None:
         conn.close()

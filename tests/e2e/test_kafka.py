@@ -218,7 +218,9 @@ def test_none_lost_whatever_happens_to_the_network(
         # What was read a moment before the loss may not have been acknowledged by then, and come again.
         again = [number for number in got if number < 100]
         assert len(again) <= 100
-        assert [number for number in got if number >= 100] == list(range(100, 500)), "once each, in order"
+        assert [number for number in got if number >= 100] == list(range(100, 500)), (
+            "once each, in order"
+        )
         stats = conn.stats()
         assert (stats.dropped, stats.outages) == (0, 2)
     values = {message.value() for message in client.read(topic, [0])}
@@ -298,7 +300,9 @@ def test_a_login_that_was_taken_away_is_tried_until_it_is_right_again(
 # wrong input
 
 
-def refused(address: str, text: str, seconds: float = 10.0, or_text: str = "", **options: object) -> None:
+def refused(
+    address: str, text: str, seconds: float = 10.0, or_text: str = "", **options: object
+) -> None:
     begun = time.monotonic()
     with pytest.raises(TrunklineError) as caught:
         connect(address, options)
@@ -313,13 +317,17 @@ def test_nobody_or_somebody_else_is_there() -> None:
         refused(f"kafka://127.0.0.1:{port}/t", "refused the connection; is the server running?")
     with SocketServer(deaf) as server:
         # Said by the worker or, if that is a moment late, by the client.
-        refused(f"kafka://127.0.0.1:{server.port}/t", "no answer", 4, "could not be opened", timeout=1)
+        refused(
+            f"kafka://127.0.0.1:{server.port}/t", "no answer", 4, "could not be opened", timeout=1
+        )
 
 
 def test_wrong_login_and_no_rights(apache_kafka: Kafka) -> None:
     refused(f"kafka://u:s3cret@{apache_kafka.at('sasl')}/t", "refused the login")
     topic = make_topic(apache_kafka)
-    refused(f"kafka://limited:p@{apache_kafka.at('sasl')}/{topic}", f"no right to the topic '{topic}'")
+    refused(
+        f"kafka://limited:p@{apache_kafka.at('sasl')}/{topic}", f"no right to the topic '{topic}'"
+    )
 
 
 def test_a_message_over_the_limit(apache_kafka: Kafka) -> None:

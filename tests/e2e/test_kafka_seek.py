@@ -92,7 +92,9 @@ def test_every_holder_goes_on_there(apache_kafka: Kafka, topic: str, grouped: bo
 
 
 def test_a_group_goes_on_there_after_a_killed_worker(apache_kafka: Kafka, topic: str) -> None:
-    address = f"kafka://{apache_kafka.address}/{topic}?group={apache_kafka.unique('g')}&offset=earliest"
+    address = (
+        f"kafka://{apache_kafka.address}/{topic}?group={apache_kafka.unique('g')}&offset=earliest"
+    )
     with dial(address, buffer=100) as conn:
         assert conn.read(10_000) == "0"
         assert conn.seek(1500)
@@ -102,14 +104,19 @@ def test_a_group_goes_on_there_after_a_killed_worker(apache_kafka: Kafka, topic:
         assert message == "1500"
 
 
-def test_what_a_killed_worker_left_is_not_read_after_a_seek(apache_kafka: Kafka, topic: str) -> None:
+def test_what_a_killed_worker_left_is_not_read_after_a_seek(
+    apache_kafka: Kafka, topic: str
+) -> None:
     """Without a group it is read first, as after any loss; but not what lies before the seek."""
     with dial(f"kafka://{apache_kafka.address}/{topic}?offset=earliest") as conn:
         assert conn.read(10_000) == "0"
         until(lambda: conn.stats().buffered > 1000)
         incarnation = conn.stats().incarnation
         os.kill(conn.stats().pid, signal.SIGKILL)  # type: ignore[arg-type]
-        until(lambda: conn.stats().incarnation > incarnation and conn.stats().state == "open", seconds=30)
+        until(
+            lambda: conn.stats().incarnation > incarnation and conn.stats().state == "open",
+            seconds=30,
+        )
         assert conn.seek(2000)
         while not (message := conn.read(30_000)):
             assert message is not None
@@ -142,7 +149,9 @@ def test_a_stopped_holder_is_told_of(apache_kafka: Kafka, topic: str) -> None:
 
 def test_what_is_wrong_is_told(apache_kafka: Kafka, client: BareClient, topic: str) -> None:
     with KafkaProxy(apache_kafka) as proxy:
-        conn = connect(f"kafka://{proxy.address}/{topic}?offset=earliest|interval=60000&pingInterval=2000")
+        conn = connect(
+            f"kafka://{proxy.address}/{topic}?offset=earliest|interval=60000&pingInterval=2000"
+        )
         silent = dial(f"kafka://{apache_kafka.address}/{topic}?offset=earliest")
         with pytest.raises(RefusedError, match=f"has the offsets 0 to {COUNT - 1}"):
             conn.seek(COUNT + 1)
@@ -176,5 +185,8 @@ def test_other_schemes_refuse() -> None:
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         with connect(address) as conn, pytest.raises(Unsupported, match="tcp:// has no seek"):
             conn.seek(0)
-    with connect("sqlite3://:memory:") as db, pytest.raises(Unsupported, match="sqlite3:// has no seek"):
+    with (
+        connect("sqlite3://:memory:") as db,
+        pytest.raises(Unsupported, match="sqlite3:// has no seek"),
+    ):
         db.seek("earliest")

@@ -63,7 +63,9 @@ class ByHand:
 
     def reads(self, stream: StreamRoute) -> bool:
         """Whether what is asked for by this stream comes by it."""
-        stream.send(Kind.READ, (self.name, next(self._asks), 1, self._had, 0, True, False, 0, False))
+        stream.send(
+            Kind.READ, (self.name, next(self._asks), 1, self._had, 0, True, False, 0, False)
+        )
         self._conn.write("more")
         deadline = Deadline(10)
         while not deadline.expired():
@@ -107,7 +109,11 @@ def test_under_a_former_name(conn: Connection, again: bool) -> None:
 
 
 def test_by_a_stream_that_is_closed(conn: Connection) -> None:
-    with closing(ByHand(conn)) as other, closing(other.stream()) as late, closing(other.stream()) as stream:
+    with (
+        closing(ByHand(conn)) as other,
+        closing(other.stream()) as late,
+        closing(other.stream()) as stream,
+    ):
         start(stream, other.name)
         assert other.reads(stream)
         start(late, other.name)
@@ -144,7 +150,11 @@ def test_one_that_counts_for_a_former_worker_hears_that_it_is_gone() -> None:
         closing(ByHand(conn)) as other,
     ):
         os.kill(conn.stats().pid or 0, signal.SIGKILL)
-        until(lambda: (conn.stats().incarnation, conn.stats().state) == (2, "open"), "another worker", 20)
+        until(
+            lambda: (conn.stats().incarnation, conn.stats().state) == (2, "open"),
+            "another worker",
+            20,
+        )
         with closing(other.stream()) as stream:
             start(stream, other.name, 1)
             received = stream.peek(10)

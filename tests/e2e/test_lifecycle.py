@@ -72,9 +72,16 @@ def test_nothing_is_left_when_a_strategy_ends(
     remains.assert_none()
 
 
-@pytest.mark.parametrize("when", ["at once", "when the broker is there", "when the worker is there"])
-def test_nothing_is_left_when_a_strategy_is_killed_while_dialling(when: str, remains: Remains) -> None:
-    with SocketServer(deaf) as server, Program("say('on'); Dial(args[0])", f"ws{server.url[3:]}") as program:
+@pytest.mark.parametrize(
+    "when", ["at once", "when the broker is there", "when the worker is there"]
+)
+def test_nothing_is_left_when_a_strategy_is_killed_while_dialling(
+    when: str, remains: Remains
+) -> None:
+    with (
+        SocketServer(deaf) as server,
+        Program("say('on'); Dial(args[0])", f"ws{server.url[3:]}") as program,
+    ):
         program.wait_line("on")
         if when == "when the broker is there":
             until(lambda: remains.processes("trunkline.broker"), "a broker")
@@ -95,7 +102,9 @@ def test_nothing_is_left_when_broker_and_strategy_are_killed(
     remains.assert_none()
 
 
-def test_nothing_is_left_when_broker_and_strategy_without_a_connection_are_killed(remains: Remains) -> None:
+def test_nothing_is_left_when_broker_and_strategy_without_a_connection_are_killed(
+    remains: Remains,
+) -> None:
     with Program("Dial('sqlite3://:memory:').close(); say('ready'); signal.pause()") as program:
         program.wait_line("ready")
         until(lambda: not remains.processes("trunk-sqlite3"), "the end of the worker")
@@ -105,7 +114,9 @@ def test_nothing_is_left_when_broker_and_strategy_without_a_connection_are_kille
     remains.assert_none()
 
 
-def test_nothing_is_left_when_only_the_workers_are_killed(servers: tuple[str, str], remains: Remains) -> None:
+def test_nothing_is_left_when_only_the_workers_are_killed(
+    servers: tuple[str, str], remains: Remains
+) -> None:
     with Program(DIALLED + "sys.stdin.readline()", *servers) as program:
         program.wait_line("ready")
         workers = remains.processes("trunk-")
@@ -129,7 +140,10 @@ def test_a_killed_worker_without_reconnect_is_read_to_its_end() -> None:
         conn = Dial(server.url)
         assert conn is not None
         assert conn.read(5000) == "0"
-        until(lambda: (conn.stats().messages_in, conn.stats().queued) == (50, 0), "everything sent ahead")
+        until(
+            lambda: (conn.stats().messages_in, conn.stats().queued) == (50, 0),
+            "everything sent ahead",
+        )
         worker_of(conn).kill()
         assert [conn.read(5000) for _ in range(49)] == [str(n) for n in range(1, 50)]
         assert [conn.read(5000), conn.read(), conn.read(-1), conn.read(-2)] == [""] * 4
@@ -143,7 +157,9 @@ def test_a_killed_tcp_worker_reads_as_none() -> None:
     with SocketServer(say(b"abc")) as server:
         conn = Dial(server.url)
         assert conn is not None
-        until(lambda: conn.stats().buffered == 1 and conn.stats().queued == 0, "a message sent ahead")
+        until(
+            lambda: conn.stats().buffered == 1 and conn.stats().queued == 0, "a message sent ahead"
+        )
         worker_of(conn).kill()
         assert conn.read(5000) == "abc"  # it was sent ahead
         assert conn.read() is None

@@ -124,7 +124,12 @@ def test_a_full_buffer_is_no_silence_of_the_peer() -> None:
         while peer.read():
             pass
 
-    options: dict[str, object] = {"pingMessage": "hi", "pingInterval": 100, "idle": 300, "buffer": 5}
+    options: dict[str, object] = {
+        "pingMessage": "hi",
+        "pingInterval": 100,
+        "idle": 300,
+        "buffer": 5,
+    }
     with SocketServer(pour) as server, dial(server.url, decode="bytes", **options) as conn:
         until(lambda: conn.stats().messages_out > 12, "keepalives")
         assert conn.stats().state == "open"
@@ -162,7 +167,9 @@ def test_payloads_and_writes_keep_the_pace() -> None:
     assert not any(m == "late" for _, m in at[:13])
 
 
-def test_dropped_messages_are_told_at_the_first_and_not_for_each(caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_messages_are_told_at_the_first_and_not_for_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.WARNING, "trunkline")
     with WsServer(feed(5000)) as server, dial(server.url, buffer=100) as conn:
         until(lambda: conn.stats().dropped == 4900, "the drops")

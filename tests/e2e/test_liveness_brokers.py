@@ -13,7 +13,9 @@ from trunkline import connect
 
 BIG = b"x" * 60_000
 LARGE = 6_000_000
-INFO = b'INFO {"server_id":"x","version":"2.10.0","max_payload":10000000,"proto":1,"headers":true}\r\n'
+INFO = (
+    b'INFO {"server_id":"x","version":"2.10.0","max_payload":10000000,"proto":1,"headers":true}\r\n'
+)
 
 
 class Nats:

@@ -37,7 +37,10 @@ def limited(soft: int, hard: int) -> str:
 
 def test_three_hundred_connections_are_usable_at_once(remains: Remains) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with SocketServer(echo) as server, Program(limited(1024, hard) + MANY, server.url, 300) as program:
+    with (
+        SocketServer(echo) as server,
+        Program(limited(1024, hard) + MANY, server.url, 300) as program,
+    ):
         count, _ = program.wait_line("open ", 60).split()
         assert int(count) == 300
         assert program.wait_line("wrote ") == "True"
@@ -47,8 +50,13 @@ def test_three_hundred_connections_are_usable_at_once(remains: Remains) -> None:
     remains.assert_none(8)
 
 
-def test_at_the_end_of_the_descriptors_a_dial_says_so_and_the_rest_goes_on(remains: Remains) -> None:
-    with SocketServer(echo) as server, Program(limited(128, 256) + MANY, server.url, 300) as program:
+def test_at_the_end_of_the_descriptors_a_dial_says_so_and_the_rest_goes_on(
+    remains: Remains,
+) -> None:
+    with (
+        SocketServer(echo) as server,
+        Program(limited(128, 256) + MANY, server.url, 300) as program,
+    ):
         count, limit = program.wait_line("open ", 60).split()
         assert 30 < int(count) < 256
         assert int(limit) == 256

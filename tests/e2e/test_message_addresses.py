@@ -38,7 +38,12 @@ def test_mqtt(mosquitto: Mosquitto) -> None:
     name = mosquitto.unique("t")
     at = f"mqtt://127.0.0.1:{mosquitto.port}?version=5&"
     with connect(f"{at}topic={name}/%2B&write_topic={name}/a&qos=1") as conn:
-        assert conn.write("1", topic=f"{name}/b", headers={"n": "1", "m": ["x", "y"]}, expiry_ms=60_000) == 1
+        assert (
+            conn.write(
+                "1", topic=f"{name}/b", headers={"n": "1", "m": ["x", "y"]}, expiry_ms=60_000
+            )
+            == 1
+        )
         message = take(conn)
         assert (message.data, message.topic) == ("1", f"{name}/b")
         assert message.headers == {"n": "1", "m": ["x", "y"]}

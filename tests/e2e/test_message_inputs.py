@@ -44,7 +44,9 @@ def test_amqp(rabbitmq: RabbitMq) -> None:
                     ({"n": "x" * 100_000}, "60000 is the most"),
                 ):
                     refused(conn, says, headers=headers)
-                refused(conn, "correlation_id has 256 bytes", reply_to="r", correlation_id="x" * 256)
+                refused(
+                    conn, "correlation_id has 256 bytes", reply_to="r", correlation_id="x" * 256
+                )
                 refused(conn, "reply_to has 256 bytes", reply_to="r" * 256)
                 refused(conn, "AMQP allows 255", topic="k" * 256)
                 still_whole(conn)
@@ -128,7 +130,9 @@ def test_mqtt_3(mosquitto: Mosquitto) -> None:
         ),
     ],
 )
-def test_mqtt_addresses(mosquitto: Mosquitto, query: str, options: dict[str, Any], says: str) -> None:
+def test_mqtt_addresses(
+    mosquitto: Mosquitto, query: str, options: dict[str, Any], says: str
+) -> None:
     assert Dial(f"mqtt://127.0.0.1:{mosquitto.port}?{query}", options) is None
     assert says in str(last_error())
 

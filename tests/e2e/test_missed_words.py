@@ -152,7 +152,9 @@ os.waitpid(child, 0)
 """
 
 
-def test_parent_and_child_share_the_connection_that_is_dialled_anew(own_broker: dict[str, str]) -> None:
+def test_parent_and_child_share_the_connection_that_is_dialled_anew(
+    own_broker: dict[str, str],
+) -> None:
     with (
         WsServer(behave_numbered()) as server,
         Program(PRELUDE + SHARED, server.url, env=own_broker) as program,
@@ -186,7 +188,9 @@ say("open", conn.stats().state)
 """
 
 
-def test_a_stopped_worker_whose_connection_was_dialled_anew_ends_at_once(own_broker: dict[str, str]) -> None:
+def test_a_stopped_worker_whose_connection_was_dialled_anew_ends_at_once(
+    own_broker: dict[str, str],
+) -> None:
     """It would take messages of a queue that the connection which has replaced it is to read."""
     with (
         WsServer(behave_numbered()) as server,

@@ -49,7 +49,11 @@ def test_a_topic_that_another_includes_brings_nothing_twice(
     mosquitto: Mosquitto, version: str, topics: str
 ) -> None:
     name = mosquitto.unique()
-    query = ",".join(f"{name}/{topic}" for topic in topics.split(",")).replace("#", "%23").replace("+", "%2B")
+    query = (
+        ",".join(f"{name}/{topic}" for topic in topics.split(","))
+        .replace("#", "%23")
+        .replace("+", "%2B")
+    )
     with MqttSide(mosquitto.port) as side:
         side.publish(f"{name}/b", "kept", retain=True)
         with dial(at(mosquitto, f"topic={query}&qos=1&version={version}")) as conn:
@@ -63,7 +67,9 @@ def test_a_topic_that_another_includes_brings_nothing_twice(
 
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
-def test_what_an_earlier_run_read_beside_a_wider_topic_comes_once(mosquitto: Mosquitto, version: str) -> None:
+def test_what_an_earlier_run_read_beside_a_wider_topic_comes_once(
+    mosquitto: Mosquitto, version: str
+) -> None:
     name = mosquitto.unique()
     session = f"qos=1&version={version}&clean=false&client_id={name}"
     dial(at(mosquitto, f"topic={name}/b&{session}")).close()
@@ -77,8 +83,13 @@ def test_what_an_earlier_run_read_beside_a_wider_topic_comes_once(mosquitto: Mos
 
 def test_a_message_with_its_envelope(mosquitto: Mosquitto) -> None:
     name = mosquitto.unique()
-    found = properties(UserProperty=[("a", "1"), ("a", "2")], ContentType="text/plain", ResponseTopic="back")
-    with MqttSide(mosquitto.port) as side, dial(at(mosquitto, f"topic={name}/%23&qos=2&version=5")) as conn:
+    found = properties(
+        UserProperty=[("a", "1"), ("a", "2")], ContentType="text/plain", ResponseTopic="back"
+    )
+    with (
+        MqttSide(mosquitto.port) as side,
+        dial(at(mosquitto, f"topic={name}/%23&qos=2&version=5")) as conn,
+    ):
         side.publish(f"{name}/x", "plain", qos=1)
         side.publish(f"{name}/y", b"\xff", qos=2, found=found)
         plain, whole = conn.receive(5000), conn.receive(5000)
@@ -119,7 +130,10 @@ def test_a_request_and_its_answer(mosquitto: Mosquitto) -> None:
         assert asking.result() == "4"
         with pytest.raises(OperationTimeout, match="nobody answered"):
             client.request("silence", 100)
-    with connect(at(mosquitto, "topic=t")) as old, pytest.raises(Unsupported, match="needs version=5"):
+    with (
+        connect(at(mosquitto, "topic=t")) as old,
+        pytest.raises(Unsupported, match="needs version=5"),
+    ):
         old.request("x", 1000)
 
 
@@ -155,7 +169,9 @@ def test_a_burst_while_the_strategy_is_busy_is_not_lost(
     }
     with dial(at(server, "write_topic=t&qos=2&version=5")) as writer, ExitStack() as stack:
         readers = {
-            query: stack.enter_context(dial(at(server, f"topic={query}{'' if 'qos' in query else '&qos=1'}")))
+            query: stack.enter_context(
+                dial(at(server, f"topic={query}{'' if 'qos' in query else '&qos=1'}"))
+            )
             for query in counts
         }
         for number in range(4000):
@@ -165,7 +181,9 @@ def test_a_burst_while_the_strategy_is_busy_is_not_lost(
             if number == 1999:  # what those of 3.1.1 can hold
                 old = [(query, readers.pop(query)) for query in counts if "3.1.1" in query]
                 for query, reader in old:
-                    assert [reader.read(5000) for _ in range(2000)] == list(map(str, range(2000))), query
+                    assert [reader.read(5000) for _ in range(2000)] == list(
+                        map(str, range(2000))
+                    ), query
                     reader.close()
         for query, reader in readers.items():
             assert [reader.read(5000) for _ in range(4000)] == list(map(str, range(4000))), query
@@ -183,7 +201,9 @@ def _await_buffered(readers: Iterable[Connection], least: int) -> None:
         until(partial(_buffers_more, reader, least), "the worker")
 
 
-def test_revoked_credentials_are_said_and_tried_until_they_are_right_again(start_mosquitto: Start) -> None:
+def test_revoked_credentials_are_said_and_tried_until_they_are_right_again(
+    start_mosquitto: Start,
+) -> None:
     server = start_mosquitto(users={"me": "geheim"})
     with dial(
         at(server, "topic=t", "auth"), username="me", password="geheim", maxInterval=100, **FAST

@@ -17,7 +17,9 @@ def dial(port: int, query: str) -> Connection:
     return conn
 
 
-def read_all(conn: Connection, side: MqttSide, topic: str, last: str) -> list[tuple[str | bytes, bool]]:
+def read_all(
+    conn: Connection, side: MqttSide, topic: str, last: str
+) -> list[tuple[str | bytes, bool]]:
     """What comes before a message that is published now, and whether it was retained."""
     side.publish(topic, last)
     found: list[tuple[str | bytes, bool]] = []
@@ -36,7 +38,8 @@ def acknowledged(conn: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("handling", "first", "link", "later"), [(0, 1, 1, 1), (1, 1, 0, 0), (2, 0, 0, 0), (None, 1, 1, 1)]
+    ("handling", "first", "link", "later"),
+    [(0, 1, 1, 1), (1, 1, 0, 0), (2, 0, 0, 0), (None, 1, 1, 1)],
 )
 @pytest.mark.parametrize("kept", [False, True])
 def test_when_retained_messages_come(
@@ -45,7 +48,9 @@ def test_when_retained_messages_come(
     """`first`: at the first Dial; `link`: after an outage; `later`: at the next Dial."""
     topic = mosquitto.unique()
     session = f"&clean=false&client_id={topic}" if kept else ""
-    query = f"topic={topic}&qos=1{session}" + ("" if handling is None else f"&retain_handling={handling}")
+    query = f"topic={topic}&qos=1{session}" + (
+        "" if handling is None else f"&retain_handling={handling}"
+    )
     again = [("R", True)]
     with MqttSide(mosquitto.port) as side, FaultProxy(mosquitto.port) as proxy:
         side.publish(topic, "R", retain=True)

@@ -57,7 +57,9 @@ def status(connection: Connection, name: str) -> str:
         ("columnsWithAlias=true", "1", 1),
     ],
 )
-def test_the_session_is_as_the_address_says(mariadb: MariaDb, params: str, sql: str, value: object) -> None:
+def test_the_session_is_as_the_address_says(
+    mariadb: MariaDb, params: str, sql: str, value: object
+) -> None:
     with dialled(f"mysql://u:p@tcp({mariadb.address})/t?{params}") as db:
         assert rows(db, f"SELECT {sql}") == [[value]]
 
@@ -116,7 +118,9 @@ def test_without_a_user_nobody_logs_in(mariadb: MariaDb) -> None:
         ("?tls=true&compress=true|cafile={ca}", True),
     ],
 )
-def test_the_link_is_encrypted_as_the_address_says(mariadb: MariaDb, rest: str, encrypted: bool) -> None:
+def test_the_link_is_encrypted_as_the_address_says(
+    mariadb: MariaDb, rest: str, encrypted: bool
+) -> None:
     with dialled(f"mysql://u:p@tcp({mariadb.address})/t{rest.format(ca=mariadb.certs.ca)}") as db:
         assert bool(status(db, "Ssl_cipher")) is encrypted
 
@@ -149,7 +153,9 @@ def test_compression_is_on(mariadb: MariaDb) -> None:
 
 
 def test_timeouts_are_in_force(mariadb: MariaDb) -> None:
-    with dialled(f"mysql://u:p@tcp({mariadb.address})/t?readTimeout=1s&writeTimeout=1s&timeout=2s") as db:
+    with dialled(
+        f"mysql://u:p@tcp({mariadb.address})/t?readTimeout=1s&writeTimeout=1s&timeout=2s"
+    ) as db:
         with pytest.raises(OutcomeUnknown, match="readTimeout"):
             db.exec("SELECT SLEEP(600)")
         assert rows(db, "SELECT 1") == [[1]]
@@ -192,7 +198,9 @@ def test_several_statements_where_the_address_says_so(mariadb: MariaDb) -> None:
 def test_attributes_are_told() -> None:
     # MariaDB shows them only with its performance_schema, which the tests' server is without
     with GreetingServer(b"\0\0\0\2\0\0\0", plugin=b"mysql_native_password") as server:
-        address = f"mysql://u:p@tcp(127.0.0.1:{server.port})/?connectionAttributes=desk%3Afx%2Cteam%3A7"
+        address = (
+            f"mysql://u:p@tcp(127.0.0.1:{server.port})/?connectionAttributes=desk%3Afx%2Cteam%3A7"
+        )
         with pytest.raises(DialError):
             trunkline.connect(address)
     assert b"\x04desk\x02fx\x04team\x017" in server.wire

@@ -40,7 +40,9 @@ def other(db: Connection) -> Iterator[Connection]:
 @pytest.fixture
 def table(db: Connection) -> str:
     name = MariaDb.unique("b").replace("-", "")
-    db.exec(f"CREATE TEMPORARY TABLE {name} (id TINYINT PRIMARY KEY, name VARCHAR(3) NOT NULL, day DATE)")
+    db.exec(
+        f"CREATE TEMPORARY TABLE {name} (id TINYINT PRIMARY KEY, name VARCHAR(3) NOT NULL, day DATE)"
+    )
     return name
 
 
@@ -67,7 +69,12 @@ def one_line(error: TrunklineError) -> str:
         ("INSERT INTO {table} VALUES (?, ?, NULL)", (1, "four"), 1406, "name"),
         ("INSERT INTO {table} VALUES (?, ?, NULL)", (1, None), 1048, "name"),
         ("INSERT INTO {table} VALUES (?, ?, ?)", (1, "a", "yesterday"), 1292, "yesterday"),
-        ("INSERT INTO {table} VALUES (?, ?, NULL), (?, ?, NULL)", (1, "a", 1, "b"), 1062, "Duplicate"),
+        (
+            "INSERT INTO {table} VALUES (?, ?, NULL), (?, ?, NULL)",
+            (1, "a", 1, "b"),
+            1062,
+            "Duplicate",
+        ),
         ("SELECT ?", (), None, "placeholder"),
         ("SELECT 1", (1,), None, "placeholder"),
         ("SELECT ?, ?", ({"a": 1},), None, "in order"),
@@ -95,7 +102,9 @@ def test_a_wrong_statement_is_refused_and_everybody_goes_on(
     usable(db, other)
 
 
-def test_a_table_that_is_gone_is_told_on_every_way(db: Connection, other: Connection, table: str) -> None:
+def test_a_table_that_is_gone_is_told_on_every_way(
+    db: Connection, other: Connection, table: str
+) -> None:
     db.exec(f"DROP TABLE {table}")
     ways: list[Callable[[], object]] = [
         lambda: db.exec(f"SELECT * FROM {table}"),
@@ -159,7 +168,9 @@ def test_a_right_that_is_revoked_is_told(start_server: Callable[..., MariaDb]) -
         ("u:p@tcp(no-such-host.invalid:1)/t", None, "no-such-host.invalid"),
     ],
 )
-def test_a_login_that_is_refused_says_why(mariadb: MariaDb, login: str, code: int | None, text: str) -> None:
+def test_a_login_that_is_refused_says_why(
+    mariadb: MariaDb, login: str, code: int | None, text: str
+) -> None:
     address = login.format(address=mariadb.address, folder=mariadb.folder)
     with pytest.raises(DialError, match=text) as caught:
         trunkline.connect(f"mysql://{address}")
@@ -228,7 +239,9 @@ def test_a_server_that_says_nothing_is_given_up(postgres: Postgres, clickhouse: 
             assert "MySQL" in one_line(caught.value)
 
 
-def test_a_server_that_is_full_is_told_and_may_be_tried_again(start_server: Callable[..., MariaDb]) -> None:
+def test_a_server_that_is_full_is_told_and_may_be_tried_again(
+    start_server: Callable[..., MariaDb],
+) -> None:
     server = start_server(MariaDb)
     with trunkline.connect(f"mysql://root@unix({server.unix_socket})/t", linger=0.2) as root:
         root.exec("ALTER USER u@'127.0.0.1' WITH MAX_USER_CONNECTIONS 1")

@@ -31,8 +31,12 @@ def server(start_server: Callable[..., MariaDb]) -> MariaDb:
 @pytest.fixture
 def db(server: MariaDb) -> Iterator[Connection]:
     params = "sql_mode=%27ANSI_QUOTES%27&charset=utf8mb4&collation=utf8mb4_bin"
-    with trunkline.connect(f"mysql://u:p@tcp({server.address})/t?{params}", linger=0.2) as connection:
-        connection.exec("SET GLOBAL innodb_flush_log_at_trx_commit = 1")  # what a killed server said holds
+    with trunkline.connect(
+        f"mysql://u:p@tcp({server.address})/t?{params}", linger=0.2
+    ) as connection:
+        connection.exec(
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 1"
+        )  # what a killed server said holds
         connection.exec("CREATE TABLE IF NOT EXISTS log (n INT) ENGINE=InnoDB")
         yield connection
 
@@ -104,7 +108,9 @@ def test_many_rows_whose_server_dies_are_written_wholly_or_not(
     with pytest.raises(TrunklineError), admin.transaction():  # noqa: PT012 (the block is what is tested)
         admin.exec("INSERT INTO many VALUES (4000, 'in the way')")
         job = Background(
-            lambda: db.executemany("INSERT INTO many VALUES (?, ?)", [(n, "x" * 1000) for n in range(5000)])
+            lambda: db.executemany(
+                "INSERT INTO many VALUES (?, ?)", [(n, "x" * 1000) for n in range(5000)]
+            )
         )
         until(lambda: running(admin, "INSERT INTO many", 300), "the bulk waits")
         server.kill()
@@ -127,7 +133,9 @@ def test_a_frozen_server_does_not_outlast_the_deadline(server: MariaDb, db: Conn
     assert rows(db, "SELECT COUNT(*) FROM log") in ([[0]], [[1]])
 
 
-def test_a_frozen_server_does_not_keep_anybody_from_dialling_in_vain_for_ever(server: MariaDb) -> None:
+def test_a_frozen_server_does_not_keep_anybody_from_dialling_in_vain_for_ever(
+    server: MariaDb,
+) -> None:
     server.freeze()
     with pytest.raises(DialError, match="did not answer as a MySQL server does"):
         trunkline.connect(f"mysql://u:p@tcp({server.address})/t", 0.8)
@@ -163,7 +171,8 @@ def test_a_transaction_that_cannot_be_rolled_back_ends_with_its_link(db: Connect
 
 
 @pytest.mark.parametrize(
-    "sql", ["/*!50000 START TRANSACTION */", "/*M! BEGIN */", "/*!COMMIT*/", "XA START 'x'", "BEGIN"]
+    "sql",
+    ["/*!50000 START TRANSACTION */", "/*M! BEGIN */", "/*!COMMIT*/", "XA START 'x'", "BEGIN"],
 )
 def test_no_spelling_ends_a_block_unseen(db: Connection, sql: str) -> None:
     with pytest.raises(StatementError, match="was refused"), db.transaction():  # noqa: PT012
@@ -200,7 +209,9 @@ def test_a_connection_that_is_killed_in_a_transaction_ends_its_block(
     assert rows(db, "SELECT COUNT(*) FROM log") == [[0]]
 
 
-def test_an_idle_link_that_the_server_ends_is_dialled_again(server: MariaDb, admin: Connection) -> None:
+def test_an_idle_link_that_the_server_ends_is_dialled_again(
+    server: MariaDb, admin: Connection
+) -> None:
     address = f"mysql://u:p@tcp({server.address})/t?wait_timeout=1"
     with trunkline.connect(address, linger=0.2) as db:
         number = rows(db, "SELECT CONNECTION_ID()")[0][0]
@@ -211,7 +222,9 @@ def test_an_idle_link_that_the_server_ends_is_dialled_again(server: MariaDb, adm
 
 def test_a_timeout_stops_the_statement_on_the_server(db: Connection, admin: Connection) -> None:
     kept = False
-    for _ in range(5):  # where the order to stop comes late, because the machine is busy, the link is broken
+    for _ in range(
+        5
+    ):  # where the order to stop comes late, because the machine is busy, the link is broken
         number = rows(db, "SELECT CONNECTION_ID()")[0][0]
         with pytest.raises((OperationTimeout, OutcomeUnknown)):
             db.exec("SELECT SLEEP(600)", timeout=300)
@@ -228,7 +241,9 @@ def test_a_timeout_stops_a_bulk_and_nothing_of_it_stays(db: Connection, admin: C
         admin.exec("INSERT INTO many VALUES (4000, 'in the way')")
         with pytest.raises(OperationTimeout):
             db.executemany(
-                "INSERT INTO many VALUES (?, ?)", [(n, "x" * 1000) for n in range(5000)], timeout=700
+                "INSERT INTO many VALUES (?, ?)",
+                [(n, "x" * 1000) for n in range(5000)],
+                timeout=700,
             )
     assert rows(db, "SELECT n FROM many") == [[4000]]
     with db.transaction():
@@ -246,7 +261,9 @@ def test_a_query_whose_server_dies_ends_with_an_error(server: MariaDb, db: Conne
     back(db)
 
 
-def test_a_closed_query_leaves_nothing_running_on_the_server(db: Connection, admin: Connection) -> None:
+def test_a_closed_query_leaves_nothing_running_on_the_server(
+    db: Connection, admin: Connection
+) -> None:
     found = db.query("SELECT a.seq FROM seq_1_to_1000000 a, seq_1_to_1000000 b")
     assert found is not None
     next(found)
@@ -258,7 +275,10 @@ def test_a_closed_query_leaves_nothing_running_on_the_server(db: Connection, adm
 def test_a_commit_means_the_same_whatever_completion_type_is(mariadb: MariaDb, kind: int) -> None:
     address = f"mysql://u:p@tcp({mariadb.address})/t?completion_type={kind}"
     table = f"done_{uuid.uuid4().hex[:12]}"
-    with trunkline.connect(address, linger=0) as conn, trunkline.connect(address, linger=0) as other:
+    with (
+        trunkline.connect(address, linger=0) as conn,
+        trunkline.connect(address, linger=0) as other,
+    ):
         conn.exec(f"CREATE TABLE {table} (n INTEGER)")
         try:
             with conn.transaction():

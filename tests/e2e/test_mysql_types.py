@@ -39,7 +39,9 @@ KINDS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "number": ("DOUBLE", st.floats(allow_nan=False, allow_infinity=False)),
     "exact": (
         "DECIMAL(65, 30)",
-        st.integers(-(10**65) + 1, 10**65 - 1).map(lambda n: Decimal((n < 0, Decimal(n).as_tuple()[1], -30))),
+        st.integers(-(10**65) + 1, 10**65 - 1).map(
+            lambda n: Decimal((n < 0, Decimal(n).as_tuple()[1], -30))
+        ),
     ),
     "words": ("LONGTEXT CHARACTER SET utf8mb4", TEXT),
     "raw": ("LONGBLOB", st.binary(max_size=100)),
@@ -48,7 +50,10 @@ KINDS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
     "moment": ("DATETIME(6)", st.datetimes()),
     "span": ("TIME(6)", st.timedeltas(-LONGEST, LONGEST)),
     "colour": (f"ENUM({', '.join(map(repr, WORDS))})", st.sampled_from(WORDS)),
-    "colours": (f"SET({', '.join(map(repr, WORDS))}) CHARACTER SET utf8mb4", st.sets(st.sampled_from(WORDS))),
+    "colours": (
+        f"SET({', '.join(map(repr, WORDS))}) CHARACTER SET utf8mb4",
+        st.sets(st.sampled_from(WORDS)),
+    ),
     "bits": ("BIT(64)", st.integers(0, 2**64 - 1)),
     "year": ("YEAR", st.integers(1901, 2155)),
     "short": ("VARCHAR(100) CHARACTER SET utf8mb4", TEXT),
@@ -130,7 +135,9 @@ class Level(IntEnum):
 
 def test_other_types_are_stored_as_what_they_stand_for(db: Connection) -> None:
     uuid = UUID("12345678-1234-5678-1234-567812345678")
-    db.exec("CREATE TEMPORARY TABLE o (u UUID, c CHAR(36), i INET6, s VARCHAR(9), l INT, t TIME(6), g POINT)")
+    db.exec(
+        "CREATE TEMPORARY TABLE o (u UUID, c CHAR(36), i INET6, s VARCHAR(9), l INT, t TIME(6), g POINT)"
+    )
     clock = time(1, 2, 3, 4)
     values = (uuid, uuid, ip_address("2001:db8::1"), Side.BUY, Level.HIGH, clock)
     db.exec("INSERT INTO o VALUES (?, ?, ?, ?, ?, ?, POINT(1, 2))", *values)
@@ -145,7 +152,9 @@ ZONES = (UTC, timezone(timedelta(hours=-3, minutes=-30)), ZoneInfo("Asia/Tokyo")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(value=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.sampled_from(ZONES)))
+@given(
+    value=st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.sampled_from(ZONES))
+)
 def test_datetimes_with_a_zone_are_stored_as_utc(db: Connection, value: datetime) -> None:
     db.exec("CREATE OR REPLACE TEMPORARY TABLE m (at DATETIME(6))")
     db.exec("INSERT INTO m VALUES (?)", value)
@@ -166,7 +175,8 @@ def test_loc_is_the_zone_of_datetimes_both_ways(mariadb: MariaDb) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["half \ud800", float("nan"), float("-inf"), Decimal("NaN"), 10**70, time(1, tzinfo=UTC)]
+    "value",
+    ["half \ud800", float("nan"), float("-inf"), Decimal("NaN"), 10**70, time(1, tzinfo=UTC)],
 )
 def test_a_value_that_cannot_be_held_is_refused_and_the_connection_goes_on(
     db: Connection, value: object

@@ -36,7 +36,9 @@ def dial(tokyo: MariaDb) -> Iterator[Dialled]:
     opened: list[Connection] = []
 
     def dial(parameters: str = "") -> Connection:
-        opened.append(trunkline.connect(f"mysql://u:p@tcp({tokyo.address})/t?{parameters}", linger=0.2))
+        opened.append(
+            trunkline.connect(f"mysql://u:p@tcp({tokyo.address})/t?{parameters}", linger=0.2)
+        )
         return opened[-1]
 
     yield dial
@@ -46,7 +48,9 @@ def dial(tokyo: MariaDb) -> Iterator[Dialled]:
 
 def moment_of(connection: Connection) -> datetime:
     """What the server takes the only TIMESTAMP for, whatever zone the session has."""
-    return datetime.fromtimestamp(float(rows(connection, "SELECT UNIX_TIMESTAMP(at) FROM m")[0][0]), UTC)
+    return datetime.fromtimestamp(
+        float(rows(connection, "SELECT UNIX_TIMESTAMP(at) FROM m")[0][0]), UTC
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,9 @@ def test_queries_and_links_that_are_made_anew_have_the_same_zone(
         other.exec(f"KILL {link}")
     assert abs(rows(db, "SELECT NOW()")[0][0] - datetime.now(UTC)) < A_MINUTE
     until(lambda: "time_zone is set to +00:00" in caplog.text, "the line in the log")
-    assert caplog.text.count("this connection's time_zone") == 2, "one for each of the two connections"
+    assert caplog.text.count("this connection's time_zone") == 2, (
+        "one for each of the two connections"
+    )
 
 
 def test_a_session_that_fits_is_left_alone(dial: Dialled, caplog: pytest.LogCaptureFixture) -> None:
@@ -152,7 +158,11 @@ def teach_paris(db: Connection) -> None:
         before, at = at, at + hour
         if at.astimezone(zone).utcoffset() != before.astimezone(zone).utcoffset():
             kind = kinds[at.astimezone(zone).utcoffset() or hour]
-            db.exec("INSERT INTO mysql.time_zone_transition VALUES (77, ?, ?)", int(at.timestamp()), kind)
+            db.exec(
+                "INSERT INTO mysql.time_zone_transition VALUES (77, ?, ?)",
+                int(at.timestamp()),
+                kind,
+            )
 
 
 def test_a_zone_that_a_session_sets_itself_is_its_own(dial: Dialled) -> None:

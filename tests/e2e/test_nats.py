@@ -110,7 +110,11 @@ def test_envelopes(nats_server: Nats, side: NatsSide) -> None:
         side.publish(f"{name}.eur", "1", reply="answers.go.here", headers={"kind": "tick"})
         message = conn.receive(5000)
         assert isinstance(message, Message)
-        assert (message.data, message.topic, message.headers) == ("1", f"{name}.eur", {"kind": "tick"})
+        assert (message.data, message.topic, message.headers) == (
+            "1",
+            f"{name}.eur",
+            {"kind": "tick"},
+        )
         assert message.reply_to == "answers.go.here"
         side.publish(name, b"\xff\xfe")
         assert conn.read(5000) == b"\xff\xfe"
@@ -135,7 +139,10 @@ def test_questions_and_answers(nats_server: Nats, side: NatsSide) -> None:
 def test_a_strategy_can_answer_questions(nats_server: Nats, side: NatsSide) -> None:
     name = nats_server.unique()
     address = f"nats://{nats_server.address}"
-    with dial(f"{address}?topic={name}") as service, dial(f"{address}?write_topic={name}") as client:
+    with (
+        dial(f"{address}?topic={name}") as service,
+        dial(f"{address}?write_topic={name}") as client,
+    ):
         asking = Background(lambda: client.request("price?", 10_000))
         question = service.receive(5000)
         assert isinstance(question, Message)
@@ -155,7 +162,9 @@ def test_queue_groups_share(nats_server: Nats, side: NatsSide) -> None:
 
 def test_a_hundred_thousand_numbers_none_lost_none_twice(nats_server: Nats, side: NatsSide) -> None:
     name, count = nats_server.unique(), 100_000
-    with dial(f"nats://{nats_server.address}?topic={name}&write_topic={name}.x", buffer=count) as conn:
+    with dial(
+        f"nats://{nats_server.address}?topic={name}&write_topic={name}.x", buffer=count
+    ) as conn:
 
         def flood() -> None:
             for start in range(0, count, 1000):
@@ -167,7 +176,9 @@ def test_a_hundred_thousand_numbers_none_lost_none_twice(nats_server: Nats, side
         assert conn.stats().dropped == 0
 
 
-def test_what_does_not_fit_the_buffer_is_dropped_and_counted(nats_server: Nats, side: NatsSide) -> None:
+def test_what_does_not_fit_the_buffer_is_dropped_and_counted(
+    nats_server: Nats, side: NatsSide
+) -> None:
     name = nats_server.unique()
     with dial(f"nats://{nats_server.address}?topic={name}", buffer=100) as conn:
         side.publish(name, *(str(n) for n in range(1000)))
@@ -259,7 +270,9 @@ def test_none_lost_over_a_clean_stream(stream: Stream, durable: bool) -> None:
 
 @pytest.mark.parametrize("durable", [True, False])
 @pytest.mark.parametrize("fault", ["restart", "kill", "freeze", "cut", "reset", "blackhole"])
-def test_none_lost_whatever_happens_to_the_server(start_nats: Start, fault: str, durable: bool) -> None:
+def test_none_lost_whatever_happens_to_the_server(
+    start_nats: Start, fault: str, durable: bool
+) -> None:
     server, name = start_nats(jetstream=True), "S"
     with NatsSide(f"nats://{server.address}") as side:
         side.stream(name, f"{name}.>")
@@ -419,7 +432,9 @@ def test_bad_input(start_nats: Start, caplog: pytest.LogCaptureFixture) -> None:
         assert Dial(address, options) is None
         assert not deadline.expired()
         lines = [
-            r.getMessage() for r in caplog.records if r.name == "trunkline" and r.levelno >= logging.WARNING
+            r.getMessage()
+            for r in caplog.records
+            if r.name == "trunkline" and r.levelno >= logging.WARNING
         ]
         assert len(lines) == 1, lines
         assert "\n" not in lines[0]
@@ -428,12 +443,18 @@ def test_bad_input(start_nats: Start, caplog: pytest.LogCaptureFixture) -> None:
         assert "s3cret" not in lines[0]
 
     with unused_port() as port:
-        refused(f"nats://127.0.0.1:{port}?topic=a", "refused the connection", "is the server running")
+        refused(
+            f"nats://127.0.0.1:{port}?topic=a", "refused the connection", "is the server running"
+        )
     with SocketServer(deaf) as silent:
-        refused(f"nats://127.0.0.1:{silent.port}?topic=a", "did not answer as a NATS server", timeout=3)
+        refused(
+            f"nats://127.0.0.1:{silent.port}?topic=a", "did not answer as a NATS server", timeout=3
+        )
     with SocketServer(say(b"220 mail.example ESMTP\r\n")) as mail:
         refused(f"nats://127.0.0.1:{mail.port}?topic=a", "does not speak NATS", "check the port")
-    refused(f"nats://u:s3cret@{server.address}?topic=a", "refused the login", "check user, password")
+    refused(
+        f"nats://u:s3cret@{server.address}?topic=a", "refused the login", "check user, password"
+    )
     refused(f"nats://s3cret@{server.address}?topic=a", "refused the login")
     refused(f"nats://u:p@{strict.address}?topic=secret", "does not allow to subscribe to secret")
     refused(f"{base}", "topic")

@@ -92,7 +92,9 @@ def test_what_was_unread_of_a_stream_that_is_made_anew_is_counted(jetstream: Nat
 @pytest.mark.parametrize(
     ("left", "says"), [("$JS.API.>", "acknowledge messages"), ("$JS.ACK.>", "does not allow to")]
 )
-def test_rights_that_reading_a_stream_needs_are_missed_aloud(start_nats: Start, left: str, says: str) -> None:
+def test_rights_that_reading_a_stream_needs_are_missed_aloud(
+    start_nats: Start, left: str, says: str
+) -> None:
     def config(publish: list[str]) -> str:
         rights = json.dumps({"publish": publish})
         users = f"{{user: a, password: a}}, {{user: b, password: b, permissions: {rights}}}"
@@ -105,7 +107,9 @@ def test_rights_that_reading_a_stream_needs_are_missed_aloud(start_nats: Start, 
             server._config = config(["s", left])
             server.configure()
             server._signal(signal.SIGHUP)
-            until(lambda: "Reloaded server configuration" in server.log, "the rights are taken away")
+            until(
+                lambda: "Reloaded server configuration" in server.log, "the rights are taken away"
+            )
             side.store("s", "1")
             with contextlib.suppress(BrokenError):
                 while conn.read(20_000) is not None:  # the request that was out already brings it

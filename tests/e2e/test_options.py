@@ -72,7 +72,9 @@ def test_compression_in_each_mode(compress: str) -> None:
         assert server.received[0] == "hello"
 
 
-def test_what_cannot_be_decompressed_is_one_line_and_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_decompressed_is_one_line_and_not_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with WsServer(hold) as server, dial(f"{server.url}|compress=gzip") as conn:
         server.wait_live(1)
         broken = gzip.compress(b"abc" * 100)[:-9]
@@ -113,7 +115,9 @@ def test_payloads_arrive_byte_for_byte(payload: str) -> None:
 def test_several_payloads_on_each_link_in_order() -> None:
     with (
         WsServer(hold) as server,
-        dial(f"{server.url}|reconnect=true&interval=10&payload=one&payload=two&payload=three") as conn,
+        dial(
+            f"{server.url}|reconnect=true&interval=10&payload=one&payload=two&payload=three"
+        ) as conn,
     ):
         for link in range(1, 4):
             assert server.wait_received(3 * link) == ["one", "two", "three"] * link
@@ -135,7 +139,11 @@ def test_payloads_on_plain_sockets() -> None:
 
 @pytest.mark.parametrize("scheme", ["tcp", "ws"])
 def test_socks5_with_a_login_resolves_the_name_itself(scheme: str) -> None:
-    with SocketServer(echo) as plain, WsServer(echo_messages) as ws, Microsocks("me", "p@ss") as proxy:
+    with (
+        SocketServer(echo) as plain,
+        WsServer(echo_messages) as ws,
+        Microsocks("me", "p@ss") as proxy,
+    ):
         port = plain.port if scheme == "tcp" else ws.port
         address = f"{scheme}://localhost:{port}|proxy=socks5://me:p%40ss@{proxy.address}"
         with dial(address) as conn:
@@ -162,7 +170,9 @@ def test_http_proxy_for_ws() -> None:
 def test_handshake_options() -> None:
     with (
         WsServer(hold, subprotocols=["v2"]) as server,
-        dial(server.url, headers={"X-Key": "k1"}, subprotocols=["v1", "v2"], origin="https://o.test"),
+        dial(
+            server.url, headers={"X-Key": "k1"}, subprotocols=["v1", "v2"], origin="https://o.test"
+        ),
     ):
         headers = server.requests[0].headers
         assert (headers["X-Key"], headers["Origin"]) == ("k1", "https://o.test")
@@ -170,7 +180,10 @@ def test_handshake_options() -> None:
 
 
 def test_text_pings_are_sent_while_the_strategy_is_busy() -> None:
-    with WsServer(hold) as server, dial(f"{server.url}|pingInterval=20&pingType=text&pingMessage=stay"):
+    with (
+        WsServer(hold) as server,
+        dial(f"{server.url}|pingInterval=20&pingType=text&pingMessage=stay"),
+    ):
         assert set(server.wait_received(3)) == {"stay"}
     with SocketServer(echo) as plain, dial(f"{plain.url}|pingInterval=20&pingMessage=stay"):
         plain.wait_received(b"staystay")
@@ -290,7 +303,10 @@ def test_max_size_ends_the_link_that_breaks_it(size: int) -> None:
 
 def test_values_may_be_percent_encoded() -> None:
     text = json.dumps({"a": "b c"})
-    with WsServer(hold) as server, dial(f"{server.url}|headers={quote(json.dumps({'X-A': 'b c'}))}"):
+    with (
+        WsServer(hold) as server,
+        dial(f"{server.url}|headers={quote(json.dumps({'X-A': 'b c'}))}"),
+    ):
         assert server.requests[0].headers["X-A"] == "b c", text
 
 

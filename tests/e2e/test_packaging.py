@@ -29,7 +29,9 @@ with trunkline.connect(sys.argv[1], 20) as conn:
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both archives."""
     folder = tmp_path_factory.mktemp("dist")
-    build(ROOT, folder, tmp_path_factory.mktemp("source") / "trunkline", "build_sdist", "build_wheel")
+    build(
+        ROOT, folder, tmp_path_factory.mktemp("source") / "trunkline", "build_sdist", "build_wheel"
+    )
     return folder
 
 
@@ -48,12 +50,23 @@ def test_the_source_distribution_is_whole(dist: Path) -> None:
 def test_the_wheel_has_the_package_its_licence_and_its_bounds(dist: Path) -> None:
     with zipfile.ZipFile(next(dist.glob("*.whl"))) as archive:
         names = archive.namelist()
-        metadata = message_from_bytes(archive.read(next(n for n in names if n.endswith("/METADATA"))))
-    assert {"trunkline/py.typed", "trunkline/proxy/dial.py", "trunkline/broker/router.py"} <= set(names)
+        metadata = message_from_bytes(
+            archive.read(next(n for n in names if n.endswith("/METADATA")))
+        )
+    assert {"trunkline/py.typed", "trunkline/proxy/dial.py", "trunkline/broker/router.py"} <= set(
+        names
+    )
     assert {name.split("/")[0].split("-")[0] for name in names} == {"trunkline"}
     assert metadata["License-Expression"] == "MIT"
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    for library in ("pika", "mysql-connector-python", "psycopg2-binary", "nats-py", "paho-mqtt", "picows"):
+    for library in (
+        "pika",
+        "mysql-connector-python",
+        "psycopg2-binary",
+        "nats-py",
+        "paho-mqtt",
+        "picows",
+    ):
         assert "<" in _requirement(metadata, library), f"{library} has no upper bound"
     assert "extra ==" in _requirement(metadata, "PySocks"), "only an extra needs it"
 
@@ -63,7 +76,9 @@ def _requirement(metadata: Message, library: str) -> str:
 
 
 def test_every_library_of_the_extras_is_in_all() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     (everything,) = extras["all"]
     named = set(everything.removeprefix("trunkline[").removesuffix("]").split(","))
     assert named == set(extras) - {"all", "testing", "test", "docs", "lint"}
@@ -87,7 +102,14 @@ def test_the_installed_wheel_dials(dist: Path, tmp_path: Path) -> None:
     subprocess.run(install, check=True, capture_output=True)
     with SocketServer(echo) as server:
         begin = f"import sys; sys.path.insert(0, {str(site)!r})\n"
-        command = [sys.executable, "-P", "-c", begin + _USE, f"tcp://127.0.0.1:{server.port}", str(site)]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            begin + _USE,
+            f"tcp://127.0.0.1:{server.port}",
+            str(site),
+        ]
         ended = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "over the installed copy" in ended.stdout

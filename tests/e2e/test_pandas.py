@@ -69,7 +69,9 @@ class Frames:
         assert str(back["at"].dtype).startswith("datetime64")
 
     def test_missing_values_are_null(self, engine: sa.Engine, table: str) -> None:
-        frame = pd.DataFrame({"n": [1.5, None], "s": ["a", None], "at": [pd.Timestamp("2024-01-01"), pd.NaT]})
+        frame = pd.DataFrame(
+            {"n": [1.5, None], "s": ["a", None], "at": [pd.Timestamp("2024-01-01"), pd.NaT]}
+        )
         frame.to_sql(table, engine, index=False)
         with engine.connect() as conn:
             (row,) = conn.execute(sa.text(f"SELECT n, s, at FROM {table} WHERE n IS NULL")).all()
@@ -102,7 +104,9 @@ class Frames:
         ticks("eur", 10).to_sql(table, engine, index=False)
         ticks("usd", 20).to_sql(table, engine, index=False, if_exists="replace")
         ticks("chf", 5).to_sql(table, engine, index=False, if_exists="append", method="multi")
-        counts = pd.read_sql(f"SELECT symbol, count(*) AS n FROM {table} GROUP BY symbol ORDER BY 1", engine)
+        counts = pd.read_sql(
+            f"SELECT symbol, count(*) AS n FROM {table} GROUP BY symbol ORDER BY 1", engine
+        )
         assert counts.to_numpy().tolist() == [["chf", 5], ["usd", 20]]
         with pytest.raises(ValueError, match="already exists"):
             ticks("eur", 1).to_sql(table, engine, index=False)
@@ -115,7 +119,9 @@ class Frames:
         with closing(dbapi.connect(base)) as conn:
             query = f"SELECT symbol, price, size FROM {table} WHERE size < ? ORDER BY size"
             frame = pd.read_sql(query, conn, params=(50,))
-            assert_frame_equal(frame, ticks("eur", 50)[["symbol", "price", "size"]], check_dtype=False)
+            assert_frame_equal(
+                frame, ticks("eur", 50)[["symbol", "price", "size"]], check_dtype=False
+            )
             parts = pd.read_sql(query, conn, params=(50,), chunksize=20)
             assert [len(part) for part in parts] == [20, 20, 10]
             with pytest.raises(dbapi.ProgrammingError, match="nowhere"):
@@ -127,9 +133,14 @@ class Frames:
     ) -> None:
         ticks("main", 100).to_sql(table, engine, index=False)
         with ProcessPoolExecutor(2, mp_context=SPAWN) as pool:
-            jobs = [pool.submit(append, self.backend, handle(base), table, name) for name in ("one", "two")]
+            jobs = [
+                pool.submit(append, self.backend, handle(base), table, name)
+                for name in ("one", "two")
+            ]
             assert [job.result(WAIT_S) for job in jobs] == [500, 500]
-        counts = pd.read_sql(f"SELECT symbol, count(*) AS n FROM {table} GROUP BY symbol ORDER BY 1", engine)
+        counts = pd.read_sql(
+            f"SELECT symbol, count(*) AS n FROM {table} GROUP BY symbol ORDER BY 1", engine
+        )
         assert counts.to_numpy().tolist() == [["main", 100], ["one", 500], ["two", 500]]
 
 

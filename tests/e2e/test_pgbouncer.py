@@ -17,7 +17,9 @@ from trunkline.proxy.connection import Connection
 
 
 @pytest.fixture(scope="module", params=["session", "transaction"])
-def bouncer(request: pytest.FixtureRequest, server_run: Any, postgres: Postgres) -> Iterator[PgBouncer]:
+def bouncer(
+    request: pytest.FixtureRequest, server_run: Any, postgres: Postgres
+) -> Iterator[PgBouncer]:
     with or_skip():
         PgBouncer.available()
     with server_run.private(PgBouncer, server=postgres.port, mode=request.param) as server:

@@ -103,13 +103,19 @@ def test_a_parameter_is_in_force(
     postgres: Postgres, certs: Certs, params: str, sql: str, expected: Any
 ) -> None:
     files = {"ca": certs.ca, "cert": certs.client.cert, "key": certs.client.key}
-    assert value(f"postgres://u:p@{postgres.address}/postgres?{params.format(**files)}", sql) == expected
+    assert (
+        value(f"postgres://u:p@{postgres.address}/postgres?{params.format(**files)}", sql)
+        == expected
+    )
 
 
 def test_statements_are_committed_one_by_one(postgres: Postgres) -> None:
     with own_schema(postgres) as schema:
         address = f"postgres://u:p@{postgres.address}/postgres?search_path={schema}"
-        with trunkline.connect(address, linger=0.2) as one, trunkline.connect(address, linger=0.2) as other:
+        with (
+            trunkline.connect(address, linger=0.2) as one,
+            trunkline.connect(address, linger=0.2) as other,
+        ):
             one.exec("CREATE TABLE t (id INT)")
             one.exec("INSERT INTO t VALUES (1)")
             assert rows(other, "SELECT * FROM t") == [[1]]
@@ -155,7 +161,9 @@ def test_any_password_can_be_written(postgres: Postgres, password: str) -> None:
 
 def test_a_server_of_another_role_is_refused(postgres: Postgres) -> None:
     with pytest.raises(DialError, match="standby"):
-        trunkline.connect(f"postgres://u:p@{postgres.address}/postgres?target_session_attrs=standby")
+        trunkline.connect(
+            f"postgres://u:p@{postgres.address}/postgres?target_session_attrs=standby"
+        )
 
 
 def test_an_invalid_address_is_no_dial() -> None:
@@ -164,13 +172,17 @@ def test_an_invalid_address_is_no_dial() -> None:
     assert "Secret1" not in str(caught.value)
 
 
-def test_files_are_the_callers(postgres: Postgres, certs: Certs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_the_callers(
+    postgres: Postgres, certs: Certs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(certs.ca.parent)
     more = f"sslmode=verify-full&sslrootcert={certs.ca.name}"
     assert value(f"postgres://u:p@{postgres.address}/postgres?{more}", TLS) is True
 
 
-def test_the_environment_is_the_callers(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_the_callers(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, text in {
         "PGHOST": "127.0.0.1",
         "PGPORT": str(postgres.port),
@@ -198,5 +210,10 @@ def test_a_password_file_is_read(postgres: Postgres, tmp_path: Path) -> None:
 
 def test_a_service_is_dialled(postgres: Postgres, tmp_path: Path) -> None:
     path = tmp_path / "services"
-    path.write_text(f"[mine]\nhost=127.0.0.1\nport={postgres.port}\nuser=u\npassword=p\ndbname=postgres\n")
-    assert value(f"postgres://service=mine servicefile={path} work_mem=99kB", setting("work_mem")) == "99kB"
+    path.write_text(
+        f"[mine]\nhost=127.0.0.1\nport={postgres.port}\nuser=u\npassword=p\ndbname=postgres\n"
+    )
+    assert (
+        value(f"postgres://service=mine servicefile={path} work_mem=99kB", setting("work_mem"))
+        == "99kB"
+    )

@@ -61,7 +61,13 @@ def conn(postgres: Postgres, schema: str) -> Iterator[Connection]:
     ],
 )
 def test_a_refused_statement_is_told_in_one_line(
-    conn: Connection, postgres: Postgres, schema: str, sql: str, binds: tuple[Any, ...], code: str, part: str
+    conn: Connection,
+    postgres: Postgres,
+    schema: str,
+    sql: str,
+    binds: tuple[Any, ...],
+    code: str,
+    part: str,
 ) -> None:
     address = f"postgres://u:p@{postgres.address}/postgres?search_path={schema}"
     with trunkline.connect(address, linger=0.2) as other, trunkline.connect(conn.fd()) as second:

@@ -22,13 +22,17 @@ SETTINGS = "?work_mem=123kB&timezone=Asia/Tokyo"
 def server(start_server: Callable[..., Postgres]) -> Postgres:
     server = start_server(Postgres)
     ask(server, "CREATE TABLE t (id INT)")
-    ask(server, "CHECKPOINT")  # it would not survive a kill: the tests' servers do not write at once
+    ask(
+        server, "CHECKPOINT"
+    )  # it would not survive a kill: the tests' servers do not write at once
     return server
 
 
 @pytest.fixture
 def conn(server: Postgres) -> Iterator[Connection]:
-    with trunkline.connect(f"postgres://u:p@{server.address}/postgres{SETTINGS}", linger=0.2) as connection:
+    with trunkline.connect(
+        f"postgres://u:p@{server.address}/postgres{SETTINGS}", linger=0.2
+    ) as connection:
         yield connection
 
 
@@ -50,7 +54,9 @@ def test_a_restarted_server_is_dialled_again_with_the_settings_of_the_address(
     assert conn.stats().reconnects == 1
 
 
-def test_a_server_that_is_away_is_an_error_until_it_is_back(server: Postgres, conn: Connection) -> None:
+def test_a_server_that_is_away_is_an_error_until_it_is_back(
+    server: Postgres, conn: Connection
+) -> None:
     server.stop()
     for _ in range(2):
         with pytest.raises(TrunklineError, match="refused"):
@@ -59,7 +65,9 @@ def test_a_server_that_is_away_is_an_error_until_it_is_back(server: Postgres, co
     assert rows(conn, "SELECT 1") == [[1]]
 
 
-def test_a_statement_whose_server_is_killed_is_never_run_again(server: Postgres, conn: Connection) -> None:
+def test_a_statement_whose_server_is_killed_is_never_run_again(
+    server: Postgres, conn: Connection
+) -> None:
     running = Background(lambda: conn.exec("INSERT INTO t SELECT 1 FROM pg_sleep(300)"))
     until_runs(server, "INSERT INTO t")
     server.kill()
@@ -67,10 +75,14 @@ def test_a_statement_whose_server_is_killed_is_never_run_again(server: Postgres,
         running.result()
     server.start()
     assert rows(conn, "SELECT count(*) FROM t") == [[0]]
-    assert ask(server, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO t%'") == [(0,)]
+    assert ask(
+        server, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO t%'"
+    ) == [(0,)]
 
 
-def test_a_server_that_is_killed_in_a_transaction_rolls_it_back(server: Postgres, conn: Connection) -> None:
+def test_a_server_that_is_killed_in_a_transaction_rolls_it_back(
+    server: Postgres, conn: Connection
+) -> None:
     with pytest.raises(StatementError, match="begin it again"), conn.transaction():  # noqa: PT012
         conn.exec("INSERT INTO t VALUES (1)")
         server.kill()
@@ -114,7 +126,9 @@ def test_a_password_that_was_changed_is_told_and_the_old_one_works_again(
         assert rows(theirs, "SELECT 1") == [[1]]
 
 
-def test_an_idle_connection_that_an_admin_ends_is_dialled_again(server: Postgres, conn: Connection) -> None:
+def test_an_idle_connection_that_an_admin_ends_is_dialled_again(
+    server: Postgres, conn: Connection
+) -> None:
     before = pid(conn)
     ask(server, "SELECT pg_terminate_backend(%s, 10000)", before)
     assert settings(conn) == [["123kB", "Asia/Tokyo"]]

@@ -57,7 +57,9 @@ COLUMNS = {
 }
 
 letters = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
-offsets = st.integers(-15 * 60 + 1, 15 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+offsets = st.integers(-15 * 60 + 1, 15 * 60 - 1).map(
+    lambda minutes: timezone(timedelta(minutes=minutes))
+)
 moments = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31))
 zoned = st.builds(lambda moment, zone: moment.replace(tzinfo=zone), moments, st.just(UTC) | offsets)
 spans = st.timedeltas(timedelta(days=-50_000_000), timedelta(days=50_000_000))
@@ -136,7 +138,9 @@ def make_table(conn: Connection) -> str:
     words = ", ".join("'{}'".format(mood.replace("'", "''")) for mood in MOODS)
     conn.exec("DROP TABLE IF EXISTS kinds; DROP TYPE IF EXISTS mood")
     conn.exec(f"CREATE TYPE mood AS ENUM ({words})")
-    conn.exec(f"CREATE TABLE kinds ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())})")
+    conn.exec(
+        f"CREATE TABLE kinds ({', '.join(f'{name} {kind}' for name, kind in COLUMNS.items())})"
+    )
     return "kinds"
 
 
@@ -151,7 +155,11 @@ def same(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, (datetime, time)) and wanted.tzinfo is not None:
         # the same moment; the server gives it in its session's zone
         return type(found) is type(wanted) and found == wanted and found.tzinfo is not None
-    return type(found) is type(wanted) and found == wanted and (found != 0 or str(found) == str(wanted))
+    return (
+        type(found) is type(wanted)
+        and found == wanted
+        and (found != 0 or str(found) == str(wanted))
+    )
 
 
 def test_every_column_has_a_strategy() -> None:
@@ -163,7 +171,11 @@ def test_values_come_back_as_they_were_written(conn: Connection) -> None:
     names = ", ".join(COLUMNS)
     insert = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' for _ in COLUMNS)})"
 
-    @given(st.lists(st.fixed_dictionaries({n: st.none() | kind for n, kind in KINDS.items()}), max_size=3))
+    @given(
+        st.lists(
+            st.fixed_dictionaries({n: st.none() | kind for n, kind in KINDS.items()}), max_size=3
+        )
+    )
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     def check(written: list[dict[str, Any]]) -> None:
         conn.exec(f"TRUNCATE {table}")
@@ -225,7 +237,11 @@ def test_values_come_back_as_they_were_written(conn: Connection) -> None:
         ("date", "10000-01-01", "10000-01-01"),
         ("timestamp", "-infinity", "-infinity"),
         ("timestamptz", "10000-01-01 00:00:00+00", "10000-01-01 00:00:00+00"),
-        ("timestamp[]", ["infinity", "2024-01-02 03:04:05"], ["infinity", datetime(2024, 1, 2, 3, 4, 5)]),
+        (
+            "timestamp[]",
+            ["infinity", "2024-01-02 03:04:05"],
+            ["infinity", datetime(2024, 1, 2, 3, 4, 5)],
+        ),
         ("time", "24:00", "24:00:00"),
         ("interval", "1 year 2 days", "1 year 2 days"),
         ("interval", "2 days -03:00:00.5", timedelta(days=2, hours=-3, seconds=-0.5)),
@@ -243,7 +259,9 @@ def test_a_value_is_read_as(address: str, kind: str, written: Any, read: Any) ->
         conn.exec(
             "DROP TABLE IF EXISTS one; DROP TYPE IF EXISTS pair; DROP DOMAIN IF EXISTS small_text, positive"
         )
-        conn.exec("CREATE TYPE pair AS (a int, b text); CREATE DOMAIN positive AS int CHECK (VALUE > 0)")
+        conn.exec(
+            "CREATE TYPE pair AS (a int, b text); CREATE DOMAIN positive AS int CHECK (VALUE > 0)"
+        )
         conn.exec("CREATE DOMAIN small_text AS varchar(9)")
         conn.exec(f"CREATE TABLE one (v {kind})")
         conn.exec("INSERT INTO one VALUES (?)", written)
@@ -253,7 +271,9 @@ def test_a_value_is_read_as(address: str, kind: str, written: Any, read: Any) ->
 
 
 def test_nan_is_nan(conn: Connection) -> None:
-    found = rows(conn, "SELECT ?::float8, ?::numeric, ?::numeric", math.nan, Decimal("NaN"), Decimal("sNaN"))
+    found = rows(
+        conn, "SELECT ?::float8, ?::numeric, ?::numeric", math.nan, Decimal("NaN"), Decimal("sNaN")
+    )
     assert all(value != value for value in found[0])
     assert [type(value) for value in found[0]] == [float, Decimal, Decimal]
 
@@ -378,8 +398,13 @@ def test_where_nothing_says_a_type_a_list_is_refused_or_its_cast_counts(conn: Co
     with pytest.raises(StatementError, match="stands where one value does"):
         conn.exec("SELECT ?", [1, 2])
     assert rows(conn, "SELECT ?::int[], ?::jsonb", [1, 2], [1, 2]) == [[[1, 2], [1, 2]]]
-    assert rows(conn, "SELECT n FROM generate_series(1, 4) AS s(n) WHERE n = ANY(?)", [2, 4]) == [[2], [4]]
+    assert rows(conn, "SELECT n FROM generate_series(1, 4) AS s(n) WHERE n = ANY(?)", [2, 4]) == [
+        [2],
+        [4],
+    ]
     conn.exec("CREATE TABLE kept (v int[])")
-    conn.exec("CREATE PROCEDURE keep(given int[]) LANGUAGE sql AS $$ INSERT INTO kept VALUES (given) $$")
+    conn.exec(
+        "CREATE PROCEDURE keep(given int[]) LANGUAGE sql AS $$ INSERT INTO kept VALUES (given) $$"
+    )
     conn.exec("CALL keep(?::int[])", [1, 2])
     assert rows(conn, "SELECT v FROM kept") == [[[1, 2]]]

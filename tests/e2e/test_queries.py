@@ -85,15 +85,15 @@ def test_a_killed_worker_ends_its_queries_with_an_error(tmp_path: Path, raising:
         os.kill(pid, signal.SIGKILL)
         with pytest.raises((BrokenError, StatementError)):
             list(found)
-        with pytest.raises((BrokenError, StatementError)):  # and it stays so: nobody takes it for an end
+        with pytest.raises(
+            (BrokenError, StatementError)
+        ):  # and it stays so: nobody takes it for an end
             next(found)
         assert rows(conn, "SELECT 1") == [[1]]
 
 
 def test_the_queries_of_a_killed_program_are_closed(conn: Connection) -> None:
-    body = (
-        f"found = conn.query({SERIES.format(count=1_000_000)!r})\nnext(found)\nprint('ready', flush=True)\n"
-    )
+    body = f"found = conn.query({SERIES.format(count=1_000_000)!r})\nnext(found)\nprint('ready', flush=True)\n"
     process = _strategy(conn, body + "time.sleep(60)")
     try:
         _said(process, "ready")
@@ -234,7 +234,9 @@ def test_repr_tells_the_state(conn: Connection) -> None:
 
 def test_rows_may_be_any_iterable(conn: Connection) -> None:
     conn.executemany("INSERT INTO t VALUES (?, ?)", ((n, str(n)) for n in range(2_500)))
-    conn.executemany("INSERT INTO t VALUES (:a, :b)", [{"a": 5_000, "b": "x"}, {"b": "y", "a": 5_001}])
+    conn.executemany(
+        "INSERT INTO t VALUES (:a, :b)", [{"a": 5_000, "b": "x"}, {"b": "y", "a": 5_001}]
+    )
     conn.executemany("INSERT INTO t VALUES (?, ?)", [range(6_000, 6_002)])
     assert rows(conn, "SELECT count(*), max(a) FROM t") == [[2_503, 6_000]]
 
@@ -250,7 +252,9 @@ def test_rows_may_be_any_iterable(conn: Connection) -> None:
         ([*([n, n] for n in range(1_500)), {"a": 1}], "all mappings or all"),
     ],
 )
-def test_what_is_no_rows_is_a_mistake_of_the_program(conn: Connection, given: object, says: str) -> None:
+def test_what_is_no_rows_is_a_mistake_of_the_program(
+    conn: Connection, given: object, says: str
+) -> None:
     with pytest.raises(TypeError, match=says):
         conn.executemany("INSERT INTO t VALUES (?, ?)", given)  # type: ignore[arg-type]
     assert rows(conn, "SELECT count(*) FROM t") == [[0]]
@@ -271,7 +275,9 @@ def test_a_killed_program_leaves_nothing_of_its_bulk(conn: Connection) -> None:
         "INSERT INTO t SELECT ?, (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 3000)"
         " SELECT count(*) FROM c)"
     )
-    body = f"print('ready', flush=True)\nconn.executemany({slow!r}, [[n] for n in range(1_000_000)])"
+    body = (
+        f"print('ready', flush=True)\nconn.executemany({slow!r}, [[n] for n in range(1_000_000)])"
+    )
     process = _strategy(conn, body)
     try:
         _said(process, "ready")

@@ -14,7 +14,9 @@ from tests.support.waiting import Background, until
 from trunkline.errors import BrokenError, DeadHandle, OperationTimeout, StatementError
 from trunkline.proxy.connection import Connection
 
-LINKS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = ? AND pid <> pg_backend_pid()"
+LINKS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = ? AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.fixture
@@ -30,7 +32,9 @@ def conn(postgres: Postgres, name: str) -> Iterator[Connection]:
 
 
 def test_a_link_is_as_new_for_the_next_query(conn: Connection) -> None:
-    dirty = "SELECT set_config('work_mem', '77kB', false), pg_try_advisory_lock(4711), pg_backend_pid()"
+    dirty = (
+        "SELECT set_config('work_mem', '77kB', false), pg_try_advisory_lock(4711), pg_backend_pid()"
+    )
     [[_, locked, first]] = list(conn.query(dirty) or [])
     assert locked is True
     look = "SELECT current_setting('work_mem'), pg_backend_pid()"

@@ -168,7 +168,9 @@ def test_a_timeout_ends_in_time_with_and_without_other_readers() -> None:
     with WsServer(hold) as server, dial(server.url) as conn, second(conn) as other:
         waiting = Background(conn.read)
         deadline = Deadline(5)
-        assert [conn.read(50), conn.read(-1), other.read(50), other.read(-1), other.read(-2)] == [None] * 5
+        assert [conn.read(50), conn.read(-1), other.read(50), other.read(-1), other.read(-2)] == [
+            None
+        ] * 5
         assert not deadline.expired()
         server.send_all("x")
         assert waiting.result() == "x"
@@ -226,7 +228,9 @@ def test_a_loss_that_was_taken_in_before_the_read_is_read_without_waiting(option
     with WsServer() as server, dial(server.url + options) as conn:
         server.drop_all()
         until(lambda: conn.watch()[0])
-        until(lambda: conn.read(-1) == "")  # a busy worker may answer too late for the first of them
+        until(
+            lambda: conn.read(-1) == ""
+        )  # a busy worker may answer too late for the first of them
 
 
 def test_a_read_after_close_tells_why_once() -> None:
@@ -234,7 +238,9 @@ def test_a_read_after_close_tells_why_once() -> None:
         conn = dial(server.url)
         conn.close()
         conn.read(-1)
-        assert reasons.last() == f"{server.url}: read on a connection that you have closed; dial again"
+        assert (
+            reasons.last() == f"{server.url}: read on a connection that you have closed; dial again"
+        )
         reasons.last(clear=True)
         conn.read(-1)
         assert reasons.last() is None

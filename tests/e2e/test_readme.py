@@ -50,7 +50,9 @@ def test_the_loops_go_on_through_an_outage(number: int, tmp_path: Path) -> None:
         )
         output = tmp_path / "output"
         with output.open("w") as file:
-            program = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=file, stderr=file)
+            program = subprocess.Popen(
+                [sys.executable, "-c", code], cwd=tmp_path, stdout=file, stderr=file
+            )
         wanted = [f"tick {link} {n}" for link in range(2) for n in range(3)]
 
         def has_all() -> bool:
@@ -71,7 +73,9 @@ def test_the_loops_go_on_through_an_outage(number: int, tmp_path: Path) -> None:
 def test_the_loop_with_a_signed_login_logs_in_as_soon_as_the_link_is_back(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "fmz.md").read_text(encoding="utf-8")
     (loop,) = (
-        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "signed_login" in block
+        block
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        if "signed_login" in block
     )
     links: list[ServerConnection] = []
 
@@ -87,7 +91,9 @@ def test_the_loop_with_a_signed_login_logs_in_as_soon_as_the_link_is_back(tmp_pa
     with WsServer(behave) as server:
         code = loop.replace("wss://ws.example.com", server.url)
         code = code.replace("|reconnect=true", "|reconnect=true&interval=100&maxInterval=300")
-        code = code.replace("read(5000)", "read(600_000)")  # a login must not wait for the end of a read
+        code = code.replace(
+            "read(5000)", "read(600_000)"
+        )  # a login must not wait for the end of a read
         script = tmp_path / "login.py"
         script.write_text(
             "def signed_login(): return 'me'\ndef main():\n"

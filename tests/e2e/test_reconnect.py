@@ -87,7 +87,12 @@ def test_without_reconnect_a_killed_worker_is_the_end() -> None:
         server.send_all("a")
         arrive(conn, 1)
         os.kill(conn.stats().pid, signal.SIGKILL)
-        assert [conn.read(20_000), conn.read(20_000), conn.read(-1), conn.read(-2)] == ["a", "", "", ""]
+        assert [conn.read(20_000), conn.read(20_000), conn.read(-1), conn.read(-2)] == [
+            "a",
+            "",
+            "",
+            "",
+        ]
         assert conn.write("x") == 0
 
 
@@ -221,7 +226,9 @@ def test_a_link_that_comes_and_goes_is_no_failure(caplog: pytest.LogCaptureFixtu
         # the end of an outage is in the log at the level of its beginning, and says how long it was
         until(lambda: caplog.text.count("is there again after") == 3, "the lines of the log")
         words = ("was lost", "is there again after")
-        levels = {r.levelname for r in caplog.records if any(word in r.getMessage() for word in words)}
+        levels = {
+            r.levelname for r in caplog.records if any(word in r.getMessage() for word in words)
+        }
         assert levels == {"WARNING"}
 
 
@@ -253,7 +260,9 @@ def test_links_that_flap_take_turns_over_all_connections() -> None:
         server.wait_connections(free + asked, 60)
         for conn in conns:
             conn.close()
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     paced = sorted(times)[free : free + asked]
     # Half the time, because two that ask at the same moment may have the same turn.
     assert paced[-1] - paced[0] > 0.5 * (asked - 1) / (RATE * processors)

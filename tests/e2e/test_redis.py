@@ -53,20 +53,22 @@ def name(redis_server: Redis) -> str:
 def test_several_channels_and_patterns_bring_each_message_once(
     redis_server: Redis, side: RedisSide, name: str
 ) -> None:
-    address = (
-        f"redis://{redis_server.address}?channel={name}.a,{name}.b&pattern={name}.*&pattern={name}.[a-c]"
-    )
+    address = f"redis://{redis_server.address}?channel={name}.a,{name}.b&pattern={name}.*&pattern={name}.[a-c]"
     with dial(address) as conn:
         for channel in "abc":
             side.publish(f"{name}.{channel}", f"to {channel}")
         found = [message_of(conn) for _ in range(3)]
-        assert [(each.topic, each.data) for each in found] == [(f"{name}.{c}", f"to {c}") for c in "abc"]
+        assert [(each.topic, each.data) for each in found] == [
+            (f"{name}.{c}", f"to {c}") for c in "abc"
+        ]
         assert conn.read(-1) is None
         side.publish(f"{name}.a", "last")
         assert conn.read(10_000) == "last"
 
 
-def test_a_message_may_have_a_channel_of_its_own(redis_server: Redis, side: RedisSide, name: str) -> None:
+def test_a_message_may_have_a_channel_of_its_own(
+    redis_server: Redis, side: RedisSide, name: str
+) -> None:
     side.watch(f"{name}.other")
     with connect(f"redis://{redis_server.address}?channel={name}") as conn:
         assert conn.write("to itself") == 9
@@ -92,8 +94,12 @@ def test_binary_payloads_and_a_large_one(redis_server: Redis, side: RedisSide, n
 # streams
 
 
-def test_headers_are_fields_and_the_rest_is_told(redis_server: Redis, side: RedisSide, name: str) -> None:
-    with dial(f"redis://{redis_server.address}?stream={name}&start=all", headers={"desk": "a"}) as conn:
+def test_headers_are_fields_and_the_rest_is_told(
+    redis_server: Redis, side: RedisSide, name: str
+) -> None:
+    with dial(
+        f"redis://{redis_server.address}?stream={name}&start=all", headers={"desk": "a"}
+    ) as conn:
         conn.write("one")
         conn.write("two", headers={"side": "buy", "raw": b"\xff"})
         first, second = message_of(conn), message_of(conn)
@@ -123,7 +129,9 @@ def test_several_streams_start_and_maxlen(redis_server: Redis, side: RedisSide, 
         assert int(side.client.xlen(b)) < 400
 
 
-def test_a_group_acknowledges_what_was_read(redis_server: Redis, side: RedisSide, name: str) -> None:
+def test_a_group_acknowledges_what_was_read(
+    redis_server: Redis, side: RedisSide, name: str
+) -> None:
     side.add(name, *map(str, range(10)))
     address = f"redis://{redis_server.address}?stream={name}&group=g"
     with dial(address) as conn:
@@ -168,7 +176,9 @@ def test_a_killed_program_gives_back_what_it_has_not_acknowledged(
         os.kill(pid, signal.SIGKILL)
     with dial(address) as conn:
         found: dict[str, Message] = {}
-        while not found.keys() >= set(map(str, range(1, 20))):  # whether "0" was acknowledged is open
+        while not found.keys() >= set(
+            map(str, range(1, 20))
+        ):  # whether "0" was acknowledged is open
             message = message_of(conn, 20_000)
             found[str(message.data)] = message
         assert found["1"].redelivered
@@ -177,7 +187,9 @@ def test_a_killed_program_gives_back_what_it_has_not_acknowledged(
         until(lambda: side.pending(name, "g") == 0, "the acknowledgements")
 
 
-def test_a_killed_worker_loses_nothing_of_a_group(redis_server: Redis, side: RedisSide, name: str) -> None:
+def test_a_killed_worker_loses_nothing_of_a_group(
+    redis_server: Redis, side: RedisSide, name: str
+) -> None:
     with dial(f"redis://{redis_server.address}?stream={name}&group=g", interval=20) as conn:
         side.add(name, *map(str, range(50)))
         got = [conn.read(10_000) for _ in range(10)]
@@ -259,7 +271,10 @@ def test_a_server_that_forgot_its_data_is_read_from_its_beginning(
             conn.write("before")
             assert conn.read(10_000) == "before"
             server.restart()
-            until(lambda conn=conn: conn.stats().state == "open" and conn.stats().reconnects == 1, "the link")
+            until(
+                lambda conn=conn: conn.stats().state == "open" and conn.stats().reconnects == 1,
+                "the link",
+            )
             assert conn.write("after") == 5
             until(lambda conn=conn: conn.read(10_000) == "after", "the message")
 
@@ -316,7 +331,10 @@ def test_tls_and_its_failures(redis_server: Redis, certs: Certs, name: str) -> N
         assert conn.read(10_000) == "x"
     assert Dial(f"rediss://127.0.0.1:{port}?channel={name}") is None
     assert "is not trusted" in str(last_error())
-    assert Dial(f"rediss://127.0.0.1:{port}?channel={name}|cafile={certs.ca}&servername=other.host") is None
+    assert (
+        Dial(f"rediss://127.0.0.1:{port}?channel={name}|cafile={certs.ca}&servername=other.host")
+        is None
+    )
     assert "another host" in str(last_error())
     assert Dial(f"redis://127.0.0.1:{port}?channel={name}") is None
     assert "rediss://" in str(last_error())
@@ -352,7 +370,9 @@ def test_a_replica_and_its_primary(start_redis: Start) -> None:
     primary = start_redis()
     replica = start_redis(config=f"replicaof 127.0.0.1 {primary.port}")
     with RedisSide(replica.port) as side:
-        until(lambda: side.client.info("replication")["master_link_status"] == "up", "the replica", 30)
+        until(
+            lambda: side.client.info("replication")["master_link_status"] == "up", "the replica", 30
+        )
         assert Dial(f"redis://{replica.address}?write_stream=s") is None
         assert "is a replica" in str(last_error())
         # the next server of the address is the primary
@@ -403,7 +423,9 @@ def test_a_deleted_group_ends_the_connection(
         assert any("group g of stream" in text for text in texts), texts
 
 
-def test_messages_that_are_too_long_are_counted(redis_server: Redis, side: RedisSide, name: str) -> None:
+def test_messages_that_are_too_long_are_counted(
+    redis_server: Redis, side: RedisSide, name: str
+) -> None:
     for where in (f"channel={name}", f"stream={name}.s&group=g"):
         with dial(f"redis://{redis_server.address}?{where}", max_size=100) as conn:
             send = side.publish if "channel" in where else side.add

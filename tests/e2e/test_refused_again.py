@@ -116,7 +116,9 @@ def test_a_proxy_that_refuses_the_login_for_a_while(kind: str) -> None:
         assert conn.read(5000) == "hello"
         closed[0] = True
         proxy.drop()
-        until(lambda: "login" in str(conn.stats().last_error) or "407" in str(conn.stats().last_error))
+        until(
+            lambda: "login" in str(conn.stats().last_error) or "407" in str(conn.stats().last_error)
+        )
         closed[0] = False
         until(lambda: conn.read(50) == "hello", "the link through the proxy", 20)
 

@@ -28,7 +28,9 @@ def test_the_connections_of_the_former_program_end(then: str) -> None:
         mine.set()
 
     with SocketServer(handler) as server:
-        dials = f"c = Dial({server.url!r}); print(c.read(), flush=True); " if then == "dials" else ""
+        dials = (
+            f"c = Dial({server.url!r}); print(c.read(), flush=True); " if then == "dials" else ""
+        )
         code = f"{NEXT}{dials}sys.stdin.readline()"
         run = f"os.execv({sys.executable!r}, [{sys.executable!r}, '-c', {code!r}])"
         with Program(f"c = Dial(args[0]); say('got', c.read())\n{run}", server.url) as program:

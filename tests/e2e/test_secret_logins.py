@@ -118,8 +118,12 @@ def is_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
             seen.look([("ps", "--json")])
             program.tell()
             assert program.end() == 0, program.lines
-        outcomes = [line.split()[0] for line in program.lines if line.startswith(("opened ", "refused "))]
-        told = [line for line in program.lines if line.startswith(("opened ", "refused ", "plain "))]
+        outcomes = [
+            line.split()[0] for line in program.lines if line.startswith(("opened ", "refused "))
+        ]
+        told = [
+            line for line in program.lines if line.startswith(("opened ", "refused ", "plain "))
+        ]
         assert outcomes == ["opened"] * len(right) + ["refused"] * len(wrong), "\n".join(told)
         assert not (hits := seen.hits(program.lines)), "\n".join(hits)
 
@@ -151,7 +155,9 @@ def test_mqtt(start_mosquitto: Callable[..., Mosquitto], is_hidden: Callable[...
     )
 
 
-def test_nats_with_a_password(start_nats: Callable[..., Nats], is_hidden: Callable[..., None]) -> None:
+def test_nats_with_a_password(
+    start_nats: Callable[..., Nats], is_hidden: Callable[..., None]
+) -> None:
     at = start_nats(users={"u": SECRET}).address
     is_hidden(
         [f"nats://u:{WRITTEN}@{at}?topic=t"],
@@ -281,7 +287,11 @@ def guarded() -> Iterator[WsServer]:
 
     def look(ws: ServerConnection, request: Request) -> Response | None:
         account = base64.b64encode(f"u:{SECRET}".encode()).decode()
-        shown = [request.headers.get("Authorization", ""), request.path, request.headers.get("Cookie", "")]
+        shown = [
+            request.headers.get("Authorization", ""),
+            request.path,
+            request.headers.get("Cookie", ""),
+        ]
         right = (f"Basic {account}", f"Bearer {SECRET}", f"/?token={WRITTEN}", f"s={SECRET}")
         if any(word in right for word in shown):
             return None

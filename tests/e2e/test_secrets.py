@@ -93,7 +93,9 @@ def at(request: pytest.FixtureRequest) -> object:
         if request.param == "nobody there":
             port = stack.enter_context(unused_port())
         else:
-            port = stack.enter_context(SocketServer(echo if request.param == "echo" else _leave)).port
+            port = stack.enter_context(
+                SocketServer(echo if request.param == "echo" else _leave)
+            ).port
         yield f"127.0.0.1:{port}"
 
 

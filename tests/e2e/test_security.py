@@ -83,19 +83,33 @@ for path in sys.argv[1:]:
 
 def test_another_user_reaches_neither_broker_nor_worker(echoing: Connection) -> None:
     if os.getuid() or shutil.which("setpriv") is None:
-        assert stat.S_IMODE(folder().stat().st_mode) == 0o700  # only root can become another user here
+        assert (
+            stat.S_IMODE(folder().stat().st_mode) == 0o700
+        )  # only root can become another user here
         return
     doors = [str(path) for path in folder().iterdir() if stat.S_ISSOCK(path.stat().st_mode)]
     assert len(doors) >= 2
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/env", "python3"]
+    nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "/usr/bin/env",
+        "python3",
+    ]
     done = subprocess.run([*nobody, "-c", KNOCK, *doors], capture_output=True, text=True, cwd="/")
     assert done.stdout.split() == ["denied"] * len(doors), done.stderr
 
 
 def refused(root: Path, folder_name: str = "b-x") -> str:
     """What Dial says of a runtime folder."""
-    env = {"TRUNKLINE_RUNTIME": str(root), "TRUNKLINE_BROKER": f"ipc://{root}/{folder_name}/broker.sock"}
-    with Program("say('none' if Dial('sqlite3://:memory:', 5) is None else 'open')", env=env) as program:
+    env = {
+        "TRUNKLINE_RUNTIME": str(root),
+        "TRUNKLINE_BROKER": f"ipc://{root}/{folder_name}/broker.sock",
+    }
+    with Program(
+        "say('none' if Dial('sqlite3://:memory:', 5) is None else 'open')", env=env
+    ) as program:
         assert program.end() == 0
         assert program.wait_line("none") == ""
         assert len(program.lines) == 2, program.lines  # one sentence, no traceback
@@ -144,7 +158,10 @@ def test_a_folder_with_other_things_in_it_keeps_them(place: Path) -> None:
     with Program("say(Dial('sqlite3://:memory:').exec('SELECT 1')['values'])", env=env) as program:
         assert program.wait_line("[[1]]") == ""
         program.end()
-    until(lambda: [path.name for path in (place / "home").iterdir()] == ["precious"], "the end of the broker")
+    until(
+        lambda: [path.name for path in (place / "home").iterdir()] == ["precious"],
+        "the end of the broker",
+    )
 
 
 # secrets
@@ -180,7 +197,9 @@ def test_no_secret_is_seen_anywhere(
         closed.bind(("127.0.0.1", 0))
         ports = {"tcp": tcp.port, "ws": ws.port, "none": closed.getsockname()[1]}
         for address in ADDRESSES:
-            conn = Dial(address.format(**{name: f"127.0.0.1:{port}" for name, port in ports.items()}), 5)
+            conn = Dial(
+                address.format(**{name: f"127.0.0.1:{port}" for name, port in ports.items()}), 5
+            )
             seen.append(trunkline.last_error() or "")
             if conn is not None:
                 seen += [repr(conn), repr(conn.stats())]
@@ -188,7 +207,9 @@ def test_no_secret_is_seen_anywhere(
         for each in remains.processes():
             for name in ("cmdline", "environ", "comm"):
                 with contextlib.suppress(OSError):  # just gone
-                    seen.append(Path(f"/proc/{each.pid}/{name}").read_bytes().decode(errors="replace"))
+                    seen.append(
+                        Path(f"/proc/{each.pid}/{name}").read_bytes().decode(errors="replace")
+                    )
         seen.append((folder() / "broker.log").read_text())
         seen.append(" ".join(path.name for path in folder().iterdir()))
     seen.append(caplog.text)
@@ -248,7 +269,9 @@ def test_garbage_at_the_broker_disturbs_nobody(
     pid = values.unpack(process.get().link.ask_broker(Kind.LIST)[0])["pid"]
     for number in range(3000):
         to = rng.choice([BROKER, key, b"x" * 8, b"", rng.randbytes(5), echoing._member.holder_id])
-        stranger.send_multipart([to, garbage(rng), *[rng.randbytes(9) for _ in range(rng.randrange(3))]])
+        stranger.send_multipart(
+            [to, garbage(rng), *[rng.randbytes(9) for _ in range(rng.randrange(3))]]
+        )
         if number % 500 == 0:
             assert works(echoing)
     assert works(echoing)
@@ -291,7 +314,14 @@ def test_garbage_at_a_workers_door_disturbs_nobody(echoing: Connection, rng: ran
                         struct.pack("!IH", 1 << 20, 4) + b"half",
                         frame(
                             header(
-                                rng.choice(list(Kind)), 1, echoing._member.holder_id, 0, 0, 0, False, False
+                                rng.choice(list(Kind)),
+                                1,
+                                echoing._member.holder_id,
+                                0,
+                                0,
+                                0,
+                                False,
+                                False,
                             )
                         ),
                     ][: 5 if number % 2 else 4]

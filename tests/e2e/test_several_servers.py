@@ -60,6 +60,8 @@ def test_the_servers_of_an_address_are_tried_in_turn(
     assert all(str(bad) in str(caught.value) for bad in (stranger, free_port)), str(caught.value)
 
 
-def test_a_refused_login_is_not_the_end_of_the_search(rabbitmq: RabbitMq, mosquitto: Mosquitto) -> None:
+def test_a_refused_login_is_not_the_end_of_the_search(
+    rabbitmq: RabbitMq, mosquitto: Mosquitto
+) -> None:
     for name, port in (("rabbitmq", rabbitmq.port), ("mosquitto", mosquitto.ports["auth"])):
         works(address(name, port, port, LOGINS))

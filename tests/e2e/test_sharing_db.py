@@ -84,7 +84,9 @@ def test_a_forked_child_is_a_holder_of_its_own(conn: Connection) -> None:
     context = multiprocessing.get_context("fork")
     child = context.Process(target=_insert_pickled, args=(conn, 1))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later, about the threads here
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # 3.12 and later, about the threads here
         child.start()
     child.join(30)
     assert child.exitcode == 0
@@ -170,11 +172,18 @@ def _insert_from(handle: int, who: int, begin: object) -> list[str]:
     return said
 
 
-def test_inserts_that_are_committed_together_are_each_answered_for_themselves(conn: Connection) -> None:
+def test_inserts_that_are_committed_together_are_each_answered_for_themselves(
+    conn: Connection,
+) -> None:
     conn.exec("CREATE TABLE u (n INTEGER PRIMARY KEY)")
-    with multiprocessing.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool:
+    with (
+        multiprocessing.Manager() as manager,
+        ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool,
+    ):
         begin = manager.Barrier(PROCESSES)
-        jobs = [pool.submit(_insert_from, _handle(conn), who, begin) for who in range(1, PROCESSES + 1)]
+        jobs = [
+            pool.submit(_insert_from, _handle(conn), who, begin) for who in range(1, PROCESSES + 1)
+        ]
         said = [job.result(60) for job in jobs]
     wrong = [code for each in said for code in each if code]
     shared = INSERTS // 10
@@ -188,9 +197,14 @@ def test_inserts_that_cannot_be_committed_together_are_run_alone(conn: Connectio
     conn.exec(
         "CREATE TRIGGER no BEFORE INSERT ON u WHEN new.n % 10 = 0 BEGIN SELECT RAISE(ROLLBACK, 'tens'); END"
     )
-    with multiprocessing.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool:
+    with (
+        multiprocessing.Manager() as manager,
+        ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool,
+    ):
         begin = manager.Barrier(PROCESSES)
-        jobs = [pool.submit(_insert_from, _handle(conn), who, begin) for who in range(1, PROCESSES + 1)]
+        jobs = [
+            pool.submit(_insert_from, _handle(conn), who, begin) for who in range(1, PROCESSES + 1)
+        ]
         said = [job.result(60) for job in jobs]
     assert [len([code for code in each if code]) for each in said] == [INSERTS // 10] * PROCESSES
     assert rows(conn, "SELECT count(*) FROM u") == [[PROCESSES * (INSERTS - INSERTS // 10)]]
@@ -211,12 +225,20 @@ def test_single_inserts_into_clickhouse_share_blocks(clickhouse: ClickHouse) -> 
     blocks = f"SELECT max(max_block_number), count() FROM system.parts WHERE table = '{table}'"
     with trunkline.connect(f"clickhouse://u:p@{clickhouse.address}/default", linger=0.2) as conn:
         conn.exec(f"CREATE TABLE {table} (who Int32, n Int32) ENGINE = MergeTree ORDER BY n")
-        with multiprocessing.Manager() as manager, ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool:
+        with (
+            multiprocessing.Manager() as manager,
+            ProcessPoolExecutor(PROCESSES, mp_context=SPAWN) as pool,
+        ):
             begin = manager.Barrier(PROCESSES)
-            jobs = [pool.submit(_insert_alone, _handle(conn), table, who, begin) for who in range(PROCESSES)]
+            jobs = [
+                pool.submit(_insert_alone, _handle(conn), table, who, begin)
+                for who in range(PROCESSES)
+            ]
             for job in jobs:
                 job.result(120)
         all_rows = PROCESSES * INSERTS
-        assert rows(conn, f"SELECT count(*), uniq(who * 1000 + n) FROM {table}") == [[all_rows, all_rows]]
+        assert rows(conn, f"SELECT count(*), uniq(who * 1000 + n) FROM {table}") == [
+            [all_rows, all_rows]
+        ]
         assert rows(conn, blocks)[0][0] < all_rows * 0.8
         conn.exec(f"DROP TABLE {table}")

@@ -128,7 +128,9 @@ def place(_no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def dial(place: Path) -> Iterator[Callable[..., Connection]]:
     opened: list[Connection] = []
 
-    def dial(scheme: str = "sql-standard", options: str = "reconnect=true&interval=1") -> Connection:
+    def dial(
+        scheme: str = "sql-standard", options: str = "reconnect=true&interval=1"
+    ) -> Connection:
         opened.append(connect(f"{scheme}://{place}|{options}"))
         return opened[-1]
 

@@ -75,7 +75,9 @@ def test_a_relative_file_is_in_the_callers_folder(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_the_address_are_in_force() -> None:
-    with trunkline.connect("sqlite3://test.db?_journal_mode=WAL&_foreign_keys=1&_cache_size=77") as conn:
+    with trunkline.connect(
+        "sqlite3://test.db?_journal_mode=WAL&_foreign_keys=1&_cache_size=77"
+    ) as conn:
         assert rows(conn, "PRAGMA journal_mode") == [["wal"]]
         assert rows(conn, "PRAGMA foreign_keys") == [[1]]
         assert rows(conn, "PRAGMA cache_size") == [[77]]
@@ -148,7 +150,14 @@ def test_values_without_a_type_of_their_own() -> None:
         assert rows(conn, "SELECT ?, ?, ?", math.nan, Json([1, {"a": None}]), Json({"k": "v"})) == [
             [None, '[1, {"a": null}]', '{"k": "v"}']
         ]
-        binds = (Decimal("1.10"), UUID(int=5), timedelta(days=1), time(1, 2), date(2024, 1, 31), b"\0\xff")
+        binds = (
+            Decimal("1.10"),
+            UUID(int=5),
+            timedelta(days=1),
+            time(1, 2),
+            date(2024, 1, 31),
+            b"\0\xff",
+        )
         assert rows(conn, "SELECT ?, ?, ?, ?, ?, ?", *binds) == [
             ["1.10", str(UUID(int=5)), "1 day, 0:00:00", "01:02:00", "2024-01-31", b"\0\xff"]
         ]

@@ -61,10 +61,14 @@ def test_an_address_that_go_refuses_is_refused(case: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_pragmas_in_the_words_of_the_other_driver_and_unknown_names(caplog: pytest.LogCaptureFixture) -> None:
+def test_pragmas_in_the_words_of_the_other_driver_and_unknown_names(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pragmas = "_pragma=foreign_keys(1)&_pragma=busy_timeout%3D77&_pragma=journal_mode(WAL)&_foriegn_keys=0"
     with trunkline.connect(f"sqlite3://test.db?{pragmas}") as conn:
-        assert [one(conn, f"PRAGMA {name}") for name in ("foreign_keys", "busy_timeout", "journal_mode")] == [
+        assert [
+            one(conn, f"PRAGMA {name}") for name in ("foreign_keys", "busy_timeout", "journal_mode")
+        ] == [
             1,
             77,
             "wal",
@@ -159,7 +163,9 @@ def test_the_busy_timeout_is_how_long_a_lock_is_waited_for(existing: sqlite3.Con
         trunkline.connect("sqlite3://test.db?_busy_timeout=100") as hasty,
     ):
         waiting = Background(lambda: patient.exec("INSERT INTO t VALUES (2)"))
-        with pytest.raises(StatementError, match="database is locked: another program holds it") as caught:
+        with pytest.raises(
+            StatementError, match="database is locked: another program holds it"
+        ) as caught:
             hasty.exec("INSERT INTO t VALUES (3)")
         assert caught.value.code == "SQLITE_BUSY"
         assert waiting.running()
@@ -177,7 +183,8 @@ def test_exclusive_locking_keeps_other_programs_out(existing: sqlite3.Connection
 
 
 @pytest.mark.parametrize(
-    ("loc", "zone"), [("UTC", UTC), ("US%2FCentral", ZoneInfo("US/Central")), ("auto", None), ("Local", None)]
+    ("loc", "zone"),
+    [("UTC", UTC), ("US%2FCentral", ZoneInfo("US/Central")), ("auto", None), ("Local", None)],
 )
 def test_loc_is_the_zone_of_what_is_read(loc: str, zone: Any) -> None:
     moment = datetime(2024, 7, 31, 10, tzinfo=UTC)
@@ -186,13 +193,17 @@ def test_loc_is_the_zone_of_what_is_read(loc: str, zone: Any) -> None:
         conn.executemany("INSERT INTO z VALUES (?)", [(moment,)] * 200)
         found = [row[0] for row in conn.query("SELECT a FROM z") or []]
     assert len(found) == 200
-    assert {(value, value.utcoffset()) for value in found} == {(moment, moment.astimezone(zone).utcoffset())}
+    assert {(value, value.utcoffset()) for value in found} == {
+        (moment, moment.astimezone(zone).utcoffset())
+    }
 
 
 @pytest.mark.parametrize("size", [0, 1, 500])
 def test_a_cache_of_statements_of_any_size_works(size: int) -> None:
     with trunkline.connect(f"sqlite3://:memory:?_stmt_cache_size={size}") as conn:
-        assert [one(conn, f"SELECT {n % 7} + ?", n) for n in range(20)] == [n % 7 + n for n in range(20)]
+        assert [one(conn, f"SELECT {n % 7} + ?", n) for n in range(20)] == [
+            n % 7 + n for n in range(20)
+        ]
 
 
 # what only SQLite itself reads, after `file:`
@@ -202,13 +213,17 @@ def test_a_file_that_may_only_be_read(existing: sqlite3.Connection) -> None:
     for query in ("mode=ro", "immutable=1"):
         with trunkline.connect(f"sqlite3://file:test.db?{query}") as conn:
             assert rows(conn, "SELECT a FROM t") == [[1]]
-            with pytest.raises(StatementError, match=r"readonly database: .* cannot be written") as caught:
+            with pytest.raises(
+                StatementError, match=r"readonly database: .* cannot be written"
+            ) as caught:
                 conn.exec("INSERT INTO t VALUES (2)")
             assert str(caught.value.code).startswith("SQLITE_READONLY")
 
 
 def test_mode_rw_makes_no_file_and_rwc_does(tmp_path: Path) -> None:
-    with pytest.raises(DialError, match="there is no such file, and mode=rw makes none; mode=rwc does"):
+    with pytest.raises(
+        DialError, match="there is no such file, and mode=rw makes none; mode=rwc does"
+    ):
         trunkline.connect("sqlite3://file:new.db?mode=rw")
     with trunkline.connect("sqlite3://file:new.db?mode=rwc") as conn:
         conn.exec("CREATE TABLE t (a)")

@@ -90,24 +90,49 @@ STRICT = "CREATE TABLE t (i INTEGER PRIMARY KEY, n INTEGER NOT NULL, p REAL CHEC
         ("SELECT * FROM missing", (), "^no such table: missing$", "SQLITE_ERROR"),
         ("SELECT missing FROM t", (), "^no such column: missing$", "SQLITE_ERROR"),
         ("SELECT missing(1)", (), "^no such function: missing$", "SQLITE_ERROR"),
-        ("INSERT INTO t VALUES (1, 2)", (), "has 3 columns but 2 values were supplied", "SQLITE_ERROR"),
+        (
+            "INSERT INTO t VALUES (1, 2)",
+            (),
+            "has 3 columns but 2 values were supplied",
+            "SQLITE_ERROR",
+        ),
         ("INSERT INTO t VALUES (?, ?, ?)", (1, 2), "3 placeholders and 2 values were given", None),
         ("INSERT INTO t VALUES (1, 2, 3)", (1,), "no placeholders and 1 value was given", None),
-        ("INSERT INTO t VALUES (:i, :n, 1)", ({"i": 1},), "placeholder :n and no value of that name", None),
-        ("INSERT INTO t VALUES (?, ?, ?)", (1, None, 1), r"NOT NULL .*: t\.n", "SQLITE_CONSTRAINT_NOTNULL"),
+        (
+            "INSERT INTO t VALUES (:i, :n, 1)",
+            ({"i": 1},),
+            "placeholder :n and no value of that name",
+            None,
+        ),
+        (
+            "INSERT INTO t VALUES (?, ?, ?)",
+            (1, None, 1),
+            r"NOT NULL .*: t\.n",
+            "SQLITE_CONSTRAINT_NOTNULL",
+        ),
         (
             "INSERT INTO t VALUES (?, ?, ?)",
             (1, 1, -1.0),
             "CHECK constraint failed",
             "SQLITE_CONSTRAINT_CHECK",
         ),
-        ("INSERT INTO t VALUES (?, ?, ?)", (9, 1, 1), r"UNIQUE .*: t\.i", "SQLITE_CONSTRAINT_PRIMARYKEY"),
+        (
+            "INSERT INTO t VALUES (?, ?, ?)",
+            (9, 1, 1),
+            r"UNIQUE .*: t\.i",
+            "SQLITE_CONSTRAINT_PRIMARYKEY",
+        ),
         ("INSERT INTO t VALUES (?, ?, ?)", ("x", 1, 1), "^datatype mismatch$", "SQLITE_MISMATCH"),
         ("INSERT INTO t VALUES (?, ?, ?)", (1, 1 << 63, 1), "more than 64 bits", None),
         ("INSERT INTO t VALUES (?, ?, ?)", (1, "\ud800", 1), "half a surrogate pair", None),
         ("SELECT abs(?)", (-(1 << 63),), "^integer overflow$", "SQLITE_ERROR"),
         ("SELECT zeroblob(2000000000)", (), "string or blob too big", "SQLITE_TOOBIG"),
-        ("ATTACH '/nowhere/x.db' AS o", (), "nowhere/x.db: check that its folder", "SQLITE_CANTOPEN"),
+        (
+            "ATTACH '/nowhere/x.db' AS o",
+            (),
+            "nowhere/x.db: check that its folder",
+            "SQLITE_CANTOPEN",
+        ),
         ("SELECT load_extension('x')", (), "^not authorized$", "SQLITE_ERROR"),
         ("COMMIT TRANSACTION now", (), "shared", None),
         ("SELECT '\0'", (), "null character", None),
@@ -136,9 +161,13 @@ def test_a_refused_statement_is_one_line_and_disturbs_nobody(
 def test_a_value_of_the_wrong_type_in_a_strict_table() -> None:
     with shared("sqlite3://test.db") as (conn, other):
         conn.exec(STRICT)
-        with pytest.raises(StatementError, match=r"cannot store TEXT value in INTEGER column t\.n") as caught:
+        with pytest.raises(
+            StatementError, match=r"cannot store TEXT value in INTEGER column t\.n"
+        ) as caught:
             conn.exec("INSERT INTO t VALUES (?, ?, ?)", 1, "x", 1)
-        assert str(caught.value.code).startswith("SQLITE_CONSTRAINT")  # Python 3.11 knows no more of it
+        assert str(caught.value.code).startswith(
+            "SQLITE_CONSTRAINT"
+        )  # Python 3.11 knows no more of it
         usable(conn, other)
 
 
@@ -163,7 +192,12 @@ def test_a_table_that_a_query_reads_cannot_be_dropped_by_any_holder(tmp_path: Pa
         fill_large(conn)
         with conn.query("SELECT * FROM t") or [] as found:
             next(found)
-            refused("SQLITE_LOCKED", "not all read; read it to the end or close it", other, "DROP TABLE t")
+            refused(
+                "SQLITE_LOCKED",
+                "not all read; read it to the end or close it",
+                other,
+                "DROP TABLE t",
+            )
             refused("SQLITE_ERROR", "not all read; read it to the end or close it", other, "VACUUM")
             assert sum(1 for _ in found) == 4999
         other.exec("DROP TABLE t")
@@ -187,7 +221,9 @@ def test_a_query_keeps_other_programs_from_writing_until_it_is_closed(tmp_path: 
         usable(conn, other)
 
 
-def test_with_wal_a_query_lets_others_write_and_its_own_connection_sees_the_old_state(tmp_path: Path) -> None:
+def test_with_wal_a_query_lets_others_write_and_its_own_connection_sees_the_old_state(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "test.db"
     with shared(f"sqlite3://{path}?_journal=WAL") as (conn, other):
         fill_large(conn)
@@ -198,7 +234,10 @@ def test_with_wal_a_query_lets_others_write_and_its_own_connection_sees_the_old_
                 plain.execute("INSERT INTO t VALUES (1, 2)")
                 assert rows(other, "SELECT count(*) FROM t") == [[5000]]
                 refused(
-                    "SQLITE_BUSY_SNAPSHOT", "end that and try again", other, "INSERT INTO t VALUES (3, 4)"
+                    "SQLITE_BUSY_SNAPSHOT",
+                    "end that and try again",
+                    other,
+                    "INSERT INTO t VALUES (3, 4)",
                 )
             assert rows(other, "SELECT count(*) FROM t") == [[5001]]
         finally:
@@ -210,7 +249,10 @@ def test_with_wal_a_query_lets_others_write_and_its_own_connection_sees_the_old_
 
 
 def test_a_full_disk_is_told_and_nothing_else_is_lost(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk") as disk, shared(f"sqlite3://{disk.folder}/test.db") as (conn, other):
+    with (
+        small_disk(tmp_path / "disk") as disk,
+        shared(f"sqlite3://{disk.folder}/test.db") as (conn, other),
+    ):
         conn.exec("CREATE TABLE t (a, b)")
         conn.exec("INSERT INTO t VALUES (0, ?)", PIECE)
         disk.fill(conn)
@@ -236,7 +278,9 @@ def test_a_full_disk_with_a_write_ahead_log(tmp_path: Path) -> None:
         with shared(address) as (conn, other):
             conn.exec("CREATE TABLE t (a)")
             disk.fill(conn)
-            refused("SQLITE_FULL", "no space left", conn, "INSERT INTO t VALUES (zeroblob(2000000))")
+            refused(
+                "SQLITE_FULL", "no space left", conn, "INSERT INTO t VALUES (zeroblob(2000000))"
+            )
             assert rows(other, "SELECT * FROM t") == []
             disk.free(conn)
             usable(conn, other)
@@ -328,7 +372,10 @@ def test_a_page_that_is_damaged_hides_no_other_table(tmp_path: Path) -> None:
     damage(path, 10 * PAGE, b"\xa5" * PAGE)
     with shared(f"sqlite3://{path}") as (conn, other):
         refused(
-            "SQLITE_CORRUPT", "malformed: .*test.db is damaged; restore a copy", conn, "SELECT sum(a) FROM t"
+            "SQLITE_CORRUPT",
+            "malformed: .*test.db is damaged; restore a copy",
+            conn,
+            "SELECT sum(a) FROM t",
         )
         with pytest.raises(StatementError, match="is damaged"):
             list(conn.query("SELECT a FROM t") or [])

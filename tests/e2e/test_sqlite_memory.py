@@ -57,7 +57,10 @@ def test_two_dials_of_one_name_are_one_database_until_the_last_is_closed(address
     ],
 )
 def test_others_are_databases_of_their_own(one: str, other: str) -> None:
-    with trunkline.connect(one, linger=0.2) as first, trunkline.connect(other, linger=0.2) as second:
+    with (
+        trunkline.connect(one, linger=0.2) as first,
+        trunkline.connect(other, linger=0.2) as second,
+    ):
         first.exec("CREATE TABLE t (a)")
         assert rows(second, "SELECT count(*) FROM sqlite_master") == [[0]]
 
@@ -90,7 +93,10 @@ def insert(count: int) -> None:
 
 
 def test_a_transaction_of_one_dial_keeps_the_other_out() -> None:
-    with trunkline.connect(SHARED, linger=0.2) as one, trunkline.connect(SHARED, linger=0.2) as other:
+    with (
+        trunkline.connect(SHARED, linger=0.2) as one,
+        trunkline.connect(SHARED, linger=0.2) as other,
+    ):
         one.exec("CREATE TABLE t (a)")
         with pytest.raises(TrunklineError, match="shared"):
             one.exec("BEGIN")
@@ -101,8 +107,13 @@ def test_a_transaction_of_one_dial_keeps_the_other_out() -> None:
         assert rows(other, "SELECT a FROM t") == [[1]]
 
 
-def test_the_first_dials_parameters_hold_and_another_one_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    with trunkline.connect(f"{SHARED}&_fk=1", linger=0.2), trunkline.connect(SHARED, linger=0.2) as other:
+def test_the_first_dials_parameters_hold_and_another_one_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        trunkline.connect(f"{SHARED}&_fk=1", linger=0.2),
+        trunkline.connect(SHARED, linger=0.2) as other,
+    ):
         assert rows(other, "PRAGMA foreign_keys") == [[1]]
         until(lambda: "stays as it was dialled first" in caplog.text, "the line in the log")
 
@@ -156,7 +167,9 @@ def test_another_broker_knows_the_name_too(monkeypatch: pytest.MonkeyPatch) -> N
             assert first.stats().pid == second.stats().pid
 
 
-def test_a_database_in_memory_needs_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_in_memory_needs_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (gone := tmp_path / "gone").mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()

@@ -30,9 +30,14 @@ def holders(tmp_path: Path) -> Iterator[tuple[Connection, Connection]]:
             yield first, second
 
 
-def test_a_timeout_stops_one_statement_and_no_open_query(holders: tuple[Connection, Connection]) -> None:
+def test_a_timeout_stops_one_statement_and_no_open_query(
+    holders: tuple[Connection, Connection],
+) -> None:
     one, other = holders
-    with one.query(SERIES.format(50_000, "'x'")) or [] as found, one.query("SELECT 1") or [] as short:
+    with (
+        one.query(SERIES.format(50_000, "'x'")) or [] as found,
+        one.query("SELECT 1") or [] as short,
+    ):
         assert next(found) == [1, "x"]
         for _ in range(3):
             with pytest.raises(OperationTimeout):
@@ -60,17 +65,23 @@ def test_a_batch_that_runs_out_of_time_ends_only_its_own_query(
     assert rows(one, "SELECT 1") == [[1]]
 
 
-def test_a_bulk_that_runs_out_of_time_writes_nothing(holders: tuple[Connection, Connection]) -> None:
+def test_a_bulk_that_runs_out_of_time_writes_nothing(
+    holders: tuple[Connection, Connection],
+) -> None:
     one, other = holders
     with pytest.raises(OperationTimeout):
         one.executemany(SLOW_INSERT, [(n,) for n in range(10)], timeout=200)
     assert rows(other, "SELECT count(*) FROM t") == [[0]]
-    result = other.executemany("INSERT INTO t VALUES (?, ?)", [(n, "x") for n in range(10)], timeout=20_000)
+    result = other.executemany(
+        "INSERT INTO t VALUES (?, ?)", [(n, "x") for n in range(10)], timeout=20_000
+    )
     assert result is not None
     assert result["affected"] == 10
 
 
-def test_a_wrong_row_in_a_block_takes_back_its_bulk_alone(holders: tuple[Connection, Connection]) -> None:
+def test_a_wrong_row_in_a_block_takes_back_its_bulk_alone(
+    holders: tuple[Connection, Connection],
+) -> None:
     one, other = holders
     with one.transaction():
         one.exec("INSERT INTO t VALUES (100, 'kept')")
@@ -80,13 +91,17 @@ def test_a_wrong_row_in_a_block_takes_back_its_bulk_alone(holders: tuple[Connect
     assert rows(other, "SELECT a FROM t") == [[3], [100]]
 
 
-def test_bulks_and_queries_of_several_holders_at_once(holders: tuple[Connection, Connection]) -> None:
+def test_bulks_and_queries_of_several_holders_at_once(
+    holders: tuple[Connection, Connection],
+) -> None:
     one, other = holders
 
     def write(part: int) -> None:
         for batch in range(10):
             start = part * 10_000 + batch * 100
-            other.executemany("INSERT INTO t VALUES (?, ?)", [(start + n, part) for n in range(100)])
+            other.executemany(
+                "INSERT INTO t VALUES (?, ?)", [(start + n, part) for n in range(100)]
+            )
 
     def read(_: int) -> int:
         with one.query(SERIES.format(20_000, "'x'")) or [] as found:

@@ -52,7 +52,8 @@ _LEAVES = (
     | st.text() | st.decimals() | st.dates() | st.uuids()
 )  # fmt: skip
 _NESTED = st.recursive(
-    _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
 KINDS = {
     "integer of 64 bits": Kind("INTEGER", st.integers(-(1 << 63), (1 << 63) - 1)),
@@ -81,8 +82,12 @@ KINDS = {
     "enum": Kind("", st.sampled_from(Side), lambda value: value.value),
     "integer enum": Kind("", st.sampled_from(Level), int),
     "list": Kind("TEXT", st.lists(_NESTED, max_size=4).map(Json), lambda value: value.text),
-    "tuple": Kind("TEXT", st.lists(_NESTED, max_size=4).map(tuple).map(Json), lambda value: value.text),
-    "dict": Kind("TEXT", st.dictionaries(st.text(), _NESTED, max_size=4).map(Json), lambda value: value.text),
+    "tuple": Kind(
+        "TEXT", st.lists(_NESTED, max_size=4).map(tuple).map(Json), lambda value: value.text
+    ),
+    "dict": Kind(
+        "TEXT", st.dictionaries(st.text(), _NESTED, max_size=4).map(Json), lambda value: value.text
+    ),
 }
 
 
@@ -104,16 +109,21 @@ def test_a_value_comes_back_equal_and_with_its_type(conn: Connection, name: str)
         conn.exec("DELETE FROM t")
         for number, value in enumerate(values):
             conn.exec("INSERT INTO t VALUES (?, ?)", number, value)
-        assert [_with_type(row[0]) for row in rows(conn, "SELECT value FROM t ORDER BY n")] == expected
+        assert [
+            _with_type(row[0]) for row in rows(conn, "SELECT value FROM t ORDER BY n")
+        ] == expected
         conn.exec("DELETE FROM t")
         conn.executemany("INSERT INTO t VALUES (?, ?)", list(enumerate(values)))
         found = conn.query("SELECT value FROM t ORDER BY n")
         assert [_with_type(row[0]) for row in found or []] == expected
         conn.exec("DELETE FROM t")
         conn.executemany(
-            "INSERT INTO t VALUES (:n, :value)", [{"n": n, "value": value} for n, value in enumerate(values)]
+            "INSERT INTO t VALUES (:n, :value)",
+            [{"n": n, "value": value} for n, value in enumerate(values)],
         )
-        assert [_with_type(row[0]) for row in rows(conn, "SELECT value FROM t ORDER BY n")] == expected
+        assert [
+            _with_type(row[0]) for row in rows(conn, "SELECT value FROM t ORDER BY n")
+        ] == expected
 
     there_and_back()
 
@@ -158,7 +168,9 @@ def test_a_text_as_long_as_sqlite_allows_is_the_end(conn: Connection) -> None:
 LONG = Decimal("12345678901234567.89")
 
 
-@pytest.mark.parametrize("declared", ["DECIMAL(20, 2)", "NUMERIC", "REAL", "INTEGER", "money", "DATE"])
+@pytest.mark.parametrize(
+    "declared", ["DECIMAL(20, 2)", "NUMERIC", "REAL", "INTEGER", "money", "DATE"]
+)
 @pytest.mark.parametrize(
     "sql",
     [
@@ -173,7 +185,9 @@ LONG = Decimal("12345678901234567.89")
         "WITH x AS (SELECT ? AS a, ? AS b) INSERT INTO t (exact, amount) SELECT a, b FROM x",
     ],
 )
-def test_a_decimal_that_a_column_would_round_is_refused(conn: Connection, declared: str, sql: str) -> None:
+def test_a_decimal_that_a_column_would_round_is_refused(
+    conn: Connection, declared: str, sql: str
+) -> None:
     conn.exec(f"CREATE TABLE t (n INTEGER PRIMARY KEY, amount {declared}, exact TEXT)")
     conn.exec("INSERT INTO t VALUES (1, 0, 'before')")
     for write in (

@@ -31,13 +31,17 @@ def start(tmp_path: Path) -> Start:
     def begin(text: str, *arguments: str) -> RunningStrategy:
         script = tmp_path / "strategy.py"
         script.write_text(dedent(text))
-        return RunningStrategy(script, "--data", str(tmp_path / "data"), arguments=arguments, cwd=tmp_path)
+        return RunningStrategy(
+            script, "--data", str(tmp_path / "data"), arguments=arguments, cwd=tmp_path
+        )
 
     return begin
 
 
 @pytest.mark.parametrize("call", BLOCKED.values(), ids=BLOCKED.keys())
-def test_ctrl_c_ends_a_blocked_call_and_onexit_can_still_use_the_connection(start: Start, call: str) -> None:
+def test_ctrl_c_ends_a_blocked_call_and_onexit_can_still_use_the_connection(
+    start: Start, call: str
+) -> None:
     text = f"""
 import sys
 def main():

@@ -35,7 +35,9 @@ def folder(tmp_path: Path) -> Path:
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if name != "TRUNKLINE_BROKER"}
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=200)
+    return subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, timeout=200
+    )
 
 
 def passed(folder: Path, *arguments: str) -> int:

@@ -29,7 +29,9 @@ def test_ticks_are_written_through_a_restart_of_the_database(
         env = {**environment(authority, binance), "TICKS_DB": address}
         env.pop("TRUNKLINE_BROKER", None)
         script = EXAMPLES / "ticks_to_postgres.py"
-        with RunningStrategy(script, "--data", str(tmp_path / "data"), env=env, cwd=tmp_path) as strategy:
+        with RunningStrategy(
+            script, "--data", str(tmp_path / "data"), env=env, cwd=tmp_path
+        ) as strategy:
             binance.wait_subscribed(1)
             binance.tick()
             strategy.wait_line("3 ticks written, 0 waiting")
@@ -41,4 +43,7 @@ def test_ticks_are_written_through_a_restart_of_the_database(
             strategy.signal(signal.SIGINT)
             assert strategy.end() == 130
     with trunkline.connect(address) as db:
-        until(lambda: rows(db, "SELECT count(*), max(last)::text FROM ticks") == [[6, "2.5"]], "all ticks")
+        until(
+            lambda: rows(db, "SELECT count(*), max(last)::text FROM ticks") == [[6, "2.5"]],
+            "all ticks",
+        )

@@ -238,7 +238,9 @@ def test_a_child_forked_in_the_block_does_not_end_it(conn: Connection) -> None:
     with block:
         conn.exec("INSERT INTO t VALUES ('parent', 1)")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later, about the threads here
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # 3.12 and later, about the threads here
             pid = os.fork()
         if pid == 0:
             try:
@@ -264,7 +266,9 @@ def handle(connection: Connection) -> int:
     return number
 
 
-def test_a_transaction_that_a_stopped_worker_hears_of_too_late_does_not_begin(conn: Connection) -> None:
+def test_a_transaction_that_a_stopped_worker_hears_of_too_late_does_not_begin(
+    conn: Connection,
+) -> None:
     pid = conn.stats().pid
     assert pid is not None
     stop(pid)
@@ -279,7 +283,9 @@ def test_a_transaction_that_a_stopped_worker_hears_of_too_late_does_not_begin(co
         assert rows(conn, "SELECT who FROM t") == [["main"]]
 
 
-def test_a_commit_that_a_stopped_worker_does_not_answer_is_told_as_unknown(conn: Connection) -> None:
+def test_a_commit_that_a_stopped_worker_does_not_answer_is_told_as_unknown(
+    conn: Connection,
+) -> None:
     pid = conn.stats().pid
     assert pid is not None
     block = conn.transaction(300)
@@ -311,7 +317,9 @@ def test_a_commit_that_no_worker_has_read_is_told_as_rolled_back(conn: Connectio
     assert caught.value.code == "TRANSACTION_OVER"
 
 
-def test_a_rollback_that_a_stopped_worker_hears_of_too_late_is_done_all_the_same(conn: Connection) -> None:
+def test_a_rollback_that_a_stopped_worker_hears_of_too_late_is_done_all_the_same(
+    conn: Connection,
+) -> None:
     pid = conn.stats().pid
     assert pid is not None
     with trunkline.connect(handle(conn)) as other:

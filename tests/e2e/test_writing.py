@@ -81,7 +81,9 @@ HALF = "a\ud800b"
 def test_half_a_surrogate_pair_is_refused_in_words(scheme: str) -> None:
     with _echoing(scheme) as address, dial(address) as conn, connect(address) as raising:
         assert conn.write(HALF) == 0
-        assert "the text has half of a surrogate pair ('\\ud800' at position 1)" in str(last_error())
+        assert "the text has half of a surrogate pair ('\\ud800' at position 1)" in str(
+            last_error()
+        )
         with pytest.raises(RefusedError, match="half of a surrogate pair"):
             raising.write(HALF)
         for topic in (HALF, "t"):

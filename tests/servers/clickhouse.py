@@ -85,7 +85,15 @@ class ClickHouse(Server):
             return bytes([len(value)]) + value.encode()
 
         # Hello, version 1.1, revision 54213 as a varint
-        hello = b"\0" + text("ready") + b"\1\1" + b"\xc5\xa7\3" + text("default") + text("u") + text("p")
+        hello = (
+            b"\0"
+            + text("ready")
+            + b"\1\1"
+            + b"\xc5\xa7\3"
+            + text("default")
+            + text("u")
+            + text("p")
+        )
         with socket.create_connection((HOST, self.port), 5) as sock:
             sock.sendall(hello)
             return exactly(sock, 1) == b"\0"

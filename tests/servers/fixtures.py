@@ -53,7 +53,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         session.config.stash[_run].begin_servers(name for name in SHARED if name in wanted)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     lines = config.stash[_run].status()
     if lines:
         terminalreporter.section("servers")

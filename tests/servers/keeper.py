@@ -66,7 +66,11 @@ class Keeper:
             with self._busy[request["name"]]:
                 if op != "start" or not server.running():
                     getattr(server, op)()
-            return {"kind": type(server).__name__, "folder": str(server.folder), "ports": server.ports}
+            return {
+                "kind": type(server).__name__,
+                "folder": str(server.folder),
+                "ports": server.ports,
+            }
         return {}
 
     def end(self) -> None:
@@ -186,7 +190,9 @@ def main() -> None:
         os._exit(0)
     os.setsid()
     keeper = Keeper(Run(folder))
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=keeper.end, daemon=True).start())
+    signal.signal(
+        signal.SIGTERM, lambda *_: threading.Thread(target=keeper.end, daemon=True).start()
+    )
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_wait_for_end, args=(keeper,), daemon=True).start()
     threading.Thread(target=_accept, args=(keeper, listener), daemon=True).start()

@@ -12,7 +12,9 @@ from tests.servers.base import HOST, Server, exactly, find
 
 __all__ = ["MariaDb"]
 
-_INSTALL = "install MariaDB (Debian: mariadb-server-core mariadb-client-core; macOS: brew install mariadb)"
+_INSTALL = (
+    "install MariaDB (Debian: mariadb-server-core mariadb-client-core; macOS: brew install mariadb)"
+)
 _LOG = "--innodb-log-file-size=8M"  # of 100 MB otherwise
 # One statement a line: of several the server runs the first.
 _USERS = """\

@@ -110,4 +110,6 @@ def _password_file(users: Mapping[str, str]) -> str:
 
 def _rights_file(users: Iterable[str]) -> str:
     """All topics for everybody but `limited`."""
-    return "".join(f"user {user}\ntopic {'allowed/#' if user == 'limited' else '#'}\n" for user in users)
+    return "".join(
+        f"user {user}\ntopic {'allowed/#' if user == 'limited' else '#'}\n" for user in users
+    )

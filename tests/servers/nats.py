@@ -30,7 +30,9 @@ class Nats(Server):
 
     title = "nats-server"
     program = "nats-server"
-    install = "install nats-server (Debian: apt-get install nats-server; macOS: brew install nats-server)"
+    install = (
+        "install nats-server (Debian: apt-get install nats-server; macOS: brew install nats-server)"
+    )
     port_names = ("main", "ws")
 
     def __init__(
@@ -61,7 +63,9 @@ class Nats(Server):
     def configure(self) -> None:
         """Write the configuration anew."""
         lines = [f'listen: "{HOST}:{self.port}"', f'pid_file: "{self.folder}/pid"']
-        users = [f"{{user: {json.dumps(u)}, password: {json.dumps(p)}}}" for u, p in self._users.items()]
+        users = [
+            f"{{user: {json.dumps(u)}, password: {json.dumps(p)}}}" for u, p in self._users.items()
+        ]
         users += [f"{{nkey: {NKEY_USER}}}"] if self._nkey else []
         if self._token is not None:
             lines.append(f"authorization {{ token: {json.dumps(self._token)} }}")

@@ -69,7 +69,9 @@ class NatsCluster:
 
     async def client(self, **options: Any) -> nats.NATS:
         """A nats-py client of the servers that run."""
-        running = [f"nats://{server.address}" for server in self.servers.values() if server.running()]
+        running = [
+            f"nats://{server.address}" for server in self.servers.values() if server.running()
+        ]
         return await nats.connect(running, connect_timeout=2, **options)
 
 

@@ -14,7 +14,9 @@ from tests.servers.base import HOST, Server, exactly, find
 __all__ = ["Postgres"]
 
 _INSTALL = "install PostgreSQL (Debian: apt-get install postgresql; macOS: brew install postgresql)"
-_FOLDERS = tuple(str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+_FOLDERS = tuple(
+    str(path) for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+)
 
 
 class Postgres(Server):
@@ -32,11 +34,22 @@ class Postgres(Server):
         self.copy_certs()
         initdb = find("initdb", "PostgreSQL's initdb", _INSTALL, _FOLDERS)
         login = ["-U", "u", f"--pwfile={self.write('password', 'p')}", "-A", "scram-sha-256"]
-        self.run([initdb, "-D", self.folder / "data", *login, "-E", "UTF8", "--locale=C", "--no-sync"])
+        self.run(
+            [initdb, "-D", self.folder / "data", *login, "-E", "UTF8", "--locale=C", "--no-sync"]
+        )
 
     def command(self) -> Sequence[str | Path]:
-        quick = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB")
-        tls = ("ssl=on", f"ssl_cert_file={self.folder}/server.pem", f"ssl_key_file={self.folder}/server.key")
+        quick = (
+            "fsync=off",
+            "synchronous_commit=off",
+            "full_page_writes=off",
+            "shared_buffers=16MB",
+        )
+        tls = (
+            "ssl=on",
+            f"ssl_cert_file={self.folder}/server.pem",
+            f"ssl_key_file={self.folder}/server.key",
+        )
         settings = [word for setting in (*quick, *tls) for word in ("-c", setting)]
         where = ["-D", self.folder / "data", "-p", str(self.port), "-h", HOST, "-k", self.folder]
         return [self.available(), *where, *settings]

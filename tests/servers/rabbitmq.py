@@ -17,7 +17,11 @@ from tests.servers.base import HOST, Server, StartFailed, exactly, find, framed
 
 __all__ = ["RabbitMq"]
 
-_FOLDERS = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
+_FOLDERS = (
+    "/usr/lib/rabbitmq/bin",
+    "/opt/homebrew/opt/rabbitmq/sbin",
+    "/usr/local/opt/rabbitmq/sbin",
+)
 _INSTALL = "install rabbitmq-server (Debian: apt-get install rabbitmq-server; macOS: brew install rabbitmq)"
 
 
@@ -97,7 +101,12 @@ class RabbitMq(Server):
             sock.sendall(b"AMQP\x00\x00\x09\x01")
             if _method(sock) != (10, 10):
                 return False
-            start_ok = struct.pack(">HHI", 10, 11, 0) + b"\x05PLAIN" + framed(b"\0u\0p", ">I") + b"\x05en_US"
+            start_ok = (
+                struct.pack(">HHI", 10, 11, 0)
+                + b"\x05PLAIN"
+                + framed(b"\0u\0p", ">I")
+                + b"\x05en_US"
+            )
             sock.sendall(struct.pack(">BHI", 1, 0, len(start_ok)) + start_ok + b"\xce")
             return _method(sock) == (10, 30)
 

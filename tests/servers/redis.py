@@ -45,7 +45,13 @@ class Redis(Server):
 
     def prepare(self) -> None:
         self.copy_certs()
-        lines = [f"bind {HOST}", f"port {self.port}", f"dir {self.folder}", "daemonize no", 'save ""']
+        lines = [
+            f"bind {HOST}",
+            f"port {self.port}",
+            f"dir {self.folder}",
+            "daemonize no",
+            'save ""',
+        ]
         if self._persistence:
             lines += ["appendonly yes", "appendfsync always"]
         if self._password is not None:

@@ -85,7 +85,9 @@ class Run:
                 make_certs(fresh)
                 fresh.rename(at)
         names = ("server", "wrong_host", "expired", "client", "stranger")
-        return Certs(at / "ca.pem", *(Pair(at / f"{name}.pem", at / f"{name}.key") for name in names))
+        return Certs(
+            at / "ca.pem", *(Pair(at / f"{name}.pem", at / f"{name}.key") for name in names)
+        )
 
     # the shared servers
 
@@ -106,7 +108,9 @@ class Run:
 
         def control(op: str) -> None:
             if not name.startswith("private_"):
-                raise AssertionError(f"{name} is shared by all tests: take a private one (tests/servers)")
+                raise AssertionError(
+                    f"{name} is shared by all tests: take a private one (tests/servers)"
+                )
             self._told({"op": op, "name": name})
 
         return kind(Path(answer["folder"]), self.certs(), ports=answer["ports"], control=control)
@@ -160,7 +164,9 @@ class Run:
         try:
             answer = self._ask(request)
         except (OSError, EOFError) as error:
-            raise StartFailed(f"the keeper of the servers is gone ({error}):\n{self._said()}") from None
+            raise StartFailed(
+                f"the keeper of the servers is gone ({error}):\n{self._said()}"
+            ) from None
         if "missing" in answer:
             raise Unavailable(answer["missing"])
         if "failed" in answer:
@@ -196,6 +202,8 @@ def lock_in(folder: Path, name: str, seconds: float = 100.0) -> Iterator[None]:
                 break
             except OSError:
                 if deadline.expired():
-                    raise TimeoutError(f"{name} was in use by other tests for {seconds:g} s") from None
+                    raise TimeoutError(
+                        f"{name} was in use by other tests for {seconds:g} s"
+                    ) from None
             pause.wait(_LOOK_S)
         yield

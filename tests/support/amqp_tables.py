@@ -31,9 +31,19 @@ def nested(depth: int, letter: bytes = b"A") -> bytes:
 
 def random_items(random: Random, depth: int = 0, *, rabbit: bool = True) -> bytes:
     """The inside of a table: up to six headers. `rabbit`: only such as RabbitMQ takes."""
-    names = (b"", b"n", b"at", "größe".encode(), b"\xff\xfe", b"n" * 255, b"x-death", b"x-delivery-count")
+    names = (
+        b"",
+        b"n",
+        b"at",
+        "größe".encode(),
+        b"\xff\xfe",
+        b"n" * 255,
+        b"x-death",
+        b"x-delivery-count",
+    )
     return b"".join(
-        item(random.choice(names), _value(random, depth, rabbit)) for _ in range(random.randrange(7))
+        item(random.choice(names), _value(random, depth, rabbit))
+        for _ in range(random.randrange(7))
     )
 
 

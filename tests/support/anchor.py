@@ -53,7 +53,9 @@ class SharedBroker:
             self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            raise AssertionError(f"the shared broker did not end within {_END_S} s of SIGTERM") from None
+            raise AssertionError(
+                f"the shared broker did not end within {_END_S} s of SIGTERM"
+            ) from None
         finally:
             self._discard()
 
@@ -69,7 +71,9 @@ class SharedBroker:
         line = _first_line(process)
         if line != f"ready {self.address}":
             self._discard()
-            raise AssertionError(f"the shared broker said {line!r} instead of being ready: {command}")
+            raise AssertionError(
+                f"the shared broker said {line!r} instead of being ready: {command}"
+            )
         started = psutil.Process(process.pid)
         self.anchor.processes = {started, *started.children(recursive=True)}
         # its first connection makes the file of the last number

@@ -47,7 +47,9 @@ class Word(NamedTuple):
 class StagedBroker:
     """`folder`: the broker's; `persistent` and `starter`: as for `Broker`."""
 
-    def __init__(self, folder: Path, *, persistent: bool = False, starter: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, persistent: bool = False, starter: int | None = None
+    ) -> None:
         self.address = f"ipc://{folder}/broker.sock"
         self.now = 1000.0
         self.gone: set[bytes] = set()
@@ -89,7 +91,9 @@ class StagedBroker:
         """A peer says something, as request 1."""
         self.core.handle(self.message(sender, kind, *fields, body=body))
 
-    def message(self, sender: bytes, kind: Kind, *fields: Any, body: tuple[bytes, ...] = ()) -> Incoming:
+    def message(
+        self, sender: bytes, kind: Kind, *fields: Any, body: tuple[bytes, ...] = ()
+    ) -> Incoming:
         """What a peer says, as the broker gets it."""
         _, request_id, received = parse(header(kind, 1, *fields))
         return Incoming(sender, kind, request_id, received, list(body))
@@ -111,7 +115,9 @@ class StagedBroker:
         consumed: int = 0, serving: int = 0,
     ) -> None:  # fmt: skip
         """An object attaches, by a handle or by the id of a connection."""
-        self.say(holder, Kind.ATTACH, CONTROL, handle, connection, former, epoch, consumed, [], serving)
+        self.say(
+            holder, Kind.ATTACH, CONTROL, handle, connection, former, epoch, consumed, [], serving
+        )
 
     def heard_by(self, peer: bytes) -> list[Word]:
         """All that the broker has said to this peer since the last call."""

@@ -63,7 +63,9 @@ def make_certs(folder: Path) -> Certs:
     ca_file = folder / "ca.pem"
     ca.cert_pem.write_to_path(str(ca_file))
     now = datetime.now(UTC)
-    past = ca.issue_cert(*LOCAL, not_before=now - timedelta(days=9), not_after=now - timedelta(days=1))
+    past = ca.issue_cert(
+        *LOCAL, not_before=now - timedelta(days=9), not_after=now - timedelta(days=1)
+    )
     return Certs(
         ca=ca_file,
         server=_write(folder, "server", ca.issue_cert(*LOCAL)),

@@ -31,10 +31,16 @@ class Command:
     command that runs it."""
 
     def __init__(
-        self, *arguments: str, env: Mapping[str, str | None] | None = None, prefix: Sequence[str] = ()
+        self,
+        *arguments: str,
+        env: Mapping[str, str | None] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         changes = env or {}
-        environ = {**os.environ, **{name: value for name, value in changes.items() if value is not None}}
+        environ = {
+            **os.environ,
+            **{name: value for name, value in changes.items() if value is not None},
+        }
         for name in (name for name, value in changes.items() if value is None):
             environ.pop(name, None)
         # Under nohup, or in the background of a script, SIGINT is ignored, and children inherit that.

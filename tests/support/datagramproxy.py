@@ -40,7 +40,9 @@ class DatagramProxy:
         self._latency_s = 0.0
         self._held: deque[tuple[float, socket.socket, bytes, tuple[str, int] | None]] = deque()
         self._ending = False
-        self._thread = threading.Thread(target=self._run, name=f"datagramproxy-{self.port}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"datagramproxy-{self.port}", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -114,7 +116,9 @@ class DatagramProxy:
         data = self._links[client].recv(_LARGEST)
         self._hold("down", self._sock, data, client)
 
-    def _hold(self, way: Way, sock: socket.socket, data: bytes, client: tuple[str, int] | None) -> None:
+    def _hold(
+        self, way: Way, sock: socket.socket, data: bytes, client: tuple[str, int] | None
+    ) -> None:
         if way in self._holes:
             self.swallowed += 1
         else:

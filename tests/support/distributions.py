@@ -12,7 +12,9 @@ import pytest
 __all__ = ["install"]
 
 
-def install(folder: Path, name: str, drivers: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def install(
+    folder: Path, name: str, drivers: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Register `drivers` (scheme: "module:Class") in the name of a distribution whose modules are in
     `folder`, for this process and for those it starts."""
     info = folder / f"{name}-1.0.dist-info"

@@ -98,7 +98,9 @@ class Exchange(WsServer, ABC):
 
     def wait_message(self, text: str, timeout: float = 20.0) -> None:
         """Wait until a client has sent a message that holds `text`."""
-        self._wait(lambda: any(text in str(message) for message in self.received), repr(text), timeout)
+        self._wait(
+            lambda: any(text in str(message) for message in self.received), repr(text), timeout
+        )
 
     def encode(self, message: object) -> str | bytes:
         """A message as this exchange puts it into a frame."""
@@ -149,7 +151,14 @@ class BinanceTicker(Exchange):
 
     def market_data(self, number: int) -> object:
         now = int(time.time() * 1000)
-        prices = {"h": "99.1", "l": "90.2", "b": "95.3", "a": "95.4", "c": f"{number}.5", "q": "12345.6"}
+        prices = {
+            "h": "99.1",
+            "l": "90.2",
+            "b": "95.3",
+            "a": "95.4",
+            "c": f"{number}.5",
+            "q": "12345.6",
+        }
         return [{"e": "24hrTicker", "E": now, "s": symbol, **prices} for symbol in self.symbols]
 
 
@@ -169,7 +178,9 @@ class OkxPublic(Exchange):
             return
         request = _json(message)
         if request.get("op") != "subscribe":
-            self.reply(ws, {"event": "error", "code": "60012", "msg": f"Illegal request: {message}"})
+            self.reply(
+                ws, {"event": "error", "code": "60012", "msg": f"Illegal request: {message}"}
+            )
             return
         self.subscribe(ws)
         self.reply(ws, {"event": "subscribe", "arg": request["args"][0]})
@@ -273,7 +284,9 @@ class OkxPrivate(Exchange):
         elif request.get("op") == "subscribe":
             self.reply(ws, {"event": "error", "code": "60011", "msg": "Please log in"})
         else:
-            self.reply(ws, {"event": "error", "code": "60012", "msg": f"Illegal request: {message}"})
+            self.reply(
+                ws, {"event": "error", "code": "60012", "msg": f"Illegal request: {message}"}
+            )
 
     def market_data(self, number: int) -> object:
         position = {"instId": "BTC-USDT-SWAP", "posId": str(number), "pos": "1"}
@@ -325,7 +338,10 @@ class WebPage(SocketServer):
         with self._served:
             self.requests.append(peer.received)
         body = self.body.encode()
-        peer.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        peer.send(
+            b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(body), body)
+        )
 
 
 def environment(authority: Authority, *servers: Exchange | WebPage) -> dict[str, str]:

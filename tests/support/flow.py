@@ -39,7 +39,10 @@ class Flow:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self._write_on = self._read_on = False
         self._writing.result()
@@ -71,14 +74,18 @@ class Flow:
         until(lambda: len(self.confirmed) >= first + count, "writing on", seconds)
         last = max(self.confirmed)
         until(
-            lambda: any(isinstance(n, int) and n >= last for n in self.seen[-count:]), "reading on", seconds
+            lambda: any(isinstance(n, int) and n >= last for n in self.seen[-count:]),
+            "reading on",
+            seconds,
         )
 
     def finish(self, seconds: float = 60.0) -> None:
         """No more writing; everything that was confirmed shall be read."""
         self._write_on = False
         self._writing.result()
-        until(lambda: not self.missing(), f"reading {len(self.missing())} of those written", seconds)
+        until(
+            lambda: not self.missing(), f"reading {len(self.missing())} of those written", seconds
+        )
 
     def missing(self) -> set[int]:
         """Confirmed and not read."""
@@ -86,7 +93,11 @@ class Flow:
 
     def twice(self) -> set[int]:
         """Read more than once."""
-        return {entry for entry, times in Counter(self.seen).items() if times > 1 and isinstance(entry, int)}
+        return {
+            entry
+            for entry, times in Counter(self.seen).items()
+            if times > 1 and isinstance(entry, int)
+        }
 
     @property
     def written(self) -> int:
@@ -103,7 +114,8 @@ class Flow:
                 told = True
                 continue
             if not told and any(
-                number in self.confirmed and number not in unsure for number in range(before + 1, entry)
+                number in self.confirmed and number not in unsure
+                for number in range(before + 1, entry)
             ):
                 found.append((before, entry))
             before, told = max(before, entry), False

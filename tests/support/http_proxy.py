@@ -17,7 +17,9 @@ __all__ = ["HttpProxy", "HttpsProxy", "pump"]
 class HttpProxy:
     """Tunnels `CONNECT host:port`; `answer` replaces the tunnel by a status line."""
 
-    def __init__(self, user: str | None = None, password: str = "", *, answer: str | None = None) -> None:
+    def __init__(
+        self, user: str | None = None, password: str = "", *, answer: str | None = None
+    ) -> None:
         self.asked: list[str] = []
         """The targets, as they were written."""
         token = base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -96,7 +96,12 @@ class BareClient:
         """All messages of the topic (librdkafka's own objects), partition by partition."""
         wanted = list(partitions) if partitions is not None else self.partitions(topic)
         consumer = Consumer(
-            {**self._servers, "group.id": "bare", "enable.auto.commit": False, "fetch.wait.max.ms": 20},
+            {
+                **self._servers,
+                "group.id": "bare",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 20,
+            },
             logger=_quiet,
         )
         found: list[Any] = []
@@ -123,7 +128,9 @@ class BareClient:
         deadline = Deadline(20)
         while True:
             try:
-                found: int = consumer.committed([TopicPartition(topic, partition)], timeout=5)[0].offset
+                found: int = consumer.committed([TopicPartition(topic, partition)], timeout=5)[
+                    0
+                ].offset
                 return found
             except KafkaException:
                 if deadline.expired():

@@ -82,7 +82,9 @@ class Leaks:
         if any(self._own()) and _settled(self._own, CYCLE_GRACE_S):
             gc.unfreeze()
             gc.collect()
-        _complain("the test", _settled(self._own, OWN_GRACE_S) + _settled(self._others, OTHERS_GRACE_S))
+        _complain(
+            "the test", _settled(self._own, OWN_GRACE_S) + _settled(self._others, OTHERS_GRACE_S)
+        )
 
     def check_session(self) -> None:
         """Processes and files only: the rest was each test's own to answer for."""

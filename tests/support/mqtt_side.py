@@ -39,7 +39,13 @@ class MqttSide:
         self._wait()
 
     def publish(
-        self, topic: str, data: str | bytes, *, qos: int = 1, retain: bool = False, found: Any = None
+        self,
+        topic: str,
+        data: str | bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        found: Any = None,
     ) -> None:
         """Write, and wait until it is confirmed."""
         info = self._client.publish(topic, data, qos, retain, found)

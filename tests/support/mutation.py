@@ -119,12 +119,19 @@ def _damage_bytes(rng: random.Random, data: bytearray) -> None:
     if how == 0:
         data[at] ^= 1 << rng.randrange(8)
     elif how == 1:
-        data[at] = rng.choice([0x00, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC6, 0xC9, 0xD9, 0xDD, 0xDF, 0xFF])
+        data[at] = rng.choice(
+            [0x00, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC6, 0xC9, 0xD9, 0xDD, 0xDF, 0xFF]
+        )
     elif how == 2:
         del data[at:]
     elif how == 3:
         data[at:at] = rng.randbytes(rng.randrange(1, 6))
     else:  # a bomb: an array or a map that says it has four thousand million elements; deep nesting
         data[at:at] = rng.choice(
-            [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\x91" * 5000, b"\xc6\xff\xff\xff\xff"]
+            [
+                b"\xdd\xff\xff\xff\xff",
+                b"\xdf\xff\xff\xff\xff",
+                b"\x91" * 5000,
+                b"\xc6\xff\xff\xff\xff",
+            ]
         )

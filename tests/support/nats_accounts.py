@@ -28,11 +28,17 @@ def make_accounts() -> Accounts:
     """An operator, an account and a user, each vouched for by the one before."""
     operator, account, user = (
         _pair(prefix)
-        for prefix in (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_USER)
+        for prefix in (
+            nkeys.PREFIX_BYTE_OPERATOR,
+            nkeys.PREFIX_BYTE_ACCOUNT,
+            nkeys.PREFIX_BYTE_USER,
+        )
     )
     limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
     operator_jwt = _jwt(operator, operator, {"type": "operator"})
-    account_jwt = _jwt(operator, account, {"type": "account", "limits": {**limits, "wildcards": True}})
+    account_jwt = _jwt(
+        operator, account, {"type": "account", "limits": {**limits, "wildcards": True}}
+    )
     user_jwt = _jwt(account, user, {"type": "user", "subs": -1, "data": -1, "payload": -1})
     public, seed = account.public_key.decode(), user.seed.decode()
     return Accounts(

@@ -38,7 +38,9 @@ def mutated(block: bytes, chance: random.Random) -> bytes:
     """The block with up to four bytes replaced, of the same length."""
     changed = bytearray(block)
     for _ in range(chance.randint(1, 4)):
-        changed[chance.randrange(len(changed))] = chance.choice((0, 9, 10, 13, 32, 58, 255, 195, 65, 52))
+        changed[chance.randrange(len(changed))] = chance.choice(
+            (0, 9, 10, 13, 32, 58, 255, 195, 65, 52)
+        )
     return bytes(changed)
 
 

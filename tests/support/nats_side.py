@@ -37,7 +37,9 @@ class NatsSide:
         self.seen: dict[str, list[bytes]] = defaultdict(list)
         """By subject, what `watch` saw."""
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="nats-side", daemon=True)
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="nats-side", daemon=True
+        )
         self._thread.start()
         # A server that a test restarts may take its time: the side waits for it, however often it is refused.
         again = {"allow_reconnect": True, "reconnect_time_wait": 0.02, "max_reconnect_attempts": -1}
@@ -48,7 +50,11 @@ class NatsSide:
         return asyncio.run_coroutine_threadsafe(job, self._loop).result(_CALL_S)
 
     def publish(
-        self, subject: str, *messages: str | bytes, reply: str = "", headers: dict[str, str] | None = None
+        self,
+        subject: str,
+        *messages: str | bytes,
+        reply: str = "",
+        headers: dict[str, str] | None = None,
     ) -> None:
         async def body() -> None:
             for message in messages:
@@ -78,7 +84,9 @@ class NatsSide:
         """Answer each question on the subject."""
 
         async def on_message(msg: Msg) -> None:
-            await self._client.publish(msg.reply, prefix.encode() + msg.data, headers={"kind": "answer"})
+            await self._client.publish(
+                msg.reply, prefix.encode() + msg.data, headers={"kind": "answer"}
+            )
 
         self._subscribe(subject, on_message)
 
@@ -86,7 +94,11 @@ class NatsSide:
         deadline = Deadline(_CALL_S)
         while True:
             try:
-                self.run(self._client.jetstream().add_stream(name=name, subjects=list(subjects), **config))
+                self.run(
+                    self._client.jetstream().add_stream(
+                        name=name, subjects=list(subjects), **config
+                    )
+                )
                 return
             except ServerError as error:
                 # A server whose last stream another test has just deleted removes the folder of them all.

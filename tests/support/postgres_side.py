@@ -18,7 +18,9 @@ __all__ = ["ask", "own_schema", "until_runs"]
 
 def ask(server: Postgres, sql: str, *binds: Any) -> list[tuple[Any, ...]]:
     """Run a statement as the user who may do everything; its rows."""
-    connection = psycopg2.connect(host=HOST, port=server.port, user="u", password="p", dbname="postgres")
+    connection = psycopg2.connect(
+        host=HOST, port=server.port, user="u", password="p", dbname="postgres"
+    )
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

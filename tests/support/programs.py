@@ -112,7 +112,10 @@ class Program:
                 stream.close()
 
     def _find(self, start: str) -> str | None:
-        return next((line.removeprefix(start).strip() for line in self.lines if line.startswith(start)), None)
+        return next(
+            (line.removeprefix(start).strip() for line in self.lines if line.startswith(start)),
+            None,
+        )
 
     def _read(self) -> None:
         assert self.process.stdout

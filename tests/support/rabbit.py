@@ -16,7 +16,9 @@ from tests.support.waiting import until
 __all__ = ["Rabbit", "RawProperties", "answering", "rabbit_url", "raw_headers"]
 
 
-def rabbit_url(server: RabbitMq, query: str, *, login: str = "u:p", port: int = 0, vhost: str = "") -> str:
+def rabbit_url(
+    server: RabbitMq, query: str, *, login: str = "u:p", port: int = 0, vhost: str = ""
+) -> str:
     """The address of a connection to the server, or to a proxy's port before it."""
     return f"amqp://{login}@127.0.0.1:{port or server.port}/{vhost}?{query}"
 
@@ -26,7 +28,9 @@ class Rabbit:
 
     def __init__(self, server: RabbitMq) -> None:
         credentials = pika.PlainCredentials("u", "p")
-        parameters = pika.ConnectionParameters("127.0.0.1", server.port, "/", credentials, heartbeat=0)
+        parameters = pika.ConnectionParameters(
+            "127.0.0.1", server.port, "/", credentials, heartbeat=0
+        )
         self._connection = pika.BlockingConnection(parameters)
         self.channel: BlockingChannel = self._connection.channel()
         self.channel.confirm_delivery()

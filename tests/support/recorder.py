@@ -66,7 +66,11 @@ class Recorder:
 
 
 async def opened(
-    kind: Callable[..., StreamDriver], address: str, sink: Recorder, seconds: float = 10.0, **options: object
+    kind: Callable[..., StreamDriver],
+    address: str,
+    sink: Recorder,
+    seconds: float = 10.0,
+    **options: object,
 ) -> StreamDriver:
     """A driver for the address with these options, after a successful open."""
     driver = kind(parse_address(address, options), sink)

@@ -40,7 +40,9 @@ class RedisSide:
 
     def add(self, stream: str, *messages: str | bytes, **headers: str | bytes) -> list[str]:
         """Add entries; their ids."""
-        return [self.client.xadd(stream, {**headers, "data": message}).decode() for message in messages]
+        return [
+            self.client.xadd(stream, {**headers, "data": message}).decode() for message in messages
+        ]
 
     def entries(self, stream: str) -> list[tuple[str, dict[bytes, bytes]]]:
         return [(number.decode(), fields) for number, fields in self.client.xrange(stream)]

@@ -53,14 +53,20 @@ def recordings(machine: str) -> Iterator[Recording]:
         yield json.loads(line)
 
 
-def differences(machine: Any, recording: Recording, prepare: Callable[[list[Any]], None]) -> list[str]:
+def differences(
+    machine: Any, recording: Recording, prepare: Callable[[list[Any]], None]
+) -> list[str]:
     """Call the machine as it was called, and say where it now acts otherwise. `prepare` is told before each
     call what the machine's helpers are to answer."""
     found = []
     for number, step in enumerate(recording[1:], 1):
         prepare(step["waits"])
         actions = getattr(machine, step["call"])(**step["with"])
-        seen = {"phase": str(machine.phase), "state": str(machine.state), "actions": as_data(actions)}
+        seen = {
+            "phase": str(machine.phase),
+            "state": str(machine.state),
+            "actions": as_data(actions),
+        }
         wanted = {name: step[name] for name in seen}
         if not _is_alike(seen, wanted):
             found.append(f"step {number}, {step['call']}: {seen} instead of {wanted}")
@@ -81,7 +87,9 @@ def as_data(value: Any) -> Any:
 
 def _is_alike(seen: Any, wanted: Any) -> bool:
     if isinstance(wanted, dict):
-        return seen.keys() == wanted.keys() and all(_is_alike(seen[name], wanted[name]) for name in wanted)
+        return seen.keys() == wanted.keys() and all(
+            _is_alike(seen[name], wanted[name]) for name in wanted
+        )
     if isinstance(wanted, list):
         return len(seen) == len(wanted) and all(map(_is_alike, seen, wanted))
     if type(wanted) is float:
@@ -121,7 +129,9 @@ def _without_quiet_looks(recording: Recording) -> Recording:
 
 def _key(recording: Recording) -> str:
     """The same for recordings that differ by their times alone."""
-    return json.dumps(_changed(recording, lambda name, value: None if type(value) is float else value))
+    return json.dumps(
+        _changed(recording, lambda name, value: None if type(value) is float else value)
+    )
 
 
 def _condense(folder: Path, machine: str) -> list[Recording]:

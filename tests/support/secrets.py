@@ -107,7 +107,12 @@ class Seen:
 
     def hits(self, lines: Iterable[str]) -> list[str]:
         """Where the secret was seen, in the program's output too."""
-        found = [f"{name}: {hit}" for name, texts in self._texts.items() for t in texts for hit in traces(t)]
+        found = [
+            f"{name}: {hit}"
+            for name, texts in self._texts.items()
+            for t in texts
+            for hit in traces(t)
+        ]
         return found + [f"line {n}: {hit}" for n, line in enumerate(lines) for hit in traces(line)]
 
     def workers(self) -> list[int]:

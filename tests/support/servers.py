@@ -219,7 +219,9 @@ class WsServer:
             "create_connection": self._recording(),
         }
         process = self._request
-        return serve(self._run, "127.0.0.1", 0, ssl=self.tls, process_request=process, **(defaults | options))
+        return serve(
+            self._run, "127.0.0.1", 0, ssl=self.tls, process_request=process, **(defaults | options)
+        )
 
     def _recording(self) -> type[ServerConnection]:
         """A connection class that notes each message when its behaviour takes it."""
@@ -285,7 +287,9 @@ class Microsocks:
         command = [program, "-i", "127.0.0.1", "-p", str(self.port)]
         if user is not None:
             command += ["-u", user, "-P", password or ""]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
             self._wait_ready(Deadline(10))
         except BaseException:
@@ -328,6 +332,7 @@ def need_binary(name: str) -> str:
     path = shutil.which(name)
     if path is None:
         pytest.fail(
-            f"{name} is not installed: run scripts/setup as root, or apt-get install {name}", pytrace=False
+            f"{name} is not installed: run scripts/setup as root, or apt-get install {name}",
+            pytrace=False,
         )
     return path

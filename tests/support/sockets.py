@@ -27,7 +27,17 @@ from pathlib import Path
 
 from trunkline.deadline import Deadline
 
-__all__ = ["Handler", "Peer", "SocketServer", "UdpServer", "deaf", "echo", "free_port", "say", "unused_port"]
+__all__ = [
+    "Handler",
+    "Peer",
+    "SocketServer",
+    "UdpServer",
+    "deaf",
+    "echo",
+    "free_port",
+    "say",
+    "unused_port",
+]
 
 _JOIN_S = 10.0
 
@@ -136,7 +146,11 @@ class SocketServer:
     """A stream server on `127.0.0.1:<port>`, or at a unix socket's `path`; with `tls` it speaks TLS."""
 
     def __init__(
-        self, handler: Handler = echo, *, path: Path | None = None, tls: ssl.SSLContext | None = None
+        self,
+        handler: Handler = echo,
+        *,
+        path: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.handler = handler
         self.path = path
@@ -162,7 +176,9 @@ class SocketServer:
         """Wait until `count` connections were made (and TLS agreed on); the connections."""
         with self._news:
             if not self._news.wait_for(lambda: len(self.peers) >= count, timeout):
-                raise AssertionError(f"{len(self.peers)} of {count} connections in {timeout} s: {self}")
+                raise AssertionError(
+                    f"{len(self.peers)} of {count} connections in {timeout} s: {self}"
+                )
             return list(self.peers)
 
     def wait_received(self, data: bytes, peer: int = 0, timeout: float = 10.0) -> None:
@@ -171,7 +187,9 @@ class SocketServer:
         self.wait_peers(peer + 1, timeout)
         while data not in self.peers[peer].received:
             if deadline.expired():
-                raise AssertionError(f"{data!r} did not arrive, but {self.peers[peer].received[-200:]!r}")
+                raise AssertionError(
+                    f"{data!r} did not arrive, but {self.peers[peer].received[-200:]!r}"
+                )
             with self._news:
                 self._news.wait(0.02)
 
@@ -223,7 +241,9 @@ class SocketServer:
                     self._start(self._listener.accept()[0])
 
     def _start(self, sock: socket.socket) -> None:
-        thread = threading.Thread(target=self._run, args=(sock,), name=f"peer of {self}", daemon=True)
+        thread = threading.Thread(
+            target=self._run, args=(sock,), name=f"peer of {self}", daemon=True
+        )
         self._threads.append(thread)
         thread.start()
 

@@ -15,7 +15,9 @@ def proof_of(request: bytes) -> bytes:
     """The `Sec-WebSocket-Accept` that belongs to a request."""
     found = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
     assert found, request
-    return base64.b64encode(hashlib.sha1(found[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    return base64.b64encode(
+        hashlib.sha1(found[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    )
 
 
 def upgrade(peer: Peer, *headers: str) -> bytes:

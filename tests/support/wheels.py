@@ -30,10 +30,14 @@ def make_environment(folder: Path, wheels: list[Path]) -> Path:
     Nothing is fetched: what the wheels need is taken from the environment of the tests, whose packages come
     after those of the new one. Its editable install of Trunkline, which works by a `.pth` file, is not seen.
     """
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120
+    )
     python = folder / "bin" / "python"
     install = ["install", "-q", "--no-index", "--no-deps", *map(str, wheels)]
-    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), *install], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", str(python), *install], check=True, timeout=120
+    )
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "packages_of_the_tests.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return python

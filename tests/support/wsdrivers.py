@@ -32,7 +32,9 @@ class Engine:
     def driver(self, address: str, sink: Recorder, **options: object) -> WsDriver:
         return WsDriver(parse_address(address, options), sink, self.name)
 
-    async def dial(self, address: str, seconds: float = 10.0, **options: object) -> tuple[Recorder, WsDriver]:
+    async def dial(
+        self, address: str, seconds: float = 10.0, **options: object
+    ) -> tuple[Recorder, WsDriver]:
         """A driver after a successful open, and its sink."""
         sink = Recorder()
         driver = self.driver(address, sink, **options)
@@ -40,7 +42,9 @@ class Engine:
         return sink, driver
 
 
-_ALL = [Engine(name, loop) for name in ("picows", "websocket-client") for loop in ("uvloop", "asyncio")]
+_ALL = [
+    Engine(name, loop) for name in ("picows", "websocket-client") for loop in ("uvloop", "asyncio")
+]
 
 assert loops, "imported for its first loop"
 

@@ -85,7 +85,9 @@ def imports(path: Path) -> Iterator[str]:
                 yield node.module
 
 
-def offences(files: list[Path], allowed: tuple[str, ...], denied: tuple[str, ...] = ()) -> list[str]:
+def offences(
+    files: list[Path], allowed: tuple[str, ...], denied: tuple[str, ...] = ()
+) -> list[str]:
     return [
         f"{path.relative_to(ROOT)} imports {module}"
         for path in files
@@ -137,18 +139,24 @@ def test_no_room_of_the_sdk_looks_upward() -> None:
 
 def test_only_tests_import_the_tools_for_tests() -> None:
     tools = ("trunkline.testing",)
-    files = [path for top in FOLDERS for path in sources(top) if not within(module_name(path), tools)]
+    files = [
+        path for top in FOLDERS for path in sources(top) if not within(module_name(path), tools)
+    ]
     assert not offences(files, ("trunkline",), denied=tools)
 
 
 def test_every_room_of_the_sdk_has_its_row() -> None:
-    rooms = {path.stem for path in (ROOT / "sdk").glob("*") if not path.name.startswith(("_", "py."))}
+    rooms = {
+        path.stem for path in (ROOT / "sdk").glob("*") if not path.name.startswith(("_", "py."))
+    }
     assert rooms == {name for row in ROOMS for name in row}
 
 
 def test_only_the_route_knows_the_three_ways_to_a_worker() -> None:
     ways = ("trunkline.proxy.routes",)
-    files = [path for top in FOLDERS for path in sources(top) if not within(module_name(path), ways)]
+    files = [
+        path for top in FOLDERS for path in sources(top) if not within(module_name(path), ways)
+    ]
     others = [path for path in files if module_name(path) != "trunkline.proxy.route"]
     assert len(others) == len(files) - 1
     assert not offences(others, ("trunkline",), denied=ways)
@@ -169,7 +177,9 @@ def test_packages_on_disk_and_packages_listed_are_the_same() -> None:
     listed = runpy.run_path(str(ROOT / "setup.py"))["find_packages"]()
     on_disk = {module_name(path) for top in FOLDERS for path in (ROOT / top).rglob("__init__.py")}
     assert listed == sorted(on_disk)
-    mapped = dict(line.split(" = ") for line in config["options"]["package_dir"].strip().splitlines())
+    mapped = dict(
+        line.split(" = ") for line in config["options"]["package_dir"].strip().splitlines()
+    )
     assert mapped == {package: folder for folder, package in FOLDERS.items()}
 
 
@@ -206,5 +216,7 @@ def test_dbapi_is_there_without_an_import_of_its_own() -> None:
 
 def test_the_benchmarks_can_be_started() -> None:
     for command in (["benchmarks/run.py"], ["-m", "benchmarks.flapping"]):
-        done = subprocess.run([sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr

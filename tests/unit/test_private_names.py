@@ -51,7 +51,8 @@ def reached_names(tree: ast.Module) -> set[str]:
         node.attr
         for node in nodes
         if isinstance(node, ast.Attribute) and not _is_own(node.value) and node.attr not in own
-        if ast.unparse(node.value) != "KafkaError"  # the library's own codes begin with an underscore
+        if ast.unparse(node.value)
+        != "KafkaError"  # the library's own codes begin with an underscore
     }
     return {name for name in found if name.startswith("_") and not name.startswith("__")}
 
@@ -62,7 +63,9 @@ def _is_own(node: ast.expr) -> bool:
 
 def test_private_names_are_reached_only_where_it_is_listed() -> None:
     found: dict[str, set[str]] = {}
-    for path in sorted(path for top in ("sdk", "actors", "broker") for path in (ROOT / top).rglob("*.py")):
+    for path in sorted(
+        path for top in ("sdk", "actors", "broker") for path in (ROOT / top).rglob("*.py")
+    ):
         if names := reached_names(ast.parse(path.read_text())) - PUBLIC_IN_LIBRARIES:
             found[path.relative_to(ROOT).as_posix()] = names
     assert found == {path: set(names.split()) for path, (names, _) in EXCEPTIONS.items()}

@@ -16,7 +16,9 @@ from trunkline.address import OPTIONS, PARAMS
 from trunkline.address.option_types import Options
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if "from trunkline" in path.read_text())
+EXAMPLES = sorted(
+    path for path in (ROOT / "examples").glob("*.py") if "from trunkline" in path.read_text()
+)
 """Not those of strategies, whose names come from outside."""
 IMPORTS = """
 import pandas, time
@@ -78,13 +80,19 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def readme() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(
+        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
 
 
 def run(package: Path, *command: str) -> str:
     environment = {**os.environ, "MYPYPATH": str(package), "PYTHONPATH": str(package)}
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=package, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", *command],
+        cwd=package,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     return done.stdout + done.stderr
 
@@ -95,13 +103,20 @@ def programs(package: Path) -> list[str]:
 
 def by_file(lines: list[str]) -> tuple[list[str], list[str]]:
     """The lines about the wrong program, and the others."""
-    return [line for line in lines if "wrong.py" in line], [line for line in lines if "wrong.py" not in line]
+    return [line for line in lines if "wrong.py" in line], [
+        line for line in lines if "wrong.py" not in line
+    ]
 
 
 def test_every_option_and_parameter_has_a_type() -> None:
     names = {
         *OPTIONS,
-        *(name for rows in PARAMS.values() for row in rows.values() for name in (row.name, *row.also)),
+        *(
+            name
+            for rows in PARAMS.values()
+            for row in rows.values()
+            for name in (row.name, *row.also)
+        ),
     }
     assert {name for name in names if name.isidentifier()} <= set(Options.__annotations__)
 
@@ -121,7 +136,9 @@ def test_mypy_sees_mistakes_and_takes_the_readme_and_the_examples(package: Path)
 
 @pytest.mark.timeout(300)
 def test_pyright_sees_mistakes_and_takes_the_readme_and_the_examples(package: Path) -> None:
-    said = run(package, "pyright", "--pythonpath", sys.executable, "--outputjson", *programs(package))
+    said = run(
+        package, "pyright", "--pythonpath", sys.executable, "--outputjson", *programs(package)
+    )
     found = json.loads(said)["generalDiagnostics"]
     lines = [f"{each['file']}: {each['message']}" for each in found if each["severity"] == "error"]
     wrong, others = by_file(lines)
@@ -141,7 +158,9 @@ def test_all_that_is_promised_has_known_types(package: Path) -> None:
         "--ignoreexternal",
         "--outputjson",
     )
-    promised = [f"{trunkline._HOME[name]}.{name}" for name in trunkline.__all__ if name in trunkline._HOME]
+    promised = [
+        f"{trunkline._HOME[name]}.{name}" for name in trunkline.__all__ if name in trunkline._HOME
+    ]
     promised += ["trunkline.dbapi", "trunkline.actors.driver"]
     symbols = json.loads(said)["typeCompleteness"]["symbols"]
     assert len(symbols) > 1000

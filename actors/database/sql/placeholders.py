@@ -70,7 +70,9 @@ def bind(
     the number of values is wrong.
     """
     if isinstance(binds, Mapping):
-        raise StatementError(f"{dialect.value} takes values in order, not by name; write ? for each")
+        raise StatementError(
+            f"{dialect.value} takes values in order, not by name; write ? for each"
+        )
     if not binds and dialect in _OPERATORS:
         return "".join(_operators(sql, dialect)), None
     places = placeholders(sql, dialect)
@@ -156,7 +158,9 @@ def _operators(sql: str, dialect: Dialect) -> Iterator[str]:
         yield "?" if kind == "other" and text == "??" else text
 
 
-def _written(sql: str, dialect: Dialect, style: Style, order: list[int], numbered: bool) -> Iterator[str]:
+def _written(
+    sql: str, dialect: Dialect, style: Style, order: list[int], numbered: bool
+) -> Iterator[str]:
     indices = iter(order)
     doubled = style in (Style.FORMAT, Style.PYFORMAT)
     pieces = [*tokens(sql, dialect)]

@@ -92,7 +92,9 @@ class _Splitter:
     def ends_here(self) -> bool:
         if self.dialect is Dialect.SQLITE and self._creates("TRIGGER"):
             return self.recent == [";", "END"]  # as sqlite3_complete decides it
-        if self.dialect is Dialect.MYSQL and self._creates("PROCEDURE", "FUNCTION", "TRIGGER", "EVENT"):
+        if self.dialect is Dialect.MYSQL and self._creates(
+            "PROCEDURE", "FUNCTION", "TRIGGER", "EVENT"
+        ):
             return "BEGIN" not in self.words
         return self.dialect is not Dialect.POSTGRES or (self.blocks == 0 and self.parens <= 0)
 

@@ -175,7 +175,9 @@ class Services(AbstractIOServices):  # type: ignore[misc]
         nowhere = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 0))
         return self._loop.call_soon(on_done, [nowhere])
 
-    def connect_socket(self, sock: socket.socket, address: Any, on_done: Callable[..., None]) -> Any:
+    def connect_socket(
+        self, sock: socket.socket, address: Any, on_done: Callable[..., None]
+    ) -> Any:
         return self._loop.call_soon(on_done, None)
 
     def create_streaming_connection(

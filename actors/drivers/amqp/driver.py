@@ -78,7 +78,9 @@ class AmqpDriver(StreamDriver):
         context = None
         if self.address.tls:
             context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
-        servers = list(enumerate(self.address.hosts)) or [(0, (self.address.host or "", self.address.port))]
+        servers = list(enumerate(self.address.hosts)) or [
+            (0, (self.address.host or "", self.address.port))
+        ]
 
         async def attempt(server: tuple[int, tuple[str, int | None]], share: Deadline) -> None:
             number, (host, port) = server
@@ -89,7 +91,11 @@ class AmqpDriver(StreamDriver):
     def _login(self, number: int) -> PlainCredentials:
         logins = self.address.extra.get("logins")
         user, password = logins[number] if logins else (self.address.user, self.address.password)
-        return PlainCredentials("guest", "guest") if user is None else PlainCredentials(user, password or "")
+        return (
+            PlainCredentials("guest", "guest")
+            if user is None
+            else PlainCredentials(user, password or "")
+        )
 
     async def _open_at(
         self,
@@ -105,12 +111,18 @@ class AmqpDriver(StreamDriver):
         hint = "" if context is None else if_it_wants_a_certificate(self.address.option("certfile"))
         self._stream = stream = Stream(peer, self._hand_over, self._note_writable, hint=hint)
         try:
-            async with dialer.within(deadline, f"no TLS answer from {peer} (does this port serve TLS?)"):
+            async with dialer.within(
+                deadline, f"no TLS answer from {peer} (does this port serve TLS?)"
+            ):
                 await _connect(stream, sock, context, tls.server_hostname(self.address, host))
         except BaseException as error:
             sock.close()
             self._stream = None
-            if context is not None and isinstance(error, OSError) and not isinstance(error, DialError):
+            if (
+                context is not None
+                and isinstance(error, OSError)
+                and not isinstance(error, DialError)
+            ):
                 raise tls.explain(error, host, port) from None
             raise
         try:
@@ -181,7 +193,9 @@ class AmqpDriver(StreamDriver):
 
     def _hide(self, text: str) -> str:
         """The broker's words without the user's name."""
-        return text.replace(f"user '{self.address.user}'", "this user") if self.address.user else text
+        return (
+            text.replace(f"user '{self.address.user}'", "this user") if self.address.user else text
+        )
 
     # the link
 
@@ -189,7 +203,9 @@ class AmqpDriver(StreamDriver):
         """pika says that the connection is over."""
         error = self._stream.error if self._stream is not None else None
         if isinstance(reason, ConnectionClosedByBroker):
-            error = ConnectionError(f"the broker closed the connection: {self._hide(reason.reply_text)}")
+            error = ConnectionError(
+                f"the broker closed the connection: {self._hide(reason.reply_text)}"
+            )
         error = error or ConnectionError(str(reason) or type(reason).__name__)
         if self._reader is not None:
             self._reader.close()
@@ -275,7 +291,9 @@ class AmqpDriver(StreamDriver):
         body = data.encode() if isinstance(data, str) else data
         return await self._living_writer().write(body, deadline)
 
-    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+    async def send_to(
+        self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
+    ) -> int:
         body = data.encode() if isinstance(data, str) else data or b""
         return await self._living_writer().write_to(body, outgoing, deadline)
 

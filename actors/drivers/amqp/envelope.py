@@ -44,11 +44,15 @@ def _same(one: Properties, other: Properties) -> bool:
 
 
 def _lasting(properties: Properties) -> dict[str, Any]:
-    headers = {name: value for name, value in (properties.headers or {}).items() if name not in _COUNTS}
+    headers = {
+        name: value for name, value in (properties.headers or {}).items() if name not in _COUNTS
+    }
     return {**vars(properties), "headers": headers}
 
 
-def delivery(method: Any, properties: Properties, body: bytes, *, settled: bool = False) -> Delivery:
+def delivery(
+    method: Any, properties: Properties, body: bytes, *, settled: bool = False
+) -> Delivery:
     """`settled`: nobody waits for word of it."""
     tag, key, exchange = method.delivery_tag, _text(method.routing_key), _text(method.exchange)
     others = {

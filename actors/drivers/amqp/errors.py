@@ -26,7 +26,11 @@ _REASON = re.compile(r"\((\d{3})\) (['\"])(.*?)\2")
 def cause(error: BaseException) -> BaseException:
     """What pika has wrapped in the failures of its workflow and connector."""
     while True:
-        inner = getattr(error, "exceptions", None) or getattr(error, "exception", None) or error.args[:1]
+        inner = (
+            getattr(error, "exceptions", None)
+            or getattr(error, "exception", None)
+            or error.args[:1]
+        )
         found = inner[-1] if isinstance(inner, Sequence) and inner else inner
         if not isinstance(found, BaseException):
             return error
@@ -49,7 +53,9 @@ def explain_opening_error(
     code, text = reason(error)
     text = hide(text)
     if isinstance(error, ProbableAuthenticationError) and code == _ACCESS_REFUSED:
-        return FatalError(f"{peer} refused the login (ACCESS_REFUSED); check user and password", code=code)
+        return FatalError(
+            f"{peer} refused the login (ACCESS_REFUSED); check user and password", code=code
+        )
     if isinstance(error, ProbableAccessDeniedError) and code is not None:
         kind = DialError if any(word in text for word in _PASSING) else FatalError
         return kind(f"{peer} refused the virtual host: {text}", code=code)
@@ -62,6 +68,8 @@ def _explain_refusal(code: int, text: str, peer: str) -> DialError:
     if code == _LOCKED or (code == _ACCESS_REFUSED and "exclusive use" in text):
         return DialError(f"{peer}: another connection has the queue for itself: {text}", code=code)
     if code == _ACCESS_REFUSED:
-        return FatalError(f"{peer}: {text}; give the user that right, or use another queue", code=code)
+        return FatalError(
+            f"{peer}: {text}; give the user that right, or use another queue", code=code
+        )
     kind = DialError if code == _NOT_FOUND else FatalError
     return kind(f"{peer} refused the subscription: {text}", code=code)

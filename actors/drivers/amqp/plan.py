@@ -81,7 +81,14 @@ def make_plan(address: Address) -> Plan:
     if queue is None and exchange and not (target and not keys):
         queue = ""
     arguments = _arguments(address)
-    _check(params, queue, exchange, keys, target, [name for name in arguments if name not in _OF_EXCHANGES])
+    _check(
+        params,
+        queue,
+        exchange,
+        keys,
+        target,
+        [name for name in arguments if name not in _OF_EXCHANGES],
+    )
     if flags["passive"]:
         _check_passive(params, queue, arguments)
     return Plan(
@@ -108,12 +115,24 @@ def make_plan(address: Address) -> Plan:
     )
 
 
-_FLAGS = {"durable": True, "exclusive": False, "auto_delete": False, "passive": False, "mandatory": True}
+_FLAGS = {
+    "durable": True,
+    "exclusive": False,
+    "auto_delete": False,
+    "passive": False,
+    "mandatory": True,
+}
 _READING = ("exclusive", "auto_delete", "prefetch")
 STREAM_OFFSET = "x-stream-offset"
 _OF_EXCHANGES = frozenset(("x-delayed-type",))
 _OF_READERS = frozenset(
-    (STREAM_OFFSET, "x-priority", "x-cancel-on-ha-failover", "x-stream-filter", "x-stream-match-unfiltered")
+    (
+        STREAM_OFFSET,
+        "x-priority",
+        "x-cancel-on-ha-failover",
+        "x-stream-filter",
+        "x-stream-match-unfiltered",
+    )
 )
 """Arguments of reading a queue; those that are neither are the queue's."""
 
@@ -121,7 +140,11 @@ _OF_READERS = frozenset(
 def _arguments(address: Address) -> dict[str, Any]:
     """The `x-...` of an address, in their types."""
     typed = address.extra.get("typed") or {}
-    found = {name: typed.get(name, text) for name, text in address.params.items() if name.startswith("x-")}
+    found = {
+        name: typed.get(name, text)
+        for name, text in address.params.items()
+        if name.startswith("x-")
+    }
     offset = found.get(STREAM_OFFSET)
     if isinstance(offset, str):
         with contextlib.suppress(ValueError):  # first, last, next, or a time that has passed (1h)
@@ -134,13 +157,21 @@ def _those(arguments: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[
     return {name: value for name, value in arguments.items() if wanted(name)} or None
 
 
-def _check_passive(params: Mapping[str, str], queue: str | None, arguments: Mapping[str, Any]) -> None:
+def _check_passive(
+    params: Mapping[str, str], queue: str | None, arguments: Mapping[str, Any]
+) -> None:
     """What only a declaration could obey is refused."""
     idle = [name for name in ("type", *_OF_EXCHANGES) if name in params]
     if queue:
-        idle += [name for name in ("auto_delete", *arguments) if name in params and name not in _OF_READERS]
+        idle += [
+            name
+            for name in ("auto_delete", *arguments)
+            if name in params and name not in _OF_READERS
+        ]
     if idle:
-        raise FatalError(f"passive=true declares nothing, so {idle[0]}= has no use: leave one of them out")
+        raise FatalError(
+            f"passive=true declares nothing, so {idle[0]}= has no use: leave one of them out"
+        )
 
 
 def _check(
@@ -151,7 +182,12 @@ def _check(
     target: str | None,
     arguments: Sequence[str],
 ) -> None:
-    for name, text in (("queue", queue), ("exchange", exchange), ("write_topic", target), *_named(keys)):
+    for name, text in (
+        ("queue", queue),
+        ("exchange", exchange),
+        ("write_topic", target),
+        *_named(keys),
+    ):
         if text is not None and len(text.encode()) > _MAX_NAME:
             raise FatalError(f"{name} has {len(text.encode())} bytes: AMQP allows {_MAX_NAME}")
     if params.get("type") and not exchange:
@@ -163,14 +199,18 @@ def _check(
     if queue is None and not exchange and not keys and target is None:
         raise FatalError("nothing to read or write: give queue=, exchange= or write_topic=")
     if queue is None and (idle := [*(name for name in _READING if name in params), *arguments]):
-        raise FatalError(f"{idle[0]} is about reading, and nothing is read: give queue= or exchange=")
+        raise FatalError(
+            f"{idle[0]} is about reading, and nothing is read: give queue= or exchange="
+        )
 
 
 def _named(keys: tuple[str, ...]) -> list[tuple[str, str]]:
     return [("routing_key", key) for key in keys]
 
 
-def _write_key(queue: str | None, exchange: str, keys: tuple[str, ...], target: str | None) -> str | None:
+def _write_key(
+    queue: str | None, exchange: str, keys: tuple[str, ...], target: str | None
+) -> str | None:
     if target is not None:
         return target
     if not exchange:
@@ -216,5 +256,7 @@ def _heartbeat_s(address: Address) -> int:
 def _vhost(address: Address) -> str:
     vhost = str(address.extra.get("vhost") or "/")
     if len(vhost.encode()) > _MAX_NAME:
-        raise FatalError(f"the virtual host's name has {len(vhost.encode())} bytes: AMQP allows {_MAX_NAME}")
+        raise FatalError(
+            f"the virtual host's name has {len(vhost.encode())} bytes: AMQP allows {_MAX_NAME}"
+        )
     return vhost

@@ -54,7 +54,9 @@ class Reader:
         self._offsets: dict[int, int] | None = {} if plan.streams else None
         """Of a stream: the offset of each message that is not settled, by its delivery tag."""
 
-    async def begin(self, connection: Any, queue: str, ready: int, exchange_type: str | None) -> None:
+    async def begin(
+        self, connection: Any, queue: str, ready: int, exchange_type: str | None
+    ) -> None:
         """Have the broker send the queue's messages. `ready`: how many wait there; `exchange_type`: as the
         address says."""
         plan = self._plan
@@ -63,7 +65,11 @@ class Reader:
         self._queue_watch.ready(ready)
         arguments = self._consume_arguments()
         await ask(
-            self.channel.basic_consume, queue, self._take, exclusive=plan.exclusive, arguments=arguments
+            self.channel.basic_consume,
+            queue,
+            self._take,
+            exclusive=plan.exclusive,
+            arguments=arguments,
         )
         self.channel.add_on_close_callback(self._note_closed)
 
@@ -88,11 +94,15 @@ class Reader:
 
     def _note_cancelled(self, frame: Any) -> None:
         self._memory.deleted.add("queue")  # unless it is there when we come back
-        self._cut("the broker cancelled the subscription: the queue was deleted, or its node is gone")
+        self._cut(
+            "the broker cancelled the subscription: the queue was deleted, or its node is gone"
+        )
 
     def _note_exchange_gone(self) -> None:
         self._memory.deleted.add("exchange")
-        self._cut("the exchange was deleted on the broker, and what is published to it comes no more")
+        self._cut(
+            "the exchange was deleted on the broker, and what is published to it comes no more"
+        )
 
     def _note_closed(self, channel: Any, reason: Exception) -> None:
         if not isinstance(reason, ChannelClosedByBroker):
@@ -121,7 +131,9 @@ class Reader:
         channel.basic_reject(method.delivery_tag, requeue=False)
         self._note_settled(method.delivery_tag)
         self._sink.dropped(1)
-        self._sink.warn(f"a message of {len(body)} bytes was rejected: max_size is {self._largest} bytes")
+        self._sink.warn(
+            f"a message of {len(body)} bytes was rejected: max_size is {self._largest} bytes"
+        )
 
     def _number(self, offsets: dict[int, int], found: Delivery) -> Delivery:
         """A stream says of no message that it came before, but numbers them."""
@@ -131,7 +143,9 @@ class Reader:
         offsets[found.token] = number
         again = number <= self._memory.stream_seen
         self._memory.stream_seen = max(number, self._memory.stream_seen)
-        return found._replace(redelivered=found.redelivered or again, identity=(STREAM_OFFSET, number))
+        return found._replace(
+            redelivered=found.redelivered or again, identity=(STREAM_OFFSET, number)
+        )
 
     def _warn_of_stray(self, exchange: str, key: str) -> None:
         """Say once that the queue has another binding than the address asks for."""

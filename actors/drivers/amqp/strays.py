@@ -26,7 +26,9 @@ class Strays:
         topic = kind in _TOPIC or plan.exchange in _TOPIC or (kind is None and bool(patterns))
         direct = kind in _DIRECT or plan.exchange in _DIRECT
         self._judges = bool(plan.queue and plan.binds) and (topic or direct)
-        self._fits = re.compile("|".join(map(_pattern if topic else re.escape, plan.bindings)), re.DOTALL)
+        self._fits = re.compile(
+            "|".join(map(_pattern if topic else re.escape, plan.bindings)), re.DOTALL
+        )
         self._known: dict[str, bool] = {}
 
     def warning(self, exchange: str, key: str) -> str | None:

@@ -34,16 +34,22 @@ class WrittenProperties(BasicProperties):  # type: ignore[misc]
         vars(others).update({**vars(self), "headers": None})
         for name, value in vars(others).items():
             if isinstance(value, (str, bytes)) and len(_bytes(value)) > _MAX_NAME:
-                raise ValueError(f"{name} has {len(_bytes(value))} bytes, and AMQP allows {_MAX_NAME}")
+                raise ValueError(
+                    f"{name} has {len(_bytes(value))} bytes, and AMQP allows {_MAX_NAME}"
+                )
         pieces: list[bytes] = others.encode()
         if headers is None:
             return pieces
         flags = int.from_bytes(pieces[0], "big") | BasicProperties.FLAG_HEADERS
         # Behind the flags stand the values in the order of their flags: two texts may precede the headers.
-        before = 1 + 2 * sum(value is not None for value in (self.content_type, self.content_encoding))
+        before = 1 + 2 * sum(
+            value is not None for value in (self.content_type, self.content_encoding)
+        )
         table = encode_table(headers)
         if len(table) > _MOST_BYTES:
-            raise ValueError(f"its headers have {len(table)} bytes, and AMQP's frame holds {_MOST_BYTES}")
+            raise ValueError(
+                f"its headers have {len(table)} bytes, and AMQP's frame holds {_MOST_BYTES}"
+            )
         return [flags.to_bytes(2, "big"), *pieces[1:before], table, *pieces[before:]]
 
 
@@ -60,7 +66,9 @@ def _table(table: Mapping[Any, Any], depth: int, inside: str) -> bytes:
 def _item(name: Any, value: Any, depth: int, inside: str) -> bytes:
     where = inside or f"header {str(name)[:50]!r}"
     if not isinstance(name, str):
-        raise ValueError(f"{where} holds a dict with a name of type {type(name).__name__}, which is not str")
+        raise ValueError(
+            f"{where} holds a dict with a name of type {type(name).__name__}, which is not str"
+        )
     short = name.encode()
     if len(short) > _MAX_NAME:
         raise ValueError(f"{where} has a name of {len(short)} bytes, and AMQP allows {_MAX_NAME}")
@@ -86,17 +94,23 @@ def _integer(value: int, where: str) -> bytes:
 
 def _float(value: float, where: str) -> bytes:
     if not isfinite(value):
-        raise ValueError(f"{where} holds {value}, for which RabbitMQ ends the connection; give it as text")
+        raise ValueError(
+            f"{where} holds {value}, for which RabbitMQ ends the connection; give it as text"
+        )
     return _DOUBLE.pack(b"d", value)
 
 
 def _decimal(value: Decimal, where: str) -> bytes:
     sign, digits, exponent = value.as_tuple()
     if isinstance(exponent, int) and -255 <= exponent <= 10:
-        number = int("".join(map(str, digits)) or "0") * 10 ** max(exponent, 0) * (-1 if sign else 1)
+        number = (
+            int("".join(map(str, digits)) or "0") * 10 ** max(exponent, 0) * (-1 if sign else 1)
+        )
         if -_INT_MOST - 1 <= number <= _INT_MOST:
             return _DECIMAL.pack(b"D", max(-exponent, 0), number)
-    raise ValueError(f"{where} holds a Decimal that is none of AMQP's (32 bits and a scale); give it as text")
+    raise ValueError(
+        f"{where} holds a Decimal that is none of AMQP's (32 bits and a scale); give it as text"
+    )
 
 
 def _time(value: datetime) -> bytes:
@@ -124,6 +138,8 @@ _ENCODERS: tuple[tuple[Any, Callable[[Any, int, str], bytes]], ...] = (
     (Mapping, lambda value, depth, where: b"F" + _table(value, depth + 1, where)),
     (
         (list, tuple),
-        lambda value, depth, where: _sized(b"A", b"".join(_value(each, depth + 1, where) for each in value)),
+        lambda value, depth, where: _sized(
+            b"A", b"".join(_value(each, depth + 1, where) for each in value)
+        ),
     ),
 )

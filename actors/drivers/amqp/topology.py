@@ -62,7 +62,12 @@ class Topology:
         exists = await self._exists("exchange_declare", **named) is not None
         if exists:
             self._memory.deleted.discard("exchange")
-            if not plan.kind_given or plan.passive or self._had_link or plan.exchange.startswith(_RESERVED):
+            if (
+                not plan.kind_given
+                or plan.passive
+                or self._had_link
+                or plan.exchange.startswith(_RESERVED)
+            ):
                 return  # else asked once whether it is of that type: keys that never match bring nothing
         else:
             self._check_may_declare("exchange", plan.exchange, goes_by_itself=not plan.durable)
@@ -86,7 +91,9 @@ class Topology:
         if found is not None:
             self.ready = found.message_count
             self._memory.deleted.discard("queue")
-        elif not plan.exclusive or plan.passive:  # an exclusive one cannot be declared by anybody else
+        elif (
+            not plan.exclusive or plan.passive
+        ):  # an exclusive one cannot be declared by anybody else
             short_lived = plan.auto_delete or not plan.durable
             self._check_may_declare("queue", name, goes_by_itself=short_lived)
         if found is None or (arguments and not self._had_link):
@@ -109,7 +116,9 @@ class Topology:
                 return
             text = f"the {what} '{name}' is gone from {self._peer} and not declared again: it is waited for"
             raise DialError(text, code=_NOT_FOUND)
-        text = f"{self._peer} has no {what} '{name}', and passive=true declares none: declare it first"
+        text = (
+            f"{self._peer} has no {what} '{name}', and passive=true declares none: declare it first"
+        )
         raise FatalError(text, code=_NOT_FOUND)
 
     async def _exists(self, method: str, **named: Any) -> Any:

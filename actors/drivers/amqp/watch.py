@@ -26,7 +26,9 @@ _NO_EXCHANGE = "no exchange"
 class QueueWatch:
     """Of one link and the queue it reads. `missing` is called once when the plan's exchange is gone."""
 
-    def __init__(self, connection: Any, plan: Plan, queue: str, missing: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: Any, plan: Plan, queue: str, missing: Callable[[], None]
+    ) -> None:
         self._connection, self._plan, self._queue = connection, plan, queue
         self._missing = missing
         self._wanted = asyncio.Event()
@@ -52,7 +54,9 @@ class QueueWatch:
         It is asked again where that is a second ago."""
         if asyncio.get_running_loop().time() - self._looked_at >= _FRESH_S:
             self._wanted.set()
-        return max(self._delivered - self._settled, self._total - (self._settled - self._settled_then))
+        return max(
+            self._delivered - self._settled, self._total - (self._settled - self._settled_then)
+        )
 
     async def _run(self) -> None:
         """Every heartbeat, every 20 s at least; how much waits also when that is asked."""
@@ -87,6 +91,8 @@ class QueueWatch:
         elif binds:
             named = {"exchange": plan.exchange, "exchange_type": plan.kind}
             await ask(channel.exchange_declare, **named, passive=True)
-        self.ready((await ask(channel.queue_declare, queue=self._queue, passive=True)).message_count)
+        self.ready(
+            (await ask(channel.queue_declare, queue=self._queue, passive=True)).message_count
+        )
         with contextlib.suppress(AMQPError):
             channel.close()

@@ -121,7 +121,10 @@ class Writer:
         if self._mending is not None:
             self._mending.cancel()
         for pending in self._pending.values():
-            fail(pending.future, ConnectionError(f"{error}; the message had been sent and may have arrived"))
+            fail(
+                pending.future,
+                ConnectionError(f"{error}; the message had been sent and may have arrived"),
+            )
         for answer in self._answers.values():
             fail(answer, ConnectionError(f"{error}; the answer is lost"))
         self._pending.clear()
@@ -215,7 +218,9 @@ class Writer:
         if self._error is not None:
             raise ConnectionError(str(self._error))
         if self._limit is not None and len(body) > self._limit:
-            raise RefusedError(f"a message of {len(body)} bytes: the broker takes at most {self._limit}")
+            raise RefusedError(
+                f"a message of {len(body)} bytes: the broker takes at most {self._limit}"
+            )
         pending = _Pending(body, route, properties.correlation_id, question)
         try:
             mandatory = self._plan.mandatory and not route.is_reply_queue
@@ -255,7 +260,9 @@ class Writer:
             if isinstance(method, spec.Basic.Ack):
                 resolve(pending.future)
             else:
-                self._refuse(pending, RefusedError("the broker refused the message; the queue may be full"))
+                self._refuse(
+                    pending, RefusedError("the broker refused the message; the queue may be full")
+                )
 
     def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         route = _Route(_text(method.exchange), _text(method.routing_key))
@@ -300,9 +307,15 @@ class Writer:
             refused = RefusedError(
                 f"a message of {sizes[1]} bytes: the broker takes at most {sizes[2]}", code=code
             )
-            first = next((n for n, each in enumerate(pending) if len(each.body) == int(sizes[1])), first)
-        ignored = RefusedError(f"not taken, because one written before it was refused ({refused})", code=code)
-        unknown = Unconfirmed(f"the broker closed the channel ({text}); it may or may not have the message")
+            first = next(
+                (n for n, each in enumerate(pending) if len(each.body) == int(sizes[1])), first
+            )
+        ignored = RefusedError(
+            f"not taken, because one written before it was refused ({refused})", code=code
+        )
+        unknown = Unconfirmed(
+            f"the broker closed the channel ({text}); it may or may not have the message"
+        )
         for number, each in enumerate(pending):
             if number < first:
                 fail(each.future, unknown)
@@ -316,7 +329,9 @@ class Writer:
             async with asyncio.timeout(_REOPEN_S):
                 await self.open()
         except Exception as error:
-            self._stream.cut(ConnectionError(f"the channel for writing could not be opened again: {error}"))
+            self._stream.cut(
+                ConnectionError(f"the channel for writing could not be opened again: {error}")
+            )
 
     # questions
 
@@ -324,7 +339,10 @@ class Writer:
         """Publish with the broker's own reply queue and wait for the answer. TimeoutError when none comes."""
         self._asked += 1
         question = str(self._asked)
-        route, properties = self._own_route(), self._with(reply_to=_REPLY_QUEUE, correlation_id=question)
+        route, properties = (
+            self._own_route(),
+            self._with(reply_to=_REPLY_QUEUE, correlation_id=question),
+        )
         answer: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
         self._answers[question] = answer
         pending: _Pending | None = None
@@ -340,7 +358,9 @@ class Writer:
         except TimeoutError:
             if pending is not None:
                 await self._keep_back(pending)
-            raise TimeoutError(f"no answer to the request with {route} in the time allowed") from None
+            raise TimeoutError(
+                f"no answer to the request with {route} in the time allowed"
+            ) from None
         except AMQPError as error:
             if self._error is not None:
                 raise ConnectionError(str(self._error)) from None

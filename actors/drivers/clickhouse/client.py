@@ -104,7 +104,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     def disconnect(self) -> None:
         """After each error."""
         error = sys.exc_info()[1]
-        kept = isinstance(error, ServerException) and error.code not in OUT_OF_STEP and self._in_step()
+        kept = (
+            isinstance(error, ServerException) and error.code not in OUT_OF_STEP and self._in_step()
+        )
         if not kept:
             self.hang_up()
 
@@ -133,7 +135,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         count = len(columns[0]) if columns else 0
         # the library's own loop copies each column twice; that is a third of the time of an INSERT
         for start in range(0, count, size):
-            block = columns if count <= size else [column[start : start + size] for column in columns]
+            block = (
+                columns if count <= size else [column[start : start + size] for column in columns]
+            )
             self.connection.send_data(ColumnOrientedBlock(kinds, block))
             self.receive_profile_events()
         super().send_data(sample_block, [])
@@ -222,7 +226,8 @@ def stop(link: Link, query_id: str) -> bool:
         client = Client(
             host=host,
             port=port,
-            **arguments | {"connect_timeout": STOP_S, "send_receive_timeout": STOP_S, "database": ""},
+            **arguments
+            | {"connect_timeout": STOP_S, "send_receive_timeout": STOP_S, "database": ""},
         )
         try:
             client.execute(f"KILL QUERY WHERE query_id = '{query_id}'")

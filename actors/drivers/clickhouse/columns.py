@@ -28,7 +28,9 @@ __all__ = ["Numbers", "as_numbers", "decimal_of", "is_utc", "numbers_of", "parte
 _SECOND = 1_000_000
 _DIGITS = 18
 """Of the Decimals that are one number of 64 bits."""
-_ZONES = frozenset(("utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu", "universal"))
+_ZONES = frozenset(
+    ("utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu", "universal")
+)
 _START = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST, _LAST = ((end - _START) // _MICROSECOND for end in (datetime.min, datetime.max))
@@ -211,7 +213,12 @@ def _is_utc(context: Any) -> bool:
 
 
 def _write(
-    context: Any, column_name: str, column_spec: str, items: Any, buf: Any, types_check: bool = False
+    context: Any,
+    column_name: str,
+    column_spec: str,
+    items: Any,
+    buf: Any,
+    types_check: bool = False,
 ) -> None:
     if not _goes_as_numbers(context, column_spec, items):
         _library_writes(context, column_name, column_spec, items, buf, types_check=types_check)

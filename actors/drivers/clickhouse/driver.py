@@ -15,7 +15,15 @@ from clickhouse_driver.settings.available import settings as available
 
 from trunkline.actors.database.binds import arranged, in_order, spread
 from trunkline.actors.database.bulk import BulkRows
-from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
+from trunkline.actors.driver import (
+    FIRST_ROWS,
+    ExecDriver,
+    FatalError,
+    Result,
+    Rows,
+    break_socket,
+    hung_up,
+)
 from trunkline.actors.drivers.clickhouse.client import Link, stop
 from trunkline.actors.drivers.clickhouse.columns import Numbers
 from trunkline.actors.drivers.clickhouse.errors import (
@@ -27,7 +35,12 @@ from trunkline.actors.drivers.clickhouse.errors import (
 )
 from trunkline.actors.drivers.clickhouse.plan import Plan, plan
 from trunkline.actors.drivers.clickhouse.sql import Insert, rendered, statement
-from trunkline.actors.drivers.clickhouse.together import Outcome, insert_together, is_all_or_nothing, table_of
+from trunkline.actors.drivers.clickhouse.together import (
+    Outcome,
+    insert_together,
+    is_all_or_nothing,
+    table_of,
+)
 from trunkline.actors.drivers.clickhouse.types import Travelling, travelling
 from trunkline.actors.net.servers import first_that_opens_here, time_to_tell
 from trunkline.address.host import join_host_port
@@ -42,9 +55,7 @@ _NO_TRANSACTIONS = (
     "ClickHouse has no transactions: every INSERT takes effect by itself; leave conn.transaction() out, and"
     " give rows that belong together in one INSERT"
 )
-_UNREAD = (
-    "the rows of a query of this connection are not all read; read them to the end or close the query first"
-)
+_UNREAD = "the rows of a query of this connection are not all read; read them to the end or close the query first"
 _ENGINE = "SELECT engine, partition_key FROM system.tables WHERE "
 _OLDEST = 54058
 """The protocol's revision from which a server names its time zone: 2016. What claims less is none."""
@@ -76,7 +87,9 @@ class ClickhouseDriver(ExecDriver):
         what = plan(self.address)
 
         def attempt(server: tuple[str, int], share: Deadline) -> Link:
-            return self._dialled(what, *server, min(what.connect_s, share.left() - time_to_tell(share)))
+            return self._dialled(
+                what, *server, min(what.connect_s, share.left() - time_to_tell(share))
+            )
 
         self._link = first_that_opens_here(what.hosts, attempt, deadline)
 
@@ -104,14 +117,18 @@ class ClickhouseDriver(ExecDriver):
             known = {row[0] for row in link.execute("SELECT name FROM system.settings")}
             unknown = sorted(set(settings) - known)
             if unknown:
-                raise FatalError(f"{place} has no setting {unknown[0]!r}; take it out of the address")
+                raise FatalError(
+                    f"{place} has no setting {unknown[0]!r}; take it out of the address"
+                )
         link.settings = dict(settings)
         try:
             link.execute("SELECT 1")
         except (ServerException, ValueError) as error:
             text = server_text(error) if isinstance(error, ServerException) else _misread(settings)
             code = error.code if isinstance(error, ServerException) else None
-            raise FatalError(f"{place} refused the settings of the address: {text}", code=code) from None
+            raise FatalError(
+                f"{place} refused the settings of the address: {text}", code=code
+            ) from None
 
     @property
     def _live(self) -> Link:
@@ -167,7 +184,9 @@ class ClickhouseDriver(ExecDriver):
         self, statements: Sequence[tuple[str, Sequence[Any] | Mapping[str, Any]]]
     ) -> list[Outcome]:
         """Those of one table as one block; see `insert_together`."""
-        wanted = [(what, binds) for sql, binds in statements if isinstance(what := statement(sql), Insert)]
+        wanted = [
+            (what, binds) for sql, binds in statements if isinstance(what := statement(sql), Insert)
+        ]
         size = int(self._live.client_settings["insert_block_size"])
         return insert_together(wanted, _rows_of, self._insert, size, self._stores_whole)
 
@@ -179,7 +198,9 @@ class ClickhouseDriver(ExecDriver):
         database, name = table
         where = f"name = ? AND database = {'?' if database else 'currentDatabase()'}"
         try:
-            found = self._select(self._rendered(_ENGINE + where, [name, database][: 2 if database else 1]))
+            found = self._select(
+                self._rendered(_ENGINE + where, [name, database][: 2 if database else 1])
+            )
         except (StatementError, ConnectionError):
             return False
         return bool(found.values) and all(is_all_or_nothing(*map(str, row)) for row in found.values)
@@ -276,7 +297,9 @@ class ClickhouseDriver(ExecDriver):
 class _Streamed(Rows):
     """Rows as the server sends them, block by block and by columns."""
 
-    def __init__(self, driver: ClickhouseDriver, blocks: Iterator[Any], kinds: list[tuple[str, str]]) -> None:
+    def __init__(
+        self, driver: ClickhouseDriver, blocks: Iterator[Any], kinds: list[tuple[str, str]]
+    ) -> None:
         self.columns = [name for name, _ in kinds]
         self.ended = not kinds
         self._driver = driver
@@ -315,7 +338,9 @@ class _Streamed(Rows):
                 self._size = len(self._block[0])
                 if not self._travelling:
                     pairs = zip(self._kinds, self._block, strict=True)
-                    self._travelling = [travelling(kind, type(column) is Numbers) for kind, column in pairs]
+                    self._travelling = [
+                        travelling(kind, type(column) is Numbers) for kind, column in pairs
+                    ]
             start, self._at = self._at, min(self._size, self._at + count)
             count -= self._at - start
             yield [column[start : self._at] for column in self._block]

@@ -12,7 +12,15 @@ from trunkline.actors.driver import FatalError
 from trunkline.actors.net.tls_alerts import alert_in, if_it_wants_a_certificate
 from trunkline.errors import DialError, StatementError, TrunklineError
 
-__all__ = ["CANCELLED", "LOST", "OUT_OF_STEP", "not_clickhouse", "refuse_dial", "server_text", "translated"]
+__all__ = [
+    "CANCELLED",
+    "LOST",
+    "OUT_OF_STEP",
+    "not_clickhouse",
+    "refuse_dial",
+    "server_text",
+    "translated",
+]
 
 CANCELLED = 394
 """The server's code of a statement that was stopped."""
@@ -99,7 +107,9 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
     if isinstance(error, errors.ServerException):
         text = f"{place} refused the login: {server_text(error)}"
         if error.code == 81:
-            text = f"{place} has no database {database!r}; create it, or name another in the address"
+            text = (
+                f"{place} has no database {database!r}; create it, or name another in the address"
+            )
         kind = FatalError if error.code in _NEVER else DialError
         raise kind(text, code=error.code) from None
     reason = _reason(error)
@@ -111,7 +121,9 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
         ) from None
     if (alert := alert_in(reason)) is not None:
         raise FatalError(f"{place} {alert}") from None
-    if "EOF occurred in violation of protocol" in reason:  # the alert, if there was one, came too late
+    if (
+        "EOF occurred in violation of protocol" in reason
+    ):  # the alert, if there was one, came too late
         raise DialError(
             f"{place} closed the TLS connection instead of answering the login"
             f"{if_it_wants_a_certificate(None)}"
@@ -131,7 +143,11 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
             " ClickHouse server, and without TLS (for TLS write secure=true)?"
         ) from None
     if isinstance(error, (errors.NetworkError, OSError)):
-        raise DialError(f"{place} cannot be reached: {reason.removesuffix(f' ({place})')}") from None
+        raise DialError(
+            f"{place} cannot be reached: {reason.removesuffix(f' ({place})')}"
+        ) from None
     if isinstance(error, UnicodeError):  # of the IDNA codec: it was not looked up at all
-        raise FatalError(f"{place} names no host: a part of its name is empty or too long") from None
+        raise FatalError(
+            f"{place} names no host: a part of its name is empty or too long"
+        ) from None
     raise FatalError(not_clickhouse(place)) from None

@@ -89,7 +89,9 @@ def _float(value: float, zone: tzinfo) -> str:
 
 def _decimal(value: Decimal, zone: tzinfo) -> str:
     if not value.is_finite():
-        raise StatementError("a Decimal that is no finite number does not fit ClickHouse; bind it as float")
+        raise StatementError(
+            "a Decimal that is no finite number does not fit ClickHouse; bind it as float"
+        )
     text = format(value, "f")
     scale = len(text.partition(".")[2])
     digits = max(len(text.lstrip("-").replace(".", "").lstrip("0")), scale)
@@ -117,7 +119,9 @@ def _datetime(value: datetime, zone: tzinfo) -> str:
     if rest == 0 and 0 <= seconds < 1 << 32:
         return f"toDateTime({seconds})"
     if not 1900 <= value.year <= 2299:
-        raise StatementError(f"ClickHouse has no time in the year {value.year}: it has 1900 to 2299")
+        raise StatementError(
+            f"ClickHouse has no time in the year {value.year}: it has 1900 to 2299"
+        )
     text = (EPOCH + micros).replace(tzinfo=None).isoformat(" ", "microseconds")
     return f"toDateTime64('{text}', 6, 'UTC')"
 
@@ -138,7 +142,11 @@ def _interval(value: timedelta, zone: tzinfo) -> str:
 
 
 def _list(value: Sequence[Any], zone: tzinfo) -> str:
-    if set(map(type, value)) == {int} and -(1 << 63) <= min(value) < 0 and 1 << 31 < max(value) < 1 << 63:
+    if (
+        set(map(type, value)) == {int}
+        and -(1 << 63) <= min(value) < 0
+        and 1 << 31 < max(value) < 1 << 63
+    ):
         # a number below 0 and one that ClickHouse takes for UInt64 have no type in common
         return "[" + ", ".join([f"toInt64({item})" for item in value]) + "]"
     return "[" + ", ".join([_literal(item, zone) for item in value]) + "]"
@@ -146,13 +154,17 @@ def _list(value: Sequence[Any], zone: tzinfo) -> str:
 
 def _tuple(value: Sequence[Any], zone: tzinfo) -> str:
     if not value:
-        raise StatementError("ClickHouse has no empty tuple here; bind a list, or leave the condition out")
+        raise StatementError(
+            "ClickHouse has no empty tuple here; bind a list, or leave the condition out"
+        )
     inside = ", ".join([_literal(item, zone) for item in value])
     return f"({inside})" if len(value) > 1 else f"tuple({inside})"
 
 
 def _map(value: Mapping[Any, Any], zone: tzinfo) -> str:
-    return "map(" + ", ".join([_literal(item, zone) for pair in value.items() for item in pair]) + ")"
+    return (
+        "map(" + ", ".join([_literal(item, zone) for pair in value.items() for item in pair]) + ")"
+    )
 
 
 # in this order: a bool is an int, a datetime is a date

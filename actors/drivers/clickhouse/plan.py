@@ -83,13 +83,19 @@ def plan(address: Address) -> Plan:
         )
     for name, fate in PARAMETERS.items():
         if fate == REFUSED and name in address.params:
-            raise FatalError(f"{name} has no meaning with ClickHouse's native protocol; leave it out")
+            raise FatalError(
+                f"{name} has no meaning with ClickHouse's native protocol; leave it out"
+            )
     return Plan(
         hosts=_hosts(address, typed),
         arguments=_arguments(address, typed),
         settings=dict(address.extra.get("settings", {})),
-        client_settings={"insert_block_size": typed["block_size"]} if typed.get("block_size") else {},
-        connect_s=typed.get("dial_timeout_seconds") or typed.get("timeout_seconds") or CONNECT_TIMEOUT_S,
+        client_settings={"insert_block_size": typed["block_size"]}
+        if typed.get("block_size")
+        else {},
+        connect_s=typed.get("dial_timeout_seconds")
+        or typed.get("timeout_seconds")
+        or CONNECT_TIMEOUT_S,
         read_s=typed.get("read_timeout_seconds") or READ_TIMEOUT_S,
     )
 
@@ -127,7 +133,9 @@ def _arguments(address: Address, typed: dict[str, Any]) -> dict[str, Any]:
         authorities = ssl.get_default_verify_paths().cafile
         arguments |= {"secure": True, "verify": not typed.get("skip_verify")}
         arguments |= {"ca_certs": authorities} if authorities else {}
-        arguments |= {"server_hostname": typed["tls_server_name"]} if "tls_server_name" in typed else {}
+        arguments |= (
+            {"server_hostname": typed["tls_server_name"]} if "tls_server_name" in typed else {}
+        )
     return arguments | _tls_options(address, secure=bool(typed.get("secure")))
 
 

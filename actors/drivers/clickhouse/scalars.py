@@ -60,7 +60,9 @@ def _named(kinds: set[type]) -> str:
     return "NULL" if type(None) in kinds else sorted(kind.__name__ for kind in kinds)[0]
 
 
-def _plain(values: Values, accepted: frozenset[type], convert: Callable[[Any], Any], sentence: str) -> Values:
+def _plain(
+    values: Values, accepted: frozenset[type], convert: Callable[[Any], Any], sentence: str
+) -> Values:
     """The values, all of accepted types: they themselves, where they are that already."""
     kinds = set(map(type, values))
     if kinds <= accepted:
@@ -156,7 +158,9 @@ def decimals(precision: int, scale: int) -> Fit:
     def fit(values: Values) -> Values:
         values = _plain(values, frozenset((Decimal,)), exact, "a number is wanted")
         if values and not -most < min(values) <= max(values) < most:
-            raise Unfit(f"the number does not fit {precision} digits, {scale} of them after the point")
+            raise Unfit(
+                f"the number does not fit {precision} digits, {scale} of them after the point"
+            )
         if all(map(step.same_quantum, values)):
             return values
         if [value.quantize(step, context=context) for value in values] != list(values):
@@ -170,7 +174,9 @@ def strings(length: int | None) -> Fit:
     def fit(values: Values) -> Values:
         values = _plain(values, frozenset((str, bytes)), _bytes, "text or bytes are wanted")
         texts = (
-            [value for value in values if type(value) is str] if bytes in set(map(type, values)) else values
+            [value for value in values if type(value) is str]
+            if bytes in set(map(type, values))
+            else values
         )
         try:
             whole = "".join(texts)

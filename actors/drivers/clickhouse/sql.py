@@ -100,7 +100,9 @@ def statement(sql: str) -> str | Insert:
 def rendered(text: str, binds: Sequence[Any] | Mapping[str, Any], zone: tzinfo) -> str:
     """The text with its values in it."""
     if isinstance(binds, Mapping) or len(text) > _LONGEST_KEPT:
-        template, names = _template.__wrapped__(text, binds if isinstance(binds, Mapping) else len(binds))
+        template, names = _template.__wrapped__(
+            text, binds if isinstance(binds, Mapping) else len(binds)
+        )
     else:
         template, names = _template(text, len(binds))
     if names is None:
@@ -161,7 +163,9 @@ def _values(head: list[Token], tail: list[Token]) -> str | Insert:
     try:
         parsed = tuple(tuple(_Literal(item, places).whole() for item in row) for row in rows)
     except _Expression:
-        selects = (", ".join("".join(token.text for token in item).strip() for item in row) for row in rows)
+        selects = (
+            ", ".join("".join(token.text for token in item).strip() for item in row) for row in rows
+        )
         return text[: -len("VALUES")] + "SELECT " + " UNION ALL SELECT ".join(selects)
     row = parsed[0]
     bare = len(parsed) == 1 and all(type(item) is _Place for item in row)
@@ -265,11 +269,15 @@ class _Literal:
         # a doubled quote is the next string, right behind the first
         parts = [text]
         while (
-            self.at < len(self.pieces) and self.pieces[self.at].kind == "quoted" and self.at not in self.apart
+            self.at < len(self.pieces)
+            and self.pieces[self.at].kind == "quoted"
+            and self.at not in self.apart
         ):
             parts.append(self.next().text)
         values = [unescaped(part) if part[0] == "'" else None for part in parts]
-        if any(not isinstance(value, str) for value in values[: len(values) if len(values) > 1 else 0]):
+        if any(
+            not isinstance(value, str) for value in values[: len(values) if len(values) > 1 else 0]
+        ):
             raise _Expression
         if values[0] is None:
             raise _Expression

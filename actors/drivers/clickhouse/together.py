@@ -113,7 +113,9 @@ class _Retry:
         self, what: Insert, block: Mapping[int, Sequence[Any]], error: StatementError
     ) -> bool:
         """Whether surely no row of a block that was refused with this error is in the table."""
-        if error.code is None:  # a value that does not fit its column: said here, before anything was sent
+        if (
+            error.code is None
+        ):  # a value that does not fit its column: said here, before anything was sent
             return True
         if any(words in str(error) for words in _ELSEWHERE):
             return False

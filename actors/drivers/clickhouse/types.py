@@ -47,7 +47,9 @@ def zone_named(name: str) -> tzinfo:
         return UTC
 
 
-def fitted(parts: Iterable[Sequence[Any]], kinds: Sequence[tuple[str, str]], zone: tzinfo) -> list[list[Any]]:
+def fitted(
+    parts: Iterable[Sequence[Any]], kinds: Sequence[tuple[str, str]], zone: tzinfo
+) -> list[list[Any]]:
     """Rows as columns that the library writes rightly. They come in parts, which may be Tables; `kinds` are
     the columns' names and types; a row may be a dict by their names. StatementError, naming row and column,
     for a value that does not fit."""
@@ -118,7 +120,9 @@ def _columns(rows: Sequence[Any], names: Sequence[str], start: int) -> Sequence[
 
 def _wrong_number(row: int, count: int, names: Sequence[str]) -> StatementError:
     has = "1 value" if count == 1 else f"{count} values"
-    return StatementError(f"row {row} has {has}, and the columns are {len(names)}: {', '.join(names)}")
+    return StatementError(
+        f"row {row} has {has}, and the columns are {len(names)}: {', '.join(names)}"
+    )
 
 
 def _picked(rows: Sequence[dict[str, Any]], name: str, start: int) -> list[Any]:

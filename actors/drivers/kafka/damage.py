@@ -53,7 +53,9 @@ class Damage:
         position = self._positions.get(topic, number)
         if position is not None and (topic, number) not in self._noted:
             self._noted[topic, number] = position.next
-            self._say(f"topic '{topic}', partition {number}: damaged messages are passed over ({why})")
+            self._say(
+                f"topic '{topic}', partition {number}: damaged messages are passed over ({why})"
+            )
 
     def forget(self, topic: str, number: int) -> None:
         """Reading goes on somewhere else in this partition."""
@@ -80,7 +82,11 @@ class Damage:
         now = time.monotonic()
         for place, (at, since) in self._tried.items():
             position = self._positions.get(*place)
-            if position is not None and position.next == at < position.end and now - since > _SILENT_S:
+            if (
+                position is not None
+                and position.next == at < position.end
+                and now - since > _SILENT_S
+            ):
                 self._noted[place] = at  # librdkafka reports some kinds of damage only once
         for place, at in tuple(self._noted.items()):
             position = self._positions.get(*place)

@@ -14,7 +14,15 @@ from typing import Any, ClassVar
 
 from confluent_kafka import KafkaException, Producer
 
-from trunkline.actors.driver import Delivery, FatalError, Outgoing, Overflow, Place, Sink, StreamDriver
+from trunkline.actors.driver import (
+    Delivery,
+    FatalError,
+    Outgoing,
+    Overflow,
+    Place,
+    Sink,
+    StreamDriver,
+)
 from trunkline.actors.drivers.kafka.errors import settings_failure
 from trunkline.actors.drivers.kafka.log import quiet_logger
 from trunkline.actors.drivers.kafka.plan import Plan, check_topic, header_pairs, plan_of
@@ -67,7 +75,9 @@ class KafkaDriver(StreamDriver):
         _, reader = _left_behind.pop(id(self.address), (None, None))
         self._took_over = reader is not None
         if reader is None or reader.is_useless:
-            plan = await dialer.run_in_thread(lambda: _checked(self.address), "trunkline-kafka-plan")
+            plan = await dialer.run_in_thread(
+                lambda: _checked(self.address), "trunkline-kafka-plan"
+            )
             reader = Reader(plan, reader, makes_topics=id(self.address) not in _opened)
         self._plan, self._reader = reader.plan, reader
         await reader.open(self, deadline)
@@ -78,7 +88,9 @@ class KafkaDriver(StreamDriver):
         writer = self._living_writer()
         return await writer.send(data, writer.own_route(), deadline)
 
-    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+    async def send_to(
+        self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
+    ) -> int:
         writer = self._living_writer()
         route = writer.own_route()
         if outgoing.topic is not None:
@@ -111,7 +123,11 @@ class KafkaDriver(StreamDriver):
         if reader is not None:
             reader.leave(self)
             # Whoever comes next needs it; but for the first attempt nobody does, nor where none is made.
-            again = lost and (self._opened or self._took_over) and bool(self.address.option("reconnect"))
+            again = (
+                lost
+                and (self._opened or self._took_over)
+                and bool(self.address.option("reconnect"))
+            )
             if again:
                 _left_behind[id(self.address)] = (self.address, reader)
             if not again or reader.is_useless:
@@ -135,7 +151,9 @@ class KafkaDriver(StreamDriver):
         return self._reader.lag() if self._reader is not None else None
 
     def settle(self, tokens: Sequence[Any]) -> None:
-        if self._reader is not None:  # also of a link that was lost a moment ago: it goes on from there
+        if (
+            self._reader is not None
+        ):  # also of a link that was lost a moment ago: it goes on from there
             self._reader.settle(tokens)
 
     # what the reader tells (`loop_side.Owner`)
@@ -165,7 +183,9 @@ def _checked(address: Address) -> Plan:
     plan = plan_of(address)
     if plan.given:
         try:
-            Producer({**plan.producer, "bootstrap.servers": ""}, logger=quiet_logger(lambda _: None))
+            Producer(
+                {**plan.producer, "bootstrap.servers": ""}, logger=quiet_logger(lambda _: None)
+            )
         except KafkaException as error:
             raise settings_failure(error) from None
     return plan

@@ -105,7 +105,11 @@ def settings_failure(error: KafkaException) -> FatalError:
     name with an underscore is taken for a property of its own."""
     text = f"librdkafka: {said(error)}"
     found = _NO_PROPERTY.search(text)
-    near = nearest(found[1].replace(".", "_"), [*OPTIONS, *PARAMS["kafka"]], cutoff=0.8) if found else None
+    near = (
+        nearest(found[1].replace(".", "_"), [*OPTIONS, *PARAMS["kafka"]], cutoff=0.8)
+        if found
+        else None
+    )
     return FatalError(f"{text}; did you mean '{near}'?" if near else text)
 
 
@@ -131,16 +135,22 @@ def cause(error: KafkaError, peer: str) -> DialError:
                 f"certificate of {peer} is not trusted: {_first(text)}; "
                 "give cafile=... or insecureSkipVerify=true"
             )
-        return DialError(f"TLS handshake with {peer} failed: {_first(text)}; check security_protocol")
+        return DialError(
+            f"TLS handshake with {peer} failed: {_first(text)}; check security_protocol"
+        )
     if code == KafkaError._RESOLVE:
         return DialError(f"no such host {peer.rpartition(':')[0]}; check the spelling or DNS")
     if "Connection refused" in text:
         return DialError(f"{peer} refused the connection; is the server running?")
     if "response size" in text or "underflow" in text or "Receive failed" in text:
-        return FatalError(f"{peer} does not answer as a Kafka broker ({_first(text)}); check the port")
+        return FatalError(
+            f"{peer} does not answer as a Kafka broker ({_first(text)}); check the port"
+        )
     if "PLAINTEXT broker" in text:
         return DialError(f"{peer} did not answer with TLS; check the port and security_protocol")
-    if "SSL connection closed" in text:  # what a port without TLS does, and a server with it that ends
+    if (
+        "SSL connection closed" in text
+    ):  # what a port without TLS does, and a server with it that ends
         return DialError(
             f"{peer} closed the TLS connection; if it always does, check the port and security_protocol"
         )
@@ -160,7 +170,9 @@ def topic_failure(error: KafkaError, topic: str, peer: str, group: str | None) -
     """Why a topic or a group cannot be used."""
     code = error.code()
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return FatalError(f"this user has no right to the topic '{topic}' of {peer}; ask for it, or log in")
+        return FatalError(
+            f"this user has no right to the topic '{topic}' of {peer}; ask for it, or log in"
+        )
     if code in UNKNOWN_TOPIC:
         return FatalError(
             f"{peer} has no topic '{topic}' and makes none by itself; create it, or check the spelling"
@@ -168,7 +180,9 @@ def topic_failure(error: KafkaError, topic: str, peer: str, group: str | None) -
     if code == KafkaError.TOPIC_EXCEPTION:
         return FatalError(f"'{topic}' cannot be the name of a topic: {said(error)}")
     if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-        return FatalError(f"this user has no right to the group '{group}' of {peer}; ask for it, or log in")
+        return FatalError(
+            f"this user has no right to the group '{group}' of {peer}; ask for it, or log in"
+        )
     if code == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
         return FatalError(
             f"the other members of group '{group}' share partitions by other rules; "
@@ -195,7 +209,9 @@ def missing_topic(topic: str, peer: str) -> DialError:
     """A topic that was there, and is not any more: it may be made again, so it is waited for."""
     if topic.startswith("^"):
         return DialError(f"{peer} has no topic that '{topic}' matches, or not all of them any more")
-    return DialError(f"the topic '{topic}' of {peer} was deleted; reading goes on when it is made again")
+    return DialError(
+        f"the topic '{topic}' of {peer} was deleted; reading goes on when it is made again"
+    )
 
 
 def refusal(error: KafkaError, topic: str, peer: str, size: int) -> str:

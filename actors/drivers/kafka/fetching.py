@@ -82,7 +82,9 @@ class Fetcher:
 
     def forget_early(self, topic: str, number: int) -> None:
         """Drop the kept messages of one partition: reading goes on somewhere else in it."""
-        self._early = [each for each in self._early if (each.topic(), each.partition()) != (topic, number)]
+        self._early = [
+            each for each in self._early if (each.topic(), each.partition()) != (topic, number)
+        ]
 
     def forget_all_early(self) -> None:
         self._early.clear()
@@ -164,7 +166,9 @@ class Fetcher:
         )
 
     def _note_bad_headers(self, topic: str) -> None:
-        self._loop_side.warn(f"a message in '{topic}' has headers that cannot be read: it comes without them")
+        self._loop_side.warn(
+            f"a message in '{topic}' has headers that cannot be read: it comes without them"
+        )
 
     def _note_partition_error(self, message: Any) -> None:
         """Hand the error of a partition to the part that deals with its kind."""

@@ -74,8 +74,12 @@ class Finder:
         """Every topic is there, with a leader for each partition. DialError."""
         names = dict.fromkeys((*self.plan.topics, self.plan.write_topic))
         if self.has_patterns and not self._listed:
-            everything = self.ask(lambda seconds: self.consumer.list_topics(timeout=seconds), deadline)
-            self.known.update({name: len(about.partitions) for name, about in everything.topics.items()})
+            everything = self.ask(
+                lambda seconds: self.consumer.list_topics(timeout=seconds), deadline
+            )
+            self.known.update(
+                {name: len(about.partitions) for name, about in everything.topics.items()}
+            )
             self._listed = True
         for topic in names:
             if topic and not topic.startswith("^"):
@@ -87,7 +91,9 @@ class Finder:
         patience = Deadline(CREATION_S)
         pause = 0.01
         while True:
-            found = self.ask(lambda seconds: self.consumer.list_topics(topic, timeout=seconds), deadline)
+            found = self.ask(
+                lambda seconds: self.consumer.list_topics(topic, timeout=seconds), deadline
+            )
             about = found.topics[topic]
             error = about.error
             if error is None and about.partitions:
@@ -112,7 +118,9 @@ class Finder:
             return
         settings = {**self.plan.producer, "allow.auto.create.topics": True}
         with contextlib.suppress(KafkaException):
-            Producer(settings, logger=quiet_logger(lambda _: None)).list_topics(topic, timeout=MOST_CALL_S)
+            Producer(settings, logger=quiet_logger(lambda _: None)).list_topics(
+                topic, timeout=MOST_CALL_S
+            )
 
     def count_partitions(self, topic: str, seconds: float) -> int:
         """How many partitions the topic has now. KafkaException."""

@@ -78,7 +78,10 @@ class Group:
         """Ask for partitions; they come while librdkafka is served."""
         try:
             self.consumer.subscribe(
-                list(self.plan.topics), on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lost
+                list(self.plan.topics),
+                on_assign=self._assign,
+                on_revoke=self._revoke,
+                on_lost=self._lost,
             )
         except KafkaException as error:
             if error.args[0].code() != KafkaError._INVALID_ARG:
@@ -113,7 +116,9 @@ class Group:
             self.assigned = True
         except KafkaException as error:
             self.broken = True
-            self._lose(topic_failure(error.args[0], self.plan.topics[0], self.plan.peer, self.plan.group))
+            self._lose(
+                topic_failure(error.args[0], self.plan.topics[0], self.plan.peer, self.plan.group)
+            )
         except DialError as error:
             self.broken = True
             self._lose(error)
@@ -171,11 +176,15 @@ class Group:
             former.committed = at.offset
             self._positions.put(former)
             return TopicPartition(at.topic, at.partition, former.next)
-        position = Position(at.topic, at.partition, at.offset, committed=at.offset, origin=Origin.COMMIT)
+        position = Position(
+            at.topic, at.partition, at.offset, committed=at.offset, origin=Origin.COMMIT
+        )
         self._positions.put(position)
         return TopicPartition(at.topic, at.partition, at.offset)
 
-    def _committed(self, partitions: list[TopicPartition], deadline: Deadline) -> list[TopicPartition]:
+    def _committed(
+        self, partitions: list[TopicPartition], deadline: Deadline
+    ) -> list[TopicPartition]:
         wanted = [TopicPartition(each.topic, each.partition) for each in partitions]
         found: list[TopicPartition] = self.consumer.committed(wanted, timeout=deadline.left())
         for each in found:
@@ -189,7 +198,9 @@ class Group:
         self._let_go(partitions)
 
     def _lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        self._say(f"group '{self.plan.group}' took the partitions away: this member was silent for too long")
+        self._say(
+            f"group '{self.plan.group}' took the partitions away: this member was silent for too long"
+        )
         self.assigned = False
         self._let_go(partitions)
 
@@ -237,7 +248,11 @@ class Group:
 
     def committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         """What became of a commit."""
-        failed = partitions if error is not None else [each for each in partitions if each.error is not None]
+        failed = (
+            partitions
+            if error is not None
+            else [each for each in partitions if each.error is not None]
+        )
         taken = [] if error is not None else [each for each in partitions if each.error is None]
         self._had_commits.update((each.topic, each.partition) for each in taken)
         error = error or next((each.error for each in failed), None)
@@ -247,4 +262,6 @@ class Group:
             if position := self._positions.get(each.topic, each.partition):
                 position.committed = -1  # again, with the next one
         if not self.held and error.code() not in _FORMER:
-            self._say(f"group '{self.plan.group}' did not take a commit: {said(error)}; it is tried again")
+            self._say(
+                f"group '{self.plan.group}' did not take a commit: {said(error)}; it is tried again"
+            )

@@ -107,7 +107,9 @@ class LinkState:
                 self._trouble = reason
             return
         self.is_open = False
-        self._loop_side.report_loss(reason or ConnectionError(f"{self._plan.peer} closed the connection"))
+        self._loop_side.report_loss(
+            reason or ConnectionError(f"{self._plan.peer} closed the connection")
+        )
 
     def end(self, error: KafkaError) -> None:
         """This consumer will never give a message again. A consumer that another member has fenced stays as

@@ -57,7 +57,9 @@ class LoopSide:
         if owner is not None:
             self.call(owner.went, reason)
 
-    def answer(self, future: asyncio.Future[Any], error: BaseException | None, value: object = None) -> None:
+    def answer(
+        self, future: asyncio.Future[Any], error: BaseException | None, value: object = None
+    ) -> None:
         """Give a request its result, or its error, unless its caller has given up."""
         if error is not None:
             # The frames of a traceback refer to the consumer, which would live as long as the error.

@@ -69,7 +69,9 @@ class Position:
             start, seen, origin = self.start, self.seen, self.origin
         else:
             start, seen, origin = self.reached, max(self.seen, self.next), Origin.BROKER
-        return Position(self.topic, self.partition, start, seen=seen, committed=self.committed, origin=origin)
+        return Position(
+            self.topic, self.partition, start, seen=seen, committed=self.committed, origin=origin
+        )
 
     @property
     def is_untouched(self) -> bool:
@@ -117,7 +119,9 @@ class Positions:
 
     def __iter__(self) -> Iterator[Position]:
         # Copies: the loop's thread counts the lag while the reader's thread may add a partition.
-        return (each for numbers in tuple(self.by_topic.values()) for each in tuple(numbers.values()))
+        return (
+            each for numbers in tuple(self.by_topic.values()) for each in tuple(numbers.values())
+        )
 
     def put(self, position: Position) -> None:
         self.by_topic.setdefault(position.topic, {})[position.partition] = position
@@ -134,7 +138,9 @@ def place_instead(position: Position, low: int, high: int, *, earliest: bool) ->
     messages were lost by that. `low` is the first offset that the partition has, `high` the one behind its
     last; `earliest`: the address says `offset=earliest`."""
     origin = position.origin if position.is_untouched else Origin.BROKER
-    if position.next < low:  # deleted by age; what had gone before Dial was asked by number is not lost
+    if (
+        position.next < low
+    ):  # deleted by age; what had gone before Dial was asked by number is not lost
         return low, 0 if origin is Origin.ADDRESS else low - position.next
     if position.next <= high:
         return position.next, 0

@@ -114,7 +114,9 @@ class Places:
         former = self._positions.by_topic.get(topic, {})
         missing = sum(max(0, each.end - each.next) for each in former.values())
         count = self._finder.count_partitions(topic, MOST_CALL_S)
-        numbers = [number for number in sorted(former) if number < count]  # the group shares the rest later
+        numbers = [
+            number for number in sorted(former) if number < count
+        ]  # the group shares the rest later
         if not self._plan.group and self._plan.partition is None:
             numbers = list(range(count))
         for gone in set(former) - set(numbers):
@@ -191,7 +193,9 @@ class Places:
         if ask and positions:
             wanted = [TopicPartition(each.topic, each.partition, LATEST) for each in positions]
             found = self.consumer.offsets_for_times(wanted, timeout=MOST_CALL_S)
-            ends = {(each.topic, each.partition): each.offset for each in found if each.error is None}
+            ends = {
+                (each.topic, each.partition): each.offset for each in found if each.error is None
+            }
             for each in positions:
                 each.end = max(each.end, ends.get((each.topic, each.partition), -1))
             return

@@ -120,7 +120,9 @@ def plan_of(address: Address) -> Plan:
             **_consuming(group, protocol, ping_ms),
             **given,
             # Told in the log only: that a topic was deleted and made anew.
-            "debug": ",".join(dict.fromkeys((*filter(None, given.get("debug", "").split(",")), "metadata"))),
+            "debug": ",".join(
+                dict.fromkeys((*filter(None, given.get("debug", "").split(",")), "metadata"))
+            ),
         },
         producer={**common, **_producing(address, given), **given},
         may_make_topics=given.get("allow.auto.create.topics", "true").lower() != "false",
@@ -144,7 +146,9 @@ def header_pairs(headers: Mapping[str, Any]) -> tuple[tuple[str, bytes | None], 
     pairs: list[tuple[str, bytes | None]] = []
     for name, value in headers.items():
         if "\0" in name:
-            raise RefusedError(f"the message cannot be sent: header {name[:40]!r} has the character U+0000")
+            raise RefusedError(
+                f"the message cannot be sent: header {name[:40]!r} has the character U+0000"
+            )
         several = value if isinstance(value, (list, tuple)) else (value,)
         try:
             pairs += [(name, _header_value(name, each)) for each in several]
@@ -190,7 +194,9 @@ def _security(address: Address, given: dict[str, str]) -> dict[str, Any]:
     """TLS and SASL: what the usual options mean in librdkafka's words."""
     option = address.option
     if option("servername"):
-        raise FatalError("servername cannot be had with kafka: librdkafka takes the host's own name")
+        raise FatalError(
+            "servername cannot be had with kafka: librdkafka takes the host's own name"
+        )
     files = {
         "cafile": "ssl.ca.location",
         "certfile": "ssl.certificate.location",
@@ -211,7 +217,9 @@ def _security(address: Address, given: dict[str, str]) -> dict[str, Any]:
     fitting = ("SASL_" if login else "") + ("SSL" if secure else "PLAINTEXT")
     asked = given.get("security.protocol", fitting).upper()
     if login and not asked.startswith("SASL_"):
-        raise FatalError(f"security_protocol={asked} has no login: write SASL_{asked}, or leave out the user")
+        raise FatalError(
+            f"security_protocol={asked} has no login: write SASL_{asked}, or leave out the user"
+        )
     if secure and not asked.endswith("SSL"):
         raise FatalError(
             f"security_protocol={asked} has no TLS: write {fitting}, or leave out the TLS options"

@@ -71,7 +71,9 @@ class _Seek(NamedTuple):
 class Reader:
     """See the module. Public methods are called on the loop, all others in the thread."""
 
-    def __init__(self, plan: Plan, former: Reader | None = None, *, makes_topics: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, former: Reader | None = None, *, makes_topics: bool = True
+    ) -> None:
         """`former` is a reader of the same address that is useless (its login was refused, say). Without a
         group only that reader knows where reading was, so this one goes on there. `makes_topics`: the broker
         may make topics that it does not know."""

@@ -102,7 +102,9 @@ class Seeker:
         self, place: Place, found: list[tuple[str, int]], of_topic: list[tuple[str, int]]
     ) -> str:
         if self._plan.group and not found:
-            return f"group '{self._plan.group}' has given this member no partition, so it cannot seek"
+            return (
+                f"group '{self._plan.group}' has given this member no partition, so it cannot seek"
+            )
         if of_topic or place.topic is None:
             what = "partition" if place.topic is None else f"topic '{place.topic}' with partition"
             numbers = ", ".join(map(str, sorted({number for _, number in of_topic or found})))

@@ -72,5 +72,7 @@ class Upkeep:
             self._unassigned_since = now
         elif now - self._unassigned_since > _ASSIGNMENT_S:
             self._link.lose(
-                ConnectionError(f"group '{self._plan.group}' gives this member no partitions any more")
+                ConnectionError(
+                    f"group '{self._plan.group}' gives this member no partitions any more"
+                )
             )

@@ -22,7 +22,14 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from trunkline.actors.drivers.kafka.errors import NOT_YET, REFUSED, cause, refusal, said, settings_failure
+from trunkline.actors.drivers.kafka.errors import (
+    NOT_YET,
+    REFUSED,
+    cause,
+    refusal,
+    said,
+    settings_failure,
+)
 from trunkline.actors.drivers.kafka.log import quiet_logger
 from trunkline.actors.drivers.kafka.plan import Plan
 from trunkline.deadline import Deadline
@@ -225,7 +232,9 @@ class Writer:
         elif isinstance(
             outcome, int
         ):  # 0 says that it was not sent, and of an empty message also that it was
-            write.result.set_exception(OperationTimeout("the message was not sent in the time allowed"))
+            write.result.set_exception(
+                OperationTimeout("the message was not sent in the time allowed")
+            )
         else:
             write.result.set_exception(outcome)
 

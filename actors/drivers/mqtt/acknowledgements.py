@@ -53,7 +53,9 @@ class Acknowledgements:
         """Readers have these messages."""
         if self._link is None:
             for number, qos, content in tokens:
-                if qos == 2:  # the broker does not hear of it and sends them again, to be known by this
+                if (
+                    qos == 2
+                ):  # the broker does not hear of it and sends them again, to be known by this
                     self._session.acknowledged(number, qos, content)
             return
         client, sock = self._link

@@ -223,7 +223,9 @@ def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> Stream
     """The driver that carries the bytes. MQTT's user and password are not those of a WebSocket handshake."""
     scheme = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}[address.scheme]
     place = f"{scheme}://{sink.peer}"
-    plain = replace(address, scheme=scheme, target=place, host=host, port=port, user=None, password=None)
+    plain = replace(
+        address, scheme=scheme, target=place, host=host, port=port, user=None, password=None
+    )
     if scheme in ("tcp", "tls"):
         return (TlsDriver if scheme == "tls" else TcpDriver)(plain, sink)
     from trunkline.actors.drivers.ws.driver import WsDriver  # only who uses it pays for the import
@@ -264,7 +266,9 @@ class Client(paho.Client):
         packet = self._in_packet
         if packet["remaining_length"] > self._largest:
             if packet["command"] & 0xF0 != _PUBLISH:
-                raise ValueError(f"a packet of {packet['remaining_length']} bytes that is no message")
+                raise ValueError(
+                    f"a packet of {packet['remaining_length']} bytes that is no message"
+                )
             del packet["packet"][_HEAD:]
         return code
 
@@ -347,5 +351,7 @@ class Client(paho.Client):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         topic = 2 + int.from_bytes(body[:2], "big")
         before = topic + 2 if qos else topic
-        self.on_too_big(int.from_bytes(body[topic:before], "big"), qos, packet["remaining_length"] - before)
+        self.on_too_big(
+            int.from_bytes(body[topic:before], "big"), qos, packet["remaining_length"] - before
+        )
         return MQTTErrorCode.MQTT_ERR_SUCCESS

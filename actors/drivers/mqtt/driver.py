@@ -150,12 +150,18 @@ class MqttDriver(StreamDriver):
         plan = self._plan
         client = self._client = Client(sock, plan, self._session)
         self._acknowledgements.begin_link(client, sock)
-        subscriptions = self._subscriptions = Subscriptions(client, plan, self._session, self.peer, self.warn)
+        subscriptions = self._subscriptions = Subscriptions(
+            client, plan, self._session, self.peer, self.warn
+        )
         client.on_connect, client.on_disconnect = self._on_connect, self._on_disconnect
         client.on_subscribe, client.on_unsubscribe = self._on_subscribe, self._on_unsubscribe
         client.on_arrival, client.on_unreadable = self._on_arrival, self._on_unreadable
         self._leftovers = Leftovers(
-            plan, self._session, lambda old: client.unsubscribe(old)[1], self._intake.add, self._leave_out
+            plan,
+            self._session,
+            lambda old: client.unsubscribe(old)[1],
+            self._intake.add,
+            self._leave_out,
         )
         client.on_release, client.on_too_big = self._session.released, self._on_too_big
         if plan.qos:
@@ -248,7 +254,9 @@ class MqttDriver(StreamDriver):
         taken = await writer.publish(topic, payload, own_properties(self._plan), deadline)
         return len(payload) if taken else 0
 
-    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+    async def send_to(
+        self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
+    ) -> int:
         writer = self._living_writer()
         topic = self._write_topic() if outgoing.topic is None else outgoing.topic
         for text in filter(None, (outgoing.topic, outgoing.reply_to)):
@@ -263,7 +271,9 @@ class MqttDriver(StreamDriver):
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
         writer = self._living_writer()
         if not self._plan.v5 or self._subscriptions is None:
-            raise Unsupported("a request over MQTT needs version=5, whose messages say where the answer goes")
+            raise Unsupported(
+                "a request over MQTT needs version=5, whose messages say where the answer goes"
+            )
         topic = self._write_topic()
         payload = data.encode() if isinstance(data, str) else data
         try:
@@ -306,7 +316,9 @@ class MqttDriver(StreamDriver):
             return
         self._intake.note_read(len(tokens))
         if self._intake.held_count:
-            asyncio.get_running_loop().call_soon(self._deliver)  # later: the caller is at work on its buffer
+            asyncio.get_running_loop().call_soon(
+                self._deliver
+            )  # later: the caller is at work on its buffer
 
     def _deliver(self) -> None:
         """Hand over what came, as far as the buffer has room."""
@@ -398,15 +410,21 @@ class MqttDriver(StreamDriver):
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_result((code.value if code.is_failure else 0, found))
 
-    def _on_subscribe(self, client: Any, data: Any, number: int, codes: list[ReasonCode], found: Any) -> None:
+    def _on_subscribe(
+        self, client: Any, data: Any, number: int, codes: list[ReasonCode], found: Any
+    ) -> None:
         if self._subscriptions is not None:
             self._subscriptions.note_answer(number, codes)
 
-    def _on_publish(self, client: Any, data: Any, number: int, code: ReasonCode, found: Any) -> None:
+    def _on_publish(
+        self, client: Any, data: Any, number: int, code: ReasonCode, found: Any
+    ) -> None:
         if self._writer is not None:
             self._writer.confirmed(number, code.value, _text(found))
 
-    def _on_disconnect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
+    def _on_disconnect(
+        self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any
+    ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._end(errors.said_goodbye(self.peer, code.value, _text(found)))
         elif code.value == errors.PROTOCOL_ERROR:

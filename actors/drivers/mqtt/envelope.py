@@ -14,7 +14,13 @@ from trunkline.actors.drivers.mqtt.plan import Plan, user_properties
 from trunkline.actors.drivers.mqtt.session import Session
 from trunkline.errors import RefusedError, Unsupported
 
-__all__ = ["addressed_properties", "delivery_of", "own_properties", "properties_for", "written_properties"]
+__all__ = [
+    "addressed_properties",
+    "delivery_of",
+    "own_properties",
+    "properties_for",
+    "written_properties",
+]
 
 _LONGEST_EXPIRY_S = (1 << 32) - 1
 _PLAIN = {(qos, kept): {"qos": qos, "retain": kept} for qos in (0, 1, 2) for kept in (False, True)}
@@ -65,7 +71,9 @@ def addressed_properties(plan: Plan, outgoing: Outgoing) -> Any:
     if not plan.v5:
         if outgoing.fields() <= {"topic", "answers"}:
             return None
-        raise Unsupported("MQTT 3.1.1 messages have a topic alone: give version=5 for headers and the rest")
+        raise Unsupported(
+            "MQTT 3.1.1 messages have a topic alone: give version=5 for headers and the rest"
+        )
     found = written_properties(plan)
     try:
         if outgoing.headers is not None:

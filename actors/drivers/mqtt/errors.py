@@ -112,7 +112,9 @@ def subscription_refused(peer: str, topic: str, code: int, text: str = "") -> Di
 
 def message_refused(peer: str, topic: str, code: int, text: str = "") -> RefusedError:
     """What a refused message should be raised as."""
-    return RefusedError(f"{peer} refused the message to {_one_line(topic)}: {reason(code, text)}", code=code)
+    return RefusedError(
+        f"{peer} refused the message to {_one_line(topic)}: {reason(code, text)}", code=code
+    )
 
 
 def said_goodbye(peer: str, code: int, text: str = "") -> ConnectionError:

@@ -68,7 +68,12 @@ class Leftovers:
             return
         if topic not in self._asked_about and len(self._asked_about) < _MOST_ASKED:
             self._ask(topic)
-        if self._v5 and topic in self._held and self._count < _MOST_HELD and not self._is_removed(topic):
+        if (
+            self._v5
+            and topic in self._held
+            and self._count < _MOST_HELD
+            and not self._is_removed(topic)
+        ):
             self._held[topic].append(delivery)
             self._count += 1
         else:
@@ -79,7 +84,9 @@ class Leftovers:
         topic, filters = self._asked.pop(number, ("", []))
         if not topic:
             return
-        self._session.removed += [each for each, code in zip(filters, codes, strict=False) if code == 0]
+        self._session.removed += [
+            each for each, code in zip(filters, codes, strict=False) if code == 0
+        ]
         held = self._held.pop(topic, [])
         self._count -= len(held)
         otherwise = self._v5 and bool(codes) and not self._is_removed(topic)

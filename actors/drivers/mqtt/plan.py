@@ -19,7 +19,9 @@ _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 _LONGEST = 65_535
 _ODD = re.compile(
     "[\0-\x1f\x7f-\x9f\ufdd0-\ufdef"
-    + "".join(f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x11_0000, 0x1_0000))
+    + "".join(
+        f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x11_0000, 0x1_0000)
+    )
     + "]"
 )
 """Control characters and what Unicode will never have: mosquitto ends the link of who sends them."""
@@ -101,7 +103,9 @@ class Plan:
         user, password = logins[place] if logins else (address.user, address.password)
         for name, text in (("user", user), ("password", password)):
             if text is not None and len(text.encode()) > _LONGEST:
-                raise FatalError(f"the {name} has {len(text.encode())} bytes, and MQTT allows {_LONGEST}")
+                raise FatalError(
+                    f"the {name} has {len(text.encode())} bytes, and MQTT allows {_LONGEST}"
+                )
         return user, password
 
     @classmethod
@@ -109,12 +113,16 @@ class Plan:
         """Raises FatalError with what to change."""
         params = address.params
         v5 = _version(params)
-        topics = tuple(address.extra.get("topics") or filter(None, params.get("topic", "").split(",")))
+        topics = tuple(
+            address.extra.get("topics") or filter(None, params.get("topic", "").split(","))
+        )
         for topic in topics:
             _check_filter(topic)
         clean = _bool(params, "clean", default=True)
         if not clean and not params.get("client_id"):
-            raise FatalError("clean=false needs a client_id=..., by which the broker knows the session again")
+            raise FatalError(
+                "clean=false needs a client_id=..., by which the broker knows the session again"
+            )
         if "session_expiry" in params and not v5:
             raise FatalError("session_expiry= is of MQTT 5: give version=5")
         for name in ("retain_handling", "no_local"):
@@ -132,16 +140,22 @@ class Plan:
             _check_topic("will_topic", will_topic)
         will_payload = params.get("will_payload", "").encode()
         if len(will_payload) > _LONGEST:
-            raise FatalError(f"will_payload= has {len(will_payload)} bytes, and MQTT allows {_LONGEST}")
+            raise FatalError(
+                f"will_payload= has {len(will_payload)} bytes, and MQTT allows {_LONGEST}"
+            )
         return cls(
             topics=topics,
-            covered=tuple(t for t in dict.fromkeys(topics) if any(_covers(o, t) for o in topics if o != t)),
+            covered=tuple(
+                t for t in dict.fromkeys(topics) if any(_covers(o, t) for o in topics if o != t)
+            ),
             write_topic=_write_topic(params, topics),
             qos=_count(params, "qos", 2),
             retain=_bool(params, "retain", default=False),
             clean=clean,
             v5=v5,
-            session_expiry=_count(params, "session_expiry", FOR_EVER) if "session_expiry" in params else None,
+            session_expiry=_count(params, "session_expiry", FOR_EVER)
+            if "session_expiry" in params
+            else None,
             will_topic=will_topic,
             will_payload=will_payload,
             will_qos=_count(params, "will_qos", 2),
@@ -169,7 +183,9 @@ _WILL = ("will_payload", "will_qos", "will_retain")
 def _version(params: Mapping[str, str]) -> bool:
     version = params.get("version") or _V311[0]
     if version not in (*_V5, *_V311):
-        raise FatalError(f"version={version[:20]} is none of MQTT that is known here: give 3.1.1 or 5")
+        raise FatalError(
+            f"version={version[:20]} is none of MQTT that is known here: give 3.1.1 or 5"
+        )
     return version in _V5
 
 
@@ -178,7 +194,9 @@ def _write_topic(params: Mapping[str, str], topics: tuple[str, ...]) -> str | No
     if given := params.get("write_topic"):
         _check_topic("write_topic", given)
         return given
-    return next((topic for topic in topics if not _has_wildcard(topic) and not _is_shared(topic)), None)
+    return next(
+        (topic for topic in topics if not _has_wildcard(topic) and not _is_shared(topic)), None
+    )
 
 
 def _has_wildcard(topic: str) -> bool:
@@ -234,7 +252,9 @@ def _check_filter(topic: str) -> None:
     if (odd := _odd_text(topic)) is not None:
         raise FatalError(f"topic= is no MQTT topic: it has {odd}")
     levels = topic.split("/")
-    if _is_shared(topic) and (len(levels) < 3 or not levels[1] or _has_wildcard(levels[1]) or not levels[2:]):
+    if _is_shared(topic) and (
+        len(levels) < 3 or not levels[1] or _has_wildcard(levels[1]) or not levels[2:]
+    ):
         raise FatalError(f"topic={topic} is no shared subscription: write $share/group/topic")
     for place, level in enumerate(levels):
         if _has_wildcard(level) and (len(level) > 1 or (level == "#" and place < len(levels) - 1)):
@@ -249,7 +269,9 @@ def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
     if not given or "+" in address.scheme:
         return ()
     if not v5:
-        raise FatalError("headers= need MQTT 5, whose messages have user properties: give version=5")
+        raise FatalError(
+            "headers= need MQTT 5, whose messages have user properties: give version=5"
+        )
     try:
         return tuple(user_properties(given))
     except ValueError as error:
@@ -260,7 +282,9 @@ def user_properties(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Headers as MQTT 5 has them; a list stands for a name that is there more than once. ValueError, in
     words, for what cannot be sent."""
     items = [
-        (name, header_text(name, value)) for name, values in headers.items() for value in _values(values)
+        (name, header_text(name, value))
+        for name, values in headers.items()
+        for value in _values(values)
     ]
     for name, value in items:
         if (odd := _odd_text(name) or _odd_text(value)) is not None:

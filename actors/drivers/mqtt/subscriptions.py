@@ -61,7 +61,9 @@ class Subscriptions:
         assert number is not None
         codes = await self._wait_for_answer(number, deadline)
         if len(codes) != len(topics):
-            raise DialError(f"{self._peer} confirmed {len(codes)} of {len(topics)} topics: some are not read")
+            raise DialError(
+                f"{self._peer} confirmed {len(codes)} of {len(topics)} topics: some are not read"
+            )
         for topic, code in zip(topics, codes, strict=True):
             if code.is_failure:
                 raise errors.subscription_refused(self._peer, topic, code.value)

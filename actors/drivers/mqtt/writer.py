@@ -68,7 +68,9 @@ class Writer:
         # Around the payload: the packet's head, the properties and the topic.
         headers = sum(5 + len(name.encode()) + len(value.encode()) for name, value in plan.headers)
         self._around = 12 + headers
-        self._small = min(_SMALL, self._largest - self._around - len((plan.write_topic or "").encode()))
+        self._small = min(
+            _SMALL, self._largest - self._around - len((plan.write_topic or "").encode())
+        )
         self._waiting: deque[_Writing] = deque()
         self._in_flight: dict[int, _Writing] = {}
         self._over = False
@@ -96,7 +98,9 @@ class Writer:
         False when it did not go out by the deadline. Raises Unconfirmed, RefusedError, ConnectionError.
         `around`: bytes of the properties and the packet's head, where they are not those of the address."""
         self._check(topic, payload, self._around if around is None else around)
-        writing = _Writing(topic, payload, properties, deadline, asyncio.get_running_loop().create_future())
+        writing = _Writing(
+            topic, payload, properties, deadline, asyncio.get_running_loop().create_future()
+        )
         if self._waiting or not self._may_start():
             self._waiting.append(writing)
         else:
@@ -138,7 +142,9 @@ class Writer:
         if writing is None or writing.done.done():
             return
         if code >= errors.FAILURE:
-            writing.done.set_exception(errors.message_refused(self._peer, writing.topic, code, text))
+            writing.done.set_exception(
+                errors.message_refused(self._peer, writing.topic, code, text)
+            )
         else:
             writing.done.set_result(None)
 

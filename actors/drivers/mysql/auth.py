@@ -109,7 +109,9 @@ def _check(name: str, encrypted: bool, in_clear: bool) -> None:
             " allowCleartextPasswords=true"
         )
     if name == _NATIVE and not policy.native:
-        raise LoginRefused(f"the server asks for {_NATIVE}, which allowNativePasswords=false refuses")
+        raise LoginRefused(
+            f"the server asks for {_NATIVE}, which allowNativePasswords=false refuses"
+        )
     if in_clear and not (encrypted or policy.local):
         raise PasswordInClear(
             f"the server asks for the password in clear ({name}) on a link without TLS; connect with"

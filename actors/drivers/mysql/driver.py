@@ -64,9 +64,7 @@ _LOAD = re.compile(rb"(?:\s|/\*.*?\*/|--[^\n]*\n|#[^\n]*\n)*LOAD\b", re.IGNORECA
 _UPDATE = re.compile(
     rb"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|#[^\n]*\n)*(?:UPDATE|WITH)\b", re.IGNORECASE | re.DOTALL
 )
-_UNREAD = (
-    "the rows of a query of this transaction are not all read; read them to the end or close the query first"
-)
+_UNREAD = "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 _SEVERAL = "the text holds several statements; run them one by one, or allow that with multiStatements=true"
 _CONFUSED = (
     # the library, and what it lets through when the bytes that arrive make no sense
@@ -149,7 +147,9 @@ class MysqlDriver(ExecDriver):
         self._connection.read_timeout = self._plan.read_s
         self._connection.write_timeout = self._plan.write_s
         self._writers: dict[bool, Literal] = {
-            flag: literals(self._charset, backslashes=flag, zone=zone, truncate_us=self._plan.truncate_us)
+            flag: literals(
+                self._charset, backslashes=flag, zone=zone, truncate_us=self._plan.truncate_us
+            )
             for flag in (True, False)
         }
 
@@ -314,7 +314,11 @@ class MysqlDriver(ExecDriver):
     # transactions
 
     def in_transaction(self) -> bool:
-        return self._connection is not None and not self._broken and bool(self._connection.in_transaction)
+        return (
+            self._connection is not None
+            and not self._broken
+            and bool(self._connection.in_transaction)
+        )
 
     def begin(self) -> None:
         self._own("START TRANSACTION")
@@ -430,7 +434,9 @@ class MysqlDriver(ExecDriver):
 
     def close(self) -> None:
         if self._broken or self.unread is not None:
-            reset_at_close(self._fileno())  # or the server waits for us to take what it still wants to send
+            reset_at_close(
+                self._fileno()
+            )  # or the server waits for us to take what it still wants to send
         connection, self._connection = self._connection, None
         self.unread = None
         if connection is not None:

@@ -11,7 +11,16 @@ from trunkline.actors.drivers.mysql.auth import refused
 from trunkline.actors.net.tls import explain
 from trunkline.errors import DialError, StatementError
 
-__all__ = ["INTERRUPTED", "NO_TLS", "READ_ONLY", "TOO_LARGE", "at_open", "is_lost", "refusal", "why_lost"]
+__all__ = [
+    "INTERRUPTED",
+    "NO_TLS",
+    "READ_ONLY",
+    "TOO_LARGE",
+    "at_open",
+    "is_lost",
+    "refusal",
+    "why_lost",
+]
 
 INTERRUPTED = 1317
 TOO_LARGE = 1153
@@ -40,7 +49,9 @@ def number(error: BaseException) -> int | None:
     errno = getattr(error, "errno", None)
     timed = (errors.ReadTimeoutError, errors.WriteTimeoutError, errors.ConnectionTimeoutError)
     known = isinstance(error, errors.Error) and not isinstance(error, timed)
-    return errno if known and isinstance(errno, int) and errno > 0 and errno not in _CLIENT else None
+    return (
+        errno if known and isinstance(errno, int) and errno > 0 and errno not in _CLIENT else None
+    )
 
 
 def is_lost(error: BaseException) -> bool:
@@ -82,7 +93,9 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
         return explain(cause, host, int(port), has_servername=False)
     if isinstance(error, (errors.ConnectionTimeoutError, errors.ReadTimeoutError)):
         limit = f" within {seconds:.3g} s" if seconds else ""
-        return DialError(f"{peer} did not answer as a MySQL server does{limit}; check host, port and server")
+        return DialError(
+            f"{peer} did not answer as a MySQL server does{limit}; check host, port and server"
+        )
     if getattr(error, "errno", None) == NO_TLS or isinstance(error, errors.NotSupportedError):
         return FatalError(f"cannot log in to {peer}: {_text(error)}")
     if getattr(error, "errno", None) in (2002, 2003):

@@ -55,7 +55,11 @@ def _attempts(plan: Plan) -> list[_Kind]:
 
 
 def _connect(
-    plan: Plan, arguments: Mapping[str, Any], tls: Mapping[str, Any], insists: bool, limit: float | None
+    plan: Plan,
+    arguments: Mapping[str, Any],
+    tls: Mapping[str, Any],
+    insists: bool,
+    limit: float | None,
 ) -> Any:
     whole = math.ceil(limit) if limit else None
     with login(replace(plan.policy, tls=insists)):
@@ -113,7 +117,9 @@ def _take_charset(connection: Any, charset: Charset, collation: str | None) -> N
         raise errors.ProgrammingError("a character set's name has letters, digits and _ only")
     if charset.codec != "utf-8":
         if not charset.codec:
-            raise errors.ProgrammingError(f"Python has no codec for the character set {charset.name}")
+            raise errors.ProgrammingError(
+                f"Python has no codec for the character set {charset.name}"
+            )
         # so that the library reads the names of columns rightly
         connection.set_charset_collation(charset.name, collation)
     ask(connection, " COLLATE ".join([f"SET NAMES {charset.name}", *names[1:]]))

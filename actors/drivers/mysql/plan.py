@@ -74,7 +74,13 @@ UTF8 = Charset("utf8mb4", "utf-8")
 _UTF8_COLLATION = "utf8mb4_general_ci"
 _UNSAFE = ("big5", "sjis", "cp932", "gbk", "gb18030")
 # MySQL's latin1 is Windows' cp1252
-_CODECS = {"utf8": "utf-8", "utf8mb3": "utf-8", "utf8mb4": "utf-8", "binary": "utf-8", "latin1": "cp1252"}
+_CODECS = {
+    "utf8": "utf-8",
+    "utf8mb3": "utf-8",
+    "utf8mb4": "utf-8",
+    "binary": "utf-8",
+    "latin1": "cp1252",
+}
 _NAMES = "ascii latin2 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 greek hebrew gb2312 euckr ujis"
 
 
@@ -152,7 +158,9 @@ def _place(address: Address) -> dict[str, Any]:
             f"mysql:// cannot connect over the network {address.net!r}: write tcp(host:port) or unix(/path)"
         )
     if not address.host or not address.port or address.port > 65_535:
-        raise FatalError("the mysql address needs a host and a port from 1 to 65535: write tcp(host:port)")
+        raise FatalError(
+            "the mysql address needs a host and a port from 1 to 65535: write tcp(host:port)"
+        )
     return {"host": address.host, "port": address.port, "force_ipv6": address.net == "tcp6"}
 
 
@@ -163,7 +171,11 @@ def _login(address: Address) -> dict[str, Any]:
 
 
 def _flags(address: Address, typed: Mapping[str, Any]) -> dict[str, Any]:
-    flags = [ClientFlag.MULTI_STATEMENTS if typed.get("multiStatements") else -ClientFlag.MULTI_STATEMENTS]
+    flags = [
+        ClientFlag.MULTI_STATEMENTS
+        if typed.get("multiStatements")
+        else -ClientFlag.MULTI_STATEMENTS
+    ]
     if typed.get("clientFoundRows"):
         flags.append(ClientFlag.FOUND_ROWS)
     return {
@@ -206,12 +218,18 @@ def _settings(variables: Mapping[str, str]) -> str:
             raise FatalError(
                 f"{name} would change how texts are written and read: use charset= and collation="
             )
-    return "SET " + ", ".join(f"{name} = {value}" for name, value in variables.items()) if variables else ""
+    return (
+        "SET " + ", ".join(f"{name} = {value}" for name, value in variables.items())
+        if variables
+        else ""
+    )
 
 
 def _time_zone(variables: Mapping[str, str]) -> str | None:
     names = ("time_zone", "@@time_zone", "session time_zone", "@@session.time_zone")
-    return next((value for name, value in variables.items() if name.strip("` ").lower() in names), None)
+    return next(
+        (value for name, value in variables.items() if name.strip("` ").lower() in names), None
+    )
 
 
 def _whole(seconds: float | None) -> int | None:
@@ -224,7 +242,9 @@ def _tls(address: Address, typed: Mapping[str, Any]) -> tuple[Tls, dict[str, Any
     unchecked = bool(address.option("insecureSkipVerify"))
     wants = bool(cafile or certfile or keyfile or unchecked)
     if wants and (asked == "false" or address.net == "unix"):
-        raise FatalError("the options ask for TLS, and the address for a link without: leave one of them out")
+        raise FatalError(
+            "the options ask for TLS, and the address for a link without: leave one of them out"
+        )
     if keyfile and not certfile:
         raise FatalError(f"keyfile={keyfile} needs a certfile beside it")
     if address.net == "unix":

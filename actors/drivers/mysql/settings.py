@@ -14,7 +14,9 @@ NO_AUTOCOMMIT = (
     "autocommit cannot be turned off: statements would wait in a transaction that nobody ends;"
     " use `with conn.transaction():`"
 )
-_OTHER_CHARSET = "the character set is the address's (charset=...): texts are written and read accordingly"
+_OTHER_CHARSET = (
+    "the character set is the address's (charset=...): texts are written and read accordingly"
+)
 # comments of every kind, and the beginning of one that the server executes
 _GAP = r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|\#[^\n]*\n|/\*M?!\d*)"
 _SETS = re.compile(rf"{_GAP}*SET\b", re.IGNORECASE | re.DOTALL)
@@ -35,7 +37,9 @@ def check_settings(sql: str, charset: Charset) -> None:
     `mysql_types`, for a SET may also hide in EXECUTE IMMEDIATE.)"""
     if not _SETS.match(sql):
         return
-    bare = "".join(_unquoted(kind, text) for kind, text in tokens(MYSQL_RUNS.sub("", sql), Dialect.MYSQL))
+    bare = "".join(
+        _unquoted(kind, text) for kind, text in tokens(MYSQL_RUNS.sub("", sql), Dialect.MYSQL)
+    )
     if _TURNS_OFF.search(bare):
         raise StatementError(NO_AUTOCOMMIT)
     same = {"utf8", "utf8mb4"} if charset.codec == "utf-8" else {charset.name}

@@ -44,7 +44,9 @@ class Template:
             raise StatementError("mysql takes values in order, not by name; write ? for each")
         check_count(len(self.pieces) - 1, len(binds))
 
-    def batches(self, rows: Iterable[Any], literal: Literal, codec: str, longest: int) -> Iterator[bytes]:
+    def batches(
+        self, rows: Iterable[Any], literal: Literal, codec: str, longest: int
+    ) -> Iterator[bytes]:
         """Statements that together run this one for each row: as few as their length allows."""
         rows = self._checked(rows)
         if self.rows is None:
@@ -55,7 +57,9 @@ class Template:
         first, *middle, last = self.pieces
         head, tail = _encoded(first[:start], codec), _encoded(last[end:], codec)
         pieces = [_encoded(piece, codec) for piece in (first[start:], *middle, last[:end])]
-        yield from _joined(head, (_filled(pieces, row, literal) for row in rows), tail, min(longest, _BATCH))
+        yield from _joined(
+            head, (_filled(pieces, row, literal) for row in rows), tail, min(longest, _BATCH)
+        )
 
     def _checked(self, rows: Iterable[Any]) -> Iterator[Any]:
         """The rows; StatementError, which says where, at one with another number of values."""
@@ -126,7 +130,9 @@ def _cut(sql: str) -> Template:
             piece.append(token.text)
     pieces.append("".join(piece))
     statements = len(split(sql, Dialect.MYSQL)) if ";" in sql else 1
-    return Template(tuple(pieces), statements, _row(sql, pieces) if statements == 1 and not fenced else None)
+    return Template(
+        tuple(pieces), statements, _row(sql, pieces) if statements == 1 and not fenced else None
+    )
 
 
 def _row(sql: str, pieces: Sequence[str]) -> tuple[int, int] | None:
@@ -153,9 +159,13 @@ def _row(sql: str, pieces: Sequence[str]) -> tuple[int, int] | None:
             depth -= 1
             if depth == 0 and opened >= 0 and closed < 0:
                 closed = position
-        elif kind == "other" and text == "," and depth == 0 and closed >= 0 and "UPDATE" not in words:
+        elif (
+            kind == "other" and text == "," and depth == 0 and closed >= 0 and "UPDATE" not in words
+        ):
             return None  # a second row
-    plain = words[:1] in (["INSERT"], ["REPLACE"]) and not {"SELECT", "RETURNING", "SET"} & set(words)
+    plain = words[:1] in (["INSERT"], ["REPLACE"]) and not {"SELECT", "RETURNING", "SET"} & set(
+        words
+    )
     if not plain or closed < 0 or places[0]:
         return None
     return opened, closed - (len(sql) - len(pieces[-1]))

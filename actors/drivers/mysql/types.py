@@ -40,7 +40,9 @@ Literal = Callable[[Any], bytes]
 # writing
 
 
-def literals(charset: Charset, *, backslashes: bool, zone: tzinfo | None, truncate_us: int) -> Literal:
+def literals(
+    charset: Charset, *, backslashes: bool, zone: tzinfo | None, truncate_us: int
+) -> Literal:
     """The writer of values. `backslashes`: they escape in strings (no NO_BACKSLASH_ESCAPES in sql_mode).
     `zone`: datetimes with a zone are written in it; None: in this machine's own."""
     table: dict[type, Literal] = {
@@ -114,15 +116,22 @@ def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
         # server that does not run `/*!99999 ? */` would end this comment at the `*/` of a value
         escaped = "'" in value or (backslashes and "\\" in value)
         if charset.hides_backslash or (escaped and not value.isascii()) or "*/" in value:
-            return b"_%s X'%s'" % (charset.name.encode(), value.encode(charset.codec).hex().encode())
+            return b"_%s X'%s'" % (
+                charset.name.encode(),
+                value.encode(charset.codec).hex().encode(),
+            )
         if backslashes:
             value = value.replace("\\", "\\\\")
         return b"'" + value.replace("'", "''").encode(charset.codec) + b"'"
     except UnicodeEncodeError as error:
         bad = value[error.start]
     if "\ud800" <= bad <= "\udfff":
-        raise StatementError("MySQL stores no half of a surrogate pair, and this text has one; bind bytes")
-    raise StatementError(f"the connection's charset {charset.name} has no U+{ord(bad):04X}; use utf8mb4")
+        raise StatementError(
+            "MySQL stores no half of a surrogate pair, and this text has one; bind bytes"
+        )
+    raise StatementError(
+        f"the connection's charset {charset.name} has no U+{ord(bad):04X}; use utf8mb4"
+    )
 
 
 def _bytes(charset: Charset, backslashes: bool, value: bytes) -> bytes:
@@ -139,7 +148,9 @@ def _datetime(zone: tzinfo | None, truncate_us: int, value: datetime) -> bytes:
         try:
             value = value.astimezone(zone).replace(tzinfo=None)
         except OverflowError:
-            raise StatementError(f"{value} has no counterpart in {zone or 'the local zone'}") from None
+            raise StatementError(
+                f"{value} has no counterpart in {zone or 'the local zone'}"
+            ) from None
     if truncate_us > 1:
         whole = (value - datetime.min) // timedelta(microseconds=1)
         value -= timedelta(microseconds=whole % truncate_us)
@@ -148,7 +159,9 @@ def _datetime(zone: tzinfo | None, truncate_us: int, value: datetime) -> bytes:
 
 def _time(value: time) -> bytes:
     if value.tzinfo is not None:
-        raise StatementError("MySQL has no time of day with a zone; bind a datetime, or the time without it")
+        raise StatementError(
+            "MySQL has no time of day with a zone; bind a datetime, or the time without it"
+        )
     return b"'%s'" % value.isoformat().encode()
 
 
@@ -156,7 +169,9 @@ def _timedelta(value: timedelta) -> bytes:
     sign, value = ("-", -value) if value < timedelta(0) else ("", value)
     minutes, seconds = divmod(value.days * 86_400 + value.seconds, 60)
     text = f"{sign}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
-    return f"'{text}.{value.microseconds:06}'".encode() if value.microseconds else f"'{text}'".encode()
+    return (
+        f"'{text}.{value.microseconds:06}'".encode() if value.microseconds else f"'{text}'".encode()
+    )
 
 
 # in this order: an IntEnum is an int, a datetime is a date
@@ -191,11 +206,14 @@ def readers(description: Sequence[Any], codec: str, loc: str | None) -> list[_Re
     return [_reader(column[1], column[7], column[8], codec, loc) for column in description]
 
 
-def to_rows(raw: Sequence[tuple[bytes | None, ...]], columns: Sequence[_Reader]) -> list[tuple[Any, ...]]:
+def to_rows(
+    raw: Sequence[tuple[bytes | None, ...]], columns: Sequence[_Reader]
+) -> list[tuple[Any, ...]]:
     """Rows of bytes as rows of values."""
     if not raw:
         return []
-    return list(zip(*(read(values) for read, values in zip(columns, zip(*raw, strict=True), strict=True))))  # noqa: B905
+    typed = [read(values) for read, values in zip(columns, zip(*raw, strict=True), strict=True)]
+    return list(zip(*typed))  # noqa: B905 - without columns there is nothing to compare
 
 
 def _reader(kind: int, flags: int, charset: int, codec: str, loc: str | None) -> _Reader:
@@ -209,7 +227,9 @@ def _reader(kind: int, flags: int, charset: int, codec: str, loc: str | None) ->
         return _as_it_is
     if flags & FieldFlag.SET:
         return partial(
-            _converted, lambda value: set(decode(value).split(",")) if value != b"" else set(), _same
+            _converted,
+            lambda value: set(decode(value).split(",")) if value != b"" else set(),
+            _same,
         )
     if kind == FieldType.JSON:
         return partial(_converted, json.loads, _text)
@@ -221,7 +241,9 @@ def _as_it_is(values: tuple[Any, ...]) -> Sequence[Any]:
 
 
 def _converted(
-    convert: Callable[[bytes], Any], otherwise: Callable[[bytes], Any], values: tuple[bytes | None, ...]
+    convert: Callable[[bytes], Any],
+    otherwise: Callable[[bytes], Any],
+    values: tuple[bytes | None, ...],
 ) -> Sequence[Any]:
     """All values by `convert`, NULL as None, what it cannot read by `otherwise`."""
     try:
@@ -230,7 +252,9 @@ def _converted(
         return [None if value is None else _either(convert, otherwise, value) for value in values]
 
 
-def _either(convert: Callable[[bytes], Any], otherwise: Callable[[bytes], Any], value: bytes) -> Any:
+def _either(
+    convert: Callable[[bytes], Any], otherwise: Callable[[bytes], Any], value: bytes
+) -> Any:
     try:
         return convert(value)
     except ValueError:  # a 0000-00-00, text that is not of its charset

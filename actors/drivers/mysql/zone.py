@@ -63,7 +63,9 @@ def fit(
     return wanted
 
 
-def _set(ask: Ask, peer: str, loc: str | None, wanted: tzinfo | None, warn: Callable[[str], None]) -> None:
+def _set(
+    ask: Ask, peer: str, loc: str | None, wanted: tzinfo | None, warn: Callable[[str], None]
+) -> None:
     name = _name(loc, wanted)
     offset = _written(_utcoffset(wanted, datetime.now(UTC)))
     changes = len(set(_offsets(wanted))) > 1
@@ -123,7 +125,10 @@ def _samples() -> list[datetime]:
 
 
 def _moments(zone: tzinfo | None) -> list[float]:
-    return [(moment if zone is None else moment.replace(tzinfo=zone)).timestamp() for moment in _samples()]
+    return [
+        (moment if zone is None else moment.replace(tzinfo=zone)).timestamp()
+        for moment in _samples()
+    ]
 
 
 def _offsets(zone: tzinfo | None) -> list[timedelta]:
@@ -157,7 +162,8 @@ def _given_zone(given: str, found: list[float]) -> tzinfo | None:
         return ZoneInfo(name)
     except (OSError, ValueError):  # SYSTEM, say
         shifts = {
-            moment.replace(tzinfo=UTC).timestamp() - at for moment, at in zip(_samples(), found, strict=True)
+            moment.replace(tzinfo=UTC).timestamp() - at
+            for moment, at in zip(_samples(), found, strict=True)
         }
         return timezone(timedelta(seconds=shifts.pop())) if len(shifts) == 1 else None
 

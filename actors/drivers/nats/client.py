@@ -93,10 +93,14 @@ class GuardedClient(Client):
         try:
             to, back = subject.decode(), reply.decode()
         except UnicodeDecodeError:
-            self._damaged("a message came with a subject that is not UTF-8; the strange bytes are replaced")
+            self._damaged(
+                "a message came with a subject that is not UTF-8; the strange bytes are replaced"
+            )
             to = subject.decode(errors="replace")
             back = reply.decode(errors="replace")
-        return self.msg_class(subject=to, reply=back, data=data, headers=headers, _client=self, _sid=sid)
+        return self.msg_class(
+            subject=to, reply=back, data=data, headers=headers, _client=self, _sid=sid
+        )
 
 
 class _Parser(parser.Parser):

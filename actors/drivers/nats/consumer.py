@@ -85,11 +85,15 @@ class StreamConsumer:
             place.forget()
             if place.pending:
                 self._sink.dropped(place.pending)
-                self._sink.warn(f"stream {self._plan.name} was made anew: it is read from its beginning")
+                self._sink.warn(
+                    f"stream {self._plan.name} was made anew: it is read from its beginning"
+                )
                 place.pending = 0
         place.created = info.created
 
-    def _count_gaps_from(self, found: api.ConsumerInfo, info: api.StreamInfo, *, resumes: bool) -> None:
+    def _count_gaps_from(
+        self, found: api.ConsumerInfo, info: api.StreamInfo, *, resumes: bool
+    ) -> None:
         delivered = found.delivered
         delivery, sequence = (delivered.consumer_seq, delivered.stream_seq) if delivered else (0, 0)
         if resumes and self._plan.durable is None and self._place.next is not None:
@@ -104,7 +108,9 @@ class StreamConsumer:
 
     async def _look_until(self, consumer: str, deadline: Deadline) -> ConsumerLook | None:
         return await ask(
-            self._client, lambda _: look_at_consumer(self._client, self._plan.name, consumer), deadline
+            self._client,
+            lambda _: look_at_consumer(self._client, self._plan.name, consumer),
+            deadline,
         )
 
     async def _make(self, deadline: Deadline) -> api.ConsumerInfo:
@@ -142,7 +148,9 @@ class StreamConsumer:
     def _check_durable(self, durable: str, config: api.ConsumerConfig) -> None:
         """FatalError where the consumer cannot do what the address asks for."""
         if config.deliver_subject:
-            raise FatalError(f"durable={durable} is a push consumer; name a pull consumer, or a new one")
+            raise FatalError(
+                f"durable={durable} is a push consumer; name a pull consumer, or a new one"
+            )
         if config.ack_policy != api.AckPolicy.EXPLICIT:
             policy = api.AckPolicy(config.ack_policy or api.AckPolicy.NONE).value
             raise FatalError(
@@ -151,7 +159,9 @@ class StreamConsumer:
             )
         reads = config.filter_subject or ">"
         if self.topic is not None and reads != self.topic:
-            raise FatalError(f"durable={durable} reads {reads} and not topic={self.topic}; name another")
+            raise FatalError(
+                f"durable={durable} reads {reads} and not topic={self.topic}; name another"
+            )
 
     def _config(self) -> api.ConsumerConfig:
         start = dict(self._plan.deliver)

@@ -47,12 +47,16 @@ class CoreReader:
         """In place of nats-py's `Msg`; it passes by what is None: a message of ours needs no queue and
         no task of its subscription. Those are a third of its cost, mix up the order of several topics, and
         drop what does not fit them."""
-        if _sid > len(self._plan.topics):  # the first subscriptions are ours: this answers a question
+        if _sid > len(
+            self._plan.topics
+        ):  # the first subscriptions are ours: this answers a question
             return Msg(_client, subject, reply, data, headers, _sid=_sid)
         if self._earlier and any(matches(topic, subject) for topic in self._earlier.get(_sid, ())):
             return None  # it comes once for each topic that matches, and to us once is enough
         if len(data) > self._largest:
-            self._sink.warn(f"a message of {len(data)} bytes was discarded: it is over the option max_size")
+            self._sink.warn(
+                f"a message of {len(data)} bytes was discarded: it is over the option max_size"
+            )
             self._sink.dropped(1)
             return None
         if not self._batch:  # what came with it is handed over with it
@@ -60,7 +64,20 @@ class CoreReader:
         self._batch.append(
             _new(
                 Delivery,
-                (data, subject, None, headers, None, None, None, False, reply or None, None, None, None),
+                (
+                    data,
+                    subject,
+                    None,
+                    headers,
+                    None,
+                    None,
+                    None,
+                    False,
+                    reply or None,
+                    None,
+                    None,
+                    None,
+                ),
             )
         )
         return None

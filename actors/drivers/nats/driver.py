@@ -122,7 +122,9 @@ class NatsDriver(StreamDriver):
                 raise self._error or ConnectionError("closed by the server")
         except BaseException as error:
             await asyncio.shield(self._shut())
-            if isinstance(error, (nats.errors.Error, js_errors.Error, OSError, EOFError, DialError)):
+            if isinstance(
+                error, (nats.errors.Error, js_errors.Error, OSError, EOFError, DialError)
+            ):
                 raise self._explain(error) from None
             raise
         self._opened = True
@@ -148,7 +150,9 @@ class NatsDriver(StreamDriver):
             **plan.logins[index],
         )
 
-    async def _subscribe(self, client: GuardedClient, writer: Writer, plan: Plan, deadline: Deadline) -> None:
+    async def _subscribe(
+        self, client: GuardedClient, writer: Writer, plan: Plan, deadline: Deadline
+    ) -> None:
         """Subscribe, and know that it is in force when this returns."""
         if plan.stream is not None and plan.write_to is not None:
             check = self._check_stream(client, writer, plan.stream, plan.write_to, deadline)
@@ -175,7 +179,9 @@ class NatsDriver(StreamDriver):
         except (nats.errors.Error, js_errors.Error) as error:
             raise explain_stream_error(error, stream, subject) from None
         if not any(matches(pattern, subject) for pattern in info.config.subjects or ()):
-            writer.elsewhere = f"stream {stream.name} takes no messages on {subject}; add it to its subjects"
+            writer.elsewhere = (
+                f"stream {stream.name} takes no messages on {subject}; add it to its subjects"
+            )
 
     async def _check_stream_later(self, check: Coroutine[Any, Any, None]) -> None:
         try:
@@ -196,7 +202,9 @@ class NatsDriver(StreamDriver):
             return DialError(unparsed)
         words = said(self._error or error)
         if is_login_error(words):
-            return FatalError(f"{self.peer} refused the login ({words}); check user, password, token or key")
+            return FatalError(
+                f"{self.peer} refused the login ({words}); check user, password, token or key"
+            )
         if "expecting info" in words.lower() or "json parse" in words.lower():
             if self._transport is not None and self._transport.silent:
                 return DialError(f"{self.peer} closed the connection at once; is it a NATS server?")
@@ -209,7 +217,12 @@ class NatsDriver(StreamDriver):
 
     async def ping(self) -> None:
         client, transport = self._client, self._transport
-        if client is not None and client.is_connected and transport is not None and transport.writable:
+        if (
+            client is not None
+            and client.is_connected
+            and transport is not None
+            and transport.writable
+        ):
             with contextlib.suppress(nats.errors.Error):  # a link that ends just now
                 await client.send_ping()
 
@@ -269,12 +282,16 @@ class NatsDriver(StreamDriver):
             self._end_without_a_word(client)
 
     def _end_without_a_word(self, client: Client) -> None:
-        if self._over or self._client is None or client is not self._client:  # the next server is tried
+        if (
+            self._over or self._client is None or client is not self._client
+        ):  # the next server is tried
             return
         self._error = self._error or self._client.last_error
         self._waits.end(ConnectionError(_TOO_LATE))
         if self._opened:
-            self._lost(self._reason() or ConnectionError(f"the NATS library stopped to serve {self.peer}"))
+            self._lost(
+                self._reason() or ConnectionError(f"the NATS library stopped to serve {self.peer}")
+            )
 
     def _unparsed(self) -> str | None:
         """What the server sent that nats-py cannot read, in words."""
@@ -286,7 +303,9 @@ class NatsDriver(StreamDriver):
         if (unparsed := self._unparsed()) is not None:
             return ConnectionError(f"{unparsed}; the link counts as lost")
         if is_login_error(words):
-            return FatalError(f"{self.peer} ended the login: {words}; check user, password, token or key")
+            return FatalError(
+                f"{self.peer} ended the login: {words}; check user, password, token or key"
+            )
         if isinstance(self._error, (nats.errors.UnexpectedEOF, type(None))):
             return None
         return ConnectionError(f"{self.peer} closed the connection: {words}")
@@ -299,7 +318,9 @@ class NatsDriver(StreamDriver):
         elif not isinstance(error, nats.errors.UnexpectedEOF):
             self._error = error
         elif self._client is not None and not is_violation(self._client.last_error):
-            self._error = self._client.last_error  # the server's last word: nats-py is about to forget it
+            self._error = (
+                self._client.last_error
+            )  # the server's last word: nats-py is about to forget it
 
     def _on_violation(self, text: str) -> None:
         """Something that we may not do. nats-py has made the server's words lower case."""
@@ -308,7 +329,9 @@ class NatsDriver(StreamDriver):
             if self._writer is not None:
                 self._on_publish_refused(self._writer, subject)
             return
-        self._denied = f"{self.peer} does not allow to subscribe to {subject}; check the user's permissions"
+        self._denied = (
+            f"{self.peer} does not allow to subscribe to {subject}; check the user's permissions"
+        )
         if self._opened:
             self._lost(FatalError(self._denied))  # a right that was taken away meanwhile
 
@@ -318,7 +341,11 @@ class NatsDriver(StreamDriver):
         rights.withdraw(subject)
         if not self._opened:
             self._waits.end(FatalError(words))  # a stream is read by publishing questions
-        elif self._reader is not None and subject.startswith("$js.") and not rights.is_checking(subject):
+        elif (
+            self._reader is not None
+            and subject.startswith("$js.")
+            and not rights.is_checking(subject)
+        ):
             what = "acknowledge messages" if subject.startswith("$js.ack.") else "ask for messages"
             words = f"{self.peer} does not allow to {what} (publish to {jetstream_right(subject)})"
             self._lost(FatalError(f"{words}; check the user's permissions"))
@@ -328,7 +355,9 @@ class NatsDriver(StreamDriver):
             self.sink.warn(words)
 
     async def _on_lame_duck(self) -> None:
-        self.sink.warn(f"{self.peer} is going to be shut down (lame duck mode): the link will be lost soon")
+        self.sink.warn(
+            f"{self.peer} is going to be shut down (lame duck mode): the link will be lost soon"
+        )
 
     def _lost(self, reason: BaseException | None) -> None:
         if not self._over:
@@ -372,7 +401,9 @@ class NatsDriver(StreamDriver):
         the server has looked at it. With `stream`: acknowledged by the stream."""
         return await self._living_writer().send(data, deadline)
 
-    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+    async def send_to(
+        self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
+    ) -> int:
         return await self._living_writer().send_to(data, outgoing, deadline)
 
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:

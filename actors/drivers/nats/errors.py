@@ -80,6 +80,8 @@ def explain_stream_error(error: Exception, plan: StreamPlan, topic: str | None) 
             "it is read with durable=name",
             code=code,
         )
-    what = f"durable={plan.durable} of stream {plan.name}" if plan.durable else f"stream {plan.name}"
+    what = (
+        f"durable={plan.durable} of stream {plan.name}" if plan.durable else f"stream {plan.name}"
+    )
     by = f" by topic={topic}" if topic else ""
     return FatalError(f"{what} cannot be read{by}: {text}", code=code)

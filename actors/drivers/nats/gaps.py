@@ -23,7 +23,12 @@ class Gaps:
     def begin(self, delivery: int, sequence: int, holes: int, *, counts: bool) -> None:
         """The consumer's last delivery so far and its number in the stream; `holes`: how many numbers of the
         stream are missing already, which is no loss of ours; `counts`: the whole stream is read."""
-        self._delivery, self._next, self._holes, self._counts = delivery, sequence + 1, holes, counts
+        self._delivery, self._next, self._holes, self._counts = (
+            delivery,
+            sequence + 1,
+            holes,
+            counts,
+        )
 
     def missing(self, delivery: int, sequence: int) -> int:
         """How many messages before this one were thrown away unread."""
@@ -42,7 +47,9 @@ class Gaps:
 
 def reads_whole_stream(topic: str | None, subjects: Sequence[str]) -> bool:
     """Whether everything that the stream takes is read by this topic."""
-    return topic is None or all(_covers(topic.split("."), subject.split(".")) for subject in subjects)
+    return topic is None or all(
+        _covers(topic.split("."), subject.split(".")) for subject in subjects
+    )
 
 
 def _covers(pattern: list[str], subject: list[str]) -> bool:

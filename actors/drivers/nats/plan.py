@@ -83,7 +83,9 @@ def plan_of(address: Address) -> Plan:
             )
     stream = _stream(address)
     if stream is not None and len(topics) > 1:
-        raise FatalError("a stream is read by one topic: give a pattern, or dial once for each topic")
+        raise FatalError(
+            "a stream is read by one topic: give a pattern, or dial once for each topic"
+        )
     given = address.params.get("write_topic")
     headers = _headers(address)
     return Plan(
@@ -114,7 +116,9 @@ def matches(pattern: str, subject: str) -> bool:
         words, named = words[: len(named) - 1], named[:-1]
         if len(subject.split(".")) <= len(named):
             return False
-    return len(words) == len(named) and all(n in ("*", w) for n, w in zip(named, words, strict=True))
+    return len(words) == len(named) and all(
+        n in ("*", w) for n, w in zip(named, words, strict=True)
+    )
 
 
 def meet(one: str, other: str) -> bool:
@@ -152,13 +156,17 @@ def sound_headers(given: Mapping[str, Any]) -> dict[str, str]:
     headers = {str(name): header_text(str(name), value) for name, value in given.items()}
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or "\r" in value or "\n" in value:
-            raise ValueError(f"NATS does not take {name[:40]!r}: a name without spaces, a value in one line")
+            raise ValueError(
+                f"NATS does not take {name[:40]!r}: a name without spaces, a value in one line"
+            )
     return headers
 
 
 def header_bytes(headers: Mapping[str, str]) -> int:
     """The length of these headers on the wire."""
-    return sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items()) + 12 * bool(headers)
+    return sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items()) + 12 * bool(
+        headers
+    )
 
 
 def _stream(address: Address) -> StreamPlan | None:
@@ -167,11 +175,16 @@ def _stream(address: Address) -> StreamPlan | None:
     if not name:
         for other in ("durable", "deliver", "ack_wait", "max_ack_pending"):
             if params.get(other):
-                raise FatalError(f"{other}= belongs to a stream: give stream=<name> too, or leave it out")
+                raise FatalError(
+                    f"{other}= belongs to a stream: give stream=<name> too, or leave it out"
+                )
         return None
     # A queue group of a stream is a durable consumer that several connections share.
     durable = params.get("durable") or params.get("queue") or None
-    for what, value in (("stream", name), ("durable" if params.get("durable") else "queue", durable)):
+    for what, value in (
+        ("stream", name),
+        ("durable" if params.get("durable") else "queue", durable),
+    ):
         if value and _NO_NAME.search(value):
             raise FatalError(
                 f"{what}={value} is no name for JetStream: no spaces, dots, slashes or wildcards"
@@ -180,7 +193,9 @@ def _stream(address: Address) -> StreamPlan | None:
     return StreamPlan(
         name=name,
         durable=durable,
-        deliver=_deliver(params.get("deliver") or ("all" if durable else "new"), typed.get("deliver_time")),
+        deliver=_deliver(
+            params.get("deliver") or ("all" if durable else "new"), typed.get("deliver_time")
+        ),
         ack_wait_s=int(typed["ack_wait"]) / 1000 if typed.get("ack_wait") else None,
         max_ack_pending=pending,
         window=max(1, min(int(address.option("buffer")), pending)),
@@ -204,7 +219,9 @@ def _logins(address: Address) -> tuple[dict[str, Any], ...]:
         common["nkeys_seed_str"] = _seed(params["nkey"])
     if params.get("creds"):
         common["user_credentials"] = _creds(params["creds"])
-    accounts = address.extra.get("logins") or [(address.user, address.password)] * len(address.hosts)
+    accounts = address.extra.get("logins") or [(address.user, address.password)] * len(
+        address.hosts
+    )
     if params.get("token"):
         return ({**common, "token": params["token"]},) * len(address.hosts)
     return tuple({**common, **_account(user, password)} for user, password in accounts)
@@ -223,14 +240,18 @@ def _seed(value: str) -> str:
         return value
     seed = next(filter(_is_seed, map(str.strip, _lines("nkey", value))), None)
     if seed is None:
-        raise FatalError(f"nkey={value} holds no seed of a user's key (it starts with SU); make one with nk")
+        raise FatalError(
+            f"nkey={value} holds no seed of a user's key (it starts with SU); make one with nk"
+        )
     return seed
 
 
 def _creds(path: str) -> str:
     lines = _lines("creds", path)
     if not any("BEGIN NATS USER JWT" in line for line in lines) or not any(map(_is_seed, lines)):
-        raise FatalError(f"creds={path} is no credentials file (a user's JWT and seed); make one with nsc")
+        raise FatalError(
+            f"creds={path} is no credentials file (a user's JWT and seed); make one with nsc"
+        )
     return path
 
 

@@ -121,7 +121,8 @@ class Pulls:
     def must_look(self, now: float) -> bool:
         """Ask the server how the consumer is: a request has brought nothing, or it is time."""
         unproved = any(
-            not pull.proved and now - pull.at > _CHECK_S and self._heard_at < pull.at for pull in self._pulls
+            not pull.proved and now - pull.at > _CHECK_S and self._heard_at < pull.at
+            for pull in self._pulls
         )
         return unproved or now - self._looked_at > _LOOK_S
 
@@ -180,7 +181,11 @@ def read_status(code: str, description: str) -> Status:
     """Read the header of a message that carries no data but a word about a request."""
     low = description.lower()
     limit = low.rpartition(" ")[2]
-    if code == api.StatusCode.SERVICE_UNAVAILABLE or "consumer deleted" in low or "push based" in low:
+    if (
+        code == api.StatusCode.SERVICE_UNAVAILABLE
+        or "consumer deleted" in low
+        or "push based" in low
+    ):
         return Status(StatusKind.CONSUMER_GONE)
     if code in (api.StatusCode.NO_MESSAGES, api.StatusCode.REQUEST_TIMEOUT):
         return Status(StatusKind.ENDED)

@@ -170,7 +170,9 @@ class StreamReader:
         except (ValueError, LookupError, TypeError, ArithmeticError):
             # Not acknowledged: what the server sends again may be whole then.
             self._sink.dropped(1)
-            self._sink.warn(f"a message of stream {self._plan.name} cannot be read and is passed over")
+            self._sink.warn(
+                f"a message of stream {self._plan.name} cannot be read and is passed over"
+            )
 
     def _take(self, msg: Msg) -> None:
         headers = msg.headers
@@ -196,7 +198,9 @@ class StreamReader:
         """Count what is missing before this message, and enter how far reading has come."""
         if missing := self._consumer.gaps.missing(found.own, found.sequence):
             self._sink.dropped(missing)
-            self._sink.warn(f"stream {self._plan.name} threw messages away before they could be read")
+            self._sink.warn(
+                f"stream {self._plan.name} threw messages away before they could be read"
+            )
         self._pending = self._place.pending = found.left
         self._pulls.note_message()
         if self._place.next is None or found.sequence >= self._place.next:
@@ -206,7 +210,9 @@ class StreamReader:
         """Whether the message came before, so that readers are not to get it once more."""
         held = self._held.get(found.sequence)
         if held is not None:
-            if held.stamp != found.taken:  # not acknowledged: the next link gets it, and knows the two apart
+            if (
+                held.stamp != found.taken
+            ):  # not acknowledged: the next link gets it, and knows the two apart
                 self._ended(ConnectionError(f"stream {self._plan.name} was made anew"))
             else:
                 held.msg, held.told = msg, time.monotonic()  # it comes again: once is enough
@@ -227,7 +233,11 @@ class StreamReader:
             timestamp=found.taken / 1e9,
             offset=found.sequence,
             redelivered=again,
-            properties={"stream": found.stream, "consumer": found.consumer, "delivered": found.times},
+            properties={
+                "stream": found.stream,
+                "consumer": found.consumer,
+                "delivered": found.times,
+            },
             token=found.sequence,
             identity=(found.stream, found.sequence, found.taken),
         )
@@ -237,7 +247,9 @@ class StreamReader:
 
     def _discard(self, msg: Msg, found: StreamDelivery) -> None:
         """For good: it would come again and again."""
-        self._sink.warn(f"a message of {len(msg.data)} bytes was discarded: it is over the option max_size")
+        self._sink.warn(
+            f"a message of {len(msg.data)} bytes was discarded: it is over the option max_size"
+        )
         self._sink.dropped(1)
         if self._acks:
             self._jobs.run(msg.term)
@@ -276,7 +288,9 @@ class StreamReader:
         if self._plan.durable is None:
             self._jobs.run(self._rebind)
         else:
-            self._ended(ConnectionError(f"the durable consumer {self._plan.durable} is gone ({why})"))
+            self._ended(
+                ConnectionError(f"the durable consumer {self._plan.durable} is gone ({why})")
+            )
 
     async def _rebind(self) -> None:
         try:

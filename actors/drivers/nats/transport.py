@@ -135,7 +135,9 @@ class LinkTransport(Transport, asyncio.Protocol):
 
     def write(self, payload: bytes) -> None:
         if self._address.tls and not self.secure:
-            raise FatalError(f"{self.peer} does not ask for TLS; use nats:// if that is what you want")
+            raise FatalError(
+                f"{self.peer} does not ask for TLS; use nats:// if that is what you want"
+            )
         if self._transport is not None and not self._transport.is_closing():
             self._sent += len(payload)
             self._transport.write(payload)

@@ -16,7 +16,13 @@ from trunkline.actors.driver import Delivery, Outgoing
 from trunkline.actors.drivers.nats.client import GuardedClient
 from trunkline.actors.drivers.nats.envelope import answer_of
 from trunkline.actors.drivers.nats.errors import gone
-from trunkline.actors.drivers.nats.plan import LONGEST, Plan, header_bytes, is_subject, sound_headers
+from trunkline.actors.drivers.nats.plan import (
+    LONGEST,
+    Plan,
+    header_bytes,
+    is_subject,
+    sound_headers,
+)
 from trunkline.actors.drivers.nats.rights import PublishRights
 from trunkline.actors.drivers.nats.transport import LinkTransport
 from trunkline.actors.drivers.nats.waits import Waits
@@ -36,7 +42,9 @@ _PENDING = 64 * 1024
 class Writer:
     """The writing half of one link."""
 
-    def __init__(self, client: GuardedClient, transport: LinkTransport, plan: Plan, waits: Waits) -> None:
+    def __init__(
+        self, client: GuardedClient, transport: LinkTransport, plan: Plan, waits: Waits
+    ) -> None:
         self._client = client
         self._transport = transport
         self._plan = plan
@@ -70,12 +78,16 @@ class Writer:
                 await self._check_allowed(subject, deadline)
         return len(payload)
 
-    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+    async def send_to(
+        self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
+    ) -> int:
         """As `StreamDriver.send_to`. An answer goes out by core NATS, also where a stream is read: the asker
         waits on its subject."""
         subject = self._subject_of(outgoing)
         try:
-            headers = self._plan.headers if outgoing.headers is None else sound_headers(outgoing.headers)
+            headers = (
+                self._plan.headers if outgoing.headers is None else sound_headers(outgoing.headers)
+            )
         except ValueError as error:
             raise RefusedError(f"the message cannot be sent: {error}") from None
         payload = data.encode() if isinstance(data, str) else data or b""
@@ -89,11 +101,15 @@ class Writer:
             return 0
         if self._plan.stream is not None and not outgoing.answers:
             if outgoing.reply_to is not None:
-                raise Unsupported("with stream= the reply subject is JetStream's own: write without reply_to")
+                raise Unsupported(
+                    "with stream= the reply subject is JetStream's own: write without reply_to"
+                )
             await self._publish_to_stream(subject, payload, headers, deadline)
             return len(payload)
         if reply and not is_subject(reply, pattern=False):
-            raise RefusedError(f"reply_to={reply[:80]!r} is no subject: words joined by dots, no wildcards")
+            raise RefusedError(
+                f"reply_to={reply[:80]!r} is no subject: words joined by dots, no wildcards"
+            )
         await self._publish(subject, payload, headers, reply)
         if not self.rights.is_known(subject):
             await self._check_allowed(subject, deadline)
@@ -104,7 +120,9 @@ class Writer:
         """As `StreamDriver.request`."""
         subject, payload = self._prepare(data)
         if not await self._wait_for_room(deadline):
-            raise TimeoutError(f"{self._transport.peer} did not take the question in the time allowed")
+            raise TimeoutError(
+                f"{self._transport.peer} did not take the question in the time allowed"
+            )
         headers = self._plan.headers or None
         try:
             async with self._waits.until_answered(deadline, subject.lower()):
@@ -112,7 +130,9 @@ class Writer:
         except TimeoutError:
             raise TimeoutError(f"no answer from {subject} in the time allowed") from None
         except nats.errors.NoRespondersError:
-            raise RefusedError(f"nobody answers on {subject}: no one is subscribed to it", code=503) from None
+            raise RefusedError(
+                f"nobody answers on {subject}: no one is subscribed to it", code=503
+            ) from None
         except nats.errors.Error as error:
             raise gone(error) from None
         return answer_of(answer)
@@ -169,7 +189,9 @@ class Writer:
 
     # core NATS
 
-    async def _publish(self, subject: str, payload: bytes, headers: dict[str, str], reply: str = "") -> None:
+    async def _publish(
+        self, subject: str, payload: bytes, headers: dict[str, str], reply: str = ""
+    ) -> None:
         try:
             await self._client.publish(subject, payload, reply, headers=headers or None)
         except nats.errors.Error as error:
@@ -224,6 +246,8 @@ class Writer:
         except nats.errors.Error as error:
             raise gone(error) from None
         except (ValueError, TypeError, KeyError):
-            raise RefusedError(f"what answers on {subject} is not a stream; check stream=") from None
+            raise RefusedError(
+                f"what answers on {subject} is not a stream; check stream="
+            ) from None
         finally:
             self.rights.end_check(subject)

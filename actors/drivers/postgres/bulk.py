@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extras import execute_batch
 
 from trunkline.actors.database.binds import has_containers
-from trunkline.actors.database.sql.placeholders import Style, bind, check_count, placeholders, wanted
+from trunkline.actors.database.sql.placeholders import (
+    Style,
+    bind,
+    check_count,
+    placeholders,
+    wanted,
+)
 from trunkline.actors.database.sql.statements import Statement
 from trunkline.actors.drivers.postgres.shapes import Shape, all_take
 from trunkline.actors.drivers.postgres.statements import LONGEST_KEPT, Text, read
@@ -74,7 +80,9 @@ def _bulk(sql: str) -> Bulk:
     count = wanted(sql, Dialect.POSTGRES)
     text = read(sql, count)
     if len(text.statements) != 1 or text.transactional:
-        raise StatementError("executemany takes one statement, with a placeholder for each value of a row")
+        raise StatementError(
+            "executemany takes one statement, with a placeholder for each value of a row"
+        )
     parts = _insert(text.one) if count else None
     if parts is not None:
         head, values, tail = parts
@@ -137,14 +145,18 @@ def _shapes(driver: PostgresDriver, plan: Bulk, values: Sequence[Any]) -> list[S
 def _batches(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> None:
     for page in _slices(driver, plan, rows, BATCH):
         values = driver.take(partial(_each, driver, plan, page))
-        driver.with_cursor(partial(execute_batch, sql=plan.single, argslist=values, page_size=BATCH))
+        driver.with_cursor(
+            partial(execute_batch, sql=plan.single, argslist=values, page_size=BATCH)
+        )
 
 
 def _each(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> list[Sequence[Any]]:
     return [to_server(row, _shapes(driver, plan, row)) for row in rows]
 
 
-def _slices(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def _slices(
+    driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int
+) -> Iterator[Sequence[Any]]:
     left = iter(rows)  # they are unpacked as they are taken: once, and not by index
     while page := list(islice(left, size)):
         driver.check_interrupted()
@@ -170,7 +182,9 @@ def _insert(statement: Statement) -> tuple[str, str, str] | None:
     head, values, tail = map(_joined, (found[:begin], found[begin:end], found[end:]))
     several = next((t.text for t in found[end:] if not _blank(t)), "") == ","
     elsewhere = any(placeholders(part, Dialect.POSTGRES) for part in (head, tail))
-    inside = placeholders(values, Dialect.POSTGRES) == placeholders(statement.text, Dialect.POSTGRES)
+    inside = placeholders(values, Dialect.POSTGRES) == placeholders(
+        statement.text, Dialect.POSTGRES
+    )
     return None if several or elsewhere or not inside else (head, values, tail)
 
 

@@ -33,7 +33,9 @@ _DEFINING = frozenset(("CREATE", "ALTER", "DROP"))
 class Server(Protocol):
     """What is needed of the driver."""
 
-    def run(self, text: str, values: Sequence[object] | None = None, whole: bool = False) -> Result: ...
+    def run(
+        self, text: str, values: Sequence[object] | None = None, whole: bool = False
+    ) -> Result: ...
     def in_transaction(self) -> bool: ...
 
 
@@ -51,7 +53,9 @@ class Descriptions:
         if any(statement.keyword in _DEFINING for statement in text.statements):
             self._shapes.clear()
 
-    def shapes(self, text: Text, count: int, fits: Callable[[Sequence[Shape]], bool]) -> Sequence[Shape]:
+    def shapes(
+        self, text: Text, count: int, fits: Callable[[Sequence[Shape]], bool]
+    ) -> Sequence[Shape]:
         """What each of the values of one statement may be; asked once for each text, and again where the
         values do not fit any more: another program may have changed a column since. StatementError when the
         server refuses the statement."""

@@ -12,7 +12,15 @@ from psycopg2 import extensions
 
 from trunkline.actors.database.binds import arranged, has_containers, has_lists_for, in_order
 from trunkline.actors.database.sql.placeholders import wanted
-from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result, Rows, break_socket, hung_up
+from trunkline.actors.driver import (
+    FIRST_ROWS,
+    ExecDriver,
+    FatalError,
+    Result,
+    Rows,
+    break_socket,
+    hung_up,
+)
 from trunkline.actors.drivers.postgres import bulk as postgres_bulk
 from trunkline.actors.drivers.postgres.cancel import CANCELLED, Canceller, Interrupts
 from trunkline.actors.drivers.postgres.descriptions import Descriptions
@@ -40,9 +48,7 @@ T = TypeVar("T")
 _OPEN = (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
 _COUNTED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
 _FAILURES = (psycopg2.Error, *LOCAL)
-_UNREAD = (
-    "the rows of a query of this transaction are not all read; read them to the end or close the query first"
-)
+_UNREAD = "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 _ROWS = "trunkline_rows"
 """The savepoint of an executemany inside of a transaction."""
 
@@ -91,13 +97,19 @@ class PostgresDriver(ExecDriver):
             )
         self._begin_life(connection)
 
-    def _connect_to(self, one: Mapping[str, str], arguments: Mapping[str, str], deadline: Deadline) -> Any:
+    def _connect_to(
+        self, one: Mapping[str, str], arguments: Mapping[str, str], deadline: Deadline
+    ) -> Any:
         """A connection to one of several servers."""
         peer = one["host"] if one["host"].startswith(("/", "@")) else f"{one['host']}:{one['port']}"
         return self._connect({**arguments, **one}, peer, deadline, servers=1)
 
     def _connect(
-        self, arguments: Mapping[str, str], peer: str, deadline: Deadline, servers: int | None = None
+        self,
+        arguments: Mapping[str, str],
+        peer: str,
+        deadline: Deadline,
+        servers: int | None = None,
     ) -> Any:
         seconds = connect_seconds(self.address, deadline, servers)
         try:
@@ -238,7 +250,9 @@ class PostgresDriver(ExecDriver):
             raise _not_committed()
         return result
 
-    def _read(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> tuple[Text, list[Any] | None]:
+    def _read(
+        self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
+    ) -> tuple[Text, list[Any] | None]:
         if isinstance(binds, Mapping) and wanted(sql, Dialect.POSTGRES) != 1:
             raise StatementError("postgres takes values in order, not by name; write ? for each")
         sql, given = arranged(sql, in_order(binds), Dialect.POSTGRES)
@@ -249,7 +263,9 @@ class PostgresDriver(ExecDriver):
         shapes = self.shapes(text, len(given), fits) if has_containers(given) else ()
         return text, text.values(self.take(partial(to_server, given, shapes)))
 
-    def shapes(self, text: Text, count: int, fits: Callable[[Sequence[Shape]], bool]) -> Sequence[Shape]:
+    def shapes(
+        self, text: Text, count: int, fits: Callable[[Sequence[Shape]], bool]
+    ) -> Sequence[Shape]:
         """What each of the values of one statement may be; see `Descriptions.shapes`."""
         return self._descriptions.shapes(text, count, fits)
 
@@ -311,7 +327,9 @@ class PostgresDriver(ExecDriver):
     def _result(self, cursor: Any, whole: bool) -> Result:
         columns = [column.name for column in cursor.description]
         repair = self._types.repair(cursor)
-        rows: Sequence[Any] = self.take(cursor.fetchall if whole else partial(cursor.fetchmany, FIRST_ROWS))
+        rows: Sequence[Any] = self.take(
+            cursor.fetchall if whole else partial(cursor.fetchmany, FIRST_ROWS)
+        )
         rest = None
         if cursor.rowcount > len(rows):
             rest = HeldRows(self, cursor, columns, repair)

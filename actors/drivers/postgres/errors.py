@@ -22,8 +22,16 @@ _FATAL: tuple[tuple[str, str, str | None], ...] = (
     (r'role ".*" does not exist', "check the user", "28000"),
     (r'role ".*" is not permitted to log in', "check the user", "28000"),
     (r"authentication failed for user", "check the user and pg_hba.conf of the server", "28000"),
-    (r"no pg_hba.conf entry", "the server's pg_hba.conf does not let this user in from here", "28000"),
-    (r"pg_hba.conf rejects", "the server's pg_hba.conf does not let this user in from here", "28000"),
+    (
+        r"no pg_hba.conf entry",
+        "the server's pg_hba.conf does not let this user in from here",
+        "28000",
+    ),
+    (
+        r"pg_hba.conf rejects",
+        "the server's pg_hba.conf does not let this user in from here",
+        "28000",
+    ),
     (r'database ".*" does not exist', "check the database's name", "3D000"),
     (r"permission denied for database", "grant CONNECT on it", "42501"),
     (r"is not currently accepting connections", "ask who runs the server", "55000"),
@@ -38,7 +46,11 @@ _FATAL: tuple[tuple[str, str, str | None], ...] = (
     (r"root certificate file .* does not exist", "give sslrootcert or cafile", None),
     (r"could not read root certificate file", "check that it holds PEM", None),
     (r"(?:certificate|private key) file", "check sslcert and sslkey", None),
-    (r"authentication method requirement", "require_auth does not allow what the server asks for", None),
+    (
+        r"authentication method requirement",
+        "require_auth does not allow what the server asks for",
+        None,
+    ),
     (r"authentication method .* not supported", "let the server ask for scram-sha-256", None),
     (r"invalid .*sslmode|invalid .* value", "correct the address", None),
 )
@@ -48,9 +60,17 @@ _NOT_POSTGRES = re.compile(
     r"|bad record type"
 )
 _LATER: tuple[tuple[str, str, str], ...] = (
-    (r"the database system is (?:starting up|shutting down|in recovery mode)", "try again", "57P03"),
+    (
+        r"the database system is (?:starting up|shutting down|in recovery mode)",
+        "try again",
+        "57P03",
+    ),
     (r"the database system is not (?:yet )?accepting connections", "try again", "57P03"),
-    (r"too many (?:clients|connections)|remaining connection slots", "close some, or allow more", "53300"),
+    (
+        r"too many (?:clients|connections)|remaining connection slots",
+        "close some, or allow more",
+        "53300",
+    ),
 )
 _FRONT = re.compile(r"connection to server (?:at|on socket) .*? failed: ")
 _ENDED = ("FATAL", "PANIC")
@@ -84,7 +104,9 @@ def refusal(error: Exception) -> StatementError:
 
 
 def nul() -> StatementError:
-    return StatementError("PostgreSQL's text cannot hold the character NUL (\\0); bind bytes to a bytea")
+    return StatementError(
+        "PostgreSQL's text cannot hold the character NUL (\\0); bind bytes to a bytea"
+    )
 
 
 def _text(error: psycopg2.Error) -> str:

@@ -26,7 +26,14 @@ from trunkline.actors.net.servers import time_to_tell
 from trunkline.address import Address
 from trunkline.deadline import Deadline
 
-__all__ = ["PARAMETERS", "Use", "connect_arguments", "connect_seconds", "forget_environment", "one_by_one"]
+__all__ = [
+    "PARAMETERS",
+    "Use",
+    "connect_arguments",
+    "connect_seconds",
+    "forget_environment",
+    "one_by_one",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,10 @@ def one_by_one(address: Address, arguments: Mapping[str, str]) -> list[dict[str,
     lists = [arguments[name].split(",") for name in names]
     count = len(_servers(address))
     return [
-        {name: each[index] if index < len(each) else "" for name, each in zip(names, lists, strict=True)}
+        {
+            name: each[index] if index < len(each) else ""
+            for name, each in zip(names, lists, strict=True)
+        }
         for index in range(count)
     ]
 
@@ -219,18 +229,28 @@ def _tls(address: Address) -> dict[str, str]:
     """sslmode and the certificates, from the DSN and from Dial's options."""
     found = {
         keyword: str(address.options[option])
-        for option, keyword in (("cafile", "sslrootcert"), ("certfile", "sslcert"), ("keyfile", "sslkey"))
+        for option, keyword in (
+            ("cafile", "sslrootcert"),
+            ("certfile", "sslcert"),
+            ("keyfile", "sslkey"),
+        )
         if option in address.options
     }
     for keyword in found:
         if keyword in address.params:
-            raise FatalError(f"{keyword} and an option for the same are both given: write one of them")
+            raise FatalError(
+                f"{keyword} and an option for the same are both given: write one of them"
+            )
     any_certificate = bool(address.option("insecureSkipVerify"))
     found["sslmode"] = mode = _sslmode(address, "cafile" in address.options, any_certificate)
     if mode == "disable" and len(found) > 1:
         raise FatalError("sslmode=disable has no use for certificates: leave them or it out")
-    if any_certificate and (mode.startswith("verify") or "sslrootcert" in (*found, *address.params)):
-        raise FatalError("insecureSkipVerify takes any certificate, and the address wants a check: drop one")
+    if any_certificate and (
+        mode.startswith("verify") or "sslrootcert" in (*found, *address.params)
+    ):
+        raise FatalError(
+            "insecureSkipVerify takes any certificate, and the address wants a check: drop one"
+        )
     return found
 
 
@@ -256,7 +276,11 @@ def _options(given: str, settings: dict[str, str]) -> str:
 
 def _servers(address: Address) -> list[dict[str, str]]:
     extra = address.extra
-    one = {"host": address.host or "localhost", "port": address.port, "hostaddr": extra.get("hostaddr", "")}
+    one = {
+        "host": address.host or "localhost",
+        "port": address.port,
+        "hostaddr": extra.get("hostaddr", ""),
+    }
     return [
         {name: str(server.get(name, "")) for name in ("host", "port", "hostaddr")}
         for server in extra.get("hosts") or [one]
@@ -266,7 +290,9 @@ def _servers(address: Address) -> list[dict[str, str]]:
 def _place(address: Address) -> dict[str, str]:
     """Where the servers are: lists, in libpq's way, of the same length."""
     servers = _servers(address)
-    found = {name: ",".join(server[name] for server in servers) for name in ("host", "port", "hostaddr")}
+    found = {
+        name: ",".join(server[name] for server in servers) for name in ("host", "port", "hostaddr")
+    }
     if not found["hostaddr"].strip(","):
         found["hostaddr"] = ""
     return found

@@ -63,7 +63,9 @@ class CursorRows(Rows):
 
     def fetch(self, count: int) -> Sequence[Sequence[Any]]:
         if self._lost:
-            raise StatementError("the query ended with its transaction; read its rows before that ends")
+            raise StatementError(
+                "the query ended with its transaction; read its rows before that ends"
+            )
         found: list[Any] = []
         while True:
             taken = self._here[: count - len(found)]
@@ -77,7 +79,9 @@ class CursorRows(Rows):
 
     def _fetch(self, count: int, before: str = "", binds: Any = None) -> None:
         try:
-            result = self._driver.run(f"{before}FETCH FORWARD {count} FROM {self._name}", binds, whole=True)
+            result = self._driver.run(
+                f"{before}FETCH FORWARD {count} FROM {self._name}", binds, whole=True
+            )
             self.columns = result.columns
             self._here = result.values
             self._more = len(result.values) == count

@@ -30,7 +30,9 @@ def with_service(address: Address) -> Address:
         if pairs is not None:
             return _merged(address, pairs, name)
     where = given or "~/.pg_service.conf"
-    raise FatalError(f"there is no service {name} in {where}: write [{name}] and its parameters there")
+    raise FatalError(
+        f"there is no service {name} in {where}: write [{name}] and its parameters there"
+    )
 
 
 def _section(file: str, name: str) -> dict[str, str] | None:
@@ -55,7 +57,9 @@ def _read(lines: Iterator[str], file: str, name: str) -> dict[str, str] | None:
             key, equals, value = line.partition("=")
             # the line itself may be a password
             if not equals or not re.fullmatch(r"[\w.]+", key) or key in ("service", "servicefile"):
-                raise FatalError(f"line {number} of the service file {file} is not key=value of a parameter")
+                raise FatalError(
+                    f"line {number} of the service file {file} is not key=value of a parameter"
+                )
             found[key] = value
     return found
 
@@ -96,7 +100,9 @@ def _merged(address: Address, pairs: dict[str, str], name: str) -> Address:
             database=found.database or None,
             path=found.fields.get("socket") or "",
             params=found.params,
-            hosts=tuple((server["host"], server["port"]) for server in found.fields.get("hosts", ())),
+            hosts=tuple(
+                (server["host"], server["port"]) for server in found.fields.get("hosts", ())
+            ),
             extra=found.fields,
         )
     raise FatalError(f"the service {name} is not valid: {reason}")

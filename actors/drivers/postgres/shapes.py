@@ -22,7 +22,16 @@ from trunkline.errors import StatementError
 from trunkline.sqltext import Dialect, tokens
 from trunkline.wire.documents import Json, json_text
 
-__all__ = ["PREPARABLE", "Shape", "all_take", "described", "from_casts", "numbered", "shaped", "types_query"]
+__all__ = [
+    "PREPARABLE",
+    "Shape",
+    "all_take",
+    "described",
+    "from_casts",
+    "numbered",
+    "shaped",
+    "types_query",
+]
 
 PREPARABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH", "TABLE")
 """Statements of which PREPARE tells the types."""
@@ -69,7 +78,9 @@ def described(rows: Sequence[Sequence[Any]]) -> tuple[Shape, ...]:
     return tuple(_shape(*row) for row in rows)
 
 
-def _shape(cast: str, oid: int, category: str, typtype: str, element: int | None, element_type: str) -> Shape:
+def _shape(
+    cast: str, oid: int, category: str, typtype: str, element: int | None, element_type: str
+) -> Shape:
     if category == "A" and element:
         return Shape(cast, "array", _kind(element, element_type))
     return Shape(cast, _kind(oid, typtype))
@@ -138,7 +149,9 @@ def _takes(value: Any, shape: Shape) -> bool:
         return isinstance(value, (list, tuple, Mapping))
     if shape.kind == "array":
         return isinstance(value, (list, tuple))
-    return isinstance(value, tuple) and (shape.kind == "row" or (shape.kind == "record" and len(value) > 1))
+    return isinstance(value, tuple) and (
+        shape.kind == "row" or (shape.kind == "record" and len(value) > 1)
+    )
 
 
 def shaped(value: Any, shape: Shape | None) -> Any:

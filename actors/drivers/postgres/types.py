@@ -114,7 +114,9 @@ def register(connection: Any) -> None:
         convert = read if read is not UNICODE else lambda text, cursor: text
         caster = new_type(tuple(types), f"TRUNKLINE_{name}", convert)
         register_type(caster, connection)
-        register_type(new_array_type(tuple(types.values()), f"TRUNKLINE_{name}[]", caster), connection)
+        register_type(
+            new_array_type(tuple(types.values()), f"TRUNKLINE_{name}[]", caster), connection
+        )
 
 
 _ARRAYS = """
@@ -145,7 +147,9 @@ class Types:
             look.execute(_ARRAYS, (list(unknown),))
             found = {oid: self._array(oid, element) for oid, element in look.fetchall()}
         except psycopg2.Error:
-            return None  # the statement has run: rather its arrays as text, this once, than no answer
+            return (
+                None  # the statement has run: rather its arrays as text, this once, than no answer
+            )
         finally:
             look.close()
         self._known |= unknown

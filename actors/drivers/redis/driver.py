@@ -81,7 +81,9 @@ class RedisDriver(StreamDriver):
         """One server: connect, log in, begin to read; closed again unless all of it succeeds."""
         try:
             tells = self._tells = Commands(await self._dial(plan, index, deadline), self._lost)
-            async with dialer.within(deadline, f"{self.peer} took the login and did not answer what follows"):
+            async with dialer.within(
+                deadline, f"{self.peer} took the login and did not answer what follows"
+            ):
                 await self._check_role(plan, tells)
                 await self._begin_reading(plan, index, tells, deadline)
         except BaseException as error:
@@ -112,7 +114,9 @@ class RedisDriver(StreamDriver):
                     code="READONLY",
                 )
 
-    async def _begin_reading(self, plan: Plan, index: int, tells: Commands, deadline: Deadline) -> None:
+    async def _begin_reading(
+        self, plan: Plan, index: int, tells: Commands, deadline: Deadline
+    ) -> None:
         if not plan.reads:
             return
         line = await self._dial(plan, index, deadline)
@@ -190,7 +194,9 @@ class RedisDriver(StreamDriver):
         if all(found.received != self._heard.get(index) for index, found in enumerate(each)):
             self._rounds += 1
             self._heard = {index: found.received for index, found in enumerate(each)}
-        return Traffic(self._rounds, sum(found.sent for found in each), sum(found.waiting for found in each))
+        return Traffic(
+            self._rounds, sum(found.sent for found in each), sum(found.waiting for found in each)
+        )
 
     # reading
 
@@ -216,12 +222,16 @@ class RedisDriver(StreamDriver):
         where = plan.write_stream if plan.writes_streams else plan.write_channel
         return await self._put(plan, where, data, plan.headers, deadline)
 
-    async def send_to(self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline) -> int:
+    async def send_to(
+        self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
+    ) -> int:
         plan = self._living()
         headers: Mapping[str, str | bytes] = plan.headers
         if outgoing.headers is not None:
             if not plan.writes_streams:
-                raise RefusedError("a channel's messages have no headers: write without them, or to a stream")
+                raise RefusedError(
+                    "a channel's messages have no headers: write without them, or to a stream"
+                )
             try:
                 headers = sound_headers(outgoing.headers, plan.data_field.decode())
             except ValueError as error:
@@ -244,10 +254,14 @@ class RedisDriver(StreamDriver):
     ) -> int:
         """Write one message, and wait until the server has it."""
         if where is None:
-            raise RefusedError("there is no one place to write to; give write_channel= or write_stream=")
+            raise RefusedError(
+                "there is no one place to write to; give write_channel= or write_stream="
+            )
         payload = data.encode() if isinstance(data, str) else data
         if len(payload) > _LARGEST:
-            raise RefusedError(f"the message has {len(payload)} bytes; a server takes at most {_LARGEST}")
+            raise RefusedError(
+                f"the message has {len(payload)} bytes; a server takes at most {_LARGEST}"
+            )
         words: list[Any] = ["PUBLISH", where, payload]
         if plan.writes_streams:
             bound = [] if plan.maxlen is None else ["MAXLEN", "~", plan.maxlen]
@@ -265,9 +279,14 @@ class RedisDriver(StreamDriver):
                 f"{self.peer} did not confirm the message in the time allowed; it may have it"
             ) from None
         except REPLIES as error:
-            if code_of(error) in ("READONLY", "LOADING"):  # the next link finds another server, perhaps
+            if code_of(error) in (
+                "READONLY",
+                "LOADING",
+            ):  # the next link finds another server, perhaps
                 self._lost(refused_link(error, self.peer, self.address))
-            raise refused_message(error, self.peer, self.address, f"write to {kind} {where}") from None
+            raise refused_message(
+                error, self.peer, self.address, f"write to {kind} {where}"
+            ) from None
         return len(payload)
 
     async def _room(self, tells: Commands, deadline: Deadline) -> bool:

@@ -29,7 +29,9 @@ class StreamState:
         self.length = int(found.get("length", 0))
         self.last = id_key(found.get("last-generated-id", "0-0"))
         """The id of the last entry that the stream took, deleted or not."""
-        self.first: Id | None = id_key(found["first-entry"][0]) if found.get("first-entry") else None
+        self.first: Id | None = (
+            id_key(found["first-entry"][0]) if found.get("first-entry") else None
+        )
         self.newest: Id | None = id_key(found["last-entry"][0]) if found.get("last-entry") else None
         """The first and the last entry that are there."""
         self.added: int | None = found.get("entries-added") if self.exists else 0

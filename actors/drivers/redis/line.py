@@ -53,7 +53,12 @@ class Line(AbstractConnection):
     """See the module. `listen` begins to read; `write` may be called from then on."""
 
     def __init__(
-        self, address: Address, place: tuple[str, int], login: Login, database: int, name: str | None
+        self,
+        address: Address,
+        place: tuple[str, int],
+        login: Login,
+        database: int,
+        name: str | None,
     ) -> None:
         super().__init__(
             db=database,
@@ -101,12 +106,17 @@ class Line(AbstractConnection):
             secured: dict[str, Any] = {}
             if self._address.tls:
                 context = await dialer.run_in_thread(lambda: tls.client_context(self._address))
-                secured = {"ssl": context, "server_hostname": tls.server_hostname(self._address, host)}
+                secured = {
+                    "ssl": context,
+                    "server_hostname": tls.server_hostname(self._address, host),
+                }
                 # a second more than our own limit, which is the one to speak of
                 secured["ssl_handshake_timeout"] = 1 + (deadline.timeout() or 60.0)
             loop = asyncio.get_running_loop()
             async with dialer.within(deadline, f"{self.peer} did not finish the TLS handshake"):
-                transport, _ = await loop.create_connection(lambda: self._protocol, sock=sock, **secured)
+                transport, _ = await loop.create_connection(
+                    lambda: self._protocol, sock=sock, **secured
+                )
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
@@ -128,16 +138,22 @@ class Line(AbstractConnection):
         except REPLIES as error:
             raise refused_link(error, self.peer, self._address) from None
         except (library.InvalidResponse, ValueError):
-            raise FatalError(f"{self.peer} does not speak Redis; check the port and the scheme") from None
+            raise FatalError(
+                f"{self.peer} does not speak Redis; check the port and the scheme"
+            ) from None
         except library.RedisError as error:
             raise self.why_lost(error, opened=False) from None
 
-    def listen(self, taken: Callable[[Reply], None], ended: Callable[[BaseException], None]) -> None:
+    def listen(
+        self, taken: Callable[[Reply], None], ended: Callable[[BaseException], None]
+    ) -> None:
         """Hand each answer to `taken`. `ended` is called once, with the reason, when no more can come; not
         after `close`."""
         self._reading = asyncio.ensure_future(self._read(taken, ended))
 
-    async def _read(self, taken: Callable[[Reply], None], ended: Callable[[BaseException], None]) -> None:
+    async def _read(
+        self, taken: Callable[[Reply], None], ended: Callable[[BaseException], None]
+    ) -> None:
         try:
             while True:
                 try:
@@ -146,7 +162,9 @@ class Line(AbstractConnection):
                     reply = error
                 taken(reply)
         except (library.InvalidResponse, ValueError):
-            self.over = ConnectionError(f"{self.peer} sent what is not Redis; the link counts as lost")
+            self.over = ConnectionError(
+                f"{self.peer} sent what is not Redis; the link counts as lost"
+            )
         except Exception as error:
             self.over = self.why_lost(error)
         assert self.over is not None
@@ -161,7 +179,11 @@ class Line(AbstractConnection):
         if opened:
             return ConnectionError(f"{self.peer} closed the connection")
         hint = "" if self._address.tls else "; if it wants TLS, write rediss://"
-        hint += tls_alerts.if_it_wants_a_certificate(self._address.option("certfile")) if not hint else ""
+        hint += (
+            tls_alerts.if_it_wants_a_certificate(self._address.option("certfile"))
+            if not hint
+            else ""
+        )
         return DialError(f"{self.peer} closed the connection before it answered{hint}")
 
     def write(self, *words: Any) -> None:

@@ -116,15 +116,21 @@ def sound_headers(given: Mapping[str, Any], data_field: str) -> dict[str, str | 
     found: dict[str, str | bytes] = {}
     for name, value in given.items():
         if str(name) == data_field:
-            raise ValueError(f"the field {data_field!r} is the message itself; give field= another name")
-        found[str(name)] = bytes(value) if isinstance(value, (bytes, bytearray)) else header_text(name, value)
+            raise ValueError(
+                f"the field {data_field!r} is the message itself; give field= another name"
+            )
+        found[str(name)] = (
+            bytes(value) if isinstance(value, (bytes, bytearray)) else header_text(name, value)
+        )
     return found
 
 
 def _headers(address: Address, data_field: str, *, writes_streams: bool) -> dict[str, str | bytes]:
     given = address.option("headers") or {}
     if given and not writes_streams:
-        raise FatalError("headers= belong to streams: a channel's messages have none; leave them out")
+        raise FatalError(
+            "headers= belong to streams: a channel's messages have none; leave them out"
+        )
     try:
         return sound_headers(given, data_field)
     except ValueError as error:
@@ -154,5 +160,7 @@ def _streams(address: Address, typed: Mapping[str, Any]) -> StreamPlan | None:
 def _block(address: Address) -> float:
     """A third of the time that a peer has to answer a ping, within reason."""
     every_s = int(address.option("pingInterval")) / 1000
-    answer_s = answer_time(every_s, address.options.get("pingTimeout"), control=True) or LONGEST_ANSWER_S
+    answer_s = (
+        answer_time(every_s, address.options.get("pingTimeout"), control=True) or LONGEST_ANSWER_S
+    )
     return max(_SHORTEST_BLOCK_S, min(_LONGEST_BLOCK_S, answer_s / 3))

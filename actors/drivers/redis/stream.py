@@ -69,7 +69,9 @@ class Place:
 
     consumer: str = field(default_factory=lambda: f"trunkline-{secrets.token_hex(8)}")
     """This connection's name in the group, where the address gives none."""
-    streams: defaultdict[str, _StreamPlace] = field(default_factory=lambda: defaultdict(_StreamPlace))
+    streams: defaultdict[str, _StreamPlace] = field(
+        default_factory=lambda: defaultdict(_StreamPlace)
+    )
     acknowledged: dict[tuple[str, str], None] = field(default_factory=dict)
     """The latest entries that this connection acknowledged, by stream and id, the oldest first."""
 
@@ -147,7 +149,11 @@ class StreamReader:
         self._room.set()
         if self._keeping is not None:
             self._keeping.cancel()
-        if self._group is not None and self._tells.line.over is None and self._asks.line.over is None:
+        if (
+            self._group is not None
+            and self._tells.line.over is None
+            and self._asks.line.over is None
+        ):
             with contextlib.suppress(*REPLIES, OSError):
                 await self._end_question()
                 await self._tells.settled(_ACKNOWLEDGE_S)
@@ -225,7 +231,9 @@ class StreamReader:
         place = self._place.streams[name]
         place.read, place.gaps = "0-0", Gaps()
         self._place.acknowledged.clear()
-        self._sink.warn(f"stream {name} was made anew since it was last read: it is read from its beginning")
+        self._sink.warn(
+            f"stream {name} was made anew since it was last read: it is read from its beginning"
+        )
 
     async def _last_id(self, name: str) -> str:
         last = entries_of(name, await self._asks.call("XREVRANGE", name, "+", "-", "COUNT", 1))
@@ -377,7 +385,9 @@ class StreamReader:
             size = sum(map(len, entry.fields))
             if size > self._largest:
                 self._discard(token)
-                self._sink.warn(f"an entry of {size} bytes was discarded: it is over the option max_size")
+                self._sink.warn(
+                    f"an entry of {size} bytes was discarded: it is over the option max_size"
+                )
                 continue
             self._held[token] = now
             batch.append(delivery_of(entry, self._data_field, group=group, again=again))
@@ -408,7 +418,10 @@ class StreamReader:
                 self._lags[name] = state.behind(read)
             else:
                 self._lags[name] = info.get("lag")
-                alone = info.get("consumers", 2) <= 1 and info["last-delivered-id"].decode() == place.read
+                alone = (
+                    info.get("consumers", 2) <= 1
+                    and info["last-delivered-id"].decode() == place.read
+                )
                 if not alone:
                     place.gaps.forget()
                     continue
@@ -514,7 +527,9 @@ class StreamReader:
             return
         for name in self._plan.names:
             # a name of our own serves nobody else; with entries of its own it has to stay
-            pending = await self._tells.call("XPENDING", name, group.name, "-", "+", 1, self._consumer)
+            pending = await self._tells.call(
+                "XPENDING", name, group.name, "-", "+", 1, self._consumer
+            )
             if not pending:
                 await self._tells.call("XGROUP DELCONSUMER", name, group.name, self._consumer)
 

@@ -76,13 +76,17 @@ class Subscriptions:
 
     def _deliver(self, channel: bytes, data: bytes, pattern: bytes | None = None) -> None:
         if len(data) > self._largest:
-            self._sink.warn(f"a message of {len(data)} bytes was discarded: it is over the option max_size")
+            self._sink.warn(
+                f"a message of {len(data)} bytes was discarded: it is over the option max_size"
+            )
             self._sink.dropped(1)
             return
         if not self._batch:
             asyncio.get_running_loop().call_soon(self._hand_over)
         properties = None if pattern is None else {"pattern": pattern.decode(errors="replace")}
-        self._batch.append(Delivery(data, topic=channel.decode(errors="replace"), properties=properties))
+        self._batch.append(
+            Delivery(data, topic=channel.decode(errors="replace"), properties=properties)
+        )
 
     def _hand_over(self) -> None:
         batch, self._batch = self._batch, []

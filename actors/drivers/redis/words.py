@@ -9,7 +9,14 @@ from trunkline.actors.net.peer_words import first_line, own_secrets, without_sec
 from trunkline.address import Address
 from trunkline.errors import DialError, RefusedError
 
-__all__ = ["REPLIES", "code_of", "is_missing_group", "is_unknown_command", "refused_link", "refused_message"]
+__all__ = [
+    "REPLIES",
+    "code_of",
+    "is_missing_group",
+    "is_unknown_command",
+    "refused_link",
+    "refused_message",
+]
 
 REPLIES = (library.ResponseError, library.AuthenticationError, library.BusyLoadingError)
 """Answers that are errors; redis-py's other errors say that there is no link."""
@@ -27,7 +34,17 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (library.OutOfMemoryError, "OOM"),
 )
 """By redis-py's class, for its texts are without the code then. A subclass stands before its base."""
-_PASSES = ("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "ASK")
+_PASSES = (
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+    "OOM",
+    "MISCONF",
+    "NOREPLICAS",
+    "ASK",
+)
 """Codes of refusals that may be otherwise in a moment."""
 
 

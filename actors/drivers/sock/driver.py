@@ -169,7 +169,9 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         if self._opened:
             self.sink.lost(reason)
         else:
-            self._early.append(reason)  # for `open` to report: it is no news before the link was had
+            self._early.append(
+                reason
+            )  # for `open` to report: it is no news before the link was had
 
 
 class TcpDriver(_ByteStream):
@@ -192,7 +194,9 @@ class TlsDriver(_ByteStream):
         sock = self._sock = await dialer.open_connection(self.address, deadline)
         host, port = self.address.host or "", self.address.port or 0
         try:
-            async with dialer.within(deadline, f"no TLS answer from {self.peer} (does this port serve TLS?)"):
+            async with dialer.within(
+                deadline, f"no TLS answer from {self.peer} (does this port serve TLS?)"
+            ):
                 await asyncio.get_running_loop().create_connection(
                     lambda: self,
                     sock=sock,

@@ -20,7 +20,9 @@ def is_multicast(sockaddr: tuple[Any, ...]) -> bool:
     return ipaddress.ip_address(str(sockaddr[0]).partition("%")[0]).is_multicast
 
 
-def join(sock: socket.socket, sockaddr: tuple[Any, ...], interface: str | None, local_ip: str | None) -> None:
+def join(
+    sock: socket.socket, sockaddr: tuple[Any, ...], interface: str | None, local_ip: str | None
+) -> None:
     """Bind `sock` to the group and its port and join the group.
 
     `interface` is the name of an interface of this machine, or its IPv4 address; `local_ip` serves as the
@@ -33,12 +35,15 @@ def join(sock: socket.socket, sockaddr: tuple[Any, ...], interface: str | None, 
     if not name and six and sockaddr[3]:
         index = sockaddr[3]  # the zone of the address
     place = f"the group {sockaddr[0]}"
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # other programs may read the group, too
+    sock.setsockopt(
+        socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+    )  # other programs may read the group, too
     try:
         sock.bind((sockaddr[0], sockaddr[1], 0, index) if six else sockaddr)
     except OSError as error:
         raise DialError(
-            f"{place} cannot be read on port {sockaddr[1]}: {error.strerror or error}", code=error.errno
+            f"{place} cannot be read on port {sockaddr[1]}: {error.strerror or error}",
+            code=error.errno,
         ) from None
     try:
         _join_at(sock, sockaddr[0], index, address)
@@ -66,13 +71,17 @@ def _interface(name: str | None, *, six: bool) -> tuple[int, bytes]:
                 f"interface={name}: this machine has no such interface; it has {known}"
             ) from None
     if six or address.version == 6:
-        raise FatalError(f"interface={name}: name the interface (as eth0), not its address, for this group")
+        raise FatalError(
+            f"interface={name}: name the interface (as eth0), not its address, for this group"
+        )
     return 0, address.packed
 
 
 def _join_at(sock: socket.socket, group: str, index: int, address: bytes) -> None:
     if sock.family == socket.AF_INET6:
-        packed = socket.inet_pton(socket.AF_INET6, group.partition("%")[0]) + struct.pack("@I", index)
+        packed = socket.inet_pton(socket.AF_INET6, group.partition("%")[0]) + struct.pack(
+            "@I", index
+        )
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, packed)
         return
     mreqn = socket.inet_aton(group) + (address or bytes(4)) + struct.pack("@i", index)
@@ -89,7 +98,9 @@ def _send_from(sock: socket.socket, index: int, address: bytes) -> None:
 
 def _refused(error: OSError, place: str, name: str | None) -> DialError:
     if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
-        which = f"interface={name} of this machine" if name else "any interface (no route leads to it)"
+        which = (
+            f"interface={name} of this machine" if name else "any interface (no route leads to it)"
+        )
         text = f"{place} cannot be joined on {which}; give interface= with the name of another one"
     else:
         text = f"{place} cannot be joined: {error.strerror or error}"

@@ -62,7 +62,9 @@ class UdpDriver(StreamDriver):
                 self._to = sockaddr
             else:
                 if interface:
-                    raise FatalError(f"interface= is for multicast groups, and {host} is none: leave it out")
+                    raise FatalError(
+                        f"interface= is for multicast groups, and {host} is none: leave it out"
+                    )
                 if local_ip:
                     dialer.bind_local(sock, local_ip)
                 self._connect(sock, sockaddr)
@@ -101,7 +103,9 @@ class UdpDriver(StreamDriver):
                     return 0
             except OSError as error:
                 if error.errno == errno.ECONNREFUSED:
-                    self._note(error)  # it belongs to an earlier datagram; this one has not been sent yet
+                    self._note(
+                        error
+                    )  # it belongs to an earlier datagram; this one has not been sent yet
                 else:
                     raise _refused(error, len(payload), self._sock.family, self.peer) from None
 
@@ -160,7 +164,9 @@ class UdpDriver(StreamDriver):
         refused = error.errno == errno.ECONNREFUSED
         if not self._refused:
             self._refused = True
-            text = "nobody listens there (ICMP refused)" if refused else error.strerror or str(error)
+            text = (
+                "nobody listens there (ICMP refused)" if refused else error.strerror or str(error)
+            )
             self.sink.warn(f"udp {self.peer}: {text}")
 
     async def _writable(self, sock: socket.socket, deadline: Deadline) -> bool:
@@ -182,7 +188,9 @@ def _refused(error: OSError, size: int, family: int, peer: str) -> RefusedError:
     """Why the kernel did not send a datagram of `size` bytes."""
     if error.errno == errno.EMSGSIZE:
         most = 65_527 if family == socket.AF_INET6 else 65_507
-        limit = f"udp takes {most:,} at most" if size > most else "the network on the way takes less"
+        limit = (
+            f"udp takes {most:,} at most" if size > most else "the network on the way takes less"
+        )
         text = f"a datagram of {size:,} bytes to {peer} is too big ({limit})"
     else:
         text = f"a datagram to {peer} was refused by this machine ({error.strerror or error})"

@@ -14,11 +14,23 @@ from typing import Any, ClassVar, TypeVar
 from trunkline.actors.database.binds import has_lists_for
 from trunkline.actors.driver import FIRST_ROWS, ExecDriver, FatalError, Result
 from trunkline.actors.drivers.sqlite.decimals import check_decimals
-from trunkline.actors.drivers.sqlite.errors import REFUSALS, error_name, hint, is_special, open_hint, refusal
+from trunkline.actors.drivers.sqlite.errors import (
+    REFUSALS,
+    error_name,
+    hint,
+    is_special,
+    open_hint,
+    refusal,
+)
 from trunkline.actors.drivers.sqlite.many import Bulk, Misfit
 from trunkline.actors.drivers.sqlite.rows import OpenRows
 from trunkline.actors.drivers.sqlite.steps import Binds, Step, shared_out, steps
-from trunkline.actors.drivers.sqlite.types import in_zone, register_adapters, register_converters, rounded
+from trunkline.actors.drivers.sqlite.types import (
+    in_zone,
+    register_adapters,
+    register_converters,
+    rounded,
+)
 from trunkline.actors.net.servers import time_to_tell
 from trunkline.address import Address
 from trunkline.address.nearest import nearest
@@ -75,7 +87,9 @@ class SqliteDriver(ExecDriver):
         super().__init__(address)
         self._zone: str | None = address.extra["loc"]
         self._open: set[OpenRows] = set()
-        self._guard = threading.Lock()  # `interrupt` comes from another thread, and looks who is open
+        self._guard = (
+            threading.Lock()
+        )  # `interrupt` comes from another thread, and looks who is open
 
     @property
     def peer(self) -> str:
@@ -85,7 +99,9 @@ class SqliteDriver(ExecDriver):
         register_converters()
         register_adapters()
         if is_special(self.address.extra["file"]):
-            raise FatalError(f"cannot open {self.peer}: {open_hint(self.peer, '')}", code="SQLITE_CANTOPEN")
+            raise FatalError(
+                f"cannot open {self.peer}: {open_hint(self.peer, '')}", code="SQLITE_CANTOPEN"
+            )
         try:
             self._connection = self._connect()
             self._connection.set_progress_handler(lambda: self._interrupted, _LOOK_UP)
@@ -137,7 +153,9 @@ class SqliteDriver(ExecDriver):
         if known and name.lower() not in known:
             near = nearest(name, known, 0.6)
             hint = f": did you mean {near!r}" if near else ""
-            self.warn(f"_pragma={name} of the sqlite3 address is not known to SQLite, and ignored{hint}")
+            self.warn(
+                f"_pragma={name} of the sqlite3 address is not known to SQLite, and ignored{hint}"
+            )
 
     def _pragma(self, name: str, value: object) -> None:
         self.live.execute(f"PRAGMA {name} = {value}").fetchall()
@@ -145,7 +163,9 @@ class SqliteDriver(ExecDriver):
     def _refuse_open(self, error: Exception) -> None:
         code = error_name(error)
         if code.startswith("SQLITE_BUSY"):
-            raise DialError(f"{self.peer} is locked by another program; try again when it is done", code=code)
+            raise DialError(
+                f"{self.peer} is locked by another program; try again when it is done", code=code
+            )
         reason = hint(code, self.peer)
         if code.startswith("SQLITE_CANTOPEN"):
             reason = open_hint(self.peer, self.address.params.get("mode", ""))
@@ -171,13 +191,17 @@ class SqliteDriver(ExecDriver):
         todo = list(shared_out(steps(sql), binds))
         for step, text, values in todo:
             self._check_interrupted()
-            self._patiently(partial(self._attempt, step, text, values, result, last=step is todo[-1][0]))
+            self._patiently(
+                partial(self._attempt, step, text, values, result, last=step is todo[-1][0])
+            )
         return result
 
     def _patiently(self, attempt: Callable[[], T], too_late: Callable[[], bool] = bool) -> T:
         """Run something, and while the database is locked, from its beginning again, unless it is `too_late`
         for that. SQLite's own wait for a lock cannot be interrupted, so it waits in slices, here."""
-        began = slice_began = monotonic()  # two deadlines would be a tenth of a short statement's time
+        began = slice_began = (
+            monotonic()
+        )  # two deadlines would be a tenth of a short statement's time
         while True:
             try:
                 return attempt()
@@ -202,7 +226,9 @@ class SqliteDriver(ExecDriver):
                 rest: OpenRows | None = None
                 # a write is done, and counted, only when its rows were fetched
                 in_parts = last and step.reads
-                rows = list(map(list, cursor.fetchmany(FIRST_ROWS) if in_parts else cursor.fetchall()))
+                rows = list(
+                    map(list, cursor.fetchmany(FIRST_ROWS) if in_parts else cursor.fetchall())
+                )
                 inexact = step.reads and rounded() != before
                 more = in_parts and len(rows) == FIRST_ROWS
                 if inexact or more:
@@ -244,7 +270,9 @@ class SqliteDriver(ExecDriver):
         found = steps(sql)
         return len(found) == 1 and found[0].joins
 
-    def execute_together(self, statements: Sequence[tuple[str, Binds]]) -> list[Result | StatementError]:
+    def execute_together(
+        self, statements: Sequence[tuple[str, Binds]]
+    ) -> list[Result | StatementError]:
         """A commit costs far more than an INSERT, and SQLite does one at a time for everybody.
 
         A statement that is refused takes back only its own rows. One that meets a lock ends the group before
@@ -263,7 +291,9 @@ class SqliteDriver(ExecDriver):
                 outcome = self._outcome(sql, binds)
                 if not self.in_transaction():
                     return []  # all is taken back; the next one would be committed by itself
-                if isinstance(outcome, StatementError) and str(outcome.code).startswith("SQLITE_BUSY"):
+                if isinstance(outcome, StatementError) and str(outcome.code).startswith(
+                    "SQLITE_BUSY"
+                ):
                     break
                 found.append(outcome)
             self._patiently(lambda: self.live.execute("COMMIT"))

@@ -57,7 +57,9 @@ def error_name(error: BaseException) -> str:
 
 def hint(code: str, file: str) -> str:
     """What to do about an error of this name, "" where there is nothing to add."""
-    return next((text.format(file=file) for start, text in _HINTS.items() if code.startswith(start)), "")
+    return next(
+        (text.format(file=file) for start, text in _HINTS.items() if code.startswith(start)), ""
+    )
 
 
 def is_special(file: str) -> bool:
@@ -89,7 +91,9 @@ def refusal(error: BaseException, file: str, *, queries: bool = False) -> Statem
     if "Could not decode to UTF-8" in str(error):
         return StatementError(f"{error}; read such a column with CAST(... AS BLOB)")
     if isinstance(error, UnicodeEncodeError):
-        return StatementError("SQLite stores UTF-8 only, and this text has half a surrogate pair; bind bytes")
+        return StatementError(
+            "SQLite stores UTF-8 only, and this text has half a surrogate pair; bind bytes"
+        )
     advice = hint(code, file)
     if code == "SQLITE_CANTOPEN" and str(error).startswith("unable to open database: "):
         advice = "check that its folder exists and is writable"  # of ATTACH, which names the file

@@ -95,7 +95,9 @@ _OF_VALUES = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
 def _only(sql: str) -> Step:
     found = steps(sql)
     if len(found) != 1:
-        raise StatementError(f"executemany takes one statement, and this text has {len(found) or 'none'}")
+        raise StatementError(
+            f"executemany takes one statement, and this text has {len(found) or 'none'}"
+        )
     if not found[0].writes:
         raise StatementError(
             "executemany takes INSERT, UPDATE, DELETE or REPLACE; use exec for anything else"

@@ -9,7 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 from trunkline.actors.database.binds import expanded, has_containers, misplaced, sites, spread
-from trunkline.actors.database.sql.placeholders import Style, bind, check_count, placeholders, wanted
+from trunkline.actors.database.sql.placeholders import (
+    Style,
+    bind,
+    check_count,
+    placeholders,
+    wanted,
+)
 from trunkline.actors.database.sql.statements import Statement, split
 from trunkline.actors.drivers.sqlite.types import to_sqlite
 from trunkline.errors import StatementError
@@ -83,7 +89,9 @@ def shared_out(steps: tuple[Step, ...], binds: Binds) -> Iterator[tuple[Step, st
     wanted = sum(step.wanted for step in steps)
     values = binds
     if has_containers(binds):
-        values = spread(binds, wanted, sites(steps[0].text, Dialect.SQLITE) if len(steps) == 1 else ())
+        values = spread(
+            binds, wanted, sites(steps[0].text, Dialect.SQLITE) if len(steps) == 1 else ()
+        )
     check_count(wanted, len(values))
     for step in steps:
         share, values = values[: step.wanted], values[step.wanted :]
@@ -96,7 +104,9 @@ def _by_name(step: Step, binds: Mapping[str, Any]) -> tuple[str, Any]:
     values = [_value_named(name, binds) for name in step.names]
     if has_containers(values):
         return _written_out(step, values)
-    return step.text, {name[1:]: to_sqlite(value) for name, value in zip(step.names, values, strict=True)}
+    return step.text, {
+        name[1:]: to_sqlite(value) for name, value in zip(step.names, values, strict=True)
+    }
 
 
 def _written_out(step: Step, values: Sequence[Any]) -> tuple[str, list[Any]]:
@@ -122,7 +132,11 @@ def in_order(step: Step, row: Any) -> list[Any]:
 
 def _value_named(place: str, binds: Mapping[str, Any]) -> Any:
     if place.startswith("?"):
-        raise StatementError(f"the placeholder {place} takes values in order; write :name for values by name")
+        raise StatementError(
+            f"the placeholder {place} takes values in order; write :name for values by name"
+        )
     if place[1:] not in binds:
-        raise StatementError(f"the statement has the placeholder {place} and no value of that name was given")
+        raise StatementError(
+            f"the statement has the placeholder {place} and no value of that name was given"
+        )
     return binds[place[1:]]

@@ -134,9 +134,13 @@ def _from_number(number: int) -> datetime | int:
 def _from_text(match: re.Match[str]) -> datetime:
     # Python has microseconds where Go has nanoseconds: what is finer is cut off
     fraction = (match["fraction"] or "")[:7]
-    value = datetime.fromisoformat(f"{match['date']} {match['time'] or '00:00'}{_seconds(match)}{fraction}")
+    value = datetime.fromisoformat(
+        f"{match['date']} {match['time'] or '00:00'}{_seconds(match)}{fraction}"
+    )
     zone = match["zone"]
-    return value.replace(tzinfo=datetime.fromisoformat(f"2000-01-01 00:00{zone}").tzinfo if zone else UTC)
+    return value.replace(
+        tzinfo=datetime.fromisoformat(f"2000-01-01 00:00{zone}").tzinfo if zone else UTC
+    )
 
 
 def _seconds(match: re.Match[str]) -> str:
@@ -168,7 +172,11 @@ def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
     for row, plain in zip(rows, again, strict=False):
         for index, value in enumerate(plain):
             # the second run may have seen other rows: only what rounds to the same number is the same
-            if type(value) is float and type(row[index]) is float and float(f"{value:.15g}") == row[index]:
+            if (
+                type(value) is float
+                and type(row[index]) is float
+                and float(f"{value:.15g}") == row[index]
+            ):
                 row[index] = value
 
 

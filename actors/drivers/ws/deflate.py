@@ -78,9 +78,13 @@ class Deflate:
         try:
             piece = self._unpacker.decompress(data, limit + 1)
         except zlib.error as error:
-            raise Violation(PROTOCOL_ERROR, f"compressed data that cannot be read: {error}") from None
+            raise Violation(
+                PROTOCOL_ERROR, f"compressed data that cannot be read: {error}"
+            ) from None
         if len(piece) > limit:
-            raise Violation(TOO_BIG, "the peer sent a compressed message that is too big (option max_size)")
+            raise Violation(
+                TOO_BIG, "the peer sent a compressed message that is too big (option max_size)"
+            )
         if not self._unpacker.eof:
             return piece, self._unpacker.unconsumed_tail
         # A block marked as the last one is allowed inside a message (RFC 7692, 7.2.3.5): start afresh.

@@ -71,7 +71,9 @@ class WsDriver(StreamDriver):
     async def open(self, deadline: Deadline) -> None:
         target = target_of(self.address)
         if target.ignored:
-            self.warn(f"headers: {', '.join(target.ignored)} left out, the handshake sets them itself")
+            self.warn(
+                f"headers: {', '.join(target.ignored)} left out, the handshake sets them itself"
+            )
         for hop in range(_MAX_REDIRECTS + 1):
             try:
                 return await self._attempt(target, deadline)
@@ -81,7 +83,9 @@ class WsDriver(StreamDriver):
                 if hop and target.peer != self.peer:
                     error.args = (f"after a redirect of {self.peer}: {error}",)
                 raise
-        raise FatalError(f"{self.peer} redirects more than {_MAX_REDIRECTS} times; check the address")
+        raise FatalError(
+            f"{self.peer} redirects more than {_MAX_REDIRECTS} times; check the address"
+        )
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         if self._over or self._link is None:
@@ -138,11 +142,15 @@ class WsDriver(StreamDriver):
         context: ssl.SSLContext | None = None
         if target.secure:
             context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
-        sock = await dialer.open_connection(self.address, deadline, host=target.host, port=target.port)
+        sock = await dialer.open_connection(
+            self.address, deadline, host=target.host, port=target.port
+        )
         link = self._link = self._make_link()
         self._early.clear()
         try:
-            async with dialer.within(deadline, f"{target.peer} did not answer the WebSocket handshake"):
+            async with dialer.within(
+                deadline, f"{target.peer} did not answer the WebSocket handshake"
+            ):
                 await link.connect(
                     sock,
                     target,

@@ -72,7 +72,9 @@ def has_body_to_read(answer: Answer) -> bool:
     return answer.status != 101 and not _leads_elsewhere(answer)
 
 
-def judge(answer: Answer, body: bytes, target: Target, key: str, *, offered: bool) -> Deflate | None:
+def judge(
+    answer: Answer, body: bytes, target: Target, key: str, *, offered: bool
+) -> Deflate | None:
     """What the server's answer means: the agreed compression (None: none) where it is a WebSocket.
 
     Raises `Redirect`, or DialError (FatalError where trying again cannot help) that names what is wrong.
@@ -82,12 +84,20 @@ def judge(answer: Answer, body: bytes, target: Target, key: str, *, offered: boo
     if answer.status != 101:
         raise _refused(answer, body, target)
     if "websocket" not in answer.tokens("upgrade"):
-        raise no_websocket(target, f"its 101 says {_said(answer, 'Upgrade')}, not 'Upgrade: websocket'")
+        raise no_websocket(
+            target, f"its 101 says {_said(answer, 'Upgrade')}, not 'Upgrade: websocket'"
+        )
     if "upgrade" not in answer.tokens("connection"):
-        raise no_websocket(target, f"its 101 says {_said(answer, 'Connection')}, not 'Connection: Upgrade'")
+        raise no_websocket(
+            target, f"its 101 says {_said(answer, 'Connection')}, not 'Connection: Upgrade'"
+        )
     if set(answer.all("sec-websocket-accept")) != {accept_for(key)}:
         missing = not answer.all("sec-websocket-accept")
-        what = "has no Sec-WebSocket-Accept" if missing else "has a Sec-WebSocket-Accept for another key"
+        what = (
+            "has no Sec-WebSocket-Accept"
+            if missing
+            else "has a Sec-WebSocket-Accept for another key"
+        )
         raise no_websocket(target, f"its 101 {what}")
     check_subprotocol(target, answer.get("sec-websocket-protocol"))
     try:
@@ -108,9 +118,13 @@ def no_websocket(target: Target, why: Malformed | str) -> DialError:
 def ended_early(target: Target, *, begun: bool, error: Exception | None = None) -> DialError:
     """The peer ended the connection before its answer was whole."""
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-        return tls.explain(error, target.host, target.port)  # TLS 1.3: what it says of our certificate
+        return tls.explain(
+            error, target.host, target.port
+        )  # TLS 1.3: what it says of our certificate
     if begun:
-        return DialError(f"{target.peer} closed the connection in the middle of its handshake answer")
+        return DialError(
+            f"{target.peer} closed the connection in the middle of its handshake answer"
+        )
     hint = tls_alerts.if_it_wants_a_certificate(target.certfile) if target.secure else ""
     return DialError(
         f"{target.peer} closed the connection in the handshake; check the port and the scheme{hint}"

@@ -44,7 +44,11 @@ def gone(cause: BaseException | None) -> ConnectionError:
 
 def tls_failure(error: BaseException | None) -> ssl.SSLError | None:
     """Where TLS itself has ended the link, why; an end without TLS's own goodbye is none."""
-    return error if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError) else None
+    return (
+        error
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
+        else None
+    )
 
 
 class Link(ABC):

@@ -97,7 +97,9 @@ class Assembler:
         "_whole", "fragmented",
     )  # fmt: skip
 
-    def __init__(self, max_size: int, inflater: Inflater | None = None, *, strict_text: bool = True) -> None:
+    def __init__(
+        self, max_size: int, inflater: Inflater | None = None, *, strict_text: bool = True
+    ) -> None:
         self._max_size = max_size
         self._strict = strict_text
         self._is_text = False
@@ -190,7 +192,9 @@ class Assembler:
 
 def too_big(max_size: int) -> Violation:
     """What a message is that is longer than we take."""
-    return Violation(TOO_BIG, f"the peer sent a message of more than {max_size} bytes (option max_size)")
+    return Violation(
+        TOO_BIG, f"the peer sent a message of more than {max_size} bytes (option max_size)"
+    )
 
 
 def text_or_bytes(data: bytes) -> str | bytes:

@@ -13,7 +13,13 @@ from typing import Any, Protocol, cast
 
 from trunkline.actors.drivers.ws.handshake import accept_for, ended_early, no_websocket
 from trunkline.actors.drivers.ws.request import Target
-from trunkline.actors.net.http_answer import MAX_BODY, Answer, AnswerReader, Malformed, body_is_complete
+from trunkline.actors.net.http_answer import (
+    MAX_BODY,
+    Answer,
+    AnswerReader,
+    Malformed,
+    body_is_complete,
+)
 
 __all__ = ["Opening"]
 

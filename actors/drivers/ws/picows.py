@@ -73,7 +73,9 @@ class _Listener(picows.WSListener):
         """A whole uncompressed message may be taken as it is: none is in progress, nor a close."""
 
     def use(self, deflate: Deflate | None) -> None:
-        self._assembler = Assembler(self._link.max_size, deflate, strict_text=self._link.strict_text)
+        self._assembler = Assembler(
+            self._link.max_size, deflate, strict_text=self._link.strict_text
+        )
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._link.connected(transport, self)
@@ -84,12 +86,15 @@ class _Listener(picows.WSListener):
             self.plain
             and kind in _DATA
             and frame.fin
-            and frame.payload_size <= self._max_size  # picows looks only at frames longer than its buffer
+            and frame.payload_size
+            <= self._max_size  # picows looks only at frames longer than its buffer
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
         ):
             try:
                 self._batch.append(
-                    frame.get_payload_as_utf8_text() if kind is _TEXT else frame.get_payload_as_bytes()
+                    frame.get_payload_as_utf8_text()
+                    if kind is _TEXT
+                    else frame.get_payload_as_bytes()
                 )
             except UnicodeDecodeError:
                 self._take_no_text(frame)
@@ -223,7 +228,9 @@ class PicowsLink(Link):
         except OSError as error:
             if context and isinstance(error, ssl.SSLError | ConnectionError):
                 raise tls.explain(error, target.host, target.port) from None
-            raise DialError(f"{target.peer} broke the connection in the handshake: {error}") from None
+            raise DialError(
+                f"{target.peer} broke the connection in the handshake: {error}"
+            ) from None
 
     def _make_engine(self, target: Target, deflate: bool) -> Any:
         return _Engine(
@@ -367,7 +374,9 @@ class PicowsLink(Link):
         assert self._transport is not None
         # Not `send_close`: it cannot send a close frame without a code.
         self._transport.send(_TYPES[CLOSE], payload)
-        self._give_up = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.disconnect, False)
+        self._give_up = asyncio.get_running_loop().call_later(
+            CLOSE_S, self._transport.disconnect, False
+        )
 
     async def _wait_for_end(self, transport: picows.WSTransport) -> None:
         try:

@@ -132,7 +132,9 @@ def redirected(target: Target, location: str) -> Target:
     """Where a redirect leads. Another host gets none of our secrets; wss never becomes ws."""
     scheme, host, port, resource = _destination(target, location)
     if target.secure and scheme == "ws":
-        raise FatalError(f"{target.peer} redirects from wss to ws; give the new address if that is wanted")
+        raise FatalError(
+            f"{target.peer} redirects from wss to ws; give the new address if that is wanted"
+        )
     headers = target.headers
     if (host, port) != (target.host, target.port):
         headers = tuple(item for item in headers if item[0].lower() in _HARMLESS)
@@ -152,7 +154,9 @@ def _destination(target: Target, location: str) -> tuple[str, str, int, str]:
         if not port:
             raise ValueError("no port")
     except (ValueError, KeyError):  # AddressError is a ValueError
-        raise FatalError(f"{target.peer} redirects to something that is no WebSocket address") from None
+        raise FatalError(
+            f"{target.peer} redirects to something that is no WebSocket address"
+        ) from None
     resource = _encoded(url.path or "/") + (f"?{_encoded(url.query)}" if url.query else "")
     return scheme, host, port, resource
 
@@ -170,7 +174,9 @@ def refusal(status: int, peer: str, words: str = "") -> DialError:
         advice = _ADVICE.get(status, "check the address and the headers")
         text = f"{peer} refused the WebSocket with HTTP {status}; {advice}{says}"
         return FatalError(text, code=status)
-    return DialError(f"{peer} did not answer as a WebSocket server (HTTP {status}){says}", code=status)
+    return DialError(
+        f"{peer} did not answer as a WebSocket server (HTTP {status}){says}", code=status
+    )
 
 
 def check_subprotocol(target: Target, chosen: str | None) -> None:

@@ -81,7 +81,9 @@ class SharedSocket:
         return bool(poller.poll(0))
 
     def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
-        secure = context.wrap_socket(self._sock, server_hostname=hostname, do_handshake_on_connect=False)
+        secure = context.wrap_socket(
+            self._sock, server_hostname=hostname, do_handshake_on_connect=False
+        )
         self._sock = secure
         while True:
             try:

@@ -49,4 +49,6 @@ def find_scheme(name: str) -> Scheme:
 
 def scheme_row(name: str) -> Scheme:
     """The row of a scheme that was found before, perhaps in another process: nothing is looked up."""
-    return SCHEMES.get(name) or Scheme(name=name, family="other", example=f"{name}://host:port/path")
+    return SCHEMES.get(name) or Scheme(
+        name=name, family="other", example=f"{name}://host:port/path"
+    )

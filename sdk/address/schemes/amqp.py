@@ -23,7 +23,12 @@ __all__ = ["ROWS"]
 _PARAMS = (
     Param("queue", "name", "what to read; declared where it does not exist"),
     Param("exchange", "name", "where to write, and what the queue is bound to"),
-    Param("type", "enum", "of the exchange, or x-...", choices=("direct", "fanout", "topic", "headers")),
+    Param(
+        "type",
+        "enum",
+        "of the exchange, or x-...",
+        choices=("direct", "fanout", "topic", "headers"),
+    ),
     Param("routing_key", "names", "bindings of the queue; several are possible"),
     Param(
         "write_topic",
@@ -34,8 +39,14 @@ _PARAMS = (
     Param("durable", "bool", "queue and exchange survive a restart of the server"),
     Param("exclusive", "bool", "the queue is this connection's alone"),
     Param("auto_delete", "bool", "the queue goes when its last reader has gone"),
-    Param("passive", "bool", "nothing is declared or bound: the queue and the exchange have to exist"),
-    Param("x-...", "argument", "an argument of the queue (x-queue-type), or of reading it (x-stream-offset)"),
+    Param(
+        "passive", "bool", "nothing is declared or bound: the queue and the exchange have to exist"
+    ),
+    Param(
+        "x-...",
+        "argument",
+        "an argument of the queue (x-queue-type), or of reading it (x-stream-offset)",
+    ),
     Param("prefetch", "count", "messages delivered and not yet acknowledged", high=65_535),
     Param("heartbeat", "count", "of the protocol, s; 0 is off", high=65_535),
     Param("persistent", "bool", "written messages survive a restart of the server"),

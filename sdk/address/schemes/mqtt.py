@@ -21,7 +21,9 @@ __all__ = ["ROWS"]
 
 _PARAMS = (
     Param("topic", "names", "what to read, wildcards allowed; several are possible"),
-    Param("write_topic", "name", "where to write: the first `topic` without a wildcard when left out"),
+    Param(
+        "write_topic", "name", "where to write: the first `topic` without a wildcard when left out"
+    ),
     Param("qos", "count", "quality of service of reading and writing: 0, 1 or 2", high=2),
     Param("retain", "bool", "written messages are kept for later subscribers"),
     Param("client_id", "name", "the session's name"),
@@ -31,7 +33,12 @@ _PARAMS = (
     Param("will_payload", "text", "what it writes then", secret=True),
     Param("will_qos", "count", "quality of service of the will", high=2),
     Param("will_retain", "bool", "the will is kept for later subscribers"),
-    Param("session_expiry", "count", "life of a kept session without a link, s (version 5)", high=2**32 - 1),
+    Param(
+        "session_expiry",
+        "count",
+        "life of a kept session without a link, s (version 5)",
+        high=2**32 - 1,
+    ),
     Param(
         "retain_handling",
         "count",

@@ -51,7 +51,10 @@ ROWS = (
         refusals=(
             *DATABASE_REFUSALS,
             # mysql-connector-python compares a certificate with the host of the address only
-            ("servername", ", whose certificate must have the host's name as the address writes it"),
+            (
+                "servername",
+                ", whose certificate must have the host's name as the address writes it",
+            ),
         ),
         read_dsn=_read_dsn,
         last_at=True,  # as Go takes it

@@ -22,7 +22,9 @@ from trunkline.errors import AddressError
 __all__ = ["ROWS"]
 
 _PARAMS = (
-    Param("topic", "names", "what to read, wildcards allowed; several are possible", also=("subject",)),
+    Param(
+        "topic", "names", "what to read, wildcards allowed; several are possible", also=("subject",)
+    ),
     Param(
         "write_topic",
         "name",
@@ -38,8 +40,15 @@ _PARAMS = (
         "JetStream: where a new consumer starts",
         choices=("all", "last", "new", "last_per_subject"),
     ),
-    Param("ack_wait", "count", "JetStream: delivered again when not acknowledged after so many ms", low=1),
-    Param("max_ack_pending", "count", "JetStream: messages delivered and not yet acknowledged", low=1),
+    Param(
+        "ack_wait",
+        "count",
+        "JetStream: delivered again when not acknowledged after so many ms",
+        low=1,
+    ),
+    Param(
+        "max_ack_pending", "count", "JetStream: messages delivered and not yet acknowledged", low=1
+    ),
     Param("token", "text", "login by token", secret=True),
     Param("creds", "file", "login by a credentials file", secret=True),
     Param("nkey", "file", "login by the seed in this file (or by the seed itself)", secret=True),

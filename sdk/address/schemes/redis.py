@@ -45,7 +45,9 @@ _PARAMS = (
     ),
     Param("write_channel", "name", "channel to write to: the first `channel` when left out"),
     Param("write_stream", "name", "stream to write to: the first `stream` when left out"),
-    Param("maxlen", "count", "about so many messages are kept in a stream that is written to", low=1),
+    Param(
+        "maxlen", "count", "about so many messages are kept in a stream that is written to", low=1
+    ),
     Param("field", "name", "field of a stream's entry that is the message: `data` when left out"),
     Param("name", "name", "the connection's name, for the server's monitoring"),
     *LOGIN,
@@ -60,9 +62,13 @@ def _read_extra(parts: BrokerParts) -> dict[str, Any]:
     """`database`, `channels`, `patterns`, `streams`, and `start`: an id behind which reading starts (`$`: the
     last one there is), or None."""
     given = parts.given
-    _check_readers(given.get("channel", []), given.get("pattern", []), given.get("stream", []), parts)
+    _check_readers(
+        given.get("channel", []), given.get("pattern", []), given.get("stream", []), parts
+    )
     if parts.user is not None and parts.password is None:
-        raise AddressError("a redis address has a user without a password: write redis://user:password@host")
+        raise AddressError(
+            "a redis address has a user without a password: write redis://user:password@host"
+        )
     written = parts.path[1:].removesuffix("/")
     if written and not _DATABASE.fullmatch(written):
         raise AddressError(
@@ -84,15 +90,21 @@ def _check_readers(
     """Refuse parameters that have no effect beside each other."""
     params = parts.params
     if streams and (channels or patterns):
-        raise AddressError("a redis address reads channels or streams: dial once for each of the two")
+        raise AddressError(
+            "a redis address reads channels or streams: dial once for each of the two"
+        )
     if "write_channel" in params and "write_stream" in params:
         raise AddressError("a redis address writes to a channel or to a stream: name one of them")
     for name in ("group", "start"):
         if name in params and not streams:
-            raise AddressError(f"parameter '{name}' belongs to a stream that is read: give stream=name too")
+            raise AddressError(
+                f"parameter '{name}' belongs to a stream that is read: give stream=name too"
+            )
     for name in _OF_A_GROUP:
         if name in params and "group" not in params:
-            raise AddressError(f"parameter '{name}' belongs to a consumer group: give group=name too")
+            raise AddressError(
+                f"parameter '{name}' belongs to a consumer group: give group=name too"
+            )
     if "maxlen" in params and "write_stream" not in params and not streams:
         raise AddressError(
             "parameter 'maxlen' belongs to a stream that is written to: give write_stream=name"

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from trunkline.deadline import Deadline
-from trunkline.errors import BrokerGone, OperationTimeout, OutcomeUnknown, Unconfirmed, WorkerDied, from_wire
+from trunkline.errors import (
+    BrokerGone,
+    OperationTimeout,
+    OutcomeUnknown,
+    Unconfirmed,
+    WorkerDied,
+    from_wire,
+)
 from trunkline.proxy.routes.router import SLICE_S
 from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
 from trunkline.wire.framing import Unframer, frame
@@ -138,7 +145,9 @@ class RequestRoute:
                     if deadline.expired():
                         raise unanswered(kind) from None
                     if stop():
-                        raise WorkerDied("the connection was closed while a request waited") from None
+                        raise WorkerDied(
+                            "the connection was closed while a request waited"
+                        ) from None
                     continue
                 except OSError as error:
                     if isinstance(error, ConnectionResetError) and sys.platform == "linux":
@@ -199,7 +208,9 @@ def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
             began = True
         except BlockingIOError:
             if deadline.expired():
-                raise OperationTimeout("the worker did not take the request in the time allowed") from None
+                raise OperationTimeout(
+                    "the worker did not take the request in the time allowed"
+                ) from None
             time.sleep(0)
         except OSError:
             if began:  # a torn message is never carried out

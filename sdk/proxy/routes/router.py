@@ -37,7 +37,9 @@ class RouterRoute:
 
     __slots__ = ("__weakref__", "_next", "_socket", "_timeout_ms", "generation", "identity", "torn")
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str, generation: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, generation: int
+    ) -> None:
         self.identity: bytes = new_identity()
         self.generation: int = generation
         self._timeout_ms = -1
@@ -68,7 +70,9 @@ class RouterRoute:
     def closed(self) -> bool:
         return self._socket.closed
 
-    def send(self, to: bytes, kind: Kind, request_id: int, fields: tuple[Any, ...], *body: bytes) -> None:
+    def send(
+        self, to: bytes, kind: Kind, request_id: int, fields: tuple[Any, ...], *body: bytes
+    ) -> None:
         frames = (to, header(kind, request_id, *fields), *body)
         self.torn = True
         self._socket.send_multipart(frames, zmq.NOBLOCK)

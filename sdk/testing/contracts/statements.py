@@ -79,7 +79,9 @@ class StatementContract:
         result = conn.exec("SELECT 1 AS one, 'x' AS two")
         assert result == {"columns": ["one", "two"], "values": [[1, "x"]]}
 
-    def test_a_statement_without_rows_gives_empty_lists(self, conn: RaisingConnection, table: str) -> None:
+    def test_a_statement_without_rows_gives_empty_lists(
+        self, conn: RaisingConnection, table: str
+    ) -> None:
         result = conn.exec(f"INSERT INTO {table} VALUES (1, 'a'), (2, 'b')")
         assert result is not None
         assert (result["columns"], result["values"]) == ([], [])
@@ -91,7 +93,10 @@ class StatementContract:
         assert result.get("affected", 2) == 2
 
     def test_no_rows_still_have_columns(self, conn: RaisingConnection, table: str) -> None:
-        assert conn.exec(f"SELECT id, name FROM {table}") == {"columns": ["id", "name"], "values": []}
+        assert conn.exec(f"SELECT id, name FROM {table}") == {
+            "columns": ["id", "name"],
+            "values": [],
+        }
 
     # values
 
@@ -139,7 +144,9 @@ class StatementContract:
         with conn.query(f"SELECT id, name FROM {table} WHERE id = ?", 1) as found:
             assert list(found) == [[1, "a"]]
 
-    def test_statements_go_on_while_a_query_is_open(self, conn: RaisingConnection, table: str) -> None:
+    def test_statements_go_on_while_a_query_is_open(
+        self, conn: RaisingConnection, table: str
+    ) -> None:
         with conn.query(self.series.format(count=20_000)) as found:
             for n in range(1, 20_001):
                 assert next(found)[0] == n
@@ -147,7 +154,9 @@ class StatementContract:
                     conn.exec(f"INSERT INTO {table} VALUES (?, ?)", n, "x")
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[4]]
 
-    def test_a_query_that_is_closed_early_leaves_the_connection_usable(self, conn: RaisingConnection) -> None:
+    def test_a_query_that_is_closed_early_leaves_the_connection_usable(
+        self, conn: RaisingConnection
+    ) -> None:
         found = conn.query(self.series.format(count=1_000_000))
         assert found is not None
         assert next(found) == [1, "row"]
@@ -170,7 +179,9 @@ class StatementContract:
             assert conn.stats().queries == 1
             assert 30_000 <= conn.stats().rows - before < 100_000
 
-    def test_a_refused_query_raises_with_the_code_of_the_server(self, conn: RaisingConnection) -> None:
+    def test_a_refused_query_raises_with_the_code_of_the_server(
+        self, conn: RaisingConnection
+    ) -> None:
         with pytest.raises(StatementError) as caught:
             conn.query("SELCT 1")
         assert caught.value.code == self.error_code
@@ -188,9 +199,13 @@ class StatementContract:
         given = [(n, f"name {n}") for n in range(2_500)]
         result = conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", given)
         assert result == {"columns": [], "values": [], "affected": 2_500}
-        assert rows(conn, f"SELECT id, name FROM {table} ORDER BY id") == [list(row) for row in given]
+        assert rows(conn, f"SELECT id, name FROM {table} ORDER BY id") == [
+            list(row) for row in given
+        ]
 
-    def test_executemany_without_rows_does_nothing(self, conn: RaisingConnection, table: str) -> None:
+    def test_executemany_without_rows_does_nothing(
+        self, conn: RaisingConnection, table: str
+    ) -> None:
         assert conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", []) is not None
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
 
@@ -205,7 +220,9 @@ class StatementContract:
 
     # errors
 
-    def test_a_refused_statement_raises_with_the_code_of_the_server(self, conn: RaisingConnection) -> None:
+    def test_a_refused_statement_raises_with_the_code_of_the_server(
+        self, conn: RaisingConnection
+    ) -> None:
         with pytest.raises(StatementError) as caught:
             conn.exec("SELCT 1")
         assert caught.value.code == self.error_code
@@ -286,13 +303,17 @@ class ExecContract(StatementContract):
             list(found)
         assert rows(conn, "SELECT 1") == [[1]]
 
-    def test_executemany_in_a_block_is_rolled_back_with_it(self, conn: RaisingConnection, table: str) -> None:
+    def test_executemany_in_a_block_is_rolled_back_with_it(
+        self, conn: RaisingConnection, table: str
+    ) -> None:
         with pytest.raises(ZeroDivisionError), conn.transaction():  # noqa: PT012 (the block is what is tested)
             conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", [(1, "a"), (2, "b")])
             raise ZeroDivisionError
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
 
-    def test_executemany_in_a_block_is_all_or_nothing_too(self, conn: RaisingConnection, table: str) -> None:
+    def test_executemany_in_a_block_is_all_or_nothing_too(
+        self, conn: RaisingConnection, table: str
+    ) -> None:
         given = [*((n, "x") for n in range(2_000)), (5_000, "x", "too many")]
         with conn.transaction():
             conn.exec(f"INSERT INTO {table} VALUES (9999, 'before')")
@@ -302,7 +323,9 @@ class ExecContract(StatementContract):
 
     def test_executemany_is_all_or_nothing(self, conn: RaisingConnection, table: str) -> None:
         with pytest.raises(StatementError):
-            conn.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", [(1, "a"), (2, "b"), (1, "c")])
+            conn.executemany(
+                f"INSERT INTO {table} (id, name) VALUES (?, ?)", [(1, "a"), (2, "b"), (1, "c")]
+            )
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[0]]
 
     def test_a_block_commits(self, conn: RaisingConnection, table: str, address: str) -> None:
@@ -324,7 +347,9 @@ class ExecContract(StatementContract):
                 conn.transaction().__enter__()
         assert rows(conn, f"SELECT count(*) FROM {table}") == [[1]]
 
-    def test_another_thread_waits_for_the_end_of_the_block(self, conn: RaisingConnection, table: str) -> None:
+    def test_another_thread_waits_for_the_end_of_the_block(
+        self, conn: RaisingConnection, table: str
+    ) -> None:
         inside, seen = threading.Event(), []
 
         def other() -> None:

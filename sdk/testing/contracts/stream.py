@@ -76,7 +76,9 @@ class StreamContract:
 
     def wait_arrived(self, conn: Connection, count: int, seconds: float = 10.0) -> None:
         """Wait until so many messages have come in since the dial."""
-        until(lambda: conn.stats().messages_in >= count, f"the arrival of {count} messages", seconds)
+        until(
+            lambda: conn.stats().messages_in >= count, f"the arrival of {count} messages", seconds
+        )
 
     def wait_reconnects(self, conn: Connection, count: int) -> None:
         """Wait until the link was established anew exactly so often."""
@@ -109,7 +111,9 @@ class StreamContract:
             assert conn.read(-1) is None
 
     @pytest.mark.parametrize("form", [-2, -2.5, -100])
-    def test_the_newest_is_read_and_the_rest_discarded(self, peer: ScriptedPeer, form: float) -> None:
+    def test_the_newest_is_read_and_the_rest_discarded(
+        self, peer: ScriptedPeer, form: float
+    ) -> None:
         with self.dial(peer) as conn:
             self.give(conn, peer, "a", "b", "c")
             assert conn.read(form) == "c"
@@ -170,7 +174,9 @@ class StreamContract:
             peer.send("a")
             assert waiting.result() == "a"
 
-    def test_a_lost_link_reads_as_lost_for_ever_after_what_came_before(self, peer: ScriptedPeer) -> None:
+    def test_a_lost_link_reads_as_lost_for_ever_after_what_came_before(
+        self, peer: ScriptedPeer
+    ) -> None:
         if not self.links:
             return
         with self.dial(peer) as conn:
@@ -233,7 +239,9 @@ class StreamContract:
         ("decode", "first", "second"),
         [("bytes", "hé".encode(), b"a\xff"), ("text", "hé", "a\ufffd")],
     )
-    def test_decode_overrides(self, peer: ScriptedPeer, decode: str, first: object, second: object) -> None:
+    def test_decode_overrides(
+        self, peer: ScriptedPeer, decode: str, first: object, second: object
+    ) -> None:
         with self.dial(peer, decode=decode) as conn:
             self.give(conn, peer, "hé".encode(), b"a\xff")
             assert conn.read() == first
@@ -254,7 +262,12 @@ class StreamContract:
 
     def test_write_says_how_many_bytes_were_taken(self, peer: ScriptedPeer) -> None:
         with self.dial(peer) as conn:
-            for data, count in (("hé", 3), (b"\xff\x00", 2), (bytearray(b"abc"), 3), (memoryview(b"d"), 1)):
+            for data, count in (
+                ("hé", 3),
+                (b"\xff\x00", 2),
+                (bytearray(b"abc"), 3),
+                (memoryview(b"d"), 1),
+            ):
                 assert conn.write(data) == count
             assert conn.write("é", 2000) == 2
             until(lambda: len(peer.received()) >= 11, "the writes")
@@ -349,7 +362,11 @@ class StreamContract:
                 peer.send(f"{number};")
             for worker in workers:
                 worker.result()
-            numbers = sorted(int(n) for n in "".join(seen).split(";") if n) if not self.byte_stream else None
+            numbers = (
+                sorted(int(n) for n in "".join(seen).split(";") if n)
+                if not self.byte_stream
+                else None
+            )
             assert numbers in (None, list(range(count)))
             assert sum(text.count(";") for text in seen) == count
 

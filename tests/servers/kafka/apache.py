@@ -21,7 +21,9 @@ from tests.support.certs import Certs
 __all__ = ["Kafka", "fetch"]
 
 _POM = Path(__file__).with_name("pom.xml")
-_INSTALL = "install Java 17 and Maven (Debian: default-jre-headless, maven) and run scripts/setup test"
+_INSTALL = (
+    "install Java 17 and Maven (Debian: default-jre-headless, maven) and run scripts/setup test"
+)
 _FETCH_S = 600
 _OLDEST_JAVA = 17
 _CLUSTER = "MkU3OEVBNTcwNTJENDM2Qk"
@@ -95,10 +97,14 @@ class Kafka(Server):
         if os.geteuid() == 0:  # who runs it may not look into root's cache
             shutil.copytree(_jars(), self.folder / "jars", copy_function=_link)
         users = [
-            f"SCRAM-SHA-{bits}=[name={user},password=p]" for user in ("u", "limited") for bits in (256, 512)
+            f"SCRAM-SHA-{bits}=[name={user},password=p]"
+            for user in ("u", "limited")
+            for bits in (256, 512)
         ]
         adding = [word for user in users for word in ("--add-scram", user)]
-        storage = self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", "server.properties")
+        storage = self._java(
+            "kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", "server.properties"
+        )
         self.run([*storage, *adding])
 
     def command(self) -> Sequence[str | Path]:
@@ -122,13 +128,21 @@ class Kafka(Server):
             f"-Djava.io.tmpdir={self.folder}",
             f"-Dlog4j2.configurationFile={self.folder}/log4j2.properties",
         ]
-        return [self.available(), *options, "-cp", f"{here if here.exists() else _jars()}/*", *arguments]
+        return [
+            self.available(),
+            *options,
+            "-cp",
+            f"{here if here.exists() else _jars()}/*",
+            *arguments,
+        ]
 
     def _keystore(self) -> str:
         """Key and certificates in one file, the key in the one form that Kafka reads."""
         key: Any = serialization.load_pem_private_key(self.certs.server.key.read_bytes(), None)
         text: bytes = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         return text.decode() + self.certs.server.cert.read_text()
 
@@ -255,7 +269,9 @@ def fetch() -> str:
             check=False,
         )
         if done.returncode:
-            raise Unavailable(f"Maven could not fetch Apache Kafka: {(done.stdout + done.stderr)[-1500:]}")
+            raise Unavailable(
+                f"Maven could not fetch Apache Kafka: {(done.stdout + done.stderr)[-1500:]}"
+            )
         try:
             (Path(at) / "jars").rename(jars)
         except OSError:  # somebody else was quicker
@@ -265,7 +281,9 @@ def fetch() -> str:
 
 
 def _check(java: str) -> None:
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+    said = subprocess.run(
+        [java, "-version"], capture_output=True, text=True, timeout=60, check=False
+    ).stderr
     number = said.partition('"')[2].partition('"')[0].partition(".")[0]
     if not number.isdigit() or int(number) < _OLDEST_JAVA:
         raise Unavailable(

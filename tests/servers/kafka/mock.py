@@ -67,7 +67,10 @@ def _library() -> Path:
     if spec is None or spec.origin is None:
         raise ImportError("confluent_kafka")
     package = Path(spec.origin).parent
-    found = [*package.parent.glob("confluent_kafka.libs/librdkafka*"), *package.glob(".dylibs/librdkafka*")]
+    found = [
+        *package.parent.glob("confluent_kafka.libs/librdkafka*"),
+        *package.glob(".dylibs/librdkafka*"),
+    ]
     return next(iter(sorted(found)))
 
 

@@ -27,7 +27,9 @@ def _as_data(value: Any) -> Any:
         return [_as_data(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value if type(value) in (type(None), bool, int, float, str) else str(value)
-    fields = {name: _as_data(getattr(value, name)) for name in getattr(type(value), "__match_args__", ())}
+    fields = {
+        name: _as_data(getattr(value, name)) for name in getattr(type(value), "__match_args__", ())
+    }
     return {"action": type(value).__name__, **fields}
 
 
@@ -53,7 +55,9 @@ def _record(kind: type, helpers: tuple[str, ...]) -> None:
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
         begin(self, *args, **kwargs)
         given = inspect.signature(begin).bind(self, *args, **kwargs)
-        plain = {name: value for name, value in given.arguments.items() if isinstance(value, (bool, int))}
+        plain = {
+            name: value for name, value in given.arguments.items() if isinstance(value, (bool, int))
+        }
         _logs[id(self)] = _Log(self, {"new": plain})
         for helper in helpers:
             owner, _, name = helper.partition(".")
@@ -94,7 +98,12 @@ def _noted(name: str, method: Any) -> Any:
             waits, log.waits = log.waits, []
             seen = {"phase": str(self.phase), "state": str(self.state), "actions": _as_data(found)}
             log.write(
-                {"call": name, "with": {k: _as_data(v) for k, v in given.items()}, "waits": waits, **seen}
+                {
+                    "call": name,
+                    "with": {k: _as_data(v) for k, v in given.items()},
+                    "waits": waits,
+                    **seen,
+                }
             )
         return found
 

@@ -96,20 +96,35 @@ def test_a_value_is_typed_wherever_it_stands(scheme: str, name: str, text: str, 
 
 @pytest.mark.parametrize("name", ["deliver", "offset"])
 @pytest.mark.parametrize(
-    "text", ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00", "2026-01-31 12:00", "2026-01-31T14:00:00+02:00"]
+    "text",
+    [
+        "2026-01-31T12:00:00Z",
+        "2026-01-31T12:00:00",
+        "2026-01-31 12:00",
+        "2026-01-31T14:00:00+02:00",
+    ],
 )
 def test_a_starting_time_is_utc_without_a_zone(name: str, text: str) -> None:
     start = "nats://h?topic=t&stream=s&deliver=" if name == "deliver" else "kafka://h/t?offset="
     moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert parse_address(start + text).extra["typed"] == {name: text, f"{name}_time": moment.timestamp()}
+    assert parse_address(start + text).extra["typed"] == {
+        name: text,
+        f"{name}_time": moment.timestamp(),
+    }
     beside = parse_address(start.rpartition("&" if name == "deliver" else "?")[0], {name: moment})
     assert beside.extra["typed"][f"{name}_time"] == moment.timestamp()
 
 
 def test_other_names_for_the_same() -> None:
     assert parse_address("nats://h?subject=a.>").params == {"topic": "a.>"}
-    assert parse_address("nats://h?subject=a&write_subject=b").params == {"topic": "a", "write_topic": "b"}
-    assert parse_address("amqp://h/?queue=q&write_key=k").params == {"queue": "q", "write_topic": "k"}
+    assert parse_address("nats://h?subject=a&write_subject=b").params == {
+        "topic": "a",
+        "write_topic": "b",
+    }
+    assert parse_address("amqp://h/?queue=q&write_key=k").params == {
+        "queue": "q",
+        "write_topic": "k",
+    }
     assert parse_address("kafka://h/t?group.id=g").params == {"topic": "t", "group": "g"}
     assert parse_address("kafka://h/t|group_id=g").extra["librdkafka"] == {}
 
@@ -139,7 +154,10 @@ def test_several_topics_beside_the_address() -> None:
     assert parse_address("nats://h", topics_of("a.*,b.>")).extra["topics"] == ["a.*", "b.>"]
     assert parse_address("nats://h?topic=x", {"topic": ["a.*", "b.>"]}).extra["topics"] == ["x"]
     assert parse_address("kafka://h/a,b").extra["topics"] == ["a", "b"]
-    assert parse_address("amqp://h/?exchange=e&routing_key=a.*,%23").extra["routing_keys"] == ["a.*", "#"]
+    assert parse_address("amqp://h/?exchange=e&routing_key=a.*,%23").extra["routing_keys"] == [
+        "a.*",
+        "#",
+    ]
 
 
 def topics_of(text: str) -> dict[str, str]:
@@ -175,7 +193,9 @@ def test_any_topic_arrives_percent_encoded(topics: list[str]) -> None:
 def test_a_topic_with_wildcards_needs_no_encoding(topic: str) -> None:
     assert parse_address(f"mqtt://h?topic={topic}&qos=1").extra["topics"] == [topic]
     assert parse_address(f"nats://h?queue=q&topic={topic}").extra["topics"] == [topic]
-    assert parse_address(f"amqp://h?routing_key={topic}|reconnect=false").extra["routing_keys"] == [topic]
+    assert parse_address(f"amqp://h?routing_key={topic}|reconnect=false").extra["routing_keys"] == [
+        topic
+    ]
 
 
 @given(st.text())
@@ -204,8 +224,16 @@ def test_any_query_is_an_address_or_an_address_error(text: str) -> None:
             (("a", 9092), ("b", 9092), ("c", 3), ("d", 9092)),
             "kafka://a:9092,b:9092,+2/t",
         ),
-        ("amqps://u:p@a,[::1]:5/v?queue=q", (("a", 5671), ("::1", 5)), "amqps://a:5671,[::1]:5/v?queue=q"),
-        ("wss+mqtt://a,b:444?topic=t", (("a", 443), ("b", 444)), "wss+mqtt://a:443,b:444/mqtt?topic=t"),
+        (
+            "amqps://u:p@a,[::1]:5/v?queue=q",
+            (("a", 5671), ("::1", 5)),
+            "amqps://a:5671,[::1]:5/v?queue=q",
+        ),
+        (
+            "wss+mqtt://a,b:444?topic=t",
+            (("a", 443), ("b", 444)),
+            "wss+mqtt://a:443,b:444/mqtt?topic=t",
+        ),
     ],
 )
 def test_servers(text: str, hosts: tuple[tuple[str, int], ...], display: str) -> None:
@@ -304,7 +332,9 @@ def test_properties_of_librdkafka_by_their_own_names() -> None:
 
 def test_headers_of_written_messages() -> None:
     for name in BROKERS:
-        address = parse_address(EXAMPLES[name], {"headers": {"a": "b", "c": ["d", 5]}, "compress": "gzip"})
+        address = parse_address(
+            EXAMPLES[name], {"headers": {"a": "b", "c": ["d", 5]}, "compress": "gzip"}
+        )
         assert address.option("headers") == {"a": "b", "c": ["d", "5"]}
         assert Address.from_wire(msgpack.unpackb(msgpack.packb(address.to_wire()))) == address
     with pytest.raises(AddressError, match="join them with a comma"):
@@ -316,7 +346,9 @@ def test_headers_of_written_messages() -> None:
 
 def test_files_among_the_parameters_are_the_callers() -> None:
     seed = "SU" + "A" * 56
-    address = parse_address("nats://h?topic=t&creds=a.creds&nkey=/k|cafile=ca.pem").resolved("/home/u")
+    address = parse_address("nats://h?topic=t&creds=a.creds&nkey=/k|cafile=ca.pem").resolved(
+        "/home/u"
+    )
     assert (address.params["creds"], address.params["nkey"]) == ("/home/u/a.creds", "/k")
     assert address.option("cafile") == "/home/u/ca.pem"
     assert parse_address(f"nats://h?topic=t&nkey={seed}").resolved("/home/u").params["nkey"] == seed
@@ -451,10 +483,16 @@ def test_sentence_of_a_slip_beside_the_address(options: Any, sentence: str) -> N
         ("mqtt://u:p|foo=1", ""),
     ],
 )
-def test_an_unknown_option_is_named_unless_it_may_be_the_rest_of_a_secret(text: str, shown: str) -> None:
+def test_an_unknown_option_is_named_unless_it_may_be_the_rest_of_a_secret(
+    text: str, shown: str
+) -> None:
     with pytest.raises(AddressError) as caught:
         parse_address(text)
-    assert f"unknown option '{shown}'" in str(caught.value) if shown else "foo" not in str(caught.value)
+    assert (
+        f"unknown option '{shown}'" in str(caught.value)
+        if shown
+        else "foo" not in str(caught.value)
+    )
 
 
 def test_every_property_of_librdkafka_is_one(tmp_path: Path) -> None:

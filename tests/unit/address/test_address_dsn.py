@@ -16,10 +16,20 @@ from trunkline.errors import AddressError
 
 Case = dict[str, Any]
 
-CASES: list[Case] = json.loads((Path(__file__).parents[2] / "data" / "dsn_cases.json").read_text("utf-8"))
+CASES: list[Case] = json.loads(
+    (Path(__file__).parents[2] / "data" / "dsn_cases.json").read_text("utf-8")
+)
 # errors that only opening the file can tell
 AT_OPEN = "unable to open database file"
-OPTIONAL = ("system_variables", "runtime", "settings", "hosts", "hostaddr", "effective", "tls_server_name")
+OPTIONAL = (
+    "system_variables",
+    "runtime",
+    "settings",
+    "hosts",
+    "hostaddr",
+    "effective",
+    "tls_server_name",
+)
 
 
 def _id(case: Case) -> str:
@@ -157,7 +167,9 @@ def test_mysql_takes_plain_urls_that_go_refuses(
     assert (address.user, address.password, address.database) == (user, password, database)
 
 
-@pytest.mark.parametrize("dsn", ["net()/", "user:pw@tcp6/db", "udp/db", "u:p@h host/db", "u:p@h:x/db"])
+@pytest.mark.parametrize(
+    "dsn", ["net()/", "user:pw@tcp6/db", "udp/db", "u:p@h host/db", "u:p@h:x/db"]
+)
 def test_mysql_plain_urls_do_not_reach_what_go_means_otherwise(dsn: str) -> None:
     with pytest.raises(AddressError, match="default addr for network"):
         parse_address(f"mysql://{dsn}")
@@ -181,7 +193,8 @@ def test_clickhouse_address_takes_the_words_of_both_drivers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "port"), [("h", 9000), ("h/db?secure=true", 9440), ("http://h/", 8123), ("h:1234", 1234)]
+    ("text", "port"),
+    [("h", 9000), ("h/db?secure=true", 9440), ("http://h/", 8123), ("h:1234", 1234)],
 )
 def test_clickhouse_default_port(text: str, port: int) -> None:
     assert parse_address(f"clickhouse://{text}").port == port
@@ -221,9 +234,9 @@ def test_what_go_takes_is_taken() -> None:
 
 
 def test_an_ignored_sqlite_parameter_has_a_line_with_the_nearest_name() -> None:
-    ignored = parse_address("sqlite3://x.db?journal_mode=WAL&_foriegn_keys=1&mode=ro&_fk=1&zz=1").extra[
-        "ignored"
-    ]
+    ignored = parse_address(
+        "sqlite3://x.db?journal_mode=WAL&_foriegn_keys=1&mode=ro&_fk=1&zz=1"
+    ).extra["ignored"]
     assert [
         next((part for part in ("_journal_mode", "_foreign_keys", "file:") if part in line), None)
         for line in ignored
@@ -234,21 +247,35 @@ def test_an_ignored_sqlite_parameter_has_a_line_with_the_nearest_name() -> None:
 def test_postgres_environment_is_under_the_dsn() -> None:
     environ = {"PGHOST": "envhost", "PGPORT": "7", "PGUSER": "envuser", "PGPASSWORD": "envpw"}
     address = parse_address("postgres://user=me dbname=d", environ=environ)
-    assert (address.host, address.port, address.user, address.password) == ("envhost", 7, "me", "envpw")
+    assert (address.host, address.port, address.user, address.password) == (
+        "envhost",
+        7,
+        "me",
+        "envpw",
+    )
     with pytest.raises(AddressError, match="PGREQUIRESSL"):
         parse_address("postgres://h/d", environ={"PGREQUIRESSL": "1"})
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("1h2m3.5s", 3723.5), ("0", 0), ("-1.5h", -5400), (".5s", 0.5), ("100us", 1e-4), ("1µs", 1e-6)],
+    [
+        ("1h2m3.5s", 3723.5),
+        ("0", 0),
+        ("-1.5h", -5400),
+        (".5s", 0.5),
+        ("100us", 1e-4),
+        ("1µs", 1e-6),
+    ],
 )
 def test_go_duration(text: str, seconds: float) -> None:
     found = mysql.parse(f"/db?timeout={text}").fields["typed"]["timeout_seconds"]
     assert found == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "s", "1", "1x", "1s2", ".s", "1.2.3s", "999999999h", "+", "1 s"])
+@pytest.mark.parametrize(
+    "text", ["", "s", "1", "1x", "1s2", ".s", "1.2.3s", "999999999h", "+", "1 s"]
+)
 def test_go_duration_refused(text: str) -> None:
     with pytest.raises(DsnError, match="time: "):
         mysql.parse(f"/db?timeout={text}")

@@ -99,7 +99,9 @@ def test_every_option_is_taken() -> None:
         "servername": "h.example",
     }
     for name, option in OPTIONS.items():
-        given.setdefault(name, True if option.kind == "bool" else 1 if option.kind != "text" else "text")
+        given.setdefault(
+            name, True if option.kind == "bool" else 1 if option.kind != "text" else "text"
+        )
     given |= {"payload": "a", "pingMessage": "b"}
     address = parse_address("echo+test://h", given)
     assert set(address.options) == set(OPTIONS)

@@ -65,7 +65,11 @@ def test_default_port(text: str, port: int) -> None:
     [
         ("tcp://[::1]:80", "::1", "tcp://[::1]:80"),
         ("tcp://[fe80::1%25eth0]:80/", "fe80::1%eth0", "tcp://[fe80::1%eth0]:80"),
-        ("ws://münchen.example/ü p", "xn--mnchen-3ya.example", "ws://xn--mnchen-3ya.example/%C3%BC%20p"),
+        (
+            "ws://münchen.example/ü p",
+            "xn--mnchen-3ya.example",
+            "ws://xn--mnchen-3ya.example/%C3%BC%20p",
+        ),
         ("wss://u:p@h_1.example.:8443", "h_1.example.", "wss://h_1.example.:8443"),
         ("  ws://h/p  ", "h", "ws://h/p"),
         ("ws://h?", "h", "ws://h?"),
@@ -150,7 +154,9 @@ def test_relative_files_of_postgres_are_the_callers() -> None:
         assert address.resolved("/home/u") == address
 
 
-@pytest.mark.parametrize("dsn", ["a?b.db", "a.db?vfs=unix-none", "file:a.db?mode=rwc", "ü x.db?_fk=1"])
+@pytest.mark.parametrize(
+    "dsn", ["a?b.db", "a.db?vfs=unix-none", "file:a.db?mode=rwc", "ü x.db?_fk=1"]
+)
 def test_a_resolved_file_opens_where_the_caller_is(dsn: str, tmp_path: Path) -> None:
     folder = tmp_path / "odd #? folder%20"
     folder.mkdir()

@@ -45,7 +45,9 @@ GOOD: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
 def test_option_in_the_address(name: str, text: str, value: Any) -> None:
-    address = parse_address(f"wss://h|{name}={text}&mode=recv" if name != "mode" else f"wss://h|mode={text}")
+    address = parse_address(
+        f"wss://h|{name}={text}&mode=recv" if name != "mode" else f"wss://h|mode={text}"
+    )
     assert address.option(name) == address.options[name] == value
 
 

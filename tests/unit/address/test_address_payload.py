@@ -83,7 +83,9 @@ def test_payload_of_the_address_replaces_those_given_beside_it() -> None:
 
 
 def test_payload_that_is_json_may_be_followed_by_a_misspelling() -> None:
-    with pytest.raises(AddressError, match=r"^unknown option 'reconect': did you mean 'reconnect'$"):
+    with pytest.raises(
+        AddressError, match=r"^unknown option 'reconect': did you mean 'reconnect'$"
+    ):
         parse_address('ws://h|payload={"a":1}&reconect=true')
 
 
@@ -99,7 +101,9 @@ JSON = st.recursive(
 
 
 @given(JSON.filter(lambda value: isinstance(value, (dict, list))), st.booleans(), st.booleans())
-def test_any_json_document_round_trips_anywhere(value: object, ascii_only: bool, last: bool) -> None:
+def test_any_json_document_round_trips_anywhere(
+    value: object, ascii_only: bool, last: bool
+) -> None:
     message = json.dumps(value, ensure_ascii=ascii_only)
     address = parse_address(f"wss://h/p||payload={message}{'' if last else '&mode=dual'}")
     assert address.options["payload"] == (message,)
@@ -137,7 +141,11 @@ def test_any_text_round_trips_percent_encoded(message: str) -> None:
         ("mysql://u:a|mode=b@tcp(h:1)/d||timeout=5", "u:a|mode=b@tcp(h:1)/d", {"timeout": 5.0}),
         ("mysql://u:a|timeout=b@tcp(h:1)/d||", "u:a|timeout=b@tcp(h:1)/d", {}),
         ("mysql://u:a||b@tcp(h:1)/d|timeout=5", "u:a||b@tcp(h:1)/d", {"timeout": 5.0}),
-        ("postgres://user=u password='a|b' host=h|linger=1", "user=u password='a|b' host=h", {"linger": 1.0}),
+        (
+            "postgres://user=u password='a|b' host=h|linger=1",
+            "user=u password='a|b' host=h",
+            {"linger": 1.0},
+        ),
         ("sqlite3://a|b.db|linger=0", "a|b.db", {"linger": 0.0}),
     ],
 )

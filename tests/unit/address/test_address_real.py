@@ -139,9 +139,18 @@ def test_broker_examples_of_the_documentation() -> None:
 def test_database_examples_of_the_documentation() -> None:
     assert parse_address("sqlite3://test1.db").extra["file"] == "test1.db"
     assert parse_address("sqlite3://:memory:").extra["memory"] is True
-    assert parse_address("sqlite3://file:test.db?cache=shared&mode=memory").extra["name_is_uri"] is True
-    mysql = parse_address("mysql://username:yourpassword@tcp(localhost:3306)/yourdatabase?charset=utf8mb4")
-    assert (mysql.host, mysql.password, mysql.database) == ("localhost", "yourpassword", "yourdatabase")
+    assert (
+        parse_address("sqlite3://file:test.db?cache=shared&mode=memory").extra["name_is_uri"]
+        is True
+    )
+    mysql = parse_address(
+        "mysql://username:yourpassword@tcp(localhost:3306)/yourdatabase?charset=utf8mb4"
+    )
+    assert (mysql.host, mysql.password, mysql.database) == (
+        "localhost",
+        "yourpassword",
+        "yourdatabase",
+    )
     postgres = parse_address(
         "postgres://user=postgres dbname=yourdatabase sslmode=disable password=yourpassword"
         " host=localhost port=5432",
@@ -155,7 +164,11 @@ def test_database_examples_of_the_documentation() -> None:
     clickhouse = parse_address(
         "clickhouse://tcp://host:9000?username=username&password=yourpassword&database=youdatabase"
     )
-    assert (clickhouse.host, clickhouse.user, clickhouse.database) == ("host", "username", "youdatabase")
+    assert (clickhouse.host, clickhouse.user, clickhouse.database) == (
+        "host",
+        "username",
+        "youdatabase",
+    )
 
 
 def test_newer_stubs_of_the_original() -> None:

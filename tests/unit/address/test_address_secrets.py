@@ -14,7 +14,9 @@ from trunkline.address import Address, Proxy, parse_address, redact
 from trunkline.errors import AddressError
 
 # one capital letter makes sure that no sentence of ours holds the secret by chance
-PLAIN = st.text(string.ascii_letters + string.digits, min_size=8, max_size=24).map(lambda text: f"Zq{text}")
+PLAIN = st.text(string.ascii_letters + string.digits, min_size=8, max_size=24).map(
+    lambda text: f"Zq{text}"
+)
 ANY = st.text(string.printable, min_size=8, max_size=24).map(lambda text: f"Zq{text}")
 
 WELL_FORMED = [
@@ -169,7 +171,10 @@ def test_nothing_hangs_on_an_error(template: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("wss://u:p@h:1/p?token=x&a=b|reconnect=true", "wss://***@h:1/p?token=***&a=b|reconnect=true"),
+        (
+            "wss://u:p@h:1/p?token=x&a=b|reconnect=true",
+            "wss://***@h:1/p?token=***&a=b|reconnect=true",
+        ),
         ("wss://u@h", "wss://***@h:443"),
         ("nats://tok@h?topic=t", "nats://***@h:4222?topic=t"),
         ("mysql://u:p@tcp(h:1)/d?parseTime=true", "mysql://u:***@h:1/d?parseTime=true"),
@@ -196,7 +201,10 @@ def test_proxy_hides_its_account() -> None:
         ("wss://h/ws/btcusdt@trade", "wss://h/ws/btcusdt@trade"),
         ("wss://u:p@h/ws/a@b", "wss://***@b"),
         ("mysql://u:a/b@c@tcp(h:1)/d", "mysql://***@tcp(h:1)/d"),
-        ("could not open 'postgres://u:p w@h/d': refused", "could not open 'postgres://***@h/d': refused"),
+        (
+            "could not open 'postgres://u:p w@h/d': refused",
+            "could not open 'postgres://***@h/d': refused",
+        ),
         ("host=h password='a b\\' c' user=u", "host=h password=*** user=u"),
         ("wss://h|payload=x&mode=recv", "wss://h|payload=***"),
         ("wss://h?sign=ab&a=1", "wss://h?sign=***&a=1"),

@@ -79,7 +79,9 @@ def driver_text(scheme: str) -> str:
 
 
 def is_read(option: str, scheme: str) -> bool:
-    actor = with_imports("database/actor" if SCHEMES[scheme].family == "database" else "stream/actor")
+    actor = with_imports(
+        "database/actor" if SCHEMES[scheme].family == "database" else "stream/actor"
+    )
     if option in OF_COMPRESSION and scheme not in OPTIONS["compress"].schemes:
         actor = ""
     return any(f'"{option}"' in text for text in (driver_text(scheme), actor))

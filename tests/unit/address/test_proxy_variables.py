@@ -60,17 +60,24 @@ def test_all_proxy_is_the_last_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen("wss://h") == Proxy("http", "q", 2, variable="https_proxy")
 
 
-@pytest.mark.parametrize("address", ["tcp://h:1", "tls://h:1", "mqtt://h?topic=t", "nats://h?topic=t"])
-def test_other_schemes_do_not_ask_the_environment(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "address", ["tcp://h:1", "tls://h:1", "mqtt://h?topic=t", "nats://h?topic=t"]
+)
+def test_other_schemes_do_not_ask_the_environment(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("all_proxy", "http://p:1")
     assert chosen(address) is None
     assert chosen("wss+mqtt://h/mqtt?topic=t") is not None
 
 
 @pytest.mark.parametrize(
-    ("option", "wanted"), [("none", None), ("NONE", None), ("http://own:1", Proxy("http", "own", 1))]
+    ("option", "wanted"),
+    [("none", None), ("NONE", None), ("http://own:1", Proxy("http", "own", 1))],
 )
-def test_the_address_wins(option: str, wanted: Proxy | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_wins(
+    option: str, wanted: Proxy | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("https_proxy", "http://p:1")
     assert chosen(f"wss://h|proxy={option}") == wanted
 
@@ -86,7 +93,9 @@ def test_no_proxy_knows_ipv6(host: str, form: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "value", ["ftp://p:1", "http://", "http://p:x", "http://u:S3cret@p:99999", "quic://S3cret@p"]
 )
-def test_a_value_that_is_no_proxy_names_the_variable(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_that_is_no_proxy_names_the_variable(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", value)
     with pytest.raises(AddressError) as caught:
         chosen("wss://h")
@@ -108,7 +117,9 @@ def test_the_wire_and_the_texts_keep_it(monkeypatch: pytest.MonkeyPatch) -> None
     assert str(none) == "wss://h:443|proxy=none"
 
 
-def test_find_proxy_without_a_place_asks_for_the_scheme_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_proxy_without_a_place_asks_for_the_scheme_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("https_proxy", "http://p:1")
     monkeypatch.setenv("no_proxy", "*")
     assert find_proxy("wss") is not None

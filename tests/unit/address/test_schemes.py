@@ -110,7 +110,9 @@ def test_every_file_with_rows_is_found_in_an_order_that_does_not_change() -> Non
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_new_file_is_all_that_a_new_scheme_needs(tmp_path: Path, zipped: bool) -> None:
-    shutil.copytree(ROOT / "sdk", tmp_path / "trunkline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "sdk", tmp_path / "trunkline", ignore=shutil.ignore_patterns("__pycache__")
+    )
     (tmp_path / "trunkline/address/schemes/pigeon.py").write_text(NEW_SCHEME)
     place = tmp_path
     if zipped:
@@ -119,14 +121,21 @@ def test_a_new_file_is_all_that_a_new_scheme_needs(tmp_path: Path, zipped: bool)
     environ = {**os.environ, "PYTHONPATH": str(place)}
     # without site-packages, so that the installed Trunkline is not the one that answers
     command = [sys.executable, "-S", "-c", ASK]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     *names, host = done.stdout.split()
     ours = list(SCHEMES)
-    assert (names, host) == ([*ours[: ours.index("tcp")], "pigeon", *ours[ours.index("tcp") :]], "h")
+    assert (names, host) == (
+        [*ours[: ours.index("tcp")], "pigeon", *ours[ours.index("tcp") :]],
+        "h",
+    )
 
 
-@pytest.mark.parametrize("name", [name for name, row in SCHEMES.items() if row.family == "database"])
+@pytest.mark.parametrize(
+    "name", [name for name, row in SCHEMES.items() if row.family == "database"]
+)
 def test_a_database_reads_its_own_addresses(name: str) -> None:
     assert SCHEMES[name].read_dsn is not None
 

@@ -35,7 +35,9 @@ def door(address: str) -> Iterator[Path]:
         yield path
 
 
-def test_workers_are_found_by_their_doors_and_void_doors_are_removed(address: str, door: Path) -> None:
+def test_workers_are_found_by_their_doors_and_void_doors_are_removed(
+    address: str, door: Path
+) -> None:
     void = endpoint.door(address, b"87654321")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(void))
@@ -53,7 +55,9 @@ def successor(door: Path, tmp_path: Path) -> Iterator[StagedBroker]:
     broker.close()
 
 
-def test_a_question_about_a_connection_waits_until_its_worker_registers(successor: StagedBroker) -> None:
+def test_a_question_about_a_connection_waits_until_its_worker_registers(
+    successor: StagedBroker,
+) -> None:
     successor.hello()
     successor.attach(b"object", KEY, former=b"holder")
     successor.say(b"asking", Kind.HANDLE, KEY)
@@ -74,7 +78,9 @@ def test_a_question_is_answered_when_no_worker_is_awaited_any_more(successor: St
     assert successor.kinds_heard_by(b"object") == [Kind.FAILED]
 
 
-def test_a_dial_in_place_of_a_lost_connection_waits_for_all_workers(successor: StagedBroker) -> None:
+def test_a_dial_in_place_of_a_lost_connection_waits_for_all_workers(
+    successor: StagedBroker,
+) -> None:
     successor.hello()
     successor.dial(former=[b"lost one", b"name", False])
     assert not successor.spawner.has_orders()
@@ -89,7 +95,9 @@ def test_a_broker_without_a_predecessor_awaits_nothing(staged: StagedBroker) -> 
     assert not adoption.put_off_while_awaiting(staged.message(CONTROL, Kind.LIST))
 
 
-def test_a_program_of_the_broker_before_is_awaited_until_it_comes(address: str, tmp_path: Path) -> None:
+def test_a_program_of_the_broker_before_is_awaited_until_it_comes(
+    address: str, tmp_path: Path
+) -> None:
     ledger = Ledger(endpoint.figures(address, KEY), 1)
     ledger.publish()
     ledger.write(tuple(range(len(COUNTERS))), {new_identity(): 1})

@@ -69,7 +69,9 @@ def test_an_unknown_handle_fails_with_the_address_of_the_broker(staged: StagedBr
     assert staged.address in word.fields[0]["text"]
 
 
-def test_a_handle_of_a_connection_that_has_ended_fails_with_the_reason(staged: StagedBroker) -> None:
+def test_a_handle_of_a_connection_that_has_ended_fails_with_the_reason(
+    staged: StagedBroker,
+) -> None:
     connection = staged.open_connection(linger_s=0.0)
     handle = handle_of(staged, connection)
     staged.say(b"asking", Kind.KILL, "1")
@@ -91,7 +93,9 @@ def test_a_connection_ends_with_its_last_holder(staged: StagedBroker) -> None:
     assert staged.kinds_heard_by(connection.worker) == [Kind.DETACH, Kind.CLOSE]
 
 
-def test_a_dial_that_was_given_up_before_its_open_arrives_is_not_carried_out(staged: StagedBroker) -> None:
+def test_a_dial_that_was_given_up_before_its_open_arrives_is_not_carried_out(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.say(CONTROL, Kind.DETACH, b"", HOLDER, None, False)
     staged.dial()
@@ -108,7 +112,9 @@ def test_a_dial_that_is_given_up_while_it_waits_ends_its_connection(staged: Stag
     assert connection.closing is not None
 
 
-def test_a_holder_that_closed_while_there_was_no_broker_is_no_ghost_any_more(staged: StagedBroker) -> None:
+def test_a_holder_that_closed_while_there_was_no_broker_is_no_ghost_any_more(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     worker = staged.adopt(users=(1,))
     [connection] = staged.directory

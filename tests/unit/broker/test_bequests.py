@@ -78,7 +78,9 @@ def test_what_an_attempt_left_that_opened_too_late_goes_to_the_next(tmp_path: Pa
 
 
 @pytest.mark.parametrize("opened", [False, True])
-def test_what_was_left_goes_to_the_next_attempt_where_one_fails(tmp_path: Path, opened: bool) -> None:
+def test_what_was_left_goes_to_the_next_attempt_where_one_fails(
+    tmp_path: Path, opened: bool
+) -> None:
     path = tmp_path / "f-00"
     bequests = Bequests()
     bequests.leave(b"old", STATS, {b"a": 10})

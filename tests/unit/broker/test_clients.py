@@ -50,7 +50,9 @@ def test_a_program_that_leaves_has_left_by_all_its_sockets(staged: StagedBroker)
     assert not staged.directory.clients
 
 
-def test_a_program_that_has_left_is_not_awaited_by_a_worker_that_comes_later(staged: StagedBroker) -> None:
+def test_a_program_that_has_left_is_not_awaited_by_a_worker_that_comes_later(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.say(CONTROL, Kind.BYE)
     staged.adopt(users=(os.getpid(),))
@@ -75,7 +77,9 @@ def test_a_program_without_a_socket_that_holds_nothing_is_dropped(staged: Staged
     assert not staged.directory.clients
 
 
-def test_a_program_without_a_socket_that_holds_a_connection_is_waited_for(staged: StagedBroker) -> None:
+def test_a_program_without_a_socket_that_holds_a_connection_is_waited_for(
+    staged: StagedBroker,
+) -> None:
     connection = staged.open_connection()
     staged.gone.add(CONTROL)
     for _ in range(50):
@@ -94,7 +98,9 @@ def test_a_program_that_is_silent_but_has_its_socket_is_there(staged: StagedBrok
     assert CONTROL in staged.directory.clients
 
 
-def test_the_objects_of_a_returning_program_get_their_time_from_its_return_on(staged: StagedBroker) -> None:
+def test_the_objects_of_a_returning_program_get_their_time_from_its_return_on(
+    staged: StagedBroker,
+) -> None:
     staged.adopt(users=(os.getpid(),))
     [connection] = staged.directory
     staged.now += 3

@@ -45,7 +45,9 @@ def test_a_persistent_one_stays(stage: Callable[..., StagedBroker]) -> None:
     assert not staged.core.ending.is_stopping
 
 
-def test_a_client_that_comes_while_it_ends_for_want_of_clients_keeps_it(staged: StagedBroker) -> None:
+def test_a_client_that_comes_while_it_ends_for_want_of_clients_keeps_it(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.say(CONTROL, Kind.BYE)
     staged.pass_time(0.3)
@@ -71,7 +73,9 @@ def test_an_order_to_stop_ends_all_connections_and_says_so(staged: StagedBroker)
     assert not list(staged.directory)
 
 
-def test_a_young_broker_that_is_stopped_leaves_its_folder_to_its_clients(staged: StagedBroker) -> None:
+def test_a_young_broker_that_is_stopped_leaves_its_folder_to_its_clients(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.now += ADOPT_S - 1
     staged.core.ending.stop()
@@ -85,7 +89,9 @@ def test_an_old_broker_that_is_stopped_leaves_nothing(staged: StagedBroker) -> N
     assert not staged.core.ending.ended_early
 
 
-def test_the_first_client_is_waited_for_while_the_starter_lives(stage: Callable[..., StagedBroker]) -> None:
+def test_the_first_client_is_waited_for_while_the_starter_lives(
+    stage: Callable[..., StagedBroker],
+) -> None:
     staged = stage(starter=os.getpid())
     staged.pass_time(FIRST_CLIENT_S - 1)
     assert not staged.core.ending.is_stopping

@@ -71,7 +71,9 @@ def test_a_connection_with_a_holder_is_never_impatient(staged: StagedBroker) -> 
     assert not holders(staged).is_patience_over(connection, staged.now + 1e6)
 
 
-def test_a_program_of_the_broker_before_that_lives_is_waited_for_longer(staged: StagedBroker) -> None:
+def test_a_program_of_the_broker_before_that_lives_is_waited_for_longer(
+    staged: StagedBroker,
+) -> None:
     staged.adopt(users=(os.getpid(),))
     [connection] = staged.directory
     assert holders(staged).patience_s(connection) == RETURN_S

@@ -94,14 +94,18 @@ ROWS = {
 
 @pytest.mark.parametrize("event", Event)
 @pytest.mark.parametrize("phase", Phase)
-def test_each_pair_of_phase_and_event_leads_where_the_table_says(phase: Phase, event: Event) -> None:
+def test_each_pair_of_phase_and_event_leads_where_the_table_says(
+    phase: Phase, event: Event
+) -> None:
     assert TRANSITIONS.get((phase, event)) is ROWS.get((phase, event))
     life = life_in(phase)
     if (phase, event) in ROWS:
         life._go(event)
         assert life.phase is ROWS[phase, event]
     else:
-        with pytest.raises(ValueError, match=f"a connection that is {phase.value} cannot be {event.value}"):
+        with pytest.raises(
+            ValueError, match=f"a connection that is {phase.value} cannot be {event.value}"
+        ):
             life._go(event)
         assert life.phase is phase
 
@@ -112,7 +116,9 @@ BRINGS = {Event.CRASHED: State.DOWN, Event.GIVEN_UP: State.FAILED, Event.DIAL_FA
 
 @pytest.mark.parametrize(("phase", "event"), ROWS)
 @pytest.mark.parametrize("before", State)
-def test_each_event_brings_its_state_or_leaves_the_state(phase: Phase, event: Event, before: State) -> None:
+def test_each_event_brings_its_state_or_leaves_the_state(
+    phase: Phase, event: Event, before: State
+) -> None:
     assert STATES.get(event) is BRINGS.get(event)
     life = life_in(phase)
     life.state = before
@@ -182,12 +188,16 @@ def test_too_many_crashes_within_the_window_end_it_and_say_so() -> None:
         [wait] = life.lose_worker(0.0, HOW, is_dialled=False)
         assert isinstance(wait, WaitForNext)
         life.look_at_time(wait.due)
-    assert life.lose_worker(0.0, HOW, is_dialled=False) == [GiveUp(", 5 crashes within 30 s were too many")]
+    assert life.lose_worker(0.0, HOW, is_dialled=False) == [
+        GiveUp(", 5 crashes within 30 s were too many")
+    ]
     assert life.phase is Phase.FAILED
 
 
 def test_without_restart_the_first_crash_is_the_last() -> None:
-    assert life_in(Phase.SERVING, restart=False).lose_worker(0.0, HOW, is_dialled=False) == [GiveUp("")]
+    assert life_in(Phase.SERVING, restart=False).lose_worker(0.0, HOW, is_dialled=False) == [
+        GiveUp("")
+    ]
 
 
 def test_a_connection_that_has_failed_is_not_started_by_a_late_crash() -> None:
@@ -199,7 +209,12 @@ def test_a_connection_that_has_failed_is_not_started_by_a_late_crash() -> None:
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_worker_lost_during_a_dial_fails_the_dial_and_ends_the_connection(restart: bool) -> None:
     life = life_in(Phase.SERVING, restart=restart)
-    assert life.lose_worker(0.0, HOW, is_dialled=True) == [FailDials(), CloseWorker(), TellEnd(), Forget()]
+    assert life.lose_worker(0.0, HOW, is_dialled=True) == [
+        FailDials(),
+        CloseWorker(),
+        TellEnd(),
+        Forget(),
+    ]
     assert life.phase is Phase.ENDED
 
 
@@ -356,7 +371,9 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     @invariant()
     def times_are_set_in_their_phase_only(self) -> None:
         assert (self.life.restart_at is not None) is (self.life.phase is Phase.RESTARTING)
-        assert (self.life.closing_at is not None) is (self.life.phase in (Phase.ENDING, Phase.ENDED))
+        assert (self.life.closing_at is not None) is (
+            self.life.phase in (Phase.ENDING, Phase.ENDED)
+        )
         assert self.forgotten == (self.life.phase is Phase.ENDED)
 
     def teardown(self) -> None:

@@ -34,14 +34,25 @@ def test_an_order_has_all_that_the_worker_needs(staged: StagedBroker) -> None:
 def test_the_next_worker_gets_the_figures_and_the_bequest(staged: StagedBroker) -> None:
     connection = staged.open_connection()
     assert connection.worker is not None
-    news = {"state": "open", "incarnation": 1, "messages_in": 5, "queued": 2, "bequest": {"seen": 9}}
+    news = {
+        "state": "open",
+        "incarnation": 1,
+        "messages_in": 5,
+        "queued": 2,
+        "bequest": {"seen": 9},
+    }
     staged.say(connection.worker, Kind.STATE, news)
     lives(staged).lose_worker(connection, -9)
     lives(staged).look_at_time(connection, staged.now)
     spec = staged.spawner.next_order().spec
     assert spec["bequest"] == {"seen": 9}
     figures = spec["stats"]
-    assert (figures["state"], figures["dropped"], figures["read"], figures["queued"]) == ("down", 2, 3, 0)
+    assert (figures["state"], figures["dropped"], figures["read"], figures["queued"]) == (
+        "down",
+        2,
+        3,
+        0,
+    )
     assert figures["last_error"] == "its worker was killed by SIGKILL"
 
 
@@ -102,4 +113,8 @@ def test_an_error_for_dials_leaves_the_connection(staged: StagedBroker) -> None:
     [connection] = staged.directory
     lives(staged).fail_dials(connection, {"name": "DialError", "text": "no", "code": None})
     assert staged.kinds_heard_by(HOLDER) == [Kind.FAILED]
-    assert (connection.all_opening(), connection.state, connection.closing) == ([], State.FAILED, None)
+    assert (connection.all_opening(), connection.state, connection.closing) == (
+        [],
+        State.FAILED,
+        None,
+    )

@@ -15,4 +15,6 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 def test_no_file_is_long_and_no_class_has_many_attributes() -> None:
-    assert not [place for source in SOURCES for place in (*long_files(source), *wide_classes(source))]
+    assert not [
+        place for source in SOURCES for place in (*long_files(source), *wide_classes(source))
+    ]

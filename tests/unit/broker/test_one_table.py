@@ -47,7 +47,9 @@ def test_the_lifecycle_assigns_both_in_one_place() -> None:
         node.name: [
             each.attr
             for each in ast.walk(node)
-            if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store) and each.attr in GUARDED
+            if isinstance(each, ast.Attribute)
+            and isinstance(each.ctx, ast.Store)
+            and each.attr in GUARDED
         ]
         for node in functions
     }

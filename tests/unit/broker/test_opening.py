@@ -14,7 +14,9 @@ SHARED = {"joins": ["memory", "a"]}
 """A part of an address by which several Dials have one connection."""
 
 
-def test_a_dial_orders_a_worker_and_is_answered_when_the_link_is_there(staged: StagedBroker) -> None:
+def test_a_dial_orders_a_worker_and_is_answered_when_the_link_is_there(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.dial(timeout_ms=1500)
     order = staged.spawner.next_order()
@@ -26,7 +28,10 @@ def test_a_dial_orders_a_worker_and_is_answered_when_the_link_is_there(staged: S
     staged.say(order.spec["identity"], Kind.OPENED, {"state": "open", "peer": "tcp://x"})
     [word] = staged.heard_by(HOLDER)
     assert (word.kind, word.request_id) == (Kind.OPENED, 1)
-    assert word.fields == [bytes.fromhex(order.key), {"state": "open", "peer": "tcp://x", "serving": 1}]
+    assert word.fields == [
+        bytes.fromhex(order.key),
+        {"state": "open", "peer": "tcp://x", "serving": 1},
+    ]
 
 
 def test_a_program_that_the_broker_does_not_know_is_refused(staged: StagedBroker) -> None:
@@ -43,12 +48,16 @@ def test_a_dial_without_an_address_is_malformed(staged: StagedBroker) -> None:
         staged.say(HOLDER, Kind.OPEN, CONTROL, 1000, True, 0.0, body=(values.pack("tcp://x"),))
 
 
-def test_a_worker_that_has_no_link_fails_the_dial_and_ends_the_connection(staged: StagedBroker) -> None:
+def test_a_worker_that_has_no_link_fails_the_dial_and_ends_the_connection(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.dial()
     order = staged.spawner.next_order()
     staged.register(order, staged.worker_process())
-    staged.say(order.spec["identity"], Kind.FAILED, {"name": "DialError", "text": "refused", "code": None})
+    staged.say(
+        order.spec["identity"], Kind.FAILED, {"name": "DialError", "text": "refused", "code": None}
+    )
     [word] = staged.heard_by(HOLDER)
     assert (word.kind, word.fields[0]["text"]) == (Kind.FAILED, "refused")
     [connection] = staged.directory
@@ -56,7 +65,9 @@ def test_a_worker_that_has_no_link_fails_the_dial_and_ends_the_connection(staged
     assert Kind.CLOSE in staged.kinds_heard_by(order.spec["identity"])
 
 
-def test_a_dial_whose_worker_does_not_answer_fails_when_its_time_is_over(staged: StagedBroker) -> None:
+def test_a_dial_whose_worker_does_not_answer_fails_when_its_time_is_over(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.dial(timeout_ms=3000)
     staged.pass_time(2.9 + OPEN_GRACE_S)
@@ -68,7 +79,9 @@ def test_a_dial_whose_worker_does_not_answer_fails_when_its_time_is_over(staged:
     assert connection.closing is not None
 
 
-def test_dials_of_one_name_share_a_connection_and_are_answered_together(staged: StagedBroker) -> None:
+def test_dials_of_one_name_share_a_connection_and_are_answered_together(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.dial(**SHARED)
     staged.dial(b"second", **SHARED)

@@ -46,7 +46,11 @@ def test_the_ledger_of_another_incarnation_does_not_count(address: str) -> None:
     write_ledger(address, 2, 8)
     connection = made({"messages_in": 5, "queued": 1})
     take_last_figures(address, connection)
-    assert (connection.stats["messages_in"], connection.stats["dropped"], connection.had) == (5, 1, {})
+    assert (connection.stats["messages_in"], connection.stats["dropped"], connection.had) == (
+        5,
+        1,
+        {},
+    )
 
 
 def test_a_worker_that_never_came_leaves_the_figures_of_the_one_before(address: str) -> None:

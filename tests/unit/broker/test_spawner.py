@@ -95,7 +95,9 @@ class Stage:
         worker = self.peer(order.spec["identity"])
         self._peers.append(worker)
         news = {"state": "open", "peer": "tcp://x", "incarnation": order.spec["incarnation"]}
-        worker.say(Kind.READY, order.spec["record"], order.spec["incarnation"], pid, [], dict(news), [])
+        worker.say(
+            Kind.READY, order.spec["record"], order.spec["incarnation"], pid, [], dict(news), []
+        )
         worker.say(Kind.OPENED, news)
         return worker
 
@@ -125,7 +127,9 @@ def test_a_dial_fails_with_the_reason_of_a_spawner_that_refuses(stage: Stage) ->
     assert stage.spawner.closed
 
 
-def test_a_worker_that_has_crashed_is_ordered_again_with_the_next_incarnation(stage: Stage, pid: int) -> None:
+def test_a_worker_that_has_crashed_is_ordered_again_with_the_next_incarnation(
+    stage: Stage, pid: int
+) -> None:
     def script() -> None:
         stage.dial(restart=True)
         first = stage.spawner.next_order()

@@ -44,12 +44,16 @@ def test_a_free_place_is_taken_without_a_word(folder: Path) -> None:
 
 
 HOLD = "import sys, time; from trunkline.wire import endpoint; from pathlib import Path\n"
-HOLD += "fd = endpoint.try_claim(Path(sys.argv[1])); print(fd is not None, flush=True); time.sleep(60)"
+HOLD += (
+    "fd = endpoint.try_claim(Path(sys.argv[1])); print(fd is not None, flush=True); time.sleep(60)"
+)
 
 
 def test_a_held_place_is_taken_when_its_holder_ends(folder: Path) -> None:
     said: list[str] = []
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == b"True\n"
 
@@ -69,10 +73,15 @@ def test_a_held_place_is_taken_when_its_holder_ends(folder: Path) -> None:
 
 def test_a_signal_ends_the_wait_and_the_handlers_are_as_before(folder: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE
+    ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == b"True\n"
-        assert await_place(folder, address_of(folder), lambda _: os.kill(os.getpid(), signal.SIGTERM)) is None
+        assert (
+            await_place(folder, address_of(folder), lambda _: os.kill(os.getpid(), signal.SIGTERM))
+            is None
+        )
         assert holder.poll() is None
         holder.kill()
     assert signal.getsignal(signal.SIGTERM) is before
@@ -93,12 +102,17 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("handlers")
-def test_a_second_broker_says_that_there_is_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_broker_says_that_there_is_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fd = endpoint.try_claim(folder)
     assert fd is not None
     assert main(["--address", address_of(folder)]) == 3
     os.close(fd)
-    assert capsys.readouterr().err == f"trunkline broker: there is one already at {address_of(folder)}\n"
+    assert (
+        capsys.readouterr().err
+        == f"trunkline broker: there is one already at {address_of(folder)}\n"
+    )
 
 
 @pytest.mark.usefixtures("handlers")
@@ -107,7 +121,10 @@ def test_a_folder_that_cannot_be_used_is_refused_in_words(
 ) -> None:
     (tmp_path / "file").touch()
     assert main(["--address", f"ipc://{tmp_path}/file/broker.sock"]) == 2
-    assert "cannot be made (File exists); set TRUNKLINE_RUNTIME to a writable one" in capsys.readouterr().err
+    assert (
+        "cannot be made (File exists); set TRUNKLINE_RUNTIME to a writable one"
+        in capsys.readouterr().err
+    )
 
 
 def run_alone(spec: dict[str, object]) -> None:

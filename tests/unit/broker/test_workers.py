@@ -25,7 +25,11 @@ def test_a_state_is_noted_and_answered_with_the_users(staged: StagedBroker) -> N
     connection = staged.open_connection()
     staged.now += 3
     staged.say(identity_of(connection), Kind.STATE, {"state": "down", "bequest": {"seen": 1}})
-    assert (connection.state, connection.heard, connection.bequest) == (State.DOWN, staged.now, {"seen": 1})
+    assert (connection.state, connection.heard, connection.bequest) == (
+        State.DOWN,
+        staged.now,
+        {"seen": 1},
+    )
     [word] = staged.heard_by(identity_of(connection))
     assert (word.kind, word.fields) == (Kind.BEAT, [os.getpid(), [os.getpid()]])
 
@@ -41,7 +45,9 @@ def test_figures_that_are_none_are_malformed(staged: StagedBroker) -> None:
         staged.say(identity_of(connection), Kind.STATE, 1)
 
 
-def test_a_line_of_a_worker_goes_to_the_programs_that_hold_its_connection(staged: StagedBroker) -> None:
+def test_a_line_of_a_worker_goes_to_the_programs_that_hold_its_connection(
+    staged: StagedBroker,
+) -> None:
     connection = staged.open_connection()
     staged.say(identity_of(connection), Kind.LOG, "warning", "slow")
     [word] = staged.heard_by(CONTROL)
@@ -56,14 +62,23 @@ def test_a_killed_worker_is_replaced_and_its_holders_hear_of_it(staged: StagedBr
     staged.lose_worker(connection)
     assert (connection.worker, connection.life.phase) == (None, Phase.RESTARTING)
     [word] = staged.heard_by(HOLDER)
-    assert (word.sender, word.fields) == (connection.id, [True, "its worker was killed by SIGKILL", 2])
+    assert (word.sender, word.fields) == (
+        connection.id,
+        [True, "its worker was killed by SIGKILL", 2],
+    )
     staged.pass_time(0.3)
     order = staged.spawner.next_order()
-    assert (order.spec["incarnation"], order.spec["succeeds"], order.spec["until"]) == (2, True, None)
+    assert (order.spec["incarnation"], order.spec["succeeds"], order.spec["until"]) == (
+        2,
+        True,
+        None,
+    )
     assert order.spec["stats"]["state"] == "down"
 
 
-def test_a_worker_that_ended_in_good_order_is_heard_before_its_end_counts(staged: StagedBroker) -> None:
+def test_a_worker_that_ended_in_good_order_is_heard_before_its_end_counts(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.dial()
     order = staged.spawner.next_order()
@@ -79,7 +94,9 @@ def test_a_worker_that_ended_in_good_order_is_heard_before_its_end_counts(staged
     assert connection.life.phase is Phase.ENDED
 
 
-def test_requests_that_a_worker_has_not_answered_are_answered_at_its_end(staged: StagedBroker) -> None:
+def test_requests_that_a_worker_has_not_answered_are_answered_at_its_end(
+    staged: StagedBroker,
+) -> None:
     connection = staged.open_connection()
     connection.inflight[b"asking"] = header(Kind.STATS, 5)
     staged.lose_worker(connection)
@@ -125,7 +142,9 @@ def test_a_worker_whose_connection_was_dialled_anew_is_told_to_close(staged: Sta
     assert len(list(staged.directory)) == 1
 
 
-def test_a_worker_that_was_replaced_while_it_was_silent_is_told_to_close(staged: StagedBroker) -> None:
+def test_a_worker_that_was_replaced_while_it_was_silent_is_told_to_close(
+    staged: StagedBroker,
+) -> None:
     staged.hello()
     staged.adopt(incarnation=2, users=(os.getpid(),))
     old = staged.adopt(incarnation=1, users=(os.getpid(),))

@@ -51,7 +51,9 @@ def test_a_table_is_drawn_for_its_reader(monkeypatch: pytest.MonkeyPatch) -> Non
     shown = []
     for stream in (Terminal(), io.StringIO()):
         monkeypatch.setattr(sys, "stdout", stream)
-        CommandConsole(width=100).print_table(["[a]", "b"], [[Text("x"), Text("10")]], [False, True])
+        CommandConsole(width=100).print_table(
+            ["[a]", "b"], [[Text("x"), Text("10")]], [False, True]
+        )
         shown.append(stream.getvalue())
     assert "╭" in shown[0]
     assert shown[1].isascii()
@@ -70,7 +72,9 @@ def test_a_reader_that_has_gone_is_told_to_the_command(monkeypatch: pytest.Monke
 
 @given(
     st.integers(1, 4).flatmap(
-        lambda count: st.lists(st.tuples(*[st.text("ab中é", max_size=6)] * count), min_size=1, max_size=4)
+        lambda count: st.lists(
+            st.tuples(*[st.text("ab中é", max_size=6)] * count), min_size=1, max_size=4
+        )
     ),
     st.integers(1, 12),
 )
@@ -87,4 +91,7 @@ def test_columns_begin_below_each_other_and_are_cut_where_they_are_too_long(
 
 
 def test_figures_stand_at_the_right() -> None:
-    assert align_columns([["a", "bc"], ["7", "10"]], [2, 3], [False, True]) == ["a     7", "bc   10"]
+    assert align_columns([["a", "bc"], ["7", "10"]], [2, 3], [False, True]) == [
+        "a     7",
+        "bc   10",
+    ]

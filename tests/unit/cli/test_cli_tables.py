@@ -98,7 +98,10 @@ def test_a_timeout_in_milliseconds_is_hinted_at_once(
     ],
 )
 def test_an_option_in_the_query_is_hinted_at(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, address: str, hinted: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    address: str,
+    hinted: str | None,
 ) -> None:
     monkeypatch.setattr(hints, "_said", set())
     with caplog.at_level(logging.WARNING, "trunkline"):

@@ -307,7 +307,9 @@ def exec_frame(number: int, sql: str, holder: bytes = HOLDER) -> bytes:
 class Host:
     """An actor with a scripted driver, and the means to ask it."""
 
-    def __init__(self, script: Script, worker: Worker, actor: ExecActor, folder: Path | None) -> None:
+    def __init__(
+        self, script: Script, worker: Worker, actor: ExecActor, folder: Path | None
+    ) -> None:
         self.script = script
         self.worker = worker
         self.actor = actor
@@ -342,7 +344,9 @@ class Host:
     ) -> messages.Statement:
         return messages.Statement(holder, token, timeout_ms, None)
 
-    def transaction(self, token: bytes, what: str, holder: bytes = HOLDER, ms: float = 20_000) -> int:
+    def transaction(
+        self, token: bytes, what: str, holder: bytes = HOLDER, ms: float = 20_000
+    ) -> int:
         """Send a request to begin, commit or roll back; its number."""
         return self.ask(Kind.TRANSACTION, messages.Transaction(holder, token, what, ms, None))
 

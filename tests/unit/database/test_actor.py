@@ -41,7 +41,12 @@ def test_a_statement_is_run_and_answered() -> None:
         async with hosting(Script()) as host:
             assert values_of(await host.answer(host.exec("a"))) == [["a"]]
             figures = host.actor.stats()
-            assert (figures.state, figures.statements, figures.rows, figures.holders) == ("open", 1, 1, 2)
+            assert (figures.state, figures.statements, figures.rows, figures.holders) == (
+                "open",
+                1,
+                1,
+                2,
+            )
 
     run(body())
 
@@ -59,7 +64,10 @@ def test_a_refused_statement_is_answered_with_the_servers_code() -> None:
 def test_statements_run_in_the_order_in_which_they_came() -> None:
     async def body() -> None:
         async with hosting(Script()) as host:
-            numbers = [host.exec(text, holder=holder) for text, holder in [("1", HOLDER), ("2", OTHER)] * 20]
+            numbers = [
+                host.exec(text, holder=holder)
+                for text, holder in [("1", HOLDER), ("2", OTHER)] * 20
+            ]
             for number in numbers:
                 await host.answer(number)
             assert host.script.texts == ["1", "2"] * 20
@@ -241,7 +249,9 @@ def test_a_begin_in_the_line_is_forgotten_when_its_rollback_comes() -> None:
     run(body())
 
 
-def test_a_transaction_that_the_server_does_not_end_loses_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_that_the_server_does_not_end_loses_its_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(driver: Any) -> None:
         raise StatementError("XAER_RMFAIL")
 
@@ -386,7 +396,9 @@ def test_the_driver_thread_reads_the_next_statement_itself(tmp_path: Path) -> No
             for number in range(50):
                 assert values_of(await client.exec(f"{number}")) == [[f"{number}"]]
             assert host.script.texts == [f"{number}" for number in range(50)]
-            assert len(seen) < 50  # The event loop has seen fewer: the first, and those after a long pause.
+            assert (
+                len(seen) < 50
+            )  # The event loop has seen fewer: the first, and those after a long pause.
             assert host.actor.stats().statements == 50
 
     run(body())

@@ -15,7 +15,9 @@ TOKEN = b"token"
 SQLITE = Dialect("sqlite")
 
 
-def refusal(sql: str, token: bytes | None = None, dialect: Dialect = SQLITE, **facts: bool) -> str | None:
+def refusal(
+    sql: str, token: bytes | None = None, dialect: Dialect = SQLITE, **facts: bool
+) -> str | None:
     known = {"is_over": False, "is_shared": False, "owns_link": False} | facts
     error = refuse_statement(sql, dialect, token, **known)
     return None if error is None else str(error)
@@ -81,7 +83,9 @@ def test_nothing_of_a_transaction_that_is_over_is_taken(
         ("rollback", True, True, Entry.FORGET),
     ],
 )
-def test_begin_commit_and_rollback(request_: str, is_given_up: bool, is_over: bool, entry: Entry) -> None:
+def test_begin_commit_and_rollback(
+    request_: str, is_given_up: bool, is_over: bool, entry: Entry
+) -> None:
     assert admit_transaction(request_, is_given_up=is_given_up, is_over=is_over) is entry
 
 

@@ -81,7 +81,9 @@ def job(sender: bytes = b"routed") -> Job:
     return Job(sender, 1, do_nothing, Deadline(None), Deadline(None))
 
 
-def pack(result: Result, token: bytes | None = None, script: Script | None = None) -> dict[str, Any]:
+def pack(
+    result: Result, token: bytes | None = None, script: Script | None = None
+) -> dict[str, Any]:
     driver = driver_class(script or Script())(parse_address(ADDRESS))
     answer: dict[str, Any] = values.unpack(Results(None).pack_result(driver, result, token))  # type: ignore[arg-type]
     return answer
@@ -90,7 +92,13 @@ def pack(result: Result, token: bytes | None = None, script: Script | None = Non
 def test_an_answer_has_what_the_driver_knows() -> None:
     assert pack(Result()) == {"columns": [], "values": []}
     known = Result(columns=["a"], values=[(1,)], affected=2, matched=3, last_id=4)
-    assert pack(known) == {"columns": ["a"], "values": [[1]], "affected": 2, "matched": 3, "last_id": 4}
+    assert pack(known) == {
+        "columns": ["a"],
+        "values": [[1]],
+        "affected": 2,
+        "matched": 3,
+        "last_id": 4,
+    }
     several = Result(columns=["a"], values=[[1]], more=[Result(columns=["b"], values=[(2,)])])
     assert pack(several)["more"] == [{"columns": ["b"], "values": [[2]]}]
 
@@ -116,7 +124,9 @@ def test_rows_ahead_are_not_sent_to_a_client_that_has_left() -> None:
             for gone in (job(b"direct-gone"), job()):
                 gone.is_unwanted = gone.sender == b"routed"
                 with pytest.raises(StatementError, match="does not take them"):
-                    await asyncio.to_thread(results.run_statement, driver, "ROWS 500", [], None, gone)
+                    await asyncio.to_thread(
+                        results.run_statement, driver, "ROWS 500", [], None, gone
+                    )
             assert host.script.count("close rows") == 2  # The driver can run the next statement.
 
     run(body())
@@ -133,7 +143,9 @@ def test_rows_ahead_wait_for_a_client_that_takes_them(
             driver = driver_class(host.script)(parse_address(ADDRESS))
             rows = Cells(b"x" * 200_000, 200)
             first, rows.left = rows.left[:1], rows.left[1:]
-            monkeypatch.setattr(driver, "execute", lambda sql, binds: Result(["c"], first, rest=rows))
+            monkeypatch.setattr(
+                driver, "execute", lambda sql, binds: Result(["c"], first, rest=rows)
+            )
             statement = asyncio.to_thread(
                 host.actor.results.run_statement, driver, "SELECT", [], None, job(client.name)
             )

@@ -35,7 +35,9 @@ def test_no_row_is_beyond_the_last() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 4, 10, 25])
-def test_a_chunk_is_unpacked_once_for_all_its_slices(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_unpacked_once_for_all_its_slices(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unpacked = []
 
     def counted(data: bytes) -> object:

@@ -65,14 +65,18 @@ def test_an_end_that_statements_wait_for_is_not_left(handover: Handover, line: L
 
 
 @pytest.mark.parametrize("claimed", [False, True])
-def test_the_driver_thread_keeps_a_client_that_it_has_claimed(handover: Handover, claimed: bool) -> None:
+def test_the_driver_thread_keeps_a_client_that_it_has_claimed(
+    handover: Handover, claimed: bool
+) -> None:
     running = statement(client=Socket(claimed))
     handover.start(running)
     assert handover.leave_unnoted(finished(running))
     assert running.job.keeps_client is claimed
 
 
-def test_the_next_statement_begins_in_place_of_the_last(handover: Handover, line: Line[Job]) -> None:
+def test_the_next_statement_begins_in_place_of_the_last(
+    handover: Handover, line: Line[Job]
+) -> None:
     running, following = statement(), statement()
     handover.start(running)
     line.add(following)
@@ -116,7 +120,9 @@ def test_the_driver_thread_takes_no_part_of_a_group(handover: Handover, line: Li
     assert handover.start_following(running.job) is None
 
 
-def test_a_statement_from_a_client_needs_an_end_that_is_unnoted(handover: Handover, line: Line[Job]) -> None:
+def test_a_statement_from_a_client_needs_an_end_that_is_unnoted(
+    handover: Handover, line: Line[Job]
+) -> None:
     running, following = statement(), statement()
     handover.start(running)
     assert not handover.start_from_client(following)
@@ -126,7 +132,9 @@ def test_a_statement_from_a_client_needs_an_end_that_is_unnoted(handover: Handov
     assert handover.take_unnoted() is None  # Nothing of the end before is left to be noted.
 
 
-def test_a_statement_from_a_client_does_not_overtake_others(handover: Handover, line: Line[Job]) -> None:
+def test_a_statement_from_a_client_does_not_overtake_others(
+    handover: Handover, line: Line[Job]
+) -> None:
     running = statement()
     handover.start(running)
     handover.leave_unnoted(finished(running))

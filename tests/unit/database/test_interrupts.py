@@ -10,7 +10,9 @@ from trunkline.errors import DialError, OperationTimeout, OutcomeUnknown
 from trunkline.wire.state import State
 
 TOKEN = b"token"
-both_kinds = pytest.mark.parametrize("waits", [False, True], ids=["at once", "by asking the server"])
+both_kinds = pytest.mark.parametrize(
+    "waits", [False, True], ids=["at once", "by asking the server"]
+)
 
 
 @both_kinds
@@ -27,7 +29,9 @@ def test_a_statement_is_interrupted_at_its_deadline(waits: bool) -> None:
     run(body())
 
 
-def test_an_interrupt_that_does_not_wait_is_called_by_the_loop_and_one_that_waits_by_a_thread() -> None:
+def test_an_interrupt_that_does_not_wait_is_called_by_the_loop_and_one_that_waits_by_a_thread() -> (
+    None
+):
     async def body() -> None:
         for waits, name in [(False, "MainThread"), (True, "trunkline-interrupt")]:
             async with hosting(Script(), interrupt_waits=waits) as host:
@@ -59,7 +63,9 @@ def test_the_next_statement_begins_only_after_the_interrupt_has_returned(waits: 
 
 
 @both_kinds
-def test_a_statement_that_does_not_react_loses_its_link(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statement_that_does_not_react_loses_its_link(
+    waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(interrupts, "INTERRUPT_S", 0.1)
     monkeypatch.setattr(interrupts, "AGAIN_ASKED_S", 0.01)
 

@@ -95,7 +95,9 @@ def test_a_holder_keeps_its_transaction_and_place_under_another_name() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.integers(1, 4)), max_size=30))
-def test_nobody_is_overtaken_but_by_the_open_transaction(demands: Sequence[tuple[bytes, int]]) -> None:
+def test_nobody_is_overtaken_but_by_the_open_transaction(
+    demands: Sequence[tuple[bytes, int]],
+) -> None:
     """Holders come again and again with blocks of some statements; each gets its turn as it came."""
     line: Line[int] = Line()
     for number, (holder, _) in enumerate(demands):
@@ -178,7 +180,9 @@ def test_a_statement_that_begins_a_transaction_gives_the_link_to_its_holder() ->
 
 
 @pytest.mark.parametrize("begins", [TOKEN, None])
-def test_a_transaction_that_its_holder_does_not_wait_for_is_rolled_back(begins: bytes | None) -> None:
+def test_a_transaction_that_its_holder_does_not_wait_for_is_rolled_back(
+    begins: bytes | None,
+) -> None:
     line = line_of()
     token = begins or BARE
     assert line.settle(A, begins, is_inside=True, is_wanted=False) == Settled(roll_back=token)
@@ -204,7 +208,9 @@ EVENTS = st.lists(
 
 
 @given(EVENTS)
-def test_each_statement_is_run_or_answered_once(events: list[tuple[str, bytes, bytes | None]]) -> None:
+def test_each_statement_is_run_or_answered_once(
+    events: list[tuple[str, bytes, bytes | None]],
+) -> None:
     """Holders come, leave and run out of time. First come, first served; the link of a transaction serves
     this transaction alone; and a statement that has left the line is not run."""
     line: Line[int] = Line()

@@ -116,7 +116,9 @@ def test_a_borrowed_driver_is_not_closed_until_it_is_given_back() -> None:
     assert script.count("close") == 1
 
 
-def test_a_driver_that_is_not_given_back_is_closed_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_is_not_given_back_is_closed_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "BORROWED_S", 0.01)
     script = Script()
     link = make(script)

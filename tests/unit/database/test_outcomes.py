@@ -23,7 +23,9 @@ def job(what: str = "exec", **more: Any) -> Job:
     return Job(b"sender", 1, do_nothing, Deadline(None), Deadline(None), what=what, **more)
 
 
-def outcome(error: Exception | None, of: Job, in_transaction: bool = False, is_closed: bool = False) -> Any:
+def outcome(
+    error: Exception | None, of: Job, in_transaction: bool = False, is_closed: bool = False
+) -> Any:
     return explain_outcome(error, of, "db.test", in_transaction=in_transaction, is_closed=is_closed)
 
 
@@ -44,7 +46,9 @@ def test_success_and_the_drivers_error_stay() -> None:
         ("rollback", True, BrokenError, "the server of db.test was lost: reset"),
     ],
 )
-def test_a_lost_link_means_what_the_job_was(what: str, in_transaction: bool, kind: type, words: str) -> None:
+def test_a_lost_link_means_what_the_job_was(
+    what: str, in_transaction: bool, kind: type, words: str
+) -> None:
     told = explain_loss(LOST, job(what), "db.test", in_transaction=in_transaction)
     assert type(told) is kind
     assert words in str(told)

@@ -20,7 +20,9 @@ def begin(host: Host, sql: str, number: int = 1, **more: Any) -> int:
     return host.ask(Kind.QUERY, host.statement(**more), sql, [], number)
 
 
-def fetch(host: Host, number: int = 1, holder: bytes = HOLDER, timeout_ms: float | None = None) -> int:
+def fetch(
+    host: Host, number: int = 1, holder: bytes = HOLDER, timeout_ms: float | None = None
+) -> int:
     return host.ask(Kind.FETCH, messages.Fetch(holder, number, timeout_ms))
 
 
@@ -268,6 +270,8 @@ def test_only_so_many_ended_queries_are_remembered(monkeypatch: pytest.MonkeyPat
         async with hosting(Script()) as host:
             for number in (1, 2, 3):
                 await host.answer(end(host, number))
-            assert await all_rows(host, begin(host, "ROWS 4", 1), 1) == [[each] for each in range(4)]
+            assert await all_rows(host, begin(host, "ROWS 4", 1), 1) == [
+                [each] for each in range(4)
+            ]
 
     run(body())

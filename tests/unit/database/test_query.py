@@ -27,7 +27,9 @@ class Asker:
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         address = parse_address(ADDRESS)
         make = driver_class(script)
-        self.query = Apart(spare, lambda: make(address), Redial(address, (OSError,)), self.kept.append)
+        self.query = Apart(
+            spare, lambda: make(address), Redial(address, (OSError,)), self.kept.append
+        )
 
     def begin(self, sql: str) -> Outcome:
         self.send(sql)
@@ -111,7 +113,9 @@ def test_a_server_that_is_lost_before_the_first_row_leaves_the_outcome_unknown()
     asker.query.join(10)
 
 
-def test_a_server_that_is_lost_with_the_first_batch_breaks_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_lost_with_the_first_batch_breaks_the_query(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def lose(rows: Any, count: int) -> Any:
         raise ConnectionError("gone")
 

@@ -98,7 +98,9 @@ def test_after_so_many_failures_the_link_is_given_up() -> None:
         redial.dial(server.attempt, Deadline(10), wanted)
     assert server.attempts == 2
     assert redial.over
-    assert "was given up after 2 attempts in a row (option retry): no route" in str(redial.end_error())
+    assert "was given up after 2 attempts in a row (option retry): no route" in str(
+        redial.end_error()
+    )
 
 
 def test_an_explicit_reconnect_false_ends_the_connection_at_its_first_loss() -> None:
@@ -119,7 +121,9 @@ def test_a_wait_ends_when_the_statement_is_unwanted(stop: Callable[[Redial], Non
     began = time.monotonic()
     unwanted.set()
     stop(redial)
-    with pytest.raises(OperationTimeout, match=r"given up while its server was dialled \(no route\)"):
+    with pytest.raises(
+        OperationTimeout, match=r"given up while its server was dialled \(no route\)"
+    ):
         dialling.result()
     assert time.monotonic() - began < 30
     assert server.attempts == 1

@@ -58,7 +58,12 @@ def test_the_driver_thread_reads_a_plain_statement() -> None:
             assert waiting is not None
             assert (waiting.holder, waiting.token) == (HOLDER, None)
             job = waiting.job
-            assert (job.sender, job.request_id, job.client, job.what) == (client.name, 7, client, "exec")
+            assert (job.sender, job.request_id, job.client, job.what) == (
+                client.name,
+                7,
+                client,
+                "exec",
+            )
             driver = host.actor.link.driver
             assert driver is not None
             answer = values.unpack(await host.actor.thread.call(lambda: job.run(driver)))

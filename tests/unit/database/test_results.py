@@ -41,7 +41,10 @@ def test_every_other_set_is_read_to_its_end() -> None:
     result.add_set(["k"], [], None)
     assert result.rest is None
     assert len(result.values) == 101
-    assert [(each.columns, len(each.values)) for each in result.more] == [(["m"], FIRST_ROWS + 1), (["k"], 0)]
+    assert [(each.columns, len(each.values)) for each in result.more] == [
+        (["m"], FIRST_ROWS + 1),
+        (["k"], 0),
+    ]
     assert first.is_closed
     assert second.is_closed
 

@@ -86,7 +86,9 @@ def test_the_event_loop_is_told_of_an_error_and_of_a_transaction(tmp_path: Path)
 def test_a_job_that_is_unwanted_before_it_begins_is_not_run() -> None:
     async def body() -> None:
         async with hosting(Script()) as host:
-            hold = asyncio.ensure_future(host.actor.thread.call(lambda: host.script.may_end.wait(10)))
+            hold = asyncio.ensure_future(
+                host.actor.thread.call(lambda: host.script.may_end.wait(10))
+            )
             await asyncio.sleep(0)
             number = host.exec("late", timeout_ms=10)
             assert "nothing was run" in str(await host.error(number))

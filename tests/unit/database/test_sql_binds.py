@@ -54,7 +54,9 @@ BY_DIALECT = {
     STANDARD: [],
 }
 TRIGGER = "CREATE TEMP TRIGGER t AFTER INSERT ON a BEGIN SELECT CASE 1 WHEN 1 THEN 2 END; DELETE FROM b; END"
-FUNCTION = "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; END"
+FUNCTION = (
+    "CREATE OR REPLACE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 2 END; END"
+)
 TEXTS = [(dialect, text) for dialect in Dialect for text in EVERYWHERE + BY_DIALECT[dialect]]
 
 
@@ -67,7 +69,9 @@ def test_a_placeholder_inside_a_string_name_or_comment_is_text(dialect: Dialect,
 def test_what_a_comment_holds_that_mysql_runs_is_no_comment(opened: str) -> None:
     sql = f"SELECT 1 {opened} + ? /* ? */ */ + '?' /* ? */"
     assert placeholders(sql, MYSQL) == ["?"]
-    assert [statement.keyword for statement in split(f"{opened} SET @a = ? */; SELECT 1", MYSQL)] == [
+    assert [
+        statement.keyword for statement in split(f"{opened} SET @a = ? */; SELECT 1", MYSQL)
+    ] == [
         "SET",
         "SELECT",
     ]
@@ -111,7 +115,8 @@ def render(text: str, params: Any, style: Style) -> str:
         return str(filled)
     left = iter(params)
     return "".join(
-        str(next(left)) if token.kind == "place" else token.text for token in tokens(text, Dialect.SQLITE)
+        str(next(left)) if token.kind == "place" else token.text
+        for token in tokens(text, Dialect.SQLITE)
     )
 
 
@@ -124,7 +129,13 @@ def render(text: str, params: Any, style: Style) -> str:
         (POSTGRES, "SELECT j ? 'k'", [], "SELECT j ? 'k'", None),
         (POSTGRES, "SELECT j ?? 'k'", [], "SELECT j ? 'k'", None),
         (POSTGRES, "SELECT j ? 'k' AND a = $1", [1], "SELECT j ? 'k' AND a = %s", [1]),
-        (POSTGRES, "SELECT j ?? 'k', j ?| b, j ?& b, ?", [1], "SELECT j ? 'k', j ?| b, j ?& b, %s", [1]),
+        (
+            POSTGRES,
+            "SELECT j ?? 'k', j ?| b, j ?& b, ?",
+            [1],
+            "SELECT j ? 'k', j ?| b, j ?& b, %s",
+            [1],
+        ),
         (POSTGRES, "SELECT ?||'x', j @? p", [1], "SELECT %s||'x', j @? p", [1]),
         (POSTGRES, "SELECT ?::int, a::text", [1], "SELECT (%s)::int, a::text", [1]),
         (POSTGRES, "SELECT a$1, $1", [1], "SELECT a$1, %s", [1]),
@@ -246,9 +257,15 @@ def test_a_text_is_cut_into_its_statements(dialect: Dialect, sql: str, texts: li
         ("'text'", "", "", None),
     ],
 )
-def test_a_statement_tells_what_it_is(sql: str, keyword: str, verb: str, transaction: str | None) -> None:
+def test_a_statement_tells_what_it_is(
+    sql: str, keyword: str, verb: str, transaction: str | None
+) -> None:
     (statement,) = split(sql, POSTGRES)
-    assert (statement.keyword, statement.verb, statement.transaction) == (keyword, verb, transaction)
+    assert (statement.keyword, statement.verb, statement.transaction) == (
+        keyword,
+        verb,
+        transaction,
+    )
 
 
 @pytest.mark.parametrize("dialect", Dialect)

@@ -16,7 +16,9 @@ from trunkline.actors.process.door import Door, Guest
 from trunkline.wire.framing import frame
 
 
-def started(deliver: Callable[[bytes, bytes, bytes], object] = lambda *message: None) -> DriverThread:
+def started(
+    deliver: Callable[[bytes, bytes, bytes], object] = lambda *message: None,
+) -> DriverThread:
     thread = DriverThread(asyncio.get_running_loop(), deliver)
     thread.start()
     return thread
@@ -111,7 +113,9 @@ def test_the_thread_runs_the_requests_of_a_client_until_one_is_for_the_loop(tmp_
             program.sock.sendall(frame(b"next", b"for the loop" if len(run_heads) == 3 else b""))
             return True
 
-        program.sock.sendall(frame(b"first"))  # Before the thread listens, which it does not do for long.
+        program.sock.sendall(
+            frame(b"first")
+        )  # Before the thread listens, which it does not do for long.
         thread.put(lambda: thread.attend(program.guest, run_message))
         await delivered.wait()
         assert run_heads == [b"first", b"next", b"next"]

@@ -21,7 +21,9 @@ def test_a_url_means_the_same_as_an_address(dialect: type, password: str) -> Non
 
 
 def test_parameters_are_those_of_the_address() -> None:
-    url = sa.URL.create("x+trunkline", "u", "p", "::1", database="d", query={"application_name": "a b&c|d"})
+    url = sa.URL.create(
+        "x+trunkline", "u", "p", "::1", database="d", query={"application_name": "a b&c|d"}
+    )
     (text,), _ = PostgreSql().create_connect_args(url)
     address = trunkline.parse_address(text)
     assert (address.host, address.params) == ("::1", {"application_name": "a b&c|d"})

@@ -128,7 +128,10 @@ def test_what_stands_in_strings_names_and_comments_is_text(scheme: str, sql: str
 @pytest.mark.parametrize(
     ("scheme", "sql"),
     [
-        ("postgres", "SELECT 'a\\' || ' book(1) --'"),  # without standard_conforming_strings: a call
+        (
+            "postgres",
+            "SELECT 'a\\' || ' book(1) --'",
+        ),  # without standard_conforming_strings: a call
         ("mysql", "SELECT 'a\\' , ' book(1) -- '"),
         ("mysql", "SELECT 1book(1)"),
         ("mysql", "SELECT $abs(1)"),
@@ -183,7 +186,9 @@ def test_settings_of_the_session_need_no_transaction(scheme: str, sql: str) -> N
         ("postgres", ""),
     ],
 )
-def test_settings_of_a_transaction_and_writes_are_no_settings_of_the_session(scheme: str, sql: str) -> None:
+def test_settings_of_a_transaction_and_writes_are_no_settings_of_the_session(
+    scheme: str, sql: str
+) -> None:
     assert not sets_session(sql, scheme)
 
 
@@ -206,7 +211,9 @@ def test_settings_of_a_transaction_and_writes_are_no_settings_of_the_session(sch
         ("SELECT 1", None),
     ],
 )
-def test_control_statements_are_known_when_they_say_nothing_else(sql: str, word: str | None) -> None:
+def test_control_statements_are_known_when_they_say_nothing_else(
+    sql: str, word: str | None
+) -> None:
     assert control(sql, "postgres") == (None if word is None else (word, ""))
 
 
@@ -220,7 +227,10 @@ def test_control_statements_are_known_when_they_say_nothing_else(sql: str, word:
             "start transaction with /* why */ consistent  snapshot, read only",
             "WITH CONSISTENT SNAPSHOT, READ ONLY",
         ),
-        ("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "ISOLATION LEVEL REPEATABLE READ READ ONLY"),
+        (
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            "ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        ),
         (
             "BEGIN WORK ISOLATION LEVEL SERIALIZABLE, NOT DEFERRABLE",
             "ISOLATION LEVEL SERIALIZABLE, NOT DEFERRABLE",

@@ -77,7 +77,9 @@ def test_the_module_says_what_it_is() -> None:
 
 
 def test_the_module_needs_neither_sqlalchemy_nor_pandas() -> None:
-    script = "import sys, trunkline.dbapi; print(*{'sqlalchemy', 'pandas', 'numpy'} & set(sys.modules))"
+    script = (
+        "import sys, trunkline.dbapi; print(*{'sqlalchemy', 'pandas', 'numpy'} & set(sys.modules))"
+    )
     command = [sys.executable, "-W", "error", "-c", script]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (result.returncode, result.stdout.strip(), result.stderr) == (0, "", "")

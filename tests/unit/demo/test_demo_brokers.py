@@ -33,7 +33,11 @@ def test_one_broker_has_them_all() -> None:
 
 def test_what_is_not_ours_is_neither_restarted_nor_frozen() -> None:
     assert plan(["kafka"], ("kafka",)) == [("kill", "kafka")]
-    assert plan(["mqtt", "kafka"], ("kafka",)) == [("restart", "mqtt"), ("freeze", "mqtt"), ("kill", "kafka")]
+    assert plan(["mqtt", "kafka"], ("kafka",)) == [
+        ("restart", "mqtt"),
+        ("freeze", "mqtt"),
+        ("kill", "kafka"),
+    ]
 
 
 @pytest.mark.parametrize("broker", BROKERS)
@@ -51,7 +55,9 @@ def report(feed: Feed = PASSING, **changes: Any) -> Report:
         "incarnation": 1, "outages": 1, "down": False, "delay": "1 ms",
     }  # fmt: skip
     kills, restarted = changes.pop("kills", 0), changes.pop("restarted", ["mqtt"])
-    return make_report([feed], {feed.name: published}, {feed.name: {**result, **changes}}, kills, restarted)
+    return make_report(
+        [feed], {feed.name: published}, {feed.name: {**result, **changes}}, kills, restarted
+    )
 
 
 def wrong(made: Report) -> list[str]:
@@ -110,7 +116,10 @@ def test_what_was_dropped_explains_as_many_as_were_counted() -> None:
     [
         ({"read": 8}, "received + duplicates = read, as the connections count"),
         ({"messages_in": 8}, "the same = all that came, less dropped and given back"),
-        ({"runs": [[1, 3, False], [7, 11, True]], "read": 8, "messages_in": 8}, "numbers that nobody wrote"),
+        (
+            {"runs": [[1, 3, False], [7, 11, True]], "read": 8, "messages_in": 8},
+            "numbers that nobody wrote",
+        ),
     ],
 )
 def test_a_difference_names_its_feed(changes: dict[str, Any], text: str) -> None:

@@ -32,7 +32,10 @@ def test_text(value: Any, text: str) -> None:
     assert header_text("a", value) == text
     assert sound_headers({"a": value}) == {"a": text}
     assert user_properties({"a": [value, "b"]}) == [("a", text), ("a", "b")]
-    assert header_pairs({"a": (value,)}) in ((("a", text.encode()),), (("a", bytes(text, "utf-8")),))
+    assert header_pairs({"a": (value,)}) in (
+        (("a", text.encode()),),
+        (("a", bytes(text, "utf-8")),),
+    )
 
 
 @pytest.mark.parametrize("value", [None, {"s3cret": 1}, {"s3cret"}, [["s3cret"]], b"\xffs3cret"])

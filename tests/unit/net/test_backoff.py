@@ -107,7 +107,9 @@ def test_without_retry_it_never_gives_up() -> None:
         backoff.failed()
 
 
-@pytest.mark.parametrize(("lasted", "first_again"), [(0.5, False), (2.3, False), (9.9, False), (10.0, True)])
+@pytest.mark.parametrize(
+    ("lasted", "first_again"), [(0.5, False), (2.3, False), (9.9, False), (10.0, True)]
+)
 def test_only_a_stable_link_starts_the_waits_anew(lasted: float, first_again: bool) -> None:
     backoff = Backoff(1000, rng=lambda: 0.0)
     waits(backoff, 3)

@@ -149,14 +149,18 @@ def test_through_a_socks4_proxy(run: Run, scheme: str) -> None:
         url = f"tcp://localhost:{server.port}|proxy={scheme}://me@127.0.0.1:{proxy.port}"
         run(_expect(url, b"first words"))
         host = "localhost" if scheme == "socks4a" else "127.0.0.1"
-        assert proxy.asked == [f"{host}:{server.port}"], "socks4a has the name looked up at the proxy"
+        assert proxy.asked == [f"{host}:{server.port}"], (
+            "socks4a has the name looked up at the proxy"
+        )
 
 
 def test_socks4_failures_name_the_party(run: Run) -> None:
     async def body() -> None:
         place = f"127.0.0.1:{proxy.port}"
         error = await failure(f"tcp://127.0.0.1:{port}", proxy=f"socks4a://me@{place}")
-        assert str(error).startswith(f"127.0.0.1:{port} is unreachable through proxy {place}: rejected")
+        assert str(error).startswith(
+            f"127.0.0.1:{port} is unreachable through proxy {place}: rejected"
+        )
         error = await failure(f"tcp://127.0.0.1:{port}", proxy=f"socks4a://you@{place}")
         assert isinstance(error, FatalError)
         assert str(error) == f"proxy {place} refused the user; check proxy="
@@ -190,14 +194,18 @@ def test_https_proxy_failures_name_the_party(run: Run, certs: Certs) -> None:
         assert isinstance(error, FatalError)
         assert str(error).startswith(f"proxy: certificate of {place} is not trusted: ")
         error = await failure(url, proxy=f"https://127.0.0.1:{stranger.port}", cafile=str(certs.ca))
-        assert str(error).endswith("use the name in its certificate, or give insecureSkipVerify=true")
+        assert str(error).endswith(
+            "use the name in its certificate, or give insecureSkipVerify=true"
+        )
         error = await failure(url, proxy=f"https://name:wrong@{place}", cafile=str(certs.ca))
         assert isinstance(error, FatalError)
         assert f"proxy {place} refused the user or password (407)" in str(error)
         error = await failure(url, proxy=f"https://name:secret@{place}", cafile=str(certs.ca))
         assert f"127.0.0.1:{port} is unreachable through proxy {place}" in str(error)
         error = await failure(url, proxy=f"https://127.0.0.1:{plain.port}", cafile=str(certs.ca))
-        assert str(error).startswith(f"proxy: 127.0.0.1:{plain.port} did not answer with TLS; check the port")
+        assert str(error).startswith(
+            f"proxy: 127.0.0.1:{plain.port} did not answer with TLS; check the port"
+        )
 
     with (
         HttpProxy("name", "secret") as proxy,
@@ -214,12 +222,15 @@ def test_socks5_failures_name_the_party(run: Run) -> None:
         base = f"socks5://name:secret@{proxy.address}"
         error = await failure(f"tcp://127.0.0.1:{port}", proxy=base)
         assert (
-            str(error) == f"127.0.0.1:{port} is unreachable through proxy {proxy.address}: connection refused"
+            str(error)
+            == f"127.0.0.1:{port} is unreachable through proxy {proxy.address}: connection refused"
         )
         error = await failure("tcp://nobody.invalid:80", proxy=base)
         assert "nobody.invalid:80 is unreachable through proxy" in str(error)
         for account in ("name:wrong@", ""):
-            error = await failure(f"tcp://127.0.0.1:{port}", proxy=f"socks5://{account}{proxy.address}")
+            error = await failure(
+                f"tcp://127.0.0.1:{port}", proxy=f"socks5://{account}{proxy.address}"
+            )
             assert isinstance(error, FatalError)
             assert "wrong" not in str(error)
 
@@ -240,7 +251,9 @@ def _after_connect(answer: bytes) -> Handler:
 def test_what_follows_a_proxys_answer_is_the_targets(run: Run, size: int) -> None:
     """However long its headers are, and with what the target says in the same packet."""
     answer = (
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-Long: " + b"x" * size + b"\r\n\r\nfirst words"
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-Long: "
+        + b"x" * size
+        + b"\r\n\r\nfirst words"
     )
     with SocketServer(_after_connect(answer)) as server:
         run(_expect(f"tcp://localhost:1|proxy=http://127.0.0.1:{server.port}", b"first words"))
@@ -249,14 +262,22 @@ def test_what_follows_a_proxys_answer_is_the_targets(run: Run, size: int) -> Non
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (b"SSH-2.0-x\r\n", "is no HTTP proxy: it does not speak HTTP; its answer begins with 'SSH-2.0-x"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 60_000, "the headers of its answer are longer than 256 KB"),
+        (
+            b"SSH-2.0-x\r\n",
+            "is no HTTP proxy: it does not speak HTTP; its answer begins with 'SSH-2.0-x",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 60_000,
+            "the headers of its answer are longer than 256 KB",
+        ),
         (b"HTTP/1.1 407 Who?\r\n\r\n", "wants a user and password (407)"),
     ],
 )
 def test_what_is_no_answer_of_a_proxy_is_told_at_once(run: Run, answer: bytes, words: str) -> None:
     async def body() -> None:
-        assert words in str(await failure("tcp://localhost:1", proxy=f"http://127.0.0.1:{server.port}"))
+        assert words in str(
+            await failure("tcp://localhost:1", proxy=f"http://127.0.0.1:{server.port}")
+        )
 
     with SocketServer(_after_connect(answer)) as server:
         run(body())
@@ -301,7 +322,9 @@ def test_what_is_no_proxy_is_recognised(run: Run, scheme: str) -> None:
 @pytest.mark.parametrize("scheme", ["socks5", "socks4a", "http", "https"])
 def test_a_proxy_that_never_answers_is_left_at_the_deadline(run: Run, scheme: str) -> None:
     async def body() -> None:
-        error = await failure("tcp://h:1", seconds=SOON, proxy=f"{scheme}://127.0.0.1:{server.port}")
+        error = await failure(
+            "tcp://h:1", seconds=SOON, proxy=f"{scheme}://127.0.0.1:{server.port}"
+        )
         assert isinstance(error, DialTimeout)
         assert f"no answer through proxy 127.0.0.1:{server.port}" in str(error)
 

@@ -48,7 +48,11 @@ def test_an_answer_is_the_same_however_it_is_cut(places: list[int], rest: bytes)
     assert answer.tokens("Upgrade") == {"websocket"}
     assert answer.tokens("connection") == {"keep-alive", "upgrade", "x"}
     assert (answer.get("x-empty"), answer.get("x-folded")) == ("", "a b")
-    assert (answer.get("x-city"), answer.get("x-nul"), answer.get("absent")) == ("Montréal", "a b", None)
+    assert (answer.get("x-city"), answer.get("x-nul"), answer.get("absent")) == (
+        "Montréal",
+        "a b",
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,11 +101,19 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
     [
         (b"Content-Length: 9\r\n", b"\r\n banned\n", "banned"),
         (b"Transfer-Encoding: chunked\r\n", b"3\r\nban\r\n4;x=y\r\nned!\r\n0\r\n\r\n", "banned!"),
-        (b"Content-Encoding: gzip\r\nContent-Length: %d\r\n", gzip.compress(b"banned", mtime=0), "banned"),
+        (
+            b"Content-Encoding: gzip\r\nContent-Length: %d\r\n",
+            gzip.compress(b"banned", mtime=0),
+            "banned",
+        ),
         (b"Content-Length: 5\r\n", b"a\x1b[1m\x00", "a [1m"),
         (b"Content-Length: 0\r\n", b"", ""),
         (b"Content-Encoding: br\r\nContent-Length: 2\r\n", b"xx", ""),
-        (b"Content-Length: %d\r\n", b"<html><head><title>\n Blocked </title></head><p>x</p>", "Blocked"),
+        (
+            b"Content-Length: %d\r\n",
+            b"<html><head><title>\n Blocked </title></head><p>x</p>",
+            "Blocked",
+        ),
         (b"Content-Length: %d\r\n", b"<!doctype html><style>b{}</style><h1>No &</h1>", "No &"),
         (b"Content-Length: %d\r\n", b"x" * 500, "x" * 197 + "..."),
     ],

@@ -134,4 +134,6 @@ def test_the_context_trusts_what_the_address_says(certs: Certs) -> None:
     )
     assert loose.verify_mode is ssl.CERT_NONE
     with pytest.raises(FatalError, match="cafile"):
-        proxy_context(parse_address("tcp://10.0.0.1:80|proxy=https://127.0.0.1:1&cafile=/not/there", {}))
+        proxy_context(
+            parse_address("tcp://10.0.0.1:80|proxy=https://127.0.0.1:1&cafile=/not/there", {})
+        )

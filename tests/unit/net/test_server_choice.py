@@ -21,7 +21,9 @@ from trunkline.errors import DialError, DialTimeout
 Opener = Callable[[Sequence[Any], Callable[[Any, Deadline], Any], Deadline], Any]
 
 
-def _on_a_loop(servers: Sequence[Any], attempt: Callable[[Any, Deadline], Any], deadline: Deadline) -> Any:
+def _on_a_loop(
+    servers: Sequence[Any], attempt: Callable[[Any, Deadline], Any], deadline: Deadline
+) -> Any:
     def begin(server: Any, share: Deadline) -> Awaitable[Any]:
         async def run() -> Any:
             return attempt(server, share)
@@ -31,7 +33,9 @@ def _on_a_loop(servers: Sequence[Any], attempt: Callable[[Any, Deadline], Any], 
     return asyncio.run(first_that_opens(servers, begin, deadline))
 
 
-both = pytest.mark.parametrize("opener", [_on_a_loop, first_that_opens_here], ids=["loop", "thread"])
+both = pytest.mark.parametrize(
+    "opener", [_on_a_loop, first_that_opens_here], ids=["loop", "thread"]
+)
 
 
 def _outcome(server: Any, share: Deadline) -> Any:

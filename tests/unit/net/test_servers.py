@@ -64,13 +64,17 @@ def test_mosquitto_asks_for_passwords_where_it_should(mosquitto: Mosquitto) -> N
 def test_mosquitto_shows_the_runs_certificate_and_asks_for_the_clients(
     mosquitto: Mosquitto, certs: Certs
 ) -> None:
-    with certs.client_context().wrap_socket(dial(mosquitto, "tls"), server_hostname="localhost") as sock:
+    with certs.client_context().wrap_socket(
+        dial(mosquitto, "tls"), server_hostname="localhost"
+    ) as sock:
         assert mqtt_login(sock, "u", "p") == 0
     mutual = certs.client_context(with_cert=True)
     with mutual.wrap_socket(dial(mosquitto, "mtls"), server_hostname="localhost") as sock:
         assert mqtt_login(sock) == 0
     with (
-        certs.client_context().wrap_socket(dial(mosquitto, "mtls"), server_hostname="localhost") as sock,
+        certs.client_context().wrap_socket(
+            dial(mosquitto, "mtls"), server_hostname="localhost"
+        ) as sock,
         pytest.raises((ssl.SSLError, ConnectionError, IndexError)),
     ):
         mqtt_login(sock)
@@ -93,7 +97,9 @@ def test_kafka_logs_in_and_keeps_rights(apache_kafka: Kafka, certs: Certs) -> No
     ]:
         login = {"security.protocol": protocol, "sasl.mechanism": mechanism, **shared}
         for user, error in [("u", None), ("limited", 29)]:
-            admin = AdminClient({"bootstrap.servers": apache_kafka.at(name), **login, "sasl.username": user})
+            admin = AdminClient(
+                {"bootstrap.servers": apache_kafka.at(name), **login, "sasl.username": user}
+            )
             found = admin.list_topics(topic, timeout=20).topics[topic]
             assert (found.error.code() if found.error else None) == error
             assert user != "u" or len(found.partitions) == 2
@@ -208,7 +214,9 @@ def test_kafka_survives_its_sudden_end(private_kafka: Kafka) -> None:
     assert not admin.list_topics(topic, timeout=20).topics[topic].error
 
 
-def test_the_databases_are_shared_too(mariadb: MariaDb, postgres: Postgres, clickhouse: ClickHouse) -> None:
+def test_the_databases_are_shared_too(
+    mariadb: MariaDb, postgres: Postgres, clickhouse: ClickHouse
+) -> None:
     assert mariadb.running()
     assert postgres.running()
     assert clickhouse.running()
@@ -296,7 +304,11 @@ class Inner:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-rs", *arguments, "test_inner.py"],
             cwd=self.folder,
-            env={**ours, "PYTHONPATH": os.pathsep.join([str(ROOT), ours.get("PYTHONPATH", "")]), **environ},
+            env={
+                **ours,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), ours.get("PYTHONPATH", "")]),
+                **environ,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -368,7 +380,10 @@ def test_workers_share_what_is_started_once(inner: Inner) -> None:
 
 
 def test_nothing_is_started_for_tests_that_need_nothing(inner: Inner) -> None:
-    tests = NOTE + "def test_it():\n    run = os.environ['TRUNKLINE_TEST_RUN']; note(run, os.listdir(run))\n"
+    tests = (
+        NOTE
+        + "def test_it():\n    run = os.environ['TRUNKLINE_TEST_RUN']; note(run, os.listdir(run))\n"
+    )
     output = inner.run(tests)
     assert inner.noted()[0][1] == ["alive"], output
     assert not Path(inner.noted()[0][0]).exists()
@@ -419,7 +434,9 @@ def test_instead(kafka):
 """
 
 
-def test_without_a_server_tests_are_skipped_and_say_what_to_install(inner: Inner, tmp_path: Path) -> None:
+def test_without_a_server_tests_are_skipped_and_say_what_to_install(
+    inner: Inner, tmp_path: Path
+) -> None:
     output = inner.run(MISSING, XDG_CACHE_HOME=str(tmp_path))
     assert "1 passed, 2 skipped" in output
     assert "nats-server is not installed (no-such-server): install nats-server (Debian: " in output

@@ -62,7 +62,10 @@ def test_a_refusal_without_a_reason_may_pass() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "text"),
-    [(b"HTTP/1.1 400", "does not speak SOCKS4"), (b"\x00\x5a", "closed the connection in its handshake")],
+    [
+        (b"HTTP/1.1 400", "does not speak SOCKS4"),
+        (b"\x00\x5a", "closed the connection in its handshake"),
+    ],
 )
 def test_another_answer_is_told(answer: bytes, text: str) -> None:
     with pytest.raises(DialError, match=text):

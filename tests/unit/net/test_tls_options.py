@@ -52,7 +52,9 @@ def test_distrust_says_why_and_what_to_give(
     options: dict[str, object] = {} if which == "server" else {"cafile": str(certs.ca)}
 
     async def body() -> None:
-        with pytest.raises(FatalError, match=f"127.0.0.1:{server.port} is not trusted: ({why})") as caught:
+        with pytest.raises(
+            FatalError, match=f"127.0.0.1:{server.port} is not trusted: ({why})"
+        ) as caught:
             await opened(TlsDriver, server.url, Recorder(), **options)
         assert str(caught.value).endswith(f"give {remedy}=... or insecureSkipVerify=true")
 
@@ -84,7 +86,10 @@ def test_a_client_certificate_that_is_wanted_and_not_given_is_named(run: Run, ce
         sink = Recorder()
         driver = await opened(TlsDriver, server.url, sink, cafile=str(certs.ca))
         await sink.until(lambda: sink.losses)
-        assert tls.lost(sink.losses[0]) == "the peer wants a client certificate; give certfile= and keyfile="
+        assert (
+            tls.lost(sink.losses[0])
+            == "the peer wants a client certificate; give certfile= and keyfile="
+        )
         await driver.close()
 
     with SocketServer(say(b"hello"), tls=certs.server_context(ask_client=True)) as server:
@@ -101,8 +106,14 @@ def test_files_that_cannot_be_used_are_named_with_their_option(
         for options, says in (
             ({"cafile": "/nowhere/ca.pem"}, "cafile=/nowhere/ca.pem cannot be used: No such file"),
             ({"cafile": str(junk)}, f"cafile={junk} cannot be used: it holds no PEM data"),
-            ({"certfile": "/nowhere/c.pem"}, "certfile=/nowhere/c.pem cannot be used: No such file"),
-            ({"certfile": str(certs.client.cert), "keyfile": str(junk)}, f"keyfile={junk} cannot be used"),
+            (
+                {"certfile": "/nowhere/c.pem"},
+                "certfile=/nowhere/c.pem cannot be used: No such file",
+            ),
+            (
+                {"certfile": str(certs.client.cert), "keyfile": str(junk)},
+                f"keyfile={junk} cannot be used",
+            ),
             ({"keyfile": str(junk)}, "needs a certfile"),
             ({"certfile": str(certs.client.cert)}, "it holds no key; give keyfile="),
             ({"certfile": str(certs.client.key)}, "there is no certificate in the certfile"),
@@ -121,7 +132,10 @@ def test_files_that_cannot_be_used_are_named_with_their_option(
 def test_a_server_without_tls_is_recognised(run: Run) -> None:
     async def body() -> None:
         error = await failure(f"tls://127.0.0.1:{server.port}", insecureSkipVerify=True)
-        assert str(error) == f"127.0.0.1:{server.port} did not answer with TLS; check the port and the scheme"
+        assert (
+            str(error)
+            == f"127.0.0.1:{server.port} did not answer with TLS; check the port and the scheme"
+        )
 
     with SocketServer(say(b"220 plain text here\r\n")) as server:
         run(body())

@@ -23,10 +23,16 @@ def test_the_dot_at_the_end_of_a_name_is_not_sent() -> None:
 @pytest.mark.parametrize("name", [".", "a..b", "a" * 64, "*.x", "a b", "a/b", "http://a"])
 @pytest.mark.parametrize("scheme", ["tls://h:1", "wss://h/", "mqtts://h?topic=t", "kafka://h/t"])
 def test_a_servername_that_is_no_name_is_refused(scheme: str, name: str) -> None:
-    with pytest.raises(AddressError, match=r"option 'servername' does not take .* use a host's name"):
+    with pytest.raises(
+        AddressError, match=r"option 'servername' does not take .* use a host's name"
+    ):
         parse_address(scheme, {"servername": name})
 
 
 def test_a_servername_is_taken_in_every_spelling() -> None:
-    for given, name in (("b\u00fccher.example", "xn--bcher-kva.example"), ("::1", "::1"), ("[::1]", "::1")):
+    for given, name in (
+        ("b\u00fccher.example", "xn--bcher-kva.example"),
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+    ):
         assert parse_address("tls://h:1", {"servername": given}).option("servername") == name

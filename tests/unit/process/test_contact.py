@@ -44,7 +44,9 @@ class TestContact:
         assert contact.lose(NOW + 6)
 
     @pytest.mark.parametrize(("may_come_back", "limit_s"), [(False, ORPHAN_S), (True, FORSAKEN_S)])
-    def test_the_wait_for_another_broker_has_an_end(self, may_come_back: bool, limit_s: float) -> None:
+    def test_the_wait_for_another_broker_has_an_end(
+        self, may_come_back: bool, limit_s: float
+    ) -> None:
         contact = Contact(NOW)
         assert not contact.has_waited_long_enough(NOW + 500, may_come_back)
         contact.lose(NOW)
@@ -67,7 +69,10 @@ class TestBrokerWatch:
             await asyncio.wait_for(ended.wait(), 10)
             watch.stop()
 
-        with subprocess.Popen(["sleep", "60"]) as first, subprocess.Popen(["sleep", "60"]) as second:
+        with (
+            subprocess.Popen(["sleep", "60"]) as first,
+            subprocess.Popen(["sleep", "60"]) as second,
+        ):
             try:
                 asyncio.run(body(first, second))
             finally:

@@ -110,7 +110,9 @@ def test_a_claimed_guest_is_read_by_another_thread(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
-def test_a_guest_that_takes_nothing_is_given_up_and_gets_the_rest_when_it_reads(tmp_path: Path) -> None:
+def test_a_guest_that_takes_nothing_is_given_up_and_gets_the_rest_when_it_reads(
+    tmp_path: Path,
+) -> None:
     async def body(house: House) -> None:
         large = bytes(4_000_000)
         with house.visit() as sock:
@@ -123,7 +125,9 @@ def test_a_guest_that_takes_nothing_is_given_up_and_gets_the_rest_when_it_reads(
             while len(got) < len(frame(b"large", large)):
                 got += await asyncio.to_thread(sock.recv, 1 << 20)
             assert messages_in(bytes(got)) == [(b"large", large)]
-            sent = await asyncio.to_thread(guest.send_when_taken, b"next", b"", LIMIT_S, lambda: False)
+            sent = await asyncio.to_thread(
+                guest.send_when_taken, b"next", b"", LIMIT_S, lambda: False
+            )
             assert sent
             assert messages_in(sock.recv(100)) == [(b"next", b"")]
         await until_async(lambda: house.left)

@@ -66,7 +66,9 @@ def run(folder: Path, body: Callable[[Post], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
-def test_what_is_for_the_broker_goes_through_the_router_and_its_word_comes_back(tmp_path: Path) -> None:
+def test_what_is_for_the_broker_goes_through_the_router_and_its_word_comes_back(
+    tmp_path: Path,
+) -> None:
     async def body(post: Post) -> None:
         post.mailbox.tell_broker(Kind.LOG, "info", "text")
         assert await post.routed() == [b"w1", BROKER, header(Kind.LOG, 0, "info", "text")]

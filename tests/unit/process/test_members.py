@@ -48,7 +48,9 @@ def test_a_former_name_that_nobody_has_renames_nobody(members: Members) -> None:
     assert set(members.controls) == {b"a", b"b"}
 
 
-def test_a_message_ahead_of_its_holder_is_handed_over_when_the_holder_comes(members: Members) -> None:
+def test_a_message_ahead_of_its_holder_is_handed_over_when_the_holder_comes(
+    members: Members,
+) -> None:
     members.keep_early(b"b", message(b"first"))
     members.keep_early(b"b", message(b"last"))
     assert members.come(came(b"b")) == message(b"last")

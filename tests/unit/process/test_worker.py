@@ -146,7 +146,10 @@ def test_it_introduces_itself_opens_and_ends_when_it_is_told_to(router: Broker) 
 def test_what_cannot_be_opened_is_told_as_failed(router: Broker, tmp_path: Path) -> None:
     async def body() -> None:
         address = parse_address(f"sqlite3://file:{tmp_path}/none/x.db?mode=ro")
-        record = {**spec(router)["record"], "spec": {"address": address.to_wire(), "scheme": "sqlite3"}}
+        record = {
+            **spec(router)["record"],
+            "spec": {"address": address.to_wire(), "scheme": "sqlite3"},
+        }
         life = asyncio.create_task(Worker(spec(router, record=record)).run())
         error = messages.Failed(*await router.next(Kind.FAILED)).error
         assert error["name"] == "DialError"

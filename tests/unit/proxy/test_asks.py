@@ -101,7 +101,9 @@ class Walk(Two):
 
     def go(self, seed: int, steps: int) -> None:
         rng = random.Random(seed)
-        self.given_back = True  # a message recalled from one may come to another that has read later ones
+        self.given_back = (
+            True  # a message recalled from one may come to another that has read later ones
+        )
         ways: tuple[Callable[[int], object], ...] = (
             lambda n: self.requests_move(n, 1), lambda n: self.stream_moves(n, 1), self.recall_moves,
             self.answer_to_recall_moves, self.a_wait_goes_on, self.a_wait_ends,
@@ -125,7 +127,9 @@ def test_no_order_of_asks_leaves_a_message_with_who_does_not_read(seed: int) -> 
         try:
             walk.go(seed * 1_000_000 + number, steps=12 + number % 40)
         except AssertionError as error:
-            raise AssertionError(f"Walk().go({seed * 1_000_000 + number}, {12 + number % 40})") from error
+            raise AssertionError(
+                f"Walk().go({seed * 1_000_000 + number}, {12 + number % 40})"
+            ) from error
 
 
 def test_who_waits_for_envelopes_gets_them_where_the_answer_to_a_recall_is_faster(two: Two) -> None:

@@ -120,7 +120,9 @@ def test_what_was_read_is_acknowledged_once(member: Member, dialogue: Dialogue) 
     assert not member.unsure
 
 
-def test_nothing_is_said_out_of_order_or_by_a_closed_object(member: Member, dialogue: Dialogue) -> None:
+def test_nothing_is_said_out_of_order_or_by_a_closed_object(
+    member: Member, dialogue: Dialogue
+) -> None:
     dialogue.handle(push("a"))
     member.pocket.take()
     member.unsure = True
@@ -130,14 +132,18 @@ def test_nothing_is_said_out_of_order_or_by_a_closed_object(member: Member, dial
     assert member.route.sent == []
 
 
-def test_an_object_that_asks_first_says_that_it_is_there(member: Member, dialogue: Dialogue) -> None:
+def test_an_object_that_asks_first_says_that_it_is_there(
+    member: Member, dialogue: Dialogue
+) -> None:
     member.route.is_chosen = False
     dialogue.ask(Form.WAIT)
     kind, holder, number, *_ = member.route.sent[0]
     assert (member.starts, kind, holder, number) == (1, Kind.READ, b"h", 1)
 
 
-def test_a_message_that_is_kept_is_told_before_it_counts_as_read(member: Member, dialogue: Dialogue) -> None:
+def test_a_message_that_is_kept_is_told_before_it_counts_as_read(
+    member: Member, dialogue: Dialogue
+) -> None:
     pocket = member.pocket
     pocket.want_envelopes()
     pocket.feed(1, True, False, ["a"], 0, [(1, 5)])
@@ -149,7 +155,12 @@ def test_a_message_that_is_kept_is_told_before_it_counts_as_read(member: Member,
 def test_a_worker_that_is_replaced_leaves_a_loss(member: Member, dialogue: Dialogue) -> None:
     dialogue.handle(push("a"))
     assert dialogue.handle(gone(goes_on=True, serving=2))
-    assert (member.orphan, member.serving, member.gone, member.route.has_stream) == (True, 2, None, False)
+    assert (member.orphan, member.serving, member.gone, member.route.has_stream) == (
+        True,
+        2,
+        None,
+        False,
+    )
     assert [member.pocket.take(), member.pocket.take()] == ["a", LOST]
     assert not member.pocket.ended
 
@@ -160,7 +171,9 @@ def test_a_loss_that_is_told_twice_counts_once(member: Member, dialogue: Dialogu
     assert [*member.pocket.items] == [int(Mark.DOWN)]
 
 
-def test_a_worker_that_is_gone_for_good_ends_the_connection(member: Member, dialogue: Dialogue) -> None:
+def test_a_worker_that_is_gone_for_good_ends_the_connection(
+    member: Member, dialogue: Dialogue
+) -> None:
     dialogue.handle(gone(goes_on=False, serving=0))
     assert member.pocket.take() is LOST
     assert (member.gone, member.orphan, member.pocket.ended) == ("killed", False, True)
@@ -174,7 +187,9 @@ def test_a_broker_that_does_not_know_the_connection_is_joined_anew(
     assert (member.rejoins, [*member.pocket.items]) == (1, [])
 
 
-def test_an_orphan_says_start_now_and_then_until_it_has_a_stream(member: Member, dialogue: Dialogue) -> None:
+def test_an_orphan_says_start_now_and_then_until_it_has_a_stream(
+    member: Member, dialogue: Dialogue
+) -> None:
     member.route.has_stream = False
     dialogue.find_worker()
     dialogue.find_worker()

@@ -34,9 +34,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
 a line that is none
 """
 
-LSOF = (
-    "p12\nf4\nn/run/b-1/broker.sock type=STREAM (LISTEN)\nf5\nn->0x1\np13\nn/run/b-1/broker.sock\nn/x/w-00\n"
-)
+LSOF = "p12\nf4\nn/run/b-1/broker.sock type=STREAM (LISTEN)\nf5\nn->0x1\np13\nn/run/b-1/broker.sock\nn/x/w-00\n"
 
 
 @pytest.fixture
@@ -80,7 +78,9 @@ def test_lsof_finds_it_too(listener: Path) -> None:
 
 
 def test_brokers_in_folders_of_one_name_are_told_apart() -> None:
-    one, other, third = (f"ipc:///{name}/broker.sock" for name in ("a/shared", "b/shared", "c/b-shale"))
+    one, other, third = (
+        f"ipc:///{name}/broker.sock" for name in ("a/shared", "b/shared", "c/b-shale")
+    )
     names = short_names([one, other, third])
     assert len(set(names.values())) == 3
     assert names == short_names([third, one, other])

@@ -11,7 +11,9 @@ from trunkline.proxy.failures import Failures, closed_by
 
 
 def failures(*, raising: bool) -> Failures:
-    return Failures(About.of({"scheme": "ws", "peer": "ws://there", "kind": "stream"}, raising=raising))
+    return Failures(
+        About.of({"scheme": "ws", "peer": "ws://there", "kind": "stream"}, raising=raising)
+    )
 
 
 def test_an_object_of_connect_raises() -> None:
@@ -19,7 +21,9 @@ def test_an_object_of_connect_raises() -> None:
         failures(raising=True).failed(BrokenError("gone"), 0)
 
 
-def test_an_object_of_dial_answers_with_a_value_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_object_of_dial_answers_with_a_value_and_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert failures(raising=False).failed(BrokenError("gone"), 0) == 0
     assert (reasons.last(), caplog.messages) == ("gone", ["ws://there: gone"])
 
@@ -41,7 +45,10 @@ def test_a_closed_object_says_so_once_for_each_call(caplog: pytest.LogCaptureFix
     read, write = caplog.messages
     assert read == "ws://there: read on a connection that you have closed; dial again"
     assert write.startswith("ws://there: write on")
-    assert closed_by("read", program_ends=True) == "read after the program's end has closed the connection"
+    assert (
+        closed_by("read", program_ends=True)
+        == "read after the program's end has closed the connection"
+    )
 
 
 def test_misuse_names_the_call_to_make_instead() -> None:

@@ -18,7 +18,9 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     found = [SimpleNamespace(address=address) for address in ("ipc://one", "ipc://two")]
     monkeypatch.setattr(discovery, "find_brokers", lambda: (found, []))
-    monkeypatch.setattr(brokers, "ask", lambda asked, seconds: {a: answers[a] for a in asked if a in answers})
+    monkeypatch.setattr(
+        brokers, "ask", lambda asked, seconds: {a: answers[a] for a in asked if a in answers}
+    )
     return answers
 
 

@@ -40,15 +40,21 @@ def test_a_folder_that_cannot_be_made_is_told_at_once(place: Path) -> None:
         launch.ensure_broker(f"ipc://{place}/file/b/broker.sock")
 
 
-def test_a_python_that_is_not_there_is_told_at_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_that_is_not_there_is_told_at_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     with pytest.raises(BrokerGone, match="cannot be run"):
         launch.ensure_broker(f"ipc://{place}/b/broker.sock")
 
 
-def test_a_broker_that_dies_at_once_says_its_last_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_dies_at_once_says_its_last_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     python = place / "python"
-    python.write_text("#!/bin/sh\necho first >&2\necho 'ImportError: broken on purpose' >&2\nexit 1\n")
+    python.write_text(
+        "#!/bin/sh\necho first >&2\necho 'ImportError: broken on purpose' >&2\nexit 1\n"
+    )
     python.chmod(0o700)
     monkeypatch.setenv("TRUNKLINE_PYTHON", str(python))
     with pytest.raises(BrokerGone, match=r"broken on purpose \(TRUNKLINE_PYTHON is .*python\)"):
@@ -62,9 +68,13 @@ def test_what_is_no_python_is_told_at_once(place: Path, monkeypatch: pytest.Monk
         launch.ensure_broker(f"ipc://{place}/b/broker.sock")
 
 
-def test_variables_that_cannot_be_obeyed_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_cannot_be_obeyed_are_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TRUNKLINE_SPAWN", "thread")
-    with pytest.raises(BrokerGone, match="TRUNKLINE_SPAWN=thread: workers are started by fork or by exec"):
+    with pytest.raises(
+        BrokerGone, match="TRUNKLINE_SPAWN=thread: workers are started by fork or by exec"
+    ):
         launch.ensure_broker(f"ipc://{place}/b/broker.sock")
     with pytest.raises(BrokerGone, match=r"not UTF-8: 'ipc:///x\\udcff/.*set TRUNKLINE_RUNTIME"):
         endpoint.folder_of("ipc:///x\udcff/broker.sock")
@@ -73,7 +83,9 @@ def test_variables_that_cannot_be_obeyed_are_named(place: Path, monkeypatch: pyt
         endpoint.folder_of(address)
 
 
-def test_one_that_is_there_is_not_started_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_there_is_not_started_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = place / "b"
     fd = endpoint.claim(folder)
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
@@ -86,7 +98,9 @@ def test_what_keeps_a_broker_from_being_set_up_is_told_at_once(place: Path) -> N
     folder = place / "b"
     (folder / "broker.sock").mkdir(parents=True)
     folder.chmod(0o700)
-    with pytest.raises(BrokerGone, match=r"could not be started: its folder .* set TRUNKLINE_RUNTIME"):
+    with pytest.raises(
+        BrokerGone, match=r"could not be started: its folder .* set TRUNKLINE_RUNTIME"
+    ):
         launch.ensure_broker(f"ipc://{folder}/broker.sock")
     until(lambda: not (folder / "lock").exists(), "the broker took its lock along")
 
@@ -104,7 +118,9 @@ def test_the_deadline_holds_where_the_broker_does_not_get_ready(
     assert not whole.expired()
 
 
-def test_without_any_temporary_folder_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_temporary_folder_the_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def none() -> str:
         raise FileNotFoundError("No usable temporary directory found")
 

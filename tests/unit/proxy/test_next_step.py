@@ -127,12 +127,24 @@ ROWS: list[tuple[Phase, tuple[Form, ...], MakePocket, Moment, Step]] = [
     # the time is over
     (Phase.WAITING, (Form.WAIT,), streaming, Moment(expired=True), Step(Do.TAKE, EMPTY)),
     (Phase.WAITING, (Form.WAIT,), asked, Moment(expired=True), Step(Do.GIVE_UP)),
-    (Phase.WAITING, (Form.WAIT,), asked, Moment(expired=True, stale=True, silent=True), Step(Do.GIVE_UP)),
+    (
+        Phase.WAITING,
+        (Form.WAIT,),
+        asked,
+        Moment(expired=True, stale=True, silent=True),
+        Step(Do.GIVE_UP),
+    ),
     (Phase.WAITING, (Form.NOW, Form.NEWEST), asked, Moment(expired=True), Step(Do.TAKE, EMPTY)),
     (Phase.WAITING, ALL, asked, Moment(closed=True), Step(Do.TAKE, EMPTY)),
     (Phase.GIVING_UP, (Form.WAIT,), asking, NOW, Step(Do.CONFIRM)),
     (Phase.GIVING_UP, (Form.WAIT,), lambda: asking("a"), NOW, Step(Do.CONFIRM)),
-    (Phase.GIVING_UP, (Form.WAIT,), lambda: asking("a"), Moment(confirmed=True), Step(Do.TAKE, "a")),
+    (
+        Phase.GIVING_UP,
+        (Form.WAIT,),
+        lambda: asking("a"),
+        Moment(confirmed=True),
+        Step(Do.TAKE, "a"),
+    ),
     (Phase.GIVING_UP, (Form.WAIT,), asking, Moment(silent=True), Step(Do.TAKE, EMPTY)),
     (Phase.GIVING_UP, (Form.WAIT,), asking, Moment(expired=True), Step(Do.TAKE, EMPTY)),
     (Phase.GIVING_UP, (Form.WAIT,), asking, Moment(closed=True), Step(Do.TAKE, EMPTY)),
@@ -195,7 +207,9 @@ pockets = st.sampled_from([streaming, asking, asked, answered, down, lost_in_ord
 
 
 @given(form=st.sampled_from(Form), make=pockets, seen=st.lists(moments, min_size=1, max_size=8))
-def test_any_course_of_events_follows_the_table(form: Form, make: MakePocket, seen: list[Moment]) -> None:
+def test_any_course_of_events_follows_the_table(
+    form: Form, make: MakePocket, seen: list[Moment]
+) -> None:
     """A read comes to its end when its time is over, and only a read that waits for data gives up."""
     pocket, call = make(), ReadCall(form)
     for moment in [*seen, *[Moment(expired=True)] * 5]:

@@ -43,7 +43,10 @@ def _client(authority: Authority, server: Exchange, path: str | None = None) -> 
     sock = socket.create_connection(("127.0.0.1", server.port), 5)
     try:
         return connect(
-            f"wss://{server.place}{path or server.path}", ssl=context, sock=sock, server_hostname=host
+            f"wss://{server.place}{path or server.path}",
+            ssl=context,
+            sock=sock,
+            server_hostname=host,
         )
     except BaseException:
         sock.close()
@@ -158,7 +161,9 @@ def test_okx_gives_positions_after_a_right_login(authority: Authority) -> None:
         assert json.loads(ws.recv(5))["data"][0]["posId"] == "1"
 
 
-def test_names_and_trust_are_arranged_by_the_environment_alone(authority: Authority, tmp_path: Path) -> None:
+def test_names_and_trust_are_arranged_by_the_environment_alone(
+    authority: Authority, tmp_path: Path
+) -> None:
     program = tmp_path / "program.py"
     program.write_text("""
 import socket, urllib.request

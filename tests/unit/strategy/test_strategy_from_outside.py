@@ -39,13 +39,26 @@ def test_parameters_are_globals_and_win_over_the_scripts_own(
     (tmp_path / "p.toml").write_text('slow = 30\nfast = 1\nsymbols = ["BTC"]\n')
     path = script(tmp_path, "fast = 5\ndef main(): Log(fast, slow, symbols, live, label)\n")
     settings = ["fast=12", "live=true", "label=a=b c"]
-    code = run(str(path), console=False, data=tmp_path, settings=settings, params=str(tmp_path / "p.toml"))
+    code = run(
+        str(path), console=False, data=tmp_path, settings=settings, params=str(tmp_path / "p.toml")
+    )
     assert code == 0
     assert "12 30 ['BTC'] True a=b c" in capsys.readouterr().out
 
 
 def test_values_of_parameters(tmp_path: Path) -> None:
-    pairs = ("a=1", "b=1.5", "c=None", "d=false", 'e="1"', "f=NaN", "g=", "h=[1, 2]", "i=-3e2", "j=01")
+    pairs = (
+        "a=1",
+        "b=1.5",
+        "c=None",
+        "d=false",
+        'e="1"',
+        "f=NaN",
+        "g=",
+        "h=[1, 2]",
+        "i=-3e2",
+        "j=01",
+    )
     assert read_params(None, pairs, ()) == {
         "a": 1, "b": 1.5, "c": None, "d": False, "e": "1", "f": "NaN", "g": "", "h": [1, 2], "i": -300.0,
         "j": "01",
@@ -66,7 +79,11 @@ def test_values_of_parameters(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_parameter_is_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], pairs: list[str], content: str | None, words: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    pairs: list[str],
+    content: str | None,
+    words: str,
 ) -> None:
     file = tmp_path / "p.toml"
     if content is not None:
@@ -117,7 +134,9 @@ def test_two_runs_of_a_file_do_not_share_their_storage(tmp_path: Path) -> None:
         with RunningStrategy(path, *data, "--name", "../b") as wrong:
             assert wrong.end() == 2
         assert "--name ../b: 1 to 64 letters" in wrong.output
-    with RunningStrategy(path, *data) as again:  # the first one's storage is free, also after a kill
+    with RunningStrategy(
+        path, *data
+    ) as again:  # the first one's storage is free, also after a kill
         again.wait_line("had one")
 
 
@@ -165,9 +184,7 @@ def test_a_push_reaches_a_webhook_and_tells_no_secret(
 ) -> None:
     address, posts = webhook
     monkeypatch.setenv("TRUNKLINE_PUSH", address)
-    text = (
-        'import os\ndef main(): Log("margin call#ff0000@"); Log("a"); Log("bad", "@"); Log(dict(os.environ))'
-    )
+    text = 'import os\ndef main(): Log("margin call#ff0000@"); Log("a"); Log("bad", "@"); Log(dict(os.environ))'
     assert run(str(script(tmp_path, text)), console=False, data=tmp_path, name="btc") == 0
     assert posts == [{"text": "margin call", "strategy": "btc"}, {"text": "bad", "strategy": "btc"}]
     out = capsys.readouterr().out
@@ -276,7 +293,10 @@ def test_the_platforms_own_globals(tmp_path: Path, capsys: pytest.CaptureFixture
     )
     assert run(str(path), console=False, data=tmp_path) == 1
     out = capsys.readouterr()
-    assert "Chart belongs to the original's platform and is not here; LogStatus draws tables" in out.out
+    assert (
+        "Chart belongs to the original's platform and is not here; LogStatus draws tables"
+        in out.out
+    )
     assert "TA.MACD belongs to" in out.out
     assert "ERROR no more" in out.out
     assert "left" in out.out
@@ -285,7 +305,12 @@ def test_the_platforms_own_globals(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_results_are_dicts_with_attributes() -> None:
     result = ExecResult({"columns": ["a"], "values": [[1]], "affected": 2})
-    assert (result.columns, result.values, result.affected, result.last_id) == (["a"], [[1]], 2, None)
+    assert (result.columns, result.values, result.affected, result.last_id) == (
+        ["a"],
+        [[1]],
+        2,
+        None,
+    )
     assert result == {"columns": ["a"], "values": [[1]], "affected": 2}
     assert json.loads(json.dumps(result)) == result
 

@@ -76,7 +76,11 @@ def number_of_link(peer: Peer, head: bytes) -> bytes:
 
 def test_a_link_is_kept_for_the_next_request_of_any_method(query: HttpQuery) -> None:
     with web(number_of_link) as server:
-        first = [query(address(server)), query(address(server), {"body": "a=1"}), query(address(server))]
+        first = [
+            query(address(server)),
+            query(address(server), {"body": "a=1"}),
+            query(address(server)),
+        ]
         query.close()
         again = query(address(server))
         query.close()
@@ -150,18 +154,24 @@ def test_the_address_arrives_byte_for_byte(query: HttpQuery) -> None:
         query.close()
 
 
-def test_redirects_are_followed_with_the_cookie_and_the_login_stays_at_home(query: HttpQuery) -> None:
+def test_redirects_are_followed_with_the_cookie_and_the_login_stays_at_home(
+    query: HttpQuery,
+) -> None:
     with web(lambda peer, head: answer(head)) as other:
 
         def move(peer: Peer, head: bytes) -> bytes:
             if target(head) == b"/here":
                 return answer(head)
-            place = {b"/away": address(other).encode(), b"/near": b"here", b"/loop": b"/loop"}[target(head)]
+            place = {b"/away": address(other).encode(), b"/near": b"here", b"/loop": b"/loop"}[
+                target(head)
+            ]
             return answer(b"moved", b"Location: " + place, status=b"302 Found")
 
         with web(move) as server:
             near = str(
-                query(address(server) + "/near", {"cookie": "c=1", "body": "x", "headers": {"K": "v"}})
+                query(
+                    address(server) + "/near", {"cookie": "c=1", "body": "x", "headers": {"K": "v"}}
+                )
             )
             url = address(server).replace("//", "//me:pw@") + "/away"
             away = str(query(url, {"cookie": "c=1"}))
@@ -175,8 +185,12 @@ def test_redirects_are_followed_with_the_cookie_and_the_login_stays_at_home(quer
     assert (loop.StatusCode, loop.Body) == (302, "moved")
 
 
-@pytest.mark.parametrize(("status", "method"), [("307 Temporary Redirect", "POST"), ("302 Found", "PUT")])
-def test_a_body_is_never_sent_to_another_address(query: HttpQuery, status: str, method: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "method"), [("307 Temporary Redirect", "POST"), ("302 Found", "PUT")]
+)
+def test_a_body_is_never_sent_to_another_address(
+    query: HttpQuery, status: str, method: str
+) -> None:
     def move(peer: Peer, head: bytes) -> bytes:
         return answer(b"moved", b"Location: /other", status=status.encode())
 
@@ -195,7 +209,9 @@ def test_cookies_of_an_answer_are_told_and_not_sent_back(query: HttpQuery) -> No
         query.close()
 
 
-def test_a_packed_answer_is_unpacked_and_a_charset_is_obeyed(query: HttpQuery, failures: list[str]) -> None:
+def test_a_packed_answer_is_unpacked_and_a_charset_is_obeyed(
+    query: HttpQuery, failures: list[str]
+) -> None:
     packed = gzip.compress("中".encode("gbk"))
     headers = [b"Content-Encoding: gzip", b"Content-Type: text/plain; charset=GBK"]
     with web(lambda peer, head: answer(packed, *headers)) as server:
@@ -207,7 +223,9 @@ def test_a_packed_answer_is_unpacked_and_a_charset_is_obeyed(query: HttpQuery, f
 
 
 def test_a_charset_that_nobody_knows_is_read_as_utf_8(query: HttpQuery) -> None:
-    with web(lambda peer, head: answer("é".encode(), b"Content-Type: text/plain; charset=bogus")) as server:
+    with web(
+        lambda peer, head: answer("é".encode(), b"Content-Type: text/plain; charset=bogus")
+    ) as server:
         assert query(address(server)) == "é"
         query.close()
 
@@ -272,7 +290,9 @@ def test_only_the_links_of_a_few_proxies_are_kept(query: HttpQuery) -> None:
         query.close()
 
 
-def test_no_log_of_the_libraries_tells_a_key(query: HttpQuery, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_log_of_the_libraries_tells_a_key(
+    query: HttpQuery, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     with web(lambda peer, head: answer(b"", b"Set-Cookie: session=s3cret")) as server:
         url = f"http://me:s3cret@127.0.0.1:{server.port}/x?key=s3cret"

@@ -120,10 +120,14 @@ def test_trunklines_own_warnings_become_error_rows() -> None:
 class _Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("trunkline.strategy.plain.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(
+            "trunkline.strategy.plain.time", SimpleNamespace(monotonic=lambda: self.now)
+        )
 
 
-def test_a_status_is_printed_when_it_changed_and_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_status_is_printed_when_it_changed_and_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock, stream = _Clock(monkeypatch), io.StringIO()
     monkeypatch.setattr(Plain, "_flush_later", lambda self: None)  # it goes by real time
     screen = Plain(stream, lambda: None)

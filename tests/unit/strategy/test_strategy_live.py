@@ -136,7 +136,9 @@ class _Tty(io.StringIO):
         return True
 
 
-def test_a_flood_of_rows_is_bounded_and_what_is_skipped_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_rows_is_bounded_and_what_is_skipped_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("trunkline.strategy.live.EVERY_S", 3600.0)
     stream = _Tty()
     screen = LiveScreen(stream)
@@ -150,7 +152,9 @@ def test_a_flood_of_rows_is_bounded_and_what_is_skipped_is_said(monkeypatch: pyt
     assert "no line end" in stream.getvalue()
 
 
-def test_a_terminal_that_goes_away_does_not_disturb_the_strategy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_that_goes_away_does_not_disturb_the_strategy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     screen = LiveScreen(stream := _Tty())
     stream.close()
     screen.row(Row(0.0, "log", "row"))

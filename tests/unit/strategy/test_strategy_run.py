@@ -201,7 +201,9 @@ def test_a_script_that_cannot_be_read_is_a_usage_error(
 
 def test_the_interpreter_is_left_as_it_was(strategy: Callable[..., int]) -> None:
     def state() -> list[Any]:
-        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        handlers = [
+            signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ]
         return [*handlers, sys.argv, list(sys.path), sys.modules["__main__"], sys.stdout, sys.stderr,
                 threading.excepthook, threading.active_count()]  # fmt: skip
 
@@ -284,7 +286,9 @@ def test_errors_go_through_the_filter_and_to_getlasterror(
     assert _rows(capsys.readouterr().out) == ["a timeout None", "ERROR other"]
 
 
-def test_the_log_file_has_every_row_and_the_crash(strategy: Callable[..., int], tmp_path: Path) -> None:
+def test_the_log_file_has_every_row_and_the_crash(
+    strategy: Callable[..., int], tmp_path: Path
+) -> None:
     text = """
         def main():
             Log("one")
@@ -346,7 +350,16 @@ EXAMPLES = Path(__file__).parents[3] / "examples"
 def test_the_binance_example_reads_until_the_link_is_lost(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ticker = {"s": "BTCUSDT", "h": "1", "l": "2", "b": "3", "a": "4", "c": "5", "q": "6", "E": 1700000000000}
+    ticker = {
+        "s": "BTCUSDT",
+        "h": "1",
+        "l": "2",
+        "b": "3",
+        "a": "4",
+        "c": "5",
+        "q": "6",
+        "E": 1700000000000,
+    }
     connection = _FakeConnection(json.dumps([ticker]))
     dialled: list[str] = []
 

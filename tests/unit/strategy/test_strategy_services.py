@@ -95,7 +95,10 @@ def test_dbexec_dials_when_it_is_used_and_once(tmp_path: Path) -> None:
     database("SELECT ?", 1)
     database(":SELECT 2")
     database("SELECT 3")
-    assert [c.address for c in dialled] == [f"sqlite3://{tmp_path}/s/strategy.db", "sqlite3://:memory:"]
+    assert [c.address for c in dialled] == [
+        f"sqlite3://{tmp_path}/s/strategy.db",
+        "sqlite3://:memory:",
+    ]
     assert dialled[0].statements == [("SELECT ?", 1), ("SELECT 3",)]
     assert dialled[1].statements == [("SELECT 2",)]
     database.close()
@@ -163,7 +166,13 @@ def test_httpquery_gives_the_body(web: str) -> None:
 
 
 def test_httpquery_takes_method_headers_cookie_and_body(web: str) -> None:
-    options = {"method": "POST", "headers": {"X-Test": "t"}, "cookie": "c=1", "body": "a=1", "timeout": 5000}
+    options = {
+        "method": "POST",
+        "headers": {"X-Test": "t"},
+        "cookie": "c=1",
+        "body": "a=1",
+        "timeout": 5000,
+    }
     assert _query()(web, options) == repr(["POST", "/", "t", "c=1", "a=1"])
     assert _query()(web, {"body": {"a": "1 2"}}) == repr(["POST", "/", None, None, "a=1+2"])
 
@@ -308,7 +317,10 @@ def test_mail_hands_a_message_to_the_server() -> None:
     failures: list[str] = []
     with SocketServer(_smtp) as server:
         place = f"127.0.0.1:{server.port}"
-        assert Mail(failures.append)(place, "me@x.example", "pw", "you@x.example", "Grüße", "body") is True
+        assert (
+            Mail(failures.append)(place, "me@x.example", "pw", "you@x.example", "Grüße", "body")
+            is True
+        )
         received = server.peers[0].received
     assert b"To: you@x.example" in received
     assert b"body" in received
@@ -326,14 +338,20 @@ def test_mail_that_fails_is_false_and_says_why_without_the_password() -> None:
 def test_mail_names_the_server_without_what_stands_before_it() -> None:
     failures: list[str] = []
     with unused_port() as port:
-        assert Mail(failures.append)(f"smtp://u:s3cret@127.0.0.1:{port}", "u", "p", "to@x", "t", "b") is False
+        assert (
+            Mail(failures.append)(f"smtp://u:s3cret@127.0.0.1:{port}", "u", "p", "to@x", "t", "b")
+            is False
+        )
     assert f"Mail through 127.0.0.1:{port}:" in failures[0]
     assert "s3cret" not in failures[0]
 
 
 def test_mail_refuses_a_title_that_smuggles_a_header() -> None:
     failures: list[str] = []
-    assert Mail(failures.append)("127.0.0.1:1", "me", "pw", "you", "t\r\nBcc: x@x.example", "b") is False
+    assert (
+        Mail(failures.append)("127.0.0.1:1", "me", "pw", "you", "t\r\nBcc: x@x.example", "b")
+        is False
+    )
     assert failures
 
 

@@ -39,7 +39,12 @@ def start(tmp_path: Path) -> Start:
         script = tmp_path / "strategy.py"
         script.write_text(dedent(text))
         return RunningStrategy(
-            script, "--data", str(tmp_path / "data"), *options, env={**os.environ, **env}, cwd=tmp_path
+            script,
+            "--data",
+            str(tmp_path / "data"),
+            *options,
+            env={**os.environ, **env},
+            cwd=tmp_path,
         )
 
     return begin
@@ -235,8 +240,18 @@ def test_nobody_reading_ends_it_quietly(tmp_path: Path) -> None:
     """
     script = tmp_path / "strategy.py"
     script.write_text(dedent(text))
-    command = [sys.executable, "-m", "trunkline", "run", "--data", str(tmp_path / "data"), str(script)]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "trunkline",
+        "run",
+        "--data",
+        str(tmp_path / "data"),
+        str(script),
+    ]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
         assert process.stdout
         assert process.stderr
         assert b"row" in process.stdout.readline()

@@ -89,7 +89,9 @@ def test_nothing_that_steers_a_terminal_gets_through(evil: str) -> None:
 
 @given(st.text())
 def test_cleaned_text_holds_no_control_character(text: str) -> None:
-    assert not [c for c in clean(text) if (ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0]
+    assert not [
+        c for c in clean(text) if (ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0
+    ]
 
 
 def test_values_are_joined_by_one_space_and_a_table_becomes_its_json() -> None:
@@ -136,7 +138,9 @@ def test_rows_of_unequal_length_are_filled_up() -> None:
     assert _texts(table) == [["1", "", ""], ["1", "2", "3"]]
 
 
-@pytest.mark.parametrize("text", ["`not json`", "`{broken`", "``", "`", "a ` b", "`[1, 2]`", '`{"a": 1}`'])
+@pytest.mark.parametrize(
+    "text", ["`not json`", "`{broken`", "``", "`", "a ` b", "`[1, 2]`", '`{"a": 1}`']
+)
 def test_what_is_no_table_is_shown_as_it_is(text: str) -> None:
     assert parse(text) == [Styled(text)]
 
@@ -145,9 +149,13 @@ def test_a_backtick_inside_a_cell_does_not_end_the_table() -> None:
     assert _texts(_parsed(_table(rows=[["a`b", "2"]]))) == [["a`b", "2"]]
 
 
-@given(st.text() | st.recursive(st.none() | st.text(), lambda inner: st.lists(inner)).map(json.dumps))
+@given(
+    st.text() | st.recursive(st.none() | st.text(), lambda inner: st.lists(inner)).map(json.dumps)
+)
 def test_any_status_can_be_parsed_and_drawn(text: str) -> None:
-    for block in parse(text) + parse(f'`{{"type":"table","cols":[1],"rows":[{json.dumps(text)},{text}]}}`'):
+    for block in parse(text) + parse(
+        f'`{{"type":"table","cols":[1],"rows":[{json.dumps(text)},{text}]}}`'
+    ):
         assert block_lines(block) is not None
         Console(file=io.StringIO(), width=80).print(draw_block(block, 3))
 

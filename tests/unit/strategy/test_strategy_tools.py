@@ -131,17 +131,24 @@ KEYED = "698d54f0494528a759f19c8e87a9f99e75a5881b9267ee3926bcf62c992d84ba"
         (("raw", "hex", "raw", "00ff"), b"\x00\xff"),
         (("crc32", "raw", "hex", "123456789"), "cbf43926"),
         (("adler32", "raw", "hex", "Wikipedia"), "11e60398"),
-        (("keccak256", "raw", "hex", ""), "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"),
+        (
+            ("keccak256", "raw", "hex", ""),
+            "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470",
+        ),
         (("sha3.keccak512", "raw", "hex", ""), KECCAK512_OF_NOTHING),
         (("sha3.256", "raw", "hex", "abc"), hashlib.sha3_256(b"abc").hexdigest()),
         (("blake2s.128", "raw", "hex", "abc"), hashlib.blake2s(b"abc", digest_size=16).hexdigest()),
     ],
 )
-def test_encode_gives_what_the_documentation_says(given_: tuple[Any, ...], result: str | bytes) -> None:
+def test_encode_gives_what_the_documentation_says(
+    given_: tuple[Any, ...], result: str | bytes
+) -> None:
     assert encode(*given_) == result
 
 
-@pytest.mark.parametrize("name", ["md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3.512"])
+@pytest.mark.parametrize(
+    "name", ["md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3.512"]
+)
 @given(key=st.binary(max_size=300), data=st.binary(max_size=300))
 def test_a_key_makes_an_hmac(name: str, key: bytes, data: bytes) -> None:
     digest = name.replace(".", "_")
@@ -160,7 +167,9 @@ def test_keccak_differs_from_sha3_and_takes_any_length() -> None:
 def test_keccak_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "Crypto.Hash", None)
     for name in ("keccak256", "sha3.keccak256", "sha3.keccak512"):
-        with pytest.raises(ValueError, match=r"needs the package pycryptodome: pip install 'trunkline\[str"):
+        with pytest.raises(
+            ValueError, match=r"needs the package pycryptodome: pip install 'trunkline\[str"
+        ):
             encode(name, "raw", "hex", "x")
     assert encode("sha3.256", "raw", "hex", "x")
 
@@ -169,7 +178,9 @@ def test_ed25519_signs_with_a_seed() -> None:
     # RFC 8032, test 2
     seed = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"
     signature = encode("ed25519.seed", "hex", "hex", "72", "hex", seed)
-    assert str(signature).startswith("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da")
+    assert str(signature).startswith(
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+    )
     assert encode("ed25519", "hex", "hex", "72", "hex", seed + "00" * 32) == signature
 
 
@@ -183,7 +194,9 @@ def test_ed25519_signs_with_a_seed() -> None:
         (("ed25519.seed", "raw", "hex", "x", "raw", "short-secret"), "32 or 64 bytes"),
     ],
 )
-def test_what_encode_cannot_do_is_said_without_the_secret(given_: tuple[Any, ...], text: str) -> None:
+def test_what_encode_cannot_do_is_said_without_the_secret(
+    given_: tuple[Any, ...], text: str
+) -> None:
     with pytest.raises(ValueError, match=text) as caught:
         encode(*given_)
     assert "secret" not in str(caught.value)
@@ -244,9 +257,13 @@ def test_a_missing_secret_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRUNKLINE_SECRETS", raising=False)
     with pytest.raises(ValueError, match=r"\{\{accesskey\}\} is not set"):
         Exchange(Secrets()).HMAC("md5", "hex", "x", "{{accesskey}}")
-    with pytest.raises(ValueError, match=r"\{\{passphrase\}\} is not set; put it into TRUNKLINE_PASSPHRASE"):
+    with pytest.raises(
+        ValueError, match=r"\{\{passphrase\}\} is not set; put it into TRUNKLINE_PASSPHRASE"
+    ):
         Exchange(Secrets()).Encode("raw", "raw", "string", '{"p": "{{passphrase}}"}')
-    with pytest.raises(ValueError, match=r"\{\{other\}\} is not set; put it into TRUNKLINE_SECRET_OTHER"):
+    with pytest.raises(
+        ValueError, match=r"\{\{other\}\} is not set; put it into TRUNKLINE_SECRET_OTHER"
+    ):
         Exchange(Secrets()).HMAC("md5", "hex", "x", "{{other}}")
 
 

@@ -54,7 +54,9 @@ class _Mailbox:
 class Host:
     """Records what the parts say. Made inside the loop it is used on."""
 
-    def __init__(self, address: str, *, succeeds: bool = False, former: Any = (), **options: Any) -> None:
+    def __init__(
+        self, address: str, *, succeeds: bool = False, former: Any = (), **options: Any
+    ) -> None:
         self.address: Address = parse_address(address, options)
         self.loop = asyncio.get_running_loop()
         self.ledger: Ledger | None = None
@@ -210,6 +212,8 @@ class Rig:
         self.actor.receive(b"thread", kind, number, list(fields), [body])
         found: list[Sent] = []
         await self.host.until(
-            lambda: found.extend(s for s in self.host.mailbox.sent if s.request_id == number) or found
+            lambda: (
+                found.extend(s for s in self.host.mailbox.sent if s.request_id == number) or found
+            )
         )
         return found[0]

@@ -77,7 +77,9 @@ def test_a_second_holder_recalls_what_was_sent_ahead_and_each_ask_is_answered() 
         await rig.host.until(lambda: [s for s in rig.host.mailbox.sent if s.kind is Kind.RECALL])
         recall = next(sent for sent in rig.host.mailbox.sent if sent.kind is Kind.RECALL)
         assert recall.to == CONTROL
-        rig.actor.receive(CONTROL, Kind.RECALLED, 0, [READER, recall.fields[1], 1, 0, [], False], [])
+        rig.actor.receive(
+            CONTROL, Kind.RECALLED, 0, [READER, recall.fields[1], 1, 0, [], False], []
+        )
         rig.actor.receive(SECOND, Kind.READ, 0, [SECOND, 1, 0, 0, 0, True, False, 0, False], [])
         pushes = [sent for sent in rig.host.mailbox.sent if sent.kind is Kind.PUSH]
         assert pushes[-1].to == SECOND
@@ -108,7 +110,9 @@ def test_closing_acknowledges_what_was_read_and_ends_what_waits() -> None:
         await rig.open()
         rig.read_on()
         rig.driver.sink.deliver([Delivery("a", token="t")])
-        rig.actor.receive(b"thread", Kind.WRITE, 9, [60_000, True, time.monotonic() + 60, b""], [b"x"])
+        rig.actor.receive(
+            b"thread", Kind.WRITE, 9, [60_000, True, time.monotonic() + 60, b""], [b"x"]
+        )
         await asyncio.sleep(0)
         rig.actor.receive(READER, Kind.ACK, 0, [READER, 1, None, 0], [])
         await rig.actor.close(Ending.CLOSED)

@@ -148,7 +148,9 @@ class Reader:
         stamps = [(size, at, each and each.topic) for size, at, each in what.stamps or ()]
         pocket = self.pocket
         self.orphan = False
-        fed = pocket.feed(what.epoch, what.stream, what.more, what.entries, what.first, stamps, what.answer)
+        fed = pocket.feed(
+            what.epoch, what.stream, what.more, what.entries, what.first, stamps, what.answer
+        )
         if self.doing == "cancel":
             self.wait_brings()
         elif self.doing:
@@ -415,7 +417,9 @@ class World(RuleBasedStateMachine):
     def remove(self, reader: Reader, consumed: int | None) -> None:
         self.readers.remove(reader)
         self.gone.append(reader)
-        if reader.id not in self.buffer.holders and ("start", reader.id) in [m[:2] for m in reader.up]:
+        if reader.id not in self.buffer.holders and ("start", reader.id) in [
+            m[:2] for m in reader.up
+        ]:
             return
         self.buffer.detach(reader.id, consumed)
         self.act()
@@ -455,7 +459,9 @@ class World(RuleBasedStateMachine):
                 reader.wait_brings(silent=reader.doing == "cancel")
             assert reader.call is None  # there is a loss to read at least
             reader.up.clear()
-            reader.up.append(("start", reader.id, reader.pocket.will_be_down(), reader.pocket.envelopes))
+            reader.up.append(
+                ("start", reader.id, reader.pocket.will_be_down(), reader.pocket.envelopes)
+            )
         if self.buffer.news.mark is Mark.UP:
             self.outages.append(self.sent)
         self.throttled = False
@@ -497,7 +503,9 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_read_twice(self) -> None:
-        everything = [e for reader in self.readers + self.gone for e in reader.got if isinstance(e, int)]
+        everything = [
+            e for reader in self.readers + self.gone for e in reader.got if isinstance(e, int)
+        ]
         certain = [number for number in everything if number not in self.uncertain]
         assert len(certain) == len(set(certain))
 
@@ -553,7 +561,9 @@ class World(RuleBasedStateMachine):
         self.settle()
         waiting = [reader for reader in self.readers if reader.doing]
         assert not waiting or not [e for e in self.buffer.queue if not isinstance(e, int)]
-        assert all(reader.doing == "wait" for reader in waiting), [reader.doing for reader in waiting]
+        assert all(reader.doing == "wait" for reader in waiting), [
+            reader.doing for reader in waiting
+        ]
         if len(self.readers) > 1:
             idle = [r for r in self.readers if r.doing is None and r.pocket.consumed >= 0]
             assert not [e for r in idle for e in r.pocket.items if isinstance(e, str)]

@@ -37,7 +37,8 @@ def test_what_one_end_compresses_the_other_understands(method: str, data: str | 
 
 
 @pytest.mark.parametrize(
-    ("mode", "packs", "unpacks"), [("recv", False, True), ("send", True, False), ("dual", True, True)]
+    ("mode", "packs", "unpacks"),
+    [("recv", False, True), ("send", True, False), ("dual", True, True)],
 )
 def test_mode_says_which_way(mode: str, packs: bool, unpacks: bool) -> None:
     packed = gzip.compress(TEXT.encode(), mtime=0)

@@ -13,7 +13,11 @@ from trunkline.wire.ledger import COUNTERS, read_ledger
 from trunkline.wire.stats import Stats
 
 BASE = Stats(
-    **{name: 10 * number for number, name in enumerate(COUNTERS, 1) if name not in ("queued", "buffered")}
+    **{
+        name: 10 * number
+        for number, name in enumerate(COUNTERS, 1)
+        if name not in ("queued", "buffered")
+    }
 )
 
 

@@ -29,7 +29,9 @@ def test_all_that_flap_share_one_pace() -> None:
     for flapping in several:
         for _ in range(FREE + 1):
             flapping.link_lasted(0.0)
-    assert [flapping.wait(5.0) for flapping in several] == pytest.approx([n / 10 for n in range(20)])
+    assert [flapping.wait(5.0) for flapping in several] == pytest.approx(
+        [n / 10 for n in range(20)]
+    )
     assert several[0].wait(7.5) == 0.0
 
 

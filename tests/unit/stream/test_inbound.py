@@ -79,10 +79,16 @@ def test_compressed_messages_are_unpacked_and_broken_ones_counted() -> None:
             broken = gzip.compress(b"x" * 100)[:-9]
             rig.driver.sink.messages([gzip.compress(b"a"), broken, "b"])
             rig.driver.sink.deliver(
-                [Delivery(broken, token=1), Delivery(broken), Delivery(gzip.compress(b"c"), token=2)]
+                [
+                    Delivery(broken, token=1),
+                    Delivery(broken),
+                    Delivery(gzip.compress(b"c"), token=2),
+                ]
             )
             assert rig.entries() == ["a", "b", "c"]
-            assert rig.driver.settled == [1], "a message that cannot be unpacked must not come again"
+            assert rig.driver.settled == [1], (
+                "a message that cannot be unpacked must not come again"
+            )
             stats = rig.actor.stats()
             assert (stats.errors, stats.messages_in) == (3, 3)
             assert "was discarded" in rig.host.lines[0]
@@ -102,7 +108,9 @@ def test_a_message_that_comes_again_over_the_next_link_is_known() -> None:
             # The reader has the first message, and says so when the link that gave it is gone.
             rig.actor.receive(READER, Kind.ACK, 0, [READER, 1, None, 0], [])
             again = [each._replace(redelivered=True, token=f"{each.data} again") for each in first]
-            rig.driver.sink.deliver([*again, Delivery("new", token="new", redelivered=True, identity="new")])
+            rig.driver.sink.deliver(
+                [*again, Delivery("new", token="new", redelivered=True, identity="new")]
+            )
             assert rig.driver.settled == ["read again"]
             assert rig.entries() == ["read", "unread", Mark.DOWN, Mark.UP, "new"]
             rig.actor.receive(READER, Kind.ACK, 0, [READER, 5, None, 0], [])

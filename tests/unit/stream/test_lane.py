@@ -10,7 +10,9 @@ from trunkline.actors.stream.lane import Entry, Lane, Run
 
 SIZES = st.lists(st.integers(1, 5), max_size=6)
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["take", "popleft", "pop", "remove", "mark", "back"]), st.integers(0, 9))
+    st.tuples(
+        st.sampled_from(["take", "popleft", "pop", "remove", "mark", "back"]), st.integers(0, 9)
+    )
 )
 
 
@@ -87,7 +89,11 @@ def test_a_batch_is_told_apart_message_by_message() -> None:
     singles = lane.singles()
     assert [single.owing() for single in singles] == [[3], [4]]
     singles[0].take_over("new", "x")
-    assert (singles[0].owing(), singles[0].link, singles[0].deliveries()[0].data) == (["x"], "new", "3")
+    assert (singles[0].owing(), singles[0].link, singles[0].deliveries()[0].data) == (
+        ["x"],
+        "new",
+        "3",
+    )
     assert (singles[1].owing(), singles[1].link) == ([4], "old")
     assert list(lane) == ["3", "4"]
     assert list(lane.runs) == singles

@@ -101,7 +101,12 @@ def test_the_first_attempt_opens_the_link() -> None:
     made.dial()
     assert (made.phase, made.state, made.had_link) == (Phase.CONNECTING, State.DIALING, False)
     assert made.note_opened(5.0) == [Opened(None)]
-    assert (made.phase, made.state, made.had_link, made.reconnects) == (Phase.OPEN, State.OPEN, True, 0)
+    assert (made.phase, made.state, made.had_link, made.reconnects) == (
+        Phase.OPEN,
+        State.OPEN,
+        True,
+        0,
+    )
 
 
 def test_the_first_attempt_is_the_only_attempt_at_the_first_link() -> None:
@@ -271,7 +276,9 @@ _OFTEN = [name for name in STEPS if name != "close"] * 4 + ["close"]
 
 
 def inner(made: LinkLife) -> tuple[object, ...]:
-    backoff = {name: value for name, value in vars(vars(made)["_backoff"]).items() if name != "_rng"}
+    backoff = {
+        name: value for name, value in vars(vars(made)["_backoff"]).items() if name != "_rng"
+    }
     flapping = dict(vars(vars(made)["_flapping"]))
     return made.phase, made.state, made.had_link, made.reconnects, backoff, flapping
 
@@ -282,7 +289,9 @@ def waits(actions: Iterable[Action]) -> list[float]:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    steps=st.lists(st.tuples(st.sampled_from(_OFTEN), st.floats(0, 30), st.floats(0, 1000)), max_size=120),
+    steps=st.lists(
+        st.tuples(st.sampled_from(_OFTEN), st.floats(0, 30), st.floats(0, 1000)), max_size=120
+    ),
     reconnects=st.booleans(),
     retry=st.integers(0, 3),
     rng=st.floats(0, 1),
@@ -315,7 +324,9 @@ def test_no_sequence_of_events_leaves_the_table(
         losses += name == "lost"
         told += sum(isinstance(action, Lost) for action in actions)
         assert told == losses, "an outage is told once for each loss"
-        assert not any(isinstance(action, Lost) and action.is_final is reconnects for action in actions)
+        assert not any(
+            isinstance(action, Lost) and action.is_final is reconnects for action in actions
+        )
 
 
 @settings(max_examples=200, deadline=None)

@@ -32,7 +32,9 @@ def on_open_link(job: Callable[[Rig], Awaitable[None]], **options: Any) -> None:
 async def write(
     rig: Rig, data: bytes, *, ms: float = LONG_MS, text: bool = True, addressed: bytes = b""
 ) -> Sent:
-    return await rig.answer(Kind.WRITE, ms, text, time.monotonic() + ms / 1000, addressed, body=data)
+    return await rig.answer(
+        Kind.WRITE, ms, text, time.monotonic() + ms / 1000, addressed, body=data
+    )
 
 
 def error_of(sent: Sent) -> str:
@@ -107,7 +109,9 @@ def test_a_write_that_came_too_late_is_not_made() -> None:
 
 def test_data_that_the_driver_does_not_take_in_time_has_no_half_answer() -> None:
     async def job(rig: Rig) -> None:
-        assert "did not take the data in the time allowed" in error_of(await write(rig, b"a", ms=50))
+        assert "did not take the data in the time allowed" in error_of(
+            await write(rig, b"a", ms=50)
+        )
         assert rig.actor.stats().messages_out == 0
 
     on_open_link(job, driver={"takes": 0})
@@ -116,7 +120,9 @@ def test_data_that_the_driver_does_not_take_in_time_has_no_half_answer() -> None
 def test_a_write_without_a_turn_in_its_time_is_not_made() -> None:
     async def job(rig: Rig) -> None:
         assert taken(await write(rig, b"a")) == 1
-        assert "no turn came in the time allowed: limit=1/m" in error_of(await write(rig, b"b", ms=20))
+        assert "no turn came in the time allowed: limit=1/m" in error_of(
+            await write(rig, b"b", ms=20)
+        )
         assert rig.driver.sent == ["a"]
 
     on_open_link(job, limit="1/m")
@@ -136,7 +142,10 @@ def test_an_address_that_the_scheme_has_no_place_for_is_refused() -> None:
     async def job(rig: Rig) -> None:
         packed = Outgoing(topic="t", null=True).pack()
         told = error_of(await write(rig, b"a", addressed=packed))
-        assert "ws:// writes no message with no value (None), topic of its own: say it in the address" in told
+        assert (
+            "ws:// writes no message with no value (None), topic of its own: say it in the address"
+            in told
+        )
 
     on_open_link(job)
 
@@ -155,7 +164,9 @@ def test_an_answer_that_cannot_be_unpacked_is_an_error() -> None:
         return Delivery(gzip.compress(b"x" * 100)[:-9])
 
     async def job(rig: Rig) -> None:
-        told = error_of(await rig.answer(Kind.REQUEST, LONG_MS, True, time.monotonic() + 10, body=b"q"))
+        told = error_of(
+            await rig.answer(Kind.REQUEST, LONG_MS, True, time.monotonic() + 10, body=b"q")
+        )
         assert "could not be decompressed" in told
 
     on_open_link(job, compress="gzip", driver={"request": answer})

@@ -72,5 +72,8 @@ def test_a_warning_is_written_once_in_a_while() -> None:
         driver.sink.warn("the topic is there again")
 
     rig = admitted(early)
-    assert rig.host.lines == ["warning: the topic has vanished", "warning: the topic is there again"]
+    assert rig.host.lines == [
+        "warning: the topic has vanished",
+        "warning: the topic is there again",
+    ]
     assert rig.actor.stats().last_error == "the topic is there again"

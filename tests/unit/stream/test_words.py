@@ -15,7 +15,12 @@ WORDS = LinkWords(parse_address("ws://user:topsecret@peer:81/feed"))
 
 def test_an_end_in_good_order_is_a_loss_too() -> None:
     loss = WORDS.describe_loss(Mark.END, None)
-    assert (int(loss), loss.text, loss.code, loss.reason) == (Mark.END, "closed by the peer", None, None)
+    assert (int(loss), loss.text, loss.code, loss.reason) == (
+        Mark.END,
+        "closed by the peer",
+        None,
+        None,
+    )
 
 
 def test_a_loss_has_the_code_and_the_words_of_the_peer_without_the_secret() -> None:
@@ -36,18 +41,27 @@ def test_an_error_without_words_is_named_by_its_class() -> None:
 
 
 def test_a_call_that_finds_no_link_is_told_the_cause() -> None:
-    error = WORDS.broken("the link is down", WORDS.describe_loss(Mark.DOWN, PeerClosed(1001, "bye")))
+    error = WORDS.broken(
+        "the link is down", WORDS.describe_loss(Mark.DOWN, PeerClosed(1001, "bye"))
+    )
     assert str(error) == "the link is down: closed by the peer: 1001 bye"
     assert (error.code, error.reason) == (1001, "bye")
     assert str(WORDS.broken("the link is down", None)) == "the link is down"
-    assert str(WORDS.broken("the link broke", OSError(32, "Broken pipe"))) == "the link broke: Broken pipe"
+    assert (
+        str(WORDS.broken("the link broke", OSError(32, "Broken pipe")))
+        == "the link broke: Broken pipe"
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [
         (TimeoutError(), DialTimeout, "could not be opened: no answer in the time allowed"),
-        (DialTimeout("the server kept silent"), DialTimeout, "could not be opened: the server kept silent"),
+        (
+            DialTimeout("the server kept silent"),
+            DialTimeout,
+            "could not be opened: the server kept silent",
+        ),
         (
             ConnectionRefusedError(111, "Connection refused"),
             DialError,

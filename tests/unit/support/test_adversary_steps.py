@@ -19,7 +19,13 @@ def test_a_seed_gives_the_same_trial_and_its_line_reads_back(scheme: str) -> Non
 
 def test_every_kind_of_fault_comes_up() -> None:
     steps = {str(step) for seed in range(2000) for step in generate("ws", seed).steps}
-    for fault in ("kill:worker", "term:broker", "kill:broker+worker", "stop:program", "cont:program"):
+    for fault in (
+        "kill:worker",
+        "term:broker",
+        "kill:broker+worker",
+        "stop:program",
+        "cont:program",
+    ):
         assert fault in steps
     for fault in (
         "reset:link",
@@ -53,7 +59,9 @@ def test_shrinking_has_an_end_and_may_leave_nothing() -> None:
     assert shrink(trial, lambda _: True, 0) == trial
 
 
-@pytest.mark.parametrize("line", ["", "tcp wait:3", "nosuch / wait:3", "tcp rate / wait:3", "tcp / :3"])
+@pytest.mark.parametrize(
+    "line", ["", "tcp wait:3", "nosuch / wait:3", "tcp rate / wait:3", "tcp / :3"]
+)
 def test_a_line_that_is_none_is_refused_in_words(line: str) -> None:
     with pytest.raises(ValueError, match="look"):
         Trial.parse(line)

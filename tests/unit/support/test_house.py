@@ -25,7 +25,9 @@ def _help(value):
 ''',
 )
 OTHER = Source("sdk/wire/other.py", "import trunkline.wire.sample\n")
-TYPES_ONLY = Source("sdk/wire/other.py", "if TYPE_CHECKING:\n    from trunkline.wire.sample import take\n")
+TYPES_ONLY = Source(
+    "sdk/wire/other.py", "if TYPE_CHECKING:\n    from trunkline.wire.sample import take\n"
+)
 
 
 def texts(places: object) -> list[str]:
@@ -56,12 +58,16 @@ def test_a_long_file_and_a_wide_class_count() -> None:
 
 
 def test_modules_that_import_each_other_are_a_circle() -> None:
-    assert texts(house.import_circles([SAMPLE, OTHER])) == ["trunkline.wire.other <-> trunkline.wire.sample"]
+    assert texts(house.import_circles([SAMPLE, OTHER])) == [
+        "trunkline.wire.other <-> trunkline.wire.sample"
+    ]
     assert house.import_circles([SAMPLE, TYPES_ONLY]) == []
 
 
 def test_a_core_module_is_tested_where_a_unit_test_imports_the_module() -> None:
-    assert [place.file for place in house.untested_modules([SAMPLE], set())] == ["sdk/wire/sample.py"]
+    assert [place.file for place in house.untested_modules([SAMPLE], set())] == [
+        "sdk/wire/sample.py"
+    ]
     assert house.untested_modules([SAMPLE], {"trunkline.wire.sample"}) == []
 
 

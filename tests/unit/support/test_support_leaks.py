@@ -90,7 +90,9 @@ def test_a_zombie_is_named(before: Leaks) -> None:
 
 def test_an_orphan_in_a_session_of_its_own_is_found_by_the_marker(before: Leaks) -> None:
     command = [sys.executable, "-c", ORPHAN]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout
         assert child.stdin
         orphan = psutil.Process(int(child.stdout.readline()))
@@ -172,7 +174,9 @@ class TestSharedBroker:
         yield shared
         shared.stop()
 
-    def test_it_starts_once_and_again_after_its_death(self, fake: SharedBroker, tmp_path: Path) -> None:
+    def test_it_starts_once_and_again_after_its_death(
+        self, fake: SharedBroker, tmp_path: Path
+    ) -> None:
         assert fake.ensure() == fake.ensure() == f"ipc://{tmp_path}/b-shared/broker.sock"
         (first,) = fake.anchor.processes
         assert fake.anchor.files == {tmp_path / "b-shared" / name for name in ("lock", "number")}
@@ -200,7 +204,17 @@ def test_a_leaking_test_fails_and_says_why(tmp_path: Path) -> None:
         "def test_leak(): os.dup(1)\n"
         "def test_fine(): pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", os.devnull, "--rootdir", "."]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.conftest",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        ".",
+    ]
     result = subprocess.run(
         [*command, "-p", "no:cacheprovider", str(tmp_path)],
         cwd=ROOT,

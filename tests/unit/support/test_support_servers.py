@@ -124,13 +124,19 @@ class TestTls:
     def test_the_rightful_server_is_trusted_by_name_and_address(self, certs: Certs) -> None:
         with SocketServer(tls=certs.server_context()) as server:
             for name in ("localhost", "127.0.0.1", "::1"):
-                with certs.client_context().wrap_socket(dial(server.port), server_hostname=name) as sock:
+                with certs.client_context().wrap_socket(
+                    dial(server.port), server_hostname=name
+                ) as sock:
                     sock.sendall(b"x")
                     assert sock.recv(1) == b"x"
 
     @pytest.mark.parametrize(
         ("which", "why"),
-        [("wrong_host", "mismatch"), ("expired", "expired"), ("stranger", "unable to get local issuer")],
+        [
+            ("wrong_host", "mismatch"),
+            ("expired", "expired"),
+            ("stranger", "unable to get local issuer"),
+        ],
     )
     def test_the_wrong_ones_are_refused(self, certs: Certs, which: str, why: str) -> None:
         with (
@@ -150,7 +156,9 @@ class TestTls:
             with context.wrap_socket(dial(server.port), server_hostname="localhost") as sock:
                 assert b"strategy@trunkline.example" in sock.recv(65536)
             with (
-                certs.client_context().wrap_socket(dial(server.port), server_hostname="localhost") as sock,
+                certs.client_context().wrap_socket(
+                    dial(server.port), server_hostname="localhost"
+                ) as sock,
                 pytest.raises(ssl.SSLError, match="certificate required"),
             ):
                 sock.recv(1)
@@ -182,7 +190,9 @@ class TestWebSocket:
             with pytest.raises(ConnectionClosed, match="no close frame"):
                 ws.recv(10)
 
-    @pytest.mark.parametrize(("frame", "code"), [(INVALID_UTF8_FRAME, 1007), (OVERSIZE_FRAME, 1009)])
+    @pytest.mark.parametrize(
+        ("frame", "code"), [(INVALID_UTF8_FRAME, 1007), (OVERSIZE_FRAME, 1009)]
+    )
     def test_it_sends_broken_frames(self, frame: bytes, code: int) -> None:
         with WsServer(raw(frame)) as server, open_ws(server) as ws:
             with pytest.raises(ConnectionClosed) as caught:
@@ -232,7 +242,9 @@ class TestWebSocket:
 
 class TestSocks:
     @pytest.mark.parametrize("login", [(None, None), ("name", "pwd")])
-    def test_it_passes_bytes_with_and_without_a_login(self, login: tuple[str | None, str | None]) -> None:
+    def test_it_passes_bytes_with_and_without_a_login(
+        self, login: tuple[str | None, str | None]
+    ) -> None:
         with Microsocks(*login) as proxy, SocketServer() as server, socks.socksocket() as sock:
             sock.settimeout(10)
             sock.set_proxy(socks.SOCKS5, "127.0.0.1", proxy.port, True, *login)

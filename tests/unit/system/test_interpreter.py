@@ -24,7 +24,15 @@ def test_the_current_folder_and_the_programs_are_not_handed_over(
     script.__file__ = str(tmp_path / "program" / "strategy.py")
     monkeypatch.setitem(sys.modules, "__main__", script)
     monkeypatch.chdir(tmp_path / "here")
-    entries = ["", ".", "../here", str(tmp_path / "link"), str(tmp_path / "program"), "../libraries", "a\nb"]
+    entries = [
+        "",
+        ".",
+        "../here",
+        str(tmp_path / "link"),
+        str(tmp_path / "program"),
+        "../libraries",
+        "a\nb",
+    ]
     monkeypatch.setattr(sys, "path", [*entries, str(tmp_path / "libraries"), Path("/no-text")])
     assert interpreter.import_path() == [str(tmp_path / "libraries")]
 
@@ -40,7 +48,9 @@ def test_a_python_path_names_no_current_folder(
     assert interpreter.environment({"A": "1"})["A"] == "1"
 
 
-def test_a_current_folder_that_is_gone_is_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_current_folder_that_is_gone_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

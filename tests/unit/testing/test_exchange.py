@@ -89,7 +89,10 @@ class TestScripts:
 
     def test_an_answer_may_be_none_one_or_many(self) -> None:
         answers = {"one": "1", "many": ["1", b"2"], "none": None}
-        with Exchange(answer=lambda message: answers[str(message)]) as exchange, dial(exchange) as client:
+        with (
+            Exchange(answer=lambda message: answers[str(message)]) as exchange,
+            dial(exchange) as client,
+        ):
             for message in ("none", "one", "many"):
                 client.send(message)
             assert [client.recv(10) for _ in range(3)] == ["1", "1", b"2"]
@@ -117,7 +120,10 @@ class TestScripts:
 
 class TestRecords:
     def test_what_was_written_by_whom(self, exchange: Exchange) -> None:
-        with dial(exchange, "/ws?a=b", additional_headers={"X-Key": "k"}) as first, dial(exchange) as second:
+        with (
+            dial(exchange, "/ws?a=b", additional_headers={"X-Key": "k"}) as first,
+            dial(exchange) as second,
+        ):
             one, two = exchange.wait_clients(2)
             first.send("text")
             exchange.wait_written(1)
@@ -135,7 +141,9 @@ class TestRecords:
         with dial(exchange) as client:
             client.send("this")
             exchange.wait_written(1)
-            with pytest.raises(AssertionError, match=r"no 2 messages of clients in 0.05 s: .*\['this'\]"):
+            with pytest.raises(
+                AssertionError, match=r"no 2 messages of clients in 0.05 s: .*\['this'\]"
+            ):
                 exchange.wait_written(2, timeout=0.05)
             with pytest.raises(AssertionError, match="no 2 open links"):
                 exchange.wait_clients(2, timeout=0.05)
@@ -214,15 +222,22 @@ class TestLife:
             exchange.cut()
 
     def test_stopping_does_not_wait_for_a_handshake_that_never_comes(self) -> None:
-        with Exchange() as exchange, socket.create_connection(("127.0.0.1", exchange.port), 10) as sock:
+        with (
+            Exchange() as exchange,
+            socket.create_connection(("127.0.0.1", exchange.port), 10) as sock,
+        ):
             sock.sendall(b"GET / HTTP/1.1\r\n")
             exchange.stop()
             assert not [thread for thread in threading.enumerate() if thread.name == "exchange"]
 
     def test_over_tls_with_a_subprotocol(self, certs: Certs) -> None:
         with (
-            Exchange(tls=certs.server_context(), subprotocols=["v2.feed"], greeting=["safe"]) as exchange,
-            dial(exchange, ssl=certs.client_context(), subprotocols=["v1.feed", "v2.feed"]) as client,  # type: ignore[list-item]
+            Exchange(
+                tls=certs.server_context(), subprotocols=["v2.feed"], greeting=["safe"]
+            ) as exchange,
+            dial(
+                exchange, ssl=certs.client_context(), subprotocols=["v1.feed", "v2.feed"]
+            ) as client,  # type: ignore[list-item]
         ):
             assert exchange.url.startswith("wss://")
             assert client.recv(10) == "safe"

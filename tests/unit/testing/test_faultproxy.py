@@ -115,7 +115,9 @@ def test_reset_breaks_the_link(proxy: FaultProxy) -> None:
             sock.recv(1)
 
 
-def test_blackhole_up_swallows_what_the_client_sends(proxy: FaultProxy, server: SocketServer) -> None:
+def test_blackhole_up_swallows_what_the_client_sends(
+    proxy: FaultProxy, server: SocketServer
+) -> None:
     with dial(proxy) as sock:
         assert ask(sock, b"a") == b"a"
         proxy.blackhole("up")
@@ -126,7 +128,9 @@ def test_blackhole_up_swallows_what_the_client_sends(proxy: FaultProxy, server: 
         assert server.peers[0].received == b"ab"
 
 
-def test_blackhole_down_swallows_what_the_server_sends(proxy: FaultProxy, server: SocketServer) -> None:
+def test_blackhole_down_swallows_what_the_server_sends(
+    proxy: FaultProxy, server: SocketServer
+) -> None:
     with dial(proxy) as sock:
         assert ask(sock, b"a") == b"a"
         proxy.blackhole("down")

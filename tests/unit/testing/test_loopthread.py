@@ -80,7 +80,9 @@ class TestLoopThread:
 class TestNews:
     def test_a_change_wakes_those_who_wait(self) -> None:
         news, found = News(), list[int]()
-        waiting = Background(lambda: news.wait(lambda: found == [1], 10, lambda: "nothing was found"))
+        waiting = Background(
+            lambda: news.wait(lambda: found == [1], 10, lambda: "nothing was found")
+        )
         news.tell()
         news.tell(lambda: found.append(1))
         assert waiting.result() is None

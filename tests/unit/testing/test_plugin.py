@@ -45,7 +45,17 @@ def pytest_in(folder: Path, source: str, *options: str) -> subprocess.CompletedP
     """A run of pytest on one file, with the plugins that are installed and without our own settings."""
     (folder / "test_it.py").write_text(source)
     (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "test_it.py"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        "test_it.py",
+    ]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
@@ -60,7 +70,10 @@ def test_an_exchange_in_a_line(broker: str, trunkline_ws: Exchange) -> None:
 def test_a_fault_proxy_in_a_line(
     broker: str, trunkline_ws: Exchange, trunkline_fault_proxy: MakeFaultProxy
 ) -> None:
-    proxy, other = trunkline_fault_proxy(trunkline_ws.port), trunkline_fault_proxy(trunkline_ws.port, seed=7)
+    proxy, other = (
+        trunkline_fault_proxy(trunkline_ws.port),
+        trunkline_fault_proxy(trunkline_ws.port, seed=7),
+    )
     assert proxy.port != other.port
     with trunkline.connect(f"ws://{proxy.address}") as feed:
         trunkline_ws.say("tick")

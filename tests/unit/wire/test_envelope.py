@@ -37,7 +37,9 @@ def test_what_is_no_header_is_refused(data: bytes) -> None:
     assert parse(header(kind, request_id, *fields)) == (kind, request_id, fields)
 
 
-@pytest.mark.parametrize("frame", [b"", b"\x02\x93\x01\x00", b"\x01", b"\x01\xc1", b"\x01\x92\x7f\x00"])
+@pytest.mark.parametrize(
+    "frame", [b"", b"\x02\x93\x01\x00", b"\x01", b"\x01\xc1", b"\x01\x92\x7f\x00"]
+)
 def test_versions_and_rubbish(frame: bytes) -> None:
     with pytest.raises(RemoteError):
         parse(frame)

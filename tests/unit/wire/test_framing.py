@@ -15,7 +15,9 @@ MESSAGES = st.lists(st.tuples(st.binary(max_size=300), st.binary(max_size=3000))
 
 
 @given(MESSAGES, st.data())
-def test_any_cut_gives_the_same_messages(messages: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
+def test_any_cut_gives_the_same_messages(
+    messages: list[tuple[bytes, bytes]], data: st.DataObject
+) -> None:
     stream = b"".join(frame(head, body) for head, body in messages)
     unframer, found = Unframer(), []
     while stream:

@@ -14,4 +14,9 @@ def test_a_name_tells_its_process_and_is_nobody_elses() -> None:
 
 
 def test_what_is_no_such_name_has_no_process() -> None:
-    assert [process_of(name) for name in (b"", b"c", b"w" + bytes(16), b"c" + bytes(17))] == [0, 0, 0, 0]
+    assert [process_of(name) for name in (b"", b"c", b"w" + bytes(16), b"c" + bytes(17))] == [
+        0,
+        0,
+        0,
+        0,
+    ]

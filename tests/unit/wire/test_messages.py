@@ -19,7 +19,12 @@ PAIRS = st.lists(st.tuples(COUNTS, COUNTS).map(list), max_size=3)
 
 def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Everything that an annotation allows, in plain types."""
-    known = {int: COUNTS, float: NUMBERS, Name: st.binary(min_size=1, max_size=20), list[list[int]]: PAIRS}
+    known = {
+        int: COUNTS,
+        float: NUMBERS,
+        Name: st.binary(min_size=1, max_size=20),
+        list[list[int]]: PAIRS,
+    }
     if hint in known:
         return known[hint]
     if parts := getattr(hint, "__args__", ()):
@@ -39,7 +44,11 @@ def test_every_kind_is_in_the_table_and_explained() -> None:
     assert table_of_kinds().count("\n") == len(MESSAGES) + 1
 
 
-@given(st.sampled_from(sorted(TO_WORKER)).flatmap(lambda k: st.tuples(st.just(k), fields_of(TO_WORKER[k]))))
+@given(
+    st.sampled_from(sorted(TO_WORKER)).flatmap(
+        lambda k: st.tuples(st.just(k), fields_of(TO_WORKER[k]))
+    )
+)
 def test_what_fits_comes_through(case: tuple[Kind, list[Any]]) -> None:
     kind, fields = case
     found, _, unpacked = parse(header(kind, 0, *fields))
@@ -48,7 +57,11 @@ def test_what_fits_comes_through(case: tuple[Kind, list[Any]]) -> None:
     assert list(message) == fields
 
 
-@given(st.sampled_from(sorted(TO_WORKER)).flatmap(lambda k: st.tuples(st.just(k), fields_of(TO_WORKER[k]))))
+@given(
+    st.sampled_from(sorted(TO_WORKER)).flatmap(
+        lambda k: st.tuples(st.just(k), fields_of(TO_WORKER[k]))
+    )
+)
 def test_a_field_too_many_or_too_few_is_refused(case: tuple[Kind, list[Any]]) -> None:
     kind, fields = case
     for wrong in ([*fields, 0], fields[:-1]):

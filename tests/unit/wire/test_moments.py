@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from trunkline.wire import moments
 
 BERLIN = ZoneInfo("Europe/Berlin")
-ZONES = [None, UTC, BERLIN, timezone(timedelta(hours=5, minutes=30)), timezone(-timedelta(hours=3), "BRT")]
+ZONES = [
+    None,
+    UTC,
+    BERLIN,
+    timezone(timedelta(hours=5, minutes=30)),
+    timezone(-timedelta(hours=3), "BRT"),
+]
 
 
 @given(st.dates())
@@ -29,7 +35,11 @@ def test_durations(value: timedelta) -> None:
 def test_moments_keep_zone_and_fold(value: datetime, zone: object, fold: int) -> None:
     sent = value.replace(tzinfo=zone, fold=fold)  # type: ignore[arg-type]
     came = moments.unpack_datetime(moments.pack_datetime(sent))
-    assert (came.replace(tzinfo=None), came.fold, came.tzinfo) == (value.replace(fold=fold), fold, zone)
+    assert (came.replace(tzinfo=None), came.fold, came.tzinfo) == (
+        value.replace(fold=fold),
+        fold,
+        zone,
+    )
     assert came.tzname() == sent.tzname()
 
 

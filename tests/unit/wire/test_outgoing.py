@@ -51,7 +51,9 @@ def test_what_is_given_travels_and_has_its_names(given: Outgoing, names: set[str
         ({"correlation": 5}, TypeError, "write takes correlation_id as str or bytes, not int"),
     ],
 )
-def test_what_makes_no_sense_is_refused(given: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_what_makes_no_sense_is_refused(
+    given: dict[str, Any], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         Outgoing(**given).checked()
 
@@ -71,7 +73,8 @@ def test_what_is_too_long_for_a_header_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"no msgpack at all", values.pack(7), values.pack({"unknown": 1}), values.pack({"topic": 7})]
+    "data",
+    [b"no msgpack at all", values.pack(7), values.pack({"unknown": 1}), values.pack({"topic": 7})],
 )
 def test_what_pack_did_not_make_is_malformed(data: bytes) -> None:
     with pytest.raises(RemoteError, match="a malformed WRITE arrived"):

@@ -43,13 +43,17 @@ KINDS = [
     st.uuids(),
     st.lists(st.integers()),
 ]
-COLUMN = st.one_of([*KINDS, *(st.one_of(st.none(), kind) for kind in KINDS), st.one_of(KINDS), st.none()])
+COLUMN = st.one_of(
+    [*KINDS, *(st.one_of(st.none(), kind) for kind in KINDS), st.one_of(KINDS), st.none()]
+)
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[list[Any]]:
     """Rows of which each column has a kind of its own, or some of it None, or a bit of everything."""
-    columns = draw(st.lists(st.sampled_from([*KINDS, *(st.none() | kind for kind in KINDS)]), max_size=6))
+    columns = draw(
+        st.lists(st.sampled_from([*KINDS, *(st.none() | kind for kind in KINDS)]), max_size=6)
+    )
     count = draw(st.integers(0, 20))
     return [[draw(column) for column in columns] for _ in range(count)]
 
@@ -70,7 +74,10 @@ def test_tuples_come_back_as_lists(rows: list[list[Any]]) -> None:
 
 
 def test_a_decimal_that_is_no_number() -> None:
-    rows = [[Decimal(text)] for text in ("NaN", "-Infinity", "0E+10", "-0.00", "1E-400", "sNaN12", "1", "2")]
+    rows = [
+        [Decimal(text)]
+        for text in ("NaN", "-Infinity", "0E+10", "-0.00", "1E-400", "sNaN12", "1", "2")
+    ]
     assert [str(row[0]) for row in unpack_rows(pack_rows(rows))] == [str(row[0]) for row in rows]
 
 

@@ -23,7 +23,9 @@ def test_values_without_such_a_text_pass(value: object) -> None:
     check(value, "the value")
 
 
-@pytest.mark.parametrize("value", ["\ud800", ["a", "\ud800"], {"\ud800": 1}, {"a": {"b": ("\udc00",)}}])
+@pytest.mark.parametrize(
+    "value", ["\ud800", ["a", "\ud800"], {"\ud800": 1}, {"a": {"b": ("\udc00",)}}]
+)
 def test_it_is_found_wherever_it_hides(value: object) -> None:
     with pytest.raises(RefusedError, match="the value has half of a surrogate pair"):
         check(value, "the value")

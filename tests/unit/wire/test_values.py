@@ -27,7 +27,9 @@ ZONES = st.one_of(
     st.just(UTC),
     st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23))),
     st.builds(
-        timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)), st.text(min_size=1, max_size=5)
+        timezone,
+        st.timedeltas(timedelta(hours=-23), timedelta(hours=23)),
+        st.text(min_size=1, max_size=5),
     ),
     st.sampled_from([ZoneInfo(key) for key in ("Europe/Berlin", "America/New_York", "UTC")]),
 )
@@ -197,7 +199,9 @@ def test_a_time_whose_zone_needs_a_date_is_refused() -> None:
     ids=lambda value: str(type(value)),
 )
 def test_an_unknown_type_is_named_with_what_is_accepted(value: Any, name: str) -> None:
-    with pytest.raises(TypeError, match=f"a value of type {name}.* cannot be sent .*accepted are None, bool"):
+    with pytest.raises(
+        TypeError, match=f"a value of type {name}.* cannot be sent .*accepted are None, bool"
+    ):
         pack(value)
 
 
@@ -308,7 +312,9 @@ def test_the_deepest_value_fits_a_thread_with_a_small_stack() -> None:
 
 
 def test_a_timestamp_of_msgpack_is_a_datetime() -> None:
-    assert unpack(msgpack.packb(msgpack.Timestamp(1, 0))) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert unpack(msgpack.packb(msgpack.Timestamp(1, 0))) == datetime(
+        1970, 1, 1, 0, 0, 1, tzinfo=UTC
+    )
 
 
 def test_plain_rows_never_reach_python_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,9 @@ def test_a_queue_is_declared_read_and_written(run: Run, rabbitmq: RabbitMq, queu
     run(body())
 
 
-def test_the_envelope_is_what_the_writer_gave(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+def test_the_envelope_is_what_the_writer_gave(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
     at = datetime(2026, 1, 31, 12, tzinfo=UTC)
     headers = {
         "text": "hé",
@@ -131,7 +133,9 @@ def test_the_envelope_is_what_the_writer_gave(rabbitmq: RabbitMq, rabbit: Rabbit
     async def body() -> None:
         sink = Taken()
         driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}"), sink)
-        rabbit.send(queue, "x", headers=headers, reply_to="back", timestamp=1_700_000_000, **properties)
+        rabbit.send(
+            queue, "x", headers=headers, reply_to="back", timestamp=1_700_000_000, **properties
+        )
         rabbit.send(queue, "y")
         await sink.wait_received(2)
         first, second = sink.deliveries
@@ -171,7 +175,9 @@ def test_messages_with_odd_headers_are_delivered_like_others(
     assert rabbit.ready(queue) == 0
 
 
-def test_what_is_written_has_headers_and_lasts(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+def test_what_is_written_has_headers_and_lasts(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
     async def body() -> None:
         for number, extra in enumerate(("", "&persistent=false")):
             url = rabbit_url(rabbitmq, f"write_topic={rabbit.queue(queue)}{extra}")
@@ -224,7 +230,9 @@ def test_what_is_declared_has_the_properties_asked_for(
     asyncio.run(body())
 
 
-def test_arguments_reach_the_broker_in_their_types(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+def test_arguments_reach_the_broker_in_their_types(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
     asked = (
         "x-queue-type=quorum&x-message-ttl=60000&x-dead-letter-exchange=amq.fanout"
         "&x-dead-letter-routing-key=7&x-single-active-consumer=true&x-priority=3"
@@ -240,7 +248,9 @@ def test_arguments_reach_the_broker_in_their_types(rabbitmq: RabbitMq, rabbit: R
     async def body() -> None:
         sink = Taken()
         driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}&{asked}"), sink)
-        rabbit.queue(queue, durable=True, arguments=declared)  # refused if it were declared otherwise
+        rabbit.queue(
+            queue, durable=True, arguments=declared
+        )  # refused if it were declared otherwise
         assert await driver.send("x", Deadline(10)) == 1
         await sink.wait_received(1)
         await driver.close()
@@ -279,7 +289,9 @@ def test_a_stream_is_read_from_its_offset_and_goes_on_where_readers_are(
         await again.wait_received(3)
         assert again.received == [b"3", b"4", b"5"]
         assert all(each.redelivered for each in again.deliveries)
-        assert [each.identity for each in again.deliveries] == [each.identity for each in sink.deliveries[2:]]
+        assert [each.identity for each in again.deliveries] == [
+            each.identity for each in sink.deliveries[2:]
+        ]
         await driver.close()
 
     asyncio.run(body())
@@ -344,14 +356,19 @@ def test_what_is_there_needs_no_right_to_declare(private_rabbitmq: RabbitMq) -> 
 
     async def body() -> None:
         sink = Taken()
-        driver = await dialed(rabbit_url(server, "queue=there&exchange=amq.topic", login="plain:p"), sink)
+        driver = await dialed(
+            rabbit_url(server, "queue=there&exchange=amq.topic", login="plain:p"), sink
+        )
         assert await driver.send("x", Deadline(5)) == 1
         await sink.wait_received(1)
         driver.settle(sink.tokens)
         await driver.close()
         error = await refused(rabbit_url(server, "queue=missing", login="plain:p"))
         assert isinstance(error, FatalError)
-        assert "ACCESS_REFUSED - access to queue 'missing' in vhost '/' refused for this user" in str(error)
+        assert (
+            "ACCESS_REFUSED - access to queue 'missing' in vhost '/' refused for this user"
+            in str(error)
+        )
 
     try:
         with Rabbit(server) as rabbit:
@@ -529,7 +546,9 @@ def test_an_unroutable_message_is_refused_and_the_link_goes_on(
 ) -> None:
     async def body() -> None:
         driver = await dialed(rabbit_url(rabbitmq, f"write_topic={queue}"))
-        with pytest.raises(RefusedError, match=f"no queue takes messages for routing key '{queue}'"):
+        with pytest.raises(
+            RefusedError, match=f"no queue takes messages for routing key '{queue}'"
+        ):
             await driver.send("x", Deadline(5))
         results = await asyncio.gather(
             *(driver.send("same", Deadline(5)) for _ in range(20)), return_exceptions=True
@@ -617,9 +636,13 @@ def test_a_broker_short_of_memory_takes_nothing_and_says_why(private_rabbitmq: R
         assert await driver.send("before", Deadline(5)) == 6
         await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "absolute", "1")
         # The broker says that it is blocked when the next message comes.
-        with pytest.raises(Unconfirmed, match="low on memory; the message may still be taken later"):
+        with pytest.raises(
+            Unconfirmed, match="low on memory; the message may still be taken later"
+        ):
             await driver.send("first", Deadline(1))
-        with pytest.raises(OperationTimeout, match="takes no messages at present: low on memory") as caught:
+        with pytest.raises(
+            OperationTimeout, match="takes no messages at present: low on memory"
+        ) as caught:
             await driver.send("x", Deadline(0.2))
         assert not isinstance(caught.value, Unconfirmed)
         later = asyncio.create_task(driver.send("later", Deadline(20)))
@@ -652,7 +675,9 @@ def test_a_deleted_queue_ends_the_link(rabbitmq: RabbitMq, rabbit: Rabbit, queue
 
 
 @pytest.mark.parametrize("how", ["cut", "reset"])
-def test_a_cut_link_is_reported_once_and_fails_what_waits(rabbitmq: RabbitMq, queue: str, how: str) -> None:
+def test_a_cut_link_is_reported_once_and_fails_what_waits(
+    rabbitmq: RabbitMq, queue: str, how: str
+) -> None:
     async def body() -> None:
         sink = Taken()
         driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}", port=proxy.port), sink)
@@ -678,7 +703,9 @@ def test_a_silent_network_is_noticed_within_twice_the_heartbeat(
 ) -> None:
     async def body() -> None:
         sink = Taken()
-        driver = await dialed(rabbit_url(rabbitmq, f"queue={queue}&heartbeat=1", port=proxy.port), sink)
+        driver = await dialed(
+            rabbit_url(rabbitmq, f"queue={queue}&heartbeat=1", port=proxy.port), sink
+        )
         loop = asyncio.get_running_loop()
         proxy.blackhole(way)
         since = loop.time()
@@ -765,7 +792,9 @@ def test_a_request_is_answered(run: Run, rabbitmq: RabbitMq, rabbit: Rabbit, que
         driver = await dialed(rabbit_url(rabbitmq, f"write_topic={queue}"))
         questions = [driver.request(f"q{number}", Deadline(10)) for number in range(20)]
         answers = await asyncio.gather(*questions)
-        assert [answer.data for answer in answers] == [f"Q{number}".encode() for number in range(20)]
+        assert [answer.data for answer in answers] == [
+            f"Q{number}".encode() for number in range(20)
+        ]
         assert answers[0].token is None
         await driver.close()
 
@@ -774,7 +803,9 @@ def test_a_request_is_answered(run: Run, rabbitmq: RabbitMq, rabbit: Rabbit, que
         run(body())
 
 
-def test_a_request_that_nobody_answers_or_takes(rabbitmq: RabbitMq, rabbit: Rabbit, queue: str) -> None:
+def test_a_request_that_nobody_answers_or_takes(
+    rabbitmq: RabbitMq, rabbit: Rabbit, queue: str
+) -> None:
     async def body() -> None:
         driver = await dialed(rabbit_url(rabbitmq, f"write_topic={queue}"))
         with pytest.raises(RefusedError, match="no queue"):
@@ -795,9 +826,15 @@ def test_wrong_logins_hosts_and_rights_are_final(rabbitmq: RabbitMq, queue: str)
     async def body() -> None:
         for url, words in (
             (rabbit_url(rabbitmq, f"queue={queue}", login="u:secret"), "check user and password"),
-            (rabbit_url(rabbitmq, f"queue={queue}", login="nobody-here:p"), "check user and password"),
+            (
+                rabbit_url(rabbitmq, f"queue={queue}", login="nobody-here:p"),
+                "check user and password",
+            ),
             (rabbit_url(rabbitmq, f"queue={queue}", vhost="nowhere"), "vhost nowhere not found"),
-            (rabbit_url(rabbitmq, f"queue={queue}", login="stranger:p"), "access to vhost '/' refused"),
+            (
+                rabbit_url(rabbitmq, f"queue={queue}", login="stranger:p"),
+                "access to vhost '/' refused",
+            ),
             (rabbit_url(rabbitmq, "queue=amq.reserved"), "reserved prefix"),
             (rabbit_url(rabbitmq, "exchange=amq.reserved"), "reserved prefix"),
             (rabbit_url(rabbitmq, f"queue={queue}"), "headers cannot be sent"),
@@ -824,7 +861,12 @@ def test_contradictions_are_told_before_anything_is_dialed() -> None:
 
 def test_the_seeds_address() -> None:
     plan = make_plan(parse_address("amqp://q:admin@127.0.0.1:5672/?queue=test_Queue"))
-    assert (plan.queue, plan.exchange, plan.write_key, plan.vhost) == ("test_Queue", "", "test_Queue", "/")
+    assert (plan.queue, plan.exchange, plan.write_key, plan.vhost) == (
+        "test_Queue",
+        "",
+        "test_Queue",
+        "/",
+    )
     assert (plan.durable, plan.prefetch, plan.heartbeat_s) == (True, 2000, 20)
 
 
@@ -873,7 +915,9 @@ def test_who_accepts_and_is_silent_is_given_up_in_time(rabbitmq: RabbitMq) -> No
     assert threading.active_count() < 10
 
 
-def test_the_next_of_several_servers_is_tried(rabbitmq: RabbitMq, queue: str, free_port: int) -> None:
+def test_the_next_of_several_servers_is_tried(
+    rabbitmq: RabbitMq, queue: str, free_port: int
+) -> None:
     async def body() -> None:
         servers = f"127.0.0.1:{free_port},127.0.0.1:{proxy.port},127.0.0.1:{rabbitmq.port}"
         driver = await dialed(f"amqp://u:p@{servers}/?queue={queue}", seconds=3)
@@ -898,7 +942,11 @@ def test_tls_with_an_authority_and_a_certificate_of_ones_own(
         url = f"amqps://u:p@127.0.0.1:{port}/?{query}"
         for options in (
             {"cafile": str(certs.ca)},
-            {"cafile": str(certs.ca), "certfile": str(certs.client.cert), "keyfile": str(certs.client.key)},
+            {
+                "cafile": str(certs.ca),
+                "certfile": str(certs.client.cert),
+                "keyfile": str(certs.client.key),
+            },
             {"insecureSkipVerify": True},
         ):
             driver = await dialed(url, **options)
@@ -909,7 +957,9 @@ def test_tls_with_an_authority_and_a_certificate_of_ones_own(
         assert "not trusted" in str(error)
         error = await refused(rabbit_url(rabbitmq, query, port=port), 2)
         assert "TLS" in str(error) or "before any AMQP" in str(error)
-        error = await refused(f"amqps://u:p@127.0.0.1:{rabbitmq.port}/?{query}", 2, cafile=str(certs.ca))
+        error = await refused(
+            f"amqps://u:p@127.0.0.1:{rabbitmq.port}/?{query}", 2, cafile=str(certs.ca)
+        )
         assert "TLS" in str(error)
 
     run(body())

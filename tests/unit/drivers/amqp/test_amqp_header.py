@@ -62,7 +62,10 @@ def test_what_pika_writes_is_read_as_it_was() -> None:
     ("value", "expected"),
     [
         (b"T" + struct.pack(">Q", 1_772_000_000_000), 1_772_000_000_000),  # milliseconds
-        (b"T" + struct.pack(">q", -14_256_000), datetime(1969, 7, 20, tzinfo=UTC)),  # Java's, before 1970
+        (
+            b"T" + struct.pack(">q", -14_256_000),
+            datetime(1969, 7, 20, tzinfo=UTC),
+        ),  # Java's, before 1970
         (b"T" + b"\x7f" + b"\xff" * 7, 2**63 - 1),
         (b"d" + struct.pack(">d", 1.5), 1.5),
         (b"f" + struct.pack(">f", -0.25), -0.25),
@@ -87,7 +90,10 @@ def test_nan_is_a_number() -> None:
 def test_what_cannot_be_read_is_left_out_and_named() -> None:
     right = item(b"right", b"t\x01")
     unknown = item(b"odd", b"?1234")
-    assert (read(right + unknown).headers, read(right + unknown).unread) == ({"right": True}, ("odd",))
+    assert (read(right + unknown).headers, read(right + unknown).unread) == (
+        {"right": True},
+        ("odd",),
+    )
     table = b"F" + struct.pack(">I", len(unknown)) + unknown
     found = read(item(b"in", table) + right)
     assert found.headers == {"in": {}, "right": True}, "what is behind it can be read again"

@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError, ProbableAuthenticationError
+from pika.exceptions import (
+    ChannelClosedByBroker,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+)
 
 from tests.support.recorder import Recorder
 from trunkline.actors.driver import Delivery, FatalError
@@ -100,7 +104,9 @@ class Bench:
 
     def come(self, body: bytes = b"x", **headers: Any) -> None:
         self.count += 1
-        method = SimpleNamespace(delivery_tag=self.count, routing_key="k", exchange="", redelivered=False)
+        method = SimpleNamespace(
+            delivery_tag=self.count, routing_key="k", exchange="", redelivered=False
+        )
         properties = Properties()
         properties.headers, properties.unread, properties.raw = headers or None, (), b""
         self.reader._take(self.channel, method, properties, body)
@@ -155,7 +161,9 @@ def test_a_stream_is_read_on_behind_what_readers_have() -> None:
     for offset in (7, 8, 9):
         bench.come(**{STREAM_OFFSET: offset})
     bench.reader.hand_over()
-    assert [each.identity for each in bench.sink.deliveries] == [(STREAM_OFFSET, n) for n in (7, 8, 9)]
+    assert [each.identity for each in bench.sink.deliveries] == [
+        (STREAM_OFFSET, n) for n in (7, 8, 9)
+    ]
     bench.reader.settle([2])
     assert bench.memory.stream_next is None
     bench.reader.settle([1])
@@ -172,7 +180,9 @@ def test_the_broker_ends_the_subscription() -> None:
     bench.reader._note_exchange_gone()
     assert bench.memory.deleted == {"queue", "exchange"}
     bench.reader._note_closed(None, ChannelClosedByBroker(403, "no right for ann"))
-    bench.reader._note_closed(None, ChannelClosedByBroker(406, "delivery acknowledgement timed out"))
+    bench.reader._note_closed(
+        None, ChannelClosedByBroker(406, "delivery acknowledgement timed out")
+    )
     bench.reader._note_closed(None, ConnectionError("the link was lost, which is told elsewhere"))
     assert len(bench.cuts) == 4
     assert bench.cuts[2] == "the broker ended the subscription: no right for this user"

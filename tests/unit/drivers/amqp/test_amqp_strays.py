@@ -57,7 +57,8 @@ def test_a_binding_of_an_earlier_address_is_said_once(rabbitmq: RabbitMq) -> Non
         await sink.wait_received(4)
         assert len(sink.warnings) == 1
         assert (
-            f"routing key 'old.a', which the address does not ask for: the queue '{name}'" in sink.warnings[0]
+            f"routing key 'old.a', which the address does not ask for: the queue '{name}'"
+            in sink.warnings[0]
         )
         driver.settle(sink.tokens)
         await driver.close()

@@ -36,7 +36,9 @@ def test_all_types_come_back() -> None:
         "list": [1, ["x", {"a": None}], 1.5],
         "in": {"a": {"b": []}},
     }
-    found = there_and_back(headers, content_type="t", content_encoding="e", delivery_mode=2, reply_to="r")
+    found = there_and_back(
+        headers, content_type="t", content_encoding="e", delivery_mode=2, reply_to="r"
+    )
     assert found.headers == {**headers, "thousand": Decimal(1000)}
     assert (found.content_type, found.content_encoding) == ("t", "e")
     assert (found.delivery_mode, found.reply_to, found.unread) == (2, "r", ())
@@ -103,7 +105,9 @@ def test_at_random_what_is_written_is_what_is_read() -> None:
             case 7:
                 return [value(depth + 1) for _ in range(random.randrange(4))]
             case _:
-                return {str(random.randrange(9)): value(depth + 1) for _ in range(random.randrange(4))}
+                return {
+                    str(random.randrange(9)): value(depth + 1) for _ in range(random.randrange(4))
+                }
 
     for _ in range(500):
         headers = {f"h{number}": value(0) for number in range(random.randrange(6))}

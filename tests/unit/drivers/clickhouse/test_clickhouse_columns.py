@@ -71,8 +71,12 @@ def sent(values: Sequence[Any]) -> Any:
 
 LATE = datetime(2100, 1, 1)
 KINDS: dict[str, st.SearchStrategy[Any]] = {
-    "DateTime": st.datetimes(datetime(1970, 1, 1), LATE).map(lambda moment: moment.replace(microsecond=0)),
-    "DateTime64(0)": st.datetimes(datetime(1971, 1, 1), LATE).map(lambda m: m.replace(microsecond=0)),
+    "DateTime": st.datetimes(datetime(1970, 1, 1), LATE).map(
+        lambda moment: moment.replace(microsecond=0)
+    ),
+    "DateTime64(0)": st.datetimes(datetime(1971, 1, 1), LATE).map(
+        lambda m: m.replace(microsecond=0)
+    ),
     "DateTime64(3)": st.datetimes(datetime(1971, 1, 1), LATE).map(
         lambda m: m.replace(microsecond=m.microsecond // 1000 * 1000)
     ),
@@ -87,14 +91,18 @@ COLUMNS = st.sampled_from(sorted(KINDS)).flatmap(
 GAPS = st.lists(st.booleans(), min_size=ROWS, max_size=ROWS)
 
 
-def plain_and_nullable(kind: str, values: list[Any], gaps: list[bool]) -> list[tuple[str, list[Any]]]:
+def plain_and_nullable(
+    kind: str, values: list[Any], gaps: list[bool]
+) -> list[tuple[str, list[Any]]]:
     """The column, and as a Nullable one with these gaps."""
     gapped = [None if gap else value for gap, value in zip(gaps, values, strict=True)]
     return [(kind, values), (f"Nullable({kind})", gapped)]
 
 
 @given(COLUMNS, GAPS)
-def test_what_is_read_is_what_the_library_reads(column: tuple[str, list[Any]], gaps: list[bool]) -> None:
+def test_what_is_read_is_what_the_library_reads(
+    column: tuple[str, list[Any]], gaps: list[bool]
+) -> None:
     for name, given_values in plain_and_nullable(*column, gaps):
         data = written(given_values, name, context())
         assert type(read(data, name, ours(), ROWS)) is Numbers
@@ -103,7 +111,9 @@ def test_what_is_read_is_what_the_library_reads(column: tuple[str, list[Any]], g
 
 
 @given(COLUMNS, GAPS)
-def test_what_is_written_is_what_the_library_writes(column: tuple[str, list[Any]], gaps: list[bool]) -> None:
+def test_what_is_written_is_what_the_library_writes(
+    column: tuple[str, list[Any]], gaps: list[bool]
+) -> None:
     for name, given_values in plain_and_nullable(*column, gaps):
         expected = written(given_values, name, context())
         for part in (sent(given_values), [[value] for value in given_values]):
@@ -121,9 +131,15 @@ def test_what_is_written_is_what_the_library_writes(column: tuple[str, list[Any]
         ("DateTime64(3, 'Asia/Tokyo')", [datetime(2024, 5, 1)] * ROWS),
         ("DateTime64(3, 'UTC')", [datetime(2024, 5, 1)] * ROWS),
         ("DateTime64(3)", [datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 1)] * ROWS),
-        ("DateTime64(3)", [datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=BERLIN)] * ROWS),
+        (
+            "DateTime64(3)",
+            [datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 5, 1, tzinfo=BERLIN)] * ROWS,
+        ),
         ("DateTime64(6)", [datetime(2298, 5, 1)] * ROWS),
-        ("Decimal(18, 2)", [Decimal("1E+5"), Decimal("-0.50"), Decimal("7"), Decimal("1.500")] * ROWS),
+        (
+            "Decimal(18, 2)",
+            [Decimal("1E+5"), Decimal("-0.50"), Decimal("7"), Decimal("1.500")] * ROWS,
+        ),
         ("Decimal(30, 2)", [Decimal("1.5")] * ROWS),
     ],
 )
@@ -134,10 +150,18 @@ def test_what_needs_a_closer_look_is_written_rightly_too(kind: str, values: list
 
 @pytest.mark.parametrize("kind", ["DateTime", "Nullable(DateTime)", "DateTime64(3)"])
 @pytest.mark.parametrize(
-    "beside", [[], ["2026-01-01 00:00:00"], [datetime(2026, 1, 1, tzinfo=UTC)], [datetime(2026, 1, 1)] * ROWS]
+    "beside",
+    [
+        [],
+        ["2026-01-01 00:00:00"],
+        [datetime(2026, 1, 1, tzinfo=UTC)],
+        [datetime(2026, 1, 1)] * ROWS,
+    ],
 )
 @pytest.mark.parametrize("fold", [0, 1])
-def test_the_hour_that_comes_twice_is_told_by_its_fold(kind: str, beside: list[Any], fold: int) -> None:
+def test_the_hour_that_comes_twice_is_told_by_its_fold(
+    kind: str, beside: list[Any], fold: int
+) -> None:
     """Whatever else stands in the column, as it is for literals."""
     moment = datetime(2026, 10, 25, 2, 30, fold=fold)
     unit = 1000 if "64" in kind else 1
@@ -172,7 +196,11 @@ def test_nine_digits_of_a_second() -> None:
     ],
 )
 def test_one_value_that_does_not_fit_is_found(kind: str, wrong: Any, reason: str) -> None:
-    good = datetime(2020, 1, 1) if isinstance(wrong, datetime) or kind == "DateTime" else Decimal("1.25")
+    good = (
+        datetime(2020, 1, 1)
+        if isinstance(wrong, datetime) or kind == "DateTime"
+        else Decimal("1.25")
+    )
     values: list[Any] = [good] * ROWS
     values[7] = wrong
     if kind in ("Int8", "UUID"):
@@ -183,7 +211,10 @@ def test_one_value_that_does_not_fit_is_found(kind: str, wrong: Any, reason: str
 
 
 def test_the_row_is_counted_over_all_parts() -> None:
-    parts = [sent([Decimal(1)] * ROWS), sent([*[Decimal(1)] * 3, Decimal("0.001"), *[Decimal(1)] * 6])]
+    parts = [
+        sent([Decimal(1)] * ROWS),
+        sent([*[Decimal(1)] * 3, Decimal("0.001"), *[Decimal(1)] * 6]),
+    ]
     with pytest.raises(StatementError, match="row 14, column c"):
         fitted(parts, [("c", "Decimal(4, 2)")], UTC)
     with pytest.raises(StatementError, match="row 1 has 1 value, and the columns are 2: c, d"):
@@ -204,7 +235,9 @@ def test_the_row_is_counted_over_all_parts() -> None:
     ],
 )
 def test_everything_else_is_read_by_the_library(kind: str, of: Context) -> None:
-    values: list[Any] = [[datetime(2024, 7, 1)] if kind.startswith("Array") else datetime(2024, 7, 1)] * 3
+    values: list[Any] = [
+        [datetime(2024, 7, 1)] if kind.startswith("Array") else datetime(2024, 7, 1)
+    ] * 3
     if kind.startswith(("Decimal", "Int")):
         values = [Decimal(1) if kind.startswith("Decimal") else 1] * 3
     data = written(values, kind, of)
@@ -219,7 +252,9 @@ def test_a_moment_that_python_does_not_have_is_an_error() -> None:
         travel((10**12,))
 
 
-@pytest.mark.parametrize("kind", ["Decimal(18, 2)", "Nullable(Decimal(18, 2))", "DateTime", "DateTime64(3)"])
+@pytest.mark.parametrize(
+    "kind", ["Decimal(18, 2)", "Nullable(Decimal(18, 2))", "DateTime", "DateTime64(3)"]
+)
 def test_a_column_without_rows(kind: str) -> None:
     assert arrived(b"", kind, ours(), 0) == []
     assert fitted([], [("c", kind)], UTC) == [[]]

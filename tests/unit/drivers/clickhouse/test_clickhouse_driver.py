@@ -65,7 +65,9 @@ def test_every_parameter_of_clickhouse_go_has_a_fate() -> None:
         ("secure=true|insecureSkipVerify=true", {"verify": False}),
     ],
 )
-def test_a_parameter_becomes_an_argument_of_the_library(query: str, expected: dict[str, Any]) -> None:
+def test_a_parameter_becomes_an_argument_of_the_library(
+    query: str, expected: dict[str, Any]
+) -> None:
     arguments = planned(f"clickhouse://h?{query}").arguments
     assert {name: arguments[name] for name in expected} == expected
     LibraryConnection("h", **arguments)  # it knows every one of them
@@ -267,7 +269,16 @@ def test_a_value_as_sql(value: Any, sql: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [object(), "\ud800", 2**256, Decimal("NaN"), Decimal("1" * 77), datetime(1800, 1, 1), date(1, 1, 1), ()],
+    [
+        object(),
+        "\ud800",
+        2**256,
+        Decimal("NaN"),
+        Decimal("1" * 77),
+        datetime(1800, 1, 1),
+        date(1, 1, 1),
+        (),
+    ],
 )
 def test_a_value_that_ClickHouse_does_not_have(value: Any) -> None:
     with pytest.raises(StatementError):
@@ -346,7 +357,9 @@ def test_a_value_is_made_to_fit_its_column(kind: str, value: Any, written: Any) 
         ("Map(String, Int8)", [1], "takes a dict"),
     ],
 )
-def test_a_value_that_does_not_fit_is_named_by_row_and_column(kind: str, value: Any, reason: str) -> None:
+def test_a_value_that_does_not_fit_is_named_by_row_and_column(
+    kind: str, value: Any, reason: str
+) -> None:
     good: Any = fitted([], [("c", kind)], UTC)
     assert good == [[]]
     with pytest.raises(StatementError, match=reason) as caught:
@@ -382,7 +395,13 @@ def test_datetimes_with_and_without_zone_may_stand_in_one_column() -> None:
 def test_the_names_of_the_library_that_we_stand_on_are_there() -> None:
     """Replaced or used beside its documented calls: see `clickhouse_client`."""
     client = clickhouse_driver.Client("h")
-    for name in ("establish_connection", "disconnect", "send_data", "receive_profile_events", "cancel"):
+    for name in (
+        "establish_connection",
+        "disconnect",
+        "send_data",
+        "receive_profile_events",
+        "cancel",
+    ):
         assert callable(getattr(client, name))
     assert list(inspect.signature(client.send_data).parameters)[:2] == ["sample_block", "data"]
     connection = client.connection
@@ -427,8 +446,12 @@ def table(driver: ClickhouseDriver) -> str:
 
 
 def test_results_of_each_kind_of_statement(driver: ClickhouseDriver, table: str) -> None:
-    assert driver.execute("SELECT 1 AS a, 'x' AS b", ()) == Result(columns=["a", "b"], values=[[1, "x"]])
-    assert driver.execute(f"INSERT INTO {table} VALUES (1, 'it''s'), (?, ?)", (2, None)).affected == 2
+    assert driver.execute("SELECT 1 AS a, 'x' AS b", ()) == Result(
+        columns=["a", "b"], values=[[1, "x"]]
+    )
+    assert (
+        driver.execute(f"INSERT INTO {table} VALUES (1, 'it''s'), (?, ?)", (2, None)).affected == 2
+    )
     assert driver.execute(f"INSERT INTO {table} VALUES (1 + 2, upper(?))", ("x",)) == Result()
     assert driver.execute(f"INSERT INTO {table} SELECT 4, 'y'", ()) == Result()
     assert driver.execute(f"INSERT INTO {table} (a)", [[(5,)]]).affected == 1
@@ -469,7 +492,9 @@ def test_rows_that_cannot_travel_leave_the_link_in_step(
     assert values(driver, "SELECT 1") == [(1,)]
 
 
-def test_open_rows_keep_other_statements_out_until_they_are_closed(driver: ClickhouseDriver) -> None:
+def test_open_rows_keep_other_statements_out_until_they_are_closed(
+    driver: ClickhouseDriver,
+) -> None:
     rows = driver.query("SELECT number FROM system.numbers", ())
     assert [*rows.fetch(2)] == [[0], [1]]
     with pytest.raises(StatementError, match="not all read"):
@@ -498,11 +523,15 @@ def test_session_state_outlives_refused_statements(driver: ClickhouseDriver) -> 
     ):
         with pytest.raises(StatementError):
             driver.execute(sql, binds)
-    assert values(driver, "SELECT value FROM system.settings WHERE name = 'max_threads'") == [("1",)]
+    assert values(driver, "SELECT value FROM system.settings WHERE name = 'max_threads'") == [
+        ("1",)
+    ]
     assert values(driver, "SELECT count() FROM tmp") == [(0,)]
 
 
-def test_the_link_is_usable_after_what_the_server_cannot_even_read(driver: ClickhouseDriver) -> None:
+def test_the_link_is_usable_after_what_the_server_cannot_even_read(
+    driver: ClickhouseDriver,
+) -> None:
     with pytest.raises(StatementError) as caught:
         driver.execute("SELCT 1", ())
     assert caught.value.code == 62
@@ -512,7 +541,9 @@ def test_the_link_is_usable_after_what_the_server_cannot_even_read(driver: Click
     assert values(driver, "SELECT 1") == [(1,)]
 
 
-def test_a_database_that_is_not_there_is_not_used_by_the_next_dial(driver: ClickhouseDriver) -> None:
+def test_a_database_that_is_not_there_is_not_used_by_the_next_dial(
+    driver: ClickhouseDriver,
+) -> None:
     driver.execute("USE system", ())
     with pytest.raises(StatementError) as caught:
         driver.execute("USE there_is_none", ())
@@ -584,7 +615,9 @@ def test_a_deaf_server_is_given_up_by_the_deadline() -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        driver = ClickhouseDriver(trunkline.parse_address(f"clickhouse://127.0.0.1:{deaf.getsockname()[1]}"))
+        driver = ClickhouseDriver(
+            trunkline.parse_address(f"clickhouse://127.0.0.1:{deaf.getsockname()[1]}")
+        )
         with pytest.raises(DialError, match="time allowed"):
             driver.open(Deadline(0.3))
 

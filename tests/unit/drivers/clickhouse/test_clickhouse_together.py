@@ -20,7 +20,9 @@ from trunkline.errors import StatementError
 
 @pytest.fixture
 def driver(clickhouse: ClickHouse) -> Iterator[ClickhouseDriver]:
-    driver = ClickhouseDriver(parse_address(f"clickhouse://u:p@127.0.0.1:{clickhouse.port}/default"))
+    driver = ClickhouseDriver(
+        parse_address(f"clickhouse://u:p@127.0.0.1:{clickhouse.port}/default")
+    )
     with closing(driver):
         driver.open(Deadline(20))
         yield driver
@@ -83,7 +85,9 @@ def test_one_that_is_refused_leaves_the_others_alone(driver: ClickhouseDriver, t
 def strict(driver: ClickhouseDriver, request: pytest.FixtureRequest) -> Iterator[str]:
     """A table that the server fills with an expression which fails for some values."""
     name = f"t{uuid.uuid4().hex[:12]}"
-    driver.execute(f"CREATE TABLE {name} {request.param}".replace("COLUMNS", "n Int32, s String"), ())
+    driver.execute(
+        f"CREATE TABLE {name} {request.param}".replace("COLUMNS", "n Int32, s String"), ()
+    )
     yield name
     driver.execute(f"DROP TABLE {name}", ())
 
@@ -130,9 +134,13 @@ def test_a_view_that_fails_has_nothing_sent_again(driver: ClickhouseDriver, tabl
     )
     try:
         insert = f"INSERT INTO {table} VALUES (?, ?)"
-        found = driver.execute_together([(insert, [1, "a"]), (insert, [0, "b"]), (insert, [2, "c"])])
+        found = driver.execute_together(
+            [(insert, [1, "a"]), (insert, [0, "b"]), (insert, [2, "c"])]
+        )
         assert [type(each) for each in found] == [StatementError] * 3
-        assert stored(driver, table) == [(0, "b"), (1, "a"), (2, "c")], "the table had them before the view"
+        assert stored(driver, table) == [(0, "b"), (1, "a"), (2, "c")], (
+            "the table had them before the view"
+        )
     finally:
         driver.execute(f"DROP TABLE v{table}", ())
 
@@ -152,7 +160,9 @@ def test_the_table_of_an_insert(head: str, table: tuple[str, str] | None) -> Non
     assert table_of(head) == table
 
 
-def test_a_lost_server_leaves_nobody_without_an_answer(driver: ClickhouseDriver, table: str) -> None:
+def test_a_lost_server_leaves_nobody_without_an_answer(
+    driver: ClickhouseDriver, table: str
+) -> None:
     insert = f"INSERT INTO {table} VALUES (?, ?)"
     kinds = []
 

@@ -89,8 +89,12 @@ def test_damaged_messages_are_passed_over_and_counted(
         for group in ("", f"&group={apache_kafka.unique('g')}"):
             topic = filled(apache_kafka, client)
             bad = damage(apache_kafka, topic, *DAMAGE[what])
-            sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}?offset=earliest{group}")
-            whole = [f"{number} of {COUNT}".encode() for number in range(COUNT) if number not in bad]
+            sink, driver = await dial(
+                f"kafka://{apache_kafka.address}/{topic}?offset=earliest{group}"
+            )
+            whole = [
+                f"{number} of {COUNT}".encode() for number in range(COUNT) if number not in bad
+            ]
             assert await sink.wait_data(len(whole), 60) == whole
             client.write(topic, "after")
             assert await sink.wait_data(len(whole) + 1, 30) == [*whole, b"after"]

@@ -85,7 +85,9 @@ async def ending(body: Coroutine[Any, Any, None]) -> None:
             await reader.close(5)
 
 
-async def refused(address: str, seconds: float = 10.0, **options: object) -> tuple[DialError, float]:
+async def refused(
+    address: str, seconds: float = 10.0, **options: object
+) -> tuple[DialError, float]:
     """How opening fails, and after how long."""
     driver = KafkaDriver(parse_address(address, options), Sink())
     begun = time.monotonic()
@@ -161,7 +163,9 @@ def test_where_reading_begins(
 
     async def body() -> None:
         for group in ("", f"&group={apache_kafka.unique('g')}"):
-            sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}?offset={offset}{group}")
+            sink, driver = await dial(
+                f"kafka://{apache_kafka.address}/{topic}?offset={offset}{group}"
+            )
             client.write(topic, "after")
             await sink.until(lambda sink=sink: b"after" in sink.data)
             seen = [each for each in sink.data if each != b"after"]
@@ -216,7 +220,9 @@ def test_no_more_than_the_buffer_is_given_out(kafka: AnyKafka, client: BareClien
     topic = make_topic(kafka)
 
     async def body() -> None:
-        sink, driver = await dial(f"kafka://{kafka.address}/{topic}?partition=0", sink=Sink(), buffer=50)
+        sink, driver = await dial(
+            f"kafka://{kafka.address}/{topic}?partition=0", sink=Sink(), buffer=50
+        )
         client.write(topic, *map(str, range(200)))
         await sink.wait_data(50)
         await asyncio.sleep(1.5)  # longer than a full buffer is only waited for
@@ -237,7 +243,9 @@ def test_no_more_than_the_buffer_is_given_out(kafka: AnyKafka, client: BareClien
     asyncio.run(ending(body()))
 
 
-def test_too_large_messages_are_passed_over_and_counted(kafka: AnyKafka, client: BareClient) -> None:
+def test_too_large_messages_are_passed_over_and_counted(
+    kafka: AnyKafka, client: BareClient
+) -> None:
     topic = make_topic(kafka)
 
     async def body() -> None:
@@ -284,7 +292,9 @@ def test_what_was_deleted_before_it_was_read_is_counted(
 # groups
 
 
-def test_a_group_commits_what_was_consumed_and_no_more(apache_kafka: Kafka, client: BareClient) -> None:
+def test_a_group_commits_what_was_consumed_and_no_more(
+    apache_kafka: Kafka, client: BareClient
+) -> None:
     topic, group = make_topic(apache_kafka), apache_kafka.unique("g")
 
     async def body() -> None:
@@ -309,7 +319,8 @@ def test_a_group_commits_what_was_consumed_and_no_more(apache_kafka: Kafka, clie
 
 
 @pytest.mark.parametrize(
-    "protocol", ["", "&partition_assignment_strategy=cooperative-sticky", "&group_protocol=consumer"]
+    "protocol",
+    ["", "&partition_assignment_strategy=cooperative-sticky", "&group_protocol=consumer"],
 )
 def test_members_share_and_what_one_had_comes_to_the_other(
     apache_kafka: Kafka, protocol: str, client: BareClient
@@ -334,13 +345,17 @@ def test_members_share_and_what_one_had_comes_to_the_other(
         await second.wait_data(2)
         assert sorted(second.data) == [b"b0", b"b1"]
         # Before the end, which does not wait long for a broker that is busy.
-        await _until(lambda: [client.committed(group, topic, number) for number in range(2)] == [2, 2], 60)
+        await _until(
+            lambda: [client.committed(group, topic, number) for number in range(2)] == [2, 2], 60
+        )
         await two.close()
 
     asyncio.run(ending(body()))
 
 
-def test_a_rebalance_does_not_give_twice_what_stays(apache_kafka: Kafka, client: BareClient) -> None:
+def test_a_rebalance_does_not_give_twice_what_stays(
+    apache_kafka: Kafka, client: BareClient
+) -> None:
     topic, group = make_topic(apache_kafka, 2), apache_kafka.unique("g")
 
     async def body() -> None:
@@ -414,7 +429,9 @@ def _remake(server: Kafka, topic: str, partitions: int) -> None:
             time.sleep(0.05)
 
 
-def test_a_group_whose_place_is_gone_goes_on_and_counts(apache_kafka: Kafka, client: BareClient) -> None:
+def test_a_group_whose_place_is_gone_goes_on_and_counts(
+    apache_kafka: Kafka, client: BareClient
+) -> None:
     async def body() -> None:
         # Where the error event comes is a matter of milliseconds: half of such groups used to stay silent.
         for _ in range(4):
@@ -422,7 +439,9 @@ def test_a_group_whose_place_is_gone_goes_on_and_counts(apache_kafka: Kafka, cli
             client.write(topic, *map(str, range(10)))
             _commit(apache_kafka, group, topic, 3)
             _delete_records(apache_kafka, topic, 7)
-            sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}?group={group}&offset=earliest")
+            sink, driver = await dial(
+                f"kafka://{apache_kafka.address}/{topic}?group={group}&offset=earliest"
+            )
             assert await sink.wait_data(3) == [b"7", b"8", b"9"]
             assert sink.drops == 4
             await driver.close()
@@ -431,7 +450,9 @@ def test_a_group_whose_place_is_gone_goes_on_and_counts(apache_kafka: Kafka, cli
             topic, group = make_topic(apache_kafka), apache_kafka.unique("g")
             client.write(topic, "a", "b")
             _commit(apache_kafka, group, topic, 100)
-            sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}?group={group}&offset={offset}")
+            sink, driver = await dial(
+                f"kafka://{apache_kafka.address}/{topic}?group={group}&offset={offset}"
+            )
             await sink.until(lambda sink=sink: sink.warnings)
             client.write(topic, "c")
             assert await sink.wait_data(len(expected)) == expected
@@ -450,7 +471,9 @@ def test_a_slow_reader_counts_what_retention_deletes(
     async def body() -> None:
         group = f"?group={apache_kafka.unique('g')}&partition_assignment_strategy={protocol}"
         name = group if protocol else ""
-        sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}{name}", sink=Sink(), buffer=3)
+        sink, driver = await dial(
+            f"kafka://{apache_kafka.address}/{topic}{name}", sink=Sink(), buffer=3
+        )
         client.write(topic, *(f"{number:<200000}" for number in range(30)))
         await sink.wait_data(3)
         # The partitions are paused by then, and what was fetched ahead is given up.
@@ -467,7 +490,9 @@ def test_a_slow_reader_counts_what_retention_deletes(
     asyncio.run(ending(body()))
 
 
-def test_a_new_topic_of_a_pattern_is_read_from_its_beginning(apache_kafka: Kafka, client: BareClient) -> None:
+def test_a_new_topic_of_a_pattern_is_read_from_its_beginning(
+    apache_kafka: Kafka, client: BareClient
+) -> None:
     async def body() -> None:
         name, group = apache_kafka.unique("ticks"), apache_kafka.unique("g")
         first, second = f"{name}.a", f"{name}.b"
@@ -494,7 +519,9 @@ def test_a_topic_made_anew_is_read_from_its_beginning(
 
     async def body() -> None:
         name = f"?group={apache_kafka.unique('g')}" if group else ""
-        sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}{name}", pingInterval=1000)
+        sink, driver = await dial(
+            f"kafka://{apache_kafka.address}/{topic}{name}", pingInterval=1000
+        )
         client.write(topic, *(f"old{number}" for number in range(5)))
         await sink.wait_data(5)
         await _until(lambda: driver.lag() == 0)
@@ -572,17 +599,23 @@ def test_a_member_that_another_one_has_fenced_ends(apache_kafka: Kafka) -> None:
 
 
 @on_both_loops
-def test_a_write_returns_when_the_broker_has_it(kafka: AnyKafka, run: Run, client: BareClient) -> None:
+def test_a_write_returns_when_the_broker_has_it(
+    kafka: AnyKafka, run: Run, client: BareClient
+) -> None:
     topic = make_topic(kafka)
 
     async def body() -> None:
         headers = {"h": "v", "n": "2"}
-        sink, driver = await dial(f"kafka://{kafka.address}/{topic}?partition=0&key=k", headers=headers)
+        sink, driver = await dial(
+            f"kafka://{kafka.address}/{topic}?partition=0&key=k", headers=headers
+        )
         assert await driver.send("hé", Deadline(5)) == 3
         assert [message.value() for message in client.read(topic, [0])] == ["hé".encode()]
         assert await driver.send(b"\xff", Deadline(5)) == 1
         assert await driver.send("", Deadline(5)) == 0
-        sizes = await asyncio.gather(*(driver.send(str(number), Deadline(10)) for number in range(500)))
+        sizes = await asyncio.gather(
+            *(driver.send(str(number), Deadline(10)) for number in range(500))
+        )
         assert sizes == [len(str(number)) for number in range(500)]
         written = client.read(topic, [0])
         assert [message.value() for message in written[3:]] == [str(n).encode() for n in range(500)]
@@ -595,7 +628,9 @@ def test_a_write_returns_when_the_broker_has_it(kafka: AnyKafka, run: Run, clien
     run(ending(body()))
 
 
-def test_where_to_write_may_be_another_topic_and_the_only_one(kafka: AnyKafka, client: BareClient) -> None:
+def test_where_to_write_may_be_another_topic_and_the_only_one(
+    kafka: AnyKafka, client: BareClient
+) -> None:
     topic = make_topic(kafka)
 
     async def body() -> None:
@@ -613,7 +648,9 @@ def test_a_refused_message_leaves_the_link_as_it_is(apache_kafka: Kafka) -> None
 
     async def body() -> None:
         sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}")
-        with pytest.raises(RefusedError, match=r"refused a message of 5000 bytes .* over its limit"):
+        with pytest.raises(
+            RefusedError, match=r"refused a message of 5000 bytes .* over its limit"
+        ):
             await driver.send("x" * 5000, Deadline(5))
         with pytest.raises(RefusedError, match=r"over its limit"):
             await driver.send("x" * (17 << 20), Deadline(5))
@@ -686,7 +723,9 @@ def test_a_write_with_time_left_survives_the_deadline_of_another(
     asyncio.run(ending(body()))
 
 
-def test_writers_hear_of_a_lost_link_at_once(kafka: AnyKafka, client: BareClient, proxy: KafkaProxy) -> None:
+def test_writers_hear_of_a_lost_link_at_once(
+    kafka: AnyKafka, client: BareClient, proxy: KafkaProxy
+) -> None:
     topic = make_topic(kafka)
 
     async def body() -> None:
@@ -840,7 +879,11 @@ def test_another_protocol_on_the_port() -> None:
 @pytest.mark.parametrize(
     ("address", "options", "text"),
     [
-        ("kafka://h/t?nonsense.property=1", {}, 'No such configuration property: "nonsense.property"'),
+        (
+            "kafka://h/t?nonsense.property=1",
+            {},
+            'No such configuration property: "nonsense.property"',
+        ),
         ("kafka://h/t?buffer_byte=5000", {}, "did you mean 'buffer_bytes'?"),
         ("kafka://h/t?socket_timeout_ms=abc", {}, "Invalid value"),
         ("kafka://h/t?enable_idempotence=true&retries=0", {}, "retries"),
@@ -853,7 +896,9 @@ def test_another_protocol_on_the_port() -> None:
         ("kafka://h/t", {"cafile": "/nowhere.pem"}, "cafile=/nowhere.pem cannot be used"),
     ],
 )
-def test_what_cannot_be_had_is_told_before_connecting(address: str, options: Any, text: str) -> None:
+def test_what_cannot_be_had_is_told_before_connecting(
+    address: str, options: Any, text: str
+) -> None:
     async def body() -> None:
         error, seconds = await refused(address, **options)
         assert isinstance(error, FatalError), error
@@ -967,7 +1012,9 @@ def test_no_rights(apache_kafka: Kafka) -> None:
     asyncio.run(ending(body()))
 
 
-def test_rights_to_the_topic_and_none_to_group_or_writing(apache_kafka: Kafka, client: BareClient) -> None:
+def test_rights_to_the_topic_and_none_to_group_or_writing(
+    apache_kafka: Kafka, client: BareClient
+) -> None:
     from confluent_kafka.admin import (
         AclBinding,
         AclOperation,
@@ -1024,7 +1071,9 @@ def test_tls(apache_kafka: Kafka, certs: Certs, client: BareClient) -> None:
         assert "is not trusted" in str(error)
         error, _ = await refused(f"kafka://{apache_kafka.address}/{topic}", cafile=str(certs.ca))
         # which of the two it is, a race in librdkafka decides
-        assert "did not answer with TLS" in str(error) or "closed the TLS connection" in str(error), error
+        assert "did not answer with TLS" in str(error) or "closed the TLS connection" in str(
+            error
+        ), error
         assert "check the port and security_protocol" in str(error)
         error, _ = await refused(f"kafka://{place}/{topic}", 8)
         assert "security_protocol" in str(error) or "TLS" in str(error), error
@@ -1046,7 +1095,10 @@ def test_what_the_driver_says_of_itself() -> None:
 def test_the_plan_of_an_address() -> None:
     plan = plan_of(parse_address("kafka://u:p@a:1,b/t?group=g&linger_ms=5", {"pingInterval": 5000}))
     assert plan.consumer["bootstrap.servers"] == "a:1,b:9092"
-    assert (plan.consumer["sasl.username"], plan.consumer["security.protocol"]) == ("u", "SASL_PLAINTEXT")
+    assert (plan.consumer["sasl.username"], plan.consumer["security.protocol"]) == (
+        "u",
+        "SASL_PLAINTEXT",
+    )
     assert plan.consumer["socket.timeout.ms"] == 2500
     assert plan.producer["linger.ms"] == "5"
     assert (plan.topics, plan.write_topic, plan.group) == (("t",), "t", "g")

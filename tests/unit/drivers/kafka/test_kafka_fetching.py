@@ -25,7 +25,9 @@ from trunkline.address import parse_address
 class Message:
     """As librdkafka's: a message, or an error in its place."""
 
-    def __init__(self, offset: int, value: bytes = b"x", code: int | None = None, partition: int = 0) -> None:
+    def __init__(
+        self, offset: int, value: bytes = b"x", code: int | None = None, partition: int = 0
+    ) -> None:
         self._offset, self._value, self._partition = offset, value, partition
         self._error = None if code is None else KafkaError(code)
 
@@ -196,7 +198,9 @@ def test_holding_pauses_once_and_releasing_resumes_once(bench: Bench) -> None:
         (KafkaError._FAIL, False, True),
     ],
 )
-def test_each_kind_of_error_has_its_own_outcome(bench: Bench, code: int, lost: bool, warned: bool) -> None:
+def test_each_kind_of_error_has_its_own_outcome(
+    bench: Bench, code: int, lost: bool, warned: bool
+) -> None:
     bench.consumer.script.append(Message(0, code=code))
     bench.fetcher.serve(0)
     assert bench.fetcher.fetch(10) == 0

@@ -25,7 +25,11 @@ class Transactions:
 
     def __init__(self, server: Kafka) -> None:
         self._producer = Producer(
-            {"bootstrap.servers": server.address, "transactional.id": server.unique("x"), "linger.ms": 1}
+            {
+                "bootstrap.servers": server.address,
+                "transactional.id": server.unique("x"),
+                "linger.ms": 1,
+            }
         )
         self._producer.init_transactions(30)
 
@@ -119,7 +123,9 @@ def test_what_has_not_been_committed_is_read_by_who_asks_for_it(apache_kafka: Ka
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_a_compacted_topic_counts_nothing(apache_kafka: Kafka, client: BareClient, grouped: bool) -> None:
+def test_a_compacted_topic_counts_nothing(
+    apache_kafka: Kafka, client: BareClient, grouped: bool
+) -> None:
     config = {
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.0",

@@ -35,7 +35,9 @@ def fresh_client(server: Kafka, topic: str) -> BareClient:
     return client
 
 
-async def _linked_until(driver: KafkaDriver, sink: Sink, count: int, seconds: float = 60.0) -> KafkaDriver:
+async def _linked_until(
+    driver: KafkaDriver, sink: Sink, count: int, seconds: float = 60.0
+) -> KafkaDriver:
     """Dial again and again, as the worker does, until so many messages have come; the driver of the link."""
     parsed: Any = driver.address
     async with asyncio.timeout(seconds):
@@ -59,13 +61,17 @@ async def _linked_until(driver: KafkaDriver, sink: Sink, count: int, seconds: fl
 
 
 @pytest.mark.parametrize("how", ["", "group", "cooperative"])
-def test_a_topic_made_anew_with_fewer_partitions(apache_kafka: Kafka, client: BareClient, how: str) -> None:
+def test_a_topic_made_anew_with_fewer_partitions(
+    apache_kafka: Kafka, client: BareClient, how: str
+) -> None:
     topic = make_topic(apache_kafka, 3)
     group = f"?group={apache_kafka.unique('g')}" if how else ""
     group += COOPERATIVE if how == "cooperative" else ""
 
     async def body() -> None:
-        sink, driver = await dial(f"kafka://{apache_kafka.address}/{topic}{group}", pingInterval=1000)
+        sink, driver = await dial(
+            f"kafka://{apache_kafka.address}/{topic}{group}", pingInterval=1000
+        )
         for number in range(3):
             client.write(topic, f"old {number}", partition=number)
         await sink.wait_data(3)
@@ -88,7 +94,9 @@ def test_a_topic_made_anew_with_fewer_partitions(apache_kafka: Kafka, client: Ba
 
 
 @pytest.mark.parametrize("how", ["", "group", "cooperative"])
-def test_a_topic_made_anew_during_an_outage(apache_kafka: Kafka, client: BareClient, how: str) -> None:
+def test_a_topic_made_anew_during_an_outage(
+    apache_kafka: Kafka, client: BareClient, how: str
+) -> None:
     topic = make_topic(apache_kafka)
     group = f"?group={apache_kafka.unique('g')}" if how else ""
     group += COOPERATIVE if how == "cooperative" else ""

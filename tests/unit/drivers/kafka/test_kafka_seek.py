@@ -36,7 +36,9 @@ def numbers(first: int, last: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_reading_goes_on_at_any_place(apache_kafka: Kafka, client: BareClient, grouped: bool) -> None:
+def test_reading_goes_on_at_any_place(
+    apache_kafka: Kafka, client: BareClient, grouped: bool
+) -> None:
     topic = make_topic(apache_kafka)
     for number in range(10):
         client.write(topic, str(number), timestamp=1_700_000_000_000 + 1000 * number)
@@ -95,7 +97,9 @@ def test_one_partition_moves_and_the_others_stay(apache_kafka: Kafka, client: Ba
         return [each.offset for each in found if (each.topic, each.partition) == (topic, number)]
 
     async def body() -> None:
-        sink, driver = await dial(f"kafka://{apache_kafka.address}?topic={first},{second}&offset=earliest")
+        sink, driver = await dial(
+            f"kafka://{apache_kafka.address}?topic={first},{second}&offset=earliest"
+        )
         await sink.wait_data(15)
         old = list(sink.deliveries)
         sink.deliveries.clear()
@@ -107,7 +111,10 @@ def test_one_partition_moves_and_the_others_stay(apache_kafka: Kafka, client: Ba
         sink.deliveries.clear()
         await seek(driver, 4, first)
         await sink.wait_data(2)
-        assert sorted((each.topic, each.partition) for each in sink.deliveries) == [(first, 0), (first, 1)]
+        assert sorted((each.topic, each.partition) for each in sink.deliveries) == [
+            (first, 0),
+            (first, 1),
+        ]
         sink.deliveries.clear()
         await seek(driver, "earliest", None, 0)
         await sink.wait_data(10)
@@ -118,7 +125,9 @@ def test_one_partition_moves_and_the_others_stay(apache_kafka: Kafka, client: Ba
 
 
 @pytest.mark.parametrize("cooperative", [False, True])
-def test_a_group_is_told_at_once(apache_kafka: Kafka, client: BareClient, cooperative: bool) -> None:
+def test_a_group_is_told_at_once(
+    apache_kafka: Kafka, client: BareClient, cooperative: bool
+) -> None:
     topic, group = make_topic(apache_kafka), apache_kafka.unique("g")
     client.write(topic, *(str(number) for number in range(10)))
     more = "&partition_assignment_strategy=cooperative-sticky" if cooperative else ""
@@ -138,12 +147,16 @@ def test_a_group_is_told_at_once(apache_kafka: Kafka, client: BareClient, cooper
     asyncio.run(ending(body()))
 
 
-def test_what_is_not_there_is_refused_and_nothing_moves(apache_kafka: Kafka, client: BareClient) -> None:
+def test_what_is_not_there_is_refused_and_nothing_moves(
+    apache_kafka: Kafka, client: BareClient
+) -> None:
     topic, empty = make_topic(apache_kafka, 2), make_topic(apache_kafka)
     client.write(topic, "a", "b", "c")
 
     async def body() -> None:
-        sink, driver = await dial(f"kafka://{apache_kafka.address}?topic={topic},{empty}&offset=earliest")
+        sink, driver = await dial(
+            f"kafka://{apache_kafka.address}?topic={topic},{empty}&offset=earliest"
+        )
         await sink.wait_data(3)
         for arguments, text in (
             (
@@ -152,7 +165,10 @@ def test_what_is_not_there_is_refused_and_nothing_moves(apache_kafka: Kafka, cli
             ),
             ((1, empty), f"topic '{empty}', partition 0 is empty, and 0 is its next"),
             ((3,), "name one"),
-            ((0, "other"), f"does not read the topic 'other'; it reads {', '.join(sorted((topic, empty)))}"),
+            (
+                (0, "other"),
+                f"does not read the topic 'other'; it reads {', '.join(sorted((topic, empty)))}",
+            ),
             ((0, topic, 2), f"reads no topic '{topic}' with partition 2; it reads 0, 1"),
             ((0, None, 7), "reads no partition 7; it reads 0, 1"),
         ):
@@ -172,7 +188,9 @@ def test_what_is_not_there_is_refused_and_nothing_moves(apache_kafka: Kafka, cli
     asyncio.run(ending(body()))
 
 
-def test_after_an_outage_reading_goes_on_behind_the_place(apache_kafka: Kafka, client: BareClient) -> None:
+def test_after_an_outage_reading_goes_on_behind_the_place(
+    apache_kafka: Kafka, client: BareClient
+) -> None:
     topic = make_topic(apache_kafka)
     client.write(topic, *(str(number) for number in range(10)))
 

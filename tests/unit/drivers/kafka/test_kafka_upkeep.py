@@ -33,7 +33,9 @@ class Parts:
 
     def _commit(self) -> None:
         self.done.append("commit")
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))  # which is tried again with the next one
+        raise KafkaException(
+            KafkaError(KafkaError._TIMED_OUT)
+        )  # which is tried again with the next one
 
 
 Bench = tuple[Parts, Upkeep, LinkState, KeepingOwner]

@@ -61,5 +61,7 @@ def test_without_a_link_only_qos_2_is_remembered() -> None:
     acknowledgements.send([(1, 1, 10), (2, 2, 20)])
     assert link.sent == []
     assert session.is_received(2, 20)
-    assert session.identity(1, 10) == before, "the broker sends it again, and it is the same message"
+    assert session.identity(1, 10) == before, (
+        "the broker sends it again, and it is the same message"
+    )
     assert acknowledgements.repeat_if_known(2, 2, 20)

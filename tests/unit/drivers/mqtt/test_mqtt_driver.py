@@ -29,7 +29,14 @@ from trunkline.actors.drivers.mqtt.driver import MqttDriver
 from trunkline.actors.drivers.ws.driver import ENGINES
 from trunkline.address import Address, parse_address
 from trunkline.deadline import Deadline
-from trunkline.errors import DialError, DialTimeout, OperationTimeout, RefusedError, Unconfirmed, Unsupported
+from trunkline.errors import (
+    DialError,
+    DialTimeout,
+    OperationTimeout,
+    RefusedError,
+    Unconfirmed,
+    Unsupported,
+)
 from trunkline.testing.faultproxy import FaultProxy
 
 SCHEMES = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}
@@ -147,8 +154,13 @@ def test_both_websocket_engines_carry_it_and_log_out(
 def test_big_messages_and_none_at_all(mosquitto: Mosquitto, qos: int) -> None:
     async def body() -> None:
         big = bytes(range(256)) * 12_000
-        async with dialled(at(mosquitto, f"topic={mosquitto.unique()}&qos={qos}")) as (driver, sink):
-            counts = await asyncio.gather(*(send(driver, data) for data in (big, b"", "x", big[1:])))
+        async with dialled(at(mosquitto, f"topic={mosquitto.unique()}&qos={qos}")) as (
+            driver,
+            sink,
+        ):
+            counts = await asyncio.gather(
+                *(send(driver, data) for data in (big, b"", "x", big[1:]))
+            )
             assert counts == [len(big), 0, 1, len(big) - 1]
             await sink.wait_received(4)
             assert sink.received == [big, b"", b"x", big[1:]]
@@ -176,7 +188,9 @@ def test_several_topics_and_wildcards(mosquitto: Mosquitto) -> None:
 def test_a_topic_with_a_wildcard_alone_is_not_written_to(mosquitto: Mosquitto) -> None:
     async def body() -> None:
         async with dialled(at(mosquitto, "topic=nobody/%23")) as (driver, _):
-            with pytest.raises(Unsupported, match="topic=nobody/# is for reading only: give write_topic="):
+            with pytest.raises(
+                Unsupported, match="topic=nobody/# is for reading only: give write_topic="
+            ):
                 await send(driver, "x")
 
     on_uvloop(body)
@@ -222,7 +236,9 @@ def test_headers_are_written_with_each_message(mosquitto: Mosquitto) -> None:
             await send(driver, "1")
             await send(driver, "2")
             await sink.wait_received(2)
-            assert [each.headers for each in sink.deliveries] == [{"who": "me", "tag": ["x", "ü"]}] * 2
+            assert [each.headers for each in sink.deliveries] == [
+                {"who": "me", "tag": ["x", "ü"]}
+            ] * 2
 
     on_uvloop(body)
 
@@ -285,7 +301,9 @@ def test_what_nobody_has_read_comes_again_and_is_known_again(
                 await sink.wait_received(2)
                 assert sink.received == [b"2", b"3"]
                 assert all(each.redelivered for each in sink.deliveries)
-                assert [each.identity for each in sink.deliveries] == [each.identity for each in first[1:]]
+                assert [each.identity for each in sink.deliveries] == [
+                    each.identity for each in first[1:]
+                ]
                 await settled(driver)
                 proxy.reset()
                 await sink.wait_lost()
@@ -496,7 +514,9 @@ def test_half_a_qos_2_handshake_is_never_finished(mosquitto: Mosquitto, proxy: F
 
     async def body() -> None:
         topic = mosquitto.unique()
-        address = parse_address(at(proxy, f"write_topic={topic}&qos=2&clean=false&client_id={topic}"))
+        address = parse_address(
+            at(proxy, f"write_topic={topic}&qos=2&clean=false&client_id={topic}")
+        )
         async with dialled(at(mosquitto, f"topic={topic}&qos=2")) as (_, reader):
             for number in range(20):
                 async with dialled(address) as (driver, sink):
@@ -545,7 +565,9 @@ def test_a_refused_message_is_said_with_mqtt_5_and_the_link_goes_on(
     on_uvloop(body)
 
 
-def test_a_message_over_the_brokers_limit_is_refused_here(start_mosquitto: Callable[..., Mosquitto]) -> None:
+def test_a_message_over_the_brokers_limit_is_refused_here(
+    start_mosquitto: Callable[..., Mosquitto],
+) -> None:
     server = start_mosquitto(config="max_packet_size 1000")
 
     async def body() -> None:
@@ -654,7 +676,9 @@ def greets(peer: Peer, *, v5: bool = False, resumed: bool = False, qos: int = 0)
     peer.send(bytes([0x90, 3 + v5]) + number + bytes(v5) + bytes([qos]))
 
 
-def message(payload: bytes, qos: int = 0, number: int = 7, *, v5: bool = False, again: bool = False) -> bytes:
+def message(
+    payload: bytes, qos: int = 0, number: int = 7, *, v5: bool = False, again: bool = False
+) -> bytes:
     """A PUBLISH to "t"."""
     body = b"\0\1t" + (number.to_bytes(2, "big") if qos else b"") + bytes(v5) + payload
     return bytes([0x30 | again << 3 | qos << 1]) + length(len(body)) + body
@@ -688,7 +712,9 @@ def test_of_a_message_far_over_max_size_nothing_is_kept(qos: int, v5: bool) -> N
                 await sink.wait_received(1)
                 assert tracemalloc.get_traced_memory()[1] < 8 << 20
                 assert (sink.received, sink.drops, sink.losses) == ([b"next"], 1, [])
-                assert f"a message of {(megabytes << 20) + v5} bytes was discarded" in sink.warnings[0]
+                assert (
+                    f"a message of {(megabytes << 20) + v5} bytes was discarded" in sink.warnings[0]
+                )
                 if qos:  # else it would come again and again
                     answer = b"\x40\2\0\7" if qos == 1 else b"\x50\2\0\7"
                     await asyncio.to_thread(server.wait_received, answer)
@@ -734,7 +760,11 @@ def test_a_broker_that_does_not_wait_for_acknowledgements_has_to_wait(qos: int) 
         greets(peer, qos=qos)
         for number in range(count):
             peer.send(message(b"%d" % number + bytes(4000), qos, number + 1))
-            if number % 50 == 0 and select.select([peer.sock], [], [], 0)[0] and peer.read().count(ping):
+            if (
+                number % 50 == 0
+                and select.select([peer.sock], [], [], 0)[0]
+                and peer.read().count(ping)
+            ):
                 peer.send(b"\xd0\0")
         while data := peer.read():
             peer.send(b"\xd0\0" * (ping in data))
@@ -763,7 +793,9 @@ def test_a_broker_that_does_not_wait_for_acknowledgements_has_to_wait(qos: int) 
 
 @pytest.mark.parametrize("qos", [1, 2])
 @pytest.mark.parametrize("resumed", [False, True])
-def test_a_message_is_only_known_again_if_the_broker_means_the_same_one(qos: int, resumed: bool) -> None:
+def test_a_message_is_only_known_again_if_the_broker_means_the_same_one(
+    qos: int, resumed: bool
+) -> None:
     """A killed broker may have lost the session, or have it as it was before."""
 
     def handler(peer: Peer) -> None:
@@ -778,7 +810,9 @@ def test_a_message_is_only_known_again_if_the_broker_means_the_same_one(qos: int
             peer.read()
 
     async def body() -> None:
-        address = parse_address(f"mqtt://127.0.0.1:{server.port}?topic=t&qos={qos}&clean=false&client_id=c")
+        address = parse_address(
+            f"mqtt://127.0.0.1:{server.port}?topic=t&qos={qos}&clean=false&client_id=c"
+        )
         async with dialled(address, settling=False) as (driver, sink):
             await sink.wait_received(2)
             read, held = sink.deliveries
@@ -786,7 +820,10 @@ def test_a_message_is_only_known_again_if_the_broker_means_the_same_one(qos: int
             await sink.wait_lost()
         async with dialled(address, settling=False) as (_, sink):
             await sink.until(lambda: b"another" in sink.received)
-            same = {each.data: each.identity in (read.identity, held.identity) for each in sink.deliveries}
+            same = {
+                each.data: each.identity in (read.identity, held.identity)
+                for each in sink.deliveries
+            }
             known = {b"held": resumed, b"other": False, b"another": False}
             # Read, and the broker may not have heard of that: QoS 2 promises that it is not read twice.
             assert same == (known if qos == 2 and resumed else {b"read": False, **known})
@@ -849,7 +886,9 @@ def test_a_frozen_server_is_noticed(
     server = start_mosquitto()
 
     async def body() -> None:
-        login = {"username": "u", "password": "p", "cafile": str(certs.ca)} if "wss" in scheme else {}
+        login = (
+            {"username": "u", "password": "p", "cafile": str(certs.ca)} if "wss" in scheme else {}
+        )
         address = f"{scheme}://127.0.0.1:{server.ports[SCHEMES[scheme]]}?topic=t&qos=1"
         async with dialled(address, pingInterval=1000, **login) as (driver, sink):
             server.freeze()
@@ -906,7 +945,9 @@ def test_a_keepalive_that_the_broker_sets_does_not_turn_ours_off(theirs: int) ->
     ],
 )
 @pytest.mark.parametrize("v5", [False, True])
-def test_what_a_broker_does_not_confirm_is_not_taken_for_read(codes: bytes, says: str, v5: bool) -> None:
+def test_what_a_broker_does_not_confirm_is_not_taken_for_read(
+    codes: bytes, says: str, v5: bool
+) -> None:
     def handler(peer: Peer) -> None:
         peer.read()
         peer.send(packet(0x20, bytes(2 + v5)))
@@ -938,7 +979,9 @@ def test_who_takes_the_client_id_ends_our_link(mosquitto: Mosquitto) -> None:
 def test_a_broker_that_speaks_mqtt_5_says_why_it_ends_the_link() -> None:
     def handler(peer: Peer) -> None:
         peer.read()
-        peer.send(b"\x20\x03\x00\x00\x00")  # mosquitto 2.0.11 does not say it, so the packets stand here
+        peer.send(
+            b"\x20\x03\x00\x00\x00"
+        )  # mosquitto 2.0.11 does not say it, so the packets stand here
         peer.send(b"\xe0\x01\x8e")
         peer.read()
 
@@ -960,7 +1003,9 @@ def test_a_wrong_login_is_fatal_and_shows_no_secret(
     mosquitto: Mosquitto, login: dict[str, str], version: str
 ) -> None:
     async def body() -> None:
-        with pytest.raises(FatalError, match="refused the login: not authorized; check the user") as caught:
+        with pytest.raises(
+            FatalError, match="refused the login: not authorized; check the user"
+        ) as caught:
             async with dialled(at(mosquitto, f"topic=t&version={version}", "auth"), **login):
                 pass
         assert "geheim" not in str(caught.value)
@@ -993,7 +1038,9 @@ def speaks(text: bytes) -> Callable[[Peer], None]:
     return handler
 
 
-@pytest.mark.parametrize("greeting", [b"SSH-2.0-x\r\n", b"INFO {}\r\n", b"HTTP/1.1 400 Bad\r\n\r\n", b"\x00"])
+@pytest.mark.parametrize(
+    "greeting", [b"SSH-2.0-x\r\n", b"INFO {}\r\n", b"HTTP/1.1 400 Bad\r\n\r\n", b"\x00"]
+)
 def test_another_protocol_on_the_port_is_fatal(greeting: bytes) -> None:
     async def body() -> None:
         with pytest.raises(FatalError, match="does not speak MQTT; check the port and the scheme"):
@@ -1011,9 +1058,9 @@ def test_a_broken_broker_is_an_error(broken: bytes) -> None:
     async def body() -> None:
         with pytest.raises(DialError):
             async with asyncio.timeout(5):
-                await MqttDriver(parse_address(f"mqtt://127.0.0.1:{server.port}?topic=t"), Sink()).open(
-                    Deadline(1)
-                )
+                await MqttDriver(
+                    parse_address(f"mqtt://127.0.0.1:{server.port}?topic=t"), Sink()
+                ).open(Deadline(1))
 
     with SocketServer(speaks(broken)) as server:
         on_uvloop(body)
@@ -1032,7 +1079,9 @@ def test_a_silent_server_is_left_at_the_deadline() -> None:
 
 def test_a_server_that_hangs_up_is_said_in_words() -> None:
     async def body() -> None:
-        with pytest.raises(DialError, match="closed the connection instead of answering the MQTT login"):
+        with pytest.raises(
+            DialError, match="closed the connection instead of answering the MQTT login"
+        ):
             async with dialled(f"mqtt://127.0.0.1:{server.port}?topic=t"):
                 pass
 
@@ -1040,7 +1089,9 @@ def test_a_server_that_hangs_up_is_said_in_words() -> None:
         on_uvloop(body)
 
 
-def test_plain_mqtt_to_a_tls_port_and_the_other_way_round(mosquitto: Mosquitto, certs: Certs) -> None:
+def test_plain_mqtt_to_a_tls_port_and_the_other_way_round(
+    mosquitto: Mosquitto, certs: Certs
+) -> None:
     async def body() -> None:
         with pytest.raises(DialError, match="check the port"):
             async with dialled(at(mosquitto, "topic=t", "tls")):
@@ -1049,7 +1100,9 @@ def test_plain_mqtt_to_a_tls_port_and_the_other_way_round(mosquitto: Mosquitto, 
         with pytest.raises(DialError, match=r"TLS .*; is this mqtts\? use mqtt:// or the TLS port"):
             async with dialled(f"mqtts://{plain}", cafile=ca):
                 pass
-        with pytest.raises(DialError, match=r"TLS .*; is this wss\+mqtt\? use ws\+mqtt:// or the TLS port"):
+        with pytest.raises(
+            DialError, match=r"TLS .*; is this wss\+mqtt\? use ws\+mqtt:// or the TLS port"
+        ):
             async with dialled(f"wss+mqtt://{plain}", cafile=ca):
                 pass
         with pytest.raises(DialError):
@@ -1070,7 +1123,9 @@ def test_the_first_server_that_is_there_is_taken(mosquitto: Mosquitto) -> None:
                     assert driver.peer.endswith(str(mosquitto.port))
                     await send(driver, "x")
                     await sink.wait_received(1)
-            with pytest.raises(DialError, match=r"refused the connection.*; .*refused the connection"):
+            with pytest.raises(
+                DialError, match=r"refused the connection.*; .*refused the connection"
+            ):
                 async with dialled(f"mqtt://127.0.0.1:{nobody},127.0.0.1:{nobody_else}?topic=t"):
                     pass
 
@@ -1112,9 +1167,17 @@ def test_a_close_during_open_is_allowed() -> None:
 
 def test_paho_still_has_what_is_not_public_and_used() -> None:
     """See `mqtt_client`: an update of paho that takes one of these away must be looked at."""
-    for name in ("_create_socket", "_packet_handle", "_send_pubrec", "_send_pingreq", "_mid_generate"):
+    for name in (
+        "_create_socket",
+        "_packet_handle",
+        "_send_pubrec",
+        "_send_pingreq",
+        "_mid_generate",
+    ):
         assert callable(getattr(paho.Client, name, None)), f"paho has no {name} any more"
-        assert name.startswith("_send") or name in vars(Client), f"{name} is not overridden any more"
+        assert name.startswith("_send") or name in vars(Client), (
+            f"{name} is not overridden any more"
+        )
     client = paho.Client(CallbackAPIVersion.VERSION2)
     assert {"command", "packet", "remaining_length"} <= client._in_packet.keys()
     assert client._last_msg_out <= time.monotonic()

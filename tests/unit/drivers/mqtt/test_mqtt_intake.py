@@ -25,7 +25,9 @@ def _message(text: str, number: int | None = None) -> Delivery:
     return Delivery(text.encode(), "t", token=None if number is None else (number, 1, 0))
 
 
-def _opened(buffer: int = 3, *, qos: int = 1, early: bool = False, v5: bool = False) -> tuple[Sink, Intake]:
+def _opened(
+    buffer: int = 3, *, qos: int = 1, early: bool = False, v5: bool = False
+) -> tuple[Sink, Intake]:
     sink = Sink()
     intake = Intake(sink, buffer)
     intake.begin_link()
@@ -87,7 +89,9 @@ def test_a_paused_buffer_takes_nothing_and_the_newest_of_qos_0_are_dropped() -> 
     intake.is_paused = False
     intake.is_over = True
     intake.deliver()
-    assert sink.received[-2:] == [b"1999", b"owed"], "the link is over: all that came is handed over"
+    assert sink.received[-2:] == [b"1999", b"owed"], (
+        "the link is over: all that came is handed over"
+    )
 
 
 def test_where_the_broker_never_sends_again_messages_are_acknowledged_early() -> None:
@@ -136,7 +140,9 @@ def test_a_broker_that_breaks_the_protocol_is_found() -> None:
 
 
 @given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans())))
-def test_all_come_in_order_and_never_too_many(buffer: int, turns: list[tuple[int, int, bool]]) -> None:
+def test_all_come_in_order_and_never_too_many(
+    buffer: int, turns: list[tuple[int, int, bool]]
+) -> None:
     sink, intake = _opened(buffer)
     sent = unread = 0
     for come, read, paused in turns:

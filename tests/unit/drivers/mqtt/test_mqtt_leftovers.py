@@ -100,7 +100,9 @@ def test_a_topic_that_no_subscription_brings_is_read() -> None:
         peer.send(packet(0x20, b"\1\0\0"))
         number = peer.read()[2:4]
         peer.send(packet(0x90, number + b"\0\1"))
-        peer.send(publish_v5("other/t", b"one", b"", 1, 1) + publish_v5("other/t", b"two", b"", 1, 2))
+        peer.send(
+            publish_v5("other/t", b"one", b"", 1, 1) + publish_v5("other/t", b"two", b"", 1, 2)
+        )
         asked = peer.read()
         assert asked[0] == 0xA2
         at = 2 + (asked[1] >= 0x80)

@@ -12,7 +12,15 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from tests.servers.mosquitto import Mosquitto
-from tests.support.mqtt_packets import RawMqtt, accept, packet, publish, publish_v5, text, user_property
+from tests.support.mqtt_packets import (
+    RawMqtt,
+    accept,
+    packet,
+    publish,
+    publish_v5,
+    text,
+    user_property,
+)
 from tests.support.recorder import opened
 from tests.support.sockets import Peer, SocketServer
 from tests.unit.drivers.mqtt.test_mqtt_driver import Sink
@@ -41,7 +49,13 @@ def test_what_paho_writes_is_read_as_it_was() -> None:
     given.UserProperty = [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")]
     packed: bytes = given.pack()  # type: ignore[no-untyped-call]
     found = read_publish(0x3B, text("t/ö") + b"\0\7" + packed + b"hi", v5=True)
-    assert (found.topic, found.number, found.qos, found.again, found.kept) == ("t/ö", 7, 1, True, True)
+    assert (found.topic, found.number, found.qos, found.again, found.kept) == (
+        "t/ö",
+        7,
+        1,
+        True,
+        True,
+    )
     assert (found.payload, found.reply_to) == (b"hi", "back/grüße")
     assert found.headers == {"a": ["1", "3", "4"], "b": "2"}
     assert found.properties == {
@@ -83,22 +97,30 @@ def test_texts_that_are_no_utf_8_and_what_stands_twice() -> None:
     found = read(user_property(b"\xff", "\ufeffx") + b"\x03" + text(b"a\xfe"))
     assert found.headers == {"\ufffd": "\ufeffx"}
     assert found.properties == {"content_type": "a\ufffd"}
-    twice = read(b"\x02\0\0\0\5\x02\0\0\0\6" + (b"\x08" + text("a")) + (b"\x08" + text("b")) + b"\x01\xff")
+    twice = read(
+        b"\x02\0\0\0\5\x02\0\0\0\6" + (b"\x08" + text("a")) + (b"\x08" + text("b")) + b"\x01\xff"
+    )
     assert (twice.properties, twice.reply_to) == ({"message_expiry": 5, "payload_format": 255}, "a")
     assert read_publish(0x30, text(b"\xff/a") + b"hi", v5=False).topic == "\ufffd/a"
 
 
 def test_nothing_at_random_raises_anything_else_or_is_too_much_to_pass_on() -> None:
     random, right = Random(7), 0
-    whole = publish_v5("t/u", b"hi", user_property("a", "b") + b"\x02\0\0\0\5\x09" + text(b"\xff"), 2, 9)
+    whole = publish_v5(
+        "t/u", b"hi", user_property("a", "b") + b"\x02\0\0\0\5\x09" + text(b"\xff"), 2, 9
+    )
     for _ in range(20_000):
         data = bytearray(whole[2:])
         for _ in range(random.randrange(4)):
             data[random.randrange(len(data))] = random.randrange(256)
         body = bytes(data[: random.choice((len(data), random.randrange(len(data) + 1)))])
         with contextlib.suppress(Unreadable):
-            found = read_publish(random.choice((0x30, 0x32, 0x34, 0x3D)), body, v5=random.random() < 0.9)
-            values.pack([found.topic, found.payload, found.headers, found.reply_to, found.properties])
+            found = read_publish(
+                random.choice((0x30, 0x32, 0x34, 0x3D)), body, v5=random.random() < 0.9
+            )
+            values.pack(
+                [found.topic, found.payload, found.headers, found.reply_to, found.properties]
+            )
             right += 1
     assert right > 2000
 
@@ -108,7 +130,9 @@ def test_nothing_at_random_raises_anything_else_or_is_too_much_to_pass_on() -> N
 def test_no_message_stops_those_behind_it(v5: bool, qos: int) -> None:
     """No broker of ours sends these; others have."""
 
-    def message(number: int, payload: bytes, properties: bytes = b"", topic: str | bytes = "t") -> bytes:
+    def message(
+        number: int, payload: bytes, properties: bytes = b"", topic: str | bytes = "t"
+    ) -> bytes:
         if v5:
             return publish_v5(topic, payload, properties, qos, number)
         return publish(topic, payload, qos, number)
@@ -118,7 +142,9 @@ def test_no_message_stops_those_behind_it(v5: bool, qos: int) -> None:
         if v5:
             odd_ones.append(message(3, b"c", b"\x7e\x01"))
             odd_ones.append(message(4, b"d", b"\x08" + text(b"\xff")))
-            beyond = text("t") + (b"\0\5" if qos else b"") + b"\x7fxx"  # properties beyond the packet
+            beyond = (
+                text("t") + (b"\0\5" if qos else b"") + b"\x7fxx"
+            )  # properties beyond the packet
             odd_ones.append(packet(0x30 | qos << 1, beyond))
         return b"".join(odd_ones) + message(6, b"last")
 
@@ -219,14 +245,21 @@ def test_what_mosquitto_passes_on_and_paho_does_not_take(mosquitto: Mosquitto) -
                 raw.publish(topic, str(number).encode(), properties)
             raw.publish(topic, b"", b"", kept=True)
         await sink.wait_received(len(odd) + 2)
-        assert sink.received == [b"kept", *(str(number).encode() for number in range(len(odd))), b""]
+        assert sink.received == [
+            b"kept",
+            *(str(number).encode() for number in range(len(odd))),
+            b"",
+        ]
         assert (sink.losses, sink.warnings) == ([], [])
         assert [each.headers for each in sink.deliveries[:3]] == [
             {"a": "\ufeffx"},
             {"a": "\ufeffx"},
             {"\ufeffa": "x"},
         ]
-        assert [(each.properties or {}).get("payload_format") for each in sink.deliveries[5:7]] == [2, 255]
+        assert [(each.properties or {}).get("payload_format") for each in sink.deliveries[5:7]] == [
+            2,
+            255,
+        ]
         await driver.close()
 
     asyncio.run(body())

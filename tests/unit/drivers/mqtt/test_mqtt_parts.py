@@ -45,10 +45,16 @@ def _granted(qos: int) -> ReasonCode:
     return ReasonCode(PacketTypes.SUBACK, identifier=qos)
 
 
-def _subscriptions(plan: Plan, session: Session | None = None) -> tuple[Client, list[str], Subscriptions]:
+def _subscriptions(
+    plan: Plan, session: Session | None = None
+) -> tuple[Client, list[str], Subscriptions]:
     client: Any = Client()
     warnings: list[str] = []
-    return client, warnings, Subscriptions(client, plan, session or Session("c"), "h:1883", warnings.append)
+    return (
+        client,
+        warnings,
+        Subscriptions(client, plan, session or Session("c"), "h:1883", warnings.append),
+    )
 
 
 # subscriptions
@@ -111,7 +117,9 @@ def test_a_subscription_without_an_answer_ends_at_the_deadline_or_with_the_link(
 
 
 def _answer(number: bytes) -> Delivery:
-    return Delivery(b"yes", "trunkline/reply/x", properties={"correlation_data": number}, token=(1, 1, 0))
+    return Delivery(
+        b"yes", "trunkline/reply/x", properties={"correlation_data": number}, token=(1, 1, 0)
+    )
 
 
 def test_an_answer_belongs_to_the_question_whose_number_it_carries() -> None:
@@ -167,7 +175,9 @@ def test_only_mqtt_5_says_more_at_login() -> None:
     found = login_options(_plan("topic=a&version=5"), session)
     assert found["clean_start"]
     session.begin(resumed=False)
-    assert not login_options(_plan("topic=a&version=5&qos=1"), session)["clean_start"], "after an outage"
+    assert not login_options(_plan("topic=a&version=5&qos=1"), session)["clean_start"], (
+        "after an outage"
+    )
 
 
 def test_what_the_broker_cannot_take_is_told_at_login() -> None:
@@ -202,7 +212,11 @@ def test_a_message_with_an_address_of_its_own_has_properties_with_mqtt_5() -> No
         addressed_properties(plain, Outgoing(headers={"a": "b"}))
     assert own_properties(five).UserProperty == [("k", "v")]
     found = addressed_properties(five, Outgoing(expiry_ms=1500, reply_to="r", correlation="c"))
-    assert (found.MessageExpiryInterval, found.ResponseTopic, found.CorrelationData) == (2, "r", b"c")
+    assert (found.MessageExpiryInterval, found.ResponseTopic, found.CorrelationData) == (
+        2,
+        "r",
+        b"c",
+    )
     with pytest.raises(RefusedError, match="cannot be sent"):
         addressed_properties(five, Outgoing(headers={"a": "\0"}))
 

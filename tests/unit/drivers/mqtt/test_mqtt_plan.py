@@ -19,7 +19,13 @@ def plan(query: str, **options: object) -> Plan:
 def test_the_defaults() -> None:
     found = plan("topic=t")
     assert found.topics == ("t",)
-    assert (found.write_topic, found.qos, found.retain, found.clean, found.v5) == ("t", 0, False, True, False)
+    assert (found.write_topic, found.qos, found.retain, found.clean, found.v5) == (
+        "t",
+        0,
+        False,
+        True,
+        False,
+    )
     assert found.keep_alive == 20
     assert found.receive_maximum == 65_535
 
@@ -51,11 +57,17 @@ def test_what_is_read_and_where_writes_go(
         ("topic=a/b%2B", "misplaced wildcard"),
         ("topic=$share/g", "no shared subscription: write"),
         ("topic=$share/g%2B/t", "no shared subscription"),
-        ("topic=t&write_topic=a/%23", "write_topic=.a/#. is no topic to write to: it has a wildcard"),
+        (
+            "topic=t&write_topic=a/%23",
+            "write_topic=.a/#. is no topic to write to: it has a wildcard",
+        ),
         ("topic=t&clean=false", "clean=false needs a client_id"),
         ("topic=t&session_expiry=5", "give version=5"),
         ("topic=t&will_payload=x", "a will needs will_topic"),
-        ("topic=t&will_topic=a/%2B", "will_topic=.a/[+]. is no topic to write to: it has a wildcard"),
+        (
+            "topic=t&will_topic=a/%2B",
+            "will_topic=.a/[+]. is no topic to write to: it has a wildcard",
+        ),
         (f"topic={'t' * 70_000}", "it has 70000 bytes, and MQTT allows 65535"),
         (f"topic=t&will_topic=w&will_payload={'t' * 70_000}", "will_payload= has 70000 bytes"),
     ],
@@ -202,7 +214,9 @@ def test_refusals_say_what_to_do_and_whether_to_come_again() -> None:
     assert str(login_refused("h:1", 0xFE)) == "h:1 refused the login: reason 0xfe"
     refused = subscription_refused("h:1", "a/b", 0x80)
     assert isinstance(refused, FatalError)
-    assert "refused the subscription to a/b: it gives no reason; check the rights on it" in str(refused)
+    assert "refused the subscription to a/b: it gives no reason; check the rights on it" in str(
+        refused
+    )
     assert "same client_id" in str(said_goodbye("h:1", 0x8E))
     assert str(said_goodbye("h:1", 0)) == "h:1 ended the connection"
     assert "in\nlog" not in str(said_goodbye("h:1", 0x80, "in\nlog"))

@@ -68,7 +68,9 @@ def make(opened: Callable[[str], MysqlDriver], mariadb: MariaDb) -> Open:
 def table(make: Open) -> Iterator[str]:
     name = MariaDb.unique("t").replace("-", "")
     driver = make()
-    driver.execute(f"CREATE TABLE {name} (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT) ENGINE=InnoDB", ())
+    driver.execute(
+        f"CREATE TABLE {name} (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT) ENGINE=InnoDB", ()
+    )
     yield name
     driver.execute(f"DROP TABLE {name}", ())
 
@@ -104,7 +106,11 @@ def rows(driver: MysqlDriver, sql: str, *binds: Any) -> list[Any]:
         ("/d?connectionAttributes=desk%3Afx,a:b", "conn_attrs", {"desk": "fx", "a": "b"}),
         ("/d", "client_flags", [-ClientFlag.MULTI_STATEMENTS]),
         ("/d?multiStatements=true", "client_flags", [ClientFlag.MULTI_STATEMENTS]),
-        ("/d?clientFoundRows=true", "client_flags", [-ClientFlag.MULTI_STATEMENTS, ClientFlag.FOUND_ROWS]),
+        (
+            "/d?clientFoundRows=true",
+            "client_flags",
+            [-ClientFlag.MULTI_STATEMENTS, ClientFlag.FOUND_ROWS],
+        ),
         ("/d", "autocommit", True),
     ],
 )
@@ -131,7 +137,11 @@ def test_no_database_is_no_argument() -> None:
         ("maxAllowedPacket=0", "longest", 0),
         ("multiStatements=true", "multi", True),
         ("rejectReadOnly=true", "drops_read_only", True),
-        ("sql_mode=%27ANSI%27&wait_timeout=60", "settings", "SET sql_mode = 'ANSI', wait_timeout = 60"),
+        (
+            "sql_mode=%27ANSI%27&wait_timeout=60",
+            "settings",
+            "SET sql_mode = 'ANSI', wait_timeout = 60",
+        ),
         ("parseTime=true&interpolateParams=true&columnsWithAlias=true", "settings", ""),
         ("collation=latin1_german1_ci", "collation", "latin1_german1_ci"),
     ],
@@ -198,7 +208,9 @@ def test_every_valid_case_of_the_go_driver_has_a_plan_or_a_reason() -> None:
             except FatalError as error:
                 reasons.append(str(error))
     assert planned > 40
-    assert all(re.match("mysql://|the mysql address|connectionAttributes", text) for text in reasons)
+    assert all(
+        re.match("mysql://|the mysql address|connectionAttributes", text) for text in reasons
+    )
 
 
 def test_every_parameter_is_on_the_page() -> None:
@@ -235,7 +247,9 @@ def test_the_password_is_never_on_a_plain_wire(tls: str) -> None:
         (b"\xfecaching_sha2_password\0\x04", "tls=false"),
     ],
 )
-def test_a_server_that_switches_the_method_does_not_get_it_either(switch: bytes, params: str) -> None:
+def test_a_server_that_switches_the_method_does_not_get_it_either(
+    switch: bytes, params: str
+) -> None:
     with GreetingServer(switch, OK) as server:
         assert "clear" in refused(f"mysql://u:{SECRET}@tcp(127.0.0.1:{server.port})/d?{params}")
     assert SECRET.encode() not in server.wire
@@ -262,22 +276,26 @@ def test_the_clear_password_method_needs_the_addresss_word_even_over_tls(certs: 
 @pytest.mark.parametrize("tls", ["true", "skip-verify"])
 def test_nothing_is_sent_to_a_server_without_tls_where_the_address_insists(tls: str) -> None:
     with GreetingServer(OK, plugin=b"mysql_native_password") as server:
-        assert "TLS" in refused(f"mysql://u:{SECRET}@tcp(127.0.0.1:{server.port})/d?tls={tls}").replace(
-            "SSL", "TLS"
-        )
+        assert "TLS" in refused(
+            f"mysql://u:{SECRET}@tcp(127.0.0.1:{server.port})/d?tls={tls}"
+        ).replace("SSL", "TLS")
     assert server.wire == b""
 
 
 def test_plain_is_taken_where_the_address_allows_the_fallback() -> None:
     with GreetingServer(OK, plugin=b"mysql_native_password") as server:
         for tls in ("true", "skip-verify"):
-            refused(f"mysql://u:p@tcp(127.0.0.1:{server.port})/d?tls={tls}&allowFallbackToPlaintext=true")
+            refused(
+                f"mysql://u:p@tcp(127.0.0.1:{server.port})/d?tls={tls}&allowFallbackToPlaintext=true"
+            )
     assert b"mysql_native_password" in server.wire
 
 
 def test_the_native_method_can_be_refused() -> None:
     with GreetingServer(OK, plugin=b"mysql_native_password") as server:
-        text = refused(f"mysql://u:p@tcp(127.0.0.1:{server.port})/d?tls=false&allowNativePasswords=false")
+        text = refused(
+            f"mysql://u:p@tcp(127.0.0.1:{server.port})/d?tls=false&allowNativePasswords=false"
+        )
     assert "allowNativePasswords" in text
     assert server.wire == b""
 
@@ -376,19 +394,28 @@ def test_last_id_is_there_only_where_the_server_made_one(make: Open, table: str)
     assert driver.execute(f"INSERT INTO {table} (name) VALUES ('a'), ('b')", ()) == Result(
         [], [], affected=2, last_id=1
     )
-    assert driver.execute(f"UPDATE {table} SET name = 'c'", ()) == Result([], [], affected=2, matched=2)
+    assert driver.execute(f"UPDATE {table} SET name = 'c'", ()) == Result(
+        [], [], affected=2, matched=2
+    )
     again = driver.execute(f"/* ? */ UPDATE {table} SET name = 'c'", ())
     assert (again.affected, again.matched) == (0, 2)
     many = driver.executemany(f"UPDATE {table} SET name = 'c' WHERE name = ?", [["c"], ["d"]])
     assert (many.affected, many.matched) == (0, 2)
-    assert driver.execute(f"INSERT INTO {table} (name) SELECT name FROM {table}", ()).matched is None
+    assert (
+        driver.execute(f"INSERT INTO {table} (name) SELECT name FROM {table}", ()).matched is None
+    )
     assert make("clientFoundRows=true").execute(f"UPDATE {table} SET name = 'c'", ()).affected == 4
 
 
 def test_text_cannot_leave_its_string_whatever_escapes(make: Open) -> None:
     driver = make()
     nasty = ["\\", "\\'", "'", "\\\\'; DROP TABLE x; -- ", "%s ?", '\0\x1a\n\r"', "%(trunkline_1)s"]
-    for mode in ("''", "'NO_BACKSLASH_ESCAPES'", "'ANSI_QUOTES'", "'NO_BACKSLASH_ESCAPES,ANSI_QUOTES'"):
+    for mode in (
+        "''",
+        "'NO_BACKSLASH_ESCAPES'",
+        "'ANSI_QUOTES'",
+        "'NO_BACKSLASH_ESCAPES,ANSI_QUOTES'",
+    ):
         driver.execute(f"SET sql_mode = {mode}", ())
         for text in nasty:
             assert rows(driver, "SELECT ?, ?, 1", text, text.encode()) == [(text, text.encode(), 1)]
@@ -399,7 +426,14 @@ def test_text_cannot_leave_its_string_in_any_character_set(make: Open, charset: 
     driver = make(f"charset={charset}")
     assert rows(driver, "SELECT @@character_set_client") == [(charset,)]
     assert rows(driver, "SELECT ?, ?", "a\\'b", b"\xbf\\'\x81") == [("a\\'b", b"\xbf\\'\x81")]
-    native = {"gbk": "誠", "sjis": "表", "big5": "功", "latin1": "€é", "cp1251": "Ж", "utf8mb3": "é"}
+    native = {
+        "gbk": "誠",
+        "sjis": "表",
+        "big5": "功",
+        "latin1": "€é",
+        "cp1251": "Ж",
+        "utf8mb3": "é",
+    }
     text = native.get(charset, "x")
     assert rows(driver, "SELECT ?", text) == [(text,)]
 
@@ -526,7 +560,9 @@ def test_a_deadlock_ends_the_transaction_of_its_victim(make: Open, table: str) -
             code = error.code
         outcomes.append((driver.in_transaction(), code))
 
-    threads = [threading.Thread(target=cross, args=pair) for pair in ((drivers[0], 2), (drivers[1], 1))]
+    threads = [
+        threading.Thread(target=cross, args=pair) for pair in ((drivers[0], 2), (drivers[1], 1))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -556,7 +592,9 @@ def test_compressed_links_carry_long_results(make: Open) -> None:
     assert rows(driver, "SELECT ?", "x" * 1_000_000) == [("x" * 1_000_000,)]
 
 
-def test_files_are_loaded_only_where_the_address_allows_it(make: Open, table: str, tmp_path: Path) -> None:
+def test_files_are_loaded_only_where_the_address_allows_it(
+    make: Open, table: str, tmp_path: Path
+) -> None:
     file = tmp_path / "names.txt"
     file.write_text("7\tseven\n8\teight\n")
     sql = f"LOAD DATA LOCAL INFILE '{file}' INTO TABLE {table} (id, name)"
@@ -657,7 +695,9 @@ def test_many_rows_are_all_written_or_none(make: Open, table: str, inside: bool)
     with pytest.raises(StatementError, match="row 2999: the statement has 2 placeholders"):
         driver.executemany(f"INSERT INTO {table} (id, name) VALUES (?, ?)", [*doubled[:2998], (1,)])
     with pytest.raises(StatementError, match="nan"):
-        driver.executemany(f"INSERT INTO {table} VALUES (?, ?)", [*doubled[:2998], (1, float("nan"))])
+        driver.executemany(
+            f"INSERT INTO {table} VALUES (?, ?)", [*doubled[:2998], (1, float("nan"))]
+        )
     assert driver.in_transaction() is inside
     assert rows(driver, f"SELECT COUNT(*) FROM {table}") == [(int(inside),)]
     driver.rollback()
@@ -666,7 +706,9 @@ def test_many_rows_are_all_written_or_none(make: Open, table: str, inside: bool)
 def test_statements_other_than_inserts_run_once_for_each_row(make: Open, table: str) -> None:
     driver = make()
     driver.executemany(f"INSERT INTO {table} VALUES (?, ?)", [(n, "a") for n in range(1, 11)])
-    updated = driver.executemany(f"UPDATE {table} SET name = ? WHERE id > ?", [("b", 5), ("c", 8), ("d", 99)])
+    updated = driver.executemany(
+        f"UPDATE {table} SET name = ? WHERE id > ?", [("b", 5), ("c", 8), ("d", 99)]
+    )
     assert updated.affected == 7
     assert driver.executemany("SELECT ?", [(1,), (2,)]) == Result()
     assert driver.executemany(f"DELETE FROM {table}", [(), ()]).affected == 10
@@ -694,7 +736,9 @@ def test_statements_other_than_inserts_run_once_for_each_row(make: Open, table: 
         ([float("nan")], "JSON"),
     ],
 )
-def test_a_value_that_mysql_cannot_hold_is_refused_in_words(make: Open, value: object, text: str) -> None:
+def test_a_value_that_mysql_cannot_hold_is_refused_in_words(
+    make: Open, value: object, text: str
+) -> None:
     driver = make()
     with pytest.raises(StatementError, match=text):
         driver.execute("SELECT ?", (value,))
@@ -737,7 +781,9 @@ def test_columns_are_read_by_their_type_and_null_is_none(
 
 def test_a_query_that_cannot_be_stopped_costs_its_link(make: Open) -> None:
     name, admin = MariaDb.unique("m").replace("-", ""), make()
-    admin.execute(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'p' WITH MAX_USER_CONNECTIONS 1", ())
+    admin.execute(
+        f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'p' WITH MAX_USER_CONNECTIONS 1", ()
+    )
     long = (
         "SELECT a.ordinal_position FROM information_schema.columns a, information_schema.columns b,"
         " information_schema.columns c"
@@ -766,7 +812,9 @@ def test_a_query_that_cannot_be_stopped_costs_its_link(make: Open) -> None:
 def test_what_python_cannot_hold_comes_as_text(make: Open) -> None:
     driver = make("sql_mode=%27%27")
     driver.execute("CREATE TEMPORARY TABLE z (d DATE, t DATETIME, s TIMESTAMP(3) NULL, y YEAR)", ())
-    driver.execute("INSERT INTO z VALUES (0, 0, 0, 0), ('2024-02-00', '2024-00-01', NULL, 1999)", ())
+    driver.execute(
+        "INSERT INTO z VALUES (0, 0, 0, 0), ('2024-02-00', '2024-00-01', NULL, 1999)", ()
+    )
     assert rows(driver, "SELECT * FROM z") == [
         ("0000-00-00", "0000-00-00 00:00:00", "0000-00-00 00:00:00.000", 0),
         ("2024-02-00", "2024-00-01 00:00:00", None, 1999),
@@ -810,7 +858,9 @@ def test_a_value_is_no_sql_whatever_the_session_reads(value: str | bytes) -> Non
     assert written.count(b"'") == 2
 
 
-@pytest.mark.parametrize("name", ["character_set_client", "character_set_results", "collation_connection"])
+@pytest.mark.parametrize(
+    "name", ["character_set_client", "character_set_results", "collation_connection"]
+)
 def test_an_address_does_not_change_the_charset_behind_our_back(name: str) -> None:
     with pytest.raises(FatalError, match="charset="):
         plan_of(parse_address(f"mysql://u:p@tcp(h:1)/d?{name}=gbk"))

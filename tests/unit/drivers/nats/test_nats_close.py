@@ -102,7 +102,9 @@ def test_what_was_under_way_at_the_end_is_given_back(run: Run, stream: Stream) -
 
 
 @pytest.mark.parametrize("latency_s", [0.0, 0.3])
-def test_what_was_written_before_close_arrives(run: Run, nats_server: Nats, latency_s: float) -> None:
+def test_what_was_written_before_close_arrives(
+    run: Run, nats_server: Nats, latency_s: float
+) -> None:
     """While the connection itself is flooded: a socket that is closed with something unread is reset."""
 
     async def body() -> None:
@@ -115,7 +117,10 @@ def test_what_was_written_before_close_arrives(run: Run, nats_server: Nats, late
 
         pouring = Background(pour)
         try:
-            with NatsSide(f"nats://{nats_server.address}") as side, FaultProxy(nats_server.port) as proxy:
+            with (
+                NatsSide(f"nats://{nats_server.address}") as side,
+                FaultProxy(nats_server.port) as proxy,
+            ):
                 side.watch(subject)
                 url = f"nats://{proxy.address}?topic={flood}&write_topic={subject}"
                 sent = 0

@@ -47,7 +47,10 @@ def blocks(count: int) -> list[bytes]:
     chance = random.Random(7)
     whole = b"NATS/1.0\r\ndesk: a\r\nside: buy\r\n\r\n"
     status = b"NATS/1.0 100 Idle Heartbeat\r\ndesk: a\r\n\r\n"
-    return [*HEADER_BLOCKS, *(mutated(chance.choice((whole, status)), chance) for _ in range(count))]
+    return [
+        *HEADER_BLOCKS,
+        *(mutated(chance.choice((whole, status)), chance) for _ in range(count)),
+    ]
 
 
 def test_damaged_headers_stop_nothing(run: Run, nats_server: Nats) -> None:
@@ -99,7 +102,9 @@ def test_a_subject_that_is_no_text_stops_nothing(run: Run, nats_server: Nats, wo
         driver = await dial(nats_server, f"topic={subject}.*", sink)
         with RawNats(nats_server.port) as publisher:
             publisher.publish(subject.encode() + b"." + word, b"strange")
-            publisher.publish(subject.encode() + b"." + word, b"with headers", b"NATS/1.0\r\na: b\r\n\r\n")
+            publisher.publish(
+                subject.encode() + b"." + word, b"with headers", b"NATS/1.0\r\na: b\r\n\r\n"
+            )
             publisher.publish(f"{subject}.b", b"usual")
             publisher.flush()
         await sink.until(lambda: sink.losses or len(sink.received) == 3)
@@ -123,7 +128,9 @@ def test_whatever_is_damaged_on_its_way_all_is_read(run: Run, stream: Stream, se
             address = stream.address("topic={name}.a&durable=d", port=between.port, buffer=7)
             driver = await opened(address, sink)
             for number in range(count):
-                publisher.publish(f"{stream.name}.a", b"%d" % number, b"NATS/1.0\r\nn: %d\r\n\r\n" % number)
+                publisher.publish(
+                    f"{stream.name}.a", b"%d" % number, b"NATS/1.0\r\nn: %d\r\n\r\n" % number
+                )
             publisher.flush()
             settled = 0
             while settled < count and not sink.losses:
@@ -176,7 +183,9 @@ def test_what_is_not_nats_ends_the_link_in_words(run: Run, rubbish: bytes) -> No
     run(body())
 
 
-def test_a_peer_that_takes_nothing_and_answers_no_ping_is_a_lost_link(run: Run, nats_server: Nats) -> None:
+def test_a_peer_that_takes_nothing_and_answers_no_ping_is_a_lost_link(
+    run: Run, nats_server: Nats
+) -> None:
     """nats-py, closing, waits without an end until the socket has taken what is left."""
 
     async def body() -> None:
@@ -202,10 +211,19 @@ def test_what_nobody_can_have_delivered_is_counted(run: Run, stream: Stream) -> 
         driver = await opened(stream.address("topic={name}.a&durable=d"), sink)
         reader = driver._reader
         assert reader is not None
-        bad = ("x.S.d.1.1.1.1.0", "S.d.1.one.1.1.0", "S.d.1.-1.1.1.0", f"S.d.1.{'9' * 30}.1.1.0", "S.d", "")
+        bad = (
+            "x.S.d.1.1.1.1.0",
+            "S.d.1.one.1.1.0",
+            "S.d.1.-1.1.1.0",
+            f"S.d.1.{'9' * 30}.1.1.0",
+            "S.d",
+            "",
+        )
         for reply in bad:
             # By hand: nats-server lets nobody else write with such a reply subject.
-            await reader._receive(Msg(reader._client, f"{stream.name}.a", f"$JS.ACK.{reply}", b"damaged"))
+            await reader._receive(
+                Msg(reader._client, f"{stream.name}.a", f"$JS.ACK.{reply}", b"damaged")
+            )
         stream.fill(1, start=5)
         await sink.until(lambda: sink.losses or sink.received)
         assert (sink.received, sink.losses) == ([b"5"], [])
@@ -238,7 +256,9 @@ def test_nats_py_still_has_the_names_that_are_guarded(run: Run) -> None:
         assert callable(getattr(nats.aio.client.Client, name)), name
     client = nats.aio.client.Client()
     assert isinstance(client._ps, nats.protocol.parser.Parser)
-    transport = LinkTransport(parse_address("nats://localhost?topic=a", {}), "localhost", 4222, Deadline(1))
+    transport = LinkTransport(
+        parse_address("nats://localhost?topic=a", {}), "localhost", 4222, Deadline(1)
+    )
     assert isinstance(GuardedClient(print, transport)._ps, nats.protocol.parser.Parser)
     assert delivery_of("$JS.ACK.hub.account.S.d.2.3.4.5.6.random")[:3] == ("S", "d", 2)
     assert delivery_of("$JS.ACK.S.d.2.3.4.5.6")[2:] == (2, 3, 4, 5, 6)
@@ -257,7 +277,9 @@ def test_the_end_of_one_attempt_is_not_that_of_the_next(run: Run, nats_server: N
         with SocketServer(ends) as first, FaultProxy(nats_server.port) as second:
             second.slow(latency_s=0.3)
             hosts = f"127.0.0.1:{first.port},{second.address}"
-            driver = await dial(nats_server, f"nats://{hosts}?topic={nats_server.unique()}", seconds=30)
+            driver = await dial(
+                nats_server, f"nats://{hosts}?topic={nats_server.unique()}", seconds=30
+            )
             await driver.close()
 
     run(body())

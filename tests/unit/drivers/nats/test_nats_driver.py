@@ -84,7 +84,9 @@ def test_what_is_written_is_read_with_its_envelope(run: Run, nats_server: Nats) 
 
     async def body() -> None:
         sink = Sink()
-        driver = await dial(nats_server, f"topic={subject}", sink, headers={"kind": "test", "n": "1"})
+        driver = await dial(
+            nats_server, f"topic={subject}", sink, headers={"kind": "test", "n": "1"}
+        )
         assert await driver.send("grüße", Deadline(5)) == 7
         assert await driver.send(b"\xff\x00\r\n", Deadline(5)) == 4
         await sink.wait_received(2)
@@ -129,7 +131,12 @@ def test_several_topics_wildcards_and_where_is_written(run: Run, nats_server: Na
                 await asyncio.to_thread(side.publish, f"{name}.{at}", at, reply="back.to.me")
         assert await driver.send("own", Deadline(5)) == 3  # the first topic without a wildcard
         await sink.wait_received(4)
-        assert sorted((d.topic or "")[len(name) + 1 :] for d in sink.deliveries) == ["a.1", "b.1.2", "c", "c"]
+        assert sorted((d.topic or "")[len(name) + 1 :] for d in sink.deliveries) == [
+            "a.1",
+            "b.1.2",
+            "c",
+            "c",
+        ]
         assert {d.reply_to for d in sink.deliveries} == {"back.to.me", None}
         await driver.close()
         pattern = await dial(nats_server, f"topic={name}.*")
@@ -231,7 +238,9 @@ def test_questions(run: Run, nats_server: Nats) -> None:
             await asyncio.to_thread(side.answer, f"{name}.service")
             await asyncio.to_thread(side.watch, f"{name}.mute")
             driver = await dial(nats_server, f"write_topic={name}.service")
-            answers = await asyncio.gather(*(driver.request(f"{n}", Deadline(5)) for n in range(50)))
+            answers = await asyncio.gather(
+                *(driver.request(f"{n}", Deadline(5)) for n in range(50))
+            )
             assert [a.data for a in answers] == [b"answer to %d" % n for n in range(50)]
             assert answers[0].headers == {"kind": "answer"}
             await driver.close()
@@ -250,7 +259,10 @@ def test_questions(run: Run, nats_server: Nats) -> None:
 
 def test_a_question_ends_with_the_link(run: Run, nats_server: Nats) -> None:
     async def body() -> None:
-        with FaultProxy(nats_server.port) as proxy, NatsSide(f"nats://{nats_server.address}") as side:
+        with (
+            FaultProxy(nats_server.port) as proxy,
+            NatsSide(f"nats://{nats_server.address}") as side,
+        ):
             subject = nats_server.unique()
             await asyncio.to_thread(side.watch, subject)
             driver = await dial(nats_server, f"nats://{proxy.address}?write_topic={subject}")
@@ -312,7 +324,9 @@ def test_every_login(run: Run, start_nats: Start, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["creds", "nkey"])
 def test_files_that_are_no_logins(run: Run, name: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    broken.write_text("-----BEGIN NATS USER JWT-----\nx\n-----BEGIN USER NKEY SEED-----\nSUSECRETBROKEN\n")
+    broken.write_text(
+        "-----BEGIN NATS USER JWT-----\nx\n-----BEGIN USER NKEY SEED-----\nSUSECRETBROKEN\n"
+    )
 
     async def body() -> None:
         for file, word in (
@@ -374,9 +388,14 @@ def test_tls(run: Run, start_nats: Start, certs: Certs) -> None:
     server, strict, plain = start_nats(tls=True), start_nats(verify=True), start_nats()
 
     async def body() -> None:
-        for scheme in ("nats", "tls+nats"):  # nats:// too: the server asks for TLS in its first word
+        for scheme in (
+            "nats",
+            "tls+nats",
+        ):  # nats:// too: the server asks for TLS in its first word
             sink = Sink()
-            driver = await dial(server, f"{scheme}://{server.address}?topic=a", sink, cafile=str(certs.ca))
+            driver = await dial(
+                server, f"{scheme}://{server.address}?topic=a", sink, cafile=str(certs.ca)
+            )
             await driver.send("safe", Deadline(5))
             assert await sink.wait_received(1) == [b"safe"]
             await driver.close()
@@ -385,7 +404,11 @@ def test_tls(run: Run, start_nats: Start, certs: Certs) -> None:
             assert "not trusted" in str(error)
         driver = await dial(server, f"tls+nats://{server.address}?topic=a", insecureSkipVerify=True)
         await driver.close()
-        both = {"certfile": str(certs.client.cert), "keyfile": str(certs.client.key), "cafile": str(certs.ca)}
+        both = {
+            "certfile": str(certs.client.cert),
+            "keyfile": str(certs.client.key),
+            "cafile": str(certs.ca),
+        }
         driver = await dial(strict, f"tls+nats://{strict.address}?topic=a", **both)
         await driver.close()
         error = await refusal(f"tls+nats://{strict.address}?topic=a", cafile=str(certs.ca))
@@ -399,7 +422,9 @@ def test_tls(run: Run, start_nats: Start, certs: Certs) -> None:
 
 def test_nothing_is_said_in_the_clear_with_tls_nats(run: Run) -> None:
     async def body() -> None:
-        with SocketServer(say(b'INFO {"server_id":"x","version":"2.9.0","max_payload":1000}\r\n')) as server:
+        with SocketServer(
+            say(b'INFO {"server_id":"x","version":"2.9.0","max_payload":1000}\r\n')
+        ) as server:
             error = await refusal(f"tls+nats://secret:pass@127.0.0.1:{server.port}?topic=a")
             assert "does not ask for TLS" in str(error)
             assert b"".join(peer.received for peer in server.peers) == b""
@@ -417,7 +442,9 @@ def test_through_proxies_and_from_an_address_of_ours(run: Run, nats_server: Nats
                 assert await sink.wait_received(1) == [b"through"]
                 await driver.close()
             url = f"nats://{nats_server.address}?topic=a"
-            assert "refused the user" in str(await refusal(url, proxy=f"socks5://u:no@{socks.address}"))
+            assert "refused the user" in str(
+                await refusal(url, proxy=f"socks5://u:no@{socks.address}")
+            )
         driver = await dial(nats_server, "topic=a", local_ip="127.0.0.1")
         await driver.close()
         assert "local_ip" in str(await refusal(url, local_ip="192.0.2.1"))
@@ -430,9 +457,7 @@ def test_the_first_of_several_servers_that_can_be_had(run: Run, start_nats: Star
 
     async def body() -> None:
         with unused_port() as port, SocketServer(deaf) as silent:
-            hosts = (
-                f"127.0.0.1:{port},u:wrong@{closed.address},127.0.0.1:{silent.port},v:q@{open_one.address}"
-            )
+            hosts = f"127.0.0.1:{port},u:wrong@{closed.address},127.0.0.1:{silent.port},v:q@{open_one.address}"
             driver = await dial(open_one, f"nats://{hosts}?topic=a", seconds=2)
             assert driver.peer == open_one.address
             await driver.close()
@@ -450,7 +475,9 @@ def test_the_first_of_several_servers_that_can_be_had(run: Run, start_nats: Star
 def test_what_is_no_nats_server(run: Run) -> None:
     async def body() -> None:
         with unused_port() as port:
-            assert "refused the connection" in str(await refusal(f"nats://127.0.0.1:{port}?topic=a"))
+            assert "refused the connection" in str(
+                await refusal(f"nats://127.0.0.1:{port}?topic=a")
+            )
         with SocketServer(deaf) as server:
             error = await refusal(f"nats://127.0.0.1:{server.port}?topic=a", 0.3)
             assert isinstance(error, DialTimeout)
@@ -558,7 +585,9 @@ def test_a_server_that_says_goodbye_is_told_of(run: Run, start_nats: Start) -> N
         ("stream=S&queue=a*", "no name"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_is_connected(run: Run, target: str, word: str) -> None:
+def test_what_cannot_be_is_told_before_anything_is_connected(
+    run: Run, target: str, word: str
+) -> None:
     async def body() -> None:
         error = await refusal(f"nats://127.0.0.1:1?{target}")
         assert isinstance(error, FatalError)
@@ -628,7 +657,9 @@ def test_reading_goes_on_when_the_servers_word_about_the_first_write_is_late(
     async def body() -> None:
         with FaultProxy(nats_server.port) as proxy:
             sink = Sink()
-            driver = await dial(nats_server, f"nats://{proxy.address}?topic={nats_server.unique()}", sink)
+            driver = await dial(
+                nats_server, f"nats://{proxy.address}?topic={nats_server.unique()}", sink
+            )
             proxy.stall("down")
             assert await driver.send("early", Deadline(0.1)) == 5
             proxy.heal()

@@ -160,7 +160,9 @@ def test_a_server_that_answers_no_question_is_silent() -> None:
         ("409", "Leadership Change", StatusKind.REFUSED, 0),
     ],
 )
-def test_what_the_server_says_of_a_request(code: str, description: str, kind: StatusKind, most: int) -> None:
+def test_what_the_server_says_of_a_request(
+    code: str, description: str, kind: StatusKind, most: int
+) -> None:
     status = read_status(code, description)
     assert (status.kind, status.most) == (kind, most)
     assert not status.limits_time

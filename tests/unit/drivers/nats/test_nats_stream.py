@@ -111,7 +111,9 @@ def test_what_no_reader_had_comes_again_at_once_in_order(run: Run, stream: Strea
     run(body())
 
 
-def test_a_message_that_waits_for_its_reader_is_not_delivered_again(run: Run, stream: Stream) -> None:
+def test_a_message_that_waits_for_its_reader_is_not_delivered_again(
+    run: Run, stream: Stream
+) -> None:
     async def body() -> None:
         stream.fill(2)
         sink = Sink()
@@ -214,7 +216,9 @@ def test_two_readers_share_a_durable_consumer(run: Run, stream: Stream) -> None:
 # what was acknowledged and comes again
 
 
-def test_a_server_that_forgot_acknowledgements_sends_nothing_twice(run: Run, start_nats: Start) -> None:
+def test_a_server_that_forgot_acknowledgements_sends_nothing_twice(
+    run: Run, start_nats: Start
+) -> None:
     """Killed, it has lost what its consumers did in the last moments; here, all of it."""
     server = start_nats(jetstream=True)
 
@@ -257,11 +261,16 @@ def test_a_server_that_forgot_acknowledgements_sends_nothing_twice(run: Run, sta
     run(body())
 
 
-def test_an_acknowledgement_that_was_lost_on_its_way_is_given_again(run: Run, stream: Stream) -> None:
+def test_an_acknowledgement_that_was_lost_on_its_way_is_given_again(
+    run: Run, stream: Stream
+) -> None:
     async def body() -> None:
         stream.fill(3)
         with FaultProxy(stream.server.port) as proxy:
-            address, sink = stream.address("topic={name}.a&durable=d&ack_wait=500", port=proxy.port), Sink()
+            address, sink = (
+                stream.address("topic={name}.a&durable=d&ack_wait=500", port=proxy.port),
+                Sink(),
+            )
             driver = await opened(address, sink)
             await sink.wait_received(3)
             proxy.blackhole()
@@ -283,11 +292,16 @@ def test_an_acknowledgement_that_was_lost_on_its_way_is_given_again(run: Run, st
 
 
 @pytest.mark.parametrize("verdict", ["ack", "reject"])
-def test_a_verdict_that_is_late_makes_nothing_come_twice(run: Run, stream: Stream, verdict: str) -> None:
+def test_a_verdict_that_is_late_makes_nothing_come_twice(
+    run: Run, stream: Stream, verdict: str
+) -> None:
     async def body() -> None:
         stream.fill(3)
         with FaultProxy(stream.server.port) as proxy:
-            address, sink = stream.address("topic={name}.a&durable=d&ack_wait=500", port=proxy.port), Sink()
+            address, sink = (
+                stream.address("topic={name}.a&durable=d&ack_wait=500", port=proxy.port),
+                Sink(),
+            )
             driver = await opened(address, sink)
             await sink.wait_received(3)
             proxy.blackhole("up")  # as if the server were frozen: it hears of nothing in time
@@ -296,7 +310,9 @@ def test_a_verdict_that_is_late_makes_nothing_come_twice(run: Run, stream: Strea
             else:
                 for each in sink.deliveries[:2]:
                     driver.refuse(each.token, "reject", 0.0)
-            await eventually(lambda: (stream.side.consumer(stream.name, "d").num_redelivered or 0) >= 2)
+            await eventually(
+                lambda: (stream.side.consumer(stream.name, "d").num_redelivered or 0) >= 2
+            )
             proxy.heal()
             await eventually(lambda: stream.pending() == 1)
             assert numbers(sink) == [0, 1, 2]
@@ -326,7 +342,9 @@ def test_what_was_made_anew_is_read_from_its_start(run: Run, stream: Stream, wha
             assert made is not None
             await eventually(lambda: datetime.now(UTC) - made > timedelta(seconds=1.1))
             stream.side.delete_consumer(stream.name, "d")
-        other = await opened(stream.address("topic={name}.a&durable=d", buffer=1), Sink())  # makes it
+        other = await opened(
+            stream.address("topic={name}.a&durable=d", buffer=1), Sink()
+        )  # makes it
         await other.close()
         again = Sink()
         driver = await opened(address, again)
@@ -355,7 +373,9 @@ def test_what_was_made_anew_is_read_from_its_start(run: Run, stream: Stream, wha
         ("topic={name}.a&deliver=2120-01-01T00:00:00Z", []),
     ],
 )
-def test_where_a_new_consumer_starts(run: Run, stream: Stream, target: str, expected: list[int]) -> None:
+def test_where_a_new_consumer_starts(
+    run: Run, stream: Stream, target: str, expected: list[int]
+) -> None:
     async def body() -> None:
         stream.fill(3)
         stream.fill(1, "b", 7)
@@ -372,7 +392,9 @@ def test_where_a_new_consumer_starts(run: Run, stream: Stream, target: str, expe
     run(body())
 
 
-def test_without_a_durable_the_next_link_goes_on_where_the_last_one_ended(run: Run, stream: Stream) -> None:
+def test_without_a_durable_the_next_link_goes_on_where_the_last_one_ended(
+    run: Run, stream: Stream
+) -> None:
     async def body() -> None:
         with FaultProxy(stream.server.port) as proxy:
             address = stream.address(port=proxy.port)
@@ -533,7 +555,9 @@ def test_what_cannot_be_read(run: Run, stream: Stream, nats_server: Nats) -> Non
     name = stream.name
 
     async def body() -> None:
-        stream.side.add_consumer(name, durable_name="push", deliver_subject="x", filter_subject=f"{name}.a")
+        stream.side.add_consumer(
+            name, durable_name="push", deliver_subject="x", filter_subject=f"{name}.a"
+        )
         stream.side.add_consumer(name, durable_name="other", filter_subject=f"{name}.b")
         base = f"nats://{stream.server.address}?stream="
         for target, words in (
@@ -543,7 +567,10 @@ def test_what_cannot_be_read(run: Run, stream: Stream, nats_server: Nats) -> Non
             ),
             (f"{name}&topic=elsewhere", "cannot be read by topic=elsewhere"),
             (f"{name}&topic={name}.a&durable=push", "push consumer"),
-            (f"{name}&topic={name}.a&durable=other", f"durable=other reads {name}.b and not topic={name}.a"),
+            (
+                f"{name}&topic={name}.a&durable=other",
+                f"durable=other reads {name}.b and not topic={name}.a",
+            ),
         ):
             error = await refusal(base + target)
             assert isinstance(error, FatalError), error
@@ -585,7 +612,11 @@ def test_the_words_of_a_delivery_are_those_that_nats_py_reads(run: Run, stream: 
         assert driver._reader is not None
         ours, theirs = sink.deliveries[0], driver._reader._held.all()[0].msg.metadata
         assert ours.offset == theirs.sequence.stream
-        assert ours.properties == {"stream": theirs.stream, "consumer": theirs.consumer, "delivered": 1}
+        assert ours.properties == {
+            "stream": theirs.stream,
+            "consumer": theirs.consumer,
+            "delivered": 1,
+        }
         assert abs((ours.timestamp or 0) - theirs.timestamp.timestamp()) < 1e-3
         await driver.close()
 
@@ -638,7 +669,9 @@ def test_a_consumer_that_goes_while_no_request_waits_is_missed(
     run(body())
 
 
-def test_a_stream_made_anew_under_a_full_buffer_is_not_taken_for_the_former(run: Run, stream: Stream) -> None:
+def test_a_stream_made_anew_under_a_full_buffer_is_not_taken_for_the_former(
+    run: Run, stream: Stream
+) -> None:
     """Its numbers are those of messages that wait here; no request waits that would be refused."""
 
     async def body() -> None:
@@ -683,7 +716,9 @@ def test_limits_of_a_consumer_on_requests_are_kept(run: Run, stream: Stream) -> 
 
 
 @pytest.mark.parametrize("target", ["stream={name}&deliver=all", "stream={name}&durable=d"])
-def test_what_the_stream_threw_away_unread_is_counted(run: Run, jetstream: Nats, target: str) -> None:
+def test_what_the_stream_threw_away_unread_is_counted(
+    run: Run, jetstream: Nats, target: str
+) -> None:
     async def body() -> None:
         made = Stream(jetstream, max_msgs=10, discard="old")
         with made.side:

@@ -104,7 +104,9 @@ def test_other_statements_run_while_a_result_is_not_read(driver: PostgresDriver)
         ("", None),
     ],
 )
-def test_affected_counts_what_was_changed(driver: PostgresDriver, sql: str, affected: int | None) -> None:
+def test_affected_counts_what_was_changed(
+    driver: PostgresDriver, sql: str, affected: int | None
+) -> None:
     driver.execute("CREATE TABLE t (id INT); INSERT INTO t VALUES (1), (2), (3)", ())
     result = driver.execute(sql, ())
     assert (result.affected, result.last_id) == (affected, None)
@@ -113,7 +115,8 @@ def test_affected_counts_what_was_changed(driver: PostgresDriver, sql: str, affe
 def test_merge_is_counted(driver: PostgresDriver) -> None:
     driver.execute("CREATE TABLE t (id INT)", ())
     result = driver.execute(
-        "MERGE INTO t USING (VALUES (1), (2)) v(x) ON t.id = v.x WHEN NOT MATCHED THEN INSERT VALUES (x)", ()
+        "MERGE INTO t USING (VALUES (1), (2)) v(x) ON t.id = v.x WHEN NOT MATCHED THEN INSERT VALUES (x)",
+        (),
     )
     assert result.affected == 2
 
@@ -180,7 +183,9 @@ def test_several_statements_take_no_values(driver: PostgresDriver) -> None:
         ("SELECT ?; -- end", (1,), 1),
     ],
 )
-def test_placeholders(driver: PostgresDriver, sql: str, binds: tuple[Any, ...], expected: Any) -> None:
+def test_placeholders(
+    driver: PostgresDriver, sql: str, binds: tuple[Any, ...], expected: Any
+) -> None:
     assert values(driver, sql, *binds) == [(expected,)]
 
 
@@ -222,7 +227,8 @@ def test_values_by_name_are_refused(driver: PostgresDriver) -> None:
 
 
 @pytest.mark.parametrize(
-    "sql", ["SET client_encoding TO 'LATIN1'", "SELECT set_config('client_encoding', 'LATIN1', false)"]
+    "sql",
+    ["SET client_encoding TO 'LATIN1'", "SELECT set_config('client_encoding', 'LATIN1', false)"],
 )
 def test_the_encoding_of_the_session_stays(driver: PostgresDriver, sql: str) -> None:
     assert "UTF8" in str(refused(driver, sql))
@@ -266,7 +272,9 @@ def test_a_query_does_not_bring_all_rows_here(driver: PostgresDriver, postgres: 
     assert values(driver, "SELECT last_value < 10000 FROM seen") == [(True,)]
 
 
-def test_statements_are_refused_while_a_query_of_the_transaction_is_open(driver: PostgresDriver) -> None:
+def test_statements_are_refused_while_a_query_of_the_transaction_is_open(
+    driver: PostgresDriver,
+) -> None:
     driver.begin()
     rows = driver.query("SELECT generate_series(1, 1000)", ())
     for call in (
@@ -306,7 +314,9 @@ def test_a_query_that_writes_is_kept(driver: PostgresDriver) -> None:
     assert values(driver, "SELECT count(*) FROM t") == [(200,)]
 
 
-@pytest.mark.parametrize("text", ["SHOW work_mem", "EXPLAIN SELECT 1", "TABLE t", "VALUES (1)", "(SELECT 1)"])
+@pytest.mark.parametrize(
+    "text", ["SHOW work_mem", "EXPLAIN SELECT 1", "TABLE t", "VALUES (1)", "(SELECT 1)"]
+)
 def test_a_query_of_any_statement_gives_its_rows(driver: PostgresDriver, text: str) -> None:
     driver.execute("CREATE TABLE t (id INT); INSERT INTO t VALUES (1)", ())
     rows = driver.query(text, ())
@@ -339,11 +349,20 @@ def test_a_query_that_fails_on_the_way_leaves_nothing_open(driver: PostgresDrive
     ("sql", "row"),
     [
         ("INSERT INTO t VALUES (?, ?, now())", lambda n: [n, f"%s {n} ?"]),
-        ("INSERT INTO t (id, name) VALUES (?::int, lower(?)) RETURNING id", lambda n: [str(n), f"%s {n} ?"]),
+        (
+            "INSERT INTO t (id, name) VALUES (?::int, lower(?)) RETURNING id",
+            lambda n: [str(n), f"%s {n} ?"],
+        ),
         ("INSERT INTO t (name, id) VALUES ($2, $1); -- ?", lambda n: (n, f"%s {n} ?")),
-        ("INSERT INTO t (id, name) VALUES (?, ?) ON CONFLICT (id) DO NOTHING", lambda n: [n, f"%s {n} ?"]),
+        (
+            "INSERT INTO t (id, name) VALUES (?, ?) ON CONFLICT (id) DO NOTHING",
+            lambda n: [n, f"%s {n} ?"],
+        ),
         ("INSERT INTO t (id, name) SELECT ?, ?", lambda n: [n, f"%s {n} ?"]),
-        ("INSERT INTO t (id, name) VALUES (?, ?), (-?, 'other')", lambda n: [n, f"%s {n} ?", n + 1]),
+        (
+            "INSERT INTO t (id, name) VALUES (?, ?), (-?, 'other')",
+            lambda n: [n, f"%s {n} ?", n + 1],
+        ),
         (
             "INSERT INTO t (id, name) VALUES (?, 'x') ON CONFLICT (id) DO UPDATE SET name = ?",
             lambda n: [n, "y"],
@@ -356,11 +375,13 @@ def test_many_rows_are_written(driver: PostgresDriver, sql: str, row: Callable[[
     result = driver.executemany(sql, [row(n) for n in range(count)])
     assert (result.columns, result.values) == ([], [])
     assert result.affected in (count, None)
-    assert values(driver, "SELECT count(*), sum(id) FROM t WHERE id >= 0") == [(count, sum(range(count)))]
+    assert values(driver, "SELECT count(*), sum(id) FROM t WHERE id >= 0") == [
+        (count, sum(range(count)))
+    ]
     if "'x'" not in sql:
-        assert values(driver, "SELECT count(*) FROM t WHERE id >= 0 AND name = '%s ' || id || ' ?'") == [
-            (count,)
-        ]
+        assert values(
+            driver, "SELECT count(*) FROM t WHERE id >= 0 AND name = '%s ' || id || ' ?'"
+        ) == [(count,)]
 
 
 def test_the_count_of_many_rows_is_that_of_all_pages(driver: PostgresDriver) -> None:
@@ -370,7 +391,9 @@ def test_the_count_of_many_rows_is_that_of_all_pages(driver: PostgresDriver) -> 
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_rows_with_the_same_key_update_one_after_the_other(driver: PostgresDriver, inside: bool) -> None:
+def test_rows_with_the_same_key_update_one_after_the_other(
+    driver: PostgresDriver, inside: bool
+) -> None:
     driver.execute("CREATE TABLE t (id INT PRIMARY KEY, n INT)", ())
     if inside:
         driver.begin()
@@ -383,10 +406,13 @@ def test_rows_with_the_same_key_update_one_after_the_other(driver: PostgresDrive
 
 
 def test_many_updates_run_in_one_transaction(driver: PostgresDriver) -> None:
-    driver.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 500)", ())
+    driver.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 500)", ()
+    )
     with pytest.raises(StatementError) as caught:
         driver.executemany(
-            "UPDATE t SET id = ? WHERE id = ?", [[n + 1000, n] for n in range(1, 500)] + [[1001, 500]]
+            "UPDATE t SET id = ? WHERE id = ?",
+            [[n + 1000, n] for n in range(1, 500)] + [[1001, 500]],
         )
     assert caught.value.code == "23505"
     assert not driver.in_transaction()
@@ -418,7 +444,9 @@ def test_many_rows_that_fail_are_none(driver: PostgresDriver) -> None:
         ("INSERT INTO t VALUES (?)", [1]),
     ],
 )
-def test_what_is_no_statement_for_many_rows_is_refused(driver: PostgresDriver, sql: str, rows: Any) -> None:
+def test_what_is_no_statement_for_many_rows_is_refused(
+    driver: PostgresDriver, sql: str, rows: Any
+) -> None:
     driver.execute("CREATE TABLE t (id INT)", ())
     with pytest.raises(StatementError):
         driver.executemany(sql, rows)
@@ -469,7 +497,9 @@ def test_psycopgs_libpq_can_cancel_in_steps() -> None:
     assert cancel_functions() is not None
 
 
-def test_an_interrupt_ends_the_statement_on_the_server(driver: PostgresDriver, postgres: Postgres) -> None:
+def test_an_interrupt_ends_the_statement_on_the_server(
+    driver: PostgresDriver, postgres: Postgres
+) -> None:
     running = Background(lambda: driver.execute("SELECT pg_sleep(300), 'interrupt me'", ()))
     until_runs(postgres, "interrupt me")
     driver.interrupt()
@@ -490,7 +520,9 @@ def test_an_interrupt_that_comes_too_late_stops_nothing(driver: PostgresDriver) 
     driver.rollback()
 
 
-def test_an_interrupt_stops_bulk_rows_between_statements(driver: PostgresDriver, postgres: Postgres) -> None:
+def test_an_interrupt_stops_bulk_rows_between_statements(
+    driver: PostgresDriver, postgres: Postgres
+) -> None:
     driver.execute("CREATE TABLE t (id INT)", ())
     sql = "INSERT INTO t VALUES (? + 0 * length(pg_sleep(0.01)::text))"
     running = Background(lambda: driver.executemany(sql, [[n] for n in range(100_000)]))
@@ -551,7 +583,9 @@ def test_a_link_that_the_server_ends_is_known_before_the_next_statement(
         driver.execute("SELECT 1", ())
 
 
-def test_a_link_that_is_ended_in_a_statement_is_lost(driver: PostgresDriver, postgres: Postgres) -> None:
+def test_a_link_that_is_ended_in_a_statement_is_lost(
+    driver: PostgresDriver, postgres: Postgres
+) -> None:
     pid = values(driver, "SELECT pg_backend_pid()")[0][0]
     running = Background(lambda: driver.execute("SELECT pg_sleep(300), 'end me'", ()))
     until_runs(postgres, "end me")
@@ -604,7 +638,10 @@ def test_warnings_are_told_once_and_notices_not(driver: PostgresDriver) -> None:
 def test_an_error_has_detail_and_hint_in_its_line(driver: PostgresDriver) -> None:
     driver.execute("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1)", ())
     text = str(refused(driver, "INSERT INTO t VALUES (1)"))
-    assert text == 'duplicate key value violates unique constraint "t_pkey"; Key (id)=(1) already exists'
+    assert (
+        text
+        == 'duplicate key value violates unique constraint "t_pkey"; Key (id)=(1) already exists'
+    )
     assert "hint: " in str(refused(driver, "SELECT 1 + 'a'::text"))
 
 
@@ -617,7 +654,12 @@ def test_an_error_has_detail_and_hint_in_its_line(driver: PostgresDriver) -> Non
         ("&dbname=nowhere", "u:p@", 'database "nowhere" does not exist', "3D000"),
         ("&nonsense=1", "u:p@", 'unrecognized configuration parameter "nonsense"', "42704"),
         ("&work_mem=x", "u:p@", "invalid value for parameter", "22023"),
-        ("&sslmode=verify-full&sslrootcert=/gone", "u:p@", "does not exist: give sslrootcert", None),
+        (
+            "&sslmode=verify-full&sslrootcert=/gone",
+            "u:p@",
+            "does not exist: give sslrootcert",
+            None,
+        ),
         ("&require_auth=md5", "u:p@", "require_auth", None),
     ],
 )
@@ -634,7 +676,8 @@ def test_a_login_that_can_never_work_is_refused(
 
 
 @pytest.mark.parametrize(
-    "more", ["&host=/nowhere", "&host=nowhere.invalid", "&port=1", "&port=1,1&host=127.0.0.1,127.0.0.1"]
+    "more",
+    ["&host=/nowhere", "&host=nowhere.invalid", "&port=1", "&port=1,1&host=127.0.0.1,127.0.0.1"],
 )
 def test_a_server_that_is_not_there_may_come(open_: Open, more: str) -> None:
     with pytest.raises(DialError) as caught:
@@ -681,7 +724,9 @@ def test_tls_is_spoken(postgres: Postgres, certs: Certs, how: str) -> None:
     driver = PostgresDriver(parse_address(text, environ={}))
     driver.open(Deadline(10))
     try:
-        assert values(driver, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [(True,)]
+        assert values(driver, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") == [
+            (True,)
+        ]
         driver.interrupt()
         assert driver.alive()
     finally:
@@ -697,7 +742,9 @@ def test_a_certificate_of_a_stranger_is_refused(postgres: Postgres, certs: Certs
 
 
 def test_a_unix_socket_is_dialled(postgres: Postgres) -> None:
-    text = f"postgres://host={postgres.folder} port={postgres.port} user=u password=p dbname=postgres"
+    text = (
+        f"postgres://host={postgres.folder} port={postgres.port} user=u password=p dbname=postgres"
+    )
     driver = PostgresDriver(parse_address(text, environ={}))
     driver.open(Deadline(10))
     try:
@@ -707,7 +754,9 @@ def test_a_unix_socket_is_dialled(postgres: Postgres) -> None:
         driver.close()
 
 
-def test_the_workers_environment_changes_nothing(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_environment_changes_nothing(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
     zone = ask(postgres, "SHOW timezone")[0][0]
     for name, value in {
         "PGHOST": "nowhere.invalid",
@@ -733,7 +782,9 @@ def test_the_workers_environment_changes_nothing(postgres: Postgres, monkeypatch
         "PGCONNECT_TIMEOUT": "x",
     }.items():
         monkeypatch.setenv(name, value)
-    driver = PostgresDriver(parse_address(f"postgres://u:p@{postgres.address}/postgres", environ={}))
+    driver = PostgresDriver(
+        parse_address(f"postgres://u:p@{postgres.address}/postgres", environ={})
+    )
     driver.open(Deadline(10))
     names = ("work_mem", "application_name", "timezone", "datestyle", "geqo", "client_encoding")
     try:

@@ -23,7 +23,9 @@ from trunkline.deadline import Deadline
 
 CASES: list[dict[str, Any]] = [
     case
-    for case in json.loads((Path(__file__).parents[3] / "data" / "dsn_cases.json").read_text("utf-8"))
+    for case in json.loads(
+        (Path(__file__).parents[3] / "data" / "dsn_cases.json").read_text("utf-8")
+    )
     if case["scheme"] == "postgres" and case["valid"] and case["dial"]
 ]
 REFUSED = ("sslinline=yes", "krbspn", "krbsrvname")
@@ -40,7 +42,9 @@ def test_every_parameter_of_libpq_and_pq_has_a_use() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: ascii(case["dsn"])[:80])
 def test_every_valid_address_gives_what_libpq_takes_or_a_reason(case: dict[str, Any]) -> None:
-    address = parse_address(case["dial"], environ=dict(pair.split("=", 1) for pair in case.get("env", ())))
+    address = parse_address(
+        case["dial"], environ=dict(pair.split("=", 1) for pair in case.get("env", ()))
+    )
     if any(word in case["dsn"] for word in REFUSED) or "service" in address.params:
         with pytest.raises(FatalError):
             connect_arguments(address)
@@ -117,14 +121,18 @@ def test_a_parameter_reaches_libpq_as(text: str, keyword: str, value: str) -> No
         ("datestyle='ISO, MDY'", {"datestyle": "ISO, MDY"}),
     ],
 )
-def test_settings_of_the_server_are_none_of_libpqs_options(text: str, settings: dict[str, str]) -> None:
+def test_settings_of_the_server_are_none_of_libpqs_options(
+    text: str, settings: dict[str, str]
+) -> None:
     _, arguments, found = connect_arguments(parse_address(f"postgres://{text}", environ={}))
     assert found == settings
     assert arguments["options"] == ("-c x=1" if "options" in text else "")
 
 
 def test_what_is_settled_while_a_connection_begins_goes_as_options() -> None:
-    _, arguments, found = connect_arguments(parse_address("postgres://h/d?post_auth_delay=1", environ={}))
+    _, arguments, found = connect_arguments(
+        parse_address("postgres://h/d?post_auth_delay=1", environ={})
+    )
     assert (found, arguments["options"]) == ({}, "-c post_auth_delay=1")
 
 
@@ -201,7 +209,9 @@ def test_each_variable_of_libpq_is_covered_by_a_keyword_or_taken_away(
     ],
 )
 def test_the_smaller_of_both_timeouts_counts(text: str, left: float | None, expected: int) -> None:
-    assert connect_seconds(parse_address(f"postgres://{text}", environ={}), Deadline(left)) == expected
+    assert (
+        connect_seconds(parse_address(f"postgres://{text}", environ={}), Deadline(left)) == expected
+    )
 
 
 # service files
@@ -219,10 +229,17 @@ def services(tmp_path: Path) -> Path:
 
 def test_a_service_wins_over_what_stands_beside_it(services: Path) -> None:
     found = plan(f"service=svc servicefile={services} host=dsnhost user=me dbname=d work_mem=1")
-    assert (found["host"], found["port"], found["user"], found["dbname"]) == ("svchost", "7", "me", "d")
+    assert (found["host"], found["port"], found["user"], found["dbname"]) == (
+        "svchost",
+        "7",
+        "me",
+        "d",
+    )
     assert found["password"] == "it's \\ secret"
     _, _, settings = connect_arguments(
-        parse_address(f"postgres://service=svc servicefile={services} host=dsnhost work_mem=1", environ={})
+        parse_address(
+            f"postgres://service=svc servicefile={services} host=dsnhost work_mem=1", environ={}
+        )
     )
     assert settings == {"work_mem": "1", "search_path": "s"}
     found = plan(f"service=more servicefile={services} host=a,b port=1,2 user=me")

@@ -28,7 +28,11 @@ def test_redis_py_takes_its_socket_as_we_give_it() -> None:
 
 async def opened(server: Redis, ended: list[BaseException]) -> Commands:
     line = Line(
-        parse_address(f"redis://{server.address}?channel=c"), ("127.0.0.1", server.port), NOBODY, 0, None
+        parse_address(f"redis://{server.address}?channel=c"),
+        ("127.0.0.1", server.port),
+        NOBODY,
+        0,
+        None,
     )
     await line.dial(Deadline(10))
     return Commands(line, ended.append)
@@ -57,7 +61,9 @@ def test_who_waits_for_an_answer_is_told_of_the_end(redis_server: Redis) -> None
         ended = list[BaseException]()
         commands = await opened(redis_server, ended)
         waiting = commands.call("BLPOP", redis_server.unique(), 0)
-        number = await (other := await opened(redis_server, [])).call("CLIENT LIST", "TYPE", "normal")
+        number = await (other := await opened(redis_server, [])).call(
+            "CLIENT LIST", "TYPE", "normal"
+        )
         assert b"blpop" in number
         blocked = next(row for row in number.decode().splitlines() if "cmd=blpop" in row)
         await other.call("CLIENT KILL", "ID", blocked.split()[0].removeprefix("id="))

@@ -15,7 +15,12 @@ from trunkline.actors.drivers.redis.entries import Entry, delivery_of, entries_o
 from trunkline.actors.drivers.redis.gaps import Gaps, StreamState
 from trunkline.actors.drivers.redis.patterns import brings, pattern_regex
 from trunkline.actors.drivers.redis.plan import CLAIM_IDLE_S, plan_of
-from trunkline.actors.drivers.redis.words import code_of, is_missing_group, refused_link, refused_message
+from trunkline.actors.drivers.redis.words import (
+    code_of,
+    is_missing_group,
+    refused_link,
+    refused_message,
+)
 from trunkline.address import parse_address
 from trunkline.errors import AddressError, DialError
 
@@ -153,10 +158,16 @@ def test_a_message_comes_by_the_first_subscription_alone() -> None:
 
 
 def test_entries_are_messages() -> None:
-    found = entries_of("s", [[b"1-2", [b"data", b"x", b"a", b"1", b"a", b"\xff"]], None, [b"1-3", None]])
+    found = entries_of(
+        "s", [[b"1-2", [b"data", b"x", b"a", b"1", b"a", b"\xff"]], None, [b"1-3", None]]
+    )
     assert [(each.id, each.fields is None) for each in found] == [("1-2", False), ("1-3", True)]
     delivery = delivery_of(found[0], b"data", group="g", again=True)
-    assert (delivery.data, delivery.headers, delivery.redelivered) == (b"x", {"a": ["1", b"\xff"]}, True)
+    assert (delivery.data, delivery.headers, delivery.redelivered) == (
+        b"x",
+        {"a": ["1", b"\xff"]},
+        True,
+    )
     assert delivery.token == delivery.identity == ("s", "1-2")
     assert delivery_of(found[0], b"data", group=None, again=False).identity is None
 
@@ -164,7 +175,9 @@ def test_entries_are_messages() -> None:
 def test_entries_of_others() -> None:
     only = delivery_of(Entry("s", "1-0", [b"price", b"2"]), b"data", group=None, again=False)
     assert (only.data, only.headers) == (b"2", {"price": "2"})
-    several = delivery_of(Entry("s", "1-0", [b"a", b"1", b"b", b"\xff"]), b"data", group=None, again=False)
+    several = delivery_of(
+        Entry("s", "1-0", [b"a", b"1", b"b", b"\xff"]), b"data", group=None, again=False
+    )
     assert several.data == '{"a": "1", "b": "\ufffd"}'.encode()
     assert several.headers == {"a": "1", "b": b"\xff"}
 
@@ -200,8 +213,13 @@ class Model:
             self.ids.append(self.added)
 
     def state(self) -> StreamState:
-        first, last = (self.entry(self.ids[0]), self.entry(self.ids[-1])) if self.ids else (None, None)
-        said: dict[bytes, Any] = {b"length": len(self.ids), b"last-generated-id": f"{self.added}-0".encode()}
+        first, last = (
+            (self.entry(self.ids[0]), self.entry(self.ids[-1])) if self.ids else (None, None)
+        )
+        said: dict[bytes, Any] = {
+            b"length": len(self.ids),
+            b"last-generated-id": f"{self.added}-0".encode(),
+        }
         said |= {b"first-entry": first, b"last-entry": last, b"entries-added": self.added}
         return StreamState([word for pair in said.items() for word in pair])
 
@@ -210,7 +228,11 @@ class Model:
         return [f"{number}-0".encode(), [b"a", b"b"]]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["add", "trim", "delete", "read", "look"]), st.integers(1, 5))))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "trim", "delete", "read", "look"]), st.integers(1, 5))
+    )
+)
 def test_what_was_lost_is_counted_exactly_once(steps: list[tuple[str, int]]) -> None:
     model, gaps = Model(), Gaps()
     read = reads = counted = 0
@@ -260,9 +282,19 @@ def test_a_stream_that_does_not_exist_has_lost_nothing_yet() -> None:
             "refused the login",
             True,
         ),
-        (library.BusyLoadingError("Redis is loading the dataset in memory"), "LOADING", "is loading", False),
+        (
+            library.BusyLoadingError("Redis is loading the dataset in memory"),
+            "LOADING",
+            "is loading",
+            False,
+        ),
         (library.ReadOnlyError("You can't write"), "READONLY", "is a replica", True),
-        (library.MovedError("3999 127.0.0.1:6381"), "MOVED", "127.0.0.1:6381: dial that node", True),
+        (
+            library.MovedError("3999 127.0.0.1:6381"),
+            "MOVED",
+            "127.0.0.1:6381: dial that node",
+            True,
+        ),
         (
             library.ClusterDownError("Hash slot not served"),
             "CLUSTERDOWN",
@@ -275,8 +307,18 @@ def test_a_stream_that_does_not_exist_has_lost_nothing_yet() -> None:
             "other than a stream",
             True,
         ),
-        (library.ResponseError("DENIED Redis is running in protected mode"), "DENIED", "no connection", True),
-        (library.ResponseError("unknown command 'XADD'"), "ERR", "refused to read s: unknown command", True),
+        (
+            library.ResponseError("DENIED Redis is running in protected mode"),
+            "DENIED",
+            "no connection",
+            True,
+        ),
+        (
+            library.ResponseError("unknown command 'XADD'"),
+            "ERR",
+            "refused to read s: unknown command",
+            True,
+        ),
     ],
 )
 def test_answers_in_words(error: Exception, code: str, words: str, final: bool) -> None:

@@ -39,7 +39,9 @@ class Server:
     def __init__(self, kind: str, certs: Certs, folder: Path) -> None:
         self.tls = certs.server_context() if kind == "tls" else None
         self.path = folder / "sock" if kind == "unix" else None
-        self.driver: type[StreamDriver] = {"tcp": TcpDriver, "tls": TlsDriver, "unix": UnixDriver}[kind]
+        self.driver: type[StreamDriver] = {"tcp": TcpDriver, "tls": TlsDriver, "unix": UnixDriver}[
+            kind
+        ]
         self.options: dict[str, object] = {"cafile": str(certs.ca)} if kind == "tls" else {}
 
     def serve(self, handler: Handler) -> SocketServer:
@@ -50,7 +52,9 @@ class Server:
 
 
 @pytest.fixture(params=KINDS)
-def kind(request: pytest.FixtureRequest, certs: Certs, tmp_path_factory: pytest.TempPathFactory) -> Server:
+def kind(
+    request: pytest.FixtureRequest, certs: Certs, tmp_path_factory: pytest.TempPathFactory
+) -> Server:
     return Server(request.param, certs, tmp_path_factory.mktemp("s"))
 
 
@@ -77,7 +81,9 @@ def test_a_big_write_goes_out_whole_and_in_order(run: Run, kind: Server) -> None
     async def body() -> None:
         sink = Recorder()
         driver = await kind.dial(server, sink)
-        counts = await asyncio.gather(driver.send(big, Deadline(10)), driver.send(small, Deadline(10)))
+        counts = await asyncio.gather(
+            driver.send(big, Deadline(10)), driver.send(small, Deadline(10))
+        )
         assert counts == [len(big), len(small)]
         await sink.until(lambda: len(sink.stream) >= len(big) + len(small))
         assert sink.stream == big + small

@@ -33,11 +33,14 @@ def sender() -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("option", ["interface=127.0.0.1", "interface=lo", "local_ip=127.0.0.1"])
-def test_a_group_is_joined_and_written_to(run: Run, port: int, sender: socket.socket, option: str) -> None:
+def test_a_group_is_joined_and_written_to(
+    run: Run, port: int, sender: socket.socket, option: str
+) -> None:
     async def body() -> None:
         first, second = Recorder(), Recorder()
         drivers = [
-            await opened(UdpDriver, f"udp://{GROUP}:{port}|{option}", sink) for sink in (first, second)
+            await opened(UdpDriver, f"udp://{GROUP}:{port}|{option}", sink)
+            for sink in (first, second)
         ]
         sender.sendto(b"tick", (GROUP, port))
         assert await first.wait_received(1) == [b"tick"]
@@ -69,7 +72,9 @@ def test_without_an_interface_programs_of_this_machine_are_heard(
     run(body())
 
 
-def test_another_group_on_the_same_port_is_not_heard(run: Run, port: int, sender: socket.socket) -> None:
+def test_another_group_on_the_same_port_is_not_heard(
+    run: Run, port: int, sender: socket.socket
+) -> None:
     async def body() -> None:
         sinks = [Recorder(), Recorder()]
         groups = (GROUP, "239.77.1.3")
@@ -94,7 +99,9 @@ def test_a_broadcast_is_sent_and_answers_are_read(run: Run) -> None:
 
         async def body() -> None:
             sink = Recorder()
-            driver = await opened(UdpDriver, f"udp://127.255.255.255:{listener.getsockname()[1]}", sink)
+            driver = await opened(
+                UdpDriver, f"udp://127.255.255.255:{listener.getsockname()[1]}", sink
+            )
             assert await driver.send("who is there?", Deadline(5)) == 13
             data, peer = listener.recvfrom(100)
             assert data == b"who is there?"
@@ -124,7 +131,11 @@ def test_a_broadcast_is_sent_and_answers_are_read(run: Run) -> None:
             FatalError,
             "interface= is for multicast groups, and 127.0.0.1 is none",
         ),
-        ("tcp://127.0.0.1:9|interface=lo", AddressError, "option 'interface' makes no sense for tcp"),
+        (
+            "tcp://127.0.0.1:9|interface=lo",
+            AddressError,
+            "option 'interface' makes no sense for tcp",
+        ),
     ],
 )
 def test_what_is_refused(run: Run, address: str, kind: type[Exception], words: str) -> None:

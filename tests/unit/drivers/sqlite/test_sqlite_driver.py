@@ -83,7 +83,9 @@ def run_marker(driver: SqliteDriver) -> threading.Event:
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c["valid"]], ids=lambda case: case["dsn"])
-def test_the_connection_is_the_one_that_go_sqlite3_makes(case: Any, open_: Open, tmp_path: Path) -> None:
+def test_the_connection_is_the_one_that_go_sqlite3_makes(
+    case: Any, open_: Open, tmp_path: Path
+) -> None:
     (tmp_path / "existing.db").touch()
     driver = open_(case["dial"])
     effective = dict(case["expect"].get("effective", {}))
@@ -95,8 +97,12 @@ def test_the_connection_is_the_one_that_go_sqlite3_makes(case: Any, open_: Open,
             driver.execute("CREATE TABLE t (a)", ())
     else:
         driver.execute("CREATE TABLE t (a)", ())
-    assert value(driver, "SELECT 'A' LIKE 'a'") == (0 if effective.get("case_sensitive_like") else 1)
-    assert value(driver, "SELECT file FROM pragma_database_list") == where(tmp_path, case["expect"]["file"])
+    assert value(driver, "SELECT 'A' LIKE 'a'") == (
+        0 if effective.get("case_sensitive_like") else 1
+    )
+    assert value(driver, "SELECT file FROM pragma_database_list") == where(
+        tmp_path, case["expect"]["file"]
+    )
 
 
 def test_the_page_names_every_parameter_of_the_cases_and_of_the_grammar() -> None:
@@ -120,7 +126,10 @@ def test_what_go_sqlite3_refuses_is_refused(case: Any, open_: Open) -> None:
     ("lock", "others_may_write"), [("deferred", True), ("immediate", False), ("exclusive", False)]
 )
 def test_begin_locks_as_txlock_says(open_: Open, lock: str, others_may_write: bool) -> None:
-    first, second = open_(f"sqlite3://test.db?_txlock={lock}"), open_("sqlite3://test.db?_timeout=0")
+    first, second = (
+        open_(f"sqlite3://test.db?_txlock={lock}"),
+        open_("sqlite3://test.db?_timeout=0"),
+    )
     second.execute("CREATE TABLE t (a)", ())
     assert not first.in_transaction()
     first.begin()
@@ -128,7 +137,9 @@ def test_begin_locks_as_txlock_says(open_: Open, lock: str, others_may_write: bo
     if others_may_write:
         second.execute("INSERT INTO t VALUES (1)", ())
     else:
-        with pytest.raises(StatementError, match="database is locked: another program holds it") as caught:
+        with pytest.raises(
+            StatementError, match="database is locked: another program holds it"
+        ) as caught:
             second.execute("INSERT INTO t VALUES (1)", ())
         assert caught.value.code == "SQLITE_BUSY"
     first.rollback()
@@ -159,7 +170,9 @@ def test_every_statement_is_committed_at_once(open_: Open) -> None:
 
 
 def test_a_select_gives_columns_and_rows(open_: Open) -> None:
-    result = open_().execute("SELECT 1 AS a, 'x' AS a, NULL, 2.5 UNION ALL SELECT 2, 'y', x'00', 3", ())
+    result = open_().execute(
+        "SELECT 1 AS a, 'x' AS a, NULL, 2.5 UNION ALL SELECT 2, 'y', x'00', 3", ()
+    )
     assert result.columns == ["a", "a", "NULL", "2.5"]
     assert result.values == [[1, "x", None, 2.5], [2, "y", b"\x00", 3]]
     assert (result.affected, result.last_id) == (None, None)
@@ -186,7 +199,12 @@ def test_what_has_no_rows_says_what_it_changed(open_: Open) -> None:
 def test_returning_gives_rows_and_counts(open_: Open) -> None:
     driver = open_()
     result = driver.execute("CREATE TABLE t (a); INSERT INTO t VALUES (?), (?) RETURNING a", (7, 8))
-    assert (result.columns, result.values, result.affected, result.last_id) == (["a"], [[7], [8]], 2, 2)
+    assert (result.columns, result.values, result.affected, result.last_id) == (
+        ["a"],
+        [[7], [8]],
+        2,
+        2,
+    )
 
 
 def test_statements_of_one_text_share_the_values_in_order(open_: Open) -> None:
@@ -263,7 +281,10 @@ ZONE = timezone(timedelta(hours=-5))
         (time(10, 30), "10:30:00"),
         (timedelta(days=1, hours=2), "1 day, 2:00:00"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        (Json([1, "ü", {"a": Decimal("1.0"), "d": DAY}]), '[1, "ü", {"a": "1.0", "d": "2024-01-31"}]'),
+        (
+            Json([1, "ü", {"a": Decimal("1.0"), "d": DAY}]),
+            '[1, "ü", {"a": "1.0", "d": "2024-01-31"}]',
+        ),
         (Json({"a": None}), '{"a": null}'),
         (Json((1, 2)), "[1, 2]"),
         (Side.BUY, "buy"),
@@ -320,7 +341,9 @@ READ = [
 
 
 @pytest.mark.parametrize(("declared", "stored", "read"), READ, ids=str)
-def test_a_column_reads_as_it_was_declared(open_: Open, declared: str, stored: Any, read: Any) -> None:
+def test_a_column_reads_as_it_was_declared(
+    open_: Open, declared: str, stored: Any, read: Any
+) -> None:
     driver = open_()
     driver.execute(f"CREATE TABLE t (a {declared})", ())
     driver.execute("INSERT INTO t VALUES (?)", (stored,))
@@ -340,7 +363,9 @@ def test_a_float_in_a_column_of_dates_keeps_every_digit(open_: Open) -> None:
     assert driver.execute("SELECT a, b, c, a FROM t ORDER BY c DESC -- all", ()).values == [
         [*row, row[0]] for row in rows
     ]
-    assert driver.execute("WITH x AS (SELECT a FROM t) SELECT a FROM x LIMIT ?", (1,)).values == [rows[0][:1]]
+    assert driver.execute("WITH x AS (SELECT a FROM t) SELECT a FROM x LIMIT ?", (1,)).values == [
+        rows[0][:1]
+    ]
 
 
 def test_loc_moves_datetimes_into_its_zone(open_: Open) -> None:
@@ -376,7 +401,11 @@ def test_loc_local_is_the_zone_of_this_machine(open_: Open) -> None:
         ("SELECT ?, ?", (1, 2, 3), "the statement has 2 placeholders and 3 values were given"),
         ("SELECT ?", (), "the statement has 1 placeholder and no values were given"),
         ("-- ?", (1,), "the statement has no placeholders and 1 value was given"),
-        ("SELECT :a, :b", {"a": 1}, "the statement has the placeholder :b and no value of that name"),
+        (
+            "SELECT :a, :b",
+            {"a": 1},
+            "the statement has the placeholder :b and no value of that name",
+        ),
         ("SELECT ?", {"a": 1}, "a dict stands where one value does"),
         ("SELECT * FROM missing", (), "^no such table: missing$"),
         ("SELEC 1", (), 'near "SELEC": syntax error'),
@@ -446,7 +475,10 @@ def test_a_running_statement_can_be_interrupted(open_: Open) -> None:
 
 
 def test_waiting_for_a_lock_can_be_interrupted(open_: Open) -> None:
-    holder, waiting = open_("sqlite3://test.db?_txlock=immediate"), open_("sqlite3://test.db?_timeout=600000")
+    holder, waiting = (
+        open_("sqlite3://test.db?_txlock=immediate"),
+        open_("sqlite3://test.db?_timeout=600000"),
+    )
     holder.begin()
     failures: list[StatementError] = []
 
@@ -467,10 +499,15 @@ def test_waiting_for_a_lock_can_be_interrupted(open_: Open) -> None:
 
 
 def test_a_lock_that_is_let_go_in_time_is_waited_for(open_: Open) -> None:
-    holder, waiting = open_("sqlite3://test.db?_txlock=immediate"), open_("sqlite3://test.db?_timeout=30000")
+    holder, waiting = (
+        open_("sqlite3://test.db?_txlock=immediate"),
+        open_("sqlite3://test.db?_timeout=30000"),
+    )
     holder.begin()
     running = run_marker(waiting)
-    thread = threading.Thread(target=waiting.execute, args=("SELECT started(); CREATE TABLE t (a)", ()))
+    thread = threading.Thread(
+        target=waiting.execute, args=("SELECT started(); CREATE TABLE t (a)", ())
+    )
     thread.start()
     assert running.wait(30)
     # longer than one slice of the wait
@@ -514,18 +551,32 @@ def test_close_ends_it_and_may_be_repeated(open_: Open) -> None:
     ("address", "says"),
     [
         ("sqlite3://folder", "cannot open .*folder: it is a folder; name a file in it"),
-        ("sqlite3://none/test.db", "cannot open .*test.db: there is no folder .*none; make it first"),
+        (
+            "sqlite3://none/test.db",
+            "cannot open .*test.db: there is no folder .*none; make it first",
+        ),
         (
             "sqlite3://file:none.db?mode=ro",
             "none.db: there is no such file, and mode=ro makes none; mode=rwc does",
         ),
-        ("sqlite3://file:none.db?mode=rw", "none.db: there is no such file, and mode=rw makes none"),
-        ("sqlite3:///proc/self/test.db", "no file can be made in /proc/self; check its permissions"),
+        (
+            "sqlite3://file:none.db?mode=rw",
+            "none.db: there is no such file, and mode=rw makes none",
+        ),
+        (
+            "sqlite3:///proc/self/test.db",
+            "no file can be made in /proc/self; check its permissions",
+        ),
         ("sqlite3://text.txt", "cannot open .*text.txt: .*is not an SQLite database"),
-        ("sqlite3://file:existing.db?mode=ro&_journal=wal", "cannot be written; check its permissions"),
+        (
+            "sqlite3://file:existing.db?mode=ro&_journal=wal",
+            "cannot be written; check its permissions",
+        ),
     ],
 )
-def test_what_cannot_be_opened_says_why(open_: Open, tmp_path: Path, address: str, says: str) -> None:
+def test_what_cannot_be_opened_says_why(
+    open_: Open, tmp_path: Path, address: str, says: str
+) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.txt").write_text("this is a text and no database\n" * 100)
     (tmp_path / "existing.db").touch()

@@ -22,8 +22,12 @@ from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, StatementError
 from trunkline.wire.documents import Json
 
-SERIES = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT n FROM c"
-ENDLESS = "WITH RECURSIVE c(n) AS (SELECT started() UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c"
+SERIES = (
+    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT n FROM c"
+)
+ENDLESS = (
+    "WITH RECURSIVE c(n) AS (SELECT started() UNION ALL SELECT n + 1 FROM c) SELECT max(n) FROM c"
+)
 PAIR = "INSERT INTO t VALUES (?, ?)"
 
 Open = Callable[..., SqliteDriver]
@@ -102,7 +106,9 @@ def interrupt_until_ended(driver: SqliteDriver, thread: Background[Any]) -> None
 # rows bit by bit
 
 
-@pytest.mark.parametrize("count", [0, 1, FIRST_ROWS - 1, FIRST_ROWS, FIRST_ROWS + 1, 10 * FIRST_ROWS])
+@pytest.mark.parametrize(
+    "count", [0, 1, FIRST_ROWS - 1, FIRST_ROWS, FIRST_ROWS + 1, 10 * FIRST_ROWS]
+)
 def test_execute_gives_the_first_rows_and_then_the_rest(driver: SqliteDriver, count: int) -> None:
     result = driver.execute(SERIES.format(1000) + " LIMIT ?", (count,))
     assert result.values == [[n] for n in range(1, min(count, FIRST_ROWS) + 1)]
@@ -130,7 +136,12 @@ def test_only_the_last_statement_of_a_text_is_left_open(driver: SqliteDriver) ->
 
 def test_a_write_with_rows_is_run_to_its_end_at_once(driver: SqliteDriver, open_: Open) -> None:
     result = driver.execute(f"INSERT INTO t (a) {SERIES.format(500)} RETURNING a", ())
-    assert (len(result.values), result.affected, result.last_id, result.rest) == (500, 500, 500, None)
+    assert (len(result.values), result.affected, result.last_id, result.rest) == (
+        500,
+        500,
+        500,
+        None,
+    )
     assert read(open_(), "SELECT count(*) FROM t") == [[500]]
 
 
@@ -143,7 +154,9 @@ def test_several_queries_are_open_beside_other_statements(driver: SqliteDriver) 
     assert read(driver, "SELECT count(*) FROM t") == [[500]]
 
 
-def test_a_write_beside_an_open_query_is_committed_at_once(driver: SqliteDriver, open_: Open) -> None:
+def test_a_write_beside_an_open_query_is_committed_at_once(
+    driver: SqliteDriver, open_: Open
+) -> None:
     rows = driver.query(SERIES.format(500), ())
     driver.execute(PAIR, (1, 2))
     assert read(open_(), "SELECT * FROM t") == [[1, 2]]
@@ -221,7 +234,9 @@ def test_floats_in_columns_of_dates_keep_every_digit_over_all_batches(open_: Ope
     given = [[n, 1700000000.123456 + n / 7 if n > 300 and n % 3 else n] for n in range(3000)]
     driver.executemany("INSERT INTO f VALUES (?, ?)", given)
     found = all_of(driver.query("SELECT n, a FROM f ORDER BY n", ()), 250)
-    assert [row[1] for row in found if type(row[1]) is float] == [v for _, v in given if type(v) is float]
+    assert [row[1] for row in found if type(row[1]) is float] == [
+        v for _, v in given if type(v) is float
+    ]
     assert len(found) == 3000
     driver.execute("DROP TABLE f", ())
 
@@ -270,7 +285,8 @@ def test_an_interrupt_between_two_batches_hits_nothing(driver: SqliteDriver) -> 
 
 def test_a_batch_that_takes_long_can_be_interrupted(driver: SqliteDriver) -> None:
     rows = driver.query(
-        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c WHERE n < 200", ()
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n FROM c WHERE n < 200",
+        (),
     )
     rows.fetch(150)
     other = driver.query(SERIES.format(500), ())
@@ -302,7 +318,9 @@ def test_a_row_of_any_types_is_stored_as_execute_stores_it(driver: SqliteDriver)
         driver.execute(PAIR, (number, value))
     alone = read(driver, "SELECT a, b, typeof(b) FROM t ORDER BY a")
     driver.execute("DELETE FROM t", ())
-    assert driver.executemany(PAIR, [[n, value] for n, value in enumerate(KINDS)]).affected == len(KINDS)
+    assert driver.executemany(PAIR, [[n, value] for n, value in enumerate(KINDS)]).affected == len(
+        KINDS
+    )
     assert read(driver, "SELECT a, b, typeof(b) FROM t ORDER BY a") == alone
     driver.execute("DELETE FROM t", ())
     for number, value in enumerate(KINDS):
@@ -321,7 +339,11 @@ def test_a_row_of_any_types_is_stored_as_execute_stores_it(driver: SqliteDriver)
         ("INSERT INTO t VALUES (:a, :a)", [[1], [2]], [[1, 1], [2, 2]]),
         ("INSERT INTO t VALUES (:a, :b)", [{"a": 1, "b": 2}, [3, 4]], [[1, 2], [3, 4]]),
         ("INSERT INTO t VALUES (:a, 5) -- :b", [{"a": Side.BUY}], [["buy", 5]]),
-        ("WITH x AS (SELECT ? AS v) INSERT INTO t SELECT v, v FROM x", [[1], [2]], [[1, 1], [2, 2]]),
+        (
+            "WITH x AS (SELECT ? AS v) INSERT INTO t SELECT v, v FROM x",
+            [[1], [2]],
+            [[1, 1], [2, 2]],
+        ),
         (f"{PAIR}, (7, 8) RETURNING a", [[1, 2]], [[1, 2], [7, 8]]),
         (f"REPLACE {PAIR[7:]}", [[1, 2]], [[1, 2]]),
         ("INSERT INTO t VALUES (1, 2)", [[], []], [[1, 2], [1, 2]]),
@@ -346,13 +368,43 @@ def test_affected_is_the_sum(driver: SqliteDriver) -> None:
 
 WRONG = [
     (PAIR, [[1, 2], [3]], "^row 2: the statement has 2 placeholders and 1 value was given$", None),
-    (PAIR, [[1, 2], [3, 4], (5, 6, 7)], "^row 3: the statement has 2 placeholders and 3 values were", None),
-    (PAIR, [[1, 2], {"a": 1}], "^row 2: the placeholder [?] takes values in order; write :name", None),
+    (
+        PAIR,
+        [[1, 2], [3, 4], (5, 6, 7)],
+        "^row 3: the statement has 2 placeholders and 3 values were",
+        None,
+    ),
+    (
+        PAIR,
+        [[1, 2], {"a": 1}],
+        "^row 2: the placeholder [?] takes values in order; write :name",
+        None,
+    ),
     (PAIR, [{"a": 1}], "^row 1: the placeholder [?] takes values in order; write :name", None),
-    (PAIR, [[1, 2], 5], "^row 2: a row is a list, tuple or dict of values, and this is of type int", None),
-    ("INSERT INTO t VALUES (:a, :b)", [{"a": 1, "b": 2}, {"a": 1}], "^row 2: the statement has .* :b", None),
-    ("INSERT INTO t VALUES (?2, ?1)", [[1, 2], [1, 2, 3]], "^row 2: the statement has 2 placeholders", None),
-    (PAIR, [[1, 2], [3, 1 << 63]], "^row 2: an integer of more than 64 bits .*; bind it as str$", None),
+    (
+        PAIR,
+        [[1, 2], 5],
+        "^row 2: a row is a list, tuple or dict of values, and this is of type int",
+        None,
+    ),
+    (
+        "INSERT INTO t VALUES (:a, :b)",
+        [{"a": 1, "b": 2}, {"a": 1}],
+        "^row 2: the statement has .* :b",
+        None,
+    ),
+    (
+        "INSERT INTO t VALUES (?2, ?1)",
+        [[1, 2], [1, 2, 3]],
+        "^row 2: the statement has 2 placeholders",
+        None,
+    ),
+    (
+        PAIR,
+        [[1, 2], [3, 1 << 63]],
+        "^row 2: an integer of more than 64 bits .*; bind it as str$",
+        None,
+    ),
     (PAIR, [[1, 2], [3, {1}]], "^row 2: a set stands where one value does", None),
     (PAIR, [[1, 2], [3, [1j]]], "^row 2: a list stands where one value does", None),
     (PAIR, [[1, 2], [3, "\ud800"]], "^row 2: SQLite stores UTF-8 only", None),
@@ -364,9 +416,24 @@ WRONG = [
         "SQLITE_CONSTRAINT_PRIMARYKEY",
     ),
     ("INSERT INTO u VALUES (?)", [[1], ["x"]], "^row 2: datatype mismatch", "SQLITE_MISMATCH"),
-    ("INSERT INTO u VALUES (?) RETURNING a", [[1], [1]], "^row 2: UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"),
-    ("INSERT OR ROLLBACK INTO u VALUES (?)", [[1], [1]], "^row 2: UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"),
-    ("INSERT OR FAIL INTO u VALUES (?)", [[1], [1]], "^row 2: UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"),
+    (
+        "INSERT INTO u VALUES (?) RETURNING a",
+        [[1], [1]],
+        "^row 2: UNIQUE",
+        "SQLITE_CONSTRAINT_PRIMARYKEY",
+    ),
+    (
+        "INSERT OR ROLLBACK INTO u VALUES (?)",
+        [[1], [1]],
+        "^row 2: UNIQUE",
+        "SQLITE_CONSTRAINT_PRIMARYKEY",
+    ),
+    (
+        "INSERT OR FAIL INTO u VALUES (?)",
+        [[1], [1]],
+        "^row 2: UNIQUE",
+        "SQLITE_CONSTRAINT_PRIMARYKEY",
+    ),
     ("INSERT INTO missing VALUES (?)", [[1]], "^no such table: missing$", "SQLITE_ERROR"),
     ("INSERT INTO t VALUES (?", [[1]], "^incomplete input$", "SQLITE_ERROR"),
     ("SELECT ?", [[1]], "^executemany takes INSERT, UPDATE, DELETE or REPLACE; use exec", None),
@@ -377,7 +444,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a transaction"])
-@pytest.mark.parametrize(("sql", "rows", "says", "code"), WRONG, ids=lambda value: ascii(value)[:60])
+@pytest.mark.parametrize(
+    ("sql", "rows", "says", "code"), WRONG, ids=lambda value: ascii(value)[:60]
+)
 def test_a_wrong_row_is_named_and_nothing_is_written(
     driver: SqliteDriver, sql: str, rows: list[Any], says: str, code: str | None, inside: bool
 ) -> None:
@@ -405,10 +474,14 @@ def test_what_the_commit_refuses_is_written_by_no_row(open_: Open) -> None:
     assert (driver.in_transaction(), read(driver, "SELECT * FROM c")) == (False, [])
 
 
-def test_bulk_writes_into_a_locked_file_wait_and_then_give_up(driver: SqliteDriver, open_: Open) -> None:
+def test_bulk_writes_into_a_locked_file_wait_and_then_give_up(
+    driver: SqliteDriver, open_: Open
+) -> None:
     holder = open_("sqlite3://test.db?_txlock=immediate")
     holder.begin()
-    with pytest.raises(StatementError, match=r"^database is locked: another program holds it") as caught:
+    with pytest.raises(
+        StatementError, match=r"^database is locked: another program holds it"
+    ) as caught:
         open_("sqlite3://test.db?_timeout=120").executemany(PAIR, [[1, 2]])
     assert caught.value.code == "SQLITE_BUSY"
     waiting = open_("sqlite3://test.db?_timeout=30000")
@@ -421,7 +494,9 @@ def test_bulk_writes_into_a_locked_file_wait_and_then_give_up(driver: SqliteDriv
     assert read(driver, "SELECT a FROM t") == [[1], [3]]
 
 
-def test_a_bulk_write_that_waits_for_a_lock_can_be_interrupted(driver: SqliteDriver, open_: Open) -> None:
+def test_a_bulk_write_that_waits_for_a_lock_can_be_interrupted(
+    driver: SqliteDriver, open_: Open
+) -> None:
     open_("sqlite3://test.db?_txlock=immediate").begin()
     waiting = open_("sqlite3://test.db?_timeout=600000")
     thread = Background(lambda: waiting.executemany(PAIR, [[1, 2]]))
@@ -442,7 +517,9 @@ def test_an_interrupted_bulk_write_is_taken_back(
     rows = driver.query(SERIES.format(500), ()) if beside_a_query else None
     running = started(driver, after=1000)
     given = [[n, n] for n in range(300_000)]
-    thread = Background(lambda: driver.executemany("INSERT INTO t VALUES (?, ? + started())", given))
+    thread = Background(
+        lambda: driver.executemany("INSERT INTO t VALUES (?, ? + started())", given)
+    )
     assert running.wait(20)
     interrupt_until_ended(driver, thread)
     with pytest.raises(StatementError, match=r"^interrupted$"):

@@ -39,7 +39,9 @@ def _stored(tmp_path: Path) -> list[Any]:
 
 
 def _ids(outcomes: list[Result | StatementError]) -> list[Any]:
-    return [outcome.last_id if isinstance(outcome, Result) else outcome.code for outcome in outcomes]
+    return [
+        outcome.last_id if isinstance(outcome, Result) else outcome.code for outcome in outcomes
+    ]
 
 
 def test_each_gets_what_its_own_statement_gave(driver: SqliteDriver, tmp_path: Path) -> None:
@@ -72,14 +74,19 @@ def test_one_that_is_refused_leaves_the_others_alone(driver: SqliteDriver, tmp_p
 
 
 def test_a_statement_of_several_rows_is_all_or_none(driver: SqliteDriver, tmp_path: Path) -> None:
-    given = [(INSERT, ["a"]), ("INSERT INTO t (a) VALUES ('b'), ('c'), (NULL)", []), (INSERT, ["d"])]
+    given = [
+        (INSERT, ["a"]),
+        ("INSERT INTO t (a) VALUES ('b'), ('c'), (NULL)", []),
+        (INSERT, ["d"]),
+    ]
     assert _ids(driver.execute_together(given)) == [1, "SQLITE_CONSTRAINT_NOTNULL", 2]
     assert _stored(tmp_path) == ["a", "d"]
 
 
 def test_where_all_is_taken_back_none_was_run(driver: SqliteDriver, tmp_path: Path) -> None:
     driver.execute(
-        "CREATE TRIGGER no BEFORE INSERT ON t WHEN new.a = 'x' BEGIN SELECT RAISE(ROLLBACK, 'no x'); END", ()
+        "CREATE TRIGGER no BEFORE INSERT ON t WHEN new.a = 'x' BEGIN SELECT RAISE(ROLLBACK, 'no x'); END",
+        (),
     )
     assert driver.execute_together([(INSERT, [n]) for n in "abxc"]) == []
     assert _stored(tmp_path) == []

@@ -22,7 +22,9 @@ class Server:
         self._unpacker = zlib.decompressobj(wbits=-15)
 
     def pack(self, data: bytes) -> bytes:
-        return (self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TAIL)
+        return (self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)).removesuffix(
+            TAIL
+        )
 
     def unpack(self, data: bytes) -> bytes:
         return self._unpacker.decompress(data + TAIL)
@@ -117,6 +119,8 @@ def test_a_bomb_is_a_violation_with_little_memory() -> None:
 
 def test_a_message_of_exactly_the_limit_passes() -> None:
     assert (
-        Assembler(len(WORDS), agreed("permessage-deflate")).feed(TEXT, True, 4, Server().pack(WORDS))
+        Assembler(len(WORDS), agreed("permessage-deflate")).feed(
+            TEXT, True, 4, Server().pack(WORDS)
+        )
         == WORDS.decode()
     )

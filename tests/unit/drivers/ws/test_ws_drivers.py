@@ -126,7 +126,9 @@ def test_a_close_with_an_error_code_says_code_and_reason(ws: Engine) -> None:
         ws.run(body())
 
 
-def test_what_comes_behind_the_answer_in_tls_records_of_its_own_is_whole(ws: Engine, certs: Certs) -> None:
+def test_what_comes_behind_the_answer_in_tls_records_of_its_own_is_whole(
+    ws: Engine, certs: Certs
+) -> None:
     """asyncio's TLS puts such records one behind the other into the buffer that it is given."""
 
     def burst(peer: Peer) -> None:
@@ -154,7 +156,9 @@ CLOSES = {
 
 
 @pytest.mark.parametrize("which", CLOSES)
-def test_what_a_close_frame_says_is_told_also_where_it_may_not_be_said_so(ws: Engine, which: str) -> None:
+def test_what_a_close_frame_says_is_told_also_where_it_may_not_be_said_so(
+    ws: Engine, which: str
+) -> None:
     """picows tells only one of the two, code or reason, of what it refuses itself."""
     number, words, answer, said = CLOSES[which]
     payload = number.to_bytes(2, "big") + words
@@ -183,7 +187,11 @@ def test_what_a_close_frame_says_is_told_also_where_it_may_not_be_said_so(ws: En
 
 
 @pytest.mark.parametrize(
-    "frames", [b"\x82\x7e\x03\xe9" + bytes(1001), b"\x02\x7d" + bytes(125) + b"\x80\x7e\x03\x84" + bytes(900)]
+    "frames",
+    [
+        b"\x82\x7e\x03\xe9" + bytes(1001),
+        b"\x02\x7d" + bytes(125) + b"\x80\x7e\x03\x84" + bytes(900),
+    ],
 )
 def test_a_message_that_is_too_big_is_no_broken_protocol(ws: Engine, frames: bytes) -> None:
     def send(peer: Peer) -> None:
@@ -193,7 +201,9 @@ def test_a_message_that_is_too_big_is_no_broken_protocol(ws: Engine, frames: byt
 
     async def body() -> None:
         sink, driver = await ws.dial(f"ws://127.0.0.1:{server.port}", max_size=1000)
-        words = "the peer sent a message of more than 1000 bytes (option max_size) (closed with 1009)"
+        words = (
+            "the peer sent a message of more than 1000 bytes (option max_size) (closed with 1009)"
+        )
         assert str(await sink.wait_lost()) == words
         await driver.close()
 
@@ -201,7 +211,9 @@ def test_a_message_that_is_too_big_is_no_broken_protocol(ws: Engine, frames: byt
         ws.run(body())
 
 
-@pytest.mark.parametrize("junk", [b"\x17\x03\x03\x00\x20" + bytes(32), b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+@pytest.mark.parametrize(
+    "junk", [b"\x17\x03\x03\x00\x20" + bytes(32), b"HTTP/1.1 400 Bad Request\r\n\r\n"]
+)
 def test_tls_that_breaks_is_named(ws: Engine, certs: Certs, junk: bytes) -> None:
     """A record that cannot be decrypted, and plain text where TLS should go on."""
     leave = threading.Event()
@@ -228,7 +240,9 @@ GOODBYE = b"\x88\x0a\x0f\xa1bad key!"
 
 
 @pytest.mark.parametrize("after", [GOODBYE, b"\x83\x00", b"\x81\x02\xff\xff", b"", None])
-def test_what_follows_a_close_frame_does_not_hide_its_words(ws: Engine, after: bytes | None) -> None:
+def test_what_follows_a_close_frame_does_not_hide_its_words(
+    ws: Engine, after: bytes | None
+) -> None:
     """Another close frame, a broken frame, a reset."""
 
     def handler(peer: Peer) -> None:
@@ -461,7 +475,9 @@ def test_a_full_link_takes_nothing_by_the_deadline(ws: Engine, certs: Certs, sec
         sink, driver = await ws.dial(address, **options)
         try:
             # On a busy machine a deadline may be over before the link is full: the short one tells.
-            while await driver.send(b"x" * 20_000, Deadline(0.1)) or await driver.send("x", Deadline(0.05)):
+            while await driver.send(b"x" * 20_000, Deadline(0.1)) or await driver.send(
+                "x", Deadline(0.05)
+            ):
                 pass
         except ConnectionError:
             assert ws.name == "websocket-client"

@@ -17,7 +17,13 @@ from websockets.sync.server import ServerConnection
 from tests.support.certs import Certs
 from tests.support.http_proxy import HttpProxy, HttpsProxy
 from tests.support.recorder import Recorder
-from tests.support.servers import Microsocks, WsServer, echo_messages, garbage_handshake, refuse_with
+from tests.support.servers import (
+    Microsocks,
+    WsServer,
+    echo_messages,
+    garbage_handshake,
+    refuse_with,
+)
 from tests.support.sockets import Peer, SocketServer, deaf, unused_port
 from tests.support.socks4_proxy import Socks4Proxy
 from tests.support.websocket_peer import proof_of, upgrade
@@ -63,7 +69,12 @@ def failure(ws: Engine, url: str, seconds: float = 10.0, **options: object) -> D
 
 
 def test_path_query_and_headers_arrive_as_written(ws: Engine) -> None:
-    headers = {"X-Key": "k1", "Host": "example.test", "User-Agent": "mine/1", "Origin": "https://o.test"}
+    headers = {
+        "X-Key": "k1",
+        "Host": "example.test",
+        "User-Agent": "mine/1",
+        "Origin": "https://o.test",
+    }
     with WsServer(echo_messages) as server:
         works(ws, f"{server.url}/a;p=1/b?x=%2F&y=a+b&z=päth", headers=headers)
         request = server.requests[0]
@@ -77,9 +88,12 @@ def test_without_options_nothing_is_said_that_was_not_asked_for(ws: Engine) -> N
         works(ws, server.url)
         headers = server.requests[0].headers
         assert headers["Host"] == f"127.0.0.1:{server.port}"
-        assert not {"Origin", "Authorization", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"} & set(
-            headers
-        )
+        assert not {
+            "Origin",
+            "Authorization",
+            "Sec-WebSocket-Protocol",
+            "Sec-WebSocket-Extensions",
+        } & set(headers)
 
 
 def test_origin_user_and_subprotocols_are_sent(ws: Engine) -> None:
@@ -115,7 +129,9 @@ def test_an_extension_nobody_offered_is_refused(ws: Engine) -> None:
 
 def test_headers_of_the_handshake_itself_are_left_out_with_a_warning(ws: Engine) -> None:
     async def body() -> None:
-        sink, driver = await ws.dial(server.url, headers={"Connection": "close", "Sec-WebSocket-Key": "x"})
+        sink, driver = await ws.dial(
+            server.url, headers={"Connection": "close", "Sec-WebSocket-Key": "x"}
+        )
         assert sink.warnings == [
             "headers: Connection, Sec-WebSocket-Key left out, the handshake sets them itself"
         ]
@@ -127,8 +143,12 @@ def test_headers_of_the_handshake_itself_are_left_out_with_a_warning(ws: Engine)
 
 SPELLINGS: dict[str, Callable[[bytes], bytes]] = {
     "a list": lambda proof: answer(proof, connection=["Connection: keep-alive, Upgrade"]),
-    "two lines": lambda proof: answer(proof, connection=["Connection: keep-alive", "Connection: upgrade"]),
-    "cases": lambda proof: answer(proof, upgrade="UPGRADE: WebSocket", connection=["connection:UPGRADE"]),
+    "two lines": lambda proof: answer(
+        proof, connection=["Connection: keep-alive", "Connection: upgrade"]
+    ),
+    "cases": lambda proof: answer(
+        proof, upgrade="UPGRADE: WebSocket", connection=["connection:UPGRADE"]
+    ),
     "no phrase": lambda proof: answer(proof, status="HTTP/1.1 101"),
     "empty phrase": lambda proof: answer(proof, status="HTTP/1.1 101 "),
     "latin-1": lambda proof: answer(proof, "X-City: Montr\xe9al"),
@@ -168,7 +188,9 @@ def test_every_spelling_of_a_valid_answer_is_taken(ws: Engine) -> None:
     def speller(peer: Peer) -> None:
         request = peer.read_until(b"\r\n\r\n")
         name = unquote(request.split()[1].decode()[1:])
-        data = SPELLINGS[name](proof_of(request)) + b"\x81\x02ok" + b"\x82\x7e\xff\xff" + bytes(65535)
+        data = (
+            SPELLINGS[name](proof_of(request)) + b"\x81\x02ok" + b"\x82\x7e\xff\xff" + bytes(65535)
+        )
         for at in range(300):
             peer.send(data[at : at + 1])
         peer.send(data[300:])
@@ -188,13 +210,22 @@ def test_every_spelling_of_a_valid_answer_is_taken(ws: Engine) -> None:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        ((b"Upgrade: websocket", b"Upgrade: h2c"), "its 101 says 'Upgrade: h2c', not 'Upgrade: websocket'"),
+        (
+            (b"Upgrade: websocket", b"Upgrade: h2c"),
+            "its 101 says 'Upgrade: h2c', not 'Upgrade: websocket'",
+        ),
         ((b"Connection: Upgrade\r\n", b""), "its 101 says no Connection"),
         ((b"Connection: Upgrade", b"Connection: close"), "its 101 says 'Connection: close'"),
-        ((b"Sec-WebSocket-Accept: ", b"Sec-WebSocket-Accept: x"), "a Sec-WebSocket-Accept for another key"),
+        (
+            (b"Sec-WebSocket-Accept: ", b"Sec-WebSocket-Accept: x"),
+            "a Sec-WebSocket-Accept for another key",
+        ),
         ((b"Sec-WebSocket-Accept: ", b"X: "), "has no Sec-WebSocket-Accept"),
         ((b"HTTP/1.1 ", b"HTTP/2 "), "its status line is 'HTTP/2 101 Switching Protocols'"),
-        ((b"Upgrade: w", b"garbage\r\nUpgrade: w"), "a header line of its answer has no colon: 'garbage'"),
+        (
+            (b"Upgrade: w", b"garbage\r\nUpgrade: w"),
+            "a header line of its answer has no colon: 'garbage'",
+        ),
         ((b"Upgrade: w", b"X: " + b"y" * 300_000 + b"\r\nUpgrade: w"), "longer than 256 KB"),
         (
             (b"HTTP/1.1 ", b"\x15\x03\x01\x00\x02\x02\x46"),
@@ -202,7 +233,9 @@ def test_every_spelling_of_a_valid_answer_is_taken(ws: Engine) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_an_answer_is_named(ws: Engine, spoil: tuple[bytes, bytes], why: str) -> None:
+def test_what_is_wrong_with_an_answer_is_named(
+    ws: Engine, spoil: tuple[bytes, bytes], why: str
+) -> None:
     def spoiler(peer: Peer) -> None:
         request = peer.read_until(b"\r\n\r\n")
         with contextlib.suppress(OSError):
@@ -223,7 +256,9 @@ def test_a_refusal_says_what_the_server_says_and_when_to_come_back(ws: Engine) -
         key = re.search(rb"X-Key: (\S+)", peer.read_until(b"\r\n\r\n"))
         assert key
         peer.send(
-            b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n\r\n\r\n{banned: '" + key[1] + b"'}\nmore"
+            b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\n\r\n\r\n{banned: '"
+            + key[1]
+            + b"'}\nmore"
         )
         peer.read()
 
@@ -241,7 +276,9 @@ def test_a_refusal_that_stays_is_fatal(ws: Engine, status: int) -> None:
         error = failure(ws, server.url)
     assert isinstance(error, FatalError)
     assert error.code == status
-    assert f"127.0.0.1:{server.port} refused the WebSocket with HTTP {status}; check the " in str(error)
+    assert f"127.0.0.1:{server.port} refused the WebSocket with HTTP {status}; check the " in str(
+        error
+    )
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
@@ -273,7 +310,9 @@ def test_garbage_is_recognised(ws: Engine, answer: bytes) -> None:
 
 
 def test_a_status_python_has_no_name_for_is_still_read(ws: Engine) -> None:
-    with SocketServer(garbage_handshake(b"HTTP/1.1 521 Down\r\nContent-Length: 0\r\n\r\n")) as server:
+    with SocketServer(
+        garbage_handshake(b"HTTP/1.1 521 Down\r\nContent-Length: 0\r\n\r\n")
+    ) as server:
         error = failure(ws, f"ws://127.0.0.1:{server.port}")
     assert error.code == 521
 
@@ -290,7 +329,11 @@ def test_a_peer_that_never_answers_is_left_at_the_deadline(ws: Engine, scheme: s
     with SocketServer(deaf) as server:
         error = failure(ws, f"{scheme}://127.0.0.1:{server.port}", 3.0 if scheme == "wss" else SOON)
     assert isinstance(error, DialTimeout)
-    what = "no TLS answer from" if scheme == "wss" else "did not answer the WebSocket handshake in the time"
+    what = (
+        "no TLS answer from"
+        if scheme == "wss"
+        else "did not answer the WebSocket handshake in the time"
+    )
     assert what in str(error)
 
 
@@ -334,21 +377,26 @@ def redirecting(*locations: str) -> SocketServer:
     def handler(peer: Peer) -> None:
         peer.read_until(b"\r\n\r\n")
         port = str(peer.sock.getsockname()[1])
-        peer.send(f"HTTP/1.1 302 Found\r\nLocation: {left.pop(0).replace('PORT', port)}\r\n\r\n".encode())
+        peer.send(
+            f"HTTP/1.1 302 Found\r\nLocation: {left.pop(0).replace('PORT', port)}\r\n\r\n".encode()
+        )
 
     return SocketServer(handler)
 
 
 def test_redirects_are_followed(ws: Engine) -> None:
     with WsServer(echo_messages) as goal:
-        with redirecting("/next", "http://127.0.0.1:PORT/more?a=1", f"{goal.url}/end?b=2") as server:
+        with redirecting(
+            "/next", "http://127.0.0.1:PORT/more?a=1", f"{goal.url}/end?b=2"
+        ) as server:
             works(ws, f"ws://127.0.0.1:{server.port}/start", headers={"X-Key": "k"})
         assert goal.requests[0].path == "/end?b=2"
         assert "X-Key" not in goal.requests[0].headers  # a key is for the host it was given for
 
 
 @pytest.mark.parametrize(
-    ("location", "path"), [("/caf\u00e9?s=\u20ac", "/caf%C3%A9?s=%E2%82%AC"), ("/a%C3%A9 b", "/a%C3%A9%20b")]
+    ("location", "path"),
+    [("/caf\u00e9?s=\u20ac", "/caf%C3%A9?s=%E2%82%AC"), ("/a%C3%A9 b", "/a%C3%A9%20b")],
 )
 def test_a_redirect_that_is_no_ascii_keeps_its_bytes(ws: Engine, location: str, path: str) -> None:
     with WsServer(echo_messages) as goal, redirecting(f"{goal.url}{location}") as server:
@@ -360,7 +408,9 @@ def test_a_failure_after_a_redirect_says_who_sent_us_there(ws: Engine) -> None:
     with unused_port() as port, redirecting(f"ws://127.0.0.1:{port}/") as server:
         error = failure(ws, f"ws://127.0.0.1:{server.port}/")
     origin = f"after a redirect of 127.0.0.1:{server.port}"
-    assert str(error) == f"{origin}: 127.0.0.1:{port} refused the connection; is the server running?"
+    assert (
+        str(error) == f"{origin}: 127.0.0.1:{port} refused the connection; is the server running?"
+    )
 
 
 def test_redirects_in_a_circle_end(ws: Engine) -> None:
@@ -383,14 +433,22 @@ def test_wss_is_never_redirected_to_ws(ws: Engine, certs: Certs) -> None:
 
 
 def test_wss_with_certificates_and_a_client_certificate(ws: Engine, certs: Certs) -> None:
-    options = {"cafile": str(certs.ca), "certfile": str(certs.client.cert), "keyfile": str(certs.client.key)}
+    options = {
+        "cafile": str(certs.ca),
+        "certfile": str(certs.client.cert),
+        "keyfile": str(certs.client.key),
+    }
     with WsServer(echo_messages, tls=certs.server_context(ask_client=True)) as server:
         works(ws, server.url, **options)
 
 
 @pytest.mark.parametrize(
     ("which", "why"),
-    [("stranger", "is not trusted"), ("wrong_host", "for another host"), ("expired", "it has expired")],
+    [
+        ("stranger", "is not trusted"),
+        ("wrong_host", "for another host"),
+        ("expired", "it has expired"),
+    ],
 )
 def test_wrong_certificates_are_told_apart(ws: Engine, certs: Certs, which: str, why: str) -> None:
     context = getattr(certs, which).server_context()
@@ -460,7 +518,10 @@ def test_through_proxies(ws: Engine, certs: Certs, kind: str, secure: bool) -> N
             with Socks4Proxy("name") as socks4:
                 works(ws, url, proxy=f"socks4a://name@127.0.0.1:{socks4.port}", **options)
         elif kind == "https":
-            with HttpProxy("name", "secret") as proxy, HttpsProxy(proxy, certs.server_context()) as front:
+            with (
+                HttpProxy("name", "secret") as proxy,
+                HttpsProxy(proxy, certs.server_context()) as front,
+            ):
                 works(ws, url, proxy=f"https://name:secret@127.0.0.1:{front.port}", **options)
         else:
             with HttpProxy("name", "secret") as proxy:
@@ -500,7 +561,9 @@ def test_the_engine_can_be_forced(ws: Engine, monkeypatch: pytest.MonkeyPatch) -
     assert WsDriver.schemes == ("ws", "wss")
 
 
-def test_without_picows_the_other_engine_is_taken(ws: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_picows_the_other_engine_is_taken(
+    ws: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("TRUNKLINE_WS_ENGINE", raising=False)
     monkeypatch.setitem(sys.modules, "picows", None)
     assert choose_engine() == "websocket-client"

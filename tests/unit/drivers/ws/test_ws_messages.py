@@ -46,14 +46,19 @@ def test_a_text_cut_into_any_fragments_arrives_whole(text: str, places: list[int
 
 def test_control_frames_may_come_between_fragments() -> None:
     events = feed(
-        (BINARY, False, 0, b"a"), (PING, True, 0, b"?"), (PONG, True, 0, b"!"), (CONTINUATION, True, 0, b"b")
+        (BINARY, False, 0, b"a"),
+        (PING, True, 0, b"?"),
+        (PONG, True, 0, b"!"),
+        (CONTINUATION, True, 0, b"b"),
     )
     assert events == [Ping(b"?"), Pong(b"!"), b"ab"]
 
 
 @pytest.mark.parametrize("piece", [b"", b"a"])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_flood_of_tiny_fragments_takes_no_more_memory_than_its_bytes(opcode: int, piece: bytes) -> None:
+def test_a_flood_of_tiny_fragments_takes_no_more_memory_than_its_bytes(
+    opcode: int, piece: bytes
+) -> None:
     count = 100_000
     assembler = Assembler(count)
     assembler.feed(opcode, False, 0, b"")
@@ -71,7 +76,10 @@ def test_a_flood_of_tiny_fragments_takes_no_more_memory_than_its_bytes(opcode: i
 
 def test_state_starts_afresh_after_each_message() -> None:
     assert feed(
-        (TEXT, False, 0, b"x" * 9), (CONTINUATION, True, 0, b"y"), (BINARY, True, 0, b"z" * 10), limit=10
+        (TEXT, False, 0, b"x" * 9),
+        (CONTINUATION, True, 0, b"y"),
+        (BINARY, True, 0, b"z" * 10),
+        limit=10,
     ) == [
         "x" * 9 + "y",
         b"z" * 10,
@@ -130,7 +138,12 @@ def test_a_long_reason_is_cut_between_characters() -> None:
 
 
 def test_what_a_close_means_for_the_link() -> None:
-    closes = [Close(None, ""), Close(1000, ""), Close(1001, "restart"), Close(4001, "bye\r\nnow\x1b")]
+    closes = [
+        Close(None, ""),
+        Close(1000, ""),
+        Close(1001, "restart"),
+        Close(4001, "bye\r\nnow\x1b"),
+    ]
     assert [str(loss(close)).removeprefix("closed by the peer: ") for close in closes] == [
         "no code", "1000", "1001 restart", "4001 bye now",
     ]  # fmt: skip
@@ -142,5 +155,9 @@ def test_what_a_close_means_for_the_link() -> None:
 
 def test_text_that_is_no_text_comes_as_bytes_unless_it_must_be_text() -> None:
     assembler = Assembler(1000, strict_text=False)
-    frames = [(TEXT, True, 0, b"caf\xe9"), (TEXT, False, 0, b"\xc3"), (CONTINUATION, True, 0, b"\xa9")]
+    frames = [
+        (TEXT, True, 0, b"caf\xe9"),
+        (TEXT, False, 0, b"\xc3"),
+        (CONTINUATION, True, 0, b"\xa9"),
+    ]
     assert [assembler.feed(*frame) for frame in frames] == [b"caf\xe9", None, "é"]

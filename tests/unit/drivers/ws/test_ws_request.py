@@ -26,7 +26,12 @@ def test_path_and_query_are_sent_as_written(url: str, resource: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "header"),
-    [("ws://h", "h"), ("ws://h:443", "h:443"), ("wss://h:443", "h"), ("wss://[::1]:8443", "[::1]:8443")],
+    [
+        ("ws://h", "h"),
+        ("ws://h:443", "h:443"),
+        ("wss://h:443", "h"),
+        ("wss://[::1]:8443", "[::1]:8443"),
+    ],
 )
 def test_the_host_header_has_the_port_unless_it_is_the_schemes_own(url: str, header: str) -> None:
     assert target_of(parse_address(url)).host_header == header
