@@ -100,7 +100,7 @@ class Dialogue:
             self._lose_worker(*messages.Gone(*fields))
             return True
         elif kind is Kind.ERROR:
-            log.warning("%s: %s", member.about.peer, from_wire(fields[0]))
+            log.warning("%s: %s", member.about.peer, from_wire(messages.Error(*fields).error))
         return False
 
     def _lose_worker(self, replaced: bool, why: str, serving: int) -> None:

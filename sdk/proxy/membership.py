@@ -376,6 +376,7 @@ def attached(
             continue
         _, kind, _, fields, _ = received
         if kind in (Kind.OPENED, Kind.ATTACHED):
-            return fields[0], fields[1]
+            opened = messages.Opened(*fields)  # ATTACHED has the same fields
+            return opened.connection, opened.info
         if kind in (Kind.FAILED, Kind.ERROR):
-            raise from_wire(fields[0])
+            raise from_wire(messages.Failed(*fields).error)  # as has ERROR
