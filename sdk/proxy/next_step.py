@@ -1,11 +1,13 @@
 """The decision of what a read does next: a state machine over a pocket.
 
 Pure: no socket, no clock, no lock. `ReadCall` is one call of read or receive. Its caller
-(`trunkline.proxy.reading`) asks `next_step` for a `Step`, carries the step out, and asks again until the read
-is over. `TRANSITIONS` is the table of the phases of a read; each change of the phase goes through the table.
+(`trunkline.proxy.reading`) asks `next_step` for a `Step`, carries the step out, and asks again
+until the read is over. `TRANSITIONS` is the table of the phases of a read; each change of the phase
+goes through the table.
 
-`next_step` takes from the pocket, and the caller holds the pocket's lock meanwhile. An exception of a signal
-handler may break `next_step` off anywhere: what was taken is in the `Hand`, see `trunkline.proxy.pocket`.
+`next_step` changes the pocket, so the caller holds the pocket's lock (`Membership.lock`) meanwhile.
+An exception of a signal handler may interrupt `next_step` anywhere. A message that was already
+taken is then in the `Hand` (see `trunkline.proxy.pocket`).
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ __all__ = [
 ]
 
 Kept = list[tuple[int, int]]
-"""Messages that the program acknowledges later: the value of `consumed` that includes the message, and the
-message's ticket."""
+"""Messages that the program acknowledges later: the value of `consumed` that includes the message,
+and the message's ticket."""
 
 
 class Form(Enum):
@@ -44,6 +46,8 @@ class Form(Enum):
 
 
 class Phase(Enum):
+    """How far one read has come."""
+
     START = "the read has the turn, and has done nothing yet"
     HEARD = "the pocket has all that had arrived"
     WAITING = "the read waits for the worker"
@@ -52,7 +56,7 @@ class Phase(Enum):
 
 
 class Do(Enum):
-    """What the caller does next; `Step.taken` is the result where the read is over with that."""
+    """The caller's next action. Where the action is the last, `Step.taken` is the read's result."""
 
     HEAR = "take in what has arrived, without waiting"
     ASK = "ask the worker, and wait for what arrives"
@@ -73,17 +77,21 @@ class Do(Enum):
 
 
 class Step(NamedTuple):
+    """The decision of `next_step`: an action, and the read's result where the action is the
+    last."""
+
     do: Do
     taken: Taken = EMPTY
 
 
 class Moment(NamedTuple):
-    """What the caller knows of the connection and of the clock when it asks for the next step."""
+    """The state of the connection and of the clock when the caller asks for the next step."""
 
     closed: bool = False
     """The object was closed."""
     usable: bool = True
-    """The stream can be used, or the connection has ended for good. Otherwise the object has to join anew."""
+    """The stream can be used, or the connection has ended for good. Otherwise the holder has to
+    join the connection anew."""
     orphan: bool = False
     """The worker is gone, and the worker that takes over has not been heard yet."""
     stale: bool = False
@@ -91,7 +99,7 @@ class Moment(NamedTuple):
     expired: bool = False
     """The time of the read, or the time for an answer, is over."""
     silent: bool = False
-    """The last wait has brought nothing that this read can use."""
+    """The last wait ended without an entry or an answer for this read."""
     confirmed: bool = False
     """The worker has confirmed that the ask is over."""
 
@@ -132,7 +140,11 @@ _REJOIN: Final = Step(Do.REJOIN)
 
 
 class ReadCall:
-    """One call of read or receive. `keep`: the program acknowledges the message later, by its ticket."""
+    """One call of read or receive.
+
+    `hand` receives the entry that the read takes. `keep`: the program acknowledges the message
+    later, by its ticket.
+    """
 
     __slots__ = ("form", "hand", "keep", "phase")
 
@@ -144,10 +156,14 @@ class ReadCall:
 
     @property
     def blocking(self) -> bool:
+        """Whether the read waits for data, not only for an answer of the worker."""
         return self.form is Form.WAIT
 
     def next_step(self, pocket: Pocket, moment: Moment) -> Step:
-        """Decide, take from the pocket where the read is over with that, and change the phase."""
+        """Decide the next action, and change the phase by the table.
+
+        Where the action ends the read, the read's entry has been taken from the pocket.
+        """
         if self.phase is Phase.START:
             step = self._start(moment)
         elif self.phase is Phase.HEARD:
@@ -162,6 +178,7 @@ class ReadCall:
         return step
 
     def _start(self, moment: Moment) -> Step:
+        """The first step: listen, unless the object is closed or has to join anew."""
         if moment.closed:
             return Step(Do.PACE, LOST)
         if moment.usable:
@@ -169,27 +186,36 @@ class ReadCall:
         return Step(Do.RETURN, EMPTY) if moment.expired else _REJOIN
 
     def _look_into(self, pocket: Pocket, moment: Moment) -> Step:
+        """The step after all that had arrived is in the pocket."""
         if moment.orphan and not pocket.items and not pocket.again:
+            # The entries of the dead worker are read, and the next worker has not been heard yet.
             return Step(Do.FIND, LOST)
         if self.form is Form.NEWEST:
             if pocket.has_newest():
                 return Step(Do.TAKE, self.take(pocket))
+            # The worker may have a newer message. Every entry here is older, and is dropped.
             pocket.discard()
             return self._wait_for_newest(pocket, moment, has_asked=False)
         taken = self.take(pocket)
         if taken is LOST and pocket.down and not pocket.items:
             return Step(Do.LOOK, LOST)
+        # Where the worker streams and has nothing more, an empty pocket means that no data is
+        # there.
         must_ask = self.blocking or not pocket.stream or pocket.more
         if taken is EMPTY and must_ask:
             return self._ask_or_wait(pocket)
         return Step(Do.TAKE, taken)
 
     def _ask_or_wait(self, pocket: Pocket) -> Step:
-        """An ask is repeated now and then, under its number, for it may have been sent to a worker that was
-        not there yet."""
+        """Wait where the worker streams, else ask.
+
+        A waiting read comes here again after each silent wait, and so repeats its ask under the
+        same number: the first ask may have been sent before the worker existed.
+        """
         return _WAIT if self.blocking and pocket.stream else _ASK
 
     def _wait_for_newest(self, pocket: Pocket, moment: Moment, *, has_asked: bool = True) -> Step:
+        """The step of a `NEWEST` read: take when the worker has answered or the time is over."""
         is_answered = has_asked and not pocket.asks()
         if has_asked and moment.orphan and not is_answered:
             return _REJOIN
@@ -198,11 +224,12 @@ class ReadCall:
         return _ASK
 
     def _wait_for_oldest(self, pocket: Pocket, moment: Moment) -> Step:
+        """The step of a `WAIT` or `NOW` read after each wait."""
         taken = self.take(pocket)
         is_answered = not self.blocking and not pocket.asks()
         is_over = moment.expired or moment.closed or is_answered
         if taken is EMPTY and not is_over:
-            # Without the turn, the control thread cannot join the connection anew.
+            # The control thread joins the connection anew, and needs the turn that this read holds.
             if moment.orphan or (moment.stale and moment.silent):
                 return _REJOIN
             return self._ask_or_wait(pocket)
@@ -210,12 +237,17 @@ class ReadCall:
             pocket.give_up_asks()
             return Step(Do.GIVE_UP)
         if taken is LOST and not pocket.stream:
-            # Where each read asks, the worker answers a loop of reads as fast as they ask.
+            # The worker answers each ask at once while the link is down. A program that reads in a
+            # loop would spin without this pause.
             return Step(Do.TAKE_SLOWLY, LOST)
         return Step(Do.TAKE, taken)
 
     def _await_confirmation(self, pocket: Pocket, moment: Moment) -> Step:
-        """The worker may have sent a message just before it heard that the ask is over."""
+        """The step of a read that has given up its ask.
+
+        The worker may have sent a message just before it heard that the ask is over. The worker's
+        confirmation comes after such a message, so the read waits for the confirmation.
+        """
         if moment.confirmed or moment.silent or moment.expired or moment.closed:
             return Step(Do.TAKE, self.take(pocket))
         return Step(Do.CONFIRM)
@@ -228,8 +260,11 @@ class ReadCall:
 
 
 def ask(pocket: Pocket, name: bytes, form: Form) -> tuple[messages.Read, Kept]:
-    """The READ by which the holder `name` asks its worker, and the messages that the worker has to hear of
-    before. They count as told from now on."""
+    """The READ by which the holder `name` asks its worker, and the messages to tell the worker
+    before.
+
+    Both count as told from now on.
+    """
     said = messages.Read(
         messages.Name(name),
         pocket.ask(),
@@ -248,9 +283,11 @@ def ask(pocket: Pocket, name: bytes, form: Form) -> tuple[messages.Read, Kept]:
 def acknowledgement(
     pocket: Pocket, name: bytes, *, waiting: bool
 ) -> tuple[messages.Ack, Kept] | None:
-    """The ACK that the holder `name` owes its worker, and the messages that the worker has to hear of before;
-    None where it owes nothing. They count as told from now on. An ask that is out is over unless a read is
-    still `waiting` for its answer."""
+    """The ACK that the holder `name` owes its worker, and the messages to tell the worker before.
+
+    Both count as told from now on. None when the holder owes nothing. `waiting`: a read still waits
+    for the answer to its ask; otherwise an ask that is out is given up.
+    """
     is_owed = pocket.consumed > max(pocket.acked, 0) or pocket.skipped != pocket.skipped_told
     if not waiting and pocket.asks():
         pocket.give_up_asks()

@@ -1,13 +1,19 @@
-"""The proxy's side of reading: what the worker has sent ahead, and the reading rules of SPEC 3.
+"""The proxy's side of reading: the entries that the worker has sent ahead, and the rules of
+reading.
 
-Pure: no socket, no clock, no lock (the membership of the object holds one). `take` gives the oldest entry,
-`take_newest` the newest; each answers with a message, with `LOST` (the link is down or was lost here, in its
-place in the order) or with `EMPTY`.
+The worker streams entries to a holder before the program reads. An entry is a message, or a mark:
+a note that the link went down, came up or ended. `Pocket.take` gives the oldest message,
+`Pocket.take_newest` the newest. Each returns a message, or `LOST` (at this place in the order the
+link went down or ended), or `EMPTY`.
 
-A signal handler may raise (Ctrl-C), which stops a method here between two steps. CPython calls handlers where
-a function is called and where a loop turns, nowhere else. So each method first computes, and then changes the
-pocket in a row of assignments, marked ALL OR NOTHING, that calls nothing: an exception finds all of it done
-or none. What is taken is in a `Hand` from that moment on, and `put_back` undoes it.
+This module is pure: no socket, no clock, no lock. The user's threads and the control thread share a
+pocket, and hold `Membership.lock` while they call these methods.
+
+Ctrl-C and other signal handlers may raise an exception in the middle of a method. CPython calls
+signal handlers only where a function is called and where a loop turns. So each method first
+computes, and then changes the pocket in a row of assignments that calls nothing. Comments mark such
+a row with ALL OR NOTHING: after an exception, either all assignments of the row were made or none.
+A taken entry is in a `Hand` from the same row on, and `put_back` returns the entry to the pocket.
 """
 
 from __future__ import annotations
@@ -26,9 +32,9 @@ __all__ = ["EMPTY", "LOST", "Hand", "Pocket", "Stamped", "Taken", "Unread"]
 
 
 NOT_FRESH = -(1 << 62)
-"""In place of the number of what was put back and taken again."""
+"""The `Hand.number` of an entry that was put back and then taken again."""
 _TICKET_BITS = 52
-"""Tickets stay below the largest count that the wire allows (`trunkline.wire.messages.check`)."""
+"""Tickets stay below the largest count that a message may carry (`trunkline.wire.messages`)."""
 
 
 class _Nothing(Enum):
@@ -41,42 +47,53 @@ EMPTY: Final = _Nothing.EMPTY
 
 
 class Stamped(NamedTuple):
-    """A message and what is known of it, as the worker packed it: count, time, then the envelope's fields.
-    None for what came from a worker that is gone."""
+    """A message with the stamp of its run."""
 
     data: str | bytes
     stamp: Sequence[Any] | None
+    """The stamp as the worker packed it: the run's count of entries, the time of arrival, then the
+    fields of the envelope. None for a message of a worker that is gone."""
     ticket: int | None = None
-    """By what the message is acknowledged later, where it was taken with `keep`."""
+    """The number by which the program acknowledges the message later; None unless taken with
+    `keep`."""
 
 
 Taken = str | bytes | Stamped | _Nothing
 
 
 class Hand:
-    """What one call has taken out of a pocket, until it is returned."""
+    """The entry that one call has taken out of a pocket and has not yet returned to the program."""
 
     __slots__ = ("entry", "number", "ticket", "whole")
 
     def __init__(self) -> None:
         self.entry: str | bytes | int | None = None
         self.number: int = 0
-        """The value of `consumed` that includes it."""
+        """The value of `Pocket.consumed` right after the entry was taken, or `NOT_FRESH`."""
         self.ticket: int | None = None
         self.whole: Taken | None = None
-        """As it was given."""
+        """The result of the `take`: the message, alone or `Stamped`, or `LOST`."""
 
 
 class Unread(NamedTuple):
-    """Entries that a recall gives back to the worker, with their stamps: the number of the first entry of a
-    run, counted from the first of these entries, and the run's stamp."""
+    """The entries that a recall gives back to the worker."""
 
     entries: Sequence[str | bytes | int]
     stamps: Sequence[tuple[int, Sequence[Any]]]
+    """For each run, the index in `entries` where the run begins, and the run's stamp. The index of
+    the first run may be negative: the run began with entries that were consumed."""
 
 
 class Pocket:
-    """Entries sent ahead of being asked for, and what is known of the link."""
+    """The entries that a holder has received and not yet read, and the state of the link.
+
+    Two invariants tie the counters to `items`:
+
+    * `consumed` is the number of entries that the holder has read from the present worker. After a
+      worker is lost, `consumed` starts at minus the number of entries left over from the lost
+      worker, so that it reaches zero just when the entries of the next worker begin.
+    * `appended - len(items)` is the number of the leftmost entry, as `stamps` counts entries.
+    """
 
     __slots__ = (
         "acked", "again", "answered", "appended", "asked", "consumed", "down", "ended",
@@ -86,53 +103,64 @@ class Pocket:
 
     def __init__(self) -> None:
         self.items: deque[str | bytes | int] = deque()
+        """Entries that were received and not consumed, the oldest first. An `int` is a mark."""
         self.epoch: int = 0
+        """The number of the present epoch, from 0 for each worker. A recall begins a new epoch, and
+        so do `discard` and `want_envelopes`. Entries that were sent in an earlier epoch are
+        void."""
         self.consumed: int = 0
-        """Entries consumed in total since this object attached; below zero while entries of a
-        crashed worker are still to be read."""
+        """Entries consumed in total since this holder attached to the present worker. Below zero
+        while entries of a crashed worker are still unread."""
         self.acked: int = 0
-        """What the worker was last told of `consumed`."""
+        """The value of `consumed` that the worker was last told."""
         self.stream: bool = False
-        """Entries come unasked, as the worker has said. Otherwise each read has to ask."""
+        """True when the worker streams: entries come unasked. Otherwise each read has to ask."""
         self.more: bool = False
-        """When the last entries were sent, the worker had more than it was allowed to send."""
+        """More entries waited at the worker when it sent the last ones."""
         self.down: bool = False
+        """The last mark that was consumed said that the link is down."""
         self.ended: bool = False
+        """A consumed mark said that the link has ended for good."""
         self.loss: Loss | None = None
-        """Why the link was lost that the last entries told of; None where that is not known."""
+        """The cause in the last mark that was consumed; None when the mark had no cause."""
         self.gap: bool = False
-        """Something was lost on the way here (with a broker that died): it must be sent again."""
+        """Entries were lost on their way here, with a broker that died. The worker must send
+        again."""
         self.skipped: int = 0
-        """Of those consumed, messages that were discarded by `take_newest`, in total: what is told again
-        after a saying that was broken off counts once."""
+        """Messages that `take_newest` has discarded, in total. A total, not a difference: telling
+        the worker the same total twice, after an interrupt, does no harm."""
         self.skipped_told: int = 0
-        """What the worker was last told of `skipped`."""
+        """The value of `skipped` that the worker was last told."""
         self.fed: int = 0
-        """Entries taken in from this worker and not given back."""
+        """Entries received from the present worker and not given back."""
         self.marks: int = 0
-        """Of those consumed, marks."""
+        """Marks among the entries consumed from the present worker."""
         self.had: int = 0
-        """Messages that came here from workers that are gone: what a dead worker cannot know."""
+        """Messages received from workers that are gone. Only the holder can know: a dead worker
+        does not tell how much of its last batch had arrived."""
         self.envelopes: bool = False
-        """What is taken is `Stamped`, as the worker was asked to say what it knows of each message."""
+        """True after the first `receive`: messages are taken as `Stamped`, and the worker sends
+        envelopes."""
         self.appended: int = 0
-        """Entries that ever came to the right end of `items`: gives each its number."""
+        """Entries ever added at the right end of `items`. Numbers the entries for `stamps`."""
         self.stamps: deque[tuple[int, Sequence[Any]]] = deque()
-        """The number of the first entry of a run, and the run's stamp."""
+        """For each run, the number of its first entry, and the run's stamp."""
         first = int.from_bytes(os.urandom(8)) >> (64 - _TICKET_BITS)
         self.tickets: Iterator[int] = itertools.count(first)
-        """No two pockets of a connection begin at the same number."""
+        """The next tickets. The start is random, so that two holders of a connection do not use the
+        same numbers."""
         self.unsettled: dict[int, int] = {}
-        """Tickets of the messages that were taken with `keep` and not acknowledged yet, each with the value
-        of `consumed` that includes the message."""
+        """Messages taken with `keep` and not acknowledged yet: from the ticket to the value of
+        `consumed` right after the message was taken."""
         self.untold: dict[int, int] = {}
-        """The same of those that the worker has not been told of."""
+        """The part of `unsettled` that the worker has not been told yet."""
         self.asked: int = 0
         """The number of the last ask."""
         self.answered: int = 0
-        """Asks up to this number were answered, or are given up."""
+        """Asks up to this number were answered, or were given up."""
         self.again: tuple[Taken, ...] = ()
-        """What was put back although it counts as consumed, the oldest first: it is taken before `items`."""
+        """Entries that were put back although they count as consumed, the oldest first. `take`
+        gives these entries before those of `items`."""
 
     def feed(
         self,
@@ -144,15 +172,25 @@ class Pocket:
         stamps: Sequence[Sequence[Any]] = (),
         answer: int = 0,
     ) -> bool:
-        """Entries arrived, `first` having been sent before them, as the answer to the ask of this number (0:
-        to none); False when they are void: they belong to an epoch that was recalled, or others before them
-        were lost on the way (then `gap` is set). Who waits for a void answer has to ask anew."""
+        """Add entries that arrived from the worker.
+
+        `first`: the entries that this holder has consumed or not yet read, as the worker counts
+        them. `stamps`: the stamps of the runs, each with its count of entries first. `answer`: the
+        number of the ask that these entries answer; 0 when they came unasked.
+
+        Returns False when the entries are void. Void entries belong to an earlier epoch, or entries
+        before them were lost on the way (`gap` is set then). A read that waits for a void answer
+        asks again, under a new number.
+        """
         if epoch < self.epoch:
             self._ask_anew(answer)
             return False
-        if epoch > self.epoch:  # faster than the recall itself, which comes another way
+        if epoch > self.epoch:
+            # The entries were faster than the recall that began their epoch. The recall comes
+            # through the broker to the control thread, the entries come over the stream.
             self._void(epoch)
         if first is not None and first != self.consumed + len(self.items):
+            # The worker has sent entries before these that have not arrived here.
             self.gap = True
             self._ask_anew(answer)
             return False
@@ -174,61 +212,76 @@ class Pocket:
         return True
 
     def _ask_anew(self, answer: int) -> None:
-        """The answer to this ask was void: where it is waited for, the next one has another number."""
+        """Give the next ask a new number if a read still waits for this void answer."""
         if answer == self.asked > self.answered:
             self.asked += 1
 
     def ask(self) -> int:
-        """The number of the ask that is out, else of the next one."""
+        """The number of the ask that is out. Without an ask, begin the next one."""
         if self.asks():
             return self.asked
         self.asked = self.answered + 1
         return self.asked
 
     def asks(self) -> bool:
-        """Whether an ask is out that was neither answered nor given up."""
+        """Whether an ask is out: neither answered nor given up."""
         return self.asked > self.answered
 
     def give_up_asks(self) -> int:
-        """Nobody waits for an answer any more. Returns the number of the last ask: the worker has to hear
-        it."""
+        """Stop waiting for answers. Returns the number of the last ask, for the worker to hear."""
         self.answered = max(self.answered, self.asked)
         return self.answered
 
     def want_envelopes(self) -> None:
-        """From now on what is taken is `Stamped`. What is here came without: the worker shall send it again,
-        as it does for whoever asks in an epoch that he has begun himself."""
+        """Take messages as `Stamped` from now on; idempotent.
+
+        The unread entries came without envelopes, so a new epoch makes them void. The next READ
+        tells the worker the new epoch, and the worker sends the entries again, with envelopes.
+        """
         if not self.envelopes:
             self._void(self.epoch + 1)
             self.envelopes = True
 
     def _stamped(self, entry: str | bytes, keep: bool, number: int) -> Stamped:
-        """The message at the left with what is known of it. `number`: of `consumed` when it is taken."""
+        """The leftmost message with its stamp. `number`: the value of `consumed` after the take."""
         place = self.appended - len(self.items)
         stamps = self.stamps
+        # Forget the runs that lie wholly before the leftmost entry.
         while stamps and stamps[0][0] + stamps[0][1][0] <= place:
             stamps.popleft()
+        # A message of a crashed worker (`number` <= 0) gets no ticket: no worker can acknowledge
+        # it.
         ticket = next(self.tickets) if keep and number > 0 else None
         return Stamped(entry, stamps[0][1] if stamps and stamps[0][0] <= place else None, ticket)
 
     def tell_kept(self) -> list[tuple[int, int]]:
-        """The messages that are acknowledged later: the worker has to hear of them before `consumed`."""
+        """The (`consumed`, ticket) pairs that the worker has to hear before it hears `consumed`.
+
+        An entry that counts as consumed is acknowledged by the worker unless the worker knows a
+        ticket for it. The pairs count as told from now on.
+        """
         untold, self.untold = self.untold, {}
         return [(consumed, ticket) for ticket, consumed in untold.items()]
 
     def all_kept(self) -> list[tuple[int, int]]:
-        """Every message that is to be acknowledged later, for a worker that may have heard of none."""
+        """The pairs of `tell_kept` for every unsettled message, for a worker that may know none."""
         self.untold = {}
         return [(consumed, ticket) for ticket, consumed in self.unsettled.items()]
 
     def consumed_at_end(self) -> int:
-        """What the worker is told of `consumed` when this holder goes: not more than what lies before the
-        first message without its acknowledgement, for the worker may not have heard that it is kept."""
+        """The value of `consumed` that the worker is told when this holder leaves.
+
+        The value stops before the first message that the program has not acknowledged: the worker
+        may not have heard of the message's ticket, and would acknowledge the message as read.
+        """
         return max(0, min([self.consumed, *(number - 1 for number in self.unsettled.values())]))
 
     def take(self, hand: Hand | None = None, *, keep: bool = False) -> Taken:
-        """The oldest entry, which is in the `hand` then. `keep`: the program acknowledges the message later,
-        by its ticket."""
+        """Take the oldest message, or the loss of the link that lies before the next message.
+
+        `hand` receives the taken entry, so that `put_back` can undo the take. `keep`: the program
+        acknowledges the message later, by its ticket. Returns the message, `LOST` or `EMPTY`.
+        """
         hand = hand or Hand()
         if self.again:
             return self._take_again(hand)
@@ -242,7 +295,11 @@ class Pocket:
         return LOST if self.ended or (self.down and self.stream) else EMPTY
 
     def _take_message(self, items: deque[str | bytes | int], hand: Hand, keep: bool) -> Taken:
-        """`items`: those of now. A signal handler that closes the object puts others in their place."""
+        """Take the leftmost entry, which is a message.
+
+        `items` is the caller's `self.items`. `close`, called by a signal handler in the middle of
+        this method, puts another deque into `self.items`; this method goes on with the old one.
+        """
         entry = items[0]
         assert not isinstance(entry, int)
         number = self.consumed + 1
@@ -260,7 +317,10 @@ class Pocket:
         return entry if stamped is None else stamped
 
     def _take_mark(self, items: deque[str | bytes | int], hand: Hand) -> bool:
-        """Note what happened to the link; True when it is a loss."""
+        """Take the leftmost entry, which is a mark, and note the state of the link.
+
+        Returns True when the mark tells of a loss or of the end, False when the link came up.
+        """
         entry = items[0]
         assert isinstance(entry, int)
         number, up, end = self.consumed + 1, entry == Mark.UP, entry == Mark.END
@@ -281,6 +341,7 @@ class Pocket:
         return not up
 
     def _take_again(self, hand: Hand) -> Taken:
+        """Take the oldest entry of `again`, in the form that reads want now."""
         whole, rest = self.again[0], self.again[1:]
         if isinstance(whole, Stamped) and not self.envelopes:
             given: Taken = whole.data
@@ -296,11 +357,12 @@ class Pocket:
         return given
 
     def put_back(self, hand: Hand) -> None:
-        """What this hand holds was not returned after all: the next `take` gives it again."""
+        """Return the entry of the hand to the pocket: the next `take` gives the entry again."""
         entry, number, whole = hand.entry, hand.number, hand.whole
         if entry is None or whole is None:
             return
         if number == self.consumed and self.acked < number and not self.again:
+            # The entry was the last one consumed, and the worker does not know yet: undo the take.
             items = deque((entry, *self.items))
             is_mark = isinstance(entry, int) and number > 0
             unsettled = {t: n for t, n in self.unsettled.items() if t != hand.ticket}
@@ -314,20 +376,26 @@ class Pocket:
             self.items = items
             hand.entry = None
             return
-        # The worker was told that it is consumed, or another thread has taken what came after it.
+        # The worker was told that the entry is consumed, or another thread has taken the entry
+        # after.
         again = (whole, *self.again) if number == NOT_FRESH else (*self.again, whole)
         # ALL OR NOTHING
         self.again = again
         hand.entry = None
 
     def take_newest(self, hand: Hand | None = None, *, keep: bool = False) -> Taken:
-        """The newest message; what is older is discarded, what happened to the link after it stays."""
+        """Take the newest message and discard the older ones. Marks behind the message stay.
+
+        Arguments and results are those of `take`.
+        """
         hand = hand or Hand()
         items = self.items
         index = len(items)
+        # Behind this loop, `index` entries are left up to the newest message.
         while index and isinstance(items[index - 1], int):
             index -= 1
         if not index:
+            # No message in `items`: the newest message is the last of those that were put back.
             self._skip_again(1)
             return self.take(hand, keep=keep)
         self._skip_again(0)
@@ -339,7 +407,7 @@ class Pocket:
                 hand.entry = None
                 continue
             # ALL OR NOTHING
-            if self.consumed >= 0:  # those of a crashed worker are nobody's to count
+            if self.consumed >= 0:  # the present worker does not count a crashed worker's messages
                 self.skipped += 1
             self.consumed += 1
             del items[0]
@@ -350,7 +418,8 @@ class Pocket:
         return taken
 
     def _skip_again(self, keep: int) -> None:
-        """Discard what was put back, but for the last `keep`."""
+        """Discard the entries that were put back, but for the last `keep`, and count them
+        skipped."""
         rest = self.again[len(self.again) - keep :] if keep else ()
         skipped = sum(whole is not LOST for whole in self.again) - sum(
             whole is not LOST for whole in rest
@@ -360,8 +429,12 @@ class Pocket:
         self.skipped += skipped
 
     def recall(self, epoch: int, *, elsewhere: bool = False) -> int:
-        """Give everything back: what is here is void from now on. Returns what was consumed in total.
-        `elsewhere`: the connection was told to go on somewhere else (`Connection.seek`)."""
+        """Give all unread entries back to the worker: they are void from now on.
+
+        `epoch`: the epoch that the recall begins. Nothing changes when the epoch has begun already.
+        `elsewhere`: the recall comes from a seek, so entries of a former worker are discarded too.
+        Returns `consumed`, from which the worker knows the entries that it has got back.
+        """
         if epoch > self.epoch:
             self._void(epoch)
             self.acked = self.consumed
@@ -370,8 +443,8 @@ class Pocket:
         return self.consumed
 
     def fresh(self) -> Unread:
-        """What a recall would give back now."""
-        old = min(len(self.items), max(0, -self.consumed))
+        """The entries that a recall would give back now: all but those of a crashed worker."""
+        old = min(len(self.items), max(0, -self.consumed))  # entries of a crashed worker
         first = self.appended - len(self.items) + old
         return Unread(
             list(itertools.islice(self.items, old, None)),
@@ -379,7 +452,7 @@ class Pocket:
         )
 
     def take_in_again(self, unread: Unread) -> None:
-        """What was given back is ours after all: the worker that it was given back to is gone."""
+        """Add entries again that a recall gave back: the worker died and cannot send them again."""
         items = deque((*self.items, *unread.entries))
         stamps = deque(
             (*self.stamps, *((self.appended + number, stamp) for number, stamp in unread.stamps))
@@ -392,8 +465,11 @@ class Pocket:
         self.fed = fed
 
     def forget_former(self) -> None:
-        """Discard what is here and is the worker's no more: what was put back although it counts as consumed,
-        and the messages of a worker that crashed. What happened to the link stays."""
+        """Discard the messages that the present worker cannot recall. Marks stay.
+
+        Those are the entries that were put back although they count as consumed, and the messages
+        of a crashed worker.
+        """
         old = min(len(self.items), max(0, -self.consumed))
         rest = itertools.islice(self.items, old, None)
         marks = [entry for entry in itertools.islice(self.items, old) if isinstance(entry, int)]
@@ -406,8 +482,9 @@ class Pocket:
             self.consumed = self.acked = consumed
 
     def _void(self, epoch: int) -> None:
+        """Begin an epoch: drop the entries of the present worker, which will send them again."""
         count = max(0, len(self.items) + min(0, self.consumed))
-        # but not what a crashed worker sent: nobody else has it
+        # The entries of a crashed worker stay: no other process has them.
         items = deque(itertools.islice(self.items, len(self.items) - count))
         fed, appended = self.fed - count, self.appended - count
         stamps = deque(stamp for stamp in self.stamps if stamp[0] < appended)
@@ -420,9 +497,13 @@ class Pocket:
         self.stream = False
 
     def discard(self) -> None:
-        """Throw away what is here without consuming it, and what is on its way (before asking the worker for
-        the newest: it takes all of it back)."""
+        """Drop all entries without consuming them, and make void those that are on their way.
+
+        Called before the worker is asked for its newest message. The worker then takes back the
+        entries that it had sent, and counts the older ones as skipped itself.
+        """
         marks = [entry for entry in self.items if isinstance(entry, int)]
+        # The dropped marks still tell the state of the link, as if they had been read.
         down, ended = self.down, self.ended
         if marks:
             down, ended = marks[-1] != Mark.UP, ended or int(Mark.END) in marks
@@ -439,16 +520,19 @@ class Pocket:
         self.stream = False
 
     def has_newest(self) -> bool:
-        """Whether `take_newest` can be answered from here: the worker has nothing newer, or is gone."""
+        """Whether `take_newest` needs no answer of the worker.
+
+        True when the worker streams and has nothing newer, or when the worker is gone.
+        """
         return not self.more and (self.stream or (self.consumed < 0 and bool(self.items)))
 
     def will_be_down(self) -> bool:
-        """What this holder takes the link to be when it has read what is here."""
+        """Whether the link will seem down to this holder when all entries here are read."""
         marks = [entry for entry in self.items if isinstance(entry, int)]
         return marks[-1] != Mark.UP if marks else self.down
 
     def clear(self) -> None:
-        """Nothing is to be read any more: the object was closed."""
+        """Drop everything, and let each later read find the link ended: the object was closed."""
         items: deque[str | bytes | int] = deque()
         # ALL OR NOTHING
         self.items = items
@@ -456,10 +540,15 @@ class Pocket:
         self.lose(Mark.END)
 
     def lose(self, mark: Mark, *, comes_again: bool = False) -> None:
-        """The worker is gone: what it sent is still read first, then this. But where a message broker keeps
-        what nobody has acknowledged, it `comes_again`, and would be read twice."""
+        """Note that the worker is gone: append `mark` behind the entries that the worker had sent.
+
+        `mark`: `Mark.DOWN` when another worker takes over, else `Mark.END`.
+        `comes_again`: a message broker delivers unacknowledged messages again, so the unread
+        entries are dropped; otherwise the program would read them twice.
+        """
         if comes_again:
             self._void(self.epoch)
+        # `had` counts the messages of the lost worker, read or not; marks are no messages.
         fresh = list(self.items)[max(0, -self.consumed) :]
         had = self.had + self.fed - self.marks - sum(isinstance(entry, int) for entry in fresh)
         answered = max(self.answered, self.asked)
@@ -471,12 +560,12 @@ class Pocket:
         self.fed = self.marks = 0
         self.skipped = unknown
         self.skipped_told = 0
-        self.unsettled = {}  # the worker that knew them is gone
+        self.unsettled = {}  # the next worker does not know these tickets
         self.untold = {}
         self.items = items
         self.appended += 1
         self.more = False
         self.stream = False
-        self.consumed = consumed  # a worker that takes over counts from zero
+        self.consumed = consumed  # reaches zero where the entries of the next worker begin
         self.acked = consumed
         self.epoch = 0

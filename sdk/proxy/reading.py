@@ -1,4 +1,13 @@
-"""Reading from a connection: SPEC 3's table over a pocket and a socket."""
+"""Reading from a connection: carries out the steps of `next_step` with a pocket and a socket.
+
+The user's threads run this module, several at a time perhaps. A read first tries to take an entry
+from the pocket under `Membership.lock`, without the turn. A read that has to listen, to ask or to
+wait takes the turn of the stream socket (`Membership.turn`). While one thread waits with the turn,
+the other threads wait for the turn until their own timeouts.
+
+Ctrl-C may raise an exception in the main thread anywhere. A message that was taken and that could
+not be returned is put back into the pocket, so that the next read gives it.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +35,18 @@ from trunkline.wire.stats import Stats
 __all__ = ["Call", "Reader", "data_of"]
 
 ACK_EVERY = 256
+"""After so many messages, reads acknowledge to the worker although the worker streams."""
 ACK_EVERY_KEPT = 64
-"""Where a message broker keeps what is not acknowledged: a killed reader's last messages are read twice."""
+"""The same where a message broker delivers unacknowledged messages again. Smaller, because the
+messages that a killed program had read since its last acknowledgement are read twice."""
 PACE_S = 0.005
-"""How long a blocking read on a lost link waits before its `""`: a loop that ignores it must not spin."""
+"""Seconds that a blocking read on a lost link waits before it returns `""`: a program that ignores
+the `""` and reads in a loop must not spin."""
 ANSWER_S = 0.25
-"""How long a read that must not wait does wait for the worker's answer, where it has to ask for one."""
+"""Seconds that a read without waiting (-1 or less) waits for the worker's answer, where it has to
+ask. The worker answers at once; the limit is for a worker that is stopped or gone."""
 AGAIN_S = 0.005
-"""How often a read looks whether the control thread has joined the connection again."""
+"""Seconds between two looks whether the control thread has joined the connection again."""
 
 
 class _Again(Enum):
@@ -41,7 +54,7 @@ class _Again(Enum):
 
 
 AGAIN: Final = _Again.AGAIN
-"""A read has to leave the turn to the control thread for a moment, and to begin again."""
+"""The read leaves the turn to the control thread for a moment, and begins again."""
 
 
 class Reader:
@@ -54,6 +67,7 @@ class Reader:
         self._dialogue = dialogue
         self._failures = failures
         self._told_loss: Loss | None = None
+        """The last loss that was kept for `last_error()`."""
         self._ack_every = ACK_EVERY_KEPT if member.about.comes_again else ACK_EVERY
 
     def read(self, timeout_ms: float | None = None) -> str | bytes | None:
@@ -62,8 +76,12 @@ class Reader:
         entry: str | bytes | None = None
         hand = None
         if member.pocket_is_mine():
+            # A signal handler reads, and has interrupted this thread while it changes the pocket.
+            # The lock would let the handler in, for it is reentrant.
             return None
         try:
+            # The fast path: most reads of a busy stream take the leftmost message and return. The
+            # lines below are those of `Pocket.take`, written out to save the calls.
             with member.lock:
                 pocket = member.pocket
                 items = pocket.items
@@ -79,6 +97,7 @@ class Reader:
                             return entry
                         self._dialogue.acknowledge_if_free()
                         return entry
+            # Polling loops call `read(-1)` all the time: answer them without the turn's long way.
             if timeout_ms == -1 and self._quiet():
                 return None
             hand = Hand()
@@ -135,7 +154,8 @@ class Reader:
         return None
 
     def messages(self) -> Iterator[str | bytes]:
-        """See `Connection.__iter__`."""
+        """See `Connection.__iter__`. Losses of the link are passed over until the link has
+        ended."""
         member = self._member
         while True:
             hand = Hand()
@@ -160,10 +180,14 @@ class Reader:
         )
 
     def watch(self, stats: Callable[[], Stats]) -> tuple[bool, int | None, object]:
-        """See `Connection.watch`; `stats` asks the worker for its figures."""
+        """See `Connection.watch`; `stats` asks the worker for its figures.
+
+        `stats` is called only where the worker does not stream, for nothing arrives there unasked.
+        """
         member = self._member
         if member.closed:
             return False, None, None
+        # Take in what has arrived; a thread that has the turn does so itself.
         member.turn.run(0, self.look)
         if member.resync or not (member.route.is_joined or member.closed):
             try:
@@ -179,64 +203,74 @@ class Reader:
         if asks:
             figures = stats()
             lost = figures.state != "open"
-            # An outage that was over between two looks is known by the count alone: the mark tells it once.
+            # Only the count of reconnects tells of an outage that began and ended between two
+            # looks. The count is part of the mark, so the caller sees one change for the outage.
             ready = figures.buffered > 0 or lost or figures.reconnects > 0
             return ready, None, (*mark, lost, figures.reconnects, figures.buffered > 0)
         return ready, member.route.fileno(), mark
 
     def _quiet(self) -> bool:
-        """A cheap look whether there is surely nothing to read: polling loops live on it."""
+        """Whether there is surely nothing to read. A cheap look for programs that poll.
+
+        Reads the pocket without its lock: a wrong False costs only the longer way, and a message
+        that arrives just now would as well have arrived just after.
+        """
         member = self._member
         pocket = member.pocket
         if pocket.acked != pocket.consumed or pocket.down or pocket.more or not pocket.stream:
             return False
         if pocket.again or pocket.items or member.unsure:
-            return False  # among the items is a loss that is not read yet: `watch` may have taken it in
+            return (
+                False  # `items` may begin with a mark that `watch` has taken in: a loss to report
+            )
         return member.turn.run(0, member.route.is_quiet) is True
 
     def look(self) -> None:
-        """With the turn held: take in what has come."""
+        """With the turn held: take everything that has arrived into the pocket."""
         member = self._member
         if not member.closed and member.in_order():
             self._dialogue.drain()
 
     def _not_returned(self, hand: Hand | None, entry: str | bytes | None) -> None:
-        """A signal handler has raised, so what was taken has not reached the program: the next read gives
-        it."""
+        """Put back the message of a read that an exception of a signal handler has interrupted.
+
+        `hand` holds the message, or `entry` is the message that the fast path of `read` has taken.
+        """
         member = self._member
         member.waiting = False
         with member.lock:
-            if hand is None:
+            if hand is None:  # the fast path has no hand: make one of its entry
                 hand = Hand()
                 hand.entry = hand.whole = entry
                 hand.number = member.pocket.consumed
             if not member.closed:
                 member.pocket.put_back(hand)
+        # The exception may have interrupted the stream socket in the middle of a message.
         if member.route.is_joined and member.turn.run(0, member.in_order) is False:
             member.client.rejoin_soon()
 
     def _check_not_closed(self) -> None:
-        """Another thread may have closed the object while this one waited."""
+        """Raise ClosedError for an object of `connect` that another thread has closed meanwhile."""
         member = self._member
         if member.about.raising and member.closed:
             raise ClosedError(closed_by("read", program_ends=member.client.program_ends))
 
     def _when_lost(self) -> str | None:
+        """End a read that has met a lost link: raise, or return the value for a lost link."""
         member = self._member
         if member.about.raising:
             if member.closed:
                 raise ClosedError(closed_by("read", program_ends=member.client.program_ends))
             raise self._loss_error()
         loss = member.pocket.loss
-        if (
-            loss is not None and loss is not self._told_loss
-        ):  # once: polling must not hide what fails later
+        # Each loss is kept once: a program that polls a lost link must not overwrite later reasons.
+        if loss is not None and loss is not self._told_loss:
             self._told_loss = loss
             remember(self._loss_error())
         return member.about.lost
 
     def _loss_error(self) -> BrokenError:
-        """The loss that was met in the order of reading, with its cause where the worker has told it."""
+        """The error for the loss that was read, with the cause where the worker has told one."""
         member = self._member
         loss = member.pocket.loss
         text = (
@@ -248,6 +282,11 @@ class Reader:
         return BrokenError(f"{text}: {loss.text}", code=loss.code, reason=loss.reason)
 
     def _take(self, call: Call) -> Taken:
+        """Take the entry of a call, waiting as long as the call allows: the long way of each read.
+
+        Returns EMPTY at the deadline and after a misuse. Returns LOST for a lost link, and when the
+        broker is lost before the deadline.
+        """
         member = self._member
         if member.about.executes:
             self._failures.misuse("read", "use exec")
@@ -261,6 +300,7 @@ class Reader:
                 deadline = call.deadline
                 seconds = FOREVER if deadline.timeout() is None else deadline.left()
                 taken = member.turn.run(seconds, partial(self._take_in_turn, call))
+                # `close` could not close the sockets while this thread used them.
                 if member.closed:
                     member.turn.run(0, member.route.close)
                 if taken is AGAIN:
@@ -270,28 +310,34 @@ class Reader:
                 elif isinstance(taken, (str, bytes, Stamped)) or taken is LOST or taken is EMPTY:
                     return taken
                 else:
-                    break
-            if (
-                member.turn.is_mine()
-            ):  # a signal handler, which has interrupted the read of this very thread
+                    break  # BUSY: the turn could not be had in time
+            if member.turn.is_mine():
+                # A signal handler reads, and has interrupted the read of this very thread.
                 return EMPTY
-            with member.lock:  # another thread is waiting for data; what it has not taken is ours
+            # Another thread has the turn and waits for data. It may have left entries in the
+            # pocket.
+            with member.lock:
                 return call.read.take(member.pocket)
         except BrokerGone as error:
+            # `ask_to_join` found no broker, in a forked child for example.
             remember(error)
             with member.lock:
                 member.pocket.put_back(call.read.hand)
             return EMPTY if call.read.blocking and call.deadline.expired() else LOST
 
     def _take_in_turn(self, call: Call) -> Taken | _Again:
-        """With the turn held: carry out what `ReadCall.next_step` says, until the read is over or has to
-        leave the turn to the control thread."""
+        """With the turn held: carry out the steps of `ReadCall.next_step` until the read is over.
+
+        Returns AGAIN when the read has to leave the turn to the control thread first.
+        """
         member = self._member
         read, limit = call.read, call.limit
         silent = confirmed = waits = False
         usable = member.closed or member.gone is not None or member.in_order()
         try:
             while True:
+                # Deciding needs the lock: the control thread may answer a recall at any moment. The
+                # waits below do not hold it.
                 with member.lock:
                     moment = Moment(
                         closed=member.closed,
@@ -304,6 +350,7 @@ class Reader:
                     )
                     do, taken = read.next_step(member.pocket, moment)
                     waits = read.phase is Phase.WAITING
+                    # From here on a recall tells the worker that this holder waits for a message.
                     member.waiting = waits and read.blocking
                     number = member.pocket.answered
                 if do is Do.HEAR:
@@ -328,6 +375,8 @@ class Reader:
                     return self._end_read(do, taken, call)
         except BaseException:
             member.waiting = False
+            # Tell the worker that nobody waits any more: it would keep the next message for this
+            # ask.
             if waits and read.form is not Form.NEWEST:
                 with contextlib.suppress(Exception):
                     if member.in_order():
@@ -337,8 +386,10 @@ class Reader:
             raise
 
     def _end_read(self, do: Do, taken: Taken, call: Call) -> Taken:
-        """With the turn held: the last step of a read. A blocking read that meets a lost link waits a moment,
-        so that a loop that ignores the `""` does not spin."""
+        """With the turn held: carry out the last step of a read. Returns the read's result.
+
+        A blocking read that meets a lost link waits `PACE_S`, but for the steps TAKE and RETURN.
+        """
         member = self._member
         if do is Do.FIND:
             self._dialogue.find_worker()
@@ -348,6 +399,7 @@ class Reader:
             return taken
         pace = Deadline(min(PACE_S, call.deadline.left()))
         if do in (Do.FIND, Do.LOOK):
+            # Listen during the pause: the end of the outage may arrive.
             received = member.route.peek(max(0.001, pace.left()))
             if received is not None:
                 self._dialogue.handle(received)
@@ -357,8 +409,11 @@ class Reader:
         return taken
 
     def _await_confirmation(self, number: int, limit: Deadline) -> tuple[bool, bool]:
-        """Wait for the next message; whether none has come, and whether it was the worker's confirmation that
-        the asks up to this number are over."""
+        """With the turn held: wait for the next message from the worker, until `limit` at most.
+
+        Returns two booleans. The first is True when no message has come. The second is True when
+        the message confirms that the asks up to `number` are over.
+        """
         member = self._member
         received = member.route.peek(max(0.001, limit.left()))
         if received is None:
@@ -370,7 +425,10 @@ class Reader:
 
 
 class Call:
-    """One call of read or receive, with its limits of time."""
+    """One call of read or receive, with its limits of time.
+
+    `timeout_ms` as in `Connection.read`. TypeError when it is no number.
+    """
 
     __slots__ = ("deadline", "limit", "read")
 
@@ -385,17 +443,21 @@ class Call:
         self.read = ReadCall(form, hand, keep=keep)
         self.deadline: Deadline = Deadline.after_ms(checked) if self.read.blocking else Deadline(0)
         self.limit: Deadline = self.deadline if self.read.blocking else Deadline(ANSWER_S)
-        """Until when to wait where an answer is needed."""
+        """Until when a read waits for the worker: `deadline` for a blocking read, else
+        `ANSWER_S`."""
 
 
 def data_of(taken: Taken) -> str | bytes:
+    """The data of a message that was taken, with or without its stamp."""
     data = taken.data if isinstance(taken, Stamped) else taken
     assert isinstance(data, (str, bytes))
     return data
 
 
 def _message(taken: Stamped, source: Source) -> Message:
-    if taken.stamp is None:  # the last messages of a worker that is gone
+    """The `Message` that `receive` returns; `source` is the connection that the message came
+    over."""
+    if taken.stamp is None:  # without envelope, for example from a worker that is gone
         return Message(taken.data, time.time_ns(), _source=source)
     _, received_ns, *envelope = taken.stamp
     if not envelope:
@@ -419,7 +481,7 @@ def _message(taken: Stamped, source: Source) -> Message:
 
 
 def _checked(timeout_ms: object) -> float | None:
-    """A timeout as it may be given: a number of milliseconds or None; 0 counts as None."""
+    """The timeout in milliseconds; None for None and 0. TypeError for anything but a number."""
     if timeout_ms is None or timeout_ms == 0:
         return None
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
