@@ -1,10 +1,12 @@
-"""nats-py's client, which one message that it cannot parse does not stop.
+"""nats-py's client, made to survive messages that it cannot parse.
 
-As it comes, its reading loop ends without a word at any exception of its parser: the connection is open then
-and hears nothing any more. Here a message with damaged headers is delivered without them, and one whose
-subject is no UTF-8 with marks in place of the strange bytes. Whatever else cannot be parsed ends the link.
+The reading loop of nats-py ends silently at any exception of its parser. The connection then stays
+open and receives nothing more. `GuardedClient` delivers a message with damaged headers without its
+headers. It delivers a message whose subject is not UTF-8 with replacement characters in the
+subject. Any other parse error ends the link.
 
-These are private names of nats-py; tests/unit/drivers/nats tells when an update has others.
+This module overrides private names of nats-py. The tests in tests/unit/drivers/nats fail when an
+update of nats-py has renamed them.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ __all__ = ["GuardedClient"]
 
 _NEVER_S = 10**6
 
-# A server takes subjects with a form feed or a vertical tab in them. nats-py's own expressions take those for
-# the end of the word, and then the message for no message at all.
+# Servers accept subjects that contain a form feed or a vertical tab. nats-py's own expressions take
+# these letters for the end of a word, and then do not recognise the message. So the two expressions
+# are replaced for the whole process, which is a worker of a single connection.
 _WORD, _GAP = rb"([^ \t\r\n]+)", rb"[ \t]+"
 _TO = _GAP + _WORD + _GAP + _WORD + _GAP + rb"(" + _WORD + _GAP + rb")?"
 parser.MSG_RE = re.compile(rb"\AMSG" + _TO + rb"(\d+)\r\n")
@@ -34,49 +37,62 @@ parser.HMSG_RE = re.compile(rb"\AHMSG" + _TO + rb"(\d+)" + _GAP + rb"(\d+)\r\n")
 
 
 class GuardedClient(Client):
-    """`damaged` is called with what is wrong with a message that is delivered all the same."""
+    """A nats-py client that goes on after damaged messages and counts its own round trips."""
 
     def __init__(self, damaged: Callable[[str], None], transport: LinkTransport) -> None:
-        """`transport` is the way to the server; nats-py makes none of its own."""
+        """Make a client that is not connected yet.
+
+        `damaged`: callback for a message that is delivered although a part of the message is
+        damaged; the argument says in words which part. `transport`: the way to the server, used
+        instead of a transport of nats-py's own.
+        """
         super().__init__()
         self._ps = _Parser(self)
         self._transport = self._link = transport
         self._damaged = damaged
         self._flushes: set[asyncio.Future[None]] = set()
-        """Round trips under way: nats-py stops to read when the answer to a PING is not waited for."""
+        """Round trips under way. They are tasks because nats-py's reading loop stops when the
+        caller of `flush` is cancelled before the PONG has arrived.
+        """
         self.unparsed: BaseException | None = None
-        """What the parser stumbled over; the link has ended then."""
+        """The error of the parser that has ended the link; None while all could be parsed."""
 
     async def end_interest(self, subscription: Subscription) -> None:
-        """Have the server send no more for it; what is under way still comes, other than after nats-py's
-        `unsubscribe`."""
+        """Tell the server to send nothing more for the subscription.
+
+        Messages that are already under way are still delivered. nats-py's `unsubscribe` would
+        discard them.
+        """
         await self._send_unsubscribe(subscription._id)
 
     async def send_ping(self) -> None:
-        """Send a PING, whose answer nothing waits for."""
+        """Send a PING without waiting for the PONG."""
         await self._send_ping()
 
     async def wait_until_seen(self) -> None:
-        """Wait until the server has looked at all that was written: a round trip. nats-py's `flush` alone
-        sends its PING before what is still pending."""
+        """Wait until the server has processed all bytes that were written so far: one round trip.
+
+        nats-py's `flush` alone is not enough: it sends its PING before the bytes that are still
+        pending.
+        """
         while self.pending_data_size and not self.is_closed:
             await self._link.drain()
             await asyncio.sleep(0)
-        # In a task of its own, which goes on when the caller gives up.
+        # The round trip runs in a task of its own. The task goes on when the caller is cancelled.
         flush = asyncio.ensure_future(self.flush(_NEVER_S))
         self._flushes.add(flush)
         flush.add_done_callback(self._note_flushed)
         await asyncio.shield(flush)
 
     def cancel_round_trips(self) -> None:
-        """The link is over: no answer will come."""
+        """Cancel the waiting round trips: the link is over, and no PONG will come."""
         for flush in self._flushes:
             flush.cancel()
 
     def _note_flushed(self, flush: asyncio.Future[None]) -> None:
         self._flushes.discard(flush)
         if not flush.cancelled():
-            flush.exception()  # a caller that still waits has it
+            flush.exception()  # a caller that still waits gets it; asyncio need not log it
 
     async def _process_headers(self, headers: Any) -> Any:
         if not headers:
@@ -104,7 +120,7 @@ class GuardedClient(Client):
 
 
 class _Parser(parser.Parser):
-    """Every error is one of the protocol, which nats-py tells of; at any other one it only stops."""
+    """A parser that turns every exception into a protocol error: nats-py reports only those."""
 
     async def parse(self, data: bytes = b"") -> None:
         try:

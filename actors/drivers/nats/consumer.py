@@ -1,7 +1,8 @@
-"""The consumer at the server: found or made for a link, and made again where it is gone.
+"""The consumer at the server: found or made for a link, and made again where it has vanished.
 
-A durable consumer is used as it is. One without a name is ours alone; the server deletes it some minutes
-after its link, and the next link makes another one that goes on at the same place.
+An existing durable consumer is used as it is. A consumer without `durable=` belongs to this
+connection alone. The server deletes it some minutes after the link has ended, and the next link
+makes a new consumer that goes on at the same place.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ from trunkline.deadline import Deadline
 __all__ = ["StreamConsumer"]
 
 _UNUSED_S = 300.0
-"""How long the server keeps a consumer without a name for a reader that takes nothing."""
+"""Seconds that the server keeps a consumer without `durable=` when no request for messages
+comes.
+"""
 _FORGET_S = 0.15
 _MADE_ANEW = timedelta(seconds=1)
-"""nats-server tells the time when a consumer was made a little otherwise after a restart."""
+"""A durable consumer counts as made anew when its creation time has moved by more. nats-server
+reports the creation time a little differently after a restart.
+"""
 
 
 class StreamConsumer:
-    """The consumer of one link."""
+    """The consumer of one link, with its name, its `ack_wait` and its count of gaps."""
 
     def __init__(
         self, client: GuardedClient, plan: StreamPlan, topic: str | None, sink: Sink, place: Place
@@ -44,20 +49,27 @@ class StreamConsumer:
         self._place = place
         self.topic = topic
         self.name = ""
-        """The consumer's name at the server; empty before `bind`."""
+        """The name of the consumer at the server; empty before `bind`."""
         self.ack_wait_s = plan.ack_wait_s or ACK_WAIT_S
         self.gaps = Gaps()
-        """Counts messages that the stream threw away, from this consumer's deliveries."""
+        """Counts the messages that the stream threw away, by the numbers of this consumer's
+        deliveries.
+        """
 
     @property
     def request_subject(self) -> str:
-        """Where requests for messages are published to."""
+        """The subject to which requests for messages are published."""
         return f"$JS.API.CONSUMER.MSG.NEXT.{self._plan.name}.{self.name}"
 
-    # finding or making it
+    # finding or making the consumer
 
     async def bind(self, deadline: Deadline) -> ConsumerLook | None:
-        """Find or make the consumer, and say how it is. DialError or FatalError in words."""
+        """Find or make the consumer, and return the server's report on it.
+
+        The result is None when the consumer vanished right after it was found or made. Raises
+        DialError where the next attempt may succeed, and FatalError where the address or the rights
+        must change first.
+        """
         name, place = self._plan.name, self._place
         try:
             info = await ask(self._client, lambda manager: manager.stream_info(name), deadline)
@@ -78,7 +90,11 @@ class StreamConsumer:
         return look
 
     def _note_stream(self, info: api.StreamInfo) -> None:
-        """Begin anew where another stream of the same name is there now."""
+        """Begin at message 1 where another stream has the same name now.
+
+        The creation time tells the two streams apart. Unread messages of the former stream are
+        counted as dropped.
+        """
         place = self._place
         if place.created not in (None, info.created):
             place.next = 1
@@ -97,7 +113,7 @@ class StreamConsumer:
         delivered = found.delivered
         delivery, sequence = (delivered.consumer_seq, delivered.stream_seq) if delivered else (0, 0)
         if resumes and self._plan.durable is None and self._place.next is not None:
-            sequence = self._place.next - 1  # the consumer begins at the first that is left
+            sequence = self._place.next - 1  # the consumer begins at the first message that is left
         self.gaps.begin(
             delivery,
             sequence,
@@ -121,7 +137,11 @@ class StreamConsumer:
         return made
 
     async def _find_durable(self, deadline: Deadline) -> api.ConsumerInfo | None:
-        """The durable consumer, when it is there: it is used as it is."""
+        """Return the durable consumer, or None where it is still to be made.
+
+        FatalError when an earlier link used it and somebody has deleted it since. FatalError, too,
+        when it cannot do what the address asks for.
+        """
         durable = self._plan.durable
         if durable is None:
             return None
@@ -146,7 +166,7 @@ class StreamConsumer:
         return found
 
     def _check_durable(self, durable: str, config: api.ConsumerConfig) -> None:
-        """FatalError where the consumer cannot do what the address asks for."""
+        """Raise FatalError where the consumer cannot do what the address asks for."""
         if config.deliver_subject:
             raise FatalError(
                 f"durable={durable} is a push consumer; name a pull consumer, or a new one"
@@ -170,11 +190,12 @@ class StreamConsumer:
         start["deliver_policy"] = api.DeliverPolicy(start["deliver_policy"])
         topic = self.topic
         if topic is None and start["deliver_policy"] is api.DeliverPolicy.LAST_PER_SUBJECT:
-            topic = ">"  # it must have a filter
+            topic = ">"  # last_per_subject needs a filter
         if self._plan.durable is None:
             return api.ConsumerConfig(
                 **start,
-                # Named by us, so that a question that is asked twice makes one consumer.
+                # The driver chooses the name, so that a question that is asked twice makes only one
+                # consumer.
                 name=f"trunkline-{secrets.token_hex(8)}",
                 filter_subject=topic,
                 ack_policy=api.AckPolicy.NONE,
@@ -191,17 +212,24 @@ class StreamConsumer:
             max_ack_pending=self._plan.max_ack_pending,
         )
 
-    # while it is there
+    # while the consumer exists
 
     async def look(self) -> ConsumerLook | None:
-        """How the consumer is; None where it is not there any more. nats.errors.Error without an answer."""
+        """Ask the server for its report on the consumer.
+
+        None where the consumer does not exist any more. nats.errors.Error when no answer comes.
+        """
         return await look_at_consumer(self._client, self._plan.name, self.name)
 
     async def delete(self) -> None:
-        """Tell the server that the consumer is not needed any more; no answer is waited for."""
+        """Tell the server that the consumer is not needed any more, without waiting for the
+        answer.
+        """
         await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._plan.name}.{self.name}")
 
     async def hear_from_server(self) -> None:
-        """Ask something: the answer comes after what was under way before."""
+        """Wait for a round trip of JetStream, at most 0.15 s. Messages that were under way arrive
+        before the answer.
+        """
         with contextlib.suppress(nats.errors.Error, js_errors.Error):
             await self._client.jsm(timeout=_FORGET_S).consumer_info(self._plan.name, self.name)

@@ -1,4 +1,6 @@
-"""Reading topics by core NATS: what is published while the link is open, at most once."""
+"""Reading topics by core NATS: messages published while the link is open, delivered at most
+once.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,16 @@ from trunkline.actors.drivers.nats.plan import Plan, matches, meet
 __all__ = ["CoreReader", "earlier_topics"]
 
 _new = tuple.__new__
-"""A Delivery without its constructor, which takes as long as all the rest of receiving one."""
+"""Makes a Delivery without calling its constructor, which takes as long as all other steps of
+receiving.
+"""
 
 
 class CoreReader:
-    """The subscriptions of one link. `largest`: messages of more bytes are discarded and counted."""
+    """The subscriptions of one link.
+
+    A message of more than `largest` bytes is discarded and counted as dropped.
+    """
 
     def __init__(self, client: Client, plan: Plan, sink: Sink, largest: int) -> None:
         self._client = client
@@ -29,8 +36,10 @@ class CoreReader:
         self._batch: list[Delivery] = []
 
     async def open(self) -> None:
-        """Subscribe to all topics; the server has not looked at the subscriptions when this returns."""
-        # nats-py only calls it; see test_nats_driver.
+        """Subscribe to all topics. The server may not have processed the subscriptions yet when
+        `open` returns.
+        """
+        # nats-py only calls this attribute; a test in test_nats_driver checks that.
         self._client.msg_class = self._make_message  # type: ignore[assignment]
         for topic in self._plan.topics:
             await self._client.subscribe(topic, queue=self._plan.queue or "")
@@ -44,22 +53,26 @@ class CoreReader:
         _client: Client,
         _sid: int,
     ) -> Msg | None:
-        """In place of nats-py's `Msg`; it passes by what is None: a message of ours needs no queue and
-        no task of its subscription. Those are a third of its cost, mix up the order of several topics, and
-        drop what does not fit them."""
+        """Take a message in place of nats-py's `Msg` class; nats-py ignores a result of None.
+
+        Messages of the address's topics thereby bypass the queue and the task of nats-py's
+        subscription. Queue and task cost a third of the time per message, mix up the order of
+        several topics, and drop messages that do not fit. The result is a `Msg` only for answers to
+        questions.
+        """
         if _sid > len(
             self._plan.topics
-        ):  # the first subscriptions are ours: this answers a question
+        ):  # the first numbers are the topics: this answers a question
             return Msg(_client, subject, reply, data, headers, _sid=_sid)
         if self._earlier and any(matches(topic, subject) for topic in self._earlier.get(_sid, ())):
-            return None  # it comes once for each topic that matches, and to us once is enough
+            return None  # another subscription delivers the same message, once is enough
         if len(data) > self._largest:
             self._sink.warn(
                 f"a message of {len(data)} bytes was discarded: it is over the option max_size"
             )
             self._sink.dropped(1)
             return None
-        if not self._batch:  # what came with it is handed over with it
+        if not self._batch:  # messages of the same read of the socket are handed over together
             asyncio.get_running_loop().call_soon(self._hand_over)
         self._batch.append(
             _new(
@@ -88,8 +101,11 @@ class CoreReader:
 
 
 def earlier_topics(plan: Plan) -> dict[int, list[str]]:
-    """By number of the subscription, the topics before its own that some message may match, too. None in a
-    queue group, whose server sends a message to it once."""
+    """Return for each subscription the topics before its own that may match the same messages.
+
+    The keys are the numbers that nats-py gives the subscriptions, from 1. The result is empty in a
+    queue group, because the server sends each message to the group once.
+    """
     if plan.queue:
         return {}
     found = {

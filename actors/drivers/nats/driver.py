@@ -1,8 +1,13 @@
-"""NATS (`nats`, `tls+nats`) on nats-py: core NATS, which delivers at most once, and JetStream with `stream=`.
+"""NATS (`nats`, `tls+nats`) on nats-py: core NATS, which delivers at most once, and JetStream with
+`stream=`.
 
-This module holds the life of a link: it tries the address's servers, logs in, subscribes, and says why a link
-has ended. Beside it: `plan` (what the address asks for), `client` (nats-py's client, guarded), `transport`
-(the socket), `core_reader` and `reader` (reading topics and reading a stream), `writer`, `errors`.
+This module holds the life of a link. It tries the servers of the address, logs in, subscribes, and
+reports why a link has ended. Its neighbours: `plan` (what the address asks for), `client`
+(nats-py's client, guarded), `transport` (the socket), `core_reader` and `reader` (reading topics
+and reading a stream), `writer`, `errors`.
+
+Everything here runs on the worker's event loop. nats-py adds tasks of its own on the same loop: one
+reads, one writes. They may end at any time, and `_on_task_ended` notices.
 """
 
 from __future__ import annotations
@@ -48,17 +53,24 @@ __all__ = ["NatsDriver"]
 
 _CLOSE_S = 0.6
 _UNBOUNDED = 1 << 60
-"""For nats-py's pending buffer: a write waits before it, until the socket takes what is there."""
+"""The limit of nats-py's pending buffer, in bytes. No limit is needed: the writer waits by itself
+while the socket does not take the bytes.
+"""
 _TOO_LATE = "the link ended before the answer came; the message may have arrived"
 _PLACES: dict[int, tuple[Address, Place]] = {}
-"""By the address object of a connection: a driver is one attempt at a link, and the place outlives it."""
+"""The reading place of each connection, by the identity of its address object.
 
-# nats-py tells of errors in its log as well as by its callbacks and exceptions.
+A driver object lives for one attempt at a link. The place must outlive it. The address is kept
+beside the place, so that no other object gets the same identity.
+"""
+
+# nats-py reports its errors by callbacks and exceptions, and once more in its log. The log is
+# silenced.
 logging.getLogger("nats").addHandler(logging.NullHandler())
 
 
 class NatsDriver(StreamDriver):
-    """One link to one of the address's servers."""
+    """One link to one of the servers of the address."""
 
     schemes: ClassVar[tuple[str, ...]] = ("nats", "tls+nats")
     extra: ClassVar[str | None] = "nats"
@@ -75,7 +87,7 @@ class NatsDriver(StreamDriver):
         self._waits = Waits()
         self._checking_stream: asyncio.Future[None] | None = None
         self._denied: str | None = None
-        """Why a subscription is not in force."""
+        """Why the server rejects a subscription; None where it rejects none."""
         self._error: Exception | None = None
         """The last error of the server or of nats-py."""
         self._opened = self._over = False
@@ -102,7 +114,9 @@ class NatsDriver(StreamDriver):
         await first_that_opens(places, partial(self._attempt, plan), deadline)
 
     async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
-        """One server: connect, log in, subscribe; closed again unless all of it succeeds."""
+        """Connect to one server, log in and subscribe. The connection is closed again unless all of
+        that succeeds.
+        """
         transport = self._transport = LinkTransport(self.address, *plan.servers[index], deadline)
         client = self._client = GuardedClient(self.sink.warn, transport)
         writer = self._writer = Writer(client, transport, plan, self._waits)
@@ -133,7 +147,7 @@ class NatsDriver(StreamDriver):
 
     async def _log_in(self, client: Client, plan: Plan, index: int) -> None:
         await client.connect(
-            "nats://localhost",  # not looked at: the transport dials
+            "nats://localhost",  # ignored: the transport dials
             error_cb=self._on_error,
             closed_cb=self._on_closed,
             lame_duck_mode_cb=self._on_lame_duck,
@@ -141,11 +155,13 @@ class NatsDriver(StreamDriver):
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
             connect_timeout=NEVER_S,
-            # `ping` is called instead, and any byte is a sign of life: nats-py waits for the answer, which
-            # may stand behind a long message.
+            # nats-py's own PINGs are switched off. nats-py waits for the PONG, which may stand
+            # behind a long message. The actor calls `ping` instead, and any received byte is a sign
+            # of life.
             ping_interval=NEVER_S,
             pending_size=_UNBOUNDED,
-            # The transport makes its own; without one nats-py would load every authority there is.
+            # The transport makes its own context. Without a context here nats-py would load all
+            # system authorities.
             tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             **plan.logins[index],
         )
@@ -153,10 +169,12 @@ class NatsDriver(StreamDriver):
     async def _subscribe(
         self, client: GuardedClient, writer: Writer, plan: Plan, deadline: Deadline
     ) -> None:
-        """Subscribe, and know that it is in force when this returns."""
+        """Subscribe, and return when the server has put the subscriptions into force."""
         if plan.stream is not None and plan.write_to is not None:
             check = self._check_stream(client, writer, plan.stream, plan.write_to, deadline)
-            if self.had_link:  # it was right: a leader that has died need not hold up the writers
+            # The first link has checked the stream. Later links check it in the background, so that
+            # a cluster without a leader does not hold up the program's writes.
+            if self.had_link:  # checked before: do not let a dead leader delay the writers
                 self._checking_stream = asyncio.ensure_future(self._check_stream_later(check))
             else:
                 await check
@@ -173,7 +191,11 @@ class NatsDriver(StreamDriver):
     async def _check_stream(
         self, client: Client, writer: Writer, stream: StreamPlan, subject: str, deadline: Deadline
     ) -> None:
-        """Whether the stream keeps what we write there: else another one might, or none."""
+        """Note in the writer that the stream does not take the subject to write to, where that is
+        so.
+
+        Without this check another stream might take the messages, or no stream at all.
+        """
         try:
             info = await ask(client, lambda manager: manager.stream_info(stream.name), deadline)
         except (nats.errors.Error, js_errors.Error) as error:
@@ -189,10 +211,10 @@ class NatsDriver(StreamDriver):
         except FatalError as error:
             self._lost(error)
         except DialError:
-            pass  # no answer: each write is told what became of it
+            pass  # no answer came: each write reports its own outcome
 
     def _explain(self, error: Exception) -> DialError:
-        """Why there is no link, for users."""
+        """Return the error for users that says why there is no link."""
         failure = self._transport.failure if self._transport is not None else None
         if isinstance(error, DialError):
             return error
@@ -223,7 +245,7 @@ class NatsDriver(StreamDriver):
             and transport is not None
             and transport.writable
         ):
-            with contextlib.suppress(nats.errors.Error):  # a link that ends just now
+            with contextlib.suppress(nats.errors.Error):  # the link ends at this moment
                 await client.send_ping()
 
     def traffic(self) -> Traffic | None:
@@ -238,8 +260,11 @@ class NatsDriver(StreamDriver):
         await self._shut()
 
     async def _shut(self) -> None:
-        """Close what there is, in good order where that is soon done: what is to be acknowledged first, then
-        what was written last. Each has a part of the time that the worker gives, which is 1.5 s."""
+        """Close the reader, the client and the socket, in good order where that is quickly done.
+
+        Acknowledgements go out first, then the bytes that were written last. The worker allows 1.5
+        s for closing, and each step has a part of that time.
+        """
         self._waits.end(ConnectionError(_TOO_LATE))
         client, transport = self._client, self._transport
         with contextlib.suppress(Exception):
@@ -250,7 +275,7 @@ class NatsDriver(StreamDriver):
                 if client is not None and not client.is_closed:
                     if transport is not None:
                         transport.orderly = client.is_connected
-                    await client.close()  # sends what is pending, and waits for the server's end
+                    await client.close()  # sends pending bytes, and waits until the server closes
         if transport is not None:
             unsent = transport.unsent + (client.pending_data_size if client is not None else 0)
             if unsent and self._opened and transport.orderly:
@@ -261,7 +286,7 @@ class NatsDriver(StreamDriver):
         if self._checking_stream is not None:
             self._checking_stream.cancel()
 
-    # what nats-py tells
+    # callbacks of nats-py
 
     async def _on_closed(self) -> None:
         assert self._client is not None
@@ -272,8 +297,12 @@ class NatsDriver(StreamDriver):
         self._waits.end(ConnectionError(_TOO_LATE))
 
     def _on_task_ended(self, client: Client) -> None:
-        """nats-py does not read or write any more. Where it closes the link it says so itself, but not before
-        the socket has taken what is left, which may be never."""
+        """Handle the end of nats-py's reading or writing task.
+
+        Where nats-py is closing the link, it calls `_on_closed` itself. That call may never come,
+        because nats-py waits until the socket has taken the remaining bytes. So
+        `_end_without_a_word` runs after `_CLOSE_S` seconds.
+        """
         if self._over or client is not self._client:
             return
         if client.is_closed:
@@ -284,7 +313,7 @@ class NatsDriver(StreamDriver):
     def _end_without_a_word(self, client: Client) -> None:
         if (
             self._over or self._client is None or client is not self._client
-        ):  # the next server is tried
+        ):  # an earlier attempt's client: another server is tried
             return
         self._error = self._error or self._client.last_error
         self._waits.end(ConnectionError(_TOO_LATE))
@@ -294,7 +323,7 @@ class NatsDriver(StreamDriver):
             )
 
     def _unparsed(self) -> str | None:
-        """What the server sent that nats-py cannot read, in words."""
+        """Return the words for bytes that nats-py could not parse; None where all was parsed."""
         error = self._client.unparsed if self._client is not None else None
         return None if error is None else f"{self.peer} sent what is not NATS ({said(error)[:200]})"
 
@@ -320,10 +349,12 @@ class NatsDriver(StreamDriver):
         elif self._client is not None and not is_violation(self._client.last_error):
             self._error = (
                 self._client.last_error
-            )  # the server's last word: nats-py is about to forget it
+            )  # the server's last error, which nats-py is about to forget
 
     def _on_violation(self, text: str) -> None:
-        """Something that we may not do. nats-py has made the server's words lower case."""
+        """Handle the server's refusal of a subject. nats-py has changed the server's words to lower
+        case.
+        """
         subject = subject_of_violation(text)
         if " publish " in text:
             if self._writer is not None:
@@ -333,14 +364,14 @@ class NatsDriver(StreamDriver):
             f"{self.peer} does not allow to subscribe to {subject}; check the user's permissions"
         )
         if self._opened:
-            self._lost(FatalError(self._denied))  # a right that was taken away meanwhile
+            self._lost(FatalError(self._denied))  # the right was withdrawn while the link was open
 
     def _on_publish_refused(self, writer: Writer, subject: str) -> None:
         words = f"{self.peer} does not allow to publish to {subject}; check the user's permissions"
         rights = writer.rights
         rights.withdraw(subject)
         if not self._opened:
-            self._waits.end(FatalError(words))  # a stream is read by publishing questions
+            self._waits.end(FatalError(words))  # questions are published, too
         elif (
             self._reader is not None
             and subject.startswith("$js.")
@@ -365,7 +396,7 @@ class NatsDriver(StreamDriver):
             self.sink.lost(reason)
 
     def _end(self) -> None:
-        """The link is over: nothing more is written, and its end is not told again."""
+        """Mark the link as over: nothing more is written, and its end is not reported again."""
         self._over = True
         if self._writer is not None:
             self._writer.is_over = True
@@ -397,8 +428,13 @@ class NatsDriver(StreamDriver):
         return self._over or self._writer is None or self._writer.would_wait(size)
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
-        """Core NATS: given to the socket. A link's first write, and the one after a refusal, also waits until
-        the server has looked at it. With `stream`: acknowledged by the stream."""
+        """Send one message to the subject of the address; return its size in bytes, 0 when the
+        deadline came first.
+
+        Core NATS: the message was given to the socket. The first write of a link, and the first one
+        after a refusal, also waits until the server has looked at it. With `stream`: the stream has
+        acknowledged the message.
+        """
         return await self._living_writer().send(data, deadline)
 
     async def send_to(

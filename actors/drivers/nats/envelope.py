@@ -1,4 +1,4 @@
-"""What comes with a message: the envelope of an answer, and what JetStream's reply subject says. No I/O."""
+"""The envelope of an answer, and the figures in JetStream's reply subject. No I/O."""
 
 from __future__ import annotations
 
@@ -11,35 +11,39 @@ from trunkline.actors.driver import Delivery
 __all__ = ["StreamDelivery", "answer_of", "delivery_of"]
 
 _MOST = 1 << 63
-"""A server counts in 64 bits; what is more cannot be a number of its."""
+"""The server's counters have 64 bits and a sign. A larger number cannot come from a server."""
 
 
 class StreamDelivery(NamedTuple):
-    """One delivery of one message."""
+    """The figures of one delivery of one message."""
 
     stream: str
     consumer: str
     times: int
-    """How often it was delivered, this time included."""
+    """How often the message was delivered, this delivery included."""
     sequence: int
-    """Its number in the stream."""
+    """The number of the message in the stream."""
     own: int
-    """Its number among the deliveries of the consumer."""
+    """The number of this delivery among all deliveries of the consumer."""
     taken: int
-    """When the stream took it, in nanoseconds."""
+    """When the stream took the message, in nanoseconds since 1970."""
     left: int
-    """Messages that the consumer has not delivered yet."""
+    """How many messages the consumer has not delivered yet."""
 
 
 def answer_of(msg: Msg) -> Delivery:
-    """The answer to a question, with its envelope."""
+    """Return the answer to a question as a Delivery with its envelope."""
     headers = dict(msg.headers or {}) or None
     return Delivery(msg.data, msg.subject, headers=headers, reply_to=msg.reply or None)
 
 
 def delivery_of(reply: str) -> StreamDelivery:
-    """Read `$JS.ACK.[domain.account.]stream.consumer.times.sequence.own.taken.left[...]`. ValueError where it
-    is none. nats-py's `msg.metadata` takes a fifth of a message's time for the same."""
+    """Read a reply subject
+    `$JS.ACK.[domain.account.]stream.consumer.times.sequence.own.taken.left[...]`.
+
+    ValueError where the subject has another form. nats-py's `msg.metadata` reads the same, and
+    takes a fifth of the time that a message costs in all.
+    """
     words = reply.split(".")
     stream, consumer, *numbers = words[2:9] if len(words) == 9 else words[4:11]
     times, sequence, own, taken, left = map(int, numbers)

@@ -1,4 +1,4 @@
-"""The errors of the server and of nats-py in words for users. No I/O."""
+"""Puts errors of the server and of nats-py into words for users. No I/O."""
 
 from __future__ import annotations
 
@@ -22,42 +22,47 @@ __all__ = [
 
 _BAD_LOGIN = ("authorization", "authentication", "credentials")
 _WANTS_ACKS = (10084, 10098)
-"""A stream that keeps a message until it is acknowledged refuses a consumer that acknowledges nothing."""
+"""Error codes of a stream that keeps a message until it is acknowledged. The stream refuses a
+consumer that acknowledges nothing.
+"""
 
 
 def said(error: BaseException) -> str:
-    """The server's or nats-py's own words."""
+    """Return the error's own words without nats-py's decoration."""
     return str(error).removeprefix("nats: ").strip().strip("'") or type(error).__name__
 
 
 def is_login_error(text: str) -> bool:
-    """The server's words are about a login."""
+    """Whether the server's words are about a login."""
     return any(word in text.lower() for word in _BAD_LOGIN)
 
 
 def is_violation(error: BaseException | None) -> bool:
-    """The server does not allow a subject."""
+    """Whether the server refuses a subject."""
     return error is not None and said(error).lower().startswith("permissions violation")
 
 
 def subject_of_violation(text: str) -> str:
-    """The subject that the server's words name; nats-py has made it lower case."""
+    """Return the subject in the server's words, in lower case because nats-py has changed it."""
     return text.split('"')[1] if text.count('"') > 1 else "that subject"
 
 
 def jetstream_right(subject: str) -> str:
-    """The subject as rights are given for it, from nats-py's lower case."""
+    """Return the subject for which a user needs the right, from nats-py's lower case."""
     words = [word.upper() for word in subject.split(".")]
     return "$JS.ACK.>" if words[1:2] == ["ACK"] else ".".join([*words[:5], ">"])
 
 
 def gone(error: Exception) -> ConnectionError:
-    """A write found that the link is gone."""
+    """Return the error of a write that finds the link gone."""
     return ConnectionError(f"the link is gone ({said(error)})")
 
 
 def explain_stream_error(error: Exception, plan: StreamPlan, topic: str | None) -> DialError:
-    """Why JetStream does not let the stream be read. Fatal unless that may be otherwise in a moment."""
+    """Return why JetStream does not let the stream be read.
+
+    The result is a FatalError unless another attempt may succeed without a change by the user.
+    """
     code = getattr(error, "err_code", None)
     text = getattr(error, "description", None) or str(error)
     if isinstance(error, nats.errors.TimeoutError):

@@ -1,9 +1,10 @@
-"""Messages that a stream threw away before they were read (`discard=old`, a limit, a purge): counted by their
-numbers. No I/O.
+"""Counts messages that a stream threw away before they were read (`discard=old`, a limit, a purge).
+No I/O.
 
-Each delivery has the message's number in the stream and its own number among the consumer's deliveries. Where
-two deliveries follow each other and the numbers in the stream do not, the messages between are gone. That is
-true only where the whole stream is read, and only of deliveries that came one after the other to this reader.
+Each delivery carries the message's number in the stream and its own number among the consumer's
+deliveries. Where two deliveries follow each other and their numbers in the stream do not, the
+messages between them are gone. The conclusion holds only where the whole stream is read, and only
+for two deliveries that both came to this reader.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ __all__ = ["Gaps", "reads_whole_stream"]
 
 
 class Gaps:
-    """Counts what is missing between deliveries that follow each other."""
+    """Counts the messages that are missing between consecutive deliveries."""
 
     def __init__(self) -> None:
         self._delivery = self._next = self._holes = 0
         self._counts = False
 
     def begin(self, delivery: int, sequence: int, holes: int, *, counts: bool) -> None:
-        """The consumer's last delivery so far and its number in the stream; `holes`: how many numbers of the
-        stream are missing already, which is no loss of ours; `counts`: the whole stream is read."""
+        """Begin to count after a known delivery.
+
+        `delivery`: number of the consumer's last delivery so far. `sequence`: number of its message
+        in the stream. `holes`: how many numbers are missing from the stream already. They were
+        deleted before this reader came and are no loss. `counts`: whether the whole stream is read;
+        False switches the counting off.
+        """
         self._delivery, self._next, self._holes, self._counts = (
             delivery,
             sequence + 1,
@@ -31,11 +37,11 @@ class Gaps:
         )
 
     def missing(self, delivery: int, sequence: int) -> int:
-        """How many messages before this one were thrown away unread."""
+        """Return how many messages before this one were thrown away unread."""
         follows = self._counts and delivery == self._delivery + 1
         self._delivery = max(self._delivery, delivery)
         gap = sequence - self._next
-        if gap < 0:  # it is delivered again
+        if gap < 0:  # a repeated delivery
             return 0
         self._next = sequence + 1
         if not follows:
@@ -46,7 +52,7 @@ class Gaps:
 
 
 def reads_whole_stream(topic: str | None, subjects: Sequence[str]) -> bool:
-    """Whether everything that the stream takes is read by this topic."""
+    """Whether the topic matches everything that the stream takes."""
     return topic is None or all(
         _covers(topic.split("."), subject.split(".")) for subject in subjects
     )

@@ -1,7 +1,8 @@
-"""The messages of a stream that no reader has, and those that readers had lately. No I/O.
+"""The messages of a stream that no reader has had, and those that readers have had lately. No I/O.
 
-A server that crashes and a link that breaks lose acknowledgements, so that messages come again which readers
-have had. Those are known by their stream sequence together with the time at which the stream took them.
+A server that crashes and a link that breaks lose acknowledgements. Messages that readers have had
+are then delivered again. They are recognised by their number in the stream together with the time
+at which the stream took them.
 """
 
 from __future__ import annotations
@@ -16,23 +17,30 @@ from trunkline.actors.drivers.nats.place import Place
 __all__ = ["Held", "HeldMessages"]
 
 _REMEMBERED = 10_000
-"""So many acknowledged messages are known again after an outage, at the least: a server that is killed has
-forgotten those of its last moments."""
+"""At least so many acknowledged messages are recognised after an outage. A server that is killed
+has forgotten the acknowledgements of its last moments.
+"""
 
 
 @dataclass(slots=True)
 class Held:
-    """A message that no reader has."""
+    """A message that no reader has had."""
 
     msg: Msg
     told: float
-    """When the server last heard of it, by the monotonic clock."""
+    """When the server last heard of the message, in seconds of the monotonic clock."""
     stamp: int
-    """When the stream took it, in nanoseconds."""
+    """When the stream took the message, in nanoseconds since 1970."""
 
 
 class HeldMessages:
-    """What one link has delivered, by stream sequence. `window`: so many may be unread."""
+    """The messages that one link has delivered, by their number in the stream.
+
+    `window`: how many messages may be unread at a time.
+
+    Acknowledged messages are kept in two generations. When the younger one is full, it replaces the
+    older one. So between one and two times `_REMEMBERED` messages are kept, at constant cost.
+    """
 
     def __init__(self, place: Place, window: int) -> None:
         self._place = place
@@ -40,10 +48,10 @@ class HeldMessages:
         self._unread: dict[int, Held] = {}
         self._read: dict[int, int] = {}
         self._read_before: dict[int, int] = {}
-        """What this link acknowledged, the latest and those before them."""
+        """What this link has acknowledged: the younger generation and the older one."""
 
     def __len__(self) -> int:
-        """How many messages no reader has."""
+        """How many messages no reader has had."""
         return len(self._unread)
 
     def get(self, sequence: int) -> Held | None:
@@ -56,33 +64,39 @@ class HeldMessages:
         self._unread[sequence] = held
 
     def take(self, sequence: int) -> Held | None:
-        """A reader has the message, or has refused it; None where it is not here."""
+        """Remove and return a message that a reader has had or refused; None where it is not
+        held.
+        """
         return self._unread.pop(sequence, None)
 
     def note_read(self, sequence: int, stamp: int) -> None:
-        """The message is done with: it is to be given to no reader again."""
+        """Note that the message is done with: no reader is to get it again."""
         self._read[sequence] = stamp
         if len(self._read) >= _REMEMBERED:
             self._read_before, self._read = self._read, {}
 
     def was_read(self, sequence: int, stamp: int) -> bool:
-        """A reader had this message, over this link or a former one."""
+        """Whether a reader had this message, over this link or a former one."""
         known = (self._read, self._read_before, self._place.read)
         return any(each.get(sequence) == stamp for each in known)
 
     def was_handed_over(self, sequence: int, stamp: int) -> bool:
-        """A former link handed the message over, and it was not acknowledged. True once."""
+        """Whether a former link handed the message over without acknowledging it. True only at the
+        first call.
+        """
         return self._place.unread.pop(sequence, None) == stamp
 
     def due_for_progress(self, now: float, seconds: float) -> list[Held]:
-        """Messages of which the server has not heard for so long; they count as told then."""
+        """Return the messages of which the server has not heard for `seconds`, and count them as
+        reported at `now`.
+        """
         due = [held for held in self._unread.values() if now - held.told >= seconds]
         for held in due:
             held.told = now
         return due
 
     def leave_to_next_link(self) -> None:
-        """Enter in the place what the next link has to know again."""
+        """Store in the place what the next link must recognise."""
         place = self._place
         unread = {sequence: held.stamp for sequence, held in self._unread.items()}
         place.unread = _last(max(_REMEMBERED, self._window), place.unread, unread)
@@ -90,11 +104,15 @@ class HeldMessages:
         self._read, self._read_before = {}, {}
 
     def clear(self) -> None:
-        """The link is over: what no reader had comes again, or is lost."""
+        """Forget the unread messages: the link is over. The server delivers them again, or they are
+        lost.
+        """
         self._unread.clear()
 
 
 def _last(count: int, *known: dict[int, int]) -> dict[int, int]:
-    """The last so many of all, those of the later dicts being later."""
+    """Join the dicts in the given order, which is that of their ages, and return the last `count`
+    entries.
+    """
     every = {sequence: stamp for each in known for sequence, stamp in each.items()}
     return dict(islice(every.items(), max(0, len(every) - count), None))

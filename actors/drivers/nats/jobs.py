@@ -1,7 +1,7 @@
 """Small tasks of a stream's reader: acknowledgements, requests, questions.
 
-nats-py has them as coroutines, and they hardly ever wait. None of them may fail unseen: a request that was
-not made brings no messages, and nothing else would tell.
+nats-py offers these as coroutines that hardly ever wait. No failure may go unseen: a request that
+was not made brings no messages, and the reader would wait for ever.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ Job = Callable[[], Awaitable[Any]]
 
 
 class Jobs:
-    """The tasks of one reader. `failed` is called with the error of one that failed."""
+    """The tasks of one reader. `failed` is called with the error of a task that failed."""
 
     def __init__(self, failed: Callable[[BaseException], None]) -> None:
         self._failed = failed
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, *jobs: Job) -> None:
-        """Run the jobs soon, in this order. The errors of a lost link are no failures."""
+        """Run the jobs soon, one after the other. Errors of a lost link count as success."""
         if jobs:
             self.keep(asyncio.ensure_future(run_all(jobs)))
 
     def keep(self, task: asyncio.Task[None]) -> None:
-        """Look after a task that was started already."""
+        """Watch a task that was started already."""
         self._tasks.add(task)
         task.add_done_callback(self._note_done)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until all are done, at most so long."""
+        """Wait until all tasks are done, at most `seconds`."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
@@ -53,6 +53,7 @@ class Jobs:
 async def run_all(jobs: Sequence[Job]) -> None:
     """Run the jobs one after the other."""
     for job in jobs:
-        # The link is gone, and what was not acknowledged comes again.
+        # The link may be gone. The server then delivers again all messages without an
+        # acknowledgement.
         with contextlib.suppress(nats.errors.Error, OSError):
             await job()

@@ -1,4 +1,4 @@
-"""What a connection's next link has to know of the former ones. No I/O."""
+"""What the next link of a connection has to know of the former links. No I/O."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ __all__ = ["Place"]
 
 @dataclass(slots=True)
 class Place:
-    """Where reading a stream has come to, over all links of a connection."""
+    """How far reading a stream has come, over all links of a connection."""
 
     next: int | None = None
-    """The stream sequence that comes next; None before there was a consumer."""
+    """The number of the next message in the stream; None before there was a consumer."""
     created: Any = None
-    """When the stream was made: another stream of the same name starts anew."""
+    """When the stream was made. A stream of the same name with another time is read from its
+    beginning.
+    """
     pending: int = 0
-    """How many messages of the stream were still to come, as last heard."""
+    """How many messages of the stream were still to come, as the server last said."""
     durable: bool = False
-    """The durable consumer was there."""
+    """Whether the durable consumer has existed."""
     made: Any = None
-    """When the consumer was made: whoever makes it anew wants the messages again."""
+    """When the consumer was made. Somebody who makes it anew wants its messages delivered again."""
     read: dict[int, int] = field(default_factory=dict)
-    """What former links acknowledged: stream sequence and time. The sequence alone is not enough: a server
-    that lost the end of its stream gives the same sequences again, to other messages."""
+    """The acknowledged messages of former links: number in the stream, and time.
+
+    The number alone is not enough: a server that has lost the end of its stream gives the same
+    numbers to other messages.
+    """
     unread: dict[int, int] = field(default_factory=dict)
-    """The same for what they handed over and did not acknowledge."""
+    """The same for messages that former links handed over without an acknowledgement."""
 
     def forget(self) -> None:
-        """Every message that comes now is new."""
+        """Forget all messages: every message that comes now is new."""
         self.read, self.unread = {}, {}

@@ -1,6 +1,7 @@
 """What an address asks of NATS: where to read and write, how to log in, how to read a stream.
 
-Worked out before anything is connected, so that a misspelt value is one clear sentence.
+The plan is made before anything is connected, so that a misspelt value is reported in one clear
+sentence.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ __all__ = [
 ]
 
 ACK_WAIT_S = 30.0
-"""How long the server waits for an acknowledgement, unless the address says otherwise: NATS's own default."""
+"""NATS's own default, in seconds, for the wait for an acknowledgement."""
 MAX_ACK_PENDING = 20_000
 LONGEST = 4000
-"""Bytes of a message's subjects: for a line of more than 4096 a server ends the link (`max_control_line`)."""
+"""The most bytes that the subjects of a message may have. A server ends the link at a line of more
+than 4096 bytes (`max_control_line`).
+"""
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NO_NAME = re.compile(r"[\s.*>/\\]")
 
@@ -46,19 +49,19 @@ class StreamPlan:
     name: str
     durable: str | None
     deliver: dict[str, Any]
-    """`deliver_policy` and what goes with it, by the names of nats-py's ConsumerConfig."""
+    """`deliver_policy` and its companions, by the names of nats-py's ConsumerConfig."""
     ack_wait_s: float | None
-    """None: what the consumer has, or NATS's default."""
+    """None: keep the value of an existing consumer, or NATS's default."""
     max_ack_pending: int
     window: int
-    """At most so many messages are here, or asked for, that no reader has."""
+    """At most so many messages are held or asked for that no reader has had."""
     largest: int
-    """Messages of more bytes are not handed over."""
+    """Messages of more bytes are discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """See the module."""
+    """The wishes of one address."""
 
     servers: tuple[tuple[str, int], ...]
     topics: tuple[str, ...]
@@ -67,14 +70,14 @@ class Plan:
     queue: str | None
     headers: dict[str, str]
     overhead: int
-    """Bytes of the headers on the wire."""
+    """How many bytes the headers need on the wire."""
     stream: StreamPlan | None
     logins: tuple[dict[str, Any], ...] = field(repr=False)
-    """For nats-py's `connect`, one for each server."""
+    """Arguments for nats-py's `connect`, one set for each server."""
 
 
 def plan_of(address: Address) -> Plan:
-    """The plan, or FatalError naming the parameter that cannot be."""
+    """Return the plan of an address; FatalError names the parameter that cannot be obeyed."""
     topics = tuple(address.extra.get("topics") or ())
     for topic in topics:
         if not is_subject(topic, pattern=True):
@@ -92,7 +95,7 @@ def plan_of(address: Address) -> Plan:
         servers=tuple((host, port or 4222) for host, port in address.hosts),
         topics=tuple(dict.fromkeys(topics)),
         write_to=_write_to(given, topics),
-        reads=bool(topics) or not given,  # a stream is read whole when nothing else is said
+        reads=bool(topics) or not given,  # without topics a stream is read whole
         queue=address.params.get("queue") or None,
         headers=headers,
         overhead=header_bytes(headers),
@@ -102,7 +105,9 @@ def plan_of(address: Address) -> Plan:
 
 
 def is_subject(subject: str, *, pattern: bool) -> bool:
-    """Whether it is a subject; with `pattern` one to read: `*` stands for a word and `>` for the rest."""
+    """Whether the text is a subject. With `pattern`, `*` may stand for a word and a last `>` for
+    the rest.
+    """
     words = subject.split(".")
     if re.search(r"[\s\x00]", subject) or not all(words):
         return False
@@ -110,7 +115,7 @@ def is_subject(subject: str, *, pattern: bool) -> bool:
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject without wildcards is one of the pattern's."""
+    """Whether the pattern matches a subject without wildcards."""
     words, named = subject.split("."), pattern.split(".")
     if named[-1] == ">":
         words, named = words[: len(named) - 1], named[:-1]
@@ -122,7 +127,7 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 def meet(one: str, other: str) -> bool:
-    """Whether a subject can be there that both patterns match."""
+    """Whether some subject matches both patterns."""
     for a, b in zip(ones := one.split("."), others := other.split("."), strict=False):
         if ">" in (a, b):
             return True
@@ -152,7 +157,9 @@ def _headers(address: Address) -> dict[str, str]:
 
 
 def sound_headers(given: Mapping[str, Any]) -> dict[str, str]:
-    """Headers as NATS takes them; ValueError for one that would break the header block."""
+    """Return the headers as NATS takes them; ValueError for a header that would break the header
+    block.
+    """
     headers = {str(name): header_text(str(name), value) for name, value in given.items()}
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or "\r" in value or "\n" in value:
@@ -163,7 +170,7 @@ def sound_headers(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def header_bytes(headers: Mapping[str, str]) -> int:
-    """The length of these headers on the wire."""
+    """Return how many bytes these headers need on the wire."""
     return sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items()) + 12 * bool(
         headers
     )
@@ -228,14 +235,18 @@ def _logins(address: Address) -> tuple[dict[str, Any], ...]:
 
 
 def _account(user: str | None, password: str | None) -> dict[str, Any]:
-    """A user without a password is a token, as for every client of NATS."""
+    """Return the login for nats-py. A user without a password is a token, as for every NATS
+    client.
+    """
     if user is None:
         return {}
     return {"token": user} if password is None else {"user": user, "password": password}
 
 
 def _seed(value: str) -> str:
-    """The seed of a user's key: the value itself, or the line of its file that is one."""
+    """Return the seed of a user's key: the value itself, or the seed in the file that the value
+    names.
+    """
     if _is_seed(value):
         return value
     seed = next(filter(_is_seed, map(str.strip, _lines("nkey", value))), None)
@@ -269,6 +280,6 @@ def _is_seed(text: str) -> bool:
         return False
     try:
         nkeys.from_seed(bytearray(text.strip().encode())).wipe()
-    except Exception:  # they have no base of their own, and may quote the seed
+    except Exception:  # nkeys' errors have no common base, and may quote the seed
         return False
     return True

@@ -1,9 +1,10 @@
 """Requests for messages: how many to ask for, and when a consumer counts as gone. No I/O.
 
-A pull consumer sends a message only where a request waits. nats-server does not answer requests to a consumer
-that is gone, and a cluster forgets requests together with its leader. So the machine here keeps the requests
-under way and says from their age, and from what was heard, when the server is to be asked how the consumer
-is. All times are seconds of the monotonic clock.
+A pull consumer sends a message only where a request waits. Two failures are silent. nats-server
+does not answer requests to a consumer that is gone, and a cluster forgets requests together with
+its leader. So `Pulls` keeps the requests under way. From their age, and from what the server sent,
+it concludes when the server must be asked for a report on the consumer. All times are seconds of
+the monotonic clock.
 """
 
 from __future__ import annotations
@@ -20,36 +21,43 @@ from trunkline.actors.drivers.nats.questions import ConsumerLook
 __all__ = ["Pull", "Pulls", "Status", "StatusKind", "read_status"]
 
 _EXPIRES_S = 30.0
-"""A request for messages ends after so long and is made again: a cluster may forget one."""
+"""Seconds after which a request for messages ends and is made again, because a cluster may forget a
+request.
+"""
 _GRACE_S = 5.0
 _MOST_PULLS = 4
 _CHECK_S = 1.0
-"""A request that brought nothing for so long is a reason to look."""
+"""A request without a message for so many seconds is a reason to ask about the consumer."""
 _LOOK_S = 10.0
-"""So often the server is asked how the consumer is, whatever happens."""
+"""The server is asked about the consumer at least every so many seconds."""
 _SILENT_S = 30.0
-"""A JetStream that answers no question for so long counts as a lost link."""
+"""A JetStream that answers no question for so many seconds counts as a lost link."""
 
 
 @dataclass(slots=True)
 class Pull:
-    """A request under way."""
+    """A request for messages that is under way."""
 
     inbox: str
     left: int
-    """Messages that it still brings."""
+    """How many messages the request still brings."""
     at: float
-    """When it was made."""
+    """When the request was made."""
     proved: bool = False
-    """The consumer was there after the request had been made."""
+    """Whether the consumer is known to have existed after the request was made."""
 
 
 class Pulls:
-    """All requests of one link. `window`: so many messages may be here, or asked for, that no reader has."""
+    """All requests of one link.
+
+    `window`: how many messages may be held or asked for that no reader has had.
+    """
 
     def __init__(self, window: int, now: float) -> None:
         self.inbox = ""
-        """Where the messages are sent to: a word after this one tells the request."""
+        """The prefix of the subjects that messages are sent to; a further word names the
+        request.
+        """
         self._window = window
         self._most = window
         self._expires_s = _EXPIRES_S
@@ -60,8 +68,12 @@ class Pulls:
     # asking for messages
 
     def next_request(self, held: int, now: float) -> Pull | None:
-        """Ask for as many as the window has room for; None where that is not worth a request. `held`: how
-        many messages no reader has."""
+        """Make a request for as many messages as the window has room for; None where a request is
+        not worthwhile.
+
+        `held`: how many messages no reader has had. A second request waits until a quarter of the
+        window is free, so that requests stay few.
+        """
         asked = sum(pull.left for pull in self._pulls)
         room = min(self._window - held - asked, self._most)
         if room <= 0 or len(self._pulls) >= _MOST_PULLS:
@@ -74,52 +86,54 @@ class Pulls:
         return pull
 
     def body_of(self, pull: Pull) -> bytes:
-        """The request as JetStream wants it."""
+        """Return the request as JetStream's API wants it."""
         return json.dumps({"batch": pull.left, "expires": int(self._expires_s * 1e9)}).encode()
 
     def obey(self, look: ConsumerLook) -> None:
-        """Ask for no more than the consumer's limits allow: the server refuses other requests."""
+        """Keep to the limits of the consumer: the server refuses larger requests."""
         self._expires_s = min(_EXPIRES_S, look.max_expires_s or _EXPIRES_S)
         self._most = min(self._window, look.max_batch or self._window)
 
     def limit_batch(self, most: int) -> None:
-        """The server has said how many messages a request may ask for."""
+        """Keep to the number of messages per request that the server has named."""
         self._most = max(1, most)
 
-    # what was heard
+    # what the server has sent
 
     def note_heard(self, now: float) -> None:
-        """Something came from the consumer."""
+        """Note that something came from the consumer."""
         self._heard_at = now
 
     def note_message(self) -> None:
-        """A message came: it belongs to the oldest request."""
+        """Note a message, which counts for the oldest request."""
         if self._pulls:
             self._pulls[0].left -= 1
             if not self._pulls[0].left:
                 self._pulls.popleft()
 
     def drop(self, inbox: str) -> None:
-        """The server has ended this request."""
+        """Remove a request that the server has ended."""
         self._pulls = deque(pull for pull in self._pulls if pull.inbox != inbox)
 
     def clear(self) -> None:
-        """The server has none of the requests any more."""
+        """Remove all requests: the server has none of them any more."""
         self._pulls.clear()
 
     def forget_expired(self, now: float) -> None:
-        """Forget requests that the server must have forgotten."""
+        """Remove all requests once one is so old that the server must have forgotten it."""
         if any(now - pull.at > self._expires_s + _GRACE_S for pull in self._pulls):
             self._pulls.clear()
 
-    # whether the consumer is there
+    # whether the consumer exists
 
     def start(self, now: float) -> None:
-        """The link is open."""
+        """Begin to measure silence: the link is open."""
         self._looked_at = self._answered_at = now
 
     def must_look(self, now: float) -> bool:
-        """Ask the server how the consumer is: a request has brought nothing, or it is time."""
+        """Whether to ask the server about the consumer: a request has brought nothing, or `_LOOK_S`
+        is over.
+        """
         unproved = any(
             not pull.proved and now - pull.at > _CHECK_S and self._heard_at < pull.at
             for pull in self._pulls
@@ -127,15 +141,15 @@ class Pulls:
         return unproved or now - self._looked_at > _LOOK_S
 
     def look_soon(self) -> None:
-        """The limits of the consumer are other ones than we know."""
+        """Have `must_look` say yes: the limits of the consumer differ from those known here."""
         self._looked_at = 0.0
 
     def note_answer(self, now: float) -> None:
-        """The server has said how the consumer is."""
+        """Note that the server has reported on the consumer."""
         self._looked_at = self._answered_at = now
 
     def is_silent(self, now: float) -> bool:
-        """The server has answered no question for too long."""
+        """Whether the server has answered no question for too long."""
         return now - self._answered_at > _SILENT_S
 
     @property
@@ -144,9 +158,13 @@ class Pulls:
         return _SILENT_S
 
     def note_consumer_there(self, asked_at: float, waiting: int) -> None:
-        """The consumer was there when the server was asked at `asked_at`, with so many requests waiting. With
-        none, and requests of ours older than that, the server has lost ours: a cluster forgets them with its
-        leader."""
+        """Note the server's report on a question asked at `asked_at`: the consumer exists,
+        `waiting` requests wait.
+
+        When no request waits although older requests are under way here, the server has lost them.
+        A cluster forgets them with its leader. All requests are then removed, so that new ones are
+        made.
+        """
         early = [pull for pull in self._pulls if pull.at < asked_at]
         for pull in early:
             pull.proved = True
@@ -156,29 +174,29 @@ class Pulls:
 
 
 class StatusKind(Enum):
-    """What the server's word about a request means."""
+    """The meaning of the server's message about a request."""
 
     CONSUMER_GONE = auto()
     ENDED = auto()
-    """The request has expired, or there was nothing for it: make another one."""
+    """The request has expired, or no message was there for it: make another request."""
     BATCH_LIMIT = auto()
-    """It asked for more messages than the consumer allows."""
+    """The request asked for more messages than the consumer allows."""
     REFUSED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A word about a request."""
+    """The server's message about a request."""
 
     kind: StatusKind
     most: int = 0
     """With BATCH_LIMIT: how many messages a request may ask for."""
     limits_time: bool = False
-    """With REFUSED: the consumer has a limit on how long requests wait."""
+    """With REFUSED: whether the consumer limits how long requests wait."""
 
 
 def read_status(code: str, description: str) -> Status:
-    """Read the header of a message that carries no data but a word about a request."""
+    """Read the header of a message that carries no data and only reports on a request."""
     low = description.lower()
     limit = low.rpartition(" ")[2]
     if (

@@ -1,7 +1,8 @@
-"""Questions to JetStream's API, asked again when no answer comes, and what a consumer says of itself.
+"""Questions to JetStream's API, repeated while no answer comes, and the server's report on a
+consumer.
 
-A leader that dies takes the questions along that it had; nobody answers those. So a question is asked again
-each second, until the first answer or the caller's deadline.
+A leader that dies takes its unanswered questions along. So a question is asked again each second,
+until the first answer or the caller's deadline.
 """
 
 from __future__ import annotations
@@ -23,23 +24,30 @@ __all__ = ["NOT_READY", "ConsumerLook", "ask", "look_at_consumer"]
 T = TypeVar("T")
 
 NOT_READY = 10008
-"""JetStream's code for "system temporarily unavailable": it has no leader at the moment."""
+"""JetStream's code for "system temporarily unavailable": the cluster has no leader at the
+moment.
+"""
 _ANSWER_S = 1.0
 _LONGEST_S = 60.0
 _LOOK_S = 2.0
 _PAUSE_S = 0.25
 _MISSING = (10014, 10059)
-"""JetStream's codes for a consumer and a stream that are not there."""
+"""JetStream's codes for a consumer and for a stream that do not exist."""
 
 
 async def ask(client: Client, question: Callable[[Any], Awaitable[T]], deadline: Deadline) -> T:
-    """The first answer to `question`, which is called with a JetStreamManager and must do no harm when it is
-    asked twice. nats.errors.TimeoutError when no answer came by the deadline."""
+    """Ask a question until the first answer, and return the answer.
+
+    `question` is called with a JetStreamManager, possibly several times at once: it must be
+    idempotent. Raises nats.errors.TimeoutError when no answer came by the deadline, and the
+    server's error where asking again cannot help.
+    """
     asked: set[asyncio.Task[T]] = set()
     try:
         while True:
             asked.add(asyncio.ensure_future(_asked(client, question, deadline)))
-            # Those that were asked before are still listened to: the server may only be slow.
+            # Earlier calls are not cancelled: the server may only be slow, and its late answer
+            # counts.
             answered, asked = await asyncio.wait(
                 asked, timeout=min(_ANSWER_S, deadline.left()), return_when=asyncio.FIRST_COMPLETED
             )
@@ -65,7 +73,7 @@ async def _asked(client: Client, question: Callable[[Any], Awaitable[T]], deadli
 
 
 def _is_final(error: BaseException) -> bool:
-    """Whether another answer is not to be had by asking again."""
+    """Whether asking again cannot bring another answer."""
     if isinstance(error, js_errors.ServerError):
         return error.err_code != NOT_READY
     return not isinstance(error, nats.errors.TimeoutError)
@@ -73,16 +81,16 @@ def _is_final(error: BaseException) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerLook:
-    """What the server says of a consumer."""
+    """The server's report on a consumer."""
 
     pending: int
-    """Messages of the stream that it has delivered to no reader yet."""
+    """How many messages of the stream the consumer has not delivered yet."""
     waiting: int
-    """Requests for messages that wait at the server."""
+    """How many requests for messages wait at the server."""
     created: str
     filter: str
     max_expires_s: float | None
-    """The longest time that a request may wait; None for no limit."""
+    """The longest time in seconds that a request may wait; None for no limit."""
     max_batch: int | None
     """The most messages that a request may ask for; None for no limit."""
 
@@ -90,9 +98,11 @@ class ConsumerLook:
 async def look_at_consumer(
     client: Client, stream: str, consumer: str, seconds: float = _LOOK_S
 ) -> ConsumerLook | None:
-    """How the consumer is; None where it is not there (any more). nats.errors.Error without an answer.
+    """Return the server's report on a consumer; None where the consumer does not exist.
 
-    The request is made here, for nats-py's ConsumerConfig knows nothing of the limits on requests."""
+    Raises nats.errors.Error when no answer comes within `seconds`. The request is made here,
+    because nats-py's ConsumerConfig lacks the limits on requests.
+    """
     subject = f"$JS.API.CONSUMER.INFO.{stream}.{consumer}"
     answer = json.loads((await client.request(subject, b"", timeout=seconds)).data)
     if not isinstance(answer, dict):

@@ -1,15 +1,16 @@
-"""Reading a JetStream stream: a pull consumer that is asked for as many messages as readers have taken.
+"""Reading a JetStream stream by a pull consumer, asked for as many messages as readers have taken.
 
-The requests are made here, with nats-py's `publish` and `subscribe`. Its `fetch` waits until a whole batch
-has come or its time is over, so that a single message is seconds late; a push consumer cannot be stopped when
-the buffer is full, and after a cut stays bound to the lost link for minutes.
+This module makes its requests with nats-py's `publish` and `subscribe`. nats-py's `fetch` waits
+until a whole batch has come or its time is over, so that a single message is seconds late. A push
+consumer cannot be stopped when the buffer is full, and stays bound to a lost link for minutes after
+a cut.
 
-With a durable consumer each message is acknowledged when a reader has it. What was acknowledged lately is
-kept: a server that crashes and a link that breaks lose acknowledgements. Without a durable consumer the
-place in the stream is kept: after an outage the next link goes on where the last one ended.
+With a durable consumer each message is acknowledged when a reader has had it. The driver remembers
+recent acknowledgements, because a server that crashes and a link that breaks lose them. Without a
+durable consumer the driver remembers the place in the stream, and the next link goes on there.
 
-The parts: `consumer` finds or makes the consumer, `pulls` decides when to ask for messages, `held` knows the
-messages that no reader has, `jobs` runs what nats-py has as coroutines.
+The parts: `consumer` finds or makes the consumer, `pulls` decides when to ask for messages, `held`
+knows the messages that no reader has had, `jobs` runs nats-py's coroutines.
 """
 
 from __future__ import annotations
@@ -43,13 +44,18 @@ _RETRY_S = 0.5
 _REBIND_S = 10.0
 _BEAT_S = 10.0
 _CHECK_S = 1.0
-"""So often it is looked whether a request for messages is without an answer."""
+"""Every so many seconds the reader checks for requests without an answer."""
 _ACKNOWLEDGE_S = 0.45
 _GIVE_BACK_S = 0.4
 
 
 class StreamReader:
-    """The reading half of one link. `ended` is called when the consumer is gone for good."""
+    """The reading half of one link. `ended` is called when the consumer is gone for good.
+
+    All methods run on the event loop, as do the callbacks of nats-py. The state changes only
+    between two awaits, so it needs no lock. After each await the consumer may be another one:
+    compare its name.
+    """
 
     def __init__(
         self,
@@ -68,7 +74,9 @@ class StreamReader:
         self._held = HeldMessages(place, plan.window)
         self._jobs = Jobs(self._note_failed_job)
         self._pending: int | None = None
-        """Messages that the consumer has not delivered yet, as the server last said."""
+        """How many messages the consumer has not delivered yet, as the server last said; None
+        before.
+        """
         self._looking: asyncio.Task[None] | None = None
         self._listening: Subscription | None = None
         self._batch: list[Delivery] = []
@@ -79,20 +87,26 @@ class StreamReader:
     # the consumer
 
     async def open(self, deadline: Deadline) -> None:
-        """Find or make the consumer and listen. DialError or FatalError in words."""
+        """Find or make the consumer and subscribe to its messages.
+
+        Raises DialError where the next attempt may succeed, and FatalError where the user must act
+        first.
+        """
         self._obey(await self._consumer.bind(deadline))
         self._pulls.inbox = self._client.new_inbox()
         self._listening = await self._client.subscribe(f"{self._pulls.inbox}.*", cb=self._receive)
 
     def start(self) -> None:
-        """The link is open: ask for messages."""
+        """Begin to ask for messages: the link is open."""
         self._pulls.start(time.monotonic())
         self._pull()
         self._beat()
         self._check()
 
     def lag(self) -> int | None:
-        """Messages of the stream that no reader has, as the server last said; None before it did."""
+        """How many messages of the stream no reader has had, as the server last said; None before
+        it did.
+        """
         return None if self._pending is None else self._pending + len(self._held)
 
     def _obey(self, look: ConsumerLook | None) -> None:
@@ -100,7 +114,7 @@ class StreamReader:
             self._pending = self._place.pending = look.pending
             self._pulls.obey(look)
 
-    # asking
+    # asking for messages
 
     def pause(self) -> None:
         self._paused = True
@@ -110,7 +124,7 @@ class StreamReader:
         self._pull()
 
     def _pull(self) -> None:
-        """Ask for as many as the window has room for, when that is worth a request."""
+        """Ask for as many messages as the window has room for, where that is worth a request."""
         if self._paused:
             return
         pull = self._pulls.next_request(len(self._held), time.monotonic())
@@ -120,7 +134,7 @@ class StreamReader:
             self._jobs.run(partial(self._client.publish, subject, body, reply=pull.inbox))
 
     def _check(self) -> None:
-        """Have the consumer prove that it is there, where there is a reason to doubt it."""
+        """Ask the server about the consumer where there is a reason to doubt that it exists."""
         if self._pulls.must_look(time.monotonic()) and self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
             self._jobs.keep(self._looking)
@@ -151,8 +165,12 @@ class StreamReader:
         self._pull()
 
     def _beat(self) -> None:
-        """Say of what waits here for a reader that it is not lost, so that it is not delivered again; and
-        forget requests that the server must have forgotten."""
+        """Report progress on held messages, so that the server does not deliver them again.
+
+        The server gives up on a message after `ack_wait`, and a message may wait for its reader
+        longer. A third of `ack_wait` leaves time for two more reports. The timer also drops
+        requests that the server has forgotten.
+        """
         now, every = time.monotonic(), min(_BEAT_S, self._consumer.ack_wait_s / 3)
         if self._acks:
             due = self._held.due_for_progress(now, every * 0.9)
@@ -168,7 +186,8 @@ class StreamReader:
         try:
             self._take(msg)
         except (ValueError, LookupError, TypeError, ArithmeticError):
-            # Not acknowledged: what the server sends again may be whole then.
+            # The message is not acknowledged: the server sends it again, and that copy may be
+            # undamaged.
             self._sink.dropped(1)
             self._sink.warn(
                 f"a message of stream {self._plan.name} cannot be read and is passed over"
@@ -182,7 +201,7 @@ class StreamReader:
             self._note_status(msg.subject, headers[api.Header.STATUS], description)
             return
         if not msg.reply.startswith("$JS.ACK."):
-            return  # not from the stream
+            return  # not a delivery of the stream
         found = delivery_of(msg.reply)
         self._note_progress(found)
         if self._is_known(msg, found):
@@ -191,11 +210,13 @@ class StreamReader:
             self._discard(msg, found)
             return
         self._held.add(found.sequence, Held(msg, time.monotonic(), found.taken))
-        if not self._closing:  # while closing it is given back
+        if not self._closing:  # close() gives back what arrives late
             self._deliver(msg, found)
 
     def _note_progress(self, found: StreamDelivery) -> None:
-        """Count what is missing before this message, and enter how far reading has come."""
+        """Count the messages that are missing before this one, and note how far reading has
+        come.
+        """
         if missing := self._consumer.gaps.missing(found.own, found.sequence):
             self._sink.dropped(missing)
             self._sink.warn(
@@ -207,7 +228,7 @@ class StreamReader:
             self._place.next = found.sequence + 1
 
     def _is_known(self, msg: Msg, found: StreamDelivery) -> bool:
-        """Whether the message came before, so that readers are not to get it once more."""
+        """Whether the message has come before, so that no reader is to get it again."""
         held = self._held.get(found.sequence)
         if held is not None:
             if (
@@ -217,7 +238,8 @@ class StreamReader:
             else:
                 held.msg, held.told = msg, time.monotonic()  # it comes again: once is enough
             return True
-        # A reader had it, and the server does not know, or did not in time: it was frozen.
+        # A reader has had the message, and the server does not know: the acknowledgement was lost
+        # or came too late.
         if self._held.was_read(found.sequence, found.taken):
             self._jobs.run(msg.ack)
             self._pull()
@@ -242,11 +264,13 @@ class StreamReader:
             identity=(found.stream, found.sequence, found.taken),
         )
         self._batch.append(delivery)
-        if len(self._batch) == 1:  # what came with it is handed over with it
+        if len(self._batch) == 1:  # messages of one read go together
             asyncio.get_running_loop().call_soon(self._hand_over)
 
     def _discard(self, msg: Msg, found: StreamDelivery) -> None:
-        """For good: it would come again and again."""
+        """Discard a message that is over `max_size`, and terminate it at the server: it would come
+        again for ever.
+        """
         self._sink.warn(
             f"a message of {len(msg.data)} bytes was discarded: it is over the option max_size"
         )
@@ -262,7 +286,7 @@ class StreamReader:
         self._pull()
 
     def _note_status(self, inbox: str, code: str, description: str) -> None:
-        """A word about one of our requests: it has expired, or cannot be met."""
+        """Handle the server's report that one of the requests has expired or cannot be met."""
         self._pulls.drop(inbox)
         status = read_status(code, description)
         if status.kind is StatusKind.CONSUMER_GONE:
@@ -282,8 +306,12 @@ class StreamReader:
             asyncio.get_running_loop().call_later(_RETRY_S, self._pull)
 
     def _note_gone(self, why: str) -> None:
-        """The consumer is not there any more. One without a name is made again where we are; a durable one
-        had the place of all its readers: that is not for us to guess."""
+        """Handle the end of the consumer.
+
+        A consumer without `durable=` is made again, at the place where reading is. A durable
+        consumer held the place of all its readers. This driver cannot guess that place, so the link
+        ends.
+        """
         self._pulls.clear()
         if self._plan.durable is None:
             self._jobs.run(self._rebind)
@@ -303,7 +331,7 @@ class StreamReader:
     # acknowledging
 
     def settle(self, tokens: Sequence[int]) -> None:
-        """Readers have these."""
+        """Acknowledge messages that readers have had."""
         read = [(token, held) for token in tokens if (held := self._held.take(token)) is not None]
         if self._acks:
             self._jobs.run(*(held.msg.ack for _, held in read))
@@ -312,32 +340,39 @@ class StreamReader:
         self._pull()
 
     def refuse(self, token: int, verdict: str, delay_ms: float) -> None:
-        """The reader of this message did not do its work: the server delivers it again (`nak`, no sooner than
-        the delay) or to nobody any more (`reject`)."""
+        """Refuse a message at the wish of its reader.
+
+        `nak`: the server delivers the message again, after `delay_ms` milliseconds at the earliest.
+        `reject`: the server delivers it to no reader any more.
+        """
         held = self._held.take(token)
         if held is not None and self._acks:
             if verdict == "nak":
                 self._jobs.run(partial(held.msg.nak, delay_ms / 1000 if delay_ms else None))
             else:
                 self._jobs.run(held.msg.term)
-                self._held.note_read(token, held.stamp)  # no reader is to see it again
+                self._held.note_read(token, held.stamp)  # no reader is to get it again
         self._pull()
 
     def _note_failed_job(self, error: BaseException) -> None:
-        # It was to bring messages or to acknowledge them: without it nothing may ever come.
+        # The job would have brought messages or acknowledged them. Without it reading may stand
+        # still for ever.
         self._ended(ConnectionError(f"reading stream {self._plan.name} failed: {error!r:.200}"))
 
     # closing
 
     async def close(self) -> None:
-        """Give back what no reader has, so that others get it at once, and what the server keeps for us."""
+        """Give back unread messages, so that other readers get them at once, and delete a consumer
+        without a name.
+        """
         for timer in (self._beat_timer, self._check_timer):
             if timer is not None:
                 timer.cancel()
         if self._acks:
             self._held.leave_to_next_link()
         self._paused = self._closing = True
-        # Acknowledgements first, and with a time of their own: what they are for must not come again.
+        # Acknowledgements go first and have their own time limit: acknowledged messages must not
+        # come again.
         await self._finish(_ACKNOWLEDGE_S)
         if self._client.is_connected and self._acks and self._listening is not None:
             self._jobs.run(partial(self._give_back, self._listening))
@@ -348,12 +383,16 @@ class StreamReader:
         self._jobs.cancel()
 
     async def _give_back(self, listening: Subscription) -> None:
-        """What is under way is given back, too; else no reader gets it before `ack_wait` is over."""
-        # What the server has begun to send would be lost without our interest.
+        """Give back the messages that are held and those under way.
+
+        Without this no reader gets them before `ack_wait` is over. The order of the steps matters.
+        """
+        # First a round trip: messages that the server has begun to send would be lost without the
+        # subscription.
         await self._consumer.hear_from_server()
-        await self._client.end_interest(listening)  # else what is given back comes here again
-        # Asked then, the server forgets our requests that wait; one of them would swallow the first message
-        # that is given back (nats-server 2.9).
+        await self._client.end_interest(listening)  # nothing given back may return
+        # The question makes the server forget the requests that wait. Such a request would swallow
+        # the first message that is given back (seen with nats-server 2.9).
         await self._consumer.hear_from_server()
         await run_all([held.msg.nak for held in self._held.all()])
 

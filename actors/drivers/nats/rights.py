@@ -1,8 +1,8 @@
-"""Which subjects the server lets this link publish to, as far as that is known. No I/O.
+"""The subjects that the server lets this link publish to, as far as is known. No I/O.
 
-A server says that a subject is refused, and says nothing where it is allowed: after a round trip without a
-refusal a subject counts as allowed. nats-py makes the server's words lower case, so that refused subjects are
-compared in lower case.
+A server reports a refused subject and is silent about an allowed one. After a round trip without a
+refusal a subject counts as allowed. nats-py changes the server's words to lower case, so refused
+subjects are compared in lower case.
 """
 
 from __future__ import annotations
@@ -13,54 +13,63 @@ _SUBJECTS_KEPT = 1000
 
 
 class PublishRights:
-    """See the module. `own_subject`: the address's subject to write to, None for none."""
+    """What is known of the rights of one link.
+
+    `own_subject`: the subject to write to that the address names; None for none.
+    """
 
     def __init__(self, own_subject: str | None) -> None:
         self._own_subject = own_subject
         self.is_own_allowed = False
-        """The server has let the link publish to its own subject."""
+        """Whether the server has let the link publish to its own subject."""
         self._allowed: set[str] = set()
-        """Subjects of messages with a topic of their own that the server lets us publish to."""
+        """Allowed subjects of messages that name their own topic."""
         self._checking: set[str] = set()
         """Subjects, in lower case, whose first message the server has not looked at yet."""
         self._refused: dict[str, str] = {}
-        """What the server said of subjects, in lower case, that we may not publish to."""
+        """The server's words of refusal, by subject in lower case."""
 
     def is_known(self, subject: str) -> bool:
-        """A message with this topic of its own was let through before."""
+        """Whether a message to this topic was let through before."""
         return subject in self._allowed
 
     def begin_check(self, subject: str) -> None:
-        """A message to `subject` goes out, and it is not known whether it may."""
+        """Note that a message goes out to a subject of which the rights are unknown."""
         self._refused.pop(subject.lower(), None)
         self._checking.add(subject.lower())
 
     def end_check(self, subject: str) -> str | None:
-        """The words of the refusal, where the server has refused the subject meanwhile."""
+        """End the check; return the words of the refusal, or None where the server has not refused
+        the subject.
+        """
         self._checking.discard(subject.lower())
         return self._refused.pop(subject.lower(), None)
 
     def note_own_allowed(self, subject: str) -> None:
-        """The server has looked at a message to `subject` and did not refuse it."""
+        """Note that the server has processed a message to `subject` without refusing it."""
         if subject == self._own_subject:
             self.is_own_allowed = True
 
     def note_allowed(self, subject: str) -> None:
-        """Messages with this topic of their own need not be checked again."""
+        """Note that messages to this topic need no check any more. At most 1000 topics are kept."""
         if len(self._allowed) < _SUBJECTS_KEPT:
             self._allowed.add(subject)
 
     def withdraw(self, low_subject: str) -> None:
-        """The server has refused a subject: what was known before may be true no longer."""
+        """Forget earlier permissions: the server has refused a subject, so rights may have
+        changed.
+        """
         self.is_own_allowed = False
         self._allowed.discard(low_subject)
 
     def is_checking(self, low_subject: str) -> bool:
-        """A message to this subject was sent a moment ago."""
+        """Whether the first message to this subject was sent a moment ago."""
         return low_subject in self._checking
 
     def is_writers(self, low_subject: str) -> bool:
-        """The subject is one that the program writes to, not one of JetStream's questions."""
+        """Whether the program writes to the subject; otherwise a question of JetStream's API goes
+        there.
+        """
         return self.is_checking(low_subject) or low_subject == (self._own_subject or "").lower()
 
     def note_refused(self, low_subject: str, words: str) -> None:

@@ -1,9 +1,10 @@
-"""The socket under nats-py's client, as a `Transport` of its own interface.
+"""The socket under nats-py's client, behind nats-py's own `Transport` interface.
 
-Dialled by our dialer and secured by our TLS options, so that `proxy=`, `local_ip=`, `cafile=` and so on mean
-what they mean elsewhere and fail in the same words. It also keeps two promises that nats-py's does not: with
-tls+nats nothing is said in the clear, whatever the server says; and closing ends within a second, even when
-the server takes nothing any more.
+Trunkline's dialer opens the socket and Trunkline's TLS options secure it. So `proxy=`, `local_ip=`,
+`cafile=` and so on mean the same as for other schemes, and fail in the same words. The transport
+also keeps two promises that nats-py's own does not. With tls+nats no byte is sent in the clear,
+whatever the server asks for. Closing ends within a second, even when the server takes no more
+bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ _CLOSE_S = 0.5
 
 
 class LinkTransport(Transport, asyncio.Protocol):
-    """One connection to one server."""
+    """One connection to one server.
+
+    asyncio calls the protocol methods, and nats-py's reading and writing tasks call the others. All
+    of them run on the same event loop.
+    """
 
     def __init__(self, address: Address, host: str, port: int, deadline: Deadline) -> None:
         self._address, self._host, self._port, self._deadline = address, host, port, deadline
@@ -41,19 +46,21 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._writable = asyncio.Event()
         self._ended = asyncio.Event()
         self._said_end = False
-        """We have told the server that nothing more is sent."""
+        """Whether the driver has told the server that it sends nothing more."""
         self._sent = 0
         self._looks_while_full = 0
         self._sock: socket.socket | None = None
         self._users: set[asyncio.Task[Any]] = set()
         self.ended: Callable[[], None] | None = None
-        """Called when a task of nats-py that reads or writes here is over, for whatever reason."""
+        """Callback for the end of a task of nats-py that reads or writes here, for whatever
+        reason.
+        """
         self.secure = False
-        """TLS is on."""
+        """Whether TLS is on."""
         self.orderly = False
-        """The connection is closed because the program wants it."""
+        """Whether the connection is closed because the program wants it."""
         self.failure: BaseException | None = None
-        """Why there is no connection, or not any more, in words where there are any."""
+        """Why there is no connection, or not any more; with words for users where there are any."""
 
     @property
     def peer(self) -> str:
@@ -61,36 +68,37 @@ class LinkTransport(Transport, asyncio.Protocol):
 
     @property
     def writable(self) -> bool:
-        """Whether a write goes towards the network at once, and does not wait in our own memory."""
+        """Whether the next write goes to the network at once, and does not wait in this process."""
         return self._writable.is_set() and not self._incoming.has_ended
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait in our own memory for the network."""
+        """How many bytes wait in this process for the network."""
         gone = self._transport is None or self._transport.is_closing()
         return 0 if gone or self._transport is None else self._transport.get_write_buffer_size()
 
     def traffic(self) -> Traffic:
-        """As `StreamDriver.traffic`."""
+        """The figures of `StreamDriver.traffic`."""
         unsent = self.unsent
         gone = self._transport is None or self._transport.is_closing() or self._sock is None
         fd = -1 if gone or self._sock is None else self._sock.fileno()
         found = socket_traffic(fd, unsent, Traffic(self._incoming.count, self._sent, unsent))
-        # While nothing is read, because nats-py is behind, the server's silence says nothing.
+        # While the queue is full, the socket is not read, so silence says nothing about the server.
+        # Each look then counts as a received byte.
         self._looks_while_full += self._incoming.is_full
         return found._replace(received=found.received + self._looks_while_full)
 
     @property
     def silent(self) -> bool:
-        """The other side ended the connection without a word."""
+        """Whether the other side ended the connection without sending a byte."""
         return self._incoming.has_ended and not self._incoming.count
 
     def abort(self) -> None:
-        """Close at once; what was not sent yet is not sent any more."""
+        """Close at once. Bytes that were not sent yet are lost."""
         if self._transport is not None:
             self._transport.abort()
 
-    # what nats-py calls
+    # methods that nats-py calls
 
     def __bool__(self) -> bool:
         return True
@@ -114,7 +122,7 @@ class LinkTransport(Transport, asyncio.Protocol):
     async def connect_tls(
         self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
     ) -> None:
-        """TLS on the open connection, by the address's options; the given context is not looked at."""
+        """Start TLS on the open connection, by the address's options; `ssl_context` is ignored."""
         assert self._transport is not None
         context = await dialer.run_in_thread(lambda: tls.client_context(self._address))
         try:
@@ -123,12 +131,13 @@ class LinkTransport(Transport, asyncio.Protocol):
                 self,
                 context,
                 server_hostname=tls.server_hostname(self._address, self._host),
-                # A second more than our own limit, which is the one to speak of.
+                # One second more than the caller's own limit, so that the caller's own error is the
+                # one reported.
                 ssl_handshake_timeout=1 + (self._deadline.timeout() or 60.0),
             )
         except OSError as error:
             raise tls.explain(error, self._host, self._port) from None
-        if secure is None:  # it ended during the handshake
+        if secure is None:  # the connection ended during the handshake
             raise tls.explain(ConnectionResetError(), self._host, self._port)
         self.secure = True
         self.connection_made(secure)
@@ -147,7 +156,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         self.write(b"".join(payload))
 
     async def drain(self) -> None:
-        """Wait until what was written is on its way, or the link has ended."""
+        """Wait until the bytes written so far are on their way, or the link has ended."""
         await self._writable.wait()
 
     async def read(self, buffer_size: int) -> bytes:
@@ -158,16 +167,20 @@ class LinkTransport(Transport, asyncio.Protocol):
         return data
 
     async def readline(self) -> bytes:
-        """A line, or what there is when it gets too long or the link ends."""
+        """Return a line. The line is incomplete when it gets too long or the link ends."""
         return await self._incoming.readline()
 
     def at_eof(self) -> bool:
         return self._incoming.is_at_end
 
     def close(self) -> None:
-        """End the connection. In good order we say only that nothing more is sent, and read on until the
-        server has ended, too: a socket that is closed with something unread is reset, and a reset throws
-        away what was sent last. nats-server takes what came before the end, and ends then."""
+        """End the connection.
+
+        In good order the transport only says that nothing more is sent, and reads on until the
+        server has ended, too. A socket that is closed with unread bytes is reset, and a reset
+        throws away the bytes sent last. nats-server processes everything before the end, and then
+        ends the connection itself.
+        """
         if self._transport is None or self._transport.is_closing():
             return
         if self.orderly and self._transport.can_write_eof():
@@ -176,10 +189,10 @@ class LinkTransport(Transport, asyncio.Protocol):
             self._transport.resume_reading()
             self._transport.write_eof()
         else:
-            self._transport.close()  # TLS says so itself, and waits for the answer
+            self._transport.close()  # TLS sends its own end and waits for the answer
 
     async def wait_closed(self) -> None:
-        """The end of the connection, which is made to come soon."""
+        """Wait for the end of the connection, and force it after half a second."""
         if self._transport is None:
             return
         try:
@@ -191,7 +204,11 @@ class LinkTransport(Transport, asyncio.Protocol):
             self.abort()
 
     def _know_user(self) -> None:
-        """nats-py reads in one task and writes in another; it misses neither when it is gone."""
+        """Watch the calling task, in order to notice its end.
+
+        nats-py reads in one task and writes in another, and does not notice when one of them is
+        gone.
+        """
         task = asyncio.current_task()
         if task is not None and task not in self._users:
             self._users.add(task)
@@ -202,10 +219,10 @@ class LinkTransport(Transport, asyncio.Protocol):
         if self.ended is not None:
             self.ended()
 
-    # what the loop calls
+    # methods that the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's only looks like one
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is only similar
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._writable.set()
 
@@ -234,11 +251,13 @@ class LinkTransport(Transport, asyncio.Protocol):
     def _end(self, exc: Exception | None) -> None:
         self.failure = self.failure or _in_words(exc, self.peer)
         self._incoming.end()
-        self._writable.set()  # a writer that waits goes on, and finds that the link is over
+        self._writable.set()  # a waiting writer goes on, and finds that the link is over
 
 
 def _in_words(error: Exception | None, peer: str) -> BaseException | None:
-    """A TLS alert that ends the connection says what the server did not like."""
+    """Return a FatalError for a TLS alert, which says what the server rejects; any other error as
+    it is.
+    """
     alert = tls_alerts.in_words(error)
     if alert is not None:
         return FatalError(f"{peer} {alert}")

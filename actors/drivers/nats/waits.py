@@ -1,7 +1,7 @@
-"""Calls that wait for the server's answer.
+"""Calls that wait for an answer of the server.
 
-nats-py goes on waiting for an answer when the link has ended or the server has refused the question. So every
-call that waits is entered here, and is ended with the reason as soon as that is known.
+nats-py goes on waiting when the link has ended or the server has refused the question. So every
+waiting call registers here, and `end` makes it raise the reason at once.
 """
 
 from __future__ import annotations
@@ -21,21 +21,24 @@ class _Waiting:
     """A call that waits."""
 
     subject: str
-    """The subject that it published to, in lower case; empty for none."""
+    """The subject that the call has published to, in lower case; empty for none."""
     reason: Exception | None = None
-    """Why it need not wait any longer."""
+    """Why the call need not wait any longer; None while it waits."""
 
 
 class Waits:
-    """All calls of a link that wait now."""
+    """All calls of one link that wait now."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Timeout, _Waiting] = {}
 
     @contextlib.asynccontextmanager
     async def until_answered(self, deadline: Deadline, subject: str = "") -> AsyncIterator[None]:
-        """TimeoutError at the deadline, and at once the reason that `end` was given. `subject`: where the
-        call has published to, in lower case."""
+        """Limit the waiting of the block.
+
+        Raises TimeoutError at the deadline, or the reason given to `end` as soon as it is given.
+        `subject`: the subject that the call has published to, in lower case.
+        """
         limit = asyncio.timeout(deadline.timeout())
         waiting = self._waiting[limit] = _Waiting(subject)
         try:
@@ -49,11 +52,13 @@ class Waits:
             del self._waiting[limit]
 
     def end(self, reason: Exception, subject: str | None = None) -> None:
-        """All calls that wait now raise the reason; with a `subject` only those that published to it."""
+        """Make all waiting calls raise `reason`; with a `subject`, only those that published to
+        it.
+        """
         now = asyncio.get_running_loop().time()
         for limit, waiting in self._waiting.items():
             if subject is not None and waiting.subject != subject:
                 continue
             waiting.reason = reason
-            with contextlib.suppress(RuntimeError):  # its time is up already
+            with contextlib.suppress(RuntimeError):  # the timeout has fired already
                 limit.reschedule(now)

@@ -1,8 +1,8 @@
 """Writing: messages by core NATS or into a stream, answers, and questions.
 
-Core NATS gives a message to the socket, and the server says nothing of it unless it refuses the subject. A
-link's first write, and the one after a refusal, therefore also waits until the server has looked at it. A
-stream acknowledges each message.
+Core NATS gives a message to the socket, and the server is silent unless it refuses the subject. The
+first write of a link, and the first one after a refusal, therefore also waits until the server has
+looked at the message. A stream acknowledges each message.
 """
 
 from __future__ import annotations
@@ -32,15 +32,18 @@ from trunkline.errors import RefusedError, Unconfirmed, Unsupported
 __all__ = ["NEVER_S", "Writer"]
 
 NEVER_S = 10**6
-"""For nats-py's own limits of time: ours are the caller's deadlines."""
+"""For time limits of nats-py, in seconds: the caller's deadlines are the real limits."""
 _CHECK_S = 1.0
-"""How long a link's first write waits for the server's word that it may write there."""
+"""Seconds that the first write of a link waits for the server's refusal."""
 _PENDING = 64 * 1024
 """A write waits while nats-py keeps so many bytes that the socket has not taken."""
 
 
 class Writer:
-    """The writing half of one link."""
+    """The writing half of one link.
+
+    Several calls of the program may be waiting here at once, each in a task of the event loop.
+    """
 
     def __init__(
         self, client: GuardedClient, transport: LinkTransport, plan: Plan, waits: Waits
@@ -50,14 +53,18 @@ class Writer:
         self._plan = plan
         self._waits = waits
         self._turn = asyncio.Lock()
-        """Held by the write that waits for room; those after it wait for the lock, so that none overtakes."""
+        """Held by the write that waits for room. Later writes wait for the lock, so that no message
+        overtakes another.
+        """
         self.rights = PublishRights(plan.write_to)
         self.elsewhere: str | None = None
-        """Why nothing can be written: the stream does not keep what is published to our subject."""
+        """Why nothing can be written: the stream does not keep messages of the subject to write
+        to.
+        """
         self.is_over = False
-        """The link has ended."""
+        """Whether the link has ended."""
 
-    # what the driver promises
+    # the promises of the driver
 
     def would_wait(self, size: int) -> bool:
         """As `StreamDriver.would_wait`."""
@@ -81,8 +88,11 @@ class Writer:
     async def send_to(
         self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
     ) -> int:
-        """As `StreamDriver.send_to`. An answer goes out by core NATS, also where a stream is read: the asker
-        waits on its subject."""
+        """As `StreamDriver.send_to`.
+
+        An answer goes out by core NATS even where a stream is read, because the asker waits on a
+        plain subject.
+        """
         subject = self._subject_of(outgoing)
         try:
             headers = (
@@ -173,14 +183,16 @@ class Writer:
         return has_space and not self._turn.locked()
 
     async def _wait_for_room(self, deadline: Deadline) -> bool:
-        """Wait for our turn, until the socket takes more; False when it did not by the deadline."""
+        """Wait for the turn and for room in the socket. Returns False when the deadline came
+        first.
+        """
         if self._has_room():
             return True
         try:
             async with asyncio.timeout(deadline.timeout()), self._turn:
                 while not self._transport.writable or self._client.pending_data_size >= _PENDING:
                     await self._transport.drain()
-                    await asyncio.sleep(0)  # for nats-py's flusher
+                    await asyncio.sleep(0)  # lets nats-py's writing task run
                     if self.is_over or self._client.is_closed:
                         raise ConnectionError("the link is gone")
         except TimeoutError:
@@ -198,13 +210,17 @@ class Writer:
             raise gone(error) from None
 
     async def _check_allowed(self, subject: str, deadline: Deadline) -> None:
-        """Whether the server lets us publish there: it says so before it answers a PING."""
+        """Wait until the server has processed a first message to the subject; RefusedError where it
+        refuses.
+
+        The server sends a refusal before it answers a later PING.
+        """
         self.rights.begin_check(subject)
         try:
             await self._wait_until_seen(subject.lower(), deadline)
         finally:
             refusal = self.rights.end_check(subject)
-        if refusal is not None:  # it came together with the answer
+        if refusal is not None:  # the refusal arrived together with the PONG
             raise RefusedError(refusal)
         self.rights.note_own_allowed(subject)
 
@@ -214,7 +230,7 @@ class Writer:
             async with self._waits.until_answered(limit, low_subject):
                 await self._client.wait_until_seen()
         except TimeoutError:
-            return  # it is on its way, which is all that core NATS promises
+            return  # the message is on its way, and core NATS promises no more
         except nats.errors.Error as error:
             raise gone(error) from None
 
@@ -223,7 +239,7 @@ class Writer:
     async def _publish_to_stream(
         self, subject: str, payload: bytes, headers: dict[str, str], deadline: Deadline
     ) -> None:
-        """Publish, and wait until the stream has the message."""
+        """Publish, and wait until the stream has acknowledged the message."""
         assert self._plan.stream is not None
         stream = self._client.jetstream()
         self.rights.begin_check(subject)
