@@ -1,1 +1,1 @@
-"""Connections that are read and written: the link, the buffer and who reads from it."""
+"""Connections that are read and written: the link, the buffer, and the holders that read."""

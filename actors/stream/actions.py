@@ -1,4 +1,4 @@
-"""What a `Buffer` wants done: messages to its holders, and a word to the driver."""
+"""Actions of a `Buffer`: messages to send to its holders, and orders to the driver."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ __all__ = ["Action", "Notify", "Push", "Recall", "Stamp", "Throttle", "Welcome",
 
 
 class Stamp(NamedTuple):
-    """Of `entries` in a row: when they came, and the envelope of a single one."""
+    """Time of arrival and envelope of some entries in a row."""
 
     entries: int
+    """The number of entries in the row; 1 where there is an envelope."""
     at: int
+    """Time of arrival: wall clock, nanoseconds."""
     delivery: Delivery | None
+    """The envelope; None for messages without envelopes."""
 
 
 class Push(NamedTuple):
-    """Send entries to a holder. `stream`: more will come unasked; `more`: the buffer has more."""
+    """Send entries to a holder. `stream`: more will come unasked. `more`: more are queued."""
 
     holder: bytes
     epoch: int
@@ -27,37 +30,37 @@ class Push(NamedTuple):
     more: bool
     entries: list[Entry]
     first: int = 0
-    """How many entries were sent before these: a holder that has another count has lost some on the way."""
+    """How many entries were sent before these. A holder with another count has lost a PUSH."""
     stamps: list[Stamp] | None = None
-    """What is known of the entries, for a holder that wants it."""
+    """Times and envelopes of the entries; None for a holder that does not want envelopes."""
     answer: int = 0
-    """The number of the ask that this answers; 0 where nothing was asked."""
+    """The number of the answered ask; 0 where the entries were sent ahead."""
 
 
 class Recall(NamedTuple):
-    """Ask a holder to give back what it has not consumed; what it has of former epochs is void."""
+    """Ask a holder to give back unconsumed entries. Entries of former epochs are void then."""
 
     holder: bytes
     epoch: int
     elsewhere: bool = False
-    """Reading goes on somewhere else: what the holder has of workers before this one is void, too."""
+    """The recall belongs to a seek: the holder's entries from former workers are void, too."""
 
 
 class Notify(NamedTuple):
-    """Confirm to a holder that it no longer waits for the answer to this ask."""
+    """Confirm to a holder that the ask with this number is over."""
 
     holder: bytes
     ask: int = 0
 
 
 class Welcome(NamedTuple):
-    """Tell a holder that it is served from now on."""
+    """Tell a holder that the worker serves the holder from now on."""
 
     holder: bytes
 
 
 class Throttle(NamedTuple):
-    """Stop (True) or go on (False) taking from the peer."""
+    """Have the driver stop (True) or continue (False) to take from the peer."""
 
     on: bool
 
@@ -66,7 +69,7 @@ Action = Push | Recall | Notify | Throttle | Welcome
 
 
 def stamps_of(run: Run) -> list[Stamp]:
-    """What a holder that wants envelopes is sent beside the entries of a run."""
+    """The stamps of a run: one for the whole run, or one for each message with an envelope."""
     if run.batch is None:
         return [Stamp(run.count, run.at, None)]
     return [Stamp(1, run.at, delivery) for delivery in run.deliveries()]

@@ -6,13 +6,13 @@
 |---|---|
 | `LinkLife`, `LinkKeeper` | decide about the link (pure), and open, watch and replace it |
 | `Dialling`, `SinkMaker` | one attempt at a link, and the driver with its sink |
-| `Inbound`, `Outbound` | what comes over the link, and what goes out |
-| `Buffer`, `Serving`, `Readers` | who reads what (pure), sending it, and the holders that come and leave |
+| `Inbound`, `Outbound` | messages from the peer, and messages to the peer |
+| `Buffer`, `Serving`, `Readers` | decide who gets which entry (pure), send, attach holders |
 | `Seeking`, `Settling` | reading on at another place, and acknowledging after the work |
-| `Counters`, `Figures`, `Handover` | what is counted, for `stats()` and across workers |
+| `Counters`, `Figures`, `Handover` | counters for `stats()`, also across workers |
 
-What is generic about a stream is in these parts, once for all schemes; what is particular to a protocol is in
-its driver. All parts run on the worker's loop, so between two `await` nothing else changes them.
+These parts serve all schemes. A driver adds the rules of its protocol alone. All parts run on the
+worker's event loop: between two `await` of one part, no other part runs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ __all__ = ["StreamActor"]
 
 
 class StreamActor:
-    """See the module. The worker calls it (`Actor` in `actors/process/worker.py`)."""
+    """Serves one connection that is read and written: joins the parts and dispatches messages.
+
+    The worker calls the methods (protocol `Actor` in `actors/process/worker.py`)."""
 
     def __init__(self, host: Host, driver_class: type[StreamDriver]) -> None:
         address = host.address
@@ -71,8 +73,11 @@ class StreamActor:
             int(option("buffer")), driver_class.overflow_for(address), int(option("buffer_bytes"))
         )
         if host.succeeds:
-            buffer.news.mark = Mark.DOWN  # its holders were told by the broker
-            # Each loss is followed by one new link: with one loss less, the link was up when its worker died.
+            # The broker has told the holders of the loss already, so no mark is queued.
+            buffer.news.mark = Mark.DOWN
+            # Each loss is followed by one reconnect. Where the former workers counted as many
+            # losses as reconnects, the link was up when the last worker died. That loss is counted
+            # here.
             buffer.news.outages = max(0, base.reconnects + 1 - base.outages)
             life.take_over(time.monotonic())
         self._host = host
@@ -118,15 +123,16 @@ class StreamActor:
     # life
 
     async def open(self, deadline: Deadline) -> None:
-        """Open the first link by the deadline, or raise in words for users."""
+        """Open the first link by the deadline. Errors are worded for users."""
         await self._keeper.open(deadline)
 
     async def close(self, ending: Ending) -> None:
-        """End the link and all that waits for it."""
+        """End the link, and cancel all requests that wait."""
         self._keeper.stop()
         for task in self._tasks:
             task.cancel()
-        self._serving.flush()  # what was read until now is acknowledged
+        # Acknowledges the messages that were read until now.
+        self._serving.flush()
         await self._keeper.close(ending)
 
     # holders
@@ -134,34 +140,37 @@ class StreamActor:
     def attach(
         self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
     ) -> None:
-        """The broker says that there is a further holder; see `Readers.attach`."""
+        """Take the broker's ATTACH of a further holder; see `Readers.attach`."""
         self._readers.attach(holder, old, epoch, consumed, kept)
 
     def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
-        """A holder is ready to be served (and may be so before the broker has introduced it)."""
+        """Take a holder's START, which may come before ATTACH; see `Readers.start`."""
         self._readers.start(holder, down, had, envelopes)
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
-        """A holder has left; see `Readers.detach`."""
+        """Remove a holder; see `Readers.detach`."""
         self._readers.detach(holder, consumed)
 
     def left(self, sender: bytes) -> None:
-        """A write that has begun goes on: half a message would break the link."""
+        """Ignore the end of a caller's socket: a write that has begun goes on, because half a
+        message would break the link."""
 
     # messages
 
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None:
-        """A holder, or a thread of its program, has sent a message."""
+        """Handle a message of a holder, or of a thread of the holder's program.
+
+        Messages about reading change the buffer at once. Requests (write, settle, seek, request)
+        are answered to `sender`, most of them later by a task of their own."""
         if kind is Kind.ACK:
             self._buffer.ack(*fields)
             self._serving.flush_soon()
         elif kind is Kind.READ:
             ask = messages.Read(*fields)
-            if (
-                ask.holder in self._host.holders
-            ):  # its START may have been sent before this worker was there
+            # The holder's START may have gone to the former worker, so a READ does the same.
+            if ask.holder in self._host.holders:
                 self._readers.serve(ask.holder, True, ask.had, ask.envelopes)
             self._buffer.ack(ask.holder, ask.consumed, ask.skipped)
             self._buffer.ask(
@@ -185,6 +194,7 @@ class StreamActor:
         elif kind is Kind.WRITE:
             timeout_ms, text, until, addressed = messages.Write(*fields)
             left_ms = self._host.mailbox.left_ms(timeout_ms, until)
+            # A write without an envelope goes out here where the driver need not wait: no task.
             may_be_usual = left_ms > 0 and not addressed
             if not (
                 may_be_usual and self._outbound.write_at_once(sender, request_id, body[0], text)
@@ -223,14 +233,14 @@ class StreamActor:
         await self._seeking.seek(Place.from_wire(fields), deadline, address.display)
 
     def _forget_old_messages(self) -> None:
-        """Reading goes on elsewhere: what was there before is sent to no holder, and is no news either."""
+        """After a seek: forget lost links' messages, and send the buffer's recalls."""
         self._inbound.forget_owed()
         self._serving.flush()
 
     def _answer_later(
         self, sender: bytes, request_id: int, job: Callable[[], Awaitable[object]]
     ) -> None:
-        """Answer a request with the result or the error of its job, which runs in a task of its own."""
+        """Run the job in a task of its own, which answers the request with the result or error."""
         task = asyncio.create_task(self._answer(sender, request_id, job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -251,15 +261,15 @@ class StreamActor:
     # figures
 
     def tick(self) -> None:
-        """Called each second: the last dropped messages of a burst are told, too."""
+        """Called each second: log dropped messages, also the last of a burst."""
         self._log.tell_drops()
 
     def note(self) -> None:
-        """Keep the counters where they outlive this process."""
+        """Write the counters into the ledger."""
         self._figures.note()
 
     def bequest(self) -> dict[str, Any]:
-        """What the next worker's drivers are to know, should this worker be killed."""
+        """Values for the drivers of the next worker, in case this worker is killed."""
         return self._figures.bequest()
 
     def stats(self) -> Stats:

@@ -1,4 +1,4 @@
-"""Reads that could not be answered at once: holders that wait for an entry, and asks put off by a recall."""
+"""Asks that could not be answered at once: parked until an entry comes, or deferred by a recall."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Asked", "Asks"]
 
 
 class Asked(NamedTuple):
-    """A read that could not be answered at once."""
+    """The arguments of a deferred ask, as in `Buffer.ask`."""
 
     number: int
     epoch: int
@@ -27,20 +27,20 @@ class Asks:
         self.parked: deque[bytes] = deque()
         """Holders that wait for an entry."""
         self.deferred: dict[bytes, Asked] = {}
-        """Asks that came while a recall was not answered, by their holders."""
+        """Asks that came while a recall was unanswered, by holder."""
 
     def park(self, holder_id: bytes) -> None:
-        """The holder waits for an entry; behind the others, unless it waits already."""
+        """Add the holder behind the waiting holders, unless the holder waits already."""
         if holder_id not in self.parked:
             self.parked.append(holder_id)
 
     def drop(self, holder_id: bytes) -> None:
-        """The holder waits no longer."""
+        """Remove the holder's ask."""
         self.deferred.pop(holder_id, None)
         if holder_id in self.parked:
             self.parked.remove(holder_id)
 
     def take_deferred(self) -> dict[bytes, Asked]:
-        """The asks that were put off, which are not put off any longer."""
+        """Take out all deferred asks, in the order in which the asks came."""
         deferred, self.deferred = self.deferred, {}
         return deferred

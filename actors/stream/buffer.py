@@ -1,30 +1,35 @@
-"""The buffer of one connection: what was received, who has it, what must be thrown away. Long because its
-rules bear on each other, and are proved together.
+"""The buffer of one connection: received entries, the holders that have them, and the overflow.
 
-Pure: no socket, no clock. It is told what happened (a message, a read, an acknowledgement, a
-holder that came or went) and collects in `actions` what the worker is to send. The rules are SPEC 3;
-the shape is DESIGN "Data plane":
+The file is long because the rules below depend on each other and are tested together.
 
-* An *entry* is a message (str or bytes) or a `Mark` (int): what happened to the link, in its place.
-* One holder: entries are **streamed** to it as far as its window allows, before it asks. They stay in
-  `Holder.sent` until they are acknowledged, so they count against the limit and can be given back.
-* Overflow of a dropping buffer that reaches streamed entries **recalls** them: the holder answers with
-  what it has really consumed, so each message is either read or counted as dropped, never both.
-* Two holders or more, or one after a recall: each read **asks**, and a message is sent only to one
-  who waits for it, so none sits in an idle holder's pocket.
-* While a recall is unanswered nobody is served: what comes back is older than what is queued. Who asks
-  meanwhile is **deferred** until then.
-* Asks are **numbered**, and each number is answered once: a holder may repeat an ask that is out. One whose
-  answer was void (by a recall) asks anew, with the next number. A holder says up to which number its asks
-  are over (answered or given up), so no word that comes late, by whatever way, has a message sent to a
-  holder that no longer reads.
-* A message that somebody waits for (a *token*: a message broker's) goes to `settled` when a reader has it, or
-  has discarded it. It is taken back, given to another holder and so on like any other; whoever drops messages
-  must not give tokens.
-* A connection that goes on reading *elsewhere* (`discard`) takes everything back from all holders, and
-  discards what is not to be read any more instead of queueing it again.
-* A message that its reader *keeps* goes to `Holder.kept` when it is consumed. It counts as read, and its
-  token is settled when the reader says so. When the holder goes first, the message is queued again.
+`Buffer` is pure: it has no socket and no clock. The caller reports each event: a message, a read,
+an acknowledgement, a holder that came or went. The buffer collects in `actions` the messages that
+the worker is to send. All calls come from the worker's event loop, so the buffer needs no lock.
+
+* An *entry* is a message (str or bytes) or a `Mark` (int). A mark stands between messages, at the
+  place where the link changed.
+* **Streaming.** The only holder is sent entries before it asks, as far as its window allows.
+  Entries stay in `Holder.sent` until the holder acknowledges them. Until then they count against
+  the limit, and the worker can take them back.
+* **Recall.** When a dropping buffer overflows and its oldest messages were sent ahead already,
+  the worker recalls them. The holder answers with the number of entries that it has consumed.
+  So each message is either read or counted as dropped, never both.
+* **Asking.** With two or more holders, and after a recall, each read asks the worker. A message is
+  sent only to a holder that waits for a message, so no message lies unread in an idle program.
+* **Deferring.** While a recall is unanswered, no holder is served: the entries that come back are
+  older than the queued entries. An ask that comes meanwhile is deferred until the answer.
+* **Numbers of asks.** Asks are numbered, and each number is answered once. A holder may repeat an
+  open ask. When a recall voids the answer, the holder asks anew with the next number. A holder
+  also reports up to which number its asks are over (answered or given up). So a late report, by
+  the pipe or through the router, never sends a message to a holder that no longer reads.
+* **Tokens.** A message broker's message has a *token*. The token goes to `settled` when a reader
+  has the message or has discarded the message. Such a message can be taken back and given to
+  another holder like any message. A driver whose buffer drops messages must not give tokens.
+* **Seek.** A seek (`discard`) takes all entries back from all holders. Messages from before the
+  seek are discarded instead of queued again.
+* **Kept messages.** A message that its reader *keeps* goes to `Holder.kept` when the message is
+  consumed, and counts as read. The token is settled at the reader's verdict. When the holder leaves
+  before the verdict, the message is queued again.
 """
 
 from __future__ import annotations
@@ -52,21 +57,28 @@ from trunkline.wire.loss import Loss
 __all__ = ["Buffer"]
 
 BATCH_ENTRIES: Final = 1000
+"""Entries in one PUSH at most."""
 BATCH_BYTES: Final = 1 << 18
+"""A PUSH takes no further entry once its entries have this size."""
 WINDOW_BYTES: Final = 8 << 20
+"""No further batch is sent ahead to a holder that has this many unacknowledged bytes."""
 LIMIT_BYTES: Final = 64 << 20
+"""Default of `limit_bytes`."""
 MOST_LEFT = 64
+"""Holders that have left and are remembered, for reports that come late."""
 
 
 def _size(entries: Iterable[Entry]) -> tuple[int, int]:
-    """How many of them are messages, and their bytes."""
+    """The number of messages among `entries`, and the length of the messages in all."""
     messages = [e for e in entries if not isinstance(e, int)]
     return len(messages), sum(map(len, messages))
 
 
 class Buffer:
-    """See the module. `limit` messages at most, and `limit_bytes` in all, or one message that is larger;
-    `overflow` says what happens beyond."""
+    """Holds `limit` messages and `limit_bytes` bytes at most, or one message that is larger.
+
+    `overflow` says what happens beyond the limits: drop the oldest messages, or stop the peer.
+    The rules are those of the module's docstring."""
 
     def __init__(
         self,
@@ -82,25 +94,29 @@ class Buffer:
         self.asks = Asks()
         self.actions: list[Action] = []
         self.settled: list[tuple[Any, list[Any]]] = []
-        """Links and tokens of the messages that were read or discarded, since the worker took this list."""
+        """Links and tokens of messages that were read or discarded, until the worker takes them."""
         self.unread = 0
+        """Messages that no reader has yet: queued, or sent ahead and not acknowledged."""
         self.unread_bytes = 0
         self.peak = 0
+        """The highest value of `unread`."""
         self.received = 0
         self.read = 0
         self.dropped = 0
         self.too_large = 0
-        """Of those dropped, the ones that were too much by their bytes and not by their number."""
+        """Dropped messages that exceeded the limit of bytes and not the limit of messages."""
         self.skipped = 0
+        """Messages that were discarded by `read(-2)` or by a seek."""
         self._left: dict[bytes, Holder] = {}
-        """Holders that have left: they may still say what they discarded."""
+        """Holders that have left. Their last reports of discarded messages may come later."""
         self.throttled = False
+        """The driver was told to take nothing from the peer."""
         self.news = LinkNews()
 
-    # what the link does
+    # events of the link
 
     def extend(self, batch: Sequence[str | bytes], at: int = 0) -> None:
-        """Messages arrived, in this order, at this time (wall clock, nanoseconds)."""
+        """Take messages without envelopes. `at`: time of arrival, wall clock nanoseconds."""
         self.queue.extend(batch, Run(len(batch), at))
         self._arrived(batch)
 
@@ -111,7 +127,9 @@ class Buffer:
         at: int = 0,
         link: Any = None,
     ) -> None:
-        """Messages arrived with their envelopes, over this link; `entries` is what shall be read of each."""
+        """Take messages with envelopes, which came over `link` at the time `at` (wall clock ns).
+
+        `entries` holds the data of each delivery in the form in which programs read it."""
         run = Run(len(batch), at)
         tokens = [delivery.token for delivery in batch]
         if tokens.count(None) < len(tokens):
@@ -130,14 +148,18 @@ class Buffer:
             self.peak = self.unread
 
     def mark(self, mark: Mark, cause: Loss | None = None) -> None:
-        """The link was lost, re-established or lost for good; `cause` says why it was lost."""
+        """Queue a mark: the link was lost (`DOWN`), lost for good (`END`) or is up again (`UP`).
+
+        `cause` says why the link was lost."""
         if self.news.change(mark, cause):
             self.queue.append(self.news.entry())
             self._bound_marks()
 
     def _bound_marks(self) -> None:
-        # Marks are no messages and are never dropped; but an unread link that flaps for days must not
-        # grow the queue for ever. Beyond the limit the oldest outage that is not alone in its place goes.
+        """Remove one old outage when the queue holds too many marks."""
+        # Marks are no messages, so overflow never drops them. But the queue of a connection that is
+        # not read must not grow for ever while the link flaps for days. Four marks in a row are two
+        # outages without a message between them: the older outage is removed.
         queue = self.queue
         if len(queue) - self.unread <= 2 * self.limit + 4:
             return
@@ -150,9 +172,12 @@ class Buffer:
                 return
 
     def discard(self, void: Callable[[Any], bool]) -> None:
-        """Reading goes on somewhere else: messages whose tokens are `void` are given to nobody any more, but
-        for what a holder still reads while it is recalled."""
+        """Discard messages from before a seek: `void(token)` says whether a message is from before.
+
+        A holder may still read such a message while its recall is on the way."""
         for holder in self.holders.values():
+            # Messages that were sent ahead are only marked as void here. They are thrown away when
+            # the holder's answer shows which messages it has not consumed.
             for run in holder.sent.singles():
                 run.void = run.void or void(run.owing()[0])
             if holder.mode != "recall":
@@ -170,14 +195,15 @@ class Buffer:
 
     @property
     def recalling(self) -> bool:
-        """A holder has not answered its recall yet, so nobody is served."""
+        """Whether a recall is unanswered. Until the answer no holder is served."""
         return any(h.mode == "recall" for h in self.holders.values())
 
-    # what the holders do
+    # events of the holders
 
     def attach(self, holder_id: bytes, *, down: bool = False, envelopes: bool = False) -> None:
-        """A holder came, which takes the link to be `down` or not. The only one is streamed to; with
-        a second one, everyone has to ask."""
+        """Add a holder. `down`: the holder takes the link to be down. `envelopes`: send them too.
+
+        The only holder is streamed to. With a second holder, all holders have to ask."""
         # The holder sees a mark that is queued, unless another holder has consumed it.
         is_queued = self.news.mark is not Mark.UP and any(
             isinstance(entry, int) for entry in self._all()
@@ -191,6 +217,7 @@ class Buffer:
             self._stream(holder)
             self._push(holder, [])
             return
+        # Entries in the pocket of another holder come back, so that any holder can read them.
         for other in self.holders.values():
             if other is not holder and (
                 other.mode == "stream" or (other.mode == "ask" and other.sent)
@@ -208,14 +235,17 @@ class Buffer:
         down: bool = False,
         envelopes: bool = False,
     ) -> None:
-        """A holder came back on another socket (its broker was lost): what it has not consumed is ours
-        again, and it reads on by asking. `kept`: arguments of `keep` that may have been lost on the way. Of
-        one that was not here, `down` and `envelopes` are those of `attach`."""
+        """Take a holder that came back under another name, because its broker or worker was lost.
+
+        Entries that the holder has not consumed are queued again. The holder reads on by asking.
+        `epoch`, `consumed`: the holder's own counts. `kept`: arguments of `keep` whose messages may
+        have been lost. `down`, `envelopes`: as in `attach`, for a holder unknown to this worker."""
         holder = self.holders.get(old)
         if holder is None:
             self.attach(new, down=down, envelopes=envelopes)
-            # What it says of itself is all there is: else what it is sent would be taken for something
-            # older, and what it consumed before for what it gets now.
+            # This worker has no counts of the holder, so the holder's own counts hold. With counts
+            # of 0, the holder would take new entries for entries of an older epoch, and `consumed`
+            # would claim new entries that the holder had of another worker.
             self.holders[new].epoch, self.holders[new].consumed = epoch, consumed
             self.holders[new].discarded = -1 if consumed else 0
             return
@@ -225,21 +255,24 @@ class Buffer:
         self.asks.drop(old)
         del self.holders[old]
         holder.id = new
-        holder.epoch = max(
-            holder.epoch, epoch
-        )  # no higher: its next own step must void what is on its way
+        # No higher than both: the holder begins its next epoch by adding 1 to its own. That epoch
+        # must be newer than the epoch of entries that are still on their way to the holder.
+        holder.epoch = max(holder.epoch, epoch)
         holder.mode, holder.asking = "ask", 0
         self.holders[new] = holder
         self._resume()
 
     def detach(self, holder_id: bytes, consumed: int | None = None) -> None:
-        """A holder went (or died: consumed unknown); its unread entries are for the others."""
+        """Remove a holder. `consumed`: entries that it has consumed; None where the holder died.
+
+        Entries that it has not consumed are queued again for other holders."""
         holder = self.holders.pop(holder_id, None)
         if holder is None:
             return
         self.asks.drop(holder_id)
         self._settle(holder, holder.consumed if consumed is None else consumed)
         holder.consumed = max(holder.consumed, consumed or 0)
+        # The holder's last acknowledgement may come later than the report that the holder has left.
         self._left[holder_id] = holder
         if len(self._left) > MOST_LEFT:
             del self._left[next(iter(self._left))]
@@ -248,30 +281,32 @@ class Buffer:
         self._resume()
 
     def keep(self, holder_id: bytes, number: int, ticket: int) -> None:
-        """The holder will settle the message itself whose consumption makes `consumed` this number."""
+        """Note that the holder keeps a message: its reader will give a verdict on `ticket`.
+
+        `number`: the value of `consumed` that the consumption of this message makes."""
         holder = self.holders.get(holder_id)
         if holder is not None and number > holder.consumed and len(holder.announced) <= self.limit:
             holder.announced[number] = ticket
 
     def kept(self, ticket: int) -> Kept | None:
-        """The message of this ticket, while a holder keeps it."""
+        """The message of this ticket; None where no holder keeps the message."""
         return next((h.kept[ticket] for h in self.holders.values() if ticket in h.kept), None)
 
     def let_go(self, ticket: int) -> Kept | None:
-        """The same; the holder keeps the message no longer."""
+        """Remove the message of this ticket from its holder and return it, as `kept` does."""
         for holder in self.holders.values():
             if ticket in holder.kept:
                 return holder.kept.pop(ticket)
         return None
 
     def give_back(self, ticket: int) -> None:
-        """The holder that keeps this message did not do its work: any reader gets it again."""
+        """Queue the kept message of this ticket again, after work that failed, for any reader."""
         message = self.let_go(ticket)
         if message is not None:
             self._queue_again(message)
 
     def _queue_again(self, message: Kept) -> None:
-        """A message that a reader had is unread again, and the oldest of all."""
+        """Put a message that a reader had at the front of the queue, unread again."""
         run = message.run
         run.show_redelivered()
         self.queue.put_back([message.data], [run])
@@ -285,10 +320,14 @@ class Buffer:
     def ack(
         self, holder_id: bytes, consumed: int, skipped: int | None = None, over: int = 0
     ) -> None:
-        """A holder has consumed so many entries in total; so many of them, in total, it discarded (None: it
-        did not say). Its asks up to number `over` are over."""
+        """Take a holder's acknowledgement.
+
+        `consumed`: entries that the holder has consumed in total. `skipped`: discarded messages
+        among them, in total; None where the holder did not say. `over`: asks up to this number
+        are answered or given up."""
         holder = self.holders.get(holder_id)
-        if holder is None:  # its last word may come behind that of its end
+        if holder is None:
+            # Acknowledgements and the report of the end come by different sockets, in any order.
             if holder_id in self._left:
                 self._discard(self._left[holder_id], skipped)
             return
@@ -299,12 +338,13 @@ class Buffer:
         self._discard(holder, skipped)
         if not news:
             return
+        # The holder keeps up: offer twice as much ahead.
         if holder.mode == "stream" and not holder.doubt:
             holder.window = min(self.limit, holder.window * 2)
         self._relax()
 
     def _discard(self, holder: Holder, total: int | None) -> None:
-        """So many of the messages that the holder has read it discarded; what cannot be is not believed."""
+        """Count messages as discarded instead of read. An impossible `total` is ignored."""
         if total is None:
             return
         if holder.discarded < 0:
@@ -316,7 +356,7 @@ class Buffer:
             self.skipped += news
 
     def _end_asks(self, holder: Holder, over: int) -> None:
-        """The holder waits no longer for the answers to its asks up to this number."""
+        """End the holder's asks up to the number `over`: the holder waits for no answer to them."""
         if over > holder.over:
             holder.over = over
             if 0 < holder.asking <= over:
@@ -334,21 +374,22 @@ class Buffer:
         newest: bool = False,
         envelopes: bool = False,
     ) -> None:
-        """A holder that has nothing reads. Without `wait` it is answered at once, else parked. An ask of this
-        `number` or a later one that was answered or given up is no news.
+        """Answer a read of a holder that has no unread entry.
 
-        `newest` is `read(-2)`: everything older is discarded, what the holder had (and has thrown away
-        before it asked) included; its `epoch` is one that it has begun itself then.
+        `wait`: park the holder until an entry comes. Without `wait` an empty answer goes out now.
+        `newest`: the read is `read(-2)`, so all older messages are discarded. Before such an ask
+        the holder has thrown away its unread entries and has begun a new `epoch`.
+        An ask is ignored when an ask of this `number`, or of a later number, is over.
         """
         holder = self.holders.get(holder_id)
         if holder is None:
             return
         holder.envelopes = holder.envelopes or envelopes
         self.ack(holder_id, consumed)
+        # An ask of a new epoch says that the holder has no entry of former epochs. So it answers an
+        # open recall as well.
         if epoch > holder.epoch or (epoch == holder.epoch and holder.mode == "recall"):
-            holder.epoch = (
-                epoch  # it has nothing of former epochs any more: as good as answering a recall
-            )
+            holder.epoch = epoch
             self._given_back(holder, consumed)
         if number <= holder.over:
             return
@@ -356,7 +397,8 @@ class Buffer:
         if self.recalling:
             self.asks.deferred[holder_id] = Asked(number, epoch, consumed, wait, newest)
         elif holder.mode == "ask" and holder.sent:
-            pass  # something that it had not seen when it asked; then it asks again
+            # An entry was on its way when the holder asked. The holder takes it or asks again.
+            pass
         elif newest:
             self._newest(holder)
         elif holder.mode == "stream":
@@ -366,6 +408,7 @@ class Buffer:
             self._unserved(holder, wait)
 
     def _unserved(self, holder: Holder, wait: bool) -> None:
+        """Park the ask of a holder for which there is no entry, or answer without an entry."""
         if len(self.holders) > 1 and wait:
             self.asks.park(holder.id)
             return
@@ -380,8 +423,9 @@ class Buffer:
         return self.unread - sum(holder.out for holder in self.holders.values())
 
     def cancel(self, holder_id: bytes, number: int) -> None:
-        """A holder no longer waits for the answer to this ask. Always confirmed, after any entry that was
-        sent before."""
+        """End an ask that the holder has given up, and confirm that to the holder.
+
+        The confirmation follows any entry that was sent before, so the holder misses no entry."""
         holder = self.holders.get(holder_id)
         if holder is not None:
             self._end_asks(holder, number)
@@ -396,9 +440,11 @@ class Buffer:
         kept: Sequence[tuple[int, int]] = (),
         envelopes: bool = False,
     ) -> None:
-        """The answer to a Recall; `waiting`: the number of the ask for a message that the holder waits for,
-        0 when it does not wait; `kept`: arguments of `keep` that may not have arrived yet; `envelopes`: as in
-        `ask`, which may not have arrived yet either."""
+        """Take a holder's answer to a `Recall`. An answer with another `epoch` is ignored.
+
+        `consumed`: entries that the holder has consumed. `waiting`: the number of the holder's open
+        ask, or 0. `kept`: arguments of `keep`. `envelopes`: as in `ask`. Both are repeated in this
+        answer because KEEP and READ come by another socket and may arrive later."""
         for number, ticket in kept:
             self.keep(holder_id, number, ticket)
         holder = self.holders.get(holder_id)
@@ -411,12 +457,13 @@ class Buffer:
         self._given_back(holder, consumed)
 
     def _given_back(self, holder: Holder, consumed: int) -> None:
+        """End the recall of a holder: its unconsumed entries are queued again."""
         self._settle(holder, consumed)
         holder.mode = "ask"
         self._resume()
 
     def _resume(self) -> None:
-        """When nothing is being recalled any more: those who asked meanwhile, in their order."""
+        """Answer the deferred asks in their order, once all recalls are answered."""
         if self.asks.deferred and not self.recalling:
             for holder_id, asked in self.asks.take_deferred().items():
                 self.ask(holder_id, *asked[:3], wait=asked.wait, newest=asked.newest)
@@ -424,7 +471,7 @@ class Buffer:
     # sending
 
     def flush(self) -> None:
-        """Send what may be sent. Call once per turn of the loop."""
+        """Send entries to holders that may be served. The worker calls this after each change."""
         if len(self.holders) == 1:
             holder = next(iter(self.holders.values()))
             if holder.mode == "stream":
@@ -435,11 +482,12 @@ class Buffer:
                 break
 
     def _fill(self, holder: Holder) -> bool:
-        """Stream as far as the window allows; whether that was anything."""
+        """Stream entries as far as the window allows. True where at least one entry was sent."""
         queue = self.queue
         sent = False
         while queue and holder.window > len(holder.sent) and holder.sent_bytes < WINDOW_BYTES:
             room = min(holder.window - len(holder.sent), BATCH_ENTRIES)
+            # The usual small batch needs no look at each entry.
             if len(queue) > room or self.unread_bytes > BATCH_BYTES:
                 room = self._fitting(room)
             self._send(holder, *queue.take(room))
@@ -447,7 +495,7 @@ class Buffer:
         return sent
 
     def _fitting(self, room: int) -> int:
-        """How many of the first `room` entries make up one batch."""
+        """The number of entries, `room` at most, that make up the next batch."""
         size = 0
         for count, entry in enumerate(self.queue):
             if count == room or size >= BATCH_BYTES:
@@ -456,6 +504,7 @@ class Buffer:
         return room
 
     def _send(self, holder: Holder, entries: list[Entry], runs: list[Run]) -> None:
+        """Send entries that count as sent ahead until the holder acknowledges them."""
         count, size = _size(entries)
         holder.sent.join(entries, runs)
         holder.sent_bytes += size
@@ -463,7 +512,9 @@ class Buffer:
         self._push(holder, entries, runs)
 
     def _push(self, holder: Holder, entries: list[Entry], runs: Sequence[Run] = ()) -> None:
+        """Add the `Push` of entries that `holder.sent` has already. A push answers an open ask."""
         stream = holder.mode == "stream"
+        # The holder compares `first` with its own count, to see whether an earlier push was lost.
         first = holder.consumed + len(holder.doubt) + len(holder.sent) - len(entries)
         stamps = [stamp for run in runs for stamp in stamps_of(run)] if holder.envelopes else None
         more, answer = bool(self.queue), holder.asking
@@ -474,7 +525,8 @@ class Buffer:
         )
 
     def _serve(self, holder: Holder) -> bool:
-        """Give an asking holder what it asks for; False when there is nothing."""
+        """Send an asking holder its next entry. False where there is no entry."""
+        # Each of several holders sees each mark, but a message goes to one holder alone.
         while self.queue and isinstance(self.queue[0], int) and len(self.holders) > 1:
             mark = self.queue.popleft()
             for each in self.holders.values():
@@ -497,8 +549,10 @@ class Buffer:
         return True
 
     def _newest(self, holder: Holder) -> None:
+        """Send the newest message and discard all older messages (`read(-2)`)."""
         self.asks.drop(holder.id)
         holder.mode = "ask"
+        # Marks behind the newest message stay queued: they happened after that message.
         after: list[Entry] = []
         while self.queue and isinstance(self.queue[-1], int):
             after.append(self.queue.pop()[0])
@@ -515,7 +569,7 @@ class Buffer:
         self._relax()
 
     def _skip_queue(self, holder: Holder) -> None:
-        """Discard all that is queued; the marks still are news to the other holders."""
+        """Discard all queued entries. Other holders still get to see the marks."""
         count, size = _size(self.queue)
         self.skipped += count
         self.unread -= count
@@ -531,24 +585,30 @@ class Buffer:
     # bookkeeping
 
     def _stream(self, holder: Holder) -> None:
+        """Begin to stream to the only holder."""
         holder.mode = "stream"
         if not holder.window:
             holder.window = self.limit
-        while holder.pending:  # they were shown to the others too; this one has yet to see them
+        # Marks that this holder has yet to see are older than the queued entries.
+        while holder.pending:
             self.queue.appendleft(holder.pending.pop())
 
     def _recall(self, holder: Holder, *, elsewhere: bool = False) -> None:
+        """Take back all entries that were sent ahead to a holder."""
         holder.mode = "recall"
+        # The holder throws away any push of a former epoch that arrives after its answer.
         holder.epoch += 1
         self.actions.append(Recall(holder.id, holder.epoch, elsewhere))
 
     def _consume(self, holder: Holder, consumed: int) -> None:
-        """Account for what the holder says it has consumed."""
+        """Count the entries that the holder has consumed since its last report."""
+        # A holder cannot have consumed more than it was sent.
         count = min(consumed - holder.consumed, len(holder.doubt) + len(holder.sent))
         holder.consumed += count
         while count > 0 and holder.doubt:
             count -= 1
-            if holder.doubt.popleft() is None:  # it was read after all
+            # A message that counted as dropped was read before the recall reached the holder.
+            if holder.doubt.popleft() is None:
                 self.dropped -= 1
                 self.read += 1
                 holder.read += 1
@@ -558,7 +618,7 @@ class Buffer:
             self._was_read(holder, *holder.sent.take(count))
 
     def _consume_one_by_one(self, holder: Holder, count: int) -> None:
-        """Some of the next `count` entries are kept by the holder."""
+        """Count the next `count` entries as consumed. The holder keeps some of them."""
         for number in range(holder.consumed - count + 1, holder.consumed + 1):
             entries, runs = holder.sent.take(1)
             ticket = holder.announced.pop(number, None)
@@ -583,15 +643,16 @@ class Buffer:
         holder.read += count
 
     def _settles(self, runs: Iterable[Run]) -> None:
-        """A reader has these messages, or has discarded them."""
+        """Note the tokens of messages that a reader has or has discarded."""
         for run in runs:
             if run.tokens is not None:
                 run.done = True
                 self.settled.append((run.link, run.owing()))
 
     def owed(self) -> dict[Hashable, list[Run]]:
-        """Messages that no reader has and somebody waits for, by how they are known when they come again.
-        Each has a run of its own from now on."""
+        """Messages that are not acknowledged to the message broker yet, by their identities.
+
+        Each of these messages has a run of its own from now on."""
         found: dict[Hashable, list[Run]] = {}
         runs = [message.run for holder in self.holders.values() for message in holder.kept.values()]
         for lane in (*(holder.sent for holder in self.holders.values()), self.queue):
@@ -604,12 +665,13 @@ class Buffer:
         return found
 
     def _settle(self, holder: Holder, consumed: int) -> None:
-        """Take back everything sent that the holder has not consumed, to the front, in order."""
+        """Queue all sent entries that the holder has not consumed again: in front, in order."""
         if consumed > holder.consumed:
             self._consume(holder, consumed)
         if any(run.void for run in holder.sent.runs):
             self._throw_away(holder.sent, lambda run: run.void)
         self.queue.put_back(*holder.sent.drain())
+        # Messages in doubt were not read, so they stay dropped. Their marks are still to be seen.
         for mark in reversed(holder.doubt):
             if mark is not None:
                 self.queue.appendleft(mark)
@@ -625,11 +687,13 @@ class Buffer:
     # the limit
 
     def _overflow(self) -> None:
+        """Stop the peer, or drop the oldest messages, as `overflow` says."""
         if self.overflow is Overflow.BACK_PRESSURE:
             if not self.throttled:
                 self.throttled = True
                 self.actions.append(Throttle(True))
             return
+        # Entries that were sent ahead are older than the queued entries, so they go first.
         streaming = next((h for h in self.holders.values() if h.mode != "ask" and h.sent), None)
         if streaming is not None:
             self._drop_sent(streaming)
@@ -637,29 +701,30 @@ class Buffer:
             pass
 
     def _is_over(self) -> bool:
-        """There is more than the limits allow: a single message is never too much."""
+        """Whether the limits are exceeded. A single message may be larger than `limit_bytes`."""
         return self.unread > self.limit or (
             self.unread_bytes > self.limit_bytes and self.unread > 1
         )
 
     def _drop_sent(self, holder: Holder) -> None:
-        """The oldest messages are in the holder's pocket: drop them there."""
+        """Drop the oldest messages, which were sent ahead to this holder, and recall the rest."""
         while self._is_over() and holder.sent:
             entry = holder.sent.popleft()
             if isinstance(entry, int):
                 holder.doubt.append(entry)
                 continue
+            # The holder may have read this message already. Its answer to the recall will tell.
             holder.doubt.append(None)
             holder.sent_bytes -= len(entry)
             holder.out -= 1
             self._dropped(entry)
         if holder.mode == "stream":
-            # It does not keep up: offer less ahead, or most of it would be taken back again.
+            # The holder does not keep up. With a smaller window the next recall is smaller.
             holder.window = max(1, holder.window // 8)
             self._recall(holder)
 
     def _drop_queued(self) -> bool:
-        """Drop the oldest queued message, leaving the marks before it in their place."""
+        """Drop the oldest queued message. False where none is queued. Marks before it stay."""
         marks: list[Entry] = []
         while self.queue and isinstance(self.queue[0], int):
             marks.append(self.queue.popleft())
@@ -678,6 +743,8 @@ class Buffer:
         self.unread_bytes -= len(entry)
 
     def _relax(self) -> None:
+        """Let the driver take from the peer again, once the buffer is half empty."""
+        # Half and not full: otherwise each message read would pause and resume the driver.
         if (
             self.throttled
             and self.unread <= self.limit // 2

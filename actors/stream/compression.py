@@ -1,8 +1,9 @@
-"""Message compression: the options `compress=` and `mode=` (SPEC 4). Pure: no I/O, no log.
+"""Message compression: the options `compress=` and `mode=`. Pure: no I/O, no log.
 
-Exchanges disagree about what "gzip" is, so the reading side looks at the data and not only at the
-option: under `gzip_raw` and `deflate` (both raw DEFLATE) a frame with a gzip or zlib header is understood
-too, gzip may have several members, and a raw stream may end in a sync flush instead of a final block.
+Exchanges disagree about the meaning of "gzip", so decompression looks at the data as well as at the
+option. Under `gzip_raw` and `deflate` (both raw DEFLATE) a frame with a gzip or zlib header is
+decompressed too. A gzip frame may have several members. A raw stream may end in a sync flush
+instead of a final block.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ METHODS = tuple(_WBITS)
 MODES = ("recv", "send", "dual")
 _SYNC_FLUSH = b"\x00\x00\xff\xff"
 _PIECE = 1 << 20
-"""Output up to this size is made in one go; beyond it, it is counted before it is kept."""
+"""Bytes of output that are decompressed in one go. Larger output is counted before it is kept."""
 
 
 class CompressionError(ValueError):
-    """A frame that could not be decompressed; the link is not affected."""
+    """A frame could not be decompressed. The link is not affected."""
 
 
 class Codec:
-    """Compresses outgoing and decompresses incoming messages, each one on its own.
+    """Compresses outgoing and decompresses incoming messages, each message on its own.
 
-    `max_size` bounds a decompressed message. A bomb is found by counting, with a megabyte of memory.
+    `max_size` is the limit of a decompressed message in bytes. A decompression bomb is detected by
+    counting the output piece by piece, in about one megabyte of memory.
     """
 
     def __init__(self, method: str, mode: str = "recv", *, max_size: int) -> None:
@@ -45,7 +47,7 @@ class Codec:
         self._max_size = max_size
 
     def outgoing(self, data: str | bytes) -> str | bytes:
-        """What to send instead of `data`: compressed bytes, or `data` itself under `mode=recv`."""
+        """`data` in the form to send: compressed bytes, or `data` unchanged under `mode=recv`."""
         if not self.sends:
             return data
         packer = zlib.compressobj(wbits=self._wbits)
@@ -55,7 +57,8 @@ class Codec:
     def incoming(self, data: str | bytes) -> str | bytes:
         """The message inside `data`: `str` when it is valid UTF-8, else `bytes`.
 
-        Text, and data that is plainly not compressed, is returned as it is. Raises CompressionError.
+        Text is returned unchanged, and so is data without any sign of compression. Raises
+        CompressionError.
         """
         if isinstance(data, str) or not data or not self.receives:
             return data
@@ -72,7 +75,7 @@ class Codec:
         raise failure
 
     def _candidates(self, data: bytes) -> Iterator[int]:
-        """The formats `data` may have, the likeliest first. Raw DEFLATE has no header to know it by."""
+        """The formats that `data` may have, the likeliest first. Raw DEFLATE has no header."""
         raw = self._wbits == _RAW
         if data[:2] == b"\x1f\x8b" and (raw or self._wbits == _GZIP):
             yield _GZIP
@@ -83,11 +86,11 @@ class Codec:
 
 
 class _TooBig(Exception):
-    """The output is over the limit; another format need not be tried."""
+    """The output exceeds the limit, so no other format is tried."""
 
 
 def codec_of(address: Address) -> Codec | None:
-    """The codec that options `compress`, `mode` and `max_size` of an address ask for; None for none."""
+    """The codec by options `compress`, `mode` and `max_size`; None without `compress`."""
     method = address.option("compress")
     if not method:
         return None
@@ -104,7 +107,7 @@ def _has_zlib_header(data: bytes) -> bool:
 
 
 def _unpack(data: bytes, wbits: int, limit: int) -> bytes:
-    """All of `data` decompressed, member by member (only gzip has more than one)."""
+    """Decompress `data` member by member. Only gzip data has more than one member."""
     pieces: list[bytes] = []
     rest = data
     while rest:
@@ -134,7 +137,7 @@ def _unpack_member(data: bytes, wbits: int, limit: int) -> tuple[bytes, bytes]:
 
 
 def _check_size(data: bytes, wbits: int, limit: int) -> None:
-    """Decompress into nothing and raise `_TooBig` when there is too much: a bomb must not be kept."""
+    """Decompress piece by piece without keeping the output. `_TooBig` beyond `limit` bytes."""
     unpacker = zlib.decompressobj(wbits)
     total, rest = 0, data
     while rest and not unpacker.eof:

@@ -1,4 +1,4 @@
-"""One attempt at a link: dial, send the payloads, and say in words why it failed."""
+"""One attempt at a link: dial, send the payloads, and word the error of a failure for users."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from trunkline.errors import BrokenError, TrunklineError
 __all__ = ["Dialling"]
 
 LAST_WORDS_S = 1.5
-"""How long the reason is waited for when a payload cannot be sent: a close frame may be on its way."""
+"""Seconds to wait for the peer's reason when a payload cannot be sent. A close frame with the
+reason may be on its way."""
 
 
 class Dialling:
@@ -45,15 +46,15 @@ class Dialling:
         self._serving = serving
         self._words = words
         self._may_help = True
-        """Another attempt may soon succeed, as far as the last attempt tells."""
+        """The last failure was transient: another attempt may soon succeed."""
 
     async def attempt(self, deadline: Deadline) -> LinkSink:
-        """Dial and send the payloads. Raises errors in words for users."""
+        """Dial, send the payloads and return the link's sink. Errors are worded for users."""
         sink = self._sinks.make(had_link=self._life.had_link)
         link = sink.link
         try:
-            # The driver keeps the deadline itself and says in words what did not answer; the timeout is for a
-            # driver that does not.
+            # The driver keeps the deadline and names the party that did not answer. The timeout,
+            # half a second later, is for a driver that does not keep the deadline.
             async with asyncio.timeout(
                 deadline.left() + 0.5 if deadline.timeout() is not None else None
             ):
@@ -68,8 +69,10 @@ class Dialling:
         return sink
 
     def is_refusal(self, error: Exception) -> bool:
-        """Whether the last attempt failed for a reason that seldom goes away by itself. Where the link had
-        worked, even a refused login, a certificate or HTTP 403 may be gone at a later attempt."""
+        """Whether the last attempt failed for a reason that seldom goes away by itself.
+
+        Where a link worked before, the keeper dials again even so: a refused login, a certificate
+        error or HTTP 403 may be gone at a later attempt."""
         return isinstance(error, FatalError) or not self._may_help
 
     async def _open(self, link: Link, deadline: Deadline) -> None:
@@ -83,7 +86,7 @@ class Dialling:
             raise
 
     async def _introduce(self, link: Link) -> None:
-        """Send the payloads. A link that ends meanwhile fails with the peer's reason for it."""
+        """Send the payloads. Where the link ends meanwhile, raise the peer's reason for the end."""
         try:
             await self._outbound.send_payloads(link)
         except TrunklineError:
@@ -91,9 +94,8 @@ class Dialling:
         except (OSError, EOFError) as error:
             if isinstance(error, TimeoutError):
                 raise
-            with contextlib.suppress(
-                TimeoutError
-            ):  # what the peer said is perhaps still on its way
+            # The write failed, but the peer's close frame may not have been read yet.
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_WORDS_S):
                     await link.ended.wait()
             raise link.reason or _closed_at_once(link) or error from None
@@ -101,10 +103,14 @@ class Dialling:
             raise link.reason or BrokenError("the peer closed the link at once")
 
     def _keep_early(self, sink: LinkSink) -> None:
-        """A link that worked before could not be had again: what the peer said meanwhile is read all the
-        same. After a first attempt no program could read; the peer's last words are in the error."""
+        """Give the readers the early messages of a failed attempt to reconnect.
+
+        After a failed first attempt no program can read. There the peer's last message is quoted in
+        the error."""
         if self._life.had_link:
-            self._current.link = sink.link  # the buffer takes messages of the present link only
+            # The sink passes on messages of the present link alone, so for this moment the link of
+            # the failed attempt is the present link.
+            self._current.link = sink.link
             sink.admit_before_end()
             self._inbound.flush_character(sink.link)
             self._current.link = None

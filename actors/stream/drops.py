@@ -1,4 +1,4 @@
-"""When to tell the user that messages were dropped. Pure: the caller has the clock and the count."""
+"""When to log that messages were dropped. Pure: the caller passes the time and the count."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ _EVERY_S = 10.0
 
 
 class DropReport:
-    """One line at the first dropped message, then at most one every ten seconds."""
+    """Allows one log line at the first dropped message, then at most one line in ten seconds."""
 
     def __init__(self) -> None:
         self._told = 0
         self._told_at = -_EVERY_S
 
     def due(self, dropped: int, now: float) -> int:
-        """How many dropped messages a line now should tell of, 0 for no line. `dropped` is their number since
-        the start, `now` seconds of a clock that never goes back."""
+        """The number of dropped messages to report now; 0 for no line now.
+
+        `dropped`: dropped messages since the start. `now`: seconds of a monotonic clock."""
         new = dropped - self._told
         if new <= 0 or now - self._told_at < _EVERY_S:
             return 0

@@ -1,4 +1,4 @@
-"""What a peer says before its link counts as open (answers to payloads), in order and bounded. Pure."""
+"""Messages that come before the link counts as open (answers to payloads), within limits. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ class Arrival(NamedTuple):
 
 
 class EarlyArrivals:
-    """At most `limit` messages and `limit_bytes` in all. Beyond it the oldest are dropped and counted,
-    where the driver `drops`; else `is_full` says that no more should be taken from the peer."""
+    """Holds `limit` messages and `limit_bytes` bytes at most, in order of arrival.
+
+    Beyond the limits, where `drops` is true, the oldest messages are dropped and counted. Otherwise
+    the arrivals exceed the limits, and `is_full` tells the caller to pause the driver."""
 
     def __init__(self, limit: int, limit_bytes: int, *, drops: bool) -> None:
         self._limit = limit
@@ -36,7 +38,7 @@ class EarlyArrivals:
         return self._count >= self._limit or self._bytes > self._limit_bytes
 
     def add(self, arrival: Arrival) -> None:
-        """A batch has come."""
+        """Add a batch."""
         self._arrivals.append(arrival)
         self._count += len(arrival.plain) + len(arrival.enveloped)
         self._bytes += _size(arrival)
@@ -44,21 +46,21 @@ class EarlyArrivals:
             self._drop_oldest()
 
     def take(self) -> list[Arrival]:
-        """All batches, in order; none are left."""
+        """Take out all batches, in order."""
         taken = list(self._arrivals)
         self._arrivals.clear()
         self._count = self._bytes = 0
         return taken
 
     def last(self) -> str | bytes:
-        """The newest message, "" where there is none."""
+        """The newest message; "" for none."""
         if not self._arrivals:
             return ""
         newest = self._arrivals[-1]
         return newest.enveloped[-1].data if newest.enveloped else newest.plain[-1]
 
     def _is_over(self) -> bool:
-        """More than the limits allow: a single message is never too much."""
+        """Whether the limits are exceeded. A single message may be larger than `limit_bytes`."""
         return self._count > self._limit or (self._bytes > self._limit_bytes and self._count > 1)
 
     def _drop_oldest(self) -> None:

@@ -1,6 +1,7 @@
-"""The figures of a stream: what is counted beside the buffer, the ledger, `stats()` and the bequest.
+"""The figures of a stream: counters beside those of the buffer, the ledger, `stats()`, the bequest.
 
-The figures of a connection go on when its worker is replaced: `Figures` adds those of the workers before.
+The figures of a connection go on when its worker is replaced: `Figures` adds the figures of the
+former workers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ __all__ = ["Counters", "Figures"]
 
 
 class Counters:
-    """What the parts of a stream count, each by itself, since this worker began."""
+    """Counters of a stream's parts since this worker began. Each part changes its own counters."""
 
     __slots__ = (
         "bytes_in", "bytes_out", "data_at", "dropped_early", "dropped_elsewhere", "errors", "last_error",
@@ -29,23 +30,23 @@ class Counters:
     )  # fmt: skip
 
     def __init__(self, base: Stats) -> None:
-        """`base`: the figures of the workers before this one."""
+        """`base`: the figures of the former workers."""
         self.bytes_in = self.bytes_out = self.messages_out = 0
         self.errors = self.redelivered = 0
         self.dropped_elsewhere = 0
-        """Messages that were lost before the buffer had them."""
+        """Messages that were lost before they reached the buffer."""
         self.dropped_early = 0
-        """Those among them that came before the link counted as open, and were too many."""
+        """The part of `dropped_elsewhere` that came before the link counted as open."""
         self.data_at = 0.0
         """When the link opened or the last message came: seconds of the monotonic clock."""
         self.opened_at = 0.0
-        """When the first link of this worker opened, by the wall clock; 0 before that."""
+        """When the first link of this worker opened, wall clock seconds; 0 before."""
         self.last_error: str | None = base.last_error
         self.last_message_at: float | None = base.last_message_at
 
 
 class Figures:
-    """Puts the counters together, for the ledger and for `stats()`."""
+    """Adds up the counters for the ledger and for `stats()`."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Figures:
         current: CurrentLink,
         base: Stats,
     ) -> None:
-        """`base`: the figures of the workers before this one."""
+        """`base`: the figures of the former workers."""
         self._host = host
         self._driver_class = driver_class
         self._buffer = buffer
@@ -71,7 +72,8 @@ class Figures:
         self._comes_again = driver_class.redelivers(host.address)
 
     def note(self) -> None:
-        """Keep the counters where they outlive this process."""
+        """Write the counters into the ledger, where they outlive this process."""
+        # Called for each batch and each write, so `note` does not go by the slower `stats`.
         ledger = self._host.ledger
         if ledger is None:
             return
@@ -107,10 +109,11 @@ class Figures:
         )
 
     def bequest(self) -> dict[str, Any]:
-        """What the drivers of the next worker are to know, should this worker be killed."""
+        """Values for the drivers of the next worker, in case this worker is killed."""
         link = self._current.link
         if link is not None:
-            with contextlib.suppress(Exception):  # an error of a driver must not end the heartbeat
+            # The heartbeat carries the bequest. An error of a driver must not end the heartbeat.
+            with contextlib.suppress(Exception):
                 self._bequest = link.driver.bequeath()
         return self._bequest
 

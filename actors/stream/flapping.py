@@ -1,12 +1,12 @@
-"""A common pace for links that flap: the reconnects of all workers of one broker together.
+"""A common pace for the reconnects of flapping links, over all workers of one broker.
 
-A peer that accepts and leaves again at once costs a worker some milliseconds of processor time for each
-reconnect. Fifty of them with a short `maxInterval` keep a machine busy, and every other connection waits. So
-a link that flaps takes its turn among all that do. The first retries after a link that held are nobody's but
-its own: `interval` is kept for them.
+A peer that accepts a link and closes it at once costs a worker some milliseconds of processor time
+for each reconnect. Fifty such links with a short `maxInterval` keep a machine busy, and all other
+connections wait. So a flapping link takes a turn among all flapping links. The first retries after
+a link that held need no turn: they follow option `interval` alone.
 
-The turns are in memory that the zygote's children share. Where workers are interpreters of their own
-(`TRUNKLINE_SPAWN=exec`), each paces itself only.
+The next turn stands in memory that all children of the zygote share. Where workers are interpreters
+of their own (`TRUNKLINE_SPAWN=exec`), each worker has turns of its own.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from trunkline.actors.net.backoff import STABLE_S
 __all__ = ["FREE", "MOST_S", "RATE", "Flapping", "Turns"]
 
 FREE = 3
-"""So many links in a row may live shorter than `STABLE_S` before the next one takes a turn."""
+"""Links in a row that may live shorter than `STABLE_S` before a reconnect takes a turn."""
 RATE = 10.0
-"""Turns a second for each processor."""
+"""Turns per second for each processor."""
 MOST_S = 30.0
-"""The longest wait for a turn; a later one in the memory was written by nobody of ours."""
+"""The longest wait for a turn, in seconds. A later time in the shared memory is cut to `MOST_S`."""
 _NEXT = struct.Struct("=d")
 
 
@@ -35,15 +35,17 @@ def _processors() -> int:
 
 
 class Turns:
-    """When the next turn is. Without a lock: two that look at the same moment get the same one, which does no
-    harm, and nobody can hold up the others."""
+    """The time of the next free turn, in memory that forked processes share.
+
+    There is no lock. In a race two workers get the same turn, which does no harm. A lock could be
+    left behind by a killed worker and would hold up the others."""
 
     def __init__(self, rate: float) -> None:
         self._every_s = 1 / rate
         self._memory = mmap.mmap(-1, _NEXT.size)
 
     def reserve(self, now: float) -> float:
-        """How many seconds from `now` (the machine's monotonic clock) until the caller's turn."""
+        """Seconds from `now` (monotonic clock of the machine) until the caller's turn."""
         (free_at,) = _NEXT.unpack_from(self._memory)
         if not now < free_at <= now + MOST_S:
             free_at = now if free_at <= now else now + MOST_S
@@ -52,20 +54,20 @@ class Turns:
 
 
 _TURNS = Turns(RATE * _processors())
-"""Made when the zygote imports this, before it forks workers."""
+"""Made when the zygote imports this module, so all forked workers share the memory."""
 
 
 class Flapping:
-    """Whether one connection's link flaps."""
+    """Whether one connection's link flaps: the last links were all short."""
 
     def __init__(self, turns: Turns = _TURNS) -> None:
         self._turns = turns
         self._short = 0
 
     def link_lasted(self, seconds: float) -> None:
-        """Tell how long the link that was just lost had been up."""
+        """Note for how many seconds the link that was just lost had been up."""
         self._short = self._short + 1 if seconds < STABLE_S else 0
 
     def wait(self, now: float) -> float:
-        """Seconds until this connection may dial, after the wait that its options ask for."""
+        """Seconds until this connection may dial, after the wait by its options; 0.0 for now."""
         return self._turns.reserve(now) if self._short > FREE else 0.0

@@ -1,4 +1,4 @@
-"""One holder as the buffer sees it: what it was sent, has consumed, keeps and asks for."""
+"""One holder as the buffer sees the holder: entries sent, consumed and kept, and the open ask."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from trunkline.actors.stream.lane import Entry, Lane, Run
 __all__ = ["Holder", "Kept"]
 
 PENDING: Final = 64
-"""Marks kept for one of several holders that does not read."""
+"""Marks that are stored for one of several holders, at most."""
 
 
 class Kept(NamedTuple):
-    """A message that a reader has and has not acknowledged yet, and what is known of it."""
+    """A message that a reader has without acknowledgement yet, and the message's run."""
 
     data: str | bytes
     run: Run
@@ -28,35 +28,42 @@ class Holder:
     id: bytes
     epoch: int = 0
     consumed: int = 0
-    """Entries it is known to have consumed, in total."""
+    """Entries that the holder has consumed, in total, by its last report."""
     window: int = 0
-    """How many entries may be out, unacknowledged, while streaming."""
+    """How many unacknowledged entries may be sent ahead while the holder is streamed to."""
     mode: Literal["stream", "ask", "recall"] = "ask"
+    """`stream`: entries are sent ahead. `ask`: an entry answers an ask. `recall`: a recall is
+    unanswered."""
     doubt: deque[Entry | None] = field(default_factory=deque)
-    """The oldest entries sent; None where the message was dropped unless it turns out to be consumed."""
+    """The oldest sent entries, dropped during an overflow: a mark as the mark, a message as None.
+    The holder's answer to the recall shows which of the messages were read nevertheless."""
     sent: Lane = field(default_factory=Lane)
+    """Sent entries that the holder has not acknowledged, those in `doubt` excepted."""
     sent_bytes: int = 0
+    """The length of the messages in `sent`."""
     out: int = 0
-    """Messages in `sent`."""
+    """The number of messages in `sent`."""
     read: int = 0
-    """Messages it has consumed, those it discarded included."""
+    """Messages that the holder has consumed, discarded messages included."""
     discarded: int = 0
-    """Messages it has told that it discarded, by `read(-2)`, in total; below zero where that is not known."""
+    """Messages that `read(-2)` has discarded, in total, by the holder's last report; below 0 where
+    the total is not known yet."""
     envelopes: bool = False
-    """It wants to know when each message came, and what came with it."""
+    """The holder wants the time of arrival and the envelope of each message."""
     announced: dict[int, int] = field(default_factory=dict)
-    """Tickets of messages that the holder keeps, by the value of `consumed` that will include the message."""
+    """Tickets of messages that the holder will keep, by the value of `consumed` that includes the
+    message."""
     kept: dict[int, Kept] = field(default_factory=dict)
-    """Messages that the holder has and that are not settled yet, by their tickets."""
+    """Consumed messages that wait for the reader's verdict, by their tickets."""
     asking: int = 0
-    """The number of the ask that is not answered yet; 0 where there is none."""
+    """The number of the open ask; 0 for none."""
     over: int = 0
     """Asks up to this number are answered, or given up."""
     pending: deque[Entry] = field(default_factory=deque)
-    """Marks this holder has yet to see (several holders: each one sees each mark)."""
+    """Marks that this holder has yet to see. Each of several holders sees each mark."""
 
     def show_mark(self, mark: Entry) -> None:
-        """The holder has yet to see this mark. Where it does not read, its oldest marks are dropped."""
+        """Add a mark for the holder to see. Beyond `PENDING` marks the oldest is dropped."""
         self.pending.append(mark)
         while len(self.pending) > PENDING:
             self.pending.popleft()

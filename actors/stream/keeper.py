@@ -1,7 +1,8 @@
-"""Keeping the link: what `LinkLife` decides is done here, on the worker's loop.
+"""Keeping the link: `LinkKeeper` carries out the decisions of `LinkLife` on the event loop.
 
-One task at a time keeps the link. It waits for the end of the link that is open, carries out the actions of
-the machine until another link is open, and leaves that link to a task of its own. `stop` cancels the task.
+One task at a time keeps the link. The task waits until the open link ends. Then it carries out the
+actions of `LinkLife` until another link is open, starts the next task for that link, and ends.
+`stop` cancels the task.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from trunkline.wire.loss import Loss
 __all__ = ["LinkKeeper"]
 
 PART_S = 1.5
-"""How long the driver of a lost link may take to end."""
+"""Seconds that the driver of a lost link may take to end: `Driver.close` promises about one second.
+A driver that takes longer is left behind, so that reconnecting is not held up."""
 
 
 class LinkKeeper:
@@ -80,8 +82,9 @@ class LinkKeeper:
         self._timers: list[asyncio.Task[None]] = []
 
     async def open(self, deadline: Deadline) -> None:
-        """The first link: one attempt, so that a wrong address is told at once. A worker that replaces
-        a crashed worker keeps trying as after any outage."""
+        """Open the first link by one attempt, so that `Dial` reports a wrong address at once.
+
+        A worker that replaces a crashed worker returns at once, then reconnects as after a loss."""
         if self._host.succeeds:
             self._task = asyncio.create_task(self._carry_out(self._life.note_parted()))
             return
@@ -97,28 +100,32 @@ class LinkKeeper:
             raise
 
     def stop(self) -> None:
-        """Watch the link no longer, and replace it no longer."""
+        """Stop watching the link, and stop replacing a lost link."""
         for task in (self._task, *self._timers):
             if task is not None:
                 task.cancel()
 
     async def close(self, ending: Ending) -> None:
-        """End the link, if there is one; `stop` has been called."""
+        """End the open link, if any. The caller has called `stop` before."""
         self._life.close()
+        # Taken out before the wait for the driver's end: writes that come meanwhile find no link.
         link, self._current.link = self._current.link, None
         if link is not None:
             await link.driver.end(ending)
 
     async def _watch(self, link: Link) -> None:
-        """Wait for the end of the link, then do what the options say."""
+        """Wait for the end of the link, then reconnect or not, as the options say."""
         await link.ended.wait()
+        # The rest of a character that the link has cut in two does not come any more.
         self._inbound.flush_character(link)
         await self._carry_out(self._life.note_loss(time.monotonic()), link)
 
     async def _carry_out(self, actions: list[Action], lost: Link | None = None) -> None:
-        """Do what the life of the link asks for, until a link is open or no link follows. `lost`: the link
-        that has just ended; None after the end of another worker."""
+        """Carry out the actions of `LinkLife` until a link is open or no link follows.
+
+        `lost`: the link that has just ended; None in a worker that replaces another worker."""
         sink: LinkSink | None = None
+        # Each action that is done reports back to `LinkLife`, whose answer is the next actions.
         todo = deque(actions)
         while todo:
             action = todo.popleft()
@@ -150,14 +157,18 @@ class LinkKeeper:
                 self._give_up(f"{action.failures} attempts in a row have failed: {failure}")
 
     def _serve(self, sink: LinkSink, outage_s: float | None) -> None:
-        """Serve a new link. `outage_s`: how long there was no link; None for the first link."""
+        """Serve a new link. `outage_s`: seconds without a link before; None for the first link."""
         link, buffer = sink.link, self._buffer
         self._current.link = link
+        # The mark goes into the buffer before the early arrivals (`sink.admit` below), so that
+        # programs read the end of the outage before the messages of the new link.
         if buffer.news.mark is not Mark.UP:
             buffer.mark(Mark.UP)
+        # The buffer may be full since before the outage. The new driver does not know so yet.
         if buffer.throttled:
             link.driver.pause()
         self._counters.data_at = time.monotonic()
+        # The task that runs here now, if any, ends soon. From here on the new task keeps the link.
         self._task = asyncio.create_task(self._watch(link))
         watch = self._watch_over(link)
         self._timers = [asyncio.create_task(job) for job in watch.jobs()]
@@ -169,11 +180,12 @@ class LinkKeeper:
             self._counters.opened_at = time.time()
         self._host.say_state()
         if outage_s is not None:
-            # As loud as the loss, so that a log tells when an outage ended and how long it was.
+            # A warning, as for the loss: so a log shows when an outage ended and how long it was.
             place = self._address.display
             self._host.log("warning", f"the link to {place} is there again after {outage_s:.1f} s")
 
     def _watch_over(self, link: Link) -> LinkWatch:
+        """The timers (keepalive, idle) of this link."""
         counters = self._counters
         return LinkWatch(
             self._address,
@@ -186,13 +198,17 @@ class LinkKeeper:
         )
 
     def _tell_loss(self, link: Link, is_final: bool) -> None:
+        """Tell the holders, the broker and the log that the link is lost. `is_final`: for good."""
         for timer in self._timers:
             timer.cancel()
-        # What was read a moment ago: the client library of a message broker may outlive its link.
+        # Acknowledge messages that were read a moment ago: the client library of a message broker
+        # may still be able to do so. An error here must not stop the reconnect.
         with contextlib.suppress(Exception):
             self._serving.hand_back()
+        # Asks the driver of the present link, so it comes before the link is taken out.
         self._figures.bequest()
         self._current.link = None
+        # After `hand_back`: messages that are still not acknowledged are sent again by the peer.
         self._inbound.remember_owed()
         loss = self._words.describe_loss(Mark.END if is_final else Mark.DOWN, link.reason)
         self._counters.last_error = loss.text
@@ -214,7 +230,8 @@ class LinkKeeper:
         failure = self._counters.last_error or ""
         what = self._words.name_peer("could not be reached", failure)
         self._log.warn(f"{what}; the next attempt is in {wait_s:.3g} s")
-        self._counters.last_error = failure  # without the wait, which `warn` has noted too
+        # `warn` has noted the whole line as the last error. Only the failure belongs there.
+        self._counters.last_error = failure
 
     def _give_up(self, why: str) -> None:
         self._counters.last_error = why

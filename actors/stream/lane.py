@@ -1,8 +1,9 @@
-"""Entries in their order, and beside them, run by run, what is known of them: the lanes of a `Buffer`.
+"""The lanes of a `Buffer`: entries in their order, and beside the entries their runs.
 
-A run stands for some entries that follow each other: for what came in one batch, so that nobody pays per
-message for what is known of all of them. With their envelopes the run has the batch itself. Where a message
-must be known alone, because it may come again, `singles` takes the runs apart.
+A run describes some entries in a row: usually the messages of one batch, so that facts about the
+whole batch are stored once and not for each message. For messages with envelopes the run refers to
+the batch of deliveries. `Lane.singles` splits runs where each message needs a run of its own,
+because the peer may send the message again.
 """
 
 from __future__ import annotations
@@ -20,35 +21,36 @@ Entry = str | bytes | int
 
 
 class Run:
-    """What is known of `count` entries that follow each other."""
+    """The time of arrival, envelopes and tokens of `count` entries in a row."""
 
     __slots__ = ("at", "batch", "count", "done", "first", "link", "tokens", "void")
 
     def __init__(self, count: int = 1, at: int = 0) -> None:
         self.count = count
         self.at = at
-        """When they came: wall clock, nanoseconds."""
+        """When the entries came: wall clock, nanoseconds."""
         self.batch: Sequence[Delivery] | None = None
-        """The messages with their envelopes, where they came with any: from number `first` on."""
+        """The batch with the envelopes of the messages; None for messages without envelopes.
+        The run's messages stand there from index `first` on. Parts of a run share the batch."""
         self.first = 0
         self.tokens: list[Any] | None = None
-        """By the same numbers, what the link wants back when a reader has the message."""
+        """Tokens by the same indexes as in `batch`; None where no message has a token."""
         self.link: Any = None
-        """Whose tokens these are."""
+        """The link to which the tokens belong."""
         self.done = False
-        """A reader has them."""
+        """A reader has the messages."""
         self.void = False
-        """Of a single message: nobody is to be given it any more."""
+        """Of a run with one message: the message is from before a seek, for no reader any more."""
 
     def split(self, count: int) -> Run:
-        """The first `count` of them as a run of their own."""
+        """Take the first `count` entries out of this run and return their own run."""
         part = self._part(count, self.first)
         self.first += count
         self.count -= count
         return part
 
     def split_last(self) -> Run:
-        """The last of them as a run of its own."""
+        """Take the last entry out of this run and return its own run."""
         self.count -= 1
         return self._part(1, self.first + self.count)
 
@@ -58,27 +60,30 @@ class Run:
         return part
 
     def deliveries(self) -> Sequence[Delivery]:
-        """The messages with their envelopes; nothing where they came without."""
+        """The messages with their envelopes; empty for messages without envelopes."""
         return () if self.batch is None else self.batch[self.first : self.first + self.count]
 
     def owing(self) -> list[Any]:
-        """The tokens of these messages; None among them where nobody waits for one."""
+        """The tokens of the run's messages; None for a message without a token."""
         return [] if self.tokens is None else self.tokens[self.first : self.first + self.count]
 
     def show_redelivered(self) -> None:
-        """Of a single message: the reader that gets it now is not the first."""
+        """Mark the run's only message as redelivered: another reader had the message before."""
+        # The batch is shared with other runs, so this run gets a batch of its own.
         self.batch = [each._replace(redelivered=True) for each in self.deliveries()] or None
         if self.tokens is not None:
             self.tokens = self.owing()
         self.first = 0
 
     def take_over(self, link: Any, token: Any) -> None:
-        """Of a single message: it has come again over this link, with this token."""
+        """Take over the new `token` of the only message, which has come again over `link`."""
         self.batch, self.first, self.tokens, self.link = self.deliveries(), 0, [token], link
 
 
 class Lane:
-    """See the module. The counts of `runs` add up to the number of `entries`."""
+    """A double-ended queue of entries and their runs.
+
+    Invariant: the counts of `runs` add up to the number of `entries`."""
 
     __slots__ = ("entries", "runs")
 
@@ -96,12 +101,12 @@ class Lane:
         return self.entries[index]
 
     def extend(self, entries: Sequence[Entry], run: Run) -> None:
-        """Entries that make up one run."""
+        """Append entries that make up one run."""
         self.entries.extend(entries)
         self.runs.append(run)
 
     def join(self, entries: Sequence[Entry], runs: Sequence[Run]) -> None:
-        """What another lane gave."""
+        """Append entries and runs that came out of another lane."""
         self.entries.extend(entries)
         self.runs.extend(runs)
 
@@ -113,12 +118,12 @@ class Lane:
         self.runs.appendleft(Run())
 
     def put_back(self, entries: Sequence[Entry], runs: Sequence[Run]) -> None:
-        """To the front, in their order."""
+        """Put entries and runs in front, in their order."""
         self.entries.extendleft(reversed(entries))
         self.runs.extendleft(reversed(runs))
 
     def take(self, count: int) -> tuple[list[Entry], list[Run]]:
-        """The first `count` entries with their runs; the last of these may be a part of one."""
+        """Take out the first `count` entries with their runs. The last run is split if need be."""
         if count >= len(self.entries):
             return self.drain()
         popleft = self.entries.popleft
@@ -134,13 +139,14 @@ class Lane:
         return entries, runs
 
     def drain(self) -> tuple[list[Entry], list[Run]]:
-        """Everything."""
+        """Take out all entries and runs."""
         whole = list(self.entries), list(self.runs)
         self.clear()
         return whole
 
     def popleft(self) -> Entry:
-        """The first entry, when nobody asks for its run."""
+        """Take out the first entry without its run."""
+        # Cheaper than `take(1)`: no run is made for the entry.
         run = self.runs[0]
         run.count -= 1
         run.first += 1
@@ -149,12 +155,12 @@ class Lane:
         return self.entries.popleft()
 
     def pop(self) -> tuple[Entry, Run]:
-        """The last entry and its run."""
+        """Take out the last entry with its run."""
         entry, run = self.entries.pop(), self.runs[-1]
         return entry, run.split_last() if run.count > 1 else self.runs.pop()
 
     def singles(self) -> list[Run]:
-        """Each message that somebody waits for gets a run of its own; all of these."""
+        """Give each message with a token a run of its own, and return these runs."""
         runs: deque[Run] = deque()
         found: list[Run] = []
         for run in self.runs:
@@ -168,7 +174,8 @@ class Lane:
         return found
 
     def throw_away(self, void: Callable[[Run], bool]) -> tuple[list[Entry], list[Run]]:
-        """Take out the messages that somebody waits for and whose runs are void."""
+        """Take out the messages with tokens for whose runs `void` is true. Returns both."""
+        # From here on each run with tokens has one message, so `void` judges single messages.
         self.singles()
         out: tuple[list[Entry], list[Run]] = [], []
         entries, runs = self.drain()
@@ -184,7 +191,7 @@ class Lane:
         return out
 
     def remove(self, index: int) -> None:
-        """Take out one entry that has no envelope."""
+        """Take out the entry at `index`, which has no envelope."""
         del self.entries[index]
         for place, run in enumerate(self.runs):
             if index < run.count:

@@ -1,14 +1,14 @@
-"""The life of a stream connection's link in its worker: events in, actions out. Pure: no socket, and time is
-passed in.
+"""The life of a stream connection's link: a pure state machine, events in and actions out.
 
-`TRANSITIONS` has every way from one phase to the next, with the state that the program sees then, and
-`LinkLife._go` is the only assignment of either. The actor tells a `LinkLife` what has happened and carries
-out the actions that the machine returns, in their order.
+The machine has no socket and no clock: the caller passes the time. `TRANSITIONS` lists every step
+from one phase to the next, with the state that the program sees. `LinkLife._go` alone assigns the
+phase and the state. The keeper reports each event and carries out the returned actions in order.
 
-The first link has one attempt, so that a wrong address is told at once. A lost link is dialled again, after
-waits, where option `reconnect` says so. A worker that replaces a crashed worker begins with a lost link.
+The first link has one attempt, so that `Dial` reports a wrong address at once. A lost link is
+dialled again, after waits, where option `reconnect` says so. A worker that replaces a crashed
+worker begins with a lost link.
 
-The actor cancels its tasks before it closes the link. An event that comes all the same after `close` changes
+The actor cancels the keeper's tasks before it closes the link. A late event after `close` changes
 nothing.
 """
 
@@ -33,13 +33,9 @@ class Phase(StrEnum):
     NEW = "new"  # no attempt was made
     CONNECTING = "connecting"  # the first attempt runs
     OPEN = "open"  # the link is up
-    PARTING = (
-        "parting"  # the link is lost, its driver is being ended, and another link is to follow
-    )
-    WAITING = "waiting"  # the next attempt is due after the wait that the options ask for
-    QUEUEING = (
-        "queueing"  # the next attempt waits for its turn among the links of this broker that flap
-    )
+    PARTING = "parting"  # the link is lost, its driver is being ended, another link is to follow
+    WAITING = "waiting"  # the next attempt is due after the wait by the options
+    QUEUEING = "queueing"  # the next attempt waits for a turn among all flapping links
     RECONNECTING = "reconnecting"  # an attempt after the first runs
     LOST = "lost"  # the link is lost, and no other link follows
     FAILED = "failed"  # the first attempt failed, or too many attempts in a row
@@ -47,10 +43,10 @@ class Phase(StrEnum):
 
 
 class Event(StrEnum):
-    """What can happen to a link."""
+    """An event in the life of a link."""
 
     DIALLED = "dialled"  # the first attempt begins
-    TAKEN_OVER = "taken over"  # a worker before this one had a link, which is gone
+    TAKEN_OVER = "taken over"  # a former worker had a link, which is gone
     OPENED = "opened"  # an attempt gave a link
     FAILED = "failed"  # the first attempt failed, or the first link could not be used
     REFUSED = "refused"  # an attempt after the first failed, and another attempt follows
@@ -86,36 +82,37 @@ TRANSITIONS: dict[tuple[Phase, Event], tuple[Phase, State]] = {
     (Phase.RECONNECTING, Event.GIVEN_UP): (Phase.FAILED, State.FAILED),
     **{(phase, Event.CLOSED): (Phase.CLOSED, State.CLOSED) for phase in _DOWN},
     (Phase.LOST, Event.PARTED): (Phase.LOST, State.LOST),
-    # The state goes on to say how the link ended, for the figures that outlive the worker.
+    # The state keeps saying how the link ended, for the figures that outlive the worker.
     (Phase.LOST, Event.CLOSED): (Phase.CLOSED, State.LOST),
     (Phase.FAILED, Event.CLOSED): (Phase.CLOSED, State.FAILED),
 }
-"""The phase, and the state of the connection, that follow when an event comes in a phase. Other pairs are
-errors of the actor."""
+"""By phase and event: the next phase, and the state of the connection then.
+A pair without a row is a fault of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Make one attempt, then tell `note_opened` or `note_failure`."""
+    """Make one attempt, then call `note_opened` or `note_failure`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait so many seconds, then tell `end_wait`."""
+    """Wait for `seconds`, then call `end_wait`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Serve the new link. `outage_s`: how long there was no link; None for the first link."""
+    """Serve the new link. `outage_s`: seconds without a link before; None for the first link."""
 
     outage_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Tell the holders and the log that the link is lost, end its driver, then tell `note_parted`.
+    """Tell the holders and the log that the link is lost, end its driver, then call `note_parted`.
+
     `is_final`: no other link follows."""
 
     is_final: bool
@@ -123,14 +120,14 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class TellFailure:
-    """Tell the log that the last attempt failed, and that the next attempt is in `wait_s` seconds."""
+    """Log that the last attempt failed, and that the next attempt is in `wait_s` seconds."""
 
     wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Tell the holders and the log that no attempt follows: so many attempts in a row have failed."""
+    """Tell the holders and the log that no attempt follows, after `failures` failures in a row."""
 
     failures: int
 
@@ -139,18 +136,20 @@ Action = Connect | Wait | Opened | Lost | TellFailure | GiveUp
 
 
 class LinkLife:
-    """The phase of one connection's link and what decides about the next phase. Times are seconds of the
-    monotonic clock. An event that the present phase does not allow raises ValueError and changes nothing."""
+    """The phase of one connection's link, and the rules for the next phase.
+
+    Times are seconds of the monotonic clock. An event for which `TRANSITIONS` has no row in the
+    present phase raises ValueError and changes nothing."""
 
     def __init__(self, reconnects: bool, backoff: Backoff, flapping: Flapping) -> None:
-        """`reconnects`: a lost link is dialled again. `backoff` gives the waits between attempts, and
-        `flapping` the turns of a link that is lost again and again."""
+        """`reconnects`: a lost link is dialled again. `backoff`: the waits between attempts.
+        `flapping`: the turns of links that are lost again and again."""
         self.phase = Phase.NEW
         self.state = State.DIALING
         self.had_link = False
-        """There was a link before, in this worker or in a worker that it replaces."""
+        """The connection had a link before, in this worker or in a worker before."""
         self.reconnects = 0
-        """How many attempts after the first have given a link."""
+        """How many attempts after the first have opened a link."""
         self._does_reconnect = reconnects
         self._backoff = backoff
         self._flapping = flapping
@@ -158,7 +157,7 @@ class LinkLife:
         self._down_since = 0.0
 
     def _accepts(self, event: Event) -> bool:
-        """False after `close`, for then every event comes too late. ValueError where the table has no row."""
+        """Whether the event counts: False after `close`. ValueError where the table has no row."""
         if self.phase is Phase.CLOSED:
             return False
         if (self.phase, event) not in TRANSITIONS:
@@ -169,20 +168,21 @@ class LinkLife:
         self.phase, self.state = TRANSITIONS[self.phase, event]
 
     def dial(self) -> None:
-        """The first attempt begins."""
+        """Note that the first attempt begins."""
         if self._accepts(Event.DIALLED):
             self._go(Event.DIALLED)
 
     def take_over(self, now: float) -> None:
-        """Begin with the lost link of the worker before this one, which has told the loss. The first wait
-        begins at `note_parted`."""
+        """Begin with the lost link of a former worker. Holders know of the loss already.
+
+        The first wait begins at `note_parted`."""
         if self._accepts(Event.TAKEN_OVER):
             self._go(Event.TAKEN_OVER)
             self.had_link = True
             self._down_since = now
 
     def note_opened(self, now: float) -> list[Action]:
-        """The attempt gave a link."""
+        """Note that the attempt opened a link."""
         if not self._accepts(Event.OPENED):
             return []
         is_first = self.phase is Phase.CONNECTING
@@ -196,10 +196,10 @@ class LinkLife:
         return [Opened(now - self._down_since)]
 
     def note_failure(self, *, is_refusal: bool, retry_after_s: float | None = None) -> list[Action]:
-        """The attempt failed, or the first link could not be used.
+        """Note that the attempt failed, or that the first link could not be used.
 
-        `is_refusal`: for a reason that seldom goes away by itself. `retry_after_s`: for how many seconds the
-        peer wants no other attempt; None where it does not say."""
+        `is_refusal`: the reason seldom goes away by itself (a login, a certificate).
+        `retry_after_s`: seconds for which the peer wants no other attempt; None where unsaid."""
         is_later_attempt = self.phase is Phase.RECONNECTING
         if not self._accepts(Event.REFUSED if is_later_attempt else Event.FAILED):
             return []
@@ -214,7 +214,8 @@ class LinkLife:
         return [TellFailure(wait_s), Wait(wait_s)]
 
     def note_loss(self, now: float) -> list[Action]:
-        """The link that was open is gone."""
+        """Note that the open link is lost."""
+        # BROKEN and ENDED are allowed in the same phase, so one check serves both.
         if not self._accepts(Event.BROKEN):
             return []
         self._go(Event.BROKEN if self._does_reconnect else Event.ENDED)
@@ -224,7 +225,7 @@ class LinkLife:
         return [Lost(is_final=not self._does_reconnect)]
 
     def note_parted(self) -> list[Action]:
-        """The driver of the lost link has ended."""
+        """Note that the driver of the lost link has ended."""
         if not self._accepts(Event.PARTED):
             return []
         if self.phase is Phase.LOST:
@@ -237,9 +238,11 @@ class LinkLife:
         return [Wait(wait_s)]
 
     def end_wait(self, now: float) -> list[Action]:
-        """The seconds of a `Wait` are over."""
+        """Note that the seconds of a `Wait` are over."""
         if not self._accepts(Event.DUE):
             return []
+        # After the wait by the options, a flapping link also waits for a turn: once, not again
+        # after that wait.
         turn_s = self._flapping.wait(now) if self.phase is Phase.WAITING else 0.0
         if turn_s > 0:
             self._go(Event.QUEUED)
@@ -248,7 +251,7 @@ class LinkLife:
         return [Connect()]
 
     def close(self) -> None:
-        """The worker ends the connection, and with it a link that is open or being opened."""
+        """Note that the worker ends the connection, with any link that is open or being opened."""
         if self._accepts(Event.CLOSED):
             self._go(Event.CLOSED)
 

@@ -1,8 +1,9 @@
-"""The holders as they come, come back under another name, and leave.
+"""Attaching holders to the buffer, renaming and detaching them.
 
-A holder is served when two messages have come: the broker's word that there is such a holder (`attach`), and
-the holder's own START, by its pipe or through the router (`start`). They come by different ways, in either
-order.
+A holder is served when two messages have come: the broker's ATTACH (`Readers.attach`), and the
+holder's own START, by its pipe or through the router (`Readers.start`). The two messages come by
+different sockets, so either may come first. `_early` and `_returning` hold the first one until the
+second comes. All methods run on the worker's event loop.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["Readers"]
 
 
 class _Former(NamedTuple):
-    """A holder as another worker or broker knew it: arguments of `Buffer.replace`."""
+    """A holder as a former worker or broker knew the holder: arguments of `Buffer.replace`."""
 
     old: bytes
     epoch: int
@@ -27,7 +28,7 @@ class _Former(NamedTuple):
 
 
 class _Early(NamedTuple):
-    """What a holder has said in its START, before the broker has introduced the holder."""
+    """The START of a holder that the broker has not introduced yet."""
 
     down: bool
     envelopes: bool
@@ -42,12 +43,17 @@ class Readers:
         self._handover = handover
         self._serving = serving
         self._early: dict[bytes, _Early] = {}
+        """Holders whose START has come, and whose ATTACH has not."""
         self._returning: dict[bytes, _Former] = {}
-        """Holders that a former worker had and that have yet to say START here."""
+        """Holders of a former worker whose ATTACH has come, and whose START has not."""
 
     def attach(self, holder: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]) -> None:
-        """The broker says that there is a further holder; it is served when it says START. `old`: its name
-        with the broker or the worker before; b"" for a new holder. The rest is as in `Buffer.replace`."""
+        """Take the broker's ATTACH: a further holder, which is served after its START.
+
+        `old`: the holder's name with a former broker or worker; b"" for a new holder. The other
+        arguments are those of `Buffer.replace`."""
+        # A new holder whose START has not come needs no entry here: `serve` finds the holder in
+        # `Host.holders`.
         if old:
             self._attach_again(holder, _Former(old, epoch, consumed, kept))
         elif holder in self._early:
@@ -63,24 +69,29 @@ class Readers:
             self._buffer.replace(former.old, holder, former.epoch, former.consumed, former.kept)
         elif early is not None:
             self._replace(holder, former, early)
-        else:  # the way by which it can be reached is not known before its START
+        else:
+            # Before its START, the worker does not know the socket by which to reach the holder.
             self._returning[holder] = former
 
     def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
-        """A holder says START. `down`: it takes the link to be down. `had`: how many messages it had of the
-        workers before this one. `envelopes`: it wants them."""
-        if (
-            holder in self._buffer.holders
-        ):  # it has another name or another pipe, and waits for our word
+        """Take a holder's START.
+
+        `down`: the holder takes the link to be down. `had`: messages of former workers that the
+        holder had. `envelopes`: the holder wants envelopes."""
+        # A holder that is attached already says START again under a new name or on a new pipe, and
+        # waits for the answer. A holder that is new here is answered by `Buffer.attach`.
+        if holder in self._buffer.holders:
             self._serving.welcome(holder)
         self.serve(holder, down, had, envelopes)
 
     def serve(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
-        """The same of a holder whose START may have been sent before this worker was there."""
+        """As `start`, for a holder whose START may have gone to the worker before this one."""
+        # The count corrects the figures of former workers, also for a holder served already.
         self._handover.settle(holder, had)
         if holder in self._buffer.holders:
             return
         returning = self._returning.pop(holder, None)
+        # `Host.holders` has the holders that the broker has introduced.
         if holder not in self._host.holders:
             self._early[holder] = _Early(down, envelopes)
         elif returning is not None:
@@ -91,14 +102,14 @@ class Readers:
             self._serving.flush_soon()
 
     def _replace(self, holder: bytes, former: _Former, said: _Early) -> None:
-        """A holder that another worker or broker knew before can be reached here now."""
+        """Have the buffer serve a holder that a former worker or broker knew."""
         old, epoch, consumed, kept = former
         self._buffer.replace(
             old, holder, epoch, consumed, kept, down=said.down, envelopes=said.envelopes
         )
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
-        """A holder has left; `consumed`: how many entries it has consumed, None where it has died."""
+        """Remove a holder. `consumed`: entries that it has consumed; None where the holder died."""
         self._buffer.detach(holder, consumed)
         self._returning.pop(holder, None)
         self._handover.forget(holder)

@@ -1,7 +1,8 @@
-"""Serving the holders: what the buffer decides is sent to them, and what they have read is acknowledged.
+"""Serving the holders: sending the buffer's messages, and acknowledging messages that were read.
 
-Everything here runs on the worker's loop. `Buffer` collects actions; `flush` carries them out, at once after
-a batch has come, else once for each turn of the loop.
+`Buffer` collects actions, and `Serving.flush` carries the actions out. After a batch of messages
+`flush` is called at once, after other events once in each turn of the event loop. All methods run
+on the worker's event loop.
 """
 
 from __future__ import annotations
@@ -43,21 +44,24 @@ class Serving:
         self._figures = figures
         self._log = log
         self._is_due = False
-        """`flush` will be called in this turn of the loop."""
+        """The event loop will call `flush` soon."""
 
     def flush_soon(self) -> None:
-        """Carry out what the buffer decides until the end of this turn of the loop."""
+        """Carry out the buffer's actions in the next turn of the event loop."""
+        # Many events in one turn share one flush, so the holders get fewer and larger batches.
         if not self._is_due:
             self._is_due = True
             self._host.loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Carry out what the buffer has decided."""
+        """Carry out the buffer's actions now."""
         self._is_due = False
         buffer = self._buffer
         buffer.flush()
         actions, buffer.actions = buffer.actions, []
-        self._figures.note()  # a holder must not have a message that is not in the ledger
+        # The ledger is written before the messages are sent. If this worker is killed in between,
+        # no holder has a message that the ledger does not count.
+        self._figures.note()
         if buffer.dropped or self._counters.dropped_elsewhere:
             self._log.tell_drops()
         for action in actions:
@@ -65,13 +69,14 @@ class Serving:
         self.hand_back()
 
     def hand_back(self) -> None:
-        """Give the tokens of messages that were read or discarded to the link from which they came."""
+        """Have the driver acknowledge the messages that were read or discarded."""
         if not self._buffer.settled:
             return
         settled, self._buffer.settled = self._buffer.settled, []
         link = self._current.link
-        # Tokens of a link that is gone mean nothing any more.
+        # Tokens of a former link mean nothing to the present link.
         tokens = [token for whose, given in settled if whose is link for token in given]
+        # A batch may mix messages with and without tokens.
         if None in tokens:
             tokens = [token for token in tokens if token is not None]
         if link is not None and tokens:
@@ -105,6 +110,7 @@ class Serving:
             head = header(Kind.PUSH, 0, *push)
             send(action.holder, head, msgpack.packb(entries, use_bin_type=True))
         elif isinstance(action, Recall):
+            # To the control thread of the holder's program, which answers while the program sleeps.
             control = self._host.holders.get(action.holder, b"")
             send(control, header(Kind.RECALL, 0, *action))
         elif isinstance(action, Notify):
@@ -112,11 +118,15 @@ class Serving:
         elif isinstance(action, Welcome):
             send(action.holder, header(Kind.START))
         elif (link := self._current.link) is not None:
+            # A Throttle. Without a link the next link's driver is paused when the link opens.
             (link.driver.pause if action.on else link.driver.resume)()
 
 
 def _packed(stamps: Sequence[Stamp]) -> bytes:
-    """Stamps as the proxy takes them. Envelope values that msgpack cannot encode are sent as str."""
+    """Stamps as msgpack rows.
+
+    Where a header or a property cannot be encoded, all headers and properties are sent as str."""
+    # Fields 1 to 9 of a Delivery are the envelope: without the data, the token and the identity.
     rows: list[list[Any]] = [
         [size, at] if delivery is None else [size, at, *delivery[1:10]]
         for size, at, delivery in stamps
