@@ -1,9 +1,14 @@
 """The actor behind databases: one shared link, one statement at a time, for many holders.
 
-Two threads share a connection. The event loop runs what stands here: it takes requests, keeps the line of
-statements (`line`), watches deadlines (`interrupts`) and notes ends. The driver thread (`thread`) calls the
-driver, runs jobs (`runner`) and answers most of them itself. `handover` holds what both of them change. The
-decisions are pure and stand elsewhere: `line`, `admission`, `outcomes`.
+Two threads share a connection:
+
+* The event loop runs the methods of this module. The event loop takes requests, keeps the line of
+  statements (`line`), watches deadlines (`interrupts`) and notes ends.
+* The driver thread (`thread`) calls the driver and runs jobs (`runner`). The driver thread sends
+  most answers without the event loop.
+
+`handover` holds the state that both threads change. The decisions are pure functions in `line`,
+`admission` and `outcomes`.
 """
 
 from __future__ import annotations
@@ -45,12 +50,13 @@ if TYPE_CHECKING:
 __all__ = ["ExecActor"]
 
 ROLLBACK_MS = 5_000
-"""How long the rollback of a transaction whose holder is gone may take."""
+"""Milliseconds that the rollback of a transaction may take whose holder has left."""
 MOST_IN_GROUP = 64
-"""Statements in one commit."""
+"""How many statements may share one commit."""
 CLOSE_S = 1.0
-"""How long the driver may take to close."""
+"""Seconds that the driver may take to close."""
 JOIN_QUERIES_S = 0.5
+"""Seconds that `close` waits for the threads of stopped queries."""
 
 
 class ExecActor:
@@ -87,15 +93,17 @@ class ExecActor:
         self._base = worker.base_stats()
         self._last_error: str | None = self._base.last_error
         self._may_run = False
-        """The first dial has ended: statements that came by the door meanwhile may run."""
+        """The first dial has ended. Statements that came by the door before may run now."""
         self._opened_at = 0.0
 
     # life
 
     async def open(self, deadline: Deadline) -> None:
-        """Connect by the deadline; without one, within option `timeout`. Raises DialError or TimeoutError.
+        """Connect by the deadline; without a deadline, within option `timeout`.
 
-        A worker that replaces a crashed one connects the same way, and raises nothing."""
+        Raises DialError or TimeoutError. A worker that replaces a crashed worker connects the
+        same way, but raises nothing.
+        """
         self.thread.start()
         if deadline.left_ms() is None:
             deadline = Deadline(float(self.address.option("timeout")))
@@ -117,8 +125,10 @@ class ExecActor:
         self._advance()
 
     def _note_failed_dial(self, error: DialError) -> None:
-        """Raise the error, unless a former worker had the link: then the next statement tries again, for
-        even a refused login or certificate may be accepted by then."""
+        """Raise `error`, unless this worker replaces a crashed worker. The replacement stays
+        alive and lets the next statement dial again: by then the server may accept even a login
+        that the server refuses now.
+        """
         if not self.worker.succeeds:
             self.state = State.FAILED
             raise error
@@ -126,13 +136,18 @@ class ExecActor:
         self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
 
     async def close(self, ending: Ending) -> None:
-        """End the connection: answer what waits, stop what runs, close the driver. Takes a few seconds at
-        most; a driver that does not even close is left behind in its thread."""
+        """End the connection: answer waiting statements, stop the running statement, close the
+        driver.
+
+        Takes a few seconds at most. A driver that does not close in time is left behind in the
+        driver thread, which is a daemon thread.
+        """
         if self.state is not State.FAILED:
             self.state = State.CLOSED
         for waiting in self.line.leave_all():
             self._answer_not_run(waiting)
         self.queries.stop_all()
+        # The line is empty now, so no statement follows the one that `end` interrupts.
         self.link.redial.stop()
         driver = self.link.driver
         if driver is not None:
@@ -144,11 +159,14 @@ class ExecActor:
         self.thread.stop()
 
     def _warn(self, text: str) -> None:
-        """Write a line into the user's log, from any thread."""
+        """Write a line into the user's log. Called from any thread."""
         call_on_loop(self.worker.loop, self.worker.log, "warning", text)
 
     def _tell_outage(self, text: str) -> None:
-        """On the driver thread, while it dials: the state is told before a statement ends, too."""
+        """Write a line about the link into the log, and tell the link's state. Called on the
+        driver thread while the driver thread dials, so that programs hear of the outage before
+        the statement ends.
+        """
         self._warn(text)
         call_on_loop(self.worker.loop, self._note_state)
 
@@ -157,7 +175,9 @@ class ExecActor:
     def attach(
         self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
     ) -> None:
-        """There is a further holder; or, with `old`, the holder of that name has another one now."""
+        """Take a new holder. `old` is the former name of a holder that has joined another broker,
+        else empty.
+        """
         if old:
             self.line.rename(old, holder)
             self.queries.rename_holder(old, holder)
@@ -166,13 +186,15 @@ class ExecActor:
                 running.holder = holder
 
     def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
-        """A holder can be served. A database streams nothing."""
+        """Do nothing: a database streams no messages to a holder."""
 
     def note(self) -> None:
-        """Put counters where they survive a crash. Those of a database do not."""
+        """Do nothing: the counters of a database are not kept in the ledger."""
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
-        """A holder is gone: what it waits for is stopped or not run, and its transaction is rolled back."""
+        """Forget a holder: answer its waiting statements, stop its running statement, and roll
+        back its transaction.
+        """
         self.collect()
         for waiting in self.line.leave(holder):
             self._answer_not_run(waiting)
@@ -186,7 +208,9 @@ class ExecActor:
             self.worker.log("warning", "a holder was gone in a transaction; it is rolled back")
 
     def left(self, sender: bytes) -> None:
-        """A client hung up before its answer (Ctrl-C, a kill): its statement is stopped, or not begun."""
+        """Stop the statement of a client that hung up before the answer came (Ctrl-C, a kill), or
+        take the statement out of the line.
+        """
         self.collect()
         running = self.handover.running
         if running is not None and running.job.sender == sender and running.job.what == "exec":
@@ -207,7 +231,9 @@ class ExecActor:
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None:
-        """Take a request of a client. `fields` are those of its kind (`trunkline.wire.messages`)."""
+        """Take a request of a client. `fields` are those of the message kind
+        (`trunkline.wire.messages`).
+        """
         self.collect()
         requests = self.requests
         if kind in STATEMENTS:
@@ -241,7 +267,7 @@ class ExecActor:
     def _take_statement(
         self, kind: Kind, holder: bytes, token: bytes | None, job: Job, body: bytes
     ) -> None:
-        """EXEC, EXECUTEMANY or QUERY."""
+        """Take an EXEC, EXECUTEMANY or QUERY."""
         if job.deadline.expired():
             self.answer(job, error=admission.explain_late_arrival())
             return
@@ -275,13 +301,16 @@ class ExecActor:
             job.joins = sql, binds
         if not token and is_unlimited and self._runs_at_once():
             job.client = self.worker.mailbox.guest(job.sender)
+            # Leave the client's socket to the driver thread, so that the next statement need not
+            # pass through the event loop.
             if job.client is not None:
                 job.client.claim()
         self.enqueue(Waiting(holder, token, job))
 
     def _runs_at_once(self) -> bool:
-        """Whether a statement that comes now runs at once, so that the driver thread may listen to its
-        client afterwards."""
+        """Whether a statement that comes now runs at once. Only then may the driver thread read
+        the client's socket after the answer.
+        """
         is_unused = (
             self.handover.running is None and not self.line.waiting and self.line.owner is None
         )
@@ -290,7 +319,7 @@ class ExecActor:
     # the line
 
     def enqueue(self, waiting: Waiting[Job]) -> None:
-        """Put a statement into the line, and begin the next one where the link is free."""
+        """Put a statement into the line, and begin the next statement if the link is free."""
         if self.state is State.CLOSED:
             self._answer_not_run(waiting)
             return
@@ -301,7 +330,7 @@ class ExecActor:
         self._advance()
 
     def _advance(self) -> None:
-        """Give the driver thread the next statement, where it has none."""
+        """Give the driver thread the next statement, if the driver thread has none."""
         if self.handover.running is not None:
             self.collect()
         while self.handover.running is None and self._may_run:
@@ -318,33 +347,40 @@ class ExecActor:
                 self.thread.put(partial(self.runner.run, waiting))
 
     def _take_group(self, first: Waiting[Job]) -> list[Waiting[Job]]:
-        """The statements to commit together, of which this is the first; none when it stays alone."""
+        """The statements to commit together with `first`, including `first`; empty when `first`
+        runs alone.
+        """
         if first.job.joins is None or first.token is not None or self.line.owner is not None:
             return []
         others = self.line.take_along(lambda job: job.joins is not None, MOST_IN_GROUP - 1)
         return [first, *others] if others else []
 
     def _answer_stale(self, job: Job) -> None:
-        """Answer a job whose transaction ended while the job waited. For a rollback that is success."""
+        """Answer a job whose transaction ended while the job waited. A rollback is answered with
+        success.
+        """
         if job.what == "rollback":
             self.answer(job, body=values.pack(None))
         else:
             self.answer(job, error=admission.explain_transaction_over())
 
     def _answer_not_run(self, waiting: Waiting[Job]) -> None:
+        """Answer a statement that leaves the line without being run."""
         is_present = waiting.holder in self.worker.holders
         self.answer(waiting.job, error=admission.explain_not_run(is_holder_present=is_present))
 
     # ends
 
     def collect(self) -> None:
-        """Note the end of a job that the driver thread has left unnoted."""
+        """Note the end of a job that the driver thread has answered and left unnoted."""
         finished = self.handover.take_unnoted()
         if finished is not None:
             self.finish(finished)
 
     def finish(self, finished: Finished) -> None:
         """Note the end of a job, answer it, and begin the next one."""
+        # An interrupt on its way must not meet the next statement, so the end waits until the
+        # interrupt returns.
         if self.interrupts.hold_back(finished):
             return
         self.handover.finish()
@@ -371,8 +407,12 @@ class ExecActor:
     def finish_group(
         self, group: Sequence[Waiting[Job]], answers: Sequence[Answer], is_inside: bool
     ) -> None:
-        """Note the end of statements that were to be committed together, and answer them. Those without an
-        answer are next again: the first of them alone, or each alone when none was run."""
+        """Note the end of statements that were to be committed together, and answer them.
+
+        `answers` may be shorter than `group`. The statements without an answer go back to the
+        front of the line. The first of them then runs alone; all of them run alone if the driver
+        ran none of the group.
+        """
         is_closed = self.state is State.CLOSED
         for waiting, (body, error) in zip(group, answers, strict=False):
             if isinstance(error, ConnectionError):
@@ -382,6 +422,8 @@ class ExecActor:
                 )
             self.answer(waiting.job, body=body, error=explain_end(error, is_closed=is_closed))
         rest = list(group[len(answers) :])
+        # A statement without `joins` runs alone. So a group that fails is not tried again in the
+        # same form.
         for waiting in rest[:1] if answers else rest:
             waiting.job.joins = None
         if is_closed:
@@ -395,7 +437,9 @@ class ExecActor:
         self._advance()
 
     def _settle_link(self, waiting: Waiting[Job], *, is_inside: bool, has_failed: bool) -> None:
-        """Give the link to the transaction that is open now; roll back one that no holder waits for."""
+        """Give the link to the transaction that is open now. Roll back a transaction that no
+        holder waits for.
+        """
         job, holder = waiting.job, waiting.holder
         is_given_up = bool(job.begins) and (has_failed or job.is_unwanted)
         is_wanted = holder in self.worker.holders and not is_given_up
@@ -406,7 +450,9 @@ class ExecActor:
             self._roll_back(holder, settled.roll_back)
 
     def _note_state(self) -> None:
-        """Note and tell whether the link is there, as the driver thread found it last."""
+        """Note whether there is a link, as the driver thread found last. Tell the holders if that
+        has changed.
+        """
         state = State.OPEN if self.link.driver is not None else State.DOWN
         if self.link.has_ended:
             state = State.LOST if self.link.redial.ends_at_loss else State.FAILED
@@ -419,8 +465,11 @@ class ExecActor:
             self.worker.log("error", self._last_error)
 
     def answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
-        """Answer a job with a body or an error, unless that is done. Its timer ends, and the event loop
-        watches its client's socket again, unless the driver thread reads that on."""
+        """Answer a job with a body or an error, unless the job is answered already.
+
+        The timer of the job is cancelled. The event loop reads the client's socket again, unless
+        the driver thread goes on reading that socket.
+        """
         if job.timer is not None:
             job.timer.cancel()
         if job.client is not None and not job.keeps_client:
@@ -439,25 +488,28 @@ class ExecActor:
     # each second
 
     def tick(self) -> None:
-        """Watch again whether the client of a long statement hangs up. Also look, without a statement, at a
-        link whose loss is the end of the connection."""
+        """Called each second. Let the event loop notice if the client of a long statement hangs
+        up. With `reconnect=false`, also look whether the server has ended a link that no
+        transaction has.
+        """
         self.handover.watch_running_client()
         is_unused = self.line.owner is None
         if self.link.redial.ends_at_loss and self.state is State.OPEN and is_unused:
             self.thread.put(self._look_at_link)
 
     def _look_at_link(self) -> None:
-        """On the driver thread."""
+        """Note a link that the server has ended. Called on the driver thread."""
         if self.link.drop_if_lost():
             call_on_loop(self.worker.loop, self._note_state)
 
     def bequest(self) -> dict[str, Any]:
-        """What the next worker is to know should this one be killed: nothing, for each link of a database
-        begins anew."""
+        """What the next worker is to know if this worker is killed: nothing, because a database
+        link keeps no position.
+        """
         return {}
 
     def stats(self) -> Stats:
-        """The figures of the connection; the counters go on from those of former workers."""
+        """The figures of the connection. The counters continue those of former workers."""
         base = self._base
         return Stats(
             id=str(self.worker.record["number"]),

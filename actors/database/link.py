@@ -1,7 +1,8 @@
-"""The shared link of a database connection: the driver object that has it, and dialling it again.
+"""The shared link of a database connection: its driver object, and dialling the server again.
 
-The driver thread makes, uses and closes the driver. Another thread may only interrupt or abort what the
-driver thread is waiting for, so a lock keeps the driver from being closed meanwhile.
+The driver thread makes, uses and closes the driver. Another thread may only interrupt or abort
+the call that the driver thread is waiting for. A lock keeps the driver from being closed during
+the interrupt or abort.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from trunkline.deadline import Deadline
 __all__ = ["Link"]
 
 BORROWED_S = 2.0
-"""How long a lost link stays open for a thread that asks the server to interrupt a statement there."""
+"""Seconds that a lost link stays open for a thread that asks the server to interrupt a statement
+there.
+"""
 
 
 class Link:
@@ -33,17 +36,18 @@ class Link:
         warn: Callable[[str], None],
         tell_outage: Callable[[str], None],
     ) -> None:
-        """`warn` writes a line into the user's log, from any thread; so does `tell_outage`, for a line about
-        a lost or regained link."""
+        """`warn` writes a line into the user's log, from any thread. `tell_outage` does the same
+        with a line about a lost or regained link.
+        """
         self.address = address
         self.driver_class = driver_class
         self.driver: ExecDriver | None = None
-        """None while there is no link. The driver thread alone writes it."""
+        """None while there is no link. Written by the driver thread only."""
         self.redial = Redial(address, driver_class.transient, tell_outage)
         self.reconnects = 0
-        """Links after the first; counted by the driver thread."""
+        """How many links were opened after the first. Counted by the driver thread."""
         self.outages = 0
-        """Links that were lost; counted by the driver thread."""
+        """How many links were lost. Counted by the driver thread."""
         self._warn = warn
         self._lock = threading.Lock()
         self._is_free = threading.Event()
@@ -56,7 +60,7 @@ class Link:
         return self.driver is None and self.redial.over
 
     def make_driver(self) -> ExecDriver:
-        """A driver that is not open yet: a driver lives for one attempt at a link."""
+        """A new driver that is not open yet. Each driver object makes one attempt at a link."""
         driver = self.driver_class(self.address)
         driver.warn = self._warn
         return driver
@@ -64,19 +68,21 @@ class Link:
     # on the driver thread
 
     def connect(self, deadline: Deadline) -> None:
-        """Open a link or raise what the driver raises, by the deadline."""
+        """Open a link by the deadline. Raises what the driver raises."""
         driver = self.make_driver()
         driver.open(deadline)
         self.driver = driver
 
     def ready_driver(self, job: Job, *, in_block: bool, is_transaction_open: bool) -> ExecDriver:
-        """The driver for a job, with a link; where there is none, the server is dialled. A link that the
-        server has ended since the last job is found out here, before the next one is sent.
+        """The driver for a job, with a link. Dials the server if there is no link.
 
-        `in_block`: the job belongs to a transaction. `is_transaction_open`: the link is a transaction's.
+        A link that the server has ended since the last job is noticed here, before the next job
+        is sent.
+        `in_block`: the job belongs to a transaction. `is_transaction_open`: a transaction has the
+        link.
 
-        Raises LinkLost or StatementError for a job whose transaction went with the link, else what dialling
-        raises; the job has had no effect then.
+        Raises LinkLost or StatementError for a job whose transaction was lost with the link.
+        Otherwise raises what dialling raises. In all these cases the job has had no effect.
         """
         if self.driver is not None and not self.driver.alive():
             if is_transaction_open:
@@ -96,30 +102,38 @@ class Link:
         self.reconnects += 1
 
     def drop(self) -> None:
-        """Close a link that is of no use any more; nothing where there is none."""
-        with self._lock:  # From now on no other thread finds the driver.
+        """Close a link that cannot be used any more. Does nothing without a link."""
+        # From here on no other thread finds the driver, so none can borrow it while it closes.
+        with self._lock:
             driver, self.driver = self.driver, None
         if driver is None:
             return
         self.outages += 1
         self.redial.link_lost()
+        # Another thread may still be asking the server. The driver stays open for that thread,
+        # but not without limit.
         self._is_free.wait(BORROWED_S)
         with contextlib.suppress(Exception):
             driver.close()
 
     def drop_if_lost(self) -> bool:
-        """Close a link that the server has ended. True when the link was there and is gone now."""
+        """Close a link that the server has ended. Returns True if the link existed and is gone
+        now.
+        """
         if self.driver is None or self.driver.alive():
             return False
         self.drop()
         return True
 
-    # From other threads, while the driver thread is inside a call of the driver. These must not be put into
-    # the driver thread's queue: it would come to them only after the call that they are to end. Where they do
-    # not wait (see `ExecDriver`), the event loop itself calls them; an `interrupt` that waits has a thread.
+    # The methods below are called from other threads, while the driver thread is inside a call of
+    # the driver.
+    # They must not go into the driver thread's queue: the driver thread would reach them only
+    # after the call that they are to end.
+    # Calls that do not wait (see `ExecDriver`) are made by the event loop. An `interrupt` that
+    # waits has a thread.
 
     def interrupt(self) -> None:
-        """Make the driver's running call end, where `interrupt_waits` is false."""
+        """Make the driver's running call end. Only for a driver whose `interrupt_waits` is false."""
         with self._lock:
             if self.driver is not None:
                 self.driver.interrupt()
@@ -131,13 +145,14 @@ class Link:
                 self.driver.abort()
 
     def borrow_driver(self) -> ExecDriver | None:
-        """The driver, for an `interrupt` that waits; None without a link. Until `give_back` the driver is not
-        closed (for `BORROWED_S` seconds at most)."""
+        """The driver, for an `interrupt` that waits; None without a link. The driver is not
+        closed until `give_back`, or for `BORROWED_S` seconds at most.
+        """
         with self._lock:
             if self.driver is not None:
                 self._is_free.clear()
             return self.driver
 
     def give_back(self) -> None:
-        """The driver that was borrowed may be closed again."""
+        """Allow the borrowed driver to be closed again."""
         self._is_free.set()

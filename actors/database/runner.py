@@ -1,6 +1,6 @@
-"""What the driver thread does with jobs: find a link, run the job, answer, go on.
+"""The work of the driver thread with jobs: find a link, run the job, answer, go on.
 
-Everything here runs on the driver thread.
+All code of this module runs on the driver thread.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class Owner(Protocol):
     state: State
 
     def finish(self, finished: Finished) -> None:
-        """Note the end of a job, and answer it unless that is done."""
+        """Note the end of a job, and answer the job unless it is answered."""
 
     def finish_group(
         self, group: Sequence[Waiting[Job]], answers: Sequence[Answer], is_inside: bool
     ) -> None:
-        """Note the end of a group. The statements without an answer were not run."""
+        """Note the end of a group. Statements without an answer were not run."""
 
     def answer(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None:
-        """Answer a job unless that is done, and release its timer and its client's socket."""
+        """Answer a job unless it is answered, and release its timer and its client's socket."""
 
 
 class Runner:
@@ -70,10 +70,10 @@ class Runner:
         self._requests = requests
         self._results = results
         self.statements = 0
-        """How many statements were run, well or not."""
+        """How many statements were run, with success or not."""
 
     def run(self, waiting: Waiting[Job]) -> None:
-        """Run a job, and those behind it that need nothing from the event loop."""
+        """Run a job, and the jobs behind it that need no decision of the event loop."""
         following: Waiting[Job] | None = waiting
         while following is not None:
             following = self._run_one(following)
@@ -96,8 +96,9 @@ class Runner:
         call_on_loop(self._loop, self._owner.finish_group, group, answers, is_inside)
 
     def run_message(self, client: Guest, head: bytes, body: bytes) -> bool:
-        """Run a statement that the thread has read from a client's socket; False when the event loop has to
-        take the request."""
+        """Run a statement that the driver thread has read from a client's socket. Returns False
+        if the event loop has to take the request.
+        """
         waiting = self._requests.read_plain_exec(client, head, body)
         if waiting is None or self._owner.state is not State.OPEN or self._link.driver is None:
             return False
@@ -107,13 +108,18 @@ class Runner:
         return True
 
     def _run_one(self, waiting: Waiting[Job]) -> Waiting[Job] | None:
-        """Run and answer a job, or have the event loop answer. Returns the job that has begun instead."""
+        """Run a job and answer it, or have the event loop answer it.
+
+        Returns the job that has begun in its place; None if the driver thread is to wait for
+        work.
+        """
         job = waiting.job
         body, error = b"", None
         try:
-            # The event loop first says that a job is unwanted and then looks whether it has begun: between
-            # the two, this thread sees the one or the event loop sees the other. So a caller who is told that
-            # nothing was run can rely on that.
+            # The event loop writes `is_unwanted` and then reads `has_begun`. This thread writes
+            # `has_begun` and then reads `is_unwanted`.
+            # In every order at least one thread sees the flag of the other. So a caller who is
+            # told that nothing was run can rely on that.
             _refuse_unwanted(job)
             driver = self._ready_driver(waiting)
             job.has_begun = True
@@ -133,27 +139,38 @@ class Runner:
         finished = Finished(waiting, body, error, is_inside)
         if self._answer_at_once(finished):
             if self._handover.leave_unnoted(finished):
+                # The line was empty, and the event loop may note the end later. Meanwhile this
+                # thread may read the client's next statement.
                 if job.keeps_client and job.client is not None:
                     self._thread.attend(job.client, self.run_message)
                 return None
             following = self._handover.start_following(job) if self._thread.is_idle() else None
             if following is not None:
+                # The event loop still has to cancel the timer and to watch the socket.
                 if job.timer is not None or job.client is not None:
                     call_on_loop(self._loop, self._owner.answer, job)
                 return following
+        # Other ends need the event loop: an error, a transaction that begins or ends, an answer
+        # that
+        # cannot be sent from here, or a choice among waiting statements.
         call_on_loop(self._loop, self._owner.finish, finished)
         return None
 
     def _answer_at_once(self, finished: Finished) -> bool:
-        """Answer a job that needs nothing from the event loop; whether that was possible. Not where a
-        transaction began or ended, for the event loop must know of it before the next statement."""
+        """Answer a job that needs nothing from the event loop. Returns whether that was possible.
+
+        An end at which a transaction began or ended is left to the event loop, which must know of
+        the transaction before the next statement.
+        """
         is_settled = finished.error is None and finished.is_inside == (self._line.owner is not None)
         if not is_settled or self._owner.state is not State.OPEN:
             return False
         return self._send_answer(finished.waiting.job, finished.body)
 
     def _send_answer(self, job: Job, body: bytes) -> bool:
-        """Answer a client that came in by the door, from this thread; whether that was possible."""
+        """Answer a client that came in by the door, from the driver thread. Returns whether that
+        was possible.
+        """
         if job.what == "exec" and not job.is_answered and not job.is_unwanted and job.sender:
             head = header(Kind.REPLY, job.request_id)
             job.is_answered = self._owner.worker.mailbox.answer(job.sender, head, body)
@@ -161,7 +178,9 @@ class Runner:
         return False
 
     def _answer_one(self, job: Job, outcome: Result | Exception) -> Answer:
-        """Answer one statement of a group where that is possible from here."""
+        """The answer to one statement of a group. Sends the answer at once if the driver thread
+        can.
+        """
         if isinstance(outcome, Exception):
             return b"", outcome
         assert self._link.driver is not None
@@ -180,14 +199,15 @@ class Runner:
         )
 
     def _break_endless_transaction(self, error: Exception | None) -> None:
-        """Drop the link of a transaction that the server does not end (an XA transaction, say): it would keep
-        the link for ever."""
+        """Drop the link of a transaction that the server does not end (an XA transaction, for
+        example). The transaction would keep the link for ever.
+        """
         text = f"a transaction could not be ended ({error}); its link is broken instead"
         call_on_loop(self._loop, self._owner.worker.log, "warning", text)
         self._link.drop()
 
 
 def _refuse_unwanted(job: Job) -> None:
-    """StatementError for a job that nobody waits for."""
+    """Raise StatementError for a job that no caller waits for."""
     if job.is_unwanted:
         raise StatementError("interrupted")
