@@ -1,7 +1,8 @@
-"""Whether a request may be taken now, and the words of a refusal. Pure: no thread, clock or driver.
+"""Whether a request may be taken now, and the text of a refusal. Pure: no thread, clock or
+driver.
 
-The event loop asks for each request. The driver thread asks too, for a request that it reads from a client
-socket itself, so nothing here keeps state.
+The event loop asks for each request. The driver thread asks for requests that it reads from a
+client's socket. Both threads may ask at once, so this module keeps no state.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ OVER = "TRANSACTION_OVER"
 _TRANSACTIONAL = re.compile(
     r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE
 )
-"""Most statements contain none of these words, and need not be split into tokens."""
+"""Words that can begin or end a transaction. A statement without these words need not be split
+into tokens.
+"""
 
 
 class Entry(enum.Enum):
@@ -67,8 +70,8 @@ _ENTRIES = {
 def admit_transaction(request: str, *, is_given_up: bool, is_over: bool) -> Entry:
     """What becomes of `request`, which is "begin", "commit" or "rollback".
 
-    `is_given_up`: a rollback of the same transaction came before its BEGIN. `is_over`: the transaction does
-    not have the link (a BEGIN's never has).
+    `is_given_up`: a rollback of the same transaction came before its BEGIN. `is_over`: the
+    transaction does not have the link. That is always so for a BEGIN.
     """
     return _ENTRIES[request, is_given_up, is_over]
 
@@ -82,14 +85,14 @@ def refuse_statement(
     is_shared: bool,
     owns_link: bool,
 ) -> StatementError | None:
-    """The error of a statement that must not run; None when it may.
+    """The error of a statement that must not run; None if the statement may run.
 
-    A bare BEGIN on a connection that others use would put their statements into it; a COMMIT in a block would
-    end the transaction that the block relies on.
+    A bare BEGIN on a shared connection would draw the statements of other holders into its
+    transaction. A COMMIT in a block would end the transaction that the block relies on.
 
-    `token`: the block that the statement belongs to; empty or None outside of a block. `is_over`: that block
-    has ended. `is_shared`: other holders may send statements over the same link. `owns_link`: the open
-    transaction is the statement's own.
+    `token`: the block of the statement; empty or None outside of a block. `is_over`: that block
+    has ended. `is_shared`: other holders may send statements over the same link. `owns_link`: the
+    open transaction is the statement's own.
     """
     if is_over:
         return explain_transaction_over()
@@ -117,14 +120,16 @@ def _explain_refusal(word: str, in_block: bool) -> StatementError:
 
 
 def explain_late_arrival() -> OperationTimeout:
-    """The deadline of a statement passed before the worker read it."""
+    """The error of a statement that reached the worker after its deadline."""
     return OperationTimeout(
         "the statement was longer on its way to the worker than the time allowed; it was not run"
     )
 
 
 def explain_not_run(*, is_holder_present: bool) -> BrokenError | ClosedError:
-    """A statement leaves the line because its holder or the connection has ended."""
+    """The error of a statement that leaves the line because its holder or the connection has
+    ended.
+    """
     if is_holder_present:
         return BrokenError(
             "the connection was ended before the statement's turn came; it was not run"
@@ -133,18 +138,21 @@ def explain_not_run(*, is_holder_present: bool) -> BrokenError | ClosedError:
 
 
 def explain_expiry(*, in_transaction: bool) -> OperationTimeout:
-    """The deadline of a statement passed in the line. `in_transaction`: a transaction has the link."""
+    """The error of a statement whose deadline passed in the line. `in_transaction`: a transaction
+    has the link.
+    """
     before = "another holder's transaction" if in_transaction else "the statements before it"
     return OperationTimeout(f"the time allowed passed while it waited for {before}")
 
 
 def explain_late_rollback() -> OperationTimeout:
-    """The deadline of a rollback passed in the line, where it stays."""
+    """The error of a rollback whose deadline passed in the line. The rollback stays in the line."""
     return OperationTimeout("the time allowed passed before the rollback was done")
 
 
 def explain_not_begun(display: str, reason: str, *, has_link: bool) -> OperationTimeout:
-    """The deadline of a statement passed after it left the line and before the driver was told to run it.
+    """The error of a statement whose deadline passed after the line and before the driver was
+    told to run it.
 
     `display`: the address without secrets. `reason`: why the last dial failed, or empty.
     """
@@ -154,12 +162,12 @@ def explain_not_begun(display: str, reason: str, *, has_link: bool) -> Operation
 
 
 def explain_transaction_given_up() -> OperationTimeout:
-    """A transaction's holder stopped waiting for its BEGIN."""
+    """The error of a BEGIN whose holder has stopped waiting."""
     return OperationTimeout("the transaction was given up before its turn came")
 
 
 def explain_transaction_over() -> StatementError:
-    """The transaction of a statement has ended before the statement's turn came."""
+    """The error of a statement whose transaction ended before the statement's turn came."""
     return StatementError(
         "this transaction is over: it was rolled back when the database, its worker or its holder gave up,"
         " or one of its own statements ended it (MySQL commits before CREATE, ALTER, DROP); begin it again",

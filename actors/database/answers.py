@@ -1,6 +1,6 @@
 """Results on their way out of a worker: rows in batches of about the same size in bytes.
 
-All of it runs on the thread of the driver that has the rows.
+All code of this module runs on the thread of the driver that has the rows.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 __all__ = ["BATCH_BYTES", "Batches", "Results"]
 
 BATCH_BYTES = 256 * 1024
-"""Aim for the packed rows of a batch: small beside a process's memory, and so large that the round trip for a
-batch costs little beside the rows."""
+"""Aim for the packed rows of a batch. Small beside the memory of a process, and so large that the
+round trip for a batch costs little beside the rows.
+"""
 MOST_ROWS = 20_000
-"""Rows of a batch, however small they are."""
+"""Rows of a batch at most, however small the rows are."""
 MUST_TAKE_S = 5.0
-"""How long a client may take nothing of a long answer, in seconds: other statements wait meanwhile."""
+"""Seconds in which a client must take some part of a long answer. Other statements wait
+meanwhile.
+"""
 LARGEST_ANSWER = MAX_BYTES - 4096
 """Bytes of one message, with room for the header."""
 
@@ -42,12 +45,14 @@ class Batches:
         """Whether there may be another batch."""
 
     def note_size(self, rows: int, packed: int) -> None:
-        """So many rows were so many bytes: the next batch has as many rows as fit into `BATCH_BYTES`."""
+        """Learn from a batch of `rows` rows and `packed` bytes: the next batch has as many rows
+        as fit into `BATCH_BYTES`.
+        """
         if rows:
             self._count = max(1, min(MOST_ROWS, BATCH_BYTES * rows // max(1, packed)))
 
     def fetch_next(self) -> Sequence[Any]:
-        """The next rows; none at the end. Errors are those of `Rows.fetch`."""
+        """The next rows; empty at the end. Errors are those of `Rows.fetch`."""
         count = self._count
         found = self._rows.fetch(count)
         if len(found) < count:
@@ -56,8 +61,9 @@ class Batches:
         return found
 
     def pack_next(self, *before: Any) -> tuple[int, bytes]:
-        """Fetch the next rows. Returns their number, and a packed list: the values of `before`, whether more
-        rows may come, the packed rows."""
+        """Fetch the next rows. Returns their number and a packed list: the values of `before`,
+        whether more rows may come, the packed rows.
+        """
         rows = self.fetch_next()
         body = values.pack([*before, self.more, pack_rows(rows)])
         self.note_size(len(rows), len(body))
@@ -70,7 +76,9 @@ class Batches:
 
 
 class Results:
-    """Makes the answers to statements from the results of the driver. Called on the driver thread."""
+    """Makes the answers to statements from the results of the driver. Called on the driver
+    thread.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -80,8 +88,11 @@ class Results:
     def run_statement(
         self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job
     ) -> bytes:
-        """Execute a statement. Returns the body of its answer; the rows of a long result are sent ahead in
-        parts. Raises what the driver raises, and StatementError for a client that does not take the parts."""
+        """Execute a statement. Returns the body of the answer; the rows of a long result are sent
+        ahead in parts.
+
+        Raises what the driver raises, and StatementError if the client does not take the parts.
+        """
         result = driver.execute(sql, binds)
         if result.rest is not None:
             self._send_ahead(Batches(result.rest), result.values, job)
@@ -89,8 +100,10 @@ class Results:
         return self.pack_result(driver, result, token)
 
     def pack_result(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
-        """A result as the body of an answer. `token`: the transaction of the statement. StatementError for a
-        result that is larger than a message may be."""
+        """A result as the body of an answer. `token`: the transaction of the statement.
+
+        StatementError if the result is larger than a message may be.
+        """
         self.rows += len(result.values) + sum(len(each.values) for each in result.more)
         answer: dict[str, Any] = {"columns": result.columns, "values": _as_lists(result.values)}
         if result.more:
@@ -104,7 +117,8 @@ class Results:
         if result.last_id is not None:
             answer["last_id"] = result.last_id
         if not token and driver.in_transaction():
-            # The proxy then knows that its next statement belongs to this transaction.
+            # The proxy then knows that the next statement of its holder belongs to this
+            # transaction.
             answer["in_transaction"] = True
         body = values.pack(answer)
         if len(body) > LARGEST_ANSWER:
@@ -113,7 +127,7 @@ class Results:
         return body
 
     def _send_ahead(self, batches: Batches, rows: Sequence[Any], job: Job) -> None:
-        """Send a long result in parts while the driver fetches the rest of it."""
+        """Send a long result in parts while the driver fetches the remaining rows."""
         try:
             while rows:
                 body = pack_rows(rows)
@@ -125,13 +139,14 @@ class Results:
             batches.close()
 
     def _send_part(self, job: Job, body: bytes) -> None:
+        """Send one part. Waits for the client if the client came by the door: back pressure."""
         head = header(Kind.PART, job.request_id)
         mailbox = self._worker.mailbox
         client = mailbox.guest(job.sender)
         if client is not None:
             is_taken = client.send_when_taken(head, body, MUST_TAKE_S, lambda: _is_over(job))
         else:
-            # Without a socket of its own the client is behind the router, or has hung up.
+            # A client without a socket here is behind the router, or has hung up.
             is_taken = not (job.sender.startswith(b"direct-") or _is_over(job))
             if is_taken:
                 self._worker.loop.call_soon_threadsafe(mailbox.send, job.sender, head, body)
@@ -145,4 +160,5 @@ def _is_over(job: Job) -> bool:
 
 
 def _as_lists(rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    """Rows as msgpack packs them: tuples become lists."""
     return [*map(list, rows)] if rows and type(rows[0]) is tuple else rows

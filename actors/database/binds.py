@@ -1,14 +1,15 @@
-"""What a list means among the values of a statement: one rule for all databases.
+"""The meaning of a list among the values of a statement: one rule for all databases.
 
-* A tuple as the only value is the list of values, and so is a list whose length is the number of
-  placeholders, where there is more than one: `exec(sql, (1,))`, `exec(sql, [1, 2])`.
-* A list, tuple or set for the placeholder of `IN (?)` becomes as many placeholders as it has values; a tuple
-  for that of `IN ?`, too. A tuple in such a list is a row: `(a, b) IN (?)`. An empty list makes `IN` false
-  and `NOT IN` true.
-* Anywhere else a list, tuple, set or dict stands where one value does. The driver refuses it with `misplaced`
-  unless its database has told that the type of the column takes it. It is never made text by guessing.
+* A tuple as the only value is the list of values: `exec(sql, (1,))`. So is a list whose length is
+  the number of placeholders, if that number is larger than 1: `exec(sql, [1, 2])`.
+* A list, tuple or set for the placeholder of `IN (?)` becomes as many placeholders as it has
+  values. A tuple for the placeholder of `IN ?` does, too. A tuple in such a list is a row: `(a,
+  b) IN (?)`. An empty list makes `IN` false and `NOT IN` true.
+* In any other place a list, tuple, set or dict stands where one value belongs. The driver refuses
+  the value with `misplaced`, unless the database has told that the type of the column takes it.
+  Such a value is never turned into text by guessing.
 
-Pure, and without cost for statements whose values are plain.
+Pure. Statements with plain values cost nothing here.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ _EMPTY = {
         "IN (SELECT NULL FROM DUAL WHERE FALSE)",
         "NOT IN (SELECT NULL FROM DUAL WHERE FALSE)",
     ),
-    # a literal without a type, which becomes an array of whatever is on the left
+    # A literal without a type. PostgreSQL gives it the array type that the left side needs.
     Dialect.POSTGRES: ("= ANY ('{}')", "<> ALL ('{}')"),
-    # ClickHouse leaves NULL out of a set
+    # ClickHouse leaves NULL out of a set, so the set is empty.
     Dialect.CLICKHOUSE: ("IN (NULL)", "NOT IN (NULL)"),
 }
-"""What stands for `IN (?)` and `NOT IN (?)` with an empty list."""
+"""The text in place of `IN (?)` and `NOT IN (?)` with an empty list."""
 
 
 class Site(NamedTuple):
@@ -64,19 +65,24 @@ class Site(NamedTuple):
 
     start: int
     end: int
-    """The tokens from `start` up to `end`: of `NOT IN (?)` all, of any other placeholder its own token."""
+    """The tokens from `start` up to `end`: all tokens of `NOT IN (?)`; of any other placeholder
+    its own token.
+    """
     inside: bool = False
     """The placeholder is that of `IN (?)`."""
     bare: bool = False
     """The placeholder is that of `IN ?`."""
     negated: bool = False
+    """NOT stands before IN."""
 
     def takes(self, value: Any) -> bool:
-        """Whether this value is a list of members for IN."""
+        """Whether `value` is a list of members for IN."""
         return type(value) in _LISTS if self.inside else self.bare and type(value) is tuple
 
 
 class _Reading(NamedTuple):
+    """The tokens and placeholders of a text. `numbered`: the text has `$1` placeholders."""
+
     pieces: tuple[Token, ...]
     sites: tuple[Site, ...]
     numbered: bool
@@ -88,7 +94,7 @@ def has_containers(values: Iterable[Any]) -> bool:
 
 
 def misplaced(value: Any) -> StatementError:
-    """The error for a list, tuple, set or dict where one value stands."""
+    """The error for a list, tuple, set or dict where one value belongs."""
     kind = type(value)
     name = next(
         (found.__name__ for found in (dict, list, tuple, set) if isinstance(value, found)),
@@ -99,8 +105,11 @@ def misplaced(value: Any) -> StatementError:
 
 
 def of_day(value: time) -> time:
-    """The time of day itself. StatementError for a time in a zone with summer time: without a date the zone
-    has no offset, and the database would store the time as if it had no zone."""
+    """The time of day itself.
+
+    StatementError for a time in a zone with summer time. Without a date such a time has no
+    offset, and the database would store the time as if the time had no zone.
+    """
     if value.tzinfo is not None and value.utcoffset() is None:
         raise StatementError(
             f"a time of day in {value.tzinfo} has no offset without a date; bind a datetime, or the time"
@@ -110,13 +119,14 @@ def of_day(value: time) -> time:
 
 
 def in_order(binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-    """The values of a database whose placeholders have no names: a dict alone is one value."""
+    """The values for a database whose placeholders have no names. A dict alone is one value."""
     return (binds,) if isinstance(binds, Mapping) else binds
 
 
 def arranged(sql: str, binds: Sequence[Any], dialect: Dialect) -> tuple[str, Sequence[Any]]:
-    """The text of one statement with its lists written out, and a value for each of its placeholders in the
-    order of the text. StatementError when the number of values is wrong."""
+    """The text of one statement with its lists written out, and a value for each placeholder in
+    the order of the text. StatementError if the number of values is wrong.
+    """
     if not has_containers(binds):
         return sql, binds
     order = positions(placeholders(sql, dialect), dialect)
@@ -131,13 +141,16 @@ def arranged(sql: str, binds: Sequence[Any], dialect: Dialect) -> tuple[str, Seq
 
 
 def sites(sql: str, dialect: Dialect) -> Sequence[Site]:
-    """The placeholders of a text, in its order."""
+    """The placeholders of a text, in the order of the text."""
     return _reading(sql, dialect).sites
 
 
 def spread(binds: Sequence[Any], wanted: int, places: Sequence[Site] = ()) -> Sequence[Any]:
-    """The values for `wanted` placeholders: `binds`, or their only value, where that is the list of all.
-    `places`: the placeholders, where they are known."""
+    """The values for `wanted` placeholders: `binds`, or the only value of `binds` if that value
+    is the list of all.
+
+    `places`: the placeholders, if they are known.
+    """
     if len(binds) != 1 or type(binds[0]) not in (list, tuple):
         return binds
     only: Sequence[Any] = binds[0]
@@ -145,14 +158,17 @@ def spread(binds: Sequence[Any], wanted: int, places: Sequence[Site] = ()) -> Se
         return only
     if type(only) is list or len(only) != 1:
         return binds
-    # `IN ?` takes (1,) as it is
+    # `IN ?` takes (1,) as a list of one member.
     bare = any(site.bare for site in places)
     return binds if bare and type(only[0]) not in _CONTAINERS else only
 
 
 def expanded(sql: str, values: Sequence[Any], dialect: Dialect) -> tuple[str, list[Any]]:
-    """The text with its lists written out, and the values of its new placeholders. `values` has one for each
-    placeholder of the text, in the order of the text; names and numbers of placeholders are given up."""
+    """The text with its lists written out, and the values of its new placeholders.
+
+    `values` has one value for each placeholder, in the order of the text. Names and numbers of
+    placeholders are given up.
+    """
     reading = _reading(sql, dialect)
     written, found, done = [], [], 0
     for site, value in zip(reading.sites, values, strict=True):
@@ -171,15 +187,16 @@ def expanded(sql: str, values: Sequence[Any], dialect: Dialect) -> tuple[str, li
 
 
 def has_lists_for(sql: str, rows: Iterable[Any], dialect: Dialect) -> bool:
-    """Whether a row has a list for an `IN (?)` of the statement, so that each row needs a text of its own.
-    Reads the rows only where the statement has an `IN (?)`."""
+    """Whether a row has a list for an `IN (?)` of the statement, so that each row needs a text of
+    its own. The rows are read only if the statement has an `IN (?)` or `IN ?`.
+    """
     if not any(site.inside or site.bare for site in sites(sql, dialect)):
         return False
     return any(has_containers(row.values() if isinstance(row, Mapping) else row) for row in rows)
 
 
 def _members(members: list[Any], found: list[Any], dialect: Dialect, numbered: bool) -> str:
-    """The placeholders of a list, whose values are added to those found."""
+    """The placeholders of a list. The values of the list are appended to `found`."""
     rows = all(type(member) is tuple and member for member in members)
     written = []
     for member in members:
@@ -190,7 +207,7 @@ def _members(members: list[Any], found: list[Any], dialect: Dialect, numbered: b
             places.append(_place(len(found), numbered))
         text = ", ".join(places)
         written.append(f"({text})" if row is member else text)
-    # SQLite has no list of rows, but a table of them
+    # SQLite has no list of rows, but takes a table of rows.
     return ("VALUES " if rows and dialect is Dialect.SQLITE else "") + ", ".join(written)
 
 
@@ -217,6 +234,7 @@ def _kept(sql: str, dialect: Dialect) -> _Reading:
 
 
 def _site(pieces: Sequence[Token], index: int) -> Site:
+    """The placeholder at `index`, together with the IN before it and the parentheses around it."""
     start = _next(pieces, index, -1)
     end = index + 1
     bare = _is_word(pieces, start, "IN")
@@ -233,7 +251,7 @@ def _site(pieces: Sequence[Token], index: int) -> Site:
 
 
 def _next(pieces: Sequence[Token], index: int, step: int) -> int:
-    """The index of the nearest token that is neither blank nor a comment; -1 without any."""
+    """The index of the nearest token that is neither blank nor a comment; -1 if there is none."""
     index += step
     while 0 <= index < len(pieces):
         if not pieces[index].separates():

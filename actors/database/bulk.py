@@ -1,4 +1,4 @@
-"""The rows of values of one `executemany`, unpacked as they are taken."""
+"""The rows of values of one `executemany`, unpacked while they are read."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ __all__ = ["BulkRows"]
 
 
 class BulkRows(Sequence[Any]):
-    """A sequence of rows, each a list or a dict. The rows came packed in chunks, and an iteration unpacks one
-    chunk at a time. To unpack all chunks at once takes twice as long: the rows do not fit into the caches of
-    the processor, and Python's garbage collector looks for cycles in them."""
+    """A sequence of rows, each a list or a dict. The rows came packed in chunks, and an iteration
+    unpacks one chunk at a time.
+
+    To unpack all chunks at once takes twice as long, for two reasons: the rows do not fit into
+    the processor's caches, and Python's garbage collector examines them.
+    """
 
     def __init__(self, chunks: Sequence[bytes], size: int, count: int) -> None:
         """`size` rows in each chunk but the last, `count` rows in all."""
@@ -22,6 +25,7 @@ class BulkRows(Sequence[Any]):
         self._size = size
         self._count = count
         self._kept: tuple[int, list[Any]] | None = None
+        """Number and rows of the chunk that was unpacked last."""
 
     def __len__(self) -> int:
         return self._count
@@ -30,7 +34,7 @@ class BulkRows(Sequence[Any]):
         return chain.from_iterable(map(unpack_rows, self._chunks))
 
     def parts(self) -> Iterator[list[Any] | Table]:
-        """The rows chunk by chunk; a chunk that came by columns is a Table."""
+        """The rows chunk by chunk. A chunk that came by columns is a Table."""
         return map(unpack_table, self._chunks)
 
     @overload
@@ -49,7 +53,9 @@ class BulkRows(Sequence[Any]):
         return self._chunk(number // self._size)[number % self._size]
 
     def _chunk(self, number: int) -> list[Any]:
-        """The rows of a chunk. The last one is kept: drivers go through the rows slice by slice."""
+        """The rows of a chunk. The last chunk is kept unpacked, because drivers go through the
+        rows slice by slice.
+        """
         if self._kept is None or self._kept[0] != number:
             self._kept = number, unpack_rows(self._chunks[number])
         return self._kept[1]

@@ -1,9 +1,11 @@
-"""The line of statements for one database link, and the transaction that has the link to itself. Pure: no
-thread, clock or driver of its own.
+"""The line of statements for one database link, and the transaction that has the link. Pure: no
+thread, clock or driver.
 
-Statements run first come, first served, so no holder starves. While a transaction has the link only its own
-statements run; the others keep their places. The event loop and the driver thread both take statements out of
-the line, so a lock guards the line and the stages of its statements.
+Statements run first come, first served, so no holder starves. While a transaction has the link,
+only the statements of that transaction run; all others keep their places.
+
+The event loop and the driver thread both take statements out of the line. A lock guards the line
+and the stages of its statements.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ __all__ = ["BARE", "Expiry", "Line", "Settled", "Stage", "Waiting", "decide_expi
 T = TypeVar("T")
 
 BARE = b""
-"""The token of a transaction that a statement (`BEGIN`) opened: it belongs to its holder, not to a block."""
+"""The token of a transaction that a statement (`BEGIN`) opened. The transaction belongs to the
+holder of the statement, not to a block.
+"""
 
 
 class Stage(enum.Enum):
@@ -33,7 +37,7 @@ class Stage(enum.Enum):
 
 
 class Event(enum.Enum):
-    """A move of a statement into the line or out of it."""
+    """A move of a statement into the line or out of the line."""
 
     ADD = "it comes into the line"
     TAKE = "its turn has come"
@@ -47,12 +51,14 @@ STAGES = {
     (Stage.WAITING, Event.LEAVE): Stage.LEFT,
     (Stage.TAKEN, Event.PUT_BACK): Stage.WAITING,
 }
-"""Each stage that a statement may reach, by its stage before and the event. No other move is legal."""
+"""The stage that a statement reaches, by its stage before and the event. No other move is legal."""
 
 
 @dataclass(slots=True, eq=False)
 class Waiting(Generic[T]):
-    """A statement for the line. `token` names the transaction it belongs to, None for none."""
+    """A statement for the line. `token` names the transaction of the statement; None outside of a
+    transaction.
+    """
 
     holder: bytes
     token: bytes | None
@@ -68,9 +74,13 @@ class Settled(NamedTuple):
     """What the end of a statement means for the link."""
 
     ended: bytes | None = None
-    """Token of the transaction that is over now: its queries are to be closed."""
+    """Token of the transaction that is over now. The queries of that transaction are to be
+    closed.
+    """
     roll_back: bytes | None = None
-    """Token of the transaction that has begun without a holder that waits for it: it is to be rolled back."""
+    """Token of a transaction that has begun although no holder waits for it. The transaction is
+    to be rolled back.
+    """
 
 
 class Expiry(enum.Enum):
@@ -105,25 +115,30 @@ class Line(Generic[T]):
         self.waiting: deque[Waiting[T]] = deque()
         self._lock = threading.Lock()
         self.owner: bytes | None = None
-        """Token of the open transaction."""
+        """Token of the transaction that has the link; None while no transaction is open. Written
+        by the event loop, read by both threads.
+        """
         self.owner_holder: bytes | None = None
+        """The holder of that transaction."""
 
     def add(self, waiting: Waiting[T]) -> None:
+        """Put a statement at the end of the line."""
         with self._lock:
             waiting.move(Event.ADD)
             self.waiting.append(waiting)
 
     def put_back(self, statements: list[Waiting[T]]) -> None:
-        """Put statements that were taken back to the front, in their order."""
+        """Put statements that were taken out back to the front, in their order."""
         with self._lock:
             for waiting in statements:
                 waiting.move(Event.PUT_BACK)
             self.waiting.extendleft(reversed(statements))
 
     def next(self) -> Waiting[T] | None:
-        """The next statement that may run, taken out of the line; None when there is none.
+        """Take out the next statement that may run. Returns None if no statement may run now.
 
-        A statement whose transaction is over comes out in its turn too; `stale` tells. It must not be run.
+        A statement whose transaction is over is not passed over while the link is free. The
+        caller asks `stale` and must not run such a statement.
         """
         with self._lock:
             for waiting in self.waiting:
@@ -134,8 +149,9 @@ class Line(Generic[T]):
         return None
 
     def take_along(self, fits: Callable[[T], bool], most: int) -> list[Waiting[T]]:
-        """The statements at the front of the line that fit, `most` at most, taken out of it. Only without an
-        owner."""
+        """Take up to `most` statements that fit from the front of the line, up to the first that
+        does not fit. Only for a link that no transaction has.
+        """
         found: list[Waiting[T]] = []
         with self._lock:
             while self.waiting and len(found) < most:
@@ -153,20 +169,22 @@ class Line(Generic[T]):
         return self.owner is not None and token == self.owner
 
     def stale(self, token: bytes | None) -> bool:
-        """Whether the transaction `token` is over. Its statements must not run: outside of a transaction they
-        have another meaning."""
+        """Whether the transaction `token` is over. The statements of such a transaction must not
+        run, because outside of the transaction they have another meaning.
+        """
         return token is not None and token != self.owner
 
     def settle(
         self, holder: bytes, begins: bytes | None, *, is_inside: bool, is_wanted: bool
     ) -> Settled:
-        """A statement has ended: give the link to the transaction that is open now, or to all statements.
+        """Give the link to the transaction that is open after a statement, or to all statements.
 
-        The driver is asked after each statement: a database may end a transaction by itself (a full disk),
-        and a statement may begin one by other means than BEGIN.
+        The driver is asked after each statement. A database may end a transaction without being
+        asked (a full disk), and a statement may begin a transaction by other means than BEGIN.
 
-        `holder`: the statement's. `begins`: token of the block that the statement was to begin. `is_inside`:
-        the driver is in a transaction. `is_wanted`: the holder waits for the transaction still.
+        `holder`: the holder of the statement. `begins`: token of the block that the statement was
+        to begin. `is_inside`: the driver is in a transaction. `is_wanted`: the holder still waits
+        for the transaction.
         """
         if not is_inside:
             ended = self.owner
@@ -183,11 +201,13 @@ class Line(Generic[T]):
         self.owner, self.owner_holder = token, holder
 
     def end(self) -> None:
-        """The transaction is over."""
+        """Take the link from the transaction that is over."""
         self.owner = self.owner_holder = None
 
     def remove(self, waiting: Waiting[T]) -> bool:
-        """Leave the line; False when the statement was not in it any more."""
+        """Take a statement out of the line for good. Returns False if the statement was not in
+        the line any more, for example because the driver thread has taken it.
+        """
         with self._lock:
             try:
                 self.waiting.remove(waiting)
@@ -197,7 +217,7 @@ class Line(Generic[T]):
         return True
 
     def leave(self, holder: bytes) -> list[Waiting[T]]:
-        """A holder is gone: its waiting statements, taken out of the line."""
+        """Take out the waiting statements of a holder that has left, and return them."""
         with self._lock:
             gone = [w for w in self.waiting if w.holder == holder]
             self.waiting = deque(w for w in self.waiting if w.holder != holder)
@@ -206,7 +226,7 @@ class Line(Generic[T]):
         return gone
 
     def leave_all(self) -> list[Waiting[T]]:
-        """The connection ends: all waiting statements, taken out of the line."""
+        """Take out all waiting statements, because the connection ends, and return them."""
         with self._lock:
             gone, self.waiting = list(self.waiting), deque()
             for waiting in gone:
@@ -214,7 +234,7 @@ class Line(Generic[T]):
         return gone
 
     def rename(self, old: bytes, new: bytes) -> None:
-        """A holder that has joined another broker has another name now."""
+        """Give a holder its new name, because the holder has joined another broker."""
         if self.owner_holder == old:
             self.owner_holder = new
         with self._lock:

@@ -1,7 +1,7 @@
-"""The error that a caller is told when a job has not ended well. Pure.
+"""The error that a caller is told when a job has failed. Pure.
 
-An error of the driver says what happened on the link. The caller wants to know what became of the statement:
-whether it was stopped, may have taken effect, or can be repeated.
+An error of the driver tells what happened on the link. The caller wants to know what became of
+the statement: whether the statement was stopped, may have taken effect, or can be repeated.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ def explain_outcome(
 ) -> Exception | None:
     """The error to tell for a job that has ended with `error`; None for success.
 
-    `display`: the address without secrets. `in_transaction`: the job ran in a transaction. `is_closed`: the
-    connection has been ended.
+    `display`: the address without secrets. `in_transaction`: the job ran in a transaction.
+    `is_closed`: the connection has been ended.
     """
     if isinstance(error, ConnectionError):
         error = explain_loss(error, job, display, in_transaction=in_transaction)
-    # A BEGIN that nobody waits for is an error also where it succeeded: its transaction is rolled back.
+    # A BEGIN that no caller waits for is an error even after success, because its transaction is
+    # rolled back.
     if error is None and not (job.begins and job.is_unwanted):
         return None
     if job.is_unwanted and not isinstance(error, OutcomeUnknown):
@@ -34,7 +35,9 @@ def explain_outcome(
 def explain_loss(
     error: ConnectionError, job: Job, display: str, *, in_transaction: bool
 ) -> Exception:
-    """What the loss of the link during a job means for its caller. Arguments as `explain_outcome`."""
+    """The error to tell if the link was lost during a job. The arguments are those of
+    `explain_outcome`.
+    """
     event = f"the server of {display} was lost"
     if job.what == "fetch":
         return BrokenError(f"{event} before all rows of the query were read: {error}")
@@ -50,7 +53,9 @@ def explain_loss(
 
 
 def explain_end(error: Exception | None, *, is_closed: bool) -> Exception | None:
-    """The error itself, or of a statement that was stopped as its connection ended, an error that says so."""
+    """The error itself. For a statement that was stopped by the end of its connection, an error
+    that says so.
+    """
     if error is None or not is_closed or isinstance(error, OutcomeUnknown):
         return error
     return StatementError("the statement was stopped: its connection was ended while it ran")

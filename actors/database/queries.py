@@ -1,5 +1,6 @@
-"""The open queries of a database connection: how many there may be, how their rows are asked for, and when
-they end. A single one is in `trunkline.actors.database.query`."""
+"""The open queries of a database connection: how many there may be, how batches are asked for,
+and when a query ends. `trunkline.actors.database.query` holds the code of a single query.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +27,20 @@ from trunkline.wire import values
 __all__ = ["Queries"]
 
 MOST_OVER = 1000
-"""How many ended queries are remembered, for a request that comes late."""
+"""How many ended queries are remembered, for requests that come late."""
 MOST_APART = 16
-"""Links of their own that the queries of one connection may have."""
+"""How many links the queries of one connection may have beside the shared link."""
 MOST_OPEN = 256
-"""Open queries of one connection, of both kinds."""
+"""How many queries of one connection may be open, of both kinds."""
 SPARE_S = 30.0
-"""How long the link of a query that has ended is kept for the next one."""
+"""Seconds that the link of an ended query is kept for the next query."""
 STOP_S = 2.0
-"""How long a query that was told to stop may take before its link is broken."""
+"""Seconds that a query may take to stop before its link is broken."""
 OVER = "QUERY_OVER"
 """Code of the error for a fetch from a query that has ended."""
 
 Key = tuple[bytes, int]
-"""The holder, and the number that it has given the query."""
+"""The holder, and the number that the holder has given the query."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,11 +54,12 @@ class _InLine:
 
 
 class Queries:
-    """The queries of one connection. Methods that get a driver are called on the driver thread, all others on
-    the event loop.
+    """The queries of one connection. Methods that get a driver are called on the driver thread,
+    all others on the event loop.
 
-    Both threads change `_open`. So it is copied before a loop walks through it, and a query is taken out by
-    its identity and not by its key: the event loop may give a holder another name meanwhile.
+    Both threads change `_open`, which has two consequences. A loop walks through a copy of
+    `_open`. And a query is taken out by its identity, not by its key, because the event loop may
+    rename the holder meanwhile.
     """
 
     def __init__(
@@ -69,8 +71,9 @@ class Queries:
         answer: AnswerJob,
         enqueue: Callable[[Waiting[Job]], None],
     ) -> None:
-        """`link` and `thread` are the shared ones. `answer` answers a job, `enqueue` puts a job into the line
-        for the shared link."""
+        """`link` and `thread` are the shared link and its driver thread. `answer` answers a job.
+        `enqueue` puts a job into the line for the shared link.
+        """
         self._loop = loop
         self._link = link
         self._thread = thread
@@ -80,13 +83,19 @@ class Queries:
         self._over: dict[Key, None] = {}
         """Queries that have been ended, the oldest first."""
         self._spare: ExecDriver | None = None
-        """A link whose query has ended, for the next query."""
+        """A link whose query has ended, kept for the next query."""
         self._stopping: list[Apart] = []
+        """The queries that `stop_all` has stopped."""
         self._is_stopped = False
+        """The connection has ended: no link is kept any more."""
         self._line: deque[_InLine] = deque()
         """Queries that wait for a link of their own."""
         self.begun_apart = 0
-        """Queries that were to have links of their own; counted on the event loop, as `_rows_apart` is."""
+        """How many queries were to have links of their own. Counted on the event loop, like
+        `_rows_apart`.
+        """
+        # Two counters, because each is written by one thread only: `_rows_beside` by the driver
+        # thread.
         self._rows_beside = self._rows_apart = 0
 
     @property
@@ -96,10 +105,11 @@ class Queries:
 
     @property
     def rows(self) -> int:
-        """How many rows all queries have given so far."""
+        """How many rows all queries have returned so far."""
         return self._rows_beside + self._rows_apart
 
     def _take_out(self, query: Beside | Apart) -> None:
+        """Forget a query. A query that waits for a link may begin then."""
         for key, each in list(self._open.items()):
             if each is query:
                 self._open.pop(key, None)
@@ -111,8 +121,11 @@ class Queries:
     def begin_beside(
         self, driver: ExecDriver, key: Key, token: bytes | None, job: Job, sql: str, binds: Any
     ) -> bytes:
-        """Begin a query on the shared link. Returns the body of the answer; raises what the driver raises,
-        and StatementError where too many queries are open."""
+        """Begin a query on the shared link.
+
+        Returns the body of the answer. Raises what the driver raises, and StatementError if too
+        many queries are open.
+        """
         if len(self._open) >= MOST_OPEN:
             raise StatementError(
                 f"{MOST_OPEN} queries are open on this connection; close some of them"
@@ -122,8 +135,10 @@ class Queries:
         outcome = query.fetch_batch(rows.columns, not token and driver.in_transaction())
         self._rows_beside += outcome.rows
         if outcome.more and not job.is_unwanted:
-            # `end_query` runs on the event loop at the same time: it notes the end before it takes the query
-            # out, and here the query is put in before the look at the ends. So one of the two closes it.
+            # `end_query` may run on the event loop at the same time. `end_query` notes the end in
+            # `_over` and then takes the query out of `_open`.
+            # This thread puts the query into `_open` and then reads `_over`. So at least one of
+            # the two closes the query.
             self._open[key] = query
             if key in self._over and self._open.pop(key, None) is query:
                 query.close()
@@ -146,9 +161,11 @@ class Queries:
     # on links of their own
 
     def begin_apart(self, key: Key, job: Job, sql: str, binds: Any) -> None:
-        """Give a query a link and a thread of its own, and answer `job` when the query has begun. Where
-        `MOST_APART` queries have links already, the query waits for the end of one of them: to the deadline;
-        without a deadline, for the option `timeout`."""
+        """Give a query a link and a thread, and answer `job` when the query has begun.
+
+        If `MOST_APART` queries have links already, the query waits until one of them ends. The
+        wait lasts until the deadline at most; without a deadline, for option `timeout`.
+        """
         self.begun_apart += 1
         if key in self._over:
             self._answer(job, error=ClosedError("the query was closed before it began"))
@@ -164,7 +181,7 @@ class Queries:
         return sum(isinstance(query, Apart) for query in list(self._open.values()))
 
     def _begin_next(self) -> None:
-        """A query has ended: those that wait for a link of their own may begin."""
+        """Begin queries that wait for a link, because another query has ended."""
         while self._line and self._count_apart() < MOST_APART:
             waiting = self._line.popleft()
             if waiting.job.timer is not None:
@@ -172,7 +189,7 @@ class Queries:
             self._begin_now(waiting.key, waiting.job, waiting.sql, waiting.binds)
 
     def _expire_in_line(self, waiting: _InLine) -> None:
-        """The time of a query that waits for a link is over."""
+        """Answer a query that has waited for a link until its deadline."""
         if waiting in self._line:
             self._line.remove(waiting)
             text = (
@@ -182,6 +199,7 @@ class Queries:
             self._answer(waiting.job, error=OperationTimeout(text))
 
     def _begin_now(self, key: Key, job: Job, sql: str, binds: Any) -> None:
+        """Begin a query on the spare link or on a new link."""
         link = self._link
         if link.has_ended:
             self._answer(job, error=link.redial.end_error())
@@ -193,6 +211,7 @@ class Queries:
         query.begin(sql, binds, job.dials_until, self._make_receiver(query, job))
 
     def _limit_wait(self, query: Apart, job: Job) -> None:
+        """Stop the query if the batch for `job` does not come before the job's deadline."""
         left = job.deadline.timeout()
         if left is not None:
             job.timer = self._loop.call_later(left, self._expired, query, job)
@@ -207,7 +226,9 @@ class Queries:
             self._answer(job, error=error)
 
     def _make_receiver(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
-        """A function that takes an outcome on the query's thread, and answers `job` on the event loop."""
+        """A function that takes an outcome on the query's thread and has the event loop answer
+        `job`.
+        """
 
         def answer_on_loop(outcome: Outcome) -> None:
             self._rows_apart += outcome.rows
@@ -218,7 +239,7 @@ class Queries:
         return partial(call_on_loop, self._loop, answer_on_loop)
 
     def _keep_link(self, driver: ExecDriver) -> None:
-        """On the thread of a query that has ended: its link may serve another query."""
+        """Keep the link of a query that has ended in good order. Called on the query's thread."""
         call_on_loop(self._loop, self._take_spare, driver)
 
     def _take_spare(self, driver: ExecDriver) -> None:
@@ -234,7 +255,7 @@ class Queries:
             self._drop_spare()
 
     def _drop_spare(self) -> None:
-        """Close the spare link, on another thread, because closing may wait for the server."""
+        """Close the spare link on a new thread, because closing may wait for the server."""
         spare, self._spare = self._spare, None
         if spare is not None:
             close = partial(_close_quietly, spare)
@@ -256,15 +277,18 @@ class Queries:
             self._enqueue(Waiting(key[0], query.token, job))
 
     def end_query(self, key: Key, job: Job | None = None) -> None:
-        """Nobody wants the rows of a query any more. `job` is answered when the query is closed, or about to
-        be."""
-        self._over[key] = (
-            None  # This request may be faster than the query itself, which comes another way.
-        )
+        """End a query because its rows are not wanted any more. `job` is answered when the query
+        is closed, or about to be closed.
+        """
+        # This request may overtake the query itself, which comes another way. So the end is noted
+        # first.
+        self._over[key] = None
         while len(self._over) > MOST_OVER:
             del self._over[next(iter(self._over))]
         query = self._open.pop(key, None)
         if isinstance(query, Beside):
+            # Rows on the shared link are closed by the driver thread, like every call of the
+            # driver.
             self._thread.put(partial(self._close_beside, query, job))
             return
         if query is not None:
@@ -274,16 +298,18 @@ class Queries:
         self._answer_end(job)
 
     def _leave_line(self, is_ended: Callable[[_InLine], bool]) -> None:
-        """Take ended queries that have not begun out of the line, and answer them."""
+        """Take ended queries that have not begun out of the line, and answer their jobs."""
         for waiting in [each for each in self._line if is_ended(each)]:
             self._line.remove(waiting)
             self._answer(waiting.job, error=ClosedError("the query was closed before it began"))
 
     def _stop(self, query: Apart) -> None:
+        """Tell a query to stop, and break its link if it has not stopped after `STOP_S` seconds."""
         query.end()
         self._loop.call_later(STOP_S, query.abort)
 
     def _close_beside(self, query: Beside, job: Job | None) -> None:
+        """Close a query on the driver thread, then have the event loop answer."""
         query.close()
         call_on_loop(self._loop, self._answer_end, job)
 
@@ -292,13 +318,13 @@ class Queries:
             self._answer(job, body=values.pack(None))
 
     def end_queries_of(self, holder: bytes) -> None:
-        """A holder is gone: end its queries."""
+        """End the queries of a holder that has left."""
         self._leave_line(lambda waiting: waiting.key[0] == holder)
         for key in [key for key in list(self._open) if key[0] == holder]:
             self.end_query(key)
 
     def rename_holder(self, old: bytes, new: bytes) -> None:
-        """A holder goes by another name now."""
+        """Give a holder its new name."""
         for key, query in list(self._open.items()):
             if key[0] == old and self._open.pop(key, None) is query:
                 self._open[new, key[1]] = query
@@ -307,15 +333,16 @@ class Queries:
                 waiting.key = new, waiting.key[1]
 
     def close_beside(self, token: bytes | None = None) -> None:
-        """Close the queries on the shared link that cannot go on: those of the transaction `token`, which has
-        ended; without a token all, for the link is lost."""
+        """Close queries on the shared link: those of the transaction `token`, which has ended;
+        without a token all, because the link is lost.
+        """
         for key, query in list(self._open.items()):
             if isinstance(query, Beside) and token in (None, query.token):
                 del self._open[key]
                 self._thread.put(query.close)
 
     def stop_all(self) -> None:
-        """The connection ends: stop all queries with links of their own. Returns at once."""
+        """Stop all queries with links of their own, because the connection ends. Returns at once."""
         self._is_stopped = True
         self._leave_line(lambda waiting: True)
         self._stopping = [query for query in list(self._open.values()) if isinstance(query, Apart)]

@@ -1,9 +1,13 @@
 """One query whose rows are fetched batch by batch (`Connection.query`).
 
-A query is either `Beside`: its rows come from the shared link, and each batch waits in the line like a
-statement. Or `Apart`: on a link of its own, with a thread of its own, because on the shared link its open
-result would keep all other statements waiting (`ExecDriver.queries_apart`). Either way the program asks for
-one batch after the other, and at most one batch waits for the program.
+There are two kinds of query:
+
+* `Beside`: the rows come from the shared link, and each request for a batch waits in the line
+  like a statement.
+* `Apart`: the query has a link and a thread. On the shared link, the open result would keep all
+  other statements waiting (`ExecDriver.queries_apart`).
+
+In both cases the program asks for one batch after another.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ class Outcome(NamedTuple):
     error: Exception | None = None
     rows: int = 0
     more: bool = False
-    """The query has more rows, or may have."""
+    """The query has more rows, or may have more."""
 
 
 class Beside:
@@ -47,7 +51,9 @@ class Beside:
         return Outcome(body, None, count, self._batches.more)
 
     def close(self) -> None:
-        """Give up the other rows. Raises nothing: the next statement finds out whether the link is lost."""
+        """Give up the remaining rows. Raises nothing: the next statement finds out whether the
+        link is lost.
+        """
         with contextlib.suppress(Exception):
             self._batches.close()
 
@@ -55,8 +61,8 @@ class Beside:
 class Apart:
     """A query on a link of its own.
 
-    `begin`, `fetch` and `end` are called on the event loop, in this order. Every call of the driver is made
-    on the query's thread, but for `interrupt` and `abort`: these end the call that the thread is inside.
+    The event loop calls `begin`, `fetch` and `end`. The query's thread makes all calls of the
+    driver except `interrupt` and `abort`, which end the call that the thread is inside.
     """
 
     def __init__(
@@ -66,8 +72,9 @@ class Apart:
         redial: Redial,
         keep: Callable[[ExecDriver], None],
     ) -> None:
-        """`spare`: a driver with a link that is free, if there is one. `make`: returns a new driver, not yet
-        opened. `keep`: takes the driver of a query that has ended in good order."""
+        """`spare`: a driver with a free link, or None. `make`: returns a new driver that is not
+        open. `keep`: takes the driver of a query that has ended in good order.
+        """
         self._driver = spare
         self._make = make
         self._redial = redial
@@ -76,14 +83,21 @@ class Apart:
             tuple[Callable[[], Outcome], Callable[[Outcome], None]] | None
         ]
         self._orders = queue.SimpleQueue()
+        """Work for the query's thread, each with the callback for its outcome. None ends the
+        thread.
+        """
         self._is_open = spare is not None
+        """The driver has a link."""
         self._is_ended = False
-        """Nobody wants more rows. Written on the event loop."""
+        """No more rows are wanted. Written on the event loop."""
         self._is_busy = False
-        """The thread is inside a call of the driver, or about to be."""
+        """The query's thread is inside a call of the driver, or about to be."""
         self._is_interrupted = False
-        """The server was told to stop a call, and may yet do that to the next one."""
+        """The server was told to stop a call, and may stop the next call instead. So the link is
+        not kept.
+        """
         self._takes_no_orders = False
+        """The query's thread does not take orders any more. Written on the query's thread."""
         self._batches: Batches | None = None
         self._ready: Outcome | None = None
         """A batch that was fetched before the program asked for it."""
@@ -96,35 +110,43 @@ class Apart:
         deadline: Deadline,
         answered: Callable[[Outcome], None],
     ) -> None:
-        """Find a link by the deadline and run the query; `answered` takes the first batch, on the query's
-        thread."""
+        """Find a link by the deadline and run the query. `answered` takes the first batch, on the
+        query's thread.
+        """
         self._orders.put((lambda: self._run_query(sql, binds, deadline), answered))
         self._thread.start()
 
     def fetch(self, answered: Callable[[Outcome], None]) -> None:
-        """`answered` takes the next batch, on the query's thread."""
+        """Have `answered` take the next batch, on the query's thread."""
         self._orders.put((self._fetch_batch, answered))
-        # The thread says that it takes no orders before it refuses those that are there. So an order that
-        # came too late for the thread is refused here.
+        # The query's thread sets `_takes_no_orders` before it refuses the orders that are there.
+        # An order that comes later sees the flag and is refused here.
         if self._takes_no_orders:
             self._refuse_orders()
 
     def end(self) -> None:
-        """Stop the query whatever it does; its link is kept for another query or closed. Returns at once."""
+        """Stop the query, even inside a call. Its link is kept for another query or closed.
+        Returns at once.
+        """
         self._is_ended = True
         self._redial.stop()
         self._orders.put(None)
+        # `_is_ended` is written before `_is_busy` is read, and the query's thread does the
+        # reverse.
+        # So either the thread does not begin a call, or the call is interrupted here.
         driver = self._driver
         if self._is_busy and driver is not None:
             self._is_interrupted = True
-            # The interrupt may ask the server, for which the event loop cannot wait.
+            # A new thread, because the interrupt may ask the server and the event loop must not
+            # wait.
             threading.Thread(
                 target=driver.interrupt, name="trunkline-interrupt", daemon=True
             ).start()
 
     def abort(self) -> None:
-        """Break the link of a query that does not react to being stopped. Called on the event loop, for the
-        query's thread is inside a call of the driver; does not wait."""
+        """Break the link of a query that does not stop. Does not wait. Called on the event loop,
+        because the query's thread is inside a call of the driver.
+        """
         driver = self._driver
         if self._is_busy and driver is not None:
             driver.abort()
@@ -142,15 +164,14 @@ class Apart:
             answered(outcome)
             if not outcome.more:
                 break
-            self._ready = self._carry_out(
-                self._fetch_batch
-            )  # While the program works on the batch before.
+            # Fetch the next batch while the program works on the last one.
+            self._ready = self._carry_out(self._fetch_batch)
         self._takes_no_orders = True
         self._refuse_orders()
         self._release_link()
 
     def _refuse_orders(self) -> None:
-        """Answer orders that came too late. On the query's thread or the event loop."""
+        """Answer orders that came too late. Called on the query's thread and on the event loop."""
         with contextlib.suppress(queue.Empty):
             while True:
                 order = self._orders.get_nowait()
@@ -158,7 +179,9 @@ class Apart:
                     order[1](Outcome(error=ClosedError("all rows of this query were read")))
 
     def _carry_out(self, work: Callable[[], Outcome]) -> Outcome:
-        """The outcome of one order; an error that it raises becomes the caller's."""
+        """The outcome of one order. An error that the order raises becomes the error of the
+        outcome.
+        """
         self._is_busy = True
         try:
             if self._is_ended:
@@ -192,7 +215,7 @@ class Apart:
         return Outcome(body, None, count, self._batches.more)
 
     def _open_link(self, deadline: Deadline) -> None:
-        """Make one attempt at a link; a driver lives for one."""
+        """Make one attempt at a link, with a new driver."""
         self._driver = self._make()
         self._driver.open(deadline)
         self._is_open = True
@@ -203,7 +226,7 @@ class Apart:
         return Outcome(body, None, count, self._batches.more)
 
     def _release_link(self) -> None:
-        """Keep the link for the next query, if it is in order, or close it."""
+        """Keep the link for the next query if the link is in order; otherwise close it."""
         driver, batches = self._driver, self._batches
         if driver is None:
             return
@@ -217,7 +240,8 @@ class Apart:
                 self._keep(driver)
                 return
         except Exception:
-            pass  # A link on which this failed is closed.
+            # A link on which this failed is closed below.
+            pass
         finally:
             self._is_busy = False
         with contextlib.suppress(Exception):

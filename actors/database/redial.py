@@ -1,8 +1,8 @@
-"""Dialling a database whose link is not there: what the options `reconnect`, `interval` and `retry` mean for
-statements.
+"""Dialling a database whose link is lost: the meaning of the options `reconnect`, `interval` and
+`retry` for statements.
 
-A stream dials by itself, for its peer speaks first. A database is dialled for a statement: a statement that
-finds no link dials until its own deadline.
+A stream dials without being asked, because its peer speaks first. A database is dialled for a
+statement: a statement that finds no link dials until its deadline.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from trunkline.errors import BrokenError, DialError, OperationTimeout
 __all__ = ["Redial"]
 
 LAST_S = 0.5
-"""Seconds between the last attempt and the statement's deadline: time for the attempt to fail, so that its
-reason can be told."""
+"""Seconds between the last attempt and the statement's deadline. In that time the attempt can
+fail, so that the caller is told the reason of the failure.
+"""
 
 
 class Redial:
     """How the link of one database is dialled again.
 
-    `dial` runs on the thread that uses the driver; `stop` and `wake` may be called from any other thread.
+    `dial` runs on the thread that uses the driver. `stop` and `wake` may be called from any other
+    thread.
     """
 
     def __init__(
@@ -36,33 +38,37 @@ class Redial:
         transient: tuple[type[BaseException], ...],
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`transient`: the errors after which another attempt may help (`Driver.transient`). `say`: writes a
-        line into the user's log."""
+        """`transient`: the errors after which another attempt may help (`Driver.transient`).
+        `say`: writes a line into the user's log.
+        """
         self._address = address
         self._transient = transient
         self._say = say
         self._goes_on = bool(address.option("reconnect"))
         self.ends_at_loss = address.options.get("reconnect") is False
-        """The user wrote `reconnect=false`: the first loss is the end of the connection."""
+        """The user wrote `reconnect=false`: the first loss ends the connection."""
         self._seconds = float(address.option("timeout"))
+        """The longest time for one attempt."""
         self._most_failures = int(address.option("retry"))
         self._backoff = backoff_of(address)
         self._up_since = time.monotonic()
         self._down_since: float | None = None
-        """When the outage was told in the log; None while nothing was told."""
+        """When the outage was told in the log; None if no outage was told."""
         self._changed = threading.Event()
+        """Set to end a pause between two attempts early."""
         self._stopped = False
         self.reason = ""
-        """Why the last attempt failed; "" after one that did not."""
+        """Why the last attempt failed; "" after an attempt that succeeded."""
 
     @property
     def over(self) -> bool:
-        """Whether a link that is not there is gone for good: at its first loss with `reconnect=false`, or
-        after `retry` attempts in a row have failed."""
+        """Whether a lost link is gone for good: after its first loss with `reconnect=false`, or
+        after `retry` failed attempts in a row.
+        """
         return self.ends_at_loss or 0 < self._most_failures <= self._backoff.failures
 
     def end_error(self) -> BrokenError:
-        """Why a statement on a link that is gone for good is not run."""
+        """The error of a statement on a link that is gone for good."""
         who = f"the link to {self._address.display}"
         if self.ends_at_loss:
             why = "was lost, and with reconnect=false the connection has ended"
@@ -71,17 +77,18 @@ class Redial:
         return BrokenError(f"{who} {why}; nothing was run, dial again")
 
     def link_lost(self) -> None:
-        """The link that was there is gone."""
+        """Note that the link is lost."""
         self._backoff.link_lasted(time.monotonic() - self._up_since)
 
     def dial(
         self, attempt: Callable[[Deadline], None], deadline: Deadline, unwanted: Callable[[], bool]
     ) -> None:
-        """Call `attempt` until it succeeds, with waits between. `unwanted`: whether the caller of the
-        statement has stopped to wait for it.
+        """Call `attempt` until it succeeds, with pauses between. `unwanted`: whether the caller
+        of the statement has stopped waiting.
 
-        Raises the error of the last attempt when no other one fits before the deadline, when another one
-        cannot help, or when `retry` attempts in a row have failed; OperationTimeout when `unwanted`.
+        Raises the error of the last attempt in three cases: no further attempt fits before the
+        deadline, a further attempt cannot help, or `retry` attempts in a row have failed. Raises
+        OperationTimeout if the statement is unwanted.
         """
         self._changed.clear()
         while True:
@@ -102,7 +109,7 @@ class Redial:
                 ) from None
 
     def _pause_after(self, error: Exception, deadline: Deadline) -> float | None:
-        """How long to wait before the next attempt, in seconds; None when there is to be none."""
+        """Seconds to wait before the next attempt; None if there is to be no further attempt."""
         wait = self._backoff.next_wait()
         left = deadline.left() - LAST_S
         if not (self._goes_on and self._may_help(error)) or wait is None or left <= 0:
@@ -114,11 +121,13 @@ class Redial:
         return isinstance(error, self._transient) and not isinstance(error, FatalError)
 
     def _slept(self, seconds: float, unwanted: Callable[[], bool]) -> bool:
-        """Wait between two attempts; False when the statement is not wanted any more."""
+        """Wait between two attempts. Returns False if the statement is not wanted any more."""
         limit = Deadline(seconds)
         while not (self._stopped or unwanted()):
             if limit.expired():
                 return True
+            # Another thread writes its flag and then sets the event. This thread clears the
+            # event and then reads the flags, so no flag is missed.
             self._changed.wait(limit.left())
             self._changed.clear()
         return False
@@ -146,10 +155,12 @@ class Redial:
             )
 
     def wake(self) -> None:
-        """Look at once whether the statement is still wanted."""
+        """Have the waiting `dial` look at once whether its statement is still wanted. From any
+        thread.
+        """
         self._changed.set()
 
     def stop(self) -> None:
-        """The connection ends: make no other attempt."""
+        """Make no further attempt, because the connection ends. From any thread."""
         self._stopped = True
         self._changed.set()

@@ -1,7 +1,7 @@
-"""From a request to a job: which fields it has, whether it may run, how long it has.
+"""From a request to a job: the fields of the request, whether it may run, and its time limit.
 
-Both threads do this: the event loop for most requests, the driver thread for those that it reads from a
-client's socket itself.
+The event loop does this for most requests. The driver thread does this for requests that it reads
+from a client's socket.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ __all__ = ["Requests"]
 
 
 class Requests:
-    """Makes the jobs of one connection. Keeps no state but what it was made with."""
+    """Makes the jobs of one connection. Keeps no state besides its constructor's arguments, so
+    both threads may call its methods.
+    """
 
     def __init__(self, worker: Worker, line: Line[Job], results: Results, dialect: Dialect) -> None:
         self._worker = worker
@@ -46,14 +48,19 @@ class Requests:
         what: str = "exec",
         run: Callable[[ExecDriver], bytes] = do_nothing,
     ) -> Job:
-        """A job whose time, in milliseconds, begins now; None for no limit. `sender`: the client socket."""
+        """A new job whose time begins now. `timeout_ms`: the time in milliseconds, None for no
+        limit. `sender`: the client socket.
+        """
         deadline = Deadline.after_ms(timeout_ms)
         dials_s = self._dials_s if deadline.timeout() is None else deadline.left()
         return Job(sender, request_id, run, deadline, Deadline(dials_s), what=what)
 
     def left_ms(self, timeout_ms: float | None, until: float | None) -> float | None:
-        """How much of a request's time is left, in milliseconds, below zero when it is over; None for no
-        limit. `until`: the end by the clock that all processes of the machine share; None where unknown."""
+        """The rest of a request's time in milliseconds; negative when the time is over, None for
+        no limit.
+
+        `until`: the end by the clock that all processes of the machine share; None if unknown.
+        """
         if timeout_ms is None or until is None:
             return timeout_ms
         return self._worker.mailbox.left_ms(timeout_ms, until)
@@ -61,8 +68,10 @@ class Requests:
     def find_refusal(
         self, sql: str, holder: bytes, token: bytes | None, *, is_apart: bool = False
     ) -> StatementError | None:
-        """The error of a statement that must not run; None when it may. `is_apart`: the statement is a query
-        with a link of its own."""
+        """The error of a statement that must not run; None if the statement may run.
+
+        `is_apart`: the statement is a query with a link of its own.
+        """
         return refuse_statement(
             sql,
             self._dialect,
@@ -75,8 +84,10 @@ class Requests:
         )
 
     def read_plain_exec(self, client: Guest, head: bytes, body: bytes) -> Waiting[Job] | None:
-        """On the driver thread: the statement of a request that may run without the event loop, an EXEC
-        without a deadline outside of a transaction; None for any other."""
+        """The statement of a request that may run without the event loop: an EXEC without a
+        deadline outside of a transaction. None for any other request. Called on the driver
+        thread.
+        """
         try:
             kind, request_id, fields = parse(head)
             if kind is not Kind.EXEC:
@@ -88,7 +99,8 @@ class Requests:
             if self.find_refusal(sql, holder, None) is not None:
                 return None
         except (TrunklineError, ValueError, TypeError, IndexError):
-            return None  # The event loop will say what is wrong with the request.
+            # The event loop reads the request again and answers with the error.
+            return None
         job = self.make_job(client.name, request_id, None)
         job.run = lambda driver: self._results.run_statement(driver, sql, binds, None, job)
         job.client = client

@@ -151,8 +151,7 @@ class Runner:
                     call_on_loop(self._loop, self._owner.answer, job)
                 return following
         # Other ends need the event loop: an error, a transaction that begins or ends, an answer
-        # that
-        # cannot be sent from here, or a choice among waiting statements.
+        # that cannot be sent from here, or a choice among waiting statements.
         call_on_loop(self._loop, self._owner.finish, finished)
         return None
 

@@ -42,18 +42,22 @@ class Transactions:
         answer: AnswerJob,
         enqueue: Callable[[Waiting[Job]], None],
     ) -> None:
-        """`answer` answers a job; `enqueue` puts a job into the line."""
+        """`answer` answers a job. `enqueue` puts a job into the line."""
         self._line = line
         self._handover = handover
         self._interrupts = interrupts
         self._answer = answer
         self._enqueue = enqueue
         self._given_up: deque[bytes] = deque(maxlen=MOST_GIVEN_UP)
-        """Tokens of transactions that were rolled back before their BEGIN came: the BEGIN is not run."""
+        """Tokens of transactions whose rollback came before their BEGIN. Such a BEGIN is not run.
+        """
 
     def take_request(self, holder: bytes, token: bytes, job: Job, modes: str) -> None:
-        """Put a request into the line, or answer it now. `job.what` says what is wanted, `modes` stand behind
-        BEGIN. Raises KeyError for a request that is none of the three."""
+        """Put a request into the line, or answer the request now.
+
+        `job.what` is "begin", "commit" or "rollback"; any other word raises KeyError. `modes`
+        stand behind BEGIN.
+        """
         begins = job.what == "begin"
         if begins:
             job.run = partial(begin_transaction, modes=modes)
@@ -72,11 +76,14 @@ class Transactions:
             self._answer(job, error=explain_transaction_over())
         else:
             self._forget_begin(token)
-            self._given_up.append(token)  # The rollback may have overtaken its BEGIN.
+            # The rollback may have overtaken its BEGIN, which is refused when it comes.
+            self._given_up.append(token)
             self._answer(job, body=values.pack(None))
 
     def _forget_begin(self, token: bytes) -> None:
-        """Nobody waits for this transaction any more: its BEGIN is not run, or is stopped."""
+        """Take the BEGIN of a transaction out of the line, or stop the BEGIN, because no caller
+        waits for the transaction.
+        """
         waiting = next((w for w in self._line.waiting if w.job.begins == token), None)
         running = self._handover.running
         if waiting is not None:

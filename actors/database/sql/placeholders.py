@@ -1,14 +1,17 @@
-"""SQL as text: where its placeholders are, and how a Python library wants them written.
+"""SQL as text: where the placeholders are, and how a Python library wants placeholders written.
 
-Pure and without a parser (see `trunkline.sqltext`). What is left over is the server's to judge.
+Pure and without a parser (see `trunkline.sqltext`). The server judges all other questions of
+syntax.
 
 Placeholders, by dialect:
 
-* sqlite `?`, `?2`, and `:name`, `@name`, `$name`: the names take a mapping, or values in order as `?` does.
-* mysql `?`.
-* postgres `$1` and `?`; clickhouse `?` and `$1`. `$1` may repeat and come in any order. In a statement that
-  has a `$1`, and in one that is given no values, a `?` is an operator. Beside `?` placeholders the jsonb
-  operators are `?|`, `?&` and `??` (for `?`); `?||x` and `?&&x` are a placeholder before `||` and `&&`.
+* sqlite: `?`, `?2`, and `:name`, `@name`, `$name`. The names take a mapping, or values in order
+  as `?` does.
+* mysql: `?`.
+* postgres: `$1` and `?`. clickhouse: `?` and `$1`. A `$1` may repeat, and numbers may come in any
+  order. A `?` is an operator in a statement that has a `$1`, and in a statement that is given no
+  values. Beside `?` placeholders the jsonb operators are `?|`, `?&` and `??` (for `?`). `?||x`
+  and `?&&x` are a placeholder before `||` and `&&`.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ __all__ = [
 
 
 class Style(Enum):
-    """How a Python library writes a placeholder. `%` in the text is doubled for it, but for MAPPING."""
+    """How a Python library writes a placeholder. A `%` in the text is doubled for FORMAT and
+    PYFORMAT.
+    """
 
     QMARK = "?"
     FORMAT = "%s"
@@ -41,11 +46,11 @@ class Style(Enum):
     MAPPING = "%(trunkline_1)s"
     """For libraries that replace `%(name)s` and leave every other `%` alone (mysql-connector)."""
     NUMBER = "$1"
-    """PostgreSQL's own."""
+    """The placeholder of PostgreSQL itself."""
 
 
 _TOUCHING = re.compile(r"[\w.$&'\"`]")
-# where `?` is an operator too
+# Dialects in which `?` is an operator, too.
 _OPERATORS = (Dialect.POSTGRES, Dialect.CLICKHOUSE)
 
 
@@ -64,10 +69,10 @@ def wanted(sql: str, dialect: Dialect) -> int:
 def bind(
     sql: str, binds: Sequence[Any] | Mapping[str, Any], dialect: Dialect, style: Style
 ) -> tuple[str, list[Any] | dict[str, Any] | None]:
-    """The text and the parameters as a Python library of this style takes them.
+    """The text and the parameters in the form that a Python library of this style takes.
 
-    The parameters are None when there are none: then `%` stays as it is. StatementError when
-    the number of values is wrong.
+    The parameters are None if there are none: then `%` stays as it is. StatementError if the
+    number of values is wrong.
     """
     if isinstance(binds, Mapping):
         raise StatementError(
@@ -96,14 +101,16 @@ def _order(places: list[str], given: int, dialect: Dialect) -> list[int]:
 
 
 def positions(places: Sequence[str], dialect: Dialect) -> list[int]:
-    """The index of the value that each of a text's placeholders takes, -1 for `$0`."""
+    """The index of the value that each placeholder of a text takes; -1 for `$0`."""
     if dialect is Dialect.SQLITE:
         return _sqlite_positions(places)
     return [index if text == "?" else int(text[1:]) - 1 for index, text in enumerate(places)]
 
 
 def _sqlite_positions(places: Sequence[str]) -> list[int]:
-    """SQLite's own numbering: `?` is one more than the largest so far, a name keeps its first number."""
+    """The numbering of SQLite: `?` is one more than the largest number so far, a name keeps its
+    first number.
+    """
     order: list[int] = []
     names: dict[str, int] = {}
     largest = -1
@@ -118,7 +125,9 @@ def _sqlite_positions(places: Sequence[str]) -> list[int]:
 
 
 def check_count(wanted: int, given: int) -> None:
-    """StatementError when a statement with `wanted` placeholders was given another number of values."""
+    """StatementError if a statement with `wanted` placeholders was given another number of
+    values.
+    """
     if wanted != given:
         places = "1 placeholder" if wanted == 1 else f"{wanted or 'no'} placeholders"
         values = "1 value was" if given == 1 else f"{given or 'no'} values were"
@@ -126,9 +135,12 @@ def check_count(wanted: int, given: int) -> None:
 
 
 def fences(pieces: Sequence[Token], index: int, dialect: Dialect) -> tuple[str, str]:
-    """What is written before and behind the literal that takes a placeholder's place, so that no neighbour
-    becomes a part of it: a value is never a part of a number, a name or a text. `?1` with a 5 is not 51,
-    `LIMIT?` no name, `'a' ?` no longer text. Nor does a cast come before the sign of a number."""
+    """The text to write before and behind the literal that takes a placeholder's place.
+
+    The fences keep the neighbours out of the value: a value is never a part of a number, a name
+    or a text. With a 5 for `?`, `?1` is not 51, `LIMIT?` is not a name, and `'a' ?` is not a
+    longer text. A cast does not come before the sign of a number, either.
+    """
     first, second = _beside(pieces, index, -1), _beside(pieces, index, 1)
     if _is_text(first, dialect) or _is_text(second, dialect):
         return " (", ") "
@@ -140,6 +152,7 @@ def fences(pieces: Sequence[Token], index: int, dialect: Dialect) -> tuple[str, 
 
 
 def _beside(pieces: Sequence[Token], index: int, step: int) -> Token | None:
+    """The nearest token on one side that is neither blank nor a comment."""
     index += step
     while 0 <= index < len(pieces) and pieces[index].separates():
         index += step
@@ -147,13 +160,16 @@ def _beside(pieces: Sequence[Token], index: int, step: int) -> Token | None:
 
 
 def _is_text(piece: Token | None, dialect: Dialect) -> bool:
-    """Whether it is a string or another placeholder: with those some databases make one string of two."""
+    """Whether the piece is a string or another placeholder. Some databases make one string of two
+    neighbours.
+    """
     if piece is None or piece.kind != "quoted":
         return piece is not None and piece.kind == "place"
     return piece.text[0] not in ("`" if dialect is Dialect.MYSQL else '`"')
 
 
 def _operators(sql: str, dialect: Dialect) -> Iterator[str]:
+    """The text of a statement without values: `??` is the operator `?`."""
     for kind, text in tokens(sql, dialect):
         yield "?" if kind == "other" and text == "??" else text
 

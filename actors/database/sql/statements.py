@@ -1,4 +1,4 @@
-"""Where one SQL statement of a text ends and the next begins, and what kind of statement each is."""
+"""Where one SQL statement of a text ends and the next begins, and the kind of each statement."""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ class Statement:
 
     text: str
     words: tuple[str, ...]
-    """Its unquoted words outside parentheses, in upper case; the first of all even inside."""
+    """The unquoted words outside of parentheses, in upper case. The first word counts even inside
+    parentheses.
+    """
 
     @property
     def keyword(self) -> str:
-        """The first word: `SELECT`, `WITH`, `BEGIN`; "" when there is none."""
+        """The first word: `SELECT`, `WITH`, `BEGIN`; "" if there is no word."""
         return self.words[0] if self.words else ""
 
     @property
     def verb(self) -> str:
-        """What it does: as `keyword`, but for `WITH` the word after its tables."""
+        """The word that says what the statement does. Like `keyword`, but for `WITH` the word
+        after its tables.
+        """
         verbs = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "VALUES")
         found = (word for word in self.words if word in verbs)
         return next(found, "WITH") if self.keyword == "WITH" else self.keyword
 
     @property
     def transaction(self) -> str | None:
-        """`begin`, `commit`, `rollback`, `savepoint` (setting, releasing, going back to one), else None."""
+        """`begin`, `commit`, `rollback` or `savepoint`; None for all other statements.
+        `savepoint` stands for setting, releasing and going back to a savepoint.
+        """
         pair = self.words[:2]
         if pair == ("START", "TRANSACTION") or self.keyword == "XA":
             return "begin"
@@ -54,7 +60,7 @@ _TRANSACTION = {
 
 
 class _Splitter:
-    """The statement being read, and whether a `;` here would end it."""
+    """The statement that is being read, and whether a `;` at this place would end the statement."""
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
@@ -64,6 +70,7 @@ class _Splitter:
         self.text: list[str] = []
         self.words: list[str] = []
         self.recent: list[str] = []
+        """The last two words or `;`."""
         self.parens = self.blocks = 0
 
     def add(self, token: Token) -> None:
@@ -84,14 +91,16 @@ class _Splitter:
             self.blocks -= 1 if self.blocks and word == "END" else 0
 
     def _creates(self, *kinds: str) -> bool:
-        # TEMP, OR REPLACE, DEFINER = user may stand between
+        # TEMP, OR REPLACE or DEFINER = user may stand between CREATE and the kind.
         words = self.words[1:] if self.words[:1] == ["EXPLAIN"] else self.words
         between = 2 if self.dialect is Dialect.SQLITE else 5
         return words[:1] == ["CREATE"] and any(word in kinds for word in words[1 : 1 + between])
 
     def ends_here(self) -> bool:
+        """Whether a `;` after the tokens so far ends the statement."""
         if self.dialect is Dialect.SQLITE and self._creates("TRIGGER"):
-            return self.recent == [";", "END"]  # as sqlite3_complete decides it
+            # The rule of sqlite3_complete.
+            return self.recent == [";", "END"]
         if self.dialect is Dialect.MYSQL and self._creates(
             "PROCEDURE", "FUNCTION", "TRIGGER", "EVENT"
         ):
@@ -99,6 +108,9 @@ class _Splitter:
         return self.dialect is not Dialect.POSTGRES or (self.blocks == 0 and self.parens <= 0)
 
     def take(self) -> Iterator[Statement]:
+        """The statement that was read, if it holds more than blanks and comments. Begins a new
+        one.
+        """
         text = "".join(self.text).strip()
         if self.content:
             yield Statement(text, tuple(self.words))
@@ -109,13 +121,15 @@ class _Splitter:
         return any(not piece.isspace() and not _COMMENT.match(piece) for piece in self.text)
 
 
+# A comment, but not `/*!`, which MySQL runs.
 _COMMENT = re.compile(r"--|/\*(?!!)|#")
 
 
 def split(sql: str, dialect: Dialect) -> list[Statement]:
-    """The statements of a text, in order; what holds only blanks and comments is none.
+    """The statements of a text, in order. Blanks and comments alone are no statement.
 
-    The body of a trigger or procedure stays whole. In mysql, one with a `BEGIN` goes to the end of the text.
+    The body of a trigger or procedure stays whole. In MySQL, a body with a `BEGIN` reaches to the
+    end of the text.
     """
     state = _Splitter(dialect)
     found: list[Statement] = []
