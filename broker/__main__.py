@@ -1,4 +1,5 @@
-"""`python -m trunkline.broker`: one broker process, as the first Dial or `trunkline broker` starts it."""
+"""`python -m trunkline.broker`: one broker process, as the first Dial or `trunkline broker` starts
+it."""
 
 from __future__ import annotations
 
@@ -29,8 +30,12 @@ PRELOAD = ["trunkline.actors.process.preload"]
 
 
 def _detach(ready_fd: int) -> None:
-    """Leave the starter's session and be nobody's child, so that it never has to wait for us. As process 1 it
-    has to, so it is told our pid."""
+    """Leave the starter's session and detach from its process tree, so the starter need not reap
+    us.
+
+    A starter that is process 1 inherits the broker and has to reap it, so it is told our process
+    id.
+    """
     if pid := os.fork():
         with contextlib.suppress(OSError):  # the starter is gone
             os.write(ready_fd, f"{endpoint.PID_WORD} {pid}\n".encode())
@@ -49,7 +54,8 @@ def _log_to(folder: Path) -> None:
 
 
 def _raise_file_limit() -> None:
-    """Each peer is a file descriptor; the usual soft limit of 1024 is no protection here."""
+    """Raise the limit on file descriptors: each peer needs one, and the usual limit of 1024 is too
+    low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:
@@ -87,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _start(address, options)
     except _ToldToEnd:
-        for number in ending_signals():  # told again: it ends already, and cleans up first
+        for number in ending_signals():  # a second signal must not break off the clean-up
             signal.signal(number, signal.SIG_IGN)
         _say(options.ready_fd, "refused it was told to end while it started")
         folder = endpoint.folder_of(address)
@@ -95,20 +101,20 @@ def main(argv: list[str] | None = None) -> int:
             awaited = options.starter is not None and is_alive(options.starter)
             endpoint.remove_folder(folder, awaited=awaited)
             if awaited:
-                os.closerange(3, 4096)  # the lock above all: the starter is to start another broker
+                os.closerange(3, 4096)  # above all the lock: the starter is to start another broker
                 see_to_folder(address)
         else:
             os.closerange(
                 3, 4096
-            )  # the lock that was taken just now, perhaps, and does not name us yet
+            )  # The lock may have been taken just now, and not name our process id yet.
             endpoint.tidy(folder)
-            with contextlib.suppress(OSError):  # made, and not locked yet
+            with contextlib.suppress(OSError):  # the folder was made, and not locked yet
                 folder.rmdir()
         return 0
 
 
 def _start(address: str, options: argparse.Namespace) -> int:
-    """Take the place at `address` and serve there."""
+    """Take the place at `address` and serve there. Returns the exit status."""
     try:
         if options.ready_fd is not None:
             _detach(options.ready_fd)
@@ -128,7 +134,7 @@ def _start(address: str, options: argparse.Namespace) -> int:
 
 
 def _say(ready_fd: int | None, text: str) -> None:
-    """One line to the starter; without one, to the terminal."""
+    """Write one line to the starter; without a starter, to the terminal."""
     if ready_fd is not None:
         with contextlib.suppress(OSError):  # the starter is gone
             os.write(ready_fd, f"{text}\n".encode())
@@ -140,7 +146,7 @@ def _say(ready_fd: int | None, text: str) -> None:
 
 
 def _in_words(error: Exception, address: str) -> str:
-    """Why no broker could be set up, and what to do."""
+    """Say why no broker could be set up, and how to mend it."""
     if isinstance(error, BrokerGone):
         return str(error)
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Whether an OPEN or ATTACH is heeded: its program has to be known, and must not have given it up."""
+"""Whether an OPEN or ATTACH is handled: its program is known, and has not given it up."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ from trunkline.wire.envelope import Kind
 __all__ = ["ABANDONED_S", "Admission"]
 
 ABANDONED_S = 60.0
-"""How long the OPEN of a Dial that was given up may take to arrive behind the DETACH that says so."""
+"""Seconds that the OPEN of a given-up Dial may arrive after the DETACH."""
 
 
 class Admission:
-    """Looks at each OPEN and ATTACH before it is carried out."""
+    """Checks each OPEN and ATTACH before it is carried out."""
 
     def __init__(self, directory: Directory, outbox: Outbox, schedule: Schedule) -> None:
         self._directory = directory
         self._outbox = outbox
         self._schedule = schedule
         self._abandoned: dict[bytes, float] = {}
-        """Holders whose Dial was given up, and when."""
+        """Holders of given-up Dials, and when each was given up."""
 
     def abandon(self, holder: bytes) -> None:
-        """A Dial was given up. Its OPEN or ATTACH comes by another socket, and may arrive after this word."""
+        """Note a given-up Dial. Its OPEN or ATTACH comes by another socket, and may arrive
+        later."""
         now = self._schedule.now()
         self._abandoned = {h: at for h, at in self._abandoned.items() if now - at < ABANDONED_S}
         self._abandoned[holder] = now
 
     def forget_abandoned(self, holder: bytes) -> bool:
-        """Whether the Dial of this holder was given up; it counts as given up for one message only."""
+        """Whether the Dial of this holder was given up. The note holds for one message only."""
         return self._abandoned.pop(holder, None) is not None
 
     def refuse_stranger(self, message: Incoming, control: bytes) -> bool:
-        """Refuse a message whose program has not introduced itself to this broker, as after a lost broker: a
-        connection of a program that the broker cannot watch would never end. Returns whether it was
-        refused."""
+        """Refuse a message of a program that has not introduced itself to this broker.
+
+        After a lost broker a message may come before its program's HELLO. The connection of a
+        program that the broker cannot watch would never end. Returns whether the message was
+        refused.
+        """
         if control in self._directory.clients:
             return False
         self._outbox.refuse(

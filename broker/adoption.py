@@ -1,7 +1,7 @@
-"""The workers and programs of the broker before this one at the same address, which may yet come.
+"""Workers and programs of the previous broker at the same address, which may still come.
 
-A message about a connection that the broker does not know is put off while workers have yet to register: one
-of them may bring that connection.
+While workers have yet to register, a message about an unknown connection is put off: its worker may
+be among them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from trunkline.wire import endpoint
 __all__ = ["ADOPT_S", "Adoption", "workers_without_broker"]
 
 ADOPT_S = 6.0
-"""How long a new broker at an old address waits for the workers that are to register again, and a connection
-that has registered waits for the objects that held it."""
+"""Seconds that a new broker at an old address waits for workers to register again.
+
+A connection that has registered waits as long for the objects that held it.
+"""
 
 
 def workers_without_broker(address: str) -> set[bytes]:
-    """The ids of the connections whose workers wait at this address for a broker, since the last one was
-    killed. Doors without a worker are removed."""
+    """The ids of connections whose workers wait at this address for a broker, since the last one
+    died.
+
+    Doors without a worker are removed.
+    """
     found = set()
     for path in endpoint.doors(endpoint.folder_of(address)):
         with contextlib.suppress(OSError, ValueError):
@@ -36,7 +41,10 @@ def workers_without_broker(address: str) -> set[bytes]:
 
 
 class Adoption:
-    """`deliver` handles a message that was put off, as if it had just come."""
+    """Keeps account of the workers and programs that may still come.
+
+    `deliver` handles a put-off message as if it had just come.
+    """
 
     def __init__(
         self, address: str, schedule: Schedule, deliver: Callable[[Incoming], None]
@@ -50,27 +58,27 @@ class Adoption:
         self._put_off: list[Incoming] = []
 
     def awaits_workers(self) -> bool:
-        """Whether workers of the broker before this one have yet to register."""
+        """Whether workers of the previous broker have yet to register."""
         return bool(self._workers) and self._schedule.now() - self.began < ADOPT_S
 
     def awaits_programs(self) -> bool:
-        """Whether a program of the broker before this one lives and has yet to come."""
+        """Whether a living program of the previous broker has yet to come."""
         is_early = self._schedule.now() - self.began < RETURN_S
         return is_early and any(map(is_alive, self._programs))
 
     def note_worker(self, connection_id: bytes) -> None:
-        """The worker of this connection has registered: perhaps the last that was awaited, or the one that
-        messages wait for."""
+        """Note that the worker of this connection has registered, and handle the put-off messages
+        again."""
         self._workers.discard(connection_id)
         self.deliver_again()
 
     def note_program(self, pid: int) -> None:
-        """This program has come to this broker."""
+        """Note that this program has come to this broker."""
         self._programs.discard(pid)
         self._left.discard(pid)
 
     def note_leaving(self, pid: int) -> None:
-        """This program lives, but uses Trunkline no more."""
+        """Note that this living program uses Trunkline no more."""
         self._left.add(pid)
 
     def has_left(self, pid: int) -> bool:
@@ -78,28 +86,29 @@ class Adoption:
         return pid in self._left
 
     def put_off(self, message: Incoming) -> None:
-        """Keep a message until a worker registers, or a connection has ended, or none is awaited any more."""
+        """Keep a message until a worker registers, a connection ends, or no worker is awaited any
+        more."""
         self._put_off.append(message)
 
     def put_off_while_awaiting(self, message: Incoming) -> bool:
-        """Put a message off where workers have yet to register. Returns whether that is so."""
+        """Put a message off where workers have yet to register. Returns whether it was put off."""
         if not self.awaits_workers():
             return False
         self.put_off(message)
         return True
 
     def deliver_again(self) -> None:
-        """Handle the messages that were put off; each may be put off again."""
+        """Handle the messages that were put off. Each may be put off again."""
         waiting, self._put_off = self._put_off, []
         for message in waiting:
             self._deliver(message)
 
     def deliver_when_complete(self) -> None:
-        """Handle the messages that were put off where no worker is awaited any more."""
+        """Handle the put-off messages once no worker is awaited any more."""
         if self._put_off and not self.awaits_workers():
             self.deliver_again()
 
     def note_end(self) -> None:
-        """A connection has ended, and a message may have been put off until then."""
+        """Note that a connection has ended: messages may have been put off until then."""
         if self._put_off:
             self._schedule.look_by(self._schedule.now())

@@ -1,4 +1,4 @@
-"""Objects that attach to a connection, by its handle or anew after a lost broker, and objects that detach."""
+"""Objects that attach to a connection, by its handle or after a lost broker, or that detach."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Attachments:
     adoption: Adoption
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that belong here."""
+        """The kinds of messages that this module handles."""
         return {
             Kind.ATTACH: self.take_attach,
             Kind.DETACH: self.take_detach,
@@ -38,7 +38,7 @@ class Attachments:
         }
 
     def take_attach(self, message: Incoming) -> None:
-        """An object becomes a holder, or is one again after a lost broker."""
+        """Handle ATTACH: an object becomes a holder, or is a holder again after a lost broker."""
         attach = messages.Attach(*message.fields)
         if self.admission.forget_abandoned(message.sender):
             return
@@ -63,6 +63,7 @@ class Attachments:
         self.outbox.say(message.sender, Kind.ATTACHED, message.request_id, found.id, info)
 
     def _add_holder(self, connection: Connection, holder: bytes, attach: messages.Attach) -> None:
+        """Add a holder under its present name, and move all entries of its former name."""
         connection.holders.pop(attach.former, None)
         connection.ghosts.discard(attach.former)
         connection.holders[holder] = attach.control
@@ -72,14 +73,16 @@ class Attachments:
             connection.had[holder] = connection.had.pop(attach.former)
         if attach.former in connection.former_names:
             connection.former_names[holder] = connection.former_names.pop(attach.former)
-        # The counts of a holder that has not heard of its worker's end are those of that worker.
+        # `epoch`, `consumed` and `kept` count what one worker has sent. A holder that has not yet
+        # heard of its worker's end still counts for that worker.
         if attach.serving < connection.serving:
             attach = attach._replace(epoch=0, consumed=0, kept=[])
         told = (attach.former, attach.epoch, attach.consumed, attach.kept)
         self.holders.tell_of_holder(connection, holder, attach.control, *told)
 
     def _dead_handle(self, attach: messages.Attach, found: Connection | None) -> DeadHandle:
-        """The error for an object that cannot attach, with the reason of the connection's end where known."""
+        """The error for an object that cannot attach, with the reason of the connection's end if
+        known."""
         why = self.directory.why_ended(attach.handle or attach.connection)
         if found is not None and found.reason:
             why = f": {found.reason}"
@@ -94,7 +97,7 @@ class Attachments:
         return DeadHandle(f"the connection of this handle has ended{why}; dial its address again")
 
     def take_detach(self, message: Incoming) -> None:
-        """A holder goes, or a Dial is waited for no more."""
+        """Handle DETACH: a holder goes, or a program has given up a Dial."""
         detach = messages.Detach(*message.fields)
         holder, closed = detach.holder, bool(detach.closed)
         if detach.connection:
@@ -104,18 +107,19 @@ class Attachments:
         if connection is None:
             if not self.adoption.put_off_while_awaiting(message) and not detach.connection:
                 self.admission.abandon(holder)
-        elif holder in connection.ghosts:  # it was closed while there was no broker to hear it
+        elif holder in connection.ghosts:  # the holder was closed while no broker could hear it
             self.holders.drop_ghost(connection, holder, detach.consumed, closed)
             self.holders.end_if_unwanted(connection)
         elif holder in connection.holders:
             self.holders.drop_holder(connection, holder, detach.consumed, closed)
             self.outbox.say(
                 holder, Kind.GONE, 0, False, "closed", 0
-            )  # wakes a thread that still waits there
+            )  # wakes a thread that still waits on this socket
             self.holders.end_if_unwanted(connection)
 
     def take_handle(self, message: Incoming) -> None:
-        """A program wants a handle of a connection, which then outlives its last holder."""
+        """Handle HANDLE: a program wants a handle of a connection, which then outlives its last
+        holder."""
         connection = self.directory.connections.get(messages.Handle(*message.fields).connection)
         if connection is None and self.adoption.put_off_while_awaiting(message):
             return

@@ -1,8 +1,8 @@
-"""What became of a connection's holders lately, for a worker that could not hear it.
+"""Recent changes among a connection's holders, for a worker that has missed them.
 
-The broker tells a worker of each holder that comes, goes or takes another name. A worker that is just being
-started, or that takes the broker for lost, has no socket that the words could reach. It says which holders
-it knows when it registers (READY); it is then told what it has missed.
+The broker tells a worker of each holder that comes, goes or takes another name. A worker has no
+socket here while it is starting, or while it takes the broker for lost. When it registers (READY),
+it names the holders it knows, and the broker sends the missed changes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from trunkline.wire.envelope import Kind
 __all__ = ["HolderChanges"]
 
 KEPT_S = 60.0
-"""Longer than a worker takes to start, or to find out that its broker has not heard it."""
+"""Seconds. A worker takes less time to start, or to find out that its broker has not heard it."""
 
 
 class _Attached(NamedTuple):
-    """The fields of ATTACH, and when it was."""
+    """The fields of ATTACH, and the time."""
 
     at: float
     old: bytes
@@ -27,7 +27,7 @@ class _Attached(NamedTuple):
 
 
 class _Left(NamedTuple):
-    """The fields of DETACH, and when it was."""
+    """The fields of DETACH, and the time."""
 
     at: float
     consumed: int | None
@@ -35,7 +35,7 @@ class _Left(NamedTuple):
 
 
 class HolderChanges:
-    """Of one connection. Pure: the caller gives the time, in seconds of a clock that never goes back."""
+    """The changes of one connection. Pure: times are passed in, in seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._attached: dict[bytes, _Attached] = {}
@@ -43,22 +43,26 @@ class HolderChanges:
         self._later_names: dict[bytes, bytes] = {}
 
     def attached(self, now: float, holder: bytes, old: bytes, *rest: Any) -> None:
-        """A holder came; `old`: its former name, or b"". `rest`: what follows in ATTACH."""
+        """Note a new holder. `old`: its former name, or b"". `rest`: the further fields of
+        ATTACH."""
         self._attached[holder] = _Attached(now, old, rest)
         if old:
             self._later_names[old] = holder
         self._forget(now - KEPT_S)
 
     def left(self, now: float, holder: bytes, consumed: int | None, closed: bool) -> None:
-        """A holder went; the arguments are those of DETACH."""
+        """Note the end of a holder; the arguments are those of DETACH."""
         self._left[holder] = _Left(now, consumed, closed)
         self._forget(now - KEPT_S)
 
     def missed(
         self, known: Iterable[bytes], present: Mapping[bytes, bytes]
     ) -> Iterator[tuple[Kind, tuple[Any, ...]]]:
-        """The words that make a worker that knows some holders know those of the present (each with its
-        control socket)."""
+        """Yield the messages that bring a worker up to date.
+
+        `known`: the holders known to the worker. `present`: the present holders, each with its
+        control socket.
+        """
         known = set(known)
         superseded = set()
         for holder in present.keys() - known:
@@ -73,13 +77,13 @@ class HolderChanges:
             yield Kind.DETACH, (holder, consumed, closed)
 
     def name_now(self, holder: bytes) -> bytes:
-        """What a holder is called now that had this name lately."""
+        """The present name of a holder that had this name lately."""
         while (later := self._later_names.get(holder)) is not None:
             holder = later
         return holder
 
     def _former_name(self, holder: bytes, known: set[bytes]) -> bytes | None:
-        """The last of a holder's former names that is known."""
+        """The latest of a holder's former names that the worker knows; None without one."""
         while (there := self._attached.get(holder)) is not None and there.old:
             holder = there.old
             if holder in known:
@@ -87,7 +91,7 @@ class HolderChanges:
         return None
 
     def _forget(self, before: float) -> None:
-        """What was noted before that time. Dicts keep the order in which things were noted."""
+        """Forget all changes noted before a time. A dict keeps the order of insertion."""
         while self._attached and (first := next(iter(self._attached.items())))[1].at < before:
             del self._attached[first[0]]
             self._later_names.pop(first[1].old, None)

@@ -1,5 +1,4 @@
-"""The programs that use this broker: their coming, their beats, and their end, from which the ends of their
-holders follow."""
+"""The programs that use this broker: they come, beat and go, and their holders go with them."""
 
 from __future__ import annotations
 
@@ -36,11 +35,11 @@ class Clients:
     schedule: Schedule
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that belong here."""
+        """The kinds of messages that this module handles."""
         return {Kind.HELLO: self.take_hello, Kind.BEAT: self.take_beat, Kind.BYE: self.take_bye}
 
     def take_hello(self, message: Incoming) -> None:
-        """A program introduces itself, by a control socket."""
+        """Handle HELLO: a program introduces itself by a control socket."""
         pid, control = int(messages.Hello(*message.fields).pid), message.sender
         self.adoption.note_program(pid)
         if control not in self.directory.clients:
@@ -53,8 +52,11 @@ class Clients:
         self.outbox.say(control, Kind.WELCOME, message.request_id, os.getpid())
 
     def _succeed_by_exec(self, pid: int, control: bytes) -> None:
-        """Drop the clients of this process that knew it before it went over to another program by `exec`. The
-        new program uses the connections on, for it may have been given handles."""
+        """Drop the clients of this process from before an `exec`.
+
+        An `exec` replaces the program and keeps the process id. The new program goes on using the
+        connections, for it may have been given handles.
+        """
         for former in [
             client.id for client in self.directory.clients.values() if client.pid == pid
         ]:
@@ -66,7 +68,7 @@ class Clients:
                 self.drop_client(former)
 
     def _await_objects(self, control: bytes, pid: int) -> None:
-        """Give the objects of a program that the broker before this one knew the time to attach again."""
+        """Give the objects of a program known to the previous broker the time to attach again."""
         now = self.schedule.now()
         for connection in self.directory:
             if pid in connection.expected:
@@ -76,7 +78,7 @@ class Clients:
                     connection.lonely_since = now
 
     def take_beat(self, message: Incoming) -> None:
-        """A program is there. A program that this broker does not know is told to say HELLO again."""
+        """Handle the beat of a program. An unknown program is told to send HELLO again."""
         client = self.directory.clients.get(message.sender)
         if client is None:
             self.outbox.say(message.sender, Kind.REREGISTER, 0, os.getpid())
@@ -85,22 +87,23 @@ class Clients:
         self.outbox.say(message.sender, Kind.BEAT, 0, os.getpid())
 
     def take_bye(self, message: Incoming) -> None:
-        """A program uses Trunkline no more. Its process lives, but need not be waited for."""
+        """Handle BYE: the program uses Trunkline no more. Its process lives, but need not be waited
+        for."""
         client = self.directory.clients.get(message.sender)
         if client is None:
             return
         self.adoption.note_leaving(client.pid)
         for connection in self.directory:
             connection.expected = [pid for pid in connection.expected if pid != client.pid]
-        # All control sockets of the program: while the broker was stopped, the program may have taken it for
-        # lost, and have come anew.
+        # Drop all control sockets of the program. It may have two: while the broker was stopped,
+        # the program may have taken the broker for lost and have come anew.
         for each in [
             other.id for other in self.directory.clients.values() if other.pid == client.pid
         ]:
             self.drop_client(each)
 
     def drop_client(self, control: bytes) -> None:
-        """A program has gone, or one of its control sockets: so have the holders of that socket."""
+        """Drop a control socket and its holders."""
         client = self.directory.clients.pop(control, None)
         if client is None:
             return
@@ -112,8 +115,11 @@ class Clients:
                 self.holders.end_if_unwanted(connection)
 
     def _drop_objects(self, control: bytes) -> None:
-        """The process has gone over to another program by `exec`, which knows nothing of the objects; it may
-        have been given a handle, so that it still counts as a user where there is one."""
+        """Drop the objects of a process that has changed its program by `exec`.
+
+        The new program knows nothing of the objects. It may have been given a handle, so it still
+        counts as a user of connections with one.
+        """
         for connection in self.directory:
             self.holders.drop_holders_of(connection, control)
             if control in connection.users:
@@ -129,8 +135,11 @@ class Clients:
                 self.drop_client(client.id)
 
     def _is_cut_off(self, client: Client, now: float) -> bool:
-        """Whether a client has no socket any more, and is not waited for. Objects that it holds may come back
-        by another socket: they get the time that holders of the broker before this one get."""
+        """Whether a client has lost its socket and is not waited for.
+
+        Objects of the client may come back by another socket. They get as much time as holders of
+        the previous broker.
+        """
         if not is_cut_off(client, now, lambda to: self.outbox.say(to, Kind.BEAT, 0, os.getpid())):
             return False
         is_replaced = client.watch.is_replaced()
@@ -141,6 +150,7 @@ class Clients:
         return now - client.heard > RETURN_S and not is_replaced
 
     def forgive_silence(self, now: float) -> None:
-        """The broker itself was stopped: the beats of the clients are still in its queue."""
+        """Forget all silence: the broker itself was stopped, and the beats are still in its
+        queue."""
         for client in self.directory.clients.values():
             client.heard, client.cut_since = now, None

@@ -1,7 +1,7 @@
-"""The broker without its sockets: all parts of it, put together in one place.
+"""The broker without its sockets: all of its parts, put together.
 
-The parts know each other in one direction only, each those above it in `Core.__init__`. `Core` takes messages
-in and sends messages through a function, so that a test can drive the whole broker without a socket.
+Each part knows only the parts above it in `Core.__init__`. `Core` takes messages in and sends
+messages through a function, so a test can drive the whole broker without a socket.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ __all__ = ["Core"]
 
 
 class Core:
-    """`address`: that of the broker. `keep_number`: see `Dials`. `hear_waiting_messages`: see `Workers`.
-    `persistent`, `starter`: see `Ending`."""
+    """All parts of the broker at `address`.
+
+    `keep_number`: see `Dials`. `hear_waiting_messages`: see `Workers`. `persistent`, `starter`: see
+    `Ending`.
+    """
 
     def __init__(
         self, address: str, directory: Directory, outbox: Outbox, spawner: Spawner, watcher: Watcher,
@@ -99,5 +102,5 @@ class Core:
         }
 
     def handle(self, message: Incoming) -> None:
-        """Carry out a message to the broker. Raises whatever a malformed message leads to."""
+        """Handle a message to the broker. Raises any error that a malformed message leads to."""
         self._handlers[message.kind](message)

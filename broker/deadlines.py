@@ -1,4 +1,4 @@
-"""What is due as time goes by: the order in which the deadlines of a connection are looked at."""
+"""The deadlines of all parts of the broker, and the order in which they are checked."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from trunkline.broker.workers import Workers
 __all__ = ["STALL_S", "Deadlines"]
 
 STALL_S = 2.0
-"""A look at the time that comes so much too late: the broker itself was stopped, or the machine slept."""
+"""Seconds. A check so late means: the broker itself was stopped, or the machine slept."""
 
 
 @dataclass(slots=True)
 class Deadlines:
-    """Looks at the time for all parts of the broker."""
+    """Checks the deadlines of all parts of the broker."""
 
     directory: Directory
     lives: Lives
@@ -37,7 +37,7 @@ class Deadlines:
     schedule: Schedule
 
     def look_at_time(self, now: float) -> None:
-        """Do all that is due at `now`, and set the time of the next look."""
+        """Do all that is due at `now`, and set the time of the next check."""
         if self.schedule.begin_look(now) > STALL_S:
             self._forgive_silence(now)
         self.clients.drop_lost_clients(now)
@@ -49,14 +49,15 @@ class Deadlines:
         self.ending.stop_if_idle()
 
     def _forgive_silence(self, now: float) -> None:
-        """The broker was stopped: the words of all others are still in its queues."""
+        """Forget the silence of all peers: the broker was stopped, and their messages are still
+        queued."""
         for connection in self.directory:
             connection.heard = now
         self.spawning.heard = now
         self.clients.forgive_silence(now)
 
     def _look_at_connection(self, connection: Connection, now: float) -> None:
-        """At most one of the things that end or replace a worker is done at a time, the surest first."""
+        """Do at most one of the things that end or replace a worker, the most certain first."""
         self.dials.fail_late_joins(connection, now)
         self.holders.drop_lost_ghosts(connection, now)
         if self.workers.notice_end(connection):

@@ -1,4 +1,4 @@
-"""Who is there: the connections, their holders and workers, and the client processes."""
+"""The broker's tables: the connections, their holders and workers, and the client processes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ ENDED_KEPT = 1024
 
 @dataclass(slots=True)
 class Client:
-    """A process that dials; known by the routing id of its control socket."""
+    """A process that dials, known by the routing id of its control socket."""
 
     id: bytes
     pid: int
     watch: Watch
     heard: float = 0.0
-    """When it last said something."""
+    """When the client last sent a message, in monotonic seconds."""
     look_at: float = 0.0
-    """When to look next whether its socket is still there, while it says nothing."""
+    """When the broker next tests the socket of a silent client."""
     cut_since: float | None = None
-    """Since when its socket is not there any more."""
+    """When the broker first found the client's socket gone; None while the socket is there."""
 
 
 @dataclass(slots=True)
@@ -43,17 +43,18 @@ class Opening:
     request_id: int
     deadline: float
     former_name: bytes = b""
-    """What its object was called in the connection that was lost with the broker before this one."""
+    """The name of the Dial's object in the connection that was lost with the previous broker."""
 
 
 @dataclass(slots=True)
 class Connection:
-    """One dialled connection as the broker sees it: an address that is opaque to it, and its people."""
+    """One dialled connection as the broker sees it: an address that is opaque to it, holders and
+    users."""
 
     id: bytes
     number: int
     spec: dict[str, Any]
-    """What its workers are started with; holds secrets, never shown."""
+    """The arguments of the workers. They hold secrets and are never shown."""
     restart: bool
     linger_s: float
     handle: int | None = None
@@ -62,46 +63,52 @@ class Connection:
     """Stream socket -> control socket of its process."""
     changes: HolderChanges = field(default_factory=HolderChanges)
     users: set[bytes] = field(default_factory=set)
-    """Control sockets of all processes that ever held it and still live."""
+    """Control sockets of all living processes that have ever held the connection."""
     expected: list[int] = field(default_factory=list)
-    """Processes that used it under the broker before this one: they may come back."""
+    """Process ids of programs that used the connection under the previous broker. They may come
+    back."""
     ghosts: set[bytes] = field(default_factory=set)
-    """Holders its worker knows from the broker before this one, that have not come back (yet)."""
+    """Holders that the worker knows from the previous broker and that have not attached again
+    (yet)."""
     opening: Opening | None = None
     joining: list[Opening] = field(default_factory=list)
     """Dials of the same name (see `joins`) that wait for the first one."""
     former_incarnation: InitVar[int] = 0
-    """The number of the worker that it had under the broker before this one; 0 for none."""
+    """The number of the connection's worker under the previous broker; 0 for none."""
     life: Life = field(init=False)
-    """Its phase, its state, and what is to happen next."""
+    """The phase and the state of the connection, and the rules for the next phase."""
     worker: bytes | None = None
-    """Routing id of the present worker; None while there is none."""
+    """Routing id of the present worker; None while no worker runs."""
     watch: Watch | None = None
     pid: int = 0
     heard: float = 0.0
     stats: dict[str, Any] = field(default_factory=dict)
-    """Its figures, as its worker or the ledger of a crashed one has told them last."""
+    """The figures that the worker, or the ledger of a crashed worker, has told last."""
     bequest: dict[str, Any] = field(default_factory=dict)
-    """What the next worker is to know, as the present one says: nothing to us."""
+    """Values that the worker hands to its successor. The broker does not interpret them."""
     had: dict[bytes, int] = field(default_factory=dict)
-    """Messages that each holder was given by the workers that have crashed, where that is known."""
+    """Messages that each holder was given by the crashed workers, where that number is known."""
     former: bytes = b""
-    """The id of the connection whose place it takes, which was lost with the broker before this one; b"" for
-    none. Its first link may take its time."""
+    """The id of the connection that this one replaces; b"" for none.
+
+    The former connection was lost with the previous broker. The first link of its replacement may
+    take long.
+    """
     former_names: dict[bytes, bytes] = field(default_factory=dict)
-    """Holder -> its name under the broker before this one, for those that have dialled `former` anew."""
+    """Holder -> its name under the previous broker, for the holders that have dialled `former`
+    anew."""
     has_opened: bool = False
-    """One of its workers has had a link."""
+    """A worker of this connection has had a link."""
     inherits: bool = False
-    """Its figures go on from those of a worker that was lost with the broker before this one."""
+    """The figures go on from those of a worker that was lost with the previous broker."""
     crashed_at: float | None = None
-    """When its worker crashed; None once another one has opened it."""
+    """When the worker crashed; None once another worker has opened the connection."""
     adopted_at: float = 0.0
     lonely_since: float | None = None
     inflight: dict[bytes, bytes] = field(default_factory=dict)
-    """Request socket -> header of the request its worker has yet to answer."""
+    """Request socket -> header of a request that the worker has yet to answer."""
     reason: str | None = None
-    """Why it ended, for those who still hold it."""
+    """Why the connection ended, for its remaining holders."""
 
     def __post_init__(self, former_incarnation: int) -> None:
         self.life = Life(self.restart, former_incarnation)
@@ -112,42 +119,50 @@ class Connection:
         return self.life.state
 
     def figures(self) -> dict[str, Any]:
-        """Its figures with the present state, as they are told to holders and to the next worker."""
+        """The figures with the present state, as holders and the next worker get them."""
         return {**self.stats, "state": self.state.value}
 
     @property
     def closing(self) -> float | None:
-        """When the worker is killed if it has not ended by then; None while the connection is wanted."""
+        """When a worker that has not ended is killed; None while the connection is wanted."""
         return self.life.closing_at
 
     @property
     def incarnation(self) -> int:
-        """The number of its last worker; 0 before the first."""
+        """The number of the last worker; 0 before the first."""
         return self.life.incarnation
 
     def had_by_former_names(self) -> dict[bytes, int]:
-        """`had`, by the names that the holders had under the broker before this one. An object that dials
-        once more says that name, whatever its last attempt was called."""
+        """Return `had` by the names that the holders had under the previous broker.
+
+        An object that dials once more says that name, whatever the name of its last attempt was.
+        """
         return {self.former_names.get(holder, holder): count for holder, count in self.had.items()}
 
     @property
     def joins(self) -> list[str]:
-        """A name by which another Dial finds this connection instead of opening one of its own, and what it
-        was dialled with; both "" where each Dial has its own. A database in memory has such a name."""
+        """A name by which another Dial finds this connection, and the parameters of the first Dial.
+
+        A database in memory has such a name. Both are "" where each Dial opens a connection of its
+        own.
+        """
         return self.spec.get("joins") or ["", ""]
 
     @property
     def serving(self) -> int:
-        """The incarnation of the worker that serves the holders; of the next one while there is none."""
+        """The incarnation of the present worker, or of the next one while no worker runs."""
         return self.incarnation + (self.worker is None)
 
     def listeners(self) -> set[bytes]:
-        """The control sockets of the programs that are told news: of its holders, or else of its users."""
+        """Control sockets of the programs that hear news: those of the holders, or else of the
+        users."""
         return set(self.holders.values()) or set(self.users)
 
     def note_news(self, stats: Any, now: float) -> None:
-        """Its worker has reported at `now`. `stats`: the figures, and among them `bequest`. ValueError where
-        they are no figures."""
+        """Take in the figures that the worker has reported at `now`.
+
+        `stats`: the figures, and among them `bequest`. Raises ValueError where `stats` is no dict.
+        """
         if not isinstance(stats, dict):
             raise ValueError("no figures")
         self.heard = now
@@ -159,11 +174,11 @@ class Connection:
             self.life.note_report(State(reported))
 
     def all_opening(self) -> list[Opening]:
-        """The Dials that have not been answered yet, the first of them first."""
+        """The Dials that have not been answered yet, oldest first."""
         return [*([] if self.opening is None else [self.opening]), *self.joining]
 
     def record(self) -> dict[str, Any]:
-        """What a new broker has to know. Kept by the worker."""
+        """The facts that a new broker needs. The worker keeps them for that broker."""
         return {
             "id": self.id,
             "number": self.number,
@@ -176,17 +191,18 @@ class Connection:
 
     @property
     def kept(self) -> bool:
-        """It has a handle, and a process that used it lives: it stays for a while without a holder."""
+        """Whether the connection may stay without a holder: it has a handle, and a user of it
+        lives."""
         return self.handle is not None and bool(self.users)
 
     def has_future(self) -> bool:
-        """Whether a worker is starting, or will be."""
+        """Whether a worker runs, is starting, or will be started."""
         return self.closing is None and (
             self.life.restart_at is not None or self.worker is not None
         )
 
     def shown(self) -> dict[str, Any]:
-        """The row of `trunkline ps`; no secret."""
+        """The row of `trunkline ps`, without secrets."""
         return {
             **self.stats,
             "id": str(self.number),
@@ -202,7 +218,7 @@ class Connection:
 
 
 class Directory:
-    """All connections and clients, by every name they go by."""
+    """All connections and clients, by each of their names."""
 
     def __init__(self) -> None:
         self.connections: dict[bytes, Connection] = {}
@@ -211,13 +227,14 @@ class Directory:
         self.clients: dict[bytes, Client] = {}
         self._number = 0
         self._ended: dict[bytes | int, str] = {}
-        """Why the connections that ended last did, by id and by handle: their holders may ask later."""
+        """Reasons of the ends of recent connections, by id and by handle: their holders may ask
+        later."""
 
     def new_id(self) -> bytes:
         return secrets.token_bytes(CONNECTION_ID_BYTES)
 
     def number_from(self, last: int) -> None:
-        """Give no number again that the broker before this one has given."""
+        """Begin numbers behind `last`, so that no number of the previous broker is given again."""
         self._number = max(self._number, last)
 
     def next_number(self) -> int:
@@ -231,7 +248,8 @@ class Directory:
             self.by_handle[connection.handle] = connection
 
     def name(self, connection: Connection) -> int:
-        """The connection's handle; made at the first call. Cannot be guessed: 62 random bits."""
+        """Return the connection's handle, made at the first call: 62 random bits, which cannot be
+        guessed."""
         if connection.handle is None:
             connection.handle = secrets.randbits(62) | (1 << 62)
             self.by_handle[connection.handle] = connection
@@ -250,7 +268,7 @@ class Directory:
         self.set_worker(connection, None)
 
     def why_ended(self, name: bytes | int) -> str:
-        """`: REASON` of a connection that ended lately, by its id or handle; else ""."""
+        """Return `: REASON` of a connection that ended lately, by its id or handle; else ""."""
         reason = self._ended.get(name)
         return f": {reason}" if reason else ""
 
@@ -262,29 +280,33 @@ class Directory:
             self.by_worker[worker] = connection
 
     def joinable(self, name: str) -> Connection | None:
-        """The connection that a Dial of this name joins."""
+        """The connection that a Dial of this name joins; None where the Dial has to open one."""
         found = (c for c in self.connections.values() if c.joins[0] == name and c.closing is None)
         return next((c for c in found if c.state is not State.FAILED), None) if name else None
 
     def heir_of(self, former: bytes) -> Connection | None:
-        """The connection that has taken the place of one that was lost with its broker."""
+        """The living connection in the place of the lost connection `former`; None without one."""
         found = self._heirs_of(former)
         return next((c for c in found if c.closing is None and c.state is not State.FAILED), None)
 
     def is_heir_ending(self, former: bytes) -> bool:
-        """Whether such a connection is about to end, so that its last figures are yet to come."""
+        """Whether a replacement of `former` is about to end, so that its last figures are yet to
+        come."""
         return any(c.closing is not None and c.has_opened for c in self._heirs_of(former))
 
     def _heirs_of(self, former: bytes) -> list[Connection]:
         return [c for c in self.connections.values() if former and c.former == former]
 
     def held_by(self, holder: bytes) -> Connection | None:
-        """The connection that this object holds, or held under the broker before this one."""
+        """The connection that this object holds, or held under the previous broker."""
         return next((c for c in self if holder in c.holders or holder in c.ghosts), None)
 
     def user_pids(self, connection: Connection) -> list[int]:
-        """The living processes that use a connection. Its worker keeps them, to know which ones to wait for
-        where the broker is killed."""
+        """Process ids of the living programs that use a connection.
+
+        The worker keeps the ids. Where the broker is killed, the worker waits while a program of
+        these lives.
+        """
         known = self.clients
         return sorted({known[control].pid for control in connection.users if control in known})
 

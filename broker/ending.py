@@ -1,4 +1,4 @@
-"""When the broker itself ends: on a signal, or when the last client has gone and none is waited for."""
+"""The end of the broker itself: on a signal, or after the last client."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from trunkline.system.processes import is_alive
 __all__ = ["FIRST_CLIENT_S", "Ending"]
 
 FIRST_CLIENT_S = 15.0
-"""How long a broker without a known starter waits for its first client."""
+"""Seconds that a broker without a known starter waits for its first client."""
 
 
 class Ending:
-    """`persistent`: the broker does not end when the last client has gone. `starter`: the process that is to
-    be the first client; where it dies before that, no other will come."""
+    """Decides when the broker ends.
+
+    `persistent`: the broker stays when the last client has gone. `starter`: the process id of the
+    first client to come. After its death, no client is expected.
+    """
 
     def __init__(
         self, directory: Directory, outbox: Outbox, lives: Lives, holders: Holders, adoption: Adoption,
@@ -37,10 +40,11 @@ class Ending:
         self.is_stopping = False
         """The broker ends as soon as its connections have ended."""
         self.ended_early = False
-        """The broker was stopped while programs had yet to come, or were there: these start another one."""
+        """The broker was stopped within ADOPT_S of its start, while programs were there or had yet
+        to come. These programs start another broker."""
 
     def note_client(self) -> None:
-        """A client has come. A broker that was about to end for want of clients stays."""
+        """Note that a client has come. A broker that was about to end for want of clients stays."""
         self._had_client = True
         if self._stops_for_idleness:
             self._stops_for_idleness = self.is_stopping = False
@@ -59,14 +63,15 @@ class Ending:
             self._lives.close(connection, "the broker was stopped")
 
     def _is_early(self) -> bool:
-        """Whether programs that have come, or may yet come, will want another broker."""
+        """Whether programs will want another broker: programs that are there, or that may still
+        come."""
         if self._schedule.now() - self._adoption.began >= ADOPT_S:
             return False
         starter_lives = self._starter is not None and is_alive(self._starter)
         return starter_lives or bool(self._directory.clients) or self._adoption.awaits_programs()
 
     def stop_if_idle(self) -> None:
-        """Stop when no client is there and none is waited for."""
+        """Stop when no client is there and no client is waited for."""
         if self.is_stopping or self._persistent or self._directory.clients:
             return
         if not self._adoption.awaits_programs() and self._is_idle():
@@ -74,7 +79,7 @@ class Ending:
             self.stop()
 
     def _is_idle(self) -> bool:
-        """Whether none is waited for, where no client is there."""
+        """Whether no client is waited for. Called only while no client is there."""
         if self._had_client:
             return not self._adoption.awaits_workers() and not any(
                 each.lonely_since is not None and self._holders.patience_s(each) > ADOPT_S

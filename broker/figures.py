@@ -1,5 +1,7 @@
-"""The figures of workers that were killed: what they left in their ledgers, and what became of the messages
-that they had. Pure, but for reading a ledger."""
+"""The figures of killed workers: what their ledgers hold, and where their messages went.
+
+Pure, but for reading a ledger.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,16 @@ __all__ = ["RETURN_S", "Bequests", "programs_of_workers", "settled"]
 
 MOST_LEFT = 64
 RETURN_S = 60.0
-"""How long a program that lives may take to come back to another broker: it may hold its GIL. An object that
-holds a connection may take as long."""
+"""Seconds that a living program may take to come back to another broker: a thread of the program
+may hold the GIL for long. A holder of a connection has as much time."""
 
 
 def settled(stats: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a worker that has crashed, for the one after it: what was with it is lost (or comes
-    again from a message broker that keeps it), what it had sent will be read."""
+    """Figures of a crashed worker, for its successor.
+
+    Messages still with the worker count as lost, or as returned where a message broker keeps them.
+    Messages sent before the crash will be read.
+    """
     fate = "returned" if stats.get("comes_again") else "dropped"
     lost = int(stats.get(fate, 0)) + int(stats.get("queued", 0))
     found = {**stats, fate: lost, "queued": 0, "buffered": 0}
@@ -31,8 +36,10 @@ def settled(stats: dict[str, Any]) -> dict[str, Any]:
 
 
 def programs_of_workers(address: str) -> set[int]:
-    """The processes whose objects had the workers of a broker that is gone, by what these have left: they
-    dial anew, and need the figures."""
+    """Process ids of the programs that used the workers of a lost broker, as the ledgers tell.
+
+    These programs dial anew, and need the figures.
+    """
     found = map(read_ledger, endpoint.ledgers(endpoint.folder_of(address)))
     return {process_of(holder) for ledger in found if ledger for holder in ledger.holders} - {0}
 
@@ -41,30 +48,33 @@ _Left = tuple[dict[str, Any], dict[bytes, int]]
 
 
 class Bequests:
-    """What workers left that were lost with the broker before this one. The connection that is dialled anew
-    goes on from there.
+    """The figures of workers that were lost with the previous broker. A new connection continues
+    them.
 
-    The ledger stays on the disk until that connection is open and has a ledger of its own: an attempt may
-    fail, and this broker, too, may be killed before.
+    The ledger stays on the disk until the new connection is open and has a ledger of its own: a
+    dial may fail, and this broker may be killed before that.
     """
 
     def __init__(self) -> None:
         self._claimed: dict[bytes, tuple[Path, bytes]] = {}
-        """New connection -> the ledger that it goes on from, and who its object was."""
+        """New connection -> the ledger that it continues, and the former name of its object."""
         self._left: dict[bytes, _Left] = {}
-        """Lost connection -> the figures of the one that took its place and has ended since, and what each
-        holder was given, by its name under the broker before this one."""
+        """Lost connection -> figures of its replacement, which has ended since, and what each
+        holder was given. Holders go by their names under the previous broker."""
         self._taken: dict[bytes, tuple[bytes, _Left]] = {}
-        """New connection -> the lost one, and what it has taken of `_left`: for the next attempt where this
-        one fails."""
+        """New connection -> the lost one, and the figures taken from `_left`. They go back when the
+        dial fails."""
 
     def claim(
         self, former: Sequence[Any], holder: bytes, claimant: bytes, path: Path
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
-        """The figures, and what each holder was given, for the connection `claimant`: its object was known as
-        `former` (connection, holder, whether messages come again) and is `holder` now; other holders may yet
-        join it, and have their former names. None where there is no ledger at `path`, or where another
-        object has claimed it before."""
+        """Hand the figures of a lost connection to its replacement `claimant`.
+
+        `former`: the lost connection, the object's name in it, and whether its messages come again.
+        `holder`: the object's present name. Returns the figures, and how many messages each holder
+        was given. Other holders may join later, so they keep their former names here. Returns None
+        without a ledger at `path`, or where another object has claimed the ledger.
+        """
         key, name, comes_again = former
         left = self._left.pop(key, None)
         if left is not None:
@@ -77,7 +87,7 @@ class Bequests:
             if claimed == path:
                 if by != name:
                     return None
-                del self._claimed[other]  # the same object: it has given that attempt up
+                del self._claimed[other]  # the same object: it has given up its earlier attempt
         entry = read_ledger(path)
         if entry is None:
             return None
@@ -86,15 +96,22 @@ class Bequests:
         return settled({**entry.counters, "comes_again": bool(comes_again)}), had
 
     def leave(self, former: bytes, stats: dict[str, Any], had: dict[bytes, int]) -> None:
-        """The connection that took the place of `former` has ended, with these figures. Another object of
-        `former` may yet dial, or the same one, where the connection opened too late for it. `had`: what each
-        holder was given, by its name under the broker before this one."""
+        """Keep the figures of an ended connection that had replaced `former`.
+
+        Another object of `former` may still dial; or the same object again, where the connection
+        opened too late for it. `had`: what each holder was given, by its name under the previous
+        broker.
+        """
         self._left[former] = stats, had
         while len(self._left) > MOST_LEFT:
             del self._left[next(iter(self._left))]
 
     def settle(self, claimant: bytes, *, opened: bool) -> None:
-        """The claimant is open, and nobody needs the old ledger any more; or it has ended without that."""
+        """Close the claim of `claimant`.
+
+        `opened`: the connection is open and has its own ledger, so the old ledger is removed. Else
+        the figures stay for the next attempt.
+        """
         key, left = self._taken.pop(claimant, (b"", None))
         if left is not None and not opened:
             self._left.setdefault(key, left)

@@ -1,5 +1,7 @@
-"""Who holds a connection: a worker is told of each holder that comes or goes, and a connection ends when its
-last holder has gone and none may come back."""
+"""The holders of connections: the worker is told of each holder that comes or goes.
+
+A connection ends when its last holder has gone and no former holder may come back.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ __all__ = ["Holders"]
 
 @dataclass(slots=True)
 class Holders:
-    """The comings and goings of holders, of all connections."""
+    """Adds and drops holders, for all connections."""
 
     directory: Directory
     outbox: Outbox
@@ -33,8 +35,10 @@ class Holders:
         self, connection: Connection, holder: bytes, control: bytes, old: bytes = b"", epoch: int = 0,
         consumed: int = 0, kept: Sequence[Any] = (),
     ) -> None:  # fmt: skip
-        """Tell the worker of a further holder; the arguments are the fields of `HolderCame`. A worker that
-        cannot hear now is told when it registers."""
+        """Tell the worker of a further holder; the arguments are the fields of `HolderCame`.
+
+        A worker without a socket at this broker is told when it registers.
+        """
         rest = (old, epoch, consumed, list(kept))
         connection.changes.attached(self.schedule.now(), holder, *rest)
         if connection.worker is not None:
@@ -47,8 +51,11 @@ class Holders:
         consumed: int | None = None,
         closed: bool = False,
     ) -> None:
-        """A holder goes. `consumed`: messages that it has had; None where the broker is not told. `closed`:
-        the program called `close()`; False: it died, or the object was collected."""
+        """Drop a holder, and tell the worker.
+
+        `consumed`: how many messages the holder has read; None where the broker does not know.
+        `closed`: the program called `close()`; False: it died, or the object was garbage-collected.
+        """
         del connection.holders[holder]
         connection.joining = [each for each in connection.joining if each.holder != holder]
         if connection.opening is not None and connection.opening.holder == holder:
@@ -57,7 +64,7 @@ class Holders:
         self._tell_of_leaving(connection, holder, consumed, closed)
 
     def drop_holders_of(self, connection: Connection, control: bytes) -> None:
-        """All holders of a program go, given by its control socket."""
+        """Drop all holders of a program. `control`: its control socket."""
         for holder in [held for held, by in connection.holders.items() if by == control]:
             self.drop_holder(connection, holder)
 
@@ -68,8 +75,11 @@ class Holders:
         consumed: int | None = None,
         closed: bool = False,
     ) -> None:
-        """Have the worker send nothing more to a holder that the previous broker knew, and that is gone. The
-        arguments are those of `drop_holder`."""
+        """Drop a holder that the previous broker knew and that is gone, so that the worker sends it
+        no more.
+
+        The arguments are those of `drop_holder`.
+        """
         connection.ghosts.discard(holder)
         self._tell_of_leaving(connection, holder, consumed, closed)
 
@@ -81,7 +91,7 @@ class Holders:
             self.outbox.say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
 
     def end_if_unwanted(self, connection: Connection) -> None:
-        """End a connection without holders; where holders may come back, let its time begin to run."""
+        """End a connection without holders; where holders may come back, begin their time."""
         if connection.holders or connection.closing is not None:
             return
         if not connection.kept and not self._may_return(connection):
@@ -107,7 +117,7 @@ class Holders:
         return now - connection.lonely_since >= self.patience_s(connection)
 
     def drop_lost_ghosts(self, connection: Connection, now: float) -> None:
-        """Give up the holders of the broker before this one that will not come any more."""
+        """Drop the holders of the previous broker that will not come back."""
         if connection.ghosts and self._are_ghosts_lost(connection, now):
             for holder in list(connection.ghosts):
                 self.drop_ghost(connection, holder)
@@ -119,10 +129,11 @@ class Holders:
         return waited_s > RETURN_S or (waited_s > ADOPT_S and not self._is_awaited(connection))
 
     def _may_return(self, connection: Connection) -> bool:
-        """Whether objects that held a connection under the broker before this one have yet to come back."""
+        """Whether objects that the previous broker knew as holders have yet to come back."""
         return bool(connection.ghosts) or self._is_awaited(connection)
 
     def _is_awaited(self, connection: Connection) -> bool:
-        """Whether a process that used it under the broker before this one lives and has not come."""
+        """Whether a living process that used the connection under the previous broker has yet to
+        come."""
         here = {client.pid for client in self.directory.clients.values()}
         return any(pid not in here and is_alive(pid) for pid in connection.expected)

@@ -1,4 +1,4 @@
-"""A message to the broker itself, as its handlers get it."""
+"""A message to the broker itself, as handlers get it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Incoming(NamedTuple):
     """A message of a program or a worker to the broker."""
 
     sender: bytes
-    """The routing id of the socket that has sent the message."""
+    """The routing id of the sender's socket."""
     kind: Kind
     request_id: int
     fields: list[Any]
@@ -24,4 +24,4 @@ class Incoming(NamedTuple):
 
 
 Handlers = dict[Kind, Callable[[Incoming], None]]
-"""The kinds of messages that a module handles, and the function for each."""
+"""The kinds of messages that a module handles, and the handler of each."""

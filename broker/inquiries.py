@@ -28,7 +28,7 @@ class Inquiries:
     spawner: Spawner
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that belong here."""
+        """The kinds of messages that this module handles."""
         return {Kind.LIST: self.take_list, Kind.KILL: self.take_kill}
 
     def take_list(self, message: Incoming) -> None:
@@ -46,14 +46,17 @@ class Inquiries:
         self.outbox.reply(message, info)
 
     def take_kill(self, message: Incoming) -> None:
-        """End a connection by its number; answer whether there is one."""
+        """End a connection by its number. The answer tells whether the connection exists."""
         connection = self.directory.by_number(str(messages.Kill(*message.fields).number))
         if connection is not None and connection.closing is None:
             self._end_by_order(connection)
         self.outbox.reply(message, connection is not None)
 
     def _end_by_order(self, connection: Connection) -> None:
-        """End a connection whose holders want to keep it: they are told why, a Dial that waits at once."""
+        """End a connection against the will of its holders.
+
+        The holders are told the reason; a waiting Dial fails at once.
+        """
         connection.reason = "it was ended by `trunkline kill`"
         peer = connection.stats.get("peer", "")
         if connection.all_opening():

@@ -1,5 +1,7 @@
-"""Keeping the broker's log bounded. Its workers write into the same file, so it is shortened in place: all
-have it open for appending, so whoever writes next writes at its new end.
+"""Keeping the broker's log bounded.
+
+Workers write into the same file, so the log is shortened in place. All processes have opened it for
+appending, so the next line goes to the new end.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ KEEP_BYTES = 256 << 10
 
 
 def trim(fd: int, limit: int = LIMIT_BYTES, keep: int = KEEP_BYTES) -> bool:
-    """Cut a log that has outgrown `limit` down to its last `keep` bytes, from the start of a line. Whether it
-    was cut. A terminal or a pipe, or a file that cannot be read back, is left alone."""
+    """Cut a log longer than `limit` bytes down to its last `keep` bytes, from the start of a line.
+
+    Returns whether the log was cut. A terminal, a pipe, or a file that cannot be read back is left
+    alone.
+    """
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode) or info.st_size <= limit:
         return False

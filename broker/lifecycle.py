@@ -1,15 +1,16 @@
 """The life of one connection in the broker: events in, actions out. Pure: time is passed in.
 
-`TRANSITIONS` has every way from one phase to the next. `STATES` has the events that change the state which
-users see. `Life._go` applies both tables, and no other code assigns a phase or a state. The router tells a
-`Life` what has happened and carries out the actions that it returns, in their order.
+`TRANSITIONS` has every way from one phase to the next. `STATES` has the events that change the
+state which users see. `Life._go` applies both tables, and no other code assigns a phase or a state.
+The router tells a `Life` the events and carries out the returned actions in their order.
 
-The phase says whether the connection has a worker and is wanted. The state (`trunkline.wire.state`) is that
-of the link: the worker reports it while a worker is there, and `STATES` says it where a worker is lost.
+The phase says whether the connection has a worker and is wanted. The state (`trunkline.wire.state`)
+is that of the link. The worker reports the state while it lives; where the worker is lost, `STATES`
+gives the state.
 
-Two races shape the table. A worker's READY comes through ZeroMQ and its process id through the spawner, in
-either order, so that CAME may be told twice; and both may still arrive when the end of that worker is known
-already. So CAME moves a connection on only where a worker is awaited.
+Two races shape the table. A worker's READY comes through ZeroMQ and its process id through the
+spawner, in either order, so CAME may be told twice. Both may also arrive after the end of that
+worker. So CAME moves a connection on only where a worker is awaited.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ __all__ = [
 ]  # fmt: skip
 
 CLOSE_S = 2.0
-"""How long a worker that was told to close has until it is killed."""
+"""Seconds that a worker has for its end after CLOSE. Then the broker kills it."""
 
 
 class Phase(StrEnum):
     """Where a connection stands in the broker."""
 
     NEW = "new"  # no worker was ordered yet
-    STARTING = "starting"  # a worker was ordered; neither it nor the spawner has said that it runs
-    SERVING = "serving"  # its worker runs
-    RESTARTING = "restarting"  # its worker is gone, and the next one is due at a known time
-    FAILED = "failed"  # its worker is gone and will not be replaced; holders may still ask why
-    ENDING = "ending"  # its end was asked for; its worker may still run
-    ENDED = "ended"  # the broker has forgotten it
+    # a worker was ordered; neither the worker nor the spawner has said that it runs
+    STARTING = "starting"
+    SERVING = "serving"  # the worker runs
+    RESTARTING = "restarting"  # the worker is gone, and the next one is due at a known time
+    # the worker is gone and will not be replaced; holders may still ask for the reason
+    FAILED = "failed"
+    ENDING = "ending"  # the end was asked for; the worker may still run
+    ENDED = "ended"  # the broker has forgotten the connection
 
 
 class Event(StrEnum):
@@ -47,15 +50,16 @@ class Event(StrEnum):
 
     ORDERED = "ordered"  # the router orders a worker: the first, or the next one when it is due
     ORDERED_AGAIN = (
-        "ordered again"  # the spawner has ended with the order, and its successor gets it
+        "ordered again"  # the spawner has ended with the order, and its successor gets the order
     )
     CAME = "came"  # the worker has registered, or the spawner has told its process id
     CRASHED = "crashed"  # the worker is gone unasked, and may be replaced
     GIVEN_UP = "given up"  # the worker is gone unasked, and may not be replaced
     REPORTED = "reported"  # the worker has reported the state of its link
     DIAL_FAILED = "failed to dial"  # the Dials that wait for the connection cannot have it
-    TOLD_TO_END = "told to end"  # no holder is left, or the broker stops, or a user has ordered it
-    FORGOTTEN = "forgotten"  # nothing of it runs any more
+    # no holder is left, or the broker stops, or a user has ordered the end
+    TOLD_TO_END = "told to end"
+    FORGOTTEN = "forgotten"  # no part of the connection runs any more
 
 
 _ALIVE = (Phase.NEW, Phase.STARTING, Phase.SERVING, Phase.RESTARTING, Phase.FAILED)
@@ -67,7 +71,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.NEW, Event.ORDERED): Phase.STARTING,
     (Phase.RESTARTING, Event.ORDERED): Phase.STARTING,
     (Phase.STARTING, Event.ORDERED_AGAIN): Phase.STARTING,
-    (Phase.NEW, Event.CAME): Phase.SERVING,  # a worker of the broker before this one
+    (Phase.NEW, Event.CAME): Phase.SERVING,  # a worker of the previous broker
     (Phase.STARTING, Event.CAME): Phase.SERVING,
     **{(phase, Event.CAME): phase for phase in _WITHOUT_NEED},
     **{(phase, Event.CRASHED): Phase.RESTARTING for phase in _WITH_WORKER},
@@ -85,8 +89,8 @@ STATES: dict[Event, State] = {
     Event.GIVEN_UP: State.FAILED,
     Event.DIAL_FAILED: State.FAILED,
 }
-"""The state that an event brings by itself. REPORTED brings the state that the worker has named, and the
-other events leave the state as it is."""
+"""The state that follows from the event alone. REPORTED brings the state that the worker has named;
+the remaining events leave the state as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +107,26 @@ class CloseWorker:
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """Kill the worker: it did not end in time."""
+    """Kill the worker, which did not end in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailDials:
-    """Answer the Dials that wait for this connection: it could not be opened. `error`: the fields of the
-    error that they are told; None where the end of the worker is the reason."""
+    """Tell the Dials that wait for this connection that it could not be opened.
+
+    `error`: the fields of the error for the caller; None where the end of the worker is the reason.
+    """
 
     error: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForNext:
-    """Tell the holders that another worker takes over. `due`: when it is ordered, monotonic seconds. `how`:
-    how the last one has ended, in words."""
+    """Tell the holders that another worker takes over.
+
+    `due`: when the next worker is ordered, in monotonic seconds. `how`: how the last worker has
+    ended, in words.
+    """
 
     due: float
     how: str
@@ -125,14 +134,14 @@ class WaitForNext:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Tell the holders that no worker takes over. `why`: text that goes behind the reason of the end."""
+    """Tell the holders that no worker takes over. `why`: text to append to the end's reason."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class TellEnd:
-    """Tell the holders that the connection has ended as it was asked to."""
+    """Tell the holders that the connection has ended as ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +156,10 @@ Action = (
 
 @dataclass(slots=True)
 class Life:
-    """The phase and the state of one connection, and what decides about the next ones.
+    """The phase and the state of one connection, and the figures that decide on the next phase.
 
-    `restart`: workers that crash are replaced. `incarnation`: the number of the last worker; 0 before the
-    first. Times are seconds of the monotonic clock.
+    `restart`: workers that crash are replaced. `incarnation`: the number of the last worker; 0
+    before the first. Times are seconds of the monotonic clock.
     """
 
     restart: bool
@@ -159,14 +168,15 @@ class Life:
     phase: Phase = Phase.NEW
     state: State = State.DIALING
     has_process: bool = False
-    """A worker process is known and was not seen to end."""
+    """A worker process is known, and its end was not seen."""
     had_process: bool = False
     is_ordered: bool = False
-    """A worker was ordered, and neither it nor the spawner has said yet what became of the order."""
+    """A worker was ordered. Neither the worker nor the spawner has yet told the result of the
+    order."""
     restart_at: float | None = None
     """When the next worker is ordered; None outside of RESTARTING."""
     closing_at: float | None = None
-    """When the worker is killed if it has not ended by then; None while the connection is wanted."""
+    """When a worker that has not ended is killed; None while the connection is wanted."""
 
     def _go(self, event: Event, reported: State | None = None) -> None:
         follows = TRANSITIONS.get((self.phase, event))
@@ -178,11 +188,12 @@ class Life:
             self.restart_at = None
 
     def order_worker(self) -> list[Action]:
-        """Have the first worker, or the next one."""
+        """Order the first worker, or the next one."""
         return self._order(Event.ORDERED)
 
     def order_again(self) -> list[Action]:
-        """Have a worker from another spawner, if the order for one was lost with the former spawner."""
+        """Order a worker from another spawner, if the former spawner ended with an order
+        unanswered."""
         return self._order(Event.ORDERED_AGAIN) if self.phase is Phase.STARTING else []
 
     def _order(self, event: Event) -> list[Action]:
@@ -192,31 +203,40 @@ class Life:
         return [OrderWorker(self.incarnation)]
 
     def note_worker(self) -> None:
-        """The worker is there: it has registered, or the spawner has told its process id."""
+        """Note that the worker runs: it has registered, or the spawner has told its process id."""
         self._go(Event.CAME)
         self.is_ordered = False
         self.has_process = self.had_process = True
 
     def note_report(self, state: State) -> None:
-        """The worker has said in which state its link is."""
+        """Note the state that the worker has reported of its link."""
         self._go(Event.REPORTED, state)
 
     def fail_dials(self, error: dict[str, Any] | None = None) -> list[Action]:
-        """The Dials that wait for the connection cannot have it. `error`: see `FailDials`. The connection
-        stays until `end`."""
+        """Fail the Dials that wait for the connection. `error`: see `FailDials`.
+
+        The connection stays in the directory until `end`.
+        """
         self._go(Event.DIAL_FAILED)
         return [FailDials(error)]
 
     def lose_worker(self, now: float, how: str, *, is_dialled: bool) -> list[Action]:
-        """The worker has ended. `how`: its end in words. `is_dialled`: a Dial waits for the connection to
-        open."""
+        """Note that the worker has ended, and decide whether another one follows.
+
+        `how`: the end of the worker in words. `is_dialled`: a Dial waits for the connection to
+        open.
+        """
         self.has_process = False
         if self.phase is Phase.ENDING:
             return [TellEnd(), *self._forget()]
         return self._decide_on_next(now, how, is_dialled)
 
     def refuse_worker(self, now: float, how: str, *, is_dialled: bool) -> list[Action]:
-        """The worker that was ordered could not be started. `how`, `is_dialled`: as for `lose_worker`."""
+        """Note that the ordered worker could not be started, and decide whether another one
+        follows.
+
+        `how`, `is_dialled`: as for `lose_worker`.
+        """
         self.is_ordered = False
         return self._decide_on_next(now, how, is_dialled)
 
@@ -236,7 +256,7 @@ class Life:
         ]
 
     def end(self, now: float) -> list[Action]:
-        """End the connection in good order. Nothing happens where that was asked for before."""
+        """End the connection in good order. A second call does nothing."""
         if self.closing_at is not None:
             return []
         self._go(Event.TOLD_TO_END)
@@ -246,7 +266,7 @@ class Life:
         return [CloseWorker()]
 
     def look_at_time(self, now: float) -> list[Action]:
-        """What is due at `now`."""
+        """Return the actions that are due at `now`."""
         if self.restart_at is not None and now >= self.restart_at and not self.has_process:
             return self.order_worker()
         if self.phase is Phase.ENDING and self.closing_at is not None and now >= self.closing_at:

@@ -1,7 +1,7 @@
-"""What the life of a connection decides, done: the actions of `trunkline.broker.lifecycle` carried out.
+"""Carries out the actions that `trunkline.broker.lifecycle` decides on.
 
-Every event of a connection's life goes through `Lives`, which passes the event to the connection's `Life`
-and carries out the actions that it returns, in their order.
+Every event of a connection's life goes through `Lives`, which passes the event to the connection's
+`Life` and carries out the returned actions in their order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["Lives"]
 
 @dataclass(slots=True)
 class Lives:
-    """Tells the lives of connections what has happened. `address`: that of the broker."""
+    """Tells the lives of connections each event. `address`: that of the broker."""
 
     address: str
     directory: Directory
@@ -51,22 +51,25 @@ class Lives:
     # events
 
     def order_first_worker(self, connection: Connection, timeout_ms: float) -> None:
-        """Order the worker of a Dial, which has `timeout_ms` for its first link."""
+        """Order the worker of a Dial. `timeout_ms`: milliseconds for its first link."""
         self._carry_out(connection, connection.life.order_worker(), timeout_ms)
 
     def order_again(self, connection: Connection) -> None:
-        """Give the order for a worker to another spawner, where it was lost with the former one."""
+        """Order a worker from another spawner, where the former spawner ended with the order
+        unanswered."""
         opening, left_ms = connection.opening, None
         if opening is not None:
             left_ms = max(1.0, (opening.deadline - self.schedule.now()) * 1000)
         self._carry_out(connection, connection.life.order_again(), left_ms)
 
     def fail_dials(self, connection: Connection, error: dict[str, Any]) -> None:
-        """Answer the Dials that wait for a connection with an error, given by its fields on the wire."""
+        """Answer the Dials that wait for a connection with an error. `error`: its fields on the
+        wire."""
         self._carry_out(connection, connection.life.fail_dials(error))
 
     def lose_worker(self, connection: Connection, status: int | None) -> None:
-        """The worker has ended. `status`: its exit status; None where the broker has not been told."""
+        """Note that the worker has ended. `status`: its exit status; None where the broker does not
+        know."""
         how = describe_exit(status)
         if connection.closing is None:
             self._note_crash(connection, how)
@@ -75,7 +78,7 @@ class Lives:
         self._carry_out(connection, connection.life.lose_worker(now, how, is_dialled=is_dialled))
 
     def refuse_worker(self, connection: Connection, why: str) -> None:
-        """The worker that was ordered could not be started. `why`: the reason in words."""
+        """Note that the ordered worker could not be started. `why`: the reason in words."""
         how = f"could not be started ({why})"
         self._note_crash(connection, how)
         is_dialled = bool(connection.all_opening())
@@ -83,14 +86,16 @@ class Lives:
         self._carry_out(connection, connection.life.refuse_worker(now, how, is_dialled=is_dialled))
 
     def look_at_time(self, connection: Connection, now: float) -> bool:
-        """Do what is due at `now`. Returns whether anything was."""
+        """Do all that is due at `now`. Returns whether an action was due."""
         actions = connection.life.look_at_time(now)
         self._carry_out(connection, actions)
         return bool(actions)
 
     def close(self, connection: Connection, reason: str) -> None:
-        """End a connection in good order, if that was not asked for before. `reason`: told to those that hold
-        it, where no other reason is known."""
+        """End a connection in good order. A second call does nothing.
+
+        `reason`: the holders are told this text where no other reason is known.
+        """
         actions = connection.life.end(self.schedule.now())
         if actions:
             connection.reason = connection.reason or reason
@@ -142,7 +147,8 @@ class Lives:
                 "broker": self.address,
                 "broker_pid": os.getpid(),
                 "incarnation": incarnation,
-                # not where the worker before has never opened: a Dial waits for the first link
+                # Not where the previous worker has never opened: a Dial waits for the first link,
+                # and has its own timeout.
                 "succeeds": (incarnation > 1 and connection.opening is None)
                 or bool(connection.former),
                 "until": until,
@@ -162,7 +168,8 @@ class Lives:
             error = to_wire(WorkerDied(text))
         waiting = connection.all_opening()
         connection.opening, connection.joining = None, []
-        self.bequests.settle(connection.id, opened=False)  # for the next attempt
+        # keep the former figures for the next attempt
+        self.bequests.settle(connection.id, opened=False)
         for opening in waiting:
             self.outbox.say(opening.holder, Kind.FAILED, opening.request_id, error)
 
@@ -172,7 +179,7 @@ class Lives:
         take_last_figures(self.address, connection)
 
     def _announce_next(self, connection: Connection, due: float, how: str) -> None:
-        """Another worker is to take over from one that has crashed."""
+        """Tell holders and users that another worker takes over from a crashed one."""
         connection.crashed_at = connection.crashed_at or self.schedule.now()
         peer = connection.stats.get("peer", "")
         self.outbox.log_for_users(connection, f"the worker of {peer} {how}; a new one takes over")
@@ -180,7 +187,7 @@ class Lives:
         self.schedule.look_by(due)
 
     def _give_up(self, connection: Connection, why: str) -> None:
-        """No worker takes over from one that has crashed."""
+        """Tell holders and users that no worker takes over from a crashed one."""
         remove_files(self.address, connection)
         connection.reason = f"{connection.reason}{why}"
         peer = connection.stats.get("peer", "")

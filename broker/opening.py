@@ -1,4 +1,4 @@
-"""Dials, from OPEN to the answer: a new connection, or a further holder of one that is there already."""
+"""Dials, from OPEN to the answer: a new connection, or a further holder of an existing one."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from trunkline.wire.state import State
 __all__ = ["OPEN_GRACE_S", "Dials"]
 
 OPEN_GRACE_S = 0.5
-"""How much longer than a Dial's own time the broker waits for the worker's answer."""
+"""Seconds that the broker waits for the worker's answer beyond the Dial's own time."""
 
 
 class _Former(NamedTuple):
-    """What an object says of its connection that was lost with the broker before this one."""
+    """The connection that an object lost with the previous broker, as its OPEN tells."""
 
     connection: bytes
-    """The id of that connection; b"" where there was none."""
+    """The id of the lost connection; b"" for an object without one."""
     name: bytes
-    """What the object was called in that connection."""
+    """The name of the object in the lost connection."""
     comes_again: bool
-    """A message broker sends again what the lost worker had."""
+    """A message broker sends again all messages that the lost worker had."""
 
 
 @dataclass(slots=True)
 class Dials:
-    """Handles OPEN of programs, and OPENED and FAILED of workers. `keep_number` writes down the number of the
-    last connection, for the broker after this one."""
+    """Handles OPEN of programs, and OPENED and FAILED of workers.
+
+    `keep_number` writes down the number of the last connection for the next broker.
+    """
 
     address: str
     directory: Directory
@@ -54,7 +56,7 @@ class Dials:
     schedule: Schedule
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that belong here."""
+        """The kinds of messages that this module handles."""
         return {
             Kind.OPEN: self.take_open,
             Kind.OPENED: self.take_opened,
@@ -64,7 +66,7 @@ class Dials:
     # programs
 
     def take_open(self, message: Incoming) -> None:
-        """A program dials."""
+        """Handle a Dial of a program."""
         request = messages.Open(*message.fields)
         if self.admission.forget_abandoned(message.sender):
             return
@@ -80,7 +82,8 @@ class Dials:
         )
         heir = self.directory.heir_of(former.connection)
         if heir is not None and heir.spec["display"] == spec["display"]:
-            self._add_holder(heir, opening)  # its objects shared one connection, and do so again
+            # The objects shared one connection under the previous broker, and share one again.
+            self._add_holder(heir, opening)
         elif self._has_to_wait(former, spec):
             self.adoption.put_off(message)
         elif (there := self._find_joinable(spec)) is not None:
@@ -89,7 +92,8 @@ class Dials:
             self._open_anew(request, opening, former, spec)
 
     def _has_to_wait(self, former: _Former, spec: dict[str, Any]) -> bool:
-        """Whether the connection that the Dial is to have may yet come, or has yet to leave its figures."""
+        """Whether the Dial has to wait: for a connection that may still register, or for its last
+        figures."""
         if former.connection and self.directory.is_heir_ending(former.connection):
             return True
         return bool(former.connection or spec.get("joins")) and self.adoption.awaits_workers()
@@ -119,19 +123,23 @@ class Dials:
     def _claim_figures(
         self, former: _Former, holder: bytes, claimant: bytes
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
-        """The figures that the lost worker of this object has left."""
+        """Return the figures that this object's lost worker has left; None without a ledger to
+        claim."""
         key = former.connection
         if (
             not key
             or key in self.directory.connections
             or endpoint.answers(endpoint.door(self.address, key))
         ):
-            return None  # its worker lives, and writes there
+            return None  # the former worker lives, and writes into the ledger
         return self.bequests.claim(former, holder, claimant, endpoint.figures(self.address, key))
 
     def _find_joinable(self, spec: dict[str, Any]) -> Connection | None:
-        """The connection that a Dial of a name is to have, unless those that held it have all left: the word
-        of that may come after the Dial, by another socket, so that the Dial brings it too."""
+        """The connection that a Dial of a name joins; None where the Dial has to open one.
+
+        DETACH of a former holder may arrive after this OPEN, since it comes by another socket. So
+        the OPEN names the holders that have left (`left`), and they are dropped first.
+        """
         if not spec.get("joins"):
             return None
         left = spec.pop("left", ())
@@ -149,7 +157,7 @@ class Dials:
     def _join_connection(
         self, connection: Connection, opening: Opening, spec: dict[str, Any]
     ) -> None:
-        """Let a Dial have a connection that is there already, and that is the same one by its name."""
+        """Answer a Dial with an existing connection of the same name."""
         if connection.joins != spec["joins"]:
             text = (
                 f"{spec['display']}: this database in memory is open already and stays as it was dialled "
@@ -159,7 +167,7 @@ class Dials:
         self._add_holder(connection, opening)
 
     def _add_holder(self, connection: Connection, opening: Opening) -> None:
-        """Add a holder, whose Dial is answered when the connection is open."""
+        """Add a holder. Its Dial is answered when the connection is open."""
         connection.holders[opening.holder] = opening.control
         connection.users.add(opening.control)
         if opening.former_name:
@@ -180,7 +188,7 @@ class Dials:
     # workers
 
     def take_opened(self, message: Incoming) -> None:
-        """A worker has its first link."""
+        """Handle the first link of a worker: answer the Dials that wait for it."""
         connection = self.directory.by_worker.get(message.sender)
         if connection is None:
             return
@@ -203,7 +211,7 @@ class Dials:
             self._answer_joined(connection, each)
 
     def take_failed(self, message: Incoming) -> None:
-        """A worker cannot have its first link."""
+        """Handle a worker without a first link: fail the Dials and end the connection."""
         connection = self.directory.by_worker.get(message.sender)
         if connection is not None:
             error = messages.Failed(*message.fields).error
@@ -213,14 +221,15 @@ class Dials:
     # time
 
     def fail_late_joins(self, connection: Connection, now: float) -> None:
-        """Answer the Dials that wait for the Dial of another object and whose own time is over."""
+        """Fail the Dials that wait for another object's Dial and have used up their own time."""
         for late in [each for each in connection.joining if now >= each.deadline]:
             error = to_wire(_timeout_error(connection))
             self.outbox.say(late.holder, Kind.FAILED, late.request_id, error)
             self.holders.drop_holder(connection, late.holder)
 
     def fail_if_late(self, connection: Connection, now: float) -> bool:
-        """End a connection whose worker has had no link in the Dial's time. Returns whether that is so."""
+        """End a connection whose worker has no link in the Dial's time. Returns whether it
+        ended."""
         if connection.opening is None or now < connection.opening.deadline:
             return False
         error = _timeout_error(connection)
@@ -234,7 +243,7 @@ def _timeout_error(connection: Connection) -> DialTimeout:
 
 
 def _read_former(given: Any) -> _Former:
-    """`given` as an OPEN brings it, which may be anything."""
+    """Read the `former` field of an OPEN, in which a program may send any value."""
     if isinstance(given, list) and len(given) == 3:
         key, name, comes_again = given
         if isinstance(key, bytes) and len(key) == CONNECTION_ID_BYTES and isinstance(name, bytes):

@@ -1,5 +1,7 @@
-"""What the broker says to programs and workers. The socket is behind the function `send`, so that tests hear
-the words without one."""
+"""The broker's messages to programs and workers.
+
+The socket is behind the function `send`, so tests see the messages without a socket.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,11 @@ __all__ = ["Outbox"]
 
 
 class Outbox:
-    """`send` takes the frames of a message, the receiver's routing id first, and returns whether the receiver
-    has a socket that takes the message."""
+    """Sends the broker's messages through `send`.
+
+    `send` takes the frames of a message, the receiver's routing id first. It returns whether the
+    receiver has a socket that takes the message.
+    """
 
     def __init__(self, send: Callable[[list[bytes]], bool]) -> None:
         self.send = send
@@ -25,8 +30,10 @@ class Outbox:
     def say(
         self, to: bytes, kind: Kind, request_id: int = 0, *fields: Any, sender: bytes = BROKER
     ) -> bool:
-        """Send a message without a body. `sender`: the connection in whose name the broker speaks. Returns
-        whether the receiver is there."""
+        """Send a message without a body. Returns whether the receiver is there.
+
+        `sender`: the connection in whose name the broker speaks.
+        """
         return self.send([to, sender, header(kind, request_id, *fields)])
 
     def reply(self, question: Incoming, value: Any) -> None:
@@ -35,16 +42,18 @@ class Outbox:
         self.send([question.sender, BROKER, head, values.pack(value)])
 
     def refuse(self, question: Incoming, kind: Kind, error: TrunklineError) -> None:
-        """Answer a message with an error. `kind`: FAILED to an OPEN or ATTACH, ERROR to a request."""
+        """Answer a message with an error. `kind`: FAILED to an OPEN or ATTACH, ERROR to a
+        request."""
         self.say(question.sender, kind, question.request_id, to_wire(error))
 
     def tell_holders(self, connection: Connection, *, final: bool) -> None:
-        """Tell the holders that the worker of their connection is gone. `final`: no worker follows."""
+        """Tell the holders that the worker of their connection is gone. `final`: no worker
+        follows."""
         for holder in connection.holders:
             fields = (not final, connection.reason, connection.serving)
             self.say(holder, Kind.GONE, 0, *fields, sender=connection.id)
 
     def log_for_users(self, connection: Connection, text: str, *, level: str = "warning") -> None:
-        """Send a line to the logs of the programs that use a connection. `level`: as in `logging`."""
+        """Send a line to the logs of a connection's programs. `level`: as in `logging`."""
         for control in connection.listeners():
             self.say(control, Kind.LOG, 0, level, text)

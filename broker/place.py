@@ -1,6 +1,8 @@
-"""The broker's folder: made anew where somebody removes it while the broker runs (a sweeper of temporary
-folders, an administrator, `rm -r` of the wrong thing), for without its socket no new request would ever
-arrive; and removed when the broker is gone and no other follows."""
+"""The broker's folder, made anew where it was removed, and removed after the last broker.
+
+A cleaner of temporary folders, an administrator, or a wrong `rm -r` may remove the folder of a
+running broker. Without the socket's file, no new request would arrive.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +19,25 @@ from trunkline.wire import endpoint
 __all__ = ["Place", "see_to_folder"]
 
 TIDY_S = 3.0
-"""How long programs without figures to go on from may take to start another broker."""
+"""Seconds that programs without figures to continue may take to start another broker."""
 TIDY_LOOK_S = 0.1
 BELIEVED_LOOKS = 4
-"""A process that only looks whether a broker is alive holds the folder's lock for a moment, as a broker does
-all its life: so many looks in a row must find the lock held."""
+"""How many looks in a row must find the lock held before a new broker is believed.
+
+A process that tests whether a broker is alive holds the lock for a moment; a broker holds it all
+its life.
+"""
 
 LOOK_EVERY_S = 1.0
 COMPLAIN_EVERY_S = 30.0
 
 
 class Place:
-    """`folder_is_ours` is False once another broker has taken the folder: then it is not ours to remove."""
+    """The folder of the broker at `address`.
+
+    `folder_is_ours`: False once another broker has taken the folder. Then this broker must not
+    remove it.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -38,18 +47,21 @@ class Place:
         self.folder_is_ours = True
 
     def is_gone(self, now: float) -> bool:
-        """Whether the socket's name is gone; looked at once a second, always False in between."""
+        """Whether the socket's file is gone; checked once a second, always False in between."""
         if now < self._look_at or not self.folder_is_ours:
             return False
         self._look_at = now + LOOK_EVERY_S
         return not os.path.lexists(self._folder / endpoint.SOCKET)
 
     def take_again(self) -> bool:
-        """Make the folder, its lock and its log anew. Whether that succeeded; not where another broker has
-        begun there meanwhile. Raises BrokerGone or OSError where it cannot be made."""
+        """Make the folder, its lock and its log anew.
+
+        Returns False where another broker has taken the folder meanwhile. Raises BrokerGone or
+        OSError where the folder cannot be made.
+        """
         if (
             endpoint.claim(self._folder) is None
-        ):  # else the lock is ours until the end of the process
+        ):  # the lock is now ours until the end of the process
             self.folder_is_ours = False
             return False
         if _is_file(sys.stderr.fileno()):
@@ -60,25 +72,29 @@ class Place:
         return True
 
     def last_number(self) -> int:
-        """The number of the last connection that a broker here had; 0 where none is known."""
+        """The number of the last connection of any broker in this folder; 0 if unknown."""
         with contextlib.suppress(OSError, ValueError):
             return max(0, int((self._folder / endpoint.NUMBER).read_text()))
         return 0
 
     def keep_number(self, number: int) -> None:
-        """Without it (the disk is full) the next broker may have two connections of one number."""
+        """Write down the number of the last connection, for the next broker.
+
+        An error is ignored (a full disk): the next broker may then have two connections of one
+        number.
+        """
         with contextlib.suppress(OSError):
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             fd = os.open(self._folder / endpoint.NUMBER, flags, 0o600)
             try:
                 os.pwrite(
                     fd, b"%19d\n" % number, 0
-                )  # always as long: a later one needs no further room
+                )  # always the same length, so that a later write needs no further room
             finally:
                 os.close(fd)
 
     def may_complain(self, now: float) -> bool:
-        """Whether the last complaint is so long ago that another may follow."""
+        """Whether the last complaint is old enough for another one."""
         if now < self._complain_at:
             return False
         self._complain_at = now + COMPLAIN_EVERY_S
@@ -86,8 +102,10 @@ class Place:
 
 
 def see_to_folder(address: str) -> None:
-    """For a process that stays behind a broker: wait until a program starts another broker in the folder, or
-    remove the folder when none has done so, and no worker is left there."""
+    """Look after the folder behind a broker: wait for a program that starts another one there.
+
+    Where none does so in time, and no worker is left, remove the folder.
+    """
     folder = endpoint.folder_of(address)
     programs = programs_of_workers(address)
     began = time.monotonic()

@@ -1,9 +1,12 @@
-"""Whether a client is still there. That the process lives that it has named is not enough: any program of the
-same user can name one, and the broker would never end.
+"""Whether a client is still there.
 
-A client shows that it is there by its socket, which the system closes with its process; a strategy that holds
-its interpreter for minutes, or is stopped, keeps it. Who beats is there. Who is silent is sent a beat now and
-then, which the router refuses when the socket is gone.
+A living process is no proof of a client: any program of the same user can name any process id, and
+the broker would never end.
+
+The client's socket is the proof. The system closes the socket with its process. A strategy that
+holds its interpreter for minutes, or is stopped, keeps its socket. A client that beats is there. A
+silent client is sent a beat now and then; the ROUTER socket refuses the beat when the client's
+socket is gone.
 """
 
 from __future__ import annotations
@@ -15,17 +18,21 @@ from trunkline.broker.directory import Client
 __all__ = ["is_cut_off"]
 
 SILENT_S = 2.0
-"""Beats come each second."""
+"""Seconds of silence before a test of the socket. Beats come each second."""
 LOOK_S = 0.5
 LONGEST_LOOK_S = 30.0
-"""A client that is stopped for days must not be sent a beat each second."""
+"""Seconds. A client that is stopped for days must not be sent a beat each second: they would pile
+up."""
 CUT_S = 1.5
-"""A client that takes the broker for lost closes its socket and comes back by another one at once."""
+"""Seconds. A client that takes the broker for lost closes its socket and comes back at once by
+another."""
 
 
 def is_cut_off(client: Client, now: float, reach: Callable[[bytes], bool]) -> bool:
-    """Whether the client's socket has been gone for a while. `reach` sends something there; False: nobody is
-    there any more."""
+    """Whether the client's socket has been gone for CUT_S seconds.
+
+    `reach` sends a beat to a client, and returns whether the client's socket is there.
+    """
     silent_s = now - client.heard
     if silent_s < SILENT_S:
         client.cut_since = None

@@ -1,4 +1,4 @@
-"""Watching and ending processes that are not our children."""
+"""Watching and killing processes that are not children of this one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ __all__ = ["Watch", "ending_signals"]
 
 
 def ending_signals() -> list[signal.Signals]:
-    """The signals that tell the broker to end in good order. SIGHUP is one of them, as a terminal sends it
-    when it is closed; it stays ignored where it was ignored at the start (nohup)."""
+    """The signals that tell the broker to end in good order.
+
+    SIGHUP comes from a closed terminal. Where it was ignored at the start (`nohup`), it stays
+    ignored.
+    """
     found = [signal.SIGTERM, signal.SIGINT]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         found.append(signal.SIGHUP)
@@ -21,8 +24,8 @@ def ending_signals() -> list[signal.Signals]:
 
 
 def _stack_of(pid: int) -> bytes:
-    """Where the stack of a process begins: each `exec` puts it elsewhere. b"0" where the system does not
-    tell."""
+    """The address of a process's stack, which each `exec` changes; b"0" where the system tells
+    none."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[25]
@@ -31,8 +34,11 @@ def _stack_of(pid: int) -> bytes:
 
 
 class Watch:
-    """One process, held by a pidfd where the system has them, so that its id cannot come to mean
-    another process. `fileno()` becomes readable when it ends; -1 without pidfds: ask `ended()`."""
+    """One process, held by a pidfd where the system has pidfds.
+
+    A pidfd keeps meaning the same process, while an id may be given to another one. `fileno()`
+    becomes readable when the process ends. It is -1 without pidfds; then ask `ended()`.
+    """
 
     __slots__ = ("_fd", "_stack", "pid")
 
@@ -53,7 +59,7 @@ class Watch:
         return not is_alive(self.pid)
 
     def is_replaced(self) -> bool:
-        """Whether the process has gone over to another program by `exec`."""
+        """Whether the process has changed its program by `exec`."""
         stack = _stack_of(self.pid)
         return stack != self._stack and b"0" not in (stack, self._stack)
 

@@ -1,4 +1,4 @@
-"""The files of a worker that was killed: its ledger has the figures of its last moment, its door is void."""
+"""The files of a killed worker: the ledger with its last figures, and the dead door."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["remove_files", "take_last_figures"]
 
 
 def take_last_figures(address: str, connection: Connection) -> None:
-    """Set the figures of a connection to those of its crashed worker's last moment, and remove the door.
+    """Set the figures of a connection to those of its worker's last moment, and remove the door.
 
-    Messages that were with the worker count as lost (or as returned, where a message broker keeps them);
-    messages that the worker had sent will be read. The ledger has the figures; where there is no ledger, the
-    worker's last STATE has them.
+    Messages still with the worker count as lost, or as returned where a message broker keeps them.
+    Messages sent before the crash will be read. The figures come from the ledger; without a ledger,
+    from the worker's last STATE.
     """
     stats = connection.stats
     entry = read_ledger(endpoint.figures(address, connection.id))
@@ -29,13 +29,14 @@ def take_last_figures(address: str, connection: Connection) -> None:
     ):  # the worker was there, but left no ledger
         connection.had = {}
     connection.stats = settled(stats)
-    # The ledger stays until the next worker has one: broker and worker may both be killed before that.
+    # The ledger stays until the next worker has its own: broker and worker may both be killed
+    # before.
     with contextlib.suppress(OSError):
         endpoint.door(address, connection.id).unlink()
 
 
 def remove_files(address: str, connection: Connection) -> None:
-    """Remove the files of a connection that gets no further worker."""
+    """Remove the files of a connection without a further worker."""
     figures = endpoint.figures(address, connection.id)
     for path in (endpoint.door(address, connection.id), figures, unpublished(figures)):
         with contextlib.suppress(OSError):

@@ -1,10 +1,11 @@
 """The broker's process: a plain poll loop around one ROUTER socket.
 
-The router forwards what is between proxies and workers without decoding it. Messages to the broker itself go
-to `trunkline.broker.core`, which knows the module for each. The router knows neither drivers nor
-`Connection`.
+The router forwards messages between proxies and workers without decoding them. Messages to the
+broker itself go to `trunkline.broker.core`, which knows the module for each kind. The router knows
+neither drivers nor `Connection`.
 
-All of the broker runs in one thread. A signal handler only notes the signal, and the loop does the rest.
+The whole broker runs in one thread. A signal handler only notes the signal, and the loop does the
+rest.
 """
 
 from __future__ import annotations
@@ -44,8 +45,11 @@ REFRESH_EVERY_S = 3600.0
 
 
 class Broker:
-    """See the module. `persistent`: do not end when the last client has gone. `starter`: the process that is
-    to be the first client; where it dies before that, no other will come."""
+    """The broker at `address`. `spawner` starts the workers.
+
+    `persistent`: the broker stays when the last client has gone. `starter`: the process id of the
+    first client to come. A broker whose starter dies before that has no reason to stay.
+    """
 
     def __init__(
         self,
@@ -77,19 +81,26 @@ class Broker:
 
     @property
     def ended_early(self) -> bool:
-        """The broker was stopped while programs had yet to come, or were there: these start another one."""
+        """Whether the broker was stopped soon after its start, while programs were there or had yet
+        to come.
+
+        These programs start another broker, so the folder stays for them.
+        """
         return self._core.ending.ended_early
 
     # the loop
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Serve until the last client is gone (or, when persistent, until SIGTERM). `ready` is called when
-        signals are heeded, so that whoever is told may send one at once."""
+        """Serve until the last client is gone; a persistent broker serves until SIGTERM.
+
+        `ready` is called once the signal handlers are set, so a starter may send a signal at once.
+        """
         wake_r, wake_w = os.pipe()
         os.set_blocking(wake_r, False)
         os.set_blocking(wake_w, False)
         signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
-        # A handler may interrupt the loop between two frames of a message, so it sends nothing itself.
+        # A handler may interrupt the loop between two frames of a message, so the handler sends
+        # nothing.
         for number in ending_signals():
             signal.signal(number, self._note_signal)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake the loop
@@ -99,7 +110,9 @@ class Broker:
         try:
             ready()
             while not self._core.ending.is_stopping or self.directory.connections:
-                # The socket is drained last: its descriptor tells of new messages only once.
+                # The loop drains the socket before each wait. The file descriptor of a ZeroMQ
+                # socket is edge-triggered: it becomes readable once for new messages, and any send
+                # may consume that edge.
                 self._drain_socket()
                 self._watcher.call_ready(max(0.0, self._schedule.next_look - time.monotonic()))
                 now = time.monotonic()
@@ -112,11 +125,15 @@ class Broker:
             os.close(wake_w)
 
     def _note_signal(self, number: int, frame: object) -> None:
+        """Note a signal. Runs between any two steps of the loop; the wake-up pipe then wakes the
+        loop."""
         self._told_to_stop = True
 
     def _heed_signals(self, wake: int) -> None:
-        """A signal came: an order to stop, or the end of a child (the zygote, or, where the broker is process
-        1, any process that was left by its parent)."""
+        """Act on signals: an order to stop, or the end of a child.
+
+        The child is the zygote. Where the broker is process 1, the child may be any orphan.
+        """
         with contextlib.suppress(BlockingIOError):
             os.read(wake, 4096)
         if self._told_to_stop:
@@ -125,6 +142,7 @@ class Broker:
             self._spawner.has_ended(pid)
 
     def _release_all(self) -> None:
+        """Kill the remaining workers, and close the spawner and all sockets."""
         for connection in self.directory:
             if connection.watch is not None:
                 connection.watch.kill()
@@ -135,7 +153,7 @@ class Broker:
     # messages
 
     def _drain_socket(self) -> None:
-        """Forward or handle all messages that have come."""
+        """Forward or handle all messages in the socket's queue."""
         while (frames := self._socket.receive()) is not None:
             if len(frames) < 3:
                 continue
@@ -146,11 +164,14 @@ class Broker:
                     kind, request_id, fields = parse(frames[2])
                     self._core.handle(Incoming(frames[0], kind, request_id, fields, frames[3:]))
             except Exception as error:
-                # Whatever a peer sends, other peers must not feel it, and its words stay out of the log.
+                # A malformed message must not affect other peers. Its text stays out of the log.
                 self._complain(frames[0], error)
 
     def _forward(self, frames: list[bytes]) -> None:
-        """[from][to][header][body...] -> [to's socket][from][header][body...]."""
+        """Forward a message with the frames [from][to][header][body...].
+
+        The receiver gets the frames [receiver's socket][from][header][body...].
+        """
         sender, to = frames[0], frames[1]
         connection = self.directory.by_worker.get(sender)
         if connection is not None:  # from a worker, so `to` is a socket of a client
@@ -160,23 +181,29 @@ class Broker:
             self._socket.send(frames)
         elif len(to) == CONNECTION_ID_BYTES:
             self._forward_to_worker(self.directory.connections.get(to), frames)
-        # else from a worker that the broker does not know (yet): it will register
+        # else from a worker unknown to this broker so far: the worker will register
 
     def _forward_to_worker(self, connection: Connection | None, frames: list[bytes]) -> None:
+        """Forward a message of a program; where no worker can take it, answer the program at
+        once."""
         sender, to, head = frames[:3]
         if connection is None or connection.worker is None:
             why = self.directory.why_ended(to)
             answer_in_place_of_worker(self._outbox, connection, sender, head, why)
             return
         frames[0], frames[1] = connection.worker, sender
-        if not self._socket.send(frames):  # it is starting, or just gone, and will not answer
+        # the worker is starting, or just gone, and will not answer
+        if not self._socket.send(frames):
             answer_in_place_of_worker(self._outbox, connection, sender, head)
         elif kind_of(head) in REQUESTS:
             connection.inflight[sender] = head
 
     def _complain(self, sender: bytes, error: Exception) -> None:
-        """Note a message that could not be handled. A peer of another version is told so; of other peers one
-        is named in the log each second at most."""
+        """Note a message that could not be handled.
+
+        A peer of another version gets the error as an answer. Errors of any other kind go to the
+        log, one a second at most.
+        """
         if isinstance(error, TrunklineError):
             self._outbox.say(sender, Kind.ERROR, 0, to_wire(error))
             return
@@ -189,7 +216,7 @@ class Broker:
     # files
 
     def _look_after_files(self, now: float) -> None:
-        """Keep the log short, the folder there, and its files fresh."""
+        """Keep the log short, the folder in place, and its files fresh."""
         if now >= self._journal_at:
             self._journal_at = now + JOURNAL_EVERY_S
             journal.trim(sys.stderr.fileno())
@@ -200,7 +227,10 @@ class Broker:
             endpoint.refresh(endpoint.folder_of(self.address))
 
     def _take_place_again(self, now: float) -> None:
-        """The folder was removed. Connections of now go on as they are; new requests need a socket there."""
+        """Make a removed folder anew.
+
+        Present connections go on as they are. New requests need a socket in the folder.
+        """
         try:
             if not self.place.take_again():
                 print(f"trunkline broker: another broker has taken {self.address}", file=sys.stderr)

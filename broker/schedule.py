@@ -1,4 +1,4 @@
-"""The broker's clock, and when the poll loop looks at the time next."""
+"""The broker's clock, and the time of the next check of deadlines."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import Callable
 __all__ = ["TICK_S", "Schedule"]
 
 TICK_S = 0.25
-"""How often the broker looks at its deadlines where nothing is due earlier."""
+"""Seconds between two checks where nothing is due earlier."""
 
 
 class Schedule:
-    """`now` returns seconds of a clock that never goes back. `next_look` is the time of the next look."""
+    """`now` returns seconds of a monotonic clock. `next_look`: the time of the next check."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
         self.next_look = 0.0
 
     def look_by(self, due: float) -> None:
-        """Look at the time at `due` at the latest."""
+        """Set the next check to `due`, unless it is earlier already."""
         self.next_look = min(self.next_look, due)
 
     def begin_look(self, now: float) -> float:
-        """Set the next look a tick ahead. Returns by how many seconds the present look is late."""
+        """Set the next check one tick ahead. Returns by how many seconds the present check is
+        late."""
         late_s = now - self.next_look
         self.next_look = now + TICK_S
         return late_s

@@ -1,7 +1,7 @@
 """One worker in an interpreter of its own, for systems whose libraries do not survive a fork.
 
-`python starting.py trunkline.broker.single MODULE:FUNCTION`; what the worker is to do comes through standard
-input, for it holds secrets.
+The command is `python starting.py trunkline.broker.single MODULE:FUNCTION`. The worker's arguments
+come through standard input, because they hold secrets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgpack
 
 
 def main(entry: str) -> None:
-    """Run the worker's function with what standard input holds."""
+    """Run the worker's function with the arguments from standard input."""
     module, _, name = entry.partition(":")
     getattr(import_module(module), name)(msgpack.unpackb(sys.stdin.buffer.read()))
 

@@ -18,8 +18,10 @@ BACKLOG = 1024
 
 
 class RouterSocket:
-    """A ROUTER socket at `address`. A peer that is not there is noticed at once; a peer that takes no
-    messages never makes the broker wait."""
+    """A ROUTER socket at `address`.
+
+    An absent peer is noticed at each send. A peer that takes no messages never blocks the broker.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -33,19 +35,22 @@ class RouterSocket:
         self._socket.bind(address)
 
     def fileno(self) -> int:
-        """A file descriptor that becomes readable once when messages have come: all have to be received."""
+        """A file descriptor that becomes readable once for new messages: receive all of them
+        then."""
         return int(self._socket.getsockopt(zmq.FD))
 
     def receive(self) -> list[bytes] | None:
-        """The frames of the next message, the sender's routing id first; None when there is no message."""
+        """The frames of the next message, the sender's routing id first; None without a message."""
         try:
             return self._socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return None
 
     def send(self, frames: list[bytes]) -> bool:
-        """Send a message to the peer whose routing id is the first frame. Returns whether the peer is there
-        and takes the message."""
+        """Send a message to the peer whose routing id is the first frame.
+
+        Returns whether the peer is there and takes the message.
+        """
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
@@ -60,14 +65,15 @@ class RouterSocket:
         return True
 
     def bind_again(self) -> None:
-        """Make the socket's file anew, which was removed. Peers connect again. Raises zmq.ZMQError."""
+        """Make the removed file of the socket anew. Peers connect again. Raises zmq.ZMQError."""
         with contextlib.suppress(zmq.ZMQError):
             self._socket.unbind(self._address)
-        # ZeroMQ's thread removes the old socket's name a moment later, which must not be the new one.
+        # ZeroMQ's thread removes the file of the old socket a moment later. It must not remove the
+        # new file.
         time.sleep(UNBIND_S)
         self._socket.bind(self._address)
 
     def close(self) -> None:
-        """Close the socket, once what was sent has left, or after LINGER_MS."""
+        """Close the socket when all sent messages have left, at the latest after LINGER_MS."""
         self._socket.close()
         self._context.term()

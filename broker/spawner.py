@@ -1,7 +1,7 @@
-"""What the broker asks of the thing that starts its workers.
+"""The interface between the broker and a starter of workers.
 
-The zygote is the spawner of every real broker (see `trunkline.broker.zygote`). Another engine has to offer
-these methods and nothing else; the router knows no more than they say.
+The zygote is the spawner of every real broker (see `trunkline.broker.zygote`). Another engine has
+to offer only these methods; the router relies on nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["Ended", "Refused", "Spawner", "SpawnerEvent", "Started"]
 
 
 class Started(NamedTuple):
-    """A worker process runs. It has yet to register at the router."""
+    """A worker process runs. It has yet to register with the broker."""
 
     key: str
     """The key of the order that asked for the worker."""
@@ -33,40 +33,51 @@ class Ended(NamedTuple):
 
     pid: int
     status: int
-    """Its exit status; the negative number of the signal that killed it."""
+    """The exit status; the negative number of the signal for a killed worker."""
 
 
 SpawnerEvent = Started | Refused | Ended
 
 
 class Spawner(Protocol):
-    """A process that starts workers and sees them end. All methods are called from the router's thread."""
+    """A process that starts workers and sees them end. The router's thread calls all methods."""
 
     pid: int
-    """The process id of the spawner; another one after `restart`."""
+    """The process id of the spawner; a new id after `restart`."""
 
     def fileno(self) -> int:
-        """A file descriptor that becomes readable when `events` has something to tell. It may be another one
-        after `restart`."""
+        """A file descriptor that becomes readable when `events` has something to tell.
+
+        After `restart` it may be another descriptor.
+        """
 
     def start(self, key: str, spec: dict[str, Any]) -> None:
-        """Order a worker. `Started` or `Refused` with the same `key` follows, unless the spawner ends before.
-        `spec`: what the worker is started with; it may hold secrets. Raises nothing when the spawner is
-        gone: `events` tells that."""
+        """Order a worker. `spec`: its arguments, which may hold secrets.
+
+        `Started` or `Refused` with the same `key` follows, unless the spawner ends before. Raises
+        no error when the spawner is gone: `events` tells that.
+        """
 
     def events(self) -> list[SpawnerEvent] | None:
-        """The events since the last call, oldest first, without waiting; None when the spawner is gone."""
+        """Return the events since the last call, oldest first; None when the spawner is gone. Never
+        waits."""
 
     def restart(self) -> None:
-        """Start another spawner in place of one that is gone. Workers of the former one go on, but their ends
-        are not told any more, and its unanswered orders are lost."""
+        """Start another spawner in place of a lost one.
+
+        Workers of the former spawner go on, but their ends are not told any more. Its unanswered
+        orders are lost.
+        """
 
     def has_ended(self, pid: int) -> None:
-        """Take note that the broker has reaped a child process of this id, perhaps the spawner itself."""
+        """Note that the broker has reaped a child of this id, perhaps the spawner itself."""
 
     def kill(self) -> None:
-        """End the spawner at once, workers excepted; `events` returns None afterwards."""
+        """Kill the spawner, but not its workers. Afterwards `events` returns None."""
 
     def close(self, *, stays: bool = False) -> None:
-        """Release all resources. `stays`: the spawner process is left to end by itself, because it has yet to
-        look after the folder that the broker leaves to programs that start the next broker."""
+        """Release all resources.
+
+        `stays`: the spawner process ends by itself, because it still has to look after the folder
+        for the programs about to start the next broker.
+        """

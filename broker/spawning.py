@@ -1,4 +1,4 @@
-"""What the spawner tells, and the spawner's own life: one that is killed or hangs is replaced."""
+"""The spawner's events, and the spawner's own life: a killed or hung spawner is replaced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Spawning"]
 
 @dataclass(slots=True)
 class Spawning:
-    """Listens to the spawner."""
+    """Handles the spawner's events."""
 
     spawner: Spawner
     directory: Directory
@@ -30,16 +30,16 @@ class Spawning:
     watcher: Watcher
     schedule: Schedule
     heard: float = 0.0
-    """When the spawner said something last."""
+    """When the spawner last told an event."""
     ends: Crashes = field(default_factory=Crashes)
-    """When spawners have ended unasked."""
+    """The times when spawners have ended unasked."""
 
     def listen(self) -> None:
-        """Have the spawner's events taken when there are any."""
+        """Watch the spawner's file descriptor."""
         self.watcher.call_when_readable(self.spawner.fileno(), self.take_events)
 
     def take_events(self) -> None:
-        """Take what the spawner has told; replace the spawner where it is gone."""
+        """Handle the spawner's events; replace a spawner that is gone."""
         events = self.spawner.events()
         if events is None:
             self._replace_spawner()
@@ -55,10 +55,10 @@ class Spawning:
                     self._note_refusal(key, why)
 
     def _note_start(self, key: str, pid: int) -> None:
-        """An order for a worker has been carried out."""
+        """Note that an order for a worker has been carried out."""
         connection = self.directory.connections.get(bytes.fromhex(key))
         self.workers.children.add(pid)
-        if connection is None:  # given up meanwhile
+        if connection is None:  # the connection was given up meanwhile
             watch = Watch(pid)
             watch.kill()
             watch.close()
@@ -66,14 +66,15 @@ class Spawning:
             self.workers.watch_worker(connection, pid, is_told=True)
 
     def _note_refusal(self, key: str, why: str) -> None:
-        """An order for a worker could not be carried out."""
+        """Note that an order for a worker could not be carried out."""
         connection = self.directory.connections.get(bytes.fromhex(key))
         if connection is not None:
             self.directory.set_worker(connection, None)
             self.lives.refuse_worker(connection, why)
 
     def _replace_spawner(self) -> None:
-        """The spawner was killed. Its workers live on; its last orders may not have been carried out."""
+        """Replace a killed spawner. Its workers live on; its last orders may not have been carried
+        out."""
         self.watcher.forget(self.spawner.fileno())
         if not self.ends.may_restart(self.schedule.now()):
             print(
@@ -88,7 +89,7 @@ class Spawning:
         self.workers.watch_orphans()
 
     def kill_if_silent(self, now: float) -> None:
-        """Kill a spawner that hangs: it has owed word of a worker for long, and says nothing at all."""
+        """Kill a spawner that hangs: it has long owed news of a worker, and is silent."""
         if now - self.heard > SILENT_S and any(self._is_owed(each, now) for each in self.directory):
             print(
                 f"trunkline broker: the zygote said nothing for {SILENT_S:.0f} s", file=sys.stderr
@@ -97,7 +98,7 @@ class Spawning:
             self.spawner.kill()
 
     def _is_owed(self, connection: Connection, now: float) -> bool:
-        """Whether the spawner has owed word of a worker's start or end for long."""
+        """Whether the spawner has long owed news of a worker's start or end."""
         if now - connection.heard <= SILENT_S:
             return False
         watch = connection.watch

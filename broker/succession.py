@@ -1,5 +1,8 @@
-"""Waiting for the place of a broker that runs at the same address: `trunkline broker` under a service
-manager, where a program has started one there meanwhile."""
+"""Waiting for the place of a running broker at the same address.
+
+`trunkline broker` under a service manager waits in this way where a program has started a broker
+before.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,20 @@ from trunkline.wire import endpoint
 __all__ = ["await_place", "reap"]
 
 LOOK_S = 0.25
-"""How often the lock is tried, should the end of its holder not show: it may be of another container."""
+"""Seconds between two attempts at the lock: the end of its holder does not show where the holder
+runs in another container."""
 AGAIN_S = 0.05
-"""The pause after the end of a holder whose lock is not free yet."""
+"""Seconds of pause after the end of a holder whose lock is not free yet."""
 
 
 def await_place(folder: Path, address: str, say: Callable[[str], None]) -> int | None:
-    """Wait until the broker at `address` ends and take its lock: the lock's descriptor, or None when SIGTERM
-    or SIGINT has ended the wait. `say` is told in one line whom it waits for, and again when that is another
-    one. Raises what `endpoint.claim` raises. To be called in the main thread, before there is another one."""
+    """Wait until the broker at `address` ends, and take its lock.
+
+    Returns the file descriptor of the lock; None when SIGTERM or SIGINT has ended the wait. `say`
+    gets a line that names the holder of the lock, and a further line whenever the holder changes.
+    Raises the errors of `endpoint.claim`. Call it in the main thread, before there is a second
+    thread: it sets signal handlers.
+    """
     said = None
     with _signals() as (wake, stopped):
         while not stopped:
@@ -41,8 +49,10 @@ def await_place(folder: Path, address: str, say: Callable[[str], None]) -> int |
 
 
 def reap() -> list[int]:
-    """Take note of the children that have ended, those included that became ours when their parents died, as
-    everything does that process 1 outlives: they would stay zombies. Their ids."""
+    """Reap the children that have ended. Returns their process ids.
+
+    Process 1 also inherits the children of ended parents, and has to reap them, too.
+    """
     ended = []
     with contextlib.suppress(ChildProcessError):
         while pid := os.waitpid(-1, os.WNOHANG)[0]:
@@ -56,7 +66,7 @@ def _in_words(pid: int | None, address: str) -> str:
 
 
 def _pause(wake: int, pid: int | None) -> None:
-    """Until a signal comes, the process ends or some time is over."""
+    """Wait for a signal, the end of the process, or LOOK_S seconds."""
     poll = select.poll()
     poll.register(wake, select.POLLIN)
     if pid is None:
@@ -68,7 +78,8 @@ def _pause(wake: int, pid: int | None) -> None:
             poll.register(watch.fileno(), select.POLLIN)
         ended = any(fd != wake for fd, _ in poll.poll(LOOK_S * 1000))
         if ended and watch.fileno() >= 0:
-            # Its lock is free by now. If it is not, the number in it means a process of another container.
+            # Its lock is free by now. Otherwise the process id in the lock is that of a process in
+            # another container.
             poll.unregister(watch.fileno())
             poll.poll(AGAIN_S * 1000)
     finally:
@@ -77,7 +88,8 @@ def _pause(wake: int, pid: int | None) -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[tuple[int, list[int]]]:
-    """A descriptor that becomes readable when a signal comes, and a list that then holds its number."""
+    """Provide a file descriptor that a signal makes readable, and a list for the signal's
+    number."""
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)

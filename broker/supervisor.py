@@ -1,8 +1,8 @@
 """When to replace a crashed worker. Pure: time is passed in.
 
-After Erlang's supervisors: a sliding window, not a count of consecutive failures, so that a worker that
-crashes now and then for months is replaced each time and one that crashes for the same reason over and
-over is not.
+As in Erlang's supervisors, crashes are counted in a sliding window, not in a row. A worker that
+crashes now and then for months is replaced each time. A worker that crashes again and again for the
+same reason is not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class Crashes:
         self.total = 0
 
     def may_restart(self, now: float) -> bool:
-        """Note a crash at `now` (monotonic seconds); False when there were too many of late."""
+        """Note a crash at `now` (monotonic seconds). Returns False after too many crashes of
+        late."""
         self.total += 1
         self._times.append(now)
         while self._times and now - self._times[0] > self._window_s:
@@ -36,16 +37,18 @@ class Crashes:
         return len(self._times) <= self._limit
 
     def wait_s(self) -> float:
-        """How long to wait before the replacement: none after the first crash, then a little more each."""
+        """Seconds to wait before the replacement: none after the first crash, then longer each
+        time."""
         return min(2.0, 0.1 * (2 ** (len(self._times) - 1) - 1)) if self._times else 0.0
 
 
 def describe_exit(status: int | None) -> str:
-    """A worker's exit status in words."""
+    """Describe a worker's exit status in words."""
     if status is None:
         return "ended"
     if status < 0:
-        if status == -signal.SIGABRT:  # ZeroMQ's way where it may not start its threads
+        # ZeroMQ aborts the process where it may not start its threads
+        if status == -signal.SIGABRT:
             return (
                 f"was killed by SIGABRT, as where {NO_THREAD}, or where there is too little memory"
             )

@@ -1,4 +1,4 @@
-"""Answers to requests in place of a worker that is gone, so that no program waits for ever."""
+"""Answers in place of a lost worker, so that no program waits for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["answer_in_place_of_worker", "answer_inflight"]
 
 
 def answer_inflight(outbox: Outbox, connection: Connection) -> None:
-    """Answer all requests that a worker has taken and not answered before its end."""
+    """Answer all requests that a worker has taken and has left without an answer."""
     for sender, head in list(connection.inflight.items()):
         answer_in_place_of_worker(outbox, connection, sender, head)
     connection.inflight.clear()
@@ -20,10 +20,10 @@ def answer_inflight(outbox: Outbox, connection: Connection) -> None:
 def answer_in_place_of_worker(
     outbox: Outbox, connection: Connection | None, sender: bytes, head: bytes, why_ended: str = ""
 ) -> None:
-    """Answer the message of `sender` with this header, where the message wants an answer.
+    """Answer a message of `sender` with the header `head`, if the message wants an answer.
 
-    `connection` is None where the broker knows no such connection; `why_ended` is the reason then, with a
-    colon in front, or "".
+    `connection`: None where the broker knows no such connection; `why_ended` is then the reason,
+    with a colon in front, or "".
     """
     try:
         kind, request_id, _ = parse(head)
@@ -33,7 +33,8 @@ def answer_in_place_of_worker(
     if kind in REQUESTS:
         outbox.say(sender, Kind.ERROR, request_id, to_wire(error))
     elif kind is Kind.READ and connection is None:
-        # The object may have asked the broker before this one; GONE with `serving` 0 has it attach again.
+        # The object may have asked the previous broker. GONE with `serving` 0 makes it attach
+        # again.
         outbox.say(sender, Kind.GONE, 0, True, str(error), 0)
     elif kind is Kind.READ and connection is not None:
         outbox.say(sender, Kind.GONE, 0, connection.has_future(), str(error), connection.serving)

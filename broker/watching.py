@@ -12,7 +12,7 @@ __all__ = ["Watcher"]
 
 
 class Watcher:
-    """Wraps a selector whose keys hold a function to call, or None."""
+    """Wraps a selector. Each key holds a callback, or None."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
@@ -22,12 +22,15 @@ class Watcher:
         self._selector.register(fd, selectors.EVENT_READ, callback)
 
     def forget(self, fd: int) -> None:
-        """Call nothing for this file descriptor any more. To be called before it is closed."""
+        """Stop watching a file descriptor. Call this before the descriptor is closed."""
         self._selector.unregister(fd)
 
     def call_at_end(self, watch: Watch, callback: Callable[[], None]) -> None:
-        """Call a function when a process ends; at once where it has ended and there is no pidfd. Where the
-        system has no pidfds, the broker asks at each look at the time."""
+        """Call a function when a process ends; at once where it has ended and has no pidfd.
+
+        Where the system has no pidfds, `Workers.notice_end` and `Clients.drop_lost_clients` ask
+        again and again.
+        """
         if watch.fileno() >= 0:
             self.call_when_readable(watch.fileno(), callback)
         elif watch.ended():
@@ -41,8 +44,10 @@ class Watcher:
         watch.close()
 
     def call_ready(self, timeout_s: float) -> None:
-        """Wait until a file descriptor is readable, and call the functions of those that are. `timeout_s`:
-        the longest wait, in seconds."""
+        """Wait until a file descriptor is readable, and call the callbacks of all readable ones.
+
+        `timeout_s`: the longest wait, in seconds.
+        """
         for key, _ in self._selector.select(timeout_s):
             if key.data is not None:
                 key.data()

@@ -1,8 +1,8 @@
-"""Workers: how they come, what they report, and how their ends are noticed.
+"""Workers: how they register, report and end.
 
-The end of a worker is told by the spawner that has started it; of a worker that came from another broker or
-spawner, the end of its process is watched. A worker that ends in good order has said why, by ZeroMQ: these
-words may arrive later than its end, so the broker waits for them.
+The spawner tells the end of each worker that it has started. For a worker of another broker or
+spawner, the broker watches the process. A worker that ends in good order has sent the reason by
+ZeroMQ before. That message may arrive after the news of the end, so the broker waits for it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,20 @@ from trunkline.wire.envelope import CONNECTION_ID_BYTES, Kind
 __all__ = ["LAST_WORDS_S", "SILENT_S", "Workers"]
 
 SILENT_S = 10.0
-"""A worker that has said nothing for so long is killed; its second-long heartbeats come from its I/O loop."""
+"""A worker that has been silent for so many seconds is killed. Its I/O loop beats each second."""
 LAST_WORDS_S = 1.0
-"""How long the words of a worker that has ended in good order may take to arrive: on a busy machine, long."""
+"""Seconds that the last message of a worker may take to arrive after its end in good order.
+
+On a busy machine, ZeroMQ's threads may run late.
+"""
 
 
 @dataclass(slots=True)
 class Workers:
-    """Handles READY, STATE and LOG of workers. `hear_waiting_messages` handles all messages that are in the
-    socket's queue."""
+    """Handles READY, STATE and LOG of workers.
+
+    `hear_waiting_messages` handles all messages that are in the socket's queue.
+    """
 
     directory: Directory
     outbox: Outbox
@@ -47,22 +52,22 @@ class Workers:
     schedule: Schedule
     hear_waiting_messages: Callable[[], None]
     children: set[int] = field(default_factory=set)
-    """The processes whose ends the present spawner will tell."""
+    """Processes whose ends the present spawner will tell."""
     _exits: dict[int, int] = field(default_factory=dict)
-    """The exit statuses of workers whose ends are not dealt with yet."""
+    """Exit statuses of workers whose ends are not dealt with yet."""
     _speaking: set[Watch] = field(default_factory=set)
-    """Workers that have ended, and whose last words may be on their way."""
+    """Workers that have ended and whose last messages may still be on their way."""
     _endings: list[tuple[float, Connection, Watch]] = field(default_factory=list)
-    """Until when the last words of which worker are waited for."""
+    """When the wait for a worker's last messages is over, with the connection and the watch."""
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that belong here."""
+        """The kinds of messages that this module handles."""
         return {Kind.READY: self.take_ready, Kind.STATE: self.take_state, Kind.LOG: self.take_log}
 
     # messages
 
     def take_ready(self, message: Incoming) -> None:
-        """A worker is there: one that was ordered, or one that has lost its broker and comes to this one."""
+        """Register a worker: an ordered one, or one of the previous broker."""
         ready, worker = messages.Ready(*message.fields), message.sender
         key = ready.record["id"]
         if worker[: 1 + CONNECTION_ID_BYTES] != b"w" + key:
@@ -74,7 +79,7 @@ class Workers:
                 return
             connection = self._adopt(ready)
         if ready.incarnation < connection.incarnation:
-            self.outbox.say(worker, Kind.CLOSE)  # it was replaced while it was silent
+            self.outbox.say(worker, Kind.CLOSE)  # the worker was replaced while it was silent
             return
         self.directory.set_worker(connection, worker)
         connection.note_news(ready.news, self.schedule.now())
@@ -83,10 +88,11 @@ class Workers:
         self.adoption.note_worker(connection.id)
 
     def _is_succeeded(self, key: bytes, users: Sequence[int]) -> bool:
-        """Whether all living programs that used this connection have dialled it anew at this broker.
+        """Whether all living programs that used this connection have dialled it anew at this
+        broker.
 
-        Its worker (which was stopped meanwhile, say) would only take messages that no program reads: those of
-        a queue or a durable consumer are the new worker's.
+        Then its worker, which was stopped meanwhile, say, would take messages that no program
+        reads. The messages of a queue or a durable consumer are for the new worker.
         """
         heir = self.directory.heir_of(key)
         if heir is None:
@@ -95,7 +101,7 @@ class Workers:
         return all(int(pid) in here for pid in users if is_alive(int(pid)))
 
     def _adopt(self, ready: messages.Ready) -> Connection:
-        """Take over a connection of the broker before this one, from what its worker says of it."""
+        """Take over a connection of the previous broker, from the record that its worker brings."""
         record, now = ready.record, self.schedule.now()
         connection = Connection(
             record["id"], record["number"], record["spec"], record["restart"], record["linger_s"],
@@ -115,7 +121,8 @@ class Workers:
     def _tell_missed_words(
         self, connection: Connection, worker: bytes, ready: messages.Ready
     ) -> None:
-        """Tell a worker that has registered what was said to it while it had no socket here."""
+        """Send a registered worker the messages that it missed while it had no socket at this
+        broker."""
         known = [holder for holder, _ in ready.holders if holder not in connection.ghosts]
         for kind, missed in connection.changes.missed(known, connection.holders):
             self.outbox.say(worker, kind, 0, *missed)
@@ -125,7 +132,7 @@ class Workers:
             self.outbox.say(worker, Kind.CLOSE)
 
     def take_state(self, message: Incoming) -> None:
-        """A worker reports its figures. A worker that is not known here is told to say READY again."""
+        """Take in the figures of a worker. An unknown worker is told to send READY again."""
         connection = self.directory.by_worker.get(message.sender)
         if connection is None:
             self.outbox.say(message.sender, Kind.REREGISTER)
@@ -135,18 +142,22 @@ class Workers:
         self.outbox.say(message.sender, Kind.BEAT, 0, os.getpid(), users)
 
     def take_log(self, message: Incoming) -> None:
-        """Pass a line of a worker on to the logs of the programs that use the connection."""
+        """Pass a log line of a worker on to the programs that use the connection."""
         connection = self.directory.by_worker.get(message.sender)
-        if connection is None or connection.closing is not None:  # its end was asked for: no news
+        # no log lines after an ordered end
+        if connection is None or connection.closing is not None:
             return
         for control in connection.listeners():
             self.outbox.say(control, Kind.LOG, 0, *message.fields)
 
-    # the lives of their processes
+    # the processes of workers
 
     def watch_worker(self, connection: Connection, pid: int, *, is_told: bool) -> None:
-        """Follow the life of a worker's process. `is_told`: the present spawner has started it, and will tell
-        its end with the exit status."""
+        """Follow the life of a worker's process.
+
+        `is_told`: the present spawner has started the process, and will tell its end with the exit
+        status.
+        """
         connection.life.note_worker()
         if connection.watch is not None and connection.watch.pid == pid:
             return
@@ -161,8 +172,11 @@ class Workers:
         self.watcher.call_at_end(watch, lambda: self.note_end(connection, watch))
 
     def watch_orphans(self) -> None:
-        """The spawner is gone: watch the processes of the workers whose ends it would have told, and order
-        again the workers that it has not started."""
+        """Take over after the end of a spawner.
+
+        Watch the processes whose ends the former spawner would have told, and order again the
+        workers that it has not started.
+        """
         orphans, self.children = self.children, set()
         for connection in self.directory:
             if connection.watch is not None and connection.watch.pid in orphans:
@@ -171,7 +185,7 @@ class Workers:
                 self.lives.order_again(connection)
 
     def note_exit(self, pid: int, status: int) -> None:
-        """The spawner tells the end of a worker's process, with its exit status."""
+        """Take in the end of a worker's process, as the spawner tells it."""
         self.children.discard(pid)
         self._exits[pid] = status
         for connection in self.directory:
@@ -181,7 +195,8 @@ class Workers:
         self._exits = {pid: status for pid, status in self._exits.items() if pid in speaking}
 
     def note_end(self, connection: Connection, watch: Watch) -> None:
-        """The process of a worker has ended."""
+        """Deal with the end of a worker's process: at once, or after the wait for its last
+        messages."""
         if connection.watch is not watch:
             return
         if (
@@ -189,14 +204,15 @@ class Workers:
             and connection.closing is None
             and watch not in self._speaking
         ):
-            # It ended in good order, so it has said why; that may yet be on its way through ZeroMQ.
+            # The worker ended in good order, so it has sent the reason. That message may still be
+            # on its way through ZeroMQ.
             due = self.schedule.now() + LAST_WORDS_S
             self._speaking.add(watch)
             self._endings.append((due, connection, watch))
             self.schedule.look_by(due)
             return
         self._speaking.discard(watch)
-        self.hear_waiting_messages()  # its last words come first
+        self.hear_waiting_messages()  # the last messages of the worker come first
         self.watcher.release(watch)
         connection.watch = None
         self.directory.set_worker(connection, None)
@@ -207,7 +223,7 @@ class Workers:
     # time
 
     def end_waits_for_words(self, now: float) -> None:
-        """Deal with the ends of workers whose last words were waited for long enough."""
+        """Deal with the ends of workers whose wait for last messages is over."""
         for due, connection, watch in self._endings[:]:
             if now >= due:
                 self._endings.remove((due, connection, watch))

@@ -1,14 +1,16 @@
-"""The template process that workers are forked from.
+"""The template process, from which workers are forked.
 
-A new interpreter with its imports takes 170 ms and 30 MB; a fork of one that has imported
-everything and opened nothing takes 3 ms and shares its memory. So the broker forks this process at its
-very start, before it has a ZeroMQ context or a thread; here the worker's modules are imported, and
-from here every worker is forked. It never opens a socket of its own but the pair to the broker.
+A new interpreter with its imports takes 170 ms and 30 MB. A fork of an interpreter with everything
+imported and nothing opened takes 3 ms and shares the memory. So the broker forks the zygote at its
+very start, before the broker has a ZeroMQ context or a thread. The zygote imports the workers'
+modules and forks every worker. It opens no socket; its only one is the socket pair to the broker.
 
-It speaks length-prefixed msgpack: broker -> zygote `{spec}`; zygote -> broker `["started", key, pid]`,
-`["failed", key, why]`, `["ended", pid, status]`. When the broker is gone, so is the zygote (its last service
-is to remove the folder of a broker that was killed and that nobody follows); workers stay. Should the
-zygote be killed, the broker starts another, as a new interpreter, for it has threads by then.
+Broker and zygote exchange length-prefixed msgpack. Broker -> zygote: `{key, spec}`. Zygote ->
+broker: `["started", key, pid]`, `["failed", key, why]`, `["ended", pid, status]`.
+
+The zygote ends after its broker; workers stay. Before its end, the zygote removes the folder of a
+killed broker without a successor. Where the zygote itself is killed, the broker starts another as a
+new interpreter, because the broker has threads by then and cannot fork safely.
 """
 
 from __future__ import annotations
@@ -40,12 +42,15 @@ __all__ = ["Zygote", "forks"]
 
 ORDER_S = 5.0
 _OF_A_GROUP = (signal.SIGTERM, signal.SIGHUP)
-"""What a service manager sends to all processes of a service, and a terminal to all that it started."""
+"""Signals for a whole group: a service manager sends SIGTERM, a closed terminal SIGHUP."""
 
 
 def forks() -> bool:
-    """Whether workers are forked (else each is a new interpreter). TRUNKLINE_SPAWN=fork|exec decides;
-    the default is fork where the system's libraries allow it, which macOS's do not."""
+    """Whether workers are forked; False: each worker is a new interpreter.
+
+    TRUNKLINE_SPAWN=fork|exec decides. The default is fork, except on macOS, where system libraries
+    do not survive a fork. Raises BrokerGone for an unknown value.
+    """
     given = os.environ.get("TRUNKLINE_SPAWN", "")
     if given not in ("", "fork", "exec"):
         raise BrokerGone(f"TRUNKLINE_SPAWN={given}: workers are started by fork or by exec")
@@ -58,7 +63,7 @@ def _send(sock: socket.socket, value: Any) -> None:
 
 
 def _messages(data: bytearray) -> Iterator[Any]:
-    """The whole messages at the start of `data`, which are removed from it."""
+    """Yield the complete messages at the start of `data`, and remove them from `data`."""
     while len(data) >= 4:
         (size,) = struct.unpack_from("!I", data)
         if len(data) < 4 + size:
@@ -69,7 +74,7 @@ def _messages(data: bytearray) -> Iterator[Any]:
 
 
 def _event(word: str, key: Any, value: Any) -> SpawnerEvent:
-    """A message of the zygote as the router knows it."""
+    """Turn a message of the zygote into an event for the router."""
     if word == "ended":
         return Ended(int(key), int(value))
     if word == "started":
@@ -78,15 +83,20 @@ def _event(word: str, key: Any, value: Any) -> SpawnerEvent:
 
 
 class Zygote:
-    """The broker's end, a `Spawner`. Create it before the broker has any other thread, or a context."""
+    """The broker's end of the zygote, a `Spawner`.
+
+    Create it before the broker has a second thread or a ZeroMQ context: the constructor forks.
+    """
 
     def __init__(self, entry: str, preload: list[str], address: str = "") -> None:
         self._entry, self._preload, self._address = entry, preload, address
-        forks()  # a wrong TRUNKLINE_SPAWN is told here
+        forks()  # a wrong TRUNKLINE_SPAWN is an error of the broker's start
         self._sock, theirs = socket.socketpair()
         self._data = bytearray()
         self.pid = os.fork()
         if self.pid == 0:
+            # The child keeps only its own end of the pair, so the end of the broker closes the
+            # pair.
             self._sock.close()
             _main(theirs, entry, preload, address)
         theirs.close()
@@ -94,7 +104,7 @@ class Zygote:
         self._sock.setblocking(False)
 
     def restart(self) -> None:
-        """Another one in place of one that is gone."""
+        """Start another zygote in place of a lost one, as a new interpreter."""
         self.close()
         self._sock, theirs = socket.socketpair()
         self._data.clear()
@@ -108,25 +118,30 @@ class Zygote:
             )
         self.pid = process.pid
         self._ended = False
-        process.returncode = 0  # it is reaped by `close` or by the broker
+        process.returncode = 0  # `close` or the broker's loop reaps the process
         self._sock.setblocking(False)
 
     def fileno(self) -> int:
         return self._sock.fileno()
 
     def start(self, key: str, spec: dict[str, Any]) -> None:
-        """Ask for a worker; `started` or `failed` with the same key answers. When the zygote is gone nothing
-        does: `events` tells."""
+        """Order a worker. `Started` or `Refused` with the same key answers.
+
+        Where the zygote is gone, no answer follows; `events` returns None then.
+        """
+        # The socket is blocking for this one send. A zygote that has not taken the order after
+        # ORDER_S seconds counts as hung.
         self._sock.settimeout(ORDER_S)
         try:
             _send(self._sock, {"key": key, "spec": spec})
         except OSError:
-            self.kill()  # it may have read half of the order: never more from this one
+            # The zygote may have read half of the order, so the stream of orders is broken.
+            self.kill()
         finally:
             self._sock.setblocking(False)
 
     def events(self) -> list[SpawnerEvent] | None:
-        """What happened since the last call; None when the zygote is gone."""
+        """Return the events since the last call; None when the zygote is gone."""
         try:
             while chunk := self._sock.recv(65536):
                 self._data += chunk
@@ -137,12 +152,19 @@ class Zygote:
             return None
 
     def has_ended(self, pid: int) -> None:
-        """The broker has awaited a child of its own; the id of one that was may come to mean another."""
+        """Note that the broker has reaped its child `pid`.
+
+        Afterwards the system may give the id of the zygote to an unrelated process, so the id is
+        not used any more.
+        """
         self._ended = self._ended or pid == self.pid
 
     def close(self, *, stays: bool = False) -> None:
-        """End the zygote; it is a child of ours, so its end is awaited. `stays`: it ends by itself, when it
-        has seen to the folder that the broker leaves to programs which are to start the next one."""
+        """End the zygote and reap it.
+
+        `stays`: the zygote ends by itself, after it has looked after the folder for the programs
+        about to start the next broker.
+        """
         self._sock.close()
         if stays:
             return
@@ -152,24 +174,24 @@ class Zygote:
                 os.waitpid(self.pid, 0)
 
     def kill(self) -> None:
-        """It is gone, or hangs; `events` tells its end."""
+        """Kill the zygote, unless its end is known; `events` tells its end."""
         if not self._ended:
-            with contextlib.suppress(
-                ProcessLookupError
-            ):  # a child that is not awaited keeps its id
+            with contextlib.suppress(ProcessLookupError):  # a child keeps its id until it is reaped
                 os.kill(self.pid, signal.SIGKILL)
 
 
 def _main(sock: socket.socket, entry: str, preload: list[str], address: str) -> NoReturn:
-    """The zygote's life."""
+    """The whole life of the zygote's process; never returns."""
     status = 0
     try:
-        # The broker's lock above all: a zygote or worker that held it would keep a dead broker "alive".
+        # Above all, close the broker's lock: a zygote or worker with an open lock would keep a dead
+        # broker "alive".
         os.closerange(3, sock.fileno())
         os.closerange(sock.fileno() + 1, 4096)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in _OF_A_GROUP:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            # a signal ignored from the start (`nohup`) stays ignored
+            if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _outlive_the_broker)
         run: Callable[[dict[str, Any]], None] | None = None
         if forks():
@@ -179,7 +201,7 @@ def _main(sock: socket.socket, entry: str, preload: list[str], address: str) -> 
             module, _, name = entry.partition(":")
             run = getattr(import_module(module), name)
             gc.collect()
-            gc.freeze()  # the collector must not write into pages that all workers share
+            gc.freeze()  # the garbage collector must not write into pages shared with all workers
         _serve(sock, entry, run)
         _after(address)
     except BaseException:
@@ -192,6 +214,9 @@ def _main(sock: socket.socket, entry: str, preload: list[str], address: str) -> 
 
 
 def _serve(sock: socket.socket, entry: str, run: Callable[[dict[str, Any]], None] | None) -> None:
+    """Carry out orders and report the ends of workers, until the broker closes the socket pair."""
+    # SIGCHLD writes a byte into this pipe. Without the pipe, a child's end between `_reap` and
+    # `select` would stay unseen until the next order.
     wake_r, wake_w = os.pipe()
     sources: list[socket.socket | int] = [sock, wake_r]
     os.set_blocking(wake_r, False)
@@ -209,7 +234,7 @@ def _serve(sock: socket.socket, entry: str, run: Callable[[dict[str, Any]], None
         if sock in readable:
             try:
                 chunk = sock.recv(65536)
-            except ConnectionError:  # the broker was killed before it had read all that we said
+            except ConnectionError:  # the broker was killed before it had read all events
                 return
             if not chunk:
                 return
@@ -226,11 +251,12 @@ def _carry_out(
     order: dict[str, Any],
     children: dict[int, Any],
 ) -> None:
+    """Start the worker of one order, and tell the broker the result."""
     try:
         pid = _fork(run, order["spec"], (sock, *wake)) if run else _exec(entry, order["spec"])
     except (
         OSError
-    ) as error:  # no memory, or too many processes: this connection's trouble, not everyone's
+    ) as error:  # No memory, or too many processes: a failure of this connection alone.
         why = NO_THREAD if error.errno == errno.EAGAIN else error.strerror or str(error)
         _send(sock, ["failed", order["key"], why])
         return
@@ -239,15 +265,17 @@ def _carry_out(
 
 
 def _outlive_the_broker(*_: object) -> None:
-    """The zygote's handler of SIGTERM and SIGHUP does nothing: the end of the broker ends the zygote.
+    """The zygote's handler of SIGTERM and SIGHUP does nothing: the end of the broker ends the
+    zygote.
 
-    A zygote that a signal ended could not remove the folder that the broker leaves to it. A handler, unlike
-    SIG_IGN, is not inherited by new interpreters.
+    The zygote has to survive these signals, or it could not remove the broker's folder. A handler,
+    unlike SIG_IGN, is not inherited by new interpreters.
     """
 
 
 def _after(address: str) -> None:
-    """The broker is gone, and its folder may be ours to remove: nobody else knows of it."""
+    """Look after the folder of a broker that is gone: without a successor, only the zygote knows of
+    it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that end meanwhile become no zombies
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
@@ -257,6 +285,7 @@ def _after(address: str) -> None:
 
 
 def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
+    """Reap all ended children, and tell the broker the ends of workers."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -272,7 +301,9 @@ def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
 def _fork(
     run: Callable[[dict[str, Any]], None], spec: dict[str, Any], close: tuple[Any, ...]
 ) -> int:
-    # A signal that comes meanwhile ends the worker, whose copy of the zygote's handler would swallow it.
+    """Fork a worker. Returns its process id in the zygote; never returns in the worker."""
+    # The two signals are blocked from here until the worker has its own handlers. A signal in
+    # between would reach the worker's copy of the zygote's handler, which ignores it.
     signal.pthread_sigmask(signal.SIG_BLOCK, _OF_A_GROUP)
     try:
         pid = os.fork()
@@ -286,6 +317,8 @@ def _fork(
         return pid
     status = 1
     try:
+        # The worker drops the zygote's wake-up pipe and its end of the socket pair: only the zygote
+        # may hold these file descriptors.
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for each in close:
@@ -305,7 +338,11 @@ def _fork(
 
 
 def _exec(entry: str, spec: dict[str, Any]) -> int:
-    """A worker in a new interpreter; the spec goes through a pipe, for it holds secrets."""
+    """Start a worker in a new interpreter. Returns its process id.
+
+    The spec goes through a pipe, because arguments and environment are visible and the spec holds
+    secrets.
+    """
     process = subprocess.Popen(
         command("trunkline.broker.single", entry), stdin=subprocess.PIPE, env=environment()
     )
@@ -313,7 +350,7 @@ def _exec(entry: str, spec: dict[str, Any]) -> int:
     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
         pipe.write(msgpack.packb(spec, use_bin_type=True))
     pid = process.pid
-    process.returncode = 0  # it is reaped by us, not by subprocess
+    process.returncode = 0  # `_reap` reaps the process, not `subprocess`
     return pid
 
 
