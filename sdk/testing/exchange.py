@@ -1,4 +1,4 @@
-"""A WebSocket exchange on this machine, which does what a test tells it to do.
+"""A scripted WebSocket exchange on the local machine, for tests.
 
     with Exchange() as exchange, connect(exchange.url) as feed:
         exchange.say('{"price": 1}')                # waits for a client, then sends
@@ -8,13 +8,14 @@
         exchange.cut()                              # the link is lost
         exchange.wait_clients(1)                    # with reconnect=true the program is back
 
-`greeting` is said to each new client, and `answer` decides what a client's message is answered by. `cut` and
-`close_clients` end the links there are, `refuse` turns new ones away until `heal`. Every call returns when it
-has taken effect, every wait has a timeout and ends in an AssertionError that says what there was instead.
+The exchange sends `greeting` to every new client, and `answer` computes the replies to a client's
+message. `cut` and `close_clients` end the present links. `refuse` rejects new handshakes until
+`heal`. Every call returns after its effect. Every wait has a timeout in seconds. After the timeout
+the wait raises an AssertionError with the state that the exchange had then.
 
-The protocol is that of the websockets library (`pip install 'trunkline[testing]'`). An exchange is one thread
-with an asyncio loop of its own; `stop` ends the thread and closes every socket. For faults below WebSocket
-(a connection refused, bytes that vanish) put a `FaultProxy` in front of `port`.
+The websockets library speaks the protocol (`pip install 'trunkline[testing]'`). An exchange is a
+single thread with its own asyncio loop; `stop` ends the thread and closes every socket. For faults
+below WebSocket (a refused connection, vanishing bytes) put a `FaultProxy` in front of `port`.
 """
 
 from __future__ import annotations
@@ -38,16 +39,24 @@ __all__ = ["Answer", "Client", "Exchange"]
 
 Message = str | bytes
 Answer = Callable[[Message], Message | Iterable[Message] | None]
-"""A client's message: what is said to this client in return (None: nothing)."""
+"""Computes the replies to a client's message: a message, several messages, or None for no reply."""
 
 _HANDSHAKE_S = 2.0
+"""Seconds that a client has for its handshake."""
 _LOOK_S = 0.05
+"""Seconds between two looks at the remaining tasks while the exchange shuts down."""
 _CLOSE_S = 1.0
-"""Seconds that a client has to answer a close frame before its link is ended without that."""
+"""Seconds that a client has to answer a close frame.
+
+After that time the exchange ends the link anyway.
+"""
 
 
 class Client:
-    """One link of an exchange, from its handshake on; it stays readable after the link has ended."""
+    """A link of an exchange, made after the handshake.
+
+    The object stays readable after the link has ended.
+    """
 
     def __init__(self, exchange: Exchange, ws: ServerConnection, number: int) -> None:
         self._exchange = exchange
@@ -55,9 +64,9 @@ class Client:
         self.number = number
         """0 for the exchange's first client, 1 for the next."""
         self.written: list[Message] = []
-        """What this client has written, text as str and binary as bytes."""
+        """The messages that this client has written: text as str, binary as bytes."""
         self.is_open = False
-        """False before the greeting was said and after the link has ended."""
+        """False until the greeting was sent, and False again after the link has ended."""
         self._ended = asyncio.Event()
 
     @property
@@ -67,27 +76,32 @@ class Client:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers of the handshake; their names are found in capital and small letters."""
+        """The headers of the handshake. Lookups ignore the case of header names."""
         return self._request.headers
 
     @property
     def close_code(self) -> int | None:
-        """The code by which the link has ended (1006: without a close frame); None while it is open."""
+        """The code with which the link ended, 1006 if without a close frame; None while the link is
+        open."""
         return self._ws.close_code
 
     def say(self, *messages: Message, timeout: float = CALL_S) -> None:
-        """Send messages to this client alone; AssertionError when it does not take them in `timeout` seconds.
+        """Send messages to this client alone.
 
-        A client whose link has ended gets nothing, and that is no error.
+        A client whose link has ended gets nothing; the call then returns without an error.
+        AssertionError when the client does not take the messages within `timeout` seconds.
         """
         self._exchange._send_to([self], messages, timeout)
 
     def cut(self) -> None:
-        """Lose this link without a close frame."""
+        """Lose this link without a close frame. Returns when the link has ended."""
         self._exchange._end_links([self], None)
 
     def close(self, code: int = 1001, reason: str = "") -> None:
-        """End this link by a close frame."""
+        """End this link by a close frame with `code` and `reason`.
+
+        Returns when the link has ended.
+        """
         self._exchange._end_links([self], (code, reason))
 
     @property
@@ -101,11 +115,15 @@ class Client:
 
 
 class Exchange:
-    """A WebSocket server on `127.0.0.1:<port>` that a test scripts; see the module's text.
+    """A WebSocket server on `127.0.0.1:<port>` that a test scripts; the module's text has an
+    example.
 
-    `greeting`: messages that each new client gets first. `answer`: see `Answer`; it runs on the exchange's
-    thread, must return at once, and may not call the exchange; what it raises is raised by `stop`.
-    `subprotocols`: those that a handshake may agree on. `tls`: a server's context makes the address a `wss://`.
+    `greeting`: messages that each new client gets first.
+    `answer`: computes the replies to a client's message, see `Answer`. The function runs on the
+        exchange's thread, must return at once, and may not call the exchange. `stop` raises its
+        first exception.
+    `subprotocols`: the names that a handshake may agree on.
+    `tls`: a server's SSL context; with a context, `url` begins with `wss://`.
     """
 
     def __init__(
@@ -117,22 +135,26 @@ class Exchange:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.greeting: list[Message] = _checked(greeting)
-        """May be changed at any time; holds for the clients that come after that."""
+        """A test may change the greeting at any time. Later clients get the new greeting."""
         self.answer = answer
-        """May be changed at any time."""
+        """A test may change the function at any time."""
         self.clients: list[Client] = []
         """All links since the start, in the order of their handshakes."""
         self.written: list[Message] = []
-        """What all clients have written, in the order in which it came."""
+        """The messages of all clients, in the order of arrival."""
         self.failures: list[Exception] = []
-        """What `answer` raised."""
+        """The exceptions that `answer` raised."""
         self._handshakes = 0
         self._refusal: tuple[int, Mapping[str, str]] | None = None
         self._subprotocols = [Subprotocol(name) for name in subprotocols] or None
         self._tls = tls
         self._server: Server | None = None
         self._connections: list[ServerConnection] = []
-        """All since the start, those without a handshake too: the server itself would wait for them."""
+        """All connections since the start, including those without a handshake.
+
+        `_shut_down` aborts every connection, because the server's own close would wait for an open
+        handshake.
+        """
         self._news = News()
         self._thread = LoopThread("exchange")
         try:
@@ -155,56 +177,65 @@ class Exchange:
 
     @property
     def handshakes(self) -> int:
-        """How many handshakes there were since the start, refused ones included."""
+        """The number of handshakes since the start, including refused handshakes."""
         return self._handshakes
 
     def wait_clients(self, count: int, timeout: float = CALL_S) -> list[Client]:
-        """Wait until exactly `count` links are open; their clients."""
+        """Wait until exactly `count` links are open, for at most `timeout` seconds; returns their
+        clients."""
         self._wait(lambda: len(self.live) == count, f"{count} open links", timeout)
         return self.live
 
     def wait_handshakes(self, count: int, timeout: float = CALL_S) -> None:
-        """Wait until there were `count` handshakes in all, refused ones included."""
+        """Wait until the exchange has seen `count` handshakes in total, including refused
+        handshakes."""
         self._wait(lambda: self._handshakes >= count, f"{count} handshakes", timeout)
 
     def wait_written(self, count: int, timeout: float = CALL_S) -> list[Message]:
-        """Wait until the clients have written `count` messages in all; all messages they have written."""
+        """Wait until the clients have written at least `count` messages in total; returns all
+        messages of clients."""
         self._wait(lambda: len(self.written) >= count, f"{count} messages of clients", timeout)
         return list(self.written)
 
     # What a test does
 
     def say(self, *messages: Message, timeout: float = CALL_S) -> None:
-        """Send the messages, in order, to every client there is; where there is none, wait for one first.
+        """Send the messages, in order, to every open link; without an open link, wait for a client
+        first.
 
-        AssertionError when no client came, or one did not take the messages, in `timeout` seconds.
+        AssertionError when no client comes, or a client does not take the messages, within
+        `timeout` seconds.
         """
         self._wait(lambda: bool(self.live), "client to say something to", timeout)
         self._send_to(self.live, messages, timeout)
 
     def cut(self) -> None:
-        """Lose every link without a close frame, as a crash does. New links are taken."""
+        """Lose every link without a close frame, as a crash does.
+
+        The exchange still accepts new links.
+        """
         self._end_links(self.live, None)
 
     def close_clients(self, code: int = 1001, reason: str = "") -> None:
-        """End every link by a close frame with this code. New links are taken."""
+        """End every link by a close frame with this code. The exchange still accepts new links."""
         self._end_links(self.live, (code, reason))
 
     def refuse(self, status: int = 503, headers: Mapping[str, str] | None = None) -> None:
-        """Answer new handshakes by this HTTP status until `heal`; the links there are stay.
+        """Answer new handshakes with this HTTP status until `heal`; the present links stay.
 
-        `headers` are those of the answer, such as `{"Retry-After": "1"}`.
+        `headers` belong to the answer, for example `{"Retry-After": "1"}`.
         """
         self._refusal = (status, dict(headers or {}))
 
     def heal(self) -> None:
-        """Take new links again."""
+        """Accept new links again."""
         self._refusal = None
 
     # Life
 
     def stop(self) -> None:
-        """Lose all links, close the port and end the thread; then raise what `answer` raised. Idempotent."""
+        """Lose all links, close the port and end the thread; then raise the first exception of
+        `answer`. Idempotent."""
         if self._thread.is_stopped:
             return
         try:
@@ -231,14 +262,17 @@ class Exchange:
         self._thread.run(lambda: _send_all(clients, texts), timeout)
 
     def _end_links(self, clients: Sequence[Client], close: tuple[int, str] | None) -> None:
-        """End the links of these clients: by a close frame with code and reason, or without one (None)."""
+        """End the links of these clients.
+
+        `close` is the code and reason of a close frame; None: no close frame.
+        """
 
         async def end_all() -> None:
             await asyncio.gather(*(_end(client, close) for client in clients))
 
         self._thread.run(end_all)
 
-    # From here on everything but _wait runs on the exchange's thread
+    # From here on every method except `_wait` runs on the exchange's thread.
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
         self._news.wait(
@@ -269,9 +303,14 @@ class Exchange:
         return port
 
     async def _shut_down(self) -> None:
+        """Runs until every other task of the loop has ended.
+
+        New connections may appear meanwhile.
+        """
         assert self._server is not None
         self._server.close()
-        # A connection that was just accepted has no transport yet, and gets one while its task runs.
+        # A freshly accepted connection has no transport yet. The connection gets its transport
+        # while its task runs, and the loop below aborts the transport at the next look.
         while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
             for ws in self._connections:
                 if hasattr(ws, "transport"):
@@ -279,6 +318,7 @@ class Exchange:
             await asyncio.wait(tasks, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
 
     def _noting_connections(self) -> type[ServerConnection]:
+        """A subclass of the library's connection that notes each instance before its handshake."""
         connections = self._connections
 
         class Noted(ServerConnection):
@@ -289,6 +329,7 @@ class Exchange:
         return Noted
 
     def _admit(self, ws: ServerConnection, request: Request) -> Response | None:
+        """Count the handshake; returns the refusal, or None to accept the handshake."""
         self._news.tell(self._count_handshake)
         if self._refusal is None:
             return None
@@ -302,8 +343,11 @@ class Exchange:
         self._handshakes += 1
 
     async def _serve(self, ws: ServerConnection) -> None:
+        """Serve a link: send the greeting, then answer messages until the link ends."""
         client = Client(self, ws, len(self.clients))
         self._news.tell(partial(self.clients.append, client))
+        # `tell` makes each change under the lock of `_wait`: a waiting test never sees half of a
+        # change.
         try:
             with contextlib.suppress(ConnectionClosed):
                 await _send(client, self.greeting)
@@ -320,6 +364,10 @@ class Exchange:
         self.written.append(message)
 
     def _answers(self, message: Message) -> list[Message]:
+        """The replies of `answer` to a message.
+
+        An exception is kept in `failures`, for `stop` to raise.
+        """
         if self.answer is None:
             return []
         try:
@@ -346,6 +394,7 @@ async def _send_all(clients: Sequence[Client], messages: Sequence[Message]) -> N
 
 
 async def _end(client: Client, close: tuple[int, str] | None) -> None:
+    """End a client's link and wait until `_serve` has noted the end."""
     if close is None:
         client._ws.transport.abort()
     else:
@@ -354,7 +403,7 @@ async def _end(client: Client, close: tuple[int, str] | None) -> None:
 
 
 def _checked(messages: Iterable[Message]) -> list[Message]:
-    """The messages as a list; TypeError for what is neither str nor bytes."""
+    """The messages as a list; TypeError for a message that is neither str nor bytes."""
     found: list[Any] = list(messages)
     for message in found:
         if not isinstance(message, (str, bytes)):
@@ -365,7 +414,7 @@ def _checked(messages: Iterable[Message]) -> list[Message]:
 
 
 def _silent_logger() -> logging.Logger:
-    """For the websockets library: what goes wrong in a handshake is what the test is about."""
+    """A logger that prints nothing: failed handshakes are the very subject of the tests."""
     logger = logging.getLogger("trunkline.testing.exchange")
     logger.propagate = False
     if not logger.handlers:

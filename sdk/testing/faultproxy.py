@@ -6,12 +6,14 @@
         ...
         proxy.heal()                 # everything passes again
 
-What happens to new connections: `refuse`, `deaf`. What happens to the links there are: `cut` (FIN),
-`reset` (RST). What happens to the bytes of all links, old and new, per way ("up" is client to server,
-"down" is server to client): `blackhole`, `stall`, `slow`, `slice`, `cut_after`. `heal` undoes the first and
-the third kind. Every call returns when it has taken effect.
+Faults for new connections: `refuse`, `deaf`.
+Faults for the present links: `cut` (FIN), `reset` (RST).
+Faults for the bytes of all links, old and new: `blackhole`, `stall`, `slow`, `slice`, `cut_after`.
+A byte fault holds for a way: "up" is client to server, "down" is server to client.
+`heal` undoes the faults for new connections and for bytes. Every call returns after its effect.
 
-It is one thread with an asyncio loop of its own; `stop` ends the thread and closes every socket.
+A proxy is a single thread with its own asyncio loop; `stop` ends the thread and closes every
+socket.
 """
 
 from __future__ import annotations
@@ -33,11 +35,15 @@ __all__ = ["FaultProxy", "Way"]
 Way = Literal["up", "down"]
 
 _CHUNK = 65536
+"""The most bytes that the proxy reads at once."""
 
 
 @dataclass(frozen=True)
 class _Faults:
-    """What is done to the bytes of one way."""
+    """The faults of one way.
+
+    `latency_s` is in seconds, `slice_to` and `budget` in bytes; None means without a limit.
+    """
 
     swallow: bool = False
     stall: bool = False
@@ -47,25 +53,30 @@ class _Faults:
     budget: int | None = None
 
     def chunk(self) -> int:
-        """How much to pass at once: little under a bandwidth, so that a change takes effect soon."""
+        """The number of bytes to pass at once.
+
+        A chunk lasts at most 50 ms, so that a change takes effect soon.
+        """
         if self.bytes_per_s is None:
             return _CHUNK
         return max(1, min(_CHUNK, int(self.bytes_per_s / 20)))
 
 
 class _Link:
-    """One client connection, and the server connection behind it unless the link is deaf."""
+    """A client connection, and the server connection behind it unless the link is deaf."""
 
     def __init__(self, client: socket.socket) -> None:
         self.client = client
         self.server: socket.socket | None = None
         self.task: asyncio.Task[None] | None = None
+        # The bytes that may still pass in each way before the link is cut; None: no limit.
         self.left: dict[Way, int | None] = {"up": None, "down": None}
 
     def sockets(self) -> list[socket.socket]:
         return [self.client] if self.server is None else [self.client, self.server]
 
     def close(self, *, reset: bool) -> None:
+        """Close the sockets: by RST (an SO_LINGER time of 0) or in good order."""
         for sock in self.sockets():
             if reset:
                 with contextlib.suppress(OSError):
@@ -76,7 +87,8 @@ class _Link:
 
 
 def _finish(sock: socket.socket) -> None:
-    """Say FIN. Closing with unread bytes in the kernel would say RST, so they are read first."""
+    """Send FIN. Unread bytes in the kernel would turn the close into an RST, so the proxy reads
+    them first."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(_CHUNK):
@@ -84,8 +96,12 @@ def _finish(sock: socket.socket) -> None:
 
 
 class FaultProxy:
-    """A proxy on `127.0.0.1:<port>` to `target` (a port of 127.0.0.1, or host and port). With `at`, both are
-    Unix sockets: it listens at that path, and `target` is a path."""
+    """A proxy on `127.0.0.1:<port>` to `target`.
+
+    `target` is a port of 127.0.0.1, or a host and a port. With `at`, both ends are Unix sockets:
+    the proxy listens at the path `at`, and `target` is a path. `seed` seeds the random sizes of
+    `slice`.
+    """
 
     def __init__(
         self, target: int | tuple[str, int] | Path, *, at: Path | None = None, seed: int = 0
@@ -101,10 +117,11 @@ class FaultProxy:
         self._news = News()
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
-        # Bound but never listening: it keeps the port ours while the listener is closed (`refuse`).
+        # The keeper is bound and never listens. Its socket reserves the port while the listener is
+        # closed (`refuse`).
         self._keeper = _bind(0)
         self.port: int = self._keeper.getsockname()[1]
-        """Of no use with `at`."""
+        """Meaningless with `at`."""
         self._changed = asyncio.Event()
         self._thread = LoopThread(f"faultproxy-{self.port}")
         self._loop = self._thread.loop
@@ -119,38 +136,43 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections were accepted since the start, deaf ones included."""
+        """The number of connections accepted since the start, including deaf connections."""
         return self._connections
 
     @property
     def live(self) -> int:
-        """How many links there are now."""
+        """The number of present links."""
         return len(self._links)
 
     def taken(self, way: Way) -> int:
-        """Bytes taken from the sender, swallowed ones included."""
+        """The number of bytes taken from the sender of that way, including swallowed bytes."""
         return self._taken[way]
 
     def wait_connections(self, count: int, timeout: float = 10.0) -> None:
-        """Wait until `count` connections were accepted in all; AssertionError when they were not."""
+        """Wait until `count` connections were accepted in total; AssertionError after `timeout`
+        seconds."""
         self._wait(lambda: self._connections >= count, f"{count} connections", timeout)
 
     def wait_live(self, count: int, timeout: float = 10.0) -> None:
-        """Wait until there are exactly `count` links."""
+        """Wait until exactly `count` links exist; AssertionError after `timeout` seconds."""
         self._wait(lambda: len(self._links) == count, f"{count} live links", timeout)
 
     def wait_taken(self, way: Way, count: int, timeout: float = 10.0) -> None:
-        """Wait until `count` bytes were taken in all from the sender of that way."""
+        """Wait until `count` bytes were taken from the sender of that way; AssertionError after
+        `timeout` seconds."""
         self._wait(lambda: self._taken[way] >= count, f"{count} bytes {way}", timeout)
 
     # Faults for new connections
 
     def refuse(self) -> None:
-        """Refuse new connections (ECONNREFUSED). Links there are stay."""
+        """Refuse new connections (ECONNREFUSED). The present links stay."""
         self._do(self._unlisten)
 
     def deaf(self) -> None:
-        """Accept new connections, and never read from or write to them, even after `heal`."""
+        """Accept new connections, but never read from them or write to them.
+
+        Such links stay deaf after `heal`.
+        """
         self._deaf = True
         self._do(self._listen)
 
@@ -161,31 +183,39 @@ class FaultProxy:
         self._do(lambda: self._end_all(reset=False))
 
     def reset(self) -> None:
-        """Break every link (RST), as a host that lost its memory does."""
+        """Break every link (RST), as a host does that has lost its memory."""
         self._do(lambda: self._end_all(reset=True))
 
     # Faults for bytes
 
     def blackhole(self, way: Way | None = None) -> None:
-        """Swallow the bytes of one way or of both; the link stays and the sender sees nothing."""
+        """Swallow the bytes of `way`, or of both ways.
+
+        The link stays, and the sender notices nothing.
+        """
         self._change(way, swallow=True)
 
     def stall(self, way: Way | None = None) -> None:
-        """Stop taking bytes, so that the sender's buffers fill up; nothing is lost."""
+        """Stop taking bytes of `way`, or of both ways: the sender's buffers fill up, and no byte is
+        lost."""
         self._change(way, stall=True)
 
     def slow(
         self, way: Way | None = None, *, latency_s: float = 0.0, bytes_per_s: float | None = None
     ) -> None:
-        """Hold each piece back for `latency_s`, and pass at most `bytes_per_s`."""
+        """Hold every piece back for `latency_s` seconds, and pass at most `bytes_per_s` bytes a
+        second."""
         self._change(way, latency_s=latency_s, bytes_per_s=bytes_per_s)
 
     def slice(self, most: int, way: Way | None = None) -> None:
-        """Pass the bytes in segments of 1 to `most` bytes (random by the proxy's seed)."""
+        """Pass the bytes in segments of 1 to `most` bytes.
+
+        The sizes are random, by the proxy's seed.
+        """
         self._change(way, slice_to=most)
 
     def cut_after(self, count: int, way: Way) -> None:
-        """End each link (FIN) when `count` more bytes of that way have passed on it.
+        """End a link (FIN) after `count` more bytes of that way have passed on the link.
 
         Links made later are cut after `count` bytes too, until `heal`.
         """
@@ -215,7 +245,7 @@ class FaultProxy:
     def __repr__(self) -> str:
         return f"FaultProxy({self.address} -> {self.target}, {self.live} live)"
 
-    # From here on everything but _wait and _change runs in the proxy's thread
+    # From here on every method except `_wait` and `_change` runs on the proxy's thread.
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
         self._news.wait(
@@ -235,7 +265,8 @@ class FaultProxy:
         self._do(change)
 
     def _wake(self) -> None:
-        """Make every pump look at the faults again."""
+        """Make every pump look at the faults again: waiting pumps hold the old event, later waits
+        use the new event."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -278,7 +309,8 @@ class FaultProxy:
             await self._end(link, reset=reset)
 
     async def _end(self, link: _Link, *, reset: bool) -> None:
-        """Close a link from outside its own task (or from it: then the task just goes on to end)."""
+        """Close a link. A caller outside the link's task cancels the task; the task itself just
+        goes on to its end."""
         if link not in self._links:
             return
         self._links.discard(link)
@@ -292,6 +324,7 @@ class FaultProxy:
         await self._end_all(reset=True)
 
     async def _serve(self, link: _Link) -> None:
+        """A budget that is used up (`_Cut`) ends the link by FIN, a socket error by RST."""
         reset = False
         try:
             await self._connect(link)
@@ -320,7 +353,7 @@ class FaultProxy:
         link.left = {way: faults.budget for way, faults in self._faults.items()}
 
     async def _pump(self, link: _Link, way: Way) -> None:
-        """Pass the bytes of one way until its end of file, which is passed as well."""
+        """Pass the bytes of one way until end of file, then pass the end of file as well."""
         assert link.server is not None
         ends = (link.client, link.server)
         source, sink = ends if way == "up" else ends[::-1]
@@ -337,6 +370,10 @@ class FaultProxy:
             sink.shutdown(socket.SHUT_WR)
 
     async def _pass(self, link: _Link, way: Way, sink: socket.socket, data: bytes) -> None:
+        """Pass the data in segments, under the present faults.
+
+        Raises `_Cut` when the budget is used up.
+        """
         while data:
             piece = data[: self._segment(link, way)]
             data = data[len(piece) :]
@@ -359,6 +396,8 @@ class FaultProxy:
         return size if left is None else min(size, left)
 
     async def _hold_back(self, way: Way, size: int) -> None:
+        """A change of faults ends the wait for latency early; a stall then holds until the next
+        change."""
         faults = self._faults[way]
         wait_s = faults.latency_s + (size / faults.bytes_per_s if faults.bytes_per_s else 0.0)
         if wait_s:
@@ -374,7 +413,7 @@ class _Cut(Exception):
 
 def _bind(port: int) -> socket.socket:
     sock = socket.socket()
-    # Two sockets of ours share the port: the keeper and the listener.
+    # Two sockets of the proxy share the port: the keeper and the listener.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     # Links of the former listener may linger in TIME_WAIT.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

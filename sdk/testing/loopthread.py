@@ -1,4 +1,4 @@
-"""What the tools of this package run in: an asyncio loop in a thread of its own, and waits that end."""
+"""An asyncio loop in a thread, and waits with a timeout: the base of this package's tools."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ __all__ = ["CALL_S", "LoopThread", "News"]
 T = TypeVar("T")
 
 CALL_S = 10.0
-"""Seconds that a caller waits for the loop's thread before the test is told that this thread hangs."""
+"""Seconds that a caller waits for the loop's thread before the test fails with "did not answer"."""
 
 
 class LoopThread:
-    """An asyncio loop in a daemon thread. Other threads give it coroutines and wait for their results."""
+    """An asyncio loop in a daemon thread.
+
+    Other threads give coroutines to the loop and wait for the results.
+    """
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
@@ -28,10 +31,10 @@ class LoopThread:
         return self.loop.is_closed()
 
     def run(self, job: Callable[[], Coroutine[Any, Any, T]], seconds: float = CALL_S) -> T:
-        """Run `job()` on the loop; its result, or the exception it raised.
+        """Run `job()` on the loop; returns its result or raises its exception.
 
-        RuntimeError on the loop's own thread, which would wait for itself, and after `stop`. AssertionError
-        when the job has not ended after `seconds`; it is cancelled then.
+        AssertionError when the job has not ended after `seconds`; the job is then cancelled.
+        RuntimeError after `stop`, and on the loop's own thread: that thread would wait for itself.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError(
@@ -43,13 +46,15 @@ class LoopThread:
         try:
             return future.result(seconds)
         except TimeoutError:
+            # A TimeoutError raised by the job itself is passed on; only our own timeout becomes an
+            # AssertionError.
             if future.done():  # the job's own
                 raise
             future.cancel()
             raise AssertionError(f"{self._thread.name} did not answer in {seconds} s") from None
 
     def stop(self) -> None:
-        """Cancel the tasks there are, end the thread and close the loop. Idempotent."""
+        """Cancel all tasks, end the thread and close the loop. Idempotent."""
         if self.is_stopped:
             return
         try:
@@ -68,13 +73,16 @@ async def _cancel_tasks() -> None:
 
 
 class News:
-    """Tells waiting threads that something has changed."""
+    """Wakes waiting threads after a change."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
 
     def tell(self, change: Callable[[], object] = lambda: None) -> None:
-        """Make a change that no waiting thread sees half of, and wake them all."""
+        """Make a change under the lock and wake all waiting threads.
+
+        A waiting thread never sees half of the change.
+        """
         with self._changed:
             change()
             self._changed.notify_all()
@@ -82,7 +90,11 @@ class News:
     def wait(
         self, happened: Callable[[], bool], seconds: float, describe: Callable[[], str]
     ) -> None:
-        """Wait until `happened()` is true; AssertionError with `describe()` after so many seconds."""
+        """Wait until `happened()` is true; AssertionError with the text of `describe()` after
+        `seconds`.
+
+        `happened` and `describe` run under the lock, on the waiting thread.
+        """
         with self._changed:
             if not self._changed.wait_for(happened, seconds):
                 raise AssertionError(describe())

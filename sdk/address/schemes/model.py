@@ -39,38 +39,44 @@ FAMILIES = ("socket", "websocket", "broker", "database")
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter: how it is written and what it means."""
+    """A parameter of a message broker: its spelling and its meaning."""
 
     name: str
     kind: str
-    """`name` and `names` (text without control characters; several: repeated, or a comma list), `text`,
-    `bool`, `count` (a whole number), `enum`, `file`, `offset` and `deliver` (where to start reading),
-    `property` (librdkafka's own) and `argument` (AMQP's `x-...`)."""
+    """How the value is read.
+
+    `name` and `names`: text without control characters; `names` are repeated or separated by
+        commas.
+    `text`: any text. `bool`: a boolean. `count`: a whole number from `low` to `high`. `enum`: a
+        word of `choices`.
+    `file`: a path. `offset` and `deliver`: the place where reading starts.
+    `property`: a property of librdkafka. `argument`: an AMQP argument (`x-...`).
+    """
     help: str
     choices: tuple[str, ...] = ()
     low: int = 0
     high: int = 2**31 - 1
     secret: bool = False
-    """The value is never shown, not even in the error that refuses it."""
+    """The value is never shown, not even in the error that refuses the value."""
     also: tuple[str, ...] = ()
-    """Other names for the same."""
+    """Other names of the same parameter."""
 
 
 class BrokerParts(NamedTuple):
-    """The parts of a message broker's address that are read already."""
+    """The parts of a message broker's address that the parser has already read."""
 
     path: str
-    """Percent-decoded, with its first slash."""
+    """Percent-decoded, with the first slash."""
     user: str | None
     password: str | None
     params: Mapping[str, str]
-    """Under their main names; lists are joined by commas."""
+    """The parameters under their main names; lists are joined by commas."""
     given: Mapping[str, Sequence[str]]
     """The same parameters as lists."""
 
 
 class AddressParts(Protocol):
-    """The fields of an `Address` that functions of a row may look at."""
+    """The fields of an `Address` that the functions of a row may read."""
 
     @property
     def target(self) -> str: ...
@@ -85,27 +91,28 @@ class AddressParts(Protocol):
 
 
 def no_parameter(name: str, foreign: bool) -> Param | None:
-    """The `make_param` of a scheme all of whose parameters have rows."""
+    """The `make_param` of schemes whose parameters all have rows."""
     return None
 
 
 def no_files(parts: AddressParts, folder: str) -> dict[str, Any]:
-    """The `resolve_files` of a scheme whose target and path are no files."""
+    """The `resolve_files` of schemes whose target and path are no files."""
     return {}
 
 
 def read_topics(parts: BrokerParts) -> dict[str, Any]:
-    """The `Address.extra` of a broker that reads topics: `topic` as text or None, `topics` as a list."""
+    """The `Address.extra` of a broker that reads topics: `topic` as text or None, `topics` as a
+    list."""
     return {"topic": parts.params.get("topic"), "topics": parts.given.get("topic", [])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """Everything that Trunkline knows of a scheme outside its parser and its driver."""
+    """All facts about a scheme that Trunkline needs outside the scheme's parser and driver."""
 
     name: str
     family: str
-    """One of `FAMILIES`; `other` where another distribution brings the driver."""
+    """A member of `FAMILIES`; `other` where another distribution brings the driver."""
     example: str
     """An address of this scheme, for errors."""
     more_examples: tuple[str, ...] = ()
@@ -113,96 +120,125 @@ class Scheme:
     driver: str = ""
     """The driver class, "module:Class"; empty where another distribution brings the driver."""
     port: int | None = None
-    """The port of an address without a port; None where an address has to name its port, or has none."""
+    """The port of an address without a port.
+
+    None where an address must name its port, or has no port at all.
+    """
     net: str = "tcp"
-    """What carries the link: `tcp`, `udp`, `unix`; empty where the target is a file, and there is no link."""
+    """The carrier of the link: `tcp`, `udp`, `unix`.
+
+    Empty where the target is a file, without a link.
+    """
     tls: bool = False
-    """The link is always TLS."""
+    """The link always uses TLS."""
     extra: str = ""
-    """The extra of pyproject.toml that brings the driver's library; empty where the core has the library."""
+    """The extra of pyproject.toml that brings the driver's library; empty where the core has the
+    library."""
     packages: tuple[str, ...] = ()
-    """The distributions of that extra."""
+    """The distributions of the extra."""
     aliases: tuple[str, ...] = ()
     """Other names of the scheme in an address."""
     mistaken: tuple[str, ...] = ()
-    """Names of other programs for the scheme: their error suggests this one."""
+    """Names of the scheme in other programs. The error for such a name suggests this scheme."""
     options: tuple[str, ...] = ()
-    """The options that the driver, or the code around the driver, obeys. The parser refuses the others."""
+    """The options that the driver, or the code around the driver, obeys.
+
+    The parser refuses all other options.
+    """
     defaults: tuple[tuple[str, Any], ...] = ()
     """Defaults of options that differ on this scheme: name and value."""
     refusals: tuple[tuple[str, str], ...] = ()
-    """Why an option is refused, where that needs a reason: name of the option, and how the error goes on."""
+    """Reasons for refusing an option: the option's name, and the rest of the error's sentence."""
     proxy_variables: tuple[str, ...] = ()
-    """Variables of the environment that may name the proxy, `_proxy` left off; the first one found wins."""
+    """Environment variables that may name the proxy, without `_proxy`.
+
+    The first variable found wins.
+    """
     resolve_files: Callable[[AddressParts, str], dict[str, Any]] = no_files
-    """The fields of an address that change when relative files are made absolute against a folder.
-    Those of a message broker are known by the kinds of its parameters."""
+    """Resolves relative files against a folder. Returns the changed fields of the address.
+
+    Files of a message broker need no function: the kinds of its parameters name them.
+    """
     shown_place: Callable[[AddressParts], str] | None = None
-    """What stands behind `scheme://` in an address's short form, where that is not host, port and path."""
+    """The text after `scheme://` in an address's short form; None: host, port and path."""
     outlives_crash: Callable[[AddressParts], bool] | None = None
-    """Whether a crashed worker is replaced, where the scheme has no option `reconnect` that says so."""
+    """Whether a crashed worker is replaced. Only for schemes without the option `reconnect`."""
     protocol: str = ""
-    """Of a message broker: schemes of one protocol share parameters."""
+    """The protocol of a message broker. Schemes of the same protocol share their parameters."""
     params: tuple[Param, ...] = ()
     """The parameters of a message broker."""
     make_param: Callable[[str, bool], Param | None] = no_parameter
-    """The row of a parameter that is not among `params`, from its name and from whether another protocol has
-    a parameter of that name; None where there is no such parameter."""
+    """Makes the row of a parameter that is not among `params`; returns None for an unknown
+    parameter.
+
+    Arguments: the parameter's name, and whether another protocol has a parameter of the same name.
+    """
     one_login: bool = False
-    """All servers of an address share one user and password."""
+    """All servers of an address share a user and a password."""
     beat: str = ""
-    """The parameter or option that says how soon a silent peer is lost, where the protocol's own pings have
-    no answers of their own. `pingTimeout` is refused there without `pingType=text`."""
+    """The parameter or option that limits the silence of a peer, for protocols without answers to
+    pings.
+
+    On such a scheme `pingTimeout` without `pingType=text` is refused.
+    """
     needs: tuple[str, ...] = ()
-    """An address has to give one of these parameters."""
+    """An address must give at least one of these parameters."""
     subjects: tuple[str, ...] = ()
-    """The parameters that tell two connections to one broker apart; the first one given is displayed."""
+    """The parameters that tell two connections to the same broker apart.
+
+    The first given parameter is displayed.
+    """
     path_holds: str = ""
-    """What the path of a broker's address is: a `topic`, or something that the driver or `read_extra` reads
-    (`vhost`, `database`, `url`); empty where a path is an error."""
+    """The meaning of the path in a broker's address; empty where a path is an error.
+
+    Either `topic`, or a part for the driver or `read_extra` (`vhost`, `database`, `url`).
+    """
     default_path: str = ""
-    """The path where a broker's address has none."""
+    """The path of a broker's address that has no path."""
     read_extra: Callable[[BrokerParts], dict[str, Any]] = read_topics
-    """Checks the parts of a broker's address and returns its `Address.extra`; raises `AddressError`."""
+    """Checks the parts of a broker's address and returns the `Address.extra`; raises
+    `AddressError`."""
     elsewhere: tuple[tuple[str, str], ...] = ()
-    """Parameters that other programs have: name, and where that is written here."""
+    """Parameters of other programs: the foreign name, and Trunkline's spelling."""
     read_dsn: Callable[[str, Mapping[str, str]], tuple[str, Dsn]] | None = None
-    """Reads what follows `scheme://` in a database's address; the mapping is the environment. Returns the DSN
-    and its fields; raises `DsnError` or `AddressError`."""
+    """Reads the text after `scheme://` in a database's address; the mapping is the environment.
+
+    Returns the DSN and its fields; raises `DsnError` or `AddressError`.
+    """
     last_at: bool = False
     """The user info of a database's address ends at the last `@`, even behind a `/`."""
     dialect: str = ""
-    """The value of the `Dialect` by whose rules a database reads statements."""
+    """The value of the `Dialect` whose rules apply to the database's statements."""
 
     @property
     def whose(self) -> str:
-        """How an error begins: `a tcp address`."""
+        """The first words of an error: `a tcp address`."""
         return f"{'an' if self.name[0] in 'am' and self.family == 'broker' else 'a'} {self.name} address"
 
 
-# Options that are obeyed together, for the rows.
+# Groups of options that the rows combine.
 ALWAYS = ("timeout", "linger")
 RELINK = (*ALWAYS, "reconnect", "interval", "maxInterval", "retry")
-"""Of a link to a server."""
+"""The options of every link to a server."""
 STREAM = (
     *RELINK,
     *("payload", "payloadInterval", "limit", "idle", "buffer", "buffer_bytes", "decode"),
     *("pingInterval", "pingMessage", "pingType", "pingTimeout"),
 )
 COMPRESSION = ("compress", "mode", "max_size")
-"""Of schemes whose messages have bounds."""
+"""For schemes whose messages have bounds."""
 DIALED = ("proxy", "local_ip")
-"""Where Trunkline makes the TCP connection, not the library."""
+"""For schemes whose TCP connection Trunkline makes, not the library."""
 WEB_PROXY = ("ws", "socks", "https", "http", "all")
 SECURE_WEB_PROXY = ("wss", "socks", "https", "all")
-"""`proxy_variables` of schemes over WebSocket."""
+"""The `proxy_variables` of schemes over WebSocket."""
 TRUST = ("cafile", "insecureSkipVerify")
-"""Also of schemes without TLS that a proxy with a certificate may serve."""
+"""Also for schemes without TLS: a proxy may present a certificate."""
 TLS = (*TRUST, "certfile", "keyfile")
 NAMED_TLS = (*TLS, "servername")
-"""Where the name that the server's certificate is checked for can be given."""
+"""For schemes whose certificate check can be given another server name."""
 MESSAGES = (*STREAM, *COMPRESSION, *DIALED, "headers")
-"""Of a message broker whose TCP connection Trunkline makes."""
+"""For message brokers whose TCP connection Trunkline makes."""
 
 PING_20_S = ("pingInterval", 20_000)
 RECONNECTS = ("reconnect", True)
