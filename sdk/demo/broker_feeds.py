@@ -1,6 +1,6 @@
-"""What the brokers' demo reads and writes, and what happens to whom. Pure.
+"""The feeds and the events of the brokers' demo. Pure.
 
-A feed is one way to use a broker, with the guarantee it gives: numbered ticks from a publisher to a strategy.
+A feed is a way of using a broker, with a guarantee: numbered ticks from a publisher to a strategy.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from dataclasses import dataclass
 __all__ = ["BROKERS", "EVENTS", "Event", "Feed", "events", "feeds_of"]
 
 BROKERS = ("mqtt", "nats", "amqp", "kafka")
-"""As `--brokers` takes them."""
-# Quicker than usual: a demo does not last long.
+"""The names that `--brokers` accepts."""
+# Reconnects sooner than usual, because a demo is short.
 _INTERVAL = "|interval=300"
-# How soon JetStream sends again what a killed worker had.
+# Milliseconds until JetStream sends a killed worker's messages again.
 _AGAIN = "ack_wait=3000"
-# How soon Kafka gives a killed member's partitions to another.
+# Milliseconds until Kafka gives a killed member's partitions to another member.
 _SESSION = "session.timeout.ms=6000"
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One way to use a broker."""
+    """A way of using a broker."""
 
     name: str
     broker: str
-    """One of BROKERS."""
+    """A name of BROKERS."""
     topic: str
-    """Topic, subject or queue; no other feed has it."""
+    """Topic, subject or queue. No other feed has the same topic."""
     read: str
     """The strategy's address."""
     write: str
     """The publisher's address."""
     acknowledged: bool
-    """The broker keeps each message until a reader has it."""
+    """The broker keeps every message until a reader has acknowledged the message."""
 
     @property
     def guarantee(self) -> str:
@@ -42,8 +42,11 @@ class Feed:
 
 
 def feeds_of(broker: str, at: str, secret: str, topic: str = "ticks") -> list[Feed]:
-    """The feeds of a broker that serves `at` host:port. `secret` is its token or password, where it has one;
-    `topic` is what Kafka's topic is called, for that may be somebody else's Kafka."""
+    """The feeds of a broker.
+
+    `at`: the broker's host:port. `secret`: the broker's token or password, if any.
+    `topic`: the name of Kafka's topic; a Kafka of the user's may have other topics.
+    """
     return _FEEDS[broker](at, secret, topic)
 
 
@@ -124,7 +127,7 @@ _FEEDS = {"mqtt": _mqtt_feeds, "nats": _nats_feeds, "amqp": _amqp_feeds, "kafka"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`what` is done to `broker` when this part of the demo's time is over."""
+    """`what` is done to `broker` when the part `part` of the demo's time is over."""
 
     part: float
     what: str
@@ -132,8 +135,12 @@ class Event:
 
 
 EVENTS = ((0.2, "restart"), (0.42, "freeze"), (0.64, "kill"))
-"""When the broker is restarted and frozen, and when its readers' workers are killed."""
-# RabbitMQ takes seconds to start, so that it is frozen where there is another to restart.
+"""The kinds of events, with their parts of the demo's time.
+
+A broker is restarted, a broker is frozen, and the workers that read from a broker are killed.
+"""
+# RabbitMQ takes seconds to start. The demo freezes RabbitMQ and restarts another broker if
+# possible.
 _PREFERRED = {
     "restart": ("mqtt", "nats", "kafka", "amqp"),
     "freeze": ("amqp", "kafka", "nats", "mqtt"),
@@ -143,15 +150,19 @@ _LAST_PART = 0.78
 
 
 def events(brokers: Sequence[str], foreign: Sequence[str] = ()) -> list[Event]:
-    """Each kind once, if possible to different ones; who would be spared has its workers killed too. Those
-    that are `foreign` are not ours to restart and to freeze."""
+    """Plan every kind of event once, if possible for different brokers.
+
+    A broker without an event has its workers killed. The demo neither restarts nor freezes
+    `foreign` brokers.
+    """
     made: list[Event] = []
     for part, what in EVENTS:
         able = [
             b for b in _PREFERRED[what] if b in brokers and (what == "kill" or b not in foreign)
         ]
         hit = {event.broker for event in made}
-        able.sort(key=lambda broker: broker in hit)  # stable: the preferred ones stay in front
+        # The sort is stable: preferred brokers stay in front.
+        able.sort(key=lambda broker: broker in hit)
         made += [Event(part, what, broker) for broker in able[:1]]
     hit = {event.broker for event in made}
     return made + [Event(_LAST_PART, "kill", broker) for broker in brokers if broker not in hit]

@@ -1,8 +1,9 @@
-"""What ends the demo's servers when the demo cannot: its standard input is a pipe that ends with the demo.
+"""The guard ends the demo's servers even when the demo is killed.
 
-It is told of processes (`+pid`, each the leader of its group) and their ends (`-pid`). When the pipe ends,
-whatever the reason, it kills what is left and removes the folder. Run as a file, without the package: it
-starts in a moment and knows nothing that can break.
+Its standard input is a pipe that ends with the demo. The demo writes `+pid` for every process
+started (the leader of a process group) and `-pid` for its end. When the pipe ends, for any reason,
+the guard kills the remaining groups and removes the folder. The guard runs as a file, without the
+package: it starts in a moment and depends on nothing that can break.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 
 REMOVE_S = 10.0
+"""Seconds that the guard tries to remove the folder."""
 LOOK_S = 0.05
 
 
@@ -32,7 +34,7 @@ def main() -> None:
             os.killpg(pid, signal.SIGKILL)
     until = time.monotonic() + REMOVE_S
     while os.path.exists(folder) and time.monotonic() < until:
-        # Others that end now may still write into it.
+        # Processes that are ending may still write into the folder.
         shutil.rmtree(folder, ignore_errors=True)
         time.sleep(LOOK_S)
 

@@ -1,4 +1,5 @@
-"""Where the demo's servers live: a folder, who they run as, their ports, and the guard that ends them all."""
+"""The place of the demo's servers: a folder, a user, free ports, and a guard process that ends them
+all."""
 
 from __future__ import annotations
 
@@ -23,15 +24,20 @@ __all__ = ["HOST", "Place", "find", "free_port", "making_place"]
 
 HOST = "127.0.0.1"
 END_S = 15.0
+"""Seconds that the guard has to remove the folder and end."""
 _SYSTEM = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/homebrew/bin", "/opt/homebrew/sbin")
-# Below what systems use for outgoing connections: while a server is restarted nobody else may get its port,
-# and a client that tries to reach it may not reach itself.
+"""Folders of programs that may be missing from PATH."""
+# These ports lie below the range of outgoing connections. While a server restarts, no other program
+# gets its port, and a client that dials the port cannot connect to itself.
 _PORTS = range(20_000, 32_000)
 _untried = iter(random.SystemRandom().sample(_PORTS, len(_PORTS)))
 
 
 class Place:
-    """A folder for all, with one for each server; removed by the guard, with every process started here."""
+    """The demo's folder, with a folder for each server.
+
+    The guard ends every process started here, and removes the folder.
+    """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="trunkline-demo-", dir=_readable_folder()))
@@ -55,7 +61,7 @@ class Place:
             raise Failed(f"{sys.executable} cannot be run; `trunkline doctor` may tell why")
 
     def private(self, name: str) -> Path:
-        """A folder that is ours alone."""
+        """Make a folder that only our user can enter."""
         made = self.folder / name
         made.mkdir(mode=0o700)
         return made
@@ -63,8 +69,10 @@ class Place:
     def start(
         self, command: Sequence[str | Path], folder: Path, environ: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
-        """A program that serves: as nobody where we are root, in its folder, its words in `server.log`."""
-        # Nothing else of our environment: it may hold secrets, and settings of the machine's own servers.
+        """Start a server in its folder, with its output in `server.log`; where we are root, as the
+        user nobody."""
+        # No other variable of our environment is passed on: it may hold secrets, or settings of
+        # other servers.
         path = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM])
         given = {
             "PATH": path,
@@ -93,7 +101,11 @@ class Place:
     def end(
         self, process: subprocess.Popen[bytes], first: signal.Signals, patience_s: float
     ) -> None:
-        """Nothing of it runs when this returns; `first` is how it is asked."""
+        """End a process and its group. `first` is the signal to begin with; SIGKILL follows after
+        `patience_s` seconds.
+
+        No process of the group runs when the call returns.
+        """
         with later():
             _signal_group(process, first)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -103,7 +115,7 @@ class Place:
             self._tell_guard(f"-{process.pid}")
 
     def close(self) -> None:
-        """The guard removes the folder and ends."""
+        """Let the guard remove the folder and end."""
         assert self._guard.stdin
         assert self._guard.stdout
         with contextlib.suppress(OSError):
@@ -131,20 +143,23 @@ def making_place() -> Iterator[Place]:
 
 
 def own(path: Path) -> None:
-    """Give a file or a folder to who servers run as."""
+    """Give a file or folder to the user that the servers run as."""
     if os.geteuid() == 0:
         shutil.chown(path, "nobody", _group_of_nobody())
 
 
 def find(program: str, folders: Sequence[str] = ()) -> str | None:
-    """The path of a program in these folders, on PATH or in the system's; None where it is nowhere."""
+    """The path of a program in `folders`, on PATH or in the system's folders; None where the
+    program is missing."""
     places = os.pathsep.join([*folders, os.environ.get("PATH", os.defpath), *_SYSTEM])
     return shutil.which(program, path=places)
 
 
 def free_port() -> int:
-    """A port that nobody has now and that no outgoing connection gets. Given once, for who is to have it may
-    not have started yet."""
+    """A port that is free now and outside the range of outgoing connections.
+
+    Every port is given only once, because its server may not have started yet.
+    """
     for number in _untried:
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind((HOST, number))
@@ -153,12 +168,13 @@ def free_port() -> int:
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the process group, if the group still exists."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
 
 
 def _user_of_servers() -> dict[str, Any]:
-    """Who a server runs as, for `Popen`."""
+    """The arguments of `Popen` for the servers' user."""
     return (
         {"user": "nobody", "group": _group_of_nobody(), "extra_groups": []}
         if os.geteuid() == 0
@@ -171,7 +187,10 @@ def _group_of_nobody() -> int:
 
 
 def _readable_folder() -> str | None:
-    """The folder for temporary files; where others cannot get into it and servers run as others, another."""
+    """The folder for temporary files; None: the usual folder.
+
+    Where we are root, the servers' user must be able to enter the folder.
+    """
     usual = Path(tempfile.gettempdir()).resolve()
     if os.geteuid() != 0:
         return None
@@ -180,6 +199,7 @@ def _readable_folder() -> str | None:
 
 
 def _open_to_all(folder: Path) -> bool:
+    """Whether every user can enter the folder and its parents."""
     return folder.is_dir() and all(
         each.stat().st_mode & 0o001 for each in (folder, *folder.parents)
     )

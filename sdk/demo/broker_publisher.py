@@ -1,8 +1,10 @@
-"""The brokers' demo's publisher: a program of its own that writes numbered ticks, one thread for each feed.
+"""The publisher of the brokers' demo: a program that writes numbered ticks, with a thread for each
+feed.
 
-Arguments: the plan (a file: the feeds) and the file for the result. Standard input says `go` and `finish`;
-its end means that the demo is gone. Where a broker keeps messages, a tick that was not confirmed is written
-again until it is: that is what "at least once" asks of a writer. Elsewhere it is passed over.
+Arguments: the plan (a file with the feeds) and the file for the result. Standard input: `go` and
+`finish`; its end means that the demo has ended. Where a broker keeps messages, the publisher
+repeats a tick until it is confirmed, as "at least once" demands of a writer. Elsewhere the
+publisher skips the tick.
 """
 
 from __future__ import annotations
@@ -18,15 +20,18 @@ from typing import Any
 from trunkline import Connection, Dial, TrunklineError, connect, last_error, shutdown
 
 RATE = 40
-"""Ticks per second of each feed."""
+"""Ticks per second of every feed."""
 WRITE_MS = 5000
+"""Milliseconds that a write may take."""
 FINISH_S = 20.0
+"""Seconds that the writers have to end by themselves after `finish`."""
 AGAIN_S = 0.05
+"""Seconds before a tick is written again."""
 START = 64_000.0
 
 
 class Writer(threading.Thread):
-    """Writes one feed until `finish`."""
+    """Writes a feed until `finish`."""
 
     def __init__(
         self, feed: dict[str, Any], connection: Connection, finish: threading.Event
@@ -36,9 +41,9 @@ class Writer(threading.Thread):
         self.last = 0
         """The highest number that was tried."""
         self.failed: list[int] = []
-        """Numbers that were not confirmed."""
+        """The numbers that were not confirmed."""
         self.again = 0
-        """Writes of a number that had been tried before."""
+        """The number of repeated writes."""
         self._connection = connection
         self._finish = finish
         self._give_up = float("inf")
@@ -54,7 +59,7 @@ class Writer(threading.Thread):
                 self.failed.append(self.last)
 
     def give_up(self) -> None:
-        """Not for ever."""
+        """Stop repeating an unconfirmed tick: the thread then ends."""
         self._give_up = time.monotonic()
 
     def _write_tick(self, tick: str) -> bool:
@@ -67,7 +72,8 @@ class Writer(threading.Thread):
 
 
 def make_stream(address: str, subject: str) -> None:
-    """A JetStream stream of that subject: JetStream is asked for one in a message."""
+    """Make a JetStream stream of this subject, by a request to JetStream's interface; raises
+    TrunklineError."""
     server = address.partition("?")[0]
     with connect(f"{server}?write_topic=$JS.API.STREAM.CREATE.TICKS") as connection:
         answer = json.loads(
@@ -98,7 +104,8 @@ def main() -> int:
     plan_file, result_file = sys.argv[1:3]
     with open(plan_file, encoding="utf-8") as file:
         feeds = json.load(file)
-    logging.disable(logging.WARNING)  # what happens to the links is the strategy's to tell
+    # The strategy reports on the links; the publisher's own warnings would repeat them.
+    logging.disable(logging.WARNING)
     finish = threading.Event()
     try:
         writers = open_feeds(feeds, finish)

@@ -1,8 +1,9 @@
-"""The end of the brokers' demo: whether what was written, read and lost adds up, feed by feed.
+"""The report of the brokers' demo: whether written, read and lost messages add up for every feed.
 
-Pure. The publisher knows which numbers were confirmed; the strategy which it read, and where in the order
-its link was down. Where the broker keeps messages nothing may be lost. Elsewhere a number may be missing only
-where an outage was, or where the connection counted it as dropped.
+Pure. The publisher knows the confirmed numbers. The strategy knows the numbers it read, and the
+places in their order where the link was down. Where the broker keeps messages, none may be lost.
+Elsewhere a number may be missing only because of an outage, or because the connection counted the
+message as dropped.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ __all__ = ["HEADING", "Figures", "Report", "make_report"]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One feed, from its first tick to its last."""
+    """The figures of a feed, from the first tick to the last."""
 
     feed: Feed
     written: int
-    """Numbers that were confirmed."""
+    """Numbers whose write was confirmed."""
     received: int
-    """Different numbers that were read."""
+    """Distinct numbers that were read."""
     duplicates: int
     lost: int
-    """Confirmed, and not read."""
+    """Numbers that were confirmed and not read."""
     dropped: int
-    """Messages that the connection had and counted as dropped."""
+    """Messages that reached the connection and were counted as dropped."""
     unexplained: int
-    """Of those lost: neither missing where the link was down nor counted as dropped."""
+    """Lost numbers that neither an outage nor the count of dropped messages explains."""
     outages: int
     unknown: int
-    """Numbers that were read and never tried."""
+    """Numbers that were read and never written."""
     unconfirmed: int
     """Numbers that were read although their write was not confirmed."""
     delay: str
@@ -74,8 +75,11 @@ def make_report(
     kills: int,
     restarted: Sequence[str],
 ) -> Report:
-    """`published` and `result` are what the publisher and the strategy wrote, by the feeds' names. `kills`:
-    how many workers were killed; `restarted`: the brokers that were."""
+    """The report of all feeds.
+
+    `published` and `result` are the results of the publisher and the strategy, by the feeds' names.
+    `kills` is the number of killed workers; `restarted` are the restarted brokers.
+    """
     figures = [_make_figures(feed, published[feed.name], result[feed.name]) for feed in feeds]
     checks = _of_all(
         {each.feed.name: _make_checks(each, result[each.feed.name]) for each in figures}
@@ -115,7 +119,7 @@ def _make_figures(feed: Feed, published: Mapping[str, Any], result: Mapping[str,
 
 
 def _in_outages(runs: Sequence[tuple[int, int, bool]]) -> set[int]:
-    """The numbers that would have come while the link was down."""
+    """The numbers whose messages would have come while the link was down."""
     excused: set[int] = set()
     highest = 0
     for first, last, outage in runs:
@@ -126,7 +130,7 @@ def _in_outages(runs: Sequence[tuple[int, int, bool]]) -> set[int]:
 
 
 def _make_checks(figures: Figures, result: Mapping[str, Any]) -> list[Check]:
-    """The equations of one feed."""
+    """The equations of a feed."""
     read = figures.received + figures.duplicates
     came = int(result["messages_in"]) - int(result["dropped"]) - int(result["returned"])
     checks = [
@@ -153,7 +157,8 @@ def _make_checks(figures: Figures, result: Mapping[str, Any]) -> list[Check]:
 
 
 def _of_all(by_feed: Mapping[str, Sequence[Check]]) -> list[Check]:
-    """One line for each equation: the sums where it holds everywhere, else each feed where it does not."""
+    """A line for every equation: the sums where the equation holds for all feeds, else the feeds
+    where it fails."""
     texts = dict.fromkeys(check.text for checks in by_feed.values() for check in checks)
     made = []
     for text in texts:

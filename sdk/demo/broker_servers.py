@@ -1,4 +1,5 @@
-"""The demo's own mosquitto, nats-server, RabbitMQ and Kafka: private, on loopback, for as long as it runs."""
+"""The demo's own mosquitto, nats-server, RabbitMQ and Kafka: private, on loopback, and ended with
+the demo."""
 
 from __future__ import annotations
 
@@ -25,23 +26,27 @@ from trunkline.demo.signals import later
 __all__ = ["SERVERS", "Kafka", "Server"]
 
 STOP_S = 15.0
+"""Seconds that a server has to end in good order."""
 _GREET_S = 1.0
+"""Seconds that a server has to answer a connection before the demo asks again."""
 _LOG_LINES = 12
+"""The number of log lines that an error shows."""
 
 
 class Server(ABC):
-    """One server; made before it runs."""
+    """A message broker's server. The object is made before the server runs."""
 
     broker: ClassVar[str]
     title: ClassVar[str]
     program: ClassVar[str]
     folders: ClassVar[tuple[str, ...]] = ()
-    """Where the program may be beside PATH."""
+    """Further places of the program, beside PATH."""
     client_module: ClassVar[str]
-    """Of its client library."""
+    """The module of the client library."""
     install: ClassVar[str]
     foreign = False
-    """It runs already and is somebody's: not ours to stop and to freeze."""
+    """The server ran before the demo and belongs to the user: the demo neither stops nor freezes
+    it."""
 
     def __init__(self, place: Place) -> None:
         self.port = free_port()
@@ -55,32 +60,33 @@ class Server(ABC):
 
     @classmethod
     def missing(cls) -> str | None:
-        """What has to be installed; None when all is here."""
+        """The missing software and how to install it; None when the program and the client library
+        are installed."""
         if find(cls.program, cls.folders) is None:
             return f"{cls.title}: {cls.install}"
         if importlib.util.find_spec(cls.client_module) is None:
             return f"{cls.title}: its client library, pip install 'trunkline[{cls.broker}]'"
         return None
 
-    # what each one says of itself
+    # The parts that differ between servers.
 
     @abstractmethod
     def prepare(self) -> None:
-        """Write what it reads at its start."""
+        """Write the files that the server reads at its start."""
 
     @abstractmethod
     def command(self) -> Sequence[str | Path]:
-        """The program and its arguments."""
+        """The arguments of the program."""
 
     def environment(self) -> dict[str, str]:
-        """What it needs in its environment."""
+        """The environment variables that the server needs."""
         return {}
 
     @abstractmethod
     def greets(self, sock: socket.socket) -> bool:
-        """Whether who answers there is ready for clients."""
+        """Whether the server at the other end of `sock` answers as a server ready for clients."""
 
-    # what all can do
+    # The parts that all servers share.
 
     def feeds(self) -> list[Feed]:
         return feeds_of(self.broker, self.at, self.secret)
@@ -91,7 +97,10 @@ class Server(ABC):
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, after a `stop` on the same port and data. `ready` says when it is there."""
+        """Start the server.
+
+        After a `stop`, the server has the same port and data. `ready` says when clients can log in.
+        """
         program = find(self.program, self.folders) or self.program
         with later():
             self._process = self._place.start(
@@ -99,7 +108,7 @@ class Server(ABC):
             )
 
     def ready(self) -> bool:
-        """Whether clients can log in. Failed when it has ended instead."""
+        """Whether clients can log in. Raises Failed when the server has ended instead."""
         if self._process is not None and self._process.poll() is not None:
             raise Failed(f"{self.title} ended at its start; its last words:\n{self.words()}")
         with contextlib.suppress(OSError, EOFError, struct.error):
@@ -109,36 +118,37 @@ class Server(ABC):
         return False
 
     def words(self) -> str:
-        """The end of its log."""
+        """The last lines of the server's log."""
         with contextlib.suppress(OSError):
             lines = (self.folder / "server.log").read_text(errors="replace").splitlines()
             return "\n".join(lines[-_LOG_LINES:])
         return ""
 
     def stop(self) -> None:
-        """In good order, as for a restart."""
+        """End the server in good order, as for a restart."""
         if self._process is not None:
             with later():
                 self._place.end(self._process, signal.SIGTERM, STOP_S)
                 self._process = None
 
     def kill(self) -> None:
-        """At once: nobody needs its data any more."""
+        """Kill the server: its data is needed no more."""
         if self._process is not None:
             self._place.end(self._process, signal.SIGKILL, STOP_S)
             self._process = None
 
     def freeze(self) -> None:
-        """Its connections stay and nothing answers."""
+        """Suspend the server (SIGSTOP): its connections stay, and no request is answered."""
         os.killpg(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
+        """Let a suspended server go on (SIGCONT)."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGCONT)
 
     def write(self, name: str, text: str) -> Path:
-        """A file that only the server's user reads."""
+        """Write a file that only the server's user can read; returns its path."""
         path = self.folder / name
         path.touch(mode=0o600)
         path.write_text(text)
@@ -157,7 +167,7 @@ class Mosquitto(Server):
         self.write(
             "mosquitto.conf",
             f"listener {self.port} {HOST}\nallow_anonymous true\nlog_dest stderr\nset_tcp_nodelay true\n"
-            # A session that is kept is kept over the restart too, and however much waits in it.
+            # A persistent session survives the restart too, with any number of queued messages.
             f"persistence true\npersistence_location {self.folder}/\nmax_queued_messages 0\n",
         )
 
@@ -165,6 +175,7 @@ class Mosquitto(Server):
         return ["-c", self.folder / "mosquitto.conf"]
 
     def greets(self, sock: socket.socket) -> bool:
+        """Log in: a CONNECT of MQTT 3.1.1 must be answered by a CONNACK with code 0."""
         sock.sendall(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x05\x00\x05ready")
         return _receive_exactly(sock, 4) == b"\x20\x02\x00\x00"
 
@@ -187,6 +198,7 @@ class Nats(Server):
         return ["-c", self.folder / "nats.conf"]
 
     def greets(self, sock: socket.socket) -> bool:
+        """The server sends INFO first."""
         return _receive_exactly(sock, 5) == b"INFO "
 
 
@@ -194,7 +206,7 @@ class RabbitMq(Server):
     broker = "amqp"
     title = "RabbitMQ"
     program = "rabbitmq-server"
-    # Not the one in /usr/sbin: that is a wrapper which goes to the system's own folder and user.
+    # Not the program in /usr/sbin: a wrapper that uses the system's own folder and user.
     folders = (
         "/usr/lib/rabbitmq/bin",
         "/opt/homebrew/opt/rabbitmq/sbin",
@@ -230,7 +242,8 @@ class RabbitMq(Server):
             "RABBITMQ_CONFIG_FILE": f"{at}/rabbitmq.conf",
             "RABBITMQ_CONF_ENV_FILE": f"{at}/none",
             "RABBITMQ_GENERATED_CONFIG_DIR": f"{at}/generated",
-            # With these two the script becomes the server instead of watching over it: its pid is ours.
+            # With these two variables the start script replaces itself by the server, so that the
+            # pid is the server's.
             "RABBITMQ_ALLOW_INPUT": "1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 "-noinput +sbwt none -kernel inet_dist_use_interface {127,0,0,1}"
@@ -238,7 +251,8 @@ class RabbitMq(Server):
         }
 
     def start(self) -> None:
-        # Its name server first, as our child: RabbitMQ would leave one behind that nobody stops.
+        # Start Erlang's name server (epmd) first, as a child of the demo. RabbitMQ would start its
+        # own, and leave epmd behind for ever.
         if self._names is None:
             command = [find("epmd") or "epmd", "-port", str(self._epmd), "-address", HOST]
             with later():
@@ -249,7 +263,10 @@ class RabbitMq(Server):
         return []
 
     def greets(self, sock: socket.socket) -> bool:
-        """It listens when it takes logins; what comes first is a method, connection.start."""
+        """RabbitMQ listens only when it takes logins.
+
+        A frame of type 1 (a method, connection.start) comes first.
+        """
         sock.sendall(b"AMQP\x00\x00\x09\x01")
         return _receive_exactly(sock, 1) == b"\x01"
 
@@ -261,7 +278,8 @@ class RabbitMq(Server):
 
 
 class Kafka(Server):
-    """Apache Kafka from the jars that `scripts/setup test` leaves in the cache, or one that runs already."""
+    """Apache Kafka, from the jars that `scripts/setup test` leaves in the cache, or a server that
+    runs already."""
 
     broker = "kafka"
     title = "Apache Kafka"
@@ -272,7 +290,7 @@ class Kafka(Server):
         "or give one that runs: --kafka HOST:PORT"
     )
     given: str | None = None
-    """host:port of one that runs already."""
+    """host:port of a server that runs already."""
 
     def __init__(self, place: Place) -> None:
         if self.given is None:
@@ -297,8 +315,9 @@ class Kafka(Server):
     def prepare(self) -> None:
         cached = _find_jars()
         assert cached is not None
-        # Who runs it may not look into our home. Links, where it can be: a second name for the same files,
-        # whose owner we therefore leave alone.
+        # The server's user may not look into our home, so the jars are linked into the server's
+        # folder, or copied. A link is a second name for the same file, whose owner therefore must
+        # stay.
         shutil.copytree(cached, self.folder / "jars", copy_function=_link_file)
         (self.folder / "jars").chmod(0o755)
         controller = free_port()
@@ -334,11 +353,12 @@ class Kafka(Server):
         options = "-Xms64m -Xmx320m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData"
         run = f"'{java}' {options} -Djava.io.tmpdir=. -cp 'jars/*'"
         made = f"{run} kafka.tools.StorageTool format -t {_CLUSTER} -c server.properties"
-        # Formatted once; a restart finds its data.
+        # The storage is formatted once; a restart finds its data.
         return ["-c", f"[ -e data ] || {made} && exec {run} kafka.Kafka server.properties"]
 
     def greets(self, sock: socket.socket) -> bool:
-        """Metadata with a broker in it: this one, when it takes part."""
+        """Ask for metadata: the reply names at least one broker once this server takes part in the
+        cluster."""
         request = struct.pack(">hhih5si?", 3, 4, 1, 5, b"ready", 0, False)
         sock.sendall(struct.pack(">i", len(request)) + request)
         body = _receive_exactly(sock, struct.unpack(">i", _receive_exactly(sock, 4))[0])
@@ -347,6 +367,7 @@ class Kafka(Server):
 
 
 _CLUSTER = "VHJ1bmtsaW5lRGVtb0thZg"
+"""The id of the cluster, for the formatting of the storage."""
 
 SERVERS: dict[str, type[Server]] = {
     each.broker: each for each in (Mosquitto, Nats, RabbitMq, Kafka)
@@ -354,7 +375,7 @@ SERVERS: dict[str, type[Server]] = {
 
 
 def _find_jars() -> Path | None:
-    """The newest Kafka in the cache."""
+    """The folder of the newest Kafka in the cache, or None."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trunkline"
     found = [path for path in cache.glob("kafka-*") if any(path.glob("kafka_*.jar"))]
     return max(
@@ -363,7 +384,10 @@ def _find_jars() -> Path | None:
 
 
 def _link_file(source: str, target: str) -> str:
-    """A second name for a file that all may read, or such a copy where that cannot be."""
+    """Make a second name for a world-readable file; copy the file where a link is impossible.
+
+    Returns `target`.
+    """
     if os.stat(source).st_mode & 0o004:
         with contextlib.suppress(OSError):
             os.link(source, target)
@@ -374,6 +398,7 @@ def _link_file(source: str, target: str) -> str:
 
 
 def _receive_exactly(sock: socket.socket, count: int) -> bytes:
+    """Read exactly `count` bytes; EOFError when the peer ends the connection earlier."""
     got = b""
     while len(got) < count:
         part = sock.recv(count - len(got))

@@ -1,8 +1,10 @@
-"""The brokers' demo's strategy: what a user would write, run by `trunkline run`'s runner from a copy of this.
+"""The strategy of the brokers' demo: a user's program, run by `trunkline run` from a copy of this
+file.
 
-Arguments: the demo's process id, the plan (a file: the feeds), the folder for `reading` (a file that is there
-when all feeds are dialled) and the result. Its standard input says `dial` when there is something to dial,
-then what the demo does (`note:text`) and, when the publisher has ended, what it has written (`end:file`).
+Arguments: the demo's process id; the plan (a file with the feeds); the folder for the result and
+for the file `reading`, which exists once all feeds are dialled. Standard input: `dial` when the
+feeds can be dialled; `note:text` for every event of the demo; `end:file` when the publisher has
+ended, with the file of the publisher's result.
 """
 
 from __future__ import annotations
@@ -28,33 +30,36 @@ if TYPE_CHECKING:  # the runner provides them
 
 DRAW_S = 0.2
 LOOK_MS = 20
+"""Milliseconds between two looks at standard input."""
 READ_MS = 200
 KEPT_S = 45.0
-"""How long to wait for what a broker has promised to deliver."""
+"""Seconds to wait for messages whose delivery a broker has promised."""
 QUIET_S = 2.0
-"""So long without a message means that no more come, where none is promised."""
+"""Seconds of silence after which no more messages come, for brokers without such a promise."""
 BAD = "#ff5555"
 GOOD = "#55ff55"
 
 
 class Reader(threading.Thread):
-    """Reads one feed; its connection re-establishes itself, and `""` says that it has to."""
+    """Reads a feed. The connection reconnects by itself; a `""` shows the outage."""
 
     def __init__(self, feed: dict[str, Any], connection: Any) -> None:
         super().__init__(name=feed["name"], daemon=True)
         self.feed = feed
         self.connection = connection
         self.runs: list[list[Any]] = []
-        """[first number, last number, whether an outage came before] of what was read, in order."""
+        """The numbers read, in order, as runs: first number, last number, whether an outage came
+        before the run."""
         self.read = 0
         self.seen: set[int] = set()
         self.outages = 0
         self.down = False
         self.price = 0.0
         self.delays_ms: deque[float] = deque(maxlen=20_000)
-        """From the publisher's clock to our worker's: how long it took through the broker."""
+        """Milliseconds from the publisher's clock to our worker's clock: the way through the
+        broker."""
         self.recent: deque[float] = deque()
-        """When messages were read, for the rate."""
+        """The times at which messages were read, for the rate."""
         self.news = time.monotonic()
         self.over = threading.Event()
 
@@ -90,13 +95,13 @@ class Reader(threading.Thread):
         self.recent.append(self.news)
 
     def rate(self) -> int:
-        """Messages of the last second."""
+        """The number of messages in the last second."""
         while self.recent and self.recent[0] < time.monotonic() - 1:
             self.recent.popleft()
         return len(self.recent)
 
     def has_all(self, written: dict[str, Any]) -> bool:
-        """Whether nothing more is to come, when this is what was written."""
+        """Whether no more messages will come. `written` is the publisher's result for this feed."""
         if self.feed["acknowledged"]:
             return (
                 len(self.seen) >= written["last"] - len(written["failed"])
@@ -105,10 +110,11 @@ class Reader(threading.Thread):
         return written["last"] in self.seen or time.monotonic() - self.news > QUIET_S
 
     def lacks(self, written: dict[str, Any]) -> int:
+        """The number of confirmed messages that were not read."""
         return len(set(range(1, written["last"] + 1)) - set(written["failed"]) - self.seen)
 
     def delay(self, count: int) -> str:
-        """The median of the latest ones."""
+        """The median delay of the latest `count` messages."""
         latest = list(self.delays_ms)[-count:]
         return f"{statistics.median(latest):.1f} ms" if latest else "-"
 
@@ -126,7 +132,8 @@ readers: list[Reader] = []
 
 
 def settled(connection: Any, count: int) -> Any:
-    """The figures once all that was read is accounted for."""
+    """The connection's figures, once every read message is acknowledged; after 2 s the figures as
+    they are."""
     until = time.monotonic() + 2
     while True:
         stats = connection.stats()
@@ -156,7 +163,7 @@ def draw() -> None:
 
 
 def follow(demo: int) -> None:
-    """Read until all that was written is here, or will not come."""
+    """Read until every written message has been read, or can no longer come."""
     written: dict[str, Any] | None = None
     drawn, patience = 0.0, float("inf")
     while os.getppid() == demo and time.monotonic() < patience:

@@ -1,8 +1,9 @@
-"""`trunkline demo --brokers`: the message brokers that are installed here, and what happens to them.
+"""`trunkline demo --brokers`: real message brokers, with restarts, freezes and kills.
 
-This process starts them (`demo_brokers_servers`) and is the misfortune: it restarts one, freezes one and
-kills workers. The publisher and the strategy are programs of their own. At the end each number that the
-publisher had confirmed must be accounted for, as its broker's mode promises (`demo_brokers_report`).
+This process starts the installed brokers (`broker_servers`) and makes the trouble: a broker is
+restarted, another is frozen, and workers are killed. The publisher and the strategy are programs of
+their own. At the end every number that the publisher had confirmed must be accounted for, as its
+broker's mode promises (`broker_report`).
 """
 
 from __future__ import annotations
@@ -35,19 +36,29 @@ from trunkline.wire import endpoint
 __all__ = ["run"]
 
 SHORTEST_S = 6.0
+"""The shortest demo in seconds."""
 READY_S = 120.0
+"""Seconds that a server has to become ready."""
 DIALLED_S = 60.0
+"""Seconds that a program has to dial all feeds."""
 WRITTEN_S = 40.0
+"""Seconds that the publisher has to end."""
 END_S = 60.0
+"""Seconds that the strategy has to read the rest."""
 FROZEN_S = 1.5
+"""Seconds that a server stays frozen."""
 BETWEEN_S = 1.0
+"""The least seconds between two events."""
 AFTER_S = 2.0
-"""After the last event, so that something is read again."""
+"""Seconds after the last event, so that the strategy reads something again."""
 LOOK_S = 0.1
+"""Seconds between two looks at the programs."""
 LEAVE_S = 5.0
+"""Seconds that the publisher has to leave before it is killed."""
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run the demo and print its report; returns the exit status."""
     plain = options.plain or not sys.stdout.isatty()
     Kafka.given = options.kafka
     chosen = _choose_servers(options.brokers)
@@ -67,12 +78,14 @@ def run(options: argparse.Namespace) -> int:
     return OK if report.ok else FAILED
 
 
-# what is there
+# Starting the servers.
 
 
 def _choose_servers(asked: str) -> list[type[Server]]:
-    """The servers to use: those asked for, or all that are installed. Failed when there is none, or when one
-    that was asked for is missing."""
+    """The servers to use: those asked for, or all installed servers.
+
+    Raises Failed when no server is installed, or when a server that was asked for is missing.
+    """
     names = BROKERS if asked == "all" else tuple(asked.split(","))
     missing = {name: why for name in names if (why := SERVERS[name].missing())}
     lines = "".join(f"\n  {why}" for why in missing.values())
@@ -87,7 +100,8 @@ def _choose_servers(asked: str) -> list[type[Server]]:
 
 @contextlib.contextmanager
 def _servers(place: Place, kinds: list[type[Server]]) -> Iterator[list[Server]]:
-    """They start at the same time."""
+    """Start all servers at the same time and wait until every server is ready; kill them at the
+    end."""
     with contextlib.ExitStack() as stack:
         servers = []
         print(f"starting   {', '.join(kind.title for kind in kinds)}", flush=True)
@@ -104,6 +118,7 @@ def _servers(place: Place, kinds: list[type[Server]]) -> Iterator[list[Server]]:
 
 
 def _await_ready(server: Server) -> None:
+    """Wait until clients can log in; Failed after `READY_S` seconds."""
     deadline = Deadline(READY_S)
     while not server.ready():
         if deadline.expired():
@@ -115,11 +130,11 @@ def _await_ready(server: Server) -> None:
         time.sleep(LOOK_S)
 
 
-# who writes and who reads
+# The publisher and the strategy.
 
 
 class Publisher:
-    """`demo_brokers_publisher` as a process, on the strategy's broker."""
+    """`broker_publisher` as a process, which uses the strategy's Trunkline broker."""
 
     def __init__(self, plan: Path, result: Path, broker: str) -> None:
         self.result = result
@@ -138,16 +153,18 @@ class Publisher:
         return self.process.poll() is None
 
     def tell(self, word: str) -> None:
+        """Send a command to the publisher."""
         with contextlib.suppress(OSError):  # it has ended; whoever waits for it sees that
             self._in.write(f"{word}\n".encode())
             self._in.flush()
 
     def says(self, word: str) -> bool:
-        """Whether this is what it has just said."""
+        """Whether the publisher's next line is `word`. Does not wait for a line."""
         ready, _, _ = select.select([self._out], [], [], 0)
         return bool(ready) and self._out.readline().decode().strip() == word
 
     def end(self) -> None:
+        """Close the publisher's input, wait for its end, and kill it after `LEAVE_S` seconds."""
         with contextlib.suppress(OSError):
             self._in.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -161,7 +178,11 @@ class Publisher:
 def _run_programs(
     folder: Path, plan: Path, *, plain: bool
 ) -> Iterator[tuple[Publisher, StrategyProcess]]:
-    """The strategy is told who its broker is before the publisher starts, and so ends last."""
+    """Start both programs and end them in the reverse order.
+
+    `StrategyProcess` starts the Trunkline broker that the publisher uses too, so the strategy ends
+    last.
+    """
     with contextlib.ExitStack() as stack:
         with later():
             strategy = StrategyProcess(
@@ -174,7 +195,7 @@ def _run_programs(
 
 
 class Show:
-    """What happens, from the first tick to the last."""
+    """The course of the demo, from the first tick to the last."""
 
     def __init__(
         self,
@@ -193,6 +214,7 @@ class Show:
         self._folder = folder
 
     def introduce(self) -> None:
+        """Print the servers, their feeds and the two programs."""
         for server in self._servers.values():
             modes = ", ".join(
                 f"{f.name} ({f.guarantee})" for f in self._feeds if f.broker == server.broker
@@ -205,7 +227,8 @@ class Show:
         )
 
     def begin(self) -> None:
-        """Queues and streams are made, then the strategy reads, then the publisher writes."""
+        """Start in order: the publisher makes queues and streams, the strategy reads, the publisher
+        writes."""
         self._await_event(
             lambda: self._publisher.says("ready"), DIALLED_S, "the publisher could not dial"
         )
@@ -215,6 +238,7 @@ class Show:
         self._publisher.tell("go")
 
     def play(self, length_s: float) -> None:
+        """Make the events happen, spread over `length_s` seconds."""
         started = time.monotonic()
         foreign = [server.broker for server in self._servers.values() if server.foreign]
         for event in events(list(self._servers), foreign):
@@ -223,7 +247,8 @@ class Show:
         self._wait_until(max(started + length_s, time.monotonic() + AFTER_S))
 
     def finish(self) -> dict[str, Any]:
-        """Nothing more is written; the strategy reads the rest. What the publisher says it wrote."""
+        """Stop the publisher and let the strategy read the rest; returns the publisher's record of
+        its writes."""
         self._publisher.tell("finish")
         self._await_event(
             lambda: self._publisher.says("done"), WRITTEN_S, "the publisher did not end"
@@ -241,7 +266,7 @@ class Show:
         published: dict[str, Any] = json.loads(self._publisher.result.read_text(encoding="utf-8"))
         return published
 
-    # what happens
+    # The events.
 
     def _make_happen(self, event: Event) -> None:
         server = self._servers[event.broker]
@@ -262,7 +287,7 @@ class Show:
             self._kill_workers(server)
 
     def _kill_workers(self, server: Server) -> None:
-        """Those of the strategy that read there."""
+        """Kill the strategy's workers that read from this server."""
         topics = [feed.topic for feed in self._feeds if feed.broker == server.broker]
         rows = self._strategy.connections()
         pids = [
@@ -278,19 +303,22 @@ class Show:
                 self.kills += 1
 
     def _tell_strategy(self, text: str) -> None:
-        """Said by the strategy before it happens: it looks there many times a second."""
+        """Let the strategy print a note before the event.
+
+        The strategy looks for notes many times a second.
+        """
         self._strategy.tell(f"note:{text}")
         self._wait_until(time.monotonic() + LOOK_S)
 
     def _until_ready(self, server: Server) -> None:
-        """As at the start, but somebody may look on."""
+        """Wait until the server is back, and check the programs meanwhile."""
         deadline = Deadline(READY_S)
         while not server.ready():
             if deadline.expired():
                 raise Failed(f"{server.title} did not come back; its last words:\n{server.words()}")
             self._wait_until(time.monotonic() + LOOK_S)
 
-    # waiting
+    # Waiting.
 
     def _wait_until(self, until: float) -> None:
         while (left := until - time.monotonic()) > 0:
@@ -306,7 +334,8 @@ class Show:
             time.sleep(LOOK_S)
 
     def _check_programs(self) -> None:
-        """Both programs live."""
+        """Raise Failed unless both programs live; BrokenPipeError when the strategy's reader has
+        gone."""
         if not self._strategy.running():
             code = self._strategy.process.poll()
             if code == 128 + signal.SIGPIPE:
@@ -318,7 +347,7 @@ class Show:
             )
 
 
-# the end
+# The end.
 
 
 def _read_result(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A certificate for a server on this machine that lives for minutes."""
+"""Makes a certificate for a short-lived server on this machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ ADDRESS = "127.0.0.1"
 
 
 class Certificate(NamedTuple):
-    """Files of a certificate and of its key."""
+    """The files of a certificate and its key."""
 
     cert: Path
-    """Holds also the authority that signed the certificate, so that a client trusts it by `cafile`."""
+    """The file also holds the authority that signed the certificate: a client trusts the file by
+    `cafile`."""
     key: Path
 
     def server_context(self) -> ssl.SSLContext:
@@ -29,7 +30,8 @@ class Certificate(NamedTuple):
 
 
 def make_certificate(folder: Path) -> Certificate | None:
-    """Make one in the folder, by the `trustme` package or the `openssl` command; None without either."""
+    """Make a certificate in the folder, by the `trustme` package or the `openssl` command; None
+    without either."""
     made = Certificate(folder / "server.pem", folder / "server.key")
     made.key.touch(mode=0o600)
     try:

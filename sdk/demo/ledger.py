@@ -1,4 +1,4 @@
-"""The figures that the demo's exchange keeps, which the strategy's figures are compared with."""
+"""The figures of the demo's exchange, for the comparison with the strategy's figures."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ Tick = tuple[str, float]
 
 @dataclass(slots=True)
 class Ledger:
-    """The figures of one run; read them when the feed is closed."""
+    """The figures of a run. Read them after the feed is closed."""
 
     sent: dict[int, int] = field(default_factory=dict)
-    """Link -> messages handed to its transport; they were numbered from 1."""
+    """For every link, the number of messages handed to its transport.
+
+    Messages are numbered from 1.
+    """
     ticks: dict[int, Tick] = field(default_factory=dict)
-    """Number of a tick -> the tick, for all ticks of the market."""
+    """All ticks of the market by their numbers."""
     unheard: int = 0
     """Ticks that were made while no link was up."""
     heartbeats: int = 0

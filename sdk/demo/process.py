@@ -22,16 +22,22 @@ from trunkline.wire.envelope import Kind
 __all__ = ["StrategyProcess"]
 
 END_S = 20.0
+"""Seconds that the strategy has to end before it is killed."""
 ALONE_S = 1.0
+"""Seconds that the broker has to end by itself, before the demo ends it."""
 LEAVE_S = 8.0
+"""Seconds that the broker has to end and remove its folder."""
 LOOK_S = 0.02
 QUIET_S = 3.0
+"""Seconds that the broker has to answer."""
 
 
 class StrategyProcess:
-    """A strategy of this package in a session of its own, so that Ctrl-C reaches it once: from us.
+    """A strategy of this package in a session of its own: only the demo's own signal reaches the
+    strategy.
 
-    Its first argument is our process id: asked for later, its parent may be another already.
+    The strategy's first argument is our process id. If the strategy asked for its parent later, the
+    demo might have ended, and another process might be its parent.
     """
 
     def __init__(self, folder: Path, name: str, arguments: Sequence[str], *, plain: bool) -> None:
@@ -54,9 +60,11 @@ class StrategyProcess:
         return self.process.poll() is None
 
     def tell(self, command: str) -> None:
-        """Write a line to the strategy's standard input, which the strategy reads between two messages."""
+        """Write a line to the strategy's standard input, which the strategy reads between two
+        messages."""
         assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended; whoever waits for it sees that
+        # The strategy has ended; the callers that wait for the strategy notice that.
+        with contextlib.suppress(OSError):
             self.process.stdin.write(command + "\n")
             self.process.stdin.flush()
 
@@ -81,7 +89,10 @@ class StrategyProcess:
         self._end_broker()
 
     def _end_broker(self) -> None:
-        """It ends with its last client, but not soon when it never had one."""
+        """Wait for the broker's end.
+
+        A broker ends with its last client; a broker that never had a client gets SIGTERM.
+        """
         alone, gone = Deadline(ALONE_S), Deadline(LEAVE_S)
         while endpoint.folder_of(self.broker).exists() and not gone.expired():
             if alone.expired():

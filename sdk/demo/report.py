@@ -1,8 +1,10 @@
-"""The end of the demo: whether the figures of the exchange, the strategy and the database add up.
+"""The report of the demo: whether the figures of the exchange, the strategy and the database add
+up.
 
-Pure. The exchange knows how many messages it sent on each link, numbered from 1; the strategy knows which it
-read. On one link, what is missing before the last message read must be counted as dropped; what is missing
-behind it was lost with the link, or reached a worker that was killed, and then is counted as dropped too.
+Pure. The exchange knows how many messages it sent on each link, numbered from 1. The strategy knows
+the numbers it read. Messages missing before a link's last read message must be counted as dropped.
+Messages missing after the last read message were lost with the link; if they reached a worker that
+was killed, they are counted as dropped too.
 """
 
 from __future__ import annotations
@@ -22,20 +24,20 @@ Stored = tuple[int, int, str, float]
 
 @dataclass(frozen=True, slots=True)
 class LinkFigures:
-    """One link, from its subscription to its end."""
+    """The figures of a link, from its subscription to its end."""
 
     link: int
     sent: int
     received: int
     missing: int
-    """Messages before the last one received that were not received."""
+    """Messages before the last received message that were not received."""
     lost: int
-    """Messages after the last one received."""
+    """Messages after the last received message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One equation."""
+    """An equation that must hold."""
 
     text: str
     left: int
@@ -60,8 +62,11 @@ class Report:
 def make_report(
     ledger: Ledger, result: Mapping[str, Any], stored: Sequence[Stored], kills: int
 ) -> Report:
-    """`result` is what the strategy wrote, `stored` the rows of the database, `kills` how often its worker
-    was killed."""
+    """The report of a run.
+
+    `result` is the strategy's result, `stored` are the rows of the database, `kills` is the number
+    of times that the strategy's worker was killed.
+    """
     seen = {int(link): list(numbers) for link, numbers in result["seen"].items()}
     links = [
         _make_link_figures(number, sent, seen.get(number, []))
@@ -123,5 +128,5 @@ def _make_checks(
 
 
 def _count_true_rows(ticks: Mapping[int, Tick], stored: Sequence[Stored]) -> int:
-    """The number of different rows that hold a tick as the exchange sent it."""
+    """The number of distinct rows that hold a tick as the exchange sent it."""
     return len({seq for seq, _, symbol, price in stored if ticks.get(seq) == (symbol, price)})

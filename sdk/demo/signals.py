@@ -1,4 +1,5 @@
-"""How the demos take Ctrl-C: at any moment, in good order, and never between a process and its end."""
+"""Ctrl-C in the demos: the demo stops at any moment, in good order, and never leaves a process
+behind."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the demo as Ctrl-C does, in good order; so does SIGINT where it was ignored."""
+    """SIGTERM and SIGHUP end the demo in good order, as Ctrl-C does.
+
+    SIGINT does too, even if it was ignored.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -26,8 +30,11 @@ def stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def later() -> Iterator[None]:
-    """What would stop us in here does so at its end. Not SIG_IGN: a process that is started meanwhile would
-    inherit that."""
+    """Delay a signal inside the block until the end of the block.
+
+    The signals are not set to SIG_IGN, because a process started inside the block would inherit
+    that.
+    """
     came: list[int] = []
 
     def wait(number: int, frame: FrameType | None) -> None:
@@ -40,7 +47,8 @@ def later() -> Iterator[None]:
 
 
 def uninterrupted(end: Callable[[], None]) -> Callable[[], None]:
-    """`end` for an exit stack: a second Ctrl-C must not leave half of it behind."""
+    """`end` for an exit stack, shielded by `later`: a second Ctrl-C must not interrupt the cleaning
+    up."""
 
     def whole() -> None:
         with later():
@@ -51,6 +59,7 @@ def uninterrupted(end: Callable[[], None]) -> Callable[[], None]:
 
 @contextlib.contextmanager
 def _with_handler(handler: Any) -> Iterator[None]:
+    """Take the three signals with `handler` inside the block. Main thread only."""
     before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield

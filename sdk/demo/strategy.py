@@ -1,7 +1,8 @@
-"""The demo's strategy: what a user would write, run by `trunkline run`'s runner from a copy of this file.
+"""The demo's strategy: a user's program, run by `trunkline run` from a copy of this file.
 
-Arguments: the demo's process id, the feed's address, the database's address, the file for the result. Its
-standard input tells it what the demo does to it (`note:text`) and when to be too busy to read (`busy:ms`).
+Arguments: the demo's process id, the feed's address, the database's address, the file for the
+result. Standard input: `note:text` for every event of the demo; `busy:ms` makes the strategy too
+busy to read.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ GOOD = "#55ff55"
 
 
 class Market:
-    """What the strategy has seen."""
+    """The data that the strategy has received."""
 
     def __init__(self) -> None:
         self.seen: dict[int, list[int]] = {}
@@ -55,7 +56,8 @@ market = Market()
 
 
 def start_writer(handle: int) -> Any:
-    """A process of its own that stores ticks through the strategy's database connection, by its handle."""
+    """Start a process that stores ticks through the strategy's database connection, by its
+    handle."""
     process = subprocess.Popen(
         command("trunkline.demo.writer"),
         stdin=subprocess.PIPE,
@@ -126,7 +128,7 @@ def draw() -> None:
 
 
 def follow(demo: int) -> None:
-    """Read until the exchange says that this is the end, or the demo is no more."""
+    """Read until the exchange announces the end, or the demo has ended."""
     drawn = 0.0
     while not market.ended and os.getppid() == demo:
         message = feed.read(READ_MS)
@@ -146,7 +148,8 @@ def follow(demo: int) -> None:
 
 
 def settled() -> Any:
-    """The feed's figures once all is accounted for."""
+    """The feed's figures, once every read message is acknowledged; after 2 s the figures as they
+    are."""
     until = time.monotonic() + 2
     while True:
         stats = feed.stats()

@@ -12,7 +12,7 @@ from trunkline.demo.report import Check
 __all__ = ["Tables"]
 
 WIDTH = 140
-"""Columns of plain output: as wide as the widest table."""
+"""Columns of plain output: the width of the widest table."""
 
 
 class Tables:
@@ -22,7 +22,7 @@ class Tables:
         self.console = CommandConsole(width=WIDTH, plain=plain)
 
     def table(self, heading: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """One table; the first column is text, the others are figures."""
+        """Print a table. The first column is text, all other columns are figures."""
         texts = ([Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
         self.console.print_table(heading, texts, [index > 0 for index in range(len(heading))])
 

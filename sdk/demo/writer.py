@@ -1,6 +1,7 @@
 """The demo's second process: stores ticks through a connection that the strategy opened.
 
-The first line of standard input is the handle, each further one a tick; at the end it says what it did.
+The first line of standard input is the connection's handle; every further line is a tick. At the
+end of input the process prints its counts as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def main() -> int:
                 failed += 1
             else:
                 stored += 1
-    with contextlib.suppress(BrokenPipeError):  # the strategy was stopped and does not listen
+    # The strategy was stopped and does not read the counts.
+    with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps({"stored": stored, "failed": failed}).encode())
     shutdown()
     return 0

@@ -1,6 +1,8 @@
-"""A WebSocket server on 127.0.0.1 for `demo` and `doctor`, by the package websockets (the extra `demo`).
+"""A WebSocket server on 127.0.0.1 for `demo` and `doctor`, by the package websockets (the extra
+`demo`).
 
-The server has a thread of its own. A handler is a coroutine that is called with each client's `Peer`.
+The server has a thread of its own. The handler is a coroutine function, called with every client's
+`Peer`.
 """
 
 from __future__ import annotations
@@ -21,32 +23,33 @@ __all__ = ["Handler", "Peer", "WsServer"]
 LARGEST = 1 << 20
 """Bytes of the longest message that a client may send."""
 START_S = 10.0
+"""Seconds that the server has to start."""
 LEAVE_S = 3.0
-"""How long the end waits for the handlers, once each link was aborted."""
+"""Seconds that the end waits for the handlers, after every link was aborted."""
 
 _silent = logging.getLogger("trunkline.demo.wsserver")
-"""The package reports each lost handshake with a traceback. Links are lost here on purpose."""
+"""The package reports every lost handshake with a traceback. The demo loses links on purpose."""
 _silent.disabled = True
 
 
 class Peer:
-    """One client, as a handler sees it. All methods belong to the server's event loop."""
+    """A client as a handler sees it. All methods run on the server's event loop."""
 
     def __init__(self, link: ServerConnection) -> None:
         self._link = link
         self._pings: set[asyncio.Task[None]] = set()
         self.pongs = 0
-        """Protocol pings that the client has answered."""
+        """The number of protocol pings that the client has answered."""
 
     def send(self, data: str | bytes) -> bool:
-        """Hand one message to the transport, without waiting; False when the link has gone."""
+        """Hand a message to the transport without waiting; False when the link has gone."""
         if self._link.state is not State.OPEN or self._link.transport.is_closing():
             return False
         broadcast((self._link,), data)
         return True
 
     def ping(self) -> bool:
-        """Send a protocol ping, without waiting; False when the link has gone."""
+        """Send a protocol ping without waiting; False when the link has gone."""
         if self._link.state is not State.OPEN or self._link.transport.is_closing():
             return False
         task = asyncio.get_running_loop().create_task(self._count_pong())
@@ -60,11 +63,11 @@ class Peer:
             self.pongs += 1
 
     def abort(self) -> None:
-        """Lose the link without a closing handshake; data that was not sent yet is lost with it."""
+        """Lose the link without a closing handshake. Data that was not sent yet is lost."""
         self._link.transport.abort()
 
     async def messages(self) -> AsyncIterator[str | bytes]:
-        """The client's messages, until it leaves or the link is lost."""
+        """The client's messages, until the client leaves or the link is lost."""
         with contextlib.suppress(ConnectionClosedError):
             async for message in self._link:
                 yield message
@@ -74,7 +77,10 @@ Handler = Callable[[Peer], Awaitable[None]]
 
 
 class WsServer:
-    """Serves between `start` and `close`; `background` runs beside the connections, on the same loop."""
+    """Serves between `start` and `close`.
+
+    `background` runs beside the connections, on the same loop.
+    """
 
     def __init__(
         self,
@@ -104,7 +110,7 @@ class WsServer:
         return self
 
     def call(self, function: Callable[[], object]) -> None:
-        """Run a function on the server's loop."""
+        """Run a function on the server's loop. Callable from any thread; does not wait."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(function)
@@ -140,7 +146,7 @@ class WsServer:
 
 
 async def _abort_links(server: Server) -> None:
-    """End the server without closing handshakes: a client that is stopped would not answer them."""
+    """End the server without closing handshakes: a suspended client would not answer them."""
     for link in server.connections:
         link.transport.abort()
     server.close()

@@ -1,7 +1,7 @@
-"""`EventLoop`: wait until one of the strategy's connections has something to read.
+"""`EventLoop`: wait until a connection of the strategy has something to read.
 
-As in the original an event is a notice alone: the data must still be read, and a connection is announced once
-until it was read from.
+As on FMZ, an event is only a notice: the strategy must still read the data. A connection is
+announced again only after a read.
 """
 
 from __future__ import annotations
@@ -17,23 +17,33 @@ from trunkline.strategy.record import Record
 __all__ = ["EventLoop"]
 
 _SLICE_S = 0.02
-"""How often connections are looked at that say nothing by themselves: those that several holders read."""
+"""Seconds between two looks at silent connections.
+
+A connection that several holders read has no descriptor.
+"""
 
 
 _LOOK_S = 0.25
-"""How often the others are looked at: one may be closed, or get another descriptor, meanwhile."""
+"""Seconds between two looks at all connections.
+
+A connection may be closed, or get another descriptor, meanwhile.
+"""
 
 
 class Watched(Protocol):
-    """What is needed of a connection."""
+    """The part of a connection that `EventLoop` needs."""
 
     def watch(self) -> tuple[bool, int | None, object]:
-        """Whether there is something to read, the descriptor that tells of more (None: there is none), and
-        what changes when it is read from."""
+        """The state of reading: is data ready, the file descriptor that becomes readable, and a
+        mark.
+
+        The descriptor is None for a connection without a descriptor. The mark changes with every
+        read.
+        """
 
 
 class EventLoop:
-    """The global `EventLoop(timeout)`, and the connections that it watches."""
+    """The global `EventLoop(timeout)`, with the connections that it watches."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -42,15 +52,21 @@ class EventLoop:
         self._sequence = 0
 
     def add(self, connection: Any) -> None:
-        """A connection that the strategy has dialled. A database's counts, and is never announced."""
+        """Watch a connection that the strategy has dialled.
+
+        A database's connection takes a number, and is never announced.
+        """
         stream = hasattr(connection, "watch") and connection.stats().kind == "stream"
         self._watched.append(weakref.ref(connection) if stream else None)
 
     def __call__(self, timeout: float | None = None) -> Record | None:
-        """The next event: `Seq` (counts events), `Event` ("dial"), `Index` (which connection, in the order of
-        the dials), `ThreadId` (0) and `Nano` (when); None when there was none in time.
+        """Return the next event, or None after the timeout.
 
-        `timeout`: milliseconds; None or 0 waits until there is one, less than 0 does not wait.
+        `timeout`: milliseconds; None or 0: wait without a limit; negative: do not wait.
+
+        Fields of the event: `Seq` (the number of the event), `Event` ("dial"), `Index` (the
+        connection's number in the order of the dials), `ThreadId` (0) and `Nano` (the time in
+        nanoseconds).
         """
         until = None if not timeout else self._clock() + max(0.0, timeout / 1000)
         while True:
@@ -63,6 +79,8 @@ class EventLoop:
             _wait_readable(descriptors, min(left, _SLICE_S) if silent else left)
 
     def _look_once(self) -> tuple[Record | None, list[int], bool]:
+        """Look at every connection: the event if any, the descriptors to wait for, and whether to
+        look again soon."""
         descriptors: list[int] = []
         silent = False
         for index, reference in enumerate(self._watched):
@@ -85,7 +103,7 @@ class EventLoop:
 
 
 def _wait_readable(descriptors: list[int], seconds: float) -> None:
-    """Until one of them is readable or hung up, or the time is over."""
+    """Wait until a descriptor is readable or hung up, for at most `seconds`."""
     poller = select.poll()
     for descriptor in descriptors:
         poller.register(descriptor, select.POLLIN)

@@ -1,4 +1,4 @@
-"""`exchange` as far as it goes without a gateway: signing, with secrets that never stand in the script."""
+"""`exchange`, without an exchange gateway: signing, with secrets that never stand in the script."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _PLACE = re.compile(r"\{\{(\w+)\}\}")
 class Secrets:
     """Secrets by name, from the environment or a file; shown nowhere.
 
-    `TRUNKLINE_ACCESSKEY`, `TRUNKLINE_SECRETKEY`, `TRUNKLINE_PASSPHRASE` and `TRUNKLINE_SECRET_<NAME>` are
-    taken *out of* the environment, so that no worker, broker or program the script starts inherits them. A
-    file (`TRUNKLINE_SECRETS`: JSON, or lines `NAME=VALUE`) must belong to its reader alone.
+    `TRUNKLINE_ACCESSKEY`, `TRUNKLINE_SECRETKEY`, `TRUNKLINE_PASSPHRASE` and
+    `TRUNKLINE_SECRET_<NAME>` are taken *out of* the environment: no worker, broker or program that
+    the script starts inherits them. The file (`TRUNKLINE_SECRETS`: JSON, or lines `NAME=VALUE`)
+    must be readable by its owner alone.
     """
 
     def __init__(self) -> None:
@@ -35,13 +36,19 @@ class Secrets:
                 self._values[short] = os.environ.pop(name)
 
     def fill(self, value: str | bytes | None) -> str | bytes | None:
-        """`value` with each `{{name}}` replaced. One of the three keys that is not set raises; another name
-        may be a text of the strategy's own, and stays."""
+        """Replace every `{{name}}` in `value` by its secret.
+
+        ValueError for a missing key, secret key or passphrase. Any other unknown name stays:
+        `{{name}}` may be the strategy's own text.
+        """
         return _PLACE.sub(self._fill_place, value) if isinstance(value, str) else value
 
     def fill_key(self, value: str | bytes | None) -> str | bytes | None:
-        """The same for a key, which is no text: any name that is not set raises, for what is signed with
-        the name itself is refused far away, where nobody can say why."""
+        """Replace every `{{name}}` in a key. ValueError for any unknown name.
+
+        A key signed with the name itself would only be refused by the far server, without a useful
+        reason.
+        """
         return _PLACE.sub(self._find_known, value) if isinstance(value, str) else value
 
     def _fill_place(self, found: re.Match[str]) -> str:
@@ -64,7 +71,7 @@ class Secrets:
 
 
 class Exchange:
-    """The global `exchange`. Trunkline opens connections; it does not place orders."""
+    """The global `exchange`. Trunkline opens connections and does not place orders."""
 
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
@@ -78,12 +85,12 @@ class Exchange:
         key_format: str | None = None,
         key: str | bytes | None = None,
     ) -> str | bytes:
-        """`Encode`, with `{{accesskey}}` and `{{secretkey}}` in the data and the key filled in."""
+        """`Encode`, with `{{accesskey}}` and `{{secretkey}}` replaced in the data and the key."""
         filled: Any = self._secrets.fill(data)
         return encode(algo, in_format, out_format, filled, key_format, self._secrets.fill_key(key))
 
     def HMAC(self, algo: str, out_format: str, data: str | bytes, key: str | bytes) -> str | bytes:
-        """The HMAC of `data`; the original calls it deprecated, in favour of `Encode`."""
+        """Return the HMAC of `data`. FMZ calls this function deprecated, in favour of `Encode`."""
         return self.Encode(algo, "raw", out_format, data, "raw", key)
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -94,7 +101,7 @@ class Exchange:
 
 
 def _secret_name(name: str) -> str | None:
-    """The secret's name when an environment variable holds one."""
+    """The secret's name in an environment variable's name; None for other variables."""
     if name in ("TRUNKLINE_ACCESSKEY", "TRUNKLINE_SECRETKEY", "TRUNKLINE_PASSPHRASE"):
         return name.removeprefix("TRUNKLINE_").lower()
     return (
@@ -105,6 +112,8 @@ def _secret_name(name: str) -> str | None:
 
 
 def _from_file(path: Path) -> dict[str, str]:
+    """The secrets of a file; ValueError when the file is readable by other users or not
+    well-formed."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
@@ -118,12 +127,15 @@ def _from_file(path: Path) -> dict[str, str]:
 
 
 def _plain_name(name: str) -> str:
-    """A name of the file as `{{name}}` has it; TRUNKLINE_SECRETKEY may stand there, as in the environment."""
+    """A name of the file in the form of `{{name}}`.
+
+    The file may use the environment's TRUNKLINE_SECRETKEY too.
+    """
     return _secret_name(name.upper()) or name.lower()
 
 
 def _without_quotes(value: str) -> str:
-    """Without the quotes that a shell would take off, too."""
+    """The value without the quotes that a shell would remove."""
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
 
 

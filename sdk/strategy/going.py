@@ -1,4 +1,4 @@
-"""`HttpQuery_Go` and `Mail_Go`: a call that runs beside the strategy, and its result when it is wanted."""
+"""`HttpQuery_Go` and `Mail_Go`: calls that run beside the strategy, with results for later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Going", "going"]
 
 
 class Going:
-    """A call in a thread of its own. `wait` gives its result once."""
+    """A call in a thread of its own. `wait` returns the result, at most once."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
@@ -26,10 +26,14 @@ class Going:
             self._done.set()
 
     def wait(self, timeout: float = 0) -> tuple[Any, bool]:
-        """The result and True; (None, False) when it is not there within `timeout` milliseconds (0: wait for
-        it), and when it was taken before."""
+        """Wait for the result: the result and True, or None and False.
+
+        `timeout`: milliseconds; 0: wait without a limit.
+
+        None and False come after the timeout, and after the result was taken.
+        """
         seconds = None if timeout == 0 else max(0.0, timeout / 1000)
-        # In slices, so that the stop of a strategy gets through.
+        # Waiting in slices lets the stop of a strategy through.
         while not self._taken and not self._done.wait(
             0.1 if seconds is None else min(0.1, seconds)
         ):

@@ -1,4 +1,5 @@
-"""`HttpQuery`: one HTTP request by httpx (the extra `strategy`), an empty string when it fails."""
+"""`HttpQuery`: an HTTP request by httpx (the extra `strategy`); an empty string when the request
+fails."""
 
 from __future__ import annotations
 
@@ -28,13 +29,13 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 class _RefusedError(ValueError):
-    """The request cannot be sent as it is given; the words hold nothing of it that may be secret."""
+    """The request cannot be sent as given. The text quotes no part that may be secret."""
 
 
 class HttpQuery:
-    """The global of that name. `failed` gets the reason when a request fails.
+    """The global `HttpQuery`. `failed` gets the reason when a request fails.
 
-    Links are kept for the next request to the same server. Several threads may ask at once.
+    Links are kept for the next request to the same server. Several threads may call at once.
     """
 
     def __init__(self, failed: Callable[[str], None]) -> None:
@@ -45,13 +46,19 @@ class HttpQuery:
     def __call__(
         self, url: str, options: dict[str, Any] | str | None = None, *old: Any
     ) -> str | Record:
-        """The body as text, whatever the status code; "" when there was no answer.
+        """Return the body as text, whatever the status code; "" when no answer came.
 
-        Options: `method`, `body` (text, bytes, or a dict, which is sent as a form), `headers` (a dict),
-        `cookie`, `charset`, `timeout` (milliseconds) and `debug`: with it the result is a dict
-        `{StatusCode, Header, Cookies, Body, Error}`. `profile` is accepted and means nothing here. An address
-        may be preceded by a proxy: `socks5://name:pwd@host:port/https://...`. The older form
-        `HttpQuery(url, body, cookie, headers, debug)` is understood too.
+        Options:
+        `method`: the HTTP method; POST with a body, else GET.
+        `body`: text, bytes, or a dict, which is sent as a form.
+        `headers`: a dict or lines of text.
+        `cookie`, `charset`: text.
+        `timeout`: milliseconds.
+        `debug`: return a dict `{StatusCode, Header, Cookies, Body, Error}` instead of the body.
+        `profile`: accepted and ignored.
+
+        A proxy may stand before the address: `socks5://name:pwd@host:port/https://...`.
+        The older form `HttpQuery(url, body, cookie, headers, debug)` works too.
         """
         given = options if isinstance(options, dict) else _read_old_form(options, old)
         answer = Record(StatusCode=0, Header={}, Cookies=[], Body="", Error="")
@@ -62,16 +69,16 @@ class HttpQuery:
         return answer if given.get("debug") else str(answer.Body)
 
     def close(self) -> None:
-        """Close the links that are kept; the next request dials anew."""
+        """Close the kept links. The next request dials anew."""
         with self._lock:
             links, self._links = self._links, None
         if links is not None:
             links.close()
 
     def _fill_answer(self, url: str, options: dict[str, Any], answer: Record) -> str | None:
-        """Fill in the answer and return None, or return the reason why there is none.
+        """Fill in the answer and return None; without an answer, return the reason.
 
-        The reason quotes nothing of the request that may be secret.
+        The reason quotes no part of the request that may be secret.
         """
         try:
             from trunkline.strategy.httplinks import FAILURES, TIMEOUTS, UNSENDABLE, ProxyRefused
@@ -102,7 +109,7 @@ class HttpQuery:
         return None
 
     def _links_of_process(self) -> Links:
-        """The links of this process: a forked child must not speak on those of its parent."""
+        """The links of this process. A forked child must not use its parent's links."""
         from trunkline.strategy.httplinks import Links
 
         with self._lock:
@@ -118,7 +125,7 @@ def _read_old_form(body: str | None, rest: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def _split_proxy(url: str) -> tuple[str | None, str]:
-    """The proxy that is written before the address, if any, and the address."""
+    """The proxy that stands before the address (None: no proxy), and the address."""
     found = _PROXIED.fullmatch(url)
     if found is None:
         return None, url
@@ -126,6 +133,7 @@ def _split_proxy(url: str) -> tuple[str | None, str]:
 
 
 def _make_question(url: str, options: dict[str, Any]) -> Question:
+    """The request as `Links` takes it; raises `_RefusedError`."""
     from trunkline.strategy.httplinks import Question
 
     origin, target, login = _split_address(url)
@@ -139,7 +147,8 @@ def _make_question(url: str, options: dict[str, Any]) -> Question:
     if options.get("cookie"):
         headers["cookie"] = ("Cookie", _check_header("Cookie", options["cookie"]))
     for name, value in _header_items(options.get("headers")):
-        headers[name.lower()] = (name, value)  # a name has one value, however it is spelled
+        # A name has a single value, whatever its spelling.
+        headers[name.lower()] = (name, value)
     if login is not None:
         headers["authorization"] = ("Authorization", login)
     encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.values()]
@@ -156,8 +165,11 @@ def _read_body(given: Any) -> bytes | None:
 
 
 def _split_address(url: str) -> tuple[str, str, str | None]:
-    """The address as scheme and host, path and query as they are sent, and the header Authorization that its
-    `name:password@` stands for."""
+    """Split an address into origin, target and login.
+
+    Returns the scheme and host; the path and query as sent; and the value of the header
+    Authorization for `name:password@` (None: no login).
+    """
     url = url.strip()
     if _CONTROL.search(url):
         raise _RefusedError("the address holds a control character")
@@ -175,7 +187,8 @@ def _split_address(url: str) -> tuple[str, str, str | None]:
         name = host.encode("idna").decode()
         place = name if port is None else f"{name}:{port}"
     rest = parts._replace(scheme="", netloc="", fragment="").geturl()
-    target = quote(rest, safe=_PRINTABLE)  # % stays: what is encoded is encoded
+    # `%` stays: the address may be percent-encoded already.
+    target = quote(rest, safe=_PRINTABLE)
     if not target.startswith("/"):
         target = f"/{target}"
     login = base64.b64encode(unquote(given).encode()).decode() if given else None
@@ -183,7 +196,7 @@ def _split_address(url: str) -> tuple[str, str, str | None]:
 
 
 def _read_timeout(given: Any) -> float:
-    """Seconds from the option in milliseconds."""
+    """The timeout in seconds, from the option in milliseconds."""
     try:
         seconds = float(given or TIMEOUT_MS) / 1000
     except (TypeError, ValueError):
@@ -200,7 +213,7 @@ def _read_charset(given: Any) -> str | None:
 
 
 def _known_charset(name: Any) -> str | None:
-    """The name, when Python knows a charset by it."""
+    """The name, if Python knows a charset of this name; else None."""
     try:
         b" ".decode(name, "replace")
     except (LookupError, TypeError, ValueError):
@@ -222,7 +235,7 @@ def _header_items(headers: Any) -> list[tuple[str, str]]:
 
 
 def _check_header(name: str, value: Any) -> str:
-    """A header's value, which is often a key: what is wrong with it is said without quoting it."""
+    """A checked header value. The value is often a key, so errors do not quote it."""
     try:
         text = header_text(name, value)
     except ValueError as error:
@@ -241,7 +254,7 @@ def _decode_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, s
 
 
 def _group_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    """Name -> its values; a name is spelled as the server spelled it first."""
+    """Group values by header name. A name keeps the spelling of its first header."""
     spelled: dict[str, str] = {}
     grouped: dict[str, list[str]] = {}
     for name, value in _decode_headers(headers):
@@ -250,7 +263,7 @@ def _group_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str
 
 
 def _without_secrets(url: str) -> str:
-    """The address without the password, and without the query, which often holds a key."""
+    """The address without the password and the query, which often holds a key."""
     text = str(url)
     found = _PROXIED.fullmatch(text)
     place = re.split(r"[?#]", found[3] if found else text, maxsplit=1)[0]

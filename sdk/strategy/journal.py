@@ -1,4 +1,5 @@
-"""The strategy's log: rows in memory (bounded), in a file if asked for, and the last error."""
+"""The strategy's log: the newest rows in memory, all rows in a file if requested, and the last
+error."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ __all__ = ["Journal", "Relay", "Row"]
 
 Kind = Literal["log", "error", "profit"]
 KEPT = 2000
-"""Rows kept in memory; a file keeps all of them."""
+"""The number of rows kept in memory. A log file keeps every row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `at` is wall clock seconds; `value` is the profit of a profit row."""
+    """A row of the log.
+
+    `at` is wall clock time in seconds; `value` is the profit of a profit row.
+    """
 
     at: float
     kind: Kind
@@ -34,7 +38,7 @@ class Row:
     value: float | None = None
 
     def as_json(self, name: str | None = None) -> str:
-        """One line of the log file; `name`: of the run, where it has one."""
+        """A line of the log file. `name` is the run's name, if any."""
         fields: dict[str, object] = {
             "time": int(self.at * 1000),
             "type": self.kind,
@@ -43,7 +47,7 @@ class Row:
         if name is not None:
             fields["name"] = name
         if self.value is not None:
-            # JSON has no word for NaN and infinity; the text says which it was
+            # JSON has no NaN and no infinity; the text shows the value.
             fields["value"] = self.value if math.isfinite(self.value) else None
         return json.dumps(fields, ensure_ascii=True)
 
@@ -51,8 +55,9 @@ class Row:
 class Journal:
     """Takes rows from any thread, stores them and passes them to `show`.
 
-    `shield` keeps a stop from tearing a row. An error that matches a filter is neither shown nor stored,
-    but `take_last_error` has it: the filter is about what people see, a program may still ask.
+    `shield` keeps a stop from tearing a row. An error that matches a filter is neither shown nor
+    stored. `take_last_error` returns such an error nevertheless: filters hide errors from people,
+    not from programs.
     """
 
     def __init__(
@@ -79,18 +84,22 @@ class Journal:
             self._show(row)
 
     def error(self, text: str) -> None:
-        """An error row, unless a filter matches it; `GetLastError` gives `text` in any case."""
+        """Add an error row unless a filter matches.
+
+        `take_last_error` returns `text` in any case.
+        """
         self._last_error = text
         if not any(pattern.search(text) for pattern in self._filters):
             self.add("error", text)
 
     def record(self, kind: Kind, text: str) -> None:
-        """Store a row that has been shown in another way."""
+        """Store a row that was shown in another way."""
         with self._shield, self._lock:
             self._store_row(Row(time.time(), kind, text))
 
     def filter(self, pattern: str) -> None:
-        """Hide errors that match, besides those hidden already; "" shows all again."""
+        """Hide errors that match `pattern`, in addition to earlier patterns; "" removes all
+        patterns."""
         if pattern:
             self._filters.append(re.compile(pattern))
         else:
@@ -101,7 +110,10 @@ class Journal:
         return text
 
     def reset(self, remain: int = 0, *, profit: bool = False) -> None:
-        """Keep the newest `remain` rows (of the profit rows, with `profit`; the others stay then)."""
+        """Keep only the newest `remain` rows.
+
+        With `profit`, only profit rows are counted and removed.
+        """
         with self._shield, self._lock:
             keep = _mark_newest([row.kind for row in self.rows], remain, profit)
             self.rows = deque(
@@ -128,7 +140,7 @@ class Journal:
             self._tell_trouble(told)
 
     def _tell_trouble(self, text: str) -> None:
-        """Show what is wrong with the file, which cannot have this row."""
+        """Show a trouble with the file. The file itself cannot have this row."""
         row = Row(time.time(), "error", text)
         self.rows.append(row)
         self._show(row)
@@ -140,7 +152,7 @@ def _keep_lines(lines: list[str], remain: int, profit: bool) -> list[str]:
 
 
 class Relay(logging.Handler):
-    """Shows what Trunkline itself logs as a warning or worse in the strategy's log, as an error row."""
+    """Shows Trunkline's own warnings and errors in the strategy's log, as error rows."""
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(logging.WARNING)
@@ -154,7 +166,7 @@ class Relay(logging.Handler):
 
 
 def _mark_newest(kinds: list[str], remain: int, profit: bool) -> list[bool]:
-    """Which of the rows stay."""
+    """For every row, whether the row stays."""
     keep = []
     left = max(0, remain)
     for kind in reversed(kinds):

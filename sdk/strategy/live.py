@@ -1,7 +1,7 @@
-"""The screen on a terminal: rows scroll, the status stays at the bottom.
+"""The screen on a terminal: rows scroll, and the status stays at the bottom.
 
-The strategy's threads only append to queues; one thread draws ten times a second. So a log row costs
-the strategy a microsecond, and a stop never finds the drawing half done.
+The strategy's threads only append to queues; a single thread draws ten times a second. A log row
+therefore costs the strategy a microsecond, and a stop never interrupts the drawing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ from trunkline.strategy.text import Styled, clean, style
 __all__ = ["LiveScreen", "draw_block", "sparkline"]
 
 EVERY_S = 0.1
+"""Seconds between two drawings."""
 QUEUED = 2000
-"""Rows that wait to be drawn; of more, the oldest are skipped on the screen (not in the log file)."""
+"""The most rows that wait to be drawn.
+
+The screen skips the oldest rows beyond the limit; the log file does not.
+"""
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -63,7 +67,8 @@ class LiveScreen:
         if row.value is not None:
             self.profit(row.value)
         if os.getpid() != self._pid:
-            # A child that the script forked has no drawing thread; its rows go out as they are.
+            # A child that the script forked has no drawing thread. The child writes its rows
+            # directly.
             self._stream.write(row_text(row) + "\n")
             self._stream.flush()
             return
@@ -94,6 +99,10 @@ class LiveScreen:
             self._skipped += 1
 
     def _draw_repeatedly(self) -> None:
+        """Draw until `close`.
+
+        Runs on the thread `trunkline-screen`.
+        """
         try:
             while not self._end.wait(EVERY_S):
                 self._draw_changes()
@@ -134,7 +143,7 @@ class LiveScreen:
 
 
 def draw_row(row: Row) -> Text:
-    """A row with its time; errors red, profits cyan."""
+    """A row with its time; errors are red, profits cyan."""
     line = Text.assemble((stamp(row.at, date=False) + "  ", "dim"))
     styled = style(row.text)
     colors = {"log": "", "error": "red", "profit": "cyan"}
@@ -146,13 +155,13 @@ def draw_row(row: Row) -> Text:
 
 
 def draw_print(line: str) -> Text:
-    """A printed line: its colours are the script's own and stay, all other control is taken out."""
+    """A printed line. The script's own colours stay; all other control characters are removed."""
     parts = _COLOR.split(line)
     return Text.from_ansi("".join(part if i % 2 else clean(part) for i, part in enumerate(parts)))
 
 
 def draw_block(block: Block, room: int) -> RenderableType:
-    """A block of the status; of a table at most `room` rows."""
+    """A block of the status; a table has at most `room` rows."""
     if isinstance(block, Styled):
         return Text(block.text, style=_rich_style(block))
     table = RichTable()
@@ -161,14 +170,14 @@ def draw_block(block: Block, room: int) -> RenderableType:
     for row in block.rows[:room]:
         table.add_row(*(Text(cell.text, style=_rich_style(cell)) for cell in row))
     more = max(0, len(block.rows) - room) + block.hidden
-    # Not the table's own title and caption: those are wrapped to its width.
+    # The table's own title and caption would be wrapped to its width.
     above = [Text(block.title, style="bold")] if block.title else []
     below = [Text(f"... {more} more rows", style="dim")] if more else []
     return Group(*above, table, *below)
 
 
 def sparkline(values: list[float]) -> str:
-    """The values as bars from the lowest to the highest."""
+    """The values as bars between the lowest and the highest value."""
     low, high = min(values), max(values)
     step = (high - low) / (len(_BARS) - 1)
     return "".join(_BARS[round((value - low) / step) if step else 0] for value in values)

@@ -1,4 +1,4 @@
-"""The globals a strategy finds, put together."""
+"""The globals of a strategy, put together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger("trunkline")
 
 
 class PanicError(Exception):
-    """`Panic` was called; its text is in the log already."""
+    """`Panic` was called. The text is already in the log."""
 
 
 class Globals:
@@ -94,8 +94,10 @@ class Globals:
         }
 
     def _in_data_folder(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """A global that uses the data folder: where that cannot be used, it says so in an error row and
-        returns None."""
+        """Wrap a global that uses the data folder.
+
+        Where the folder cannot be used, the wrapped global writes an error row and returns None.
+        """
 
         def stored(*values: Any, **options: Any) -> Any:
             try:
@@ -109,8 +111,11 @@ class Globals:
         return stored
 
     def Log(self, *values: Any) -> None:
-        """A row in the log: the values with spaces between. `#rrggbb` at the end colours it; a last `@` also
-        sends it to people (`TRUNKLINE_PUSH`), `&` (private) is taken off."""
+        """Add a row to the log: the values, separated by spaces.
+
+        `#rrggbb` at the end colours the row. A last `@` also sends the text to people
+        (`TRUNKLINE_PUSH`). A last `&` (private) is removed.
+        """
         text = join(values)
         self._journal.add("log", text)
         styled = style(text)
@@ -118,27 +123,34 @@ class Globals:
             self.push.send(styled.text)
 
     def Panic(self, *values: Any) -> NoReturn:
-        """An error row, and the end of the strategy: `onexit` is called, the exit code is 1."""
+        """Add an error row and end the strategy: `onexit` is called, and the exit code is 1."""
         self._journal.error(join(values))
         raise PanicError(join(values))
 
     def _watched_dial(self, *args: Any, **options: Any) -> Any:
+        """`Dial`, whose connections `EventLoop` watches."""
         connection = self._dial(*args, **options)
         if connection is not None:
             self._events.add(connection)
         return connection
 
     def LogError(self, *values: Any) -> None:
-        """An error row; `SetErrorFilter` may hide it, `GetLastError` gives it."""
+        """Add an error row.
+
+        `SetErrorFilter` may hide the row; `GetLastError` returns its text anyway.
+        """
         self._journal.error(join(values))
 
     def LogStatus(self, *values: Any) -> None:
-        """Replace the status: text, and tables as JSON between backticks. It is not stored."""
+        """Replace the status: text, and tables as JSON between backticks.
+
+        The status is not stored.
+        """
         with self._stopper:
             self._screen.status(join(values))
 
     def LogProfit(self, profit: float, *values: Any) -> None:
-        """A profit row and a point of the profit curve; with a last "&" only the point."""
+        """Add a profit row and a point of the profit curve. With a last "&", add only the point."""
         quiet = bool(values) and str(values[-1]).strip() == "&"
         if not quiet:
             self._journal.add("profit", join((profit, *values)), float(profit))
@@ -147,32 +159,33 @@ class Globals:
             self._screen.profit(float(profit))
 
     def LogReset(self, remain: int = 0) -> None:
-        """Clear the stored log but for its newest `remain` rows."""
+        """Delete the stored log except its newest `remain` rows."""
         self._journal.reset(int(remain))
 
     def LogProfitReset(self, remain: int = 0) -> None:
-        """Clear the stored profit rows but for the newest `remain`."""
+        """Delete the stored profit rows except the newest `remain` rows."""
         self._journal.reset(int(remain), profit=True)
 
     def Sleep(self, ms: float) -> None:
-        """Wait so many milliseconds; ends at once, with `StopError`, when the strategy is to stop."""
+        """Wait `ms` milliseconds. Raises `StopError` at once when the strategy is to stop."""
         self._stopper.sleep(float(ms) / 1000)
 
     def _C(self, function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        """Call `function` until it returns something else than False or None, and return that."""
+        """Call `function` until it returns a value other than False and None; return that value."""
         while (result := function(*args, **named)) is None or result is False:
             self._stopper.sleep(self._retry_s)
         return result
 
     def _CDelay(self, ms: float) -> None:
-        """How long `_C` waits between two calls, in milliseconds; 3000 at first."""
+        """Set the pause of `_C` between two calls, in milliseconds (at first 3000)."""
         self._retry_s = float(ms) / 1000
 
     def SetErrorFilter(self, pattern: str) -> None:
-        """Neither show nor store errors that match this regular expression, besides those set
-        before; "" shows all again."""
+        """Hide errors that match this regular expression, in addition to earlier filters; ""
+        removes all filters."""
         self._journal.filter(pattern)
 
     def GetLastError(self) -> str | None:
-        """The text of the last error, filtered ones included, once; None when there was none since."""
+        """Return the text of the last error, even of a hidden error; None without an error since
+        the last call."""
         return self._journal.take_last_error()

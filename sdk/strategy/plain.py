@@ -1,4 +1,4 @@
-"""The screen when nobody watches a terminal: one line per row, the status when it changed."""
+"""The screen without a terminal: a line for every row, and the status after a change."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from trunkline.system.columns import GAP, align_columns, measure_cells
 __all__ = ["Output", "Plain", "Screen", "row_text", "stamp"]
 
 STATUS_EVERY_S = 1.0
+"""The least seconds between two statuses."""
 ROWS_SHOWN = 50
+"""The most rows of a table in the status."""
 
 
 class Screen(Protocol):
     """The place that shows a strategy's output. All methods may be called from any thread."""
 
     def row(self, row: Row) -> None:
-        """A log row."""
+        """Show a log row."""
 
     def status(self, text: str) -> None:
-        """The new status; replaces the one before."""
+        """Replace the status."""
 
     def profit(self, value: float) -> None:
-        """A point of the profit curve that has no row."""
+        """Add a point of the profit curve that has no row."""
 
     def out(self, text: str) -> None:
         """Show a text that the script has printed."""
@@ -41,7 +43,7 @@ class Screen(Protocol):
 
 
 class Output(io.TextIOBase):
-    """Stands in for `sys.stdout` of the script, so that printing and drawing do not mix."""
+    """Takes the place of `sys.stdout` in the script, so that printing and drawing do not mix."""
 
     def __init__(self, stream: IO[str], write: Callable[[str], None]) -> None:
         self._stream = stream
@@ -58,18 +60,22 @@ class Output(io.TextIOBase):
         return True
 
     def __getattribute__(self, name: str) -> Any:
-        # What a script asks of its stdout (buffer, fileno, isatty, encoding) is the real one's.
+        # These attributes of the script's stdout (buffer, fileno, isatty, encoding) are those of
+        # the real stream.
         if name in ("buffer", "encoding", "errors", "fileno", "isatty", "newlines", "name", "mode"):
             return getattr(super().__getattribute__("_stream"), name)
         return super().__getattribute__(name)
 
 
 class Plain:
-    """Lines on a stream. `broken` is called when its reader has gone (`| head`). `complain` is told once when
-    nothing can be written: a full disk does not end the strategy.
+    """Prints lines on a stream.
 
-    A status that comes too soon after the last one is shown by a thread when its time has come: the
-    script may be blocked in a read meanwhile.
+    `broken`: called when the stream's reader has gone (`| head`).
+    `complain`: called once when the stream cannot be written; a full disk does not end the
+        strategy.
+
+    A status that comes too soon after the previous status is shown later, by a thread: the script
+    may be blocked in a read meanwhile.
     """
 
     def __init__(
@@ -104,7 +110,7 @@ class Plain:
             self._later.start()
 
     def profit(self, value: float) -> None:
-        """Without a row there is nothing to print."""
+        """Do nothing: a point without a row has no text."""
 
     def out(self, text: str) -> None:
         if text:
@@ -120,10 +126,15 @@ class Plain:
         self._put_text("")
 
     def _flush_later(self) -> None:
+        """Show pending statuses until the end. Runs on the thread `trunkline-status`."""
         while not self._end.wait(STATUS_EVERY_S / 4):
             self._flush_status()
 
     def _flush_status(self, *, last: bool = False) -> None:
+        """Show the pending status, unless it is unchanged or comes too soon.
+
+        `last`: show it at once.
+        """
         with self._lock:
             text, now = self._pending, time.monotonic()
             if text is None or (now - self._at < STATUS_EVERY_S and not last):
@@ -139,6 +150,7 @@ class Plain:
         )
 
     def _put_text(self, text: str, *, flush: bool = True) -> None:
+        """Write a text. A gone reader, a closed stdout or a full disk does not raise."""
         try:
             with self._lock:
                 if self._gone:
@@ -173,7 +185,7 @@ def stamp(at: float, *, date: bool = True) -> str:
 
 
 def row_text(row: Row) -> str:
-    """A row as lines; those after the first are indented, so that no text can pass for a row."""
+    """A row as lines. Later lines are indented, so that no text can pass for a row."""
     mark = {"log": "", "error": "ERROR ", "profit": "PROFIT "}[row.kind]
     return f"{stamp(row.at)}  {mark}{style(row.text).text}".replace("\n", "\n    ")
 

@@ -1,8 +1,9 @@
-"""`Log(..., "@")`: a message to people, by a command or a webhook that `TRUNKLINE_PUSH` names.
+"""`Log(..., "@")`: send a message to people, by the command or webhook in `TRUNKLINE_PUSH`.
 
-`TRUNKLINE_PUSH` is a URL (the text is posted as JSON: `{"text": ..., "strategy": ...}`) or a command line
-(the text comes on its standard input). It may hold a secret, so it is taken out of the environment and shown
-nowhere. Pushes go out one after the other from a thread of their own: a slow receiver delays no trade.
+`TRUNKLINE_PUSH` is a URL or a command line. A URL gets the text as JSON by POST: `{"text": ...,
+"strategy": ...}`. A command gets the text on its standard input. The value may hold a secret:
+`Push` takes it out of the environment and shows it nowhere. A thread of its own sends the pushes,
+in their order, so that a slow receiver delays no trade.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from urllib.parse import unquote
 __all__ = ["Push"]
 
 WAITING = 100
-"""Pushes that may wait; beyond that the new one is dropped, with a line in the log."""
+"""The most pushes that may wait. A further push is dropped, with a line in the log."""
 SEND_S = 10.0
-"""For one push."""
+"""Seconds that a push may take."""
 END_S = 5.0
-"""How long the end of a strategy waits for what is left."""
+"""Seconds that the end of a strategy waits for the remaining pushes."""
 _LOGIN = re.compile(r"(https?://)([^/?#]*)@")
 _SHELL = {"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1"}
+"""Words of a shell's syntax: a command line that holds such a word needs a shell."""
 
 
 class Push:
-    """Sends texts; `warn` gets a line when that is not possible."""
+    """Sends texts to `TRUNKLINE_PUSH`. `warn` gets a line when texts could not be sent."""
 
     def __init__(self, warn: Callable[[str], None], name: str) -> None:
         self._target = os.environ.pop("TRUNKLINE_PUSH", "").strip()
@@ -43,13 +45,13 @@ class Push:
         self._waiting: queue.Queue[str | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._left = 0
-        """Texts that were handed over and are neither sent nor given up yet."""
+        """Texts handed over that are neither sent nor given up yet."""
         self._ended = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
     def send(self, text: str) -> None:
-        """Hand over a text; never waits."""
+        """Hand over a text for sending; never waits."""
         if not self._target:
             if not self._told:
                 self._told = True
@@ -71,7 +73,7 @@ class Push:
             self._warn(f"a push was dropped: {WAITING} others wait for TRUNKLINE_PUSH")
 
     def close(self) -> None:
-        """Wait END_S seconds for the pushes that are left, and warn of those that were not sent."""
+        """Wait `END_S` seconds for the remaining pushes, and warn of those that were not sent."""
         if self._thread is None:
             return
         try:
@@ -87,10 +89,17 @@ class Push:
             )
             self._ended.set()
             if self._process is not None:
-                self._process.kill()  # it is not left behind; one that has ended is not signalled
-                self._thread.join(1)  # which waits for its end
+                # The command must not outlive the strategy. A process that has ended gets no
+                # signal.
+                self._process.kill()
+                # The thread waits for the command's end.
+                self._thread.join(1)
 
     def _send_waiting(self) -> None:
+        """Send the waiting texts in their order, until None comes or the strategy ends.
+
+        Runs on `trunkline-push`.
+        """
         while (text := self._waiting.get()) is not None and not self._ended.is_set():
             try:
                 self._send_text(text)
@@ -108,6 +117,8 @@ class Push:
             self._left -= 1
 
     def _send_text(self, text: str) -> None:
+        """Send a text by the webhook or the command; raises an exception when the receiver does not
+        take the text."""
         if self._target.startswith(("http://", "https://")):
             body = json.dumps({"text": text, "strategy": self._name}).encode()
             headers = {"Content-Type": "application/json"}
@@ -159,11 +170,12 @@ class Push:
 
 
 class _CommandError(ValueError):
-    """The command cannot be read; in words that do not quote it."""
+    """The command line cannot be parsed. The text does not quote the command."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would become a GET without the text, and count as sent."""
+    """Refuses redirects: a redirected POST would become a GET without the text, and would count as
+    sent."""
 
     def redirect_request(self, *args: Any, **named: Any) -> None:
         return None

@@ -1,4 +1,7 @@
-"""The file with a strategy's log rows. A full disk does not end the strategy: its rows are missing there."""
+"""The file with a strategy's log rows.
+
+On a full disk the strategy goes on, and the file lacks rows.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ __all__ = ["RowFile"]
 
 
 class RowFile:
-    """Lines are added to the file at `path`, each with one write. OSError when it cannot be opened."""
+    """Appends lines to the file at `path`, every line by a single write.
+
+    OSError when the file cannot be opened.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -19,8 +25,8 @@ class RowFile:
         self._missing = 0
 
     def add(self, line: str) -> str | None:
-        """Write a line. What the user is to be told: that lines go missing from now on, or that they come
-        again; None when nothing has changed."""
+        """Write a line. Returns a text for the user when lines begin to go missing, or are written
+        again; else None."""
         why = self._write_whole(line.encode() + b"\n")
         if why is not None:
             self._missing += 1
@@ -37,19 +43,23 @@ class RowFile:
         return None
 
     def _write_whole(self, data: bytes) -> str | None:
-        """Why not, when it was not written whole."""
+        """Write the data whole and return None; else return the reason."""
         try:
             done = self._file.write(data)
             if done == len(data):
                 return None
-            if done:  # no torn line: what comes next would be joined to it
+            # A torn line would be joined to the next line, so the file is cut back.
+            if done:
                 os.ftruncate(self._file.fileno(), os.fstat(self._file.fileno()).st_size - done)
         except OSError as error:
             return error.strerror or str(error)
         return os.strerror(errno.ENOSPC)
 
     def keep(self, choose: Callable[[list[str]], list[str]]) -> None:
-        """Keep what `choose` gives of the lines, in their order. OSError when there is no room to do that."""
+        """Keep only the lines that `choose` returns, in their order.
+
+        OSError when the disk has no room for the new file.
+        """
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         try:
@@ -62,5 +72,5 @@ class RowFile:
         self._file = self._path.open("ab", buffering=0)
 
     def close(self) -> None:
-        """Nothing is waiting to be written."""
+        """Close the file. No line waits to be written."""
         self._file.close()

@@ -1,8 +1,8 @@
-"""The life of a strategy: load, init, main, onexit, close; and what its exit code says.
+"""The life of a strategy: load, init, main, onexit, close; and the exit code.
 
-0 it ended · 1 it raised (shown as a traceback of the user's own lines) · 2 it could not be
-loaded · 130, 143, 129 it was stopped by SIGINT, SIGTERM, SIGHUP · 141 nobody read its output
-any more · what it gave to `sys.exit`.
+0: the script ended · 1: the script raised (shown as a traceback of the user's own lines) ·
+2: the script could not be loaded · 130, 143, 129: stopped by SIGINT, SIGTERM, SIGHUP ·
+141: the reader of the output has gone · any other code: the script called `sys.exit` with it.
 """
 
 from __future__ import annotations
@@ -49,11 +49,16 @@ def run(
 ) -> int:
     """Run the strategy in `path` and return the exit code.
 
-    `console` draws on a terminal (None: when stdout is one), `log_file` gets every row as a line of JSON,
-    `data` is the folder for `_G` and `DBExec`, `dial` takes the place of `trunkline.Dial`. `name` tells this
-    run from others of the same script; `settings` (NAME=VALUE) and the file `params` are globals of the
-    script. Call it from the main thread, once per process. It does not return when a thread of the script
-    that is no daemon refuses to end: then the process ends here.
+    `argv`: the script's arguments.
+    `console`: draw on a terminal; None: when stdout is a terminal.
+    `log_file`: gets every row as a line of JSON.
+    `data`: the folder for `_G` and `DBExec`.
+    `dial`: takes the place of `trunkline.Dial`.
+    `name`: tells this run from other runs of the same script.
+    `settings` (NAME=VALUE) and the file `params`: globals of the script.
+
+    Call `run` from the main thread, at most once per process. When a thread of the script that is
+    no daemon refuses to end, `run` does not return: the process ends inside the call.
     """
     script = Path(path)
     with contextlib.ExitStack() as opened:
@@ -91,11 +96,14 @@ _LATER = (
     "Crypto.Hash.keccak",
     "encodings.idna",
 )
-"""Modules whose import is put off where no strategy runs."""
+"""Modules that this package imports only while a strategy runs.
+
+See `_import_what_is_needed_later`.
+"""
 
 
 class _Strategy:
-    """One run of one script."""
+    """A single run of a script."""
 
     def __init__(
         self,
@@ -111,6 +119,8 @@ class _Strategy:
         self.script = script
         self.params: dict[str, Any] = {}
         self.code = 0
+        # `ended`: onexit has been called. `closed`: `close` has begun. Both keep `finish` from
+        # repeating a step.
         self.ended = False
         self.closed = False
         self.stdout = sys.stdout
@@ -125,9 +135,11 @@ class _Strategy:
             self.journal, self.screen, self.stopper, folder, dial, secrets, shown
         )
         self.module = ModuleType("__main__")
+        # The threads from before the script; every other thread belongs to the script.
         self.threads = set(threading.enumerate())
 
     def run(self, code: CodeType, argv: list[str], *, calls_main: bool) -> int:
+        """Run the script to its end and return the exit code."""
         undo = self._enter_script(argv)
         try:
             self.stopper.install()
@@ -137,6 +149,8 @@ class _Strategy:
             except StopError:
                 self.finish()  # the signal came between the two, or just behind onexit
             self.stopper.restore()
+            # Looked for while `_thread_ended` is still the hook, which does not show a thread's
+            # StopError.
             stuck = self._stuck_threads()  # still here, where their StopError is not shown
         finally:
             undo()
@@ -148,7 +162,12 @@ class _Strategy:
         return self.code
 
     def finish(self) -> None:
-        """onexit, then the connections, then the screen. Safe to call again after an interruption."""
+        """Run onexit, then close the connections, then the screen. An interrupted `finish` may be
+        called again.
+
+        The connections of a strategy end with the strategy, or with the last process of
+        multiprocessing that the strategy has left running.
+        """
         self.stopper.begin_exit(_read_seconds("TRUNKLINE_ONEXIT_S", 300))
         onexit = vars(self.module).get("onexit")
         if callable(onexit) and not self.ended:
@@ -177,7 +196,11 @@ class _Strategy:
                 traceback.print_exc(file=self.stderr)
 
     def force(self) -> None:
-        """The script swallowed the stop for too long: end on top of it."""
+        """End the process while the script is still on the stack: the script has swallowed the stop
+        for too long.
+
+        Called by the stopper in the main thread. Does not return.
+        """
         self.notice(f"the script does not stop; ending it (it must let {StopError.__name__} pass)")
         self.finish()
         self.code = self.code or (1 if self.stopper.reason is None else 128 + self.stopper.reason)
@@ -186,9 +209,11 @@ class _Strategy:
         os._exit(self.code)
 
     def notice(self, text: str) -> None:
+        """Print a line of Trunkline's own to stderr."""
         self._print_error(f"trunkline: {text}\n")
 
     def _live_through(self, code: CodeType, calls_main: bool) -> None:
+        """Execute the script, then call `init` and `main` unless the script calls `main` itself."""
         namespace = vars(self.module)
         namespace.update(self.params)
         exec(code, namespace)
@@ -203,7 +228,10 @@ class _Strategy:
                 raise _NoMain(f"{self.script.name} defines no main()")
 
     def _run_guarded(self, part: Callable[[], object]) -> None:
-        """Run a part of the script and turn the way it ends into an exit code."""
+        """Run a part of the script and turn its end into an exit code.
+
+        The first code that is not 0 stays.
+        """
         code = 0
         try:
             part()
@@ -233,7 +261,10 @@ class _Strategy:
         self._print_error(text)
 
     def _thread_ended(self, args: threading.ExceptHookArgs) -> None:
-        """A thread of the script has raised: shown and stored as a crash of the script is, which goes on."""
+        """Show and store an exception of a script's thread, as a crash of the script.
+
+        The script goes on.
+        """
         if args.exc_value is None or isinstance(args.exc_value, (StopError, SystemExit)):
             return
         name = args.thread.name if args.thread is not None else "?"
@@ -261,7 +292,8 @@ class _Strategy:
         self.stopper.request(PIPE)
 
     def _enter_script(self, argv: list[str]) -> Callable[[], None]:
-        """Arrange the interpreter as if it had been started with the script; returns what undoes it."""
+        """Arrange the interpreter as if Python had been started with the script; returns the
+        function that undoes this."""
         before = (
             sys.argv,
             sys.path,
@@ -298,14 +330,18 @@ class _Strategy:
         return undo
 
     def _stuck_threads(self) -> bool:
-        """Whether a thread of the script would keep the process alive. The original ends them with main."""
+        """Whether a thread of the script would keep the process alive.
+
+        Such threads get a second in total to end. On FMZ, these threads end with main.
+        """
         mine = [t for t in threading.enumerate() if t not in self.threads and not t.daemon]
         for thread in mine:
             thread.join(1.0 / len(mine))
         return any(thread.is_alive() for thread in mine)
 
     def _quiet_stdout(self) -> None:
-        """Flush; when the reader has gone, let nothing complain about it at the interpreter's end."""
+        """Flush stdout. After the reader has gone, discard the rest, so that the interpreter's end
+        prints no error."""
         try:
             self.stdout.flush()
         except OSError:  # or there is no room for it
@@ -319,8 +355,11 @@ class _NoMain(Exception):
 
 
 def _call_function(name: str, function: Callable[[], object]) -> None:
-    """Call a function of the script's life. One that only makes a coroutine or a generator has done nothing,
-    and would end as if all were well."""
+    """Call a function of the script's life.
+
+    A function that only makes a coroutine or a generator has done nothing, and would seem to end
+    well. Such a function raises `_NoMain`.
+    """
     made = function()
     if inspect.iscoroutine(made):
         made.close()
@@ -334,7 +373,8 @@ def _call_function(name: str, function: Callable[[], object]) -> None:
 
 
 def _load_script(script: Path) -> tuple[CodeType, bool]:
-    """The script compiled, and whether it calls main() itself under `if __name__ == "__main__"`."""
+    """Compile the script; also says whether the script calls main() under `if __name__ ==
+    "__main__"`."""
     with tokenize.open(script) as file:
         source = file.read()
     tree = ast.parse(source, str(script))
@@ -362,6 +402,8 @@ def _make_screen(
     broken: Callable[[], None],
     complain: Callable[[str], None],
 ) -> Screen:
+    """The screen for `stream`; `broken` is called when the reader has gone, `complain` prints a
+    trouble."""
     if console if console is not None else stream.isatty():
         from trunkline.strategy.live import LiveScreen
 
@@ -370,15 +412,18 @@ def _make_screen(
 
 
 def _import_what_is_needed_later() -> None:
-    """Import what this package would import while the strategy runs: with the strategy's folder on the path,
-    a `signal.py` or `queue.py` of the user's would be taken instead."""
+    """Import the modules that this package would otherwise import while the strategy runs.
+
+    The strategy's folder is then on the path: a `signal.py` or `queue.py` of the user's would be
+    imported instead.
+    """
     for name in _LATER:
         with contextlib.suppress(ImportError):  # one of an extra that is not installed
             import_module(name)
 
 
 def _dial_lazily(*args: Any, **options: Any) -> Any:
-    """`trunkline.Dial`, loaded when first used."""
+    """`trunkline.Dial`, imported at the first call."""
     from trunkline.proxy.dial import Dial
 
     return Dial(*args, **options)

@@ -1,4 +1,4 @@
-"""`_G`: values that outlive the strategy, in a sqlite file of its own."""
+"""`_G`: values that outlive the strategy, in a sqlite file for each strategy."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def strategy_folder(
     script: Path, root: str | os.PathLike[str] | None = None, name: str | None = None
 ) -> Path:
-    """Where a strategy's files are: below `root`, `TRUNKLINE_DATA`, or the user's data folder (XDG).
+    """The folder of a strategy's files, below `root`, `TRUNKLINE_DATA` or the user's data folder
+    (XDG).
 
-    Named after the script and its place, so that two `main.py` do not share their values, and after the run
-    (`name`), where it has a name. ValueError for a name that cannot be part of a file's.
+    The folder's name contains the script's name and a hash of its path: two scripts `main.py` do
+    not share values.
+    `name`: the run's name, which is added to the folder's name.
+    ValueError for a name that cannot be part of a file name.
     """
     if name is not None and not _NAME.fullmatch(name):
         raise ValueError(
@@ -41,10 +44,11 @@ def strategy_folder(
 
 
 def lock_folder(folder: Path, script: str) -> IO[str] | None:
-    """Take the folder for this run, until the returned file is closed or the process ends.
+    """Lock the folder for this run, until the returned file is closed or the process ends.
 
-    ValueError when another run has it. None where the folder cannot be used at all: what needs it says so.
-    The lock is this process's alone: children that outlive it do not keep it.
+    ValueError when another run holds the lock. Returns None when the folder cannot be used at all;
+    functions that need the folder then report the error. The lock belongs to this process: children
+    do not keep it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,15 +72,24 @@ def lock_folder(folder: Path, script: str) -> IO[str] | None:
 
 
 class Store:
-    """Keys without case, values as JSON. Each call opens the file anew: threads and forked children
-    then need no care, and it costs a fraction of a millisecond."""
+    """The global `_G`: keys without case, values as JSON.
+
+    Every call opens the file anew. Threads and forked children then need no care, at the cost of a
+    fraction of a millisecond.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def __call__(self, key: object = _UNSET, value: Any = _UNSET) -> Any:
-        """`_G()` the strategy's id · `_G(k)` its value or None · `_G(k, v)` sets it and returns it ·
-        `_G(k, None)` deletes it · `_G(None)` deletes all."""
+        """Read, set or delete values.
+
+        `_G()`: the strategy's id.
+        `_G(k)`: the value of k, or None.
+        `_G(k, v)`: set and return v; TypeError for a value that JSON cannot hold.
+        `_G(k, None)`: delete k.
+        `_G(None)`: delete all values.
+        """
         if key is _UNSET:
             return int(hashlib.sha256(str(self._folder).encode()).hexdigest()[:7], 16)
         if key is None:

@@ -20,14 +20,15 @@ from trunkline.strategy.text import translate
 __all__ = ["TOOLS"]
 
 MILLISECONDS_FROM = 1e11
-"""A time above this is in milliseconds: as seconds it would be the year 5138."""
+"""A time above this limit is in milliseconds: in seconds the time would lie in the year 5138."""
 
 
 def _D(date: float | None = None, fmt: str | None = None) -> str:
-    """A time as text in this machine's zone: now, or `date` in seconds, or in milliseconds.
+    """Return a time as text in this machine's time zone.
 
-    Python's `_D` takes seconds, JavaScript's milliseconds, and the original's own Python example passes
-    milliseconds; so both are read (MILLISECONDS_FROM).
+    `date`: seconds or milliseconds since 1970; None: now. `fmt`: a format of `time.strftime`. FMZ's
+        Python takes seconds and its JavaScript milliseconds. FMZ's own Python example passes
+        milliseconds. `MILLISECONDS_FROM` tells the units apart.
     """
     seconds = time.time() if date is None else float(date)
     if abs(seconds) > MILLISECONDS_FROM:
@@ -36,9 +37,10 @@ def _D(date: float | None = None, fmt: str | None = None) -> str:
 
 
 def _N(num: float = 0, precision: int = 4) -> float:
-    """`num` cut (not rounded) to `precision` decimals; a negative precision clears digits before the point.
+    """Cut (do not round) `num` to `precision` decimals. A negative precision clears digits before
+    the point.
 
-    Cut in decimal, so that `_N(1.15, 2)` is 1.15 and not the 1.14 that binary fractions make of it.
+    The cut is decimal: `_N(1.15, 2)` is 1.15, not the 1.14 of binary fractions.
     """
     if precision < 0:
         step_up: int = 10**-precision
@@ -50,7 +52,8 @@ def _N(num: float = 0, precision: int = 4) -> float:
 
 
 def _Cross(first: Sequence[float | None], second: Sequence[float | None]) -> int:
-    """For how many periods `first` has been above `second` (below: negative); 0 when they are equal now."""
+    """Count the periods since `first` crossed `second`: positive above, negative below, 0 when
+    equal now."""
     if len(first) != len(second):
         raise ValueError("_Cross: the two series differ in length")
     count = 0
@@ -63,27 +66,27 @@ def _Cross(first: Sequence[float | None], second: Sequence[float | None]) -> int
 
 
 def _T(text: str) -> str:
-    """Of `[trans]Chinese|other[/trans]` the part for this machine's language."""
+    """From `[trans]Chinese|other[/trans]`, return the part in this machine's language."""
     return translate(text)
 
 
 def Unix() -> int:
-    """The time in whole seconds."""
+    """Return the time in whole seconds."""
     return int(time.time())
 
 
 def UnixNano() -> int:
-    """The time in nanoseconds."""
+    """Return the time in nanoseconds."""
     return time.time_ns()
 
 
 def UUID() -> str:
-    """A random UUID, 36 characters."""
+    """Return a random UUID, 36 characters."""
     return str(uuid.uuid4())
 
 
 def MD5(data: str | bytes) -> str:
-    """The MD5 digest as 32 lower-case hex digits."""
+    """Return the MD5 digest as 32 lower-case hex digits."""
     if not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"MD5 takes text or bytes, not {type(data).__name__}")
     return hashlib.md5(
@@ -92,57 +95,60 @@ def MD5(data: str | bytes) -> str:
 
 
 def JSONParse(text: str | bytes) -> Any:
-    """The value that a JSON text encodes; raises ValueError."""
+    """Return the value of a JSON text; raises ValueError."""
     return json.loads(text)
 
 
 def GetPid() -> int:
-    """This process's id."""
+    """Return this process's id."""
     return os.getpid()
 
 
 def GetOS() -> str:
-    """System and processor as Go names them: `linux/amd64`."""
+    """Return the system and the processor by Go's names: `linux/amd64`."""
     machine = platform.machine().lower()
     return f"{sys.platform}/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(machine, machine) }"
 
 
 def GetMeta() -> str | None:
-    """What the one who started the strategy put into `TRUNKLINE_META` (190 characters at most), or None."""
+    """Return the variable `TRUNKLINE_META` (at most 190 characters), or None.
+
+    The variable is a note by the program that started the strategy.
+    """
     meta = os.environ.get("TRUNKLINE_META")
     return meta[:190] if meta else None
 
 
 def Version() -> str:
-    """Trunkline's version."""
+    """Return Trunkline's version."""
     return trunkline.__version__
 
 
 def PyTime() -> float:
-    """The time in seconds, with its fraction."""
+    """Return the time in seconds, with its fraction."""
     return time.time()
 
 
 def StrDecode(data: bytes | str, charset: str = "gbk") -> str:
-    """Bytes in this charset as text; raises ValueError for what is none. Text is returned as it is."""
+    """Decode bytes in `charset`; raises ValueError for other bytes. Text is returned unchanged."""
     return data if isinstance(data, str) else data.decode(charset)
 
 
 def IsVirtual() -> bool:
-    """False: in the original it says that the strategy runs in a backtest."""
+    """Return False. On FMZ, True means that the strategy runs in a backtest."""
     return False
 
 
 def EnableLogLocal(enabled: bool) -> None:
-    """Does nothing: the log is where `--log` says."""
+    """Do nothing: the option `--log` chooses the log file."""
 
 
 def EnableLog(enabled: bool) -> None:
-    """Does nothing: in the original it switches the log of orders, and there are none here."""
+    """Do nothing. On FMZ, the call switches the log of orders, which Trunkline does not have."""
 
 
 def LogVacuum() -> None:
-    """Does nothing: in the original it compacts the log's database; our log is a file of lines."""
+    """Do nothing. On FMZ, the call compacts the log's database; our log is a file of lines."""
 
 
 TOOLS: dict[str, Callable[..., Any]] = {

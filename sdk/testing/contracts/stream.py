@@ -1,4 +1,5 @@
-"""What every driver must do whose connections are read and written; its author subclasses `StreamContract`.
+"""The contract of drivers whose connections are read and written. A driver's author subclasses
+`StreamContract`.
 
     class TestTcp(StreamContract):
         lost = None
@@ -9,7 +10,7 @@
         def peer(self) -> Iterator[ScriptedPeer]:
             yield from closing(SocketPeer())
 
-Messages here are numbers with a `;`, so that a byte stream, which may join and cut them, is checked by the
+The messages are numbers with a `;`. A byte stream may join and cut such messages, and passes the
 same tests.
 """
 
@@ -32,10 +33,11 @@ from trunkline.testing.contracts.peers import ScriptedPeer
 from trunkline.testing.waiting import Background, until
 
 FORMS = (None, 0, -1, -2, -7, 500)
+"""Arguments of `read`: wait without limit, look once, take the newest, wait for milliseconds."""
 
 
 def closing(peer: ScriptedPeer) -> Iterator[ScriptedPeer]:
-    """For the fixture `peer`: give the peer to the test and close it at the end."""
+    """For the fixture `peer`: give the peer to the test and close the peer at the end."""
     with contextlib.closing(peer):
         yield peer
 
@@ -43,49 +45,54 @@ def closing(peer: ScriptedPeer) -> Iterator[ScriptedPeer]:
 class StreamContract:
     """The tests of a stream driver.
 
-    A subclass has the fixture `peer`, which gives a `ScriptedPeer`, and sets the attributes below to what the
-    driver declares.
+    A subclass has the fixture `peer`, which gives a `ScriptedPeer`. The subclass sets the
+    attributes below to the values that the driver declares.
     """
 
     no_data: ClassVar[tuple[Any, ...]] = (5, None, ["a"], 1.5)
     """Values that `write` refuses by a TypeError."""
     lost: ClassVar[str | None] = ""
-    """What `read` gives when the link is lost; None for a driver with `lost_is_none = True`."""
+    """The value of `read` after the loss of the link; None for a driver with `lost_is_none =
+    True`."""
     drops_oldest: ClassVar[bool] = True
-    """What a full buffer does; False: the driver stops taking from the peer (`Overflow.BACK_PRESSURE`)."""
+    """Whether a full buffer drops its oldest message.
+
+    False: the driver stops taking messages from the peer (`Overflow.BACK_PRESSURE`).
+    """
     byte_stream: ClassVar[bool] = False
-    """Whether messages are pieces of one stream of bytes, as the driver's `byte_stream` says."""
+    """Whether messages are pieces of a single byte stream, as the driver's `byte_stream` says."""
     links: ClassVar[bool] = True
-    """Whether there is a link that can be lost; False for datagrams."""
+    """Whether the connection has a link that can be lost; False for datagrams."""
 
     # helpers
 
     def dial(self, peer: ScriptedPeer, **options: object) -> Connection:
-        """A connection to the peer, whose link is there at both ends."""
+        """Dial the peer and wait until both ends have the link."""
         conn = Dial(peer.address, {**peer.options, **options})
         assert conn is not None, trunkline.last_error()
         peer.wait_links(1)
         return conn
 
     def give(self, conn: Connection, peer: ScriptedPeer, *messages: str | bytes) -> None:
-        """Send messages one by one, each when the one before is in the buffer, so that none are joined."""
+        """Send messages, and wait for each message to arrive in the buffer, so that no two are
+        joined."""
         for message in messages:
             wanted = conn.stats().messages_in + 1
             peer.send(message)
             self.wait_arrived(conn, wanted)
 
     def wait_arrived(self, conn: Connection, count: int, seconds: float = 10.0) -> None:
-        """Wait until so many messages have come in since the dial."""
+        """Wait until `count` messages have arrived since the dial, for at most `seconds`."""
         until(
             lambda: conn.stats().messages_in >= count, f"the arrival of {count} messages", seconds
         )
 
     def wait_reconnects(self, conn: Connection, count: int) -> None:
-        """Wait until the link was established anew exactly so often."""
+        """Wait until the link was established anew exactly `count` times."""
         until(lambda: conn.stats().reconnects == count, f"new link number {count}")
 
     def tokens(self, conn: Connection, last: int, seconds: float = 20.0) -> list[int]:
-        """All numbers read until `last` has come."""
+        """Read until the number `last` has come; returns all numbers read."""
         text = ""
         deadline = Deadline(seconds)
         while not text.endswith(f"{last};"):
@@ -96,12 +103,12 @@ class StreamContract:
         return [int(token) for token in text.split(";") if token]
 
     def lose(self, conn: Connection, peer: ScriptedPeer) -> None:
-        """Lose the link; both ends know of it when this returns."""
+        """Lose the link. Both ends know of the loss when the call returns."""
         outages = conn.stats().outages
         peer.drop()
         until(lambda: conn.stats().outages > outages, "the loss")
 
-    # the forms of read
+    # The forms of read.
 
     @pytest.mark.parametrize("form", [None, 0, -1, 2000])
     def test_what_is_there_is_read_oldest_first(self, peer: ScriptedPeer, form: int | None) -> None:
@@ -151,7 +158,7 @@ class StreamContract:
             assert isinstance(first, Message)
             assert isinstance(second, Message)
             assert (first.data, second.data) == ("c", "e")
-            # what comes together has one time
+            # Messages that arrive together share a time.
             assert message.received_ns <= first.received_ns <= second.received_ns <= time.time_ns()
             assert conn.receive(-2) is None
             until(lambda: conn.stats().read == 4, "the sum")
@@ -219,7 +226,8 @@ class StreamContract:
             assert stats.peak <= limit
             assert stats.messages_in == stats.read + stats.buffered + stats.dropped + stats.skipped
             if self.drops_oldest:
-                # What was sent ahead may be read before it is taken back: then it was not dropped.
+                # A message that was sent ahead may be read before its recall: such a message was
+                # not dropped.
                 assert numbers[-limit:] == list(range(count - limit, count))
                 assert numbers == sorted(set(numbers))
                 assert stats.dropped == count - len(numbers)
