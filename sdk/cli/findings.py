@@ -83,7 +83,7 @@ _CORE = ("pyzmq", "msgpack", "websocket-client", "rich")
 _EXTRAS = {
     "fast": ("picows", "uvloop"),
     **{row.extra: row.packages for row in SCHEMES.values() if row.extra},
-    "socks": ("socksio",),
+    "socks": ("PySocks",),
     "strategy": ("httpx", "httpcore", "pycryptodome"),
     "demo": ("websockets", "trustme"),
 }

@@ -31,7 +31,14 @@ KEPT_S = 30.0
 MOST_PROXIES = 8
 """Proxies whose links are kept; a strategy may go through hundreds, one after the other."""
 MOST_REDIRECTS = 10
-_PROXY_PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
+_PROXY_PORTS = {
+    "http": 80,
+    "https": 443,
+    "socks5": 1080,
+    "socks5h": 1080,
+    "socks4": 1080,
+    "socks4a": 1080,
+}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REPEATABLE = ("GET", "HEAD")
 
@@ -181,21 +188,34 @@ def _make_pool(proxy: str, context: ssl.SSLContext) -> httpcore.ConnectionPool:
         "max_connections": None,
         "max_keepalive_connections": 20,
         "keepalive_expiry": KEPT_S,
-        "network_backend": _Network(),
     }
+    direct = _Network(httpcore.SyncBackend())
     if not proxy:
-        return httpcore.ConnectionPool(**options)
+        return httpcore.ConnectionPool(network_backend=direct, **options)
     url, login = _parse_proxy(proxy)
+    if url.scheme.startswith(b"socks"):
+        return httpcore.ConnectionPool(
+            network_backend=_Network(_make_socks_network(url, login)), **options
+        )
     if url.scheme == b"https":
         options["proxy_ssl_context"] = context
-    if not url.scheme.startswith(b"socks5"):
-        return httpcore.HTTPProxy(url, login, **options)
+    return httpcore.HTTPProxy(url, login, network_backend=direct, **options)
+
+
+def _make_socks_network(
+    url: httpcore.URL, login: tuple[bytes, bytes] | None
+) -> httpcore.NetworkBackend:
+    scheme = url.scheme.decode()
     try:
-        import socksio  # noqa: F401
+        from trunkline.strategy.sockslinks import SocksNetwork
     except ModuleNotFoundError:
         hint = "pip install 'trunkline[strategy]'"
-        raise ProxyRefused(f"a socks5:// proxy needs the package socksio: {hint}") from None
-    return httpcore.SOCKSProxy(url, login, **options)
+        raise ProxyRefused(f"a {scheme}:// proxy needs the package PySocks: {hint}") from None
+    words = None if login is None else (login[0].decode(), login[1].decode())
+    try:
+        return SocksNetwork(scheme, url.host.decode(), url.port or _PROXY_PORTS[scheme], words)
+    except ValueError as error:
+        raise ProxyRefused(str(error)) from None
 
 
 def _parse_proxy(proxy: str) -> tuple[httpcore.URL, tuple[bytes, bytes] | None]:
@@ -205,7 +225,7 @@ def _parse_proxy(proxy: str) -> tuple[httpcore.URL, tuple[bytes, bytes] | None]:
         port = parts.port or _PROXY_PORTS.get(parts.scheme)
     except ValueError:
         raise ProxyRefused("the proxy's port is no number from 0 to 65535") from None
-    if port is None or not parts.hostname:
+    if port is None or parts.scheme not in _PROXY_PORTS or not parts.hostname:
         raise ProxyRefused("the proxy must look like http://host:port, https://... or socks5://...")
     url = httpcore.URL(scheme=parts.scheme, host=parts.hostname, port=port, target="/")
     if parts.username is None:
@@ -308,10 +328,10 @@ class _Body(httpx.SyncByteStream):
 
 
 class _Network(httpcore.NetworkBackend):
-    """Dials within the time of the current thread's request."""
+    """Dials by another network, within the time of the current thread's request."""
 
-    def __init__(self) -> None:
-        self._sockets = httpcore.SyncBackend()
+    def __init__(self, network: httpcore.NetworkBackend) -> None:
+        self._network = network
 
     def connect_tcp(
         self,
@@ -323,7 +343,7 @@ class _Network(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         _turn.dialled = True
         return _Link(
-            self._sockets.connect_tcp(host, port, _time_left(), local_address, socket_options)
+            self._network.connect_tcp(host, port, _time_left(), local_address, socket_options)
         )
 
 
@@ -349,7 +369,11 @@ class _Link(httpcore.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore.NetworkStream:
-        return _Link(self._link.start_tls(ssl_context, server_hostname, _time_left()))
+        try:
+            return _Link(self._link.start_tls(ssl_context, server_hostname, _time_left()))
+        except BaseException:
+            self.close()  # the pool forgets a link that did not come up
+            raise
 
     def get_extra_info(self, info: str) -> Any:
         return self._link.get_extra_info(info)
@@ -363,20 +387,15 @@ def _time_left() -> float | None:
     """Seconds until the deadline of this thread's request; None outside of one (a client is closed)."""
     if _turn.deadline is None:
         return None
-    if _turn.deadline.expired():
+    left = _turn.deadline.left()
+    if left == 0:
         raise httpcore.ReadTimeout("the deadline of the request is over")
-    return _turn.deadline.left()
+    return left
 
 
 def _hide_requests_from_logs() -> None:
     """Keep addresses and logins out of the libraries' logs: httpx logs each address, which may hold a key."""
-    for name in (
-        "httpx",
-        "httpcore.connection",
-        "httpcore.http11",
-        "httpcore.proxy",
-        "httpcore.socks",
-    ):
+    for name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy", "socks"):
         logger = logging.getLogger(name)
         if _is_of_others not in logger.filters:
             logger.addFilter(_is_of_others)

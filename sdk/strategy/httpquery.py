@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["HttpQuery"]
 
 TIMEOUT_MS = 30_000
-_PROXIED = re.compile(r"(socks5h?|http)://([^/]+)/(https?://.*)", re.DOTALL | re.IGNORECASE)
+_PROXIED = re.compile(
+    r"(socks5h?|socks4a?|http)://([^/]+)/(https?://.*)", re.DOTALL | re.IGNORECASE
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _FORM = "application/x-www-form-urlencoded"

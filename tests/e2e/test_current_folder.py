@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.own_broker, pytest.mark.usefixtures("_no_leaks")]
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = {"zmq", "msgpack", "uvloop", "picows", "websocket", "socks", "rich", "sitecustomize"}
-LIBRARIES |= {"httpx", "httpcore", "h11", "socksio", "certifi", "idna", "anyio", "Crypto"}
+LIBRARIES |= {"httpx", "httpcore", "h11", "certifi", "idna", "anyio", "Crypto"}
 
 
 @pytest.fixture
