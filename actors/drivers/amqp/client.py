@@ -1,7 +1,9 @@
-"""pika's I/O on the worker's own loop, over a socket that is connected already (proxy, local_ip, TLS).
+"""pika's I/O on the worker's own event loop, over a socket that is connected already (proxy,
+local_ip, TLS).
 
-pika has an interface for that (`AbstractIOServices`, which its `AsyncioConnection` takes in the place of a
-loop). Its own implementation opens sockets itself, and does not say what has not been sent yet.
+pika has an interface for that: `AbstractIOServices`, which its `AsyncioConnection` takes instead of
+an event loop. pika's own implementation opens sockets itself, and does not say how much has not
+been sent yet.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from trunkline.errors import DialError
 __all__ = ["Services", "Stream", "ask", "fail", "open_channel", "resolve"]
 
 _FED = 8192
-"""pika copies what is left of its input for each frame, so that it gets the input in small pieces."""
+"""Bytes that pika gets at a time. It copies the rest of its input for each frame, so pieces are
+kept small.
+"""
 _OTHERS = (
     (b"AMQP", "speaks another version of AMQP; 0-9-1 is needed"),
     (b"\x15\x03", "speaks TLS; use amqps://"),
@@ -31,25 +35,28 @@ _METHOD_FRAME = 1
 
 
 class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
-    """The connected socket: to asyncio a protocol, to pika a transport."""
+    """The connected socket: a protocol for asyncio, a transport for pika."""
 
     def __init__(
         self, peer: str, taken: Callable[[], None], changed: Callable[[], None], *, hint: str = ""
     ) -> None:
-        """`taken` is called when data were looked at, `changed` when the socket takes more or no more. `hint`
-        is added to the words for an end before any AMQP."""
+        """Make a stream that is not connected yet.
+
+        `taken`: called after data were read. `changed`: called when the socket takes more data, or
+        no more. `hint`: added to the error text when the connection ends before any AMQP.
+        """
         self.peer = peer
         self._hint = hint
         self.error: Exception | None = None
-        """Why it has ended."""
+        """Why the connection has ended; None while it is open."""
         self.writable = True
         self.written = 0
         self.heard_at = 0.0
-        """When something came in, on the loop's clock."""
+        """When bytes last came in, by the event loop's clock."""
         self.consuming = False
-        """Messages may come."""
+        """Whether messages may come."""
         self.leaving = False
-        """The end that comes now is one in good order."""
+        """Whether the end that comes now is an orderly one."""
         self.gone = asyncio.Event()
         self._taken, self._changed = taken, changed
         self._greeted = self._ended_by_pika = False
@@ -58,20 +65,20 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self._loop = asyncio.get_running_loop()
 
     def cut(self, error: Exception) -> None:
-        """End at once: what has not been sent never will be."""
+        """End at once. Bytes that were not sent yet are lost."""
         self.error = self.error or error
         if self._transport is not None:
             self._transport.abort()
 
     def attach(self, protocol: Any) -> None:
-        """pika begins to speak."""
+        """Start pika's protocol on this stream."""
         self._protocol = protocol
         protocol.connection_made(self)
 
-    # asyncio's side
+    # methods that asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's only looks like one
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is only similar
         self.heard_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -86,7 +93,8 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
             self.cut(error)
         except Exception as error:
             what = f"{self.peer} sent what pika cannot read ({error or type(error).__name__})"
-            # Such a message would come again and again. Before any can come, it is no RabbitMQ.
+            # The broker would send the message again on every link. Before any message the peer is
+            # not RabbitMQ.
             cure = "is it an AMQP 0-9-1 broker? Check the port"
             if self.consuming:
                 cure = "if that is a message's header, another client has to take it from the queue"
@@ -129,7 +137,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.writable = True
         self._changed()
 
-    # pika's side
+    # methods that pika calls
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and self.error is None:
@@ -139,7 +147,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
     def abort(self) -> None:
         self._ended_by_pika = self.error is None
         if self.leaving and self._transport is not None:
-            self._transport.close()  # over TLS that is a word more, and RabbitMQ may miss an end without it
+            self._transport.close()  # TLS sends close_notify, which RabbitMQ may need
         else:
             self.cut(ConnectionError("the link was ended"))
 
@@ -151,7 +159,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
 
 
 class Services(AbstractIOServices):  # type: ignore[misc]
-    """What pika asks a loop for; the connection it asks for is the stream."""
+    """The event loop for pika. Each connection that pika asks for is the stream."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -161,7 +169,7 @@ class Services(AbstractIOServices):  # type: ignore[misc]
         return self._loop
 
     def close(self) -> None:
-        """The loop is the worker's."""
+        """Do nothing: the event loop belongs to the worker."""
 
     run = stop = close
 
@@ -188,7 +196,7 @@ class Services(AbstractIOServices):  # type: ignore[misc]
         ssl_context: Any = None,
         server_hostname: str | None = None,
     ) -> Any:
-        sock.close()  # pika's own, which was never connected
+        sock.close()  # pika's own socket, which was never connected
         return self._loop.call_soon(self._attach, protocol_factory, on_done)
 
     def _attach(self, protocol_factory: Callable[[], Any], on_done: Callable[..., None]) -> None:
@@ -201,8 +209,11 @@ class Services(AbstractIOServices):  # type: ignore[misc]
 
 
 async def ask(method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a method of a pika channel and wait for the broker's answer. Raises what closed the channel
-    instead: ChannelClosedByBroker, with the broker's code and text, where it refused."""
+    """Call a method of a pika channel, and return the method of the broker's answer.
+
+    Raises the reason when the channel closes instead: ChannelClosedByBroker, with code and text,
+    where the broker has refused.
+    """
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     channel: Any = getattr(method, "__self__")  # noqa: B009  (no such name, says mypy)
     channel.add_on_close_callback(lambda closed, reason: fail(answer, reason))
@@ -211,7 +222,7 @@ async def ask(method: Callable[..., Any], *arguments: Any, **options: Any) -> An
 
 
 async def open_channel(connection: Any) -> Any:
-    """A new channel of a pika connection."""
+    """Return a new channel of a pika connection, ready for use."""
     opened: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     channel = connection.channel(on_open_callback=lambda ready: resolve(opened, ready))
     channel.add_on_close_callback(lambda closed, reason: fail(opened, reason))
@@ -219,12 +230,12 @@ async def open_channel(connection: Any) -> Any:
 
 
 def resolve(future: asyncio.Future[Any], value: Any = None) -> None:
-    """Set the result, unless that is too late."""
+    """Set the result of a future, unless it is done already."""
     if not future.done():
         future.set_result(value)
 
 
 def fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    """Set the exception, unless that is too late."""
+    """Set the exception of a future, unless it is done already."""
     if not future.done():
         future.set_exception(error)

@@ -1,9 +1,10 @@
 """AMQP 0-9-1 (RabbitMQ): `amqp://` and `amqps://`, on pika.
 
-One connection with two channels: what is refused on the one that writes does not disturb the one that reads.
-This module holds the life of a link. Beside it: `plan` (what an address asks for), `client` (pika's I/O on
-our loop), `topology` (the queue and the exchange), `reader` and `writer` (the two channels), `envelope`,
-`errors`, `memory` (what outlives a link).
+A link is one connection with two channels, so that a refusal on the writing channel does not
+disturb the reading one. This module holds the life of a link. Its neighbours: `plan` (what an
+address asks for), `client` (pika's I/O on the worker's event loop), `topology` (the queue and the
+exchange), `reader` and `writer` (the two channels), `envelope`, `errors`, `memory` (what outlives a
+link). Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -38,14 +39,16 @@ from trunkline.errors import DialError
 __all__ = ["AmqpDriver"]
 
 _CLOSE_S = 0.9
-"""How long the broker has to answer that we leave: what was acknowledged before counts then."""
+"""Seconds for the broker's answer to the end of the connection. Acknowledgements sent before count
+then.
+"""
 _CUT_S = 0.3
 
-logging.getLogger("pika").setLevel(logging.CRITICAL + 1)  # what it has to say, we say
+logging.getLogger("pika").setLevel(logging.CRITICAL + 1)  # the driver reports pika's errors itself
 
 
 class AmqpDriver(StreamDriver):
-    """See the module; the reference is `docs/amqp.md`."""
+    """One link to a RabbitMQ broker; docs/amqp.md is the reference."""
 
     schemes: ClassVar[tuple[str, ...]] = ("amqp", "amqps")
     overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
@@ -150,7 +153,7 @@ class AmqpDriver(StreamDriver):
             virtual_host=plan.vhost,
             credentials=login,
             heartbeat=plan.heartbeat_s,
-            socket_timeout=None,  # the deadline is ours
+            socket_timeout=None,  # the caller's deadline is the limit
             stack_timeout=None,
             client_properties={"product": "trunkline", "connection_name": plan.name},
         )
@@ -164,7 +167,9 @@ class AmqpDriver(StreamDriver):
         await opened
 
     async def _subscribe(self, stream: Stream, plan: Plan) -> None:
-        """Declare what is missing, then write, then read: what comes is not kept waiting."""
+        """Declare missing things, open the writing channel, and subscribe last, so that no message
+        waits for the rest.
+        """
         topology = Topology(
             self._connection,
             plan,
@@ -192,7 +197,7 @@ class AmqpDriver(StreamDriver):
         await reader.begin(self._connection, queue, topology.ready, self.address.params.get("type"))
 
     def _hide(self, text: str) -> str:
-        """The broker's words without the user's name."""
+        """Return the broker's words without the user's name."""
         return (
             text.replace(f"user '{self.address.user}'", "this user") if self.address.user else text
         )
@@ -200,7 +205,7 @@ class AmqpDriver(StreamDriver):
     # the link
 
     def _note_ended(self, connection: Any, reason: Exception) -> None:
-        """pika says that the connection is over."""
+        """Handle pika's report that the connection is over."""
         error = self._stream.error if self._stream is not None else None
         if isinstance(reason, ConnectionClosedByBroker):
             error = ConnectionError(
@@ -220,7 +225,11 @@ class AmqpDriver(StreamDriver):
             self._stream.cut(ConnectionError(why))
 
     def _check_silence(self, beat_s: float) -> None:
-        """pika takes up to twice the heartbeat and ten seconds to notice that a broker is silent."""
+        """End the link when the broker is silent for 1.5 heartbeats, and look again later
+        otherwise.
+
+        pika alone would need up to twice the heartbeat and ten seconds more.
+        """
         stream, loop = self._stream, asyncio.get_running_loop()
         if not beat_s or not self._opened or stream is None:
             return
@@ -251,7 +260,7 @@ class AmqpDriver(StreamDriver):
             self._writer.fail(ConnectionError("closed by us"))
 
     async def ping(self) -> None:
-        """pika's heartbeats do it."""
+        """Do nothing: pika sends heartbeats."""
 
     # reading
 
@@ -317,5 +326,5 @@ async def _connect(stream: Stream, sock: Any, context: ssl.SSLContext | None, na
             sock=sock,
             ssl=context,
             server_hostname=name,
-            ssl_handshake_timeout=3600.0,  # our own limit is shorter, and it is the one to speak of
+            ssl_handshake_timeout=3600.0,  # longer than the caller's own limit
         )

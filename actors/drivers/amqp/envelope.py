@@ -1,4 +1,4 @@
-"""What pika hands over with a message, as a `Delivery`."""
+"""Turns pika's messages into deliveries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ __all__ = ["delivery"]
 _LONG_BODY = 4096
 _OWN_FIELDS = frozenset(("headers", "timestamp", "reply_to"))
 _COUNTS = frozenset(("x-delivery-count", "x-acquired-count"))
-"""Headers in which a quorum queue says how often it has given the message: others each time."""
+"""Headers in which a quorum queue counts the deliveries of a message. They differ each time."""
 
 
 class _Identity:
-    """AMQP gives messages no identity, so all that a message is has to serve. Looked at only after a lost
-    link, so that nothing is worked out before; of a long message a digest, so as not to keep it twice."""
+    """The identity of a message. AMQP has none, so the identity is made of everything that a
+    message consists of.
+
+    Identities are compared only after a lost link, so nothing is computed before. A long body is
+    kept as a digest, which saves a second copy.
+    """
 
     __slots__ = ("_body", "_properties", "_route")
 
@@ -53,7 +57,7 @@ def _lasting(properties: Properties) -> dict[str, Any]:
 def delivery(
     method: Any, properties: Properties, body: bytes, *, settled: bool = False
 ) -> Delivery:
-    """`settled`: nobody waits for word of it."""
+    """Return a message as a `Delivery`. `settled`: the broker expects no acknowledgement."""
     tag, key, exchange = method.delivery_tag, _text(method.routing_key), _text(method.exchange)
     others = {
         name: value

@@ -1,4 +1,4 @@
-"""What pika's errors say, and why a link could not be had, in words for users. No I/O."""
+"""Puts pika's errors into words for users, and tells why a link was not possible. No I/O."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ __all__ = ["cause", "explain_opening_error", "reason"]
 
 _ACCESS_REFUSED, _NOT_FOUND, _LOCKED = 403, 404, 405
 _PASSING = ("limit", "is down")
-"""In the broker's words for a refusal that need not last."""
+"""Words in the broker's refusal that say that it may pass."""
 _REASON = re.compile(r"\((\d{3})\) (['\"])(.*?)\2")
 
 
 def cause(error: BaseException) -> BaseException:
-    """What pika has wrapped in the failures of its workflow and connector."""
+    """Return the innermost error that pika has wrapped in failures of its workflow and its
+    connector.
+    """
     while True:
         inner = (
             getattr(error, "exceptions", None)
@@ -38,7 +40,7 @@ def cause(error: BaseException) -> BaseException:
 
 
 def reason(error: AMQPError) -> tuple[int | None, str]:
-    """The broker's code and words, which pika quotes."""
+    """Return the broker's code and words, which pika quotes."""
     found = _REASON.search(" ".join(map(str, error.args)))
     return (int(found[1]), found[3]) if found else (None, str(error) or type(error).__name__)
 
@@ -46,8 +48,11 @@ def reason(error: AMQPError) -> tuple[int | None, str]:
 def explain_opening_error(
     error: AMQPError, why: Exception | None, peer: str, hide: Callable[[str], str]
 ) -> Exception:
-    """Why opening failed. `error` is what pika tells, `why` what the socket knows of it; `hide` takes the
-    user's name out of the broker's words."""
+    """Return the error for users of an opening that failed.
+
+    `error`: pika's error. `why`: the end of the socket, if it has ended. `peer`: the broker, for
+    the text. `hide`: removes the user's name from the broker's words.
+    """
     if isinstance(error, ChannelClosedByBroker):
         return _explain_refusal(error.reply_code, hide(str(error.reply_text)), peer)
     code, text = reason(error)

@@ -1,8 +1,10 @@
-"""A message's properties as AMQP sends them, read so that no message can stop those behind it.
+"""Reads the properties of a message as AMQP sends them, so that no message can stop the messages
+behind it.
 
-pika's own decoder raises for what it does not know or cannot hold (a time after the year 9999, NaN, tables in
-tables without end), and the message comes again with each link. This one never raises: what cannot be read is
-left out and named in `unread`. Nothing is read beyond the length that its container says.
+pika's own decoder raises for values that it does not know or cannot hold (a time after the year
+9999, NaN, endlessly nested tables). The broker then sends the message again on each link. The
+decoder here never raises: an unreadable part is left out and named in `unread`. It never reads
+beyond the length of a container.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from pika.frame import Header
 __all__ = ["AmqpConnection", "Properties", "read_properties"]
 
 MAX_DEPTH = 32
-"""How deep tables and lists may stand in one another; what stands deeper is left out."""
+"""How deep tables and lists may be nested; deeper ones are left out."""
 _MOST_NAMED = 5
-"""Of parts that cannot be read, by name."""
+"""How many unreadable parts are named."""
 _HEADER_FRAME, _BASIC = 2, 60
 _FRAME_HEAD, _HEADER_HEAD, _FRAME_END = struct.Struct(">BHL"), struct.Struct(">HHQ"), 0xCE
 _LENGTH, _WORD, _LONG = struct.Struct(">I"), struct.Struct(">H"), struct.Struct(">q")
@@ -44,7 +46,7 @@ _FIELDS = (
     ("app_id", "text"),
     ("cluster_id", "text"),
 )
-"""In the order of their flags, from bit 15 down, which is the order of their values."""
+"""In the order of their flags, from bit 15 down. The values follow in the same order."""
 _NUMBERS = {
     ord(kind): struct.Struct(layout)
     for kind, layout in (
@@ -56,7 +58,7 @@ _NUMBERS = {
         ("I", ">i"),
         ("i", ">I"),
         ("L", ">q"),
-        ("l", ">q"),  # signed, as RabbitMQ has it
+        ("l", ">q"),  # signed, as in RabbitMQ
         ("f", ">f"),
         ("d", ">d"),
     )
@@ -65,17 +67,17 @@ _DECIMAL = struct.Struct(">Bi")
 
 
 class Properties(BasicProperties):  # type: ignore[misc]
-    """pika's, and what they were read from."""
+    """pika's properties, with the bytes that they were read from."""
 
-    __slots__ = ("raw", "unread")  # so that they are none of `vars`, where the properties are
+    __slots__ = ("raw", "unread")  # slots, because `vars` must hold the properties only
 
     raw: bytes
     unread: tuple[str, ...]
-    """The names of the headers and properties that could not be read, or not wholly."""
+    """The names of headers and properties that could not be read, or only in part."""
 
 
 class AmqpConnection(AsyncioConnection):  # type: ignore[misc]
-    """pika's, with our decoder for the frame that has a message's properties."""
+    """pika's connection, with the decoder above for the frame that holds a message's properties."""
 
     def _read_frame(self) -> Any:
         data = self._frame_buffer
@@ -95,7 +97,9 @@ class AmqpConnection(AsyncioConnection):  # type: ignore[misc]
 
 
 def read_properties(data: bytes) -> Properties:
-    """The properties that `data` holds: what stands in a header frame behind the size of the body."""
+    """Return the properties in `data`: the bytes of a header frame behind the size of the body.
+    Never raises.
+    """
     found = Properties()
     reading = _Reading(bytes(data))
     for name, value in reading.properties():
@@ -105,11 +109,11 @@ def read_properties(data: bytes) -> Properties:
 
 
 class _Unreadable(Exception):
-    """Of this container, nothing behind the present place can be read."""
+    """The rest of the present container cannot be read."""
 
 
 class _Reading:
-    """One pass over the bytes. `end` is where the innermost container ends."""
+    """One pass over the bytes. `_end` is where the innermost container ends."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -131,7 +135,7 @@ class _Reading:
         flags: int = self._number(_WORD)
         word = flags
         while word & _MORE_FLAGS:
-            word = self._number(_WORD)  # of properties that no standard has
+            word = self._number(_WORD)  # flags of properties outside the standard
         return flags
 
     def _field(self, kind: str) -> Any:
@@ -171,7 +175,11 @@ class _Reading:
 
     @contextmanager
     def _container(self) -> Iterator[None]:
-        """Everything up to the length that is read here; afterwards the place is behind it."""
+        """Enter a container, whose length is read first. Afterwards the place is behind the
+        container.
+
+        A length beyond the outer container is cut at its end, and the loss is noted.
+        """
         length, outer = self._number(_LENGTH), self._end
         inner = self._at + length
         cut = inner > outer
@@ -235,7 +243,7 @@ class _Reading:
 
 
 class _TooDeep(_Unreadable):
-    """A table or list stands too deep; it has been passed over."""
+    """A table or list is nested too deep; the reading place is behind it now."""
 
 
 def _text(data: bytes) -> str | bytes:
@@ -250,7 +258,9 @@ def _name(data: bytes) -> str:
 
 
 def _time(seconds: int) -> datetime | int:
-    """The number where no `datetime` can be so far away, as in milliseconds that stand for seconds."""
+    """Return the time, or the number where `datetime` cannot hold it, such as milliseconds in place
+    of seconds.
+    """
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):

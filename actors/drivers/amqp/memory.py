@@ -1,5 +1,7 @@
-"""What one amqp connection remembers from one link to the next: all as long as its worker lives, and what was
-deleted by somebody also in the worker that replaces a killed one. Pure."""
+"""The memory of one amqp connection, kept from link to link as long as its worker lives. No I/O.
+
+Deletions of the queue or the exchange are also told to the worker that replaces a killed one.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +14,29 @@ __all__ = ["Memory", "memory_of"]
 
 
 class Memory:
-    """See the module."""
+    """What later links of the connection must know."""
 
     def __init__(self) -> None:
         self.deleted: set[str] = set()
-        """"queue" and "exchange": that was deleted on the broker while a link was open, so by somebody."""
+        """Holds "queue" or "exchange" when that was deleted on the broker while a link was open, so
+        on purpose.
+        """
         self.stray_told = False
-        """The user knows of messages that come through a binding of others: see `strays`."""
+        """Whether the user was told of messages that come through a foreign binding: see
+        `strays`.
+        """
         self.stream_next: int | None = None
-        """Of a RabbitMQ stream: the offset after the messages that readers have."""
+        """For a RabbitMQ stream: the offset behind the messages that readers have had."""
         self.stream_seen = -1
-        """The highest offset that came."""
+        """For a RabbitMQ stream: the highest offset that has come."""
         self._has_inherited = False
 
     def bequeath(self) -> dict[str, Any]:
-        """What the next worker is to know."""
+        """Return what the next worker must know, for `inherit`."""
         return {"deleted": sorted(self.deleted)}
 
     def inherit(self, left: Mapping[str, Any]) -> None:
-        """What the worker before this one has bequeathed; only once is that news."""
+        """Take over the memory of the worker before this one. Only the first call has an effect."""
         if not self._has_inherited:
             self._has_inherited = True
             self.deleted |= set(left.get("deleted", ()))
@@ -40,8 +46,9 @@ _memories: dict[int, tuple[Address, Memory]] = {}
 
 
 def memory_of(address: Address) -> Memory:
-    """The memory of the connection whose address this very object is: a worker gives one object to all its
-    drivers."""
+    """Return the memory of the connection with this address object: a worker gives all its drivers
+    the same object.
+    """
     found = _memories.get(id(address))
     if found is None:
         found = _memories[id(address)] = (address, Memory())

@@ -28,51 +28,57 @@ _ALL = ("", "#")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """See the module."""
+    """The wishes of one address."""
 
     queue: str | None
-    """None: nothing is read; "": a queue of its own, named by the broker, which goes with the link."""
+    """None: nothing is read. "": an own queue, which the broker names and deletes with the link."""
     exchange: str
-    """"": the default exchange, which hands each message to the queue that its routing key names."""
+    """"": the default exchange, which hands each message to the queue that its routing key
+    names.
+    """
     kind: str
-    """The type of the exchange, should it have to be declared."""
+    """The type of the exchange, for declaring it."""
     kind_given: bool
     bindings: tuple[str, ...]
     write_key: str | None
-    """None: every routing key is a pattern, so that there is nothing to write to."""
+    """None: every routing key is a pattern, so there is no key to write with."""
     durable: bool
     exclusive: bool
     auto_delete: bool
     passive: bool
-    """Nothing is declared or bound, but for a queue of its own."""
+    """Nothing is declared or bound, except for an own queue."""
     queue_arguments: dict[str, Any] | None
     exchange_arguments: dict[str, Any] | None
     consume_arguments: dict[str, Any] | None
     prefetch: int
     heartbeat_s: int
-    """0: none."""
+    """0: no heartbeats."""
     mandatory: bool
     persistent: bool
     headers: dict[str, Any] | None
-    """Of every message written."""
+    """Headers for every message written."""
     vhost: str
     name: str
-    """What the broker shows the connection as."""
+    """The name under which the broker shows the connection."""
 
     @property
     def binds(self) -> bool:
-        """Whether the queue that is read is bound to the exchange here."""
+        """Whether the queue that is read must be bound to the exchange."""
         return bool(self.exchange) and (not self.queue or not self.passive)
 
     @property
     def streams(self) -> bool:
-        """The queue is a stream, as far as the address tells: what was read stays in it."""
+        """Whether the queue is a stream, as far as the address tells. Messages that were read stay
+        in a stream.
+        """
         kind = (self.queue_arguments or {}).get("x-queue-type")
         return kind == "stream" or STREAM_OFFSET in (self.consume_arguments or {})
 
 
 def make_plan(address: Address) -> Plan:
-    """The plan of an address; FatalError, in words, for one that contradicts itself."""
+    """Return the plan of an address; FatalError says in words where the address contradicts
+    itself.
+    """
     params = address.params
     flags = {name: _flag(params, name, default) for name, default in _FLAGS.items()}
     queue, exchange = params.get("queue") or None, params.get("exchange") or ""
@@ -134,11 +140,11 @@ _OF_READERS = frozenset(
         "x-stream-match-unfiltered",
     )
 )
-"""Arguments of reading a queue; those that are neither are the queue's."""
+"""Arguments of a subscription. Arguments in neither set are the queue's."""
 
 
 def _arguments(address: Address) -> dict[str, Any]:
-    """The `x-...` of an address, in their types."""
+    """Return the `x-...` parameters of an address with their types."""
     typed = address.extra.get("typed") or {}
     found = {
         name: typed.get(name, text)
@@ -147,7 +153,7 @@ def _arguments(address: Address) -> dict[str, Any]:
     }
     offset = found.get(STREAM_OFFSET)
     if isinstance(offset, str):
-        with contextlib.suppress(ValueError):  # first, last, next, or a time that has passed (1h)
+        with contextlib.suppress(ValueError):  # first, last, next, or an age such as 1h
             moment = datetime.fromisoformat(offset)
             found[STREAM_OFFSET] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return found
@@ -160,7 +166,7 @@ def _those(arguments: Mapping[str, Any], wanted: Callable[[str], bool]) -> dict[
 def _check_passive(
     params: Mapping[str, str], queue: str | None, arguments: Mapping[str, Any]
 ) -> None:
-    """What only a declaration could obey is refused."""
+    """Refuse parameters that only a declaration could obey."""
     idle = [name for name in ("type", *_OF_EXCHANGES) if name in params]
     if queue:
         idle += [
@@ -241,7 +247,9 @@ def _number(params: Mapping[str, str], name: str) -> int | None:
 
 
 def _prefetch(address: Address) -> int:
-    """Never more than the buffer holds: the broker keeps the rest, and others may have it."""
+    """Return the prefetch limit, never more than the buffer holds: other consumers may have the
+    rest.
+    """
     most = min(int(address.option("buffer")), _MAX_PREFETCH)
     return min(_number(address.params, "prefetch") or most, most)
 

@@ -1,4 +1,9 @@
-"""The channel that an amqp connection reads from: messages to the sink, acknowledgements to the broker."""
+"""The channel that an amqp connection reads from: messages to the sink, acknowledgements to the
+broker.
+
+Everything runs on the event loop. pika calls `_take` for each message of the bytes that were just
+read, and `Stream` then has `hand_over` give all of them to the sink at once.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +29,8 @@ __all__ = ["Reader"]
 class Reader:
     """The reading half of one link.
 
-    `largest`: messages of more bytes are rejected. `cut` ends the link and is given the reason. `hide` takes
-    the user's name out of the broker's words.
+    `largest`: messages of more bytes are rejected. `cut`: ends the link for the reason given.
+    `hide`: removes the user's name from the broker's words.
     """
 
     def __init__(
@@ -52,13 +57,16 @@ class Reader:
         self._strays: Strays | None = None
         self._queue_watch: QueueWatch | None = None
         self._offsets: dict[int, int] | None = {} if plan.streams else None
-        """Of a stream: the offset of each message that is not settled, by its delivery tag."""
+        """For a stream: the offset of each message that is not settled, by its delivery tag."""
 
     async def begin(
         self, connection: Any, queue: str, ready: int, exchange_type: str | None
     ) -> None:
-        """Have the broker send the queue's messages. `ready`: how many wait there; `exchange_type`: as the
-        address says."""
+        """Have the broker send the messages of the queue.
+
+        `ready`: how many messages wait in the queue. `exchange_type`: the type that the address
+        names, or None.
+        """
         plan = self._plan
         self._strays = Strays(plan, exchange_type)
         self._queue_watch = QueueWatch(connection, plan, queue, self._note_exchange_gone)
@@ -74,26 +82,30 @@ class Reader:
         self.channel.add_on_close_callback(self._note_closed)
 
     async def limit(self) -> None:
-        """Tell the broker how many messages may be unsettled, and hear when it ends the subscription."""
+        """Tell the broker how many messages may be unsettled, and listen for the end of the
+        subscription.
+        """
         self.channel.add_on_cancel_callback(self._note_cancelled)
         await ask(self.channel.basic_qos, prefetch_count=self._plan.prefetch)
 
     def close(self) -> None:
-        """Look after the queue no more."""
+        """Stop looking after the queue."""
         if self._queue_watch is not None:
             self._queue_watch.close()
 
     def _consume_arguments(self) -> dict[str, Any] | None:
-        """A stream is read on from where readers are, not once more from where it was begun."""
+        """Return the arguments of the subscription. A stream is read on from the place that readers
+        have reached.
+        """
         plan = self._plan
         if plan.streams and self._memory.stream_next is not None:
             return {**(plan.consume_arguments or {}), STREAM_OFFSET: self._memory.stream_next}
         return plan.consume_arguments
 
-    # the broker ends the subscription
+    # ends of the subscription
 
     def _note_cancelled(self, frame: Any) -> None:
-        self._memory.deleted.add("queue")  # unless it is there when we come back
+        self._memory.deleted.add("queue")  # removed again if the next link finds the queue
         self._cut(
             "the broker cancelled the subscription: the queue was deleted, or its node is gone"
         )
@@ -112,7 +124,7 @@ class Reader:
             text = "a message was unread for longer than the broker's consumer_timeout"
         self._cut(f"the broker ended the subscription: {text}")
 
-    # messages come
+    # incoming messages
 
     def _take(self, channel: Any, method: Any, properties: Properties, body: bytes) -> None:
         found = delivery(method, properties, body)
@@ -127,7 +139,7 @@ class Reader:
         if len(body) <= self._largest:
             self._batch.append(found)
             return
-        # The broker puts it where dead letters go, or drops it; it must not come again and again.
+        # The broker dead-letters or drops the message. Requeued, it would come again for ever.
         channel.basic_reject(method.delivery_tag, requeue=False)
         self._note_settled(method.delivery_tag)
         self._sink.dropped(1)
@@ -136,7 +148,9 @@ class Reader:
         )
 
     def _number(self, offsets: dict[int, int], found: Delivery) -> Delivery:
-        """A stream says of no message that it came before, but numbers them."""
+        """Note the offset of a stream's message: a stream never sets `redelivered`, but it numbers
+        its messages.
+        """
         number = (found.headers or {}).get(STREAM_OFFSET)
         if not isinstance(number, int):
             return found
@@ -148,7 +162,7 @@ class Reader:
         )
 
     def _warn_of_stray(self, exchange: str, key: str) -> None:
-        """Say once that the queue has another binding than the address asks for."""
+        """Warn once that the queue has another binding than the address asks for."""
         if self._strays is None or self._memory.stray_told:
             return
         warning = self._strays.warning(exchange, key)
@@ -157,13 +171,15 @@ class Reader:
             self._sink.warn(warning)
 
     def hand_over(self) -> None:
-        """Give the sink what has come since the last call."""
+        """Give the sink the messages that have come since the last call."""
         if self._batch and not self._is_paused:
             batch, self._batch = self._batch, []
             self._sink.deliver(batch)
 
     def pause(self) -> None:
-        """Keep what comes: it is no more than `prefetch`, and heartbeats have to be read meanwhile."""
+        """Keep incoming messages here. They are at most `prefetch`, and the socket is read on for
+        the heartbeats.
+        """
         self._is_paused = True
 
     def resume(self) -> None:
@@ -171,16 +187,17 @@ class Reader:
         self.hand_over()
 
     def lag(self) -> int | None:
-        """Messages in the queue and those not settled. Of a stream, from which nothing is taken, it is not
-        known."""
+        """Return the number of messages in the queue, unsettled ones included; None for a stream,
+        which keeps all.
+        """
         if self._queue_watch is None or self._offsets is not None:
             return None
         return self._queue_watch.lag()
 
-    # messages are done with
+    # settling messages
 
     def settle(self, tokens: Sequence[int]) -> None:
-        """Acknowledge, those that follow one another together."""
+        """Acknowledge messages; one acknowledgement covers consecutive tags."""
         if not self.channel.is_open:
             return
         last = 0
@@ -195,8 +212,10 @@ class Reader:
             self.channel.basic_ack(last, multiple=True)
 
     def refuse(self, token: int, verdict: str, delay_ms: float) -> None:
-        """Give the message back to its queue (after the delay, which AMQP itself does not know), or have it
-        dead-lettered."""
+        """Give the message back to its queue (`nak`) or have it dead-lettered (`reject`).
+
+        AMQP knows no delay, so the refusal is sent only after `delay_ms` milliseconds.
+        """
         if delay_ms:
             asyncio.get_running_loop().call_later(delay_ms / 1000, self.refuse, token, verdict, 0.0)
         elif self.channel.is_open and not self._settled.is_settled(token):

@@ -1,7 +1,7 @@
-"""Which delivery tags are settled. No I/O.
+"""The delivery tags that are settled. No I/O.
 
-The broker numbers the deliveries of a channel from 1. Readers settle them in any order; where all up to a tag
-are settled, one acknowledgement stands for many.
+The broker numbers the deliveries of a channel from 1, and readers settle them in any order. Where
+all tags up to a certain one are settled, one acknowledgement stands for many.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ __all__ = ["SettledTags"]
 
 
 class SettledTags:
-    """The tags of one channel."""
+    """The settled tags of one channel."""
 
     def __init__(self) -> None:
         self._through = 0
-        """This tag and all before it are settled."""
+        """The highest tag up to which all are settled."""
         self._beyond: set[int] = set()
-        """Settled tags with unsettled tags before them."""
+        """Settled tags behind an unsettled one."""
 
     def is_settled(self, tag: int) -> bool:
-        """Whether the tag is among those up to which all are settled."""
+        """Whether the tag and all before it are settled."""
         return tag <= self._through
 
     def follows(self, tag: int) -> bool:
-        """Whether all tags before this one are settled."""
+        """Whether all tags before this one are settled, and this one is not."""
         return tag == self._through + 1
 
     def add(self, tag: int) -> Sequence[int]:
-        """Settle a tag. The tags up to which all are settled now, and were not before, in order."""
+        """Settle a tag; return, in order, the tags up to which all are settled now and were not
+        before.
+        """
         self._beyond.add(tag)
         first = self._through + 1
         while self._through + 1 in self._beyond:

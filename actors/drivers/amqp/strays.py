@@ -1,7 +1,8 @@
-"""Messages that come through a binding which the address does not ask for: one of an earlier run, perhaps.
+"""Messages that come through a binding which the address does not ask for, perhaps one of an
+earlier run.
 
-A queue may be bound by others on purpose, and AMQP cannot list bindings, so that none is taken away here:
-the messages are delivered, and it is said once. Pure.
+Other programs may bind a queue on purpose, and AMQP cannot list bindings. So no binding is removed
+here: the messages are delivered, and one warning is logged. No I/O.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ _DIRECT, _TOPIC = ("direct", "amq.direct"), ("topic", "amq.topic")
 
 
 class Strays:
-    """`kind`: the exchange's type as the address says; None where it does not, and nothing can be known then,
-    unless by its name or by a pattern among the keys."""
+    """Judges the routing keys of incoming messages.
+
+    `kind`: the exchange's type as the address says; None where it does not say. Without the type,
+    only the name of the exchange or a pattern among the keys can tell it. Otherwise no key is
+    judged.
+    """
 
     def __init__(self, plan: Plan, kind: str | None) -> None:
         self._plan = plan
@@ -32,7 +37,9 @@ class Strays:
         self._known: dict[str, bool] = {}
 
     def warning(self, exchange: str, key: str) -> str | None:
-        """What is to be said about a message that came from this exchange with this routing key."""
+        """Return the warning for a message from this exchange with this routing key; None where it
+        fits.
+        """
         if not self._judges or exchange != self._plan.exchange:
             return None
         fits = self._known.get(key)
@@ -50,7 +57,9 @@ class Strays:
 
 
 def _pattern(key: str) -> str:
-    """A topic exchange's pattern as a regular expression: `*` is one word, `#` any number of them."""
+    """Return a topic exchange's pattern as a regular expression: `*` is one word, `#` any number of
+    words.
+    """
     words = key.split(".")
     if set(words) == {"#"}:
         return ".*"

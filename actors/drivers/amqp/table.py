@@ -1,6 +1,8 @@
-"""Headers of a message that is written, as AMQP has them, and in words what it has no type for.
+"""Encodes the headers of a message that is written, and says in words which values AMQP has no type
+for.
 
-pika writes no floating point numbers, and says of what it cannot write which bytes it had so far. Pure.
+pika cannot write floating point numbers, and its errors only quote the bytes written so far. No
+I/O.
 """
 
 from __future__ import annotations
@@ -17,17 +19,21 @@ from pika import BasicProperties
 __all__ = ["WrittenProperties", "encode_table"]
 
 _MAX_DEPTH = 32
-"""Tables and lists in one another, the headers themselves included: as deep as they are read."""
+"""How deep tables and lists may be nested, the headers included: as deep as `header` reads them."""
 _MAX_NAME = 255
 _MOST_BYTES = 128 * 1024 - 4 * 1024
-"""A message's headers and other properties go in one frame, of RabbitMQ's 128 KiB."""
+"""The most bytes of encoded headers. Headers and other properties share one frame, of 128 KiB in
+RabbitMQ.
+"""
 _INT, _LONG, _DOUBLE = struct.Struct(">ci"), struct.Struct(">cq"), struct.Struct(">cd")
 _LENGTH, _SIZED, _DECIMAL = struct.Struct(">I"), struct.Struct(">cI"), struct.Struct(">cBi")
 _INT_MOST, _LONG_MOST = (1 << 31) - 1, (1 << 63) - 1
 
 
 class WrittenProperties(BasicProperties):  # type: ignore[misc]
-    """pika's, with our encoder for the headers. ValueError, in words, for what cannot be written."""
+    """pika's properties with an own encoder for the headers. ValueError says in words what cannot
+    be written.
+    """
 
     def encode(self) -> list[bytes]:
         headers, others = self.headers, BasicProperties()
@@ -41,7 +47,8 @@ class WrittenProperties(BasicProperties):  # type: ignore[misc]
         if headers is None:
             return pieces
         flags = int.from_bytes(pieces[0], "big") | BasicProperties.FLAG_HEADERS
-        # Behind the flags stand the values in the order of their flags: two texts may precede the headers.
+        # The values follow the flags in the order of the flags. Only two texts may stand before the
+        # headers.
         before = 1 + 2 * sum(
             value is not None for value in (self.content_type, self.content_encoding)
         )
@@ -54,7 +61,7 @@ class WrittenProperties(BasicProperties):  # type: ignore[misc]
 
 
 def encode_table(table: Mapping[str, Any]) -> bytes:
-    """A header table with its length. ValueError names the header that cannot be written."""
+    """Return a header table with its length. ValueError names the header that cannot be written."""
     return _table(table, 0, "")
 
 

@@ -1,7 +1,7 @@
-"""The queue and the exchange of an amqp connection: declared by `Dial`, afterwards only waited for.
+"""The queue and the exchange of an amqp connection: declared by `Dial`, later only waited for.
 
-Somebody who deletes a queue may want to declare another kind of queue under its name. A reader that declared
-it again after each outage would be first, with properties of its own.
+Somebody who deletes a queue may want to declare another kind of queue with the same name. A reader
+that declared it again after each outage would always be first, with its own properties.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ __all__ = ["Topology"]
 
 _NOT_FOUND, _OTHER_PROPERTIES, _ACCESS_REFUSED = 404, 406, 403
 _INEQUIVALENT, _TYPE, _RESERVED = "inequivalent", "'type'", "amq."
-"""In RabbitMQ's words where the thing exists with other properties; its other 406 are about ours."""
+"""RabbitMQ's words where the thing exists with other properties. Its other refusals with code 406
+are about the request itself.
+"""
 
 
 class Topology:
-    """Makes sure, over one link, that what a plan names exists. The broker closes a channel where it
-    refuses something, so `channel` may be another one afterwards."""
+    """Makes sure, over one link, that the queue and the exchange of a plan exist.
+
+    The broker closes a channel where it refuses a request. So `channel` may be a new one after
+    `prepare`.
+    """
 
     def __init__(
         self,
@@ -40,12 +45,14 @@ class Topology:
     ) -> None:
         self.channel: Any = None
         self.ready = 0
-        """How many messages waited in the queue to be read."""
+        """How many messages waited in the queue."""
         self._connection, self._plan, self._memory = connection, plan, memory
         self._had_link, self._peer, self._warn = had_link, peer, warn
 
     async def prepare(self) -> str | None:
-        """The name of the queue to be read; None when nothing is read."""
+        """Declare and bind what is missing; return the name of the queue to read, or None when
+        nothing is read.
+        """
         self.channel = await open_channel(self._connection)
         await self._exchange()
         queue = await self._queue()
@@ -68,7 +75,7 @@ class Topology:
                 or self._had_link
                 or plan.exchange.startswith(_RESERVED)
             ):
-                return  # else asked once whether it is of that type: keys that never match bring nothing
+                return  # the type is checked once: keys that never match bring nothing
         else:
             self._check_may_declare("exchange", plan.exchange, goes_by_itself=not plan.durable)
         await self._declare(
@@ -93,7 +100,7 @@ class Topology:
             self._memory.deleted.discard("queue")
         elif (
             not plan.exclusive or plan.passive
-        ):  # an exclusive one cannot be declared by anybody else
+        ):  # no other connection can declare an exclusive queue
             short_lived = plan.auto_delete or not plan.durable
             self._check_may_declare("queue", name, goes_by_itself=short_lived)
         if found is None or (arguments and not self._had_link):
@@ -108,7 +115,7 @@ class Topology:
         return name
 
     def _check_may_declare(self, what: str, name: str, *, goes_by_itself: bool) -> None:
-        """Raise, in words, where a missing thing is not ours to declare."""
+        """Raise, in words, where this link must not declare a missing thing."""
         if not self._plan.passive and not self._had_link:
             return
         if self._had_link:
@@ -122,8 +129,11 @@ class Topology:
         raise FatalError(text, code=_NOT_FOUND)
 
     async def _exists(self, method: str, **named: Any) -> Any:
-        """What the broker says of it, None where it does not exist. Asked before anything is declared: it
-        needs no right to declare, and changes nothing."""
+        """Return the broker's report on a thing; None where it does not exist.
+
+        The question comes before any declaration: it needs no right to declare, and changes
+        nothing.
+        """
         try:
             return await ask(getattr(self.channel, method), passive=True, **named)
         except ChannelClosedByBroker as error:
@@ -133,7 +143,9 @@ class Topology:
             return None
 
     async def _declare(self, method: str, *, exists: bool = False, **properties: Any) -> None:
-        """What exists with other properties is used as it is. `exists`: no right to declare is needed."""
+        """Declare a thing. A thing with other properties is used as it is. `exists`: the right may
+        be missing.
+        """
         try:
             await ask(getattr(self.channel, method), **properties)
         except ChannelClosedByBroker as error:

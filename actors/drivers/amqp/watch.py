@@ -1,8 +1,9 @@
-"""Looks whether what an open amqp link reads from can still give something, and how much waits there.
+"""Watches what an open amqp link reads from: whether messages can still come, and how many wait.
 
-RabbitMQ says so when it cancels a subscription, but nothing when an exchange is deleted: the queue stays,
-without bindings, and the reader would wait for ever. Nor does it when the exchange is declared again or a
-binding is taken away. So the bindings are made again from time to time, which changes nothing where they are.
+RabbitMQ reports a cancelled subscription, but not the deletion of an exchange. The queue stays,
+without bindings, and the reader would wait for ever. RabbitMQ is also silent when the exchange is
+declared again, or when a binding is removed. So the bindings are made again from time to time:
+binding is idempotent.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _NO_EXCHANGE = "no exchange"
 
 
 class QueueWatch:
-    """Of one link and the queue it reads. `missing` is called once when the plan's exchange is gone."""
+    """Watches the queue of one link. `missing` is called once when the exchange of the plan is
+    gone.
+    """
 
     def __init__(
         self, connection: Any, plan: Plan, queue: str, missing: Callable[[], None]
@@ -41,17 +44,20 @@ class QueueWatch:
         self._task.cancel()
 
     def counted(self, *, delivered: int = 0, settled: int = 0) -> None:
-        """Messages that came, or that are acknowledged or rejected."""
+        """Count messages that came, and messages that were acknowledged or rejected."""
         self._delivered += delivered
         self._settled += settled
 
     def ready(self, count: int) -> None:
-        """The broker says how many messages wait in the queue that nobody has been given."""
+        """Note the broker's count of messages in the queue that were given to no consumer."""
         self._total, self._settled_then = count + self._delivered - self._settled, self._settled
 
     def lag(self) -> int:
-        """Messages in the queue, and those delivered and not settled, from what the broker said last.
-        It is asked again where that is a second ago."""
+        """Return the number of messages in the queue, delivered and unsettled ones included.
+
+        The figure is computed from the broker's last answer. An answer older than a second also
+        triggers a new question.
+        """
         if asyncio.get_running_loop().time() - self._looked_at >= _FRESH_S:
             self._wanted.set()
         return max(
@@ -59,7 +65,9 @@ class QueueWatch:
         )
 
     async def _run(self) -> None:
-        """Every heartbeat, every 20 s at least; how much waits also when that is asked."""
+        """Look at every heartbeat, at least every 20 s. Between, only the count is asked for, and
+        only when `lag` wants.
+        """
         loop, every = asyncio.get_running_loop(), min(self._plan.heartbeat_s or _EVERY_S, _EVERY_S)
         binds, due = bool(self._plan.exchange), loop.time() + every
         while True:
@@ -73,17 +81,19 @@ class QueueWatch:
                 if error.reply_code == _NOT_FOUND:
                     if _NO_EXCHANGE in str(error.reply_text):
                         self._missing()
-                    return  # a queue that is gone is told of by its own word
+                    return  # the broker reports a deleted queue by itself
                 if not binds:
                     return
-                binds = False  # the right to bind was taken away: what is bound stays
+                binds = False  # the right to bind was withdrawn: existing bindings stay
             except AMQPError:
                 return  # the link has ended
             if loop.time() >= due:
                 due = loop.time() + every
 
     async def _look(self, *, binds: bool) -> None:
-        """On a channel of its own: the broker closes it where something is missing."""
+        """Look on a separate channel, because the broker closes the channel where something is
+        missing.
+        """
         channel, plan = await open_channel(self._connection), self._plan
         if binds and plan.binds:
             for key in plan.bindings:

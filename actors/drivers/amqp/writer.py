@@ -1,7 +1,8 @@
-"""The channel an amqp connection writes to: publisher confirms, returned messages, questions.
+"""The channel that an amqp connection writes to: publisher confirms, returned messages, questions.
 
-Everything a caller is told here, it is told about its own message: the broker's word that it has it, that no
-queue takes it, that it is refused, or that nobody can know. Long because these are told apart.
+Each caller learns the outcome of its own message: the broker has it, no queue takes it, it was
+refused, or the outcome is unknown. The module is long because these cases are told apart.
+Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class _Route(NamedTuple):
 
     @property
     def is_reply_queue(self) -> bool:
-        """RabbitMQ's own reply queue of an asker counts as no queue where a message is `mandatory`."""
+        """Whether the route is an asker's reply queue. RabbitMQ counts that as no queue for a
+        `mandatory` message.
+        """
         return not self.exchange and self.key.startswith(f"{_REPLY_QUEUE}.")
 
     def __str__(self) -> str:
@@ -51,7 +54,7 @@ class _Route(NamedTuple):
 
 
 class _Pending:
-    """A message whose confirmation has not come."""
+    """A message that the broker has not confirmed yet."""
 
     __slots__ = ("body", "correlation", "end", "future", "question", "returned", "route")
 
@@ -68,11 +71,15 @@ class _Pending:
 
 
 class Writer:
-    """Writes to one exchange, with the plan's routing key or that of the message."""
+    """Writes to one exchange, with the plan's routing key or that of the message.
+
+    `_turn` keeps the order: the caller that holds it waits for `_go`, and later callers wait for
+    `_turn`.
+    """
 
     def __init__(self, connection: Any, stream: Stream, plan: Plan) -> None:
         self.blocked: str | None = None
-        """Why the broker takes no messages now."""
+        """The broker's reason for taking no messages now; None while it takes them."""
         self._connection, self._stream, self._plan = connection, stream, plan
         self._route = None if plan.write_key is None else _Route(plan.exchange, plan.write_key)
         self._properties = self._with()
@@ -116,7 +123,7 @@ class Writer:
         self.changed()
 
     def fail(self, error: Exception) -> None:
-        """The link has ended."""
+        """End all waiting calls with an error: the link has ended."""
         self._error = error
         if self._mending is not None:
             self._mending.cancel()
@@ -131,7 +138,9 @@ class Writer:
         self.changed()
 
     def changed(self) -> None:
-        """Whether a message can be handed over, or it is known that none ever can."""
+        """Let waiting callers go on when a message can be handed over, or when no message ever
+        can.
+        """
         free = self._channel is not None and self._stream.writable and self.blocked is None
         (self._go.set if free or self._error is not None else self._go.clear)()
 
@@ -146,12 +155,15 @@ class Writer:
     # writing
 
     async def write(self, body: bytes, deadline: Deadline) -> int:
-        """Publish and wait for the broker's word. See `StreamDriver.send`."""
+        """Publish and wait for the broker's confirmation. See `StreamDriver.send`."""
         return await self._publish(body, self._own_route(), self._properties, deadline)
 
     async def write_to(self, body: bytes, outgoing: Outgoing, deadline: Deadline) -> int:
-        """The same for a message with an address of its own. An answer goes to the queue that the asker
-        named, which the default exchange finds by its name."""
+        """Publish a message that has its own destination. See `StreamDriver.send_to`.
+
+        An answer goes to the queue that the asker has named. The default exchange finds that queue
+        by its name.
+        """
         if outgoing.topic is None:
             route = self._own_route()
         else:
@@ -202,7 +214,9 @@ class Writer:
         question: str | None,
         deadline: Deadline,
     ) -> _Pending | None:
-        """Hand it over as soon as nothing older waits; None when that was not possible by the deadline."""
+        """Hand the message to pika as soon as no older one waits; None when the deadline came
+        first.
+        """
         try:
             async with asyncio.timeout(deadline.timeout()), self._turn:
                 await self._go.wait()
@@ -233,9 +247,12 @@ class Writer:
         return pending
 
     async def _keep_back(self, pending: _Pending) -> bool:
-        """A message that has not wholly left this process by its deadline must not leave it later, and the
-        only way to keep back the rest is to end the link."""
-        await asyncio.sleep(0)  # the loop may write at the end of its turn
+        """Keep the message from being sent after its deadline; return whether that was necessary.
+
+        Bytes in the socket's buffer cannot be taken back. So the link is ended when the message has
+        not left this process completely.
+        """
+        await asyncio.sleep(0)  # the event loop may write at the end of its turn
         if pending.end <= self._stream.written - self._stream.get_write_buffer_size():
             return False
         self._stream.cut(
@@ -246,12 +263,12 @@ class Writer:
     def _is_blocked(self) -> str:
         return f"{self._stream.peer} takes no messages at present: {self.blocked}"
 
-    # the broker's word
+    # the broker's answers
 
     def _on_confirmation(self, frame: Any) -> None:
         method, tag = frame.method, frame.method.delivery_tag
         tags = [tag]
-        if method.multiple:  # in order of their tags, so that all that is confirmed stands first
+        if method.multiple:  # in order of tags: confirmed ones stand first
             tags = list(takewhile(lambda older: older <= tag, self._pending))
         for each in tags:
             pending = self._pending.pop(each, None)
@@ -271,7 +288,8 @@ class Writer:
             why = f"{route}: {method.reply_text}"
         error = RefusedError(why, code=method.reply_code)
         for pending in self._pending.values():
-            # It names no message; but of those that are alike, it does not matter which one it was.
+            # A returned message has no number. Equal messages are interchangeable, so the first
+            # equal one is taken.
             if (
                 pending.returned is None
                 and pending.correlation == properties.correlation_id
@@ -288,9 +306,11 @@ class Writer:
             fail(self._answers[pending.question], error)
 
     def _on_closed(self, channel: Any, reason: Exception) -> None:
-        """The broker refused a message in its hard way. The link goes on, with another channel."""
+        """Handle a message that the broker refused by closing the channel. The link goes on with a
+        new channel.
+        """
         if not isinstance(reason, ChannelClosedByBroker) or self._error is not None:
-            return  # the link has ended, of which others tell
+            return  # the link has ended, which is reported elsewhere
         self._channel = None
         self.changed()
         pending, self._pending = list(self._pending.values()), {}
@@ -298,8 +318,12 @@ class Writer:
         self._mending = asyncio.get_running_loop().create_task(self._reopen())
 
     def _tell(self, pending: list[_Pending], code: int, text: str) -> None:
-        """It does not say which message it refused. The last was that, or came after that and was ignored;
-        of those before, nobody can know."""
+        """Give all pending callers their errors after the broker has closed the channel.
+
+        The broker does not name the refused message. It is the last one, or one before it, and
+        messages behind it were ignored. A text with a size names the message by its length. The
+        outcome of earlier messages is unknown.
+        """
         refused = RefusedError(f"the broker refused the message: {text}", code=code)
         first = len(pending) - 1
         if sizes := _TOO_LONG.search(text):
@@ -336,7 +360,9 @@ class Writer:
     # questions
 
     async def request(self, body: bytes, deadline: Deadline) -> Delivery:
-        """Publish with the broker's own reply queue and wait for the answer. TimeoutError when none comes."""
+        """Publish with RabbitMQ's direct reply queue, and return the answer. TimeoutError when no
+        answer comes.
+        """
         self._asked += 1
         question = str(self._asked)
         route, properties = (
@@ -370,7 +396,9 @@ class Writer:
             _look_at(answer)
 
     async def _listen(self) -> None:
-        """Take answers, on this channel as the broker demands; once for each channel."""
+        """Subscribe to answers, once for each channel. RabbitMQ wants the channel that publishes
+        the questions.
+        """
         async with self._turn:
             await self._go.wait()
             if self._error is not None:
@@ -386,7 +414,7 @@ class Writer:
 
 
 def _as_read(value: str | bytes | None) -> str | bytes | None:
-    """As it comes back with a message that no queue takes: text where it is UTF-8."""
+    """Return a correlation id as a returned message carries it: text where it is UTF-8."""
     try:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
@@ -398,6 +426,6 @@ def _text(name: str | bytes) -> str:
 
 
 def _look_at(future: asyncio.Future[Any]) -> None:
-    """Its error is told to somebody in another way."""
+    """Mark the error of a future as seen: the caller gets it in another way."""
     if future.done() and not future.cancelled():
         future.exception()

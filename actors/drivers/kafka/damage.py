@@ -1,9 +1,10 @@
-"""Messages that are damaged on the broker's disk or on their way: passed over one by one, and counted.
+"""Messages that are damaged on the broker's disk or on the way: passed over one by one, and
+counted.
 
-librdkafka reports a batch that it cannot take apart, and fetches it again and again; all that stands behind
-it never comes. How many messages the batch has is not told, and any offset in it brings the whole batch. So
-reading goes on one offset further each time, until messages come again: none that is whole is lost. For the
-reader's thread.
+librdkafka reports a batch that it cannot decode, fetches the batch again and again, and never gets
+to the messages behind it. It does not report how many messages the batch has, and any offset in the
+batch brings the whole batch. So reading goes on one offset further each time, until messages come
+again. No undamaged message is lost that way. All methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ __all__ = ["Damage"]
 
 _SILENT_S = 1.0
 _REFUSALS = 4
-"""So often librdkafka asks for an offset that the broker fails at, half a second apart, before it is told."""
+"""librdkafka asks so often, half a second apart, for an offset that the broker fails at, before a
+link is lost.
+"""
 
 
 class Damage:
-    """See the module. `say` is for the user's log, `pass_over` counts messages that are lost."""
+    """Passes over the damaged messages of one consumer.
+
+    `say` writes to the user's log, `pass_over` counts lost messages.
+    """
 
     def __init__(
         self,
@@ -42,14 +48,16 @@ class Damage:
         self._say = say
         self._pass_over = pass_over
         self._noted: dict[tuple[str, int], int] = {}
-        """Where the next message should have been, by partition."""
+        """The offset of the message that did not come, by partition: damage was reported there."""
         self._tried: dict[tuple[str, int], tuple[int, float]] = {}
-        """The offset that reading went on at, and when, until a message comes."""
+        """The offset at which reading went on, and when, by partition; removed when a message
+        comes.
+        """
         self._refusals: dict[tuple[str, int], tuple[int, int]] = {}
-        """The offset that the broker failed at, and how often."""
+        """The offset that the broker failed at, and how often, by partition."""
 
     def note(self, topic: str, number: int, why: str) -> None:
-        """librdkafka reports that the partition's next messages are damaged."""
+        """Note librdkafka's report that the next messages of the partition are damaged."""
         position = self._positions.get(topic, number)
         if position is not None and (topic, number) not in self._noted:
             self._noted[topic, number] = position.next
@@ -58,12 +66,16 @@ class Damage:
             )
 
     def forget(self, topic: str, number: int) -> None:
-        """Reading goes on somewhere else in this partition."""
+        """Forget all damage of a partition: reading goes on at another place."""
         for known in (self._noted, self._tried, self._refusals):
             known.pop((topic, number), None)
 
     def came(self, found: Sequence[Delivery]) -> None:
-        """Messages that were just taken: some may stand behind the damage."""
+        """Note messages that were just taken: the first of them in a partition may stand behind the
+        damage.
+
+        Offsets between the place of the damage and that message are counted as lost.
+        """
         if not (self._noted or self._tried):
             return
         for each in found:
@@ -76,7 +88,7 @@ class Damage:
                 self._noted.pop(place, None)
 
     def step_over(self) -> None:
-        """Go on one offset further where no message has come."""
+        """Go on one offset further in each partition where no message has come."""
         if not (self._noted or self._tried):
             return
         now = time.monotonic()
@@ -87,7 +99,7 @@ class Damage:
                 and position.next == at < position.end
                 and now - since > _SILENT_S
             ):
-                self._noted[place] = at  # librdkafka reports some kinds of damage only once
+                self._noted[place] = at  # some kinds of damage are reported only once
         for place, at in tuple(self._noted.items()):
             position = self._positions.get(*place)
             if position is None or position.next != at:
@@ -97,15 +109,19 @@ class Damage:
             try:
                 self.consumer.seek(TopicPartition(*place, at + 1))
             except KafkaException:
-                continue  # librdkafka is not that far yet with this partition: at the next turn
+                continue  # librdkafka is not ready to seek in this partition: next turn
             self._noted.pop(place)
             position.jump(at + 1)
             self._tried[place] = (at + 1, now)
             self._pass_over(1)
 
     def refused(self, topic: str, number: int, why: str) -> DialError | None:
-        """The broker itself fails at the partition's next offset. What to say when it goes on doing so: no
-        other offset behind it can be had either."""
+        """Note that the broker itself fails at the next offset of the partition.
+
+        Returns None at first. Returns the error for the user when the broker has failed `_REFUSALS`
+        times at the same offset. No offset behind it can be read either, so that stepping over does
+        not help.
+        """
         position = self._positions.get(topic, number)
         if position is None:
             return None

@@ -1,9 +1,12 @@
-"""Kafka (`kafka`), by confluent-kafka.
+"""Kafka (`kafka`), on confluent-kafka.
 
-One driver object is one link, but librdkafka knows no links: it connects again by itself. A link here is
-"some broker answers": it is lost when all of them are gone, or when a request is without an answer for the
-ping interval. The consumer, its place in the group and its positions outlive it (`reader`); the
-producer does not, so that nothing written is sent after an outage (`writer`).
+One driver object is one link. librdkafka has no such notion: it reconnects by itself. Here a link
+means "some broker answers". The link is lost when all brokers are gone, or when a request has no
+answer for the ping interval. The consumer, its place in the group and its positions outlive a link
+(`reader`). The producer does not, so that no old message is sent after an outage (`writer`).
+
+Three threads meet. The driver object lives on the event loop. The reader and the writer have a
+thread each, because librdkafka's calls block.
 """
 
 from __future__ import annotations
@@ -39,12 +42,19 @@ __all__ = ["KafkaDriver"]
 _CLOSE_S = 0.9
 
 _left_behind: dict[int, tuple[Address, Reader]] = {}
-"""The readers of lost links, by the address object: what the next driver object of the connection takes over.
-A worker has one connection, so there is one at most."""
+"""The readers of lost links, by the identity of the address object; the next driver object takes
+the reader over.
+
+A worker has one connection, so the dict has at most one entry.
+"""
 
 
 _opened: dict[int, Address] = {}
-"""Addresses that have had a link, by their object: their topics are not made again, but waited for."""
+"""Addresses that have had a link, by the identity of the address object.
+
+Only the first link may have the broker make missing topics. Later links wait until somebody makes
+them.
+"""
 
 
 class KafkaDriver(StreamDriver):
@@ -68,7 +78,7 @@ class KafkaDriver(StreamDriver):
 
     @classmethod
     def redelivers(cls, address: Address) -> bool:
-        """With a group, what no reader had comes again."""
+        """Whether unread messages come again after a crash: with a group they do."""
         return bool(address.params.get("group"))
 
     async def open(self, deadline: Deadline) -> None:
@@ -122,7 +132,8 @@ class KafkaDriver(StreamDriver):
             jobs.append(self._writer.close(_CLOSE_S))
         if reader is not None:
             reader.leave(self)
-            # Whoever comes next needs it; but for the first attempt nobody does, nor where none is made.
+            # The reader is kept for the next attempt. No attempt follows where the first one
+            # failed, or where the address says `reconnect=false`.
             again = (
                 lost
                 and (self._opened or self._took_over)
@@ -154,9 +165,9 @@ class KafkaDriver(StreamDriver):
         if (
             self._reader is not None
         ):  # also of a link that was lost a moment ago: it goes on from there
-            self._reader.settle(tokens)
+            self._reader.settle(tokens)  # a lost link, too: the next one goes on from there
 
-    # what the reader tells (`loop_side.Owner`)
+    # reports of the reader (`loop_side.Owner`), called on the event loop
 
     def arrived(self, batch: Sequence[Delivery]) -> None:
         if self._over is None:
@@ -179,7 +190,7 @@ class KafkaDriver(StreamDriver):
 
 
 def _checked(address: Address) -> Plan:
-    """The plan; properties that only a producer looks at are tried now, not with the first write."""
+    """Return the plan. The producer's properties are tried now, and not at the first write."""
     plan = plan_of(address)
     if plan.given:
         try:

@@ -1,4 +1,7 @@
-"""librdkafka's messages as deliveries: no I/O. The loop runs for every message and is what reading costs."""
+"""Turns librdkafka's messages into deliveries. No I/O.
+
+`deliveries` has a loop that runs for every message, and makes up most of the cost of reading.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ __all__ = ["deliveries"]
 _TOMBSTONE = {"tombstone": True}
 _make = tuple.__new__
 _headers_of = methodcaller("headers")
-"""Not `message.headers()`: where a name is no UTF-8, confluent-kafka answers with an error and a result at
-once, and Python does not look at the error in a loop that it has made fast."""
+"""Used instead of `message.headers()`. Where a name is not UTF-8, confluent-kafka returns a result
+and sets an error at once, and CPython's specialised method call does not look at the error.
+"""
 
 
 def deliveries(
@@ -27,9 +31,13 @@ def deliveries(
     too_large: Callable[[str, int], None],
     no_headers: Callable[[str], None],
 ) -> list[Delivery]:
-    """The messages with their envelopes, entered as given out. What is an error goes to `wrong`; what is
-    larger than `max_size` to `too_large`; what is of no partition of ours, or was given out, is left out. One
-    whose headers cannot be read comes without them, and its topic goes to `no_headers`."""
+    """Return the messages of a batch as deliveries, and enter them in `positions` as given out.
+
+    A message that is an error goes to `wrong`. A message of more than `max_size` bytes goes to
+    `too_large`. Messages of foreign partitions, and messages that were given out already, are left
+    out. A message with unreadable headers is delivered without headers, and its topic goes to
+    `no_headers`.
+    """
     found: list[Delivery] = []
     by_topic = positions.by_topic
     for message in batch:
@@ -40,7 +48,7 @@ def deliveries(
         try:
             position = by_topic[topic][number]
         except KeyError:
-            continue  # of a partition that is no longer ours
+            continue  # the partition was taken away
         if offset < position.next:
             continue
         position.next = offset + 1
@@ -48,7 +56,8 @@ def deliveries(
         try:
             headers = _headers_of(message)
         except (SystemError, UnicodeDecodeError):
-            # A name is no UTF-8. Asked again, confluent-kafka would give a list with a hole, which kills us.
+            # A name is not UTF-8. A second call would return a list with an empty slot, which
+            # crashes the process.
             headers = None
             no_headers(topic)
         if value is not None and len(value) > max_size:
@@ -75,7 +84,7 @@ def deliveries(
 
 
 def _text(raw: Any) -> Any:
-    """`str` where it is valid UTF-8."""
+    """Return `str` for valid UTF-8, otherwise the bytes."""
     if isinstance(raw, bytes):
         with contextlib.suppress(UnicodeDecodeError):
             return raw.decode()
@@ -83,7 +92,7 @@ def _text(raw: Any) -> Any:
 
 
 def _headers(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """One value, or a list of them where the name is there more than once."""
+    """Return the headers by name. A name that occurs more than once has a list of values."""
     found: dict[str, list[Any]] = {}
     for name, raw in pairs:
         found.setdefault(name, []).append(_text(raw))

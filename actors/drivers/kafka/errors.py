@@ -1,4 +1,6 @@
-"""librdkafka's errors in words for users, and what each of them means for a link or a write."""
+"""Puts librdkafka's errors into words for users, and tells what each means for a link or a
+write.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ NOT_YET = frozenset(
         KafkaError._TIMED_OUT_QUEUE,
     )
 )
-"""Nothing was done, and it may go well in a moment: a partition moves, a topic is being made."""
+"""Nothing was done, and the same call may succeed in a moment: a partition moves, or a topic is
+being made.
+"""
 
 DAMAGED = frozenset(
     (
@@ -57,7 +61,7 @@ DAMAGED = frozenset(
         KafkaError._UNDERFLOW,
     )
 )
-"""librdkafka cannot make messages of what it has fetched."""
+"""librdkafka cannot decode the messages that it has fetched."""
 
 UNREADABLE = frozenset((KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD, KafkaError.UNKNOWN))
 """The broker itself cannot read its log."""
@@ -89,11 +93,11 @@ REFUSED = frozenset(
         KafkaError._BAD_COMPRESSION,
     )
 )
-"""The message will never be taken as it is."""
+"""The message as it is will never be taken."""
 
 
 def said(error: KafkaError | KafkaException) -> str:
-    """What librdkafka says, without its prefixes."""
+    """Return librdkafka's own words without their prefixes."""
     one: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
     text = one.str() or one.name()
     text = _AFTER.sub("", _PREFIX.sub("", text))
@@ -101,8 +105,11 @@ def said(error: KafkaError | KafkaException) -> str:
 
 
 def settings_failure(error: KafkaException) -> FatalError:
-    """librdkafka refuses a setting. A name that it does not know may be a slip for one of our options: every
-    name with an underscore is taken for a property of its own."""
+    """Return the error for a setting that librdkafka refuses.
+
+    Every name with an underscore counts as a property of librdkafka. An unknown name may therefore
+    be a misspelt option of Trunkline, and the error then suggests the nearest option.
+    """
     text = f"librdkafka: {said(error)}"
     found = _NO_PROPERTY.search(text)
     near = (
@@ -114,13 +121,13 @@ def settings_failure(error: KafkaException) -> FatalError:
 
 
 def broker_of(text: str) -> str | None:
-    """The server that an error speaks of."""
+    """Return the server that an error names; None for none."""
     found = _PREFIX.match(text)
     return found[1] if found else None
 
 
 def cause(error: KafkaError, peer: str) -> DialError:
-    """Why no link could be had: FatalError where trying again would not help."""
+    """Return why no link was possible: a FatalError where another attempt would not help."""
     code, text = error.code(), said(error)
     peer = broker_of(error.str() or "") or peer
     if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
@@ -150,7 +157,7 @@ def cause(error: KafkaError, peer: str) -> DialError:
         return DialError(f"{peer} did not answer with TLS; check the port and security_protocol")
     if (
         "SSL connection closed" in text
-    ):  # what a port without TLS does, and a server with it that ends
+    ):  # a port without TLS does that, and so does a stopping broker
         return DialError(
             f"{peer} closed the TLS connection; if it always does, check the port and security_protocol"
         )
@@ -167,7 +174,7 @@ def _first(text: str) -> str:
 
 
 def topic_failure(error: KafkaError, topic: str, peer: str, group: str | None) -> DialError:
-    """Why a topic or a group cannot be used."""
+    """Return why a topic or a group cannot be used."""
     code = error.code()
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
         return FatalError(
@@ -198,7 +205,7 @@ def topic_failure(error: KafkaError, topic: str, peer: str, group: str | None) -
 
 
 def fenced_member(group: str | None, peer: str) -> FatalError:
-    """Another member came with the same group.instance.id."""
+    """Return the error for a member whose `group.instance.id` another member has taken."""
     return FatalError(
         "another member with the same group.instance.id has taken this one's place in group "
         f"'{group}' of {peer}; give each member an id of its own"
@@ -206,7 +213,9 @@ def fenced_member(group: str | None, peer: str) -> FatalError:
 
 
 def missing_topic(topic: str, peer: str) -> DialError:
-    """A topic that was there, and is not any more: it may be made again, so it is waited for."""
+    """Return the error for a topic that existed and was deleted. It is not fatal: the topic may be
+    made again.
+    """
     if topic.startswith("^"):
         return DialError(f"{peer} has no topic that '{topic}' matches, or not all of them any more")
     return DialError(
@@ -215,7 +224,7 @@ def missing_topic(topic: str, peer: str) -> DialError:
 
 
 def refusal(error: KafkaError, topic: str, peer: str, size: int) -> str:
-    """Why a message was refused."""
+    """Return the words for a message that was refused."""
     code = error.code()
     if code in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE):
         return f"{peer} refused a message of {size} bytes for '{topic}': over its limit (max.message.bytes)"

@@ -1,8 +1,8 @@
-"""Taking messages from librdkafka, and holding its partitions while the buffer is full.
+"""Taking messages from librdkafka, and pausing its partitions while the buffer is full.
 
-librdkafka calls back, and hands out messages and errors, only while it is polled. `serve` polls it while the
-reader waits for something else; a message that comes then waits in `_early` for the next `fetch`. For the
-reader's thread.
+librdkafka makes its callbacks, and hands out messages and errors, only while it is polled. `serve`
+polls it while the reader waits for something else. A message that comes meanwhile is kept in
+`_early` for the next `fetch`. All methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trunkline.actors.drivers.kafka.silence import Silence
 __all__ = ["POLL_S", "Fetcher"]
 
 POLL_S = 0.1
-"""So long one call waits for librdkafka; then the reader looks whether it has something else to do."""
+"""Seconds that one call waits for librdkafka. Then the reader checks for other work."""
 _NO_SUCH_OFFSET = (
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError.OFFSET_OUT_OF_RANGE,
@@ -38,7 +38,10 @@ _NO_SUCH_OFFSET = (
 
 
 class Fetcher:
-    """See the module. `positions` are shared with the parts that mend them."""
+    """Takes messages from one consumer.
+
+    `positions` are shared with `Places` and `Damage`, which correct them.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Fetcher:
     ) -> None:
         self.consumer = consumer
         self.is_held = False
-        """All partitions are paused: librdkafka fetches nothing."""
+        """Whether all partitions are paused, so that librdkafka fetches nothing."""
         self._plan = plan
         self._positions = positions
         self._link = link
@@ -68,9 +71,11 @@ class Fetcher:
         """Messages, and ends of partitions, that came while librdkafka was served."""
 
     def serve(self, seconds: float) -> None:
-        """Let librdkafka call back for at most so long; a message that comes is kept for `fetch`."""
+        """Let librdkafka make its callbacks for at most `seconds`. A message that comes is kept for
+        `fetch`.
+        """
         if self._group is not None and self._group.within:
-            return  # librdkafka is calling back already
+            return  # a callback is running: polling inside it is not allowed
         message = self.consumer.poll(seconds)
         if message is None:
             return
@@ -81,7 +86,7 @@ class Fetcher:
             self._early.append(message)
 
     def forget_early(self, topic: str, number: int) -> None:
-        """Drop the kept messages of one partition: reading goes on somewhere else in it."""
+        """Drop the kept messages of one partition: reading goes on at another place."""
         self._early = [
             each for each in self._early if (each.topic(), each.partition()) != (topic, number)
         ]
@@ -90,7 +95,9 @@ class Fetcher:
         self._early.clear()
 
     def hold(self) -> None:
-        """Pause all partitions, so that a group's member lives on while nothing is read."""
+        """Pause all partitions. The consumer is polled on, so that a group's member stays alive
+        without reading.
+        """
         if self.is_held:
             return
         self._set_held(True)
@@ -108,10 +115,10 @@ class Fetcher:
     def _set_held(self, is_held: bool) -> None:
         self.is_held = is_held
         if self._group is not None:
-            self._group.held = is_held  # partitions that the group gives meanwhile are paused, too
+            self._group.held = is_held  # partitions assigned meanwhile are paused, too
 
     def mend_places(self) -> None:
-        """Go on reading where offsets have gone, and behind damaged messages."""
+        """Go on reading where offsets have vanished, and behind damaged messages."""
         if self._early:
             self._early = [each for each in self._early if not self._places.is_remade(each.topic())]
         try:
@@ -121,11 +128,13 @@ class Fetcher:
             self._link.lose(ConnectionError(f"a topic of {self._plan.peer}: {said(error)}"))
 
     def fetch(self, most: int) -> int:
-        """Give at most so many messages to the owner; wait a moment where there is none. The number given."""
+        """Give at most `most` messages to the owner, and return how many; wait up to 0.1 s where
+        there is none.
+        """
         batch = self._take_batch(most)
         owner = self._loop_side.owner
         if not batch or not self._link.is_open or owner is None:
-            return 0  # where the link was lost meanwhile, all this comes again
+            return 0  # the link was lost meanwhile: the next one fetches these again
         found = self._to_deliveries(self._places.without_new(batch))
         self._damage.came(found)
         if found:
@@ -157,7 +166,7 @@ class Fetcher:
             self._note_bad_headers,
         )
 
-    # what is not a message
+    # handling of what is not a message
 
     def _note_too_large(self, topic: str, size: int) -> None:
         self._loop_side.pass_over(1)
@@ -171,7 +180,7 @@ class Fetcher:
         )
 
     def _note_partition_error(self, message: Any) -> None:
-        """Hand the error of a partition to the part that deals with its kind."""
+        """Hand the error of a partition to the part that handles its kind."""
         error, number = message.error(), message.partition()
         code = error.code()
         topics = self._plan.topics
@@ -194,7 +203,10 @@ class Fetcher:
             self._link.note_topic_error(error, topic, number)
 
     def _note_partition_end(self, message: Any) -> None:
-        """No message stands before this offset any more."""
+        """Move the position to the end of the partition: no message stands before the end.
+
+        Offsets without messages, such as the marks of transactions, do not count as lag after that.
+        """
         position = self._positions.get(message.topic(), message.partition())
         if position is not None and message.offset() > position.next:
             position.next = message.offset()

@@ -1,6 +1,6 @@
-"""Asking the brokers: which partitions a topic has, and where in them reading begins.
+"""Asking the brokers which partitions a topic has, and where in them reading begins.
 
-Blocks; for the reader's thread.
+The calls block, so all methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from trunkline.deadline import Deadline
 __all__ = ["CREATION_S", "MOST_CALL_S", "Finder"]
 
 CREATION_S = 5.0
-"""So long a topic that is unknown may be on its way into being."""
+"""Seconds for which an unknown topic may still be in the making."""
 MOST_CALL_S = 2.0
 
 
 class Finder:
-    """See the module. `check` raises when there is no use in going on; `serve` lets librdkafka call back."""
+    """Asks the brokers on behalf of one consumer.
+
+    `check` raises when opening, or a seek, must not go on. `serve` lets librdkafka make its
+    callbacks.
+    """
 
     def __init__(
         self,
@@ -41,22 +45,28 @@ class Finder:
         self.consumer = consumer
         self.plan = plan
         self.known = dict(known)
-        """How many partitions the topics have, of those that were there at the first link: what is not among
-        them has been made since, and is read from its beginning."""
+        """How many partitions each topic had at the first link. Partitions that are missing here
+        were made later, and are read from their beginning.
+        """
         self.counts: dict[str, int] = {}
-        """How many partitions the topics of the address had when they were last looked for."""
+        """How many partitions the topics of the address had when they were last looked up."""
         self._makes_topics = makes_topics
-        """The broker may make topics that it does not know. Only for the first link: what an operator deletes
-        later is waited for."""
+        """Whether the broker may make topics that it does not know. Only the first link may have
+        that done: a topic that an operator deletes later is waited for.
+        """
         self.has_patterns = any(topic.startswith("^") for topic in plan.topics)
         self._listed = bool(known)
-        """The topics that were there before the group was joined are in `known`."""
+        """Whether `known` holds the topics that existed before the group was joined."""
         self._check = check
         self._serve = serve
 
     def ask(self, call: Callable[[float], Any], deadline: Deadline) -> Any:
-        """Call something that blocks, in pieces, so that errors are heard in between. The pieces grow: one
-        that is too short for the way to the broker and back would never succeed."""
+        """Make a blocking call in pieces, and check for errors between them.
+
+        The pieces grow from 0.05 to 2 s: a piece that is shorter than the round trip to the broker
+        would never succeed. Raises whatever `check` raises, and KafkaException for errors that do
+        not pass.
+        """
         seconds = 0.05
         while True:
             self._check(deadline, f"no answer from {self.plan.peer}")
@@ -71,7 +81,9 @@ class Finder:
             seconds = min(2 * seconds, MOST_CALL_S)
 
     def find_topics(self, deadline: Deadline) -> None:
-        """Every topic is there, with a leader for each partition. DialError."""
+        """Wait until every topic exists with a leader for each partition. Raises DialError where
+        one cannot be had.
+        """
         names = dict.fromkeys((*self.plan.topics, self.plan.write_topic))
         if self.has_patterns and not self._listed:
             everything = self.ask(
@@ -112,8 +124,11 @@ class Finder:
             pause = min(2 * pause, 0.2)
 
     def _have_topic_made(self, topic: str) -> None:
-        """Ask as a producer does: then a broker with auto.create.topics.enable makes the topic. Its answer
-        does not matter, for the topic is looked for again."""
+        """Ask for the topic as a producer does. A broker with auto.create.topics.enable then makes
+        the topic.
+
+        The answer is ignored, because `_find_topic` looks the topic up again.
+        """
         if not self.plan.may_make_topics:
             return
         settings = {**self.plan.producer, "allow.auto.create.topics": True}
@@ -123,7 +138,7 @@ class Finder:
             )
 
     def count_partitions(self, topic: str, seconds: float) -> int:
-        """How many partitions the topic has now. KafkaException."""
+        """Return how many partitions the topic has now; KafkaException where no broker answers."""
         about = self.consumer.list_topics(topic, timeout=seconds).topics[topic]
         if about.error is not None:
             raise KafkaException(about.error)
@@ -144,7 +159,10 @@ class Finder:
     def starts(
         self, wanted: list[tuple[str, int]], deadline: Deadline, start: int | None = None
     ) -> list[TopicPartition]:
-        """The offsets to start from, as numbers: whatever is written from now on is after them."""
+        """Return for each partition the offset to start from.
+
+        The offsets are numbers, so that every message written from now on stands behind them.
+        """
         plan = self.plan
         if start is None and plan.start >= 0 and not plan.start_is_time:
             return [TopicPartition(*each, plan.start) for each in wanted]
@@ -153,7 +171,8 @@ class Finder:
         late = [(each.topic, each.partition) for each in found if each.offset < 0]
         if not late:
             return found
-        # A time after the last message; or a broker that does not know how to be asked.
+        # No offset was found: the time is after the last message, or an old broker does not know
+        # the question.
         there = [each for each in found if each.offset >= 0]
         for topic, number in late:
             partition = TopicPartition(topic, number)

@@ -1,12 +1,16 @@
-"""A member of a consumer group: which partitions are ours, and what is committed of them.
+"""A member of a consumer group: which partitions it has, and which offsets it commits.
 
-A partition that the group has never read begins where the address says, and the group is told so at once: a
-member that dies right after must not make the next one begin somewhere else. One that came into being after
-we looked has been written after Dial, so it is read from its beginning.
+A partition that the group has never read begins where the address says. That offset is committed at
+once: if this member dies right after, its successor must begin at the same place. A partition that
+was made after the first look holds only messages written after `Dial`, so it is read from its
+beginning.
 
-When partitions are taken away, what was consumed of them is committed. What readers of ours still hold unread
-then comes to the next owner too. If a partition comes straight back, as most do in the default way of
-sharing, and nobody else has come further, reading goes on where it was. For the reader's thread.
+When partitions are taken away, the consumed offsets are committed. Messages that readers here still
+hold unread then go to the next owner as well. With the default assignment strategy most partitions
+come straight back. Where no other member has got further, reading goes on at the old place.
+
+All methods run on the reader's thread. librdkafka calls `_assign`, `_revoke` and `_lost` inside a
+poll.
 """
 
 from __future__ import annotations
@@ -36,12 +40,17 @@ _FORMER = frozenset(
         KafkaError.STALE_MEMBER_EPOCH,
     )
 )
-"""A commit while the group shares anew: no news, it is tried again for what stays ours."""
+"""Errors of a commit during a rebalance. They are not reported: the commit is repeated for the
+partitions that this member keeps.
+"""
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
 
 class Group:
-    """See the module. `say` is for the user's log, `lose` ends the link."""
+    """The membership of one consumer in its group.
+
+    `say` writes to the user's log, `lose` ends the link, `pass_over` counts lost messages.
+    """
 
     def __init__(
         self,
@@ -55,27 +64,29 @@ class Group:
     ) -> None:
         self.plan = plan
         self.assigned = False
-        """The group has said which partitions are ours, if any."""
+        """Whether the group has said which partitions this member has, even if that is none."""
         self.broken = False
-        """Partitions came and could not be taken: only a new member gets them."""
+        """Whether assigned partitions could not be taken. Only a new member gets them then."""
         self.within = False
-        """librdkafka is calling back, and must not be asked to do that meanwhile."""
+        """Whether a callback of librdkafka is running. The consumer must not be polled
+        meanwhile.
+        """
         self.held = False
-        """Partitions that come are to be paused."""
+        """Whether partitions that arrive are to be paused."""
         self.new = False
-        """There are partitions of which the group knows nothing yet."""
+        """Whether there are partitions without a commit in the group."""
         self.consumer = consumer
         self._finder = finder
         self._positions = positions
         self._shelved: dict[tuple[str, int], Position] = {}
         self._had_commits: set[tuple[str, int]] = set()
-        """Partitions of which the group has had a commit since this member joined."""
+        """Partitions for which the group has had a commit since this member joined."""
         self._say = say
         self._lose = lose
         self._pass_over = pass_over
 
     def join(self) -> None:
-        """Ask for partitions; they come while librdkafka is served."""
+        """Ask for partitions. They arrive in callbacks while librdkafka is served."""
         try:
             self.consumer.subscribe(
                 list(self.plan.topics),
@@ -90,11 +101,13 @@ class Group:
             raise FatalError(f"librdkafka does not take the pattern {patterns}: check it") from None
 
     def forget(self) -> None:
-        """What was taken away has no former self any more."""
+        """Forget the positions of partitions that were taken away: they cannot be resumed any
+        more.
+        """
         self._shelved.clear()
 
     def leave(self) -> None:
-        """Commit, and give the partitions to the others at once."""
+        """Commit, and leave the group, so that other members get the partitions at once."""
         deadline = Deadline(_LEAVE_S)
         while True:
             try:
@@ -103,7 +116,7 @@ class Group:
             except Exception:
                 if deadline.expired():
                     break
-            self.consumer.poll(0.05)  # what comes now is not given out, so that it comes again
+            self.consumer.poll(0.05)  # dropped: the group reads such messages again
         with contextlib.suppress(Exception):
             self.consumer.close()
 
@@ -131,7 +144,8 @@ class Group:
         new = [(each.topic, each.partition) for each in committed if each.offset < 0]
         known = self._finder.known
         grown = [(topic, number) for topic, number in new if number >= known.get(topic, 0)]
-        # The broker forgets a group's commits together with the topic.
+        # The broker forgets a group's commits when the topic is deleted. A partition that had a
+        # commit and has none now therefore belongs to a topic that was made anew.
         remade = [each for each in new if each in self._had_commits]
         later = [*grown, *(each for each in remade if each not in grown)]
         first = [each for each in new if each not in later]
@@ -156,7 +170,7 @@ class Group:
         self.new = self.new or bool(new)
 
     def _forsake(self, topic: str, number: int) -> None:
-        """Count what was not read of a topic that was deleted and made anew."""
+        """Count the unread messages of a topic that was deleted and made anew."""
         self._had_commits.discard((topic, number))
         former = self._shelved.pop((topic, number), None)
         missing = max(0, former.end - former.next) if former is not None else 0
@@ -169,7 +183,11 @@ class Group:
             self._pass_over(missing)
 
     def _return(self, at: TopicPartition) -> TopicPartition:
-        """A partition that the group has read: on from there, or from where we were."""
+        """Take a partition that the group has read: go on at its commit, or at this member's own
+        place.
+
+        The own place is used when no other member has committed a later offset meanwhile.
+        """
         self._had_commits.add((at.topic, at.partition))
         former = self._shelved.pop((at.topic, at.partition), None)
         if former is not None and at.offset <= former.base:
@@ -219,7 +237,10 @@ class Group:
     # commits
 
     def commit_starts(self, again: Callable[[], None]) -> None:
-        """Let the group know where it begins; `again` is called before another try, and raises to end it."""
+        """Commit the offsets at which reading begins, and retry until the group has taken them.
+
+        `again` is called before each further try, and raises to end the tries.
+        """
         while self.new:
             try:
                 self.commit(wait=True)
@@ -231,7 +252,9 @@ class Group:
                 again()
 
     def commit(self, *, wait: bool = False) -> None:
-        """What has been consumed. Without `wait` the answer comes to `committed`."""
+        """Commit the consumed offsets. Without `wait` the outcome comes to `committed`, by a
+        callback.
+        """
         moved = [(each, each.reached) for each in self._positions if each.reached > each.committed]
         if not moved:
             return
@@ -247,7 +270,7 @@ class Group:
         self.new = False
 
     def committed(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """What became of a commit."""
+        """Handle the outcome of a commit."""
         failed = (
             partitions
             if error is not None
@@ -260,7 +283,7 @@ class Group:
             return
         for each in failed:
             if position := self._positions.get(each.topic, each.partition):
-                position.committed = -1  # again, with the next one
+                position.committed = -1  # the next commit includes it again
         if not self.held and error.code() not in _FORMER:
             self._say(
                 f"group '{self.plan.group}' did not take a commit: {said(error)}; it is tried again"

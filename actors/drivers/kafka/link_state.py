@@ -1,8 +1,8 @@
-"""Whether the reader's link is open, and what librdkafka's errors mean for it: no I/O.
+"""Whether the reader's link is open, and what librdkafka's errors mean for the link. No I/O.
 
-librdkafka knows no links. It reports that all brokers are down, that one broker refused a login, or that a
-topic is unknown. `LinkState` makes one of three things of each report: the link ends, opening fails, or the
-user's log gets a line. For the reader's thread.
+librdkafka has no notion of a link. It reports that all brokers are down, that one broker refused a
+login, or that a topic is unknown. `LinkState` draws one of three conclusions from each report: the
+link ends, opening fails, or the user's log gets a line. All methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ from trunkline.errors import DialError, DialTimeout
 __all__ = ["LinkState"]
 
 _RECENT_S = 5.0
-"""A broker's last error explains the loss of all brokers when it is no older."""
+"""The last error of a broker explains the loss of all brokers only when it is at most so many
+seconds old.
+"""
 _GRACE_S = 1.5
-"""A host may have several addresses, and librdkafka tries one at a time: the first refusal is not the last
-word. It also reports the same failure only once, so that a later attempt hears nothing of it."""
+"""Seconds after which a refusal ends an opening. A host may have several addresses, and librdkafka
+tries them one by one, so that the first refusal need not be the outcome. librdkafka also reports
+the same failure only once, so that a later attempt gets no report.
+"""
 _BROKER_ERRORS = (
     KafkaError._TRANSPORT,
     KafkaError._RESOLVE,
@@ -41,31 +45,35 @@ _BROKER_ERRORS = (
 
 
 class LinkState:
-    """See the module."""
+    """The state of one reader's link."""
 
     def __init__(self, plan: Plan, loop_side: LoopSide, *, knows_positions: bool) -> None:
         self.is_open = False
-        """Messages are given out. False while a link is opened, and after it was lost."""
+        """Whether messages are given out. False while a link is being opened, and after it was
+        lost.
+        """
         self.knows_positions = knows_positions
-        """It is known where reading begins: a later link goes on from there."""
+        """Whether reading has a place to go on from; a later link resumes there."""
         self.fatal: DialError | None = None
-        """Why no further link can be had with this consumer."""
+        """Why this consumer can never have another link; None while it can."""
         self.is_fenced = False
-        """Another member with the same group.instance.id has taken this one's place in the group."""
+        """Whether another member with the same group.instance.id has taken this member's place."""
         self._plan = plan
         self._loop_side = loop_side
         self._trouble: DialError | None = None
-        """Why the present opening fails."""
+        """Why the present opening fails; None while it may succeed."""
         self._broker_error: KafkaError | None = None
         self._broker_error_at = 0.0
         self._is_down = False
-        """librdkafka has lost all brokers."""
+        """Whether librdkafka has lost all brokers."""
         self._opening_since = 0.0
 
     # opening
 
     def begin_opening(self) -> None:
-        """Raise the error that makes every further link impossible, if there is one."""
+        """Begin an opening; raise the error that makes every further link impossible, if there is
+        one.
+        """
         if self.fatal is not None:
             raise self.fatal
         self._trouble = None
@@ -92,14 +100,17 @@ class LinkState:
         )
 
     def finish_opening(self) -> None:
-        """The link is open."""
+        """Mark the link as open."""
         self._broker_error, self._is_down = None, False
         self.is_open = True
 
     # losing
 
     def lose(self, reason: BaseException | None) -> None:
-        """An open link is gone: tell the owner once. While a link is opened, opening fails instead."""
+        """Handle the loss of the link.
+
+        An open link: tell the owner, once. A link that is being opened: make the opening fail.
+        """
         if not self.is_open:
             if isinstance(reason, FatalError):
                 self.fatal = reason
@@ -112,8 +123,11 @@ class LinkState:
         )
 
     def end(self, error: KafkaError) -> None:
-        """This consumer will never give a message again. A consumer that another member has fenced stays as
-        it is: a new one would take the place back, and the two would go on like that."""
+        """Handle an error after which this consumer never gives a message again.
+
+        A fenced consumer is kept as it is. A new consumer would take the place back, and the two
+        members would replace each other for ever.
+        """
         self.is_fenced = "fenced" in said(error).lower()
         if self.is_fenced:
             self.fatal = fenced_member(self._plan.group, self._plan.peer)
@@ -121,10 +135,10 @@ class LinkState:
             self.fatal = DialError(f"librdkafka gave up reading: {said(error)}")
         self.lose(self.fatal)
 
-    # what librdkafka reports
+    # reports of librdkafka
 
     def note_error(self, error: KafkaError) -> None:
-        """An error of the consumer as a whole (`error_cb`)."""
+        """Handle an error of the whole consumer (`error_cb`)."""
         code = error.code()
         if code == KafkaError._ALL_BROKERS_DOWN:
             self._note_all_down()
@@ -152,7 +166,7 @@ class LinkState:
             self.fatal = reason
 
     def _ends_by_topic(self, error: KafkaError) -> bool:
-        """Whether the error ends the link, as the first topic cannot be read."""
+        """Whether the error ends the link, because the first topic cannot be read."""
         if not self._plan.topics:
             return False
         reason = self.explain_topic_error(error, self._plan.topics[0])
@@ -165,21 +179,25 @@ class LinkState:
         return False
 
     def note_topic_error(self, error: KafkaError, topic: str, partition: int) -> None:
-        """An error of one partition that no other rule explains."""
+        """Handle an error of one partition that no other rule explains."""
         reason = self.explain_topic_error(error, topic)
         if not isinstance(reason, FatalError) and error.code() not in UNKNOWN_TOPIC:
             self._loop_side.warn(f"topic '{topic}', partition {partition}: {said(error)}")
             return
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            self.fatal = reason  # the next link would be granted, and lost, again
+            self.fatal = reason  # the next link would open, and be lost in the same way
         self.lose(reason)
 
     def is_coordinator_search(self, code: int) -> bool:
-        """librdkafka looks for a group's coordinator even without a group: a refusal of that is no news."""
+        """Whether the error is only a refused search for a coordinator, which librdkafka makes
+        without a group, too.
+        """
         return code == KafkaError.GROUP_AUTHORIZATION_FAILED and not self._plan.group
 
     def explain_topic_error(self, error: KafkaError, topic: str) -> DialError:
-        """Why the topic cannot be read. FatalError where trying again would not help."""
+        """Return why the topic cannot be read: a FatalError where another attempt would not
+        help.
+        """
         if self.knows_positions and error.code() in UNKNOWN_TOPIC:
             return missing_topic(topic, self._plan.peer)
         return topic_failure(error, topic, self._plan.peer, self._plan.group)

@@ -1,4 +1,4 @@
-"""What librdkafka logs: to who wants it, and never to stderr."""
+"""librdkafka's log: passed on to the user's log, and never to stderr."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from collections.abc import Callable
 __all__ = ["quiet_logger", "remade_topic"]
 
 _QUIET = ("FAIL", "CONFWARN", "REQTMOUT", "GETPID", "TERMINATE", "CLOSE")
-"""What librdkafka logs beside telling it as an error, or what is no news."""
+"""Beginnings of log lines that librdkafka also reports as errors, or that are unimportant."""
 
 
 _REMADE = re.compile(r"Topic (\S+) changed id from (?!A+[= ])\S+ to \S+")
-"""But for a change from the zero id (only A): librdkafka hears of the topic's id for the first time."""
+"""A change from the zero id, which is written with the letter A only, does not match: librdkafka
+then learns the topic's id for the first time.
+"""
 
 
 def remade_topic(text: str) -> str | None:
-    """The topic of which this line of librdkafka's log (`debug=metadata`) says that it was deleted and made
-    anew. librdkafka tells it nowhere else, and goes on reading at the old offset."""
+    """Return the topic that was deleted and made anew, according to this log line
+    (`debug=metadata`); else None.
+
+    librdkafka reports that nowhere else, and goes on reading at the old offset.
+    """
     found = _REMADE.search(text)
     return found[1] if found else None
 
@@ -44,7 +49,11 @@ class _Handler(logging.Handler):
 def quiet_logger(
     say: Callable[[str], None], everything: bool = False, hear: Callable[[str], None] | None = None
 ) -> logging.Logger:
-    """A logger for librdkafka, which would write to stderr otherwise. `hear` is called with every line."""
+    """Return a logger for librdkafka, which would otherwise write to stderr.
+
+    `say` gets warnings, or every line with `everything`. `hear` is called with every line. Both are
+    called on the thread that polls librdkafka.
+    """
     logger = logging.Logger("trunkline.kafka", logging.DEBUG)
     logger.propagate = False
     logger.addHandler(_Handler(say, everything, hear))

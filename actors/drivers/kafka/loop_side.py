@@ -1,7 +1,9 @@
-"""What a reader's thread tells the event loop: messages, the end of a link, warnings, answers to requests.
+"""The way from the reader's thread to the event loop: messages, the end of a link, warnings,
+answers.
 
-A thread of the reader serves librdkafka, and the driver lives on the loop. Every call from the thread to
-the driver goes through `LoopSide`, so that no other part of the reader needs to know about the loop.
+The reader's thread polls librdkafka, and the driver lives on the event loop. Every call from the
+thread to the driver goes through `LoopSide`, so that no other part of the reader needs to know the
+loop.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ __all__ = ["LoopSide", "Owner"]
 
 
 class Owner(Protocol):
-    """The driver that reads. All methods are called on the loop."""
+    """The driver object that reads. All methods are called on the event loop."""
 
     def arrived(self, batch: Sequence[Delivery]) -> None: ...
     def went(self, reason: BaseException) -> None: ...
@@ -26,8 +28,12 @@ class Owner(Protocol):
 
 
 class LoopSide:
-    """The loop and the driver that reads at the moment. The loop assigns `owner`; all methods are for the
-    reader's thread. Without an owner warnings and counts go nowhere."""
+    """The event loop, and the driver object that reads at the moment.
+
+    The event loop assigns `owner`; all methods run on the reader's thread. The owner may change at
+    any moment, so each method reads the attribute once. Without an owner, warnings and counts are
+    dropped.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -35,12 +41,12 @@ class LoopSide:
         """The driver object of the present link; None between two links."""
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Have the loop call `function` soon."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: no driver listens any more
+        """Have the event loop call `function` soon."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it the driver
             self.loop.call_soon_threadsafe(function, *arguments)
 
     def warn(self, text: str) -> None:
-        """A line for the user's log."""
+        """Write a line to the user's log."""
         owner = self.owner
         if owner is not None:
             self.call(owner.say, text)
@@ -60,9 +66,10 @@ class LoopSide:
     def answer(
         self, future: asyncio.Future[Any], error: BaseException | None, value: object = None
     ) -> None:
-        """Give a request its result, or its error, unless its caller has given up."""
+        """Give a request its result or its error, unless the caller has stopped waiting."""
         if error is not None:
-            # The frames of a traceback refer to the consumer, which would live as long as the error.
+            # The frames of the traceback refer to the consumer, which would live as long as the
+            # error.
             error.__traceback__ = error.__context__ = None
 
         def set_outcome() -> None:

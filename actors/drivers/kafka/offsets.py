@@ -1,8 +1,9 @@
-"""What has been consumed of one partition, and so what may be committed: no I/O.
+"""Which messages of a partition were consumed, and which offset may be committed. No I/O.
 
-Several readers consume out of order, while Kafka knows one number per partition: everything before it is
-done. So an offset is committed when it and all that were given out before it have been consumed. Offsets have
-gaps (compaction, transactions); "before" therefore means what was given out, not every number.
+Several readers consume out of order, while Kafka keeps one number per partition: everything before
+it is done. So an offset is committed when its message, and all messages given out before it, have
+been consumed. Offsets have gaps (compaction, transactions). "Before" therefore refers to messages
+given out, not to numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ["Origin", "Position", "Positions", "Token", "place_instead", "settle"
 
 
 class Origin(Enum):
-    """Who named the offset at which a position starts."""
+    """The origin of the offset at which a position starts."""
 
     ADDRESS = "the address gives it as a number"
     COMMIT = "the group has committed it"
@@ -23,10 +24,11 @@ class Origin(Enum):
 
 
 class Position:
-    """One partition, from one assignment (or rewind) to the next.
+    """Reading and consuming of one partition, from one assignment (or seek) to the next.
 
-    `next` and `pending` grow in the reader's thread, `base` and `done` belong to the loop: deques and whole
-    numbers are all they share.
+    Two threads share a position without a lock. The reader's thread changes `next` and appends to
+    `pending`. The event loop changes `base` and `done` and removes from `pending`. They share only
+    whole numbers and a deque, whose single operations are atomic.
     """
 
     __slots__ = (
@@ -49,22 +51,24 @@ class Position:
         self.start = start
         self.origin = origin
         self.end = -1
-        """The offset that the partition's next message will have, as the broker last said; -1 unknown."""
+        """The offset that the next message of the partition will have, as the broker last said; -1
+        unknown.
+        """
         self.base = start
-        """All before this has been consumed."""
+        """All messages before this offset have been consumed."""
         self.next = start
-        """What is given out next is this or later."""
+        """The next message given out has this offset or a later one."""
         self.seen = seen
-        """What is before this was given out before, over another link."""
+        """Messages before this offset were given out before, over another link."""
         self.committed = committed
-        """What the group is known to have committed, -1 for nothing."""
+        """The offset that the group is known to have committed; -1 for none."""
         self.pending: deque[int] = deque()
-        """Given out and not yet consumed, in order."""
+        """Offsets of messages given out and not consumed yet, in order."""
         self.done: set[int] = set()
-        """Consumed, with something pending before."""
+        """Offsets of messages that were consumed while an earlier one is still pending."""
 
     def again(self) -> Position:
-        """The same partition from the first message that was not consumed."""
+        """Return a new position of the partition, at the first message that was not consumed."""
         if self.is_untouched:
             start, seen, origin = self.start, self.seen, self.origin
         else:
@@ -75,29 +79,35 @@ class Position:
 
     @property
     def is_untouched(self) -> bool:
-        """No message of the partition has been given out, over this link or a former one."""
+        """Whether no message of the partition has been given out, over this link or a former
+        one.
+        """
         return self.base == self.next == self.start and self.seen < 0
 
     @property
     def reached(self) -> int:
-        """All messages before this have been consumed: `base`, or, where nothing is given out, what comes
-        next. Offsets between the two are no messages for anybody: transactions' marks, what was passed
-        over."""
+        """The offset before which all messages have been consumed.
+
+        With pending messages that is `base`, otherwise `next`. Offsets between the two carry no
+        messages for readers: they are marks of transactions, or were passed over.
+        """
         return self.base if self.pending else self.next
 
     @property
     def unread(self) -> int:
-        """Offsets between what readers have and the partition's end; 0 while the end is not known."""
+        """How many offsets lie between the consumed messages and the end of the partition; 0 for an
+        unknown end.
+        """
         return max(0, self.end - self.reached)
 
     def jump(self, offset: int) -> None:
-        """Go on somewhere else: what is between is not there."""
+        """Go on at another offset: no messages exist between."""
         if not self.pending:
             self.base = offset
         self.next = offset
 
     def consumed(self, offset: int) -> None:
-        """A reader has this message."""
+        """Note that a reader has had the message with this offset."""
         pending, done = self.pending, self.done
         if not pending or pending[0] != offset:
             done.add(offset)
@@ -112,13 +122,14 @@ class Position:
 
 
 class Positions:
-    """Those of all partitions that are ours."""
+    """The positions of all partitions that this consumer has."""
 
     def __init__(self) -> None:
         self.by_topic: dict[str, dict[int, Position]] = {}
 
     def __iter__(self) -> Iterator[Position]:
-        # Copies: the loop's thread counts the lag while the reader's thread may add a partition.
+        # Copies, because the event loop counts the lag while the reader's thread may add a
+        # partition.
         return (
             each for numbers in tuple(self.by_topic.values()) for each in tuple(numbers.values())
         )
@@ -134,20 +145,22 @@ class Positions:
 
 
 def place_instead(position: Position, low: int, high: int, *, earliest: bool) -> tuple[int, int]:
-    """Where reading goes on when the broker has said that it has nothing at `position.next`, and how many
-    messages were lost by that. `low` is the first offset that the partition has, `high` the one behind its
-    last; `earliest`: the address says `offset=earliest`."""
+    """Return where reading goes on after the broker had nothing at `position.next`, and how many
+    messages are lost.
+
+    `low`: the first offset that the partition has. `high`: the offset behind its last message.
+    `earliest`: the address says `offset=earliest`.
+    """
     origin = position.origin if position.is_untouched else Origin.BROKER
-    if (
-        position.next < low
-    ):  # deleted by age; what had gone before Dial was asked by number is not lost
+    if position.next < low:  # deleted by age; older than a number in the address is no loss
         return low, 0 if origin is Origin.ADDRESS else low - position.next
     if position.next <= high:
         return position.next, 0
-    # The log is shorter than it was: the topic was made anew, or its end was lost with a broker.
+    # The log is shorter than before: the topic was made anew, or a broker has lost the end of its
+    # log.
     if origin is Origin.ADDRESS:
         return high, 0
-    if origin is Origin.COMMIT and not earliest:  # as librdkafka does it; but counted
+    if origin is Origin.COMMIT and not earliest:  # librdkafka does the same, without counting
         return high, high - low
     return low, 0
 
@@ -156,7 +169,7 @@ Token = tuple[Position, int]
 
 
 def settle(tokens: Iterable[Token]) -> None:
-    """Readers have these messages. What belongs to an assignment that is over changes nothing."""
+    """Note that readers have had these messages. Tokens of former assignments change nothing."""
     for position, offset in tokens:
         pending = position.pending
         if pending and pending[0] == offset and not position.done:

@@ -1,9 +1,11 @@
-"""Offsets that are not there any more: deleted by age, or of a topic that was deleted and made anew.
+"""Offsets that do not exist any more: deleted by age, or because the topic was deleted and made
+anew.
 
-librdkafka reports such a place once, by an error event (or, for a topic made anew, by a line of its log), at
-whatever moment it is served: while a link is opened, while a full buffer waits, in the middle of a batch. It
-then fetches nothing more of the partition. So what it reports is only noted here, and mended at the next
-turn of the reading loop, whether a message has come or not. For the reader's thread.
+librdkafka reports such an offset once, by an error event, or by a line of its log for a topic made
+anew. The report may come whenever librdkafka is polled: while a link is opened, while the buffer is
+full, in the middle of a batch. librdkafka then fetches nothing more from the partition. So a report
+is only noted at first, and the next turn of the reading loop mends the place, with or without a
+message. All methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ __all__ = ["Places"]
 
 
 class Places:
-    """See the module. `say` is for the user's log, `pass_over` counts messages that are lost."""
+    """Mends the places of one consumer.
+
+    `say` writes to the user's log, `pass_over` counts lost messages.
+    """
 
     def __init__(
         self,
@@ -43,30 +48,34 @@ class Places:
         self._lost: dict[tuple[str, int], None] = {}
         self._remade: dict[str, None] = {}
 
-    # what librdkafka reports
+    # reports of librdkafka
 
     def note_lost(self, topic: str, number: int) -> None:
-        """The partition has no message at the offset that was asked for."""
+        """Note that the partition has no message at the requested offset."""
         self._lost[topic, number] = None
 
     def note_log_line(self, text: str) -> None:
-        """A line of librdkafka's log, which may say that a topic was made anew."""
+        """Read a line of librdkafka's log, which may say that a topic was made anew."""
         topic = remade_topic(text)
         if topic is not None and topic in self._positions.by_topic:
             self._remade[topic] = None
 
     def is_lost(self, topic: str, number: int) -> bool:
-        """librdkafka has given the partition up, so that it cannot seek in it."""
+        """Whether librdkafka has given up the partition, so that it cannot seek there."""
         return (topic, number) in self._lost
 
     def is_remade(self, topic: str) -> bool:
-        """The topic was made anew, and reading has not begun at its beginning yet."""
+        """Whether the topic was made anew and reading has not begun at its beginning yet."""
         return topic in self._remade
 
     def without_new(self, batch: list[Any]) -> list[Any]:
-        """The messages without those of a topic that was found to be made anew while the batch was taken:
-        they come again, from its beginning. A message that came alone came after that news; of several,
-        those before the former topic's end count as its own."""
+        """Return the batch without messages of a topic that turned out to be made anew.
+
+        The report may come while the batch is taken, so that the batch has messages of both topics.
+        Those of the new topic are dropped here and fetched again from its beginning. A single
+        message came after the report, so it is new. Of several messages, those before the end of
+        the former topic count as old.
+        """
         if not self._remade:
             return batch
         return [each for each in batch if not self._is_new(each, alone=len(batch) == 1)]
@@ -80,8 +89,11 @@ class Places:
     # mending
 
     def mend(self, *, held: bool) -> None:
-        """Go on where there is something, and count what is missing. `held`: partitions are paused.
-        KafkaException where no broker answers; then it is tried again later."""
+        """Go on where there are messages, and count the missing ones. `held`: partitions are
+        paused.
+
+        Raises KafkaException where no broker answers; the places stay noted for the next try.
+        """
         while self._remade:
             topic = next(iter(self._remade))
             self._begin_anew(topic, held=held)
@@ -110,13 +122,15 @@ class Places:
             self._pass_over(missing)
 
     def _begin_anew(self, topic: str, *, held: bool) -> None:
-        """Read a topic that was made anew from its beginning. What was not read of the former one is lost."""
+        """Read a topic that was made anew from its beginning. Unread messages of the former topic
+        are lost.
+        """
         former = self._positions.by_topic.get(topic, {})
         missing = sum(max(0, each.end - each.next) for each in former.values())
         count = self._finder.count_partitions(topic, MOST_CALL_S)
         numbers = [
             number for number in sorted(former) if number < count
-        ]  # the group shares the rest later
+        ]  # the group assigns the others later
         if not self._plan.group and self._plan.partition is None:
             numbers = list(range(count))
         for gone in set(former) - set(numbers):
@@ -131,7 +145,9 @@ class Places:
             self._pass_over(missing)
 
     def forget_gone(self) -> None:
-        """Without a group: partitions that are not there any more, as the topic was made anew with fewer."""
+        """Without a group: forget partitions that do not exist any more, as the new topic has fewer
+        of them.
+        """
         for each in self._positions:
             count = self._finder.counts.get(each.topic, each.partition + 1)
             if self._plan.partition is None and each.partition >= count:
@@ -141,7 +157,9 @@ class Places:
                     self._pass_over(missing)
 
     def _fetch_from_positions(self, topic: str, *, held: bool) -> None:
-        """Have librdkafka fetch the topic where the positions are, whatever became of its own."""
+        """Have librdkafka fetch the topic at the known positions, whatever its own positions
+        are.
+        """
         if self._plan.cooperative:
             places = [_place(each) for each in self._positions if each.topic == topic]
             with contextlib.suppress(KafkaException):  # a partition that was not assigned
@@ -154,13 +172,16 @@ class Places:
             self.consumer.pause(places)
 
     def fetch_anew(self, *, held: bool) -> None:
-        """Have librdkafka fetch all partitions where the positions are."""
+        """Have librdkafka fetch all partitions at the known positions."""
         for topic in tuple(self._positions.by_topic) if self._plan.cooperative else ("",):
             self._fetch_from_positions(topic, held=held)
 
     def find_new_partitions(self, *, held: bool) -> None:
-        """Without a group: read partitions that were added since, from their beginning. The question also
-        shows whether a broker answers while nothing is read. `held`: partitions are paused."""
+        """Without a group: read partitions that were added, from their beginning. `held`:
+        partitions are paused.
+
+        The question also shows whether a broker answers while nothing is read.
+        """
         plan = self._plan
         if not plan.topics or plan.partition is not None:
             with contextlib.suppress(KafkaException):
@@ -170,7 +191,7 @@ class Places:
             try:
                 found = self.consumer.list_topics(topic, timeout=MOST_CALL_S).topics[topic]
             except KafkaException:
-                return  # librdkafka reports by itself that no broker answers
+                return  # librdkafka itself reports that no broker answers
             count = len(found.partitions)
             if found.error is None and count > self._finder.known[topic]:
                 self._add_partitions(topic, range(self._finder.known[topic], count), held=held)
@@ -184,11 +205,14 @@ class Places:
         if held:
             self.consumer.pause(added)
 
-    # how far it is to the end
+    # the end of the partitions
 
     def note_ends(self, *, ask: bool) -> None:
-        """Note where the partitions end: as the last fetch told or, with `ask`, by a question (while
-        partitions are paused there are no fetches)."""
+        """Note where the partitions end.
+
+        The last fetch has brought the ends. With `ask` the broker is asked, because paused
+        partitions are not fetched.
+        """
         positions = list(self._positions)
         if ask and positions:
             wanted = [TopicPartition(each.topic, each.partition, LATEST) for each in positions]

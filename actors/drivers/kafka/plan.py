@@ -1,4 +1,6 @@
-"""What a kafka address asks for, as librdkafka's properties. Pure but for the certificate files."""
+"""The wishes of a kafka address, as properties of librdkafka. No I/O but for reading certificate
+files.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,13 @@ from trunkline.errors import RefusedError
 __all__ = ["EARLIEST", "LATEST", "Plan", "check_topic", "header_pairs", "plan_of"]
 
 LATEST, EARLIEST = -1, -2
-"""As Kafka's own protocol writes them where a time is asked for."""
+"""Values of Kafka's own protocol where a time is asked for."""
 PING_MS = 20_000
 _MOST_MS = 300_000
 _SESSION_MS = 10_000
 _MESSAGE_MAX = 1_000_000
 _PROPAGATION_MS = 10_000
-"""A topic that is missing for so long is reported as deleted."""
+"""Milliseconds for which a missing topic is waited for before it is reported as deleted."""
 _REBOOTSTRAPS = 0x020B0000
 _PREFETCH_KB = 16_384
 _PREFETCH = 20_000
@@ -41,15 +43,15 @@ _OURS = {
     "delivery.report.only.error": "a write waits for the report of its message",
     "transactional.id": "there are no transactions over Dial",
 }
-"""Properties that would break what is promised, and what to do instead."""
+"""Properties that would break a promise of Trunkline, and advice for each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One address, understood."""
+    """The wishes of one address."""
 
     peer: str
-    """For texts: the first server."""
+    """The first server, for error texts."""
     topics: tuple[str, ...]
     write_topic: str
     group: str | None
@@ -60,22 +62,24 @@ class Plan:
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
     limit: int
-    """Messages that may be with the worker and its readers, unread."""
+    """How many unread messages the worker and its readers may have."""
     max_size: int
     ping_s: float
     cooperative: bool
-    """Rebalances move single partitions instead of all of them."""
+    """Whether a rebalance moves single partitions instead of all of them."""
     consumer: dict[str, Any]
     producer: dict[str, Any]
     may_make_topics: bool
-    """The first Dial may have the broker make a topic that it does not know."""
+    """Whether the first link may have the broker make a topic that it does not know."""
     given: bool
-    """There are properties of the user's."""
+    """Whether the user has set properties of librdkafka."""
     debug: bool
 
 
 def plan_of(address: Address) -> Plan:
-    """Read the address. FatalError for what cannot be had, in words; reads the certificate files."""
+    """Read the address and the certificate files. FatalError says in words what cannot be
+    obeyed.
+    """
     given = {str(name): str(value) for name, value in address.extra.get("librdkafka", {}).items()}
     for name in given:
         if name in _OURS:
@@ -119,7 +123,7 @@ def plan_of(address: Address) -> Plan:
             **common,
             **_consuming(group, protocol, ping_ms),
             **given,
-            # Told in the log only: that a topic was deleted and made anew.
+            # Only librdkafka's log tells that a topic was deleted and made anew.
             "debug": ",".join(
                 dict.fromkeys((*filter(None, given.get("debug", "").split(",")), "metadata"))
             ),
@@ -141,8 +145,11 @@ def _start(typed: dict[str, Any]) -> tuple[int, bool]:
 
 
 def header_pairs(headers: Mapping[str, Any]) -> tuple[tuple[str, bytes | None], ...]:
-    """Headers as Kafka has them; a list stands for a name that is there more than once. RefusedError for a
-    name that librdkafka would cut, and for a value that is neither text nor bytes nor nothing."""
+    """Return headers as Kafka has them; a list stands for a name with several values.
+
+    RefusedError for a name that librdkafka would cut short, and for a value other than text, bytes
+    or None.
+    """
     pairs: list[tuple[str, bytes | None]] = []
     for name, value in headers.items():
         if "\0" in name:
@@ -162,7 +169,9 @@ def _header_value(name: str, value: Any) -> bytes | None:
 
 
 def check_topic(name: str) -> None:
-    """RefusedError for what is no name of a topic: librdkafka would wait for it."""
+    """Raise RefusedError for an impossible name of a topic: librdkafka would wait for such a
+    topic.
+    """
     if not _TOPIC.fullmatch(name) or name in (".", ".."):
         raise RefusedError(
             f"topic={name[:80]!r} is no name of a topic: "
@@ -171,12 +180,17 @@ def check_topic(name: str) -> None:
 
 
 def _network(address: Address, ping_ms: int) -> dict[str, Any]:
-    """A request without an answer for the ping interval ends the link; a lost one is tried again soon."""
+    """Return the properties of the network.
+
+    A request without an answer for the ping interval ends the link. A lost broker is soon dialled
+    again.
+    """
     hosts = address.hosts or ((address.host or "", address.port),)
     found: dict[str, Any] = {
         "bootstrap.servers": ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" for h, p in hosts),
         "client.id": "trunkline",
-        # It looks for late answers once a second, and takes a while to call a link dead.
+        # librdkafka checks for late answers once a second, and needs a while to report a dead
+        # connection. Half the ping interval leaves time for both.
         "socket.timeout.ms": max(1000, ping_ms // 2),
         "socket.connection.setup.timeout.ms": 10_000,
         "socket.keepalive.enable": True,
@@ -185,13 +199,14 @@ def _network(address: Address, ping_ms: int) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1000,
     }
     if libversion()[1] >= _REBOOTSTRAPS:
-        # It would throw away its brokers while they are away, and report them as lost once more afterwards.
+        # After losing its brokers librdkafka would forget them, and report the loss a second time
+        # later.
         found["metadata.recovery.strategy"] = "none"
     return found
 
 
 def _security(address: Address, given: dict[str, str]) -> dict[str, Any]:
-    """TLS and SASL: what the usual options mean in librdkafka's words."""
+    """Return the properties of TLS and SASL that the address's usual options stand for."""
     option = address.option
     if option("servername"):
         raise FatalError(
@@ -208,7 +223,7 @@ def _security(address: Address, given: dict[str, str]) -> dict[str, Any]:
         found["ssl.endpoint.identification.algorithm"] = "none"
     secure = bool(found) or any(name.startswith("ssl.") for name in given)
     if found:
-        tls.client_context(address)  # says in our words which file cannot be used
+        tls.client_context(address)  # names an unusable file in Trunkline's words
     login = address.user is not None or any(name.startswith("sasl.") for name in given)
     if address.user is not None:
         found["sasl.mechanisms"] = "PLAIN"
@@ -230,18 +245,22 @@ def _security(address: Address, given: dict[str, str]) -> dict[str, Any]:
 
 def _consuming(group: str | None, protocol: str, ping_ms: int) -> dict[str, Any]:
     found: dict[str, Any] = {
-        # It wants a name even where there is no group; nothing is ever committed under this one.
+        # librdkafka demands a name even without a group. Nothing is ever committed under this name.
         "group.id": group or "trunkline",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # Where to start is always told in numbers; what is no longer there is for us to count.
+        # Reading always starts at a number. Vanished offsets are reported here and counted by
+        # `Places`.
         "auto.offset.reset": "error",
-        # Topics are made by the first Dial (`Finder`); one that an operator deletes later is not made again.
+        # `Finder` has missing topics made at the first link only. A topic that an operator deletes
+        # later is not made again.
         "allow.auto.create.topics": False,
         "topic.metadata.propagation.max.ms": _PROPAGATION_MS,
-        # A damaged message would be delivered as it is, or stop all that comes after it, without a word.
+        # Without this check a damaged message is delivered as it is, or silently stops all messages
+        # behind it.
         "check.crcs": True,
-        # At the end there may be offsets that are no messages (the marks of transactions): they are not lag.
+        # The last offsets may carry no messages (marks of transactions). The event says so, and
+        # they do not count as lag.
         "enable.partition.eof": True,
         "fetch.wait.max.ms": 250,
         "queued.min.messages": _PREFETCH,
@@ -249,10 +268,10 @@ def _consuming(group: str | None, protocol: str, ping_ms: int) -> dict[str, Any]
         "fetch.queue.backoff.ms": 2,
     }
     if group:
-        # New partitions, new topics of a pattern, and topics that were deleted are noticed this soon.
+        # New partitions, new topics of a pattern and deleted topics are noticed after so long.
         found["topic.metadata.refresh.interval.ms"] = ping_ms
     if group and protocol != "consumer":
-        # The place of a killed worker is free after that time: for its successor, too.
+        # The place of a killed worker becomes free after so long, for its successor, too.
         found["session.timeout.ms"] = _SESSION_MS
         found["heartbeat.interval.ms"] = _SESSION_MS // 4
     return found
@@ -262,14 +281,14 @@ def _producing(address: Address, given: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "acks": "all",
         "allow.auto.create.topics": False,
-        # A writer waits no longer to be told that there is no such topic.
+        # A write waits no longer for the report that its topic does not exist.
         "topic.metadata.propagation.max.ms": _PROPAGATION_MS // 2,
         "linger.ms": 0,
-        # The broker's own limit decides, in its own words.
+        # The broker's own limit decides, and the broker's words are passed on.
         "message.max.bytes": max(_MESSAGE_MAX, int(address.option("max_size"))),
     }
     if given.get("enable.idempotence", "false").lower() != "true":
-        # What went out is never sent a second time by the library: after a deadline, or an outage, that would
-        # be an old write. What did not go out is sent again by us, as long as its writer waits.
+        # librdkafka sends a message once. A second sending after a deadline or an outage would be
+        # an old write. `Writer` repeats messages that were not taken, as long as the caller waits.
         found["retries"] = 0
     return found

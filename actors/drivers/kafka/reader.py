@@ -1,18 +1,20 @@
-"""The reader: the thread that owns the consumer, and what the driver asks of it.
+"""The reader: the thread that owns the consumer, and the requests of the driver to that thread.
 
-librdkafka connects again by itself, and a consumer that left its group and joins it anew costs every member a
-rebalance. So a reader outlives the link: when all brokers are gone it tells its driver, stays as it is,
-silent, and the next driver object takes it over as soon as a broker answers. It then goes back to the first
-message that was not consumed; what a reader of the connection still holds, or had meanwhile, is known again
-by partition and offset.
+librdkafka reconnects by itself, and a consumer that leaves its group and joins it again costs every
+member a rebalance. So a reader outlives the link. When all brokers are gone, the reader reports the
+loss to its driver object and then keeps still. The next driver object takes the reader over as soon
+as a broker answers. The reader then goes back to the first message that was not consumed. Messages
+that readers of the connection still hold, or have had meanwhile, are recognised by partition and
+offset.
 
-Messages are taken from librdkafka in batches, as many as the connection's buffer has room for: what is given
-out and not consumed never exceeds it. A short stop just does not ask for more; after a second the partitions
-are paused, so that the group's member goes on living while a strategy thinks.
+Messages are taken from librdkafka in batches, as many as the connection's buffer has room for. The
+number of messages given out and not consumed never exceeds the buffer. While the buffer is full the
+thread first just takes no more. After a second it pauses the partitions, so that the group's member
+stays alive while a strategy thinks.
 
-The thread does one thing at a time, by this order: open a link, seek, read, wait. The parts have modules of
-their own: `session` (the consumer and the parts that work on it), `link_state` (whether the link is open),
-`fetching`, `upkeep`, `room`, and `loop_side` (the way back to the loop).
+The thread does one thing at a time, in this order: open a link, seek, read, wait. The parts have
+modules of their own: `session` (the consumer and the parts that work on it), `link_state` (whether
+the link is open), `fetching`, `upkeep`, `room`, and `loop_side` (the way back to the event loop).
 """
 
 from __future__ import annotations
@@ -44,13 +46,13 @@ from trunkline.wire.place import Place
 __all__ = ["Reader"]
 
 _BATCH = 1000
-"""Messages that one call takes from librdkafka at most."""
+"""The most messages that one call takes from librdkafka."""
 _HOLD_S = 1.0
-"""So long a full buffer just stops asking; then the partitions are paused."""
+"""Seconds for which a full buffer only stops the taking. Then the partitions are paused."""
 
 
 class _Stopped(Exception):
-    """The reader is to end."""
+    """Raised on the thread when the reader must end."""
 
 
 class _Opening(NamedTuple):
@@ -69,14 +71,22 @@ class _Seek(NamedTuple):
 
 
 class Reader:
-    """See the module. Public methods are called on the loop, all others in the thread."""
+    """Reads for one driver object after the other.
+
+    Public methods are called on the event loop, all others on the reader's thread. Requests go to
+    the thread through two deques and `_wake`; their answers come back through futures, by
+    `LoopSide.answer`.
+    """
 
     def __init__(
         self, plan: Plan, former: Reader | None = None, *, makes_topics: bool = True
     ) -> None:
-        """`former` is a reader of the same address that is useless (its login was refused, say). Without a
-        group only that reader knows where reading was, so this one goes on there. `makes_topics`: the broker
-        may make topics that it does not know."""
+        """Make a reader without starting its thread; the first `open` starts it.
+
+        `former`: a reader of the same address that has become useless, for example because its
+        login was refused. Without a group only that reader knows where reading was, so the new one
+        goes on there. `makes_topics`: whether the broker may make topics that it does not know.
+        """
         known_positions = former.positions_to_resume() if former is not None else None
         self.plan = plan
         self._known_topics = former.known_topics() if former is not None else {}
@@ -90,16 +100,16 @@ class Reader:
         self._loop_side = LoopSide(asyncio.get_running_loop())
         self._positions: Positions = known_positions or Positions()
         self._link = LinkState(plan, self._loop_side, knows_positions=known_positions is not None)
-        # The thread makes both with the first link.
+        # The thread makes both at the first link, because connecting blocks.
         self._session: Session | None = None
         self._upkeep: Upkeep | None = None
         self._thread = threading.Thread(target=self._run, name="trunkline-kafka-read", daemon=True)
 
-    # on the loop
+    # called on the event loop
 
     @property
     def is_useless(self) -> bool:
-        """No driver can read with it any more."""
+        """Whether no driver can read with this reader any more."""
         group = self._session.group if self._session is not None else None
         is_broken = group is not None and group.broken
         is_dead = self._link.fatal is not None and not self._link.is_fenced
@@ -107,26 +117,32 @@ class Reader:
 
     @property
     def is_held(self) -> bool:
-        """The partitions are paused."""
+        """Whether the partitions are paused."""
         return self._session is not None and self._session.fetcher.is_held
 
     def positions_to_resume(self) -> Positions | None:
-        """Where reading was, for the next reader; None where the group knows that, or nothing was read."""
+        """Return where reading was, for the next reader; None where the group knows that, or
+        nothing was read.
+        """
         return self._positions if self._link.knows_positions and not self.plan.group else None
 
     def known_topics(self) -> dict[str, int]:
-        """How many partitions the topics had at the first link."""
+        """Return how many partitions the topics had at the first link."""
         return dict(self._session.finder.known if self._session is not None else self._known_topics)
 
     def lag(self) -> int | None:
-        """How many messages the topics have that no reader has taken; None while their end is not known."""
+        """Return how many messages of the topics no reader has had; None while an end is not
+        known.
+        """
         positions = list(self._positions)
         if not self.plan.topics or any(each.end < 0 for each in positions):
             return None
         return sum(each.unread for each in positions)
 
     async def open(self, owner: Owner, deadline: Deadline) -> None:
-        """Find the topics and stand where reading begins, or go on where the former owner was. DialError."""
+        """Find the topics and go to the place where reading begins, or resume for a new owner.
+        Raises DialError.
+        """
         future: asyncio.Future[None] = self._loop_side.loop.create_future()
         self._loop_side.owner = owner
         self._openings.append(_Opening(deadline, future))
@@ -145,13 +161,18 @@ class Reader:
         return await future
 
     def leave(self, owner: Owner) -> None:
-        """The owner's link is over; the next one may take over. Nothing more is given to it."""
+        """Take note that the owner's link is over. The owner gets nothing more, and the next one
+        may take over.
+        """
         if self._loop_side.owner is owner:
             self._loop_side.owner = None
             self._wake.set()
 
     async def close(self, seconds: float) -> None:
-        """Commit what was consumed, leave the group, end. What takes longer goes on alone."""
+        """Commit the consumed offsets, leave the group and end the thread.
+
+        Waits at most `seconds`. The daemon thread finishes a longer farewell alone.
+        """
         self._loop_side.owner = None
         self._must_stop = True
         self._wake.set()
@@ -161,22 +182,22 @@ class Reader:
                     await self._ended.wait()
 
     def pause(self) -> None:
-        """The worker's buffer is full: give out nothing."""
+        """Give out nothing: the worker's buffer is full."""
         self._room.is_paused = True
 
     def resume(self) -> None:
-        """The worker's buffer has room again."""
+        """Go on: the worker's buffer has room again."""
         self._room.is_paused = False
         self._wake.set()
 
     def settle(self, tokens: Sequence[Token]) -> None:
-        """Readers have these messages."""
+        """Note that readers have had these messages."""
         settle(tokens)
         self._room.note_consumed(len(tokens))
         if self._room.is_full:
             self._wake.set()
 
-    # the thread
+    # run on the reader's thread
 
     def _run(self) -> None:
         try:
@@ -207,7 +228,7 @@ class Reader:
         else:
             self._idle()
 
-    # requests
+    # requests of the driver
 
     def _answer_opening(self, opening: _Opening) -> None:
         try:
@@ -255,7 +276,9 @@ class Reader:
         return self._session, self._upkeep
 
     def _check_opening(self, deadline: Deadline, waiting_for: str) -> None:
-        """Raise where opening is not to go on. Also called by parts that ask the broker while reading."""
+        """Raise where opening must not go on. Parts that ask the broker while reading call this,
+        too.
+        """
         if self._session is not None:
             self._session.serve(0)
         if self._must_stop:
@@ -265,7 +288,7 @@ class Reader:
     def _answer_seek(self, seek: _Seek) -> None:
         try:
             self._check_seek(seek.deadline, "")
-            assert self._session is not None  # an open link has one
+            assert self._session is not None  # an open link has a session
             is_held = self._session.fetcher.is_held
             void = self._session.seeker.seek(seek.place, seek.deadline, held=is_held)
         except _Stopped:
@@ -281,7 +304,7 @@ class Reader:
             self._loop_side.answer(seek.future, None, void)
 
     def _check_seek(self, deadline: Deadline, waiting_for: str) -> None:
-        """Raise where a seek is not to go on."""
+        """Raise where a seek must not go on."""
         if self._must_stop:
             raise _Stopped
         if not self._link.is_open:
@@ -292,7 +315,7 @@ class Reader:
     # reading
 
     def _idle(self) -> None:
-        """Without a link: keep librdkafka going, and its messages where they are."""
+        """Without a link: poll librdkafka, and leave its messages where they are."""
         self._hold()
         if self._session is None or self._link.fatal is not None:
             self._sleep()
@@ -324,6 +347,6 @@ class Reader:
             self._session.fetcher.hold()
 
     def _sleep(self) -> None:
-        """Wait until the loop wants something, for a moment at most."""
+        """Wait until the event loop has a request, at most 0.1 s."""
         self._wake.wait(POLL_S)
         self._wake.clear()

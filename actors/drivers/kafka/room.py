@@ -1,4 +1,4 @@
-"""How many messages may be given out: those that readers do not have yet never exceed the buffer. No I/O."""
+"""How many messages may be given out: unread messages never exceed the buffer. No I/O."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ __all__ = ["Room"]
 class Room:
     """The count of messages given out and not consumed, for one link.
 
-    The reader's thread counts what is given out, the loop counts what is consumed: each number has one writer
-    while the link is open, so that no lock is needed.
+    The reader's thread counts messages given out, and the event loop counts messages consumed. Each
+    number has one writer while the link is open, so no lock is needed.
     """
 
     def __init__(self, limit: int) -> None:
-        """`limit`: messages that may be with the worker and its readers, unread."""
+        """`limit`: how many unread messages the worker and its readers may have."""
         self._limit = limit
         self._given = 0
         self._consumed = 0
         self.is_paused = False
-        """The worker's buffer is full (`StreamDriver.pause`); the loop assigns it."""
+        """Whether the worker's buffer is full (`StreamDriver.pause`). The event loop assigns it."""
         self._full_since: float | None = None
 
     @property
@@ -30,11 +30,11 @@ class Room:
 
     @property
     def is_full(self) -> bool:
-        """The thread has found no room at its last turn."""
+        """Whether the thread found no room at its last turn."""
         return self._full_since is not None
 
     def begin_link(self) -> None:
-        """Another link: what was given out over the former one does not count."""
+        """Begin another link. Messages given out over the former link do not count."""
         self._given = self._consumed = 0
         self._full_since = None
 
@@ -45,12 +45,15 @@ class Room:
         self._consumed += count
 
     def note_free(self) -> None:
-        """There is room again."""
+        """Note that there is room again."""
         self._full_since = None
 
     def seconds_full(self, now: float) -> float:
-        """For how long there has been no room, counted from the first call after `note_free`. `now`: seconds
-        of the monotonic clock."""
+        """Return for how many seconds there has been no room, from the first call after `note_free`
+        on.
+
+        `now`: seconds of the monotonic clock.
+        """
         if self._full_since is None:
             self._full_since = now
         return now - self._full_since

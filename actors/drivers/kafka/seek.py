@@ -1,7 +1,9 @@
-"""Going on to read somewhere else in the log: `Connection.seek`. For the reader's thread.
+"""Going on to read at another place of the log: `Connection.seek`. All methods run on the reader's
+thread.
 
-First everything is asked that could refuse it, then all partitions are moved. Each gets a new `Position`, so
-that what was given out from before is known by its old one.
+First the seek is checked against everything that may refuse it. Then all partitions are moved. Each
+partition gets a new `Position` object, so that messages given out before the seek are recognised by
+the old object.
 """
 
 from __future__ import annotations
@@ -29,12 +31,17 @@ __all__ = ["Seeker", "Void"]
 
 Void = Callable[[Token], bool]
 _BUSY_S = 1.0
-"""So long librdkafka may be busy with a partition; then it is assigned anew."""
+"""Seconds for which librdkafka may be busy with a partition. Then the partition is assigned
+anew.
+"""
 
 
 class Seeker:
-    """See the module. `serve` lets librdkafka call back, `check` raises when there is no use in going on;
-    `forget_early` forgets the partition's messages that came while librdkafka was served."""
+    """Moves the reading places of one consumer.
+
+    `check` raises when a seek must not go on. `serve` lets librdkafka make its callbacks.
+    `forget_early` drops the messages of a partition that came while librdkafka was served.
+    """
 
     def __init__(
         self,
@@ -60,12 +67,16 @@ class Seeker:
         self._finder = Finder(consumer, plan, check, serve, known={}, makes_topics=False)
 
     def forget_consumer(self) -> None:
-        """It is freed with the last reference."""
+        """Drop the references to the consumer, which is freed with the last of them."""
         self.consumer = self._finder.consumer = None
 
     def seek(self, place: Place, deadline: Deadline, *, held: bool) -> Void:
-        """Move; `held`: partitions are paused. RefusedError, TimeoutError and ConnectionError: nothing was
-        moved."""
+        """Move to `place`; return a function that says of a token whether the seek has voided its
+        message.
+
+        `held`: partitions are paused. RefusedError, TimeoutError and ConnectionError: nothing was
+        moved.
+        """
         try:
             wanted = self._wanted(place, deadline)
             targets = self._targets(place, wanted, deadline)
@@ -76,7 +87,7 @@ class Seeker:
             raise RefusedError(str(error)) from None
         return self._move(place, targets, held=held)
 
-    # where to
+    # finding the offsets
 
     def _wanted(self, place: Place, deadline: Deadline) -> list[tuple[str, int]]:
         plan = self._plan
@@ -91,7 +102,7 @@ class Seeker:
             topic: self._finder.ask(partial(self._finder.count_partitions, topic), deadline)
             for topic in {topic for topic, _ in of_topic}
         }
-        # A group may not have noticed yet that a topic was made anew with fewer partitions.
+        # A group may not have noticed yet that the topic was made anew with fewer partitions.
         there = [(topic, number) for topic, number in of_topic if number < counts[topic]]
         wanted = sorted(each for each in there if place.partition in (None, each[1]))
         if not wanted:
@@ -127,14 +138,14 @@ class Seeker:
                 raise RefusedError(_out_of_range(place, topic, number, low, high, len(wanted)))
         return [TopicPartition(*each, place.value) for each in wanted]
 
-    # going there
+    # moving
 
     def _move(self, place: Place, targets: list[TopicPartition], *, held: bool) -> Void:
         fresh = dict[Position, None]()
         for target in targets:
             former = self._positions.get(target.topic, target.partition)
             if former is None:
-                continue  # taken away by the group a moment ago
+                continue  # the group has taken it away a moment ago
             position = Position(target.topic, target.partition, target.offset)
             position.end = former.end
             self._positions.put(position)
@@ -142,8 +153,8 @@ class Seeker:
             fresh[position] = None
         self._fetch([*fresh], held=held)
         if self._group is not None:
-            with contextlib.suppress(KafkaException):  # then it is tried again with every commit
-                self._group.commit(wait=True)  # so that whoever takes over begins there
+            with contextlib.suppress(KafkaException):  # every later commit includes it again
+                self._group.commit(wait=True)  # a successor begins at the same place
 
         def void(token: Token) -> bool:
             each = token[0]
@@ -153,7 +164,7 @@ class Seeker:
         return void
 
     def _fetch(self, positions: list[Position], *, held: bool) -> None:
-        """Have librdkafka go there, too: what it has fetched ahead is void then."""
+        """Move librdkafka, too. The messages that it has fetched ahead are void then."""
         until = time.monotonic() + _BUSY_S
         for position in positions:
             target = TopicPartition(position.topic, position.partition, position.start)
@@ -170,7 +181,7 @@ class Seeker:
         try:
             self.consumer.seek(target)
         except KafkaException:
-            return False  # librdkafka is not that far yet with this partition
+            return False  # librdkafka is not ready to seek in this partition
         return True
 
 

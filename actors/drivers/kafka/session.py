@@ -1,7 +1,7 @@
-"""librdkafka's consumer and the parts of the reader that work on it.
+"""librdkafka's consumer, and the parts of the reader that work on it.
 
-A session lives as long as the consumer: over all links that the consumer survives. `stand` brings reading to
-the place where it begins, or where it was. For the reader's thread.
+A session lives as long as the consumer, over all links that the consumer survives. `stand` brings
+reading to the place where it begins, or where it was. All methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Check = Callable[[Deadline, str], None]
 
 
 class Session:
-    """See the module."""
+    """One consumer with its parts."""
 
     def __init__(
         self,
@@ -46,10 +46,11 @@ class Session:
         check_opening: Check,
         check_seek: Check,
     ) -> None:
-        """Make the consumer. FatalError where librdkafka refuses a setting.
+        """Make the consumer and its parts. FatalError where librdkafka refuses a setting.
 
-        `known`: how many partitions the topics had at the first link. `makes_topics`: the broker may make
-        topics that it does not know. The checks raise when opening, or a seek, is not to go on.
+        `known`: how many partitions the topics had at the first link. `makes_topics`: whether the
+        broker may make topics that it does not know. `check_opening` and `check_seek` raise when an
+        opening or a seek must not go on.
         """
         self._plan = plan
         self._positions = positions
@@ -98,11 +99,13 @@ class Session:
         self._has_parts = True
 
     def serve(self, seconds: float) -> None:
-        """Let librdkafka call back for at most so long."""
+        """Let librdkafka make its callbacks for at most `seconds`."""
         self.fetcher.serve(seconds)
 
     def stand(self, deadline: Deadline) -> None:
-        """Bring every partition to the place where reading begins, or to where it was. DialError."""
+        """Bring every partition to the place where reading begins, or where it was. Raises
+        DialError.
+        """
         if self._link.knows_positions:
             self._go_back(deadline)
         elif self.group is not None:
@@ -114,7 +117,7 @@ class Session:
             self._wait_for_partitions(self.group, deadline)
 
     def _begin_reading(self, deadline: Deadline) -> None:
-        """Without a group: read all partitions from where the address says."""
+        """Without a group: read all partitions from the place that the address names."""
         starts = self.finder.starts(self.finder.partitions(), deadline)
         by_number = self._plan.start >= 0 and not self._plan.start_is_time
         origin = Origin.ADDRESS if by_number else Origin.BROKER
@@ -123,7 +126,9 @@ class Session:
         self.consumer.assign(starts)
 
     def _wait_for_partitions(self, group: Group, deadline: Deadline) -> None:
-        """Wait until the group has given partitions and knows where reading begins in them."""
+        """Wait until the group has assigned partitions and has taken the offsets at which reading
+        begins.
+        """
         while not group.assigned:
             self.serve(POLL_S)
             self._check_opening(deadline, f"group '{self._plan.group}' gave no partitions")
@@ -135,7 +140,9 @@ class Session:
         group.commit_starts(check_again)
 
     def _go_back(self, deadline: Deadline) -> None:
-        """To the first message of each partition that no reader has; called with everything paused."""
+        """Go back to the first message of each partition that no reader has had. All partitions
+        must be paused.
+        """
         self.fetcher.forget_all_early()
         if self.group is None:
             self.places.forget_gone()
@@ -147,34 +154,36 @@ class Session:
             self._positions.put(each)
         if self.group is not None:
             self._seek_back(starts)
-            # A list of all topics is also what makes librdkafka look for its own.
+            # A list of all topics also makes librdkafka look for the topics that it reads.
             self.finder.ask(lambda seconds: self.consumer.list_topics(timeout=seconds), deadline)
         elif starts:
             self.consumer.assign(starts)
             self.consumer.pause(starts)
 
     def _seek_back(self, starts: list[TopicPartition]) -> None:
-        # Not by assigning anew: that would wait for a commit that went out as the link was lost.
+        # A new assignment would wait for a commit that was sent as the link was lost. A seek does
+        # not wait.
         for start in starts:
             # Partitions that librdkafka has given up are mended a moment later.
             if not self.places.is_lost(start.topic, start.partition):
                 self.consumer.seek(start)
 
     def close(self) -> None:
-        """Leave the group where its broker can be told, and let go of the consumer."""
+        """Leave the group where a broker can be told, and release the consumer."""
         if self.group is not None and self._link.is_open:
             self.group.leave()
-        # Without a broker closing could take long; destroying it, which the last reference does, does not.
+        # Without a broker, closing the consumer could take long. Destroying it is quick, and
+        # happens when the last reference is dropped.
         for part in (self.group, self.finder, self.places, self.damage, self.fetcher):
             if part is not None:
                 part.consumer = None
         self.seeker.forget_consumer()
         self.consumer = None
 
-    # librdkafka calls back
+    # callbacks of librdkafka
 
     def _note_log_line(self, text: str) -> None:
-        if self._has_parts:  # librdkafka may log while the consumer is made
+        if self._has_parts:  # librdkafka may log while the consumer is being made
             self.places.note_log_line(text)
 
     def _note_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:

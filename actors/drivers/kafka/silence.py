@@ -1,11 +1,17 @@
-"""Partitions that have messages and give none: a log that its broker cannot read, and does not say so.
+"""Partitions that have messages and deliver none: the broker cannot read its log, and does not
+report that.
 
-Where the length of a batch is damaged on the broker's disk, the broker answers every fetch with nothing at
-all. That is told from a pause of any other kind by three things together: librdkafka had nothing for us while
-we waited for it (so neither a full buffer nor other partitions kept it from fetching), nothing came of the
-partition for long, and the partition's leader, asked over the same connection as the fetches, says that there
-is more for us to have. An open transaction is no such case: the leader then names its beginning as the end.
-For the reader's thread.
+Where the length of a batch is damaged on the broker's disk, the broker answers every fetch with no
+messages. Three observations together distinguish that from other pauses:
+
+* librdkafka had nothing while the reader waited for it. So neither a full buffer nor other
+  partitions kept librdkafka from fetching.
+* Nothing has come from the partition for a long time.
+* The leader of the partition, asked over the connection that carries the fetches, says that there
+  is more.
+
+An open transaction does not look like that: the leader then names the beginning of the transaction
+as the end. All methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ _LEAST_S = 5.0
 
 
 class Silence:
-    """See the module."""
+    """Watches the partitions of one consumer."""
 
     def __init__(self, plan: Plan, finder: Finder, positions: Positions) -> None:
         self._peer = plan.peer
@@ -32,18 +38,22 @@ class Silence:
         self._positions = positions
         self._waited_s = 0.0
         self._since: dict[Position, tuple[int, float]] = {}
-        """Of partitions that have more: the offset that does not come, and `_waited_s` when that was seen."""
+        """For partitions that have more: the offset that does not come, and the value of
+        `_waited_s` when that was seen.
+        """
 
     def waited(self, seconds: float) -> None:
-        """So long there was room for messages, and librdkafka had none."""
+        """Count seconds in which there was room for messages and librdkafka had none."""
         self._waited_s += seconds
 
     def begin_anew(self) -> None:
-        """The link is another one."""
+        """Begin anew with another link."""
         self._since.clear()
 
     def look(self) -> DialError | None:
-        """Called now and then: why reading cannot go on, if that is so."""
+        """Return why reading cannot go on; None while it can. `Upkeep` calls this every half
+        second.
+        """
         since = {}
         for each in self._positions:
             if each.next < each.end:
@@ -61,7 +71,7 @@ class Silence:
         try:
             low, high = self._finder.watermarks(place, MOST_CALL_S)
         except KafkaException:
-            return None  # a slow link, or none: that is found elsewhere
+            return None  # a slow link, or none: other parts notice that
         if not low <= position.next < high:
             return None
         return DialError(

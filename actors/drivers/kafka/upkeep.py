@@ -1,6 +1,6 @@
-"""What is done now and then while a link is open: commits, ends of partitions, new partitions, silence.
+"""Recurring tasks while a link is open: commits, ends of partitions, new partitions, silence.
 
-Each task has its own interval. For the reader's thread.
+Each task has its own interval. All methods run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ __all__ = ["Upkeep"]
 
 _COMMIT_S = 0.5
 _ASK_ENDS_S = 5.0
-"""While partitions are paused there are no fetches that tell their ends: the broker is asked, but seldom."""
+"""Paused partitions are not fetched, and only fetches bring their ends. So the broker is asked, but
+rarely.
+"""
 _ASSIGNMENT_S = 60.0
-"""So long a group may take to share its partitions: it waits for its slowest member."""
+"""Seconds that a group may need to assign its partitions: it waits for its slowest member."""
 
 
 class Upkeep:
-    """See the module. All times are seconds of the monotonic clock."""
+    """The recurring tasks of one session. All times are seconds of the monotonic clock."""
 
     def __init__(self, plan: Plan, session: Session, link: LinkState) -> None:
         self._plan = plan
@@ -35,14 +37,16 @@ class Upkeep:
         self._unassigned_since: float | None = None
 
     def begin_link(self, now: float, *, is_first: bool) -> None:
-        """A link has opened. After an outage (not `is_first`) partitions may have been added meanwhile."""
+        """Begin a link. After an outage (not `is_first`) partitions may have been added, so they
+        are looked up at once.
+        """
         self._find_partitions_at = now + self._plan.ping_s if is_first else 0.0
         self._note_ends_at = 0.0
         self._session.silence.begin_anew()
         self._unassigned_since = None
 
     def run(self, now: float) -> None:
-        """Do what is due."""
+        """Do the tasks that are due."""
         if self._session.group is not None and now >= self._commit_at:
             self._commit_at = now + _COMMIT_S
             with contextlib.suppress(KafkaException):
@@ -51,7 +55,7 @@ class Upkeep:
             self._note_ends(now)
         if now >= self._find_partitions_at:
             self._find_partitions_at = now + self._plan.ping_s
-            if not self._plan.group:  # the members of a group find them by themselves
+            if not self._plan.group:  # members of a group find them by themselves
                 self._session.places.find_new_partitions(held=self._session.fetcher.is_held)
         self._check_assignment(now)
 
@@ -64,7 +68,9 @@ class Upkeep:
             self._link.lose(reason)
 
     def _check_assignment(self, now: float) -> None:
-        """A member that waits for its group for too long says so, instead of being open and silent."""
+        """End the link of a member that waits too long for its group, instead of being open and
+        silent.
+        """
         group = self._session.group
         if group is None or group.assigned:
             self._unassigned_since = None

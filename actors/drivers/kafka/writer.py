@@ -1,14 +1,18 @@
-"""The producer: a write is done when the broker says so.
+"""The producer: a write is complete when the broker confirms it.
 
-librdkafka would keep a message and send it again and again; a write here ends with its caller's patience. So
-each message either went out once, or is taken back out of the library's queues:
+librdkafka would keep a message and send it again and again. A write here ends with its caller's
+deadline. So each message either goes out once, or is taken back out of librdkafka's queues:
 
-* Nothing is sent twice by the library (`retries=0`); what it says was *not* taken (a partition moves, a topic
-  is being made) is given to it again by us, as long as the writer waits.
-* At a write's deadline everything that is still queued is purged. Its own message then was not written, or is
-  on the wire, which nobody can undo: unconfirmed. Other writers' messages that were purged with it go back
-  into the queue, in their order.
-* When the link is lost all is purged, and all writers are told at once.
+* librdkafka sends nothing twice (`retries=0`). Messages that were certainly *not* taken (a
+  partition moves, a topic is being made) are given to librdkafka again by `Writer`, as long as the
+  caller waits.
+* At the deadline of a write everything that is still queued is purged. The message of that write
+  then was not written, or it is on the wire and cannot be called back: unconfirmed. Messages of
+  other writes that were purged with it go back into the queue, in their order.
+* When the link is lost everything is purged, and all callers are told at once.
+
+Two threads meet. Callers and all decisions run on the event loop. A thread of the writer polls
+librdkafka and hands its delivery reports to the event loop.
 """
 
 from __future__ import annotations
@@ -41,18 +45,18 @@ _POLL_S = 0.1
 _STAY_S = 1.0
 _AGAIN_S = 0.05
 _CREATION_S = 5.0
-"""So long a topic that is unknown may be on its way into being."""
+"""Seconds for which an unknown topic may still be in the making."""
 _REPORT_S = 0.1
-"""After a purge, for its reports."""
+"""Seconds to wait for librdkafka's reports after a purge."""
 
 
 class Route(NamedTuple):
-    """Where a message goes, and what goes with it."""
+    """The destination of a message, with its key and headers."""
 
     topic: str
     key: str | bytes | None
     partition: int
-    """-1: by the key, or any."""
+    """-1: librdkafka chooses by the key, or freely without a key."""
     headers: tuple[tuple[str, bytes | None], ...]
 
 
@@ -75,7 +79,7 @@ class _Write:
         self.deadline = deadline
         self.result = result
         self.over = False
-        """Its writer waits no longer."""
+        """Whether the caller has stopped waiting."""
         self.unknown_until = Deadline(_CREATION_S)
 
     @property
@@ -84,7 +88,7 @@ class _Write:
 
 
 class Writer:
-    """See the module. Public methods are called on the loop."""
+    """Writes messages for one link. Public methods are called on the event loop."""
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self.plan = plan
@@ -112,15 +116,19 @@ class Writer:
             raise settings_failure(error) from None
 
     def own_route(self) -> Route:
-        """Where the address says that messages go."""
+        """Return the destination that the address names."""
         plan = self.plan
         partition = -1 if plan.partition is None else plan.partition
         return Route(plan.write_topic, plan.key, partition, plan.headers)
 
     async def send(self, data: str | bytes | None, route: Route, deadline: Deadline) -> int:
-        """Write one message (None: without a value) and wait for the broker's word. The bytes of `data`; 0
-        when it was not sent by the deadline, or OperationTimeout where 0 is the length of `data`;
-        `Unconfirmed`, `RefusedError`, ConnectionError."""
+        """Write one message (None: without a value) and wait for the broker's confirmation.
+
+        Returns the length of the value in bytes, or 0 when the message was not sent by the
+        deadline. Where both would be 0, an unsent message raises OperationTimeout. Also raises
+        `Unconfirmed` (sent, no confirmation by the deadline), `RefusedError` (the broker does not
+        take the message) and ConnectionError (the link is gone).
+        """
         payload = data.encode() if isinstance(data, str) else data
         self._count += 1
         write = _Write(self._count, payload, route, deadline, self._loop.create_future())
@@ -140,7 +148,7 @@ class Writer:
                 timer.cancel()
 
     def lost(self, why: str) -> None:
-        """The link is gone: nothing is sent any more, all writers hear of it."""
+        """End the link: nothing more is sent, and all callers get an error."""
         if self._lost is None:
             self._lost = why
             self._purge(everything=True)
@@ -148,7 +156,7 @@ class Writer:
                 self._broken(write)
 
     async def close(self, seconds: float) -> None:
-        """End at once; what is not confirmed is not waited for."""
+        """End at once, without waiting for confirmations."""
         self.lost("the connection was closed")
         self._closed = True
         self._producer = None
@@ -158,7 +166,7 @@ class Writer:
                 async with asyncio.timeout(seconds):
                     await self._ended.wait()
 
-    # one write
+    # a single write
 
     def _produce(self, write: _Write) -> None:
         if write.result.done() or write.over:
@@ -176,7 +184,7 @@ class Writer:
                 partial(self._report, write),
                 headers=list(route.headers) or None,
             )
-        except BufferError:  # its queue is full
+        except BufferError:  # librdkafka's queue is full
             self._loop.call_later(_AGAIN_S, self._produce, write)
         except KafkaException as error:
             self._failed(write, error.args[0])
@@ -185,7 +193,7 @@ class Writer:
                 self._busy.set()
 
     def _report(self, write: _Write, error: KafkaError | None, _: object) -> None:
-        """In the thread: what became of a message."""
+        """Note librdkafka's report on a message. Runs on the writer's thread, inside `poll`."""
         self._reports.append((write, error))
 
     def _reported(self, reports: list[tuple[_Write, KafkaError | None]]) -> None:
@@ -197,7 +205,8 @@ class Writer:
                 write.result.set_result(write.size)
             else:
                 back.append((write, error))
-        # Purged messages are told of in no order, and those that go out again shall keep theirs.
+        # Purged messages are reported in no particular order. Sorting keeps their order when they
+        # go out again.
         for write, error in sorted(back, key=lambda each: each[0].number):
             self._failed(write, error)
 
@@ -229,9 +238,7 @@ class Writer:
             return
         if isinstance(outcome, int) and (outcome or write.size):
             write.result.set_result(outcome)
-        elif isinstance(
-            outcome, int
-        ):  # 0 says that it was not sent, and of an empty message also that it was
+        elif isinstance(outcome, int):  # 0 would also be the length of an empty message
             write.result.set_exception(
                 OperationTimeout("the message was not sent in the time allowed")
             )
@@ -241,10 +248,13 @@ class Writer:
     def _broken(self, write: _Write) -> None:
         self._end(write, ConnectionError(f"{self._lost}; the message may have arrived"))
 
-    # the deadline
+    # the deadline of a write
 
     def _expire(self, write: _Write) -> None:
-        """Take it back if it is still here; the report of that comes in a moment, or it is on the wire."""
+        """Take the message back if librdkafka still has it.
+
+        The report on that comes within `_REPORT_S`. Without a report the message is on the wire.
+        """
         if write.result.done() and not write.result.cancelled():
             return
         write.over = True
@@ -262,14 +272,15 @@ class Writer:
                 self._producer.purge(in_queue=True, in_flight=everything, blocking=False)
             self._busy.set()
 
-    # the thread
+    # run on the writer's thread
 
     def _run(self, producer: Any) -> None:
         try:
             while not self._closed:
                 self._busy.wait()
                 self._busy.clear()
-                # It stays a while after the last one: to be woken for the next takes longer than to be there.
+                # The thread keeps polling for a second after the last message. Waking it up takes
+                # longer than the whole write.
                 until = Deadline(_STAY_S)
                 while not self._closed and not until.expired():
                     producer.poll(_POLL_S)
@@ -280,7 +291,7 @@ class Writer:
             with contextlib.suppress(KafkaException):
                 producer.purge(blocking=False)
             del producer
-            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is gone, and no caller waits
                 self._loop.call_soon_threadsafe(self._ended.set)
 
     def _hand_over(self) -> None:
@@ -290,7 +301,9 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._reported, reports)
 
     def _heard(self, error: KafkaError) -> None:
-        """What the library tells: writes do not wait for the link's end, which the reader finds."""
+        """Note an error of librdkafka. It does not end writes: the reader notices the end of the
+        link.
+        """
         self._why = error
 
     def _log(self, text: str) -> None:

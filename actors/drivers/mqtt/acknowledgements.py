@@ -1,7 +1,8 @@
-"""Telling the broker which messages readers have: PUBACK for QoS 1, PUBREC for QoS 2.
+"""Acknowledging messages that readers have had: PUBACK for QoS 1, PUBREC for QoS 2.
 
-A QoS 2 message is handed over when it arrives, and PUBREC goes out when a reader has it. Until then the
-broker keeps it and sends it again after a broken link; afterwards its copies are known by their packet id.
+A QoS 2 message is handed over when it arrives, and PUBREC goes out when a reader has had it. Until
+then the broker keeps the message and sends it again after a broken link. Later copies are
+recognised by the packet id.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ from trunkline.actors.drivers.mqtt.session import Session
 __all__ = ["Acknowledgements", "Token"]
 
 Token = tuple[int, int, int]
-"""A message of QoS 1 or 2: packet id, QoS, content (see `Session`)."""
+"""The token of a message of QoS 1 or 2: packet id, QoS, hash of the content (see `Session`)."""
 
 
 class _Client(Protocol):
-    """What is needed of paho's client."""
+    """The methods of paho's client that are used here."""
 
     def ack(self, mid: int, qos: int) -> Any: ...
     def received(self, number: int) -> None: ...
 
 
 class _Socket(Protocol):
-    """What is needed of the socket."""
+    """The method of the socket that is used here."""
 
     def together(self) -> AbstractContextManager[None]: ...
 
 
 class Acknowledgements:
-    """Those of one connection; a link is set while there is one."""
+    """The acknowledgements of one connection, which goes on over several links."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -42,7 +43,7 @@ class Acknowledgements:
         self._link = (client, sock)
 
     def end_link(self) -> None:
-        """The link is over: acknowledgements do not reach the broker any more."""
+        """Note the end of the link: acknowledgements do not reach the broker any more."""
         self._link = None
 
     @property
@@ -50,12 +51,10 @@ class Acknowledgements:
         return self._link is not None
 
     def send(self, tokens: Sequence[Token]) -> None:
-        """Readers have these messages."""
+        """Acknowledge messages that readers have had."""
         if self._link is None:
             for number, qos, content in tokens:
-                if (
-                    qos == 2
-                ):  # the broker does not hear of it and sends them again, to be known by this
+                if qos == 2:  # the broker sends these again: remember them
                     self._session.acknowledged(number, qos, content)
             return
         client, sock = self._link
@@ -68,8 +67,10 @@ class Acknowledgements:
                     client.ack(number, qos)
 
     def repeat_if_known(self, number: int, qos: int, content: int) -> bool:
-        """Whether a reader has this QoS 2 message already, and the broker did not hear of that: then it is
-        told again."""
+        """Acknowledge a QoS 2 message again if a reader has had it; return whether that was so.
+
+        The broker sends such a message when it did not get the first acknowledgement.
+        """
         if qos != 2 or not self._session.is_received(number, content):
             return False
         if self._link is not None:

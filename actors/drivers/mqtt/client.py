@@ -1,19 +1,20 @@
-"""How paho-mqtt is driven here: its bytes go over our own tcp, tls or ws driver, on the worker's loop.
+"""How paho-mqtt is used: its bytes go over Trunkline's tcp, tls or ws driver, on the worker's event
+loop.
 
-So names, proxies, `local_ip`, certificates, deadlines and their sentences are those of every scheme, and
-nothing blocks. `Client` is also the one place that uses names of paho that are not public, only where a
-promise could not be kept otherwise; `tests/unit/drivers/mqtt/test_mqtt_driver.py` fails when an update of
-paho takes one away:
+So host names, proxies, `local_ip`, certificates, deadlines and error texts are the same as for
+every scheme, and nothing blocks. `Client` is the only place that uses private names of paho, and
+only where a promise cannot be kept otherwise. `tests/unit/drivers/mqtt/test_mqtt_driver.py` fails
+when an update of paho removes a name:
 
-* `_create_socket`: gives it our socket.
-* `_packet_handle`, `_in_packet`, `_send_pubrec`: messages are read by `packet`, which no message can
-  stop. And QoS 2: paho tells the broker that it has a message (PUBREC) when it arrives, and the broker
-  forgets it then, before any reader has it. And paho takes no notice of a broker that refuses a message
-  (PUBREC with a reason of MQTT 5), nor does it take a reason that it does not know. And a packet that is too
-  big: paho collects it as a whole before anybody can look at it.
+* `_create_socket`: gives paho the socket of this module.
+* `_packet_handle`, `_in_packet`, `_send_pubrec`: messages are read by `packet`, which no message
+  can stop. Three more reasons. paho sends PUBREC when a QoS 2 message arrives, and the broker then
+  forgets the message before any reader has had it. paho ignores a broker's refusal of a message
+  (PUBREC with a reason of MQTT 5), and rejects unknown reasons. paho collects a too big packet
+  completely before its size can be checked.
 * `_keepalive`: see `ping_at_least_every`.
-* `_last_msg_out`, `_send_pingreq`: see `ping_when_quiet`; `_out_packet`: see `unsent`.
-* `_mid_generate`: packet ids that are not in doubt since a former link.
+* `_last_msg_out`, `_send_pingreq`: see `ping_when_quiet`. `_out_packet`: see `unsent`.
+* `_mid_generate`: makes packet ids that are not in doubt since a former link.
 """
 
 from __future__ import annotations
@@ -46,31 +47,37 @@ _QOS_BITS = 0x06
 _FAILURE = 0x80
 _DRAIN_S = 0.4
 _HEAD = 2 + 65_535 + 2
-"""The longest topic and the packet id: what is looked at of a message that is too big."""
+"""How many bytes of a too big message are kept: enough for the longest topic and the packet id."""
 _LEAST_FRAME = 16 * 1024 * 1024
-"""Over WebSocket a whole packet may be one message, which is in memory before it is known what it holds."""
+"""Over WebSocket a whole packet may be one message, which is in memory before its size can be
+checked.
+"""
 _PIECE = 256 * 1024
-"""What is handed over at once, so that of a big message the rest waits for the peer."""
+"""The most bytes that are handed over at a time. The rest of a big message waits until the peer has
+taken them.
+"""
 
 
 class Owner(Protocol):
-    """What a socket reports to."""
+    """The receiver of a socket's reports."""
 
     def readable(self) -> None:
         """Bytes have come."""
 
     def writable(self) -> None:
-        """What was handed over last has gone out."""
+        """The bytes handed over last have gone out."""
 
     def lost(self, reason: BaseException | None) -> None:
-        """The link is gone, or was never one of MQTT."""
+        """The link is gone, or the peer does not speak MQTT."""
 
     def warn(self, text: str) -> None:
-        """One line for the user's log."""
+        """Write one line to the user's log."""
 
 
 class PahoSocket:
-    """For paho a connected socket that does not block; for one of our drivers the sink of what comes in."""
+    """A connected, non-blocking socket for paho, and the sink of a Trunkline driver that carries
+    the bytes.
+    """
 
     def __init__(self, address: Address, host: str, port: int, owner: Owner) -> None:
         self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -82,7 +89,7 @@ class PahoSocket:
         self._sending: asyncio.Task[None] | None = None
         self._gathered: list[bytes] | None = None
         self.in_hand = 0
-        """Bytes of the piece that waits for the driver to take it."""
+        """How many bytes wait for the driver to take them."""
 
     async def open(self, deadline: Deadline) -> None:
         """Connect. Raises DialError."""
@@ -99,8 +106,11 @@ class PahoSocket:
             ) from None
 
     async def shut(self, ending: Ending) -> None:
-        """Send what was handed over and close, within about a second; at once where the link counts as lost.
-        Idempotent."""
+        """Send the bytes handed over and close, within about a second; at once where the link
+        counts as lost.
+
+        Idempotent.
+        """
         if ending is not Ending.LOST:
             await self.drain()
         if self._sending is not None:
@@ -108,23 +118,23 @@ class PahoSocket:
         await self._driver.end(ending)
 
     async def drain(self) -> None:
-        """Wait until it takes more, for half a second at most."""
+        """Wait until the socket takes more, at most 0.4 s."""
         if self._sending is not None:
             await asyncio.wait([self._sending], timeout=_DRAIN_S)
 
     def traffic(self) -> Traffic | None:
-        """As `StreamDriver.traffic`."""
+        """The figures of `StreamDriver.traffic`."""
         return self._driver.traffic()
 
     def pause(self) -> None:
-        """Read no more; some may come yet."""
+        """Stop reading; some bytes may still come."""
         self._driver.pause()
 
     def resume(self) -> None:
         """Read again."""
         self._driver.resume()
 
-    # for paho
+    # methods that paho calls
 
     def recv(self, size: int) -> bytes:
         if not self._inbox:
@@ -145,14 +155,14 @@ class PahoSocket:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What paho sends meanwhile, packet by packet, goes out in one piece."""
+        """Join the packets that paho sends in this block, and hand them over in one piece."""
         self._gathered = []
         try:
             yield
         finally:
             gathered, self._gathered = self._gathered, None
             if gathered:
-                with contextlib.suppress(OSError):  # the driver tells of its end itself
+                with contextlib.suppress(OSError):  # the driver itself reports its end
                     self._hand_over(b"".join(gathered))
 
     def _hand_over(self, piece: bytes) -> None:
@@ -165,7 +175,7 @@ class PahoSocket:
                 sending.send(None)
 
     async def _finish(self, sending: Any) -> None:
-        with contextlib.suppress(OSError):  # the driver tells of its end itself
+        with contextlib.suppress(OSError):  # the driver itself reports its end
             await sending
         self._sending = None
         self.in_hand = 0
@@ -175,21 +185,21 @@ class PahoSocket:
         return -1
 
     def setblocking(self, flag: bool) -> None:
-        """It never blocks."""
+        """Do nothing: the socket never blocks."""
 
     def close(self) -> None:
-        """Done by `shut`, when the last packet has gone out."""
+        """Do nothing: `shut` closes, after the last packet has gone out."""
 
     @property
     def is_busy(self) -> bool:
-        """Whether it takes nothing now; `Owner.writable` follows."""
+        """Whether the socket takes nothing now. `Owner.writable` is called when it does again."""
         return self._sending is not None
 
     @property
     def has_bytes(self) -> bool:
         return bool(self._inbox)
 
-    # for the driver (`Sink`)
+    # methods that the driver calls (`Sink`)
 
     def message(self, data: str | bytes) -> None:
         self.messages((data,))
@@ -216,11 +226,13 @@ class PahoSocket:
         self._owner.warn(text)
 
     def dropped(self, count: int) -> None:
-        """These drivers drop nothing."""
+        """Never called: these drivers drop nothing."""
 
 
 def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> StreamDriver:
-    """The driver that carries the bytes. MQTT's user and password are not those of a WebSocket handshake."""
+    """Return the driver that carries the bytes. MQTT's user and password do not belong in a
+    WebSocket handshake.
+    """
     scheme = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}[address.scheme]
     place = f"{scheme}://{sink.peer}"
     plain = replace(
@@ -228,7 +240,7 @@ def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> Stream
     )
     if scheme in ("tcp", "tls"):
         return (TlsDriver if scheme == "tls" else TcpDriver)(plain, sink)
-    from trunkline.actors.drivers.ws.driver import WsDriver  # only who uses it pays for the import
+    from trunkline.actors.drivers.ws.driver import WsDriver  # imported only when needed
 
     largest = max(int(address.option("max_size")), _LEAST_FRAME) + ENVELOPE
     options = {**address.options, "subprotocols": ("mqtt",), "max_size": largest}
@@ -236,7 +248,7 @@ def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> Stream
 
 
 class Client(paho.Client):
-    """See the module."""
+    """paho's client with the changes that the module's docstring lists."""
 
     def __init__(self, sock: PahoSocket, plan: Plan, session: Session) -> None:
         super().__init__(
@@ -247,21 +259,27 @@ class Client(paho.Client):
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        self.max_inflight_messages = 0  # the driver holds back what the broker does not take yet
+        self.max_inflight_messages = 0  # the driver itself holds messages back
         self.on_arrival: Callable[[Publish], None] = lambda message: None
-        """A message has come."""
+        """Callback for a message that has come."""
         self.on_unreadable: Callable[[Unreadable], None] = lambda error: None
-        """A message has come that cannot be read."""
+        """Callback for a message that cannot be read."""
         self.on_release: Callable[[int], None] = lambda number: None
-        """The broker knows that we have the QoS 2 message with this packet id."""
+        """Callback for a PUBREL: the broker knows that the QoS 2 message with this packet id was
+        received.
+        """
         self.on_too_big: Callable[[int, int, int], None] = lambda number, qos, size: None
-        """A message over `Plan.largest` was left out: packet id, QoS, bytes."""
+        """Callback for a message over `Plan.largest`, which was left out: packet id, QoS, size in
+        bytes.
+        """
         self._our_socket = sock
         self._session = session
         self._largest = plan.largest
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Also keeps of a packet that is too big only the beginning."""
+        """Read packets as paho does. Of a packet that is too big only the beginning is kept in
+        memory.
+        """
         code = super().loop_read(max_packets)
         packet = self._in_packet
         if packet["remaining_length"] > self._largest:
@@ -273,33 +291,39 @@ class Client(paho.Client):
         return code
 
     def ping(self) -> None:
-        """Send a ping, unless something waits to be sent already."""
+        """Send a ping, unless packets are waiting to be sent already."""
         if self.is_connected() and not self.is_blocked():
             self._send_pingreq()
 
     def unsent(self) -> int:
-        """Bytes that wait here, behind which a ping would stand."""
+        """Return how many bytes wait in this process. A ping would stand behind them."""
         return self._our_socket.in_hand + sum(packet["to_process"] for packet in self._out_packet)
 
     def ping_when_quiet(self) -> None:
-        """Send a ping where nothing has been sent for the time of the keepalive. paho's own `loop_misc` also
-        ends a link whose ping was not answered in that time, although the answer may stand behind our own
-        data or a long message; `LinkWatch` judges that."""
+        """Send a ping where nothing has been sent for the time of the keepalive.
+
+        paho's own `loop_misc` also ends a link when the answer to a ping does not come in that
+        time. The answer may stand behind a long message, so the worker's `LinkWatch` judges that
+        instead.
+        """
         if self._keepalive and time.monotonic() - self._last_msg_out >= self._keepalive:
             self.ping()
 
     def ping_at_least_every(self, seconds: int) -> None:
-        """A broker of MQTT 5 may set the keepalive; longer than asked for, or off, it would not tell us in
-        time, or ever, that the broker is gone. 0: as the broker says."""
+        """Ping at least every so many seconds; 0: as often as the broker says.
+
+        A broker of MQTT 5 may set the keepalive. With a longer one, or none, this side would notice
+        a dead broker too late or never.
+        """
         if seconds:
             self._keepalive = min(self._keepalive or seconds, seconds)
 
     def is_blocked(self) -> bool:
-        """Whether a packet would have to wait, in paho."""
+        """Whether another packet would have to wait in paho."""
         return self._our_socket.is_busy or self.want_write()
 
     def received(self, number: int) -> None:
-        """Tell the broker that we have a QoS 2 message (PUBREC)."""
+        """Tell the broker that a QoS 2 message was received (PUBREC)."""
         self._send_pubrec(number)
 
     def _create_socket(self) -> Any:
@@ -318,13 +342,14 @@ class Client(paho.Client):
         if kind == _PUBLISH:
             return self._publish(packet["command"], bytes(body))
         if kind == _PUBREC and len(body) > 2 and body[2] >= _FAILURE:
-            packet["command"] = _PUBACK  # the end of the message, with its reason
+            packet["command"] = _PUBACK  # ends the message, with its reason
         try:
             code = super()._packet_handle()
         except MalformedPacket:
             if kind not in (_PUBACK, _PUBREC, _PUBREL, _PUBCOMP) or len(body) < 3:
                 raise
-            # An odd reason, or properties that paho cannot read: what counts is yes or no.
+            # paho cannot read an unusual reason or the properties. Only success or failure matters,
+            # so the packet is reduced to that.
             packet["packet"] = body[:2] + (bytes((_FAILURE,)) if body[2] >= _FAILURE else b"")
             code = super()._packet_handle()
         if kind == _PUBREL and len(body) >= 2:
@@ -338,7 +363,7 @@ class Client(paho.Client):
             message = read_publish(head, body, v5=self._protocol == paho.MQTTv5)
         except Unreadable as error:
             if error.qos and not error.number:
-                raise  # it cannot be acknowledged, so that it would come again and again
+                raise  # cannot be acknowledged, so the link must end
             self.on_unreadable(error)
         else:
             self.on_arrival(message)

@@ -1,14 +1,19 @@
-"""MQTT 3.1.1 and 5 (`mqtt`, `mqtts`, `ws+mqtt`, `wss+mqtt`) with paho-mqtt; `docs/mqtt.md` is its page.
+"""MQTT 3.1.1 and 5 (`mqtt`, `mqtts`, `ws+mqtt`, `wss+mqtt`) on paho-mqtt; docs/mqtt.md is the
+reference.
 
-This module holds the life of a link: it connects, logs in, subscribes, and tells of the end. Beside it:
-`plan` (what an address asks for), `login`, `client` (how paho is driven), `session` (what outlives a link),
-`subscriptions`, `intake` (messages that wait for room), `acknowledgements`, `leftovers` (subscriptions of an
-earlier run), `writer`, `questions` (requests), `envelope` (what a message brings with it), `errors` (the
-broker's reasons in sentences).
+This module holds the life of a link: it connects, logs in, subscribes, and reports the end. Its
+neighbours: `plan` (what an address asks for), `login`, `client` (how paho is used), `session` (what
+outlives a link), `subscriptions`, `intake` (messages that wait for room), `acknowledgements`,
+`leftovers` (subscriptions of an earlier run), `writer`, `questions` (requests), `envelope`,
+`errors` (the broker's reasons in sentences).
 
-A QoS 2 message is handed over when it arrives, and PUBREC goes out when a reader has it. Until then the
-broker keeps it and sends it again after a broken link; afterwards its copies are known by their packet id.
-So a reader gets each of them exactly once, as long as the worker lives.
+A QoS 2 message is handed over when it arrives, and PUBREC goes out when a reader has had it. Until
+then the broker keeps the message and sends it again after a broken link. Later copies are
+recognised by the packet id. So a reader gets each message exactly once, as long as the worker
+lives.
+
+Everything runs on the event loop. The bytes come from a tcp, tls or ws driver, which calls
+`readable`; paho then calls the `_on_...` methods.
 """
 
 from __future__ import annotations
@@ -54,11 +59,11 @@ _FEW_KEPT = (
     "are read, and drops what is over its own limit (often 1000) while the strategy is busy; give version=5"
 )
 _PACKET_HEAD = 12
-"""Bytes of a PUBLISH around topic, properties and payload, at most."""
+"""The most bytes of a PUBLISH around topic, properties and payload."""
 
 
 class MqttDriver(StreamDriver):
-    """One link to one broker, the first of several that takes us."""
+    """One link to one broker, the first server of the address that accepts it."""
 
     schemes: ClassVar[tuple[str, ...]] = ("mqtt", "mqtts", "ws+mqtt", "wss+mqtt")
     overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
@@ -75,10 +80,10 @@ class MqttDriver(StreamDriver):
         self._socket: PahoSocket | None = None
         self._client: Client | None = None
         self._greeting: asyncio.Future[tuple[int, Any]] | None = None
-        """The broker's answer to the login: 0 or a reason, and what it says of itself (MQTT 5)."""
+        """The broker's answer to the login: 0 or a reason, and the broker's properties (MQTT 5)."""
         self._over = False
         self._reason: BaseException | None = None
-        """Why the link is over."""
+        """Why the link is over; None while it is open, or for a plain end."""
         self._tick: asyncio.TimerHandle | None = None
         self._looks_while_throttled = 0
         self._max_size = int(address.option("max_size"))
@@ -99,7 +104,9 @@ class MqttDriver(StreamDriver):
 
     @classmethod
     def acknowledges(cls, address: Address) -> bool:
-        """QoS 1 and 2, also in a session that ends with the link."""
+        """Whether messages are acknowledged: QoS 1 and 2 are, also in a session that ends with the
+        link.
+        """
         return Plan.promises(address)
 
     @property
@@ -111,7 +118,7 @@ class MqttDriver(StreamDriver):
     async def open(self, deadline: Deadline) -> None:
         self._plan = Plan.of(self.address)
         servers = self.address.hosts or ((self.address.host or "", self.address.port),)
-        # the one that was taken last comes first: it may have kept the session
+        # The server that accepted last comes first: it may have kept the session.
         places = [(self._session.server + turn) % len(servers) for turn in range(len(servers))]
 
         async def attempt(place: int, share: Deadline) -> int:
@@ -122,14 +129,14 @@ class MqttDriver(StreamDriver):
         self._session.server = await first_that_opens(places, attempt, deadline)
         self._intake.is_open = True
         self._deliver()
-        if self._over:  # meanwhile, which was no news before there was a link
+        if self._over:  # ended meanwhile: the sink could not be told before
             asyncio.get_running_loop().call_soon(self.sink.lost, self._reason)
         if self._plan.keeps_few and not self._session.warned:
             self._session.warned = True
             self.warn(_FEW_KEPT.format(peer=self.peer))
 
     async def _attempt(self, place: int, host: str, port: int, deadline: Deadline) -> None:
-        """One connection to one server, closed again unless it succeeds."""
+        """Connect to one server. The connection is closed again unless all steps succeed."""
         self._over, self._reason, self._client = False, None, None
         self._writer, self._subscriptions = None, None
         self._acknowledgements.end_link()
@@ -173,8 +180,8 @@ class MqttDriver(StreamDriver):
             client.will_set(plan.will_topic, plan.will_payload, plan.will_qos, plan.will_retain)
         client.connect("over our socket", 1, plan.keep_alive, **login_options(plan, self._session))
         assert self._greeting is not None
-        # A broker that never sends again has no use for acknowledgements that wait for a reader: it would
-        # only send slowly, and drop what is over its own limit while the strategy is busy.
+        # A broker that never repeats a message has no use for acknowledgements after reading. It
+        # would only send slowly, and drop messages over its own limit while the strategy is busy.
         acks_early = bool(plan.qos) and not plan.persistent
         self._intake.set_limits(has_limit=bool(plan.qos), v5=plan.v5, acks_early=acks_early)
         async with dialer.within(deadline, f"{self.peer} did not answer the MQTT login"):
@@ -192,8 +199,11 @@ class MqttDriver(StreamDriver):
         await self.end(Ending.CLOSED)
 
     async def end(self, ending: Ending) -> None:
-        """DISCONNECT only where the program closed the connection: a broker that reads none publishes the
-        will. MQTT 5 can say both in its DISCONNECT, the end of the session too."""
+        """Close the link. DISCONNECT is sent only where the program has closed the connection.
+
+        A broker that reads no DISCONNECT publishes the will. In MQTT 5 a DISCONNECT can ask for the
+        will, and can also end the session.
+        """
         was_open, self._intake.is_open = self._intake.is_open, False
         client = self._client
         if was_open and not self._over and client is not None and self._socket is not None:
@@ -212,11 +222,11 @@ class MqttDriver(StreamDriver):
             await self._socket.shut(ending)
 
     def lost(self, reason: BaseException | None) -> None:
-        """The socket says that the link is gone, or paho does."""
+        """Handle the report of the socket or of paho that the link is gone."""
         self._end(reason)
 
     def _end(self, reason: BaseException | None) -> None:
-        """The link is over: tell all who wait."""
+        """Mark the link as over, and end all waiting calls."""
         if self._over:
             return
         self._over, self._reason = True, reason
@@ -318,10 +328,12 @@ class MqttDriver(StreamDriver):
         if self._intake.held_count:
             asyncio.get_running_loop().call_soon(
                 self._deliver
-            )  # later: the caller is at work on its buffer
+            )  # later: the caller is changing its buffer now
 
     def _deliver(self) -> None:
-        """Hand over what came, as far as the buffer has room."""
+        """Hand over messages as far as the buffer has room, and read on where reading had
+        stopped.
+        """
         if early := self._intake.deliver():
             self._acknowledgements.send(early)
         if self._intake.may_read_on:
@@ -335,14 +347,15 @@ class MqttDriver(StreamDriver):
         found = self._socket.traffic() if self._socket is not None else None
         if found is None:
             return None
-        # While nothing is read, because the strategy is busy, the broker's silence says nothing.
+        # While the link is not read because the strategy is busy, silence says nothing about the
+        # broker. Each look then counts as a received byte.
         self._looks_while_throttled += self._intake.is_throttled
         kept = self._client.unsent() if self._client is not None else 0
         return found._replace(
             received=found.received + self._looks_while_throttled,
             sent=found.sent + kept,
             waiting=found.waiting + kept,
-            data=None,  # over WebSocket, what is data there may be a ping's answer here
+            data=None,  # a WebSocket message may carry an answer to a ping
         )
 
     def _keep_alive(self) -> None:
@@ -350,11 +363,11 @@ class MqttDriver(StreamDriver):
         self._look_after()
 
     def _look_after(self) -> None:
-        """The broker has to hear of us within the time of the keepalive."""
+        """Send a ping in time: the broker must hear from this client within the keepalive."""
         if not self._over and self._client is not None:
             self._client.ping_when_quiet()
 
-    # What the socket reports (`client.Owner`).
+    # Reports of the socket (`client.Owner`).
 
     def readable(self) -> None:
         client, sock = self._client, self._socket
@@ -377,7 +390,7 @@ class MqttDriver(StreamDriver):
         return sock.has_bytes and client.socket() is not None and not self._intake.is_throttled
 
     def _throttle(self, sock: PahoSocket) -> None:
-        """Read no more where too much is left after what the buffer has taken."""
+        """Stop reading where too much is left after the buffer has taken its part."""
         if self._intake.has_too_much and not self._over:
             self._intake.is_throttled = True
             sock.pause()
@@ -387,7 +400,7 @@ class MqttDriver(StreamDriver):
         if self._over or self._client is None or self._socket is None:
             return
         self._socket.resume()
-        asyncio.get_running_loop().call_soon(self.readable)  # what had come already
+        asyncio.get_running_loop().call_soon(self.readable)  # for bytes that have come already
 
     def writable(self) -> None:
         client = self._client
@@ -401,7 +414,7 @@ class MqttDriver(StreamDriver):
     def warn(self, text: str) -> None:
         self.sink.warn(text)
 
-    # What paho reports. It holds a lock meanwhile: what is sent from here goes out afterwards.
+    # Callbacks of paho. It holds a lock meanwhile, so packets that are sent here go out afterwards.
 
     def _on_connect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
         if not code.is_failure:
@@ -453,7 +466,7 @@ class MqttDriver(StreamDriver):
             self._leftovers.arrived(delivery)
 
     def _leave_out(self, delivery: Delivery) -> None:
-        """A message of a subscription that the address does not ask for."""
+        """Acknowledge and drop a message of a subscription that the address does not ask for."""
         self.warn(
             f"{self.peer} kept a subscription of an earlier run with this client_id, for {delivery.topic}: it"
             " is ended, and its messages are left out"
@@ -468,14 +481,14 @@ class MqttDriver(StreamDriver):
             self._leftovers.answered(number, [code.value for code in codes])
 
     def _on_unreadable(self, error: Unreadable) -> None:
-        """Discard it, for good, as one that is too big."""
+        """Discard an unreadable message for good, like one that is too big."""
         self.warn(f"{self.peer} sent {error}: it was discarded")
         self.sink.dropped(1)
         if error.qos:
             self._acknowledgements.send([(error.number, error.qos, 0)])
 
     def _on_too_big(self, number: int, qos: int, size: int) -> None:
-        """Discard a message, for good: it would come again and again."""
+        """Discard a too big message for good: unacknowledged, it would come again for ever."""
         if self._acknowledgements.repeat_if_known(number, qos, size):
             return
         self.warn(f"a message of {size} bytes was discarded: it is over the option max_size")
@@ -485,5 +498,5 @@ class MqttDriver(StreamDriver):
 
 
 def _text(found: Any) -> str:
-    """The broker's own words."""
+    """Return the broker's own words; empty for none."""
     return str(getattr(found, "ReasonString", ""))

@@ -1,4 +1,4 @@
-"""What a message of MQTT has beside its payload: read as a `Delivery`, written as properties. No I/O."""
+"""The envelope of an MQTT message: read as a `Delivery`, written as properties. No I/O."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ _PLAIN = {(qos, kept): {"qos": qos, "retain": kept} for qos in (0, 1, 2) for kep
 
 
 def delivery_of(message: Publish, session: Session) -> Delivery:
-    """By its token the message is acknowledged, by its identity known again."""
+    """Return a message as a `Delivery`. The token acknowledges the message, and the identity
+    recognises a copy.
+    """
     qos = message.qos
     token, identity = None, None
     if qos:
@@ -47,12 +49,12 @@ def delivery_of(message: Publish, session: Session) -> Delivery:
 
 
 def properties_for(packet_type: int) -> Any:
-    """Properties of MQTT 5 for a kind of packet, empty."""
+    """Return empty properties of MQTT 5 for a kind of packet."""
     return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
 def own_properties(plan: Plan) -> Any:
-    """The properties that the address gives each message; None for none."""
+    """Return the properties that the address gives each message; None for none."""
     if not plan.headers:
         return None
     found = properties_for(PacketTypes.PUBLISH)
@@ -61,13 +63,16 @@ def own_properties(plan: Plan) -> Any:
 
 
 def written_properties(plan: Plan) -> Any:
-    """As `own_properties`, ready to take more."""
+    """Return the same as `own_properties`, or empty properties, for adding more."""
     return own_properties(plan) or properties_for(PacketTypes.PUBLISH)
 
 
 def addressed_properties(plan: Plan, outgoing: Outgoing) -> Any:
-    """The properties of a message with an address of its own; None where MQTT 3.1.1 has none. RefusedError
-    for a value that cannot be sent, Unsupported for fields that MQTT 3.1.1 does not have."""
+    """Return the properties of a message that has its own destination; None for MQTT 3.1.1.
+
+    RefusedError for a value that cannot be sent, Unsupported for fields that MQTT 3.1.1 does not
+    have.
+    """
     if not plan.v5:
         if outgoing.fields() <= {"topic", "answers"}:
             return None
@@ -86,6 +91,6 @@ def addressed_properties(plan: Plan, outgoing: Outgoing) -> Any:
             given = outgoing.correlation
             found.CorrelationData = given.encode() if isinstance(given, str) else given
         found.pack()
-    except Exception as error:  # paho's MQTTException has no base of its own
+    except Exception as error:  # paho's MQTTException derives from Exception only
         raise RefusedError(f"the message cannot be sent: {error}") from None
     return found

@@ -1,4 +1,4 @@
-"""What a broker's reason codes mean, in sentences for users. Pure."""
+"""The reason codes of brokers, in sentences for users. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 FAILURE, PROTOCOL_ERROR = 0x80, 0x82
-"""Codes from FAILURE on say no."""
+"""Codes from FAILURE on mean a refusal."""
 WITH_WILL = 0x04
 """A DISCONNECT after which the broker publishes the will."""
 
@@ -62,7 +62,7 @@ _REASONS = {
     0xA2: "it has no wildcards",
 }
 _LATER = frozenset((0x80, 0x83, 0x88, 0x89, 0x97, 0x9F))
-"""Refused logins that may be taken another time."""
+"""Codes of refused logins that may succeed later."""
 _LOGIN_ADVICE = {
     0x84: "give version=5 or version=3.1.1",
     0x85: "give another client_id",
@@ -88,13 +88,13 @@ _TOPIC_ADVICE = {
 
 
 def reason(code: int, text: str = "") -> str:
-    """A reason code in words, with the broker's own where it has any."""
+    """Return a reason code in words, followed by the broker's own words where it has sent any."""
     words = _REASONS.get(code, f"reason {code:#04x}")
     return f"{words} ({_one_line(text)})" if text else words
 
 
 def login_refused(peer: str, code: int, text: str = "") -> DialError:
-    """What a refused login should be raised as; FatalError where waiting cannot help."""
+    """Return the error for a refused login; FatalError where waiting cannot help."""
     advice = _LOGIN_ADVICE.get(code)
     sentence = f"{peer} refused the login: {reason(code, text)}"
     if code in _LATER:
@@ -103,7 +103,7 @@ def login_refused(peer: str, code: int, text: str = "") -> DialError:
 
 
 def subscription_refused(peer: str, topic: str, code: int, text: str = "") -> DialError:
-    """What a refused subscription should be raised as."""
+    """Return the error for a refused subscription."""
     sentence = f"{peer} refused the subscription to {_one_line(topic)}: {reason(code, text)}"
     if code == 0x97:
         return DialError(f"{sentence}; it may accept later", code=code)
@@ -111,14 +111,14 @@ def subscription_refused(peer: str, topic: str, code: int, text: str = "") -> Di
 
 
 def message_refused(peer: str, topic: str, code: int, text: str = "") -> RefusedError:
-    """What a refused message should be raised as."""
+    """Return the error for a refused message."""
     return RefusedError(
         f"{peer} refused the message to {_one_line(topic)}: {reason(code, text)}", code=code
     )
 
 
 def said_goodbye(peer: str, code: int, text: str = "") -> ConnectionError:
-    """Why the broker ended the link (MQTT 5)."""
+    """Return the error for a link that the broker has ended (MQTT 5)."""
     if not code:
         return ConnectionError(f"{peer} ended the connection")
     return ConnectionError(f"{peer} ended the connection: {reason(code, text)}")
@@ -127,8 +127,10 @@ def said_goodbye(peer: str, code: int, text: str = "") -> ConnectionError:
 def closed_while_opening(
     peer: str, reason: BaseException | None, *, answered: bool, advice: str
 ) -> BaseException:
-    """Why opening failed, where the connection ended meanwhile. `answered`: the broker has answered the
-    login; `advice`: what else to check where it has not."""
+    """Return the error for an opening during which the connection ended.
+
+    `answered`: the broker has answered the login. `advice`: what else to check where it has not.
+    """
     if isinstance(reason, DialError):
         return reason
     alert = tls_alerts.in_words(reason)

@@ -1,8 +1,8 @@
 """Messages that have come and wait for room in the worker's buffer. No I/O but the sink.
 
-The link must go on being read while the buffer is full, for confirmations come over it, too. Of QoS 1 and 2
-the broker sends no more than may be unacknowledged; where that is too much the link is not read for a while.
-Of QoS 0 the newest messages are dropped then.
+While the buffer is full, the link must still be read, because confirmations of writes come over it,
+too. For QoS 1 and 2 the broker sends no more messages than may be unacknowledged. Where even these
+are too many, the link is not read for a while. For QoS 0 the newest messages are dropped.
 """
 
 from __future__ import annotations
@@ -16,51 +16,62 @@ from trunkline.actors.driver import Delivery, Sink
 __all__ = ["PACKET_IDS", "Intake"]
 
 PACKET_IDS = 65_535
-"""So many packet ids there are, and no more messages that are not acknowledged."""
+"""The number of packet ids, and so the most messages that can be unacknowledged."""
 _HELD = 2000
-"""QoS 0 messages kept while the buffer of a qos=1 or qos=2 connection is full."""
+"""QoS 0 messages that are kept while the buffer of a qos=1 or qos=2 connection is full."""
 _MOST_BYTES = 64 * 1024 * 1024
-"""Messages of so many bytes wait here for room in the buffer before nothing more is read."""
+"""Reading stops when messages of so many bytes wait here for room in the buffer."""
 
 
 class Intake:
-    """What came over one connection, on its way to `sink`. `buffer`: messages that may be unread there."""
+    """The messages of one connection on their way to `sink`. `buffer`: how many may be unread
+    there.
+    """
 
     def __init__(self, sink: Sink, buffer: int) -> None:
         self._sink = sink
         self._buffer = buffer
         self.is_open = False
-        """The link is open. Before that no message is handed over: perhaps another server is tried next."""
+        """Whether the link is open. Before, no message is handed over, because another server may
+        be tried next.
+        """
         self.is_over = False
-        """The link has ended: all that came is handed over."""
+        """Whether the link has ended. All messages are then handed over, whatever the room."""
         self.is_paused = False
-        """The worker's buffer is full."""
+        """Whether the worker's buffer is full."""
         self.is_throttled = False
-        """Too much waits here: the link is not read."""
+        """Whether the link is not read because too much waits here."""
         self.acks_early = False
-        """Messages are acknowledged when the buffer has taken them, not when a reader has."""
+        """Whether messages are acknowledged when the buffer has taken them, and not when a reader
+        has had them.
+        """
         self._has_limit = False
         self._most = max(_HELD, 2 * buffer)
-        """So many messages of QoS 1 and 2 wait here for room in the buffer before nothing more is read."""
+        """Reading stops when so many messages of QoS 1 and 2 wait here for room in the buffer."""
         self._arrived: list[Delivery] = []
         self._held: list[Delivery] = []
-        """Messages for which there was no room; those in `_arrived` come after them."""
+        """Messages for which there was no room. Those in `_arrived` came after them."""
         self._waiting = 0
-        """How many messages of QoS 1 and 2 wait here, and their bytes."""
+        """How many messages of QoS 1 and 2 wait here; the next attribute has their bytes."""
         self._waiting_bytes = 0
         self._unread = 0
-        """Messages of QoS 1 and 2 handed over that no reader has."""
+        """How many messages of QoS 1 and 2 were handed over and not read."""
 
     def begin_link(self) -> None:
-        """Another link is tried. What another server has sent is none of this one's: its packet ids must not
-        be acknowledged here."""
+        """Forget all messages for another link. Packet ids of one server must not be acknowledged
+        to another.
+        """
         self.is_over = False
         self._arrived, self._held = [], []
         self._waiting = self._waiting_bytes = self._unread = 0
 
     def set_limits(self, *, has_limit: bool, v5: bool, acks_early: bool) -> None:
-        """`has_limit`: QoS 1 or 2, where no more may be unread than the buffer holds. With MQTT 5 (`v5`) the
-        broker was told how much it may send."""
+        """Set the limits of the link.
+
+        `has_limit`: QoS 1 or 2, where no more messages may be unread than the buffer holds. `v5`:
+        MQTT 5, where the broker was told how many messages it may send. `acks_early`: see the
+        attribute.
+        """
         self._has_limit = has_limit
         self._most = PACKET_IDS if v5 else max(_HELD, 2 * self._buffer)
         self.acks_early = acks_early
@@ -75,7 +86,7 @@ class Intake:
         self._arrived.append(delivery)
 
     def note_read(self, count: int) -> None:
-        """Readers have so many messages of QoS 1 and 2."""
+        """Note that readers have had so many messages of QoS 1 and 2."""
         self._unread -= count
 
     @property
@@ -85,17 +96,19 @@ class Intake:
 
     @property
     def has_too_many(self) -> bool:
-        """The broker has sent more than there are packet ids: it breaks the protocol."""
+        """Whether the broker has sent more messages than there are packet ids, which breaks the
+        protocol.
+        """
         return self._waiting > PACKET_IDS
 
     @property
     def has_too_much(self) -> bool:
-        """So much waits here that the link is not to be read."""
+        """Whether so much waits here that the link must not be read."""
         return self._waiting >= self._most or self._waiting_bytes >= _MOST_BYTES
 
     @property
     def may_read_on(self) -> bool:
-        """The link was not read, and enough of what waited has gone."""
+        """Whether the link is not being read and at most half of the limit still waits."""
         if not self.is_throttled or not self.is_open:
             return False
         return self._waiting <= self._most // 2 and self._waiting_bytes <= _MOST_BYTES // 2
@@ -103,7 +116,9 @@ class Intake:
     # messages go
 
     def deliver(self) -> Sequence[Any]:
-        """Hand over what came, as far as the buffer has room. The tokens to be acknowledged at once."""
+        """Hand over messages as far as the buffer has room; return the tokens to be acknowledged at
+        once.
+        """
         if not self.is_open:
             return ()
         ready = self._take_ready()

@@ -1,9 +1,11 @@
-"""Subscriptions that a kept MQTT session has from an earlier run, with another address: ended when they show.
+"""Subscriptions that a kept MQTT session has from an earlier run with another address; ended when
+noticed.
 
-MQTT has no word for "what am I subscribed to". So it is a message that shows it: its topic fits none of the
-topics of our address. Then every filter that could have brought it is unsubscribed, and the message is
-acknowledged and left out. MQTT 5 answers which of them there were; where there was none, the message came
-in some other way (a broker that rewrites topics), and it and its like are handed over.
+MQTT has no request for the list of subscriptions. So a message reveals an old one: its topic fits
+none of the topics of the address. All filters that could have brought the message are then
+unsubscribed, and the message is acknowledged and left out. With MQTT 5 the answer tells which of
+these filters existed. Where none existed, the message came in some other way (from a broker that
+rewrites topics), and messages like it are handed over.
 """
 
 from __future__ import annotations
@@ -20,15 +22,18 @@ from trunkline.actors.drivers.mqtt.session import Session
 __all__ = ["Leftovers", "filters_for"]
 
 _DEEPEST = 6
-"""Levels of a topic for which all mixtures of names and `+` are tried."""
+"""Up to so many levels of a topic, all mixtures of names and `+` are tried."""
 _MOST_ASKED, _MOST_HELD, _MOST_KNOWN = 200, 1000, 10_000
 _PLAIN = ("$share/", "$SYS")
-"""Beginnings with `$` whose meaning is known. Behind others a broker may deliver any topic."""
+"""Known beginnings with `$`. Behind other ones a broker may deliver messages of any topic."""
 
 
 class Leftovers:
-    """For one link. `unsubscribe` sends the packet and gives its id, `hand_over` and `leave_out` take the
-    messages about which it is known now."""
+    """The search for old subscriptions on one link.
+
+    `unsubscribe` sends the packet and returns its id. `hand_over` and `leave_out` take the messages
+    whose origin has become clear.
+    """
 
     def __init__(
         self,
@@ -50,7 +55,9 @@ class Leftovers:
         self._count = 0
 
     def is_ours(self, topic: str) -> bool:
-        """Whether the address asks for it, or nothing can be left over."""
+        """Whether the address asks for the topic. Always true where the session cannot have old
+        subscriptions.
+        """
         if not self._session.inherited or not self._judges:
             return True
         found = self._known.get(topic)
@@ -61,7 +68,7 @@ class Leftovers:
         return found
 
     def arrived(self, delivery: Delivery) -> None:
-        """A message that is not ours."""
+        """Handle a message whose topic the address does not ask for."""
         topic = delivery.topic or ""
         if not topic or topic in self._session.comes_otherwise:
             self._hand_over(delivery)
@@ -80,7 +87,9 @@ class Leftovers:
             self._leave_out(delivery)
 
     def answered(self, number: int, codes: Sequence[int]) -> None:
-        """UNSUBACK. With MQTT 5 a code for each filter: 0 where there was such a subscription."""
+        """Handle an UNSUBACK. With MQTT 5 it has a code for each filter: 0 where the subscription
+        existed.
+        """
         topic, filters = self._asked.pop(number, ("", []))
         if not topic:
             return
@@ -108,7 +117,9 @@ class Leftovers:
 
 
 def filters_for(topic: str) -> list[str]:
-    """Every filter that matches a topic; of a topic of many levels the likely ones."""
+    """Return every filter that matches the topic; for a topic of many levels only the likely
+    ones.
+    """
     return list(dict.fromkeys(_filters(topic.split("/"))))
 
 
@@ -130,5 +141,5 @@ def _filters(levels: list[str]) -> Iterator[str]:
 
 
 def _plain(topic: str) -> str:
-    """The filter of a subscription; a shared one has its group before it."""
+    """Return the filter of a subscription, without the group of a shared one."""
     return topic.split("/", 2)[2] if topic.startswith("$share/") else topic

@@ -1,4 +1,4 @@
-"""What a login to a broker, and the goodbye, say beyond their packets' first fields: MQTT 5. No I/O."""
+"""The fields of MQTT 5 in the login to a broker and in the goodbye. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_limits", "goodbye", "login_options"]
 
 
 def login_options(plan: Plan, session: Session) -> dict[str, Any]:
-    """Arguments of paho's `connect` that only MQTT 5 has."""
+    """Return arguments of paho's `connect` that only MQTT 5 has."""
     if not plan.v5:
         return {}
     found = properties_for(PacketTypes.CONNECT)
@@ -25,14 +25,16 @@ def login_options(plan: Plan, session: Session) -> dict[str, Any]:
         found.SessionExpiryInterval = plan.expiry
     found.ReceiveMaximum = plan.receive_maximum
     found.MaximumPacketSize = plan.largest
-    # A `clean` connection begins afresh; after an outage it goes on where it was.
+    # A `clean` connection begins with an empty session. After an outage it resumes its own session.
     clean = plan.clean and not (session.begun and plan.persistent)
     return {"clean_start": clean, "properties": found}
 
 
 def check_limits(plan: Plan, found: Any, peer: str) -> None:
-    """FatalError where the broker cannot take what the address writes. `found`: what a broker that speaks
-    MQTT 5 says of itself."""
+    """Raise FatalError where the broker cannot take what the address writes.
+
+    `found`: the properties of the broker's answer to the login (MQTT 5).
+    """
     if not plan.v5 or plan.write_topic is None:
         return
     highest = getattr(found, "MaximumQoS", 2)
@@ -43,13 +45,15 @@ def check_limits(plan: Plan, found: Any, peer: str) -> None:
 
 
 def goodbye(plan: Plan, *, with_will: bool) -> tuple[ReasonCode, Any] | tuple[()]:
-    """Arguments of paho's `disconnect`: none with MQTT 3.1.1. `with_will`: the broker is to publish the will
-    all the same, as the program has died."""
+    """Return arguments for paho's `disconnect`; none with MQTT 3.1.1.
+
+    `with_will`: the broker must publish the will nevertheless, because the program has died.
+    """
     if not plan.v5:
         return ()
     found = None
     if plan.clean and plan.session_expiry is None and plan.expiry:
         found = properties_for(PacketTypes.DISCONNECT)
-        found.SessionExpiryInterval = 0  # it was kept for an outage, and this is none
+        found.SessionExpiryInterval = 0  # was kept for outages only
     code = errors.WITH_WILL if with_will else 0
     return ReasonCode(PacketTypes.DISCONNECT, identifier=code), found

@@ -1,8 +1,9 @@
-"""A message as MQTT sends it (PUBLISH), read so that no message can stop those behind it. Pure.
+"""Reads a message as MQTT sends it (PUBLISH), so that no message can stop the messages behind it.
+No I/O.
 
-paho's own decoder ends the link for a property that it does not know, that stands twice or whose text it does
-not like, and a retained message, or one that nobody has acknowledged, comes again with each link. This one
-leaves out what it cannot read and names it in `unread`.
+paho's own decoder ends the link for an unknown or repeated property, and for odd text. A retained
+message, or an unacknowledged one, then comes again on each link. The decoder here leaves out
+unreadable properties and names them in `unread`.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ _OTHERS = {
     **dict.fromkeys((18, 21, 26, 28, 31), "text"),
     22: "binary",
 }
-"""Properties of other packets: where they end is known."""
+"""Properties of other packets. Their layout tells where they end."""
 _MOST_NAMED = 5
 
 
 class Unreadable(ValueError):
-    """It cannot be known where in the packet the message is. `number` is its packet id, 0 where none is."""
+    """The place of the message in the packet cannot be found. `number`: its packet id, 0 for
+    none.
+    """
 
     def __init__(self, text: str, qos: int, number: int = 0) -> None:
         super().__init__(text)
@@ -47,7 +50,7 @@ class Unreadable(ValueError):
 
 @dataclass(slots=True)
 class Publish:
-    """What a packet holds. A name or text that is no UTF-8 is given with replacement characters."""
+    """The contents of a packet. Names and texts that are not UTF-8 have replacement characters."""
 
     number: int
     """The packet id; 0 with QoS 0."""
@@ -57,16 +60,18 @@ class Publish:
     topic: str
     payload: bytes
     headers: dict[str, Any] | None = None
-    """MQTT 5's user properties; a name that is there more than once has a list."""
+    """MQTT 5's user properties; a name that occurs more than once has a list of values."""
     reply_to: str | None = None
     properties: dict[str, Any] = field(default_factory=dict)
-    """The others of MQTT 5, by our names."""
+    """The other properties of MQTT 5, by Trunkline's names."""
     unread: list[str] = field(default_factory=list)
-    """Names of what could not be read."""
+    """Names of properties that could not be read."""
 
 
 def read_publish(head: int, body: bytes, *, v5: bool) -> Publish:
-    """`head` is the packet's first byte, `body` what stands behind its length. Raises Unreadable."""
+    """Read a packet. `head`: its first byte. `body`: the bytes behind its length. Raises
+    Unreadable.
+    """
     qos = (head & _QOS) >> 1
     if qos == 3:
         raise Unreadable("a message with QoS 3", qos)
@@ -105,7 +110,7 @@ def _read_properties(found: Publish, reading: _Reading) -> None:
 
 
 def _put(found: Publish, name: str, value: Any) -> None:
-    """Of what should stand once, the first counts."""
+    """Store a property. Where a property must not be repeated, the first one counts."""
     if name == "user property":
         found.headers = found.headers or {}
         header, text = value
@@ -129,7 +134,7 @@ def _missed(found: Publish, name: str) -> None:
 
 
 class _Short(Exception):
-    """There is less than there should be, or what nobody knows."""
+    """The packet is too short, or a property is unknown."""
 
 
 class _Reading:
@@ -139,7 +144,7 @@ class _Reading:
         self.data, self.at, self.end = data, at, end
 
     def part(self, length: int) -> _Reading:
-        """The next bytes, to be read apart; this reading goes on behind them."""
+        """Return a reading of the next bytes; this reading goes on behind them."""
         begin = self.at
         self._pass(length)
         return _Reading(self.data, begin, self.at)
@@ -171,7 +176,9 @@ class _Reading:
         return _text(self.counted())
 
     def address(self) -> str | None:
-        """A topic that is to be written to: None where it is none, for another one would be wrong."""
+        """Return a topic for writing; None where it is not UTF-8, because a repaired topic would be
+        another one.
+        """
         try:
             return self.counted().decode()
         except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What an mqtt address asks for, checked before anything is connected. Pure."""
+"""The wishes of an mqtt address, checked before anything is connected. No I/O."""
 
 from __future__ import annotations
 
@@ -24,32 +24,36 @@ _ODD = re.compile(
     )
     + "]"
 )
-"""Control characters and what Unicode will never have: mosquitto ends the link of who sends them."""
+"""Control characters, and code points that Unicode never assigns. mosquitto ends the link of a
+client that sends them.
+"""
 FOR_EVER = 0xFFFF_FFFF
 ENVELOPE = 128 * 1024
 """Room in a packet for topic and properties, beside a payload of `max_size` bytes."""
 _LARGEST_PACKET = 268_435_460
-"""There are no longer ones in MQTT."""
+"""The longest packet that MQTT allows, in bytes."""
 _OUTAGE_S = 300
-"""How long a broker that speaks MQTT 5 keeps what it owes to a `clean` connection whose link broke."""
+"""Seconds for which a broker of MQTT 5 keeps the messages of a `clean` connection whose link
+broke.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """See the module. `repr` shows no secret: the will's payload and the headers are left out."""
+    """The wishes of one address. `repr` leaves out secrets: the will's payload and the headers."""
 
     topics: tuple[str, ...] = ()
-    """What is read; none: only written."""
+    """Topics to read; none for a connection that only writes."""
     covered: tuple[str, ...] = ()
-    """Topics of the address that others of it include: a broker would send their messages once more."""
+    """Topics of the address that another one includes: a broker would send their messages twice."""
     write_topic: str | None = None
-    """Where writes go; None: nowhere."""
+    """The topic to write to; None for none."""
     qos: int = 0
     retain: bool = False
     clean: bool = True
     v5: bool = False
     session_expiry: int | None = None
-    """Seconds; None: as `expiry` decides."""
+    """Seconds; None: `expiry` decides."""
     will_topic: str | None = None
     will_payload: bytes = field(default=b"", repr=False)
     will_qos: int = 0
@@ -57,23 +61,25 @@ class Plan:
     keep_alive: int = 0
     """Seconds; 0 is off."""
     retain_handling: int = 0
-    """MQTT 5: when retained messages come. 0: with each subscription, 1: with a new one, 2: never."""
+    """MQTT 5: when retained messages come. 0: with each subscription, 1: with a new one, 2:
+    never.
+    """
     no_local: bool = False
-    """MQTT 5: what this client writes does not come back."""
+    """MQTT 5: whether this client's own messages do not come back."""
     receive_maximum: int = _LONGEST
     largest: int = _LARGEST_PACKET
-    """Packets of more bytes are not taken."""
+    """Packets of more bytes are not accepted."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """User properties of every message that is written (MQTT 5)."""
 
     @property
     def persistent(self) -> bool:
-        """The broker keeps the session when the link breaks."""
+        """Whether the broker keeps the session when the link breaks."""
         return self.expiry > 0 if self.v5 else not self.clean
 
     @property
     def expiry(self) -> int:
-        """MQTT 5's session expiry, seconds."""
+        """MQTT 5's session expiry, in seconds."""
         if self.session_expiry is not None:
             return self.session_expiry
         if not self.clean:
@@ -82,23 +88,28 @@ class Plan:
 
     @property
     def keeps_few(self) -> bool:
-        """The broker holds for a busy reader no more than its own queue: 3.1.1 has no word for more."""
+        """Whether the broker keeps no more than its own queue for a busy reader: MQTT 3.1.1 cannot
+        ask for more.
+        """
         return bool(self.qos and self.topics) and not self.clean and not self.v5
 
     @staticmethod
     def promises(address: Address) -> bool:
-        """Whether messages are acknowledged: QoS 1 and 2."""
+        """Whether messages are acknowledged: with QoS 1 and 2."""
         return (address.params.get("qos") or "0") != "0"
 
     @staticmethod
     def is_clean(address: Address) -> bool:
-        """Whether the session ends with the connection. What is neither true nor false is found by `of`."""
+        """Whether the session ends with the connection. `of` rejects values that are neither true
+        nor false.
+        """
         return (address.params.get("clean") or "true").lower() not in _NO
 
     @staticmethod
     def login(address: Address, place: int) -> tuple[str | None, str | None]:
-        """User and password for the server at this place of `address.hosts`. FatalError for longer ones than
-        MQTT has."""
+        """Return user and password for the server at this index of `address.hosts`. FatalError for
+        too long ones.
+        """
         logins = address.extra.get("logins")
         user, password = logins[place] if logins else (address.user, address.password)
         for name, text in (("user", user), ("password", password)):
@@ -110,7 +121,7 @@ class Plan:
 
     @classmethod
     def of(cls, address: Address) -> Plan:
-        """Raises FatalError with what to change."""
+        """Return the plan of an address. FatalError says what to change."""
         params = address.params
         v5 = _version(params)
         topics = tuple(
@@ -170,8 +181,12 @@ class Plan:
 
 
 def _receive_maximum(address: Address, topics: tuple[str, ...]) -> int:
-    """All that MQTT has packet ids for: what the broker has sent it does not count as queued, and drops
-    nothing of it. Of shared topics no more than the buffer: others may read the rest."""
+    """Return how many messages may be unacknowledged (MQTT 5).
+
+    That is the number of packet ids: a broker does not queue messages that it has sent, and so
+    drops none of them. With shared topics it is the length of the buffer, because other clients may
+    read the rest.
+    """
     if any(map(_is_shared, topics)):
         return max(1, min(_LONGEST, int(address.option("buffer"))))
     return _LONGEST
@@ -190,7 +205,7 @@ def _version(params: Mapping[str, str]) -> bool:
 
 
 def _write_topic(params: Mapping[str, str], topics: tuple[str, ...]) -> str | None:
-    """The one given, else the first that can be written to."""
+    """Return the given topic to write to, else the first topic that can be written to."""
     if given := params.get("write_topic"):
         _check_topic("write_topic", given)
         return given
@@ -208,7 +223,7 @@ def _is_shared(topic: str) -> bool:
 
 
 def _covers(pattern: str, other: str) -> bool:
-    """Whether all that one filter brings comes by the pattern, too."""
+    """Whether the pattern brings all messages that the other filter brings."""
     if _is_shared(pattern) or _is_shared(other) or (other[0] == "$" and _has_wildcard(pattern[0])):
         return False
     levels, others = pattern.split("/"), other.split("/")
@@ -221,8 +236,10 @@ def _covers(pattern: str, other: str) -> bool:
 
 
 def _odd_text(text: str) -> str | None:
-    """What a text holds that MQTT does not allow, or asks not to send: a broker may end the link for it, with
-    all that use it. None where it is right."""
+    """Return what is wrong with a text in MQTT; None where nothing is.
+
+    A broker may end the link for such a text, and with it all uses of the link.
+    """
     found = _ODD.search(text)
     if found is not None:
         return f"the character U+{ord(found[0]):04X}, for which a broker may end the link"
@@ -232,7 +249,7 @@ def _odd_text(text: str) -> str | None:
 
 
 def no_target(topic: str) -> str | None:
-    """Why nothing can be written to a topic; None where it can."""
+    """Return why a topic cannot be written to; None where it can."""
     if _has_wildcard(topic):
         return "it has a wildcard, and a message goes to one topic: write its name out"
     if _is_shared(topic):
@@ -264,7 +281,9 @@ def _check_filter(topic: str) -> None:
 
 
 def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
-    """On ws+mqtt and wss+mqtt the headers are the handshake's."""
+    """Return the headers as user properties. On ws+mqtt and wss+mqtt headers belong to the
+    handshake.
+    """
     given = address.option("headers") or {}
     if not given or "+" in address.scheme:
         return ()
@@ -279,8 +298,10 @@ def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
 
 
 def user_properties(headers: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Headers as MQTT 5 has them; a list stands for a name that is there more than once. ValueError, in
-    words, for what cannot be sent."""
+    """Return headers as MQTT 5 has them; a list stands for a name with several values.
+
+    ValueError says in words what cannot be sent.
+    """
     items = [
         (name, header_text(name, value))
         for name, values in headers.items()

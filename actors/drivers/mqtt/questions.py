@@ -1,4 +1,6 @@
-"""Requests over MQTT 5: a message that says where its answer is to go, and the wait for that answer."""
+"""Requests over MQTT 5: a message that names the topic of its answer, and the wait for that
+answer.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,15 @@ class Questions:
         self._waiting: dict[bytes, asyncio.Future[Delivery]] = {}
         self._subscribing = asyncio.Lock()
         self._is_subscribed = False
-        """The topic of answers is subscribed to, on this link."""
+        """Whether this link has subscribed to the topic of answers."""
 
     def begin_link(self) -> None:
-        """Another link: its broker does not know of the topic of answers yet."""
+        """Note another link, whose broker does not know the topic of answers yet."""
         self._is_subscribed = False
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[tuple[bytes, asyncio.Future[Delivery]]]:
-        """A question under way: the correlation data that it carries, and the answer to be awaited."""
+        """Enter a question: yields its correlation data, and a future for the answer."""
         number = uuid.uuid4().bytes
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
@@ -40,8 +42,10 @@ class Questions:
             del self._waiting[number]
 
     async def answer_topic(self, subscriptions: Subscriptions, deadline: Deadline) -> str:
-        """The topic where answers come, subscribed to with a link's first request. It is the same for all
-        links, for a kept session keeps it."""
+        """Return the topic of answers, subscribed to at the first request of a link.
+
+        All links use the same topic, because a kept session keeps the subscription.
+        """
         async with self._subscribing:
             if self._session.reply_topic is None:
                 self._session.reply_topic = f"trunkline/reply/{uuid.uuid4().hex}"
@@ -56,12 +60,12 @@ class Questions:
         return delivery.topic == self._session.reply_topic
 
     def note_answer(self, delivery: Delivery) -> None:
-        """An answer has come. One that is too late, or that we have not asked for, is dropped."""
+        """Hand an answer to its question. A late or unexpected answer is dropped."""
         answer = self._waiting.get((delivery.properties or {}).get("correlation_data", b""))
         if answer is not None and not answer.done():
             answer.set_result(delivery._replace(token=None, identity=None))
 
     def fail(self) -> None:
-        """The link is over: no answer comes any more."""
+        """End all questions with an error: the link is over."""
         for answer in self._waiting.values():
             fail_future(answer, ConnectionError("the link is gone; the request may have arrived"))

@@ -21,7 +21,7 @@ __all__ = ["Subscriptions", "fail_future"]
 
 
 class Subscriptions:
-    """Those of one link. `warn` is for the user's log."""
+    """The subscriptions of one link. `warn` writes to the user's log."""
 
     def __init__(
         self, client: Client, plan: Plan, session: Session, peer: str, warn: Callable[[str], None]
@@ -32,15 +32,15 @@ class Subscriptions:
         self._peer = peer
         self._warn = warn
         self._waiting: dict[int, asyncio.Future[list[ReasonCode]]] = {}
-        """Answers that are waited for, by packet id."""
+        """The answers that callers wait for, by packet id."""
         self._failure: BaseException | None = None
-        """Why the link is over."""
+        """Why the link is over; None while it is open."""
 
     async def subscribe_to_own(self, deadline: Deadline) -> None:
-        """Subscribe to the topics of the address, without those that others of them include."""
+        """Subscribe to the topics of the address, except topics that another one includes."""
         plan, covered = self._plan, self._plan.covered
         if covered and self._session.inherited:
-            self._client.unsubscribe(list(covered))  # of an earlier run
+            self._client.unsubscribe(list(covered))  # may stem from an earlier run
         topics = [topic for topic in dict.fromkeys(plan.topics) if topic not in covered]
         own = SubscribeOptions(plan.qos, noLocal=plan.no_local, retainHandling=plan.retain_handling)
         await self.subscribe(topics, deadline, own)
@@ -48,7 +48,9 @@ class Subscriptions:
     async def subscribe(
         self, topics: Sequence[str], deadline: Deadline, options: SubscribeOptions | None = None
     ) -> None:
-        """Return when the broker has confirmed the topics. Raises DialError naming the topic."""
+        """Subscribe, and return when the broker has confirmed all topics. Raises DialError naming a
+        refused topic.
+        """
         if not topics:
             return
         if self._failure is not None:
@@ -80,20 +82,20 @@ class Subscriptions:
             del self._waiting[number]
 
     def note_answer(self, number: int, codes: list[ReasonCode]) -> None:
-        """SUBACK: a code for each topic of the packet with this id."""
+        """Handle a SUBACK, which has a code for each topic of the packet with this id."""
         answer = self._waiting.get(number)
         if answer is not None and not answer.done():
             answer.set_result(codes)
 
     def fail(self, error: BaseException) -> None:
-        """The link is over: all that wait raise the error."""
+        """Make all waiting calls raise the error: the link is over."""
         self._failure = error
         for answer in self._waiting.values():
             fail_future(answer, error)
 
 
 def fail_future(awaited: asyncio.Future[Any] | None, error: BaseException) -> None:
-    """Give a future the error, unless it has an outcome or is None."""
+    """Set the exception of a future, unless the future is None or done."""
     if awaited is not None and not awaited.done():
         awaited.set_exception(error)
-        awaited.exception()  # it counts as looked at: perhaps its caller has given up
+        awaited.exception()  # marks it as seen: its caller may be gone

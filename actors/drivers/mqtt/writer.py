@@ -1,7 +1,8 @@
-"""What is written to an MQTT broker: held back until the broker takes it, then kept until confirmed.
+"""Writing to an MQTT broker: a message waits until the broker takes it, and then for its
+confirmation.
 
-paho would queue what it cannot send yet, and send it whenever it can. Here a message waits outside paho, so
-that one whose deadline comes first never goes out.
+paho would queue messages that it cannot send yet, and send them whenever it can. Here a message
+waits outside paho, so that a message whose deadline comes first never goes out.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from trunkline.errors import RefusedError, Unconfirmed
 __all__ = ["Writer"]
 
 _IN_FLIGHT = 20
-"""Unconfirmed messages with MQTT 3.1.1, whose brokers do not say how many they take: paho's number."""
+"""How many messages may be unconfirmed with MQTT 3.1.1, whose brokers name no limit. paho's
+number.
+"""
 _IN_FLIGHT_V5 = 1000
 _LARGEST = 268_435_455
 _SMALL = 64 * 1024
-"""A message up to this size goes out at once when nothing else waits."""
+"""A message of at most so many bytes goes out at once when no other one waits."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +46,9 @@ class _Writing:
 
 
 class Writer:
-    """See the module. For one link, after its login; `found` is what the broker said of itself (MQTT 5)."""
+    """Writes over one link, after its login. `found`: the properties of the broker's answer (MQTT
+    5).
+    """
 
     def __init__(
         self,
@@ -57,7 +62,7 @@ class Writer:
         self._client = client
         self._end = end
         self._partly: _Writing | None = None
-        """The message that may be handed over in part: the socket takes no more."""
+        """The message that may be handed over in part, because the socket takes no more."""
         self._plan = plan
         self._session = session
         self._peer = peer
@@ -65,7 +70,7 @@ class Writer:
         most = _IN_FLIGHT_V5 if plan.v5 else _IN_FLIGHT
         self._most = min(most, getattr(limits, "ReceiveMaximum", most))
         self._largest = getattr(limits, "MaximumPacketSize", _LARGEST)
-        # Around the payload: the packet's head, the properties and the topic.
+        # The payload is surrounded by the packet's head, the properties and the topic.
         headers = sum(5 + len(name.encode()) + len(value.encode()) for name, value in plan.headers)
         self._around = 12 + headers
         self._small = min(
@@ -76,7 +81,7 @@ class Writer:
         self._over = False
 
     def would_wait(self, size: int) -> bool:
-        """As `StreamDriver.would_wait`; also of a message that is going to be refused."""
+        """As `StreamDriver.would_wait`. Also true for a message that will be refused."""
         return bool(
             self._plan.qos
             or self._plan.write_topic is None
@@ -94,9 +99,13 @@ class Writer:
         deadline: Deadline,
         around: int | None = None,
     ) -> bool:
-        """Send a message and wait until the broker has confirmed it (QoS 0: until it has been handed over).
-        False when it did not go out by the deadline. Raises Unconfirmed, RefusedError, ConnectionError.
-        `around`: bytes of the properties and the packet's head, where they are not those of the address."""
+        """Send a message and wait for the broker's confirmation (QoS 0: until it has been handed
+        over).
+
+        Returns False when the message did not go out by the deadline. Raises Unconfirmed (sent, no
+        confirmation by the deadline), RefusedError and ConnectionError. `around`: bytes of the
+        properties and the packet's head, where they differ from those of the address.
+        """
         self._check(topic, payload, self._around if around is None else around)
         writing = _Writing(
             topic, payload, properties, deadline, asyncio.get_running_loop().create_future()
@@ -114,7 +123,8 @@ class Writer:
             if not writing.started:
                 return False
             if writing is self._partly and self._client.want_write():
-                # Half a message cannot be taken back, and its rest must not go out after the deadline.
+                # A part of a message cannot be taken back, and the rest must not go out after the
+                # deadline.
                 self._end(ConnectionError("only a part of a message went out in time; broken off"))
             what = "did not confirm" if self._plan.qos else "did not take all of"
             raise Unconfirmed(
@@ -127,8 +137,11 @@ class Writer:
         return True
 
     def advance(self) -> None:
-        """The socket takes more, or something was confirmed: send what waits, in order, as far as it may; not
-        what is too late or given up."""
+        """Send waiting messages in order, as far as possible, without those that are late or given
+        up.
+
+        Called when the socket takes more, or when a message was confirmed.
+        """
         if not self._plan.qos and not self._client.want_write():
             self._handed_over()
         while self._waiting and not self._over and self._may_start():
@@ -137,7 +150,9 @@ class Writer:
                 self._start(writing)
 
     def confirmed(self, number: int, code: int, text: str) -> None:
-        """The broker has taken or refused the message with this packet id. `advance` is to follow."""
+        """Handle the broker's confirmation or refusal of the message with this packet id; `advance`
+        must follow.
+        """
         writing = self._in_flight.pop(number, None)
         if writing is None or writing.done.done():
             return
@@ -149,7 +164,7 @@ class Writer:
             writing.done.set_result(None)
 
     def close(self) -> None:
-        """The link is gone: tell all who wait."""
+        """End all waiting calls with an error: the link is gone."""
         self._over = True
         for number, writing in self._in_flight.items():
             if self._plan.qos == 2 and self._plan.persistent:
