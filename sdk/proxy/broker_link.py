@@ -1,9 +1,10 @@
-"""The way to the broker that all objects of this process share: the control socket, a few sockets for
-requests, and which broker it is.
+"""The way to the broker that all objects of this process share: the control socket, a few sockets
+for requests, and which broker it is.
 
-A broker may be lost and another one take over, at the same address. `generation` counts them: a socket of a
-former generation is thrown away. `join` and `replace_broker` are for the control thread
-(`trunkline.proxy.process`), and for the thread that makes the client; the rest may be called by any thread.
+A broker may be lost and another one take over, at the same address. `generation` counts them: a
+socket of a former generation is thrown away. `join` and `replace_broker` are for the control thread
+(`trunkline.proxy.process`), and for the thread that makes the client; the rest may be called by any
+thread.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ ANSWER_S = 15.0
 class BrokerLink:
     """See the module. `count_objects` tells how many connections the process has.
 
-    Nothing is taken of the system before `open_context`; `release` and `end_context` give all of it back."""
+    Nothing is taken of the system before `open_context`; `release` and `end_context` give all of it
+    back."""
 
     def __init__(self, count_objects: Callable[[], int]) -> None:
         self._count_objects = count_objects
@@ -57,7 +59,8 @@ class BrokerLink:
         self.control: RouterRoute | None = None
         """The control socket: the control thread's."""
         self.broker_fd: int = -1
-        """Becomes readable when the broker's process ends; -1 where the system has no such descriptor."""
+        """Becomes readable when the broker's process ends; -1 where the system has no such
+        descriptor."""
         self.heard_at: float = 0.0
         """When the control thread heard the broker last, on the monotonic clock."""
         self.stopped: bool = False
@@ -97,9 +100,9 @@ class BrokerLink:
         deadline: Deadline,
         part: Callable[[bytes], None] | None = None,
     ) -> list[bytes]:
-        """Send a request and return the body of its answer; `part` takes what of it comes before. Raises what
-        the other side answered, OperationTimeout at the deadline, BrokerGone when the broker is lost
-        meanwhile."""
+        """Send a request and return the body of its answer; `part` takes what of it comes before.
+        Raises what the other side answered, OperationTimeout at the deadline, BrokerGone when the
+        broker is lost meanwhile."""
         router = self._borrow()
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
         try:
@@ -177,8 +180,9 @@ class BrokerLink:
             time.sleep(min(SETTLE_LOOK_S, limit.left()))
 
     def _make_room(self, fd: int) -> None:
-        """Each connection takes a handful of descriptors, and the usual soft limit is 1024: raise it, step
-        by step, when it comes near. BrokerGone at the hard limit, where ZeroMQ fails to connect, silently."""
+        """Each connection takes a handful of descriptors, and the usual soft limit is 1024: raise
+        it, step by step, when it comes near. BrokerGone at the hard limit, where ZeroMQ fails to
+        connect, silently."""
         used = fd + self._count_objects()  # each of which needs another one for its first request
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY or used + SPARE_FDS < soft:
@@ -195,8 +199,8 @@ class BrokerLink:
             )
 
     def ask_broker(self, kind: Kind, *fields: Any, deadline: Deadline | None = None) -> list[bytes]:
-        """One question to the broker; asked again when it was lost meanwhile, for they can be. Raises what
-        it answered; OperationTimeout or BrokerGone at the deadline (default: 15 s)."""
+        """One question to the broker; asked again when it was lost meanwhile, for they can be.
+        Raises what it answered; OperationTimeout or BrokerGone at the deadline (default: 15 s)."""
         deadline = deadline or Deadline(ANSWER_S)
         while True:
             self.settle(deadline)
@@ -266,7 +270,8 @@ class BrokerLink:
             self._pause.wait(min(SETTLE_LOOK_S, deadline.left()))
 
     def broker_ended(self) -> bool:
-        """Whether the present broker's process is gone, before the control thread has acted on it."""
+        """Whether the present broker's process is gone, before the control thread has acted on
+        it."""
         fd = self.broker_fd
         if fd < 0:
             return False
@@ -275,8 +280,8 @@ class BrokerLink:
         return bool(poll.poll(0))
 
     def replace_broker(self, after_join: Callable[[], None]) -> None:
-        """The broker was lost: join another one, and call `after_join` then; the workers do the same and keep
-        what they have. Returns when that is done, or after `stop`."""
+        """The broker was lost: join another one, and call `after_join` then; the workers do the
+        same and keep what they have. Returns when that is done, or after `stop`."""
         log.warning("the broker was lost; another one takes over")
         lost_at = time.monotonic()
         self.generation += 1  # no socket of the lost broker may come to speak with the next one

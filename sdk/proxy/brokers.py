@@ -1,7 +1,8 @@
 """Asking brokers what they hold, without becoming one of their clients.
 
 A client says HELLO and keeps an automatically started broker alive; these sockets only ask LIST and
-KILL. No broker is ever started, and one that does not answer within the deadline is named, not waited for.
+KILL. No broker is ever started, and one that does not answer within the deadline is named, not
+waited for.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ class Broker:
     connections: list[dict[str, Any]]
     clients: list[int]
     addressed: bool = True
-    """Whether it is one of those that TRUNKLINE_BROKER or TRUNKLINE_RUNTIME names; all are without either."""
+    """Whether it is one of those that TRUNKLINE_BROKER or TRUNKLINE_RUNTIME names; all are without
+    either."""
 
     def goes_by(self, name: str) -> bool:
-        """Whether `trunkline ps` shows this broker by that name, or has done so beside other brokers: with
-        more characters of its folder's name, or with a mark."""
+        """Whether `trunkline ps` shows this broker by that name, or has done so beside other
+        brokers: with more characters of its folder's name, or with a mark."""
         part, tilde, mark = name.partition("~")
         if tilde and mark != _mark(self.address):
             return False
@@ -81,8 +83,9 @@ class Listing:
         return any(each.addressed for each in self.silent)
 
     def rows(self) -> Iterator[tuple[str, Broker, dict[str, Any]]]:
-        """Every connection with the id that `trunkline kill` takes: a plain number where one broker alone
-        can be meant (the only one, or the only one that the environment names), else `broker:id`."""
+        """Every connection with the id that `trunkline kill` takes: a plain number where one broker
+        alone can be meant (the only one, or the only one that the environment names), else
+        `broker:id`."""
         for broker in self.brokers:
             for row in broker.connections:
                 yield self.shown_id(broker, str(row["id"])), broker, row
@@ -97,8 +100,8 @@ class Listing:
 
 
 def short_names(addresses: Sequence[str]) -> dict[str, str]:
-    """A short name for each address: four characters of its folder's name, more where they are not enough.
-    Folders of one name in different places get a mark of their own."""
+    """A short name for each address: four characters of its folder's name, more where they are not
+    enough. Folders of one name in different places get a mark of their own."""
     whole = {address: _whole_name(address) for address in addresses}
     length = 4
     while len({name[:length] for name in whole.values()}) < len(set(whole.values())):

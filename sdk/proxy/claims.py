@@ -1,10 +1,10 @@
 """What this process has asked the broker for, and for whom.
 
-Signal handlers run in the main thread and may raise (Ctrl-C), again while what the first exception left is
-put in order. A Dial or a finalizer that is broken off so may not even have said that nobody wants its
-connection any more. So each Dial makes a claim before it asks, and holds the claim's lock in a `with` block
-while it works; a lock is given up whatever is raised. The control thread, where no handler runs, finds the
-claims that nobody works on and that belong to no living object.
+Signal handlers run in the main thread and may raise (Ctrl-C), again while what the first exception
+left is put in order. A Dial or a finalizer that is broken off so may not even have said that nobody
+wants its connection any more. So each Dial makes a claim before it asks, and holds the claim's lock
+in a `with` block while it works; a lock is given up whatever is raised. The control thread, where
+no handler runs, finds the claims that nobody works on and that belong to no living object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Claim:
 
 
 class Claims:
-    """Those of this process, by the names under which they were asked for. Each change is one step."""
+    """Those of this process, by the names under which they were asked for. Each change is one
+    step."""
 
     def __init__(self) -> None:
         self._claims: dict[bytes, Claim] = {}
@@ -60,8 +61,8 @@ class Claims:
 
 
 def _name(claim: Claim) -> bytes | None:
-    """What the claim's object is called at its broker now; b"" of one that was closed, None where there is
-    no object."""
+    """What the claim's object is called at its broker now; b"" of one that was closed, None where
+    there is no object."""
     connection = None if claim.connection is None else claim.connection()
     if connection is None:
         return None

@@ -1,12 +1,14 @@
 """The proxy that a program holds: read, write, exec, query, fd, close.
 
-A `Connection` has parts and no base class: its membership in the connection (`trunkline.proxy.membership`),
-what it says to the worker about reading (`dialogue`), its reads (`reading`), its requests (`requesting`), its
-statements (`statements`), and how it answers failure (`failures`).
+A `Connection` is composed of parts, and has no base class. The parts are its membership in the
+connection (`trunkline.proxy.membership`), its dialogue with the worker about reading (`dialogue`),
+its reads (`reading`), its requests (`requesting`), its statements (`statements`), and its answers
+to failure (`failures`).
 
-No part refers to the `Connection` other than weakly, so that the membership of an object ends as soon as the
-program drops the object. For the same reason the methods here call those of the parts and are not replaced by
-them: a call of `Dial(...).read()` keeps the object until it returns.
+The parts refer to the `Connection` only weakly. So the garbage collector takes a dropped
+`Connection` at once, and its membership ends. For the same reason the methods below call the
+methods of the parts, instead of being replaced by them: in `Dial(...).read()`, only the running
+method keeps the object alive.
 """
 
 from __future__ import annotations
@@ -44,28 +46,32 @@ from trunkline.wire.stats import Stats
 __all__ = ["Connection", "RaisingConnection", "Transaction"]
 
 HANDLE_S = 5.0
-"""All that `fd` may take."""
+"""Seconds that `fd` may take altogether."""
 SETTLED_S = 2.0
-"""How long of that it waits for the worker to hear that the connection is shared now."""
+"""Seconds of these that `fd` waits for the worker to hear that the connection is shared now."""
 WRITE_MS = 30_000
+"""The default timeout of write, request and seek, in milliseconds."""
 WITH_NULL = frozenset(("kafka",))
-"""Schemes whose messages may have no value at all."""
+"""Schemes whose messages may have no value: `write(None)`."""
 SETTLE_S = 5.0
+"""Seconds that an acknowledgement may take. The worker carries it out at once; the limit is for a
+worker that is stopped or has just been replaced."""
 LONGEST_NAK_MS = 86_400_000
-"""A verdict is carried out at once; this is for a worker that is stopped, or just replaced."""
+"""The longest delay that `nak` takes."""
 
 
 class Connection:
     """One dialled connection; made by `Dial`, `connect` and unpickling, not by calling the class.
 
-    Safe to use from several threads, in forked children too (a further holder there), picklable (as its
-    handle), a context manager, iterable, and never falsy. Objects of `Dial` answer failure
-    with a value (`None`, `""`, 0) and a line in the log; those of `connect` raise.
+    A connection is safe to use from several threads and in forked children, where it becomes a
+    further holder. It is a context manager and an iterator over its messages, can be pickled (as
+    its handle), and is always true. An object of `Dial` answers failure with a value (`None`, `""`,
+    0) and a line in the log. An object of `connect` raises.
     """
 
     make_from_handle: ClassVar[Callable[[int, bool, str], Connection]]
-    """What unpickling calls. `trunkline.proxy.dial`, which makes the connections, puts its function here:
-    this module cannot import that one."""
+    """The function that unpickling calls. `trunkline.proxy.dial`, which this module cannot import,
+    sets it."""
 
     def __init__(
         self,
@@ -87,40 +93,58 @@ class Connection:
         self._requests = Requests(self._member)
         self._statements = Statements(self._member, self._requests)
         self._figures: Stats | None = None
-        """The last that were asked for."""
+        """The figures of the last `stats` that the worker answered."""
         self._member.begin(self)
 
     # reading
 
     def read(self, timeout_ms: float | None = None) -> str | bytes | None:
-        """The oldest message, as SPEC 3's table says.
+        """Return the oldest message, waiting for it as long as `timeout_ms` allows.
 
-        `timeout_ms`: None or 0 waits for data; -1 does not wait; less than -1 gives the newest message at
-        once and discards the rest; otherwise milliseconds to wait. Returns the message (`str`
-        when it is valid UTF-8, else `bytes`), None when there was none in time, and when the link is or
-        was lost here in the order: `""` (tcp, tls, unix and udp: None). An object of
-        `connect` raises BrokenError instead of the latter, ClosedError after `close`.
+        `timeout_ms`:
+
+        * None or 0: wait for data.
+        * a positive number: wait so many milliseconds at most.
+        * -1: do not wait.
+        * less than -1: return the newest message at once and discard the older ones.
+
+        Returns the message: `str` when the data is valid UTF-8, else `bytes`. Returns None when no
+        message came in time. Returns `""` when the link is down, or went down at this place in the
+        order of messages (tcp, tls, unix and udp: None). An object of `connect` raises BrokenError
+        instead of the latter, and ClosedError after `close`.
         """
         return self._reader.read(timeout_ms)
 
     def receive(self, timeout_ms: float | None = None, *, ack: bool = True) -> Message | str | None:
-        """What `read` would return, as a `Message`: with its topic, key, headers, time and so on.
+        """Return the oldest message with its envelope, as a `Message`: topic, key, headers, time
+        and so on.
 
-        `timeout_ms` and what comes instead of a message (None, `""`, the errors of `connect`) are those of
-        `read`. The first call asks the worker for the envelopes; before it nobody pays for them.
+        `timeout_ms` is that of `read`. Where `read` would return None or `""` or raise an error,
+        `receive` does the same. The first call asks the worker for the envelopes; a program that
+        never calls `receive` does not pay for them.
 
-        `ack=False`, where a message broker waits for acknowledgements: the message is not acknowledged yet.
-        The program does its work and then calls `message.ack()`, `nak()`, `reject()` or `term()`. A message
-        whose program ends before that is read again, by another holder or after the next Dial. Where the
-        scheme has no acknowledgements, None and a reason (an object of `connect` raises Unsupported).
+        `ack=False`, with a message broker that waits for acknowledgements: `receive` does not
+        acknowledge the message. The program does its work and then calls `message.ack()`, `nak()`,
+        `reject()` or `term()`. If the program ends before that, the message is read again, by
+        another holder or after the next Dial. Where the scheme has no acknowledgements, `receive`
+        returns None and keeps a reason for `last_error()` (an object of `connect` raises
+        Unsupported).
         """
         return self._reader.receive(timeout_ms, ack=ack)
 
     def watch(self) -> tuple[bool, int | None, object]:
-        """For whoever waits for several connections (`EventLoop`): whether a read would return at once, the
-        descriptor that becomes readable when more has come (None: look again later), and a mark that differs
-        when the connection was read from, or when something came while the link was known to be down. Takes
-        no message; never waits but for a worker's figures. An object that was closed is never ready."""
+        """Say whether a read would return at once, for a caller that waits for several connections.
+
+        Returns three values:
+
+        * whether a read would return at once;
+        * the file descriptor that becomes readable when more has come; None: look again later;
+        * a mark. The mark changes when the connection was read from, and when something came while
+          the link was known to be down.
+
+        Takes no message. Waits only for a worker that does not stream and has to be asked for its
+        figures. A closed object is never ready. `EventLoop` is such a caller.
+        """
         return self._reader.watch(self.stats)
 
     # writing
@@ -137,20 +161,24 @@ class Connection:
         reply_to: str | None = None,
         correlation_id: str | bytes | None = None,
     ) -> int:
-        """Send one message (on a byte stream: these bytes).
+        """Send one message; on a byte stream, send these bytes.
 
-        With a message broker, what is given beside the data holds for this message in place of what the
-        address says: `topic` (mqtt, kafka), subject (nats) or routing key (amqp), `key` (kafka), `headers`,
-        `expiry_ms` (milliseconds until the broker throws it away: amqp, mqtt version 5), `reply_to` and
-        `correlation_id` (nats without the latter, amqp, mqtt version 5). A scheme that has no place for one
-        of them refuses it: Unsupported. `data=None` is Kafka's null value.
+        With a message broker, the arguments beside the data hold for this message, in place of the
+        values in the address: `topic` (mqtt, kafka), subject (nats) or routing key (amqp), `key`
+        (kafka), `headers`, `expiry_ms` (milliseconds until the message broker throws the message
+        away: amqp, mqtt version 5), `reply_to` and `correlation_id` (nats without the latter, amqp,
+        mqtt version 5). A scheme that cannot carry an argument refuses the message: Unsupported.
+        `data=None` is Kafka's null value.
 
-        Returns the number of bytes the transport took: 0 when the link is down (nothing is sent later)
-        and 0 when it took none within `timeout_ms` milliseconds (default 30 s). A message broker's driver
-        returns when the broker has confirmed the message, where the protocol has that; 0 also when it refused
-        the message, or did not confirm it in time. An object of `connect` raises BrokenError,
-        OperationTimeout (Unconfirmed: it may have arrived), RefusedError or ClosedError instead of the 0.
-        Of an empty message the 0 says nothing: `last_error()` or an object of `connect` does.
+        `timeout_ms`: milliseconds to wait (default 30 s).
+
+        Returns the number of bytes that the transport took. Returns 0 when the link is down
+        (nothing is sent later), and when the transport took nothing in time. A message broker's
+        driver returns when the message broker has confirmed the message, where the protocol has
+        confirmations. It returns 0 when the message broker refused the message, or did not confirm
+        it in time. An object of `connect` raises BrokenError, OperationTimeout (Unconfirmed: the
+        message may have arrived), RefusedError or ClosedError instead of the 0. For an empty
+        message the 0 alone says nothing: `last_error()` is None after success.
         """
         if data is None and self._about.scheme not in WITH_NULL:
             raise TypeError("write takes str or bytes, not NoneType")
@@ -165,6 +193,8 @@ class Connection:
         timeout_ms: float | None,
         outgoing: Outgoing,
     ) -> int:
+        """Send the bytes and the envelope of one message, and answer failure as the object's form
+        says."""
         try:
             body, text, limit, deadline = _outgoing(data, timeout_ms, "write")
             at, packed = deadline.at - GRACE_S, outgoing.pack()
@@ -176,18 +206,21 @@ class Connection:
                 self._failures.after_close("write", program_ends=self._member.client.program_ends)
             return int(self._failures.failed(error, 0, quiet=not isinstance(error, Unsupported)))
         if not body:
-            reasons.last(clear=True)  # the 0 that it returns is told from a failure by that
+            # The result 0 of an empty message means success where `last_error()` is None.
+            reasons.last(clear=True)
         return int(values.unpack(answer[0]))
 
     def request(
         self, data: str | bytes | bytearray | memoryview, timeout_ms: float | None = None
     ) -> str | bytes | None:
-        """Send a question and wait for its answer, where the protocol has such a thing (`docs/` says which).
+        """Send a question and return its answer, where the protocol has requests (see the scheme's
+        page).
 
-        Returns the answer's data as `read` would; None when none came within `timeout_ms` milliseconds
-        (default 30 s), when nobody answers there and when the link is down: `last_error()` says which. An
-        object of `connect` raises OperationTimeout, RefusedError, BrokenError or ClosedError instead. The
-        question may have been received although no answer came.
+        `timeout_ms`: milliseconds to wait for the answer (default 30 s). Returns the answer's data
+        as `read` would. Returns None when no answer came in time, when no peer answers there, and
+        when the link is down; `last_error()` tells them apart. An object of `connect` raises
+        OperationTimeout, RefusedError, BrokenError or ClosedError instead. The question may have
+        been received although no answer came.
         """
         try:
             body, text, limit, deadline = _outgoing(data, timeout_ms, "request")
@@ -210,17 +243,21 @@ class Connection:
         *,
         timeout_ms: float | None = None,
     ) -> bool:
-        """Go on reading at another place of the log, where the message broker keeps one (kafka).
+        """Go on reading at another place of the message broker's log (kafka).
 
-        `offset` is the number of a message, `"earliest"`, `"latest"`, or a time: the first message that is
-        not older (a datetime, or text such as `"2026-01-31T12:00:00Z"`). It holds for all partitions that
-        this connection reads, or for those of `topic`, or for one `partition`. When it has returned True,
-        the next message of these partitions is the one there, for every object that reads from this
-        connection; what was on its way is discarded (`stats().skipped`). With a group the place is committed.
+        `offset` is the number of a message, `"earliest"`, `"latest"`, or a time (a datetime, or
+        text such as `"2026-01-31T12:00:00Z"`). A time means the first message that is not older.
+        The call holds for all partitions that this connection reads, or for those of `topic`, or
+        for one `partition`. With a group, the place is committed.
 
-        False, and a reason in `last_error()`, when there is no such place, when the link is down, when it
-        took longer than `timeout_ms` milliseconds (default 30 s), and where the scheme has no places. An
-        object of `connect` raises RefusedError, BrokenError, OperationTimeout, Unsupported or ClosedError.
+        Returns True when done. Then the next message of these partitions is the one at `offset`,
+        for every object that reads from this connection. Messages that were on their way are
+        discarded (`stats().skipped`).
+
+        Returns False, with a reason in `last_error()`, when the log has no such place, when the
+        link is down, when `timeout_ms` milliseconds (default 30 s) were not enough, and where the
+        scheme has no places. An object of `connect` raises RefusedError, BrokenError,
+        OperationTimeout, Unsupported or ClosedError instead.
         """
         place = Place.of(offset, topic, partition)
         try:
@@ -235,9 +272,9 @@ class Connection:
             if isinstance(error, ClosedError) and not self._about.raising:
                 self._failures.after_close("seek", program_ends=self._member.client.program_ends)
             return bool(self._failures.failed(error, False, quiet=isinstance(error, ClosedError)))
-        self._member.turn.run(
-            0, self._reader.look
-        )  # what is here may be of a worker that has crashed meanwhile
+        # The worker has recalled the entries that it had sent. Entries of a worker that crashed
+        # meanwhile, and entries that were put back, are discarded here.
+        self._member.turn.run(0, self._reader.look)
         with self._member.lock:
             self._member.pocket.forget_former()
         return True
@@ -247,13 +284,16 @@ class Connection:
     def exec(self, sql: str, *binds: Any, timeout: float | None = None) -> ExecResult | None:
         """Run a statement on a database connection.
 
-        `binds` are its values in order, or one list or tuple of them, or one mapping of names. A list for the
-        placeholder of `IN (?)` is written out; anywhere else one value takes a list only where its column
-        does, or as `Json(...)`. `timeout` in milliseconds. Returns
-        `{"columns": [...], "values": [[...], ...]}`, with `affected` and `last_id` where the driver knows
-        them, `matched` (rows that an UPDATE found) on MySQL, and `more`, a list of result sets, where there
-        is more than one (a procedure, several statements); None on failure, with the reason in the log and in
-        `last_error()`. An object of `connect` raises StatementError, OperationTimeout, OutcomeUnknown.
+        `binds` are the values of the placeholders in order, or one list or tuple of values, or one
+        mapping from names to values. A list for the placeholder of `IN (?)` is written out. For any
+        other placeholder a list is allowed only where the column holds lists, or as `Json(...)`.
+        `timeout`: milliseconds.
+
+        Returns `{"columns": [...], "values": [[...], ...]}`. The result also has `affected` and
+        `last_id` where the driver knows them, `matched` (rows that an UPDATE found) on MySQL, and
+        `more`, a list of further result sets (of a procedure, or of several statements). Returns
+        None on failure, with the reason in the log and in `last_error()`. An object of `connect`
+        raises StatementError, OperationTimeout or OutcomeUnknown instead.
         """
         try:
             return self._statements.execute(sql, binds_of(binds), timeout, self._statements.token())
@@ -263,12 +303,14 @@ class Connection:
     def executemany(
         self, sql: str, rows: Iterable[Any], timeout: float | None = None
     ) -> ExecResult | None:
-        """Run a statement once for each row of values, in one message and at the database's best speed.
+        """Run a statement once for each row of values, in one message and at the database's best
+        speed.
 
-        `rows` are lists or tuples, one value for each placeholder (mappings where the database has named
-        placeholders); `timeout` in milliseconds is for all of them together. All rows are written or none,
-        where the database has transactions. Returns `{"columns": [], "values": [], "affected": rows}`,
-        without `affected` where the driver cannot know it; fails as `exec` does.
+        `rows` are lists or tuples with one value for each placeholder, or mappings where the
+        database has named placeholders. `timeout` is in milliseconds, for all rows together. Where
+        the database has transactions, all rows are written or none. Returns `{"columns": [],
+        "values": [], "affected": rows}`, without `affected` where the driver cannot know the
+        number. Fails as `exec` does.
         """
         try:
             return self._statements.executemany(sql, rows, timeout, self._statements.token())
@@ -276,11 +318,13 @@ class Connection:
             return self._failures.failed(error, None)  # type: ignore[no-any-return]
 
     def query(self, sql: str, *binds: Any, timeout: float | None = None) -> Rows | None:
-        """Run a statement and iterate over its rows in bounded memory, whatever their number.
+        """Run a statement and iterate over its rows in bounded memory, however many rows it
+        returns.
 
-        As `exec`; `timeout` in milliseconds is for the first rows and then for each further batch. Returns
-        `Rows`, an iterator with `.columns` and `.close()`; None on failure (an object of `connect` raises).
-        Outside of a transaction some databases (see their pages in docs/) run it on a link of its own.
+        Arguments as for `exec`. `timeout` is in milliseconds, for the first rows and then for each
+        further batch. Returns `Rows`, an iterator with `.columns` and `.close()`. Returns None on
+        failure; an object of `connect` raises. Outside of a transaction some databases run the
+        query on a link of its own: see the database's page in docs/.
         """
         try:
             return self._statements.query(sql, binds_of(binds), timeout, self._statements.token())
@@ -288,21 +332,31 @@ class Connection:
             return self._failures.failed(error, None)  # type: ignore[no-any-return]
 
     def transaction(self, timeout_ms: float = 30_000) -> Transaction:
-        """`with conn.transaction():` holds a shared database connection exclusively.
+        """Hold a shared database connection exclusively, for a block: `with conn.transaction():`.
 
-        Commits at the end, rolls back when the block raises, when its process dies and when the server is
-        lost: then its statements fail with code "TRANSACTION_OVER", and the block's end raises. Others wait.
-        `timeout_ms`: how long to wait for one's turn; then OperationTimeout. The end may take 2 s in any
-        case, and however the block is left (Ctrl-C, too), it locks nobody out. Raises for objects of `Dial`
-        too, for a block cannot be passed over: StatementError when the commit is refused (it is rolled back
-        then), OutcomeUnknown when its answer never came. Belongs to the thread that entered it.
+        The block's end commits. The transaction is rolled back when the block raises, when its
+        process dies, and when the server is lost. In the latter case the remaining statements fail
+        with code "TRANSACTION_OVER", and the end of the block raises. Other holders wait meanwhile.
+        However the block is left, by Ctrl-C too, it locks no other holder out.
+
+        `timeout_ms`: milliseconds to wait for the connection, then OperationTimeout. The end of the
+        block may take 2 s in any case.
+
+        A failed block cannot be passed over, so an object of `Dial` raises too: StatementError when
+        the commit was refused (the transaction is rolled back then), OutcomeUnknown when no answer
+        to the commit came. The transaction belongs to the thread that entered the block.
         """
         return Transaction(self, timeout_ms)
 
     # what a `Message` asks of its connection (`trunkline.message.Source`)
 
     def settle(self, ticket: int | None, verdict: str, delay_ms: float) -> bool:
-        """Called by `Message.ack` and its like, which say what is returned and raised."""
+        """Acknowledge, return or reject a message, by its ticket. Called by `Message.ack` and its
+        like.
+
+        `verdict`: "ack", "nak" or "reject". `delay_ms`: of "nak", in milliseconds. Returns True, or
+        False on failure; an object of `connect` raises.
+        """
         if isinstance(delay_ms, bool) or not isinstance(delay_ms, (int, float)):
             raise TypeError("nak takes the delay as a number of milliseconds, 0 or more")
         if not 0 <= delay_ms <= LONGEST_NAK_MS:
@@ -313,7 +367,8 @@ class Connection:
                     "this message was acknowledged when it was received: take it with receive(ack=False)"
                 )
             deadline = Deadline(SETTLE_S)
-            self._dialogue.say_what_waits(deadline)  # that the message is kept
+            # The worker has to hear the ticket (KEEP) first, and KEEP goes by the stream.
+            self._dialogue.say_what_waits(deadline)
             self._requests.request(Kind.SETTLE, ticket, verdict, delay_ms, deadline=deadline)
         except TrunklineError as error:
             return bool(self._failures.failed(error, False))
@@ -328,7 +383,8 @@ class Connection:
         timeout_ms: float | None,
         headers: Mapping[str, Any] | None,
     ) -> int:
-        """Called by `Message.reply`, which says what is returned and raised."""
+        """Write an answer to a message. Called by `Message.reply`, which describes result and
+        errors."""
         known = message.properties
         correlation = known.get("correlation_id", known.get("correlation_data"))
         outgoing = Outgoing(
@@ -339,11 +395,13 @@ class Connection:
     # sharing
 
     def fd(self) -> int | None:
-        """A handle for `Dial` in any thread or process of this broker; it cannot be guessed.
+        """Return a handle: a number by which `Dial` attaches to this connection in any thread or
+        process of this broker. The number cannot be guessed.
 
-        Once taken, the connection outlives `close()` until every process that used it is gone, or
-        `linger` seconds without a holder, or `trunkline kill`. None (an object of `connect` raises) when
-        the connection has ended, or when the broker does not answer within 5 s.
+        After `fd`, the connection outlives `close()`. It ends when every process that used it is
+        gone, when it had no holder for `linger` seconds, or by `trunkline kill`. Returns None (an
+        object of `connect` raises) when the connection has ended, or when the broker does not
+        answer within 5 s.
         """
         if self._member.handle is None:
             deadline = Deadline(HANDLE_S)
@@ -359,17 +417,23 @@ class Connection:
         return self._member.handle
 
     def await_broker_words(self, client: Client, deadline: Deadline) -> None:
-        """Called where a connection comes to be shared: return when the worker has heard of that from the
-        broker, for the next statement may take a shorter way. No error where it does not answer in time."""
+        """Return when the worker has heard from the broker that the connection is shared now.
+
+        Called before the first statement that another holder could expect to see: a statement takes
+        the shorter way to the worker, and could overtake the broker's message. No error where the
+        worker does not answer in time.
+        """
         with contextlib.suppress(TrunklineError):
             patience = Deadline(min(SETTLED_S, deadline.left()))
-            client.link.request(
-                self._member.key, Kind.STATS, deadline=patience
-            )  # by the router, behind those words
+            # A request by the router arrives behind the broker's message, on the same socket.
+            client.link.request(self._member.key, Kind.STATS, deadline=patience)
 
     def stats(self) -> Stats:
-        """The connection's figures now, as a frozen dataclass. Of a connection whose worker is gone: what
-        this object knows. Never raises for the network's sake."""
+        """Return the connection's figures as of now, as a frozen dataclass.
+
+        When the worker is gone, returns the last figures that this object knows. Never raises for
+        the network's sake.
+        """
         self._dialogue.acknowledge_if_idle()
         try:
             answer = self._requests.request(Kind.STATS, deadline=Deadline(5))
@@ -391,16 +455,18 @@ class Connection:
             )
 
     def close(self) -> None:
-        """Detach this object; idempotent, never waits. The connection ends with its last object, unless
-        its handle was taken with `fd()`."""
+        """Detach this object; idempotent, never waits.
+
+        The connection ends with its last object, unless its handle was taken with `fd()`.
+        """
         member = self._member
         if member.detached:
             return
-        if (
-            member.pocket.unsettled
-        ):  # DETACH cannot tell what was read behind a message that is kept
+        # DETACH tells one number, which stops before the first message that is not acknowledged. So
+        # acknowledge the messages behind that one now.
+        if member.pocket.unsettled:
             member.turn.run(0, self._dialogue.say_all_in_turn)
-        # Before the rest: a thread that reads gives the stream up as soon as it sees the object closed.
+        # First, because a thread that reads closes the stream as soon as it sees `closed`.
         if not member.client.program_ends:
             member.route.say_last(Kind.CLOSING, member.holder_id)
         with member.lock:
@@ -411,25 +477,32 @@ class Connection:
         member.route.close_requests()
         router = member.turn.run(0, member.route.give_up)
         if isinstance(router, Busy):
+            # Another thread reads: end its wait. That thread closes the sockets.
             router = None
             member.route.wake_reader()
         member.client.connections.discard(self)
         if router is not None or member.holder_id:
             member.client.detach(member.key, member.holder_id, member.consumed, router, True)
         member.finalizer.detach()
-        member.detached = True  # only now: after a Ctrl-C `close` may be called once more
+        # Last: after a Ctrl-C in the lines above, `close` may be called once more and goes through.
+        member.detached = True
 
     def _left(self, limit: Deadline) -> bool:
-        """After `close`: whether no thread is in the stream socket any more."""
+        """After `close`: whether no thread uses the stream socket any more, waiting until `limit`
+        at most."""
         return self._member.turn.run(limit.left(), lambda: True) is True
 
     def _after_fork(self) -> None:
-        """In a forked child: nothing of the parent's object may be used here, its locks neither."""
+        """In a forked child: drop everything that is the parent's, its locks included."""
         self._member.after_fork()
         self._statements.after_fork()
 
     def redial_with(self, fields: tuple[Any, ...], body: Sealed) -> None:
-        """Called by `Dial`: how to open the connection anew when broker and worker are lost together."""
+        """Keep the fields and the body of the OPEN that dials this connection anew. Called by
+        `Dial`.
+
+        Used when broker and worker are lost together.
+        """
         self._member.redial = (fields, body)
 
     # the rest of being an object
@@ -441,9 +514,13 @@ class Connection:
         self.close()
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """Messages as they come, waiting for each; outages that are mended are passed over. Ends when the
-        link has ended for good or this object is closed."""
-        yield from self._reader.messages()  # a generator of this object: it keeps the object
+        """Iterate over the messages, waiting for each.
+
+        Outages that are mended are passed over. The iteration ends when the link has ended for good
+        or this object is closed.
+        """
+        # A generator method of this object, so that the running iteration keeps the object alive.
+        yield from self._reader.messages()
 
     def __bool__(self) -> bool:
         return True
@@ -472,8 +549,8 @@ class Connection:
 
 
 class RaisingConnection(Connection):
-    """What `connect` returns: a `Connection` whose methods raise instead of answering failure with a value,
-    so that what they return is never None for that reason."""
+    """The connection that `connect` returns: its methods raise where those of `Connection` return a
+    value for failure. So their results are never None for failure."""
 
     if TYPE_CHECKING:
 
@@ -512,8 +589,9 @@ if TYPE_CHECKING:
 def _outgoing(
     data: object, timeout_ms: float | None, what: str
 ) -> tuple[bytes, bool, float, Deadline]:
-    """What is sent: its bytes, whether it was text, the time it may take in ms, and until when to wait.
-    TypeError, and RefusedError for text that UTF-8 cannot hold."""
+    """Check the data of a write or request. Returns its bytes, whether it was text, the time limit
+    in milliseconds, and the deadline for the answer. TypeError for other types; RefusedError for
+    text that UTF-8 cannot encode."""
     if not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"{what} takes str or bytes, not {type(data).__name__}")
     limit = WRITE_MS if not timeout_ms or timeout_ms < 0 else timeout_ms

@@ -48,9 +48,9 @@ def Dial(
 ) -> Connection | None:
     """Open a connection in a process of its own, or attach to one by its handle.
 
-    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`: seconds to
-    open it in (default 30), or a mapping of options; options may also be given by name. One in the
-    address wins over the same one given here.
+    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`:
+    seconds to open it in (default 30), or a mapping of options; options may also be given by name.
+    One in the address wins over the same one given here.
 
     Returns a Connection, or None when it could not be opened in time; the reason is logged and in
     `last_error()`. Raises TypeError for arguments of a wrong type, nothing for the network's sake.
@@ -71,8 +71,8 @@ def Dial(
 def connect(
     address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]
 ) -> RaisingConnection:
-    """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or raises
-    AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
+    """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or
+    raises AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
     try:
         connection = _open(address, timeout, dict(options), raising=True)
         assert isinstance(connection, RaisingConnection)
@@ -86,8 +86,9 @@ def connect(
 
 
 def from_handle(handle: int, raising: bool, broker: str = "") -> Connection:
-    """What a pickled Connection becomes in another process. A process that knows of no broker yet (a child
-    of a forkserver that began before the first Dial) joins the one at the address `broker`."""
+    """What a pickled Connection becomes in another process. A process that knows of no broker yet
+    (a child of a forkserver that began before the first Dial) joins the one at the address
+    `broker`."""
     if broker and process.current() is None:
         os.environ.setdefault(ENV, broker)
     return _attach(handle, raising=raising)
@@ -102,8 +103,9 @@ def last_error() -> str | None:
 
 
 def shutdown() -> None:
-    """Close every connection of this process and leave the broker; the broker and the workers end with their
-    last client. Called at the end of the program; calling Dial afterwards starts anew."""
+    """Close every connection of this process and leave the broker; the broker and the workers end
+    with their last client. Called at the end of the program; calling Dial afterwards starts
+    anew."""
     process.shutdown()
 
 
@@ -132,7 +134,8 @@ def _open(
 
 
 def _resolved(address: Address) -> Address:
-    """The address with absolute paths (from the caller's folder) and the proxy of the environment."""
+    """The address with absolute paths (from the caller's folder) and the proxy of the
+    environment."""
     try:
         return with_proxy(address.resolved(os.getcwd()))
     except OSError:  # the folder was deleted under us
@@ -192,7 +195,8 @@ def _dial(address: Address, *, raising: bool) -> Connection:
 def _held(
     ask: Callable[[Client, RouterRoute], None], deadline: Deadline, *, raising: bool
 ) -> Connection:
-    """Ask the broker for a connection; should it be lost before it answers, ask the one that follows it."""
+    """Ask the broker for a connection; should it be lost before it answers, ask the one that
+    follows it."""
     client = process.get(deadline)
     while True:
         client.link.settle(deadline)
@@ -227,9 +231,9 @@ def _held(
 
 
 def _restarts(address: Address) -> bool:
-    """Whether a crashed worker is replaced: where the user wants the link kept (the option's default for
-    database servers and message brokers), and for a database file; but not a database whose data would be
-    gone with the worker."""
+    """Whether a crashed worker is replaced: where the user wants the link kept (the option's
+    default for database servers and message brokers), and for a database file; but not a database
+    whose data would be gone with the worker."""
     outlives = scheme_row(address.scheme).outlives_crash
     if outlives is not None:
         return outlives(address)

@@ -1,7 +1,11 @@
-"""What an object that reads says to its worker, and what it hears from it.
+"""The dialogue about reading between a holder and its worker: asks, acknowledgements, entries.
 
-`acknowledge`, `ask`, `find_worker`, `drain`, `await_push`, `handle` and `say_all_in_turn` are called with the
-object's turn held; the other methods take the turn themselves, where it is free.
+The turn of the stream socket (`Membership.turn`) guards the socket. `acknowledge`, `ask`,
+`find_worker`, `drain`, `await_push`, `handle` and `say_all_in_turn` are called with the turn held.
+The other methods take the turn themselves, and do nothing when another thread has it.
+
+`Membership.unsure` is True while a message is written. Should a signal handler raise an exception
+meanwhile, `unsure` stays True, and the next thread with the turn has the connection joined anew.
 """
 
 from __future__ import annotations
@@ -26,11 +30,12 @@ __all__ = ["Dialogue"]
 log = logging.getLogger("trunkline")
 
 FIND_S = 0.02
-"""The shortest time from one START to the next, while the worker that takes over is not there yet."""
+"""The shortest time in seconds from one START to the next, while no stream to the new worker is
+open."""
 
 
 class Dialogue:
-    """That of one object with its worker."""
+    """The dialogue of one holder with its worker."""
 
     __slots__ = ("_member",)
 
@@ -38,7 +43,7 @@ class Dialogue:
         self._member = member
 
     def ask(self, form: Form) -> None:
-        """Ask the worker for an entry; an ask that is out is repeated, under its number."""
+        """Ask the worker for an entry. An ask that is out is repeated under its number."""
         member = self._member
         if not member.route.is_chosen:
             member.start()
@@ -50,13 +55,20 @@ class Dialogue:
         member.unsure = False
 
     def _say_kept(self, kept: list[tuple[int, int]]) -> None:
-        """Tell the worker, before it hears that they were consumed, which messages are settled later."""
+        """Tell the worker which messages the program acknowledges later.
+
+        Has to come before the READ or ACK that says the messages are consumed: the worker
+        acknowledges a consumed message unless the worker knows its ticket.
+        """
         member = self._member
         for consumed, ticket in kept:
             member.route.send(Kind.KEEP, member.holder_id, consumed, ticket)
 
     def await_push(self, deadline: Deadline) -> bool:
-        """Wait for a moment, not beyond the deadline; whether the worker has answered or sent something."""
+        """Wait for a message, at most `SLICE_S` and not beyond the deadline.
+
+        Returns whether something for a waiting read has arrived: see `handle`.
+        """
         member = self._member
         received = member.route.peek(max(0.001, min(SLICE_S, deadline.left())))
         if received is None:
@@ -66,7 +78,7 @@ class Dialogue:
         return self.drain() or answered
 
     def drain(self) -> bool:
-        """Take in all that has arrived; whether something of it was of use."""
+        """Take in all messages that have arrived. Returns whether `handle` was True for one."""
         member = self._member
         answered = False
         while True:
@@ -77,7 +89,11 @@ class Dialogue:
             member.route.done()
 
     def handle(self, received: Received) -> bool:
-        """One message on the stream socket; False when it changes nothing for who waits."""
+        """Take in one message from the worker, or from the broker about the worker.
+
+        Returns True when a waiting read should look into the pocket: entries have arrived, or the
+        worker is gone. False when nothing has changed for the read.
+        """
         member = self._member
         _, kind, _, fields, body = received
         if kind is Kind.PUSH:
@@ -91,7 +107,8 @@ class Dialogue:
                 fed = member.pocket.feed(epoch, stream, more, entries, first, stamps, answer)
                 gap, member.pocket.gap = member.pocket.gap, False
             if gap and member.route.is_joined:
-                member.route.mark_stale()  # attached anew, we are sent again what we have not read
+                # To a holder that attaches anew the worker sends all unread entries again.
+                member.route.mark_stale()
                 member.client.rejoin_soon()
             return fed
         if kind is Kind.START:
@@ -104,16 +121,21 @@ class Dialogue:
         return False
 
     def _lose_worker(self, replaced: bool, why: str, serving: int) -> None:
-        """The worker is gone; `replaced`: another one will take over, of incarnation `serving`."""
+        """Note that the broker has declared the worker gone.
+
+        `replaced`: another worker takes over, of incarnation `serving`. Incarnation 0 means that
+        the broker does not know the connection. `why`: the reason, where the connection has ended.
+        """
         member = self._member
         if replaced and not serving and member.route.is_joined:
-            # This broker does not know the connection. It may have taken over before we have noticed; joining
-            # anew tells what has become of the connection.
+            # This broker may have replaced another one before this process has noticed the change.
+            # Joining anew finds out how the connection is.
             member.route.mark_stale()
             member.client.rejoin_soon()
             return
         if replaced and serving <= member.serving:
-            # Its loss is known. The broker tells it once more to those who have asked what could not hear.
+            # The loss is known already. The broker repeats GONE to a holder whose message could not
+            # be delivered to a worker.
             if not member.route.has_stream:
                 member.route.try_door_again()
                 member.orphan = True
@@ -136,8 +158,11 @@ class Dialogue:
                 )
 
     def find_worker(self) -> None:
-        """Say START until the worker that takes over has heard it. One that does not answer may not have
-        been told of this object: then join the connection anew."""
+        """Find the worker that takes over: send START until a stream to the worker is open.
+
+        A worker that leaves START unanswered for `UNHEARD_S` may not know this holder. Then the
+        connection is joined anew: `unsure` makes the next `in_order` ask for that.
+        """
         member = self._member
         now = time.monotonic()
         if not member.route.has_stream and now >= member.start_at:
@@ -147,7 +172,12 @@ class Dialogue:
             member.unsure = True
 
     def acknowledge(self, *, waiting: bool = False) -> None:
-        """With the turn held. An ask that is out is over, unless it is still waited for."""
+        """With the turn held: tell the worker which entries were consumed, if the worker is owed
+        that.
+
+        `waiting`: a read still waits for the answer to its ask. Otherwise an ask that is out is
+        given up.
+        """
         member = self._member
         member.unsure = True
         with member.lock:
@@ -159,7 +189,7 @@ class Dialogue:
         member.unsure = False
 
     def acknowledge_if_free(self) -> None:
-        """Acknowledge now if nobody is using the socket; whoever is will do it."""
+        """Acknowledge unless another thread has the turn; that thread acknowledges itself."""
         self._member.turn.run(0, self._acknowledge_in_turn)
 
     def _acknowledge_in_turn(self) -> None:
@@ -168,27 +198,33 @@ class Dialogue:
             self.acknowledge()
 
     def acknowledge_when_idle(self, control: RouterRoute) -> None:
-        """Called by the control thread now and then: what was read before a long pause."""
+        """Acknowledge what was read before a long pause. The control thread calls this each
+        second."""
         self.acknowledge_if_idle()
 
     def acknowledge_if_idle(self) -> None:
-        """Acknowledge what was read, unless someone uses the socket: who waits for data has done it. What a
-        busy worker did not take then is sent now."""
+        """Acknowledge what was read, and send what a busy worker has not taken before.
+
+        Does nothing while another thread has the turn: a thread that waits for data has
+        acknowledged already.
+        """
         member = self._member
         untold = member.pocket.consumed > max(member.pocket.acked, 0)
         if untold or member.route.has_unsent():
             member.turn.run(0, self.say_all_in_turn)
 
     def say_all_in_turn(self) -> None:
-        """Acknowledge, and send what a busy worker did not take before."""
+        """With the turn held: acknowledge, and send what a busy worker has not taken before."""
         member = self._member
         if not member.closed and member.in_order():
             self.acknowledge()
             member.route.flush()
 
     def say_what_waits(self, limit: Deadline) -> None:
-        """Return when the worker has been sent all that this object said, or the time is over: what comes
-        another way might be faster."""
+        """Wait until the worker has been sent all messages of this holder, until `limit` at most.
+
+        For a caller that then sends a request: requests take another socket, and could overtake.
+        """
         member = self._member
         self.acknowledge_if_idle()
         while member.route.has_unsent() and not member.closed and not limit.expired():

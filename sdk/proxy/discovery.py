@@ -1,9 +1,10 @@
-"""Finding all brokers of this user, whatever runtime folder they live in, and workers whose broker is dead.
+"""Finding all brokers of this user, whatever runtime folder they live in, and workers whose broker
+is dead.
 
-A service without XDG_RUNTIME_DIR and a login shell with it use different runtime folders, so one folder is
-never the whole picture. Brokers are looked for where any environment of this user would put them, and among
-the unix sockets that this user's processes serve. A find counts only when its folder is private to this
-user, its lock is held, and a process of this user serves the socket.
+A service without XDG_RUNTIME_DIR and a login shell with it use different runtime folders, so one
+folder is never the whole picture. Brokers are looked for where any environment of this user would
+put them, and among the unix sockets that this user's processes serve. A find counts only when its
+folder is private to this user, its lock is held, and a process of this user serves the socket.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ _DOOR = re.compile(r"w-[0-9a-f]+")
 _FIGURES = re.compile(r"f-[0-9a-f]+")
 _WORKER = "trunk-"
 CONFIRM_S = 3.0
-"""How long a worker must be seen without a broker before it is called left over: clients of a broker that was
-killed start another one within a second or two, and a worker that ends takes a moment."""
+"""How long a worker must be seen without a broker before it is called left over: clients of a
+broker that was killed start another one within a second or two, and a worker that ends takes a
+moment."""
 LOOK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The brokers that the environment names: the one of TRUNKLINE_BROKER and those in the folder of
-    TRUNKLINE_RUNTIME; all of this user's where neither variable is set."""
+    """The brokers that the environment names: the one of TRUNKLINE_BROKER and those in the folder
+    of TRUNKLINE_RUNTIME; all of this user's where neither variable is set."""
 
     broker: str | None
     folder: Path | None
@@ -65,16 +67,16 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A living broker. `pid` is the process that serves its socket: 0 where the system does not tell, None
-    when it could not be reached now (its queue is full)."""
+    """A living broker. `pid` is the process that serves its socket: 0 where the system does not
+    tell, None when it could not be reached now (its queue is full)."""
 
     address: str
     pid: int | None
 
 
 def find_brokers() -> tuple[list[Found], list[str]]:
-    """All living brokers of this user, those first that the environment names, and a sentence for each place
-    that is named or looks like a broker's and cannot be used."""
+    """All living brokers of this user, those first that the environment names, and a sentence for
+    each place that is named or looks like a broker's and cannot be used."""
     found: dict[tuple[int, int], Found] = {}
     troubles: list[str] = []
     named = os.environ.get(endpoint.ENV)
@@ -97,8 +99,8 @@ def find_brokers() -> tuple[list[Found], list[str]]:
 
 
 def _candidates(named: str | None) -> Iterator[str]:
-    """Every address where a broker of this user may be: the one that is named, those in known folders (the
-    oldest first), those that processes of this user serve."""
+    """Every address where a broker of this user may be: the one that is named, those in known
+    folders (the oldest first), those that processes of this user serve."""
     if named:
         yield named
     folders = [folder for root in endpoint.roots() for folder in _broker_folders(root)]
@@ -153,7 +155,8 @@ def _checked(address: str, folder: Path) -> Found:
 
 
 def _is_own(address: str) -> bool:
-    """Whether the folder of an address belongs to this user: what others have is no concern of ours."""
+    """Whether the folder of an address belongs to this user: what others have is no concern of
+    ours."""
     try:
         return Path(address.removeprefix("ipc://")).parent.lstat().st_uid == os.getuid()
     except OSError:
@@ -185,8 +188,8 @@ def _is_stale(folder: Path) -> bool:
 def find_left_over_workers(known: set[int]) -> list[int]:
     """The process ids of workers whose broker is dead and stays so for some seconds (Linux).
 
-    `known`: workers that a living broker has told. A worker whose broker cannot be told is not called left
-    over, for it may be healthy.
+    `known`: workers that a living broker has told. A worker whose broker cannot be told is not
+    called left over, for it may be healthy.
     """
     until = time.monotonic() + CONFIRM_S
     left = _without_broker(known)

@@ -1,4 +1,5 @@
-"""How an object answers failure: an object of `connect` raises, one of `Dial` logs and returns a value."""
+"""An object's answer to failure: an object of `connect` raises, an object of `Dial` logs and
+returns a value."""
 
 from __future__ import annotations
 
@@ -16,17 +17,21 @@ log = logging.getLogger("trunkline")
 
 
 class Failures:
-    """Those of one object."""
+    """The answers to failure of one object."""
 
     __slots__ = ("_about", "_told")
 
     def __init__(self, about: About) -> None:
         self._about = about
         self._told: set[str] = set()
-        """The calls that the log has told of after the object was closed."""
+        """The methods whose use after `close` the log has told already."""
 
     def after_close(self, what: str, *, program_ends: bool) -> None:
-        """Say once what is wrong: a loop may go on for long, and must not hide what fails later."""
+        """Log and remember, once for each method, that the object is closed.
+
+        A program may call a closed object in an endless loop, which must not hide later failures.
+        `what`: the method's name. `program_ends`: the end of the program has closed the object.
+        """
         if what not in self._told and not is_cut_off():
             self._told.add(what)
             error = ClosedError(
@@ -36,7 +41,11 @@ class Failures:
             remember(error)
 
     def failed(self, error: TrunklineError, value: Any, *, quiet: bool = False) -> Any:
-        """Failure as this object's form says: raise, or log and answer with a value."""
+        """Answer a failure: raise `error` for an object of `connect`, else log the error and return
+        `value`.
+
+        `quiet`: do not log; the error is kept for `last_error()` all the same.
+        """
         if self._about.raising:
             raise error
         remember(error)
@@ -46,12 +55,14 @@ class Failures:
         return value
 
     def misuse(self, what: str, instead: str) -> None:
+        """Answer a call of `what` on a scheme that has no such operation. `instead`: advice for the
+        text."""
         error = Unsupported(f"{self._about.scheme}:// has no {what}: {instead}")
         self.failed(error, None)
 
 
 def closed_by(what: str, *, program_ends: bool) -> str:
-    """Why `what` finds the object closed."""
+    """The text that says by whom the object was closed, for a call of `what`."""
     if program_ends:
         return f"{what} after the program's end has closed the connection"
     return f"{what} on a connection that you have closed"

@@ -1,5 +1,5 @@
-"""The broker of a parent, for a child that began before the parent's first Dial (a pool, a forkserver) and so
-has no TRUNKLINE_BROKER: a handle that it is given belongs there."""
+"""The broker of a parent, for a child that began before the parent's first Dial (a pool, a
+forkserver) and so has no TRUNKLINE_BROKER: a handle that it is given belongs there."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ __all__ = ["hint_at_options", "hint_at_seconds"]
 log = logging.getLogger("trunkline")
 
 SUSPICIOUS_S = 1000.0
-"""A timeout of so many seconds is taken for milliseconds, as other libraries and our `read` count."""
+"""A timeout of so many seconds is taken for milliseconds, as other libraries and our `read`
+count."""
 _said: set[str] = set()
 
 
@@ -28,7 +29,8 @@ def hint_at_seconds(timeout: float) -> None:
 
 
 def hint_at_options(address: Address) -> None:
-    """Warn of option names in the query of a WebSocket's URL: those go to the server and do nothing here."""
+    """Warn of option names in the query of a WebSocket's URL: those go to the server and do nothing
+    here."""
     if address.scheme not in ("ws", "wss"):
         return
     for name, value in address.params.items():

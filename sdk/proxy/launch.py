@@ -38,9 +38,9 @@ def broker_address() -> str:
 
 
 def ensure_broker(address: str, deadline: Deadline | None = None) -> None:
-    """Return when a broker serves `address`; start one if none does. Several programs may try at once:
-    the lock in the broker's folder lets one win. Raises BrokerGone, which says why, by the `deadline` and
-    within 20 s at the latest."""
+    """Return when a broker serves `address`; start one if none does. Several programs may try at
+    once: the lock in the broker's folder lets one win. Raises BrokerGone, which says why, by the
+    `deadline` and within 20 s at the latest."""
     until = Deadline(START_S if deadline is None else min(START_S, deadline.left()))
     why = f"it does not answer; `trunkline doctor` or {log_of(address)} may tell more"
     while True:
@@ -58,8 +58,9 @@ def ensure_broker(address: str, deadline: Deadline | None = None) -> None:
 
 
 def _start(address: str, until: Deadline) -> str:
-    """Start a broker that is nobody's child. "ready ...", "busy ..." (there is one), "refused ..." (do not
-    try again), "lost ..." (it ended without a word) or "late ..." (it may be starting still)."""
+    """Start a broker that is nobody's child. "ready ...", "busy ..." (there is one), "refused ..."
+    (do not try again), "lost ..." (it ended without a word) or "late ..." (it may be starting
+    still)."""
     ready_r, ready_w = _pipe()
     try:
         process = _run_broker(address, ready_w)
@@ -75,7 +76,8 @@ def _start(address: str, until: Deadline) -> str:
     finally:
         os.close(ready_w)
     try:
-        # The process ends at once (it leaves the broker behind) and so does not become a zombie of ours.
+        # The process ends at once (it leaves the broker behind) and so does not become a zombie of
+        # ours.
         with process:
             lines = _Lines(ready_r)
             said = lines.next(until)
@@ -109,8 +111,8 @@ def log_of(address: str) -> Path:
 
 def _run_broker(address: str, ready_w: int) -> subprocess.Popen[bytes]:
     arguments = ["--address", address, "--ready-fd", str(ready_w), "--starter", str(os.getpid())]
-    # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says before
-    # its log is open is of no use to anybody: how it went comes through the pipe.
+    # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says
+    # before its log is open is of no use to anybody: how it went comes through the pipe.
     return subprocess.Popen(
         command("trunkline.broker", *arguments),
         stdin=subprocess.DEVNULL,
@@ -123,8 +125,8 @@ def _run_broker(address: str, ready_w: int) -> subprocess.Popen[bytes]:
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose ends are above the standard descriptors, one of which the program may have closed: a child
-    gets its own there."""
+    """A pipe whose ends are above the standard descriptors, one of which the program may have
+    closed: a child gets its own there."""
     ends = os.pipe()
     try:
         high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]

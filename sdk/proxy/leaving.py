@@ -1,7 +1,8 @@
-"""When this process leaves its broker: behind everything of the program that may still use a connection.
+"""When this process leaves its broker: behind everything of the program that may still use a
+connection.
 
-Nothing here waits for a thread, a process or a manager of the program's. The interpreter and multiprocessing
-wait for those that they wait for anyway, in this order:
+Nothing here waits for a thread, a process or a manager of the program's. The interpreter and
+multiprocessing wait for those that they wait for anyway, in this order:
 
     main program                              child of multiprocessing
       threads that are no daemons               (its function has returned)
@@ -14,9 +15,10 @@ wait for those that they wait for anyway, in this order:
         finalizers of negative priority
           -> our finalizer, where `leave` found children
 
-So a program whose children run on leaves after them, and a `multiprocessing.Manager`, which ends only when
-its parent lets it, is ended first. A process that is killed, or ends by os._exit, runs none of this: the
-broker sees its end. A forked child that has used a connection is a holder of its own, and goes on.
+So a program whose children run on leaves after them, and a `multiprocessing.Manager`, which ends
+only when its parent lets it, is ended first. A process that is killed, or ends by os._exit, runs
+none of this: the broker sees its end. A forked child that has used a connection is a holder of its
+own, and goes on.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from typing import Any
 __all__ = ["leave", "leave_at_exit", "leave_with_child"]
 
 BEHIND_CHILDREN = -10
-"""Priority of our finalizer: multiprocessing runs the negative ones when it has joined its children."""
+"""Priority of our finalizer: multiprocessing runs the negative ones when it has joined its
+children."""
 
 _shutdown: Callable[[], None]
 
@@ -43,8 +46,8 @@ def leave_at_exit(shutdown: Callable[[], None]) -> None:
 
 
 def leave() -> None:
-    """Leave the broker now; where processes of multiprocessing still run, when it has joined them at the end
-    of the interpreter, for they may yet use what is open here."""
+    """Leave the broker now; where processes of multiprocessing still run, when it has joined them
+    at the end of the interpreter, for they may yet use what is open here."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None and _has_children():
         util.Finalize(None, _shutdown, exitpriority=BEHIND_CHILDREN)
@@ -53,7 +56,8 @@ def leave() -> None:
 
 
 def leave_with_child() -> None:
-    """Where this process is a child of multiprocessing: leave at its end. It runs nothing of atexit."""
+    """Where this process is a child of multiprocessing: leave at its end. It runs nothing of
+    atexit."""
     if (
         module := sys.modules.get("multiprocessing.process")
     ) and module.parent_process() is not None:
@@ -62,8 +66,8 @@ def leave_with_child() -> None:
 
 
 def _leave_behind_threads() -> None:
-    """A child of multiprocessing runs its finalizers before it waits for its threads; they may use what is
-    open, so a thread that the interpreter waits for as well leaves behind them."""
+    """A child of multiprocessing runs its finalizers before it waits for its threads; they may use
+    what is open, so a thread that the interpreter waits for as well leaves behind them."""
     me = threading.current_thread()
     others = [t for t in threading.enumerate() if t is not me and not t.daemon]
     if others:
@@ -84,8 +88,8 @@ def _has_children() -> bool:
 
 
 def _is_ours(child: Any) -> bool:
-    """Whether multiprocessing will join it: after a plain os.fork it still lists the parent's children, and
-    refuses to."""
+    """Whether multiprocessing will join it: after a plain os.fork it still lists the parent's
+    children, and refuses to."""
     try:
         child.join(0)
     except AssertionError:

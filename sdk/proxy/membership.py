@@ -1,11 +1,14 @@
-"""One object's membership in a connection: its sockets, how it gets in, comes back and goes.
+"""One object's membership in a connection: its sockets, and how it joins, joins again and leaves.
 
-Locks: `lock` guards the pocket and is held for moments only; `turn` is the right to use the stream
-socket, held by the thread that waits for data. A thread that takes both takes `turn` first.
+Locks: `lock` guards the pocket and is held for moments only. `turn` is the right to use the stream
+socket; the thread that waits for data holds the turn for the whole wait. A thread that takes both
+takes `turn` first. The control thread answers recalls with `lock` alone, so a recall never waits
+for a read.
 
-An exception of a signal handler (Ctrl-C) may break off the work with the stream socket anywhere. Then it is
-out of order (`in_order`), and the control thread, where no handler runs, joins the connection anew: the
-worker sends again what has not been consumed.
+An exception of a signal handler (Ctrl-C) may interrupt the work with the stream socket in the
+middle of a message. Then the socket is out of order (see `in_order`). The control thread, in which
+Python runs no signal handler, joins the connection anew, and the worker sends all unread entries
+again.
 """
 
 from __future__ import annotations
@@ -40,19 +43,23 @@ __all__ = ["ATTACH_S", "Membership", "attached"]
 log = logging.getLogger("trunkline")
 
 ATTACH_S = 10.0
+"""Seconds that the broker may take to answer an ATTACH."""
 REDIAL_S = 2.5
+"""Seconds for one attempt to dial anew, longer than the 2 s that the OPEN allows the worker."""
 UNHEARD_S = 5.0
-"""How long a worker that takes over may leave a START unanswered before the object joins anew."""
+"""Seconds that a worker may leave a START unanswered before the object joins the connection
+anew."""
 
 
 Hear = Callable[[Received], bool]
-"""Takes in one message of the stream (`trunkline.proxy.dialogue.Dialogue.handle`)."""
+"""A callback for one message of the stream: `trunkline.proxy.dialogue.Dialogue.handle`."""
 
 
 class Membership:
-    """What the worker and the broker know of an object, the `owner`, and what it holds of them.
+    """The state of one holder: its names at broker and worker, its sockets, its pocket, its locks.
 
-    Refers to its owner weakly: a program that drops the object ends its membership.
+    `owner` is the `Connection`. The membership refers to its owner weakly, so that the garbage
+    collector takes a dropped `Connection` at once and the membership ends.
     """
 
     def __init__(
@@ -67,48 +74,53 @@ class Membership:
         self.client = client
         self.route: Route = Route(client.link, router, key)
         self.holder_id: bytes = router.identity
-        """The object's name at the broker and the worker."""
+        """The holder's name at the broker and the worker: a new one after each joining."""
         self.key = key
         """The connection's id."""
         self.about = about
         self.number = number
         """The connection's number, as users see it."""
         self.serving = serving
-        """Of which worker the pocket tells: the incarnation that serves this object, or will."""
+        """The incarnation of the worker whose entries the pocket counts."""
         self.pocket: Pocket = Pocket()
         self.lock: threading.RLock
         self.turn: Turn
         self.pocket_is_mine: Callable[[], bool]
-        """Whether a signal handler asks that has interrupted this very thread while it changes the pocket."""
+        """Whether this very thread holds `lock`. True only in a signal handler that has interrupted
+        the thread while it changes the pocket; `lock` is reentrant and would let the handler in."""
         self._renew_locks()
         self.unsure: bool = False
-        """Something is being said to the worker; where nobody has the turn, that was broken off."""
+        """The thread with the turn is writing to the worker. True without a thread that has the
+        turn: an exception has interrupted the writing."""
         self.resync: bool = False
-        """The control thread has to join the connection anew before anything can be read."""
+        """The control thread has to join the connection anew before the next read."""
         self._forsaken = False
-        """Its worker is gone for good and another was not dialled yet: the pocket knows it."""
+        """The worker is gone for good, the pocket has noted that, and no other worker is dialled
+        yet."""
         self.waiting: bool = False
         """A thread waits for a message."""
         self.closed: bool = False
         self.detached: bool = False
-        """It was closed, and that was said."""
+        """`close` has come to its end: the control thread has the order to detach this holder."""
         self.gone: str | None = None
-        """Why the connection has ended, where it has."""
+        """Why the connection has ended; None while it has not."""
         self.handle: int | None = None
-        """The number by which other processes can dial it, where that was asked for."""
+        """The number by which other processes can dial the connection; None before `fd` is
+        called."""
         self.redial: tuple[tuple[Any, ...], Sealed] | None = None
-        """How to open the connection anew when broker and worker are lost together."""
+        """The fields and the body of the OPEN that dials the connection anew when broker and worker
+        are lost together; None where the connection is not to be dialled anew."""
         self.orphan: bool = False
         """The worker is gone, and the worker that takes over has not been heard yet."""
         self.start_at: float = 0.0
-        """When START may be said again, on the monotonic clock."""
+        """When START may be sent again, on the monotonic clock."""
         self.unheard_at: float = 0.0
-        """When a START without an answer is taken for lost."""
+        """When a START without an answer counts as lost, on the monotonic clock."""
         self.consumed: int = 0
-        """What was read in total, when it was closed."""
+        """The value of `Pocket.consumed_at_end` when the object was closed."""
 
     def begin(self, owner: Connection) -> None:
-        """The object is complete: let the client know it, and tell the worker."""
+        """Register the complete `owner` with the client, and tell the worker to serve it."""
         self._owner = weakref.ref(owner)
         self.client.connections.add(owner)
         self._watch_owner()
@@ -120,7 +132,11 @@ class Membership:
         self.pocket_is_mine = self.lock._is_owned  # type: ignore[attr-defined]
 
     def _watch_owner(self) -> None:
-        """Detach the owner when the garbage collector takes it, under its present name."""
+        """Have the holder detached, under its present name, when the garbage collector takes the
+        owner.
+
+        The finalizer may run in any thread, so it only queues an order to the control thread.
+        """
         detach, router = self.client.detach, self.route.router
         self.finalizer = weakref.finalize(
             self.owner(), detach, self.key, self.holder_id, self.pocket, router
@@ -128,7 +144,7 @@ class Membership:
         self.finalizer.atexit = False
 
     def owner(self) -> Connection:
-        """The object. Whoever calls a method of it keeps it."""
+        """The `Connection`. A caller is inside one of its methods, which keeps the object alive."""
         owner = self._owner()
         assert owner is not None
         return owner
@@ -136,9 +152,12 @@ class Membership:
     # telling the worker
 
     def start(self) -> None:
-        """With the turn held: tell the worker that this object can be served."""
+        """With the turn held: send START, which tells the worker that this holder can be served.
+
+        Opens the stream to the worker's door if there is a door.
+        """
         if self.about.executes:
-            return
+            return  # a database connection has no stream
         with self.lock:
             pocket = self.pocket
             name, down, had = messages.Name(self.holder_id), pocket.will_be_down(), pocket.had
@@ -150,7 +169,11 @@ class Membership:
         self.unsure = False
 
     def in_order(self) -> bool:
-        """With the turn held: whether the stream socket can be used; else `ask_to_join`."""
+        """With the turn held: whether the stream socket can be used.
+
+        False after an exception that has interrupted sending or receiving, and in a forked child
+        that is no holder yet. Then `ask_to_join` helps.
+        """
         route = self.route
         if self.unsure or route.is_torn():
             self.resync = True
@@ -160,21 +183,29 @@ class Membership:
         return not self.resync and route.is_joined
 
     def ask_to_join(self, deadline: Deadline) -> None:
-        """Without the turn: have the control thread join the connection (anew); in a forked child too, where
-        that thread and the broker may have to be found first. BrokerGone when there is none in time."""
+        """Without the turn: have the control thread join the connection anew. Does not wait for
+        that.
+
+        A forked child first starts its own client, within the deadline. BrokerGone when no broker
+        can be reached.
+        """
         if not self.route.is_joined:
             self.client = process.get(deadline)
             self.client.connections.add(self.owner())
         self.client.rejoin_soon()
 
     def is_stale(self) -> bool:
-        """The broker was lost and this object has not joined the next one yet."""
+        """Whether the broker was lost and this holder has not joined the next one yet."""
         return self.route.is_stale()
 
     def recall(self, epoch: int, elsewhere: bool) -> tuple[int, int, list[tuple[int, int]], bool]:
-        """Called by the control thread: give back what has not been consumed; `elsewhere`: see
-        `Pocket.recall`. Returns what was consumed, the number of the ask for a message that a thread waits
-        for (0: none), which messages are acknowledged later, and whether this object wants envelopes."""
+        """Called by the control thread: give all unread entries back to the worker.
+
+        `epoch` and `elsewhere` as in `Pocket.recall`. Returns the fields of the RECALLED: the
+        number of consumed entries, the number of the ask on which a thread waits (0: no thread
+        waits), the messages that the program acknowledges later, and whether this holder wants
+        envelopes.
+        """
         with self.lock:
             if self.closed:
                 return self.consumed, 0, [], False
@@ -186,11 +217,15 @@ class Membership:
     # coming and going
 
     def _attach_again(self, old: RouterRoute | None, hear: Hear) -> RouterRoute | None:
-        """In the control thread, with the turn held: become a holder (again): with the broker that took over,
-        or, without an `old` socket, in a forked child. BrokerGone when the broker is lost meanwhile; then
-        later again."""
+        """In the control thread, with the turn held: become a holder of the connection (again).
+
+        `old` is the socket of the broker that was lost; None in a forked child. Returns the socket
+        in use afterwards. BrokerGone when the broker is lost meanwhile; the control thread tries
+        later.
+        """
         client = self.client
         router = client.link.new_router_route()
+        # The entries that have arrived already count as received in the ATTACH below.
         self._hear_stream(hear)
         with self.lock:
             pocket = self.pocket
@@ -198,7 +233,7 @@ class Membership:
             consumed = 0 if old is None else max(0, pocket.recall(pocket.epoch + 1))
             was = b"" if old is None else self.holder_id
             kept = [] if old is None else pocket.all_kept()
-            pocket.give_up_asks()  # the answers to those that were out may be lost
+            pocket.give_up_asks()  # the answers may be lost with the former broker
             pairs = [[*pair] for pair in kept]
             attach = messages.Attach(
                 client.link.control_id,
@@ -236,20 +271,26 @@ class Membership:
         self.route.join(client.link, router, self.key)
         self.holder_id = router.identity
         self.resync = False
-        self.start()  # a worker that is new may not have heard the one before, which had our former name
+        # A START under the former name may have reached no worker.
+        self.start()
         self._watch_owner()
         return router
 
     def _hear_stream(self, hear: Hear) -> None:
-        """With the turn held: take in what has come straight from the worker. Should the worker be gone,
-        nobody sends that again."""
+        """With the turn held: take in the entries that have arrived straight from the worker.
+
+        Should the worker be gone, no process could send these entries again.
+        """
         while (received := self.route.peek_stream()) is not None:
             hear(received)
             self.route.done()
 
     def _find_out_of_loss(self, serving: int, unread: Unread) -> None:
-        """With the turn held, joined again. The word that our worker is gone may have been on its way to our
-        former name. Then nobody sends again what we gave back: `unread`, which is still ours."""
+        """With the turn held, joined again: find out whether the worker was replaced meanwhile.
+
+        The GONE may have been sent to the former name of this holder. The dead worker cannot send
+        again the entries that this holder gave back (`unread`), so they return to the pocket.
+        """
         if serving <= self.serving:
             return
         self.route.close_stream()
@@ -260,27 +301,31 @@ class Membership:
             self.pocket.lose(Mark.DOWN, comes_again=self.about.comes_again)
 
     def _dial_anew(self, client: Client, old: RouterRoute, unread: Unread) -> RouterRoute:
-        """With the turn held: as a worker that crashed is replaced, so is one that was lost with its broker;
-        what it had sent us is read first. BrokerGone when it cannot be dialled now; then later again."""
+        """With the turn held: replace a worker that was lost together with its broker, by a new
+        dial.
+
+        The entries of the lost worker (`unread`) are read first. Returns the new socket at the
+        broker. BrokerGone when the dial fails now; the control thread tries later.
+        """
         assert self.redial is not None
         fields, body = self.redial
         router = client.link.new_router_route()
         self.route.close_stream()
-        if not self._forsaken:  # with its link down, too: the next worker counts from zero
+        if not self._forsaken:  # once, however many attempts it takes
             with self.lock:
                 self.pocket.take_in_again(unread)
                 self.pocket.lose(Mark.DOWN, comes_again=self.about.comes_again)
             self._forsaken = True
-        # So that the figures go on from those of the worker that was lost, and every message is counted once.
+        # With the former key the broker continues the figures of the lost worker, so that each
+        # message counts once.
         former = [self.key, self.holder_id, self.about.comes_again]
         body = _with_former(body, former)
         try:
             router.send(BROKER, Kind.OPEN, 1, (client.link.control_id, *fields), body)
             key, info = attached(router, Deadline(REDIAL_S), client)
         except TrunklineError as error:
-            if isinstance(
-                error, (OperationTimeout, BrokerGone)
-            ):  # the broker may open it yet, for nobody
+            # Without an answer, the broker may yet open a connection that no holder waits for.
+            if isinstance(error, (OperationTimeout, BrokerGone)):
                 client.abandon(router.identity)
             router.close()
             remember(error)
@@ -302,7 +347,10 @@ class Membership:
         return router
 
     def _ended(self, error: TrunklineError, *, told: bool = False) -> None:
-        """The broker knows nothing of the connection (any more). `told`: it has said why, in the log too."""
+        """Note that the broker does not know the connection (any more).
+
+        `told`: the broker has said why, and the log shows the reason already.
+        """
         remember(error)
         if not told:
             log.warning("%s: %s", self.about.peer, error)
@@ -311,26 +359,39 @@ class Membership:
             self.pocket.lose(Mark.END)
 
     def rejoin(self, hear: Hear) -> None:
-        """Called by the control thread after a lost broker, for objects that nobody is using; and for those
-        whose use was broken off."""
-        with contextlib.suppress(BrokerGone):  # lost again: the control thread comes back
+        """Called by the control thread: join the connection anew, if that is due.
+
+        Due after a lost broker, after an interrupted use of the stream socket, and in a forked
+        child. A thread that reads gives up the turn within `SLICE_S`, so two slices are enough to
+        get it.
+        """
+        # BrokerGone: the broker is lost again. The control thread calls this method again later.
+        with contextlib.suppress(BrokerGone):
             self.turn.run(2 * SLICE_S, partial(self._join_again, hear))
 
     def _join_again(self, hear: Hear) -> None:
+        """With the turn held: join, unless another thread has joined or closed the object
+        meanwhile."""
         if not self.is_stale() or self.closed or self.gone is not None:
             return
         self._attach_again(self.route.router, hear)
         self._leave_if_closed()
 
     def _leave_if_closed(self) -> None:
-        """It may have been closed while it was joined anew: then nobody has told the broker of the new
-        name."""
+        """Detach under the new name if another thread has closed the object during the joining.
+
+        `close` has detached the former name only.
+        """
         if self.closed:
             self.client.detach(self.key, self.holder_id, self.consumed, None, True)
             self.route.close()
 
     def after_fork(self) -> None:
-        """In a forked child: nothing of the parent's object may be used here, its locks neither."""
+        """In a forked child: drop the parent's sockets, locks and pocket.
+
+        The parent goes on using its sockets. The locks may be held by threads that do not exist in
+        the child. The child becomes a holder of its own at the first use (`ask_to_join`).
+        """
         self.finalizer.detach()
         process.keep(self.route.leave_to_parent())
         self.orphan = False
@@ -342,8 +403,11 @@ class Membership:
 
 
 def _told_of_the_end(router: RouterRoute) -> str | None:
-    """Why the connection has ended, where a broker that is gone has said so: it ends all connections in good
-    order when it is told to end, and its own end may be noticed before its words."""
+    """The reason in a GONE that a lost broker has sent; None when it has sent none.
+
+    A broker that is told to end first ends all connections in good order. The control thread may
+    notice the broker's end before the holder has read the broker's last messages.
+    """
     while (received := router.peek(0)) is not None:
         _, kind, _, fields, _ = received
         if kind is Kind.GONE and not messages.Gone(*fields).goes_on:
@@ -353,7 +417,8 @@ def _told_of_the_end(router: RouterRoute) -> str | None:
 
 
 def _with_former(body: Sealed, former: list[Any]) -> Sealed:
-    """What asks the broker for a connection, with what is known of the one that was lost."""
+    """The body of an OPEN with the key, the holder's name and `comes_again` of the lost
+    connection."""
     try:
         return Sealed(values.pack({**values.unpack(body), "former": former}))
     except BaseException as error:
@@ -364,8 +429,11 @@ def _with_former(body: Sealed, former: list[Any]) -> Sealed:
 def attached(
     router: RouterRoute, deadline: Deadline, client: Client
 ) -> tuple[bytes, dict[str, Any]]:
-    """Wait for the answer to OPEN or ATTACH: the connection's id and what is known of it; or raise what was
-    answered, OperationTimeout, or BrokerGone when the broker is lost meanwhile."""
+    """Wait for the broker's answer to an OPEN or ATTACH that was sent on `router`.
+
+    Returns the connection's id and the broker's description of the connection. Raises the error
+    that the broker answered, OperationTimeout at the deadline, BrokerGone when the broker is lost.
+    """
     while True:
         received = router.receive(max(0.001, min(SLICE_S, deadline.left())))
         if received is None:

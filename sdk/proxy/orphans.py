@@ -1,6 +1,6 @@
-"""Where this process is number 1 of a container (or a subreaper): a broker that a program starts is nobody's
-child, so it becomes ours, and its zygote and workers do when it is killed. When they end we have to take note
-of it, or each stays a zombie for as long as we live.
+"""Where this process is number 1 of a container (or a subreaper): a broker that a program starts is
+nobody's child, so it becomes ours, and its zygote and workers do when it is killed. When they end
+we have to take note of it, or each stays a zombie for as long as we live.
 
 Nothing else is touched: the program waits for its own children itself.
 """
@@ -18,7 +18,8 @@ __all__ = ["adopt", "adopt_started"]
 
 LOOK_S = 1.0
 _MARK = b"--ready-fd"
-"""An argument of brokers that a Dial has started. The program waits for those that it started itself."""
+"""An argument of brokers that a Dial has started. The program waits for those that it started
+itself."""
 
 
 class _Process(NamedTuple):
@@ -29,7 +30,8 @@ class _Process(NamedTuple):
 
 
 class _Reaper:
-    """The sessions of brokers that became children of this process, and the thread that waits for them."""
+    """The sessions of brokers that became children of this process, and the thread that waits for
+    them."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -69,15 +71,16 @@ _reaper: _Reaper | None = None
 
 
 def adopt(broker: int) -> None:
-    """Called for each broker that this process joins: await its end and that of its workers, where they are
-    children of this process that it does not know of."""
+    """Called for each broker that this process joins: await its end and that of its workers, where
+    they are children of this process that it does not know of."""
     with contextlib.suppress(OSError):
         if _MARK in Path(f"/proc/{broker}/cmdline").read_bytes().split(b"\0"):
             adopt_started(broker)
 
 
 def adopt_started(broker: int) -> None:
-    """The same for a broker that a Dial of this process has started, which may have been killed since."""
+    """The same for a broker that a Dial of this process has started, which may have been killed
+    since."""
     global _reaper
     process = _look_at(broker)
     if process is None or process.parent != os.getpid() or process.session != broker:

@@ -1,10 +1,13 @@
-"""What this process has of Trunkline: its connections, the control thread `trunkline-io`, and what happens at
-a fork and at the end.
+"""The client: this process's connections, its control thread `trunkline-io`, its forks and its end.
 
-The thread is what lets a busy or sleeping strategy keep its promises: it beats, gives back messages when
-another reader wants them (RECALL), writes the worker's words into the log, detaches objects that
-were closed or collected, and finds or starts another broker when this one is lost
-(`trunkline.proxy.broker_link`). It never touches a socket that a user's thread is using.
+The control thread keeps the process's promises while a program is busy or sleeps. It tells the
+broker each second that the process lives. It gives entries back when the worker recalls them. It
+writes the workers' messages into the log. It detaches objects that were closed, or taken by the
+garbage collector. When the broker is lost, it finds or starts another one
+(`trunkline.proxy.broker_link`).
+
+Once the control thread runs, no other thread uses the control socket. The control thread uses a
+holder's stream socket only with that holder's turn, so never while a user's thread does.
 """
 
 from __future__ import annotations
@@ -44,21 +47,38 @@ __all__ = ["Client", "current", "get", "is_cut_off", "keep", "shutdown"]
 log = logging.getLogger("trunkline")
 
 BEAT_S = 1.0
+"""Seconds between two beats, by which the broker knows that this process lives."""
 SAID_S = 15.0
+"""Seconds for which an order to detach is kept after it was sent, to send it to the next broker
+too."""
 LEAVE_S = 1.0
+"""Seconds that a broker that is alive and silent is waited for at the end of the program."""
 LEAVING = 1
 """The request id of the last HELLO."""
 GOODBYE_S = 4.0
+"""Seconds that the end of the program waits for a confirmation, however many brokers are lost
+meanwhile."""
 HEARD_OUT_LOOK_S = 0.02
+"""Seconds between two looks at that."""
 MISSES = 3
+"""The broker counts as lost when so many beats, and one more, brought no message from it."""
 GIVE_UP_S = 2.0
+"""Seconds that a client that could not open waits for its control thread to end."""
 JOIN_S = 0.4
-"""So long a new client waits for the broker's welcome at least: its first dial may have to start one."""
+"""The least time in seconds that a new client gives the broker for its WELCOME, however short the
+timeout of the first Dial is: that Dial may have to start the broker."""
 
 
 class Client:
-    """See the module. Made by `get()`, once per process. What it takes of the system it takes in `open`, so
-    that it can be given back if a signal handler raises meanwhile (Ctrl-C)."""
+    """The client of this process. Made by `get()`, once per process.
+
+    `__init__` takes nothing of the operating system but the standard descriptors, and `open` takes
+    the rest. So a client can be closed again if a signal handler raises during `open` (Ctrl-C).
+
+    The user's threads and finalizers put orders into the queues `_detached` and `_sayings` and wake
+    the control thread; the control thread alone carries the orders out. Appending to a deque is
+    atomic.
+    """
 
     def __init__(self) -> None:
         _occupy_standard_descriptors()
@@ -68,20 +88,32 @@ class Client:
         self._detached: deque[
             tuple[bytes, bytes, int | Pocket | None, RouterRoute | None, bool]
         ] = deque()
+        """Orders to detach: connection, holder, number of consumed entries (or the pocket that
+        knows the number), the holder's socket to close, and whether the program called
+        `close()`."""
         self._sayings: deque[tuple[bytes, Kind, tuple[Any, ...]]] = deque()
+        """Messages to workers that are not answered: connection, kind, fields."""
         self._said: deque[tuple[float, tuple[bytes, bytes, int | None, bool]]] = deque(maxlen=1024)
+        """Orders to detach that were sent, with their times on the monotonic clock, the newest
+        last."""
         self._wake_r = self._wake_w = -1
+        """The two ends of a pipe that wakes the control thread from its poll; -1 while there is no
+        pipe."""
         self._leaving = False
         self.program_ends: bool = False
-        """Connections that are detached from now on were not closed by the program."""
+        """Connections that are detached from now on were not closed by the program, but by its
+        end."""
         self._asked_leave = 0
-        """The generation whose broker was asked whether it has heard everything."""
+        """The generation of the broker that was asked whether it has heard everything."""
         self._heard_out = threading.Event()
+        """Set when a broker has confirmed that it has heard everything."""
         self._rejoin = False
+        """The control thread has to look at once which connections have to be joined."""
         self._thread: threading.Thread | None = None
 
     def open(self, deadline: Deadline) -> None:
-        """Join the broker, which is started if there is none, and begin to serve. Raises BrokerGone."""
+        """Join the broker and start the control thread. Starts a broker if there is none. Raises
+        BrokerGone."""
         try:
             self.link.open_context()
             self._wake_r, self._wake_w = os.pipe()
@@ -101,13 +133,15 @@ class Client:
             raise
 
     def _give_up(self) -> None:
-        """Undo `open`, wherever it was broken off."""
+        """Undo `open`, wherever an exception has interrupted it."""
         self.link.stop()
         self._wake()
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join(GIVE_UP_S)
             if self._thread.is_alive():
-                return  # it is in a socket that cannot be closed then; it ends with the process
+                # The thread is still inside a socket, which must not be closed then. Sockets and
+                # thread end with the process.
+                return
         self._release()
 
     # orders to the control thread, from any thread
@@ -120,24 +154,33 @@ class Client:
         router: RouterRoute | None,
         closed: bool = False,
     ) -> None:
-        """Take an object off its connection. `consumed`: what it has read in total, or what knows. `closed`:
-        the program called `close()`; else the object was collected. Safe in finalizers: only queues the
-        order."""
+        """Have the control thread take a holder off its connection. Safe in finalizers: only queues
+        an order.
+
+        `consumed`: the number of consumed entries, or the pocket that knows the number. `router`:
+        the holder's socket at the broker, to be closed. `closed`: the program called `close()`;
+        otherwise the garbage collector has taken the object.
+        """
         self._detached.append((key, holder, consumed, router, closed and not self.program_ends))
         self._wake()
 
     def abandon(self, holder: bytes) -> None:
-        """Nobody waits any more for what was asked of the broker under this name: an OPEN or ATTACH, whose
-        connection is not known here. Only queues the order."""
+        """Tell the broker that no caller waits any more for an OPEN or ATTACH that was sent under
+        this name.
+
+        The id of its connection is not known here. Only queues an order.
+        """
         self.detach(b"", holder, None, None)
 
     def lately_closed(self) -> list[bytes]:
-        """The holders that this process has closed and that the broker may not have heard of yet."""
+        """The holders that this process has detached and of which the broker may not have heard
+        yet."""
         waiting = [holder for _, holder, *_ in list(self._detached)]
         return waiting + [holder for _, holder, *_ in self._said_lately()]
 
     def tell(self, key: bytes, kind: Kind, fields: tuple[Any, ...]) -> None:
-        """Say something to a connection's worker that it does not answer. Safe in finalizers: only queues."""
+        """Send a connection's worker a message without an answer. Safe in finalizers: only queues
+        an order."""
         self._sayings.append((key, kind, fields))
         self._wake()
 
@@ -149,10 +192,13 @@ class Client:
     # the thread
 
     def _wake(self) -> None:
+        """Wake the control thread. The pipe does not block: a full pipe wakes the thread as
+        well."""
         with contextlib.suppress(OSError):
             os.write(self._wake_w, b"x")
 
     def _run(self) -> None:
+        """The control thread: one `_turn` after the other until the client stops."""
         while not self.link.stopped:
             try:
                 self._turn()
@@ -167,6 +213,7 @@ class Client:
         self._send_detached()
 
     def _turn(self) -> None:
+        """Serve the control socket until the client stops or another broker takes over."""
         control = self.link.control
         assert control is not None
         poller = zmq.Poller()
@@ -178,18 +225,20 @@ class Client:
         while not self.link.stopped:
             events = dict(poller.poll(max(0, int((beat_at - time.monotonic()) * 1000))))
             if control is not self.link.control:
-                return
+                return  # another broker has taken over: `_run` comes back with the new socket
             if self._wake_r in events:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_r, 4096)
             self._send_detached()
             if self._leaving and self._asked_leave != self.link.generation:
                 self._asked_leave = self.link.generation
-                # answered when all that was sent before it has been heard
+                # One socket keeps the order: the broker answers this HELLO only after it has heard
+                # everything that was sent before.
                 control.send(BROKER, Kind.HELLO, LEAVING, (os.getpid(),))
             while (received := control.receive(0)) is not None:
                 self.link.heard_at = time.monotonic()
                 self._handle(control, received)
+            # Where the system has no pidfd, or the broker hangs, only its silence tells.
             is_silent = time.monotonic() - self.link.heard_at > BEAT_S * (MISSES + 1)
             is_lost = self.link.broker_fd in events or is_silent
             if is_lost and not self.link.stopped:
@@ -211,11 +260,16 @@ class Client:
                         self.abandon(holder)
 
     def _acknowledge_idle(self, control: RouterRoute) -> None:
-        """Apart from `_turn`, whose variables live on: one of them would keep an object from its end."""
+        """Have each holder acknowledge what was read before a long pause.
+
+        A method of its own because the local variables of `_turn` live on while it polls: one of
+        them would keep a dropped `Connection` from the garbage collector.
+        """
         for connection in list(self.connections):
             connection._dialogue.acknowledge_when_idle(control)
 
     def _send_detached(self) -> None:
+        """In the control thread: carry out the orders of the two queues."""
         control = self.link.control
         while self._sayings and control is not None:
             key, kind, fields = self._sayings.popleft()
@@ -227,13 +281,15 @@ class Client:
                 consumed = consumed.consumed_at_end()
             order = (key, holder, consumed, closed)
             self._said.append((time.monotonic(), order))
-            self._detached.popleft()  # not before: at any moment it is found in one of the two
+            # Only now: at any moment `lately_closed` finds the order in one of the two queues.
+            self._detached.popleft()
             with contextlib.suppress(zmq.ZMQError):
                 control.send(BROKER, Kind.DETACH, 0, order)
             if router is not None:
                 router.close()
 
     def _handle(self, control: RouterRoute, received: Received) -> None:
+        """In the control thread: carry out one message of the broker or of a worker."""
         sender, kind, request_id, fields, _ = received
         if kind is Kind.RECALL:
             holder, epoch, elsewhere = messages.Recall(*fields)
@@ -253,29 +309,34 @@ class Client:
             control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
 
     def _detach_again(self) -> None:
-        """What was closed just before the broker was lost: it may not have heard it."""
+        """Send the newest orders to detach again: the lost broker may not have carried them out."""
         control = self.link.control
         assert control is not None
         for order in self._said_lately():
             control.send(BROKER, Kind.DETACH, 0, order)
 
     def _said_lately(self) -> list[tuple[bytes, bytes, int | None, bool]]:
-        """The orders to detach that a broker lost just now may not have carried out."""
+        """The orders to detach of the last `SAID_S`, which a broker that is lost now may not have
+        carried out."""
         return [order for when, order in list(self._said) if time.monotonic() - when < SAID_S]
 
     def _rejoin_all(self) -> None:
+        """In the control thread: join each connection anew for which that is due."""
         for connection in list(self.connections):
             if self.link.stopped or self.link.broker_ended():
                 return  # the next turn sees it
             if connection._member.is_stale():
                 connection._member.rejoin(connection._dialogue.handle)
-            self.link.heard_at = (
-                time.monotonic()
-            )  # it may have taken long, with nobody listening here
+            # Joining may have taken long, and this thread has not listened meanwhile: the broker's
+            # silence does not count.
+            self.link.heard_at = time.monotonic()
 
     def shutdown(self, *, closed: bool) -> None:
-        """Detach all that this process has open here; ends within a few seconds. `closed`: the program asked
-        for it, so that peers are told of a good end; False: it ends without having closed them."""
+        """Detach all connections of this process and leave the broker. Ends within a few seconds.
+
+        `closed`: the program asked for it, so that peers are told of an orderly end. False: the
+        program ends without having closed its connections.
+        """
         self.program_ends = not closed
         connections = list(self.connections)
         for connection in connections:
@@ -294,12 +355,16 @@ class Client:
             and self.link.is_unused(limit)
         ):
             self._release()
-        # else a thread is still in a socket, and to close it there would crash: it ends with the process
+        # Otherwise a thread is still inside a socket, and closing the socket there would crash
+        # ZeroMQ. The sockets end with the process.
 
     def _take_leave(self) -> None:
-        """Wait until a broker has heard what was closed. The one we know may be lost at this very moment, and
-        workers without a broker wait for a process that lives: they must hear from the next one that we have
-        left. BrokerGone when there is none in time."""
+        """Wait until a broker has confirmed that it has heard of all detached holders.
+
+        The present broker may be lost at this very moment. Its workers would then wait for another
+        broker as long as a process that used them lives, so the next broker has to hear that this
+        one has left. BrokerGone when no broker can be reached within `GOODBYE_S`.
+        """
         self._leaving = True
         until, patience, generation = Deadline(GOODBYE_S), Deadline(0), -1
         while not self._heard_out.is_set():
@@ -308,15 +373,15 @@ class Client:
                 generation, patience = self.link.generation, Deadline(LEAVE_S)
                 self._wake()
             elif patience.expired():
-                return  # it lives and is silent: what was sent it hears when it goes on
+                return  # the broker is stopped perhaps: it hears what was sent when it goes on
             self._heard_out.wait(HEARD_OUT_LOOK_S)
 
     def _release(self) -> None:
+        """Close the pipe and all sockets. No thread may use one of them any more."""
         self.link.release()
         pipe = self._wake_r, self._wake_w
-        self._wake_r = (
-            self._wake_w
-        ) = -1  # a finalizer that comes late must not write into another's file
+        # First, because a finalizer that runs late must not write into a file that got the number.
+        self._wake_r = self._wake_w = -1
         for fd in pipe:
             if fd >= 0:
                 os.close(fd)
@@ -324,8 +389,11 @@ class Client:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Where the program has closed its standard input or output, the next file would get that number, and
-    what children and C libraries print would go into a socket of ours."""
+    """Open /dev/null for each standard descriptor (0 to 2) that the program has closed.
+
+    Otherwise a socket of this package could get the number, and the output of child processes and C
+    libraries would go into the socket.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -334,20 +402,25 @@ def _occupy_standard_descriptors() -> None:
 
 
 _client: Client | None = None
+"""The client of this process; None before the first call of `get` and after `shutdown`."""
 _program_ends = False
+"""The interpreter is ending: `shutdown` was called at its end, not by the program."""
 _lock = Turn()
+"""Guards the making and the retiring of the client."""
 _retired: tuple[Client, ...] = ()
-"""Those that have been told to leave and have not done so yet: a Ctrl-C may break that off."""
+"""Clients that have been told to leave and have not finished: Ctrl-C may interrupt a `shutdown`."""
 
 
 def get(deadline: Deadline | None = None) -> Client:
-    """The client of this process; made (and the broker started) at the first call. Raises BrokerGone, by the
-    deadline where the broker is there and does not answer."""
+    """The client of this process. The first call makes it, and starts a broker if there is none.
+
+    Raises BrokerGone, at the latest by the deadline where a broker is there and does not answer.
+    """
     global _client
     client = _client
     if client is not None:
         return client
-    if sys.is_finalizing():  # a finalizer at the very end: no thread of ours would ever run
+    if sys.is_finalizing():  # Python starts no thread any more, so no control thread would run
         raise BrokerGone("nothing can be dialled any more: the program has ended")
     deadline = deadline or Deadline(ANSWER_S)
     made = _lock.run(deadline.left(), partial(_make, deadline))
@@ -359,6 +432,7 @@ def get(deadline: Deadline | None = None) -> Client:
 
 
 def _make(deadline: Deadline) -> Client:
+    """With the lock held: make the client, unless another thread has made it meanwhile."""
     global _client
     client = _client
     if client is None:
@@ -369,19 +443,26 @@ def _make(deadline: Deadline) -> Client:
 
 
 def current() -> Client | None:
-    """The client of this process if it has one."""
+    """The client of this process; None when it has none."""
     return _client
 
 
 def is_cut_off() -> bool:
-    """Whether the program ends and this is a daemon thread, which it does not wait for: nobody has to hear
-    that its calls fail."""
+    """Whether the program is ending and this is a daemon thread.
+
+    Python does not wait for daemon threads, so the failures of their last calls are not worth a log
+    line.
+    """
     return _program_ends and threading.current_thread().daemon
 
 
 def shutdown(*, closed: bool = True) -> None:
-    """Detach all connections of this process and leave the broker, which ends with its last client. `closed`:
-    as by `close()`; False: as when the program dies (an MQTT broker publishes the will)."""
+    """Detach all connections of this process and leave the broker. The broker ends with its last
+    client.
+
+    `closed`: as after `close()` of each connection. False: as when the program dies (an MQTT broker
+    publishes the will).
+    """
     global _retired, _program_ends
     _program_ends = not closed
     _lock.run(FOREVER, _retire)
@@ -391,6 +472,7 @@ def shutdown(*, closed: bool = True) -> None:
 
 
 def _retire() -> None:
+    """With the lock held: take the client out of use, so that the next `get` makes a new one."""
     global _client, _retired
     if _client is not None:
         retired = (*_retired, _client)
@@ -400,11 +482,15 @@ def _retire() -> None:
 
 
 _MAIN = type(threading.main_thread())
+"""The class of the main thread object of a process that was not forked from another thread."""
 
 
 def _only_we_are_left() -> bool:
-    """Whether this is a child that a thread has forked, and that thread and all others have returned: the
-    system ends such a process with its last thread, which must not be ours."""
+    """Whether only threads of this package are left in a child that a thread has forked.
+
+    The operating system ends such a child with its last thread. The control thread never returns by
+    itself, so it has to end the process.
+    """
     first = threading.main_thread()  # the thread that has forked
     if isinstance(first, _MAIN) or first.is_alive():
         return False
@@ -412,8 +498,11 @@ def _only_we_are_left() -> bool:
 
 
 def _after_fork() -> None:
-    """In a forked child: the parent's sockets and thread are not ours. Its connections become further
-    holders when they are used here."""
+    """In a forked child: forget the parent's client. Its sockets and its control thread are the
+    parent's.
+
+    The connections become further holders when the child uses them.
+    """
     global _client, _lock, _program_ends, _retired
     _program_ends = False
     parents = [*_retired, *([] if _client is None else [_client])]
@@ -426,8 +515,11 @@ def _after_fork() -> None:
 
 
 def keep(thing: object) -> None:
-    """Let something of a parent process live for ever in this one: its finalizer, and those of all it refers
-    to, would touch sockets that are not ours (or, when the interpreter ends, warn that they are open)."""
+    """Keep an object of the parent process alive for ever in this process.
+
+    Its finalizer, and the finalizers of all objects that it refers to, would touch sockets that
+    belong to the parent, or warn at the end of the interpreter that the sockets are open.
+    """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 

@@ -1,7 +1,8 @@
 """Processes of this user and the unix sockets that they serve, as the operating system tells them.
 
-Linux tells both under /proc. Elsewhere (macOS) `lsof` lists the sockets, and nothing is known of workers.
-Processes in another PID namespace (a container's) are left out: the numbers that they tell mean nothing here.
+Linux tells both under /proc. Elsewhere (macOS) `lsof` lists the sockets, and nothing is known of
+workers. Processes in another PID namespace (a container's) are left out: the numbers that they tell
+mean nothing here.
 """
 
 from __future__ import annotations
@@ -36,15 +37,16 @@ _LSOF_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this user in our PID namespace (Linux). `network` and `mount` name its namespaces."""
+    """A process of this user in our PID namespace (Linux). `network` and `mount` name its
+    namespaces."""
 
     pid: int
     network: str
     mount: str
 
     def path_from_here(self, path: str) -> str:
-        """A path of this process as we reach it: through /proc where it has another view of the files
-        (a service with a private /tmp)."""
+        """A path of this process as we reach it: through /proc where it has another view of the
+        files (a service with a private /tmp)."""
         return path if self.mount == _namespace("self", "mnt") else f"/proc/{self.pid}/root{path}"
 
     def socket_inodes(self) -> set[int]:
@@ -101,8 +103,8 @@ def _namespace(pid: str, kind: str) -> str:
 
 
 def find_served_sockets(name: re.Pattern[str], processes: Iterable[Process]) -> list[Served]:
-    """Every unix socket with a listener whose file's name matches: in our network namespace and in those of
-    the given processes; paths as their owners see them."""
+    """Every unix socket with a listener whose file's name matches: in our network namespace and in
+    those of the given processes; paths as their owners see them."""
     if not (PROC / "self").exists():
         return [each for each in sockets_by_lsof() if name.fullmatch(os.path.basename(each.path))]
     tables = {process.network: f"{process.pid}/net/unix" for process in processes}
@@ -130,7 +132,8 @@ def parse_unix_table(text: str) -> Iterator[Served]:
 
 
 def sockets_by_lsof() -> list[Served]:
-    """The unix sockets of this user as `lsof` lists them, where there is no /proc; none without `lsof`."""
+    """The unix sockets of this user as `lsof` lists them, where there is no /proc; none without
+    `lsof`."""
     program = shutil.which("lsof") or shutil.which("lsof", path="/usr/sbin:/usr/bin")
     if program is None:
         return []
@@ -145,15 +148,16 @@ def sockets_by_lsof() -> list[Served]:
 
 
 def parse_lsof(text: str) -> Iterator[Served]:
-    """The paths in the output of `lsof -F n`, each once. Linux adds ` type=STREAM (LISTEN)` to them."""
+    """The paths in the output of `lsof -F n`, each once. Linux adds ` type=STREAM (LISTEN)` to
+    them."""
     paths = (line[1:].partition(" type=")[0] for line in text.splitlines() if line.startswith("n/"))
     for path in dict.fromkeys(paths):
         yield Served(path, 0)
 
 
 def peer_of(path: Path) -> tuple[int, int] | None:
-    """The process id and the user id of the listener at a unix socket; a process id of 0 is not known. None
-    when nothing listens there, or when the listener's queue is full."""
+    """The process id and the user id of the listener at a unix socket; a process id of 0 is not
+    known. None when nothing listens there, or when the listener's queue is full."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         try:
@@ -169,7 +173,8 @@ def _credentials(sock: socket.socket) -> tuple[int, int]:
             "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         return pid, uid
-    # macOS: LOCAL_PEERCRED (1) gives a `struct xucred`: version, uid, ...; LOCAL_PEERPID (2) the process id.
+    # macOS: LOCAL_PEERCRED (1) gives a `struct xucred`: version, uid, ...; LOCAL_PEERPID (2) the
+    # process id.
     _, uid = struct.unpack_from("2I", sock.getsockopt(0, 1, 76))
     (pid,) = struct.unpack("i", sock.getsockopt(0, 2, 4))
     return pid, uid

@@ -48,8 +48,8 @@ class Requests:
         deadline: Deadline,
         part: Part | None = None,
     ) -> list[bytes]:
-        """One answer to one request. It is sent again only where it is certain that no worker has begun
-        with it: between a crashed worker and the next one."""
+        """One answer to one request. It is sent again only where it is certain that no worker has
+        begun with it: between a crashed worker and the next one."""
         member = self._member
         patience = Deadline(min(REPLACE_S, deadline.left()) if member.about.executes else 0)
         while True:
@@ -88,9 +88,10 @@ class Requests:
             )
 
     def client_now(self, deadline: Deadline) -> Client:
-        """The client of this process. In a forked child the object first becomes a holder of its own, and
-        after an exception that broke off what it was saying it joins anew; OperationTimeout when that took
-        too long. The grace at the end of the deadline is left out: it is for the worker's answer."""
+        """The client of this process. In a forked child the object first becomes a holder of its
+        own, and after an exception that broke off what it was saying it joins anew;
+        OperationTimeout when that took too long. The grace at the end of the deadline is left out:
+        it is for the worker's answer."""
         member = self._member
         limit = Deadline(min(ATTACH_S, max(0.0, deadline.left() - GRACE_S)))
         while (
@@ -108,8 +109,8 @@ class Requests:
         return member.client
 
     def _hear_of_end(self) -> None:
-        """Whether the worker is gone for good: the broker says so on the stream socket, which nobody reads
-        here."""
+        """Whether the worker is gone for good: the broker says so on the stream socket, which
+        nobody reads here."""
         self._member.turn.run(0, self._hear_of_end_in_turn)
 
     def _hear_of_end_in_turn(self) -> None:

@@ -1,12 +1,14 @@
 """Which way a message goes between a program and its worker; no other module knows.
 
-There are three ways. The router: every object has a socket to the broker, which passes messages on and
-tells of the worker's end. The stream: a socket straight to the worker, for the messages that are read.
-Requests: sockets straight to the worker, one for each thread that waits for an answer. Where the worker's
-door cannot be used (another machine, a full disk), everything goes through the router, with the same results.
+There are three ways. The router: every object has a socket to the broker, which passes messages on
+and tells of the worker's end. The stream: a socket straight to the worker, for the messages that
+are read. Requests: sockets straight to the worker, one for each thread that waits for an answer.
+Where the worker's door cannot be used (another machine, a full disk), everything goes through the
+router, with the same results.
 
-The stream and the router's socket are used by one thread at a time, the one that has the holder's turn.
-`say_last`, `wake_reader`, `request`, `try_request` and `close_requests` may be called by any thread.
+The stream and the router's socket are used by one thread at a time, the one that has the holder's
+turn. `say_last`, `wake_reader`, `request`, `try_request` and `close_requests` may be called by any
+thread.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ class Broker(Protocol):
 
 
 class Route:
-    """The ways from one object to its worker. `router` is the object's socket at the router of `client`'s
-    broker, `key` the id of its connection."""
+    """The ways from one object to its worker. `router` is the object's socket at the router of
+    `client`'s broker, `key` the id of its connection."""
 
     __slots__ = ("_client", "_goes_by_router", "_key", "_requests", "_router", "_source", "_stream")
 
@@ -65,7 +67,8 @@ class Route:
     # joining and leaving
 
     def join(self, client: Broker, router: RouterRoute, key: bytes) -> None:
-        """Use another socket at the router: of another broker, or in a forked child. The stream stays."""
+        """Use another socket at the router: of another broker, or in a forked child. The stream
+        stays."""
         self._client, self._key, self._router = client, key, router
 
     def renew_requests(self) -> None:
@@ -75,8 +78,8 @@ class Route:
 
     @property
     def router(self) -> RouterRoute | None:
-        """The socket at the router, to hand it to the client when the object leaves; None in a forked child
-        that has not joined yet, and after the end."""
+        """The socket at the router, to hand it to the client when the object leaves; None in a
+        forked child that has not joined yet, and after the end."""
         return self._router
 
     @property
@@ -85,7 +88,8 @@ class Route:
         return self._router is not None
 
     def is_stale(self) -> bool:
-        """Whether the broker of the socket was lost, and the object has not joined the next one yet."""
+        """Whether the broker of the socket was lost, and the object has not joined the next one
+        yet."""
         router = self._router
         return router is None or router.generation != self._client.generation
 
@@ -96,7 +100,8 @@ class Route:
             router.generation = -1
 
     def is_torn(self) -> bool:
-        """Whether an exception has broken off sending or receiving: part of a message may be lost."""
+        """Whether an exception has broken off sending or receiving: part of a message may be
+        lost."""
         stream, router = self._stream, self._router
         return (stream is not None and stream.torn) or (router is not None and router.torn)
 
@@ -113,8 +118,8 @@ class Route:
             router.close()
 
     def leave_to_parent(self) -> RouterRoute | None:
-        """In a forked child: close this process's copies. Returns the parent's socket at the router, which
-        must not be closed here."""
+        """In a forked child: close this process's copies. Returns the parent's socket at the
+        router, which must not be closed here."""
         self._requests.close()
         self._goes_by_router = False
         return self.give_up()
@@ -122,8 +127,8 @@ class Route:
     # the stream
 
     def open_stream(self) -> bool:
-        """Connect to the worker's door unless that is done; whether there is a stream now that was not
-        before. Without a door, the router is used until `try_door_again`."""
+        """Connect to the worker's door unless that is done; whether there is a stream now that was
+        not before. Without a door, the router is used until `try_door_again`."""
         if self._stream is not None:
             return False
         try:
@@ -148,19 +153,21 @@ class Route:
 
     @property
     def is_chosen(self) -> bool:
-        """Whether it is known which way the stream takes: over a socket of its own or through the router."""
+        """Whether it is known which way the stream takes: over a socket of its own or through the
+        router."""
         return self._stream is not None or self._goes_by_router
 
     def fileno(self) -> int | None:
-        """The descriptor that becomes readable when something has come; None where there is no stream."""
+        """The descriptor that becomes readable when something has come; None where there is no
+        stream."""
         stream = self._stream
         return stream.fileno() if stream is not None else None
 
     # messages
 
     def send(self, kind: Kind, *fields: Any) -> None:
-        """Tell the worker something that it does not answer. Never waits. Dropped where neither way is open:
-        who joins anew says all that matters again."""
+        """Tell the worker something that it does not answer. Never waits. Dropped where neither way
+        is open: who joins anew says all that matters again."""
         stream, router = self._stream, self._router
         if stream is not None:
             stream.send(kind, fields)
@@ -179,7 +186,8 @@ class Route:
         return stream is not None and stream.unsent
 
     def say_last(self, kind: Kind, *fields: Any) -> None:
-        """Tell the worker something although this process may end next; only where there is a stream."""
+        """Tell the worker something although this process may end next; only where there is a
+        stream."""
         stream = self._stream
         if stream is not None:
             stream.last_word(kind, fields)
@@ -191,8 +199,9 @@ class Route:
             stream.shut()
 
     def peek(self, timeout_s: float) -> Received | None:
-        """The next message from the worker, or from the broker about it, after at most so many seconds; None
-        when there is none. It stays the next one until `done`: what an exception breaks off is done again."""
+        """The next message from the worker, or from the broker about it, after at most so many
+        seconds; None when there is none. It stays the next one until `done`: what an exception
+        breaks off is done again."""
         stream = self._stream
         if stream is not None:
             self._source = stream
@@ -214,8 +223,8 @@ class Route:
             source.done()
 
     def peek_stream(self) -> Received | None:
-        """What has come over the stream and not through the router; None where the stream has ended or was
-        torn."""
+        """What has come over the stream and not through the router; None where the stream has ended
+        or was torn."""
         stream = self._stream
         if stream is None or stream.torn:
             return None
@@ -237,10 +246,11 @@ class Route:
         deadline: Deadline,
         stop: Callable[[], bool],
     ) -> list[bytes]:
-        """Send a request and return the body of its answer. `stop` says whether the object was closed.
+        """Send a request and return the body of its answer. `stop` says whether the object was
+        closed.
 
-        Raises what the worker answered; OperationTimeout at the deadline; WorkerDied, OutcomeUnknown or
-        BrokerGone when worker or broker are lost meanwhile.
+        Raises what the worker answered; OperationTimeout at the deadline; WorkerDied,
+        OutcomeUnknown or BrokerGone when worker or broker are lost meanwhile.
         """
         try:
             return self._requests.request(kind, fields, body or b"", deadline, stop)
@@ -261,13 +271,15 @@ class Route:
         patience: Deadline,
         can_redial: bool,
     ) -> list[bytes] | None:
-        """As `request`, but None where it is certain that no worker has begun with the request, as between a
-        crashed worker and the next one, and `patience` is not over. `part` takes what of the answer comes
-        before its end. `can_redial`: a connection that the broker does not know may come again."""
+        """As `request`, but None where it is certain that no worker has begun with the request, as
+        between a crashed worker and the next one, and `patience` is not over. `part` takes what of
+        the answer comes before its end. `can_redial`: a connection that the broker does not know
+        may come again."""
         try:
             return self._requests.request(kind, fields, body, deadline, stop, part)
         except NoDoor as error:
-            # The socket of a worker that is gone; the router may not know it yet and lose the request.
+            # The socket of a worker that is gone; the router may not know it yet and lose the
+            # request.
             is_dead = isinstance(error.__cause__, ConnectionRefusedError)
         except WorkerDied:
             is_dead = True

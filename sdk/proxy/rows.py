@@ -26,11 +26,11 @@ CLOSE_S = 2.0
 class Rows:
     """An iterator over rows, each a list; made by `Connection.query`.
 
-    Threads may share it: each row goes to one of them.
-    The worker keeps one batch (about 256 kB) ready and fetches the next from the database when that was
-    taken, so neither side ever holds the whole result. Close it when not all rows are wanted: as a context
-    manager, with `close()`, or by dropping it. It ends too when its connection's object is closed, and with
-    the transaction that it was made in.
+    Threads may share it: each row goes to one of them. The worker keeps one batch (about 256 kB)
+    ready and fetches the next from the database when that was taken, so neither side ever holds the
+    whole result. Close it when not all rows are wanted: as a context manager, with `close()`, or by
+    dropping it. It ends too when its connection's object is closed, and with the transaction that
+    it was made in.
 
     Iteration raises, for objects of `Dial` too, because an end without an error would hide rows:
     OperationTimeout when a batch did not come within the query's `timeout`, StatementError when the

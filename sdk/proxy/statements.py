@@ -36,7 +36,8 @@ Part = Callable[[bytes], None]
 
 
 class Statements:
-    """Those of one object. These methods raise; `Connection` answers failure as the object's form says."""
+    """Those of one object. These methods raise; `Connection` answers failure as the object's form
+    says."""
 
     def __init__(self, member: Membership, requests: Requests) -> None:
         self._member = member

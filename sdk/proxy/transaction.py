@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["BARE", "OVER", "Transaction"]
 
 END_MS = 2000
-"""The end of a transaction may take so long at least, however short the wait for its turn may be."""
+"""The end of a transaction may take so long at least, however short the wait for its turn may
+be."""
 BARE = b""
 """Stands for the transaction that this object opened with a bare BEGIN."""
 OVER = "TRANSACTION_OVER"
@@ -39,18 +40,19 @@ OVER = "TRANSACTION_OVER"
 class Transaction:
     """What `Connection.transaction()` gives; see there.
 
-    `begin`, `commit` and `rollback` are for who cannot use the block (trunkline.dbapi): they belong to no
-    thread, and name their statements' transaction by `token`.
+    `begin`, `commit` and `rollback` are for who cannot use the block (trunkline.dbapi): they belong
+    to no thread, and name their statements' transaction by `token`.
 
-    Whatever interrupts its end (Ctrl-C above all, which Python raises between any two steps), the worker is
-    told to roll it back: one that nobody ends would keep the connection from all its holders. `_watched` is
-    for the steps before `__exit__` can do anything about it.
+    Whatever interrupts its end (Ctrl-C above all, which Python raises between any two steps), the
+    worker is told to roll it back: one that nobody ends would keep the connection from all its
+    holders. `_watched` is for the steps before `__exit__` can do anything about it.
     """
 
     _begun = False
 
     def __init__(self, connection: Connection, timeout_ms: float, how: str = "") -> None:
-        """`how`: modes that stand behind its BEGIN, as the database has them (`IMMEDIATE`, `READ ONLY`)."""
+        """`how`: modes that stand behind its BEGIN, as the database has them (`IMMEDIATE`, `READ
+        ONLY`)."""
         if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
             kind = type(timeout_ms).__name__
             raise TypeError(f"transaction's timeout_ms is a number of milliseconds, not {kind}")
@@ -99,8 +101,9 @@ class Transaction:
 
     @staticmethod
     def holds_up(key: bytes) -> bool:
-        """Whether this thread has a transaction open on the same database connection by another object, so
-        that a statement on the connection with this key would wait for its own thread."""
+        """Whether this thread has a transaction open on the same database connection by another
+        object, so that a statement on the connection with this key would wait for its own
+        thread."""
         me = threading.get_ident(), os.getpid()
         found = (entry() for entry in list(_watched.values()))
         return any(
@@ -124,7 +127,8 @@ class Transaction:
             raise
 
     def commit(self) -> None:
-        """StatementError when it was refused, and rolled back; OutcomeUnknown when no answer came."""
+        """StatementError when it was refused, and rolled back; OutcomeUnknown when no answer
+        came."""
         try:
             self._do("commit", max(self._timeout_ms, END_MS))
             self._ended()
@@ -150,8 +154,8 @@ class Transaction:
             self._abandon()
 
     def _give_up(self, error: BaseException) -> None:
-        """Let it be rolled back, and wait for that where the caller has the time. A worker that does not
-        answer will hear of it when it can."""
+        """Let it be rolled back, and wait for that where the caller has the time. A worker that
+        does not answer will hear of it when it can."""
         if isinstance(error, TrunklineError) and not isinstance(error, OperationTimeout):
             with contextlib.suppress(TrunklineError):
                 self._do("rollback", END_MS)
@@ -190,8 +194,8 @@ class Transaction:
 
 
 _watched: dict[bytes, weakref.ref[Transaction]] = {}
-"""Those that have begun, each with what to do when its object is dropped before its end. No `__del__`: that
-would run for each of them, and swallow a Ctrl-C that comes just then."""
+"""Those that have begun, each with what to do when its object is dropped before its end. No
+`__del__`: that would run for each of them, and swallow a Ctrl-C that comes just then."""
 
 
 def _dropped(connection: weakref.ref[Connection], token: bytes, pid: int, _: object) -> None:

@@ -1,8 +1,9 @@
-"""The right of one thread at a time to use something. An exception of a signal handler cannot leave it taken.
+"""The right of one thread at a time to use something: a lock that an exception cannot leave locked.
 
-Python calls signal handlers in the main thread between any two steps of a program, and they may raise: Ctrl-C
-does. A lock taken by `acquire`, as a wait with an end has to be, would stay taken by an exception that comes
-before the next line. A `with` block takes and gives back a lock without such a moment, but has no deadline.
+Python calls signal handlers in the main thread, between any two steps of a program, and signal
+handlers may raise: Ctrl-C does. `Lock.acquire` with a timeout has a gap: an exception between the
+return of `acquire` and the next line leaves the lock locked. A `with` block has no such gap, but
+takes no timeout. `Turn` combines the two.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ T = TypeVar("T")
 
 
 class Busy:
-    """The answer of `Turn.run` where the turn could not be had."""
+    """The type of `BUSY`, the result of `Turn.run` when the turn could not be had."""
 
 
 BUSY: Final = Busy()
 FOREVER: Final = -1.0
+"""The `timeout_s` of a `Turn.run` that waits without a limit."""
 
 
 class Turn:
-    """See the module. Not for a thread that has it already: a signal handler is refused what the code that it
-    has interrupted is doing."""
+    """A lock with a timeout that a signal handler's exception cannot leave locked.
+
+    Not reentrant. A signal handler that asks for the turn while its own thread has it is refused:
+    the handler has interrupted the work that the turn protects.
+    """
 
     __slots__ = ("_lock",)
 
@@ -34,13 +39,17 @@ class Turn:
         self._lock = threading.RLock()
 
     def run(self, timeout_s: float, work: Callable[[], T]) -> T | Busy:
-        """What `work` returns, called with the turn; BUSY when it could not be had within `timeout_s` seconds
-        (0: without waiting, FOREVER: without an end), or when this very thread has it."""
+        """Call `work` with the turn held, and return its result.
+
+        `timeout_s`: seconds to wait for the turn (0: do not wait; `FOREVER`: no limit). Returns
+        BUSY when the turn could not be had in time, and when this very thread has the turn already.
+        """
         lock = self._lock
         owned: Callable[[], bool] = lock._is_owned  # type: ignore[attr-defined]
         if owned():
             return BUSY
         try:
+            # An exception may come after the lock is taken and before `got` is assigned.
             got = lock.acquire(timeout=timeout_s)
         except BaseException:
             if owned():
@@ -48,10 +57,13 @@ class Turn:
             raise
         if not got:
             return BUSY
-        with lock:  # once more, and from here on the way out gives it back
+        # The `with` block takes the lock a second time (an RLock may be taken twice), and the line
+        # after it gives back the first. From here on the block's end releases the lock, whatever
+        # happens.
+        with lock:
             lock.release()
             return work()
 
     def is_mine(self) -> bool:
-        """Whether this thread has it."""
+        """Whether this thread has the turn."""
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]
