@@ -1,8 +1,11 @@
-"""Trunkline's databases by Python's database API (PEP 249): `connect`, cursors, its exceptions and types.
+"""Trunkline's databases by Python's database API (PEP 249): `connect`, cursors, exceptions and
+types.
 
-A connection of this module stands on one of `trunkline.connect`, and any number of them may stand on the same
-one, in this process and others. An open transaction has that to itself, everyone else waits; so one
-begins with the first statement that is not plainly a read, and not before. docs/dbapi.md tells more.
+A connection of this module uses a connection of `trunkline.connect`. Several connections of this
+module may share the same underlying connection, in one process or several.
+An open transaction has the underlying connection to itself, and all other users wait. So a
+transaction begins only with the first statement that is not plainly a read. docs/dbapi.md tells
+more.
 """
 
 from __future__ import annotations

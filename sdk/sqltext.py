@@ -1,7 +1,8 @@
-"""SQL as text: in what pieces a database reads it. Pure, and known to programs and workers alike.
+"""SQL as text: the tokens in which a database reads a statement. Pure; used by programs and
+workers.
 
-No parser: a tokenizer per dialect knows strings, quoted names and comments, so that a `?`, `%`, `$1`, `;` or
-a word inside one of them is text.
+There is no parser. A tokenizer for each dialect knows strings, quoted names and comments, so that
+a `?`, `%`, `$1`, `;` or a word inside one of them is text.
 """
 
 from __future__ import annotations
@@ -19,33 +20,38 @@ MYSQL_RUNS = re.compile(_RUNS)
 
 
 class Dialect(Enum):
-    """By whose rules a text is cut into strings, names, comments and statements."""
+    """The rules by which a text is cut into strings, names, comments and statements."""
 
     SQLITE = "sqlite"
     MYSQL = "mysql"
     POSTGRES = "postgres"
     CLICKHOUSE = "clickhouse"
     STANDARD = "standard"
-    """SQL as its standard has it: `'...'` and `"..."` with doubled quotes, `--` and `/* */` that do not
-    nest."""
+    """Standard SQL: `'...'` and `"..."` with doubled quotes, `--`, and `/* */` that do not nest."""
 
 
 class Token(NamedTuple):
+    """A piece of a text."""
+
     kind: str
-    """`quoted` (strings, names, comments), `word`, `place` (a placeholder), `end` (`;`) or `other`."""
+    """`quoted` (strings, names, comments), `word`, `place` (a placeholder), `end` (`;`) or
+    `other`.
+    """
     text: str
 
     def separates(self) -> bool:
-        """Whether it is white space or a comment."""
+        """Whether the token is white space or a comment."""
         return self.text.isspace() or (self.kind == "quoted" and self.text.startswith(_COMMENTS))
 
 
 _COMMENTS = ("--", "/*", "//", "#")
-_STRING = r"'[^']*+(?:'|\Z)"  # a doubled quote is simply the next string
+# A doubled quote is read as the beginning of the next string.
+_STRING = r"'[^']*+(?:'|\Z)"
 _NAME = r'"[^"]*+(?:"|\Z)'
 _ESCAPED = r"'(?:[^'\\]++|\\.)*+\\?(?:'|\Z)"
 _ESCAPED_NAME = r'"(?:[^"\\]++|\\.)*+\\?(?:"|\Z)'
-# PostgreSQL's E'...': a doubled quote stays inside, and after a line end the next quote goes on with it
+# PostgreSQL's E'...': a doubled quote stays inside. After a line end the string goes on at the
+# next quote.
 _E_BODY = r"(?:[^'\\]++|\\.|'')*+"
 _E_GAP = r"'(?:[^\S\n\r]|--[^\n\r]*+)*+[\n\r](?:\s|--[^\n\r]*+(?:[\n\r]|\Z))*+'"
 _E_STRING = rf"[eE]'{_E_BODY}(?:{_E_GAP}{_E_BODY})*+\\?(?:'|\Z)"
@@ -71,7 +77,7 @@ _RULES = {
         rf"{_NUMBER}|::",
     ),
     Dialect.MYSQL: _compiled(
-        # `--` is a comment only before a blank: 5--1 is 6
+        # `--` is a comment only before a blank: 5--1 is 6.
         (
             _ESCAPED,
             _ESCAPED_NAME,
@@ -81,7 +87,7 @@ _RULES = {
             rf"(?!{_RUNS}){_BLOCK}",
         ),
         r"\?",
-        # what a comment that the server runs holds is part of the statement
+        # The words inside a comment that the server runs are part of the statement.
         rf"{_NUMBER}|@[\w$@]++|{_RUNS}",
     ),
     Dialect.POSTGRES: _compiled(
@@ -109,12 +115,15 @@ _NESTING = re.compile(r"/\*|\*/")
 
 
 def tokens(sql: str, dialect: Dialect) -> Iterator[Token]:
-    """The text in pieces; together they are `sql` again. What is not terminated goes on to the end."""
+    """The text in tokens, which together are `sql` again. A string or comment without an end
+    reaches to the end of the text.
+    """
     rule = _RULES[dialect]
     position = 0
     while position < len(sql):
         match = rule.match(sql, position)
-        assert match is not None  # the last alternative takes any character
+        # The last alternative takes any character.
+        assert match is not None
         position = match.end()
         if match.group() == "/*":
             position = _nested_end(sql, position)
@@ -122,13 +131,16 @@ def tokens(sql: str, dialect: Dialect) -> Iterator[Token]:
 
 
 def _kind(match: re.Match[str]) -> str:
-    # not lastgroup: in a dollar string that is the tag's
+    # `lastgroup` would be the tag's group in a dollar string.
     return next(
         (kind for kind in ("quoted", "word", "place", "end") if match[kind] is not None), "other"
     )
 
 
 def _nested_end(sql: str, position: int) -> int:
+    """The position after a comment of PostgreSQL, in which comments nest. `position`: after the
+    first `/*`.
+    """
     depth = 1
     for match in _NESTING.finditer(sql, position):
         depth += 1 if match.group() == "/*" else -1

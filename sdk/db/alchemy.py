@@ -1,9 +1,10 @@
 """SQLAlchemy's dialects on Trunkline's connections: `sqlite+trunkline`, `postgresql+trunkline`,
 `mysql+trunkline` and `mariadb+trunkline`.
 
-Each is SQLAlchemy's own dialect of that database on top of `trunkline.dbapi`; what is here is only where that
-differs from the library that SQLAlchemy usually drives. `create_engine("sqlite+trunkline://", creator=lambda:
-dbapi.connect(handle))` works on a shared connection; a whole URL dials one for each connection of the pool.
+Each dialect is SQLAlchemy's dialect of that database on top of `trunkline.dbapi`. This module
+holds only the differences from the library that SQLAlchemy usually drives.
+`create_engine("sqlite+trunkline://", creator=lambda: dbapi.connect(handle))` works on a shared
+connection. A whole URL dials once for each connection of the pool.
 """
 
 from __future__ import annotations
@@ -37,24 +38,25 @@ __all__ = ["MariaDb", "MySql", "PostgreSql", "Sqlite"]
 
 Process = Callable[[Any], Any]
 _IN = re.compile(r"\bIN\s*(\(?)\s*\$(\d+)", re.IGNORECASE)
-"""PostgreSQL's placeholder behind IN: the parenthesis before it, and its number."""
+"""The placeholder of PostgreSQL behind IN: the parenthesis before it, and its number."""
 FOR_GOOD = (ClosedError, DeadHandle, BrokerGone)
+"""Errors after which a connection never works again."""
 
 
 class _OnTrunkline(DefaultDialect):
-    """What the dialects have in common."""
+    """The common part of the dialects."""
 
     driver = "trunkline"
     scheme: str
-    """Of Trunkline's addresses."""
+    """The scheme of Trunkline's addresses."""
     supports_statement_cache = True
     supports_server_side_cursors = True
     supports_native_decimal = True
     refused_values: tuple[type, ...] = (list, tuple, set, frozenset, dict)
-    """Types of values that this database has no column for."""
+    """Types of values that the database has no column for."""
 
     def __init__(self, **settings: Any) -> None:
-        # not the module's: `?` is an operator on PostgreSQL
+        # Not the `paramstyle` of the module: `?` is an operator on PostgreSQL.
         settings.setdefault("paramstyle", self.default_paramstyle)
         super().__init__(**settings)
 
@@ -63,7 +65,7 @@ class _OnTrunkline(DefaultDialect):
         return dbapi
 
     def connect(self, *arguments: Any, **options: Any) -> Any:
-        """Called for engines without a `creator`."""
+        """Connect, for engines without a `creator`."""
         if not arguments:
             raise exc.ArgumentError(
                 "the URL names no database: name one, or give create_engine "
@@ -77,7 +79,7 @@ class _OnTrunkline(DefaultDialect):
         return [self._address(url)], {}
 
     def _address(self, url: URL) -> str:
-        # not the URL's own text, which leaves blanks in passwords
+        # The URL is written anew, because its text leaves blanks in passwords.
         login = ":".join(
             quote(str(part), safe="") for part in (url.username, url.password) if part is not None
         )
@@ -87,13 +89,15 @@ class _OnTrunkline(DefaultDialect):
         return f"{self.scheme}://{place}/{quote(url.database or '', safe='')}{_query(url)}"
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        """As with the libraries that SQLAlchemy usually drives, a list for the one placeholder of `IN (:x)`
-        is an error: SQLAlchemy writes lists out itself, where it is told to (`bindparam(expanding=True)`)."""
+        """Execute a statement. A list for the placeholder of `IN (:x)` is an error, as with the
+        libraries that SQLAlchemy usually drives. SQLAlchemy writes lists out if told so
+        (`bindparam(expanding=True)`).
+        """
         self._check_lists(statement, parameters)
         cursor.execute(statement, parameters)
 
     def _check_lists(self, statement: str, parameters: Any) -> None:
-        """ProgrammingError of `dbapi` for a list where one value stands."""
+        """ProgrammingError of `dbapi` for a list where one value belongs."""
         values = parameters.values() if isinstance(parameters, Mapping) else parameters or ()
         if any(isinstance(value, self.refused_values) for value in values):
             raise dbapi.ProgrammingError(
@@ -101,12 +105,13 @@ class _OnTrunkline(DefaultDialect):
             )
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        """Whether the pool must make its connections anew. A lost server is none of its business: Trunkline
-        dials it again before the next statement."""
+        """Whether the pool must replace its connections. Not after the loss of a server:
+        Trunkline dials the server again before the next statement.
+        """
         return isinstance(e.__cause__, FOR_GOOD) or getattr(connection, "closed", False) is True
 
     def do_ping(self, dbapi_connection: Any) -> bool:
-        """Not as the beginning of a transaction."""
+        """Send a statement with autocommit, so that the ping does not begin a transaction."""
         before, dbapi_connection.autocommit = dbapi_connection.autocommit, True
         try:
             dbapi_connection.cursor().execute("SELECT 1")
@@ -125,21 +130,26 @@ class _OnTrunkline(DefaultDialect):
 
 
 class _LevelPerTransaction(_OnTrunkline):
-    """A database whose isolation level is set for each transaction: for the session it would be everybody's
-    who shares the connection."""
+    """A database whose isolation level is set for each transaction. A level for the session would
+    apply to all users of a shared connection.
+    """
 
     _session_level: str | None = None
+    """The level of the database itself, asked for once."""
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        """For this object's transactions alone; reads are in them too then, unless the level is the
-        database's own and has them see each commit of others anyway."""
+        """Set the level of this object's transactions. Reads then belong to a transaction, too.
+
+        Reads need no transaction if the level is the database's own and lets each statement see
+        the latest commits.
+        """
         super().set_isolation_level(dbapi_connection, level)
         plain = level in _SEES_COMMITS and level == self._own_level(dbapi_connection)
         nothing = plain or level == "AUTOCOMMIT"
         dbapi_connection.begins_with = None if nothing else f"{_SETS_LEVEL}{level}"
 
     def reset_isolation_level(self, dbapi_conn: Any) -> None:
-        """Nothing is asked for any more, but by the engine."""
+        """Forget the level that was asked for, except the level of the engine."""
         if self._on_connect_isolation_level is not None:
             super().reset_isolation_level(dbapi_conn)  # type: ignore[no-untyped-call]
         else:
@@ -147,16 +157,18 @@ class _LevelPerTransaction(_OnTrunkline):
             dbapi_conn.begins_with = None
 
     def _own_level(self, connection: Any) -> str:
-        """The database's own, where nothing is said for a transaction."""
+        """The level of the database itself, for transactions that set no level."""
         if self._session_level is None:
             self._session_level = self._asked_level(connection).upper().replace("-", " ")
         return self._session_level
 
     def _asked_level(self, connection: Any) -> str:
+        """Ask the database for its level."""
         raise NotImplementedError
 
 
 _SEES_COMMITS = ("READ COMMITTED", "READ UNCOMMITTED")
+"""Levels at which each statement sees what others have committed before."""
 _SETS_LEVEL = "SET TRANSACTION ISOLATION LEVEL "
 
 
@@ -167,7 +179,7 @@ def _query(url: URL) -> str:
 
 
 class _Streams(DefaultExecutionContext):
-    """`execution_options(stream_results=True)`, and pandas' `chunksize`."""
+    """The cursor of `execution_options(stream_results=True)`, and of pandas' `chunksize`."""
 
     def create_server_side_cursor(self) -> Any:
         return self._dbapi_connection.cursor(stream=True)
@@ -177,8 +189,9 @@ class _Streams(DefaultExecutionContext):
 
 
 class _DateTime(DATETIME):
-    """Stored as SQLAlchemy always stores it, in UTC where the value has a zone; Trunkline's driver reads
-    columns that are declared as dates by itself."""
+    """A moment, stored in SQLAlchemy's usual form, in UTC if the value has a zone. Trunkline's
+    driver itself parses columns that are declared as dates.
+    """
 
     def bind_processor(self, dialect: Any) -> Process:
         written = super().bind_processor(dialect)
@@ -208,6 +221,8 @@ class _DateTime(DATETIME):
 
 
 class _Date(DATE):
+    """A date. A column with moments gives the date in UTC."""
+
     def result_processor(self, dialect: Any, coltype: object) -> Process:
         parsed = super().result_processor(dialect, coltype)
         assert parsed is not None
@@ -225,7 +240,7 @@ class _SqliteContext(_Streams, SQLiteExecutionContext):
 
 
 class Sqlite(_OnTrunkline, SQLiteDialect):
-    """`sqlite+trunkline:///file.db?parameters`: the parameters are those of `sqlite3://` addresses."""
+    """`sqlite+trunkline:///file.db?parameters`, with the parameters of `sqlite3://` addresses."""
 
     scheme = "sqlite3"
     supports_statement_cache = True
@@ -235,7 +250,7 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
     colspecs = {**SQLiteDialect.colspecs, types.Date: _Date, types.DateTime: _DateTime}  # noqa: RUF012
 
     def __init__(self, **settings: Any) -> None:
-        # SQLAlchemy would ask the module for SQLite's version, which is that of the worker's
+        # SQLAlchemy would ask the module for SQLite's version, but the worker's version counts.
         module = settings.pop("dbapi", None)
         super().__init__(**settings)
         self.dbapi = module
@@ -246,8 +261,9 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
             self.insert_returning = self.update_returning = self.delete_returning = False
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        """`READ UNCOMMITTED` says something only to connections that share SQLite's cache, and Trunkline's do
-        not: it changes nothing for others."""
+        """Set the level. `READ UNCOMMITTED` affects only connections that share SQLite's cache.
+        Trunkline's connections do not, so other users see no change.
+        """
         super().set_isolation_level(dbapi_connection, level)
         if level != "AUTOCOMMIT":
             SQLiteDialect.set_isolation_level(self, dbapi_connection, level)
@@ -265,7 +281,9 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[pool.Pool]:
-        """Each connection that is dialled to `:memory:` is a database of its own, so a thread keeps one."""
+        """The pool for a URL. Each connection that is dialled to `:memory:` is a database of its
+        own, so a thread keeps one connection.
+        """
         memory = url.database == ":memory:" or url.query.get("mode") == "memory"
         return pool.SingletonThreadPool if memory else pool.QueuePool
 
@@ -279,12 +297,12 @@ class _Array(ARRAY):  # type: ignore[type-arg]  # not generic in SQLAlchemy 2.0
 
 class _Json(JSON):
     def result_processor(self, dialect: Any, coltype: object) -> None:
-        """The driver has read it already."""
+        """Do nothing: the driver has parsed the value."""
 
 
 class _Jsonb(JSONB):
     def result_processor(self, dialect: Any, coltype: object) -> None:
-        """The driver has read it already."""
+        """Do nothing: the driver has parsed the value."""
 
 
 class _Range(AbstractSingleRangeImpl[Any]):
@@ -293,7 +311,7 @@ class _Range(AbstractSingleRangeImpl[Any]):
 
 
 class _SpaceVector:
-    """The system's tables have lists of numbers that arrive as text."""
+    """Lists of numbers in the system's tables, which arrive as text."""
 
     def result_processor(self, dialect: Any, coltype: object) -> Process:
         return lambda value: None if value is None else [int(number) for number in value.split()]
@@ -312,7 +330,9 @@ class _PostgresContext(_Streams, PGExecutionContext):
 
 
 class PostgreSql(_LevelPerTransaction, PGDialect):
-    """`postgresql+trunkline://user:password@host/database?parameters`: those of `postgres://` addresses."""
+    """`postgresql+trunkline://user:password@host/database?parameters`, with the parameters of
+    `postgres://` addresses.
+    """
 
     scheme = "postgres"
     supports_statement_cache = True
@@ -330,7 +350,9 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
     }
 
     def _check_lists(self, statement: str, parameters: Any) -> None:
-        """Lists are for arrays and JSON here, and a tuple for `IN :x`, as psycopg2 takes them."""
+        """Refuse lists behind IN. Elsewhere lists are for arrays and JSON. A tuple for `IN :x` is
+        allowed, as psycopg2 allows it.
+        """
         found = [(opened, parameters[int(place) - 1]) for opened, place in _IN.findall(statement)]
         if any(
             isinstance(value, self.refused_values) and (opened or not isinstance(value, tuple))
@@ -341,8 +363,9 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
     def do_executemany(
         self, cursor: Any, statement: Any, parameters: Any, context: Any = None
     ) -> None:
-        """An UPDATE or DELETE row by row, as psycopg2 runs it, and not in batches: their count would not be
-        known, and the ORM asks whether all its rows were found."""
+        """Run an UPDATE or DELETE row by row, as psycopg2 does. A batch would not tell the count,
+        and the ORM checks whether all its rows were found.
+        """
         if context is None or not (context.isupdate or context.isdelete):
             super().do_executemany(cursor, statement, parameters, context)  # type: ignore[no-untyped-call]
             return
@@ -362,14 +385,18 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
 
 class _MySqlContext(_Streams, MySQLExecutionContext):
     def create_default_cursor(self) -> Any:
-        """SQLAlchemy's own dialects have MySQL count the rows that an UPDATE finds, not those it changes."""
+        """A cursor that counts the rows that an UPDATE finds, as SQLAlchemy's dialects have MySQL
+        count.
+        """
         cursor: Any = super().create_default_cursor()
         cursor.counts_found = True
         return cursor
 
 
 class MySql(_LevelPerTransaction, MySQLDialect):
-    """`mysql+trunkline://user:password@host/database?parameters`: those of `mysql://` addresses."""
+    """`mysql+trunkline://user:password@host/database?parameters`, with the parameters of
+    `mysql://` addresses.
+    """
 
     scheme = "mysql"
     supports_statement_cache = True
@@ -378,7 +405,9 @@ class MySql(_LevelPerTransaction, MySQLDialect):
     execution_ctx_cls = _MySqlContext
 
     def _address(self, url: URL) -> str:
-        """On a link of its own the server itself counts found rows, after ON DUPLICATE KEY UPDATE too."""
+        """The address of a URL. On a dialled link the server itself counts found rows, also after
+        ON DUPLICATE KEY UPDATE.
+        """
         if "clientFoundRows" not in url.query:
             url = url.update_query_dict({"clientFoundRows": "true"})
         return super()._address(url)
@@ -394,17 +423,21 @@ class MySql(_LevelPerTransaction, MySQLDialect):
             self._tell_session(dbapi_conn, self._own_level(dbapi_conn))
 
     def _tell_session(self, connection: Any, level: str) -> None:
-        """So that the session's variable says what its transactions have, where nobody shares the session."""
+        """Set the level of the session, so that the session's variable tells the level of its
+        transactions. Only for a session that is not shared.
+        """
         if connection.owns_link:
             connection.cursor().execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
 
     def get_isolation_level(self, dbapi_connection: Any) -> Any:
-        """The server tells that of the session alone."""
+        """The level of this object's transactions. The server tells only the level of the
+        session.
+        """
         level = str(dbapi_connection.begins_with or "").removeprefix(_SETS_LEVEL)
         return level or self._own_level(dbapi_connection)
 
     def _asked_level(self, connection: Any) -> str:
-        # called before SQLAlchemy knows which of its names the variable has here
+        # Called before SQLAlchemy knows by which of the two names this server calls the variable.
         names = "('transaction_isolation', 'tx_isolation')"
         row = (
             connection.cursor().execute(f"SHOW VARIABLES WHERE Variable_name IN {names}").fetchone()

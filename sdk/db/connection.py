@@ -1,8 +1,11 @@
-"""Trunkline's databases by Python's database API (PEP 249): `connect`, cursors, its exceptions and types.
+"""Trunkline's databases by Python's database API (PEP 249): `connect`, cursors, exceptions and
+types.
 
-A connection of this module stands on one of `trunkline.connect`, and any number of them may stand on the same
-one, in this process and others. An open transaction has that to itself, everyone else waits; so one
-begins with the first statement that is not plainly a read, and not before. docs/dbapi.md tells more.
+A connection of this module uses a connection of `trunkline.connect`. Several connections of this
+module may share the same underlying connection, in one process or several.
+An open transaction has the underlying connection to itself, and all other users wait. So a
+transaction begins only with the first statement that is not plainly a read. docs/dbapi.md tells
+more.
 """
 
 from __future__ import annotations
@@ -90,8 +93,11 @@ threadsafety = 1
 paramstyle = "qmark"
 
 BEGIN_MS = 30_000
-"""How long a transaction waits for its turn, and for its end, where no `timeout_ms` was given."""
+"""Milliseconds that a transaction waits for its turn, and for its end, if no `timeout_ms` was
+given.
+"""
 WITHOUT_TRANSACTIONS = ("clickhouse",)
+"""Schemes of databases that have no transactions."""
 
 
 def connect(
@@ -103,12 +109,15 @@ def connect(
 ) -> Connection:
     """A PEP 249 connection.
 
-    `database`: an address, which is dialled; a handle from `fd()`; or a Connection, which it joins as another
-    holder and leaves open when it is closed. `autocommit`: every statement by itself, no transactions.
-    `timeout_ms`: milliseconds for each statement (None: no limit) and for a transaction's turn (None: 30 s).
-    `options`: those of `trunkline.connect`.
+    `database`: an address, which is dialled; a handle from `fd()`; or a Connection, which gets a
+    further holder and stays open when the returned connection is closed.
+    `autocommit`: True runs every statement outside of transactions.
+    `timeout_ms`: milliseconds for each statement (None: no limit) and for a transaction's turn
+    (None: 30 s).
+    `options`: the options of `trunkline.connect`.
 
-    Raises InterfaceError for an address that means nothing and OperationalError when it cannot be opened.
+    Raises InterfaceError for an address without a meaning, OperationalError if the database
+    cannot be opened, and ValueError for a `timeout_ms` that is not above zero.
     """
     if timeout_ms is not None and not timeout_ms > 0:
         raise ValueError("timeout_ms is in milliseconds and must be above zero")
@@ -124,7 +133,8 @@ def connect(
         failure.__cause__ = without_frames(error)
     except BaseException as error:
         failure = without_frames(error)
-    del database, options  # see trunkline.frames
+    # The traceback must not keep these variables alive: see trunkline.frames.
+    del database, options
     if failure is not None:
         raise failure
     if not link._about.executes:
@@ -139,7 +149,7 @@ def connect(
 
 
 def _number(connection: links.Connection) -> int:
-    # None, without an exception, from an object of `Dial`
+    # `fd` of an object of `Dial` returns None in place of raising.
     handle: int | None = connection.fd()
     if handle is None:
         raise DeadHandle(f"{connection!r} has ended or was closed; dial again")
@@ -147,8 +157,10 @@ def _number(connection: links.Connection) -> int:
 
 
 class Connection:
-    """What `connect` returns. As `with connection:` it commits at the end of the block, or rolls back when
-    the block raises, and stays open. Closed when it is dropped."""
+    """The connection that `connect` returns. A context manager: `with connection:` commits at the
+    end of the block, or rolls back if the block raises. The connection stays open after the
+    block. A connection that is no longer referenced is closed.
+    """
 
     Warning = Warning
     Error = Error
@@ -168,37 +180,48 @@ class Connection:
         self._timeout_ms = timeout_ms
         self._autocommit = autocommit
         self.begins_with: str | None = None
-        """A statement that each transaction begins with, such as `SET TRANSACTION READ ONLY`; then reads
-        begin one too."""
+        """A statement that each transaction begins with, such as `SET TRANSACTION READ ONLY`. If
+        set, reads begin a transaction, too.
+        """
         self.owns_link: bool = False
-        """It was dialled for this object: nobody shares it."""
+        """The underlying connection was dialled for this object, so no other object shares it."""
         self._transaction: Transaction | None = None
         self._thread = 0
-        """The one that had the transaction last."""
+        """The thread that had the transaction last."""
         self._pid = os.getpid()
+        """The process that uses the connection. Another number means that this process is a
+        forked child.
+        """
         self._closed = False
         self._streams: weakref.WeakSet[Cursor] = weakref.WeakSet()
+        """Cursors whose rows are still fetched from the database."""
         self._given: weakref.ref[links.Connection] | None = None
-        """The object that it was made from, whose blocks would keep it waiting."""
+        """The object that was given to `connect`. A transaction block of that object would keep
+        this connection waiting.
+        """
 
     # PEP 249
 
     def cursor(self, stream: bool = False) -> Cursor:
-        """A new cursor. With `stream` the rows of its statements are fetched as they are asked for, in
-        bounded memory (see `Connection.query`); without, each statement's rows are fetched whole."""
+        """A new cursor. With `stream` the rows are fetched while they are read, in bounded memory
+        (see `Connection.query`). Without `stream` all rows of a statement are fetched at once.
+        """
         self._check()
         return Cursor(self, stream=stream)
 
     def commit(self) -> None:
-        """End the transaction; nothing where none has begun. Whatever it raises, the transaction is over."""
+        """Commit the open transaction. Does nothing without a transaction. The transaction is
+        over even if `commit` raises.
+        """
         self._check()
         transaction = self._end()
         if transaction is not None:
             self._call(transaction.commit)
 
     def rollback(self) -> None:
-        """Undo the transaction; nothing where none has begun. NotSupportedError on ClickHouse, which has no
-        transactions."""
+        """Roll back the open transaction. Does nothing without a transaction. NotSupportedError
+        on ClickHouse, which has no transactions.
+        """
         self._check()
         if self._link._about.scheme in WITHOUT_TRANSACTIONS:
             raise NotSupportedError(
@@ -209,8 +232,9 @@ class Connection:
             self._call(transaction.rollback)
 
     def close(self) -> None:
-        """Roll back what is not committed and leave the connection. Idempotent; does not raise for the
-        network's sake."""
+        """Roll back the open transaction and leave the underlying connection. Idempotent. Raises
+        nothing because of the network.
+        """
         if self._closed:
             return
         self._at_home()
@@ -218,9 +242,8 @@ class Connection:
         self._closed = True
         try:
             if transaction is not None:
-                with contextlib.suppress(
-                    TrunklineError
-                ):  # the worker undoes it when its holder leaves
+                # The worker rolls back when the holder leaves, even if this rollback fails.
+                with contextlib.suppress(TrunklineError):
                     transaction.rollback()
         finally:
             self._link.close()
@@ -228,12 +251,16 @@ class Connection:
     # beyond PEP 249
 
     def begin(self) -> None:
-        """Begin a transaction now, before the first statement that would: so that reads are in it too.
-        ProgrammingError when one is open; OperationalError when its turn does not come in time."""
+        """Begin a transaction now, before the first statement that would begin one, so that reads
+        belong to the transaction, too.
+
+        ProgrammingError if a transaction is open. OperationalError if the turn of the transaction
+        does not come in time.
+        """
         self._begin("")
 
     def _begin(self, how: str) -> None:
-        """`how`: the modes behind BEGIN, as the database has them."""
+        """Begin a transaction. `how`: the modes behind BEGIN, as the database writes them."""
         self._check()
         if self._link._about.scheme in WITHOUT_TRANSACTIONS:
             raise NotSupportedError(f"{self._link._about.scheme} has no transactions")
@@ -252,14 +279,19 @@ class Connection:
             self._begin_with(self.begins_with)
 
     def _begun(self, how: str) -> None:
+        """Wait for the transaction's turn."""
         try:
             self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS, how)
             self._transaction.begin()
-        except BrokenError:  # found out by the BEGIN, with which nothing is lost
+        # The BEGIN found out that the link is lost. No statement ran yet, so nothing is lost.
+        except BrokenError:
             self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS, how)
             self._transaction.begin()
 
     def _begin_with(self, sql: str) -> None:
+        """Run the first statement of a transaction. The transaction is rolled back if the
+        statement fails.
+        """
         assert self._transaction is not None
         try:
             self._call(
@@ -272,12 +304,12 @@ class Connection:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction has begun; it has the database connection to itself until it ends."""
+        """Whether a transaction is open. It has the database connection to itself until it ends."""
         return self._transaction is not None and self._pid == os.getpid()
 
     @property
     def has_transactions(self) -> bool:
-        """Whether the database has transactions; ClickHouse has none."""
+        """Whether the database has transactions. ClickHouse has none."""
         return self._link._about.scheme not in WITHOUT_TRANSACTIONS
 
     @property
@@ -287,7 +319,7 @@ class Connection:
 
     @property
     def autocommit(self) -> bool:
-        """Whether each statement stands by itself. May be set while no transaction is open."""
+        """Whether each statement runs outside of transactions. May be set while no transaction is open."""
         return self._autocommit
 
     @autocommit.setter
@@ -309,7 +341,8 @@ class Connection:
         if kind is None:
             self.commit()
         elif self.in_transaction:
-            with contextlib.suppress(Error):  # the block's own error is the one to see
+            # The error of the block is the one that the program must see.
+            with contextlib.suppress(Error):
                 self.rollback()
 
     def __repr__(self) -> str:
@@ -319,20 +352,26 @@ class Connection:
     # for cursors
 
     def _check(self) -> None:
+        """Raise InterfaceError if the connection is closed."""
         if self._closed:
             raise InterfaceError("this connection is closed; connect again")
         self._at_home()
 
     def _at_home(self) -> None:
-        """In a forked child: the transaction and the open rows are the parent's."""
+        """Forget the transaction and the open rows in a forked child: they belong to the parent
+        process.
+        """
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._transaction = None
             self._streams.clear()
 
     def _run(self, work: Callable[..., Any], sql: str, given: Any) -> Any:
-        """A statement, in a transaction if it is to be in one. One that would have been the first of a
-        transaction and is refused leaves none open: others would wait for nothing."""
+        """Run a statement, in a transaction if the statement needs one.
+
+        If the statement was to begin the transaction and is refused, the transaction is rolled
+        back. Otherwise other programs would wait for a transaction without a statement.
+        """
         before = self._transaction
         token = self._statement(sql)
         try:
@@ -345,9 +384,13 @@ class Connection:
             raise
 
     def _statement(self, sql: str) -> bytes | None:
-        """Begin a transaction if this statement is to be in one. Returns its token, None for none."""
+        """Begin a transaction if this statement needs one. Returns the token of the transaction,
+        or None outside of a transaction.
+        """
         _check_text(sql)
         self._check()
+        # MySQL commits before such a statement in any case. The COMMIT here ends our transaction,
+        # too.
         if self._transaction is not None and self._link._about.scheme == "mysql" and commits(sql):
             self.commit()
         if self._transaction is None:
@@ -360,7 +403,7 @@ class Connection:
         return self._transaction.token
 
     def _begins(self, sql: str) -> bool:
-        """Whether this statement, where no transaction is open, is to be the first of one."""
+        """Whether this statement begins a transaction if no transaction is open."""
         if self._autocommit or self._link._about.scheme in WITHOUT_TRANSACTIONS:
             return False
         if self._link._about.scheme == "mysql" and commits(sql):
@@ -370,7 +413,9 @@ class Connection:
         return self.begins_with is not None or not only_reads(sql, self._link._about.scheme)
 
     def _controlled(self, sql: str) -> bool:
-        """`BEGIN`, `COMMIT` and `ROLLBACK` as statements mean this connection's transaction."""
+        """Carry out `BEGIN`, `COMMIT` or `ROLLBACK` on this connection's transaction. Returns
+        False for any other statement.
+        """
         _check_text(sql)
         found = (
             control(sql, self._link._about.scheme)
@@ -387,7 +432,9 @@ class Connection:
         return True
 
     def _check_not_held(self) -> None:
-        """A thread that waits for itself would wait for ever."""
+        """Raise OperationalError if this thread already has a transaction on the same database
+        connection. The thread would wait for itself for ever.
+        """
         with _lock:
             holders = list(_in_transaction)
         me = (self._link._member.key, threading.get_ident(), os.getpid())
@@ -402,7 +449,9 @@ class Connection:
             )
 
     def _end(self) -> Transaction | None:
-        """The transaction that was open; none is from now on, nor are rows."""
+        """Take the open transaction, or None, and give up the open rows. No transaction is open
+        afterwards.
+        """
         for cursor in list(self._streams):
             cursor._give_up()
         transaction, self._transaction = self._transaction, None
@@ -411,11 +460,13 @@ class Connection:
         return transaction
 
     def _call(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Call `work`. Trunkline's errors become those of PEP 249."""
         try:
             return work(*args)
         except TrunklineError as error:
             raise translated(error, self._link._about.scheme) from error
-        except (TypeError, ValueError, OverflowError) as error:  # a value that cannot travel
+        # A value that cannot be packed.
+        except (TypeError, ValueError, OverflowError) as error:
             raise ProgrammingError(str(error)) from error
 
 
@@ -426,3 +477,4 @@ def _check_text(sql: object) -> None:
 
 _lock = threading.Lock()
 _in_transaction: weakref.WeakSet[Connection] = weakref.WeakSet()
+"""All connections of this process that have a transaction. Guarded by `_lock`."""

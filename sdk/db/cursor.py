@@ -1,4 +1,4 @@
-"""PEP 249's cursor: one statement at a time on a connection, and its rows."""
+"""The cursor of PEP 249: one statement at a time on a connection, and the rows of that statement."""
 
 from __future__ import annotations
 
@@ -23,31 +23,38 @@ __all__ = ["Cursor"]
 
 
 class Cursor:
-    """What `Connection.cursor` returns: iterable, a context manager. Rows are tuples."""
+    """The cursor that `Connection.cursor` returns: iterable, a context manager. Rows are tuples."""
 
     def __init__(self, connection: Connection, *, stream: bool) -> None:
         self.connection = connection
         self.arraysize = 1
         self.description: list[Column] | None = None
         self.rowcount: int = -1
-        """Rows that the last statement gave or changed; -1 where that is not known, as with `stream`."""
+        """Rows that the last statement returned or changed; -1 if the number is unknown, as with
+        `stream`.
+        """
         self.lastrowid: int | None = None
-        """The id of the last row that the last statement inserted, where the database tells."""
+        """The id of the last row that the last statement inserted, if the database tells the id."""
         self.rownumber: int | None = None
         self.counts_found = False
-        """True: `rowcount` of an UPDATE is the number of rows that it has found, those that were as they
-        should be already included. Only MySQL counts these apart from the rows that it has changed."""
+        """True: `rowcount` of an UPDATE is the number of rows found, including rows that already
+        had the new values. Only MySQL counts found rows apart from changed rows.
+        """
         self._stream = stream
         self._sets: list[dict[str, Any]] = []
-        """The result sets that `nextset` has not come to yet."""
+        """The result sets that `nextset` has not reached yet."""
         self._rows: Iterator[Sequence[Any]] | None = None
+        """The rows that are not fetched yet; None without rows."""
         self._open: Rows | None = None
+        """The open query of a cursor with `stream`."""
         self._given_up = False
+        """The rows were given up because their transaction ended."""
         self._closed = False
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Cursor:
-        """Run one statement with its values: in order for `?`, on SQLite also a mapping for `:name`. Returns
-        the cursor itself."""
+        """Run one statement with its values: a sequence for `?`, on SQLite also a mapping for
+        `:name`. Returns the cursor itself.
+        """
         self._start()
         connection = self.connection
         if connection._controlled(sql):
@@ -60,12 +67,13 @@ class Cursor:
         return self
 
     def _take(self, result: dict[str, Any]) -> None:
-        """Let the rows and counts of a statement be those of this cursor."""
+        """Take the rows and counts of a statement's result."""
         self._show(result)
         self._sets = result.get("more", [])
         self._count(result, len(result["values"]) if result["columns"] else -1)
 
     def _show(self, result_set: dict[str, Any]) -> None:
+        """Take the rows and columns of one result set."""
         rows = result_set["values"]
         self.description = described(result_set["columns"], rows)
         self._rows, self.rownumber = (
@@ -73,9 +81,12 @@ class Cursor:
         )
 
     def nextset(self) -> bool | None:
-        """Go on to the next result set of the last statement (of a procedure, or of several statements in
-        one text), giving up the rows that are left of this one. None, and nothing given up, where there is
-        none."""
+        """Go on to the next result set of the last statement. A procedure, or several statements
+        in one text, may have several.
+
+        Returns True and gives up the remaining rows of the current result set. Returns None and
+        gives up nothing if there is no further result set.
+        """
         self._check()
         if not self._sets:
             return None
@@ -83,6 +94,7 @@ class Cursor:
         return True
 
     def _query(self, sql: str, binds: Any) -> None:
+        """Run a statement whose rows are fetched from the database while the program reads."""
         connection = self.connection
         rows = connection._run(connection._link._statements.query, sql, binds)
         self._open = rows
@@ -95,8 +107,11 @@ class Cursor:
             self._rows, self.rownumber = itertools.chain(first, rows), 0
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Cursor:
-        """Run one statement once for each row of values, in one message and at the database's best speed. All
-        rows are written or none, where the database has transactions. Returns the cursor itself."""
+        """Run one statement once for each row of values, in one message and at the best speed of
+        the database.
+
+        All rows are written or none, if the database has transactions. Returns the cursor itself.
+        """
         self._start()
         connection = self.connection
         given = [_binds(row) for row in rows]
@@ -114,8 +129,11 @@ class Cursor:
         self.lastrowid = result.get("last_id")
 
     def fetchone(self) -> tuple[Any, ...] | None:
-        """The next row; None when there is no more. ProgrammingError when the last statement had no rows to
-        give, or they were given up at the end of their transaction."""
+        """The next row; None after the last row.
+
+        ProgrammingError if the last statement returned no rows, or if the rows were given up at
+        the end of their transaction.
+        """
         rows = self.fetchmany(1)
         return rows[0] if rows else None
 
@@ -126,7 +144,7 @@ class Cursor:
         return self._fetched(lambda: list(map(tuple, itertools.islice(rows, wanted))))
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """All rows that are left."""
+        """All remaining rows."""
         rows = self._readable()
         return self._fetched(lambda: list(map(tuple, rows)))
 
@@ -150,13 +168,16 @@ class Cursor:
         return self._rows
 
     def callproc(self, name: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Call a stored procedure (of PostgreSQL, a function too), whose result sets are then this cursor's.
+        """Call a stored procedure (in PostgreSQL a function, too). The result sets of the
+        procedure become those of the cursor.
 
-        `name` is an identifier, with its schema or database before a dot where it is not the current one.
-        `parameters` has one value for each parameter of the procedure, None for those that are OUT alone.
-        Returns the parameters with the values that the procedure gave to OUT and INOUT ones.
-        NotSupportedError where the database has no procedures (SQLite, ClickHouse), ProgrammingError for a
-        name that is none.
+        `name` is an identifier, with a schema or database before a dot if that is not the current
+        one. `parameters` has one value for each parameter of the procedure, None for parameters
+        that are only OUT.
+        Returns the parameters with the values that the procedure gave to OUT and INOUT
+        parameters.
+        NotSupportedError if the database has no procedures (SQLite, ClickHouse). ProgrammingError
+        if `name` is no identifier.
         """
         self._start()
         connection = self.connection
@@ -166,7 +187,8 @@ class Cursor:
             and connection.has_transactions
         )
         if began:
-            connection.begin()  # so that all statements of it are on one session
+            # A transaction keeps all statements of the call on one session.
+            connection.begin()
         label = f"{os.getpid():x}_{id(connection):x}"
         try:
             result, found = call_procedure(
@@ -190,11 +212,11 @@ class Cursor:
         return result
 
     def setinputsizes(self, sizes: Sequence[Any]) -> None:
-        """Nothing: the values say what they are."""
+        """Do nothing: the types of the values are enough."""
         self._check()
 
     def setoutputsize(self, size: int, column: int | None = None) -> None:
-        """Nothing: values come whole."""
+        """Do nothing: values are never cut."""
         self._check()
 
     def close(self) -> None:
@@ -209,7 +231,7 @@ class Cursor:
         self.connection._check()
 
     def _start(self) -> None:
-        """Forget the statement before."""
+        """Forget the last statement and its rows."""
         self._check()
         self._give_up()
         self._given_up = False
@@ -218,7 +240,7 @@ class Cursor:
         self.rowcount = -1
 
     def _give_up(self) -> None:
-        """The rows that were not fetched from a stream."""
+        """Give up the rows that were not fetched from a stream."""
         rows, self._open = self._open, None
         if rows is not None:
             self._rows, self._given_up = None, True
@@ -244,6 +266,7 @@ class Cursor:
 
 
 def _binds(parameters: Any) -> list[Any] | dict[str, Any]:
+    """The values of a statement as a list or dict. ProgrammingError for any other object."""
     if isinstance(parameters, Mapping):
         return dict(parameters)
     if parameters is None:

@@ -1,10 +1,10 @@
-"""PEP 249's exceptions, and which of them each of Trunkline's errors is.
+"""The exceptions of PEP 249, and the exception that stands for each error of Trunkline.
 
-The tree is PEP 249's. An instance has `code`, the server's own code (SQLSTATE, MySQL's or ClickHouse's
-number, SQLite's name) or None, and `__cause__`, Trunkline's error.
+The class tree is that of PEP 249. An instance has `code`, the server's code (SQLSTATE, the number
+of MySQL or ClickHouse, the name of SQLite) or None. Its `__cause__` is Trunkline's error.
 
-Which of them a refused statement is follows from its code alone, so that the same mistake is the same
-exception on every database: a table that does not exist is a ProgrammingError on SQLite too.
+The class for a refused statement follows from the code alone. So the same mistake raises the same
+exception on every database: a table that does not exist is a ProgrammingError on SQLite, too.
 """
 
 from __future__ import annotations
@@ -34,24 +34,28 @@ __all__ = [
 ]
 
 TRANSACTION_OVER = "TRANSACTION_OVER"
+"""Code of a statement whose transaction was over before the statement came."""
 
 
 class Warning(Exception):
-    """PEP 249 asks for it; nothing here raises it."""
+    """Required by PEP 249. Trunkline never raises Warning."""
 
 
 class Error(Exception):
     """Base of all errors of this module."""
 
     code: str | int | None = None
+    """The server's code for the error; None without one."""
 
 
 class InterfaceError(Error):
-    """Not the database refused, but this side of it: a closed connection, an address that means nothing."""
+    """The program's side refused, not the database: a closed connection, an address without a
+    meaning.
+    """
 
 
 class DatabaseError(Error):
-    """Base of what the database or the way to it is the cause of."""
+    """Base of errors whose cause is the database or the way to the database."""
 
 
 class DataError(DatabaseError):
@@ -59,15 +63,17 @@ class DataError(DatabaseError):
 
 
 class OperationalError(DatabaseError):
-    """The statement was right and could not be done: a lost server, a deadline, a lock, a full disk."""
+    """A right statement that could not be carried out: a lost server, a deadline, a lock, a full
+    disk.
+    """
 
 
 class IntegrityError(DatabaseError):
-    """A constraint: unique, foreign key, not null, check."""
+    """A constraint was violated: unique, foreign key, not null, check."""
 
 
 class InternalError(DatabaseError):
-    """The database, or its worker, is in a state that it should not be in."""
+    """The database, or its worker, is in a state that should not occur."""
 
 
 class ProgrammingError(DatabaseError):
@@ -75,11 +81,11 @@ class ProgrammingError(DatabaseError):
 
 
 class NotSupportedError(DatabaseError):
-    """This database, or its driver, has no such thing."""
+    """The database, or its driver, does not have the feature."""
 
 
 def translated(error: TrunklineError, scheme: str) -> Error:
-    """The exception that stands for an error of Trunkline's from a connection of this scheme."""
+    """The exception that stands for an error of Trunkline from a connection of this scheme."""
     found = _kind(error, scheme)(str(error))
     found.code = error.code
     return found
@@ -98,8 +104,9 @@ def _kind(error: TrunklineError, scheme: str) -> type[Error]:
 
 
 def _refused(code: str | int | None, scheme: str) -> type[Error]:
-    """By what the database calls it. Without a code the driver refused it by itself: a wrong number of
-    values, one that it cannot write."""
+    """The class for a refused statement, by the code of the database. Without a code the driver
+    refused the statement: a wrong number of values, or a value that the driver cannot write.
+    """
     if code is None:
         return ProgrammingError
     if isinstance(code, int):
@@ -146,9 +153,10 @@ _STATES: dict[str, type[Error]] = {
     "P0": InternalError,
     "XX": InternalError,
 }
-"""By the class of the SQLSTATE, its first two letters."""
+"""Classes by the first two letters of the SQLSTATE."""
 
 _EXACT_STATES: dict[str, type[Error]] = {"40002": IntegrityError}
+"""Exceptions to `_STATES`, by the whole SQLSTATE."""
 
 _SQLITE: dict[str, type[Error]] = {
     "CONSTRAINT": IntegrityError,
@@ -162,7 +170,8 @@ _SQLITE: dict[str, type[Error]] = {
     "RANGE": ProgrammingError,
     "TOOBIG": DataError,
 }
-"""By the first word of SQLite's name; all others are conditions that may pass."""
+"""Classes by the first word of SQLite's name. All other names stand for conditions that may pass.
+"""
 
 
 def _numbers(text: str) -> frozenset[int]:
@@ -170,15 +179,16 @@ def _numbers(text: str) -> frozenset[int]:
 
 
 _MYSQL: dict[type[Error], frozenset[int]] = {
-    # duplicate keys, NULL where none may be, foreign keys, CHECK (MySQL's number and MariaDB's)
+    # Duplicate keys, NULL in a column without NULL, foreign keys, CHECK (the numbers of MySQL and
+    # MariaDB).
     IntegrityError: _numbers(
         "1022 1048 1062 1169 1215 1216 1217 1364 1451 1452 1557 1586 1761 1762 3819 4025"
     ),
-    # too long, out of range, not a date, not a number, a division by zero
+    # Too long, out of range, not a date, not a number, a division by zero.
     DataError: _numbers(
         "1230 1263 1264 1265 1292 1300 1365 1366 1367 1406 1411 1416 1425 1426 1439 1441 1690 3140 3141 3156"
     ),
-    # syntax, names that are not there or are there already, numbers of columns and arguments, rights
+    # Syntax, unknown names and names in use, numbers of columns and arguments, rights.
     ProgrammingError: _numbers(
         "1007 1008 1044 1046 1049 1050 1051 1052 1054 1055 1056 1058 1059 1060 1061 1063 1064 1065 1066 1068"
         " 1072 1075 1091 1101 1102 1103 1109 1110 1111 1112 1113 1136 1140 1142 1143 1146 1147 1149 1166 1171"
@@ -190,11 +200,11 @@ _MYSQL: dict[type[Error], frozenset[int]] = {
 
 _CLICKHOUSE: dict[type[Error], frozenset[int]] = {
     IntegrityError: _numbers("349 469"),
-    # cannot be parsed, converted or held by its type
+    # Values that cannot be parsed, converted or held by their type.
     DataError: _numbers(
         "6 25 26 27 32 33 38 41 53 69 70 72 117 130 131 153 190 321 376 407 441 675 676 691"
     ),
-    # syntax, names, numbers of columns and arguments, rights
+    # Syntax, names, numbers of columns and arguments, rights.
     ProgrammingError: _numbers(
         "7 8 10 15 16 20 34 35 36 42 43 44 46 47 50 51 52 57 60 62 63 78 80 81 82 115 179 182 184 207 215 352"
         " 403 456 457 497"

@@ -1,7 +1,9 @@
-"""The functions that a SELECT may call outside of a transaction: those that change and lock nothing.
+"""The functions that a SELECT may call outside of a transaction: functions that change and lock
+nothing.
 
-A list per database, of built-in functions alone. A function that is missing here costs a transaction that
-was not needed; one that is here by mistake would lose a lock or a write. When in doubt, leave it out.
+There is a list of built-in functions for each database. A function that is missing here costs a
+transaction that was not needed. A function that is listed by mistake could lose a lock or a
+write. When in doubt, leave the function out.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ _BEFORE_PARENTHESES = _names(
     varbinary varbit varchar varying when where with within
     """
 )
-"""Keywords and types: a `(` after one of these calls no function of a user."""
+"""Keywords and types. A `(` after one of these does not call a user's function."""
 _BEFORE_NAMES = _names("as recursive with")
-"""A `(` after a name that follows one of these begins the list of its columns: `WITH t(a) AS`, `AS t(a)`."""
+"""A `(` after a name that follows one of these begins a list of columns: `WITH t(a) AS`, `AS
+t(a)`.
+"""
 _WITHOUT_VALUES = {"mysql": _names("found_rows last_insert_id row_count")}
-"""Pure where they are called without a value: `LAST_INSERT_ID(7)` sets."""
+"""Pure only when called without a value: `LAST_INSERT_ID(7)` sets a value."""
 
 _EVERYWHERE = _names(
     """
@@ -112,7 +116,9 @@ _DIALECTS_OF = {
 
 
 def dialect_of(scheme: str) -> Dialect:
-    """By whose rules the statements of a scheme are read: the standard's, where the scheme is not ours."""
+    """The dialect by whose rules the statements of a scheme are read. STANDARD for a scheme that
+    is not Trunkline's.
+    """
     return _DIALECTS_OF.get(scheme, Dialect.STANDARD)
 
 
@@ -122,10 +128,11 @@ def is_gap(token: Token) -> bool:
 
 
 def calls_only_pure(pieces: Sequence[Token], scheme: str) -> bool:
-    """Whether each function that a text calls is known to change and lock nothing. `pieces`: without gaps.
+    """Whether each function that a text calls is known to change and lock nothing. `pieces`: the
+    text's tokens without blanks and comments.
 
-    A quoted name and one with a schema (but `pg_catalog`) count as a user's. A user's function that overloads
-    a built-in name is not seen.
+    A quoted name counts as a user's function. So does a name with a schema other than
+    `pg_catalog`. A user's function that overloads a built-in name is not noticed.
     """
     calls = (index for index, token in enumerate(pieces) if index and token == _OPENS)
     return all(_is_harmless(pieces, index, scheme) for index in calls)
@@ -135,10 +142,10 @@ _OPENS, _CLOSES = Token("other", "("), Token("other", ")")
 
 
 def _is_harmless(pieces: Sequence[Token], index: int, scheme: str) -> bool:
-    """Whether the `(` at `index` calls no function, or one that is known to be pure."""
+    """Whether the `(` at `index` calls no function, or a function that is known to be pure."""
     kind, text = pieces[index - 1]
     if kind != "word":
-        # in MySQL a name may begin with a digit
+        # In MySQL a name may begin with a digit.
         return kind != "quoted" and not text[-1:].isalnum()
     name = text.lower()
     before = [piece.text.lower() for piece in pieces[max(0, index - 4) : index - 1]]

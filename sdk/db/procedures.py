@@ -1,4 +1,6 @@
-"""Stored procedures for `Cursor.callproc`: the statements that call one, and what it gave its parameters."""
+"""Stored procedures for `Cursor.callproc`: the statements that call a procedure and read its OUT
+parameters.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from trunkline.db.errors import NotSupportedError, OperationalError, Programming
 __all__ = ["call_procedure"]
 
 Run = Callable[[str, Sequence[Any]], dict[str, Any]]
-"""Runs a statement with its values, all of them on one session, and returns what `Connection.exec` does."""
+"""Runs a statement with its values and returns the result as `Connection.exec` does. All
+statements run on one session.
+"""
 
 _PLAIN_PART = r"[^\W\d][\w$]*"
 _NAMES = {
@@ -19,7 +23,8 @@ _NAMES = {
     "postgres": re.compile(rf'(?:{_PLAIN_PART}|"[^"]+")(?:\.(?:{_PLAIN_PART}|"[^"]+"))?'),
 }
 _PART = re.compile(rf'{_PLAIN_PART}|`[^`]+`|"[^"]+"')
-# a variable of a MySQL session has no date: it would come back as text
+# A variable of a MySQL session cannot have a date type: without a cast the value would come back
+# as text.
 _CASTS = {"datetime": "DATETIME(6)", "timestamp": "DATETIME(6)", "date": "DATE", "time": "TIME(6)"}
 _MYSQL_PARAMETERS = (
     "SELECT parameter_mode, data_type FROM information_schema.parameters WHERE routine_type = 'PROCEDURE'"
@@ -36,9 +41,11 @@ _POSTGRES_PROCEDURES = (
 def call_procedure(
     run: Run, scheme: str, name: str, given: list[Any], label: str
 ) -> tuple[dict[str, Any], list[Any]]:
-    """What calling a procedure gave, as `Connection.exec` returns it, and the values of its parameters then.
+    """Call a procedure. Returns the result as `Connection.exec` does, and the values of the
+    parameters after the call.
 
-    `label`: letters and digits, which no other user of the session has, for variables of a MySQL session.
+    `label`: letters and digits that no other user of the session has, for variables of a MySQL
+    session.
     """
     if scheme not in _NAMES:
         raise NotSupportedError(f"{scheme} has no stored procedures")
@@ -51,7 +58,9 @@ def call_procedure(
 
 
 def _parts(name: str, folded: bool) -> tuple[str | None, str]:
-    """Schema (None: the current one) and name, without quotes; `folded`: in lower case where unquoted."""
+    """Schema (None for the current schema) and name, without quotes. `folded`: unquoted names
+    become lower case.
+    """
     parts = [
         part[1:-1] if part[0] in '`"' else part.lower() if folded else part
         for part in _PART.findall(name)
@@ -59,7 +68,8 @@ def _parts(name: str, folded: bool) -> tuple[str | None, str]:
     return (parts[0], parts[1]) if len(parts) > 1 else (None, parts[0])
 
 
-# MySQL: what a procedure gives to a parameter can be read from a variable of the session alone
+# MySQL: the value that a procedure gives to a parameter can be read only from a variable of the
+# session.
 
 
 def _call_mysql(
@@ -71,14 +81,16 @@ def _call_mysql(
         for index, (mode, kind) in enumerate(kinds)
         if mode in ("OUT", "INOUT")
     }
-    if not out or len(kinds) != len(given):  # another number is for the server to refuse
+    # The server refuses a wrong number of values.
+    if not out or len(kinds) != len(given):
         places = ", ".join("?" * len(given))
         return run(f"CALL {name}({places})", given), given
     guard, variables = (
         f"@trunkline_{label}",
         {index: f"@trunkline_{label}_{index}" for index in out},
     )
-    # written by the call or before it, so that a value of a former call is never taken for one of this
+    # The variables are written by this call or before it, so the value of a former call is never
+    # read here.
     before = ", ".join([f"{guard} = 1", *(f"{variable} = ?" for variable in variables.values())])
     run(f"SET {before}", [given[index] for index in out])
     places = ", ".join(variables.get(index, "?") for index in range(len(given)))
@@ -100,10 +112,11 @@ def _call_mysql(
 
 
 def _read_variable(variable: str, kind: str) -> str:
+    """The variable, with a cast if its type would be lost."""
     return f"CAST({variable} AS {_CASTS[kind]})" if kind in _CASTS else variable
 
 
-# PostgreSQL: CALL gives one row of them
+# PostgreSQL: CALL returns one row with the values of the OUT and INOUT parameters.
 
 
 def _call_postgres(

@@ -1,5 +1,8 @@
-"""What a statement's text says about transactions. A look at its words, no parser: strings, quoted names and
-comments are left out of it as the database itself reads them."""
+"""The effect of a statement's text on transactions.
+
+The text is not parsed. Only its words are read, without strings, quoted names and comments, which
+are found by the rules of the database.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +35,17 @@ _SETS = {
         r"SET\s+(?!TRANSACTION\b|STATEMENT\b|@@(?:transaction|tx)_(?:isolation|read_only)\b)|USE\b",
         re.IGNORECASE,
     ),
-    # SQLite refuses these in a transaction
+    # SQLite refuses these statements in a transaction.
     Dialect.SQLITE: re.compile(r"(?:ATTACH|DETACH|VACUUM)\b", re.IGNORECASE),
 }
 _OPEN_ENDED = re.compile(r"""\\['"]""")
-"""It is for settings of the session to say whether such a quote ends its string."""
+"""The settings of the session decide whether such a quote ends its string."""
 _COMMITS = re.compile(
     r"(?:ALTER|ANALYZE(?=\s+(?:LOCAL\s+|NO_WRITE_TO_BINLOG\s+)?TABLES?\b)|CACHE|CHECK|CREATE|DROP|FLUSH|GRANT"
     r"|INSTALL|LOCK|OPTIMIZE|RENAME|REPAIR|RESET|REVOKE|SET\s+PASSWORD|TRUNCATE|UNINSTALL|UNLOCK)\b",
     re.IGNORECASE,
 )
+"""Statements before which MySQL commits."""
 _COMMIT_WORDS = frozenset(re.findall(r"\b[A-Z]{3,}\b", _COMMITS.pattern))
 _TEMPORARY = re.compile(r"(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b", re.IGNORECASE)
 _LEVELS = r"SERIALIZABLE|REPEATABLE\s+READ|READ\s+(?:UN)?COMMITTED"
@@ -49,7 +53,7 @@ _MODE = (
     rf"(?:DEFERRED|IMMEDIATE|EXCLUSIVE|ISOLATION\s+LEVEL\s+(?:{_LEVELS})|READ\s+(?:ONLY|WRITE)"
     r"|(?:NOT\s+)?DEFERRABLE|WITH\s+CONSISTENT\s+SNAPSHOT)\b"
 )
-"""Of a transaction that is begun, by any of the databases."""
+"""A mode of a new transaction, in any of the databases."""
 _MODES = rf"{_MODE}(?:\s*,?\s*{_MODE})*"
 _CONTROL = re.compile(
     rf"(?P<begin>BEGIN(?:\s+TRANSACTION|\s+WORK)?|START\s+TRANSACTION)(?:\s+(?P<how>{_MODES}))?"
@@ -61,8 +65,9 @@ _CONTROL = re.compile(
 
 
 def only_reads(sql: str, scheme: str) -> bool:
-    """Whether a statement plainly changes nothing and locks nothing; when in doubt it does. A function that
-    is not known to be pure is such a doubt."""
+    """Whether a statement plainly changes nothing and locks nothing. False when in doubt, for
+    example for a function that is not known to be pure.
+    """
     dialect = dialect_of(scheme)
     word = _first_word(sql, dialect)
     if word not in _READS and word not in ("WITH", "EXPLAIN"):
@@ -72,16 +77,19 @@ def only_reads(sql: str, scheme: str) -> bool:
         return False
     if word == "WITH" and _WRITES.search(bare):
         return False
-    # ANALYZE runs what is explained, and EXECUTE may stand for anything
+    # ANALYZE runs the statement that is explained. EXECUTE may stand for any statement.
     if word in ("EXPLAIN", "DESCRIBE", "DESC") and _ANALYZE.search(bare):
         return False
     return word == "PRAGMA" or pure
 
 
 def sets_session(sql: str, scheme: str) -> bool:
-    """Whether a statement is about the session and nothing else (a plain `SET`, `USE`, SQLite's `ATTACH`), so
-    that it begins no transaction. Not so `SET LOCAL`, `SET TRANSACTION` and `SET CONSTRAINTS`, nor a `SET`
-    whose value locks, or calls a function that is not known to be pure."""
+    """Whether a statement only changes the session (a plain `SET`, `USE`, SQLite's `ATTACH`), so
+    that it begins no transaction.
+
+    False for `SET LOCAL`, `SET TRANSACTION` and `SET CONSTRAINTS`. Also False for a `SET` whose
+    value locks, or calls a function that is not known to be pure.
+    """
     dialect = dialect_of(scheme)
     rule = _SETS.get(dialect)
     if rule is None or _first_word(sql, dialect) not in _SET_WORDS:
@@ -93,12 +101,14 @@ def sets_session(sql: str, scheme: str) -> bool:
 
 
 def gives_rows(sql: str, scheme: str) -> bool:
-    """Whether a statement is of a kind that has rows as its result."""
+    """Whether a statement is of a kind that returns rows."""
     return _first_word(sql, dialect_of(scheme)) in (*_READS, "WITH", "EXPLAIN")
 
 
 def commits(sql: str) -> bool:
-    """Whether MySQL commits an open transaction before this statement, and runs it outside of any."""
+    """Whether MySQL commits an open transaction before this statement and runs the statement
+    outside of any transaction.
+    """
     if _first_word(sql, Dialect.MYSQL) not in _COMMIT_WORDS:
         return False
     bare = _looked_at(sql, "mysql")[0] or ""
@@ -106,8 +116,9 @@ def commits(sql: str) -> bool:
 
 
 def control(sql: str, scheme: str) -> tuple[str, str] | None:
-    """`begin`, `commit` or `rollback` where the statement is that and nothing more, and the modes that stand
-    behind a BEGIN (`IMMEDIATE`, `READ ONLY`, ...); else None."""
+    """`begin`, `commit` or `rollback` and the modes behind a BEGIN (`IMMEDIATE`, `READ ONLY`,
+    ...), if the statement is nothing more; otherwise None.
+    """
     dialect = dialect_of(scheme)
     if _first_word(sql, dialect) not in ("BEGIN", "START", "COMMIT", "END", "ROLLBACK"):
         return None
@@ -119,21 +130,27 @@ def control(sql: str, scheme: str) -> tuple[str, str] | None:
 
 
 def _pieces(sql: str, dialect: Dialect) -> Iterator[Token]:
-    """The text's pieces from its first word on; parentheses and comments before that are left out."""
+    """The tokens of the text from its first word on. Parentheses and comments before the first
+    word are left out.
+    """
     found = tokens(sql, dialect)
     return itertools.dropwhile(lambda token: is_gap(token) or token.text == "(", found)
 
 
 def _first_word(sql: str, dialect: Dialect) -> str:
-    """In upper case; "" where the text begins with something else. Reads no more of the text than that."""
+    """The first word in upper case; "" if the text begins with something other than a word. Reads
+    no more of the text than needed.
+    """
     first = next(_pieces(sql, dialect), None)
     return first.text.upper() if first is not None and first.kind == "word" else ""
 
 
 def _looked_at(sql: str, scheme: str) -> tuple[str | None, bool]:
-    """The text from its first word on, with blanks for comments and `''` for strings and quoted names (None
-    where it depends on the session's settings what is a string in it); and whether each function that it
-    calls is known to be pure."""
+    """The text from its first word on, with blanks for comments and `''` for strings and quoted
+    names. Also whether each function that the text calls is known to be pure.
+
+    The text is None if the settings of the session decide where a string ends.
+    """
     return _look_once(sql, scheme) if len(sql) <= _REMEMBERED else _look(sql, scheme)
 
 
@@ -149,5 +166,7 @@ def _look(sql: str, scheme: str) -> tuple[str | None, bool]:
 
 
 _REMEMBERED = 4000
-"""Length of the longest statement that is remembered: programs run the same ones again and again."""
+"""Longest statement that is remembered, in characters. Programs run the same statements again and
+again.
+"""
 _look_once = functools.lru_cache(maxsize=256)(_look)

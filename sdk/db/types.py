@@ -1,7 +1,8 @@
-"""PEP 249's types: what `description` says of a column, and the constructors of values.
+"""The types of PEP 249: the type codes of `description`, and the constructors of values.
 
-A column's type code is the Python type of its first value that is not NULL (None where there is none), and
-equals the type object that it belongs to: `cursor.description[0][1] == NUMBER`.
+The type code of a column is the Python type of the first value that is not NULL (None without
+such a value). A type code equals the type object that it belongs to: `cursor.description[0][1] ==
+NUMBER`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ __all__ = [
 ]
 
 LOOKED_AT = 100
-"""How many rows are looked at, and of a stream fetched for it, for a value that is not NULL."""
+"""How many rows are searched for a value that is not NULL. A stream fetches as many rows for the
+search.
+"""
 
 Column = tuple[str, type | None, None, None, None, None, None]
 
@@ -67,22 +70,22 @@ Binary = bytes
 
 
 def DateFromTicks(ticks: float) -> Date:
-    """The date here, so many seconds after 1970."""
+    """The local date, `ticks` seconds after 1970."""
     return Date(*time.localtime(ticks)[:3])
 
 
 def TimeFromTicks(ticks: float) -> Time:
-    """The time of day here, so many seconds after 1970."""
+    """The local time of day, `ticks` seconds after 1970."""
     return Time(*time.localtime(ticks)[3:6])
 
 
 def TimestampFromTicks(ticks: float) -> Timestamp:
-    """The date and time here, so many seconds after 1970."""
+    """The local date and time, `ticks` seconds after 1970."""
     return Timestamp(*time.localtime(ticks)[:6])
 
 
 def described(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[Column] | None:
-    """`cursor.description` of these columns; None for a statement that has no rows to give."""
+    """`cursor.description` of these columns; None for a statement without columns."""
     if not columns:
         return None
     looked_at = rows[:LOOKED_AT]
