@@ -29,7 +29,7 @@ from trunkline.proxy.members import Members
 from trunkline.proxy.orphans import adopt
 from trunkline.proxy.route import SLICE_S, Received, RouterRoute, unanswered, unknown
 from trunkline.system.limits import make_context
-from trunkline.wire import endpoint
+from trunkline.wire import endpoint, messages
 from trunkline.wire.envelope import BROKER, Kind
 
 __all__ = ["ANSWER_S", "BrokerLink"]
@@ -112,9 +112,9 @@ class BrokerLink:
             router.close()  # whatever still comes is for nobody
             raise
         self._pool.append(router)
-        if answer[1] is Kind.ERROR:
-            raise from_wire(answer[3][0])
-        return answer[4]
+        if answer.kind is Kind.ERROR:
+            raise from_wire(messages.Error(*answer.fields).error)
+        return answer.body
 
     def _await(
         self,
@@ -127,11 +127,11 @@ class BrokerLink:
         while True:
             received = router.receive(max(0.001, min(SLICE_S, deadline.left())))
             if received is not None:
-                if received[2] != request_id:
+                if received.request_id != request_id:
                     continue
-                if part is None or received[1] is not Kind.PART:
+                if part is None or received.kind is not Kind.PART:
                     return received
-                part(received[4][0])
+                part(received.body[0])
             elif deadline.expired():
                 raise unanswered(kind)
             elif router.generation != self.generation or self.stopped:
@@ -233,7 +233,7 @@ class BrokerLink:
                 break
             control.close()  # one that was just ending: the next one has not heard of us
         self.heard_at = time.monotonic()
-        pid = int(welcome[3][0])
+        pid = int(messages.Welcome(*welcome.fields).pid)
         if hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 self.broker_fd = os.pidfd_open(pid)
@@ -243,7 +243,7 @@ class BrokerLink:
         """The broker's answer; None when it has ended instead."""
         while True:
             received = control.receive(min(SLICE_S, deadline.left()))
-            if received is not None and received[1] is Kind.WELCOME:
+            if received is not None and received.kind is Kind.WELCOME:
                 return received
             if self.stopped:
                 raise BrokerGone("trunkline was shut down in this process")

@@ -195,8 +195,8 @@ def _answers(
 def _answer(router: RouterRoute) -> Any:
     try:
         received = router.receive(0)
-        if received is None or received[1] is not Kind.REPLY:
+        if received is None or received.kind is not Kind.REPLY:
             return None
-        return values.unpack(received[4][0])
+        return values.unpack(received.body[0])
     except (RemoteError, ValueError, IndexError) as error:
         return error

@@ -28,6 +28,7 @@ from trunkline.proxy.next_step import Do, Form, Moment, Phase, ReadCall
 from trunkline.proxy.pocket import EMPTY, LOST, Hand, Stamped, Taken
 from trunkline.proxy.reasons import remember
 from trunkline.proxy.turn import FOREVER
+from trunkline.wire import messages
 from trunkline.wire.envelope import Kind
 from trunkline.wire.loss import Loss
 from trunkline.wire.stats import Stats
@@ -418,7 +419,10 @@ class Reader:
         received = member.route.peek(max(0.001, limit.left()))
         if received is None:
             return True, False
-        confirmed = received[1] is Kind.CANCELLED and received[3][0] >= number
+        confirmed = (
+            received.kind is Kind.CANCELLED
+            and messages.Cancelled(*received.fields).number >= number
+        )
         self._dialogue.handle(received)
         member.route.done()
         return False, confirmed

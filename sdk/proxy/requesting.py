@@ -10,6 +10,7 @@ from trunkline.deadline import Deadline
 from trunkline.errors import ClosedError, DeadHandle, OperationTimeout
 from trunkline.proxy.membership import ATTACH_S, Membership
 from trunkline.proxy.process import Client
+from trunkline.wire import messages
 from trunkline.wire.envelope import Kind
 
 __all__ = ["GRACE_S", "Requests"]
@@ -118,8 +119,10 @@ class Requests:
         if member.closed or not member.in_order():
             return
         while (received := member.route.peek(0)) is not None:
-            if received[1] is Kind.GONE and not received[3][0]:
-                member.gone = member.gone or f"{received[3][1]}{self._what_is_lost()}"
+            if received.kind is Kind.GONE:
+                gone = messages.Gone(*received.fields)
+                if not gone.goes_on:
+                    member.gone = member.gone or f"{gone.reason}{self._what_is_lost()}"
             member.route.done()
 
     def _what_is_lost(self) -> str:

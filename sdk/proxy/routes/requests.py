@@ -25,6 +25,7 @@ from trunkline.errors import (
     from_wire,
 )
 from trunkline.proxy.routes.router import SLICE_S
+from trunkline.wire import messages
 from trunkline.wire.envelope import STATEMENTS, Kind, header, kind_of, parse
 from trunkline.wire.framing import Unframer, frame
 
@@ -79,10 +80,11 @@ class RequestRoute:
             sock.close()
         if stop():  # closed by another thread meanwhile, which did not see this socket
             self.close()
-        found, _, values = parse(answer[0])
+        head, content = answer
+        found, _, given = parse(head)
         if found is Kind.ERROR:
-            raise from_wire(values[0])
-        return [answer[1]]
+            raise from_wire(messages.Error(*given).error)
+        return [content]
 
     def _send(self, data: bytes, deadline: Deadline) -> tuple[socket.socket, Unframer]:
         """Send on a socket that was used before, else on a new one (the worker may have been replaced)."""

@@ -6,7 +6,7 @@ end. The ways straight to the worker are in the modules beside this one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
@@ -19,7 +19,16 @@ __all__ = ["SLICE_S", "Received", "RouterRoute"]
 SLICE_S = 0.25
 """A blocked wait looks at the world (closed? broker lost?) at least this often."""
 
-Received = tuple[bytes, Kind, int, list[Any], list[bytes]]
+
+class Received(NamedTuple):
+    """A message that has come in, by whichever route."""
+
+    sender: bytes
+    kind: Kind
+    request_id: int
+    fields: list[Any]
+    """Those of the kind's class in `trunkline.wire.messages`."""
+    body: list[bytes]
 
 
 class _Socket(zmq.Socket[bytes]):
@@ -89,7 +98,7 @@ class RouterRoute:
         except zmq.Again:
             return None
         kind, request_id, fields = parse(frames[1])
-        return frames[0], kind, request_id, fields, frames[2:]
+        return Received(frames[0], kind, request_id, fields, frames[2:])
 
     def peek(self, timeout_s: float) -> Received | None:
         """As `receive`, but the message stays the next one until `done` is called, so that an exception of a

@@ -97,7 +97,7 @@ class StreamRoute:
             return None
         head, body = self._waiting[0]
         kind, request_id, fields = parse(head)
-        return self._key, kind, request_id, fields, [body]
+        return Received(self._key, kind, request_id, fields, [body])
 
     def done(self) -> None:
         """What `peek` gave was dealt with."""
