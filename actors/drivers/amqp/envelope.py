@@ -17,8 +17,9 @@ _COUNTS = frozenset(("x-delivery-count", "x-acquired-count"))
 
 
 class _Identity:
-    """The identity of a message. AMQP has none, so the identity is made of everything that a
-    message consists of.
+    """The identity of a message.
+
+    AMQP has none, so the identity is made of everything that a message consists of.
 
     Identities are compared only after a lost link, so nothing is computed before. A long body is
     kept as a digest, which saves a second copy.

@@ -98,6 +98,7 @@ class AmqpConnection(AsyncioConnection):  # type: ignore[misc]
 
 def read_properties(data: bytes) -> Properties:
     """Return the properties in `data`: the bytes of a header frame behind the size of the body.
+
     Never raises.
     """
     found = Properties()
@@ -175,8 +176,9 @@ class _Reading:
 
     @contextmanager
     def _container(self) -> Iterator[None]:
-        """Enter a container, whose length is read first. Afterwards the place is behind the
-        container.
+        """Enter a container, whose length is read first.
+
+        Afterwards the place is behind the container.
 
         A length beyond the outer container is cut at its end, and the loss is noted.
         """

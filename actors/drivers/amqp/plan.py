@@ -68,16 +68,18 @@ class Plan:
 
     @property
     def streams(self) -> bool:
-        """Whether the queue is a stream, as far as the address tells. Messages that were read stay
-        in a stream.
+        """Whether the queue is a stream, as far as the address tells.
+
+        Messages that were read stay in a stream.
         """
         kind = (self.queue_arguments or {}).get("x-queue-type")
         return kind == "stream" or STREAM_OFFSET in (self.consume_arguments or {})
 
 
 def make_plan(address: Address) -> Plan:
-    """Return the plan of an address; FatalError says in words where the address contradicts
-    itself.
+    """Return the plan of an address.
+
+    FatalError says in words where the address contradicts itself.
     """
     params = address.params
     flags = {name: _flag(params, name, default) for name, default in _FLAGS.items()}

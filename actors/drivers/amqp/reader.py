@@ -94,8 +94,9 @@ class Reader:
             self._queue_watch.close()
 
     def _consume_arguments(self) -> dict[str, Any] | None:
-        """Return the arguments of the subscription. A stream is read on from the place that readers
-        have reached.
+        """Return the arguments of the subscription.
+
+        A stream is read on from the place that readers have reached.
         """
         plan = self._plan
         if plan.streams and self._memory.stream_next is not None:
@@ -177,8 +178,9 @@ class Reader:
             self._sink.deliver(batch)
 
     def pause(self) -> None:
-        """Keep incoming messages here. They are at most `prefetch`, and the socket is read on for
-        the heartbeats.
+        """Keep incoming messages here.
+
+        They are at most `prefetch`, and the socket is read on for the heartbeats.
         """
         self._is_paused = True
 
@@ -187,8 +189,9 @@ class Reader:
         self.hand_over()
 
     def lag(self) -> int | None:
-        """Return the number of messages in the queue, unsettled ones included; None for a stream,
-        which keeps all.
+        """Return the number of messages in the queue, unsettled ones included.
+
+        None for a stream, which keeps all.
         """
         if self._queue_watch is None or self._offsets is not None:
             return None

@@ -37,8 +37,9 @@ class Strays:
         self._known: dict[str, bool] = {}
 
     def warning(self, exchange: str, key: str) -> str | None:
-        """Return the warning for a message from this exchange with this routing key; None where it
-        fits.
+        """Return the warning for a message from this exchange with this routing key.
+
+        None where it fits.
         """
         if not self._judges or exchange != self._plan.exchange:
             return None

@@ -31,8 +31,9 @@ _INT_MOST, _LONG_MOST = (1 << 31) - 1, (1 << 63) - 1
 
 
 class WrittenProperties(BasicProperties):  # type: ignore[misc]
-    """pika's properties with an own encoder for the headers. ValueError says in words what cannot
-    be written.
+    """pika's properties with an own encoder for the headers.
+
+    ValueError says in words what cannot be written.
     """
 
     def encode(self) -> list[bytes]:

@@ -50,8 +50,9 @@ class Topology:
         self._had_link, self._peer, self._warn = had_link, peer, warn
 
     async def prepare(self) -> str | None:
-        """Declare and bind what is missing; return the name of the queue to read, or None when
-        nothing is read.
+        """Declare and bind what is missing.
+
+        Return the name of the queue to read, or None when nothing is read.
         """
         self.channel = await open_channel(self._connection)
         await self._exchange()
@@ -143,8 +144,9 @@ class Topology:
             return None
 
     async def _declare(self, method: str, *, exists: bool = False, **properties: Any) -> None:
-        """Declare a thing. A thing with other properties is used as it is. `exists`: the right may
-        be missing.
+        """Declare a thing.
+
+        A thing with other properties is used as it is. `exists`: the right may be missing.
         """
         try:
             await ask(getattr(self.channel, method), **properties)

@@ -25,8 +25,9 @@ _NO_EXCHANGE = "no exchange"
 
 
 class QueueWatch:
-    """Watches the queue of one link. `missing` is called once when the exchange of the plan is
-    gone.
+    """Watches the queue of one link.
+
+    `missing` is called once when the exchange of the plan is gone.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class QueueWatch:
         )
 
     async def _run(self) -> None:
-        """Look at every heartbeat, at least every 20 s. Between, only the count is asked for, and
-        only when `lag` wants.
+        """Look at every heartbeat, at least every 20 s.
+
+        Between, only the count is asked for, and only when `lag` wants.
         """
         loop, every = asyncio.get_running_loop(), min(self._plan.heartbeat_s or _EVERY_S, _EVERY_S)
         binds, due = bool(self._plan.exchange), loop.time() + every

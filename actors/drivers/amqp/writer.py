@@ -43,8 +43,9 @@ class _Route(NamedTuple):
 
     @property
     def is_reply_queue(self) -> bool:
-        """Whether the route is an asker's reply queue. RabbitMQ counts that as no queue for a
-        `mandatory` message.
+        """Whether the route is an asker's reply queue.
+
+        RabbitMQ counts that as no queue for a `mandatory` message.
         """
         return not self.exchange and self.key.startswith(f"{_REPLY_QUEUE}.")
 
@@ -214,8 +215,9 @@ class Writer:
         question: str | None,
         deadline: Deadline,
     ) -> _Pending | None:
-        """Hand the message to pika as soon as no older one waits; None when the deadline came
-        first.
+        """Hand the message to pika as soon as no older one waits.
+
+        None when the deadline came first.
         """
         try:
             async with asyncio.timeout(deadline.timeout()), self._turn:
@@ -306,8 +308,9 @@ class Writer:
             fail(self._answers[pending.question], error)
 
     def _on_closed(self, channel: Any, reason: Exception) -> None:
-        """Handle a message that the broker refused by closing the channel. The link goes on with a
-        new channel.
+        """Handle a message that the broker refused by closing the channel.
+
+        The link goes on with a new channel.
         """
         if not isinstance(reason, ChannelClosedByBroker) or self._error is not None:
             return  # the link has ended, which is reported elsewhere
@@ -360,8 +363,9 @@ class Writer:
     # questions
 
     async def request(self, body: bytes, deadline: Deadline) -> Delivery:
-        """Publish with RabbitMQ's direct reply queue, and return the answer. TimeoutError when no
-        answer comes.
+        """Publish with RabbitMQ's direct reply queue, and return the answer.
+
+        TimeoutError when no answer comes.
         """
         self._asked += 1
         question = str(self._asked)
@@ -396,8 +400,9 @@ class Writer:
             _look_at(answer)
 
     async def _listen(self) -> None:
-        """Subscribe to answers, once for each channel. RabbitMQ wants the channel that publishes
-        the questions.
+        """Subscribe to answers, once for each channel.
+
+        RabbitMQ wants the channel that publishes the questions.
         """
         async with self._turn:
             await self._go.wait()

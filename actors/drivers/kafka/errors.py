@@ -213,8 +213,9 @@ def fenced_member(group: str | None, peer: str) -> FatalError:
 
 
 def missing_topic(topic: str, peer: str) -> DialError:
-    """Return the error for a topic that existed and was deleted. It is not fatal: the topic may be
-    made again.
+    """Return the error for a topic that existed and was deleted.
+
+    It is not fatal: the topic may be made again.
     """
     if topic.startswith("^"):
         return DialError(f"{peer} has no topic that '{topic}' matches, or not all of them any more")

@@ -71,8 +71,9 @@ class Fetcher:
         """Messages, and ends of partitions, that came while librdkafka was served."""
 
     def serve(self, seconds: float) -> None:
-        """Let librdkafka make its callbacks for at most `seconds`. A message that comes is kept for
-        `fetch`.
+        """Let librdkafka make its callbacks for at most `seconds`.
+
+        A message that comes is kept for `fetch`.
         """
         if self._group is not None and self._group.within:
             return  # a callback is running: polling inside it is not allowed
@@ -95,8 +96,9 @@ class Fetcher:
         self._early.clear()
 
     def hold(self) -> None:
-        """Pause all partitions. The consumer is polled on, so that a group's member stays alive
-        without reading.
+        """Pause all partitions.
+
+        The consumer is polled on, so that a group's member stays alive without reading.
         """
         if self.is_held:
             return
@@ -128,8 +130,9 @@ class Fetcher:
             self._link.lose(ConnectionError(f"a topic of {self._plan.peer}: {said(error)}"))
 
     def fetch(self, most: int) -> int:
-        """Give at most `most` messages to the owner, and return how many; wait up to 0.1 s where
-        there is none.
+        """Give at most `most` messages to the owner, and return how many.
+
+        Wait up to 0.1 s where there is none.
         """
         batch = self._take_batch(most)
         owner = self._loop_side.owner

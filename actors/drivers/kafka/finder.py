@@ -81,8 +81,9 @@ class Finder:
             seconds = min(2 * seconds, MOST_CALL_S)
 
     def find_topics(self, deadline: Deadline) -> None:
-        """Wait until every topic exists with a leader for each partition. Raises DialError where
-        one cannot be had.
+        """Wait until every topic exists with a leader for each partition.
+
+        Raises DialError where one cannot be had.
         """
         names = dict.fromkeys((*self.plan.topics, self.plan.write_topic))
         if self.has_patterns and not self._listed:
@@ -124,8 +125,9 @@ class Finder:
             pause = min(2 * pause, 0.2)
 
     def _have_topic_made(self, topic: str) -> None:
-        """Ask for the topic as a producer does. A broker with auto.create.topics.enable then makes
-        the topic.
+        """Ask for the topic as a producer does.
+
+        A broker with auto.create.topics.enable then makes the topic.
 
         The answer is ignored, because `_find_topic` looks the topic up again.
         """

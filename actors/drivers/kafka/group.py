@@ -252,8 +252,9 @@ class Group:
                 again()
 
     def commit(self, *, wait: bool = False) -> None:
-        """Commit the consumed offsets. Without `wait` the outcome comes to `committed`, by a
-        callback.
+        """Commit the consumed offsets.
+
+        Without `wait` the outcome comes to `committed`, by a callback.
         """
         moved = [(each, each.reached) for each in self._positions if each.reached > each.committed]
         if not moved:

@@ -95,8 +95,9 @@ class Position:
 
     @property
     def unread(self) -> int:
-        """How many offsets lie between the consumed messages and the end of the partition; 0 for an
-        unknown end.
+        """How many offsets lie between the consumed messages and the end of the partition.
+
+        0 for an unknown end.
         """
         return max(0, self.end - self.reached)
 

@@ -89,8 +89,9 @@ class Places:
     # mending
 
     def mend(self, *, held: bool) -> None:
-        """Go on where there are messages, and count the missing ones. `held`: partitions are
-        paused.
+        """Go on where there are messages, and count the missing ones.
+
+        `held`: partitions are paused.
 
         Raises KafkaException where no broker answers; the places stay noted for the next try.
         """
@@ -122,8 +123,9 @@ class Places:
             self._pass_over(missing)
 
     def _begin_anew(self, topic: str, *, held: bool) -> None:
-        """Read a topic that was made anew from its beginning. Unread messages of the former topic
-        are lost.
+        """Read a topic that was made anew from its beginning.
+
+        Unread messages of the former topic are lost.
         """
         former = self._positions.by_topic.get(topic, {})
         missing = sum(max(0, each.end - each.next) for each in former.values())
@@ -177,8 +179,9 @@ class Places:
             self._fetch_from_positions(topic, held=held)
 
     def find_new_partitions(self, *, held: bool) -> None:
-        """Without a group: read partitions that were added, from their beginning. `held`:
-        partitions are paused.
+        """Without a group: read partitions that were added, from their beginning.
+
+        `held`: partitions are paused.
 
         The question also shows whether a broker answers while nothing is read.
         """

@@ -1,5 +1,6 @@
-"""The wishes of a kafka address, as properties of librdkafka. No I/O but for reading certificate
-files.
+"""The wishes of a kafka address, as properties of librdkafka.
+
+No I/O but for reading certificate files.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ class Plan:
 
 
 def plan_of(address: Address) -> Plan:
-    """Read the address and the certificate files. FatalError says in words what cannot be
-    obeyed.
+    """Read the address and the certificate files.
+
+    FatalError says in words what cannot be obeyed.
     """
     given = {str(name): str(value) for name, value in address.extra.get("librdkafka", {}).items()}
     for name in given:

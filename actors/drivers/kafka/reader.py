@@ -121,8 +121,9 @@ class Reader:
         return self._session is not None and self._session.fetcher.is_held
 
     def positions_to_resume(self) -> Positions | None:
-        """Return where reading was, for the next reader; None where the group knows that, or
-        nothing was read.
+        """Return where reading was, for the next reader.
+
+        None where the group knows that, or nothing was read.
         """
         return self._positions if self._link.knows_positions and not self.plan.group else None
 
@@ -131,8 +132,9 @@ class Reader:
         return dict(self._session.finder.known if self._session is not None else self._known_topics)
 
     def lag(self) -> int | None:
-        """Return how many messages of the topics no reader has had; None while an end is not
-        known.
+        """Return how many messages of the topics no reader has had.
+
+        None while an end is not known.
         """
         positions = list(self._positions)
         if not self.plan.topics or any(each.end < 0 for each in positions):
@@ -141,6 +143,7 @@ class Reader:
 
     async def open(self, owner: Owner, deadline: Deadline) -> None:
         """Find the topics and go to the place where reading begins, or resume for a new owner.
+
         Raises DialError.
         """
         future: asyncio.Future[None] = self._loop_side.loop.create_future()
@@ -161,8 +164,9 @@ class Reader:
         return await future
 
     def leave(self, owner: Owner) -> None:
-        """Take note that the owner's link is over. The owner gets nothing more, and the next one
-        may take over.
+        """Take note that the owner's link is over.
+
+        The owner gets nothing more, and the next one may take over.
         """
         if self._loop_side.owner is owner:
             self._loop_side.owner = None
@@ -276,8 +280,9 @@ class Reader:
         return self._session, self._upkeep
 
     def _check_opening(self, deadline: Deadline, waiting_for: str) -> None:
-        """Raise where opening must not go on. Parts that ask the broker while reading call this,
-        too.
+        """Raise where opening must not go on.
+
+        Parts that ask the broker while reading call this, too.
         """
         if self._session is not None:
             self._session.serve(0)

@@ -103,8 +103,9 @@ class Session:
         self.fetcher.serve(seconds)
 
     def stand(self, deadline: Deadline) -> None:
-        """Bring every partition to the place where reading begins, or where it was. Raises
-        DialError.
+        """Bring every partition to the place where reading begins, or where it was.
+
+        Raises DialError.
         """
         if self._link.knows_positions:
             self._go_back(deadline)
@@ -140,8 +141,9 @@ class Session:
         group.commit_starts(check_again)
 
     def _go_back(self, deadline: Deadline) -> None:
-        """Go back to the first message of each partition that no reader has had. All partitions
-        must be paused.
+        """Go back to the first message of each partition that no reader has had.
+
+        All partitions must be paused.
         """
         self.fetcher.forget_all_early()
         if self.group is None:

@@ -51,8 +51,9 @@ class Silence:
         self._since.clear()
 
     def look(self) -> DialError | None:
-        """Return why reading cannot go on; None while it can. `Upkeep` calls this every half
-        second.
+        """Return why reading cannot go on; None while it can.
+
+        `Upkeep` calls this every half second.
         """
         since = {}
         for each in self._positions:

@@ -37,8 +37,10 @@ class Upkeep:
         self._unassigned_since: float | None = None
 
     def begin_link(self, now: float, *, is_first: bool) -> None:
-        """Begin a link. After an outage (not `is_first`) partitions may have been added, so they
-        are looked up at once.
+        """Begin a link.
+
+        After an outage (not `is_first`) partitions may have been added, so they are looked up at
+        once.
         """
         self._find_partitions_at = now + self._plan.ping_s if is_first else 0.0
         self._note_ends_at = 0.0

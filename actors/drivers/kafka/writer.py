@@ -279,8 +279,8 @@ class Writer:
             while not self._closed:
                 self._busy.wait()
                 self._busy.clear()
-                # The thread keeps polling for a second after the last message. Waking it up takes
-                # longer than the whole write.
+                # The thread polls on for a second after the last message. Waking the thread for the
+                # next message would take longer than polling on.
                 until = Deadline(_STAY_S)
                 while not self._closed and not until.expired():
                     producer.poll(_POLL_S)
@@ -301,8 +301,9 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._reported, reports)
 
     def _heard(self, error: KafkaError) -> None:
-        """Note an error of librdkafka. It does not end writes: the reader notices the end of the
-        link.
+        """Note an error of librdkafka.
+
+        It does not end writes: the reader notices the end of the link.
         """
         self._why = error
 

@@ -106,8 +106,9 @@ class PahoSocket:
             ) from None
 
     async def shut(self, ending: Ending) -> None:
-        """Send the bytes handed over and close, within about a second; at once where the link
-        counts as lost.
+        """Send the bytes handed over and close, within about a second.
+
+        At once where the link counts as lost.
 
         Idempotent.
         """
@@ -230,8 +231,9 @@ class PahoSocket:
 
 
 def _carrier(address: Address, host: str, port: int, sink: PahoSocket) -> StreamDriver:
-    """Return the driver that carries the bytes. MQTT's user and password do not belong in a
-    WebSocket handshake.
+    """Return the driver that carries the bytes.
+
+    MQTT's user and password do not belong in a WebSocket handshake.
     """
     scheme = {"mqtt": "tcp", "mqtts": "tls", "ws+mqtt": "ws", "wss+mqtt": "wss"}[address.scheme]
     place = f"{scheme}://{sink.peer}"
@@ -277,8 +279,9 @@ class Client(paho.Client):
         self._largest = plan.largest
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read packets as paho does. Of a packet that is too big only the beginning is kept in
-        memory.
+        """Read packets as paho does.
+
+        Of a packet that is too big only the beginning is kept in memory.
         """
         code = super().loop_read(max_packets)
         packet = self._in_packet

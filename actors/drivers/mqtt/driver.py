@@ -1,5 +1,6 @@
-"""MQTT 3.1.1 and 5 (`mqtt`, `mqtts`, `ws+mqtt`, `wss+mqtt`) on paho-mqtt; docs/mqtt.md is the
-reference.
+"""MQTT 3.1.1 and 5 (`mqtt`, `mqtts`, `ws+mqtt`, `wss+mqtt`) on paho-mqtt.
+
+Docs/mqtt.md is the reference.
 
 This module holds the life of a link: it connects, logs in, subscribes, and reports the end. Its
 neighbours: `plan` (what an address asks for), `login`, `client` (how paho is used), `session` (what

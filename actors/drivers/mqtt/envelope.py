@@ -27,8 +27,9 @@ _PLAIN = {(qos, kept): {"qos": qos, "retain": kept} for qos in (0, 1, 2) for kep
 
 
 def delivery_of(message: Publish, session: Session) -> Delivery:
-    """Return a message as a `Delivery`. The token acknowledges the message, and the identity
-    recognises a copy.
+    """Return a message as a `Delivery`.
+
+    The token acknowledges the message, and the identity recognises a copy.
     """
     qos = message.qos
     token, identity = None, None

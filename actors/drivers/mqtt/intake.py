@@ -24,8 +24,9 @@ _MOST_BYTES = 64 * 1024 * 1024
 
 
 class Intake:
-    """The messages of one connection on their way to `sink`. `buffer`: how many may be unread
-    there.
+    """The messages of one connection on their way to `sink`.
+
+    `buffer`: how many may be unread there.
     """
 
     def __init__(self, sink: Sink, buffer: int) -> None:
@@ -58,8 +59,9 @@ class Intake:
         """How many messages of QoS 1 and 2 were handed over and not read."""
 
     def begin_link(self) -> None:
-        """Forget all messages for another link. Packet ids of one server must not be acknowledged
-        to another.
+        """Forget all messages for another link.
+
+        Packet ids of one server must not be acknowledged to another.
         """
         self.is_over = False
         self._arrived, self._held = [], []
@@ -116,8 +118,9 @@ class Intake:
     # messages go
 
     def deliver(self) -> Sequence[Any]:
-        """Hand over messages as far as the buffer has room; return the tokens to be acknowledged at
-        once.
+        """Hand over messages as far as the buffer has room.
+
+        Return the tokens to be acknowledged at once.
         """
         if not self.is_open:
             return ()

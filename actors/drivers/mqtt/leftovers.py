@@ -1,5 +1,6 @@
-"""Subscriptions that a kept MQTT session has from an earlier run with another address; ended when
-noticed.
+"""Subscriptions that a kept MQTT session has from an earlier run with another address.
+
+Ended when noticed.
 
 MQTT has no request for the list of subscriptions. So a message reveals an old one: its topic fits
 none of the topics of the address. All filters that could have brought the message are then
@@ -55,8 +56,9 @@ class Leftovers:
         self._count = 0
 
     def is_ours(self, topic: str) -> bool:
-        """Whether the address asks for the topic. Always true where the session cannot have old
-        subscriptions.
+        """Whether the address asks for the topic.
+
+        Always true where the session cannot have old subscriptions.
         """
         if not self._session.inherited or not self._judges:
             return True
@@ -87,8 +89,9 @@ class Leftovers:
             self._leave_out(delivery)
 
     def answered(self, number: int, codes: Sequence[int]) -> None:
-        """Handle an UNSUBACK. With MQTT 5 it has a code for each filter: 0 where the subscription
-        existed.
+        """Handle an UNSUBACK.
+
+        With MQTT 5 it has a code for each filter: 0 where the subscription existed.
         """
         topic, filters = self._asked.pop(number, ("", []))
         if not topic:
@@ -117,8 +120,9 @@ class Leftovers:
 
 
 def filters_for(topic: str) -> list[str]:
-    """Return every filter that matches the topic; for a topic of many levels only the likely
-    ones.
+    """Return every filter that matches the topic.
+
+    For a topic of many levels only the likely ones.
     """
     return list(dict.fromkeys(_filters(topic.split("/"))))
 

@@ -1,4 +1,5 @@
 """Reads a message as MQTT sends it (PUBLISH), so that no message can stop the messages behind it.
+
 No I/O.
 
 paho's own decoder ends the link for an unknown or repeated property, and for odd text. A retained
@@ -38,8 +39,9 @@ _MOST_NAMED = 5
 
 
 class Unreadable(ValueError):
-    """The place of the message in the packet cannot be found. `number`: its packet id, 0 for
-    none.
+    """The place of the message in the packet cannot be found.
+
+    `number`: its packet id, 0 for none.
     """
 
     def __init__(self, text: str, qos: int, number: int = 0) -> None:
@@ -69,8 +71,9 @@ class Publish:
 
 
 def read_publish(head: int, body: bytes, *, v5: bool) -> Publish:
-    """Read a packet. `head`: its first byte. `body`: the bytes behind its length. Raises
-    Unreadable.
+    """Read a packet.
+
+    `head`: its first byte. `body`: the bytes behind its length. Raises Unreadable.
     """
     qos = (head & _QOS) >> 1
     if qos == 3:
@@ -176,8 +179,9 @@ class _Reading:
         return _text(self.counted())
 
     def address(self) -> str | None:
-        """Return a topic for writing; None where it is not UTF-8, because a repaired topic would be
-        another one.
+        """Return a topic for writing.
+
+        None where it is not UTF-8, because a repaired topic would be another one.
         """
         try:
             return self.counted().decode()

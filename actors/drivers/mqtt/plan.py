@@ -100,15 +100,17 @@ class Plan:
 
     @staticmethod
     def is_clean(address: Address) -> bool:
-        """Whether the session ends with the connection. `of` rejects values that are neither true
-        nor false.
+        """Whether the session ends with the connection.
+
+        `of` rejects values that are neither true nor false.
         """
         return (address.params.get("clean") or "true").lower() not in _NO
 
     @staticmethod
     def login(address: Address, place: int) -> tuple[str | None, str | None]:
-        """Return user and password for the server at this index of `address.hosts`. FatalError for
-        too long ones.
+        """Return user and password for the server at this index of `address.hosts`.
+
+        FatalError for too long ones.
         """
         logins = address.extra.get("logins")
         user, password = logins[place] if logins else (address.user, address.password)
@@ -281,8 +283,9 @@ def _check_filter(topic: str) -> None:
 
 
 def _headers(address: Address, v5: bool) -> tuple[tuple[str, str], ...]:
-    """Return the headers as user properties. On ws+mqtt and wss+mqtt headers belong to the
-    handshake.
+    """Return the headers as user properties.
+
+    On ws+mqtt and wss+mqtt headers belong to the handshake.
     """
     given = address.option("headers") or {}
     if not given or "+" in address.scheme:

@@ -48,8 +48,9 @@ class Subscriptions:
     async def subscribe(
         self, topics: Sequence[str], deadline: Deadline, options: SubscribeOptions | None = None
     ) -> None:
-        """Subscribe, and return when the broker has confirmed all topics. Raises DialError naming a
-        refused topic.
+        """Subscribe, and return when the broker has confirmed all topics.
+
+        Raises DialError naming a refused topic.
         """
         if not topics:
             return

@@ -46,8 +46,9 @@ class _Writing:
 
 
 class Writer:
-    """Writes over one link, after its login. `found`: the properties of the broker's answer (MQTT
-    5).
+    """Writes over one link, after its login.
+
+    `found`: the properties of the broker's answer (MQTT 5).
     """
 
     def __init__(
@@ -150,8 +151,9 @@ class Writer:
                 self._start(writing)
 
     def confirmed(self, number: int, code: int, text: str) -> None:
-        """Handle the broker's confirmation or refusal of the message with this packet id; `advance`
-        must follow.
+        """Handle the broker's confirmation or refusal of the message with this packet id.
+
+        `advance` must follow.
         """
         writing = self._in_flight.pop(number, None)
         if writing is None or writing.done.done():

@@ -228,8 +228,9 @@ class StreamConsumer:
         await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._plan.name}.{self.name}")
 
     async def hear_from_server(self) -> None:
-        """Wait for a round trip of JetStream, at most 0.15 s. Messages that were under way arrive
-        before the answer.
+        """Wait for a round trip of JetStream, at most 0.15 s.
+
+        Messages that were under way arrive before the answer.
         """
         with contextlib.suppress(nats.errors.Error, js_errors.Error):
             await self._client.jsm(timeout=_FORGET_S).consumer_info(self._plan.name, self.name)

@@ -36,8 +36,9 @@ class CoreReader:
         self._batch: list[Delivery] = []
 
     async def open(self) -> None:
-        """Subscribe to all topics. The server may not have processed the subscriptions yet when
-        `open` returns.
+        """Subscribe to all topics.
+
+        The server may not have processed the subscriptions yet when `open` returns.
         """
         # nats-py only calls this attribute; a test in test_nats_driver checks that.
         self._client.msg_class = self._make_message  # type: ignore[assignment]

@@ -114,8 +114,9 @@ class NatsDriver(StreamDriver):
         await first_that_opens(places, partial(self._attempt, plan), deadline)
 
     async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
-        """Connect to one server, log in and subscribe. The connection is closed again unless all of
-        that succeeds.
+        """Connect to one server, log in and subscribe.
+
+        The connection is closed again unless all of that succeeds.
         """
         transport = self._transport = LinkTransport(self.address, *plan.servers[index], deadline)
         client = self._client = GuardedClient(self.sink.warn, transport)
@@ -428,8 +429,9 @@ class NatsDriver(StreamDriver):
         return self._over or self._writer is None or self._writer.would_wait(size)
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
-        """Send one message to the subject of the address; return its size in bytes, 0 when the
-        deadline came first.
+        """Send one message to the subject of the address.
+
+        Return its size in bytes, 0 when the deadline came first.
 
         Core NATS: the message was given to the socket. The first write of a link, and the first one
         after a refusal, also waits until the server has looked at it. With `stream`: the stream has

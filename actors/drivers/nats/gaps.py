@@ -1,4 +1,5 @@
 """Counts messages that a stream threw away before they were read (`discard=old`, a limit, a purge).
+
 No I/O.
 
 Each delivery carries the message's number in the stream and its own number among the consumer's

@@ -64,8 +64,9 @@ class HeldMessages:
         self._unread[sequence] = held
 
     def take(self, sequence: int) -> Held | None:
-        """Remove and return a message that a reader has had or refused; None where it is not
-        held.
+        """Remove and return a message that a reader has had or refused.
+
+        None where it is not held.
         """
         return self._unread.pop(sequence, None)
 
@@ -81,8 +82,9 @@ class HeldMessages:
         return any(each.get(sequence) == stamp for each in known)
 
     def was_handed_over(self, sequence: int, stamp: int) -> bool:
-        """Whether a former link handed the message over without acknowledging it. True only at the
-        first call.
+        """Whether a former link handed the message over without acknowledging it.
+
+        True only at the first call.
         """
         return self._place.unread.pop(sequence, None) == stamp
 
@@ -104,8 +106,9 @@ class HeldMessages:
         self._read, self._read_before = {}, {}
 
     def clear(self) -> None:
-        """Forget the unread messages: the link is over. The server delivers them again, or they are
-        lost.
+        """Forget the unread messages: the link is over.
+
+        The server delivers them again, or they are lost.
         """
         self._unread.clear()
 

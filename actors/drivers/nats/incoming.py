@@ -11,8 +11,9 @@ _MOST_HELD = 1 << 20
 
 
 class Incoming:
-    """A queue of bytes with an end. The socket's protocol fills it, and nats-py's reading task
-    empties it.
+    """A queue of bytes with an end.
+
+    The socket's protocol fills it, and nats-py's reading task empties it.
     """
 
     def __init__(self) -> None:
@@ -25,8 +26,9 @@ class Incoming:
 
     @property
     def is_full(self) -> bool:
-        """Whether more than 1 MiB is queued. The socket is then not read, which is back pressure on
-        the server.
+        """Whether more than 1 MiB is queued.
+
+        The socket is then not read, which is back pressure on the server.
         """
         return len(self._data) > _MOST_HELD
 

@@ -105,8 +105,9 @@ def plan_of(address: Address) -> Plan:
 
 
 def is_subject(subject: str, *, pattern: bool) -> bool:
-    """Whether the text is a subject. With `pattern`, `*` may stand for a word and a last `>` for
-    the rest.
+    """Whether the text is a subject.
+
+    With `pattern`, `*` may stand for a word and a last `>` for the rest.
     """
     words = subject.split(".")
     if re.search(r"[\s\x00]", subject) or not all(words):
@@ -157,8 +158,9 @@ def _headers(address: Address) -> dict[str, str]:
 
 
 def sound_headers(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the headers as NATS takes them; ValueError for a header that would break the header
-    block.
+    """Return the headers as NATS takes them.
+
+    ValueError for a header that would break the header block.
     """
     headers = {str(name): header_text(str(name), value) for name, value in given.items()}
     for name, value in headers.items():
@@ -235,8 +237,9 @@ def _logins(address: Address) -> tuple[dict[str, Any], ...]:
 
 
 def _account(user: str | None, password: str | None) -> dict[str, Any]:
-    """Return the login for nats-py. A user without a password is a token, as for every NATS
-    client.
+    """Return the login for nats-py.
+
+    A user without a password is a token, as for every NATS client.
     """
     if user is None:
         return {}

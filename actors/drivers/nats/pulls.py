@@ -68,8 +68,9 @@ class Pulls:
     # asking for messages
 
     def next_request(self, held: int, now: float) -> Pull | None:
-        """Make a request for as many messages as the window has room for; None where a request is
-        not worthwhile.
+        """Make a request for as many messages as the window has room for.
+
+        None where a request is not worthwhile.
 
         `held`: how many messages no reader has had. A second request waits until a quarter of the
         window is free, so that requests stay few.

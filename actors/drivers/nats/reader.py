@@ -104,8 +104,9 @@ class StreamReader:
         self._check()
 
     def lag(self) -> int | None:
-        """How many messages of the stream no reader has had, as the server last said; None before
-        it did.
+        """How many messages of the stream no reader has had, as the server last said.
+
+        None before it did.
         """
         return None if self._pending is None else self._pending + len(self._held)
 

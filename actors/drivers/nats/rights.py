@@ -67,8 +67,9 @@ class PublishRights:
         return low_subject in self._checking
 
     def is_writers(self, low_subject: str) -> bool:
-        """Whether the program writes to the subject; otherwise a question of JetStream's API goes
-        there.
+        """Whether the program writes to the subject.
+
+        Otherwise a question of JetStream's API goes there.
         """
         return self.is_checking(low_subject) or low_subject == (self._own_subject or "").lower()
 

@@ -255,8 +255,9 @@ class LinkTransport(Transport, asyncio.Protocol):
 
 
 def _in_words(error: Exception | None, peer: str) -> BaseException | None:
-    """Return a FatalError for a TLS alert, which says what the server rejects; any other error as
-    it is.
+    """Return a FatalError for a TLS alert, which says what the server rejects.
+
+    Any other error as it is.
     """
     alert = tls_alerts.in_words(error)
     if alert is not None:

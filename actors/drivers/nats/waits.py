@@ -52,8 +52,9 @@ class Waits:
             del self._waiting[limit]
 
     def end(self, reason: Exception, subject: str | None = None) -> None:
-        """Make all waiting calls raise `reason`; with a `subject`, only those that published to
-        it.
+        """Make all waiting calls raise `reason`.
+
+        With a `subject`, only those that published to it.
         """
         now = asyncio.get_running_loop().time()
         for limit, waiting in self._waiting.items():

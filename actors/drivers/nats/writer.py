@@ -183,8 +183,9 @@ class Writer:
         return has_space and not self._turn.locked()
 
     async def _wait_for_room(self, deadline: Deadline) -> bool:
-        """Wait for the turn and for room in the socket. Returns False when the deadline came
-        first.
+        """Wait for the turn and for room in the socket.
+
+        Returns False when the deadline came first.
         """
         if self._has_room():
             return True
@@ -210,8 +211,9 @@ class Writer:
             raise gone(error) from None
 
     async def _check_allowed(self, subject: str, deadline: Deadline) -> None:
-        """Wait until the server has processed a first message to the subject; RefusedError where it
-        refuses.
+        """Wait until the server has processed a first message to the subject.
+
+        RefusedError where it refuses.
 
         The server sends a refusal before it answers a later PING.
         """

@@ -1,9 +1,10 @@
 """Redis (`redis`, `rediss`) on redis-py: pub/sub channels, which deliver at most once, and streams.
 
-A link has two connections to one server: `tells` writes, acknowledges and asks, and another one reads, for a
-connection that is subscribed, or waits for entries, serves nothing else. Beside this module: `plan` (what
-the address asks for), `line` (a connection), `subscriptions` and `stream` (the two ways to read), `words`
-(what the server answers, for users).
+A link has two connections to one server. `tells` writes, acknowledges and asks. The other
+connection reads: a connection that is subscribed, or waits for entries, can do nothing else. The
+neighbours of this module: `plan` (what the address asks for), `line` (a connection),
+`subscriptions` and `stream` (the two ways to read), `words` (the server's answers in words for
+users). Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -31,15 +32,21 @@ from trunkline.errors import DialError, RefusedError, Unconfirmed
 __all__ = ["RedisDriver"]
 
 _PENDING = 256 * 1024
-"""A write waits while so many bytes are on their way out."""
+"""A write waits while more bytes than that are on their way out."""
 _LARGEST = 512 * 1024 * 1024
-"""What a server takes at most, unless its proto-max-bulk-len says otherwise: for more it ends the link."""
+"""The most bytes of a message. A server ends the link for more, unless its proto-max-bulk-len
+differs.
+"""
 _PLACES: dict[int, tuple[Address, Place]] = {}
-"""By the address object of a connection: a driver is one attempt at a link, and the place outlives it."""
+"""The reading place of each connection, by the identity of its address object.
+
+A driver object lives for one attempt at a link, and the place must outlive it. The address is kept
+beside the place, so that no other object gets the same identity.
+"""
 
 
 class RedisDriver(StreamDriver):
-    """One link to one of the address's servers."""
+    """One link to one of the servers of the address."""
 
     schemes: ClassVar[tuple[str, ...]] = ("redis", "rediss")
     extra: ClassVar[str | None] = "redis"
@@ -64,7 +71,7 @@ class RedisDriver(StreamDriver):
 
     @classmethod
     def redelivers(cls, address: Address) -> bool:
-        """A consumer group keeps what was not acknowledged."""
+        """Whether unread messages come again after a crash: a consumer group keeps them."""
         return bool(address.params.get("group"))
 
     @property
@@ -78,7 +85,10 @@ class RedisDriver(StreamDriver):
         await first_that_opens(range(len(plan.servers)), partial(self._attempt, plan), deadline)
 
     async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
-        """One server: connect, log in, begin to read; closed again unless all of it succeeds."""
+        """Connect to one server, log in and begin to read.
+
+        The connections are closed again unless all of that succeeds.
+        """
         try:
             tells = self._tells = Commands(await self._dial(plan, index, deadline), self._lost)
             async with dialer.within(
@@ -102,10 +112,13 @@ class RedisDriver(StreamDriver):
         return line
 
     async def _check_role(self, plan: Plan, tells: Commands) -> None:
-        """A replica takes no writes, acknowledgements neither: the next server may be the primary."""
+        """Raise DialError for a replica where writes or acknowledgements are needed.
+
+        Another server may be the primary.
+        """
         if plan.write_stream is None and (plan.streams is None or plan.streams.group is None):
             return
-        with contextlib.suppress(*REPLIES):  # we may not ask
+        with contextlib.suppress(*REPLIES):  # the user may lack the right to ask
             role = await tells.call("ROLE")
             if role and role[0] == b"slave":
                 raise DialError(
@@ -150,7 +163,9 @@ class RedisDriver(StreamDriver):
         return known[1]
 
     def bequeath(self) -> dict[str, Any]:
-        """With the same consumer the next worker gets at once what this one has not acknowledged."""
+        """Return the consumer's name for the next worker, which then gets the unacknowledged
+        messages at once.
+        """
         return {"consumer": self._place().consumer} if self.address.params.get("group") else {}
 
     def _lost(self, reason: BaseException) -> None:
@@ -163,7 +178,7 @@ class RedisDriver(StreamDriver):
         await self._shut()
 
     async def _shut(self) -> None:
-        """Close what there is, in good order where that is soon done."""
+        """Close the reader and the connections, in good order where that is quickly done."""
         if self._reader is not None:
             await self._reader.close()
         if self._subscriptions is not None:
@@ -178,16 +193,22 @@ class RedisDriver(StreamDriver):
     # signs of life
 
     async def ping(self) -> None:
-        """Where a stream is read, the answers to the questions for messages are the signs of life."""
-        with contextlib.suppress(ConnectionError):  # a link that ends just now
+        """Ask for a sign of life.
+
+        Where a stream is read, the repeated questions for entries serve as pings.
+        """
+        with contextlib.suppress(ConnectionError):  # the link ends at this moment
             if self._tells is not None and self._tells.line.unsent < _PENDING:
                 self._tells.call("PING")
             if self._subscriptions is not None:
                 self._subscriptions.ping()
 
     def traffic(self) -> Traffic | None:
-        """Something counts as received when something has come on every connection of the link: each may be
-        the one that is dead."""
+        """Return the figures of the link.
+
+        `received` grows when something has come on every connection of the link since the last
+        look, because each of them may be the dead one.
+        """
         if not self._lines:
             return None
         each = [line.traffic() for line in self._lines]
@@ -252,7 +273,12 @@ class RedisDriver(StreamDriver):
         headers: Mapping[str, str | bytes],
         deadline: Deadline,
     ) -> int:
-        """Write one message, and wait until the server has it."""
+        """Write one message, and wait until the server has confirmed it. Returns the size in bytes.
+
+        Returns 0 when the message could not be handed over by the deadline. Raises Unconfirmed when
+        the answer does not come by the deadline, and RefusedError when the server does not take the
+        message.
+        """
         if where is None:
             raise RefusedError(
                 "there is no one place to write to; give write_channel= or write_stream="
@@ -282,7 +308,7 @@ class RedisDriver(StreamDriver):
             if code_of(error) in (
                 "READONLY",
                 "LOADING",
-            ):  # the next link finds another server, perhaps
+            ):  # perhaps the next link finds another server
                 self._lost(refused_link(error, self.peer, self.address))
             raise refused_message(
                 error, self.peer, self.address, f"write to {kind} {where}"
@@ -290,7 +316,10 @@ class RedisDriver(StreamDriver):
         return len(payload)
 
     async def _room(self, tells: Commands, deadline: Deadline) -> bool:
-        """Wait for our turn, until the socket takes more; False when it did not by the deadline."""
+        """Wait for the turn and for room in the socket.
+
+        Returns False when the deadline came first.
+        """
         if tells.line.unsent < _PENDING and not self._turn.locked():
             return True
         try:
@@ -303,7 +332,7 @@ class RedisDriver(StreamDriver):
 
 
 def _reading(plan: Plan) -> str:
-    """What a plan reads, for a refusal."""
+    """Return in words what a plan reads, for the text of a refusal."""
     if plan.streams is not None:
         return f"read stream {', '.join(plan.streams.names)}"
     return f"subscribe to {', '.join((*plan.channels, *plan.patterns))}" if plan.reads else ""

@@ -1,4 +1,4 @@
-"""A stream's entries as messages: one field is the data, the others are headers. Pure."""
+"""Entries of a stream as messages: one field is the data, the others are headers. No I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trunkline.actors.driver import Delivery
 __all__ = ["Entry", "delivery_of", "entries_of", "fields_of", "id_key"]
 
 Id = tuple[int, int]
-"""An entry's id as numbers, which compare as Redis compares ids."""
+"""An entry's id as two numbers, which compare as Redis compares ids."""
 
 
 class Entry(NamedTuple):
@@ -20,24 +20,29 @@ class Entry(NamedTuple):
     stream: str
     id: str
     fields: Sequence[bytes] | None
-    """Names and values by turns; None where the entry was deleted before it was delivered."""
+    """Names and values alternately; None where the entry was deleted before it was delivered."""
 
 
 def id_key(text: str | bytes) -> Id:
-    """`1526919030474-55` as two numbers. ValueError for what is no id."""
+    """Return an id such as `1526919030474-55` as two numbers. ValueError for any other text."""
     first, _, second = (text.decode() if isinstance(text, bytes) else text).partition("-")
     return int(first), int(second or 0)
 
 
 def entries_of(stream: str, reply: Any) -> list[Entry]:
-    """The entries in a part of an answer: a list of pairs of id and fields, None for a deleted entry (as
-    Redis 6.2 says it)."""
+    """Return the entries in a part of an answer, which is a list of pairs of id and fields.
+
+    Redis 6.2 has None in the list for a deleted entry.
+    """
     return [Entry(stream, pair[0].decode(), pair[1]) for pair in reply or () if pair is not None]
 
 
 def delivery_of(entry: Entry, data_field: bytes, *, group: str | None, again: bool) -> Delivery:
-    """The entry as a message. Without the field `data_field`, the data is the value of the only field there
-    is, else JSON of all fields."""
+    """Return the entry as a message.
+
+    The field `data_field` is the data. Without it the data is the value of the only field, or JSON
+    of all fields.
+    """
     fields = entry.fields or ()
     pairs = list(zip(fields[::2], fields[1::2], strict=False))
     data = next((value for name, value in pairs if name == data_field), None)
@@ -61,7 +66,7 @@ def delivery_of(entry: Entry, data_field: bytes, *, group: str | None, again: bo
 
 
 def fields_of(data: bytes, headers: Mapping[str, str | bytes], data_field: bytes) -> list[bytes]:
-    """The arguments of XADD behind the id: the headers first, the data last."""
+    """Return the arguments of XADD behind the id: the headers first, the data last."""
     found: list[bytes] = []
     for name, value in headers.items():
         found += (name.encode(), value.encode() if isinstance(value, str) else value)
@@ -83,7 +88,7 @@ def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, Any] | None:
 
 
 def _put(found: dict[str, Any], name: str, value: Any) -> None:
-    """A name that is there more than once has a list."""
+    """Store a value; a name that occurs more than once has a list of values."""
     if name not in found:
         found[name] = value
     elif isinstance(found[name], list):

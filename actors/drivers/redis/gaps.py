@@ -1,8 +1,11 @@
-"""Entries that a stream lost before they were read (XTRIM, MAXLEN, XDEL): counted by numbers. No I/O.
+"""Entries that a stream lost before they were read (XTRIM, MAXLEN, XDEL): counted by numbers.
 
-A server counts all entries that a stream ever took (`entries-added`, since Redis 7). Where it is known how
-many entries lie behind the last one that was read, the difference is how many were there up to that one. Each
-entry that was read moves this position by one; where it moved further, entries were deleted unread.
+No I/O.
+
+A server counts all entries that a stream ever took (`entries-added`, since Redis 7). Subtracting
+the entries behind the last one that was read gives the *position*: how many entries the stream took
+up to that one. Each entry that is read moves the position by one. Where it moved further, entries
+were deleted unread.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ __all__ = ["Gaps", "StreamState", "named"]
 
 
 def named(reply: Sequence[Any]) -> dict[str, Any]:
-    """The answer of XINFO, names and values by turns, as a dict."""
+    """Return an answer of XINFO, with names and values alternately, as a dict."""
     return {name.decode(): value for name, value in zip(reply[::2], reply[1::2], strict=False)}
 
 
 class StreamState:
-    """What XINFO STREAM says; `reply` is None where there is no such stream."""
+    """The answer of XINFO STREAM. `reply` is None where the stream does not exist."""
 
     def __init__(self, reply: Sequence[Any] | None) -> None:
         found: Mapping[str, Any] = named(reply or ())
@@ -33,36 +36,41 @@ class StreamState:
             id_key(found["first-entry"][0]) if found.get("first-entry") else None
         )
         self.newest: Id | None = id_key(found["last-entry"][0]) if found.get("last-entry") else None
-        """The first and the last entry that are there."""
+        """The ids of the first and the last entry that exist."""
         self.added: int | None = found.get("entries-added") if self.exists else 0
-        """None: the server does not count them (before Redis 7)."""
+        """How many entries the stream took in all; None where the server does not count them
+        (before Redis 7).
+        """
 
     def behind(self, read: Id) -> int | None:
-        """How many entries lie behind the id `read`; None where the state does not tell."""
+        """Return how many entries lie behind the id `read`; None where the state does not tell."""
         if self.first is None or self.newest is None or read >= self.newest:
             return 0
         return self.length if self.first > read else None
 
 
 class Gaps:
-    """Counts what a stream lost between two entries that were read."""
+    """Counts entries that a stream lost between two entries that were read."""
 
     def __init__(self) -> None:
         self._position: int | None = None
-        """How many entries the stream took up to the last one that was read; None: not known."""
+        """How many entries the stream took up to the last one that was read; None for unknown."""
 
     def forget(self) -> None:
-        """Another reader took entries: the position is not known any more."""
+        """Forget the position: another reader took entries."""
         self._position = None
 
     def delivered(self, count: int) -> None:
-        """So many entries were read that lie behind the former ones."""
+        """Note that so many entries behind the former ones were read."""
         if self._position is not None:
             self._position += count
 
     def look(self, state: StreamState, read: Id) -> int:
-        """How many entries were lost since the last look that told a position. `read` is the last entry that
-        was read; the state is of a moment after that, and before the next entry was asked for."""
+        """Return how many entries were lost since the last look that gave a position.
+
+        `read`: the id of the last entry that was read. `state`: taken after that read and before
+        the next question.
+        """
         behind = state.behind(read)
         if behind is None or state.added is None:
             return 0

@@ -1,11 +1,12 @@
-"""One connection to one server: redis-py's, on a socket of ours.
+"""One connection to one server: redis-py's connection class on a socket of Trunkline's.
 
-Dialled by our dialer and secured by our TLS options, so that `proxy=`, `local_ip=`, `cafile=` and so on mean
-what they mean elsewhere and fail in the same words. redis-py logs in, packs commands and parses answers.
-Its pool, its retries and its timeouts are not used: a lost connection is the worker's to dial again.
+Trunkline's dialer opens the socket and Trunkline's TLS options secure it. So `proxy=`, `local_ip=`,
+`cafile=` and so on mean the same as for other schemes, and fail in the same words. redis-py logs
+in, packs commands and parses answers. Its pool, its retries and its timeouts are not used: the
+worker dials a lost connection again.
 
-redis-py says how a connection gets its socket by overriding `_connect`, which sets `_reader` and `_writer`;
-test_redis_line tells when an update changes that.
+A subclass of redis-py's connection gives it a socket by overriding `_connect`, which sets `_reader`
+and `_writer`. A test in test_redis_line fails when an update changes that.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _CLOSE_S = 0.4
 _TOO_LATE = "the link ended before the answer came; the message may have arrived"
 
 Reply = Any
-"""What redis-py makes of an answer: bytes, int, None, a list of them, or one of `REPLIES`."""
+"""An answer as redis-py parses it: bytes, int, None, a list of them, or one of `REPLIES`."""
 
 
 class _CountingProtocol(asyncio.StreamReaderProtocol):
@@ -50,7 +51,10 @@ class _CountingProtocol(asyncio.StreamReaderProtocol):
 
 
 class Line(AbstractConnection):
-    """See the module. `listen` begins to read; `write` may be called from then on."""
+    """One connection.
+
+    `dial` connects, and `listen` begins to read; `write` may be called from then on.
+    """
 
     def __init__(
         self,
@@ -78,13 +82,13 @@ class Line(AbstractConnection):
         self._sent = 0
         self._last = Traffic(0)
         self.over: BaseException | None = None
-        """Why nothing comes any more."""
+        """Why no answers come any more; None while the connection is open."""
 
     @property
     def peer(self) -> str:
         return join_host_port(*self._place)
 
-    # what redis-py asks of a kind of connection
+    # methods that redis-py demands of a connection class
 
     def repr_pieces(self) -> list[tuple[str, Any]]:
         return [("host", self.peer)]
@@ -93,13 +97,16 @@ class Line(AbstractConnection):
         return self.peer
 
     async def _connect(self) -> None:
-        assert self._stream is not None  # `dial` has made it
+        assert self._stream is not None  # made by `dial`
         self._reader, self._writer = self._source, self._stream
 
     # the connection
 
     async def dial(self, deadline: Deadline) -> None:
-        """Connect, secure and log in by the deadline. DialError or FatalError in words."""
+        """Connect, start TLS and log in by the deadline.
+
+        Raises DialError or FatalError in words.
+        """
         host, port = self._place
         sock = await dialer.open_connection(self._address, deadline, host=host, port=port)
         try:
@@ -110,7 +117,8 @@ class Line(AbstractConnection):
                     "ssl": context,
                     "server_hostname": tls.server_hostname(self._address, host),
                 }
-                # a second more than our own limit, which is the one to speak of
+                # One second more than the caller's own limit, so that the caller's own error is the
+                # one reported.
                 secured["ssl_handshake_timeout"] = 1 + (deadline.timeout() or 60.0)
             loop = asyncio.get_running_loop()
             async with dialer.within(deadline, f"{self.peer} did not finish the TLS handshake"):
@@ -132,7 +140,7 @@ class Line(AbstractConnection):
     async def _log_in(self) -> None:
         try:
             await self.connect()  # type: ignore[no-untyped-call]
-            await self.send_command("PING")  # a server that wants a login says so now
+            await self.send_command("PING")  # a server that wants a login refuses this
             if await self.read_response() != b"PONG":
                 raise library.InvalidResponse
         except REPLIES as error:
@@ -147,8 +155,11 @@ class Line(AbstractConnection):
     def listen(
         self, taken: Callable[[Reply], None], ended: Callable[[BaseException], None]
     ) -> None:
-        """Hand each answer to `taken`. `ended` is called once, with the reason, when no more can come; not
-        after `close`."""
+        """Hand each answer to `taken`.
+
+        `ended` is called once, with the reason, when no more answers can come; it is not called
+        after `close`.
+        """
         self._reading = asyncio.ensure_future(self._read(taken, ended))
 
     async def _read(
@@ -171,7 +182,7 @@ class Line(AbstractConnection):
         ended(self.over)
 
     def why_lost(self, error: BaseException, *, opened: bool = True) -> Exception:
-        """The reason for users. An open link that just ends needs no more than that."""
+        """Return the reason for users; `opened`: whether the link had been open."""
         if (alert := tls_alerts.in_words(error)) is not None:
             return FatalError(f"{self.peer} {alert}")
         if (words := tls.lost(error.__context__)) is not None:
@@ -187,7 +198,7 @@ class Line(AbstractConnection):
         return DialError(f"{self.peer} closed the connection before it answered{hint}")
 
     def write(self, *words: Any) -> None:
-        """Give a command out; ConnectionError where the link is gone."""
+        """Send a command; ConnectionError where the link is gone."""
         if self.over is not None or self._stream is None or self._stream.transport.is_closing():
             raise ConnectionError("the link is gone")
         pieces = self.pack_command(*words)
@@ -196,17 +207,20 @@ class Line(AbstractConnection):
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait in our own memory for the network."""
+        """How many bytes wait in this process for the network."""
         return 0 if self._stream is None else self._stream.transport.get_write_buffer_size()
 
     async def drained(self) -> None:
-        """Wait until what was written is on its way. ConnectionError when the link ends."""
+        """Wait until the bytes written so far are on their way.
+
+        ConnectionError when the link ends.
+        """
         if self._stream is None or self.over is not None:
             raise ConnectionError("the link is gone")
         await self._stream.drain()
 
     def traffic(self) -> Traffic:
-        """As `StreamDriver.traffic`, of this connection."""
+        """The figures of `StreamDriver.traffic`, for this connection."""
         if self._stream is None or self._stream.transport.is_closing():
             return self._last
         sock = self._stream.get_extra_info("socket")
@@ -216,7 +230,7 @@ class Line(AbstractConnection):
         return self._last
 
     async def close(self) -> None:
-        """Close within a moment. Idempotent."""
+        """Close within 0.4 s. Idempotent."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait((self._reading,))
@@ -232,7 +246,7 @@ class Line(AbstractConnection):
 
 
 class Commands:
-    """Commands over one line, answered in their order."""
+    """Commands over one line. The server answers them in their order."""
 
     def __init__(self, line: Line, ended: Callable[[BaseException], None]) -> None:
         self.line = line
@@ -246,8 +260,11 @@ class Commands:
         return len(self._asked)
 
     def call(self, *words: Any) -> asyncio.Future[Reply]:
-        """Give a command out; the answer is awaited as result, or raised where it is an error.
-        ConnectionError where the link is gone, also from the answer."""
+        """Send a command and return a future for its answer.
+
+        The future raises an answer that is an error. ConnectionError where the link is gone, raised
+        by the call or by the future.
+        """
         self.line.write(*words)
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_look_at)
@@ -256,7 +273,7 @@ class Commands:
 
     def _taken(self, reply: Reply) -> None:
         answer = self._asked.popleft()
-        if answer.done():  # nobody waits any more
+        if answer.done():  # the caller has stopped waiting
             return
         if isinstance(reply, Exception):
             answer.set_exception(reply)
@@ -268,24 +285,24 @@ class Commands:
         self._ended(reason)
 
     def give_up(self) -> None:
-        """Tell all that wait for answers that none comes."""
+        """End all waiting calls with an error."""
         for answer in self._asked:
             if not answer.done():
                 answer.set_exception(ConnectionError(_TOO_LATE))
         self._asked.clear()
 
     async def settled(self, seconds: float) -> None:
-        """Wait until all commands are answered, so many seconds at most."""
+        """Wait until all commands are answered, at most `seconds`."""
         if self._asked:
             await asyncio.wait(list(self._asked), timeout=seconds)
 
     async def close(self) -> None:
-        """Close the line; who waits for an answer is told."""
+        """Close the line, and end all waiting calls with an error."""
         await self.line.close()
         self.give_up()
 
 
 def _look_at(answer: asyncio.Future[Reply]) -> None:
-    """An answer that nobody awaits is no fault."""
+    """Mark the error of an answer as seen: not every answer is awaited."""
     if not answer.cancelled():
         answer.exception()

@@ -1,7 +1,7 @@
-"""Redis's patterns of channel names: which of several subscriptions brings a message. Pure.
+"""Redis's patterns of channel names: which of several subscriptions brings a message. No I/O.
 
-A server sends a message once for its channel and once for each pattern that matches. Readers want it once, so
-that it is taken from the first of our subscriptions alone.
+A server sends a message once for its channel and once more for each pattern that matches. Readers
+want the message once, so only the first matching subscription of the connection counts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ __all__ = ["brings", "pattern_regex"]
 
 
 def pattern_regex(pattern: bytes) -> re.Pattern[bytes]:
-    """A pattern as PSUBSCRIBE reads it: `*` any bytes, `?` one byte, `[a-c]` and `[^a]` one of a set, and a
-    backslash that takes the next byte as it is."""
+    """Return a pattern of PSUBSCRIBE as a regular expression.
+
+    `*` stands for any bytes, `?` for one byte, `[a-c]` and `[^a]` for one byte of a set. A
+    backslash takes the next byte literally.
+    """
     parts: list[bytes] = []
     at = 0
     while at < len(pattern):
@@ -33,7 +36,10 @@ def pattern_regex(pattern: bytes) -> re.Pattern[bytes]:
 
 
 def _set(pattern: bytes, at: int) -> tuple[bytes, int]:
-    """The set that begins behind its `[`, and where the pattern goes on; one without `]` ends at the end."""
+    """Return the set that begins behind its `[`, and the place behind it.
+
+    A set without `]` ends with the pattern.
+    """
     negated = pattern[at : at + 1] == b"^"
     at += negated
     ranges: list[bytes] = []
@@ -60,8 +66,11 @@ def brings(
     patterns: Sequence[re.Pattern[bytes]],
     names: Sequence[bytes],
 ) -> bool:
-    """Whether the message that came by the pattern `subscription` is to be taken: no channel of ours and no
-    earlier pattern brings it. `patterns` and `names` are all of ours in the same order."""
+    """Whether to take the message that came by the pattern `subscription`.
+
+    It is not taken where a channel or an earlier pattern of the connection brings it. `patterns`
+    and `names` hold all patterns of the connection in the same order.
+    """
     if channel in channels:
         return False
     earlier = patterns[: names.index(subscription)] if subscription in names else ()

@@ -1,5 +1,7 @@
-"""What an address asks of Redis: where to read and write, how to log in. Pure, worked out before anything is
-connected, so that a value that cannot be is one clear sentence.
+"""The wishes of a redis address: where to read and write, how to log in. No I/O.
+
+The plan is made before anything is connected, so that an impossible value is reported in one clear
+sentence.
 """
 
 from __future__ import annotations
@@ -16,19 +18,18 @@ from trunkline.address.header_text import header_text
 __all__ = ["CLAIM_IDLE_S", "GroupPlan", "Login", "Plan", "StreamPlan", "plan_of", "sound_headers"]
 
 CLAIM_IDLE_S = 60.0
-"""A message of a group is taken over after so long without a word of its consumer, where the address says
-nothing else."""
+"""Default seconds after which a message of a silent consumer of the group is taken over."""
 _LONGEST_BLOCK_S = 5.0
 _SHORTEST_BLOCK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """How the streams are read by a consumer group."""
+    """How a consumer group reads the streams."""
 
     name: str
     consumer: str | None
-    """None: a name of the connection's own."""
+    """None: the connection makes its own name."""
     claim_idle_s: float
 
 
@@ -38,17 +39,19 @@ class StreamPlan:
 
     names: tuple[str, ...]
     start: str
-    """The id behind which reading starts; `$` is the last one there is."""
+    """The id behind which reading starts; `$` is the id of the last entry."""
     group: GroupPlan | None
     window: int
-    """At most so many messages are here that no reader has."""
+    """The most messages that are held unread."""
     block_s: float
-    """How long the server may keep a question for messages: its answer is the link's sign of life."""
+    """Seconds that the server may keep a question for messages. Its answer is the link's sign of
+    life.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How to log in at one server."""
+    """The login at one server."""
 
     user: str | None
     password: str | None = field(repr=False)
@@ -56,7 +59,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """See the module."""
+    """The wishes of one address."""
 
     servers: tuple[tuple[str, int], ...]
     logins: tuple[Login, ...]
@@ -68,12 +71,14 @@ class Plan:
     write_channel: str | None
     write_stream: str | None
     writes_streams: bool
-    """Whether a message with a `topic` of its own goes to a stream of that name, not to a channel."""
+    """Whether a message with its own `topic` goes to a stream of that name, and not to a
+    channel.
+    """
     headers: dict[str, str | bytes]
     maxlen: int | None
     data_field: bytes
     largest: int
-    """Messages of more bytes are not handed over."""
+    """Messages of more bytes are discarded."""
 
     @property
     def reads(self) -> bool:
@@ -81,7 +86,7 @@ class Plan:
 
 
 def plan_of(address: Address) -> Plan:
-    """The plan; FatalError names the option that cannot be."""
+    """Return the plan of an address; FatalError names the option that cannot be obeyed."""
     params, extra = address.params, address.extra
     typed: Mapping[str, Any] = extra.get("typed", {})
     streams = _streams(address, typed)
@@ -112,7 +117,10 @@ def plan_of(address: Address) -> Plan:
 
 
 def sound_headers(given: Mapping[str, Any], data_field: str) -> dict[str, str | bytes]:
-    """Headers as fields of a stream's entry, bytes as they are; ValueError for one that cannot be a field."""
+    """Return headers as fields of an entry; bytes are kept.
+
+    ValueError for a header that cannot be a field.
+    """
     found: dict[str, str | bytes] = {}
     for name, value in given.items():
         if str(name) == data_field:
@@ -158,7 +166,7 @@ def _streams(address: Address, typed: Mapping[str, Any]) -> StreamPlan | None:
 
 
 def _block(address: Address) -> float:
-    """A third of the time that a peer has to answer a ping, within reason."""
+    """Return a third of the time that a peer has for answering a ping, between 0.1 and 5 s."""
     every_s = int(address.option("pingInterval")) / 1000
     answer_s = (
         answer_time(every_s, address.options.get("pingTimeout"), control=True) or LONGEST_ANSWER_S

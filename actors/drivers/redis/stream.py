@@ -1,10 +1,14 @@
-"""Reading streams: one connection that asks for entries and waits in the server until there are some.
+"""Reading streams: one connection asks for entries, and the server answers when there are some.
 
-With a consumer group each entry is acknowledged (XACK) when a reader has it. What this consumer was given
-before and did not acknowledge is read first, and what other consumers leave without a word for `claim_idle`
-is taken over (XAUTOCLAIM); the server is told now and then that what waits here is not forgotten.
-Without a group nothing is acknowledged, and the place in each stream is kept: after an outage the next link
-goes on where the last one ended.
+With a consumer group each entry is acknowledged (XACK) when a reader has had it. Entries that this
+consumer was given earlier and did not acknowledge are read first. Entries that other consumers
+leave unacknowledged for `claim_idle` are taken over (XAUTOCLAIM). The server is told regularly that
+entries waiting here are in use. Without a group nothing is acknowledged. The place in each stream
+is kept, and the next link goes on there.
+
+Two tasks of the event loop meet here: `_read` asks for entries, and `_keep_up` renews and takes
+over. Both add to `_held`, and `settle` removes. Changes happen between two awaits, so no lock is
+needed.
 """
 
 from __future__ import annotations
@@ -35,37 +39,41 @@ from trunkline.address import Address
 __all__ = ["Place", "StreamReader"]
 
 _BATCH = 200
-"""Entries of one answer, at most."""
+"""The most entries of one answer."""
 _CHECK_S = 1.0
 _REST_S = 5.0
-"""The state of the streams is asked for so often while messages come, and while none come."""
+"""The intervals, in seconds, for asking about the streams: while messages come, and while none
+come.
+"""
 _HEAVY_S = 30.0
 _HEAVY_BYTES = 1 << 20
-"""XINFO STREAM answers with two whole entries: it is asked for seldom where they are long."""
+"""XINFO STREAM answers with two whole entries, so it is asked rarely where entries are long."""
 _LOOK_S = 5.0
-"""So often, at least, it is looked for entries to take over."""
+"""The longest interval, in seconds, for taking over entries."""
 _SHORTEST_LOOK_S = 0.1
 _IDS = 500
-"""Entries that one command names, at most."""
+"""The most entries that one command names."""
 _REMEMBERED = 10_000
-"""So many acknowledged entries are known again after an outage: a link that breaks loses acknowledgements."""
+"""At least so many acknowledged entries are recognised after an outage: a link that breaks loses
+acknowledgements.
+"""
 _GIVEN_BACK_MS = 30 * 86_400_000
-"""The idle time of what is given back: longer than any other consumer waits for."""
+"""The idle time, in milliseconds, of entries given back: longer than any other consumer waits."""
 _UNBLOCK_S, _ACKNOWLEDGE_S, _GIVE_BACK_S = 0.25, 0.35, 0.35
 
 
 @dataclass(slots=True)
 class _StreamPlace:
-    """Where reading one stream is."""
+    """The place of reading in one stream."""
 
     read: str | None = None
-    """The id of the last entry that was asked for as a new one; None before that is known."""
+    """The id of the last entry that was delivered as a new one; None for unknown."""
     gaps: Gaps = field(default_factory=Gaps)
 
 
 @dataclass(slots=True)
 class Place:
-    """What a connection's next link has to know of the former ones."""
+    """What the next link of a connection has to know of the former links."""
 
     consumer: str = field(default_factory=lambda: f"trunkline-{secrets.token_hex(8)}")
     """This connection's name in the group, where the address gives none."""
@@ -79,8 +87,9 @@ class Place:
 class StreamReader:
     """The reading half of one link that reads streams.
 
-    `asks` has a line of its own, on which the server may keep a question for seconds; `tells` is the link's
-    other line. `ended` is called with the reason when reading cannot go on.
+    `asks` has a connection of its own, on which the server may keep a question for seconds. `tells`
+    is the other connection of the link. `ended` is called with the reason when reading cannot go
+    on.
     """
 
     def __init__(
@@ -104,9 +113,11 @@ class StreamReader:
         self._had_link = had_link
         self._consumer = (plan.group.consumer if plan.group else None) or place.consumer
         self._held: dict[tuple[str, str], float] = {}
-        """What no reader has, by stream and id: when the server last heard of it."""
+        """Unread entries by stream and id, with the time at which the server last heard of each."""
         self._history: dict[str, str] = {}
-        """By stream: behind which id there may be entries that this consumer was given before."""
+        """By stream: the id behind which there may be entries that this consumer was given
+        earlier.
+        """
         self._cursors = dict.fromkeys(plan.names, "0-0")
         self._lags: dict[str, int | None] = {}
         self._client_id: int | None = None
@@ -122,11 +133,13 @@ class StreamReader:
     # the link
 
     async def open(self) -> None:
-        """Find or make the groups, and know where reading starts. One of `REPLIES`, FatalError or
-        ConnectionError where that cannot be."""
+        """Find or make the groups, and find where reading starts.
+
+        Raises one of `REPLIES`, FatalError or ConnectionError where that fails.
+        """
         for name in self._plan.names:
             with _as_denied():
-                await self._asks.call("XLEN", name)  # a key that is no stream is told now
+                await self._asks.call("XLEN", name)  # reports a key that is no stream at once
             if self._group is not None:
                 await self._find_group(name, self._group)
                 self._history[name] = "0-0"
@@ -137,14 +150,15 @@ class StreamReader:
                 self._client_id = int(await self._asks.call("CLIENT ID"))
 
     def start(self) -> None:
-        """The link is open: read."""
+        """Begin to read: the link is open."""
         self._reading = asyncio.ensure_future(self._guarded(self._read()))
         if self._group is not None:
             self._keeping = asyncio.ensure_future(self._guarded(self._keep_up(self._group)))
 
     async def close(self) -> None:
-        """Acknowledge what is to be acknowledged, and give back what no reader has, so that other consumers
-        get it at once."""
+        """Send the last acknowledgements, and give back unread entries, so that other consumers get
+        them at once.
+        """
         self._closing = True
         self._room.set()
         if self._keeping is not None:
@@ -170,13 +184,16 @@ class StreamReader:
         self._room.set()
 
     def lag(self) -> int | None:
-        """Entries that no reader has, as the server last said; None where it does not tell."""
+        """Return how many entries no reader has had, as the server last said.
+
+        None where it does not tell.
+        """
         lags = [self._lags.get(name) for name in self._plan.names]
         known = [lag for lag in lags if lag is not None]
         return sum(known) + len(self._held) if len(known) == len(lags) else None
 
     def settle(self, tokens: Sequence[tuple[str, str]]) -> None:
-        """Readers have these entries."""
+        """Note that readers have had these entries, and acknowledge them in a group."""
         read: dict[str, list[str]] = {}
         for stream, number in tokens:
             self._held.pop((stream, number), None)
@@ -193,13 +210,15 @@ class StreamReader:
             del known[oldest]
 
     def _acknowledge(self, group: GroupPlan, read: dict[str, list[str]]) -> None:
-        with contextlib.suppress(OSError):  # the link is gone, and they come again
+        with contextlib.suppress(OSError):  # the link is gone: the entries come again
             for stream, ids in read.items():
                 for at in range(0, len(ids), _IDS):
                     self._tells.call("XACK", stream, group.name, *ids[at : at + _IDS])
 
     async def _guarded(self, work: Any) -> None:
-        """Nothing may end without a word what is to bring messages, or to keep them."""
+        """Run a task of the reader; report its failure, because reading would stop silently
+        otherwise.
+        """
         try:
             await work
         except FatalError as error:
@@ -207,7 +226,7 @@ class StreamReader:
         except REPLIES as error:
             self._ended(refused_link(error, self._asks.line.peer, self._address, self._what))
         except OSError:
-            pass  # the line has told
+            pass  # the line has reported its end
         except Exception as error:
             self._ended(ConnectionError(f"reading {self._what} failed: {error!r:.200}"))
 
@@ -215,7 +234,7 @@ class StreamReader:
     def _what(self) -> str:
         return f"read stream {', '.join(self._plan.names)}"
 
-    # where reading starts
+    # the beginning of reading
 
     async def _find_start(self, name: str) -> None:
         place = self._place.streams[name]
@@ -227,7 +246,7 @@ class StreamReader:
             self._start_anew(name)
 
     def _start_anew(self, name: str) -> None:
-        """The stream that was read is gone: whatever is in one of its name now is new."""
+        """Begin a stream anew that was deleted and made again: every entry in it is new."""
         place = self._place.streams[name]
         place.read, place.gaps = "0-0", Gaps()
         self._place.acknowledged.clear()
@@ -240,8 +259,10 @@ class StreamReader:
         return last[0].id if last else "0-0"
 
     async def _find_group(self, name: str, group: GroupPlan) -> None:
-        """Make the group before the first link. Later it has to be there, but for a stream whose data are
-        gone with it."""
+        """Make the group at the first link.
+
+        Later the group must exist, unless the stream's data are gone with it.
+        """
         if not self._had_link:
             await self._make_group(name, group, self._plan.start)
         elif (info := await self._group_info(name, group)) is None:
@@ -261,7 +282,7 @@ class StreamReader:
         try:
             await self._asks.call("XGROUP CREATE", name, group.name, start, "MKSTREAM")
         except REPLIES as error:
-            # without the right to make one it may still be there
+            # The user may lack the right to make a group that exists already.
             if code_of(error) not in ("BUSYGROUP", "NOPERM"):
                 raise
             denied = error if code_of(error) == "NOPERM" else None
@@ -272,14 +293,17 @@ class StreamReader:
             self._know_place(name, info)
 
     def _know_place(self, name: str, info: dict[str, Any]) -> None:
-        """What the group has delivered last, as it says."""
+        """Note which entry the group has delivered last."""
         place, last = self._place.streams[name], info["last-delivered-id"].decode()
         if place.read != last:
             place.read = last
             place.gaps.forget()
 
     async def _group_info(self, name: str, group: GroupPlan) -> dict[str, Any] | None:
-        """What XINFO GROUPS says of the group; None where there is none, {} where we may not know."""
+        """Return the answer of XINFO GROUPS for the group.
+
+        None where the group does not exist, {} where the user may not ask.
+        """
         try:
             groups = [named(reply) for reply in await self._asks.call("XINFO GROUPS", name)]
         except REPLIES as error:
@@ -291,7 +315,7 @@ class StreamReader:
         return next((found for found in groups if found["name"] == group.name.encode()), None)
 
     async def _state(self, name: str) -> StreamState | None:
-        """What XINFO STREAM says; None where we may not know."""
+        """Return the answer of XINFO STREAM; None where the user may not ask."""
         try:
             reply = await self._asks.call("XINFO STREAM", name)
         except REPLIES as error:
@@ -323,7 +347,10 @@ class StreamReader:
                     await self._find_group(name, self._group)
 
     async def _wait_for_room(self) -> None:
-        """Until a reader has taken something; asked for a sign of life meanwhile."""
+        """Wait until a reader has taken something, at most `block_s` seconds.
+
+        A ping then asks for a sign of life.
+        """
         self._room.clear()
         try:
             await asyncio.wait_for(self._room.wait(), self._plan.block_s)
@@ -362,7 +389,7 @@ class StreamReader:
         self._hand_over(entries, again=False)
 
     def _take_history(self, name: str, entries: Sequence[Entry]) -> None:
-        """Entries that this consumer was given before and has not acknowledged."""
+        """Hand over entries that this consumer was given earlier and has not acknowledged."""
         if not entries:
             del self._history[name]
             return
@@ -379,7 +406,7 @@ class StreamReader:
             if again and token in self._place.acknowledged:
                 self.settle([token])  # the acknowledgement was lost with a link
                 continue
-            if entry.fields is None:  # deleted from the stream before it was acknowledged
+            if entry.fields is None:  # deleted before it was acknowledged
                 self._discard(token)
                 continue
             size = sum(map(len, entry.fields))
@@ -398,14 +425,14 @@ class StreamReader:
         self._sink.dropped(1)
         self.settle([token])
 
-    # looking how the streams are
+    # the state of the streams
 
     def _check_is_due(self) -> bool:
         every = self._check_every if self._came_since_check else max(_REST_S, self._check_every)
         return time.monotonic() - self._checked_at >= every
 
     async def _check(self) -> None:
-        """Count what was lost unread, and what is still to come."""
+        """Count the entries that were lost unread, and those still to come."""
         self._came_since_check = False
         for name in self._plan.names:
             state, place = await self._state(name), self._place.streams[name]
@@ -433,10 +460,12 @@ class StreamReader:
                 )
         self._checked_at = time.monotonic()
 
-    # the group's other entries
+    # other entries of the group
 
     async def _keep_up(self, group: GroupPlan) -> None:
-        """Tell the server of what waits here, and take over what others have left."""
+        """Tell the server that entries held here are in use, and take over entries that others have
+        left.
+        """
         every = max(_SHORTEST_LOOK_S, min(group.claim_idle_s / 3, _LOOK_S))
         while True:
             await self._renew(group)
@@ -446,7 +475,7 @@ class StreamReader:
             await asyncio.sleep(every)
 
     async def _renew(self, group: GroupPlan) -> None:
-        """So that no other consumer takes over what is waiting for a reader."""
+        """Reset the idle time of held entries, so that no other consumer takes them over."""
         now = time.monotonic()
         old: dict[str, list[str]] = {}
         for (stream, number), told in self._held.items():
@@ -465,7 +494,7 @@ class StreamReader:
                         self._held[stream, number] = now
 
     async def _claim(self, stream: str, group: GroupPlan, ids: Sequence[str], idle_ms: int) -> None:
-        """Have entries of ours count as idle for so long; how often they were delivered stays."""
+        """Set the idle time of entries held here. The count of their deliveries stays as it is."""
         await self._tells.call(
             "XCLAIM", stream, group.name, self._consumer, 0, *ids, "IDLE", idle_ms, "JUSTID"
         )
@@ -499,7 +528,7 @@ class StreamReader:
             self._cursors[name] = reply[0].decode()
             self._hand_over(entries_of(name, reply[1]), again=True)
             for number in reply[2] if len(reply) > 2 else ():
-                # the server has taken it off the list by itself
+                # The server has removed the entry from the list by itself.
                 if self._held.pop((name, number.decode()), None) is None:
                     self._sink.dropped(1)
             if self._cursors[name] == "0-0":
@@ -509,7 +538,11 @@ class StreamReader:
     # the end
 
     async def _end_question(self) -> None:
-        """What the server answers while we close would be ours, and nobody would read it for a while."""
+        """End the question that waits at the server.
+
+        Entries that the server delivered during the closing would belong to this consumer, and stay
+        unread.
+        """
         if self._reading is None or self._reading.done():
             return
         if self._blocked and self._client_id is not None:
@@ -526,7 +559,7 @@ class StreamReader:
         if group.consumer is not None:
             return
         for name in self._plan.names:
-            # a name of our own serves nobody else; with entries of its own it has to stay
+            # A name made here serves no other connection. With entries of its own it must stay.
             pending = await self._tells.call(
                 "XPENDING", name, group.name, "-", "+", 1, self._consumer
             )
@@ -536,7 +569,9 @@ class StreamReader:
 
 @contextlib.contextmanager
 def _as_denied() -> Any:
-    """What we may not ask is not known, which is no reason to give up."""
+    """Ignore the refusal of a question that the user may not ask, or that the server does not
+    know.
+    """
     try:
         yield
     except REPLIES as error:
@@ -545,7 +580,7 @@ def _as_denied() -> Any:
 
 
 def _size(reply: Any) -> int:
-    """The bytes of an answer, about."""
+    """Return the approximate number of bytes in an answer."""
     if isinstance(reply, bytes):
         return len(reply)
     return sum(map(_size, reply)) if isinstance(reply, list) else 8

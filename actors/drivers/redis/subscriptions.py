@@ -1,4 +1,4 @@
-"""Reading channels: one connection that subscribes and is sent what is published."""
+"""Reading channels: one connection subscribes, and the server sends what is published."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["Subscriptions"]
 
 
 class Subscriptions:
-    """The reading half of a link that reads channels. What comes together is handed over together."""
+    """The reading half of a link that reads channels.
+
+    Messages of one read of the socket are handed over together.
+    """
 
     def __init__(
         self,
@@ -30,13 +33,16 @@ class Subscriptions:
         self._exact = frozenset(self._channels)
         self._matchers = [pattern_regex(pattern) for pattern in self._patterns]
         self._missing = len(self._channels) + len(self._patterns)
-        """Subscriptions that the server has not confirmed."""
+        """How many subscriptions the server has not confirmed yet."""
         self._in_force: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._batch: list[Delivery] = []
 
     async def open(self) -> None:
-        """Subscribe; returns when every subscription is in force. One of `REPLIES` where one was refused,
-        ConnectionError where the link ended."""
+        """Subscribe, and return when every subscription is in force.
+
+        Raises one of `REPLIES` where a subscription was refused, ConnectionError where the link
+        ended.
+        """
         self._line.listen(self._taken, self._over)
         if self._channels:
             self._line.write("SUBSCRIBE", *self._channels)

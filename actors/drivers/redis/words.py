@@ -1,4 +1,4 @@
-"""What a Redis server answers, in words for users. Pure."""
+"""The answers of a Redis server in words for users. No I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 REPLIES = (library.ResponseError, library.AuthenticationError, library.BusyLoadingError)
-"""Answers that are errors; redis-py's other errors say that there is no link."""
+"""Answers that are errors. redis-py's other errors mean that the link is gone."""
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (library.AuthenticationError, "NOAUTH"),
     (library.BusyLoadingError, "LOADING"),
@@ -33,7 +33,9 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (library.ClusterCrossSlotError, "CROSSSLOT"),
     (library.OutOfMemoryError, "OOM"),
 )
-"""By redis-py's class, for its texts are without the code then. A subclass stands before its base."""
+"""Codes by redis-py's class, because its texts then lack the code. A subclass stands before its
+base.
+"""
 _PASSES = (
     "LOADING",
     "MASTERDOWN",
@@ -45,11 +47,11 @@ _PASSES = (
     "NOREPLICAS",
     "ASK",
 )
-"""Codes of refusals that may be otherwise in a moment."""
+"""Codes of refusals that may pass in a moment."""
 
 
 def code_of(error: Exception) -> str:
-    """The code with which the server's answer began, `ERR` where it had no other."""
+    """Return the code at the beginning of the server's answer; `ERR` where it has no other."""
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
@@ -58,24 +60,32 @@ def code_of(error: Exception) -> str:
 
 
 def is_missing_group(error: Exception) -> bool:
-    """Whether a question for messages was refused because the stream or its group is not there any more."""
+    """Whether a question for entries was refused because the stream or its group does not exist any
+    more.
+    """
     return code_of(error) in ("NOGROUP", "UNBLOCKED")
 
 
 def is_unknown_command(error: Exception) -> bool:
-    """Whether the server is too old for the command, or does not let us use it."""
+    """Whether the server does not know the command, or does not allow it to this user."""
     return code_of(error) == "NOPERM" or "unknown command" in str(error).lower()
 
 
 def refused_link(error: Exception, peer: str, address: Address, what: str = "") -> DialError:
-    """Why a link cannot be used, from the server's answer; `what` was asked for (`read stream s`)."""
+    """Return why a link cannot be used.
+
+    `what`: the request that was refused, such as `read stream s`.
+    """
     code, said = code_of(error), _said(error, address)
     text = _words(code, said, peer, error, what)
     return (DialError if code in _PASSES else FatalError)(text, code=code)
 
 
 def refused_message(error: Exception, peer: str, address: Address, what: str) -> RefusedError:
-    """Why a message was not taken, from the server's answer; `what` was tried (`write to stream s`)."""
+    """Return why a message was not taken.
+
+    `what`: the request that was refused, such as `write to stream s`.
+    """
     code = code_of(error)
     return RefusedError(_words(code, _said(error, address), peer, error, what), code=code)
 
@@ -92,7 +102,7 @@ def _words(code: str, said: str, peer: str, error: Exception, what: str) -> str:
         if "authentication required" in said.lower():
             return f"{peer} wants a login: give user and password, as in redis://user:password@host"
         return f"{peer} refused the login ({said}); check user and password"
-    if isinstance(error, library.AskError):  # MOVED too
+    if isinstance(error, library.AskError):  # MOVED is a subclass
         return (
             f"{peer} is a node of a cluster, and to {tried} is the business of {error.host}:{error.port}: "
             "dial that node"

@@ -1,4 +1,7 @@
-"""Plain sockets: tcp, tls and unix, streams of bytes; udp beside them is in `sock_udp`."""
+"""Plain sockets: tcp, tls and unix, which carry streams of bytes.
+
+The module `udp` has datagrams.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,16 @@ __all__ = ["TcpDriver", "TlsDriver", "UdpDriver", "UnixDriver"]
 
 _HIGH_WATER = 64 * 1024
 _CHUNK = 256 * 1024
-"""A bigger write goes out in pieces, so that at a deadline the number taken is a true one."""
+"""The most bytes of one piece. Pieces make the count of bytes taken at a deadline a true one."""
 _CLOSE_S = 1.0
 
 
 class _ByteStream(StreamDriver, asyncio.Protocol):
-    """What tcp, tls and unix share: one chunk read is one message, and a full buffer stops the peer."""
+    """The common part of tcp, tls and unix.
+
+    One chunk of bytes that was read is one message, and a full buffer is back pressure on the peer.
+    asyncio calls the protocol methods on the event loop, where all else runs, too.
+    """
 
     overflow: ClassVar[Overflow] = Overflow.BACK_PRESSURE
     lost_is_none: ClassVar[bool] = True
@@ -55,7 +62,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
 
     @abstractmethod
     async def _link(self, deadline: Deadline) -> None:
-        """Connect and make this object the transport's protocol."""
+        """Connect, and make this object the protocol of the transport."""
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         payload = data.encode() if isinstance(data, str) else data
@@ -87,9 +94,13 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         await self.end(Ending.CLOSED)
 
     async def end(self, ending: Ending) -> None:
-        """Say that nothing more is sent, then read on until the peer has ended too, for `_CLOSE_S` at most: a
-        socket that is closed with something unread is reset, and a reset makes the peer throw away what it
-        has not read of ours. A link that counts as lost is broken off at once."""
+        """Close the connection.
+
+        First the driver says that it sends nothing more. Then it reads on until the peer has ended,
+        too, at most `_CLOSE_S` seconds. A socket that is closed with unread bytes is reset, and a
+        reset makes the peer throw away bytes that it has not read yet. A link that counts as lost
+        is broken off at once.
+        """
         lost = self._over or not self._opened or ending is Ending.LOST
         self._over = True
         if self._transport is None:
@@ -102,17 +113,17 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         except TimeoutError:
             pass
         finally:
-            self._transport.abort()  # nothing where it has ended; also when we are cancelled
+            self._transport.abort()  # no effect after an end; needed when cancelled
 
     def _say_end(self, transport: asyncio.Transport) -> None:
-        """What was written before goes out first."""
+        """Say that nothing more is sent. Bytes written before go out first."""
         if transport.is_closing():
             return
         self.resume()
         if transport.can_write_eof():
             transport.write_eof()
         else:
-            transport.close()  # TLS: it says so, and waits for the peer's answer
+            transport.close()  # TLS sends its own end and waits for the answer
 
     def pause(self) -> None:
         self._reading = False
@@ -125,11 +136,12 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's only looks like one
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is only similar
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._writable.set()
         if not self._reading:
-            # Not at once: uvloop starts to read after this call, whatever was said in it.
+            # Delayed, because uvloop starts to read after this method, whatever the method has
+            # asked for.
             asyncio.get_running_loop().call_soon(self.pause)
 
     def data_received(self, data: bytes) -> None:
@@ -139,8 +151,9 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._over:
-            return False  # we have ended already, and what is still queued goes out
-        # A half-closed link counts as closed: what is still queued for the peer is not worth waiting for.
+            return False  # this side has ended already: queued bytes go out
+        # A half-closed link counts as closed. Bytes that are still queued for the peer are given
+        # up.
         self._lost(None)
         if self._transport is not None:
             self._transport.abort()
@@ -162,20 +175,18 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         return self._transport
 
     def _lost(self, reason: BaseException | None) -> None:
-        self._writable.set()  # wakes senders, who then see that it is over
+        self._writable.set()  # senders wake up and find the link over
         if self._over:
             return
         self._over = True
         if self._opened:
             self.sink.lost(reason)
         else:
-            self._early.append(
-                reason
-            )  # for `open` to report: it is no news before the link was had
+            self._early.append(reason)  # `open` reports it: no link was open before
 
 
 class TcpDriver(_ByteStream):
-    """`tcp://host:port`"""
+    """A `tcp://host:port` link."""
 
     schemes: ClassVar[tuple[str, ...]] = ("tcp",)
 
@@ -185,7 +196,7 @@ class TcpDriver(_ByteStream):
 
 
 class TlsDriver(_ByteStream):
-    """`tls://host:port`"""
+    """A `tls://host:port` link."""
 
     schemes: ClassVar[tuple[str, ...]] = ("tls",)
 
@@ -202,7 +213,8 @@ class TlsDriver(_ByteStream):
                     sock=sock,
                     ssl=context,
                     server_hostname=tls.server_hostname(self.address),
-                    # A second more than our own limit, which is the one to speak of.
+                    # One second more than the caller's own limit, so that the caller's own error is
+                    # the one reported.
                     ssl_handshake_timeout=1 + (deadline.timeout() or 60.0),
                 )
         except (DialError, asyncio.CancelledError):
@@ -214,7 +226,10 @@ class TlsDriver(_ByteStream):
 
 
 class UnixDriver(_ByteStream):
-    """`unix:///path` or `unix://path`; `unix://@name` is Linux's abstract namespace."""
+    """A link to `unix:///path` or `unix://path`.
+
+    `unix://@name` is in Linux's abstract namespace.
+    """
 
     schemes: ClassVar[tuple[str, ...]] = ("unix",)
 

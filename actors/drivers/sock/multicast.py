@@ -1,4 +1,4 @@
-"""Multicast groups for `udp://`: joined at open, so that what is sent to the group is read."""
+"""Multicast groups for `udp://`: joined at opening, so that datagrams to the group are read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ __all__ = ["is_multicast", "join"]
 
 
 def is_multicast(sockaddr: tuple[Any, ...]) -> bool:
-    """Whether a socket address, as from getaddrinfo, is that of a group."""
+    """Whether a socket address, as returned by getaddrinfo, belongs to a group."""
     return ipaddress.ip_address(str(sockaddr[0]).partition("%")[0]).is_multicast
 
 
 def join(
     sock: socket.socket, sockaddr: tuple[Any, ...], interface: str | None, local_ip: str | None
 ) -> None:
-    """Bind `sock` to the group and its port and join the group.
+    """Bind `sock` to the group and its port, and join the group.
 
-    `interface` is the name of an interface of this machine, or its IPv4 address; `local_ip` serves as the
-    latter. Without any, the interface to which the system routes the group is joined, and the loopback one:
-    that is where programs on this machine may send. DialError says what could not be used.
+    `interface`: the name of an interface of this machine, or its IPv4 address. `local_ip` serves as
+    the latter. Without both, the group is joined on the interface to which the system routes it,
+    and on the loopback interface, where programs of this machine may send. DialError says what
+    could not be used.
     """
     six = sock.family == socket.AF_INET6
     name = interface or (None if six else local_ip)
@@ -52,12 +53,12 @@ def join(
     except OSError as error:
         raise _refused(error, place, name) from None
     if not (index or address):
-        with contextlib.suppress(OSError):  # a wish, also where the routed interface is this one
+        with contextlib.suppress(OSError):  # optional: the routed interface may be the loopback one
             _join_at(sock, sockaddr[0], socket.if_nametoindex("lo"), b"")
 
 
 def _interface(name: str | None, *, six: bool) -> tuple[int, bytes]:
-    """Index, or IPv4 address, of the interface; (0, b"") for none in particular."""
+    """Return the index or the IPv4 address of the interface; (0, b"") for no particular one."""
     if not name:
         return 0, b""
     try:

@@ -20,10 +20,10 @@ __all__ = ["UdpDriver"]
 
 
 class UdpDriver(StreamDriver):
-    """A connected socket, or one that is member of a multicast group; one datagram is one message.
+    """A connected socket, or a member of a multicast group. One datagram is one message.
 
-    Reads the socket itself: a whole burst per turn of the loop, and Linux's count of the datagrams that
-    the kernel threw away comes with them.
+    The driver reads the socket itself: a burst of up to 256 datagrams for each turn of the event
+    loop. Linux reports with a datagram how many the kernel has thrown away so far.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("udp",)
@@ -38,7 +38,7 @@ class UdpDriver(StreamDriver):
         super().__init__(address, sink)
         self._sock: socket.socket | None = None
         self._to: Any = None
-        """Where to send, where the socket is not connected: a group, or an address for broadcasts."""
+        """The destination where the socket is not connected: a group, or a broadcast address."""
         self._refused = False
         self._kernel_drops = 0
 
@@ -81,11 +81,15 @@ class UdpDriver(StreamDriver):
         self.resume()
 
     def _connect(self, sock: socket.socket, sockaddr: Any) -> None:
-        """Only datagrams of the peer come then, and ICMP tells of a port that nobody listens on. Answers to a
-        broadcast come from many peers."""
+        """Connect the socket, or prepare it for a broadcast address.
+
+        A connected socket receives datagrams of its peer only, and reports the ICMP refusal of a
+        closed port. Answers to a broadcast come from many peers, so a broadcast socket stays
+        unconnected.
+        """
         try:
             sock.connect(sockaddr)
-        except PermissionError:  # the address is one for broadcasts
+        except PermissionError:  # a broadcast address
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             self._to = sockaddr
 
@@ -103,9 +107,7 @@ class UdpDriver(StreamDriver):
                     return 0
             except OSError as error:
                 if error.errno == errno.ECONNREFUSED:
-                    self._note(
-                        error
-                    )  # it belongs to an earlier datagram; this one has not been sent yet
+                    self._note(error)  # belongs to an earlier datagram: try again
                 else:
                     raise _refused(error, len(payload), self._sock.family, self.peer) from None
 
@@ -125,7 +127,7 @@ class UdpDriver(StreamDriver):
 
     def _ask_kernel(self, sock: socket.socket) -> None:
         for option, value in ((socket.SO_RCVBUF, self._RECEIVE_BUFFER), (self._SO_RXQ_OVFL, 1)):
-            with contextlib.suppress(OSError):  # a wish; not every system has it
+            with contextlib.suppress(OSError):  # optional: not every system has these
                 sock.setsockopt(socket.SOL_SOCKET, option, value)
 
     def _receive(self) -> None:
@@ -149,7 +151,8 @@ class UdpDriver(StreamDriver):
             self._refused = False
             self.sink.messages(batch)
         else:
-            # Woken by an error: libuv stops watching a socket that had one.
+            # An error has woken the event loop. libuv stops watching such a socket, so it is
+            # registered again.
             self.pause()
             self.resume()
 
@@ -160,7 +163,7 @@ class UdpDriver(StreamDriver):
             self.sink.dropped(new)
 
     def _note(self, error: OSError) -> None:
-        """Warn of a network error once until datagrams arrive again."""
+        """Warn of a network error; further errors are silent until datagrams arrive again."""
         refused = error.errno == errno.ECONNREFUSED
         if not self._refused:
             self._refused = True
@@ -185,7 +188,7 @@ class UdpDriver(StreamDriver):
 
 
 def _refused(error: OSError, size: int, family: int, peer: str) -> RefusedError:
-    """Why the kernel did not send a datagram of `size` bytes."""
+    """Return why the kernel did not send a datagram of `size` bytes."""
     if error.errno == errno.EMSGSIZE:
         most = 65_527 if family == socket.AF_INET6 else 65_507
         limit = (

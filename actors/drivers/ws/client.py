@@ -1,7 +1,7 @@
-"""The engine that is always there: websocket-client's frame reader in a thread of its own.
+"""The engine that is always available: websocket-client's frame reader in a thread of its own.
 
-The thread only reads; everything it finds goes to the loop in batches. Writing is done by the loop without
-blocking. Both use one `SharedSocket`.
+The thread only reads, and hands messages to the event loop in batches. The event loop writes,
+without blocking. Both use one `SharedSocket`, which lets only one of them into OpenSSL at a time.
 """
 
 from __future__ import annotations
@@ -57,14 +57,22 @@ __all__ = ["ClientLink"]
 _READ = 128 * 1024
 _MAX_BATCH = 512
 _MAX_PONGS = 64
-"""Pings that are answered one by one; of more that wait at once the newest ones are."""
+"""How many pings are answered one by one. Of more pings that wait at once, only the newest are
+answered.
+"""
 _MAX_BATCHES = 16
-"""Batches on their way to the loop before the reader waits for it."""
+"""How many batches may be on their way to the event loop. The reading thread then waits: back
+pressure.
+"""
 _BROKEN_OFF = "the link broke without a closing handshake"
 
 
 class ClientLink(Link):
-    """One link by websocket-client."""
+    """One link by websocket-client.
+
+    The thread runs `_handshake` and later `_read_all`; all public methods are called on the event
+    loop.
+    """
 
     def __init__(self, owner: Owner, max_size: int, *, strict_text: bool = True) -> None:
         super().__init__(owner, max_size, strict_text=strict_text)
@@ -78,17 +86,18 @@ class ClientLink(Link):
         self._may_read.set()
         self._sending = asyncio.Lock()
         self._ready = asyncio.Event()
-        """The socket may take more, or there is none any more; set by the loop and at the end."""
+        """Set when the socket may take more bytes, and at the end of the link."""
         self._control: dict[int, bytes] = {}
-        """Our ping and our close that wait for the socket, the newest of each kind."""
+        """A ping and a close frame that wait for the socket, the newest of each kind."""
         self._pongs: deque[bytes] = deque(maxlen=_MAX_PONGS)
-        """Answers that wait for the socket. Older ones may be left out (RFC 6455, 5.5.3), so that a peer that
-        takes nothing cannot make them pile up."""
+        """Pongs that wait for the socket. Older ones may be left out (RFC 6455, 5.5.3), so that a
+        peer that reads nothing cannot make them pile up.
+        """
         self._closing = False
         self._unsent = 0
-        """Bytes of the message that is being written which the socket has not taken yet."""
+        """How many bytes of the message being written the socket has not taken yet."""
         self._cause: BaseException | None = None
-        """Why the link ends, where the peer, the protocol or we have said so."""
+        """Why the link ends, where the peer, the protocol or this side has given a reason."""
         self._pings_lock = threading.Lock()
         self._pings: deque[bytes] = deque(maxlen=_MAX_PONGS)
         self._busy: asyncio.Future[None] | None = None
@@ -168,7 +177,7 @@ class ClientLink(Link):
     def resume(self) -> None:
         self._may_read.set()
 
-    # In the thread.
+    # Run in the thread.
 
     def _handshake(
         self, target: Target, deadline: Deadline, context: ssl.SSLContext | None, hostname: str
@@ -193,11 +202,11 @@ class ClientLink(Link):
         self._socket.before_wait = self._flush
 
     def _exchange(self, request: bytes, target: Target) -> Answer:
-        """Send the request and wait for the head of the final answer."""
+        """Send the request and return the head of the final answer."""
         assert self._socket is not None
         reader = AnswerReader()
         try:
-            with contextlib.suppress(OSError):  # the peer has closed: what it said before tells why
+            with contextlib.suppress(OSError):  # closed: earlier bytes may tell why
                 self._socket.send(request)
             while True:
                 data = self._socket.recv(_READ)
@@ -213,10 +222,10 @@ class ClientLink(Link):
             raise ended_early(target, begun=reader.begun, error=error) from None
 
     def _read_body(self, answer: Answer, limit: Deadline) -> bytes:
-        """What comes of a refusal's body by the limit."""
+        """Return the part of a refusal's body that comes within the limit."""
         assert self._socket is not None
         body = answer.rest
-        with contextlib.suppress(OSError):  # TimeoutError is one
+        with contextlib.suppress(OSError):  # TimeoutError is an OSError
             while not body_is_complete(answer, body) and limit.left() > 0:
                 data = self._socket.recv(_READ, limit.left())
                 if not data:
@@ -225,7 +234,7 @@ class ClientLink(Link):
         return body
 
     def _read_all(self) -> None:
-        """Read frames to the end of the link; returns in good order and raises nothing."""
+        """Read frames to the end of the link. Returns normally and raises nothing."""
         reading = True
         while reading:
             try:
@@ -260,7 +269,10 @@ class ClientLink(Link):
         return not isinstance(event, Close)
 
     def _note_ping(self, event: Ping) -> None:
-        """Tell the loop, but once for all that came before it has looked: a flood must not queue up there."""
+        """Tell the event loop of a ping, once for all pings that come before it looks.
+
+        A flood of pings would otherwise fill the loop's queue.
+        """
         with self._pings_lock:
             told = bool(self._pings)
             self._pings.append(event.payload)
@@ -280,13 +292,16 @@ class ClientLink(Link):
         self._loop.call_soon_threadsafe(self._take_violation, violation)
 
     def _drain(self) -> None:
-        """After the last frame: wait for the peer to hang up (`close` or a timer ends it otherwise)."""
+        """Wait for the peer to close after the last frame.
+
+        `close` or a timer ends the wait otherwise.
+        """
         assert self._socket is not None
         with contextlib.suppress(OSError):
             while self._socket.recv(_READ):
                 pass
 
-    # On the loop.
+    # Run on the event loop.
 
     def _deliver(self, batch: list[str | bytes]) -> None:
         self._in_flight.release()
@@ -322,10 +337,13 @@ class ClientLink(Link):
             self._flush_control()
 
     def _flush_control(self) -> None:
-        """Control frames go out whole, between messages; a link that takes no few bytes is broken off."""
+        """Send the waiting control frames, whole and between messages.
+
+        A link that does not take even these few bytes within `CLOSE_S` is broken off.
+        """
         if self._sending.locked() or self._socket is None:
             return
-        # The close frame is the last one that may be sent.
+        # The close frame must be the last frame.
         closing = self._control.pop(CLOSE, b"")
         frames = b"".join((*self._pongs, *self._control.values(), closing))
         self._pongs.clear()
@@ -339,9 +357,13 @@ class ClientLink(Link):
                 await self._write(frames, Deadline(CLOSE_S))
 
     async def _write(self, data: bytes, deadline: Deadline) -> bool:
-        """Write all of `data`: False when nothing went out by the deadline. Half a frame ends the link."""
+        """Write all of `data`; return False when nothing went out by the deadline.
+
+        A frame that went out in part ends the link, because the rest must not follow after the
+        deadline.
+        """
         assert self._socket is not None
-        if self._socket.fileno() < 0:  # it has been closed while this write waited for its turn
+        if self._socket.fileno() < 0:  # closed while this write waited for its turn
             raise gone(self._cause)
         if not self._socket.can_write() and not await self._writable(deadline):
             return False
@@ -403,6 +425,6 @@ class ClientLink(Link):
 
 
 def _look_at(busy: asyncio.Future[None]) -> None:
-    """A handshake that fails after its caller left must not be reported as an error nobody looked at."""
+    """Mark the error of a handshake as seen: its caller may have left before it failed."""
     if not busy.cancelled():
         busy.exception()

@@ -1,4 +1,7 @@
-"""permessage-deflate (RFC 7692) for a client: negotiation, inflating with a limit, deflating. Pure."""
+"""permessage-deflate (RFC 7692) for a client: negotiating, inflating with a limit, deflating.
+
+No I/O.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,13 @@ _BITS = ("server_max_window_bits", "client_max_window_bits")
 
 
 class NegotiationError(ValueError):
-    """The server accepted something that was not offered."""
+    """The server accepted an extension or a parameter that was not offered."""
 
 
 def negotiate(header: str | None) -> Deflate | None:
-    """What the server's `Sec-WebSocket-Extensions` agreed to: None when it declined the offer."""
+    """Read the server's `Sec-WebSocket-Extensions`: the agreed compression, or None where it
+    declined the offer.
+    """
     if not (header or "").strip():
         return None
     name, _, rest = (header or "").partition(";")
@@ -47,7 +52,9 @@ def _checked(given: dict[str, str]) -> dict[str, int]:
 
 
 class Deflate:
-    """Both directions of one link: `Inflater` for the assembler, `deflate` for what is sent."""
+    """The compression of one link, in both directions: `inflate` for the assembler, `deflate` for
+    messages sent.
+    """
 
     def __init__(
         self,
@@ -63,7 +70,10 @@ class Deflate:
         self._packer = self._new_packer()
 
     def inflate(self, data: bytes, final: bool, limit: int) -> bytes:
-        """One fragment decompressed; Violation when it is broken or longer than `limit`."""
+        """Return one fragment decompressed.
+
+        Violation where it is broken or longer than `limit` bytes.
+        """
         rest = data + _TAIL if final else data
         output: list[bytes] = []
         while rest:
@@ -87,13 +97,14 @@ class Deflate:
             )
         if not self._unpacker.eof:
             return piece, self._unpacker.unconsumed_tail
-        # A block marked as the last one is allowed inside a message (RFC 7692, 7.2.3.5): start afresh.
+        # A block marked as the last one may stand inside a message (RFC 7692, 7.2.3.5). A new
+        # stream follows then.
         rest = self._unpacker.unused_data
         self._unpacker = zlib.decompressobj(-15)
         return piece, b"" if rest == _TAIL else rest
 
     def deflate(self, data: bytes) -> bytes | None:
-        """`data` as a compressed payload, or None where it has to be sent as it is."""
+        """Return `data` as a compressed payload, or None where it must be sent uncompressed."""
         if self._packer is None:
             return None
         packed = self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)
@@ -102,7 +113,8 @@ class Deflate:
         return packed[: -len(_TAIL)]
 
     def _new_packer(self) -> zlib._Compress | None:
-        # zlib cannot make a raw stream with a window of 256 bytes; uncompressed messages are always allowed.
+        # zlib cannot make a raw stream with a window of 256 bytes. Uncompressed messages are always
+        # allowed.
         if self._out_bits < 9:
             return None
         return zlib.compressobj(wbits=-self._out_bits)

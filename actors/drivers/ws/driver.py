@@ -1,8 +1,8 @@
 """WebSocket (`ws`, `wss`): one driver over two engines.
 
-picows (extra `fast`) where it can be imported, else websocket-client, which is always there; the variable
-`TRUNKLINE_WS_ENGINE` forces one. What they share is pure and lives beside: `ws_messages` (the receiving
-rules), `ws_request` (the handshake's decisions), `ws_deflate`.
+picows (extra `fast`) is used where it can be imported, otherwise websocket-client, which is always
+installed. The variable `TRUNKLINE_WS_ENGINE` forces one of them. The engines share modules without
+I/O: `messages` (the receiving rules), `request` and `handshake` (the opening handshake), `deflate`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _MAX_REDIRECTS = 5
 
 
 def choose_engine(name: str | None = None) -> str:
-    """The engine's name: the given one, `TRUNKLINE_WS_ENGINE`, else the fastest that is installed."""
+    """Return the name of the engine: the given one, `TRUNKLINE_WS_ENGINE`, or the fastest installed
+    one.
+    """
     wanted = name or os.environ.get("TRUNKLINE_WS_ENGINE")
     if wanted and wanted not in ENGINES:
         raise FatalError(f"TRUNKLINE_WS_ENGINE={wanted}: the engines are {' and '.join(ENGINES)}")
@@ -53,7 +55,10 @@ def _engine(name: str) -> type[Link]:
 
 
 class WsDriver(StreamDriver):
-    """One WebSocket link. Text messages are `str` (`bytes` where they are not UTF-8), binary ones `bytes`."""
+    """One WebSocket link.
+
+    Text messages are `str` (`bytes` where they are not UTF-8), binary messages `bytes`.
+    """
 
     schemes: ClassVar[tuple[str, ...]] = ("ws", "wss")
     overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
@@ -120,7 +125,7 @@ class WsDriver(StreamDriver):
     def traffic(self) -> Traffic:
         return self._link.traffic() if self._link is not None else Traffic(0)
 
-    # What the link reports (`ws_link.Owner`).
+    # Reports of the link (`link.Owner`).
 
     def delivered(self, batch: Sequence[str | bytes]) -> None:
         if not self._over:
@@ -128,7 +133,7 @@ class WsDriver(StreamDriver):
 
     def ended(self, reason: BaseException | None) -> None:
         if not self._opened:
-            self._early.append(reason)  # for `_attempt`: a loss is no news before the link was had
+            self._early.append(reason)  # for `_attempt`: no link was open before
         elif not self._over:
             self._reason = reason
             self._end()
@@ -138,7 +143,7 @@ class WsDriver(StreamDriver):
         self.sink.warn(text)
 
     async def _attempt(self, target: Target, deadline: Deadline) -> None:
-        """One connection to one target, closed again unless its handshake succeeds."""
+        """Connect to one target. The connection is closed again unless its handshake succeeds."""
         context: ssl.SSLContext | None = None
         if target.secure:
             context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
@@ -179,7 +184,10 @@ class WsDriver(StreamDriver):
         return make(self, int(self.address.option("max_size")), strict_text=strict_text)
 
     def _hostname(self, target: Target) -> str:
-        """`servername` speaks of the address's own host, not of one we are redirected to."""
+        """Return the name for TLS.
+
+        `servername` applies to the address's own host, and not to a redirect's.
+        """
         if target.host == self.address.host:
             return tls.server_hostname(self.address)
         return without_zone(target.host)
@@ -188,6 +196,6 @@ class WsDriver(StreamDriver):
         self._over = True
 
 
-# Imported with the driver, so that a template process has the engine before it forks.
+# Imported with the driver, so that the zygote has the engine before it forks.
 with contextlib.suppress(FatalError, ImportError):
     _engine(choose_engine())

@@ -1,4 +1,7 @@
-"""The WebSocket opening handshake: the bytes to send, what the answer means. Pure, for both engines."""
+"""The WebSocket opening handshake: the bytes of the request, the meaning of the answer.
+
+No I/O, for both engines.
+"""
 
 from __future__ import annotations
 
@@ -30,30 +33,30 @@ __all__ = [
 ]
 
 BODY_S = 1.0
-"""How long the body of a refusal is waited for: its first line is shown to the user."""
+"""Seconds to wait for the body of a refusal, whose first line is shown to the user."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ASCII = "".join(map(chr, range(128)))
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def new_key() -> str:
-    """A fresh `Sec-WebSocket-Key`."""
+    """Return a new `Sec-WebSocket-Key`."""
     return base64.b64encode(os.urandom(16)).decode()
 
 
 def accept_for(key: str) -> str:
-    """The `Sec-WebSocket-Accept` that a server must answer to this key (RFC 6455, 4.2.2)."""
+    """Return the `Sec-WebSocket-Accept` that a server must answer to this key (RFC 6455, 4.2.2)."""
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()
 
 
 def request_headers(target: Target, *, deflate: bool) -> list[tuple[str, str]]:
-    """`Host` and all headers of the user, without those of the handshake itself."""
+    """Return `Host` and all headers of the user, without the headers of the handshake itself."""
     headers = [("Host", target.host_header), *target.extra_headers]
     return [*headers, ("Sec-WebSocket-Extensions", OFFER)] if deflate else headers
 
 
 def request_bytes(target: Target, key: str, *, deflate: bool) -> bytes:
-    """The whole request."""
+    """Return the whole request."""
     host, *others = request_headers(target, deflate=deflate)
     headers = [
         host,
@@ -68,16 +71,17 @@ def request_bytes(target: Target, key: str, *, deflate: bool) -> bytes:
 
 
 def has_body_to_read(answer: Answer) -> bool:
-    """Whether the words of a refusal may follow behind its head."""
+    """Whether the words of a refusal may follow behind the head of the answer."""
     return answer.status != 101 and not _leads_elsewhere(answer)
 
 
 def judge(
     answer: Answer, body: bytes, target: Target, key: str, *, offered: bool
 ) -> Deflate | None:
-    """What the server's answer means: the agreed compression (None: none) where it is a WebSocket.
+    """Judge the server's answer; return the agreed compression, or None for none.
 
-    Raises `Redirect`, or DialError (FatalError where trying again cannot help) that names what is wrong.
+    Raises `Redirect`, or a DialError that names the fault (FatalError where another attempt cannot
+    help). `offered`: whether the request has offered compression.
     """
     if _leads_elsewhere(answer):
         raise Redirect(_location(answer))
@@ -110,17 +114,17 @@ def judge(
 
 
 def no_websocket(target: Target, why: Malformed | str) -> DialError:
-    """Something answers, but not as a WebSocket server."""
+    """Return the error for a peer that answers, but not as a WebSocket server."""
     words = why.said(target.secrets) if isinstance(why, Malformed) else why
     return DialError(f"{target.peer} did not answer as a WebSocket server: {words}")
 
 
 def ended_early(target: Target, *, begun: bool, error: Exception | None = None) -> DialError:
-    """The peer ended the connection before its answer was whole."""
+    """Return the error for a connection that ended before its answer was complete."""
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return tls.explain(
             error, target.host, target.port
-        )  # TLS 1.3: what it says of our certificate
+        )  # TLS 1.3 refuses a client certificate so late
     if begun:
         return DialError(
             f"{target.peer} closed the connection in the middle of its handshake answer"
@@ -136,7 +140,7 @@ def _leads_elsewhere(answer: Answer) -> bool:
 
 
 def _location(answer: Answer) -> str:
-    """Where a redirect leads, of which bytes above ASCII are percent-encoded as they came."""
+    """Return the target of a redirect. Bytes above ASCII are percent-encoded as they came."""
     return quote(answer.all("location")[0], safe=_ASCII, encoding="latin-1")
 
 

@@ -1,4 +1,6 @@
-"""What a WebSocket engine is to the driver: one link's frames, in both directions."""
+"""The interface between the WebSocket driver and its engines: one link's frames, in both
+directions.
+"""
 
 from __future__ import annotations
 
@@ -17,33 +19,36 @@ from trunkline.deadline import Deadline
 __all__ = ["CLOSE_S", "HIGH_WATER", "Link", "Owner", "gone", "tls_failure"]
 
 CLOSE_S = 1.0
-"""How long a closing handshake may take before the socket is closed anyway."""
+"""Seconds that a closing handshake may take before the socket is closed anyway."""
 HIGH_WATER = 64 * 1024
-"""Bytes queued in the transport above which a send has to wait."""
+"""A send waits while more bytes than that are queued in the transport."""
 
 
 class Owner(Protocol):
-    """What a link reports to; called on the loop only."""
+    """The receiver of a link's reports. All methods are called on the event loop."""
 
     def delivered(self, batch: Sequence[str | bytes]) -> None:
-        """Messages in order."""
+        """Messages have come, in this order."""
 
     def ended(self, reason: BaseException | None) -> None:
-        """The link is gone, as in `Sink.lost`; may be called more than once."""
+        """The link is gone, as in `Sink.lost`. May be called more than once."""
 
     def warn(self, text: str) -> None:
-        """One line for the user's log."""
+        """Write one line to the user's log."""
 
 
 def gone(cause: BaseException | None) -> ConnectionError:
-    """What a send over a link that is gone raises: with the cause, where one is known."""
+    """Return the error of a send over a link that is gone, with the cause where it is known."""
     if isinstance(cause, PeerClosed):
         return PeerClosed(cause.code, cause.reason)
     return ConnectionError("the link is gone" if cause is None else f"the link is gone: {cause}")
 
 
 def tls_failure(error: BaseException | None) -> ssl.SSLError | None:
-    """Where TLS itself has ended the link, why; an end without TLS's own goodbye is none."""
+    """Return the error with which TLS has ended the link.
+
+    None for an end that only lacks TLS's goodbye.
+    """
     return (
         error
         if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError)
@@ -58,13 +63,15 @@ class Link(ABC):
         self.owner = owner
         self.max_size = max_size
         self.heard = 0
-        """How many messages and control frames have come."""
+        """How many control frames have come, where the engine counts them."""
         self.control_bytes = 0
         """Upper bound of the received bytes that belong to control frames."""
         self.secured = False
-        """The TLS handshake is done."""
+        """Whether the TLS handshake has succeeded."""
         self.strict_text = strict_text
-        """A text message that is not UTF-8 ends the link with 1007; else it comes as `bytes`."""
+        """Whether a text message that is not UTF-8 ends the link with 1007. Otherwise it comes as
+        `bytes`.
+        """
 
     @abstractmethod
     async def connect(
@@ -77,9 +84,11 @@ class Link(ABC):
         hostname: str,
         deflate: bool,
     ) -> None:
-        """TLS (with a context) and the opening handshake over a connected socket, which it owns then.
+        """Make the TLS handshake (with a context) and the opening handshake over a connected
+        socket.
 
-        Raises `Redirect` or DialError. The caller holds the deadline by cancelling.
+        The link owns the socket from then on. Raises `Redirect` or DialError. The caller enforces
+        the deadline by cancelling.
         """
 
     @abstractmethod
@@ -96,12 +105,17 @@ class Link(ABC):
 
     @abstractmethod
     def traffic(self) -> Traffic:
-        """As `StreamDriver.traffic`. Without help of the kernel, what was received is counted in messages and
-        control frames."""
+        """The figures of `StreamDriver.traffic`.
+
+        Without help of the kernel they rest on the engine's own counts.
+        """
 
     @abstractmethod
     async def close(self, code: int = NORMAL) -> None:
-        """Closing handshake with this code within `CLOSE_S`. Idempotent; also before and during `connect`."""
+        """Make the closing handshake with this code, within `CLOSE_S`.
+
+        Idempotent; also before and during `connect`.
+        """
 
     @abstractmethod
     def abort(self, reason: BaseException) -> None:

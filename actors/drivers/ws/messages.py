@@ -1,7 +1,7 @@
-"""The WebSocket receiving rules of RFC 6455 behind both engines. Pure: frames in, events out.
+"""The WebSocket receiving rules of RFC 6455 for both engines. No I/O: frames in, events out.
 
-The engine takes frames off the wire and feeds them in; what comes back is a message (`str` for text,
-`bytes` for binary), a `Ping` to answer, a `Pong`, the peer's `Close`, or None for a fragment. A peer that
+The engine reads frames and feeds them in. The result of each is a message (`str` for text, `bytes`
+for binary), a `Ping` to answer, a `Pong`, the peer's `Close`, or None for a fragment. A frame that
 breaks the rules raises `Violation`, which carries the close code to send.
 """
 
@@ -50,14 +50,19 @@ _MAX_CONTROL = 125
 
 
 class Violation(ConnectionError):
-    """The peer broke the protocol, or has sent more than we take; `code` is the close code to send."""
+    """The peer broke the protocol, or has sent more than allowed.
+
+    `code` is the close code to send.
+    """
 
     def __init__(self, code: int, text: str, said: PeerClosed | None = None) -> None:
         what = text if code == TOO_BIG else f"the peer broke the WebSocket protocol: {text}"
         super().__init__(f"{what} (closed with {code})")
         self.code = code
         self.cause: ConnectionError = self if said is None else said
-        """Why the link ends: what a close frame says counts, also where it may not be said like that."""
+        """Why the link ends. The words of a close frame count, even where the frame itself breaks a
+        rule.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +77,28 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The peer's close frame; `code` is None when it named none."""
+    """The peer's close frame. `code` is None where the peer named none."""
 
     code: int | None
     reason: str
 
 
 class Inflater(Protocol):
-    """What permessage-deflate gives to the assembler."""
+    """The part of permessage-deflate that the assembler uses."""
 
     def inflate(self, data: bytes, final: bool, limit: int) -> bytes:
-        """A fragment's plain payload; raises Violation, also when it is longer than `limit`."""
+        """Return a fragment's plain payload.
+
+        Raises Violation, also where it is longer than `limit` bytes.
+        """
 
 
 class Assembler:
     """The state of the incoming side of one link.
 
     An engine may deliver a whole, uncompressed message by itself while `fragmented` is False. With
-    `strict_text` a text message that is not UTF-8 is a violation (RFC 6455, 8.1); else it comes as `bytes`.
+    `strict_text` a text message that is not UTF-8 is a violation (RFC 6455, 8.1). Otherwise it
+    comes as `bytes`.
     """
 
     __slots__ = (
@@ -106,18 +115,21 @@ class Assembler:
         self._inflater = inflater
         self._decoder: codecs.IncrementalDecoder | None = None
         self._first: str | bytes = b""
-        """The message, where it is one frame."""
+        """The message, where it has one frame only."""
         self._whole = bytearray()
-        """All bytes of a message in several frames: those may be as small as a peer likes, and empty."""
+        """All bytes of a message in several frames. A peer may make frames small or even empty."""
         self._size = 0
         self._compressed = False
         self.fragmented = False
-        """A message has begun and not ended."""
+        """Whether a message has begun and not ended."""
 
     def feed(
         self, opcode: int, fin: bool, rsv: int, payload: bytes
     ) -> str | bytes | Ping | Pong | Close | None:
-        """Take one frame; `rsv` holds the three reserved bits, RSV1 as 4."""
+        """Take one frame and return its event.
+
+        `rsv` holds the three reserved bits, with RSV1 as 4.
+        """
         if opcode >= CLOSE:
             return self._control(opcode, fin, rsv, payload)
         self._begin(opcode, rsv)
@@ -126,11 +138,11 @@ class Assembler:
         return self._end() if fin else None
 
     def too_big(self) -> Violation:
-        """What a message that is longer than we take is answered with."""
+        """Return the violation for a message that is longer than allowed."""
         return too_big(self._max_size)
 
     def room(self) -> int:
-        """How many payload bytes the message in progress may still have."""
+        """Return how many payload bytes the present message may still have."""
         return self._max_size - self._size
 
     def _begin(self, opcode: int, rsv: int) -> None:
@@ -191,14 +203,14 @@ class Assembler:
 
 
 def too_big(max_size: int) -> Violation:
-    """What a message is that is longer than we take."""
+    """Return the violation for a message of more than `max_size` bytes."""
     return Violation(
         TOO_BIG, f"the peer sent a message of more than {max_size} bytes (option max_size)"
     )
 
 
 def text_or_bytes(data: bytes) -> str | bytes:
-    """The payload of a text message; as it came where it is not UTF-8."""
+    """Return the payload of a text message as `str`; as `bytes` where it is not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -221,12 +233,16 @@ def _parse_close(payload: bytes) -> Close:
 
 
 def _may_be_sent(code: int) -> bool:
-    """RFC 6455 section 7.4 and the codes registered since; 1004-1006 and 1015 never travel."""
+    """Whether the code may stand in a close frame.
+
+    These are the codes of RFC 6455, section 7.4, and those registered since; 1004 to 1006 and 1015
+    are never sent.
+    """
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def close_payload(code: int | None, reason: str = "") -> bytes:
-    """The payload of a close frame; a reason too long for a control frame is cut between characters."""
+    """Return the payload of a close frame. A reason that is too long is cut between characters."""
     if code is None:
         return b""
     text = reason.encode()[: _MAX_CONTROL - 2].decode(errors="ignore")
@@ -234,5 +250,5 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
 
 
 def loss(close: Close) -> PeerClosed:
-    """The end of the link in the peer's words."""
+    """Return the end of the link in the peer's words."""
     return PeerClosed(close.code, close.reason)

@@ -1,8 +1,9 @@
-"""The opening handshake of the picows engine: what the transport talks to until the answer is there.
+"""The opening handshake of the picows engine: the protocol of the transport until the answer is
+complete.
 
-picows writes the request. Its own reader of the answer refuses valid ones (a `Connection` list, 16 KB of
-headers, an informational answer first), so the answer is read here as HTTP, and picows gets a plain one that
-says the same.
+picows writes the request. Its own reader refuses valid answers (a `Connection` list, 16 KB of
+headers, an informational answer first). So the answer is read here as HTTP, and picows then gets a
+plain answer with the same meaning.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _BUFFER = 64 * 1024
 
 
 class _Engine(Protocol):
-    """What is used of picows' `WSProtocol`: it reads the bytes that follow the handshake."""
+    """The methods of picows' `WSProtocol` that are used here.
+
+    It reads the bytes behind the handshake.
+    """
 
     def get_buffer(self, size: int) -> memoryview: ...
     def buffer_updated(self, count: int) -> None: ...
@@ -35,7 +39,10 @@ class _Engine(Protocol):
 
 
 class Opening(asyncio.BufferedProtocol):
-    """See the module. Buffered as picows' protocol is, so that one can follow the other on a transport."""
+    """Reads the answer to a handshake.
+
+    It is a buffered protocol like picows' own, which follows on the transport.
+    """
 
     def __init__(self, target: Target) -> None:
         self.transport: asyncio.Transport | None = None
@@ -45,16 +52,16 @@ class Opening(asyncio.BufferedProtocol):
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._body = b""
         self._news = asyncio.Event()
-        """More of the body has come, or the connection has ended."""
+        """Set when more of the body has come, and when the connection has ended."""
         self._ended = False
         self._error: Exception | None = None
 
     async def answer(self) -> Answer:
-        """The final answer; nothing more is read from then on. DialError says what came instead."""
+        """Wait for the final answer. Reading stops behind it. DialError says what came instead."""
         return await self._answer
 
     async def body(self, answer: Answer, limit_s: float) -> bytes:
-        """What comes of a refusal's body within so many seconds."""
+        """Return the part of a refusal's body that comes within `limit_s` seconds."""
         self._body = answer.rest
         self._read_on()
         with contextlib.suppress(TimeoutError):
@@ -65,7 +72,10 @@ class Opening(asyncio.BufferedProtocol):
         return self._body
 
     def hand_over(self, engine: _Engine, key: str, rest: bytes) -> None:
-        """Let `engine` have the transport: its handshake with `key` has succeeded, `rest` came behind."""
+        """Give the transport to `engine`: the handshake with `key` has succeeded.
+
+        `rest`: bytes read behind the answer.
+        """
         assert self.transport is not None
         self.transport.set_protocol(cast(asyncio.BaseProtocol, engine))
         lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
@@ -76,13 +86,13 @@ class Opening(asyncio.BufferedProtocol):
         else:
             self._read_on()
 
-    # What the transport reports.
+    # Reports of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's only looks like one
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is only similar
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        # A view: asyncio's TLS fills a slice of it, and a slice of a bytearray is a copy.
+        # A view, because asyncio's TLS fills a slice of it. A slice of a bytearray would be a copy.
         return memoryview(self._buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -111,7 +121,7 @@ class Opening(asyncio.BufferedProtocol):
     def _fail(self, error: Exception) -> None:
         if not self._answer.done():
             self._answer.set_exception(error)
-            self._answer.exception()  # looked at: nobody may wait for the answer (yet)
+            self._answer.exception()  # marks it as seen: no caller may wait for it yet
 
     def _stop_reading(self) -> None:
         if self.transport is not None and not self.transport.is_closing():
@@ -123,7 +133,7 @@ class Opening(asyncio.BufferedProtocol):
 
 
 def _pour(data: bytes, engine: Any) -> None:
-    """Give bytes to a buffered protocol as a transport does."""
+    """Give bytes to a buffered protocol, as a transport would."""
     rest = memoryview(data)
     while rest:
         buffer = engine.get_buffer(-1)

@@ -1,4 +1,7 @@
-"""The fast engine: picows parses frames in C and hands them over where they lie in its buffer."""
+"""The fast engine: picows parses frames in C, and hands each over as it lies in its buffer.
+
+Everything runs on the event loop.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +48,16 @@ __all__ = ["PicowsLink"]
 _TYPES = {kind.value: kind for kind in picows.WSMsgType}
 _DATA = _TEXT, _BINARY = picows.WSMsgType.TEXT, picows.WSMsgType.BINARY
 _FRAME, _TLS_FRAME = 2, 2 + 64
-"""Most bytes of a control frame beside its payload; in a TLS record of its own."""
+"""The most bytes of a control frame beside its payload, without TLS and in a TLS record of its
+own.
+"""
 _BROKEN_OFF = "the link broke without a closing handshake"
 
 
 def _quiet_logger() -> logging.Logger:
-    """picows logs every step; what matters of it reaches the user through the driver."""
+    """Return a silent logger: picows logs every step, and the driver reports the important ones to
+    the user.
+    """
     logger = logging.Logger("trunkline.picows", logging.CRITICAL + 1)
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -61,7 +68,7 @@ _LOGGER = _quiet_logger()
 
 
 class _Listener(picows.WSListener):
-    """Collects the messages of one read from the socket and hands them over together."""
+    """Collects the messages of one read of the socket, and hands them over together."""
 
     def __init__(self, link: PicowsLink, deliver: Callable[[list[str | bytes]], None]) -> None:
         self._link = link
@@ -70,7 +77,9 @@ class _Listener(picows.WSListener):
         self._max_size = link.max_size
         self._assembler = Assembler(link.max_size, strict_text=link.strict_text)
         self.plain = True
-        """A whole uncompressed message may be taken as it is: none is in progress, nor a close."""
+        """Whether a whole, uncompressed message may be taken without the assembler: no message is
+        in progress, and the link is not being closed.
+        """
 
     def use(self, deflate: Deflate | None) -> None:
         self._assembler = Assembler(
@@ -87,7 +96,7 @@ class _Listener(picows.WSListener):
             and kind in _DATA
             and frame.fin
             and frame.payload_size
-            <= self._max_size  # picows looks only at frames longer than its buffer
+            <= self._max_size  # picows checks only frames longer than its buffer
             and not (frame.rsv1 or frame.rsv2 or frame.rsv3)
         ):
             try:
@@ -106,7 +115,7 @@ class _Listener(picows.WSListener):
             self._deliver(batch)
 
     def _take_no_text(self, frame: picows.WSFrame) -> None:
-        """A whole text message that is not UTF-8."""
+        """Handle a whole text message that is not UTF-8."""
         if not self._link.strict_text:
             self._batch.append(frame.get_payload_as_bytes())
             return
@@ -139,7 +148,7 @@ class _Listener(picows.WSListener):
 
 
 class _Engine(WSProtocol):  # type: ignore[misc]
-    """picows, which also tells why its transport has ended."""
+    """picows' protocol, which also reports why its transport has ended."""
 
     def __init__(self, ended: Callable[[Exception | None], None], **settings: Any) -> None:
         super().__init__(**settings)
@@ -151,8 +160,10 @@ class _Engine(WSProtocol):  # type: ignore[misc]
 
 
 def _violation(error: picows.WSProtocolError, max_size: int) -> ConnectionError:
-    """What picows found wrong with a frame, which it does not show: of a wrong close frame
-    only the code or the reason is known."""
+    """Return the fault that picows found in a frame.
+
+    picows does not show the frame: of a wrong close frame only the code or the reason is known.
+    """
     code, text = int(error.code), str(error).lower()
     if code == TOO_BIG:
         return too_big(max_size)
@@ -170,14 +181,14 @@ class PicowsLink(Link):
         super().__init__(owner, max_size, strict_text=strict_text)
         self.writable = asyncio.Event()
         self.closing = False
-        """A close frame went out: whatever the peer still sends is not looked at."""
+        """Whether a close frame was sent. Everything that the peer sends later is ignored."""
         self._transport: picows.WSTransport | None = None
         self._deflate: Deflate | None = None
         self._gone = asyncio.Event()
         self._cause: BaseException | None = None
-        """Why the link ends, where the peer, the protocol or we have said so."""
+        """Why the link ends, where the peer, the protocol or this side has given a reason."""
         self._unanswered_ping: bytes | None = None
-        """The newest ping that could not be answered yet: the peer does not take what we send."""
+        """The newest ping that could not be answered yet, because the peer reads nothing."""
         self._watch: asyncio.Task[None] | None = None
         self._give_up: asyncio.TimerHandle | None = None
         self._sock: socket.socket | None = None
@@ -201,7 +212,7 @@ class PicowsLink(Link):
         assert opening.transport is not None
         self._raw = opening.transport
         engine = self._make_engine(target, deflate)
-        engine.connection_made(self._raw)  # this writes the request
+        engine.connection_made(self._raw)  # writes the request
         key = engine.transport.request.headers["Sec-WebSocket-Key"]
         answer = await opening.answer()
         body = b""
@@ -221,7 +232,8 @@ class PicowsLink(Link):
     ) -> None:
         secure: dict[str, Any] = {"server_hostname": hostname, "ssl": context} if context else {}
         if context and (timeout := deadline.timeout()) is not None:
-            # A second more than the caller's own limit, which is the one to speak of.
+            # One second more than the caller's own limit, so that the caller's own error is the one
+            # reported.
             secure["ssl_handshake_timeout"] = timeout + 1
         try:
             await asyncio.get_running_loop().create_connection(lambda: opening, sock=sock, **secure)
@@ -283,7 +295,7 @@ class PicowsLink(Link):
         found = socket_traffic(fd, unsent, Traffic(self.heard))
         if fd < 0 or is_carried(fd):
             return found._replace(data=None)
-        # What the kernel still holds may be control frames, which are not counted yet.
+        # The kernel may still hold control frames, which are not counted yet.
         return found._replace(data=found.received - unread_bytes(fd) - self.control_bytes)
 
     def ping(self) -> None:
@@ -304,7 +316,7 @@ class PicowsLink(Link):
         except TimeoutError:
             pass
         finally:
-            self._transport.disconnect(graceful=False)  # nothing where it has ended
+            self._transport.disconnect(graceful=False)  # no effect where the link has ended
         if self._watch is not None:
             await asyncio.wait([self._watch], timeout=CLOSE_S)
 
@@ -322,10 +334,13 @@ class PicowsLink(Link):
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.underlying_transport.resume_reading()
 
-    # What the listener reports.
+    # Reports of the listener.
 
     def connected(self, transport: picows.WSTransport, listener: _Listener) -> None:
-        """The handshake is done. Called before the first frame, so the extension is known in time."""
+        """Note that the handshake is done.
+
+        Called before the first frame, so that the extension is known in time.
+        """
         self._transport = transport
         transport.underlying_transport.set_write_buffer_limits(high=HIGH_WATER)
         self.writable.set()
@@ -345,7 +360,10 @@ class PicowsLink(Link):
                 self.answer_ping()
 
     def answer_ping(self) -> None:
-        """Answer the newest ping. RFC 6455, 5.5.3: older ones need no answer, so none queue up here."""
+        """Answer the newest ping.
+
+        Older ones need no answer (RFC 6455, 5.5.3), so that none queue up here.
+        """
         payload, self._unanswered_ping = self._unanswered_ping, None
         if payload is not None and self._transport is not None and not self.closing:
             self._transport.send_pong(payload)
@@ -357,14 +375,17 @@ class PicowsLink(Link):
 
     def disconnected(self) -> None:
         self._gone.set()
-        self.writable.set()  # wakes senders, who then see that it is gone
+        self.writable.set()  # senders wake up and find the link gone
 
     def transport_lost(self, error: Exception | None) -> None:
-        """What ended the transport below; picows itself does not tell."""
+        """Note why the transport below has ended: picows itself does not tell."""
         self._cause = self._cause or tls_failure(error)
 
     def _hang_up(self) -> None:
-        """End a handshake in progress. picows' transport owns the socket, and closes it when it sees this."""
+        """End a handshake in progress.
+
+        The transport owns the socket, and closes it after this shutdown.
+        """
         if self._sock is not None and self._sock.fileno() >= 0:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
@@ -372,7 +393,7 @@ class PicowsLink(Link):
     def _send_close(self, payload: bytes) -> None:
         self.closing = True
         assert self._transport is not None
-        # Not `send_close`: it cannot send a close frame without a code.
+        # `send_close` cannot send a close frame without a code.
         self._transport.send(_TYPES[CLOSE], payload)
         self._give_up = asyncio.get_running_loop().call_later(
             CLOSE_S, self._transport.disconnect, False
@@ -382,7 +403,7 @@ class PicowsLink(Link):
         try:
             await transport.wait_disconnected()
         except picows.WSProtocolError as error:
-            # After a close frame the peer's words stay the reason, whatever follows them.
+            # After a close frame the peer's words stay the reason, whatever follows.
             self._cause = self._cause or _violation(error, self.max_size)
         except Exception as error:
             self._cause = self._cause or error

@@ -1,4 +1,4 @@
-"""The WebSocket opening handshake as decisions: what to ask, and what an answer means. Pure."""
+"""The WebSocket opening handshake as decisions: what to ask, and what an answer means. No I/O."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Redirect", "Target", "check_subprotocol", "redirected", "refusal", "
 
 _PORTS = {"ws": 80, "wss": 443}
 _HARMLESS = ("user-agent", "origin", "accept-language")
-"""Headers that another host may have too; exchanges' keys stand in headers of any name."""
+"""Headers that another host may get, too. Exchanges use headers of any name for their keys."""
 _OURS = (
     "connection",
     "sec-websocket-accept",
@@ -41,7 +41,7 @@ _ADVICE = {
 
 
 class Redirect(Exception):
-    """The server sent us elsewhere; `location` is its Location header."""
+    """The server sends the client elsewhere; `location` is its Location header."""
 
     def __init__(self, location: str) -> None:
         super().__init__(location)
@@ -50,7 +50,10 @@ class Redirect(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """One request: where it goes and what it says. `headers` may hold secrets, so `repr` leaves them out."""
+    """One request: its destination and its headers.
+
+    `repr` leaves out the headers, which may hold secrets.
+    """
 
     scheme: str
     host: str
@@ -58,11 +61,11 @@ class Target:
     resource: str
     headers: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
-    """Header names given by the user that belong to the handshake itself."""
+    """Names of the user's headers that belong to the handshake itself."""
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
-    """What is not shown where the server repeats it."""
+    """Texts that are hidden where the server repeats them."""
     certfile: bool = False
-    """We have a certificate of our own to show."""
+    """Whether the client has a certificate."""
 
     def __repr__(self) -> str:
         return f"Target({self.url})"
@@ -81,11 +84,13 @@ class Target:
 
     @property
     def host_header(self) -> str:
-        """The user's own `Host` header, else the host with its port unless that is the scheme's own."""
+        """The user's own `Host` header, otherwise the host, with its port unless that is the
+        scheme's default.
+        """
         for name, value in self.headers:
             if name.lower() == "host":
                 return value
-        # RFC 6874, 4: the zone of an IPv6 address means something on this machine only.
+        # The zone of an IPv6 address has a meaning on this machine only (RFC 6874, 4).
         host = _bracketed(without_zone(self.host))
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
@@ -101,7 +106,7 @@ class Target:
 
 
 def target_of(address: Address) -> Target:
-    """The first request for `address`, with all its handshake options applied."""
+    """Return the first request for `address`, with all its handshake options applied."""
     given = list(_header_items(address.option("headers")))
     ignored = tuple(name for name, _ in given if name.lower() in _OURS)
     headers = [item for item in given if item[0].lower() not in _OURS]
@@ -129,7 +134,7 @@ def target_of(address: Address) -> Target:
 
 
 def redirected(target: Target, location: str) -> Target:
-    """Where a redirect leads. Another host gets none of our secrets; wss never becomes ws."""
+    """Return the target of a redirect. Another host gets no secrets, and wss never becomes ws."""
     scheme, host, port, resource = _destination(target, location)
     if target.secure and scheme == "ws":
         raise FatalError(
@@ -142,7 +147,10 @@ def redirected(target: Target, location: str) -> Target:
 
 
 def _destination(target: Target, location: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and resource that a `Location` names; FatalError when it is no WebSocket address."""
+    """Return scheme, host, port and resource of a `Location`.
+
+    FatalError where it is no WebSocket address.
+    """
     try:
         given = urlsplit(location)
         if not given.netloc and (given.scheme or location.startswith("//")):
@@ -162,9 +170,9 @@ def _destination(target: Target, location: str) -> tuple[str, str, int, str]:
 
 
 def refusal(status: int, peer: str, words: str = "") -> DialError:
-    """What an HTTP status that is no upgrade should be raised as; FatalError where waiting cannot help.
+    """Return the error for an HTTP status that is no upgrade; FatalError where waiting cannot help.
 
-    `words` are the server's own, fit to be shown.
+    `words`: the server's own words, free of secrets.
     """
     says = f"; it says: {words}" if words else ""
     if status in _RETRY_LATER or status >= 500:
@@ -180,13 +188,19 @@ def refusal(status: int, peer: str, words: str = "") -> DialError:
 
 
 def check_subprotocol(target: Target, chosen: str | None) -> None:
-    """Raise when the server chose a subprotocol that was not offered; choosing none is allowed."""
+    """Raise FatalError where the server chose a subprotocol that was not offered.
+
+    It may choose none.
+    """
     if chosen and chosen not in target.subprotocols:
         raise FatalError(f"{target.peer} chose the subprotocol {chosen!r}, which was not offered")
 
 
 def _resource(address: Address) -> str:
-    """Path and query as they were written; only what HTTP cannot carry is percent-encoded."""
+    """Return path and query as they were written.
+
+    Only letters that HTTP cannot carry are percent-encoded.
+    """
     url = address.target.partition("://")[2]
     start = re.search(r"[/?]", url)
     text = _encoded(url[start.start() :]) if start else ""
@@ -207,7 +221,9 @@ def _header_items(
 
 
 def _check(headers: Iterable[tuple[str, str]]) -> None:
-    """A line break in a header would let an option write headers of its own."""
+    """Raise FatalError for an impossible header: with a line break, an option could add headers of
+    its own.
+    """
     for name, value in headers:
         if not name.isascii() or not name.isprintable() or set(name) & set(' :"') or not name:
             raise FatalError(f"headers: {name!r} cannot be a header's name")

@@ -1,7 +1,7 @@
-"""The socket under websocket-client, for one thread that reads and a loop that writes.
+"""The socket under websocket-client, for one thread that reads and an event loop that writes.
 
-It buffers below the frame reader, which asks for 2, 4 and 8 bytes at a time, and lets only one of the two
-into OpenSSL at once.
+It buffers below the frame reader, which asks for 2, 4 and 8 bytes at a time. A lock lets only one
+of the two threads into OpenSSL at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class SharedSocket:
-    """A connected socket as websocket-client wants one, over a non-blocking one."""
+    """A socket as websocket-client wants it, over a connected non-blocking socket.
+
+    `recv`, `send` and `start_tls` block, and run in the reading thread. `try_send` and `can_write`
+    do not block, and run on the event loop. The lock is never held while a thread waits.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -33,19 +37,25 @@ class SharedSocket:
         self._buffer = b""
         self._at = 0
         self.consumed = 0
-        """How many bytes `recv` has given out."""
+        """How many bytes `recv` has returned."""
         self.half_sent = False
-        """OpenSSL holds a record it could not write: what comes next must be the rest of the same data."""
+        """Whether OpenSSL holds a record that it could not write. The next bytes must be the rest
+        of the same data.
+        """
         self.before_wait: Any = lambda: None
-        """Called by the reader before it waits for more: what it has must not wait with it."""
+        """Callback before the reader waits for more bytes: messages that it has must not wait with
+        it.
+        """
 
     def unread(self, data: bytes) -> None:
         """Give back bytes that were read too far: `recv` returns them first."""
         self._buffer, self._at = data + self._buffer[self._at :], 0
 
     def recv(self, count: int, timeout_s: float | None = None) -> bytes:
-        """Up to `count` bytes, b"" at the end of the stream. Waits as long as it takes, or for `timeout_s`
-        seconds; then TimeoutError."""
+        """Return up to `count` bytes; b"" at the end of the stream.
+
+        Waits without a limit, or for `timeout_s` seconds; then raises TimeoutError.
+        """
         if self._at >= len(self._buffer):
             self._buffer, self._at = self._fill(timeout_s), 0
         piece = self._buffer[self._at : self._at + count]
@@ -54,7 +64,7 @@ class SharedSocket:
         return piece
 
     def send(self, data: bytes) -> int:
-        """All of `data`, waiting; for the handshake."""
+        """Send all of `data`, and wait where necessary. For the handshake."""
         view = memoryview(data)
         while view:
             sent = self.try_send(view)
@@ -64,7 +74,10 @@ class SharedSocket:
         return len(data)
 
     def try_send(self, data: bytes | memoryview) -> int:
-        """What the kernel takes now, maybe 0. Raises OSError when the link is gone."""
+        """Send as much as the kernel takes now, and return the count, maybe 0.
+
+        OSError where the link is gone.
+        """
         with self._lock:
             try:
                 sent = self._sock.send(data)
@@ -75,7 +88,7 @@ class SharedSocket:
             return sent
 
     def can_write(self) -> bool:
-        """Whether the kernel takes something now. Asked before a message is begun."""
+        """Whether the kernel takes bytes now. Asked before a message is begun."""
         poller = select.poll()
         poller.register(self._sock.fileno(), select.POLLOUT)
         return bool(poller.poll(0))
@@ -94,7 +107,10 @@ class SharedSocket:
                 self._wait(select.POLLOUT)
 
     def hang_up(self) -> None:
-        """Wake whoever waits here, from any thread; `close` may follow when they have gone."""
+        """Wake all threads that wait on this socket.
+
+        May be called by any thread; `close` may follow later.
+        """
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
@@ -105,7 +121,7 @@ class SharedSocket:
         return self._sock.fileno()
 
     def gettimeout(self) -> float | None:
-        """None: it blocks, as far as websocket-client is concerned."""
+        """Return None: for websocket-client the socket blocks."""
         return None
 
     def _fill(self, timeout_s: float | None) -> bytes:
@@ -140,19 +156,22 @@ class FrameHead(NamedTuple):
     opcode: int
     has_mask: int
     length_bits: int
-    """The payload's length, or 126 and 127 where 2 or 8 bytes with the length follow."""
+    """The payload's length, or 126 or 127 where 2 or 8 bytes with the length follow."""
 
 
 class FrameReader(frame_buffer):
-    """The frame reader, refusing a frame by its header: before its payload is buffered."""
+    """The frame reader, which refuses a frame by its header, before the payload is buffered."""
 
     def __init__(self, recv: Any, assembler: Assembler) -> None:
         super().__init__(recv, skip_utf8_validation=True)
         self._assembler = assembler
 
     def recv_frame(self) -> ABNF:
-        """Without websocket-client's own look at the frame: the assembler's has better words, and keeps what
-        a close frame says that may not be said like that."""
+        """Read a frame without websocket-client's own check.
+
+        The assembler's check has better words, and keeps the words of a close frame that breaks a
+        rule.
+        """
         self.recv_header()
         self.recv_length()
         payload = self.recv_strict(self.length or 0)
@@ -171,6 +190,6 @@ class FrameReader(frame_buffer):
             raise Violation(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
 
     def _head(self) -> FrameHead:
-        """The frame's first two bytes, after `recv_header`."""
+        """Return the first two bytes of the frame; valid after `recv_header`."""
         assert self.header is not None
         return FrameHead._make(self.header)
