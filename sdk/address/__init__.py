@@ -1,18 +1,17 @@
-"""Addresses: the text that `Dial` takes, parsed without any I/O.
+"""Addresses: the text for `Dial`, parsed without any I/O.
 
-parse.py       parse_address: scheme, target, options, in that order
-schemes/       the schemes, one row each            options.py    the options, one row each
-installed.py   schemes that others bring            params.py     the brokers' parameters
-separator.py   where target, options and values end  values.py    reading one option's value
-unknown.py     the sentence for a name that is none  nearest.py   the one that was meant
-plain.py       sockets, WebSocket, schemes of others
-brokers.py     mqtt nats amqp kafka; several servers are in servers.py, the values of parameters in
-                   broker_values.py, the files among them in broker_files.py
-databases.py   which text is the DSN; the Go drivers' grammars are in mysql.py, postgres.py + conninfo.py,
-                   clickhouse.py + clickhouse_params.py and sqlite.py
-golang.py      Go's rules that the DSNs rest on     host.py       host names and ports
-model.py       Address                              proxy.py      Proxy
-redaction.py   what may not be shown
+* parse.py: `parse_address`, which reads scheme, target and options, in that order
+* separator.py: the borders of target, options and values
+* schemes/: the schemes, a row each; installed.py: schemes of other distributions
+* options.py: the options, a row each; values.py: reading an option's value
+* params.py: the parameters of message brokers; broker_values.py: reading a parameter's value
+* unknown.py: the error for an unknown name; nearest.py: the name that was probably meant
+* plain.py: sockets, WebSocket and foreign schemes
+* brokers.py: message brokers; servers.py: several servers; broker_files.py: files among parameters
+* databases.py: databases; the Go drivers' grammars are in mysql.py, postgres.py + conninfo.py,
+  clickhouse.py + clickhouse_params.py and sqlite.py
+* golang.py: Go's rules for the DSNs; host.py: host names and ports
+* model.py: `Address`; proxy.py: `Proxy`; redaction.py: hiding secrets
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The `x-...` arguments of AMQP: RabbitMQ refuses one whose value has another type than it expects. Pure."""
+"""The `x-...` arguments of AMQP.
+
+RabbitMQ refuses an argument whose value has the wrong type. Pure.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +52,11 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def argument_value(name: str, text: str) -> bool | int | str:
-    """The value of an argument in its type. Of a name that RabbitMQ itself does not know, digits are a number
-    and true and false are booleans. Raises ValueError with what is accepted."""
+    """An argument's value in its type.
+
+    For a name that RabbitMQ itself does not know, digits are a number, and true and false are
+    booleans. ValueError says what is accepted.
+    """
     lower = text.lower()
     if name in _TEXTS:
         return text

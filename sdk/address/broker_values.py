@@ -1,4 +1,4 @@
-"""Reading the values of a message broker's parameters: from the address (text) or from Python."""
+"""Reading the values of a message broker's parameters, from the address (text) or from Python."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 Values = dict[str, list[str]]
-"""By parameter: its values as text, one but for lists."""
+"""The values of each parameter as text. Only lists have more than a single value."""
 
 
 def read_written(scheme: Scheme, pairs: Iterable[tuple[str, str]]) -> Values:
-    """What stands in the address, as written: lists are cut at their commas and then percent-decoded, so that
-    `%2C` is a comma that belongs to a name."""
+    """Read parameters as written in the address.
+
+    Lists are split at their commas before the percent-decoding: `%2C` is a comma within a name.
+    """
     found: Values = {}
     for name, raw in pairs:
         param = _param(scheme, name)
@@ -39,7 +41,10 @@ def read_written(scheme: Scheme, pairs: Iterable[tuple[str, str]]) -> Values:
 
 
 def read_beside(scheme: Scheme, given: Mapping[str, object]) -> Values:
-    """What was given to `Dial` beside the address: nothing is decoded, a list of names may be a list."""
+    """Read parameters given to `Dial` beside the address.
+
+    Nothing is decoded, and a list of names may be a list.
+    """
     found: Values = {}
     for name, value in given.items():
         param = _param(scheme, name)
@@ -62,6 +67,7 @@ def _param(scheme: Scheme, name: str) -> Param:
 
 
 def _text(param: Param, value: object) -> str:
+    """A value from Python as text; AddressError for other types."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, bytes):
@@ -77,6 +83,8 @@ def _text(param: Param, value: object) -> str:
 
 
 def _checked(param: Param, values: list[str]) -> list[str]:
+    """The values, checked for empty names, control characters and invalid text; raises
+    AddressError."""
     for value in values:
         if param.kind == "names" and not value:
             raise _refuse(param, "an empty name", "write the names with one comma between them")
@@ -92,12 +100,15 @@ def _refuse(param: Param, given: str, accepted: str) -> AddressError:
 
 
 def _wrong(param: Param, value: str, accepted: str) -> AddressError:
+    """The error for a bad value. The value of a secret parameter is not quoted."""
     return _refuse(param, "a value" if param.secret else f"'{shown(value)}'", accepted)
 
 
 def read_typed(scheme: Scheme, params: Mapping[str, str]) -> dict[str, Any]:
-    """The numbers, booleans, choices and starting points among the parameters, checked; a time is there as
-    seconds since 1970 too, under the parameter's name and `_time`."""
+    """The checked numbers, booleans, choices and starting points among the parameters.
+
+    A time also appears as seconds since 1970, under the parameter's name and `_time`.
+    """
     typed: dict[str, Any] = {}
     for name, value in params.items():
         param = _param(scheme, name)
@@ -120,7 +131,7 @@ def _count(param: Param, value: str) -> dict[str, Any]:
 
 
 def _enum(param: Param, value: str) -> dict[str, Any]:
-    # exchange types that plugins bring begin with x-
+    # Types of exchanges from plugins begin with x-.
     if value not in param.choices and not (
         param.name == "type" and re.fullmatch(r"x-[\w.-]+", value)
     ):
@@ -129,6 +140,7 @@ def _enum(param: Param, value: str) -> dict[str, Any]:
 
 
 def _start(param: Param, value: str) -> dict[str, Any]:
+    """A starting point: a word of the choices, a number, or a time."""
     if value in param.choices:
         return {param.name: value}
     if re.fullmatch("[0-9]{1,18}", value):
@@ -142,13 +154,13 @@ def _start(param: Param, value: str) -> dict[str, Any]:
 
 
 def seconds_of(moment: str | datetime) -> float | None:
-    """A time as seconds since 1970; None for a text that is none."""
+    """A time as seconds since 1970; None for a text that is no time."""
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)
         except ValueError:
             return None
-    # a time without a zone is UTC wherever the strategy runs
+    # A time without a zone is UTC, wherever the strategy runs.
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -1,14 +1,17 @@
-"""The addresses of the message brokers.
+"""The addresses of message brokers.
 
-Ordinary URLs, but for the query: it is percent-decoded only (`+` and `#` are wildcards in a topic, not a
-space and a fragment), and its names are the parameters of `PARAMS`, so that a misspelt one is an error. All
-of them may stand among the options too.
+Such an address is an ordinary URL except for its query. The query is only percent-decoded, because
+`+` and `#` are wildcards of a topic, not a space and a fragment. Its names are the parameters of
+`PARAMS`, so a misspelt name is an error. Every parameter may stand among the options too.
 
-`Address.params` gets the parameters as text, under their main names, lists joined by commas. `hosts` all
-servers. `extra`:
-`typed`: the numbers, booleans, choices, and starting points;
-`logins`: [user, password] for each of `hosts`, where they are not all the same;
-what the row's `read_extra` adds: lists whose names may hold commas (`topics`), and what the path holds.
+The result:
+`Address.params`: the parameters as text, under their main names; lists are joined by commas.
+`Address.hosts`: all servers.
+`Address.extra["typed"]`: numbers, booleans, choices and starting points.
+`Address.extra["logins"]`: [user, password] for each server, if the logins differ.
+
+`Address.extra` also holds the result of the row's `read_extra`: lists whose names may hold commas
+(`topics`), and the meaning of the path.
 """
 
 from __future__ import annotations
@@ -36,8 +39,12 @@ __all__ = ["parse_broker"]
 def parse_broker(
     scheme: Scheme, rest: str, written: Iterable[tuple[str, str]], beside: Mapping[str, object]
 ) -> Address:
-    """The address: `rest` follows `scheme://`, `written` are the parameters among its options (they count as
-    much as those of the query), `beside` those given to `Dial`, which yield to them."""
+    """Parse a message broker's address.
+
+    `rest`: the text after `scheme://`.
+    `written`: parameters among the address's options; they count as parameters of the query.
+    `beside`: parameters given to `Dial`; the address wins over them.
+    """
     authority, path, query = split_authority(one_authority(rest, scheme))
     if path.startswith("#"):
         raise AddressError(
@@ -49,7 +56,7 @@ def parse_broker(
     _check_login_once(scheme, logins[0], values)
     given = {**read_beside(scheme, beside), **values}
     params = {name: ",".join(texts) for name, texts in given.items()}
-    # these two mean the user info and are kept there alone
+    # These two parameters mean the user info, and are kept only as user info.
     beside_login = (params.pop("username", None), params.pop("password", None))
     user, password = (
         here if here is not None else there
@@ -78,8 +85,10 @@ def parse_broker(
 
 
 def _read_path(scheme: Scheme, path: str, values: Values) -> None:
-    """Take the topic of a path that holds one; refuse a path where the scheme has none. What else a path
-    holds, the row's `read_extra` reads."""
+    """Take the topic from a path that holds a topic; refuse a path on a scheme without paths.
+
+    The row's `read_extra` reads any other kind of path.
+    """
     if path in ("", "/"):
         return
     if not scheme.path_holds:
@@ -92,6 +101,7 @@ def _read_path(scheme: Scheme, path: str, values: Values) -> None:
 
 
 def _query(query: str, scheme: Scheme) -> list[tuple[str, str]]:
+    """The parameters of the query; AddressError for an option or an unknown name."""
     found: list[tuple[str, str]] = []
     for index, pair in enumerate(pairs := [pair for pair in query.split("&") if pair]):
         written, _, value = pair.partition("=")
@@ -105,12 +115,14 @@ def _query(query: str, scheme: Scheme) -> list[tuple[str, str]]:
 
 
 def _check_login_once(scheme: Scheme, login: Login, values: Values) -> None:
+    """Refuse a user or password that stands both in the user info and among the parameters."""
     for name, part in zip(("username", "password"), login, strict=True):
         if part is not None and name in values:
             raise AddressError(f"{scheme.whose} names its {name} twice: write it once")
 
 
 def _check(scheme: Scheme, params: Mapping[str, str]) -> None:
+    """Refuse an address without any of the parameters that the scheme needs."""
     if not any(params.get(name) for name in scheme.needs):
         *some, last = (f"'{name}'" for name in scheme.needs)
         raise AddressError(

@@ -1,10 +1,10 @@
-"""The DSN grammars of ClickHouse/clickhouse-go: v1 (the seed's `tcp://host:9000?username=...`) and v2.
+"""The DSN grammars of ClickHouse/clickhouse-go: v1 (`tcp://host:9000?username=...`) and v2.
 
-The two read the same text differently, so there are three dialects: `v1` and `v2` are those drivers exactly,
-and `union` is what an address means here. It takes what either accepts where the other could only fail:
-a bare number is seconds (v1) but for `dial_timeout`, which v1 has not, a number with a unit is a duration
-(v2), v1's names are options and not server
-settings, user info and path count as in v2, and a misspelt boolean is an error.
+The two versions read the same text differently. The dialects `v1` and `v2` follow the drivers
+exactly; the dialect `union` is the meaning of Trunkline's addresses. `union` accepts text that only
+one version accepts: a bare number is seconds (v1), except for `dial_timeout`, which v1 lacks; a
+number with a unit is a duration (v2); v1's names are options, not server settings; user info and
+path count as in v2; a misspelt boolean is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Dialect = Literal["v1", "v2", "union"]
 
 _ACCOUNT = ("username", "password", "database")
 _V1_SECONDS = ("timeout", "read_timeout", "write_timeout")
-# whole-number settings that v1 checks by name; v2 and the union check none of them
+# Whole-number settings that v1 checks by name. v2 and the union check none.
 _V1_UINTS = frozenset(
     (
         "max_block_size",
@@ -57,7 +57,7 @@ _V1_UINTS = frozenset(
 
 
 def default_port(fields: dict[str, Any]) -> int:
-    """The port that an address without one means here (Go has none and fails at the dial)."""
+    """The port of an address without a port. Go has no default port and fails at the dial."""
     secure = bool(fields["typed"].get("secure"))
     if fields["protocol"] == "http":
         return 8443 if secure else 8123
@@ -65,8 +65,10 @@ def default_port(fields: dict[str, Any]) -> int:
 
 
 def parse(dsn: str, dialect: Dialect = "union") -> Dsn:
-    """The DSN as the named driver reads it; raises `DsnError` where it errs. `fields` has `protocol`,
-    `typed`, and where there are any `hosts` and `settings`."""
+    """Parse the DSN by the rules of a dialect; raises `DsnError`.
+
+    `fields` has `protocol`, `typed`, and if present `hosts` and `settings`.
+    """
     url = parse_url(dsn, several_ports=True)
     if not url.host:
         raise DsnError("parse dsn address failed" if dialect != "v1" else "no host")
@@ -92,6 +94,7 @@ def parse(dsn: str, dialect: Dialect = "union") -> Dsn:
 
 
 def _host(text: str) -> tuple[str, int | None]:
+    """Host and port of a server; the port is None if absent."""
     host, port = split_host_port(text) or (text.strip("[]"), "")
     if port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
         raise DsnError("invalid port after host")
@@ -103,7 +106,8 @@ def _v2_account(url: GoUrl) -> tuple[str, str, str]:
 
 
 def _v1_typed(params: dict[str, str]) -> dict[str, Any]:
-    """v1 passes over what it cannot read (`secure=yes` is plain!), but for the settings it knows."""
+    """v1 ignores values that it cannot read (`secure=yes` is no TLS!), but checks the settings that
+    it knows."""
     typed: dict[str, Any] = {}
     for name, value in params.items():
         if name in _V1_SECONDS and seconds(value) is not None:
@@ -116,6 +120,7 @@ def _v1_typed(params: dict[str, str]) -> dict[str, Any]:
 
 
 def _v2_fields(scheme: str, params: dict[str, str], fields: dict[str, Any], *, union: bool) -> None:
+    """Fill in `fields` by the rules of v2 or of the union."""
     typed: dict[str, Any] = fields["typed"]
     settings: dict[str, Any] = {}
     for name, value in params.items():
@@ -139,6 +144,7 @@ def _v2_fields(scheme: str, params: dict[str, str], fields: dict[str, Any], *, u
 
 
 def _setting(value: str) -> int | str:
+    """A server setting: booleans as 0 and 1, whole numbers, else text in lower case."""
     if value in ("true", "false"):
         return int(value == "true")
     try:

@@ -1,4 +1,5 @@
-"""The parameters of clickhouse-go's DSNs: a reader for each name, in v2's words and in the union's."""
+"""The parameters of clickhouse-go's DSNs: a reader for each name, by the rules of v2 and of the
+union."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _STRATEGIES = {
 
 
 def seconds(value: str) -> float | None:
-    """v1's bare number of seconds, or None where it is none."""
+    """v1's bare number of seconds; None for other text."""
     digits = value.removeprefix("+").replace(".", "", 1)
     return float(value) if digits.isascii() and digits.isdigit() and len(digits) < 18 else None
 
@@ -50,7 +51,10 @@ def _seconds_or_duration(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _bool(name: str, value: str, typed: dict[str, Any]) -> None:
-    """The bare name (`?secure`) is true; a misspelling is an error: nobody is in plain by accident."""
+    """A boolean. The bare name (`?secure`) is true.
+
+    A misspelling is an error, so that no connection lacks TLS by accident.
+    """
     try:
         typed[name] = value == "" or parse_bool(value)
         return
@@ -60,6 +64,7 @@ def _bool(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _lenient_bool(name: str, value: str, typed: dict[str, Any]) -> None:
+    """A boolean; any unknown word is false."""
     typed[name] = value in ("1", "t", "T", "TRUE", "true", "True")
 
 
@@ -74,6 +79,7 @@ def _block_buffer(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _compress(name: str, value: str, typed: dict[str, Any]) -> None:
+    """A compression method, or a boolean for lz4; other words are ignored."""
     if value in _METHODS:
         typed[name], typed["compress_level"] = value, 3
     elif value in ("1", "t", "T", "TRUE", "true", "True"):

@@ -1,6 +1,6 @@
-"""The targets of the databases: the fields of a Go driver's DSN as an `Address`.
+"""The targets of databases: the fields of a Go driver's DSN as an `Address`.
 
-Which text is the DSN, and how it is read, the row of the scheme says (`Scheme.read_dsn`).
+The row of the scheme says which text is the DSN, and how the DSN is read (`Scheme.read_dsn`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ __all__ = ["parse_database"]
 
 
 def parse_database(scheme: Scheme, rest: str, environ: Mapping[str, str]) -> Address:
-    """The database's address. Its `extra` is the parser's `fields`; errors hold Go's sentence."""
+    """Parse a database's address.
+
+    `extra` is the parser's `fields`; AddressError holds Go's sentence.
+    """
     assert scheme.read_dsn is not None  # every database's row has it
     try:
         dsn, found = scheme.read_dsn(rest, environ)
@@ -30,7 +33,7 @@ def parse_database(scheme: Scheme, rest: str, environ: Mapping[str, str]) -> Add
 
 
 def _address(scheme: Scheme, dsn: str, found: Dsn) -> Address:
-    """The fields as an address; what Go holds as "" is absent here, but for the user."""
+    """The parser's fields as an address. Go's "" is None here, except for the user."""
     hosts = tuple(
         (host["host"], host["port"] or found.port) for host in found.fields.get("hosts", ())
     )

@@ -1,8 +1,8 @@
-"""The rules of Go's standard library that the drivers' DSNs rest on.
+"""The rules of Go's standard library on which the drivers' DSNs rest.
 
-`strconv` numbers and booleans, `time.ParseDuration`, and the escapes and authority of `net/url`. Each
-function either returns the value or raises `DsnError` with Go's own sentence, but for one difference: text
-that may be a piece of a password is never quoted.
+`strconv` numbers and booleans, `time.ParseDuration`, and the escapes and authority of `net/url`.
+Every function returns the value or raises `DsnError` with Go's own sentence. The only difference:
+text that may be a piece of a password is never quoted.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _HOST = re.compile(r"""(?:[A-Za-z0-9\-_.~!$&'()*+,;=:\[\]<>"%]|[^\x00-\x7f])*"""
 
 
 class DsnError(ValueError):
-    """What the Go driver says of a DSN it refuses; never quotes a secret."""
+    """The Go driver's error for a DSN that it refuses. The text never quotes a secret."""
 
 
 def shown(value: str) -> str:
-    """`value` as an error may quote it. An `@` may mean that a password slipped in: then it is left out."""
+    """`value` as an error may quote it. A value with an `@` may hold a password, and is hidden."""
     return value if _SHOWN.fullmatch(value) else "***"
 
 
@@ -70,9 +70,10 @@ def parse_bool(value: str) -> bool:
 
 
 def _number(value: str, pattern: str, low: int, high: int, function: str) -> int:
+    """A decimal number from `low` to `high`; `function` is the name in Go's error."""
     if not re.fullmatch(pattern, value):
         raise DsnError(f'strconv.{function}: parsing "{shown(value)}": invalid syntax')
-    # int() refuses thousands of digits with an error of its own, so the length is looked at first
+    # int() refuses thousands of digits with an error of its own, so the length is checked first.
     if len(value) > 40 or not low <= int(value) <= high:
         raise DsnError(f'strconv.{function}: parsing "{shown(value)}": value out of range')
     return int(value)
@@ -89,7 +90,7 @@ def parse_uint(value: str, *, bits: int = 64) -> int:
 
 
 def duration_seconds(value: str) -> float:
-    """`time.ParseDuration`, as seconds: `300ms`, `1m30s`; a number without a unit only when it is 0."""
+    """`time.ParseDuration`, in seconds: `300ms`, `1m30s`. Only the number 0 needs no unit."""
     text = value[1:] if value[:1] in ("+", "-") else value
     if text == "0":
         return 0.0
@@ -110,7 +111,10 @@ def duration_seconds(value: str) -> float:
 
 
 def path_unescape(text: str) -> str:
-    """`url.PathUnescape`. Go's strings are bytes, ours are text: escapes that are not UTF-8 are refused."""
+    """`url.PathUnescape`.
+
+    Go's strings are bytes, Python's are text: escapes that are not UTF-8 are refused.
+    """
     bad = _ESCAPE.search(text)
     if bad is not None:
         raise DsnError(f'invalid URL escape "{shown(text[bad.start() : bad.start() + 3])}"')
@@ -122,13 +126,16 @@ def path_unescape(text: str) -> str:
 
 
 def query_unescape(text: str) -> str:
-    """`url.QueryUnescape`: as `path_unescape`, and `+` is a space."""
+    """`url.QueryUnescape`: like `path_unescape`, and `+` is a space."""
     return path_unescape(text.replace("+", " "))
 
 
 def parse_query(text: str, *, strict: bool) -> dict[str, str]:
-    """`url.ParseQuery`, the first of duplicates. `strict` raises where Go gives an error beside the values;
-    otherwise the bad pair is dropped without a word, as `URL.Query()` does."""
+    """`url.ParseQuery`; of duplicates, the first value counts.
+
+    With `strict`, a bad pair raises DsnError, where Go returns an error beside the values. Without,
+    a bad pair is dropped silently, as in `URL.Query()`.
+    """
     found: dict[str, str] = {}
     for name, value in _query_pairs(text, strict=strict):
         found.setdefault(name, value)
@@ -136,7 +143,7 @@ def parse_query(text: str, *, strict: bool) -> dict[str, str]:
 
 
 def query_values(text: str, name: str) -> list[str]:
-    """All values of one name, in order: what `parse_query` leaves out of duplicates."""
+    """All values of a name, in order, including the duplicates that `parse_query` drops."""
     return [value for found, value in _query_pairs(text, strict=False) if found == name]
 
 
@@ -155,7 +162,10 @@ def _query_pairs(text: str, *, strict: bool) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class GoUrl:
-    """What `url.Parse` found; `user` is None without user info, `host` still has its port."""
+    """The result of `url.Parse`.
+
+    `user` is None without user info; `host` still includes the port.
+    """
 
     scheme: str
     user: str | None
@@ -169,7 +179,8 @@ class GoUrl:
 
 
 def parse_url(text: str, *, several_ports: bool = False) -> GoUrl:
-    """`url.Parse`. `several_ports` allows `h1:1,h2:2` in the host, as clickhouse-go's own copy does."""
+    """`url.Parse`. `several_ports` allows `h1:1,h2:2` in the host, as clickhouse-go's own copy of
+    the parser does."""
     if re.search(r"[\x00-\x1f\x7f]", text):
         raise DsnError("net/url: invalid control character in URL")
     text = text.partition("#")[0]
@@ -187,6 +198,7 @@ def parse_url(text: str, *, several_ports: bool = False) -> GoUrl:
 
 
 def _userinfo(text: str) -> tuple[str, str | None]:
+    """User and password, decoded; the password is None without a colon."""
     if not _USERINFO.fullmatch(text):
         raise DsnError("net/url: invalid userinfo")
     user, colon, password = text.partition(":")
@@ -194,7 +206,10 @@ def _userinfo(text: str) -> tuple[str, str | None]:
 
 
 def _check_port(host: str) -> None:
-    """What follows the host must be nothing or `:digits`. Not quoted: it may be half a password."""
+    """After the host, only `:digits` may follow.
+
+    The error does not quote the text: it may be half a password.
+    """
     if host.startswith("["):
         if "]" not in host:
             raise DsnError("missing ']' in host")
@@ -207,7 +222,7 @@ def _check_port(host: str) -> None:
 
 
 def _check_bracketed(text: str) -> None:
-    """Brackets are for an IPv6 address, perhaps with a zone (RFC 3986, 3.2.2)."""
+    """Brackets must hold an IPv6 address, perhaps with a zone (RFC 3986, 3.2.2)."""
     try:
         ipaddress.IPv6Address(path_unescape(text))
         return
@@ -217,10 +232,12 @@ def _check_bracketed(text: str) -> None:
 
 
 def _unescape_host(host: str) -> str:
+    """The host, decoded; DsnError for characters and escapes that Go refuses."""
     bad = _HOST.match(host)
     if bad is not None and bad.end() < len(host):
         raise DsnError(f'invalid character "{shown(host[bad.end()])}" in host name')
-    # only a zone's %25 and escapes of non-ASCII letters are legal in a host name
+    # A host name may hold only two kinds of escapes: a zone's %25, and escapes of non-ASCII
+    # letters.
     outside_zone = host.partition("%25")[0] if host.startswith("[") else host
     escape = re.search(r"%(?!25)[0-7][0-9A-Fa-f]", outside_zone)
     if escape is not None:
@@ -229,7 +246,7 @@ def _unescape_host(host: str) -> str:
 
 
 def split_host_port(address: str) -> tuple[str, str] | None:
-    """`net.SplitHostPort`, or None where Go gives an error."""
+    """`net.SplitHostPort`; None where Go returns an error."""
     match = re.fullmatch(r"\[([^\[\]]*)\]:([^:\[\]]*)|([^:\[\]]*):([^:\[\]]*)", address)
     if match is None:
         return None
@@ -238,10 +255,10 @@ def split_host_port(address: str) -> tuple[str, str] | None:
 
 @dataclass(slots=True)
 class Dsn:
-    """What a database's parser found, field by field as the Go driver would hold it.
+    """The result of a database's parser, field by field as in the Go driver.
 
-    `user` is None only where Go falls back to the system's user. `fields` holds what one driver alone knows
-    and becomes `Address.extra`; plain data only.
+    `user` is None only where Go falls back to the system's user. `fields` holds a driver's own
+    fields, as plain data, and becomes `Address.extra`.
     """
 
     net: str | None

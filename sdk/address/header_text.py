@@ -1,4 +1,4 @@
-"""A header's value as text, for the protocols whose headers are text alone."""
+"""A header's value as text, for protocols whose headers are only text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ _NO_TEXT = (type(None), dict, list, tuple, set, frozenset, memoryview)
 
 
 def header_text(name: str, value: Any) -> str:
-    """Text as it stands, bytes as UTF-8, numbers and the like as Python writes them. ValueError for what
-    would arrive in Python's notation ("None", "{'a': 1}"), in words that do not quote the value."""
+    """Text unchanged, bytes decoded as UTF-8, numbers and similar values by `str`.
+
+    ValueError for a value that would arrive in Python's notation ("None", "{'a': 1}"). The error
+    does not quote the value.
+    """
     if isinstance(value, _NO_TEXT):
         what = "no value (None)" if value is None else f"a value of type {type(value).__name__}"
         raise ValueError(f"header {name[:50]!r} has {what}, and it is sent as text")

@@ -1,4 +1,7 @@
-"""Host names and ports of the plain URL schemes. No error quotes what may be a piece of a password."""
+"""Host names and ports of the plain URL schemes.
+
+No error quotes text that may be a piece of a password.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ _PLACE = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?", re.DOTALL)
 
 
 def split_port(place: str, whose: str) -> tuple[str, int | None]:
-    """`host`, `host:port`, `[v6]` or `[v6]:port` as host (brackets kept off) and port or None."""
+    """Split `host`, `host:port`, `[v6]` or `[v6]:port` into host and port.
+
+    The host keeps its brackets. The port is None if absent.
+    """
     match = _PLACE.fullmatch(place)
     if match is None:
         raise AddressError(
@@ -37,7 +43,8 @@ def _port(digits: str, whose: str) -> int:
 
 
 def clean_host(host: str, whose: str) -> str:
-    """The host as it is looked up: an IPv6 address without brackets, a name in ASCII (IDNA)."""
+    """The host as it is looked up: an IPv6 address without brackets, a name in ASCII (IDNA); raises
+    AddressError."""
     if not host:
         raise AddressError(f"{whose} names no host: write one after the '://'")
     if host.startswith("["):
@@ -68,11 +75,12 @@ def _idna(host: str, whose: str) -> str:
 
 
 def join_host_port(host: str, port: int | None) -> str:
-    """`host:port` as a URL writes it."""
+    """`host:port` as in a URL."""
     name = f"[{host}]" if ":" in host else host
     return name if port is None else f"{name}:{port}"
 
 
 def without_zone(host: str) -> str:
-    """An IPv6 address without its zone, which means something on this machine only; another host as it is."""
+    """An IPv6 address without its zone, which has a meaning only on this machine; any other host
+    unchanged."""
     return host.partition("%")[0] if ":" in host else host

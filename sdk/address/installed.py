@@ -1,4 +1,4 @@
-"""Schemes that other distributions bring: the entry-point group `trunkline.drivers`."""
+"""Schemes of other distributions: the entry-point group `trunkline.drivers`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ GROUP = "trunkline.drivers"
 
 
 def is_installed(name: str) -> bool:
-    """Whether a distribution on this program's path registers a driver for the scheme `name` (lower case)."""
-    # imported here, for it takes longer than this whole package, and Trunkline's own schemes never need it
+    """Whether an installed distribution registers a driver for the scheme `name` (lower case)."""
+    # Imported late: the import takes longer than this whole package, and Trunkline's own schemes
+    # never need it.
     from importlib import metadata
 
     try:
         return any(entry.name.lower() == name for entry in metadata.entry_points(group=GROUP))
     except (
         Exception
-    ):  # another package's broken metadata must not turn a misspelt scheme into a traceback
+        # Broken metadata of another package must not turn a misspelt scheme into a traceback.
+    ):
         return False

@@ -1,4 +1,4 @@
-"""The parsed address: one frozen value that travels between processes and never shows a secret."""
+"""The parsed address: a frozen value that travels between processes and never shows a secret."""
 
 from __future__ import annotations
 
@@ -20,25 +20,29 @@ from trunkline.address.schemes import scheme_row
 __all__ = ["Address"]
 
 _SUBJECT = 60
-"""Letters of a topic in the short form."""
+"""The most letters of a topic in the short form."""
 _FILES = ("cafile", "certfile", "keyfile")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Address:
-    """Where to connect and how. None, `{}` and `()` are where something is absent.
+    """A parsed address. Absent parts are None, `{}` or `()`.
 
-    `str` and `repr` hide passwords, tokens, messages, headers and whatever looks like a key; the fields
-    themselves hold everything.
+    `str` and `repr` hide passwords, tokens, messages, headers and values that look like a key. The
+    fields hold everything.
     """
 
     scheme: str
-    """Lower case; `postgresql` is `postgres`."""
+    """In lower case and by its main name: `postgresql` is `postgres`."""
     target: str
-    """What to dial: for ws and wss the URL (without user info), for databases the Go driver's DSN, else the
-    address without its options."""
+    """The address to dial.
+
+    ws and wss: the URL without user info. Databases: the Go driver's DSN. Other schemes: the
+    address without its options.
+    """
     net: str | None = None
-    """`tcp`, `udp`, `unix`; for mysql the DSN's own; None for sqlite3 and for the schemes of others."""
+    """`tcp`, `udp` or `unix`; for mysql the DSN's own word; None for sqlite3 and for foreign
+    schemes."""
     host: str | None = None
     port: int | None = None
     user: str | None = None
@@ -47,33 +51,40 @@ class Address:
     path: str = ""
     """The path of a unix socket, of a sqlite3 file, or of the URL."""
     params: dict[str, str] = field(default_factory=dict)
-    """The parameters of the address itself (query, DSN), decoded; a broker's from the options too."""
+    """The decoded parameters of the address itself (query, DSN).
+
+    For a message broker, also from the options.
+    """
     options: dict[str, Any] = field(default_factory=dict)
-    """The options that were given, typed. For the rest see `option`."""
+    """The given options with typed values. `option` adds the defaults."""
     hosts: tuple[tuple[str, int | None], ...] = ()
-    """Every server in order: always with a message broker, else where there are several."""
+    """Every server in order: always for a message broker, else only if there are several."""
     extra: dict[str, Any] = field(default_factory=dict)
-    """What only this scheme knows: see the scheme's parser, and `docs/reference`."""
+    """Fields of this scheme alone; see the scheme's parser and `docs/reference`."""
 
     def option(self, name: str) -> Any:
-        """The option's value as given, or its default on this scheme; KeyError for a name there is not."""
+        """The option's value as given, or its default on this scheme; KeyError for an unknown
+        name."""
         if name in self.options:
             return self.options[name]
         return OPTIONS[name].default_for(self.scheme)
 
     @property
     def tls(self) -> bool:
-        """Whether the scheme itself means TLS (wss, tls, mqtts, tls+nats, amqps)."""
+        """Whether the scheme always uses TLS (wss, tls, mqtts, tls+nats, amqps)."""
         return scheme_row(self.scheme).tls
 
     @property
     def display(self) -> str:
-        """The peer in short, for `ps` and logs: scheme, host, port and path, at a message broker also what is
-        read or written there; no secret."""
+        """The peer in short, without secrets, for `ps` and logs: scheme, host, port and path.
+
+        For a message broker, also the topic that is read or written.
+        """
         return self._peer() + self._subject()
 
     def _subject(self) -> str:
-        """What tells two connections to one message broker apart."""
+        """The parameter that tells two connections to the same message broker apart; "" for
+        none."""
         row = scheme_row(self.scheme)
         if row.path_holds == "topic" and self.path not in ("", "/"):
             return ""
@@ -87,6 +98,7 @@ class Address:
         )
 
     def _peer(self) -> str:
+        """Scheme and place, without parameters, in a single line."""
         row = scheme_row(self.scheme)
         if row.shown_place is not None:
             return _one_line(f"{self.scheme}://{row.shown_place(self)}")
@@ -98,7 +110,8 @@ class Address:
         return _one_line(f"{self.scheme}://{place}{hide_path(self.path) or self._database_path()}")
 
     def _servers(self) -> str:
-        """Host and port; of a message broker's several servers two, and how many more there are."""
+        """Host and port. For a message broker with several servers: the first two, and the number
+        of further servers."""
         if not scheme_row(self.scheme).protocol:
             return join_host_port(self.host or "", self.port)
         more = len(self.hosts) - 2
@@ -118,11 +131,15 @@ class Address:
         )
 
     def _shown_param(self, name: str, value: str) -> str:
+        """A parameter for `str`; the value of a secret parameter is hidden."""
         param = find_param(scheme_row(self.scheme).protocol, name)
         return f"{name}={HIDDEN}" if param is not None and param.secret else _shown(name, value)
 
     def _account(self) -> str:
-        """Who logs in, with the `@`. Outside the databases a user alone is often a token: not shown."""
+        """The user with the `@`.
+
+        Except for databases, a user alone is often a token, and is hidden.
+        """
         if scheme_row(self.scheme).family != "database":
             return "" if self.user is None and self.password is None else f"{HIDDEN}@"
         if self.password is not None:
@@ -133,8 +150,11 @@ class Address:
         return f"<Address {self}>"
 
     def resolved(self, cwd: str) -> Address:
-        """The same with relative files (sqlite3, unix socket, certificates, credentials) made absolute
-        against `cwd`, so that another process finds what the caller meant."""
+        """The address with relative files (sqlite3, unix socket, certificates, credentials) made
+        absolute.
+
+        `cwd`: the caller's folder. A process in another folder then finds the same files.
+        """
         options = {
             name: os.path.join(cwd, value) if name in _FILES else value
             for name, value in self.options.items()
@@ -146,7 +166,7 @@ class Address:
         return replace(self, options=options, **row.resolve_files(self, cwd))
 
     def to_wire(self) -> dict[str, Any]:
-        """Plain data for msgpack, secrets included: it goes from process to process, not to people."""
+        """Plain data for msgpack, including secrets: for other processes, never for people."""
         wire = {name: getattr(self, name) for name in self.__slots__}
         wire["hosts"] = [list(pair) for pair in self.hosts]
         wire["options"] = {name: _plain(value) for name, value in self.options.items()}
@@ -161,17 +181,19 @@ class Address:
 
 
 def _one_line(text: str) -> str:
-    """Control characters as escapes: a decoded parameter must not write a log line of its own."""
+    """Control characters as escapes: a decoded parameter must not begin a log line of its own."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: quote(match[0]), text)
 
 
 def _plain(value: Any) -> Any:
+    """An option's value as plain data for msgpack."""
     if isinstance(value, Proxy):
         return value.to_wire()
     return list(value) if isinstance(value, tuple) else value
 
 
 def _typed(name: str, value: Any) -> Any:
+    """An option's value from plain data."""
     kind = OPTIONS[name].kind
     if kind == "proxy":
         return None if value is None else Proxy.from_wire(value)
@@ -179,6 +201,7 @@ def _typed(name: str, value: Any) -> Any:
 
 
 def _shown(name: str, value: Any) -> str:
+    """An option for `str`; secrets are hidden."""
     if isinstance(value, Proxy) or (name == "proxy" and value is None):
         return f"{name}={value or 'none'}"
     option = OPTIONS.get(name)

@@ -1,8 +1,10 @@
-"""The DSN grammar of go-sql-driver/mysql: `[user[:password]@][net[(addr)]]/dbname[?name=value&...]`.
+"""The DSN grammar of go-sql-driver/mysql:
+`[user[:password]@][net[(addr)]]/dbname[?name=value&...]`.
 
-Nothing but the database name is percent-decoded, and the splits go from the right (last `/`, last `@`), so a
-password may hold `@ / ( ) :` as it stands. `parse` is the Go grammar and no more; plain URLs are
-`parse_plain_url`, which the caller tries only where Go's parser finds no meaning in the text.
+Only the database name is percent-decoded, and the splits go from the right (last `/`, last `@`). A
+password may therefore hold `@ / ( ) :` unescaped. `parse` implements the Go grammar only.
+`parse_plain_url` reads plain URLs; the caller tries plain URLs only after the Go grammar has
+failed.
 """
 
 from __future__ import annotations
@@ -43,26 +45,31 @@ _BOOLS = frozenset(
     )
 )
 _DURATIONS = frozenset(("readTimeout", "writeTimeout", "timeTruncate", "timeout"))
-# in these a multi-byte character may end in a quote or backslash, so client-side quoting is not safe
+# With these collations a multi-byte character may end in a quote or backslash, so client-side
+# quoting is unsafe.
 _UNSAFE_COLLATIONS = ("big5", "sjis", "gbk", "gb2312", "cp932", "gb18030")
-# Go's own names of networks: never a host name of a plain URL
+# Go's own names of networks, never the host name of a plain URL.
 _GO_NETS = frozenset(
     ("tcp4", "tcp6", "udp", "udp4", "udp6", "ip", "ip4", "ip6", "unixgram", "unixpacket")
 )
 
 
 class UnknownNet(DsnError):
-    """A net without an address that has no default one; also what Go says of a plain URL."""
+    """A net without an address and without a default address.
+
+    Go reports a plain URL by the same error.
+    """
 
     def __init__(self, net: str, *, bare: bool) -> None:
-        # the net is not quoted when it may be `user:password` or a part of it
+        # The net is hidden if it may be `user:password` or a part of that.
         known = shown(net) if net.isalnum() and net.islower() and len(net) < 12 else "***"
         super().__init__(f"default addr for network '{known}' unknown")
         self.maybe_url = bare and net not in _GO_NETS
 
 
 def parse(dsn: str) -> Dsn:
-    """The DSN as `mysql.ParseDSN` reads it; raises `DsnError` where it errs (or panics: `strict`)."""
+    """The DSN as `mysql.ParseDSN` reads it; raises `DsnError` where Go returns an error (or panics:
+    `strict`)."""
     left, slash, right = dsn.rpartition("/")
     if not slash and dsn:
         raise DsnError("invalid DSN: missing the slash separating the database name")
@@ -82,6 +89,7 @@ def parse(dsn: str) -> Dsn:
 
 
 def _net(place: str) -> tuple[str, str, bool]:
+    """The net, the address in its braces, and whether the braces are absent."""
     net, brace, address = place.partition("(")
     if not brace:
         return net, "", True
@@ -93,6 +101,7 @@ def _net(place: str) -> tuple[str, str, bool]:
 
 
 def _address_fields(net: str, address: str, *, bare: bool) -> dict[str, Any]:
+    """The fields of the server's place: `addr`, `host`, `port`, for a unix socket also `socket`."""
     if net == "unix":
         path = address or "/tmp/mysql.sock"
         return {"socket": path, "addr": path, "host": None, "port": None}
@@ -105,7 +114,8 @@ def _address_fields(net: str, address: str, *, bare: bool) -> dict[str, Any]:
     pair = split_host_port(address) if net in ("", "tcp", "tcp4", "tcp6") else None
     host, digits = pair or (None, "")
     if host and ":" in host:
-        host = host.replace("%25", "%", 1)  # a link-local address's zone as URLs write it
+        # URLs write the zone of a link-local address so.
+        host = host.replace("%25", "%", 1)
     port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 6 else None
     return {"addr": address, "host": host, "port": port}
 
@@ -119,6 +129,7 @@ def _database(name: str) -> str:
 
 
 def _params(query: str) -> tuple[dict[str, str], dict[str, Any], dict[str, str]]:
+    """The parameters as text, typed values, and system variables; raises DsnError."""
     params: dict[str, str] = {}
     typed: dict[str, Any] = {}
     variables: dict[str, str] = {}
@@ -133,7 +144,10 @@ def _params(query: str) -> tuple[dict[str, str], dict[str, Any], dict[str, str]]
 
 
 def _param(name: str, value: str, typed: dict[str, Any], variables: dict[str, str]) -> str:
-    """The parameter's text as the driver decodes it; its typed value or variable goes into the mapping."""
+    """The parameter's text as the driver decodes it.
+
+    The typed value or the variable goes into its mapping.
+    """
     if name in _BOOLS:
         typed[name] = _bool(value)
     elif name in _DURATIONS:
@@ -177,7 +191,8 @@ def _tls(value: str) -> str:
         pass
     if value.lower() in ("skip-verify", "preferred"):
         return value.lower()
-    # a name of a configuration registered in the Go process: there is no such thing here
+    # Such a name refers to a configuration registered in the Go process, which Trunkline does not
+    # have.
     raise DsnError(f"invalid value / unknown config name: {shown(query_unescape(value))}")
 
 
@@ -194,8 +209,11 @@ def _zone(name: str) -> str:
 
 
 def parse_plain_url(dsn: str) -> Dsn:
-    """`user:password@host[:port]/dbname[?params]` with user and password percent-decoded: the plain URL of
-    other tools, which Go's driver refuses. The parameters are the Go driver's."""
+    """A plain URL `user:password@host[:port]/dbname[?params]`, as other tools write it.
+
+    Go's driver refuses such a URL. User and password are percent-decoded; the parameters are the Go
+    driver's.
+    """
     head, question, query = dsn.partition("?")
     url = parse_url("mysql://" + head)
     host = url.host if split_host_port(url.host) or not url.host.startswith("[") else url.host[1:-1]

@@ -1,4 +1,4 @@
-"""The name that was most likely meant, for "did you mean"."""
+"""The name that was probably meant, for "did you mean"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["nearest"]
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str | None:
-    """The one of `names` that `name` was most likely meant to be, by spelling in any case."""
+    """The most similar of `names` by spelling, in any case; None if no name is similar enough."""
     by_lower = {known.lower(): known for known in names}
     found = get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
     return by_lower[found[0]] if found else None

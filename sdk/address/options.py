@@ -1,8 +1,8 @@
-"""The options that may follow an address, or be given to `Dial` beside it: one table.
+"""The table of the options that follow an address, or are given to `Dial` beside it.
 
-`OPTIONS` is the single source of names, types, usual defaults, ranges and help; which scheme obeys an
-option, the row of the scheme says. The reference page and `trunkline --help` are written from both.
-Reading a given value is `trunkline.address.values`.
+`OPTIONS` is the only source of names, types, usual defaults, ranges and help. The row of a scheme
+says which options the scheme obeys. The reference page and `trunkline --help` are generated from
+both tables. `trunkline.address.values` reads a given value.
 """
 
 from __future__ import annotations
@@ -19,20 +19,25 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: how it is written, what it means, where it makes sense."""
+    """An option: its spelling, its meaning and its range."""
 
     name: str
     kind: str
-    """`bool`, `ms` and `count` (whole numbers), `rate` (`n/s`), `seconds` (a float), `text`, `enum`,
-    `list` (of text), `message` (text as it stands), `messages` (may be repeated), `headers`, `proxy`, `host`
-    and `ip`."""
+    """How the value is read.
+
+    `bool`: a boolean. `ms`, `count`: whole numbers. `rate`: `n/s`. `seconds`: a float. `text`,
+        `enum`: text.
+    `list`: several words. `message`: text as written. `messages`: the same, repeatable. `headers`,
+        `proxy`, `host`,
+    `ip`: a value of this form.
+    """
     default: Any
     help: str
     choices: tuple[str, ...] = ()
     low: float = 0
     high: float = 2**31 - 1
     secret: bool = False
-    """The value may hold a login, a key or a password: never shown."""
+    """The value may hold a login, a key or a password, and is never shown."""
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -41,7 +46,7 @@ class Option:
 
     @property
     def by_scheme(self) -> tuple[tuple[str, Any], ...]:
-        """The schemes that have another default, with that default."""
+        """The schemes with a default of their own, with this default."""
         return tuple(
             (row.name, value)
             for row in SCHEMES.values()
@@ -50,7 +55,7 @@ class Option:
         )
 
     def default_for(self, scheme: str) -> Any:
-        """The value on `scheme` when none is given."""
+        """The default value on `scheme`."""
         row = SCHEMES.get(scheme)
         value = dict(row.defaults).get(self.name, self.default) if row else self.default
         return dict(value) if isinstance(value, dict) else value
@@ -196,4 +201,4 @@ OPTIONS: dict[str, Option] = {
 PROXIED_PLAIN = tuple(
     row.name for row in SCHEMES.values() if "proxy" in row.options and "certfile" not in row.options
 )
-"""Schemes without TLS of their own, but perhaps with a proxy that shows a certificate."""
+"""Schemes without TLS whose proxy may present a certificate."""

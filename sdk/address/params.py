@@ -1,7 +1,8 @@
-"""The parameters of the message brokers, by protocol: written as a query, or among the options.
+"""The parameters of message brokers, by protocol. A parameter stands in the query or among the
+options.
 
-`PARAMS` holds the rows of the schemes; the reference page is written from it. Reading a given
-value is `trunkline.address.broker_values`.
+`PARAMS` holds the rows of the schemes, and the reference page is generated from it.
+`trunkline.address.broker_values` reads a given value.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PARAMS: dict[str, dict[str, Param]] = {
     for scheme in SCHEMES.values()
     if scheme.protocol
 }
-"""By protocol (`mqtts` and `ws+mqtt` are mqtt, and so on) and name."""
+"""Rows by protocol and name. `mqtts` and `ws+mqtt` share the protocol mqtt, and so on."""
 
 _BY_NAME = {
     protocol: {name: row for row in rows.values() for name in (row.name, *row.also)}
@@ -26,8 +27,11 @@ _MAKERS = {scheme.protocol: scheme.make_param for scheme in SCHEMES.values() if 
 
 
 def find_param(protocol: str, name: str) -> Param | None:
-    """The row of the parameter of that name, other names included; None where the protocol has none such.
-    For a name that a library or the protocol leaves open, the scheme makes a row (`Scheme.make_param`)."""
+    """The row of the parameter `name`, which may be another name of the parameter; None for an
+    unknown name.
+
+    For names that a library or the protocol leaves open, `Scheme.make_param` makes a row.
+    """
     if protocol not in PARAMS:
         return None
     known = _BY_NAME[protocol].get(name)
@@ -42,5 +46,5 @@ def owners(name: str) -> list[str]:
 
 
 def is_param(scheme: Scheme, name: str) -> bool:
-    """Whether `name` is a parameter of this broker."""
+    """Whether `name` is a parameter of this scheme."""
     return find_param(scheme.protocol, name) is not None

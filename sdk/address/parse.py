@@ -1,4 +1,4 @@
-"""`parse_address`: the text that `Dial` is given, and the options beside it, as an `Address`."""
+"""`parse_address`: from the text and the options given to `Dial`, an `Address`."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ def parse_address(
     *,
     environ: Mapping[str, str] | None = None,
 ) -> Address:
-    """The address that `text` names, with the options in it and those of the mapping, which yield to them.
+    """Parse `text` and `options` into an `Address`. Options written in `text` win over `options`.
 
-    `environ` is where postgres looks for its PG... variables: the process's own when None. Raises
-    `AddressError` (`UnknownScheme` for the scheme) with one sentence that says what to do and holds no
-    secret; nothing hangs on the error that does. `TypeError` when `text` is not text.
+    `environ`: the environment with the PG... variables of postgres; None: the process's own. Raises
+        `AddressError` (`UnknownScheme` for the scheme). The error's sentence says what to do and
+        holds no secret; its traceback and context hold none either. `TypeError` when `text` is not
+        str.
     """
     if not isinstance(text, str):
         raise TypeError(f"an address is text, not {type(text).__name__}")
@@ -44,14 +45,17 @@ def parse_address(
         return _parse(text, options or {}, os.environ if environ is None else environ)
     except AddressError as error:
         failure: BaseException = type(error)(str(error))
-    except BaseException as error:  # Ctrl-C, for one
+    # For example Ctrl-C.
+    except BaseException as error:
         failure = without_frames(error)
-    # raised anew, outside the handler: no context and no frames whose variables hold the address
+    # Raised anew outside the handler: without context, and without frames whose variables hold the
+    # address.
     del text, options, environ
     raise failure
 
 
 def _parse(text: str, options: Mapping[str, object], environ: Mapping[str, str]) -> Address:
+    """Parse the address; the errors may still carry frames that hold the address."""
     match = _SCHEME.match(text)
     if match is None:
         raise AddressError(
@@ -79,7 +83,7 @@ def _parse(text: str, options: Mapping[str, object], environ: Mapping[str, str])
 
 
 def _has_half_a_pair(value: object) -> bool:
-    """Whether some text in an option's value is none that UTF-8 can hold."""
+    """Whether an option's value holds text that UTF-8 cannot encode."""
     if isinstance(value, Mapping):
         return any(_has_half_a_pair(part) for pair in value.items() for part in pair)
     if isinstance(value, (list, tuple)):
@@ -88,6 +92,7 @@ def _has_half_a_pair(value: object) -> bool:
 
 
 def _url(scheme: Scheme, target: str, given: _Given) -> Address:
+    """Parse the target of a scheme that is no database."""
     if re.search(r"[\x00-\x1f\x7f]", target):
         raise AddressError(f"{scheme.whose} must be one line without control characters")
     if scheme.family == "socket":
@@ -101,11 +106,11 @@ def _url(scheme: Scheme, target: str, given: _Given) -> Address:
 
 @dataclass(slots=True, repr=False)
 class _Given:
-    """What was given beside the target: the options, typed, and the parameters of a message broker."""
+    """The options (typed) and a message broker's parameters that were given beside the target."""
 
     options: dict[str, Any] = field(default_factory=dict)
     written: list[tuple[str, str]] = field(default_factory=list)
-    """Parameters among the options of the address, as they stand there."""
+    """Parameters among the options of the address, as written."""
     beside: dict[str, object] = field(default_factory=dict)
     """Parameters given to `Dial` in Python."""
 
@@ -113,7 +118,7 @@ class _Given:
 def _options(
     scheme: Scheme, written: list[tuple[str, str]], beside: Mapping[str, object]
 ) -> _Given:
-    """Options and parameters apart; an option that is written in the address wins."""
+    """Separate options from parameters. An option written in the address wins."""
     found = _Given()
     for name, value in beside.items():
         if value is not None and _is_param(scheme, name):
@@ -139,10 +144,11 @@ def _is_param(scheme: Scheme, name: object) -> bool:
 
 
 def _take(scheme: Scheme, name: object, value: object, found: dict[str, Any]) -> None:
+    """Check an option and put its typed value into `found`; raises AddressError."""
     option = OPTIONS.get(name) if isinstance(name, str) else None
     if option is None:
         raise unknown_option(str(name), scheme)
-    # what a driver of somebody else's makes of an option is not known here: it is given all of them
+    # The driver of a foreign scheme may use any option, so every option is accepted.
     if scheme.name not in option.schemes and scheme.family != "other":
         raise AddressError(f"option '{name}' {_why_not(option.name, scheme)}: leave it out")
     found[option.name] = read_value(option, value)
@@ -151,7 +157,7 @@ def _take(scheme: Scheme, name: object, value: object, found: dict[str, Any]) ->
 
 
 def _check_keepalive(scheme: Scheme, options: Mapping[str, Any]) -> None:
-    """A plain socket has no ping of its own, so nothing would be sent without a message."""
+    """A plain socket has no ping of its own, so a keepalive needs a message."""
     silent = options.get("pingMessage") is None and options.get("pingType") != "text"
     if scheme.family == "socket" and options.get("pingInterval") and silent:
         raise AddressError(
@@ -160,7 +166,7 @@ def _check_keepalive(scheme: Scheme, options: Mapping[str, Any]) -> None:
 
 
 def _check_ping_timeout(scheme: Scheme, options: Mapping[str, Any]) -> None:
-    """The heartbeats of these are no questions that a peer answers."""
+    """On these schemes a peer does not answer the protocol's own heartbeats."""
     given = options.get("pingTimeout") is not None
     if given and scheme.beat and options.get("pingType") != "text":
         raise AddressError(
@@ -170,7 +176,7 @@ def _check_ping_timeout(scheme: Scheme, options: Mapping[str, Any]) -> None:
 
 
 def _check_trust(scheme: Scheme, options: Mapping[str, Any]) -> None:
-    """A scheme without TLS has a certificate to look at only where its proxy shows one."""
+    """A scheme without TLS checks a certificate only if its proxy presents one."""
     proxy = options.get("proxy")
     if scheme.name not in PROXIED_PLAIN or (proxy is not None and proxy.scheme == "https"):
         return
@@ -182,6 +188,7 @@ def _check_trust(scheme: Scheme, options: Mapping[str, Any]) -> None:
 
 
 def _check_single(name: str, headers: Mapping[str, object]) -> None:
+    """Refuse several values for a header name."""
     if any(isinstance(value, list) for value in headers.values()):
         raise AddressError(
             f"option '{name}' takes one value for each name here: join them with a comma"
@@ -189,6 +196,7 @@ def _check_single(name: str, headers: Mapping[str, object]) -> None:
 
 
 def _why_not(name: str, scheme: Scheme) -> str:
+    """Why the scheme refuses the option, as the rest of the error's sentence."""
     reason = dict(scheme.refusals).get(name)
     return (
         f"cannot be had with {scheme.name}{reason}"

@@ -1,4 +1,4 @@
-"""The targets of sockets, of WebSocket, and of the schemes of others: `host:port`, a path, or a URL."""
+"""The targets of sockets, of WebSocket and of foreign schemes: `host:port`, a path, or a URL."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ __all__ = [
     "split_userinfo",
 ]
 
-# kept as written in a URL's path and query; the rest is percent-encoded for the request line
+# Characters that stay as written in a URL's path and query; the others are percent-encoded for the
+# request line.
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Parts:
-    """A URL in its pieces: user and password decoded, the rest as written."""
+    """The pieces of a URL: user and password decoded, the others as written."""
 
     user: str | None
     password: str | None
@@ -37,20 +38,23 @@ class Parts:
 
 
 def split_url(rest: str, whose: str) -> Parts:
-    """What follows `scheme://`. The user info ends at the last `@` before the first `/` or `?`."""
+    """Split the text after `scheme://`.
+
+    The user info ends at the last `@` before the first `/` or `?`.
+    """
     authority, path, query = split_authority(rest)
     return Parts(*split_userinfo(authority, whose), path, query)
 
 
 def split_authority(rest: str) -> tuple[str, str, str]:
-    """What follows `scheme://` as (user info and host, path, query)."""
+    """Split the text after `scheme://` into user info and host, path, and query."""
     match = re.match(r"([^/?#]*)([^?]*)\??(.*)", rest, re.DOTALL)
     assert match is not None
     return match[1], match[2], match[3]
 
 
 def split_userinfo(authority: str, whose: str) -> tuple[str | None, str | None, str]:
-    """User and password decoded, and the place behind the last `@`."""
+    """User and password, decoded, and the place after the last `@`."""
     userinfo, at, place = authority.rpartition("@")
     user, colon, password = userinfo.partition(":")
     return (
@@ -69,7 +73,7 @@ def _decoded(text: str, whose: str) -> str:
 
 
 def parse_socket(scheme: Scheme, rest: str) -> Address:
-    """`tcp udp tls unix`."""
+    """Parse an address of `tcp`, `udp`, `tls` or `unix`; raises AddressError."""
     whose = scheme.whose
     if scheme.net == "unix":
         if not rest or "\0" in rest:
@@ -92,8 +96,11 @@ def parse_socket(scheme: Scheme, rest: str) -> Address:
 
 
 def parse_websocket(scheme: Scheme, rest: str) -> Address:
-    """`ws wss`. The target is the URL to ask for, in ASCII and without the user info, which is for the
-    driver to send as a header."""
+    """Parse an address of `ws` or `wss`; raises AddressError.
+
+    The target is the URL to request, in ASCII and without user info. The driver sends the user info
+    as a header.
+    """
     whose = scheme.whose
     if "#" in rest:
         raise AddressError(f"{whose} has no '#' part: write %23 for a '#' that belongs to it")
@@ -116,9 +123,11 @@ def parse_websocket(scheme: Scheme, rest: str) -> Address:
 
 
 def parse_other(scheme: Scheme, rest: str) -> Address:
-    """A scheme whose driver another distribution brings: a URL, without a host where there is a path. The
-    target is the address as it was written, secrets included; the query is percent-decoded only, so a `+`
-    in it stays."""
+    """Parse an address of a scheme whose driver another distribution brings; raises AddressError.
+
+    Such an address is a URL; with a path, it needs no host. The target is the address as written,
+    including secrets. The query is only percent-decoded: a `+` stays.
+    """
     whose = scheme.whose
     if "#" in rest:
         raise AddressError(f"{whose} has no '#' part: write %23 for a '#' that belongs to it")

@@ -1,8 +1,9 @@
-"""The connection strings of lib/pq: a URL, or libpq's `key=value` pairs, with the environment under them.
+"""The connection strings of lib/pq: a URL or libpq's `key=value` pairs, over defaults from the
+environment.
 
-Form and checks are lib/pq's at its development head: values are checked here, not at the dial, and without
-`sslmode` the mode is `prefer`. `parse` wants the environment as an argument and reads no file: a service
-file, a password file and the certificates are the driver's business.
+Grammar and checks are those of lib/pq's development head: values are checked here, not at the dial,
+and the default `sslmode` is `prefer`. `parse` gets the environment as an argument and reads no
+file. The driver reads the service file, the password file and the certificates.
 """
 
 from __future__ import annotations
@@ -109,10 +110,11 @@ _KNOWN = frozenset(
 
 
 def parse(dsn: str, environ: Mapping[str, str]) -> Dsn:
-    """The DSN as `pq.NewConfig` reads it over `environ`; raises `DsnError` where it errs.
+    """Parse the DSN over `environ` as `pq.NewConfig` does; raises `DsnError` where Go returns an
+    error.
 
-    `user` is None where the system's user is meant. `fields` has `sslmode` (in effect), `typed`, and where
-    there are any `runtime` (parameters for the server), `hosts`, `hostaddr`, `socket`.
+    `user` is None for the system's user. `fields` has `sslmode` (the effective mode), `typed`, and
+    if present `runtime` (parameters for the server), `hosts`, `hostaddr`, `socket`.
     """
     given = _from_environment(environ)
     url = dsn.startswith(("postgres://", "postgresql://"))
@@ -140,12 +142,13 @@ def parse(dsn: str, environ: Mapping[str, str]) -> Dsn:
 
 
 def resolve(params: Mapping[str, str], cwd: str) -> dict[str, str]:
-    """Parameters with relative files made absolute against `cwd`."""
+    """The parameters with relative files made absolute against `cwd`."""
     inline = params.get("sslinline", "") in _TRUE
     found = dict(params)
     for name in _FILES:
         value = params.get(name)
-        # `system`: the authorities that OpenSSL trusts; inline: what a file would hold
+        # `system` means the authorities that OpenSSL trusts. An inline value is the content of a
+        # file, no path.
         certificate = name.startswith("ssl")
         if value and not (certificate and (inline or value == "system")):
             found[name] = os.path.join(cwd, value)
@@ -153,6 +156,8 @@ def resolve(params: Mapping[str, str], cwd: str) -> dict[str, str]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The parameters that the environment sets; DsnError for variables that lib/pq does not
+    support."""
     for name in _REFUSED_ENV:
         if environ.get(name):
             raise DsnError(f"pq: environment variable {name} is not supported")
@@ -160,7 +165,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _from_url(dsn: str) -> dict[str, str]:
-    """The URL as pairs; what is empty is not given."""
+    """The URL as parameters; empty parts count as absent."""
     url = parse_url(dsn)
     host, port = url.host, ""
     first, *others = host.split(",")
@@ -188,7 +193,7 @@ def _wrong(name: str, text: str) -> DsnError:
 
 
 def _check(given: dict[str, str]) -> dict[str, Any]:
-    """Check every value that lib/pq checks; the typed ones are returned."""
+    """Check every value that lib/pq checks; returns the typed values."""
     typed: dict[str, Any] = {}
     for name, value in given.items():
         if name in _CHOICES:
@@ -207,6 +212,7 @@ def _check(given: dict[str, str]) -> dict[str, Any]:
 
 
 def _parsed(name: str, read: Callable[[str], int], value: str) -> int:
+    """`read(value)`, with an error that names the parameter."""
     try:
         return read(value)
     except DsnError as error:
@@ -269,7 +275,7 @@ def _port(text: str) -> int:
 
 
 def _hosts(given: dict[str, str]) -> list[dict[str, Any]]:
-    """Every server that is to be tried, in order: `host`, `port`, and `hostaddr` where there is one."""
+    """Every server to be tried, in order: `host`, `port`, and `hostaddr` if given."""
     addresses = given["hostaddr"].split(",") if given.get("hostaddr") else []
     for address in filter(None, addresses):
         _check_ip(address)
@@ -286,6 +292,7 @@ def _hosts(given: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _ports(text: str | None, count: int) -> list[int]:
+    """A port for each host; a single port counts for all hosts."""
     parts = ["5432"] if text is None else text.split(",")
     if len(parts) == 1:
         return [_parsed("port", _port, parts[0])] * count
@@ -311,6 +318,7 @@ def _check_ip(text: str) -> None:
 
 
 def _sslmode(given: dict[str, str]) -> str:
+    """The effective TLS mode; DsnError for a mode too weak for the other parameters."""
     system = given.get("sslrootcert") == "system"
     mode = given.get("sslmode", "verify-full" if system else "prefer")
     if system and mode != "verify-full":

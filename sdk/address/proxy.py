@@ -1,4 +1,4 @@
-"""A proxy's address: `socks5://name:password@host:port`, and its kin."""
+"""A proxy's address: `socks5://name:password@host:port`, and similar."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PORTS = {
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Proxy:
-    """A proxy that a connection goes through. Names are resolved at the proxy, whichever socks5 is written;
-    only `socks4` wants an address, which is looked up here.
+    """A proxy on the way to the peer.
 
-    `str` and `repr` hide the password; `url` holds it.
+    The proxy resolves host names, for `socks5` and `socks5h` alike. Only `socks4` needs an address,
+    which Trunkline looks up. `str` and `repr` hide the password; `url` holds the password.
     """
 
     scheme: str
@@ -36,11 +36,12 @@ class Proxy:
     user: str | None = None
     password: str | None = None
     variable: str = ""
-    """The environment variable that named it; empty where the address did."""
+    """The environment variable that named the proxy; empty if the address did."""
 
     @classmethod
     def parse(cls, text: str) -> Proxy:
-        """The proxy that `text` names, user and password percent-decoded; raises `AddressError`."""
+        """The proxy that `text` names, with user and password percent-decoded; raises
+        `AddressError`."""
         match = re.match(r"([A-Za-z0-9]+)://", text)
         if match is None or match[1].lower() not in _PORTS:
             raise AddressError(
@@ -65,14 +66,14 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The whole address, password included, for libraries that want it as one text."""
+        """The whole address, including the password, for libraries that need a single text."""
         account = "" if self.user is None else quote(self.user, safe="")
         if self.password is not None:
             account += f":{quote(self.password, safe='')}"
         return f"{self.scheme}://{account + '@' if account else ''}{self._place}"
 
     def to_wire(self) -> list[str]:
-        """Plain data for msgpack, the password included."""
+        """Plain data for msgpack, including the password."""
         return [self.url, self.variable]
 
     @classmethod
@@ -83,7 +84,8 @@ class Proxy:
 
     @property
     def place(self) -> str:
-        """Host and port for an error's text, and where they come from if not from the address."""
+        """Host and port for an error's text; for a proxy from the environment, also the
+        variable."""
         return f"{self._place} (from {self.variable})" if self.variable else self._place
 
     @property

@@ -1,7 +1,9 @@
-"""Which proxy the environment names: `wss_proxy`, `https_proxy`, `no_proxy` and their kin.
+"""The proxy that the environment names: `wss_proxy`, `https_proxy`, `no_proxy` and similar
+variables.
 
-The rules are those of `websockets` and, for `all_proxy`, of `httpx`: a program from there keeps its
-way out. They are read in the program that dials: the broker may have been started by another one.
+The rules are those of `websockets`, and for `all_proxy` those of `httpx`: a program moved from
+these libraries keeps its proxy. The program that dials reads the variables, because another program
+may have started the broker.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ __all__ = ["find_proxy", "with_proxy"]
 
 
 def with_proxy(address: Address) -> Address:
-    """`address` with the proxy of the environment, where it takes one and has no `proxy=` of its own; raises
-    `AddressError` where the variable's value is no proxy."""
+    """`address` with the environment's proxy, if the scheme takes a proxy and the address has no
+    `proxy=`.
+
+    Raises `AddressError` when the variable's value is no proxy.
+    """
     if "proxy" in address.options or not scheme_row(address.scheme).proxy_variables:
         return address
     proxy = find_proxy(address.scheme, address.host or "", address.port)
@@ -28,11 +33,14 @@ def with_proxy(address: Address) -> Address:
 
 
 def find_proxy(scheme: str, host: str = "", port: int | None = None) -> Proxy | None:
-    """The proxy that the environment names for `scheme` (ws, wss, and mqtt over them); None where it names
-    none, or where `no_proxy` excepts `host`. Raises `AddressError` for a value that is no proxy."""
+    """The proxy that the environment names for `scheme` (ws, wss, and mqtt over WebSocket), or
+    None.
+
+    `no_proxy` may except `host`. Raises `AddressError` for a value that is no proxy.
+    """
     if not any(name.lower().endswith("_proxy") and value for name, value in os.environ.items()):
         return None
-    # Imported here: it costs 20 ms, and most environments name no proxy.
+    # Imported late: the import takes 20 ms, and most environments name no proxy.
     from urllib.request import getproxies_environment, proxy_bypass
 
     proxies = getproxies_environment()
@@ -44,7 +52,7 @@ def find_proxy(scheme: str, host: str = "", port: int | None = None) -> Proxy | 
 
 
 def _variable(name: str) -> str:
-    """The variable as it is spelt: the lower case one wins, as everywhere."""
+    """The variable's name as spelt in the environment. The lower-case spelling wins."""
     lower = f"{name}_proxy"
     return (
         lower if os.environ.get(lower) else next(key for key in os.environ if key.lower() == lower)
@@ -52,6 +60,7 @@ def _variable(name: str) -> str:
 
 
 def _parsed(variable: str, value: str, *, socks: bool) -> Proxy:
+    """The proxy in a variable's value; AddressError names the variable."""
     scheme, colon, rest = value.rpartition("://")
     if not colon or (socks and scheme.lower() == "http"):
         scheme = "socks5h" if socks else "http"

@@ -1,7 +1,7 @@
-"""What may not be shown, and how it is left out.
+"""Hiding secrets in texts.
 
-`redact` is for text that need not be a well-formed address: it would rather hide too much than too little.
-An `Address` hides its secrets field by field and does not need it.
+`redact` works on any text, even on malformed addresses, and rather hides too much than too little.
+An `Address` hides its secrets field by field and does not need `redact`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _MESSAGE = re.compile(
     r"\b(payload|will_payload|pingMessage|headers)\s*=.*", re.DOTALL | re.IGNORECASE
 )
 _KEY = re.compile(r"(?<![\w.-])([\w.-]{1,40})\s*=\s*")
-# unquoted, the words up to the next `name=` belong to it: a password may have a space in it
+# An unquoted value includes the words up to the next `name=`: a password may hold a space.
 _VALUE = re.compile(
     r"""'(?:[^'\\]|\\.)*'?|"[^"]*"?|[^&|\s"']*(?:\s+(?![\w.-]+\s*=)[^\s&|"']+)*""", re.DOTALL
 )
-# host and perhaps port, then the path: an `@` behind that is no user info
+# Host and perhaps port before the path: an `@` after this place is no user info.
 _PLAIN_PLACE = re.compile(r"(?:\[[0-9A-Fa-f:.%]*\]|[\w.-]+)(?::[0-9]{1,5})?(?=[/?#|]|$)")
-# the streams of exchanges are named after an @ (btcusdt@trade)
+# Exchanges name streams with an @ (btcusdt@trade).
 _AT_IN_PATH = tuple(f"{row.name}://" for row in SCHEMES.values() if row.family == "websocket")
 _FILES = tuple(row.name for row in SCHEMES.values() if not row.net)
 """Schemes whose target is a file, without user and password."""
@@ -54,9 +54,9 @@ _SECRET_PARAMS = frozenset(
     if param.secret
     for name in (param.name, *param.also)
 )
-# `user:password` where `host:port` should be
+# `user:password` in the place of `host:port`.
 _BARE_ACCOUNT = re.compile(r"([\w.%+-]+:)(?![0-9]{0,5}(?:[/?#|\s,'\"]|$))[^/?#|\s]*")
-# the same behind a comma, in the list of a message broker's servers
+# The same after a comma, in a message broker's list of servers.
 _NEXT_ACCOUNT = re.compile(r"(,[\w.%+-]+:)(?![0-9]{0,5}(?:[/?#|\s,'\"]|$))[^/?#|\s,]*")
 _TOKEN_SEGMENT = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_=+-]{32,}")
 
@@ -68,13 +68,16 @@ def is_secret_name(name: str) -> bool:
 
 
 def hide_path(path: str) -> str:
-    """The path with long random segments hidden: exchanges put listen keys there."""
+    """The path with long random segments hidden: exchanges put listen keys into paths."""
     return "/".join(HIDDEN if _TOKEN_SEGMENT.fullmatch(part) else part for part in path.split("/"))
 
 
 def redact(text: str) -> str:
-    """`text` with everything hidden that may be a secret in an address: user info, the values of names that
-    look secret, messages, headers, long random path segments. Works on malformed addresses too."""
+    """`text` with every possible secret of an address hidden.
+
+    Hidden are: user info, values of names that look secret, messages, headers, long random path
+    segments.
+    """
     text = _MESSAGE.sub(lambda match: f"{match[1]}={HIDDEN}", text)
     starts = [match.start() for match in _SCHEME.finditer(text)]
     if starts:
@@ -88,6 +91,7 @@ def redact(text: str) -> str:
 
 
 def _hide_values(text: str) -> str:
+    """Hide the values of names that look secret."""
     pieces, at = [], 0
     for key in _KEY.finditer(text):
         value = _VALUE.match(text, key.end())
@@ -98,6 +102,7 @@ def _hide_values(text: str) -> str:
 
 
 def _hide_userinfo(address: str) -> str:
+    """Hide the user info of an address that begins with its scheme."""
     scheme, _, rest = address.partition("://")
     head = f"{scheme}://"
     if "@" in rest:

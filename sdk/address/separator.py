@@ -1,13 +1,13 @@
-"""Where an address ends and its options begin, and where each option's value ends.
+"""The borders within an address: between target and options, and between the options' values.
 
-Finding the separator: in a URL it is the first `|` (or `||`) before a known option's name and `=`; in a
-database's DSN, whose password may hold a `|`, it is the last `||` of that kind, else the last `|`. A name
-that is nearly a known one counts too, so that a misspelling is told and does not become part of the target;
-behind the name of a server's database any name counts.
-A `||` at the very end says that there are no options.
+The separator of a URL is the first `|` (or `||`) before a known option's name and `=`. A database's
+DSN may have a `|` in its password. Its separator is the last `||` before a known name and `=`, else
+the last `|` before a known name and `=`. A name that is nearly known counts too: the misspelling is
+then reported, and does not become a part of the target. After the name of a server's database, any
+name counts. A `||` at the very end says that no options follow.
 
-Reading values: a message (`payload`, `pingMessage`) that is JSON ends where its JSON ends; any other before
-the next `&name=` with a known name. All other values end at the next `&`.
+A message (`payload`, `pingMessage`) that is JSON ends with its JSON; any other message ends before
+the next `&name=` with a known name. Every other value ends at the next `&`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ _BAR = re.compile(r"(\|\|?)")
 _NAME = re.compile(r"([A-Za-z_][\w.-]*)=")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# numbers stay text: nothing is computed, and a long one is no error
+# Numbers stay text: no value is computed, and a long number is no error.
 _JSON = json.JSONDecoder(parse_int=str, parse_float=str)
 _MESSAGE_KINDS = ("message", "messages")
 
 
 def split_target(rest: str, scheme: Scheme) -> tuple[str, str]:
-    """What follows `scheme://` as target and options text ("" without options)."""
+    """Split the text after `scheme://` into the target and the text of the options ("" without
+    options)."""
     database = scheme.family == "database"
     found = None if database and rest.endswith("||") else next(_candidates(rest, scheme), None)
     if found is None and rest.endswith("||"):
@@ -53,6 +54,7 @@ def split_target(rest: str, scheme: Scheme) -> tuple[str, str]:
 
 
 def _candidates(rest: str, scheme: Scheme) -> Iterator[re.Match[str]]:
+    """Every bar before a known or nearly known name and `=`, from left to right."""
     at = 0
     while (match := _CANDIDATE.search(rest, at)) is not None:
         if _is_name(match[2], scheme):
@@ -67,6 +69,7 @@ def _is_name(name: str, scheme: Scheme) -> bool:
 
 
 def _last(rest: str, scheme: Scheme) -> re.Match[str] | None:
+    """The last separator of a database's DSN; a `||` goes before any `|`."""
     found = list(_candidates(rest, scheme))
     double = [match for match in found if match[1] == "||"]
     found = double or found
@@ -74,25 +77,33 @@ def _last(rest: str, scheme: Scheme) -> re.Match[str] | None:
 
 
 def _slip(rest: str, scheme: Scheme) -> re.Match[str] | None:
-    """A bar that no option follows: told as the slip it is, unless it may belong to a password or path."""
+    """A bar without an option after it, to be reported as a mistake.
+
+    A bar before an `@` may belong to a password; in a unix socket's path any bar may stand.
+    """
     return None if scheme.net == "unix" else _BAR.search(rest, rest.rfind("@") + 1)
 
 
 def _slip_of_database(rest: str, scheme: Scheme) -> re.Match[str] | None:
-    """`|name=` behind a database's name, where `name` is no option: told as the slip it is, for the value may
-    be a secret and the name of a database is shown. A `|` in a password or a parameter is no slip, nor is one
-    in the path of a file."""
+    """A `|name=` after a database's name, where `name` is no option, to be reported as a mistake.
+
+    The value may be a secret, and the name of a database is shown, so the text must not become part
+    of the name. A `|` in a password, in a parameter or in the path of a file is no mistake.
+    """
     if not scheme.net or "/" not in rest:
         return None
-    # Go takes the last `@` of a MySQL address, and no `/` in the password of the others
+    # Go takes the last `@` of a MySQL address. Other DSNs have no `/` in their passwords.
     start = rest.rfind("@") if scheme.last_at else rest.find("/")
     found = _CANDIDATE.search(rest, start + 1)
     return None if found is None or re.search(r"[?\s]", rest[: found.start()]) else found
 
 
 def read_options(text: str, scheme: Scheme, target: str = "") -> list[tuple[str, str]]:
-    """The options behind `target` as (name, value) pairs in their order; names are known ones. Values are
-    decoded, but for a broker's parameters."""
+    """The options after `target` as (name, value) pairs in their order; AddressError for an unknown
+    name.
+
+    Values are percent-decoded, except the values of a message broker's parameters.
+    """
     found: list[tuple[str, str]] = []
     at = 0
     while at < len(text):
@@ -114,6 +125,7 @@ def read_options(text: str, scheme: Scheme, target: str = "") -> list[tuple[str,
 
 
 def _value(name: str, text: str, at: int, scheme: Scheme) -> tuple[str, int]:
+    """The value that begins at `at`, and the position of its end."""
     kind = OPTIONS[name].kind if name in OPTIONS else ""
     if kind in _MESSAGE_KINDS:
         end = _json_end(text, at) or _message_end(text, at, scheme)
@@ -122,14 +134,16 @@ def _value(name: str, text: str, at: int, scheme: Scheme) -> tuple[str, int]:
         return text[at:json_end], json_end
     end = text.find("&", at)
     end = len(text) if end < 0 else end
-    # a proxy written raw decodes its own user and password
+    # A proxy written raw decodes its own user and password.
     raw = name not in OPTIONS or (kind == "proxy" and "://" in text[at:end])
     return text[at:end] if raw else decoded(text[at:end]), end
 
 
 def _json_end(text: str, at: int) -> int | None:
-    """The end of the JSON text that starts at `at`, white space round it included; None when what is there
-    is not JSON, or when something other than the next option follows it."""
+    """The end of the JSON text that begins at `at`, including white space.
+
+    None where the text is no JSON, or where something other than the next option follows.
+    """
     start = at + len(text[at:]) - len(text[at:].lstrip(" \t\r\n"))
     if text[start : start + 1] not in ("{", "[", '"'):
         return None
@@ -144,10 +158,12 @@ def _json_end(text: str, at: int) -> int | None:
 
 
 def _follows_ok(text: str, at: int) -> bool:
+    """Whether the options end at `at`, or another option begins."""
     return at == len(text) or _NAME.match(text, at) is not None
 
 
 def _message_end(text: str, at: int, scheme: Scheme) -> int:
+    """The end of a message that is no JSON: the next known option, or the end of the text."""
     for mark in re.finditer("&", text[at:]):
         match = _NAME.match(text, at + mark.end())
         if match is not None and (match[1] in OPTIONS or is_param(scheme, match[1])):
@@ -156,7 +172,7 @@ def _message_end(text: str, at: int, scheme: Scheme) -> int:
 
 
 def _message(text: str) -> str:
-    """A message byte for byte, but one written wholly in percent-encoding is decoded."""
+    """A message byte for byte. Only a message written wholly in percent-encoding is decoded."""
     if "%" not in text or not _ENCODED.fullmatch(text):
         return text
     try:
@@ -166,7 +182,8 @@ def _message(text: str) -> str:
 
 
 def decoded(text: str) -> str:
-    """Percent-decoded where every escape is one and the result is text; else as it stands."""
+    """Percent-decode `text` if every escape is valid and the result is UTF-8; else return `text`
+    unchanged."""
     if _BAD_ESCAPE.search(text):
         return text
     try:

@@ -1,5 +1,7 @@
-"""The servers of a message broker's address: `user:password@host:port,host:port`, each with a user of its own
-where the protocol has that."""
+"""The servers of a message broker's address: `user:password@host:port,host:port`.
+
+Where the protocol allows, every server may have a user of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +15,14 @@ from trunkline.errors import AddressError
 __all__ = ["Login", "one_authority", "read_servers"]
 
 Login = tuple[str | None, str | None]
-"""User and password, None where not written."""
+"""User and password; None if absent."""
 
 
 def one_authority(rest: str, scheme: Scheme) -> str:
-    """What follows the first `scheme://`, where each server may be a URL of its own, as NATS users write."""
+    """The text after the first `scheme://`, as a single list of servers.
+
+    NATS users write every server as a URL of its own.
+    """
     head, mark, query = rest.partition("?")
     return (
         re.sub(rf",\s*{re.escape(scheme.name)}://", ",", head, flags=re.IGNORECASE) + mark + query
@@ -25,8 +30,10 @@ def one_authority(rest: str, scheme: Scheme) -> str:
 
 
 def read_servers(authority: str, scheme: Scheme) -> tuple[tuple[tuple[str, int], ...], list[Login]]:
-    """What stands between `://` and the path, as (host, port) pairs in order and their logins. A comma
-    before the first `@` belongs to the first password."""
+    """The servers before the path as (host, port) pairs in order, and their logins.
+
+    A comma before the first `@` belongs to the first password.
+    """
     pieces = authority.split(",")
     first = next((index for index, piece in enumerate(pieces) if "@" in piece), 0)
     pieces = [",".join(pieces[: first + 1]), *pieces[first + 1 :]]

@@ -1,7 +1,8 @@
-"""The DSN grammar of mattn/go-sqlite3: `name[?params]`, or a `file:` URI that goes to SQLite whole.
+"""The DSN grammar of mattn/go-sqlite3: `name[?params]`, or a `file:` URI for SQLite itself.
 
-Without `file:` everything from the `?` on is cut off the name, and only the `_...` names and `vfs` count, so
-`test.db?mode=memory` is a file. The result says what to open and which statements follow, in their order.
+Without `file:`, the name ends at the first `?`, and only the `_...` parameters and `vfs` count: the
+file of `test.db?mode=memory` is `test.db`. The parsed DSN names the file to open, and the
+statements to run after the opening, in their order.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ _NAMES = frozenset(
         *("_auth", "_auth_user", "_auth_pass", "_auth_crypt", "_auth_salt"),
     )
 )
-"""The parameters that count whatever the form of the DSN."""
+"""Parameters that count in both forms of the DSN."""
 _URI_NAMES = frozenset(("mode", "cache", "immutable", "nolock", "psow", "modeof"))
-"""Those that SQLite itself reads, of a `file:` URI alone."""
+"""Parameters that SQLite itself reads, in a `file:` URI only."""
 _PRAGMA = re.compile(r"(?P<name>\w+)(?:\((?P<inner>[^()]*)\)|=(?P<after>[^()]*))?")
 _PRAGMA_VALUE = re.compile(r"[+-]?[\w.]+|'[^']*'")
 _VFS = re.compile(
@@ -58,15 +59,20 @@ _VFS = re.compile(
 
 
 class _Params:
-    """The decoded parameters, asked by the long name; the short one wins, an empty value is not given."""
+    """The decoded parameters, by their long names.
+
+    The short name wins; an empty value counts as absent.
+    """
 
     def __init__(self, given: dict[str, str]) -> None:
         self.given = given
 
     def text(self, name: str) -> str | None:
+        """The text of a parameter, or None."""
         return self.given.get(_SHORT.get(name, name)) or self.given.get(name) or None
 
     def flag(self, name: str) -> bool | None:
+        """The boolean value of a parameter, or None; DsnError for other words."""
         value = self.text(name)
         if value is None:
             return None
@@ -77,6 +83,7 @@ class _Params:
         )
 
     def number(self, name: str, default: int | None) -> int | None:
+        """The whole number of a parameter, or `default`; DsnError for other text."""
         value = self.text(name)
         if value is None:
             return default
@@ -87,6 +94,8 @@ class _Params:
         raise DsnError(text)
 
     def choice(self, name: str, choices: dict[str, int], accepted: str) -> int | None:
+        """The number that a word of `choices` stands for, or None; DsnError with `accepted` for
+        other words."""
         value = self.text(name)
         if value is not None and value.lower() not in choices:
             raise DsnError(f"Invalid {name}: {shown(value)}, expecting value of '{accepted}'")
@@ -94,13 +103,20 @@ class _Params:
 
 
 def parse(dsn: str) -> Dsn:
-    """The DSN as go-sqlite3 opens it. `fields` has:
+    """Parse the DSN as go-sqlite3 does; raises `DsnError`. The result's `fields`:
 
-    `name`, `name_is_uri` (what to open); `uri` (the DSN is a `file:` one), `file` (the path as written, "" in
-    memory), `memory`, `shared_memory` (the name by which other dials find the same one, "" for none),
-    `busy_timeout_ms`, `begin`, `pragmas` (pairs, in the order in which they are to be run), `own_pragmas`
-    (texts of `_pragma=`, to be run behind them), `stmt_cache_size`, `loc`, `vfs`, `effective` (what differs
-    from a plain open), `ignored` (a line for each parameter without effect).
+    `name`: the name to open. `name_is_uri`: whether this name is a URI.
+    `uri`: whether the DSN is a `file:` URI.
+    `file`: the path as written; "" for a database in memory.
+    `memory`: whether the database is in memory.
+    `shared_memory`: the name by which other dials find the same database in memory; "" for none.
+    `busy_timeout_ms`: milliseconds.
+    `begin`: the statement that begins a transaction.
+    `pragmas`: pairs of name and value, in the order of execution.
+    `own_pragmas`: the statements of `_pragma=`, executed after `pragmas`.
+    `stmt_cache_size`, `loc`, `vfs`: the values of these parameters.
+    `effective`: the differences from a connection without parameters.
+    `ignored`: a line of text for every parameter without effect.
     """
     mark = dsn.find("?", 1)
     query = dsn[mark + 1 :] if mark > 0 else ""
@@ -118,7 +134,7 @@ def parse(dsn: str) -> Dsn:
     if uri:
         _check_uri(params)
     elif fields["vfs"]:
-        # Python's module takes a VFS only in a URI
+        # Python's sqlite3 module takes a VFS only in a URI.
         fields["name"] = f"file:{quote(plain)}?vfs={quote(fields['vfs'])}"
         fields["name_is_uri"] = True
     fields.update(_session(given))
@@ -129,8 +145,10 @@ def parse(dsn: str) -> Dsn:
 
 
 def _own_pragma(text: str) -> str:
-    """`_pragma=name(value)` or `name=value`, as modernc.org/sqlite's users write it: a statement that can be
-    nothing but a PRAGMA."""
+    """Read `_pragma=name(value)` or `_pragma=name=value`, the form of modernc.org/sqlite.
+
+    The result is a statement that can be nothing but a PRAGMA; DsnError for other text.
+    """
     match = _PRAGMA.fullmatch(text.strip())
     value = None if match is None else match["inner"] if match["after"] is None else match["after"]
     if match is None or not (value is None or _PRAGMA_VALUE.fullmatch(value.strip())):
@@ -141,11 +159,15 @@ def _own_pragma(text: str) -> str:
 
 
 def _counts(name: str, uri: bool) -> bool:
+    """Whether a parameter has an effect in this form of the DSN."""
     return not name or name in _NAMES or (uri and name in _URI_NAMES)
 
 
 def _ignored(name: str, uri: bool) -> str:
-    """Why a parameter has no effect (Go's driver passes over it as well), with the nearest that has one."""
+    """The warning for a parameter without effect, with the nearest known name.
+
+    Go's driver ignores the parameter too.
+    """
     if name in _URI_NAMES:
         return f"parameter {name!r} of the sqlite3 address counts only behind file: (sqlite3://file:NAME?...)"
     near = nearest(name, [*_NAMES, *(_URI_NAMES if uri else ())], 0.6)
@@ -154,6 +176,7 @@ def _ignored(name: str, uri: bool) -> str:
 
 
 def _uri_path(dsn: str) -> str:
+    """The decoded path of a `file:` URI; DsnError for a host other than localhost."""
     path = dsn[len("file:") :].partition("#")[0].partition("?")[0]
     if path.startswith("//"):
         authority, slash, rest = path[2:].partition("/")
@@ -168,7 +191,8 @@ def _uri_path(dsn: str) -> str:
 
 
 def _shared_memory(path: str, params: dict[str, str]) -> str:
-    """The name of a database in memory that all connections of a program share, as SQLite has it."""
+    """The name of a database in memory that all connections of a program share, by SQLite's rules;
+    "" for none."""
     if params.get("vfs") == "memdb":
         return f"memdb:{path}" if path.startswith("/") else ""
     return path if params.get("cache") == "shared" else ""
@@ -182,7 +206,7 @@ def _vfs(params: dict[str, str]) -> str | None:
 
 
 def _check_uri(params: dict[str, str]) -> None:
-    """SQLite's own checks, made here so that a slip is told before anything is opened."""
+    """Check the words that SQLite checks, so that a mistake is reported before a file is opened."""
     mode, cache = params.get("mode"), params.get("cache")
     if mode is not None and mode not in ("ro", "rw", "rwc", "memory"):
         raise DsnError(f"no such access mode: {shown(mode)}")
@@ -191,6 +215,7 @@ def _check_uri(params: dict[str, str]) -> None:
 
 
 def _session(given: _Params) -> dict[str, Any]:
+    """The fields that set up the session; raises DsnError."""
     cache = given.number("_stmt_cache_size", 0)
     if cache is not None and cache < 0:
         raise DsnError(f"Invalid _stmt_cache_size: {cache}, expecting non-negative integer")
@@ -206,6 +231,7 @@ def _session(given: _Params) -> dict[str, Any]:
 
 
 def _begin(lock: str | None) -> str:
+    """The statement that begins a transaction."""
     if lock in (None, "deferred"):
         return "BEGIN"
     if lock in ("immediate", "exclusive"):
@@ -214,6 +240,7 @@ def _begin(lock: str | None) -> str:
 
 
 def _loc(name: str | None) -> str | None:
+    """The time zone of `_loc`, checked; `auto` is `Local`."""
     if name is None or name in ("UTC", "Local"):
         return name
     if name == "auto":
@@ -228,7 +255,10 @@ def _loc(name: str | None) -> str | None:
 
 
 def _pragmas(given: _Params) -> list[list[Any]]:
-    """[name, value] pairs in go-sqlite3's order; `locking_mode` and `synchronous` are always set."""
+    """Pairs of name and value in go-sqlite3's order.
+
+    `locking_mode` and `synchronous` are always set.
+    """
     values: dict[str, Any] = {
         "auto_vacuum": given.choice("_auto_vacuum", _VACUUM, "0 NONE 1 FULL 2 INCREMENTAL")
     }
@@ -256,7 +286,8 @@ def _pragmas(given: _Params) -> list[list[Any]]:
 def _word(given: _Params, name: str, words: tuple[str, ...]) -> str | None:
     value = given.text(name)
     if value is not None and value.upper() not in words:
-        # the driver names the spelling that was used here, and the long one elsewhere
+        # The driver's error names the spelling that was used here; its other errors name the long
+        # spelling.
         used = _SHORT[name] if given.given.get(_SHORT[name]) else name
         raise DsnError(f"Invalid {used}: {shown(value)}, expecting value of '{' '.join(words)}'")
     return value and value.upper()
@@ -269,11 +300,11 @@ def _secure_delete(given: _Params) -> int | str | None:
 
 
 def _effective(fields: dict[str, Any], params: dict[str, str]) -> dict[str, Any]:
-    """What differs from a connection opened without parameters, as SQLite itself would tell it."""
+    """The differences from a connection without parameters, in SQLite's own terms."""
     plain = {"locking_mode": "NORMAL", "synchronous": 1, "journal_mode": "DELETE"}
     found: dict[str, Any] = {}
     for name, value in fields["pragmas"]:
-        # defer_foreign_keys is reset by the commit of the PRAGMA itself
+        # The commit of the PRAGMA itself resets defer_foreign_keys.
         if name != "defer_foreign_keys" and value != plain.get(name, 0):
             found[name] = value.lower() if isinstance(value, str) else value
     if found.get("secure_delete") == "fast":
@@ -296,7 +327,10 @@ def _effective(fields: dict[str, Any], params: dict[str, str]) -> dict[str, Any]
 
 
 def resolve(dsn: str, extra: dict[str, Any], folder: str) -> tuple[str, dict[str, Any]]:
-    """The DSN and fields with a relative file made absolute against `folder`; unchanged in memory."""
+    """The DSN and its fields with a relative file made absolute against `folder`.
+
+    In memory: unchanged.
+    """
     path = str(extra["file"])
     if not path or path.startswith("/"):
         return dsn, extra

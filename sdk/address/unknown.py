@@ -1,4 +1,4 @@
-"""The sentence for a name that is neither an option nor a parameter of the scheme."""
+"""The error for a name that is neither an option nor a parameter of the scheme."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ __all__ = ["misplaced_option", "unknown_option"]
 
 
 def unknown_option(name: str, scheme: Scheme, before: str = "") -> AddressError:
-    """The error for a name that is no option; says where it belongs, or names the nearest one. `before` is
-    the address as far as the name: where that ends with a secret, the name may be the rest of it, and is not
-    shown."""
+    """The error for a name that is no option: says where the name belongs, or suggests the nearest
+    name.
+
+    `before` is the address before the name. If `before` ends with a secret, the name may be the
+    rest of the secret, and is not shown.
+    """
     elsewhere = dict(scheme.elsewhere).get(name)
     if elsewhere:
         return AddressError(f"there is no parameter '{name}': {elsewhere}")
@@ -38,7 +41,7 @@ def unknown_option(name: str, scheme: Scheme, before: str = "") -> AddressError:
 
 
 def _ends_with_a_secret(before: str) -> bool:
-    """Whether the value that stands last, or the path where there is none, is one that errors do not show."""
+    """Whether the last value, or the path without a value, is hidden in errors."""
     last = "any://" + re.split(r"[|?&]", before[before.rfind("@") + 1 :].rstrip("|?&"))[-1]
     return redact(last) != last
 

@@ -1,4 +1,4 @@
-"""Reading the value of an option: from the address (always text) or from Python (typed)."""
+"""Reading an option's value, from the address (always text) or from Python (typed)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def read_value(option: Option, value: object) -> Any:
-    """The typed value, or `AddressError` naming the option, what was given (unless secret) and what is
-    accepted."""
+    """The typed value; AddressError names the option, the given value (unless secret) and the
+    accepted values."""
     return _READERS[option.kind](option, value)
 
 
@@ -58,7 +58,7 @@ def _whole(option: Option, value: object) -> int:
 
 
 def _rate(option: Option, value: object) -> str:
-    """`5/s`, and what means the same: `5` and `5/sec`."""
+    """`5/s`, or a different spelling of the same rate: `5`, `5/sec`."""
     found = re.fullmatch(r"([0-9]{1,9}) ?(?:/ ?(s|m|h|sec|min|hour))?", str(value).strip().lower())
     if found is None or isinstance(value, bool) or not int(found[1]):
         raise _refuse(option, value, "use writes in a time, as 5/s, 300/m or 1000/h")
@@ -89,7 +89,7 @@ def _text(option: Option, value: object) -> str:
 
 def _enum(option: Option, value: object) -> str:
     text = str(value).lower()
-    # the original's newer runtime spells deflate without its first syllable
+    # FMZ's newer runtime spells deflate without its first syllable.
     text = "deflate" if option.name == "compress" and text == "flate" else text
     if text not in option.choices:
         raise _refuse(option, value, f"use one of {', '.join(option.choices)}")
@@ -107,7 +107,7 @@ def _list(option: Option, value: object) -> tuple[str, ...]:
 
 
 def _message(option: Option, value: object) -> str:
-    """One message as text: text or UTF-8 bytes as they are, a dict or list as JSON."""
+    """A message as text: text or UTF-8 bytes unchanged, a dict or list as JSON."""
     if isinstance(value, bytes):
         try:
             value = value.decode()
@@ -134,7 +134,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _headers(option: Option, value: object) -> dict[str, str | list[str]]:
-    """A name that shall be there more than once has a list."""
+    """The headers by name. A name that should appear several times has a list."""
     accepted = "use a dict, JSON text of one, or lines of 'Name: value'"
     if isinstance(value, str):
         value = _headers_text(value)
@@ -158,6 +158,7 @@ def _headers(option: Option, value: object) -> dict[str, str | list[str]]:
 
 
 def _headers_text(text: str) -> dict[str, Any] | None:
+    """Headers from JSON text or from lines `Name: value`; None for other text."""
     if text.lstrip().startswith("{"):
         try:
             loaded = json.loads(text)
@@ -171,7 +172,7 @@ def _headers_text(text: str) -> dict[str, Any] | None:
 
 
 def _proxy(option: Option, value: object) -> Proxy | None:
-    """None for `none`: no proxy, whatever the environment says."""
+    """The proxy, or None for `none`: no proxy, not even a proxy of the environment."""
     if isinstance(value, Proxy):
         return value
     if isinstance(value, str) and value.lower() == "none":

@@ -1,9 +1,9 @@
-"""Tools for tests of programs that use Trunkline, and of drivers.
+"""Tools for tests of drivers, and of programs that use Trunkline.
 
-`Exchange` is a local WebSocket exchange, `FaultProxy` makes outages, `contracts` holds the tests that every
-driver must pass, `until` and `Background` wait with an end. The fixtures `trunkline_ws` and
-`trunkline_fault_proxy` are there for every pytest (`plugin`). The names are loaded when first used, so that a
-pytest which uses none of them loads none.
+`Exchange` is a local WebSocket exchange. `FaultProxy` makes outages. `contracts` holds the tests
+that every driver must pass. `until` and `Background` wait with a timeout. Every pytest has the
+fixtures `trunkline_ws` and `trunkline_fault_proxy` (`plugin`). Names are imported at their first
+use: a pytest without Trunkline's tools imports none.
 """
 
 from __future__ import annotations

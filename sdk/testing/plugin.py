@@ -1,7 +1,7 @@
-"""The plugin of pytest that comes with Trunkline (entry point `pytest11`): fixtures for users' own tests.
+"""Trunkline's plugin of pytest (entry point `pytest11`): fixtures for users' own tests.
 
-Each pytest of an environment in which Trunkline is installed loads this module, also where no test uses
-Trunkline. So it imports nothing but pytest; the fixtures import what they need.
+Every pytest of an environment with Trunkline loads this module, even without a test of Trunkline.
+The module therefore imports only pytest; each fixture imports the tools it needs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trunkline.testing.exchange import Exchange
     from trunkline.testing.faultproxy import FaultProxy
 
-# A failed assertion of a contract is to show its values, as one in a test does.
+# Lets a contract's failed assertion show its values, as an assertion in a test file does.
 pytest.register_assert_rewrite("trunkline.testing.contracts")
 
 __all__ = ["MakeFaultProxy", "trunkline_fault_proxy", "trunkline_ws"]
@@ -33,7 +33,8 @@ class MakeFaultProxy(Protocol):
 
 @pytest.fixture
 def trunkline_ws() -> Iterator[Exchange]:
-    """A running `trunkline.testing.Exchange` (its address is `url`), stopped at the end of the test."""
+    """A running `trunkline.testing.Exchange`, stopped at the end of the test; its address is
+    `url`."""
     from trunkline.testing.exchange import Exchange
 
     with Exchange() as exchange:
@@ -42,7 +43,7 @@ def trunkline_ws() -> Iterator[Exchange]:
 
 @pytest.fixture
 def trunkline_fault_proxy() -> Iterator[MakeFaultProxy]:
-    """Makes a `trunkline.testing.FaultProxy` in front of a port; each one is stopped at the end of the test.
+    """Makes `trunkline.testing.FaultProxy` objects, which are stopped at the end of the test.
 
     proxy = trunkline_fault_proxy(trunkline_ws.port)
     feed = connect(f"ws://{proxy.address}")

@@ -1,4 +1,4 @@
-"""Waiting in tests: for something to become true, with a deadline, and for threads that must end."""
+"""Waiting in tests, with a timeout: for a condition, and for threads."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ __all__ = ["Background", "until"]
 
 T = TypeVar("T")
 _LOOK_S = 0.005
+"""Seconds between two looks at the condition."""
 
 
 def until(happened: Callable[[], object], what: str = "it", seconds: float = 10.0) -> None:
-    """Ask again and again until `happened()` is true; AssertionError at the deadline."""
+    """Poll until `happened()` is true; AssertionError with `what` after `seconds`."""
     deadline = Deadline(seconds)
     pause = threading.Event()
     while not happened():
@@ -24,7 +25,7 @@ def until(happened: Callable[[], object], what: str = "it", seconds: float = 10.
 
 
 class Background(Generic[T]):
-    """`job` in a thread; `result()` is what it returned, or raises what it raised."""
+    """Runs `job` in a thread. `result()` returns the job's value or raises its exception."""
 
     def __init__(self, job: Callable[[], T]) -> None:
         self._job = job
@@ -43,6 +44,8 @@ class Background(Generic[T]):
         return self._thread.is_alive()
 
     def result(self, seconds: float = 20.0) -> T:
+        """Wait for the thread and return its value, or raise its exception; AssertionError after
+        `seconds`."""
         self._thread.join(seconds)
         assert not self._thread.is_alive(), f"the thread still runs after {seconds} s"
         if self._error is not None:

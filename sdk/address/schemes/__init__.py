@@ -1,7 +1,9 @@
-"""The schemes, one row each: a file per protocol, whose rows say all that the other modules read of it.
+"""The schemes, a row each, in a file for each protocol. Other modules read every fact about a
+scheme from its row.
 
-Each module of this package that has `ROWS` is such a file. They are found by looking into the package, so a
-new built-in driver is a file here, an extra in pyproject.toml, and a folder of drivers: no list names it.
+A file of rows is a module of this package with `ROWS`, found by listing the package. A new built-in
+driver is therefore a file here, an extra in pyproject.toml, and a folder of drivers; no list needs
+a new entry.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ __all__ = ["ALIASES", "SCHEMES", "Param", "Scheme", "find_scheme", "scheme_row"]
 
 
 def _read_files() -> Iterator[Scheme]:
-    """The rows of all modules of this package that have `ROWS`: by family, then by the name of the module."""
+    """The rows of every module with `ROWS`, sorted by family, then by the module's name."""
     rows: list[Scheme] = []
     for name in sorted(found.name for found in pkgutil.iter_modules(__path__)):
         rows += getattr(import_module(f"{__name__}.{name}"), "ROWS", ())
@@ -27,15 +29,18 @@ def _read_files() -> Iterator[Scheme]:
 
 
 SCHEMES: dict[str, Scheme] = {row.name: row for row in _read_files()}
-"""By name: sockets, WebSocket, message brokers, databases, as in the documents."""
+"""The rows by name: sockets, WebSocket, message brokers, databases, as in the documents."""
 ALIASES: dict[str, str] = {alias: row.name for row in SCHEMES.values() for alias in row.aliases}
-"""Other name -> name."""
+"""Main names by other names."""
 _MISTAKEN = {name: row.name for row in SCHEMES.values() for name in row.mistaken}
 
 
 def find_scheme(name: str) -> Scheme:
-    """The scheme of that name in any case: Trunkline's own, else one whose driver others bring.
-    Raises `UnknownScheme` with the nearest one."""
+    """The row of the scheme `name`, in any case: a scheme of Trunkline, else of another
+    distribution's driver.
+
+    Raises `UnknownScheme` with the nearest name.
+    """
     key = name.lower()
     row = SCHEMES.get(ALIASES.get(key, key))
     if row is not None:
@@ -48,7 +53,10 @@ def find_scheme(name: str) -> Scheme:
 
 
 def scheme_row(name: str) -> Scheme:
-    """The row of a scheme that was found before, perhaps in another process: nothing is looked up."""
+    """The row of a known scheme, without a look at the installed drivers.
+
+    Another process may have found the scheme. An unknown name gets a row of the family `other`.
+    """
     return SCHEMES.get(name) or Scheme(
         name=name, family="other", example=f"{name}://host:port/path"
     )

@@ -59,7 +59,7 @@ _ARGUMENT = re.compile(r"x-[a-z0-9-]{1,60}")
 
 
 def _make_param(name: str, foreign: bool) -> Param | None:
-    """An argument of the queue, or of reading it."""
+    """The row of an argument of the queue or of its consumer; None for other names."""
     return Param(name, "argument", "an argument of AMQP") if _ARGUMENT.fullmatch(name) else None
 
 

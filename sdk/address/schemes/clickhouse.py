@@ -14,7 +14,7 @@ __all__ = ["ROWS"]
 
 
 def _read_dsn(rest: str, environ: Mapping[str, str]) -> tuple[str, Dsn]:
-    """A real URL is given whole; what begins with another scheme is a DSN by itself."""
+    """The DSN and its fields. Text that begins with another scheme is a DSN by itself."""
     dsn = rest if re.match("[a-z]+://", rest) else f"clickhouse://{rest}"
     found = clickhouse.parse(dsn)
     port = clickhouse.default_port(found.fields) if found.port is None else found.port

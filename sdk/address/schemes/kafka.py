@@ -42,29 +42,33 @@ _PARAMS = (
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}|\^.*")
 _OWN = frozenset(row.name for row in _PARAMS)
 
-# librdkafka's own names: dotted, or with underscores for the dots; a few are one word
+# librdkafka's own names: dotted, or with underscores for the dots. A few names are a single word.
 _PROPERTY = re.compile(r"[a-z]+(?:[._][a-z0-9]+)+")
 _PROPERTY_WORDS = frozenset(("acks", "retries", "debug", "partitioner"))
 _UNDERSCORED = frozenset(("log_level", "enabled_events"))
-# the servers stand in the address
+# The servers stand in the address.
 _TAKEN = frozenset(("bootstrap.servers", "metadata.broker.list"))
 
 
 def _make_param(name: str, foreign: bool) -> Param | None:
-    """A property of librdkafka, under its name with dots."""
+    """The row of a librdkafka property, under its dotted name; None for other names."""
     if name in _PROPERTY_WORDS:
         return Param(name, "property", "a property of librdkafka")
     dotted = name if "." in name or name in _UNDERSCORED else name.replace("_", ".")
     if dotted in _TAKEN or not _PROPERTY.fullmatch(name):
         return None
-    # what is nobody's property is told here, for librdkafka would tell it in words about dots
+    # A name that is no property is refused here: librdkafka's own error would speak of the dotted
+    # name.
     foreign = foreign and "." not in name and name != "client_id"
     slip = "." not in name and nearest(name, [row.name for row in _PARAMS], cutoff=0.85)
     return None if foreign or slip else Param(dotted, "property", "a property of librdkafka")
 
 
 def _read_extra(parts: BrokerParts) -> dict[str, Any]:
-    """`topic`, `topics`, and `librdkafka`: the parameters that are properties of that library."""
+    """`topic`, `topics`, and `librdkafka`: the properties for that library.
+
+    AddressError for a bad topic.
+    """
     for topic in (*parts.given.get("topic", []), *parts.given.get("write_topic", [])):
         if not _TOPIC.fullmatch(topic):
             raise AddressError(

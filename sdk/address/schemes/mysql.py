@@ -15,7 +15,8 @@ __all__ = ["ROWS"]
 
 
 def _read_dsn(rest: str, environ: Mapping[str, str]) -> tuple[str, Dsn]:
-    """A plain `mysql://user:password@host:port/db`, which Go's driver refuses, is read as the URL it is."""
+    """The DSN. A plain `mysql://user:password@host:port/db`, which Go's driver refuses, is read as
+    a URL."""
     try:
         found = mysql.parse(rest)
     except mysql.UnknownNet as error:
@@ -50,7 +51,7 @@ ROWS = (
         defaults=(RECONNECTS,),
         refusals=(
             *DATABASE_REFUSALS,
-            # mysql-connector-python compares a certificate with the host of the address only
+            # mysql-connector-python compares a certificate only with the host of the address.
             (
                 "servername",
                 ", whose certificate must have the host's name as the address writes it",

@@ -58,11 +58,11 @@ _PARAMS = (
 
 
 def _read_extra(parts: BrokerParts) -> dict[str, Any]:
-    """`topic`, `topics`, and `token` where the address has one."""
+    """`topic`, `topics`, and `token` if the address has a token; raises AddressError."""
     for name in ("topic", "write_topic", "queue"):
         if any(re.search(r"\s", text) for text in parts.given.get(name, [])):
             raise AddressError(f"parameter '{name}' does not take a value with a space in it")
-    # a user without a password is a token, by the convention of the NATS clients
+    # NATS clients treat a user without a password as a token.
     token = parts.user if parts.password is None else None
     if token is not None and "token" in parts.params:
         raise AddressError("a nats address names its token twice: write it once")

@@ -21,7 +21,7 @@ __all__ = ["ROWS"]
 
 
 def _read_dsn(rest: str, environ: Mapping[str, str]) -> tuple[str, Dsn]:
-    """A real URL is given whole; pairs as in `host=h dbname=d` are a DSN by themselves."""
+    """The DSN and its fields. Pairs such as `host=h dbname=d` are a DSN without a scheme."""
     dsn = rest if re.match(r"\s*\w+\s*=|\s+$", rest) else f"postgres://{rest}"
     return dsn, postgres.parse(dsn, environ)
 
@@ -48,7 +48,7 @@ ROWS = (
         resolve_files=_resolve_files,
         refusals=(
             *DATABASE_REFUSALS,
-            # libpq compares a certificate with the host of the address only
+            # libpq compares a certificate only with the host of the address.
             (
                 "servername",
                 ", whose certificate must have the address's host "

@@ -59,8 +59,10 @@ _NAMED_STARTS = {"new": "$", "$": "$", "all": "0-0"}
 
 
 def _read_extra(parts: BrokerParts) -> dict[str, Any]:
-    """`database`, `channels`, `patterns`, `streams`, and `start`: an id behind which reading starts (`$`: the
-    last one there is), or None."""
+    """`database`, `channels`, `patterns`, `streams` and `start`; raises AddressError.
+
+    `start` is the id after which reading begins (`$`: the last present id), or None.
+    """
     given = parts.given
     _check_readers(
         given.get("channel", []), given.get("pattern", []), given.get("stream", []), parts
@@ -87,7 +89,7 @@ def _read_extra(parts: BrokerParts) -> dict[str, Any]:
 def _check_readers(
     channels: Sequence[str], patterns: Sequence[str], streams: Sequence[str], parts: BrokerParts
 ) -> None:
-    """Refuse parameters that have no effect beside each other."""
+    """Refuse parameters that have no effect together."""
     params = parts.params
     if streams and (channels or patterns):
         raise AddressError(
@@ -112,7 +114,7 @@ def _check_readers(
 
 
 def _read_start(value: str) -> str:
-    """The id behind which reading starts."""
+    """The id after which reading begins; raises AddressError."""
     if value in _NAMED_STARTS:
         return _NAMED_STARTS[value]
     if _ID.fullmatch(value):
@@ -124,7 +126,7 @@ def _read_start(value: str) -> str:
             f"parameter 'start' does not take '{shown(value)}': use new, all, an id such as 1526919030474-0, "
             "or a time such as 2026-01-31T12:00:00Z"
         ) from None
-    # a time without a zone is UTC wherever the strategy runs
+    # A time without a zone is UTC, wherever the strategy runs.
     seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     before = int(seconds * 1000) - 1
     return f"{before}-{2**64 - 1}" if before >= 0 else "0-0"

@@ -21,7 +21,7 @@ _DRIVERS = "trunkline.actors.drivers.sock.driver"
 
 
 def _resolve_files(parts: AddressParts, folder: str) -> dict[str, Any]:
-    """The path of the socket; one that begins with `@` is no file."""
+    """The absolute path of the socket. A path that begins with `@` is no file."""
     if parts.path.startswith("@"):
         return {}
     path = os.path.join(folder, parts.path)

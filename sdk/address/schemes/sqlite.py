@@ -31,7 +31,8 @@ def _shown_place(parts: AddressParts) -> str:
 
 
 def _outlives_crash(parts: AddressParts) -> bool:
-    """A database in memory and a temporary one are gone with the worker."""
+    """Whether the database outlives its worker: a database in memory and a temporary database do
+    not."""
     return bool(parts.extra.get("file")) and not parts.extra.get("memory")
 
 

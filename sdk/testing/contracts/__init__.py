@@ -1,9 +1,10 @@
-"""What every driver must do, as classes of tests: the author of a driver subclasses one and runs pytest.
+"""The contracts of drivers, as classes of tests. A driver's author subclasses a contract and runs
+pytest.
 
-`StreamContract` is for drivers that are read and written; its subclass has a fixture `peer`, which gives a
-`ScriptedPeer` (a `ProxiedPeer` where the server stands behind a `FaultProxy`). `ExecContract` is for
-databases with transactions, `StatementContract` for databases without them; their subclass has a fixture
-`address`. Trunkline's own drivers pass the same classes.
+`StreamContract` is for drivers that are read and written. Its subclass has a fixture `peer`, which
+gives a `ScriptedPeer` (or a `ProxiedPeer` for a server behind a `FaultProxy`). `ExecContract` is
+for databases with transactions, `StatementContract` for databases without transactions. Their
+subclasses have a fixture `address`. Trunkline's own drivers pass the same contracts.
 """
 
 from trunkline.testing.contracts.peers import ProxiedPeer, ScriptedPeer

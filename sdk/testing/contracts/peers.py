@@ -1,4 +1,5 @@
-"""The other end of a contract's connection, scripted by the test: it sends, receives, leaves, comes back."""
+"""The scripted peer of a contract's connection: sends, receives, drops links and accepts them
+again."""
 
 from __future__ import annotations
 
@@ -10,27 +11,27 @@ __all__ = ["ProxiedPeer", "ScriptedPeer"]
 
 
 class ScriptedPeer(ABC):
-    """What the author of a driver gives to `StreamContract`: a server that the test plays.
+    """A server that the tests of `StreamContract` play. A driver's author implements the methods.
 
-    Each call returns when it has taken effect, or raises (AssertionError after a timeout of its own).
+    Every call returns after its effect, or raises AssertionError after a timeout of its own.
     """
 
     address: str
-    """What is dialled; the option of another test may be added to it by name."""
+    """The address to dial. A test may add an option by name."""
     options: dict[str, object]
-    """Options for each dial, by name; {} where there are none."""
+    """Options for every dial, by name; {} for none."""
 
     @abstractmethod
     def send(self, data: str | bytes) -> None:
-        """Send to every link there is: text, or bytes."""
+        """Send text or bytes to every present link."""
 
     @abstractmethod
     def received(self) -> bytes:
-        """All that came in so far, of all links, one after the other."""
+        """All bytes received since the start, of all links, in the order of arrival."""
 
     @abstractmethod
     def wait_links(self, count: int) -> None:
-        """Wait until there are exactly so many links, ready to be sent to."""
+        """Wait until exactly `count` links exist and can be sent to."""
 
     @abstractmethod
     def drop(self) -> None:
@@ -38,25 +39,26 @@ class ScriptedPeer(ABC):
 
     @abstractmethod
     def refuse(self) -> None:
-        """Take no new links, until `heal`."""
+        """Accept no new links until `heal`."""
 
     @abstractmethod
     def heal(self) -> None:
-        """Take links again."""
+        """Accept links again."""
 
     @abstractmethod
     def stop_reading(self) -> None:
-        """Take no more bytes from the links there are."""
+        """Read no more bytes from the present links."""
 
     @abstractmethod
     def close(self) -> None:
-        """End the links and the server; called at the end of each test."""
+        """End the links and the server. Called at the end of every test."""
 
 
 class ProxiedPeer(ScriptedPeer):
     """A real server behind a fault proxy, which makes the faults.
 
-    A subclass sets `proxy` (and `address` to the proxy's), sends, receives and closes.
+    A subclass sets `proxy` and the proxy's `address`, and implements `send`, `received` and
+    `close`.
     """
 
     proxy: FaultProxy

@@ -1,4 +1,5 @@
-"""What every database driver must do through `Dial`; its author subclasses a class of this module.
+"""The contract of database drivers, tested through `Dial`. A driver's author subclasses a class of
+this module.
 
     class TestSqlite(ExecContract):
         slow = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
@@ -7,7 +8,7 @@
         @pytest.fixture
         def address(self, tmp_path): return f"sqlite3://{tmp_path}/test.db"
 
-The tests use plain SQL; what databases write differently is an attribute of the class.
+The tests use plain SQL. Where databases differ, the SQL is an attribute of the class.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ from trunkline.testing.waiting import until
 __all__ = ["ExecContract", "StatementContract", "rows"]
 
 STOPPED = (OperationTimeout, OutcomeUnknown)
-"""A statement that took too long. On a busy machine the word that it was stopped comes too late."""
+"""The errors of a statement that took too long.
+
+On a busy machine the server's confirmation that the statement was stopped may come too late.
+"""
 
 
 def rows(connection: Connection, sql: str, *binds: Any) -> list[list[Any]]:
@@ -47,19 +51,20 @@ def rows(connection: Connection, sql: str, *binds: Any) -> list[list[Any]]:
 
 
 class StatementContract:
-    """What every database must do, also one without transactions.
+    """The contract of every database, with or without transactions.
 
-    A subclass has the fixture `address`, which gives the address of an empty database, the same one at each
-    dial of a test, and sets the attributes below where its SQL differs.
+    A subclass has the fixture `address`, the address of an empty database. All dials of a test get
+    the same address. The subclass sets the attributes below where its SQL differs.
     """
 
     slow: ClassVar[str]
     """A statement that would run for minutes."""
     create: ClassVar[str] = "CREATE TABLE {table} (id INTEGER PRIMARY KEY, name VARCHAR(200))"
-    """A statement that makes `{table}`, with a whole number `id` and a text `name` that may be NULL."""
+    """A statement that makes `{table}`, with a whole number `id` and a text `name` that may be
+    NULL."""
     delete: ClassVar[str] = "DELETE FROM {table} WHERE id > 1"
     error_code: ClassVar[str | int] = ""
-    """The code that the server gives to a syntax error, as in `StatementError.code`."""
+    """The server's code for a syntax error, as in `StatementError.code`."""
 
     @pytest.fixture
     def conn(self, address: str) -> Iterator[RaisingConnection]:
@@ -68,7 +73,8 @@ class StatementContract:
 
     @pytest.fixture
     def table(self, conn: RaisingConnection) -> str:
-        """A new table. It is not dropped: connections end with the test's body, before fixtures do."""
+        """A new table. The table is not dropped: connections end with the test's body, before
+        fixtures do."""
         name = f"t{uuid.uuid4().hex[:12]}"
         conn.exec(self.create.format(table=name))
         return name
@@ -265,7 +271,7 @@ class StatementContract:
     def test_waiting_for_ones_turn_counts(self, conn: RaisingConnection) -> None:
         said: list[str] = []
         with ThreadPoolExecutor(1) as pool:
-            # On a busy machine a short statement is over before a second one waits for it.
+            # On a busy machine a short statement would end before a second statement waits.
             for slow_ms in (1500, 6000, 20_000):
                 slow = pool.submit(_code, conn, self.slow, slow_ms)
                 while not slow.done() and not any("waited" in text for text in said):
@@ -284,7 +290,7 @@ class StatementContract:
 
 
 class ExecContract(StatementContract):
-    """What every database with transactions must do: all of `StatementContract`, and blocks."""
+    """The contract of every database with transactions: `StatementContract`, and blocks."""
 
     def test_a_query_in_a_block_sees_what_the_block_has_written(
         self, conn: RaisingConnection, table: str
@@ -390,7 +396,7 @@ def _code(connection: RaisingConnection, sql: str, timeout: float) -> type[BaseE
 
 
 def _refusal(connection: RaisingConnection, sql: str, timeout: float) -> str:
-    """Why the statement was not answered in this time; "" when it was."""
+    """The reason why the statement was not answered within the time; "" when it was answered."""
     try:
         connection.exec(sql, timeout=timeout)
     except OperationTimeout as error:
