@@ -1,22 +1,24 @@
-"""The interface a driver implements. One file, one small class, one link.
+"""The interface that drivers implement: a small class, whose objects serve one link each.
 
-What a statement gives (`Result`, `Rows`) is defined in `trunkline.actors.results`, the functions for the end
-of a socket in `trunkline.actors.net.socket_ends`; drivers import all of them from here.
+The results of statements (`Result`, `Rows`) are defined in `trunkline.actors.results`, the
+functions for the end of a socket in `trunkline.actors.net.socket_ends`. Drivers import both from
+this module.
 
-A driver object lives for **one** attempt at a link: the worker makes a new one for each attempt, so a
-driver never has to clean up after its former self. What is common to all schemes (backoff, payload
-replay, buffering, `""` markers, deadlines, statistics, compression) is the worker's and is not repeated
-here.
+A driver object lives for **one** attempt to dial and the link that follows. The worker makes a new
+object for each attempt, so a driver never cleans up the state of an earlier link. The worker does
+everything that all schemes have in common: backoff, payload replay, buffering, marks of lost links,
+deadlines, statistics, compression.
 
-Streams (`StreamDriver`) are asyncio code on the worker's loop; a blocking client goes into
-one thread of its own and talks to the loop with `call_soon_threadsafe`. Executors (`ExecDriver`) are
-plain blocking code: the worker calls them from one thread that is theirs alone.
+Threads: a `StreamDriver` is asyncio code on the worker's event loop. A blocking client library runs
+in a thread of the driver, which reports to the loop with `call_soon_threadsafe`. An `ExecDriver` is
+blocking code: the worker makes its calls from one thread, the driver thread.
 
-Errors: raise `FatalError` where trying again seldom helps (bad certificate, refused credentials, 404),
-anything in `transient` where it can. Either ends the first dial. A link that had worked is dialled again
-after both: after the longest wait (`maxInterval`) where it was a FatalError. Where the peer says how long it
-wants no other attempt, give that as `retry_after_s`. The text is shown to users: say what happened and what
-to do, and never quote a secret.
+Errors: raise `FatalError` where another attempt seldom helps (bad certificate, refused
+credentials, 404), and an error of `transient` where another attempt can help. Both end the first
+dial. A link that had worked is dialled again after both, after a FatalError with the longest wait
+(`maxInterval`). Where the peer says for how long it wants no other attempt, pass the seconds as
+`retry_after_s`. The text is shown to users: say what happened and what to do, and never quote a
+secret.
 """
 
 from __future__ import annotations
@@ -60,13 +62,14 @@ __all__ = [
 
 
 class FatalError(DialError):
-    """The link is refused for a reason that seldom goes away by itself (a login, a certificate, an option).
+    """The link is refused for a lasting reason: a login, a certificate, an option.
 
-    It ends the first dial, as every error does. While reconnecting it means the longest wait."""
+    Like every error, a FatalError ends the first dial. While reconnecting, the longest wait
+    follows."""
 
 
 class PeerClosed(ConnectionError):
-    """The peer closed the link by a close frame, whose `code` and `reason` these are."""
+    """The peer closed the link by a close frame with this `code` and `reason`."""
 
     def __init__(self, code: int | None, reason: str) -> None:
         shown = " ".join("".join(c if c.isprintable() else " " for c in reason).split())
@@ -77,7 +80,7 @@ class PeerClosed(ConnectionError):
 
 
 class Overflow(Enum):
-    """What happens when the buffer is full."""
+    """The behaviour of a full buffer: drop the oldest messages, or stop taking from the peer."""
 
     DROP_OLDEST = "drop-oldest"
     BACK_PRESSURE = "back-pressure"
@@ -87,18 +90,18 @@ class Ending(Enum):
     """Why the worker ends a link that is open."""
 
     CLOSED = "closed"
-    """The program closed the connection: the peer is told of a good end."""
+    """The program closed the connection. The peer is told of a good end."""
     ABANDONED = "abandoned"
-    """The program died, or ended without `close()`: nobody will come back for this connection."""
+    """The program died or ended without `close()`. No program will return to this connection."""
     LOST = "lost"
-    """The worker takes the link for lost (option `idle`); another link of this connection may follow."""
+    """The worker takes the link for lost (option `idle`). Another link may follow."""
 
 
 class Delivery(NamedTuple):
-    """A message with what came with it: its envelope, and how it is acknowledged.
+    """A message with its envelope, and with the token for its acknowledgement.
 
-    The fields from `topic` to `properties` are what `trunkline.Message` shows; None where the protocol has
-    no such thing.
+    The fields from `topic` to `properties` appear in `trunkline.Message`; None where the protocol
+    has no such field.
     """
 
     data: str | bytes
@@ -106,101 +109,114 @@ class Delivery(NamedTuple):
     """Topic, subject or routing key."""
     key: str | bytes | None = None
     headers: dict[str, Any] | None = None
-    """Values as `trunkline.wire.values` can carry them; a name that is there more than once has a list."""
+    """Header values that `trunkline.wire.values` can carry. A repeated name has a list of
+    values."""
     timestamp: float | None = None
-    """When it was written, by the clock of the writer or the broker: wall clock seconds."""
+    """When the message was written, by the writer's or the message broker's clock: wall clock s."""
     offset: int | None = None
     """Kafka's offset, JetStream's stream sequence, AMQP's delivery tag."""
     partition: int | None = None
     redelivered: bool = False
-    """The broker says that it may have been delivered before."""
+    """The message broker says that the message may have been delivered before."""
     reply_to: str | None = None
-    """Where the writer waits for an answer: NATS's reply subject, AMQP's reply_to, MQTT's response topic."""
+    """Where the writer waits for an answer: NATS's reply subject, AMQP's reply_to, MQTT's response
+    topic."""
     properties: dict[str, Any] | None = None
-    """What else the protocol gives: AMQP's message_id and content_type, MQTT's qos and retain, and so on."""
+    """Further values of the protocol: AMQP's message_id and content_type, MQTT's qos and retain,
+    ..."""
     token: Any = None
-    """Given back to `StreamDriver.settle` when a reader has the message; None: nobody waits for that."""
+    """The worker passes the token to `StreamDriver.settle` when a reader has the message.
+    None for a message without acknowledgement."""
     identity: Hashable = None
-    """By what the same message is known again when the broker sends it a second time, after a lost link, to
-    this connection (partition and offset, stream sequence, ...); None: it cannot be known."""
+    """A value by which the worker recognises the message when the message broker sends it again
+    over the next link: partition and offset, stream sequence, ... None where the protocol has
+    none."""
 
 
 class Sink(Protocol):
-    """Where a stream driver puts what it receives. All methods are called on the worker's loop."""
+    """Takes messages and reports from a stream driver. All calls come on the worker's event
+    loop."""
 
     def message(self, data: str | bytes) -> None:
-        """One message. `str` promises valid text; `bytes` may still become text (option `decode`)."""
+        """Take one message. A `str` is valid text. `bytes` may become text by option `decode`."""
 
     def messages(self, batch: Sequence[str | bytes]) -> None:
-        """Several messages in order; cheaper than one by one."""
+        """Take several messages in order: cheaper than one call for each message."""
 
     def deliver(self, batch: Sequence[Delivery]) -> None:
-        """Several messages in order, with their envelopes."""
+        """Take several messages in order, with their envelopes."""
 
     def lost(self, reason: BaseException | None) -> None:
-        """The link is gone; `PeerClosed` where the peer has said why, None where the peer ended it in good
-        order and the protocol has no words for that. Called once, at the latest."""
+        """Note that the link is gone.
+
+        `reason`: a `PeerClosed` where the peer's close frame gives a reason; None where the peer
+        ended the link in good order and the protocol has no close frame. The first call counts."""
 
     def warn(self, text: str) -> None:
-        """One line for the user's log about something that did not end the link."""
+        """Write a line into the user's log about an event that did not end the link."""
 
     def dropped(self, count: int) -> None:
-        """Messages the library or the kernel threw away before we had them."""
+        """Count messages that the library or the kernel threw away before the driver had them."""
 
 
 class Driver(ABC):
-    """What every driver declares."""
+    """The part of the interface that all drivers have."""
 
     schemes: ClassVar[tuple[str, ...]]
-    """The schemes it answers to."""
+    """The schemes that this driver serves."""
     transient: ClassVar[tuple[type[BaseException], ...]] = (
         OSError,
         EOFError,
         TimeoutError,
         DialError,
     )
-    """Errors of `open` after which another attempt may well succeed, but for a `FatalError`. It follows after
-    the waits of `interval`, and while a statement waits for the link. After any other error the next attempt
-    of a stream waits as long as after a FatalError; a statement ends with it, and the next one tries
-    again."""
+    """Errors of `open`, FatalError excepted, after which another attempt may well succeed.
+
+    After such an error a stream dials again after the waits of `interval`, and a statement waits
+    for the link. After any other error a stream waits as long as after a FatalError. A statement
+    fails with that error, and the next statement dials again."""
     extra: ClassVar[str | None] = None
-    """The extra that brings the library (`pip install trunkline[extra]`), None for the core."""
+    """The extra that installs the library (`pip install trunkline[extra]`); None for the core."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
 
     @property
     def peer(self) -> str:
-        """Who is at the other end, for `ps` and logs; no secret."""
+        """The other end of the link, for `ps` and logs. Holds no secret."""
         return join_host_port(str(self.address.host), self.address.port)
 
 
 class StreamDriver(Driver):
-    """A driver whose connection can be read from and written to."""
+    """A driver of a connection that is read and written. Methods run on the worker's event loop."""
 
     overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
     lost_is_none: ClassVar[bool] = False
-    """True: a lost link reads as None (tcp, tls, unix, udp); False: as "" (ws and message brokers)."""
+    """True: a lost link reads as None (tcp, tls, unix, udp). False: as "" (ws, message brokers)."""
     byte_stream: ClassVar[bool] = False
-    """True: messages are pieces of one stream of bytes, so a character may be split between two."""
+    """True: messages are pieces of one byte stream. A character may be split between two
+    messages."""
     confirms: ClassVar[bool] = False
-    """True: `send` waits for the peer's word that it has the message. Several may wait at the same time; the
-    messages go out in the order of the calls."""
+    """True: `send` waits for the peer's confirmation. Several calls may wait at the same time,
+    and the messages go out in the order of the calls."""
     addressing: ClassVar[frozenset[str]] = frozenset()
     """Fields of `Outgoing` that `send_to` takes."""
     verdicts: ClassVar[frozenset[str]] = frozenset()
-    """What `refuse` can do: `nak` (give the message back to the peer), `reject` (the peer is never to send it
-    again). Without `nak` the worker gives the message to the next reader itself."""
+    """Verdicts that `refuse` carries out: `nak` (give the message back to the peer), `reject`
+    (the peer must never send the message again). Without `nak` the worker gives the message to
+    the next reader."""
 
     seeks: ClassVar[bool] = False
-    """Reading can go on at another place of the peer's log (`Connection.seek`)."""
+    """True: reading can go on at another place of the peer's log (`Connection.seek`)."""
 
     had_link: bool = False
-    """This connection had a link before this attempt, perhaps in a worker that has died since. What `Dial`
-    makes on a server (a queue, a topic) is made for the first link only; after that it is waited for."""
+    """The connection had a link before this attempt, perhaps in a worker that has died since.
+
+    A queue or a topic that `Dial` creates on a server is created for the first link alone. For
+    later links the driver waits until the queue or topic exists."""
 
     inherited: Mapping[str, Any] = MappingProxyType({})
-    """What a driver of the worker before this one has bequeathed, where that worker was killed."""
+    """Values by `bequeath` of the former worker's driver, where that worker was killed."""
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address)
@@ -208,122 +224,146 @@ class StreamDriver(Driver):
 
     @classmethod
     def acknowledges(cls, address: Address) -> bool:
-        """Whether the peer waits for `settle`, so that `receive(ack=False)` makes sense."""
+        """Whether the peer waits for `settle`, so that programs may use `receive(ack=False)`."""
         return cls.redelivers(address)
 
     @classmethod
     def overflow_for(cls, address: Address) -> Overflow:
-        """What happens when the buffer is full, where that depends on the address."""
+        """The overflow rule of an address. Overridden where the rule depends on the address."""
         return cls.overflow
 
     @classmethod
     def redelivers(cls, address: Address) -> bool:
-        """Whether the peer keeps a message until it is settled, and sends it again to whoever comes after a
-        link that broke. Then what a crashed worker had is not lost, and is not read from its remains."""
+        """Whether the peer keeps each message until `settle`, and sends it again after a lost link.
+
+        Then messages in a crashed worker are not lost. Programs do not read them from its
+        remains."""
         return False
 
     @abstractmethod
     async def open(self, deadline: Deadline) -> None:
-        """Establish the link or raise, by the deadline. Messages may arrive before it returns."""
+        """Open the link by the deadline, or raise. Messages may arrive before `open` returns."""
 
     @abstractmethod
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
-        """Hand `data` to the transport and return the bytes it took: 0 when it took none by the
-        deadline. Nothing may stay queued for after an outage. Raise OSError when the link is gone."""
+        """Hand `data` to the transport and return the number of bytes taken.
+
+        Returns 0 when no byte was taken by the deadline. No data may stay queued until after an
+        outage. Raises OSError when the link is gone."""
 
     async def send_to(
         self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
     ) -> int:
-        """As `send`, for a message with an address of its own: the fields of `outgoing` that are given are
-        among `addressing`. `data` is None for a message without a value (field `null`). Raise RefusedError
-        where a value cannot be sent."""
+        """Write one message with an envelope. Returns and raises as `send`.
+
+        `outgoing`: the envelope; its given fields are all in `addressing`. `data`: None for a
+        message without a value (field `null`). Raises RefusedError where a value cannot be
+        sent."""
         raise Unsupported(f"{self.address.scheme}:// has no envelope to write")
 
     def would_wait(self, size: int) -> bool:
-        """Whether `send` of so many bytes might have to wait. A driver that can say no is asked for such a
-        send without a task of its own, which is a third of a small write's cost."""
+        """Whether `send` of `size` bytes might have to wait.
+
+        After False the worker calls `send` without a task. A task is a third of the cost of a small
+        write."""
         return True
 
     @abstractmethod
     async def close(self) -> None:
-        """Close the link in good order within about a second. Idempotent; also after a failed open."""
+        """Close the link in good order within about a second. Idempotent. Allowed after a failed
+        `open`."""
 
     async def end(self, ending: Ending) -> None:
-        """End the link as `close` does. Where the protocol can tell the peer whether the program closed the
-        connection or died, the driver overrides this and tells it."""
+        """End the link as `close` does.
+
+        A driver overrides this method where the protocol can tell the peer whether the program
+        closed the connection or died."""
         await self.close()
 
     async def seek(self, place: Place, deadline: Deadline) -> Callable[[Any], bool]:
-        """Go on reading at `place` (`seeks`). What is returned tells of a token whether its message is from
-        before and is to be given to nobody any more; such tokens are settled. RefusedError where there is no
-        such place, TimeoutError: both leave reading where it was."""
+        """Go on reading at `place`, where `seeks` is true.
+
+        Returns a function of a token: True where the token's message is from before the seek and
+        must not be read any more. The worker settles such tokens. Raises RefusedError for an
+        impossible place, TimeoutError at the deadline. After both, reading goes on at the old
+        place."""
         raise Unsupported(f"{self.address.scheme}:// has no seek")
 
     def pause(self) -> None:
-        """Stop taking from the peer (back-pressure); the buffer is full."""
+        """Stop taking from the peer (back pressure), because the buffer is full."""
 
     def resume(self) -> None:
         """Go on taking from the peer."""
 
     def settle(self, tokens: Sequence[Any]) -> None:
-        """Readers have the messages with these tokens (in the order in which they took them): acknowledge.
-        Only tokens of this link come here. Must not wait."""
+        """Acknowledge the messages with these tokens, which readers have. Must not wait.
+
+        The tokens are all of this link, in the order in which readers took the messages."""
 
     def refuse(self, token: Any, verdict: str, delay_ms: float) -> None:
-        """The reader of the message with this token has not done its work: one of `verdicts`. `delay_ms`: the
-        peer is to send a `nak` message again no sooner than that. Must not wait."""
+        """Carry out a verdict (one of `verdicts`) on a message whose work failed. Must not wait.
+
+        `delay_ms`: after `nak`, milliseconds before the peer sends the message again."""
         raise Unsupported(f"{self.address.scheme}:// has no {verdict}")
 
     def lag(self) -> int | None:
-        """How many messages the message broker has for this connection that no reader has taken, those that
-        were delivered and not settled included, as the broker last said (`stats().lag`); None where that is
-        not known. Must not wait."""
+        """The message broker's last count of messages for this connection that no reader has taken.
+
+        Delivered messages that are not settled count too. None where the count is unknown. For
+        `stats().lag`. Must not wait."""
         return None
 
     def bequeath(self) -> dict[str, Any]:
-        """What the drivers of the next worker are to know should this one be killed (`inherited`): a few
-        plain values. Asked for each second, and when the link opens or is lost. Must not wait."""
+        """A few plain values for the next worker's drivers (`inherited`), in case this worker is
+        killed.
+
+        Called each second, and when the link opens or is lost. Must not wait."""
         return {}
 
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
-        """Send a question and return its answer (`Connection.request`), where the protocol has such a thing.
-        TimeoutError when none came by the deadline."""
+        """Send a request and return its answer (`Connection.request`). TimeoutError at the
+        deadline."""
         raise Unsupported(f"{self.address.scheme}:// has no request: use write and read")
 
     async def ping(self) -> None:
-        """Send the protocol's own keepalive, where it has one (option `pingType=control`)."""
+        """Send the protocol's own keepalive, if the protocol has one (option
+        `pingType=control`)."""
 
     def traffic(self) -> Traffic | None:
-        """How many bytes have gone over the link (see `trunkline.actors.net.socket_traffic`). With it the
-        worker finds a dead peer after `ping`; None: whole messages are all it counts, and the driver itself
-        has to find that its own pings are not answered."""
+        """How many bytes have gone over the link (see `trunkline.actors.net.socket_traffic`).
+
+        By this count the worker finds a dead peer after `ping`. None: the worker counts whole
+        messages, and the driver itself has to notice that its pings are not answered."""
         return None
 
 
 class ExecDriver(Driver):
-    """A driver whose connection executes statements. Called from one thread, but for `interrupt` and
-    `abort`."""
+    """A driver of a connection that executes statements.
+
+    All calls come from the driver thread, `interrupt` and `abort` excepted."""
 
     dialect: ClassVar[str] = "standard"
-    """By whose rules a text is cut into strings, comments and statements: `sqlite`, `mysql`, `postgres`,
-    `clickhouse`, or `standard`, SQL as its standard has it."""
+    """The SQL rules for strings, comments and the ends of statements: `sqlite`, `mysql`,
+    `postgres`, `clickhouse`, or `standard` for standard SQL."""
     queries_apart: ClassVar[bool] = False
-    """True: while rows of `query` are not all fetched, the connection can do nothing else. Then a query
-    outside of transactions gets a driver object, so a link to the server, of its own."""
+    """True: until all rows of a `query` are fetched, the link can do nothing else. Then the
+    worker makes a driver object, with a link of its own, for each query outside of a
+    transaction."""
     interrupt_waits: ClassVar[bool] = False
-    """True: `interrupt` asks the server, so it may take a while; it is called on a thread for that."""
+    """True: `interrupt` asks the server and may take a while, so the worker calls it on a
+    thread."""
 
     warn: Callable[[str], None] = staticmethod(lambda text: None)
-    """One line for the user's log; replaced by the worker before `open`."""
+    """Writes a line into the user's log. The worker sets the function before `open`."""
 
     @abstractmethod
     def open(self, deadline: Deadline) -> None:
-        """Connect and apply the address's session settings, or raise, by the deadline."""
+        """Connect and apply the session settings of the address by the deadline, or raise."""
 
     @abstractmethod
     def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
-        """Run one statement. Raise `StatementError` (with the server's code) when it is refused and
-        `ConnectionError` when the server is gone."""
+        """Run one statement. Raises `StatementError` (with the server's code) when the statement is
+        refused, `ConnectionError` when the server is gone."""
 
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
         """Run one statement whose rows are fetched in bounded memory. Errors as `execute`."""
@@ -331,7 +371,8 @@ class ExecDriver(Driver):
 
     @classmethod
     def joins(cls, sql: str) -> bool:
-        """Whether a statement is a short write that may be committed together with those of others."""
+        """Whether a statement is a short write that may share a commit with other callers'
+        writes."""
         return False
 
     def execute_together(
@@ -339,15 +380,18 @@ class ExecDriver(Driver):
     ) -> Sequence[Result | StatementError | ConnectionError]:
         """Run statements that wait at the same time, each of which `joins`, with one commit.
 
-        Returns what each of them gave, or fewer: the others were not run, and each is to be run alone. To
-        whoever sent one it is as if it had run alone: one that is refused leaves the others alone, and an
-        answer says that it is committed. A ConnectionError says that the outcome of a statement is not known.
-        Raises what `execute` raises when none was run."""
+        Each caller sees the outcome as if the statement had run alone: a refused statement does
+        not affect the other statements, and a `Result` means that the statement is committed.
+        Returns the outcome of each statement. A ConnectionError means that the outcome is
+        unknown. Where fewer outcomes are returned, the remaining statements were not run, and the
+        worker runs each of them alone. Raises as `execute` when no statement was run."""
         return []
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
-        """Run one statement once for each row of values: all or none, where the database has transactions and
-        none is open already. `affected` is the sum. Errors as `execute`."""
+        """Run one statement once for each row of values. Errors as `execute`.
+
+        Either all or none take effect, if the database has transactions and none is open before.
+        The result's `affected` is the sum."""
         inside = self.in_transaction()
         if not inside:
             self.begin()
@@ -365,24 +409,31 @@ class ExecDriver(Driver):
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Make a running `execute` or `fetch` end soon with an error, by telling the server. Called from
-        another thread, perhaps more than once; the next statement begins only after it has returned."""
+        """Tell the server to stop the running `execute` or `fetch`, which then raises an error
+        soon.
+
+        Called from another thread, perhaps more than once. The next statement begins after
+        `interrupt` has returned."""
 
     def abort(self) -> None:
-        """Break the link, because the server does not even react to `interrupt`: the running call ends with
-        ConnectionError. Called from another thread."""
+        """Break the link because the server does not react to `interrupt`.
+
+        The running call ends with ConnectionError. Called from another thread."""
 
     def alive(self) -> bool:
-        """Whether the server still holds the link, as far as can be known without a word to it (see
-        `hung_up`). Asked before each statement: one that has ended meanwhile is opened anew, and the
-        statement, which was never sent, is run there."""
+        """Whether the server still holds the link, judged without I/O to the server (see
+        `hung_up`).
+
+        Called before each statement. After False the worker opens another link and runs the
+        statement there, which was never sent."""
         return True
 
     def reset(self) -> bool:
-        """Bring the session back to what `open` made of it; False: there is no way, open another link.
+        """Bring the session back to its state after `open`. False where the worker must open
+        another.
 
-        Asked of the link of a query before it serves the next one: whatever a statement has set or locked on
-        it must not meet somebody else's."""
+        Called on the link of a query before the next query uses the link: settings and locks of one
+        caller's statement must not affect another caller's."""
         return False
 
     @abstractmethod
@@ -393,13 +444,14 @@ class ExecDriver(Driver):
     def begin(self) -> None: ...
 
     def begin_as(self, how: str) -> None:
-        """Begin a transaction with modes of the database's own, which stand behind BEGIN in its SQL (`READ
-        ONLY`). StatementError where it has none."""
+        """Begin a transaction in a mode of the database: SQL behind BEGIN, such as `READ ONLY`.
+
+        StatementError where the database has no modes."""
         raise StatementError(f"{self.address.scheme}:// cannot begin a transaction as {how}")
 
     @abstractmethod
     def commit(self) -> None:
-        """StatementError when it was not committed."""
+        """Commit the open transaction. StatementError when it was not committed."""
 
     @abstractmethod
     def rollback(self) -> None: ...

@@ -73,7 +73,7 @@ class Figures:
 
     def note(self) -> None:
         """Write the counters into the ledger, where they outlive this process."""
-        # Called for each batch and each write, so `note` does not go by the slower `stats`.
+        # Runs at each flush and each write, so this method must stay cheap.
         ledger = self._host.ledger
         if ledger is None:
             return

@@ -1,4 +1,4 @@
-"""Which messages of the workers before this one did reach a holder: the correction of their figures. Pure."""
+"""Corrects the figures of former workers by what the holders report. Pure."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ __all__ = ["Handover"]
 
 
 class Handover:
-    """A worker that is killed cannot know which messages, among those that it had sent ahead, still reach a
-    holder: it has counted them by its own guess. Each holder tells the next worker how many it really had."""
+    """The difference between the counts of former workers and the counts of the holders.
+
+    A killed worker cannot know which of the messages sent ahead still reach a holder. Its ledger
+    counts them by assumption. Each holder tells the next worker how many messages it really had."""
 
     def __init__(self, given: dict[bytes, int]) -> None:
-        """`given`: how many messages the former workers took each holder to have, as far as they said so."""
+        """`given`: messages of each holder by the count of the former workers, where known."""
         self.given = given
-        """How many messages of former workers each holder had."""
+        """Messages of former workers that each holder had."""
         self.settled = 0
-        """So many more messages were read, and fewer were dropped, than the former workers have counted; may
-        be less than 0."""
+        """Messages to add to `read` and to take from `dropped` of the former workers.
+        May be below 0."""
 
     def settle(self, holder: bytes, had: int) -> None:
-        """The holder says that it had so many messages of the former workers."""
-        # Of a holder that the former workers left no number of, nothing can be corrected.
+        """Take a holder's report that it had `had` messages of the former workers."""
+        # Where the former workers left no count of the holder, there is nothing to correct.
         self.settled += had - self.given.get(holder, had)
         self.given[holder] = had
 
     def rename(self, old: bytes, new: bytes) -> None:
-        """The holder has another name. It may have spoken under the new name before."""
+        """Give a holder another name. The holder may have reported under the new name before."""
         if (before := self.given.pop(old, None)) is not None:
             self.settled += self.given.setdefault(new, before) - before
 
     def forget(self, holder: bytes) -> None:
-        """The holder has left."""
+        """Remove a holder that has left."""
         self.given.pop(holder, None)

@@ -1,4 +1,4 @@
-"""What the parts of a stream need of the worker process that they run in."""
+"""The interface of the worker process to the parts of a stream."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ __all__ = ["Host"]
 
 
 class Host(Protocol):
-    """The worker of one connection. `mailbox` and `ledger` are there after the actor only, and are replaced
-    when the broker is, so a part of the stream asks for them each time."""
+    """The worker of one connection.
+
+    The worker makes `mailbox` and `ledger` after the actor, and makes new ones for a new broker. So
+    the parts of a stream must not keep a reference to either."""
 
     @property
     def address(self) -> Address: ...
@@ -26,11 +28,11 @@ class Host(Protocol):
     def mailbox(self) -> Mailbox: ...
     @property
     def ledger(self) -> Ledger | None:
-        """Keeps the counters where they outlive this process; None where that is not possible."""
+        """The file with the counters, which outlives this process; None without a file."""
 
     @property
     def holders(self) -> Mapping[bytes, bytes]:
-        """The sockets of the control threads, by the names of their holders."""
+        """The sockets of the control threads, by the names of the holders in their programs."""
 
     @property
     def record(self) -> dict[str, Any]: ...
@@ -38,19 +40,19 @@ class Host(Protocol):
     def incarnation(self) -> int: ...
     @property
     def succeeds(self) -> bool:
-        """A worker before this one had a link."""
+        """Whether a former worker of this connection had a link."""
 
     def base_stats(self) -> Stats:
-        """The figures of the workers before this one."""
+        """The figures of the former workers."""
 
     def inherited(self) -> dict[str, Any]:
-        """What the driver of the worker before this one has left for the next driver."""
+        """Values that the driver of the former worker has left for the next driver."""
 
     def former(self) -> dict[bytes, int]:
-        """How many messages each holder was given by the workers before this one."""
+        """How many messages each holder had of the former workers, by their count."""
 
     def say_state(self) -> None:
-        """Tell the broker now that the state of the connection changed."""
+        """Tell the broker now that the state of the connection has changed."""
 
     def log(self, level: str, text: str) -> None:
         """Write one line into the log of every program that holds this connection."""

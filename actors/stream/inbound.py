@@ -1,6 +1,6 @@
-"""What comes over the link: unpacked, decoded, stamped with its time, buffered, and sent on to the holders.
+"""Messages from the peer: counted, decompressed, decoded, put into the buffer and served.
 
-All of this runs on the worker's loop, once for each batch that the driver hands over.
+All methods run on the worker's event loop, once for each batch that the driver hands over.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from trunkline.actors.stream.user_log import UserLog
 __all__ = ["Inbound"]
 
 TORN_CHARACTER_S = 0.5
-"""How long the first bytes of a character wait for the rest before they are handed over as bytes."""
+"""Seconds that the first bytes of a character wait for the rest. Then they are read as bytes."""
 
 
 class Inbound:
-    """Takes the messages of the present link into the buffer."""
+    """Puts the messages of the present link into the buffer."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Inbound:
         log: UserLog,
         codec: Codec | None,
     ) -> None:
-        """`codec`: what option `compress` asks for; None where it is not given."""
+        """`codec`: the codec by option `compress`; None without the option."""
         self._loop = host.loop
         self._peer = host.address.display
         self._decode = str(host.address.option("decode"))
@@ -50,13 +50,12 @@ class Inbound:
         self._log = log
         self._codec = codec
         self._torn: asyncio.TimerHandle | None = None
-        """Hands over the beginning of a character whose rest does not come in time."""
+        """The timer that gives up waiting for the rest of a character."""
         self._owed: dict[Hashable, list[Run]] = {}
-        """Messages of lost links that were not acknowledged, so that the peer sends them again, by their
-        identities."""
+        """Unacknowledged messages of lost links by identity. The peer sends them again."""
 
     def receive(self, link: Link, batch: Sequence[str | bytes]) -> None:
-        """Messages without envelopes came over the present link."""
+        """Take messages without envelopes, which came over the present link."""
         at = self._note(batch)
         if self._codec is not None and self._codec.receives:
             batch = self._unpack_all(batch)
@@ -71,7 +70,7 @@ class Inbound:
             self._serving.flush()
 
     def deliver(self, link: Link, batch: Sequence[Delivery]) -> None:
-        """Messages with envelopes came over the present link."""
+        """Take messages with envelopes, which came over the present link."""
         if self._owed:
             batch = self._without_known(link, batch)
         entries: Sequence[str | bytes] = [each.data for each in batch]
@@ -79,7 +78,8 @@ class Inbound:
         self._counters.redelivered += [each.redelivered for each in batch].count(True)
         if self._codec is not None and self._codec.receives:
             both = [(self.unpack(each.data), each) for each in batch]
-            # A message that cannot be unpacked now never can: it must not come again and again.
+            # A message that cannot be decompressed is acknowledged. Otherwise the peer would send
+            # the message again and again.
             link.driver.settle(
                 [each.token for data, each in both if data is None and each.token is not None]
             )
@@ -90,7 +90,7 @@ class Inbound:
             self._serving.flush()
 
     def _note(self, batch: Sequence[str | bytes]) -> int:
-        """Count what arrived now, and return the time in nanoseconds of the wall clock."""
+        """Count the messages that arrived now. Returns the wall clock in nanoseconds."""
         at = time.time_ns()
         counters = self._counters
         counters.data_at = time.monotonic()
@@ -99,8 +99,11 @@ class Inbound:
         return at
 
     def _without_known(self, link: Link, batch: Sequence[Delivery]) -> list[Delivery]:
-        """The messages of `batch` that are new. A message that came before, over a lost link, is still in the
-        buffer and is acknowledged over this link when it is read; or it was read and is acknowledged now."""
+        """The messages of `batch` that did not come over a lost link before.
+
+        A message that came before is acknowledged now if a reader has had the message meanwhile.
+        Otherwise the copy in the buffer takes over the new token.
+        """
         fresh, read = [], []
         for each in batch:
             runs = (
@@ -123,28 +126,31 @@ class Inbound:
         return fresh
 
     def remember_owed(self) -> None:
-        """The link is lost. A message that was not acknowledged comes again, and was received already."""
+        """Remember the unacknowledged messages of a lost link: the peer sends them again."""
+        # Unread messages of former links are in `Buffer.owed` again. Messages that were read are
+        # known here alone.
         former = {name: [run for run in runs if run.done] for name, runs in self._owed.items()}
         self._owed = self._buffer.owed()
-        # Messages of the outage before this one may come yet, unless they are so many that the peer has given
-        # them to another reader by now.
+        # Read messages of an earlier outage may still come again. When there are more of them than
+        # the buffer holds, the peer has probably given them to another reader: forget them.
         if len(former) <= self._buffer.limit:
             for name, runs in former.items():
                 if runs:
                     self._owed.setdefault(name, []).extend(runs)
 
     def forget_owed(self) -> None:
-        """Reading goes on elsewhere: every message that comes, even again, is new."""
+        """After a seek: take every message as new, also a message that comes again."""
         self._owed.clear()
 
     def in_form(self, batch: Sequence[str | bytes]) -> Sequence[str | bytes]:
-        """Whole messages as option `decode` says."""
+        """Convert whole messages to str or bytes, as option `decode` says."""
         if self._decode == "auto":
             kinds = set(map(type, batch))
             if bytes not in kinds:
                 return batch
             if len(kinds) == 1:
-                with contextlib.suppress(UnicodeDecodeError):  # text throughout, nearly always
+                # Nearly always the whole batch is text. Only otherwise each message is tried alone.
+                with contextlib.suppress(UnicodeDecodeError):
                     return [m.decode() for m in batch]  # type: ignore[union-attr]
             return [_as_text(m) if isinstance(m, bytes) else m for m in batch]
         if self._decode == "bytes":
@@ -152,7 +158,7 @@ class Inbound:
         return [m.decode(errors="replace") if isinstance(m, bytes) else m for m in batch]
 
     def unpack(self, message: str | bytes) -> str | bytes | None:
-        """A compressed message as it was before; None, and a warning, where that fails."""
+        """Decompress a message. None, and a warning in the log, where that fails."""
         assert self._codec is not None
         try:
             return self._codec.incoming(message)
@@ -167,7 +173,7 @@ class Inbound:
         return [plain for plain in map(self.unpack, batch) if plain is not None]
 
     def _split(self, link: Link, batch: Sequence[str | bytes]) -> list[str | bytes]:
-        """The pieces of a stream of bytes as text, where they are text."""
+        """Decode the pieces of a byte stream, as long as the stream is text."""
         splitter = link.splitter
         assert splitter is not None
         whole: list[str | bytes] = []
@@ -181,14 +187,14 @@ class Inbound:
         return whole
 
     def flush_character(self, link: Link) -> None:
-        """Hand over the beginning of a character whose rest did not come."""
+        """Put the first bytes of a character into the buffer when the rest did not come."""
         if rest := link.flush_character():
             self._buffer.extend(rest, time.time_ns())
             self._serving.flush_soon()
 
 
 def _decoded(link: Link, batch: Sequence[str | bytes]) -> list[str | bytes]:
-    """The pieces of a stream of text: a character may be split between two of them."""
+    """Decode the pieces of a byte stream of text. A character may be split between two pieces."""
     assert link.decoder is not None
     texts = [m if isinstance(m, str) else link.decoder.decode(m) for m in batch]
     return [text for text in texts if text]

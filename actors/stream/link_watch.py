@@ -1,4 +1,4 @@
-"""The timers of one link: keepalives (options `ping...`) and the end of a link without data (`idle`)."""
+"""The timers of one link: keepalives (options `ping...`) and the time without data (`idle`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ __all__ = ["LinkWatch"]
 
 
 class LinkWatch:
-    """Sends keepalives over one link and says when the link counts as lost. Runs on the worker's loop."""
+    """Sends keepalives over one link and decides when the link counts as lost.
+
+    Runs on the worker's event loop, as tasks of the keeper."""
 
     def __init__(
         self,
@@ -29,16 +31,18 @@ class LinkWatch:
         paused: Callable[[], bool],
         message_at: Callable[[], float],
     ) -> None:
-        """`send(text, seconds)` writes a keepalive that is a message. `lost(reason)` ends the link.
-        `counted()` is the traffic as far as whole messages tell. `paused()`: nothing is read from the peer
-        now, because the buffer is full. `message_at()` is when the last message came, by time.monotonic."""
+        """The watch calls these functions.
+
+        `send(text, seconds)`: write a keepalive that is a message. `lost(reason)`: end the link.
+        `counted()`: the traffic by whole messages. `paused()`: whether the driver is paused now
+        because the buffer is full. `message_at()`: `time.monotonic` of the last message."""
         self._address, self._driver = address, driver
         self._send, self._lost, self._counted = send, lost, counted
         self._paused, self._message_at = paused, message_at
         self._sending: asyncio.Task[None] | None = None
 
     def jobs(self) -> list[Coroutine[Any, Any, None]]:
-        """What has to run while the link is up, as the options say; the caller cancels them at its end."""
+        """Coroutines to run while the link is up, by the options. The caller cancels them after."""
         jobs = []
         if self._address.option("pingInterval"):
             jobs.append(self._keep_alive(int(self._address.option("pingInterval")) / 1000))
@@ -47,7 +51,7 @@ class LinkWatch:
         return jobs
 
     def unsaid(self) -> str | None:
-        """Why `pingMessage` is given and will never be sent; None where it is sent, or not given."""
+        """Why a given `pingMessage` will never be sent; None where it is sent, or is not given."""
         option = self._address.option
         if not option("pingMessage"):
             return None
@@ -61,7 +65,7 @@ class LinkWatch:
         return self._driver.traffic() or self._counted()
 
     def _text(self) -> str | None:
-        """The keepalive where it is a message, None for the protocol's own ping."""
+        """The text of a keepalive that is a message; None for the protocol's own ping."""
         option = self._address.option
         # Where the protocol has no ping of its own, the message is the only keepalive there is.
         bare = type(self._driver).ping is StreamDriver.ping and option("pingMessage")
@@ -75,7 +79,7 @@ class LinkWatch:
             every_s, self._address.options.get("pingTimeout"), control=text is None
         )
         if text is None and self._driver.traffic() is None:
-            answer_s = None  # the driver judges its own pings
+            answer_s = None  # the driver checks the answers to its pings itself
         alive = Keepalive(answer_s)
         next_at = time.monotonic() + every_s
         try:
@@ -98,7 +102,9 @@ class LinkWatch:
                 self._sending.cancel()
 
     async def _ask(self, text: str | None, every_s: float) -> bool:
-        """Send a keepalive, or none while the former one waits to be sent; False when the link broke."""
+        """Send a keepalive, unless one still waits to be sent. False when the link broke."""
+        # A text keepalive goes out in a task of its own: a write may wait, and meanwhile the caller
+        # must go on to look for signs of life.
         try:
             if text is None:
                 await self._driver.ping()
@@ -114,7 +120,7 @@ class LinkWatch:
             async with asyncio.timeout(every_s):
                 await self._send(text, every_s)
         except TimeoutError:
-            pass  # not taken, or not confirmed: what comes back decides
+            pass  # not taken or not confirmed in time: whether the peer answers decides
         except (OSError, BrokenError) as error:
             self._lost(error)
         except TrunklineError as error:

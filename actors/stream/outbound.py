@@ -1,8 +1,9 @@
-"""What goes out over the link: payloads, keepalives, writes and requests.
+"""Messages to the peer: payloads, keepalives, writes and requests.
 
-A message goes out at the pace of option `limit`, compressed as option `compress` says, and by its deadline.
-All of this runs on the worker's loop. Where the peer does not confirm each message, a lock lets one write
-after the other reach the driver, so that the pieces of two messages cannot mix.
+A message goes out by its deadline, at the pace of option `limit`, compressed by option `compress`.
+All methods run on the worker's event loop. A lock lets one write after the other reach the driver,
+so that the pieces of two messages cannot mix. A driver that waits for confirmations has no lock:
+there the writes wait at the same time, and the driver keeps their order.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ from trunkline.wire.outgoing import Outgoing
 __all__ = ["Outbound"]
 
 PAYLOAD_S = 10.0
+"""Seconds that the peer has to take one payload."""
 DRIVER_S = 0.2
-"""For a driver that does not keep a write's deadline."""
+"""Seconds after the deadline that a driver has to end a write or a request by itself."""
 _ARGUMENTS = {"correlation": "correlation_id", "answers": "an answer", "null": "no value (None)"}
-"""Fields of `Outgoing` as users know them, where that is not their name."""
+"""Names of `Outgoing` fields for users, where these differ from the field names."""
 
 
 class Outbound:
@@ -59,7 +61,7 @@ class Outbound:
         words: LinkWords,
         codec: Codec | None,
     ) -> None:
-        """`codec`: what option `compress` asks for; None where it is not given."""
+        """`codec`: the codec by option `compress`; None without the option."""
         self._host = host
         self._address = host.address
         self._addressing = driver_class.addressing
@@ -74,9 +76,10 @@ class Outbound:
         self._write_lock = asyncio.Lock()
 
     def write_at_once(self, sender: bytes, request_id: int, body: bytes, text: bool) -> bool:
-        """The usual write: the link is up and takes the data now, so that the write needs no task of its own.
-        The sender is answered here. False where the write has to go by `write`, which also says in words why
-        a write fails."""
+        """Write and answer the sender at once, without a task, where the driver need not wait.
+
+        False where the caller has to use `write`: the write may wait, or failed without an error
+        that is worded for users."""
         link = self._current.link
         if (
             link is None
@@ -88,7 +91,7 @@ class Outbound:
             return False
         try:
             sent = _run(link.driver.send(body.decode() if text else body, Deadline(0)))
-        except TrunklineError as error:  # before the OSErrors, which some of them are
+        except TrunklineError as error:  # first: some of these are OSErrors too
             self._host.mailbox.send(sender, header(Kind.ERROR, request_id, to_wire(error)))
             return True
         except (OSError, EOFError, UnicodeDecodeError):
@@ -98,8 +101,11 @@ class Outbound:
         return True
 
     async def write(self, body: bytes, deadline: Deadline, text: bool, packed: bytes) -> int:
-        """Write one message and return the bytes taken. `text`: it goes out as str. `packed`: an `Outgoing`
-        with what the message says beside its data; b"" for nothing. BrokenError or OperationTimeout."""
+        """Write one message and return the number of bytes taken.
+
+        `text`: `body` goes out as str. `packed`: a packed `Outgoing` with the envelope, or b"".
+        Raises BrokenError without a link, OperationTimeout at the deadline, Unsupported for an
+        envelope without a place in the protocol."""
         data: str | bytes = body.decode() if text else body
         outgoing = self._unpack_outgoing(packed) if packed else None
         link = self._current.link
@@ -112,7 +118,8 @@ class Outbound:
         if not await self._take_turn(deadline):
             raise self._no_turn()
         try:
-            # The driver keeps the deadline itself, for it alone knows how much was taken by then.
+            # The driver keeps the deadline itself, because the driver alone knows how many bytes
+            # were taken by then. The timeout is for a driver that hangs.
             async with asyncio.timeout(deadline.left() + DRIVER_S):
                 sent = await self.transmit(link, data, deadline, outgoing)
         except TrunklineError:
@@ -126,12 +133,12 @@ class Outbound:
         return sent
 
     async def request(self, body: bytes, deadline: Deadline, text: bool) -> str | bytes:
-        """Send a question and return its answer. BrokenError or OperationTimeout."""
+        """Send a request and return the peer's answer. BrokenError or OperationTimeout."""
         answer = await self._ask(body.decode() if text else body, deadline)
         return self._inbound.in_form((answer.data,))[0]
 
     async def send_payloads(self, link: Link) -> None:
-        """Send what option `payload` says to a link that does not count as open yet."""
+        """Send the messages of option `payload` over a link that does not count as open yet."""
         payloads: tuple[str, ...] = tuple(self._address.option("payload") or ())
         for index, payload in enumerate(payloads):
             if index:
@@ -148,7 +155,7 @@ class Outbound:
             self._count_sent(sent)
 
     async def send_keepalive(self, link: Link, text: str, seconds: float) -> None:
-        """Send a keepalive that is a message, where a turn comes within so many seconds."""
+        """Send a keepalive that is a message, unless option `limit` gives no turn in `seconds`."""
         deadline = Deadline(seconds)
         if await self._take_turn(deadline):
             await self.transmit(link, text, deadline)
@@ -156,10 +163,11 @@ class Outbound:
     async def transmit(
         self, link: Link, data: str | bytes, deadline: Deadline, outgoing: Outgoing | None = None
     ) -> int:
-        """Hand a message to the driver and return the bytes taken, as the caller counts them."""
+        """Hand a message to the driver and return the bytes taken, counted before compression."""
         packed = self._codec.outgoing(data) if self._codec else data
-        # Where each write waits for its confirmation, the next write need not wait for that too.
+        # Where a driver waits for the confirmation of each write, writes must not wait in line.
         async with contextlib.nullcontext() if link.driver.confirms else self._write_lock:
+            # The link may have been lost while this write waited for the lock.
             if link is not self._current.link:
                 raise self._link_down("nothing was written")
             try:
@@ -173,13 +181,14 @@ class Outbound:
                 raise
             except (OSError, EOFError) as error:
                 raise self._link_broke(error) from None
-        if packed is not data and sent:  # what the caller gave counts, not what it was packed into
+        # The caller's data counts, not its compressed form.
+        if packed is not data and sent:
             sent = len(data.encode() if isinstance(data, str) else data)
         self._count_sent(sent)
         return sent
 
     def _unpack_outgoing(self, packed: bytes) -> Outgoing:
-        """What a write says beside its data; Unsupported where the scheme has no place for it."""
+        """Unpack the envelope of a write. Unsupported where the scheme has no place for a field."""
         outgoing = Outgoing.unpack(packed)
         takes = self._addressing
         missing = outgoing.fields() - takes
@@ -223,13 +232,14 @@ class Outbound:
         return answer._replace(data=plain)
 
     async def _take_turn(self, deadline: Deadline) -> bool:
-        """Wait until option `limit` allows the next write; False at the deadline, when that was before."""
+        """Wait until option `limit` allows the next write. False at the deadline without a turn."""
         if self._pace is None:
             return True
         now = time.monotonic()
         turn = self._pace.reserve(now, now + deadline.left())
         await asyncio.sleep(deadline.left() if turn is None else turn - now)
-        return turn is not None and not deadline.expired()  # this process may have been stopped
+        # The deadline may have passed even so: this process may have been stopped meanwhile.
+        return turn is not None and not deadline.expired()
 
     def _count_sent(self, count: int) -> None:
         self._counters.messages_out += bool(count)
@@ -250,7 +260,7 @@ class Outbound:
 
 
 def _run(job: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine that does not have to wait."""
+    """Run a coroutine that does not have to wait, without a task. Returns its result."""
     try:
         job.send(None)
     except StopIteration as end:

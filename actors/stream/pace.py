@@ -1,4 +1,4 @@
-"""How fast a connection may write (option `limit`). Pure: the caller waits, the caller has the clock."""
+"""The rate limit of writes (option `limit`). Pure: the caller passes the time and sleeps."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ __all__ = ["Pace", "pace_of"]
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _MARGIN = 1.05
-"""The peer counts by its own clock, and the network may bring two messages closer together."""
+"""Factor on the period: the peer's clock differs, and the network delays messages unequally."""
 
 
 class Pace:
-    """At most `count` writes in any `period_s` seconds, in the order in which they asked."""
+    """Allows `count` writes in any `period_s` seconds, in the order of the calls of `reserve`."""
 
     def __init__(self, count: int, period_s: float) -> None:
         self._window_s = period_s * _MARGIN
         self._turns: deque[float] = deque(maxlen=count)
 
     def reserve(self, now: float, latest: float) -> float | None:
-        """When the next write may go out, which is then its turn; None, and no turn, when that is after
-        `latest`. All are seconds of one clock."""
+        """Reserve a turn for the next write, and return the time of the turn.
+
+        None, without a turn, where the turn would be after `latest`. All times are seconds of one
+        clock."""
         turn = now
         if self._turns:
             turn = max(turn, self._turns[-1])
@@ -33,7 +35,7 @@ class Pace:
 
 
 def pace_of(limit: str | None) -> Pace | None:
-    """The pace that a value of option `limit` means (`5/s`, `300/m`, `1000/h`); None for none."""
+    """The pace of a value of option `limit` (`5/s`, `300/m`, `1000/h`); None without a value."""
     if not limit:
         return None
     count, _, unit = limit.partition("/")

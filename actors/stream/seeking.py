@@ -1,8 +1,9 @@
-"""Going on to read somewhere else: what `Connection.seek` does to a link, its buffer and its holders.
+"""Seeking (`Connection.seek`): reading on at another place of the peer's log.
 
-The driver moves first, or refuses and leaves everything as it is. Then the messages from before are
-discarded: those in the buffer at once, those sent ahead when their holders have given them back. The seek
-ends when all have, so that whoever reads next, by whatever holder, gets what is at the new place.
+The driver moves first, or refuses, and then nothing changes. After the driver has moved, messages
+from before are discarded. Queued messages go at once. Messages that were sent ahead go when their
+holders have answered the recall. The seek ends after all answers, so the next read of any holder
+gets a message from the new place. All methods run on the worker's event loop.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ _NO_ANSWER = "{peer} did not say in the time allowed where that is; reading goes
 
 
 class LinkView(Protocol):
-    """What is needed of a link."""
+    """The part of a link that `Seeking` uses."""
 
     driver: StreamDriver
 
 
 class Seeking:
-    """See the module. `link` gives the present link, `moved` is called when old messages were discarded."""
+    """Moves the driver of the present link and discards messages from before.
+
+    `link()` returns the present link. `moved()` is called when old messages were discarded."""
 
     def __init__(
         self, buffer: Buffer, link: Callable[[], LinkView | None], moved: Callable[[], None]
@@ -42,11 +45,14 @@ class Seeking:
         self._moving: set[asyncio.Task[None]] = set()
 
     async def seek(self, place: Place, deadline: Deadline, peer: str) -> None:
-        """Read on at this place. RefusedError, BrokenError or OperationTimeout."""
+        """Read on at `place`. Raises RefusedError, BrokenError or OperationTimeout.
+
+        `peer`: the address as errors show it."""
         moving = asyncio.create_task(self._move(place, deadline, peer))
         self._moving.add(moving)
         moving.add_done_callback(self._moving.discard)
-        # What the driver has moved must be discarded here in any case, so its answer is always waited for.
+        # The move goes on after the deadline: if the driver moves late, the messages from before
+        # must be discarded even then.
         done, _ = await asyncio.wait((moving,), timeout=deadline.left())
         if not done:
             moving.add_done_callback(_hear)
@@ -55,6 +61,7 @@ class Seeking:
         await self._until_given_back(deadline)
 
     async def _move(self, place: Place, deadline: Deadline, peer: str) -> None:
+        # Two seeks at the same time would discard each other's messages.
         async with self._one_at_a_time:
             link = self._link()
             if link is None:
@@ -81,6 +88,6 @@ class Seeking:
 
 
 def _hear(moving: asyncio.Task[None]) -> None:
-    """Nobody waits any more for how it ended."""
+    """Fetch the exception of a late move, so that asyncio does not log it as never retrieved."""
     if not moving.cancelled():
         moving.exception()

@@ -1,10 +1,13 @@
-"""Acknowledging after the work: what `Message.ack`, `nak`, `reject` and `term` do to a message that its
-reader keeps (`receive(ack=False)`).
+"""Verdicts on kept messages: `Message.ack`, `nak`, `reject` and `term` after `receive(ack=False)`.
 
-A kept message is in `Holder.kept` of the buffer. Three things can end that: the reader's verdict, which comes
-here; the end of the holder, which queues the message again; the end of this worker, after which the message
-broker sends it again. A verdict may be faster than the word that the message is kept, for it comes another
-way; so it waits for that word for a moment.
+A kept message is in `Holder.kept` of the buffer until one of three events:
+
+* The reader's verdict comes. `Settling` carries it out.
+* The holder leaves. The buffer queues the message again.
+* This worker ends. The message broker sends the message again.
+
+Race: a verdict and the KEEP of its message come by different sockets. So a verdict waits a moment
+for the KEEP. All methods run on the worker's event loop.
 """
 
 from __future__ import annotations
@@ -22,20 +25,23 @@ __all__ = ["VERDICTS", "Settling"]
 
 VERDICTS = ("ack", "nak", "reject")
 _WORD_S = 0.5
-"""How long a verdict waits for the word that its message is kept."""
+"""Seconds that a verdict waits for the KEEP of its message."""
 _LOOK_S = 0.005
 _LONGEST_DELAY_MS = 86_400_000.0
+"""One day."""
 
 
 class LinkView(Protocol):
-    """What is needed of a link: tokens belong to one, and mean nothing to the next."""
+    """The part of a link that `Settling` uses. A token is valid for the link that brought it."""
 
     driver: StreamDriver
 
 
 class Settling:
-    """See the module. `link` gives the present link, `hear` takes in what holders have sent by their pipes,
-    `changed` has the buffer served after a message came back to it."""
+    """Carries out verdicts.
+
+    `link()` returns the present link. `hear(holder)` handles messages that wait on a holder's pipe.
+    `changed()` has the buffer served, after a message was queued again."""
 
     def __init__(
         self,
@@ -50,8 +56,11 @@ class Settling:
         self._changed = changed
 
     async def settle(self, ticket: Any, verdict: Any, delay_ms: Any) -> None:
-        """Carry out a verdict. BrokenError where the message is not kept here (any more) or its link is
-        gone, Unsupported where the protocol has no such verdict."""
+        """Carry out a verdict on the message of `ticket`.
+
+        `delay_ms`: after `nak`, milliseconds before the message is read again. Raises BrokenError
+        where no holder keeps the message or its link is gone, Unsupported where the protocol has no
+        such verdict, RemoteError for malformed arguments."""
         if (
             verdict not in VERDICTS
             or not isinstance(ticket, int)
@@ -102,7 +111,7 @@ class Settling:
             self._buffer.let_go(ticket)
             living.driver.refuse(token, "nak", delay_ms)
             return
-        # The protocol cannot give it back, or the link is gone: it is read again from here.
+        # Where the protocol has no `nak`, or the link is gone, the worker queues the message again.
         asyncio.get_running_loop().call_later(delay_ms / 1000, self._queue_again, ticket)
 
     def _queue_again(self, ticket: int) -> None:

@@ -19,10 +19,11 @@ __all__ = ["LinkSink", "SinkMaker"]
 
 
 class LinkSink:
-    """The sink of one driver object, from its attempt to dial to the end of its link.
+    """The sink of one driver object, from its attempt to dial until the end of its link.
 
-    A peer may send before the link counts as open: answers to the payloads, for example. Such messages wait
-    in their order, and only messages of the present link go on to the readers."""
+    A peer may send before the link counts as open: answers to the payloads, for example. Such early
+    arrivals wait in order. Later only messages of the present link go on to the readers: messages
+    that a driver delivers after the loss of its link are ignored."""
 
     def __init__(
         self,
@@ -41,9 +42,9 @@ class LinkSink:
         self._early: EarlyArrivals | None = EarlyArrivals(
             buffer.limit, buffer.limit_bytes, drops=drops
         )
-        """None when the link counts as open, or has ended."""
+        """None once the link counts as open, or has ended."""
         self.link: Link
-        """Set by `SinkMaker`, which makes the driver after its sink."""
+        """Set by `SinkMaker`, because the driver is made after its sink."""
 
     def message(self, data: str | bytes) -> None:
         self.messages((data,))
@@ -70,14 +71,15 @@ class LinkSink:
         self._counters.dropped_elsewhere += count
 
     def _keep(self, arrival: Arrival) -> None:
-        """Keep an early arrival. A peer that can wait has to, where there are many."""
+        """Keep an early arrival. With back pressure, many arrivals pause the driver."""
         assert self._early is not None
         self._early.add(arrival)
         if self._buffer.overflow is Overflow.BACK_PRESSURE and self._early.is_full:
             self.link.driver.pause()
 
     def admit(self) -> None:
-        """The link counts as open: the readers get what came early."""
+        """Give the readers the early arrivals, now that the link counts as open."""
+        # From here on `messages` and `deliver` pass batches on at once.
         early, self._early = self._early, None
         if early is None:
             return
@@ -92,8 +94,9 @@ class LinkSink:
             self.link.driver.resume()
 
     def admit_before_end(self) -> None:
-        """The link has ended before it counted as open: the readers get what can come only once. A message
-        that the message broker waits to have acknowledged comes again."""
+        """Give the readers early arrivals that come only once, after a link that never was open.
+
+        A message with a token is left out: the message broker sends it again."""
         early, self._early = self._early, None
         if early is None:
             return
@@ -106,17 +109,17 @@ class LinkSink:
                 self.messages(arrival.plain)
 
     def last_words(self) -> str:
-        """The first line of the newest early arrival, "" where there is none."""
+        """The first line of the newest early arrival; "" for none."""
         return "" if self._early is None else first_line(self._early.last())
 
     def _count_dropped(self, count: int) -> None:
-        """So many early arrivals were more than the buffer holds."""
+        """Count early arrivals that were dropped because they exceeded the limits of the buffer."""
         self._counters.dropped_elsewhere += count
         self._counters.dropped_early += count
 
 
 class SinkMaker:
-    """Makes a driver object with its sink for each attempt at a link."""
+    """Makes a driver object with its sink for each attempt to dial."""
 
     def __init__(
         self,
@@ -129,7 +132,7 @@ class SinkMaker:
         inbound: Inbound,
         log: UserLog,
     ) -> None:
-        """`inherited`: what the driver of the worker before this one has left for the next driver."""
+        """`inherited`: values that the driver of the former worker has left for the next driver."""
         self._address = address
         self._driver_class = driver_class
         self._inherited = inherited

@@ -1,4 +1,4 @@
-"""Cutting a stream of bytes into text without tearing a character apart. Pure: no I/O, no clock."""
+"""Decoding a byte stream without cutting a character in two. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["Utf8Splitter"]
 
 
 class Utf8Splitter:
-    """Turns the chunks of one byte stream into messages (`str` while the stream is text, else `bytes`).
+    """Turns the chunks of one byte stream into messages: `str` while the stream is text.
 
-    A character whose bytes arrive in two chunks is held back (three bytes at most) until the rest is
-    there. The first chunk that is not UTF-8 makes the whole stream binary: from then on chunks come
-    out as they are and nothing is held, so that a binary protocol never waits for a byte.
+    When a character arrives in two chunks, its first bytes (three at most) are held back until the
+    rest comes. The first chunk that is not UTF-8 makes the stream binary. From then on chunks come
+    out unchanged as `bytes`, and no byte is held back, so that a binary protocol never waits.
     """
 
     __slots__ = ("_held", "binary")
@@ -22,7 +22,7 @@ class Utf8Splitter:
         self.binary = False
 
     def feed(self, chunk: bytes) -> list[str | bytes]:
-        """The messages that `chunk` completes: none or one."""
+        """The message that `chunk` completes: a list of none or one."""
         if self.binary:
             return [chunk] if chunk else []
         data = self._held + chunk if self._held else chunk
@@ -39,9 +39,9 @@ class Utf8Splitter:
         return len(self._held)
 
     def flush(self) -> list[str | bytes]:
-        """Give up waiting for the rest of a character: what is held, as bytes.
+        """Give up waiting for the rest of a character: take out the held bytes as one message.
 
-        The stream counts as binary afterwards, for the rest of that character would be no text either.
+        The stream counts as binary afterwards, because the rest of the character is no text either.
         """
         held, self._held = self._held, b""
         if not held:

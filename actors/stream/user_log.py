@@ -1,4 +1,4 @@
-"""The lines that a stream writes into its user's log, so seldom that a log stays readable."""
+"""Log lines of a stream for its users, limited in number so that the log stays readable."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from trunkline.actors.stream.host import Host
 __all__ = ["UserLog"]
 
 SAME_WARNING_S = 5.0
+"""Seconds before a warning with the same beginning (40 letters) is written again."""
 
 
 class UserLog:
@@ -25,7 +26,7 @@ class UserLog:
         self._warned: dict[str, float] = {}
 
     def warn(self, text: str) -> None:
-        """Write a warning; the same words at most every few seconds."""
+        """Write a warning, unless the same warning was written a few seconds ago."""
         self._counters.last_error = text
         now = time.monotonic()
         key = text[:40]
@@ -34,7 +35,7 @@ class UserLog:
             self._host.log("warning", text)
 
     def tell_drops(self) -> None:
-        """Write how many messages were dropped since the last such line, where a line is due."""
+        """Write how many messages were dropped since the last line, where a line is due."""
         buffer, counters = self._buffer, self._counters
         total = buffer.dropped + counters.dropped_elsewhere
         if not (new := self._drops.due(total, time.monotonic())):

@@ -1,6 +1,6 @@
 """The sentences about a link that fails, in errors and beside the mark of a loss. Pure.
 
-No sentence holds a secret of the address.
+No sentence shows a secret of the address, even where a peer repeats a secret.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class LinkWords:
         self._address = address
 
     def describe_loss(self, mark: Mark, reason: BaseException | None) -> Loss:
-        """Why the link was lost. `reason`: None where the peer has ended it in good order."""
-        said = getattr(reason, "strerror", None) or str(reason)  # without the number that str() has
+        """Why the link was lost. `reason`: None where the peer ended the link in good order."""
+        # `str` of an OSError begins with its number, `strerror` does not.
+        said = getattr(reason, "strerror", None) or str(reason)
         text = "closed by the peer" if reason is None else said or type(reason).__name__
         text = tls.lost(reason) or text
         secrets = own_secrets(self._address) if isinstance(reason, PeerClosed) else ()
@@ -34,14 +35,14 @@ class LinkWords:
         return Loss.of(mark, shown, _code_of(reason), words)
 
     def broken(self, what: str, cause: BaseException | Loss | None) -> BrokenError:
-        """The error of a call that finds no link: `what` with the cause, its code and its reason."""
+        """The error of a call without a link: `what` with the cause, its code and its reason."""
         if cause is None:
             return BrokenError(what)
         loss = cause if isinstance(cause, Loss) else self.describe_loss(Mark.DOWN, cause)
         return BrokenError(f"{what}: {loss.text}", code=loss.code, reason=loss.reason)
 
     def describe_failure(self, error: BaseException, last_words: str) -> BaseException:
-        """A failed attempt as the error that a program reads. `last_words`: what the peer said last."""
+        """The error of a failed attempt, for users. `last_words`: from `LinkSink.last_words`."""
         if isinstance(error, TrunklineError) and not isinstance(error, DialTimeout):
             return error
         if isinstance(error, TimeoutError):
@@ -58,8 +59,9 @@ class LinkWords:
         return error
 
     def name_peer(self, what: str, text: str) -> str:
-        """`text` as a sentence that names the peer: as it is where it does so already, else after the address
-        and `what`."""
+        """`text` as a sentence that names the peer.
+
+        Where `text` does not name the peer already, the address and `what` stand before `text`."""
         address = self._address
         place = f"{join_host_port(address.host or '', None)}:"
         if address.display in text or (address.host and place in text):
@@ -68,7 +70,7 @@ class LinkWords:
 
 
 def _code_of(reason: BaseException | None) -> str | int | None:
-    """The code of a loss: the peer's, else the system's."""
+    """The code of a loss: of the peer's close frame, else the errno; None without either."""
     found = getattr(reason, "code", None)
     found = getattr(reason, "errno", None) if found is None else found
     return found if isinstance(found, (str, int)) else None
