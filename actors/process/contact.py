@@ -1,7 +1,9 @@
-"""What a worker knows of its broker. `Contact` decides, without socket, clock or loop; `BrokerWatch` looks.
+"""The worker's view of its broker: `Contact` decides, without socket, clock or loop.
 
-with its broker  --lose-->  without a broker  --hear-->  with its broker
-without a broker  --too long-->  the worker ends
+`BrokerWatch` watches the broker's process.
+
+* with its broker  --lose-->  without a broker  --hear-->  with its broker
+* without a broker  --too long-->  the worker ends
 """
 
 from __future__ import annotations
@@ -14,17 +16,21 @@ from collections.abc import Callable
 __all__ = ["BEAT_S", "FORSAKEN_S", "ORPHAN_S", "BrokerWatch", "Contact"]
 
 BEAT_S = 1.0
-"""How often a worker tells the broker its state, and the broker answers."""
+"""Seconds between two reports to the broker, which answers each."""
 MISSED_BEATS = 3
-"""After so many beats without an answer the broker counts as lost, where its process cannot be watched."""
+"""So many unanswered beats mean a lost broker: it hangs, or its end could not be watched."""
 ORPHAN_S = 1.5
-"""How long a worker without a broker stays when every process that used it is gone too."""
+"""Seconds that a worker without a broker stays when all processes that used it are gone, too."""
 FORSAKEN_S = 60.0
-"""How long it stays otherwise: their control threads start a broker at once, unless one holds its GIL."""
+"""Seconds that the worker stays otherwise.
+
+The programs' control threads start a broker at once, unless another thread of theirs holds the GIL.
+"""
 
 
 class Contact:
-    """`now`: seconds of the monotonic clock, as in each method."""
+    """Decides whether the broker is lost, and when to end. `now`: monotonic seconds, in each
+    method."""
 
     def __init__(self, now: float) -> None:
         self._heard_at = now
@@ -36,31 +42,37 @@ class Contact:
         return self._lost_at is not None
 
     def hear(self, now: float) -> None:
-        """The broker, perhaps another one, has said something."""
+        """Note a message of the broker, or of its successor."""
         self._heard_at = now
         self._lost_at = None
 
     def lose(self, now: float) -> bool:
-        """The broker is gone. False where that was known."""
+        """Note that the broker is gone. Returns False where the loss was known."""
         if self._lost_at is not None:
             return False
         self._lost_at = now
         return True
 
     def is_silent(self, now: float) -> bool:
-        """Whether the broker has not answered for so long that it counts as lost."""
+        """Whether the broker has been silent for so long that it counts as lost."""
         return self._lost_at is None and now - self._heard_at > BEAT_S * (MISSED_BEATS + 1)
 
     def has_waited_long_enough(self, now: float, may_come_back: bool) -> bool:
-        """Whether a worker without a broker ends. `may_come_back`: a process lives that could start one."""
+        """Whether a worker without a broker ends now.
+
+        `may_come_back`: a process lives that could start a broker.
+        """
         return self._lost_at is not None and now - self._lost_at > (
             FORSAKEN_S if may_come_back else ORPHAN_S
         )
 
 
 class BrokerWatch:
-    """Calls `ended` on the loop when the broker's process ends. It watches by a pidfd, so that the id cannot
-    come to mean another process; where the system has none (macOS), `Contact.is_silent` tells the end."""
+    """Calls `ended` on the loop when the broker's process ends.
+
+    It watches by a pidfd, which keeps meaning the same process while an id may be given to another
+    one. Where the system has no pidfds (macOS), `Contact.is_silent` notices the end.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
         self._loop = loop
@@ -69,7 +81,8 @@ class BrokerWatch:
         self._fd = -1
 
     def watch(self, pid: int) -> None:
-        """Watch this process from now on, and no other. One that has ended already is told at once."""
+        """Watch this process instead of the present one. For an ended process, `ended` is called at
+        once."""
         if pid == self._pid or not hasattr(os, "pidfd_open"):
             return
         self.stop()

@@ -1,9 +1,12 @@
-"""The worker's door for requests: a unix socket in the broker's private folder.
+"""The worker's door: a unix socket in the broker's private folder, for pipes and requests.
 
-A request through the router costs a dozen thread wake-ups (each ZeroMQ socket has a thread of its own); a
-socket between the two costs two. So the router only introduces them: a proxy's requests (write, exec,
-stats) come in here when it is on the same machine, and through the router otherwise. What is
-pushed unasked goes through the router in batches, where the wake-ups are shared.
+A request through the router costs a dozen thread wake-ups, because each ZeroMQ socket has an I/O
+thread of its own. A direct socket costs two. So the router only introduces the two sides: a proxy
+on the same machine sends its requests (write, exec, stats) and reads its stream through the door.
+Any other proxy goes through the router.
+
+Threads: the event loop accepts, reads and writes on. `Guest.send`, `send_when_taken` and `listen`
+are also called from threads of a database actor.
 """
 
 from __future__ import annotations
@@ -31,8 +34,11 @@ Receiver = Callable[[bytes, bytes, list[bytes]], None]
 
 
 class Door:
-    """Listens on `path`; hands what arrives to `receive(from, header, body)` as the mailbox does, and tells
-    `left(from)` who has hung up."""
+    """Listens on `path`.
+
+    Incoming messages go to `receive(from, header, body)`, as in the mailbox. `left(from)` tells of
+    each guest that has hung up.
+    """
 
     def __init__(self, path: Path, receive: Receiver, left: Callable[[bytes], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -43,7 +49,7 @@ class Door:
         self.inlet = Inlet()
         self.guests: dict[bytes, Guest] = {}
         with contextlib.suppress(FileNotFoundError):
-            path.unlink()  # of a worker before this one
+            path.unlink()  # the door of an earlier worker
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._inode = os.stat(path).st_ino
@@ -52,11 +58,12 @@ class Door:
         self._loop.add_reader(self._listener, self._accept)
 
     def admit_waiting(self) -> None:
-        """Let in who has come and was not let in yet."""
+        """Accept all connections that wait."""
         while self._accept():
             pass
 
     def _accept(self) -> bool:
+        """Accept one connection. Returns False when no connection waits."""
         try:
             sock, _ = self._listener.accept()
         except OSError:
@@ -70,8 +77,11 @@ class Door:
         return True
 
     def close(self) -> None:
+        """Close the listener and all guests."""
         self._loop.remove_reader(self._listener)
         self._listener.close()
+        # Remove the socket's file only where it is still this door's: a later worker may have made
+        # its own.
         with contextlib.suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 self._path.unlink()
@@ -80,8 +90,8 @@ class Door:
 
 
 class Guest:
-    """One connected proxy. Answers may be sent from any thread: the driver's own answers at once,
-    without waking the loop."""
+    """One connected proxy. Any thread may answer: a driver thread answers at once, without waking
+    the loop."""
 
     def __init__(self, door: Door, name: bytes, sock: socket.socket) -> None:
         self._door = door
@@ -89,6 +99,8 @@ class Guest:
         self._sock = sock
         self._loop = door._loop
         self._unframer = Unframer()
+        # Guards `_unsent` and the order of bytes on the socket: two threads may send at the same
+        # time.
         self._lock = threading.Lock()
         self._taken = threading.Condition(self._lock)
         self._unsent = bytearray()
@@ -106,7 +118,8 @@ class Guest:
             chunk = b""
         self._take(chunk)
 
-    # A guest that was claimed is not watched by the loop: its next request is read by another thread.
+    # While a guest is claimed, only the thread in `listen` reads its socket and its `_unframer`;
+    # the loop does not watch the socket.
 
     def claim(self) -> None:
         """On the loop: leave this guest's socket to `listen` until `rearm`."""
@@ -121,8 +134,11 @@ class Guest:
                 self._loop.add_reader(self._sock, self._readable)
 
     def listen(self, wake_fd: int, timeout_ms: int, inlet: Inlet) -> list[tuple[bytes, bytes]]:
-        """On another thread: the messages that come next; none when nothing came in time, `wake_fd` became
-        readable, or the guest left (which the loop is to find out)."""
+        """On another thread: wait for the next messages, for `timeout_ms` milliseconds at most.
+
+        Returns no messages when the time is over, when `wake_fd` became readable, or when the guest
+        left. The loop notices the guest's leaving by itself.
+        """
         try:
             if self._poll is None:
                 self._poll = select.poll()
@@ -137,12 +153,13 @@ class Guest:
             return []
 
     def hear(self) -> None:
-        """Read on until there is nothing more now."""
+        """Read until the socket is empty."""
         with contextlib.suppress(OSError):
             while self._sock.fileno() >= 0:
                 self._take(self._door.inlet.recv(self._sock))
 
     def _take(self, chunk: bytes) -> None:
+        """Handle bytes of this guest: each complete message, or the end (b"")."""
         if not chunk:
             self.close()
             self._door._left(self.name)
@@ -154,7 +171,11 @@ class Guest:
             self.close()
 
     def send(self, head: bytes, body: bytes | memoryview = b"") -> bool:
-        """False when the proxy is gone; the loop will see it too."""
+        """Send a message, from any thread. Returns False when the proxy is gone; the loop notices
+        that, too.
+
+        Bytes that the socket does not take now are written on by the loop.
+        """
         data = frame(head, body)
         with self._lock:
             if not self._unsent:
@@ -172,11 +193,16 @@ class Guest:
     def send_when_taken(
         self, head: bytes, body: bytes, limit_s: float, stop: Callable[[], bool]
     ) -> bool:
-        """From another thread than the loop's: as `send`, when what was sent before is taken. False when the
-        proxy is gone, has taken nothing for `limit_s` seconds, or `stop` says so."""
+        """From another thread than the loop's: send a message once all earlier bytes are written.
+
+        Returns False when the proxy is gone, has taken no bytes for `limit_s` seconds, or `stop()`
+        is true.
+        """
         left, deadline = len(self._unsent), Deadline(limit_s)
         with self._taken:
             while self._unsent and self._sock.fileno() >= 0:
+                # `_writable` notifies this condition. LOOK_S bounds the wait, so that `stop` is
+                # asked again.
                 if stop() or deadline.expired():
                     return False
                 self._taken.wait(LOOK_S)
@@ -203,6 +229,7 @@ class Guest:
             self._taken.notify_all()
 
     def close(self) -> None:
+        """On the loop: close the socket and forget the guest."""
         self._door.guests.pop(self.name, None)
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock)
@@ -213,7 +240,11 @@ class Guest:
 
 
 def _same_user(sock: socket.socket) -> bool:
-    """The folder keeps other users out; this says so once more where the system tells who is there."""
+    """Whether a process of this user, or root, has connected.
+
+    The folder already keeps other users out; this is a second check where the system tells the
+    user.
+    """
     if sys.platform != "linux":
         return True
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))

@@ -1,8 +1,8 @@
 """The worker's one ZeroMQ socket, on the asyncio loop.
 
-The descriptor of a ZeroMQ socket is edge-triggered: it tells of new messages once, and any operation,
-a send too, may swallow the edge. So every reading goes on until there is nothing, and every send
-looks whether something came in meanwhile.
+The file descriptor of a ZeroMQ socket is edge-triggered. It becomes readable once for new messages,
+and any operation on the socket, even a send, may consume that edge. So a read goes on until the
+queue is empty, and a send checks for messages that came meanwhile.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from trunkline.wire.envelope import BROKER, Kind, header
 __all__ = ["Mailbox"]
 
 MOST_PIPES = 1000
-"""With more names than this, those whose guests have left without a word of their end are forgotten."""
+"""With more bound holders than this, bindings to closed pipes are removed.
+
+They are left over where a pipe closed without a DETACH of its holder.
+"""
 
 Receiver = Callable[[bytes, bytes, list[bytes]], None]
 
 
 class Mailbox:
-    """Sends envelopes and hands incoming ones to `receive(from, header, body)`."""
+    """Sends envelopes, and hands incoming ones to `receive(from, header, body)`.
+
+    All methods run on the event loop. Any thread may call `answer`, `guest` and `left_ms`.
+    """
 
     def __init__(self, address: str, identity: bytes, receive: Receiver) -> None:
         self._address = address
@@ -41,7 +47,7 @@ class Mailbox:
         sock = self._socket = self._context.socket(zmq.DEALER)
         sock.setsockopt(zmq.ROUTING_ID, identity)
         sock.setsockopt(zmq.LINGER, 500)
-        sock.setsockopt(zmq.SNDHWM, 0)  # credit bounds what is sent, not ZeroMQ
+        sock.setsockopt(zmq.SNDHWM, 0)  # the window of each holder bounds the messages, not ZeroMQ
         sock.setsockopt(zmq.RCVHWM, 0)
         sock.setsockopt(zmq.RECONNECT_IVL, 50)
         sock.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
@@ -51,13 +57,13 @@ class Mailbox:
         self._later()
 
     def replace(self, identity: bytes) -> None:
-        """Another socket with another identity: what was queued for a lost broker is gone with it."""
+        """Open another socket with another identity, and drop messages queued for a lost broker."""
         self._loop.remove_reader(self._fd)
         self._socket.close(linger=0)
         self._open(identity)
 
     def send(self, to: bytes, head: bytes, *body: bytes | memoryview) -> None:
-        """To a peer through the router, or to one that came in by the door."""
+        """Send through the router, or straight to a guest of the door."""
         to = self._pipes.get(to, to)
         if to.startswith(b"direct-"):
             self.answer(to, head, *body)
@@ -67,17 +73,20 @@ class Mailbox:
             self._later()
 
     def bind(self, holder: bytes, sender: bytes) -> bool:
-        """What is for this holder goes from now on where its START came from: to a guest, or through the
-        router. False when it has come in by a later pipe meanwhile, so that this one is closed."""
+        """Bind a holder to the way on which its START came: a pipe, or the router.
+
+        Messages for the holder go that way from now on. Returns False when the holder has a later
+        pipe already, so this START is out of date.
+        """
         bound = self._pipes.get(holder, b"")
         if not sender.startswith(b"direct-"):
             if (guest := self.guest(bound)) is not None:
-                guest.hear()  # its end may be there to be read
+                guest.hear()  # the closing of its pipe may be there to be read
             if self.guest(bound) is not None:
                 return False
             self._pipes.pop(holder, None)
             return True
-        if sender < bound:  # they are counted
+        if sender < bound:  # names hold a running number, so the higher name is the later pipe
             return False
         self._pipes[holder] = sender
         if len(self._pipes) > MOST_PIPES and self.door is not None:
@@ -87,19 +96,25 @@ class Mailbox:
         return True
 
     def rebind(self, old: bytes, new: bytes | None) -> None:
-        """A holder has another name now, or none. It may have come in under that name by a new pipe already,
-        because its old one is closed."""
+        """Move the binding of a holder to its new name, or remove it (`new` is None).
+
+        The holder may have a new pipe under the new name already, because its old pipe has closed.
+        """
         guest = self._pipes.pop(old, None)
         if guest is not None and new is not None:
             self._pipes.setdefault(new, guest)
 
     def speaks_for(self, guest: bytes, holder: bytes) -> bool:
-        """Whether what comes from there is what this holder says now; False for a pipe that it has closed."""
+        """Whether `guest` is the present way of this holder; False for a pipe that the holder has
+        closed."""
         return not guest.startswith(b"direct-") or self._pipes.get(holder) == guest
 
     def hear(self, holder: bytes) -> None:
-        """Take in what this holder has sent through its pipe and we have not read yet. Where its first word
-        has not come in yet, we do not know which pipe is its own: then all are heard."""
+        """Read all messages that this holder has sent through its pipe so far.
+
+        Before its START has been read, its pipe is unknown. Then all pipes that the loop watches are
+        read.
+        """
         if self.door is None:
             return
         guest = self.door.guests.get(self._pipes.get(holder, b""))
@@ -112,21 +127,24 @@ class Mailbox:
                 guest.hear()
 
     def guest(self, name: bytes) -> Guest | None:
-        """The guest of this name, who came in by the door and is still there."""
+        """The guest of this name, if it came in by the door and is still there; else None."""
         return self.door.guests.get(name) if self.door is not None else None
 
     def left_ms(self, timeout_ms: float, at: float) -> float:
-        """What is left of a request's time, below zero when its sender has given up. A request may have been
-        on its way for long, by the door or through a broker that was stopped; `at` is when its time is over,
-        by the monotonic clock, which all processes of a machine share."""
+        """Milliseconds that are left of a request's time; below zero when the sender has given up.
+
+        A request may have been long on its way, by the door or through a broker that was stopped.
+        `at`: the end of its time by the monotonic clock, which all processes of a machine share.
+        """
         return min(timeout_ms, (at - time.monotonic()) * 1000)
 
     def deliver(self, sender: bytes, head: bytes, body: bytes) -> None:
-        """On the loop: what another thread has read for it."""
+        """On the loop: handle a message that another thread has read."""
         self._receive(sender, head, [body])
 
     def answer(self, to: bytes, head: bytes, *body: bytes | memoryview) -> bool:
-        """Answer one who came in by the door, from any thread. False: it did not come that way."""
+        """Answer a guest of the door, from any thread. Returns False for a peer behind the
+        router."""
         if not to.startswith(b"direct-"):
             return False
         guest = self.door.guests.get(to) if self.door is not None else None
@@ -142,9 +160,11 @@ class Mailbox:
         self._loop.call_soon(self._drain)
 
     def _drain(self) -> None:
+        """Read messages until the queue is empty; see the module for the reason."""
         self._scheduled = False
         receive = self._socket.recv_multipart
         sock = self._socket
+        # A message may lead to `replace` or `close`: then the old socket is not read on.
         while sock is self._socket and not sock.closed:
             try:
                 frames = receive(zmq.NOBLOCK)
@@ -154,7 +174,7 @@ class Mailbox:
                 self._receive(frames[0], frames[1], frames[2:])
 
     def close(self) -> None:
-        """Send what is queued (for half a second at most) and close."""
+        """Send queued messages, for half a second at most, and close."""
         if self.door is not None:
             self.door.close()
         self._loop.remove_reader(self._fd)

@@ -1,7 +1,7 @@
-"""What the zygote imports before it forks workers: all that every worker of the core schemes needs.
+"""Imports of the zygote before it forks workers: the modules of every worker of the core schemes.
 
-Importing must open nothing: no thread, no socket, no ZeroMQ context. A library that is not known to keep
-to that is imported by the worker that needs it, after the fork.
+An import must open nothing: no thread, no socket, no ZeroMQ context. A library without that
+guarantee is imported after the fork, by the worker that needs it.
 """
 
 import asyncio  # noqa: F401

@@ -1,9 +1,12 @@
 """The worker process: one asyncio program for every scheme.
 
-It holds the mailbox, keeps in touch with the broker, and runs one actor: a `StreamActor` for what is read
-and written, an `ExecActor` for what executes statements. When its broker is lost it keeps its connection and
-its buffer and waits for another broker to come up at the same address, as long as a process that used the
-connection lives.
+The worker holds the mailbox, keeps in touch with the broker, and runs one actor: a `StreamActor`
+for reading and writing, or an `ExecActor` for statements. When the broker is lost, the worker keeps
+its connection and its buffer. It then waits for another broker at the same address, as long as a
+process lives that used the connection.
+
+All methods of `Worker` run on the event loop. The threads of a database actor read attributes of
+`Worker`, and call only those methods of the mailbox that any thread may call.
 """
 
 from __future__ import annotations
@@ -40,19 +43,22 @@ from trunkline.wire.stats import Stats
 __all__ = ["Actor", "Worker", "main"]
 
 LOOK_S = 0.25
-"""How often a worker without a broker looks whether it has to end."""
+"""How often a worker without a broker checks whether it has to end, in seconds."""
 CLOSE_S = 1.5
-"""How long the end of the connection (words of goodbye, acknowledgements) may take."""
+"""Seconds that the end of the connection may take (closing handshake, last acknowledgements)."""
 SAME_COMPLAINT_S = 5.0
 GARBAGE = (20_000, 20, 50)
-"""Python looks for cycles after 700 new objects. A full buffer is thousands that stay for a while and hold no
-cycle: to look through them again and again takes a fifth of a JetStream worker's time."""
+"""Thresholds of the garbage collector. By default Python looks for cycles after 700 new objects.
+
+A full buffer is thousands of objects without a cycle. Looking through them again and again takes a
+fifth of a JetStream worker's time.
+"""
 OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION, Kind.QUERY, Kind.FETCH, Kind.END_QUERY))
-"""Messages that name a holder first, and mean nothing before it is one."""
+"""Messages whose first field names a holder. Without that holder, they mean nothing."""
 
 
 class Actor(Protocol):
-    """What the worker needs of either kind of actor."""
+    """The interface between the worker and either kind of actor."""
 
     async def open(self, deadline: Deadline) -> None: ...
     async def close(self, ending: Ending) -> None: ...
@@ -72,7 +78,7 @@ class Actor(Protocol):
 
 
 class Worker:
-    """One connection's process."""
+    """The process of one connection. `spec`: the arguments from the broker."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
@@ -80,23 +86,27 @@ class Worker:
         self.address = Address.from_wire(self.record["spec"]["address"])
         self.incarnation = int(spec["incarnation"])
         self.succeeds: bool = spec["succeeds"]
-        """A worker before this one had a link (a crashed one, or one that was lost with its broker): a dial
-        that fails is no wrong address then, and is tried again."""
+        """Whether an earlier worker had a link: a crashed one, or one that was lost with its
+        broker.
+
+        A failed dial then is no wrong address, and is tried again.
+        """
         self.members = Members(spec["holders"])
         if folder := self.address.extra.get(
             "cwd"
-        ):  # statements may name files too: ATTACH, VACUUM INTO
+        ):  # statements may name files, too: ATTACH, VACUUM INTO
             with contextlib.suppress(OSError):
                 os.chdir(folder)
         self.loop = asyncio.get_running_loop()
         self.ledger: Ledger | None = None
-        # Before the mailbox: where the actor cannot be made, `_fail` says why by a mailbox of its own.
+        # Make the actor before the mailbox: where the actor cannot be made, `_fail` opens a mailbox
+        # of its own to tell the reason.
         self.actor = self._make_actor()
         self.mailbox = Mailbox(spec["broker"], spec["identity"], self._receive)
         self._contact = Contact(time.monotonic())
         self._watch = BrokerWatch(self.loop, self._lost_broker)
         self._users: list[int] = list(spec.get("users", ()))
-        """The processes whose objects have used the connection."""
+        """Process ids of the programs whose objects have used the connection."""
         self._complained_at = -SAME_COMPLAINT_S
         self._closing = asyncio.Event()
 
@@ -119,13 +129,14 @@ class Worker:
     # life
 
     async def run(self) -> None:
-        """Dial, serve until told to close or orphaned, end in good order."""
+        """Dial, and serve until told to close or orphaned; then end in good order."""
         dialing = asyncio.ensure_future(self.actor.open(Deadline.at_time(self.spec["until"])))
-        await asyncio.sleep(0)  # it waits for the peer while we introduce ourselves
+        # the dial waits for the peer while the worker registers with the broker
+        await asyncio.sleep(0)
         self._watch.watch(int(self.spec["broker_pid"]))
         for signum in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(signum) == signal.SIG_IGN:
-                continue  # `nohup trunkline broker`: the terminal's end is not the connections'
+                continue  # `nohup trunkline broker`: the connections outlive the terminal
             self.loop.add_signal_handler(signum, self._end_by_signal)
         self._open_ledger()
         self._register()
@@ -145,26 +156,34 @@ class Worker:
             ledger, self.ledger = self.ledger, None
             if ledger is not None:
                 ledger.close()
-            # A program that lives starts another broker here, and needs the figures.
+            # A living program starts another broker here, and needs the figures.
             if self._contact.is_lost and not any(map(is_alive, self._users)):
                 with contextlib.suppress(TrunklineError):
                     endpoint.tidy(endpoint.folder_of(self.spec["broker"]))
 
     def _end_by_signal(self) -> None:
-        """A signal ends this process alone: the connection may go on with another worker, so the figures stay
-        for the broker, as those of a killed one do."""
+        """Handle a signal: end this process, and keep the figures for the broker.
+
+        The connection may go on with another worker, so the figures stay like those of a killed
+        worker.
+        """
         self._closing.set()
 
     def _ending(self) -> Ending:
-        """How the connection ends now: in good order only when its last holder closed it. One that a signal,
-        `trunkline kill` or the end of its broker takes away from a living holder is no good end."""
+        """How the connection ends: in good order only if its last holder has called `close()`.
+
+        A signal, `trunkline kill` or the end of the broker takes the connection away from a living
+        holder. The driver then tells the peer of no good end.
+        """
         for holder in list(self.holders):
             self.mailbox.hear(holder)
         return Ending.CLOSED if self.members.all_have_closed() else Ending.ABANDONED
 
     def _open_ledger(self) -> None:
-        """Keep the figures where the broker finds them should this process be killed; without it, the broker
-        knows those of a moment before."""
+        """Open the file of figures, which the broker reads after this process was killed.
+
+        Without the file, the broker knows only the figures of the last STATE.
+        """
         with contextlib.suppress(OSError, TrunklineError):
             path = endpoint.figures(self.spec["broker"], self.record["id"])
             self.ledger = Ledger(path, self.incarnation)
@@ -172,13 +191,18 @@ class Worker:
             self.ledger.publish()
 
     def _open_door(self) -> None:
-        """Let proxies of this machine in directly; without it everything goes through the router."""
+        """Let proxies of this machine in directly. Without a door all messages go through the
+        router."""
         with contextlib.suppress(OSError, TrunklineError):
             path = endpoint.door(self.spec["broker"], self.record["id"])
             self.mailbox.door = Door(path, self._receive, self.actor.left)
 
     async def _dialled(self, dialing: asyncio.Future[None]) -> bool:
-        """The first dial. A replacement for a crashed worker keeps trying as `reconnect` would."""
+        """Wait for the first dial, and tell the broker the result. Returns whether the link is
+        open.
+
+        The replacement of a crashed worker keeps trying, as `reconnect` does.
+        """
         closing = asyncio.ensure_future(self._closing.wait())
         both: list[asyncio.Future[Any]] = [dialing, closing]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -196,12 +220,12 @@ class Worker:
         return True
 
     async def _keep_beating(self) -> None:
-        """While dialling too, which may take long: a worker that is silent counts as stuck."""
+        """Beat, while dialling, too: a dial may take long, and a silent worker counts as hung."""
         while True:
             await asyncio.sleep(LOOK_S if self._contact.is_lost else BEAT_S)
             try:
                 self._beat()
-            except Exception as error:  # without its heart a worker would never end
+            except Exception as error:  # without its heartbeat a worker would never end
                 self.log("error", f"in the heartbeat: {type(error).__name__}: {error}")
 
     def _beat(self) -> None:
@@ -210,26 +234,28 @@ class Worker:
         if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.STATE, self._news())
             if self._contact.is_silent(now):
+                # A hung broker counts as lost, too. Without pidfds, silence is the only sign of an
+                # ended broker.
                 self._lost_broker()
         elif self._contact.has_waited_long_enough(now, self._broker_may_come_back()):
             self.log("warning", "no broker came back: this worker ends")
             self._closing.set()
 
     def _broker_may_come_back(self) -> bool:
-        """Whether a process lives that used this connection, or a broker is just being started."""
+        """Whether a living process used this connection, or a broker is just starting."""
         return any(map(is_alive, self._users)) or endpoint.alive(self.spec["broker"])
 
     def say_state(self) -> None:
-        """Tell the broker now that the state changed."""
+        """Tell the broker a new state at once."""
         if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.STATE, self._news())
 
     def _news(self) -> dict[str, Any]:
-        """What the broker keeps: the figures, and what the next worker is to know."""
+        """The news for the broker: the figures, and the bequest to the next worker."""
         return {**self.figures(), "bequest": self.actor.bequest()}
 
     def inherited(self) -> dict[str, Any]:
-        """What the worker before this one left for it."""
+        """The bequest of the previous worker."""
         return dict(self.spec.get("bequest", {}))
 
     def figures(self) -> dict[str, Any]:
@@ -237,15 +263,16 @@ class Worker:
         return self.actor.stats().to_wire()
 
     def base_stats(self) -> Stats:
-        """The figures of the workers before this one; the counters go on from there."""
+        """The figures of earlier workers, which the counters of this one continue."""
         return Stats.from_wire(self.spec["stats"])
 
     def former(self) -> dict[bytes, int]:
-        """What each holder was given by the workers before this one, as far as they left word of it."""
+        """Messages that each holder was given by earlier workers, as far as these have told."""
         return dict(self.spec.get("had", ()))
 
     def log(self, level: str, text: str) -> None:
-        """One line for the log of everyone who holds this connection; `level` as in `logging`."""
+        """Write one line to the logs of all programs that hold this connection. `level`: as in
+        `logging`."""
         if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.LOG, level, text)
         print(
@@ -257,6 +284,7 @@ class Worker:
     # the broker
 
     def _register(self) -> None:
+        """Introduce this worker to the broker, or to the next broker after a lost one."""
         holders = [[holder, control] for holder, control in self.holders.items()]
         self.mailbox.tell_broker(
             Kind.READY,
@@ -269,8 +297,10 @@ class Worker:
         )
 
     def _lost_broker(self) -> None:
-        """Wait for another broker at the same address, under another identity: the new broker's router must
-        not take this worker for one that it knows."""
+        """Wait for another broker at the same address, under a new identity.
+
+        The ROUTER socket of the new broker must not take this worker's socket for the lost one.
+        """
         if not self._contact.lose(time.monotonic()):
             return
         self._watch.stop()
@@ -283,7 +313,7 @@ class Worker:
     # messages
 
     def _receive(self, sender: bytes, head: bytes, body: list[bytes]) -> None:
-        """Take in a message of the broker (sender b"") or of a holder."""
+        """Handle a message of the broker (`sender` is b"") or of a holder."""
         try:
             kind, request_id, fields = parse(head)
             if sender == b"":
@@ -308,19 +338,22 @@ class Worker:
                 self._tell_figures(sender, request_id)
             else:
                 self.actor.receive(sender, kind, request_id, fields, body)
-        except Exception as error:  # whatever a peer sends, the others must not feel it
+        except Exception as error:  # a malformed message must not affect the remaining holders
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        """One line about a message that was ignored, and no further one for a while."""
+        """Log an ignored message, and no further one for SAME_COMPLAINT_S seconds."""
         if time.monotonic() - self._complained_at >= SAME_COMPLAINT_S:
             self._complained_at = time.monotonic()
             what = str(error) if isinstance(error, TrunklineError) else type(error).__name__
             self.log("error", f"a message that cannot be understood was ignored: {what}")
 
     def _present_name(self, kind: Kind, fields: list[Any]) -> bytes:
-        """The holder that a message of OF_HOLDERS names. A former name in `fields` becomes the present one:
-        the holder may have spoken before it heard of its new name."""
+        """Return the holder that a message of OF_HOLDERS names, by its present name.
+
+        A former name in `fields` is replaced: the holder may have sent the message before it knew
+        its new name.
+        """
         message = TO_WORKER[kind](*fields)
         name = self.members.current_name(message.holder)
         if name != message.holder:
@@ -328,20 +361,23 @@ class Worker:
         return name
 
     def _start(self, sender: bytes, start: messages.Start) -> None:
-        """A holder can be served from now on, at the end of the pipe from which its START came."""
+        """Handle START: serve a holder from now on, by the way on which its START came."""
         holder = self.members.current_name(start.holder)
-        if 0 < start.serving < self.incarnation:  # the broker's word of that is on another way
+        # the broker's GONE for the former worker is still on another way
+        if 0 < start.serving < self.incarnation:
             gone = messages.Gone(True, "its worker was replaced", self.incarnation)
             self.mailbox.send(sender, header(Kind.GONE, 0, *gone))
         elif self.mailbox.bind(holder, sender):
             self.actor.start(holder, start.down, start.had, start.envelopes)
 
     def _tell_figures(self, sender: bytes, request_id: int) -> None:
-        for holder in list(self.holders):  # the figures hold what was said before the question
+        # the figures include all messages that the holders sent before this question
+        for holder in list(self.holders):
             self.mailbox.hear(holder)
         self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
 
     def _hear_broker(self, kind: Kind, fields: list[Any]) -> None:
+        """Handle a message of the broker. Any message shows that the broker lives."""
         self._contact.hear(time.monotonic())
         if kind is Kind.BEAT:
             beat = messages.WorkerBeat(*fields)
@@ -359,6 +395,8 @@ class Worker:
             self._let_go(messages.HolderLeft(*fields))
 
     def _let_in(self, came: messages.HolderCame) -> None:
+        """Handle ATTACH: a holder comes, or takes a new name."""
+        # Read the holder's pipe under its former name first: the pipe may hold acknowledgements.
         self.mailbox.hear(came.former)
         early = self.members.come(came)
         self.mailbox.rebind(came.former, came.holder)
@@ -367,23 +405,27 @@ class Worker:
             self._receive(*early)
 
     def _let_go(self, left: messages.HolderLeft) -> None:
+        """Handle DETACH: a holder goes."""
         self.mailbox.hear(
             left.holder
-        )  # its last acknowledgements: what it has read goes to nobody else
+        )  # its last acknowledgements: messages that it has read must go to no other holder
         self.members.leave(left)
         self.mailbox.rebind(left.holder, None)
         self.actor.detach(left.holder, left.consumed)
 
 
 def _name_process(name: str) -> None:
-    """The name that `ps -e` and `top` show (Linux)."""
+    """Set the name that `ps -e` and `top` show (Linux)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             Path("/proc/self/comm").write_bytes(name.encode()[:15])
 
 
 def main(spec: dict[str, Any]) -> None:
-    """A worker's whole life; called in a process of its own."""
+    """Run a worker from start to end, in a process of its own. `spec`: the arguments from the
+    broker."""
+    # Ctrl-C in the terminal of `trunkline broker` reaches the workers, too. The broker ends them in
+    # good order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     gc.set_threshold(*GARBAGE)
@@ -401,14 +443,14 @@ def main(spec: dict[str, Any]) -> None:
 async def _main(spec: dict[str, Any]) -> None:
     try:
         worker = Worker(spec)
-    except Exception as error:  # a driver's own too
+    except Exception as error:  # any error of a driver, too
         await _fail(spec, error)
         return
     await worker.run()
 
 
 async def _fail(spec: dict[str, Any], error: Exception) -> None:
-    """A worker that could not even be set up says why."""
+    """Tell the broker why this worker could not be set up."""
     mailbox = Mailbox(spec["broker"], spec["identity"], lambda *_: None)
     mailbox.tell_broker(Kind.FAILED, to_wire(error))
     mailbox.close()
