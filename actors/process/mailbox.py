@@ -112,8 +112,7 @@ class Mailbox:
     def hear(self, holder: bytes) -> None:
         """Read all messages that this holder has sent through its pipe so far.
 
-        Before its START has been read, its pipe is unknown. Then all pipes that the loop watches are
-        read.
+        Before its START has been read, its pipe is unknown. Then all unclaimed pipes are read.
         """
         if self.door is None:
             return

@@ -1,8 +1,11 @@
-"""Starting further Python processes, so that they import what this one can and nothing from where it happens
-to stand: neither from the current folder nor from the folder of the program's script. Those hold the user's
-files (`secrets.py`, `signal.py`, `queue.py`), or a stranger's.
+"""Starting further Python processes that import the same modules as this one.
 
-The one exception: where `trunkline` itself was imported from such a folder, it holds the libraries.
+The current folder and the folder of the program's script are left out of the import path. They hold
+files of the user, or of a stranger, that may have the name of a library (`secrets.py`, `signal.py`,
+`queue.py`).
+
+One exception: where `trunkline` itself was imported from such a folder, that folder holds the
+libraries and stays.
 """
 
 from __future__ import annotations
@@ -21,8 +24,11 @@ ENV = "TRUNKLINE_PYTHON"
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours in a new interpreter, with `environment()`. BrokerGone where no
-    interpreter is known."""
+    """Return the command that runs a module of Trunkline in a new interpreter. Use it with
+    `environment()`.
+
+    Raises BrokerGone where no interpreter is known.
+    """
     flags = ["-P"]
     if sys.flags.ignore_environment:
         flags.append("-E")
@@ -32,13 +38,14 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment (`base`, else that of this process) for `command`."""
+    """Return the environment for `command`, made from `base` or else from this process's
+    environment."""
     environ = dict(os.environ if base is None else base)
     package = str(Path(__file__).parents[1] / "__init__.py")
     version = "{}.{}".format(*sys.version_info)
     environ[IMPORTS_ENV] = "\n".join([version, package, *import_path()])
     kept = _kept(environ.get("PYTHONPATH", "").split(os.pathsep))
-    # The interpreter imports `sitecustomize` from there before a line of ours runs.
+    # The interpreter imports `sitecustomize` from PYTHONPATH before any line of Trunkline runs.
     environ["PYTHONPATH"] = os.pathsep.join(kept)
     if not kept:
         del environ["PYTHONPATH"]
@@ -46,21 +53,25 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def import_path() -> list[str]:
-    """The folders (and archives) that this process imports from, absolute, without the current folder and
-    that of the program's script."""
+    """The folders (and archives) on this process's import path, as absolute paths.
+
+    The current folder and that of the program's script are left out.
+    """
     return _kept(sys.path)
 
 
 def leave_current_folder() -> None:
-    """After `python -m`, which lets a program import from the current folder first: a command of ours imports
-    nothing from there."""
+    """Remove the current folder from the import path: `python -m` puts it first."""
     if not sys.flags.safe_path and sys.path and _kept(sys.path[:1]) == []:
         del sys.path[0]
 
 
 def interpreter() -> str:
-    """The Python to start: $TRUNKLINE_PYTHON, else the one that runs here. BrokerGone where the program that
-    runs here is none (uWSGI, a frozen or an embedding program) and none is found beside it."""
+    """Return the path of the Python to start: $TRUNKLINE_PYTHON, else the present interpreter.
+
+    The running program may be no interpreter (uWSGI, a frozen or an embedding program). Then the
+    path of an interpreter beside it is returned. Raises BrokerGone without any.
+    """
     if given := os.environ.get(ENV):
         return given
     running = sys.executable or ""
@@ -83,7 +94,8 @@ def _may_be_python(path: str) -> bool:
 
 
 def _first() -> list[str]:
-    """The script that arranges the import path; its text, where Trunkline was imported from an archive."""
+    """Return arguments that run `starting.py`: its path, or `-c` and its text if it is in an
+    archive."""
     from trunkline.system import starting
 
     path = str(starting.__file__)
@@ -93,19 +105,23 @@ def _first() -> list[str]:
 
 
 def _kept(entries: list[str]) -> list[str]:
+    """Return the usable entries as absolute paths, each once, without the barred folders."""
     barred = set(_barred())
     found = [os.path.abspath(entry) for entry in entries if _is_usable(entry)]
     return list(dict.fromkeys(path for path in found if os.path.realpath(path) not in barred))
 
 
 def _is_usable(entry: object) -> bool:
-    """An entry that means the same for a process in another folder, or can be made to."""
+    """Whether an entry means the same folder in a process with another current folder, or can be
+    made absolute."""
     if not isinstance(entry, str) or not entry or "\n" in entry:
         return False
     return os.path.isabs(entry) or _has_cwd()
 
 
 def _barred() -> Iterator[str]:
+    """Yield the current folder and the script's folder, except the folder that holds
+    `trunkline`."""
     package = Path(__file__).parents[1]
     home = os.path.realpath(package.parent if package.name == "trunkline" else package)
     if _has_cwd() and (here := os.path.realpath(os.getcwd())) != home:
@@ -120,6 +136,6 @@ def _barred() -> Iterator[str]:
 def _has_cwd() -> bool:
     try:
         os.getcwd()
-    except OSError:  # it was deleted under us
+    except OSError:  # the folder was deleted while in use
         return False
     return True

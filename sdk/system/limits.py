@@ -1,4 +1,5 @@
-"""What a process may still have, asked before a library that aborts the process where it cannot have it."""
+"""Checks of what the system still allows a process. A library that aborts the process otherwise
+comes after the check."""
 
 from __future__ import annotations
 
@@ -17,19 +18,20 @@ __all__ = ["NO_THREAD", "lacks_descriptors", "make_context", "memory_limit_mb"]
 
 NO_THREAD = "the system allows no further thread or process (`ulimit -u`, `ulimit -v`, the pids limit of a container)"
 _ZEROMQ_THREADS = 2
-"""Its I/O thread and its reaper."""
+"""ZeroMQ's I/O thread and its reaper thread."""
 _SPARE_BYTES = 8 << 20
 _END_S = 1.0
 
 
 def make_context(further: int = 0) -> zmq.Context[zmq.Socket[bytes]]:
-    """A ZeroMQ context whose threads run. `further`: how many threads more its owner will start.
+    """Return a ZeroMQ context with running threads.
 
-    Raises OSError (EAGAIN) where they cannot all be started: ZeroMQ itself would abort the process.
+    `further`: how many further threads the caller will start. Raises OSError (EAGAIN) where the
+    system does not allow all these threads: ZeroMQ itself would abort the process.
     """
     _try_threads(_ZEROMQ_THREADS + further)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    context.socket(zmq.PAIR).close()  # the first socket starts the threads
+    context.socket(zmq.PAIR).close()  # the first socket starts ZeroMQ's threads
     if memory_limit_mb() is not None and not _has_spare_memory():
         context.term()
         raise OSError(errno.EAGAIN, NO_THREAD)
@@ -37,7 +39,10 @@ def make_context(further: int = 0) -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def lacks_descriptors() -> bool:
-    """Whether this process can open no further file or socket. ZeroMQ then tries to connect, in silence."""
+    """Whether this process can open no further file or socket.
+
+    ZeroMQ then retries its connects for ever, without an error.
+    """
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -46,13 +51,14 @@ def lacks_descriptors() -> bool:
 
 
 def memory_limit_mb() -> int | None:
-    """How much address space this process and its children may have; None where nothing limits it."""
+    """The limit on the address space of this process and its children, in MB; None without a
+    limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft >> 20
 
 
 def _has_spare_memory() -> bool:
-    """Whether ZeroMQ can have what its connections need: where it cannot, it aborts the process."""
+    """Whether memory is left for the connections of ZeroMQ, which aborts the process without it."""
     try:
         mmap.mmap(-1, _SPARE_BYTES).close()
     except (OSError, MemoryError):
@@ -61,7 +67,10 @@ def _has_spare_memory() -> bool:
 
 
 def _try_threads(count: int) -> None:
-    """Start so many threads at once and await their end."""
+    """Start `count` threads at once and wait for their end.
+
+    Raises OSError (EAGAIN) where the system does not allow so many threads.
+    """
     before = _threads()
     gate = _thread.allocate_lock()
     gate.acquire()
@@ -74,7 +83,8 @@ def _try_threads(count: int) -> None:
         gate.release()
         deadline = Deadline(_END_S)
         while _threads() > before and not deadline.expired():
-            time.sleep(0.0001)  # their places must be free again
+            # the ended threads must not count any more when ZeroMQ starts its own
+            time.sleep(0.0001)
 
 
 def _pass(gate: _thread.LockType) -> None:
@@ -83,7 +93,7 @@ def _pass(gate: _thread.LockType) -> None:
 
 
 def _threads() -> int:
-    """How many threads the system counts for this process; 0 where it does not tell (macOS)."""
+    """The number of this process's threads; 0 where the system does not tell it (macOS)."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:

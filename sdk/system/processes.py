@@ -1,4 +1,4 @@
-"""Whether a process runs, asked by its id."""
+"""Whether a process runs, by its id."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ __all__ = ["is_alive"]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this id runs. A zombie, which has ended and was not awaited yet, does not run."""
+    """Whether a process of this id runs. A zombie, which has ended and was not reaped yet, does not
+    run."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's process
+    except PermissionError:  # a process of another user
         return True
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -21,4 +22,4 @@ def is_alive(pid: int) -> bool:
     except (OSError, IndexError):
         return not os.path.isdir(
             "/proc/self"
-        )  # a system without /proc, else the process has just ended
+        )  # without /proc the process counts as alive; with /proc it has just ended

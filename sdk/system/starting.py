@@ -1,10 +1,12 @@
-"""What an interpreter that Trunkline starts runs first: `python -P starting.py MODULE ARGUMENT...`.
+"""The first script of each interpreter that Trunkline starts: `python -P starting.py MODULE
+ARGUMENT...`.
 
-The import path is arranged before anything else is imported: the standard library first, then what the
-starting process could import (see trunkline.system.interpreter), then what this interpreter has by itself. So
-a `secrets.py` or `zmq.py` in the current folder, or in the program's, is never taken for a library.
+The script arranges the import path before any further import. The standard library comes first,
+then the path of the starting process (see trunkline.system.interpreter), then the rest of the
+interpreter's own path. So a `secrets.py` or `zmq.py` in the current folder, or in the program's
+folder, is never taken for a library.
 
-Only what the interpreter has loaded anyway may be imported above `run`.
+Above `run`, import only modules that the interpreter has already loaded by itself.
 """
 
 from __future__ import annotations
@@ -13,24 +15,28 @@ import os
 import sys
 
 IMPORTS_ENV = "TRUNKLINE_IMPORTS"
-"""Lines: the Python version, the file of the package `trunkline`, then the folders to import from."""
+"""Lines: the Python version, the file of the package `trunkline`, and the folders of the import
+path."""
 
 
 def is_standard(entry: str, library: str) -> bool:
-    """Whether an entry of the import path is of the standard library, whose main folder is `library`."""
+    """Whether an entry of the import path belongs to the standard library. `library`: its main
+    folder."""
     name = os.path.basename(entry)
     zipped = name.startswith("python") and name.endswith(".zip")
     return zipped or entry == library or name == "lib-dynload"
 
 
 def arranged(own: list[str], given: list[str], library: str) -> list[str]:
-    """The import path of this interpreter: `own` is what it has by itself, `given` what it was handed."""
+    """Return the import path of this interpreter. `own`: its own path; `given`: the path handed to
+    it."""
     standard = [entry for entry in own if is_standard(entry, library)]
     return list(dict.fromkeys([*standard, *given, *own]))
 
 
 def load_trunkline(file: str) -> None:
-    """Let `trunkline` be the very package of the starting process, wherever that had found it."""
+    """Load `trunkline` from the file that the starting process uses, wherever on its path that
+    was."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     folders = [os.path.dirname(file)]

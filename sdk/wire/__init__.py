@@ -1,5 +1,5 @@
-"""What proxy, broker and worker say to each other. Knows no socket, no driver and no connection.
+"""The language of proxy, broker and worker. Knows no socket, no driver and no connection.
 
-`envelope` is the frames and the kinds of messages, `values` the data inside, `state` the life of a
-connection, `stats` its figures. `docs/protocol.md` is the reference.
+`envelope` has the frames and kinds of messages, `messages` their fields, `values` the data inside,
+`state` the states of a connection, `stats` its figures. `docs/protocol.md` is the reference.
 """

@@ -1,8 +1,9 @@
 """`Json`: a value that is bound to one placeholder as a JSON document.
 
-A bare list or dict is never made JSON by guessing: where one value stands, it is refused (see
-`trunkline.actors.database.binds`). PostgreSQL tells the type of the column, and for a `json` or `jsonb`
-column a bare list or dict is a document there; everywhere else the program says so with `Json`.
+A bare list or dict is never turned into JSON by guessing: it is refused where a single value stands
+(see `trunkline.actors.database.binds`). The exception is PostgreSQL, which tells the type of the
+column: for a `json` or `jsonb` column, a bare list or dict is a document. Elsewhere the program
+writes `Json`.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ _AS_STR = (
 class Json:
     """A JSON document as one bound value: `exec("INSERT INTO t VALUES (?)", Json([1, 2]))`.
 
-    `value` is None, bool, int, float, str, a list, tuple or dict of these. In it Decimal, UUID, timedelta and
-    IP addresses become strings, datetimes, dates and times ISO strings, an Enum member its value, numbers of
-    numpy the numbers. `text` is the document. TypeError for a value of any other type, ValueError for one
-    that JSON does not have (nan, infinity) or that is nested too deep.
+    `value` is None, bool, int, float, str, or a list, tuple or dict of these. Inside it, Decimal,
+    UUID, timedelta and IP addresses become strings; datetimes, dates and times become ISO strings;
+    an Enum member becomes its value; numbers of numpy become numbers. `text` is the document.
+
+    Raises TypeError for a value of another type. Raises ValueError for a value that JSON does not
+    have (nan, infinity), and for too deep nesting.
     """
 
     __slots__ = ("text",)
@@ -50,7 +53,7 @@ class Json:
 
     @classmethod
     def of_text(cls, text: str) -> Json:
-        """The Json of a document that is written already."""
+        """Make a Json of a document that is text already."""
         found = cls.__new__(cls)
         found.text = text
         return found
@@ -66,7 +69,7 @@ class Json:
 
 
 def json_text(value: Any) -> str:
-    """The value as a JSON document. Errors are those of `Json`."""
+    """Return the value as a JSON document. Errors are those of `Json`."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_leaf)
     except RecursionError:
@@ -77,6 +80,8 @@ def json_text(value: Any) -> str:
 
 
 def _leaf(value: Any) -> Any:
+    """Replace a value that `json` cannot write. Raises TypeError for a type without a JSON
+    value."""
     if isinstance(value, Json):
         return json.loads(value.text)
     if isinstance(value, Enum):

@@ -1,15 +1,17 @@
-"""Where brokers live: a folder of their own each, a lock that says one is alive, a socket to reach it.
+"""The places of brokers in the file system: a private folder for each, with a lock and a socket.
 
-    <root>/                   0700, ours; $TRUNKLINE_RUNTIME, $XDG_RUNTIME_DIR/trunkline or a folder in the
-                              temporary directory named after the user
+    <root>/                   0700, ours; $TRUNKLINE_RUNTIME, $XDG_RUNTIME_DIR/trunkline or a folder
+                              in the temporary directory, named after the user
       b-3f9a.../              one broker
         lock                  held (flock) as long as the broker lives; its process id is in it
         broker.sock           its ROUTER
-        broker.log            its own and its workers' words; bounded, see trunkline.broker.journal
-        w-5c1e...             the door of one worker, for requests
-        f-5c1e...             its figures, for when it is killed; see trunkline.wire.ledger
+        broker.log            lines of broker and workers; bounded, see trunkline.broker.journal
+        number                the number of its last connection
+        w-5c1e...             the door of one worker, for pipes and requests
+        f-5c1e...             the figures of one worker, see trunkline.wire.ledger
 
-An address of a broker is `ipc://<folder>/broker.sock`; it is in TRUNKLINE_BROKER for child processes.
+The address of a broker is `ipc://<folder>/broker.sock`. Child processes find it in
+TRUNKLINE_BROKER.
 """
 
 from __future__ import annotations
@@ -54,16 +56,17 @@ ROOT_ENV = "TRUNKLINE_RUNTIME"
 SOCKET = "broker.sock"
 LOG = "broker.log"
 NUMBER = "number"
-"""The file with the number of the last connection, for the broker that follows one that was killed."""
+"""The file with the number of the last connection. The successor of a killed broker reads it."""
 PID_WORD = "pid"
-"""Begins the line by which a starting broker tells its process id, before how it went."""
+"""A starting broker tells its process id in a line that begins with this word, before its
+result."""
 MAX_SOCKET_PATH = 92  # sun_path holds 104 to 108 bytes, and a worker's door has a longer name
 _CLAIMS = 5
 _CLAIM_EVERY_S = 0.03
 
 
 def root() -> Path:
-    """The folder that holds this user's brokers; not created here."""
+    """The folder of all of this user's brokers; not created here."""
     given = os.environ.get(ROOT_ENV)
     if given:
         return Path(given).absolute()
@@ -76,7 +79,7 @@ def root() -> Path:
 def _temporary() -> str:
     try:
         return tempfile.gettempdir()
-    except OSError:  # a read-only system, a full one
+    except OSError:  # the file systems are read-only or full
         raise BrokerGone(
             "the broker could not be started: no temporary folder is writable; "
             f"set {ROOT_ENV} to a folder that is"
@@ -84,8 +87,10 @@ def _temporary() -> str:
 
 
 def roots() -> list[Path]:
-    """Every folder that `root` gives in some environment of this user, the present one's first: a service, a
-    login shell and a `cron` job rarely have the same variables."""
+    """All folders that `root` may return in any environment of this user, the present one first.
+
+    A service, a login shell and a `cron` job rarely have the same variables.
+    """
     user = os.getuid()
     given = os.environ.get("XDG_RUNTIME_DIR")
     found = [
@@ -99,12 +104,13 @@ def roots() -> list[Path]:
 
 
 def new_address() -> str:
-    """The address of a broker that does not exist yet."""
+    """Return the address of a broker that does not exist yet."""
     return f"ipc://{root() / ('b-' + os.urandom(6).hex()) / SOCKET}"
 
 
 def folder_of(address: str) -> Path:
-    """The folder of the broker at `address`; BrokerGone says what is wrong with the address."""
+    """The folder of the broker at `address`. Raises BrokerGone for a malformed or too long
+    address."""
     if not address.startswith("ipc://") or not address.endswith("/" + SOCKET):
         raise BrokerGone(
             f"{ENV} must look like ipc:///folder/{SOCKET}, as `trunkline broker` prints it; it is {address!r}"
@@ -119,7 +125,7 @@ def folder_of(address: str) -> Path:
             f"set {variable} to a shorter one"
         )
     try:
-        address.encode()  # as ZeroMQ does
+        address.encode()  # ZeroMQ encodes the address in the same way
     except UnicodeEncodeError:
         raise BrokerGone(
             f"the path of the broker's folder is not UTF-8: {address!a}; set {variable} to another one"
@@ -128,17 +134,20 @@ def folder_of(address: str) -> Path:
 
 
 def door(address: str, connection: bytes) -> Path:
-    """Where the worker of a connection takes requests directly."""
+    """The socket on which the worker of a connection takes pipes and requests."""
     return folder_of(address) / f"w-{connection.hex()}"
 
 
 def figures(address: str, connection: bytes) -> Path:
-    """Where the worker of a connection keeps its figures for when it is killed."""
+    """The file in which the worker of a connection keeps its figures."""
     return folder_of(address) / f"f-{connection.hex()}"
 
 
 def check_private(folder: Path) -> None:
-    """BrokerGone unless `folder` is a real folder of this user that nobody else may look into."""
+    """Check that `folder` is a real folder of this user and closed to all other users.
+
+    Raises BrokerGone otherwise.
+    """
     info = _own_folder(folder)
     if info.st_mode & 0o077:
         raise BrokerGone(
@@ -148,7 +157,11 @@ def check_private(folder: Path) -> None:
 
 
 def _check_root(folder: Path) -> None:
-    """Others may look at the root (what is in it is private), but not put something else in its place."""
+    """Check that no other user can replace a folder in the root. Reading is allowed: the folders in
+    it are private.
+
+    Raises BrokerGone otherwise.
+    """
     info = _own_folder(folder)
     if info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
         raise BrokerGone(
@@ -158,6 +171,7 @@ def _check_root(folder: Path) -> None:
 
 
 def _own_folder(folder: Path) -> os.stat_result:
+    """Check that `folder` is a real folder of this user; return its status."""
     info = folder.lstat()
     if not stat.S_ISDIR(info.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "not a folder"
@@ -172,7 +186,7 @@ def _own_folder(folder: Path) -> os.stat_result:
 def make_folder(folder: Path) -> None:
     """Create a broker's folder (and the root above it), private to this user.
 
-    Nobody's modes are changed: a folder that is there already and is open to others is refused (BrokerGone).
+    Raises BrokerGone for an existing folder that is open to other users: its mode is not changed.
     """
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -187,10 +201,11 @@ def make_folder(folder: Path) -> None:
 
 
 def claim(folder: Path) -> int | None:
-    """Make the folder and take its lock, as a new broker does; None when there is a broker already.
+    """Make the folder and take its lock, as a new broker does. Returns the lock's file descriptor.
 
-    Others that look whether one is alive hold the lock for a moment, and one that ends removes the
-    folder: so a refusal is believed only when it lasts.
+    Returns None when another broker has the lock. A refusal is believed only when it lasts: a
+    process that tests for a broker holds the lock for a moment, and a broker that ends removes the
+    folder.
     """
     for _ in range(_CLAIMS):
         fd = try_claim(folder)
@@ -201,21 +216,21 @@ def claim(folder: Path) -> int | None:
 
 
 def try_claim(folder: Path) -> int | None:
-    """`claim`, without believing a refusal: it may be over in a moment."""
+    """As `claim`, in a single attempt. A refusal may be over a moment later."""
     make_folder(folder)
     try:
         fd = lock(folder)
-    except FileNotFoundError:  # removed just then
+    except FileNotFoundError:  # the folder was removed between the two calls
         return None
     if fd is not None:
-        with contextlib.suppress(OSError):  # a full disk: who waits is told no number then
+        with contextlib.suppress(OSError):  # On a full disk the lock stays without a process id.
             os.ftruncate(fd, 0)
             os.write(fd, b"%d\n" % os.getpid())
     return fd
 
 
 def holder(folder: Path) -> int | None:
-    """The process id of the broker that has taken the lock last; None when it is not known."""
+    """The process id of the broker that has taken the lock last; None if unknown."""
     try:
         pid = int((folder / "lock").read_text("ascii"))
     except (OSError, ValueError):
@@ -224,10 +239,11 @@ def holder(folder: Path) -> int | None:
 
 
 def lock(folder: Path, *, create: bool = True) -> int | None:
-    """Take the lock of a broker's folder: its file descriptor, None when somebody has it.
+    """Take the lock of a broker's folder. Returns its file descriptor; None while another process
+    has it.
 
-    The lock goes with the process that holds it, however that ends. FileNotFoundError when there is no folder
-    (and, without `create`, no lock file).
+    The system releases the lock when its process ends, in whatever way. Raises FileNotFoundError
+    without a folder; without `create`, also where the folder has no lock file.
     """
     path = folder / "lock"
     flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
@@ -238,7 +254,9 @@ def lock(folder: Path, *, create: bool = True) -> int | None:
         except OSError:
             os.close(fd)
             return None
-        try:  # somebody may have removed the folder between the two calls: then ours is no lock
+        # A race: the folder may have been removed between `open` and `flock`. Then this lock is on
+        # a file without a name, and locks nothing.
+        try:
             if os.fstat(fd).st_ino == os.stat(path).st_ino:
                 return fd
         except FileNotFoundError:
@@ -249,7 +267,7 @@ def lock(folder: Path, *, create: bool = True) -> int | None:
 
 
 def alive(address: str) -> bool:
-    """Whether a broker holds the lock at `address`. BrokerGone when its folder is not safe to use."""
+    """Whether a broker holds the lock at `address`. Raises BrokerGone for an unsafe folder."""
     folder = folder_of(address)
     try:
         check_private(folder)
@@ -267,59 +285,62 @@ def alive(address: str) -> bool:
 
 
 def remove_folder(folder: Path, *, awaited: bool = False) -> None:
-    """Remove a broker's folder, and the root too when it is empty then. The caller holds its lock.
+    """Remove a broker's folder, and the root too if it is empty then. The caller holds the lock.
 
-    `awaited`: somebody will start the next broker here. Then what that one needs stays: the doors of workers
-    that live, the figures of those that were killed, and the last number.
+    `awaited`: a program will start the next broker in this folder. Then the doors of living
+    workers, the figures of killed workers and the last number stay.
 
-    Only what brokers put there is removed, for the folder may be one the user named; the lock goes last,
-    so that a broker that starts meanwhile finds either the old lock or an empty place.
+    Only files of brokers are removed, because the folder may be one that the user named. The lock
+    goes last: a broker that starts meanwhile finds either the old lock or an empty place.
     """
     workers = [] if awaited else [*doors(folder), *folder.glob("f-*"), folder / NUMBER]
     for path in [*workers, folder / SOCKET, folder / LOG, folder / "lock"]:
         with contextlib.suppress(OSError):
             path.unlink()
-    with contextlib.suppress(OSError):  # something else is in there, or others live in the root
+    # foreign files are in the folder, or other brokers in the root
+    with contextlib.suppress(OSError):
         folder.rmdir()
         if folder.parent == root():
             folder.parent.rmdir()
 
 
 def refresh(folder: Path) -> None:
-    """Make everything look used just now: runtime and temporary folders are swept of what is old."""
+    """Set the times of all files to now, because old files in temporary folders get removed."""
     for path in [folder, *folder.glob("*")]:
         with contextlib.suppress(OSError):
             os.utime(path)
 
 
 def doors(folder: Path) -> list[Path]:
-    """The doors of workers, dead ones included."""
+    """The doors of all workers, also of dead ones."""
     return sorted(folder.glob("w-*"))
 
 
 def ledgers(folder: Path) -> list[Path]:
-    """The figures of workers, those of dead ones included."""
+    """The figures of all workers, also of dead ones."""
     return sorted(folder.glob("f-*"))
 
 
 def answers(path: Path) -> bool:
-    """Whether somebody still listens at this door."""
+    """Whether a worker listens at this door."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         try:
             sock.connect(str(path))
         except BlockingIOError:
-            return True  # its line is full, so it has one
+            return True  # the backlog is full, so a worker listens
         except OSError:
             return False
         return True
 
 
 def tidy(folder: Path) -> bool:
-    """Remove the folder of a broker that was killed, unless another has taken it over or workers wait
-    there for one. Whether it is gone."""
+    """Remove the folder of a killed broker, unless another broker or a waiting worker uses it.
+
+    Returns whether the folder is gone.
+    """
     try:
-        # A broker that left its folder to others has removed its lock.
+        # A broker that left its folder to programs has removed the lock file, so make one anew.
         left = [*doors(folder), *ledgers(folder), *folder.glob(NUMBER)]
         fd = lock(folder, create=bool(left))
     except OSError:
@@ -336,7 +357,7 @@ def tidy(folder: Path) -> bool:
 
 
 def sweep() -> None:
-    """Remove the folders of brokers that were killed and left theirs behind."""
+    """Remove the folders that killed brokers have left behind."""
     for folder in root().glob("b-*"):
         with contextlib.suppress(OSError):
             tidy(folder)

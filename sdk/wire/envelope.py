@@ -1,9 +1,9 @@
 """Frames and kinds of messages (the reference is docs/protocol.md).
 
-On the wire a message is `[peer][header][body...]`. `peer` is whom it is for on the way to the
-broker and whom it is from on the way out; the broker swaps the one for the other and forwards header
-and body untouched. The header is one version byte followed by a msgpack array
-`[kind, request id, fields...]`; only the addressee decodes it.
+A message on the wire is `[peer][header][body...]`. On the way to the broker, `peer` is the
+receiver; on the way from the broker, the sender. The broker replaces `peer`, and forwards header
+and body untouched. The header is a version byte, then a msgpack array `[kind, request id,
+fields...]`. Only the receiver decodes it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ BROKER = b""
 """The address of the broker itself."""
 
 CONNECTION_ID_BYTES = 8
-"""A peer of this length is a connection (the broker knows its present worker); any other is a socket."""
+"""A peer of this length is a connection, and the broker knows its present worker. Otherwise the
+peer is a socket."""
 
 
 class Kind(IntEnum):
-    """What a message is; `trunkline.wire.messages` has its fields, and who sends it to whom."""
+    """The kind of a message. `trunkline.wire.messages` has the fields, the sender and the
+    receiver."""
 
     HELLO = 1
     WELCOME = 2
@@ -88,36 +90,40 @@ class Kind(IntEnum):
 
 
 STATEMENTS = frozenset((Kind.EXEC, Kind.EXECUTEMANY, Kind.QUERY))
-"""Requests that may have taken effect although nobody answers."""
+"""Requests that may have taken effect even without an answer."""
 REQUESTS = STATEMENTS | {
     Kind.WRITE, Kind.REQUEST, Kind.FETCH, Kind.TRANSACTION, Kind.STATS, Kind.SETTLE, Kind.SEEK
 }  # fmt: skip
-"""Requests to a worker: the broker answers them when the worker dies with them."""
+"""Requests to a worker: where the worker dies, the broker answers them."""
 
 
 class Mark(IntEnum):
-    """An entry of the stream that is no message: what happened to the link, in its place in the order."""
+    """An entry of the stream that is no message, but a change of the link, at its place in the
+    order."""
 
     DOWN = 0  # the link was lost
-    UP = 1  # it is there again
-    END = 2  # it was lost for good
+    UP = 1  # the link is there again
+    END = 2  # the link was lost for good
 
 
 def header(kind: Kind, request_id: int = 0, *fields: Any) -> bytes:
-    """The header frame of a message."""
+    """Return the header frame of a message."""
     packed: bytes = msgpack.packb((int(kind), request_id, *fields), use_bin_type=True)
     return _VERSION_BYTE + packed
 
 
 def kind_of(frame: bytes) -> int:
-    """The kind of a header frame without decoding it: kinds are below 128, so they are one byte."""
+    """Return the kind in a header frame without decoding it; -1 for a frame without a kind.
+
+    All kinds are below 128, so msgpack writes a kind as one byte.
+    """
     return frame[2] if len(frame) > 3 else -1
 
 
 def parse(frame: bytes) -> tuple[Kind, int, list[Any]]:
-    """The kind, request id and fields of a header frame.
+    """Return the kind, request id and fields of a header frame.
 
-    Raises RemoteError for another version or what is no header.
+    Raises RemoteError for another protocol version, and for a frame that is no header.
     """
     if frame[:1] != _VERSION_BYTE:
         raise RemoteError(

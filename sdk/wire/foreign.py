@@ -1,8 +1,8 @@
-"""Values of numpy and pandas as Python's own.
+"""Values of numpy and pandas, converted to Python's own.
 
-Neither library is imported: a value tells by its type where it comes from, and everything that is asked of it
-is part of its library's public interface. What Python has no value for (a nanosecond, a complex number) is
-refused instead of being changed.
+Neither library is imported. The type of a value tells its library, and only public names of the
+library are used. A value without a counterpart in Python (a nanosecond, a complex number) is
+refused, never changed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ __all__ = ["as_python", "record_values"]
 
 _MISSING = ("NaTType", "NAType")
 _FINER = ("ns", "ps", "fs", "as")
-"""Units of numpy's times that are finer than Python's microsecond."""
+"""Units of numpy's times below a microsecond, the unit of Python's times."""
 
 
 def as_python(value: Any) -> Any:
-    """The value as Python's own, and the value itself when it is neither numpy's nor pandas'.
+    """Convert a value of numpy or pandas; return any further value unchanged.
 
-    A scalar is a scalar, an array, Series or Index a list; NaT, NA and what is masked are None. ValueError
-    for a time with nanoseconds, TypeError for a value that Python has no type for.
+    A scalar becomes a scalar; an array, Series or Index becomes a list; NaT, NA and masked values
+    become None. Raises ValueError for a time with nanoseconds, and TypeError for a value without a
+    type in Python.
     """
     package = type(value).__module__.partition(".")[0]
     if package == "numpy":
@@ -29,8 +30,10 @@ def as_python(value: Any) -> Any:
 
 
 def record_values(row: Any) -> list[Any] | None:
-    """The values of a record of numpy (a row of a structured array, of `DataFrame.to_records()`); None for
-    anything else."""
+    """The values of a numpy record (a row of a structured array, or of `DataFrame.to_records()`).
+
+    None for a value of any further type.
+    """
     names = getattr(getattr(row, "dtype", None), "names", None)
     return [row[name] for name in names] if names and not row.ndim else None
 
@@ -60,7 +63,7 @@ def _items(array: Any, kind: str) -> Any:
 
 def _scalar(value: Any, kind: str) -> Any:
     found = value.item() if kind in "biufO" else value
-    if type(found).__module__.partition(".")[0] == "numpy":  # a longdouble is its own item
+    if type(found).__module__.partition(".")[0] == "numpy":  # `item` returns a longdouble itself
         raise _no_type(value)
     return found
 
@@ -72,7 +75,7 @@ def _no_type(value: Any) -> TypeError:
 
 
 def _time(value: Any) -> Any:
-    """A datetime64 or a timedelta64."""
+    """Convert a datetime64 or a timedelta64."""
     if value != value:  # NaT
         return None
     unit = str(value.dtype).partition("[")[2].rstrip("]").lstrip("0123456789")

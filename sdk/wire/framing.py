@@ -1,7 +1,8 @@
 """Envelopes on a byte stream: the direct socket between a proxy and its worker.
 
-One message is `[total length: 4 bytes][header length: 2 bytes][header][body]`, lengths big-endian, the first
-counting everything after itself. There is at most one body frame, and no peer: both ends know each other.
+A message is `[total length: 4 bytes][header length: 2 bytes][header][body]`. Lengths are
+big-endian. The total length counts all bytes after itself. A message has at most one body frame. It
+names no peer, because a socket has only two ends.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ _LENGTHS = struct.Struct("!IH")
 
 
 def frame(head: bytes, body: bytes | memoryview = b"") -> bytes:
-    """One message as bytes."""
+    """Return a message as bytes."""
     return b"".join((_LENGTHS.pack(2 + len(head) + len(body), len(head)), head, body))
 
 
 class Inlet:
-    """Reads from a socket by way of one buffer that stays: `recv(262144)` makes and shrinks a block of that
-    size each time, which costs six times as much as a small message itself."""
+    """Reads from sockets through one buffer that is kept.
+
+    `recv(262144)` allocates and shrinks a block of that size at each call, which costs six times as
+    much as a small message itself.
+    """
 
     __slots__ = ("_view",)
 
@@ -38,7 +42,7 @@ class Inlet:
 
 
 class Unframer:
-    """Cuts a stream back into messages."""
+    """Cuts a byte stream back into messages."""
 
     __slots__ = ("_data",)
 
@@ -46,10 +50,14 @@ class Unframer:
         self._data = bytearray()
 
     def feed(self, chunk: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """The messages (header, body) that are complete now. RemoteError for what is no such stream."""
+        """Yield the messages (header, body) that are complete now.
+
+        Raises RemoteError for bytes that are no stream of messages.
+        """
         if not self._data and len(chunk) >= 6:
             total, size = _LENGTHS.unpack_from(chunk)
-            if len(chunk) == total + 4 and size <= total - 2:  # the usual case: one whole message
+            # the usual case: one complete message
+            if len(chunk) == total + 4 and size <= total - 2:
                 yield chunk[6 : 6 + size], chunk[6 + size :]
                 return
         data = self._data

@@ -1,5 +1,7 @@
-"""The names that a program's sockets have at the broker. They tell which process they belong to, so that a
-broker that takes over knows who may come back."""
+"""The names of a program's sockets at the broker. A name holds the process id.
+
+A broker that takes over reads from the names which processes may come back.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ _RANDOM_BYTES = 12
 
 
 def new_identity() -> bytes:
-    """A name that nobody else has, for a socket of this process."""
+    """Return a unique name for a socket of this process."""
     return _PREFIX + os.getpid().to_bytes(_PID_BYTES, "big") + os.urandom(_RANDOM_BYTES)
 
 
 def process_of(identity: bytes) -> int:
-    """The process id in such a name; 0 for what is none."""
+    """The process id in a name; 0 for a name of another form."""
     if len(identity) != len(_PREFIX) + _PID_BYTES + _RANDOM_BYTES or not identity.startswith(
         _PREFIX
     ):

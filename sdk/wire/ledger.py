@@ -1,14 +1,16 @@
-"""The last figures of a worker, where they outlive it: a small file in the broker's private folder.
+"""The last figures of a worker, in a small file that outlives the worker.
 
-A worker that is killed says nothing more, and its last STATE may be a second old. So it keeps its counters
-in a file that is mapped into its memory: written with each batch, before that is sent, for 1 to 2 us.
-The broker reads it when the worker has ended; the kernel keeps what was written.
+A killed worker sends no last message, and its last STATE may be a second old. So the worker keeps
+its counters in a file mapped into its memory. It writes them with each batch, before the batch is
+sent; a write takes 1 to 2 us. The kernel keeps the written memory, and the broker reads the file
+after the worker's end.
 
-    slot 0, slot 1      each: sequence, its repetition, incarnation, the counters, number of holders,
-                        then for each holder its name (its length, then at most 31 bytes)
+    slot 0, slot 1      each: sequence, its repetition, incarnation, the counters, the number of
+                        holders, then for each holder its name (its length, then at most 31 bytes)
                         and how many messages it was given
 
-The slots are written in turn, the repetition last, so a write that was cut short leaves the slot before it.
+The slots are written in turn, and the repetition of the sequence last. A write that is cut short
+leaves its slot with two different numbers, and the slot before it complete.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ COUNTERS: Final = (
     "messages_in", "bytes_in", "messages_out", "bytes_out", "read", "dropped", "skipped", "queued",
     "buffered", "outages", "reconnects", "errors", "peak", "returned", "redelivered",
 )  # fmt: skip
-"""The figures of `Stats` that are kept, in their order."""
+"""The figures of `Stats` in a ledger, in their order."""
 HOLDERS: Final = 16
-"""So many holders are kept; of others the broker knows what they were given only from their sum."""
+"""The ledger has room for so many holders. For further holders, the broker knows only the sum."""
 _HEAD: Final = struct.Struct(f"=qqq{len(COUNTERS)}qq")
 _SEAL: Final = struct.Struct("=q")
 _HOLDER: Final = struct.Struct("=32pq")
@@ -38,17 +40,20 @@ _SEAL_AT: Final = 8
 
 
 class Entry(NamedTuple):
-    """What a worker wrote last."""
+    """The last complete entry of a worker."""
 
     incarnation: int
     counters: dict[str, int]
     holders: dict[bytes, int]
-    """Holder -> messages it was given, by this worker and those before it."""
+    """Holder -> messages given to it by this worker and earlier ones."""
 
 
 class Ledger:
-    """The worker's side. OSError when the file cannot be made. That of a worker before this one stays until
-    `publish`: at any moment there are figures to go on from."""
+    """The worker's side of a ledger. Raises OSError when the file cannot be made.
+
+    The ledger of the previous worker stays until `publish`, so a complete ledger exists at any
+    moment.
+    """
 
     def __init__(self, path: Path, incarnation: int) -> None:
         self._incarnation = incarnation
@@ -56,10 +61,11 @@ class Ledger:
         self._path = path
         self._unpublished = unpublished(path)
         with contextlib.suppress(FileNotFoundError):
-            self._unpublished.unlink()  # of a worker that was killed while it started
+            self._unpublished.unlink()  # left by a worker that was killed while it started
         fd = os.open(self._unpublished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # Written, not stretched: a mapping of what a full disk has no room for is fatal at the first use.
+            # Fill the file with zeros instead of stretching it. On a full disk, the first write to
+            # a stretched file's mapping would kill the process.
             if os.write(fd, bytes(2 * _SLOT)) < 2 * _SLOT:
                 raise OSError("no room for a worker's figures")
             self._map = mmap.mmap(fd, 2 * _SLOT)
@@ -70,16 +76,21 @@ class Ledger:
             os.close(fd)
 
     def publish(self) -> None:
-        """From now on the broker finds this ledger, in the place of one before it."""
+        """Put this ledger in the place of the previous one, where the broker finds it."""
         os.replace(self._unpublished, self._path)
 
     def write(self, counters: tuple[int, ...], holders: Mapping[bytes, int]) -> None:
-        """The figures now: `counters` in the order of COUNTERS. What has no place there (a name or a number
-        that nobody of ours gives) is not kept, and nothing else suffers from it."""
+        """Write the present figures. `counters`: in the order of COUNTERS.
+
+        An entry with a name or number that does not fit is dropped, without an error: no worker
+        makes one.
+        """
         with contextlib.suppress(struct.error):
             self._write(counters, holders)
 
     def _write(self, counters: tuple[int, ...], holders: Mapping[bytes, int]) -> None:
+        """Write an entry into the slot that is next in turn."""
+        # Odd numbers go into slot 1, even numbers into slot 0.
         self._sequence = sequence = self._sequence + 1
         at = _SLOT if sequence & 1 else 0
         count = min(len(holders), HOLDERS)
@@ -91,20 +102,21 @@ class Ledger:
             ):
                 _HOLDER.pack_into(self._map, place, holder, given)
                 place += _HOLDER.size
+        # Last of all: from now on the two numbers agree, and the slot is complete.
         _SEAL.pack_into(self._map, at + _SEAL_AT, sequence)
 
     def close(self) -> None:
-        """Let go of the file. The broker removes it, as it knows whether the figures are still needed."""
+        """Close the file. The broker removes it, because the broker knows how long it is needed."""
         self._map.close()
 
 
 def unpublished(path: Path) -> Path:
-    """Where a ledger is while it is made."""
+    """The path of a ledger until `publish`."""
     return path.with_name(f"{path.name}.new")
 
 
 def read_ledger(path: Path) -> Entry | None:
-    """The newest whole entry; None when there is none."""
+    """Return the newest complete entry; None without one."""
     try:
         data = path.read_bytes()
     except OSError:

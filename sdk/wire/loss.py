@@ -1,4 +1,4 @@
-"""The mark of a lost link that says why, on its way from the worker to the reader who meets it."""
+"""The mark of a lost link with its cause, on the way from the worker to the reader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LONGEST = 500
 
 
 class _Cause(NamedTuple):
-    """What travels beside the mark, as the worker has sent it: not checked yet."""
+    """The cause as the worker has sent it: not checked yet."""
 
     text: object
     code: object
@@ -18,14 +18,14 @@ class _Cause(NamedTuple):
 
 
 class Loss(int):
-    """A `Mark` (DOWN or END) with the cause of the loss. It counts and compares as the mark itself."""
+    """A `Mark` (DOWN or END) with the cause of the loss. Counts and compares as the mark itself."""
 
     text: str
-    """What happened, as the end of a sentence; no secret."""
+    """The event, as the end of a sentence; no secret."""
     code: str | int | None
-    """The peer's or the system's code (a WebSocket close code, an errno), None where there is none."""
+    """The code of the peer or the system (a WebSocket close code, an errno); None without one."""
     reason: str | None
-    """The peer's own words in its close frame, None where it gave none."""
+    """The peer's own words in its close frame; None without any."""
 
     @classmethod
     def of(

@@ -1,11 +1,12 @@
-"""What each kind of message carries, as a class with named fields: the one place that says so.
+"""The fields of each kind of message, as a class with named fields. Stated only here.
 
-docs/protocol.md has its table of kinds from here (`scripts/reference.py` writes it). A class is made from the
-fields of a header with `unpack`, which refuses what its annotations do not allow, and is itself the tuple of
-fields for `trunkline.wire.envelope.header`.
+docs/protocol.md has its table of kinds from the docstrings below (`scripts/reference.py` writes
+it). A class is made from the fields of a header. It is itself a tuple of the fields, as
+`trunkline.wire.envelope.header` takes them. `check` refuses fields that the annotations do not
+allow.
 
-A few kinds carry other fields on the way from the broker to a worker than on the way to the broker: such a
-kind has a class for each way.
+A few kinds have different fields on the way to the broker and on the way from the broker to a
+worker. Such a kind has a class for each way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from trunkline.wire.envelope import BROKER, Kind
 __all__ = ["LARGEST_COUNT", "MESSAGES", "TO_WORKER", "Name", "Row", "check", "table_of_kinds"]
 
 LARGEST_COUNT = 1 << 53
-"""Counts beyond it are no counts: they would be felt by everybody who reads from a connection."""
+"""Larger counts are refused: a false count would harm all readers of a connection."""
 C = TypeVar("C", bound=type)
 
 
@@ -36,7 +37,8 @@ MESSAGES: list[Row] = []
 
 
 def _message(kind: Kind, way: str, body: str = "") -> Callable[[C], C]:
-    """`way`: who sends it to whom; `body`: what follows the header, in words."""
+    """Add a class to MESSAGES. `way`: sender and receiver; `body`: the frames behind the header, in
+    words."""
 
     def register(fields: C) -> C:
         MESSAGES.append(Row(kind, fields, way, body))
@@ -47,7 +49,7 @@ def _message(kind: Kind, way: str, body: str = "") -> Callable[[C], C]:
 
 Number = int | float
 Name = NewType("Name", bytes)
-"""What a holder is known by. Never empty: that is the broker's."""
+"""The name of a holder. Never empty: the empty name is the broker's."""
 
 
 # the life of a program, on its control socket
@@ -62,7 +64,7 @@ class Hello(NamedTuple):
 
 @_message(Kind.WELCOME, "broker > client")
 class Welcome(NamedTuple):
-    """The broker knows the program now; `pid` is the broker's."""
+    """The broker knows the program now. `pid`: the broker's process id."""
 
     pid: int
 
@@ -74,14 +76,15 @@ class ClientBeat(NamedTuple):
 
 @_message(Kind.BEAT, "broker > client")
 class BrokerBeat(NamedTuple):
-    """The answer; `pid` is the broker's."""
+    """The answer to a program's BEAT. `pid`: the broker's process id."""
 
     pid: int
 
 
 @_message(Kind.BEAT, "broker > worker")
 class WorkerBeat(NamedTuple):
-    """The answer to STATE; `users` are the processes that use the connection."""
+    """The answer to STATE. `pid`: the broker's process id. `users`: ids of the processes that use
+    the connection."""
 
     pid: int
     users: list[int]
@@ -89,7 +92,7 @@ class WorkerBeat(NamedTuple):
 
 @_message(Kind.LOG, "worker > broker > clients that hold the connection")
 class Log(NamedTuple):
-    """A line for the users' logs; `level` as in `logging`."""
+    """A line for the users' logs. `level`: as in `logging`."""
 
     level: str
     text: str
@@ -97,7 +100,7 @@ class Log(NamedTuple):
 
 @_message(Kind.BYE, "client > broker")
 class Bye(NamedTuple):
-    """The program leaves the broker, though its process goes on."""
+    """The program leaves the broker, and its process goes on."""
 
 
 # the life of a connection, on its stream socket
@@ -105,7 +108,7 @@ class Bye(NamedTuple):
 
 @_message(Kind.OPEN, "client > broker", "the address")
 class Open(NamedTuple):
-    """Dial. `restart`: a crashed worker is replaced. The answer is OPENED or FAILED."""
+    """Dial. `restart`: crashed workers are replaced. The answer is OPENED or FAILED."""
 
     control: bytes
     timeout_ms: Number
@@ -115,14 +118,15 @@ class Open(NamedTuple):
 
 @_message(Kind.OPENED, "worker > broker")
 class Linked(NamedTuple):
-    """The worker has its link; the figures and what the next worker is to know are in `news`."""
+    """The worker has its first link. `news`: the figures and the bequest, as in STATE."""
 
     news: dict[str, Any]
 
 
 @_message(Kind.OPENED, "broker > client")
 class Opened(NamedTuple):
-    """The connection is open. `info` has its figures, and the incarnation of its worker as `serving`."""
+    """The connection is open. `info`: its figures, and the incarnation of its worker as
+    `serving`."""
 
     connection: bytes
     info: dict[str, Any]
@@ -130,16 +134,17 @@ class Opened(NamedTuple):
 
 @_message(Kind.FAILED, "worker or broker > client")
 class Failed(NamedTuple):
-    """An OPEN or ATTACH has failed. An error is `{name, text, code}`; `trunkline.errors` has the class."""
+    """An OPEN or ATTACH has failed. An error is `{name, text, code}`; `trunkline.errors` has the
+    class."""
 
     error: dict[str, Any]
 
 
 @_message(Kind.ATTACH, "client > broker")
 class Attach(NamedTuple):
-    """Become a holder, by `handle` or else by `connection`; after a lost broker again, with the name of
-    before (`former`). `epoch`, `consumed`, `kept` (pairs as in KEEP) tell of the worker of incarnation
-    `serving`."""
+    """Become a holder, by `handle` or else by `connection`. After a lost broker, a holder attaches
+    again under a new name; `former` is the old one. `epoch`, `consumed` and `kept` (pairs as in
+    KEEP) count messages of the worker of incarnation `serving`."""
 
     control: bytes
     handle: int
@@ -153,7 +158,7 @@ class Attach(NamedTuple):
 
 @_message(Kind.ATTACH, "broker > worker")
 class HolderCame(NamedTuple):
-    """There is a further holder, or one with another name."""
+    """A holder has come, or has a new name (`former`: the old one)."""
 
     holder: Name
     control: bytes
@@ -165,7 +170,7 @@ class HolderCame(NamedTuple):
 
 @_message(Kind.ATTACHED, "broker > client")
 class Attached(NamedTuple):
-    """The answer to ATTACH; as OPENED."""
+    """The answer to ATTACH. The fields are those of OPENED."""
 
     connection: bytes
     info: dict[str, Any]
@@ -173,8 +178,8 @@ class Attached(NamedTuple):
 
 @_message(Kind.DETACH, "client > broker")
 class Detach(NamedTuple):
-    """A holder goes; `closed`: the program called `close()`. Without a connection: an OPEN or ATTACH of this
-    holder is waited for no more."""
+    """A holder goes. `closed`: the program called `close()`. Without a connection: the program has
+    given up the OPEN or ATTACH of this holder."""
 
     connection: bytes
     holder: Name
@@ -184,7 +189,7 @@ class Detach(NamedTuple):
 
 @_message(Kind.DETACH, "broker > worker")
 class HolderLeft(NamedTuple):
-    """A holder has gone, or its process has died (`consumed` is None then)."""
+    """A holder has gone. `consumed` is None where its process has died."""
 
     holder: Name
     consumed: int | None
@@ -193,8 +198,9 @@ class HolderLeft(NamedTuple):
 
 @_message(Kind.GONE, "broker > client")
 class Gone(NamedTuple):
-    """The worker is gone. `goes_on`: another one, of incarnation `serving`, takes over; else for good. A
-    `serving` of 0: the broker does not know the connection, so that the holder has to attach again."""
+    """The worker is gone. `goes_on`: another worker, of incarnation `serving`, takes over; else the
+    connection has ended. `serving` is 0 where the broker does not know the connection: the holder
+    then attaches again."""
 
     goes_on: bool
     reason: str
@@ -203,9 +209,9 @@ class Gone(NamedTuple):
 
 @_message(Kind.START, "client > worker")
 class Start(NamedTuple):
-    """The holder can be served from now on. `down`: it takes the link to be down. `had`: messages that it had
-    of former workers. `serving`: the incarnation of the worker that it counts for; a later worker answers
-    GONE."""
+    """The holder is ready to be served. `down`: it takes the link to be down. `had`: messages that
+    it had of former workers. `serving`: the incarnation of the worker that its counts are about; a
+    later worker answers GONE."""
 
     holder: Name
     down: bool
@@ -224,8 +230,9 @@ class Started(NamedTuple):
 
 @_message(Kind.PUSH, "worker > client", "entries, then the stamps")
 class Push(NamedTuple):
-    """Entries. `stream`: more will come unasked. `more`: the worker has more. `first`: entries sent before.
-    `losses`: the causes of the losses among the entries. `answer`: the ask that this answers; 0 for none."""
+    """Entries. `stream`: more entries will come unasked. `more`: the worker has more entries.
+    `first`: the number of entries sent before. `losses`: the causes of the losses among the
+    entries. `answer`: the number of the READ that this answers; 0 for none."""
 
     epoch: int
     stream: bool
@@ -238,7 +245,8 @@ class Push(NamedTuple):
 
 @_message(Kind.ACK, "client > worker")
 class Ack(NamedTuple):
-    """So many entries were consumed in total, so many of these skipped; asks up to number `over` are over."""
+    """`consumed`: entries consumed in total. `skipped`: how many of these were skipped. `over`:
+    READs up to this number are over."""
 
     holder: Name
     consumed: int
@@ -248,8 +256,8 @@ class Ack(NamedTuple):
 
 @_message(Kind.READ, "client > worker")
 class Read(NamedTuple):
-    """An ask for an entry. `wait`: until there is one. `newest`: as `read(-2)`. The rest is as in ACK and
-    START."""
+    """Ask for an entry. `wait`: until an entry comes. `newest`: as `read(-2)`. The remaining fields
+    are as in ACK and START."""
 
     holder: Name
     number: int
@@ -264,7 +272,7 @@ class Read(NamedTuple):
 
 @_message(Kind.CANCEL, "client > worker")
 class Cancel(NamedTuple):
-    """The ask of this number is waited for no more. The answer is CANCELLED."""
+    """The program no longer waits for the READ of this number. The answer is CANCELLED."""
 
     holder: Name
     number: int
@@ -272,15 +280,15 @@ class Cancel(NamedTuple):
 
 @_message(Kind.CANCELLED, "worker > client")
 class Cancelled(NamedTuple):
-    """Sent behind every entry that was sent before it."""
+    """The answer to CANCEL, behind all entries that were sent before."""
 
     number: int
 
 
 @_message(Kind.RECALL, "worker > client's control socket")
 class Recall(NamedTuple):
-    """Give back what was not consumed. `elsewhere`: reading goes on somewhere else (SEEK), so that what the
-    holder has of former workers is void, too."""
+    """Give back all entries that were not consumed. `elsewhere`: reading goes on at another place
+    (SEEK), so entries of former workers are void, too."""
 
     holder: Name
     epoch: int
@@ -289,7 +297,8 @@ class Recall(NamedTuple):
 
 @_message(Kind.RECALLED, "client > worker")
 class Recalled(NamedTuple):
-    """The answer to RECALL. `waiting`: the ask that is waited for; 0 for none. `kept`: pairs as in KEEP."""
+    """The answer to RECALL. `waiting`: the number of the READ that still waits; 0 for none. `kept`:
+    pairs as in KEEP."""
 
     holder: Name
     epoch: int
@@ -301,7 +310,8 @@ class Recalled(NamedTuple):
 
 @_message(Kind.KEEP, "client > worker")
 class Keep(NamedTuple):
-    """The message that `consumed` will include is acknowledged by SETTLE, with this ticket."""
+    """SETTLE with this ticket will acknowledge a message. `consumed`: the count of consumed entries
+    right after the message was taken."""
 
     holder: Name
     consumed: int
@@ -310,8 +320,8 @@ class Keep(NamedTuple):
 
 @_message(Kind.CLOSING, "client > worker")
 class Closing(NamedTuple):
-    """The program called `close()`. By the pipe alone, where it arrives also if the program is killed before
-    its DETACH has left."""
+    """The program called `close()`. Sent by the pipe alone, where it arrives even if the program is
+    killed before its DETACH has left."""
 
     holder: Name
 
@@ -321,8 +331,8 @@ class Closing(NamedTuple):
 
 @_message(Kind.WRITE, "client > worker", "the data")
 class Write(NamedTuple):
-    """`until`: when the time is over, by the monotonic clock. `addressed`: topic, key and so on, packed;
-    empty where the message goes as the connection says."""
+    """`until`: the end of the time by the monotonic clock. `addressed`: topic, key and so on,
+    packed; empty where the message goes as the connection says."""
 
     timeout_ms: Number
     text: bool
@@ -331,7 +341,7 @@ class Write(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """`transaction`: the token of the block that the statement belongs to, or None."""
+    """`transaction`: the token of the statement's transaction, or None."""
 
     holder: Name
     transaction: bytes | None
@@ -354,8 +364,8 @@ _message(
 
 @_message(Kind.TRANSACTION, "client > worker")
 class Transaction(NamedTuple):
-    """`what`: begin, commit or rollback, begin with its modes (`begin READ ONLY`). Without `until` it is
-    carried out in any case."""
+    """`what`: begin, commit or rollback; begin with its modes (`begin READ ONLY`). Without `until`,
+    it is carried out in any case."""
 
     holder: Name
     transaction: bytes
@@ -366,7 +376,7 @@ class Transaction(NamedTuple):
 
 @_message(Kind.FETCH, "client > worker", "The answer: `[more, packed rows]`")
 class Fetch(NamedTuple):
-    """More rows of a query."""
+    """Ask for more rows of a query."""
 
     holder: Name
     query: int
@@ -375,7 +385,7 @@ class Fetch(NamedTuple):
 
 @_message(Kind.END_QUERY, "client > worker")
 class EndQuery(NamedTuple):
-    """Answered when it has a request id."""
+    """End a query. Answered if it has a request id."""
 
     holder: Name
     query: int
@@ -383,12 +393,12 @@ class EndQuery(NamedTuple):
 
 @_message(Kind.PART, "worker > client", "packed rows")
 class Part(NamedTuple):
-    """Rows of an EXEC, ahead of its REPLY and with its request id."""
+    """Rows of an EXEC. Sent ahead of its REPLY, with the same request id."""
 
 
 @_message(Kind.REQUEST, "client > worker", "the question")
 class Request(NamedTuple):
-    """A question that is answered by a message."""
+    """A question to the peer. The answer is a message of the peer."""
 
     timeout_ms: Number
     text: bool
@@ -397,7 +407,7 @@ class Request(NamedTuple):
 
 @_message(Kind.SETTLE, "client > worker")
 class Settle(NamedTuple):
-    """`verdict`: `ack`, `nak` or `reject`. The REPLY is empty."""
+    """Acknowledge or refuse a message. `verdict`: `ack`, `nak` or `reject`. The REPLY is empty."""
 
     ticket: int
     verdict: str
@@ -406,8 +416,9 @@ class Settle(NamedTuple):
 
 @_message(Kind.SEEK, "client > worker")
 class Seek(NamedTuple):
-    """`place`: `earliest`, `latest`, `offset` or `time`; `value`: the offset, or ms since 1970. The REPLY is
-    empty, and comes when all holders have answered their RECALL."""
+    """Read on from another place. `place`: `earliest`, `latest`, `offset` or `time`; `value`: the
+    offset, or ms since 1970. The REPLY is empty, and comes after all holders have answered their
+    RECALL."""
 
     timeout_ms: Number
     until: Number
@@ -419,36 +430,36 @@ class Seek(NamedTuple):
 
 @_message(Kind.STATS, "client > worker")
 class Figures(NamedTuple):
-    """The answer: the figures."""
+    """Ask for the figures."""
 
 
 @_message(Kind.HANDLE, "client > broker")
 class Handle(NamedTuple):
-    """The answer: a handle of the connection."""
+    """Ask for a handle of the connection."""
 
     connection: bytes
 
 
 @_message(Kind.LIST, "client > broker")
 class List(NamedTuple):
-    """The answer: all connections of this broker."""
+    """Ask for all connections of this broker."""
 
 
 @_message(Kind.KILL, "client > broker")
 class Kill(NamedTuple):
-    """End the connection of this number. The answer: whether there was one."""
+    """End the connection of this number. The answer: whether the connection was there."""
 
     number: str
 
 
 @_message(Kind.REPLY, "answer to a request", "the value")
 class Reply(NamedTuple):
-    """Has the request's id."""
+    """The value that a request asked for. The request id is that of the request."""
 
 
 @_message(Kind.ERROR, "answer to a request")
 class Error(NamedTuple):
-    """Has the request's id. The error as in FAILED."""
+    """The error of a request, as in FAILED. The request id is that of the request."""
 
     error: dict[str, Any]
 
@@ -458,7 +469,8 @@ class Error(NamedTuple):
 
 @_message(Kind.READY, "worker > broker")
 class Ready(NamedTuple):
-    """A worker is there, at first or after a lost broker. `holders`: pairs of holder and control socket."""
+    """A worker registers, for the first time or after a lost broker. `holders`: pairs of holder and
+    control socket."""
 
     record: dict[str, Any]
     incarnation: int
@@ -470,7 +482,8 @@ class Ready(NamedTuple):
 
 @_message(Kind.STATE, "worker > broker, each second")
 class State(NamedTuple):
-    """The figures, and among them `bequest`: what the worker that replaces a killed one is started with."""
+    """`news`: the figures, and among them `bequest`, values for the worker that replaces a crashed
+    one."""
 
     news: dict[str, Any]
 
@@ -482,12 +495,12 @@ class Close(NamedTuple):
 
 @_message(Kind.REREGISTER, "broker > worker or client")
 class Reregister(NamedTuple):
-    """The broker does not know it: say READY or HELLO again."""
+    """The broker does not know the sender: send READY or HELLO again."""
 
 
 @_message(Kind.RECORD, "broker > worker")
 class Record(NamedTuple):
-    """What a new broker must know of the connection."""
+    """The facts that a new broker needs about the connection."""
 
     record: dict[str, Any]
 
@@ -498,8 +511,10 @@ TO_WORKER: dict[Kind, type] = {
 
 
 def check(message: type, fields: list[Any]) -> None:
-    """RemoteError when the fields are not those of a message: by number, by type, and by size where they are
-    counted with."""
+    """Raise RemoteError where the fields are not those of the message.
+
+    The number of fields, their types and the size of counts are checked.
+    """
     kinds = _allowed(message)
     if len(fields) != len(kinds) or not all(map(_is_sound, fields, kinds)):
         raise RemoteError(f"a malformed {message.__name__} arrived")
@@ -542,14 +557,15 @@ def _is_sound(value: Any, allowed: _Allowed) -> bool:
 
 
 def _is_pair(value: Any) -> bool:
-    """A list in a message to a worker is one of pairs: consumed, ticket."""
+    """Whether a value is a pair of counts: consumed, ticket. Lists in messages to a worker hold
+    such pairs."""
     if type(value) is not list or [type(each) for each in value] != [int, int]:
         return False
     return all(abs(count) <= LARGEST_COUNT for count in value)
 
 
 def table_of_kinds() -> str:
-    """The table of kinds as Markdown."""
+    """Return the table of kinds as Markdown."""
     lines = ["| kind | from, to | fields | body | |", "|---|---|---|---|---|"]
     for kind, fields, way, body in sorted(MESSAGES, key=lambda row: row.kind):
         names = ", ".join(f"`{name}`" for name in getattr(fields, "_fields", ()))

@@ -1,4 +1,4 @@
-"""Dates, times and their zones as bytes: the part of `values` that knows the calendar."""
+"""Dates, times and their zones as bytes: the calendar part of `values`."""
 
 from __future__ import annotations
 
@@ -58,18 +58,21 @@ def unpack_timedelta(data: bytes) -> timedelta:
 
 
 def _fields(layout: struct.Struct, data: bytes) -> tuple[int, ...]:
+    """Unpack `data`. Raises ValueError where its length is wrong."""
     if len(data) != layout.size:
         raise ValueError("a date or time of the wrong length")
     return layout.unpack(data)
 
 
 def _pack_clock(value: datetime | time) -> bytes:
+    """Pack the time of day, its fold and its zone."""
     clock = _TIME.pack(value.hour, value.minute, value.second, value.microsecond, value.fold)
     return clock + _pack_zone(value, value.tzinfo)
 
 
 def _pack_zone(value: datetime | time, zone: tzinfo | None) -> bytes:
-    """Nothing when naive, `u` for UTC, `z` and a key, or `o` and an offset with the name it has."""
+    """Pack the zone: nothing when naive, `u` for UTC, `z` and a key, or `o`, an offset and its
+    name."""
     if zone is None:
         return b""
     if zone is UTC:
@@ -78,13 +81,13 @@ def _pack_zone(value: datetime | time, zone: tzinfo | None) -> bytes:
         return b"z" + zone.key.encode()
     offset = value.utcoffset()
     if offset is None:
-        # a time of day in a zone whose offset depends on the date
+        # a time of day, in a zone whose offset depends on the date
         raise TypeError(
             f"a time in {type(zone).__name__} cannot be sent to another process; use a ZoneInfo"
         )
     name = value.tzname()
     if not name or name == timezone(offset).tzname(None):
-        name = ""  # the name that every offset has
+        name = ""  # the default name of such an offset
     return b"o" + _OFFSET.pack(offset // _MICROSECOND) + name.encode("utf-8", "surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""How one message is addressed, where it differs from what the address of its connection says."""
+"""The addressing of one message, where it differs from the address of its connection."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ __all__ = ["Outgoing"]
 
 
 class Outgoing(NamedTuple):
-    """Arguments of `Connection.write` beside the data; None: as the address says."""
+    """Arguments of `Connection.write` beside the data. None: as the address says."""
 
     topic: str | None = None
     """Topic, subject or routing key."""
     key: str | bytes | None = None
     headers: Mapping[str, Any] | None = None
-    """In place of the address's headers."""
+    """Headers in place of the address's headers."""
     expiry_ms: float | None = None
     """How long the message broker keeps the message for its readers, in milliseconds."""
     reply_to: str | None = None
-    """Where the writer waits for an answer."""
+    """The topic on which the writer waits for an answer."""
     correlation: str | bytes | None = None
-    """By what the one who asked knows the answer."""
+    """The mark by which the asking program recognises the answer."""
     answers: bool = False
-    """`topic` is the `reply_to` of a message that this one answers."""
+    """The message is an answer, and `topic` is the `reply_to` of the question."""
     null: bool = False
-    """The message has no value at all (Kafka's tombstone); its data is empty on the way."""
+    """The message has no value (Kafka's tombstone). Its data is empty on the way."""
 
     def checked(self) -> Outgoing:
-        """Itself; TypeError or ValueError, in the words of `Connection.write`, for what makes no sense."""
+        """Check the arguments, and return them.
+
+        Raises TypeError or ValueError, in the words of `Connection.write`.
+        """
         for name, value, kinds in zip(("topic", "key", "headers", "expiry_ms", "reply_to", "correlation_id"),
                                       self, _GIVEN, strict=False):  # fmt: skip
             if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
@@ -48,8 +51,11 @@ class Outgoing(NamedTuple):
         return self
 
     def pack(self) -> bytes:
-        """Only what is given, so nothing for most messages; TypeError where a value cannot travel,
-        RefusedError where a text is none that UTF-8 can hold, or all together is too long."""
+        """Return the given arguments as bytes; b"" for none, the usual case.
+
+        Raises TypeError for a value that cannot travel. Raises RefusedError for a text that UTF-8
+        cannot hold, and for more than 60,000 bytes together.
+        """
         if self == _NOTHING:
             return b""
         given = {name: value for name, value in self._asdict().items() if value is not None}
@@ -67,7 +73,7 @@ class Outgoing(NamedTuple):
 
     @classmethod
     def unpack(cls, data: bytes) -> Outgoing:
-        """RemoteError for what `pack` did not make."""
+        """Make an `Outgoing` of the bytes of `pack`. Raises RemoteError for other bytes."""
         try:
             found = cls(**values.unpack(data))
         except (TypeError, ValueError):
@@ -78,7 +84,7 @@ class Outgoing(NamedTuple):
         return found
 
     def fields(self) -> frozenset[str]:
-        """The names of what is given, as `StreamDriver.addressing` names them."""
+        """The names of the given arguments, as in `StreamDriver.addressing`."""
         return frozenset(
             name
             for name, value in zip(_NAMES, self, strict=True)
@@ -87,9 +93,9 @@ class Outgoing(NamedTuple):
 
 
 _MOST_BYTES = 60_000
-"""It travels to the worker in a header, which has 65,535 bytes at most."""
+"""The limit on `pack`: a header has 65,535 bytes at most, and these bytes travel in a header."""
 _LONGEST_EXPIRY_MS = (1 << 32) - 1
-"""What an AMQP and an MQTT message can say at most is at least this."""
+"""AMQP and MQTT messages can both express this limit."""
 _GIVEN: tuple[tuple[type, ...], ...] = (
     (str,),
     (str, bytes),
@@ -99,7 +105,7 @@ _GIVEN: tuple[tuple[type, ...], ...] = (
     (str, bytes),
 )
 _SPOKEN = {"correlation": "correlation_id"}
-"""Fields as users know them, where that is not their name."""
+"""Fields whose name differs from the argument of `Connection.write`."""
 _NOTHING = Outgoing()
 _NAMES = Outgoing._fields
 _NONE = type(None)

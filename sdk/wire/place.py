@@ -1,4 +1,4 @@
-"""A place in a message broker's log, where reading is to go on (`Connection.seek`)."""
+"""A place in a message broker's log from which reading goes on (`Connection.seek`)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ _HIGHEST: Final = (1 << 63) - 1
 
 
 class Place(NamedTuple):
-    """See the module."""
+    """A place in the log of one topic and partition, or of all."""
 
     kind: str
     """`earliest`, `latest`, `offset` or `time`."""
     value: int = 0
     """The offset, or milliseconds since 1970."""
     topic: str | None = None
-    """None: all topics that are read."""
+    """The topic; None: all topics of the connection."""
     partition: int | None = None
-    """None: all partitions that are read."""
+    """The partition; None: all partitions of the connection."""
 
     @classmethod
     def of(cls, offset: object, topic: object, partition: object) -> Place:
-        """What the arguments of `Connection.seek` say; TypeError or ValueError for what makes no sense."""
+        """Make a place of the arguments of `Connection.seek`.
+
+        Raises TypeError for an argument of a wrong type, and ValueError for a value out of range.
+        """
         if topic is not None and not isinstance(topic, str):
             raise TypeError(f"seek takes the topic as str, not {type(topic).__name__}")
         if partition is not None and (
@@ -41,7 +44,7 @@ class Place(NamedTuple):
 
     @classmethod
     def from_wire(cls, fields: list[Any]) -> Place:
-        """RemoteError where the fields are no place."""
+        """Make a place of the fields of SEEK. Raises RemoteError where they are malformed."""
         if len(fields) != 4:
             raise RemoteError("a malformed SEEK arrived")
         place = cls(*fields)

@@ -1,7 +1,4 @@
-"""The states of a connection, and the only way from one to the next.
-
-Everything that may change a state is in this file; who caused it is not its business.
-"""
+"""The states of a connection, and all ways from state to state."""
 
 from __future__ import annotations
 
@@ -11,12 +8,12 @@ __all__ = ["TRANSITIONS", "State", "check"]
 
 
 class State(StrEnum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
     DIALING = "dialing"  # the first link is being established
     OPEN = "open"  # the link is up
     DOWN = "down"  # the link is lost and being re-established
-    LOST = "lost"  # the link is lost for good; what is buffered can be read
+    LOST = "lost"  # the link is lost for good; buffered messages can still be read
     FAILED = "failed"  # given up: the first dial failed, or too many failures in a row
     CLOSED = "closed"  # ended on request
 
@@ -32,7 +29,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 
 
 def check(old: State, new: State) -> State:
-    """`new`, when it may follow `old`; ValueError otherwise."""
+    """Return `new` if it may follow `old`. Raises ValueError otherwise."""
     if new is not old and new not in TRANSITIONS[old]:
         raise ValueError(f"a connection cannot go from {old.value} to {new.value}")
     return new

@@ -12,29 +12,32 @@ __all__ = ["Stats"]
 class Stats:
     """A snapshot of one connection, as `Connection.stats()` returns it. Holds no secret.
 
-    Every message received is in exactly one of: read, buffered, dropped, skipped, returned
-    (`messages_in == read + buffered + dropped + skipped + returned` once readers are at rest).
+    Every received message counts as read, buffered, dropped, skipped or returned, and only once:
+    `messages_in == read + buffered + dropped + skipped + returned` while no reader is reading.
     """
 
     id: str = ""
-    """The number that `trunkline ps` shows and `trunkline kill` takes."""
+    """The number in `trunkline ps`, and for `trunkline kill`."""
     scheme: str = ""
     kind: str = "stream"
-    """`stream` (it is read and written) or `database` (it executes statements): what its driver is."""
+    """`stream` (read and written) or `database` (executes statements)."""
     lost_is_none: bool = False
     """Whether a lost link reads as None; else as `""`."""
     comes_again: bool = False
-    """Whether the message broker keeps what was not acknowledged, and sends it again after a crash."""
+    """Whether the message broker keeps unacknowledged messages, and sends them again after a
+    crash."""
     acknowledges: bool = False
-    """Whether the peer waits for acknowledgements, which `receive(ack=False)` leaves to the program."""
+    """Whether the peer waits for acknowledgements. With `receive(ack=False)` the program sends
+    them."""
     peer: str = ""
-    """Who is at the other end; no secret."""
+    """The program at the other end of the link, without secrets."""
     state: str = "dialing"
-    """One of `trunkline.wire.state.State`."""
+    """A value of `trunkline.wire.state.State`."""
     pid: int | None = None
-    """The worker's process id; None while there is no worker."""
+    """The worker's process id; None while no worker runs."""
     incarnation: int = 1
-    """1 for the first worker of this connection, one more for each that replaced a crashed one."""
+    """1 for the first worker of this connection; one more for each replacement of a crashed
+    worker."""
     opened_at: float = 0.0
     """Wall clock seconds of the first successful dial."""
     messages_in: int = 0
@@ -42,41 +45,44 @@ class Stats:
     messages_out: int = 0
     bytes_out: int = 0
     read: int = 0
-    """Messages a reader has taken."""
+    """Messages taken by readers."""
     buffered: int = 0
-    """Messages received that no reader has taken yet."""
+    """Messages received and not taken by a reader yet."""
     queued: int = 0
-    """Of those, messages still with the worker: what its crash would lose."""
+    """Buffered messages that are still with the worker: a crash would lose them."""
     peak: int = 0
-    """The most that ever were buffered."""
+    """The highest value of `buffered` so far."""
     dropped: int = 0
     """Messages thrown away because the buffer was full, or lost with a crashed worker."""
     skipped: int = 0
     """Messages discarded by `read(-2)` or `seek`."""
     returned: int = 0
-    """Messages that a crashed worker had and nobody had read: the message broker sends them again."""
+    """Unread messages of a crashed worker. The message broker sends them again."""
     redelivered: int = 0
-    """Messages of which the message broker said that they may have been delivered before."""
+    """Messages that may have been delivered before, as the message broker said."""
     lag: int | None = None
-    """Messages that the message broker has for this connection and that no reader has taken, those in the
-    buffer included, as the broker last said; None where the scheme does not tell or the link is down."""
+    """Messages that the message broker has for this connection and that no reader has taken.
+
+    Messages in the buffer are included. The value is the message broker's last report. None where
+    the scheme reports no lag, or the link is down.
+    """
     errors: int = 0
-    """Messages that could not be decompressed, and other faults that did not end the link."""
+    """Messages that could not be decompressed, and further faults that did not end the link."""
     reconnects: int = 0
-    """Successful re-establishments of the link."""
+    """How often the link was established again."""
     outages: int = 0
-    """Times the link was lost."""
+    """How often the link was lost."""
     statements: int = 0
     """Statements executed."""
     rows: int = 0
-    """Rows those statements returned, and so far those of the ones that still run."""
+    """Rows returned by statements, those of running statements included."""
     queries: int = 0
-    """Queries (`Connection.query`) whose rows are not all taken yet."""
+    """Queries (`Connection.query`) with rows left to take."""
     holders: int = 0
     """Objects attached to the connection now."""
     last_error: str | None = None
     last_message_at: float | None = None
-    """Wall clock seconds of the last message received."""
+    """Wall clock seconds of the last received message."""
 
     def to_wire(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _NAMES}

@@ -1,12 +1,12 @@
-"""Rows as bytes and back, faster than value by value where a column holds times or Decimals.
+"""Rows as bytes and back, faster than value by value for columns of times or Decimals.
 
-msgpack knows neither, so each of them would cost a call of Python on either side, which is more than a
-database's own library takes for the whole row. A column of nothing but such values (and None) travels as a
-list of what msgpack does know instead, written and read without Python in between. Everything else is
-`trunkline.wire.values`.
+msgpack has no type for times and Decimals, so each value would cost a Python call on either side.
+That is more than a database's own library takes for the whole row. A column of such values (and
+None) therefore travels as a list of plain msgpack values, written and read without Python code per
+value. Other columns go through `trunkline.wire.values`.
 
-A worker whose library has columns rather than rows makes a `Table` of them and needs no row, no time and no
-Decimal at all; `unpack_table` gives it one for what it has to write.
+Where a database library has columns instead of rows, the worker makes a `Table` of them, and makes
+no row, time or Decimal at all. `unpack_table` returns a `Table` for writing.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ __all__ = [
 
 _ROWS, _COLUMNS = 0, 1
 _FEW = 8
-"""Rows for which turning them into columns does not pay."""
+"""With fewer rows, turning them into columns does not pay."""
 _MANY = 100
 _AS_THEY_ARE = 0
 DECIMALS = 1
-"""The codec of Decimals as texts."""
+"""The codec of Decimals: a text for each."""
 MOMENTS = 2
-"""The codec of datetimes: offsets, which of them is whose (nothing where there is one), microseconds."""
+"""The codec of datetimes: offsets, the offset's index for each value (empty for one offset),
+microseconds."""
 _SCALED = 5
 _MOST_DIGITS = 76
 _NONE = type(None)
@@ -59,12 +60,12 @@ class Column(NamedTuple):
 
     codec: int
     gaps: list[int]
-    """Where None is, in order."""
+    """The indexes of None, in order."""
     content: Any
-    """The other values, as the codec has them."""
+    """The remaining values, in the form of the codec."""
 
     def values(self) -> Iterable[Any]:
-        """The values that `column_of` was given."""
+        """Return the values that `column_of` was given."""
         number, gaps, content = self
         if number == _AS_THEY_ARE:
             return content  # type: ignore[no-any-return]
@@ -73,13 +74,13 @@ class Column(NamedTuple):
 
 
 def scaled_decimals(numbers: Iterable[int], scale: int, gaps: list[int]) -> Column:
-    """Decimals of whole numbers: each is divided by ten to the power of `scale`."""
+    """Make a column of Decimals from whole numbers, each divided by ten to the power of `scale`."""
     return Column(_SCALED, gaps, [scale, [*numbers]])
 
 
 def _read_scaled(given: Any) -> Iterable[Decimal]:
     scale, numbers = given
-    if not 0 <= scale <= _MOST_DIGITS:  # a forged one would take all the memory there is
+    if not 0 <= scale <= _MOST_DIGITS:  # a forged scale would take all memory
         text = f"a Decimal of scale {scale}"
         raise ValueError(text)
     if not scale:
@@ -89,9 +90,9 @@ def _read_scaled(given: Any) -> Iterable[Decimal]:
 
 class _Codec(NamedTuple):
     number: int
-    """Part of the protocol."""
+    """The number of the codec. Part of the protocol."""
     write: Callable[[Sequence[Any]], Any]
-    """The values as `values.pack` takes them; None when that would lose something."""
+    """Return the values in a form for `values.pack`; None where a value would lose information."""
     read: Callable[[Any], Iterable[Any]]
 
 
@@ -104,7 +105,11 @@ def _read_decimals(texts: list[str]) -> Iterable[Decimal]:
 
 
 def _write_moments(column: Sequence[datetime]) -> Any:
-    """Microseconds since 1970 by the clock of the zone, and the zones: None or an offset without a name."""
+    """Return microseconds since 1970 by the clock of the zone, and the zones.
+
+    A zone is None, or an offset without a name of its own. Returns None for any further zone, and
+    for a `fold`.
+    """
     zones = [*set(map(_zone, column))]
     if not all(map(_plain_offset, zones)) or any(map(_fold, column)):
         return None
@@ -127,11 +132,13 @@ def _read_moments(given: Any) -> Iterable[datetime]:
 
 
 def moments(passed: Iterable[int], unit: int, gaps: list[int]) -> Column:
-    """Datetimes without a zone, of what has passed since 1970: in units of so many microseconds."""
+    """Make a column of datetimes without a zone. `passed`: time since 1970, in units of `unit`
+    microseconds."""
     return Column(MOMENTS, gaps, [[None], [], [*map(mul, passed, repeat(unit))]])
 
 
 def _plain_offset(zone: tzinfo | None) -> bool:
+    """Whether a zone is None or a plain offset, without a name of its own."""
     return zone is None or (
         type(zone) is timezone and str(zone) == str(timezone(zone.utcoffset(None)))
     )
@@ -169,7 +176,7 @@ _READERS = {codec.number: codec.read for codec in _CODECS.values()} | {_SCALED: 
 
 
 class Table(Sequence[list[Any]]):
-    """Rows by columns as they travel. As a sequence it makes them, all at the first look."""
+    """Rows in the form of columns. As a sequence, it makes all rows at the first access."""
 
     def __init__(self, columns: Sequence[Column], count: int) -> None:
         self.columns = columns
@@ -198,7 +205,10 @@ class Table(Sequence[list[Any]]):
 
 
 def pack_rows(rows: Sequence[Any]) -> bytes:
-    """Rows (lists or tuples, which become lists; or dicts) as bytes. Errors are those of `values.pack`."""
+    """Return rows as bytes. A row is a list, a tuple (which becomes a list) or a dict.
+
+    Errors are those of `values.pack`.
+    """
     return values.calmly(_pack_rows, rows) if len(rows) > _MANY else _pack_rows(rows)
 
 
@@ -214,7 +224,7 @@ def _pack_rows(rows: Sequence[Any]) -> bytes:
 
 
 def unpack_rows(data: bytes | memoryview) -> list[Any]:
-    """The rows that `pack_rows` was given. ValueError when `data` is nothing of the kind."""
+    """Return the rows that `pack_rows` was given. Raises ValueError for malformed data."""
     return values.calmly(_unpack_rows, data) if len(data) > values.LARGE else _unpack_rows(data)
 
 
@@ -230,7 +240,7 @@ def _unpack_rows(data: bytes | memoryview) -> list[Any]:
 
 
 def unpack_table(data: bytes | memoryview) -> list[Any] | Table:
-    """As `unpack_rows`, but rows that came by columns stay a `Table`."""
+    """As `unpack_rows`, but rows that travelled as columns stay a `Table`."""
     try:
         form, content, *count = values.unpack(data)
         if form == _ROWS and type(content) is list:
@@ -247,17 +257,17 @@ _MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError)
 
 
 def _gains(*rows: Any) -> bool:
-    """Whether these rows hold what goes faster by columns."""
+    """Whether these rows hold values that travel faster in columns."""
     return any(type(value) in _CODECS for row in rows if type(row) is not dict for value in row)
 
 
 def plain_column(content: list[Any]) -> Column:
-    """A column whose values travel as they are."""
+    """Make a column whose values travel unchanged."""
     return Column(_AS_THEY_ARE, [], content)
 
 
 def column_of(column: Sequence[Any]) -> Column:
-    """A column, as it travels."""
+    """Make a column in the form in which it travels."""
     kinds = set(map(type, column))
     kind = next(iter(kinds - {_NONE}), _NONE)
     codec = _CODECS.get(kind)
@@ -271,7 +281,7 @@ def column_of(column: Sequence[Any]) -> Column:
 
 
 def with_gaps(found: Iterator[Any], gaps: Sequence[int]) -> list[Any]:
-    """The values, with None where the gaps are."""
+    """Return the values, with None inserted at the indexes `gaps`."""
     whole: list[Any] = []
     for index in gaps:
         whole.extend(islice(found, index - len(whole)))

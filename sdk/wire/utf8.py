@@ -1,4 +1,4 @@
-"""Text that UTF-8 cannot hold, refused in words: half of a surrogate pair, as careless JSON has it."""
+"""Checks for text that UTF-8 cannot hold: half of a surrogate pair, as in careless JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["check", "encoded"]
 
 
 def encoded(text: str, what: str) -> bytes:
-    """`text` as UTF-8. RefusedError names `what` cannot be sent."""
+    """Return `text` as UTF-8. Raises RefusedError, with `what` as the name of the text."""
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -21,7 +21,8 @@ def encoded(text: str, what: str) -> bytes:
 
 
 def check(value: object, what: str) -> None:
-    """RefusedError, naming `what`, where a text in `value` cannot be sent; looks into mappings and lists."""
+    """Raise RefusedError where a text in `value`, or in its mappings and lists, is not valid
+    UTF-8."""
     if isinstance(value, str):
         encoded(value, what)
     elif isinstance(value, Mapping):

@@ -1,17 +1,19 @@
-"""Python values as bytes and back, with their types: what binds, rows and messages travel as.
+"""Python values as bytes and back, with their types: binds, rows and messages.
 
-msgpack does the plain types in C, so rows of numbers and text cost no Python per value. Every other type is
-an extension of msgpack, numbered in `_Code`. Nothing on the wire names a class or a function: an unknown
-number is an error, so no message can make the reader run code.
+msgpack packs the plain types in C, so rows of numbers and text cost no Python code per value. Every
+further type is an extension of msgpack, numbered in `_Code`. No class or function is named on the
+wire, and an unknown number is an error, so no message can make the reader run code.
 
-* As they are: None, bool, int of any size, float, Decimal, str (lone surrogates too), bytes, datetime, date,
-  time, timedelta, UUID, list, tuple, dict, set, frozenset, `Json` and the objects of `ipaddress`.
-* As what they stand for: an Enum member as its value, bytearray and memoryview as bytes, a range as a list, a
-  subclass as the type above it in the list (a namedtuple as a tuple, an OrderedDict as a dict), values of
-  numpy and pandas as `trunkline.wire.foreign` has them.
-* Zones: `timezone` and `ZoneInfo` (by key, with `fold`) stay; any other tzinfo becomes its offset then.
-* Depth: 100 levels; a value of nothing but lists and dicts may go as deep as msgpack goes (511 or 1024).
-  Beyond that, ValueError on either side.
+* Unchanged: None, bool, int of any size, float, Decimal, str (lone surrogates too), bytes,
+  datetime, date, time, timedelta, UUID, list, tuple, dict, set, frozenset, `Json` and objects of
+  `ipaddress`.
+* Converted: an Enum member to its value, bytearray and memoryview to bytes, a range to a list, a
+  subclass to its base type in the list above (a namedtuple to a tuple, an OrderedDict to a dict),
+  values of numpy and pandas as described in `trunkline.wire.foreign`.
+* Zones: `timezone` and `ZoneInfo` (by key, with `fold`) stay. Any further tzinfo becomes the offset
+  that it has at that time.
+* Depth: 100 levels. A value of lists and dicts alone may go as deep as msgpack goes (511 or 1024).
+  Beyond the limit, both sides raise ValueError.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ T = TypeVar("T")
 
 MAX_DEPTH = 100
 LARGE = 1 << 15
-"""Bytes."""
+"""Bytes. The garbage collector is off while data longer than this is unpacked."""
 _ACCEPTED = (
     "None, bool, int, float, Decimal, str, bytes, datetime, date, time, timedelta, UUID, list, tuple, dict,"
     " set, frozenset, Json, Enum members and ipaddress objects"
@@ -52,7 +54,7 @@ _CONTAINERS = (list, dict, tuple, set, frozenset)
 
 
 class _Code(IntEnum):
-    """The extension types. Numbers are part of the protocol: never reuse one."""
+    """The extension types. The numbers are part of the protocol: never reuse one."""
 
     INT = 1
     DECIMAL = 2
@@ -69,7 +71,8 @@ class _Code(IntEnum):
     JSON = 13
 
 
-# what a broken message provokes depends on where it is broken: an unhashable key, an unknown zone, ...
+# The error for a malformed value depends on the place of the fault: an unhashable key, an unknown
+# zone, ...
 _MALFORMED = (
     ValueError,
     TypeError,
@@ -82,7 +85,11 @@ _MALFORMED = (
 
 
 def pack(value: object) -> bytes:
-    """`value` as bytes. TypeError for a type that is not listed above, ValueError when it is too deep."""
+    """Return `value` as bytes.
+
+    Raises TypeError for a type without a place in the list above, and ValueError for too deep
+    nesting.
+    """
     try:
         return _Packing(value).pack(value)
     except RecursionError:
@@ -90,17 +97,25 @@ def pack(value: object) -> bytes:
 
 
 def unpack(data: bytes | bytearray | memoryview) -> Any:
-    """The value that `pack` was given. ValueError when `data` is anything else than one whole value."""
+    """Return the value that `pack` was given.
+
+    Raises ValueError where `data` is not exactly one complete value.
+    """
     return calmly(_unpack, data) if len(data) > LARGE else _unpack(data)
 
 
 def calmly(work: Callable[[Any], T], given: Any) -> T:
-    """`work(given)` without Python's search for cycles, which comes after every 700 new objects and takes
-    longer than making them. For work that makes many, holds no cycle and calls nobody else's code."""
+    """Return `work(given)`, with the garbage collector off meanwhile.
+
+    The collector looks for cycles after every 700 new objects, which takes longer than making the
+    objects. Use this for work that makes many objects without a cycle and calls no foreign code.
+    """
     if not gc.isenabled():
         return work(given)
     try:
-        gc.disable()  # in here, because a signal handler may raise as soon as it has returned
+        # Inside `try`: a signal handler may raise as soon as `disable` has returned, and the
+        # collector must be on again then.
+        gc.disable()
         return work(given)
     finally:
         gc.enable()
@@ -117,7 +132,7 @@ def _unpack(data: bytes | bytearray | memoryview) -> Any:
 
 
 class _Packing:
-    """One call of `pack`: what msgpack asks for each value that it does not know."""
+    """One call of `pack`. msgpack calls `encode` for each value that it cannot pack itself."""
 
     __slots__ = ("checked", "root")
 
@@ -129,7 +144,8 @@ class _Packing:
         try:
             return self._packb(value)
         except (UnicodeEncodeError, BufferError):
-            # msgpack packs these two itself and offers no hook: surrogates, and views with gaps
+            # msgpack calls no hook for two values it fails on: text with surrogates, and
+            # memoryviews with gaps
             return self._packb(_plain(value))
 
     def _packb(self, value: object) -> bytes:
@@ -137,7 +153,7 @@ class _Packing:
         return data
 
     def encode(self, value: Any) -> Any:
-        """What msgpack cannot pack itself, as something it can."""
+        """Replace a value that msgpack cannot pack by a value that it can."""
         encode = _EXACT.get(type(value))
         if encode:
             return encode(value, self)
@@ -153,12 +169,14 @@ class _Packing:
         )
 
     def final(self, value: Any) -> Any:
-        """A value that stands for another, as msgpack packs it by itself: it asks only once."""
+        """Return a replacement value in a form that msgpack packs by itself: msgpack calls the hook
+        only once for each value."""
         packs = value is None or type(value) in (bool, float, bytes, list, dict)
         return value if packs else self.encode(value)
 
     def items(self, value: Iterable[Any]) -> bytes:
-        # each of these packs inside the packing of the one around it, on the C stack
+        # Each nested tuple or set calls `pack` inside the outer call, on the C stack. So the depth
+        # of the whole value is checked before the first one.
         if not self.checked:
             _check_depth(self.root, 0)
             self.checked = True
@@ -166,6 +184,7 @@ class _Packing:
 
 
 def _check_depth(value: Any, depth: int) -> None:
+    """Raise ValueError where `value` is nested deeper than MAX_DEPTH levels."""
     if depth > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
     if isinstance(value, dict):
@@ -177,7 +196,8 @@ def _check_depth(value: Any, depth: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """`value` with each text in it that is not UTF-8 as an extension, and each view as bytes."""
+    """Copy `value` with each text that is not UTF-8 as an extension, and each memoryview as
+    bytes."""
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value)
@@ -189,6 +209,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: str) -> Any:
+    """Return a text, or an extension for a text with lone surrogates."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -209,7 +230,7 @@ def _name(value: object) -> str:
 
 
 def _advice(value: object) -> str:
-    """What to bind in place of a value that cannot be sent."""
+    """Say what to bind in place of a value that cannot be sent."""
     if isinstance(value, Mapping):
         return "; write dict(...)"
     if isinstance(value, Iterable):
@@ -251,7 +272,7 @@ _ADDRESSES: tuple[Callable[[str], Any], ...] = (
     ipaddress.IPv6Network,
 )
 
-# in this order: an IntEnum is an int, a datetime is a date
+# The order matters: an IntEnum is an int, a datetime is a date.
 _ENCODERS: tuple[tuple[Any, _Encode], ...] = (
     (Enum, _enum),
     (tuple, _items(_Code.TUPLE)),
@@ -274,11 +295,12 @@ _ENCODERS: tuple[tuple[Any, _Encode], ...] = (
     (range, lambda value, packing: list(value)),
 )
 
-# most values are of a type of the list itself
+# most values are exactly of a type in the table
 _EXACT = {kind: encode for kind, encode in _ENCODERS if isinstance(kind, type)}
 
 
 def _decode(depth: int, code: int, data: bytes) -> Any:
+    """Decode an extension. `depth`: how many extensions are around it."""
     if code in _MANY:
         return _MANY[code](_inner(data, depth + 1))
     if code not in _DECODERS:
@@ -287,9 +309,11 @@ def _decode(depth: int, code: int, data: bytes) -> Any:
 
 
 def _inner(data: bytes, depth: int) -> list[Any]:
+    """Decode the list inside a tuple, set or frozenset."""
     if depth > MAX_DEPTH:
         raise ValueError(_TOO_DEEP)
-    # an Unpacker has its 40 kB of state on the heap, unpackb on the C stack, of which a thread has little
+    # An Unpacker has its 40 kB of state on the heap; unpackb has it on the C stack, and the stack
+    # of a thread is small.
     unpacker = msgpack.Unpacker(
         ext_hook=partial(_decode, depth),
         strict_map_key=False,
