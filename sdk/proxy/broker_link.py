@@ -1,10 +1,10 @@
-"""The way to the broker that all objects of this process share: the control socket, a few sockets
-for requests, and which broker it is.
+"""The link to the broker that all objects of a process share: the control socket and a pool of
+sockets for requests.
 
-A broker may be lost and another one take over, at the same address. `generation` counts them: a
-socket of a former generation is thrown away. `join` and `replace_broker` are for the control thread
-(`trunkline.proxy.process`), and for the thread that makes the client; the rest may be called by any
-thread.
+A broker may be lost, and another broker takes over at the same address. `generation` counts the
+brokers: a socket of a former generation is thrown away. Only the control thread
+(`trunkline.proxy.process`) calls `join` and `replace_broker`, and before it runs, the thread that
+makes the client. Any thread may call the other methods.
 """
 
 from __future__ import annotations
@@ -37,18 +37,25 @@ __all__ = ["ANSWER_S", "BrokerLink"]
 log = logging.getLogger("trunkline")
 
 RETRY_S = 0.5
+"""Seconds between two attempts to join another broker."""
 SETTLE_LOOK_S = 0.02
+"""Seconds between two looks of a wait for the control thread or for other threads."""
 SPARE_FDS = 128
+"""The limit of file descriptors is raised when fewer than so many are free."""
 FEW_FDS = 16
+"""No further connection is opened when fewer than so many file descriptors are free."""
 ANSWER_S = 15.0
-"""The broker answers its own requests at once; more than this is a broker that hangs."""
+"""Seconds for an answer of the broker. A broker answers its own requests at once; a broker that
+takes longer hangs."""
 
 
 class BrokerLink:
-    """See the module. `count_objects` tells how many connections the process has.
+    """The link of one process to its broker. `count_objects` tells how many connections the process
+    has.
 
-    Nothing is taken of the system before `open_context`; `release` and `end_context` give all of it
-    back."""
+    `open_context` takes the first resources of the operating system; `release` and `end_context`
+    give all of them back.
+    """
 
     def __init__(self, count_objects: Callable[[], int]) -> None:
         self._count_objects = count_objects
@@ -57,23 +64,28 @@ class BrokerLink:
         self._joined = 0
         """The generation of the broker that knows this process."""
         self.control: RouterRoute | None = None
-        """The control socket: the control thread's."""
+        """The control socket, used by the control thread."""
         self.broker_fd: int = -1
-        """Becomes readable when the broker's process ends; -1 where the system has no such
-        descriptor."""
+        """A pidfd, which becomes readable when the broker's process ends; -1 where the system has
+        none."""
         self.heard_at: float = 0.0
         """When the control thread heard the broker last, on the monotonic clock."""
         self.stopped: bool = False
+        """`stop` was called: every wait ends soon."""
         self._pause = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._pool: deque[RouterRoute] = deque()
+        """Idle sockets for requests. A thread takes one for a request and puts it back after the
+        answer."""
         self._routers: Members[RouterRoute] = Members()
+        """All sockets that live, so that `is_unused` can tell whether a thread is inside one of
+        them."""
         self._making: list[object] = []
-        """One entry for each thread that is about to add to `_routers`."""
+        """One entry for each thread that is about to add a socket to `_routers`."""
         self._request_id = 0
 
     def open_context(self) -> None:
-        """The first step of the process's way to a broker. Raises BrokerGone."""
+        """Make the ZeroMQ context: the first step on the way to a broker. Raises BrokerGone."""
         try:
             self._context = make_context(further=1)
         except OSError as error:
@@ -81,12 +93,12 @@ class BrokerLink:
         self._context.set(zmq.MAX_SOCKETS, 65535)
 
     def stop(self) -> None:
-        """Every wait ends soon, and nothing new begins."""
+        """Let every wait end soon, and let no new one begin."""
         self.stopped = True
         self._pause.set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not longer than until `stop`."""
+        """Wait so many seconds, or until `stop`."""
         self._pause.wait(seconds)
 
     # sockets and requests, from any thread
@@ -100,16 +112,19 @@ class BrokerLink:
         deadline: Deadline,
         part: Callable[[bytes], None] | None = None,
     ) -> list[bytes]:
-        """Send a request and return the body of its answer; `part` takes what of it comes before.
-        Raises what the other side answered, OperationTimeout at the deadline, BrokerGone when the
-        broker is lost meanwhile."""
+        """Send a request through the router and return the body of its answer.
+
+        `to`: the id of a connection, or BROKER. `part` takes the parts of the answer that come
+        before its end. Raises the error that the other side answered, the error of `unanswered` at
+        the deadline, the error of `unknown` when the broker is lost.
+        """
         router = self._borrow()
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
         try:
             router.send(to, kind, request_id, fields, *body)
             answer = self._await(router, request_id, deadline, kind, part)
         except BaseException:
-            router.close()  # whatever still comes is for nobody
+            router.close()  # so that an answer that comes later is not taken for the next one
             raise
         self._pool.append(router)
         if answer.kind is Kind.ERROR:
@@ -124,6 +139,7 @@ class BrokerLink:
         kind: Kind,
         part: Callable[[bytes], None] | None,
     ) -> Received:
+        """Wait for the answer with this id, in slices, to notice a lost broker."""
         while True:
             received = router.receive(max(0.001, min(SLICE_S, deadline.left())))
             if received is not None:
@@ -138,6 +154,7 @@ class BrokerLink:
                 raise unknown(kind)
 
     def _borrow(self) -> RouterRoute:
+        """Take an idle socket of the present generation from the pool, or make one."""
         while self._pool:
             with contextlib.suppress(IndexError):
                 router = self._pool.pop()
@@ -147,7 +164,8 @@ class BrokerLink:
         return self.new_router_route()
 
     def new_router_route(self) -> RouterRoute:
-        """A new socket to the present broker."""
+        """A new socket to the present broker. BrokerGone after `stop`, and without a free file
+        descriptor."""
         making = object()
         self._making.append(making)
         try:
@@ -166,12 +184,14 @@ class BrokerLink:
         return router
 
     def is_unused(self, limit: Deadline) -> bool:
-        """After `stop`: whether no thread is in a socket any more. A thread that dials
-        or asks sees the stop at its next look."""
+        """After `stop`: whether no thread is inside a socket any more, waiting until `limit` at
+        most.
+
+        A thread that dials or asks notices `stopped` within a slice of its wait.
+        """
         while True:
-            making = bool(
-                self._making
-            )  # looked at first: what was made until then is among the routers
+            # Read before `_routers`: a thread that is no longer in `_making` has added its socket.
+            making = bool(self._making)
             idle = {id(router) for router in (self.control, *list(self._pool))}
             if not making and all(router.closed or id(router) in idle for router in self._routers):
                 return True
@@ -180,9 +200,11 @@ class BrokerLink:
             time.sleep(min(SETTLE_LOOK_S, limit.left()))
 
     def _make_room(self, fd: int) -> None:
-        """Each connection takes a handful of descriptors, and the usual soft limit is 1024: raise
-        it, step by step, when it comes near. BrokerGone at the hard limit, where ZeroMQ fails to
-        connect, silently."""
+        """Raise the process's soft limit of open files when it comes near.
+
+        Each connection takes a handful of file descriptors, and the usual soft limit is 1024.
+        BrokerGone near the hard limit: beyond, ZeroMQ fails to connect without an error.
+        """
         used = fd + self._count_objects()  # each of which needs another one for its first request
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY or used + SPARE_FDS < soft:
@@ -199,8 +221,11 @@ class BrokerLink:
             )
 
     def ask_broker(self, kind: Kind, *fields: Any, deadline: Deadline | None = None) -> list[bytes]:
-        """One question to the broker; asked again when it was lost meanwhile, for they can be.
-        Raises what it answered; OperationTimeout or BrokerGone at the deadline (default: 15 s)."""
+        """Ask the broker, and ask the next broker again when it is lost meanwhile.
+
+        For questions that may be asked twice. Raises the error that the broker answered;
+        OperationTimeout or BrokerGone at the deadline (default: 15 s).
+        """
         deadline = deadline or Deadline(ANSWER_S)
         while True:
             self.settle(deadline)
@@ -212,26 +237,28 @@ class BrokerLink:
 
     @property
     def control_id(self) -> bytes:
+        """The name of the control socket at the broker; empty without one."""
         return self.control.identity if self.control is not None else b""
 
     # which broker it is
 
     def join(self, deadline: Deadline) -> None:
-        """Find or start the broker and introduce this process to it."""
+        """Find or start the broker, and introduce this process to it. Raises BrokerGone."""
         old, self.control = self.control, None
         if old is not None:
             old.close()
         while True:
             ensure_broker(self.address, deadline)
             if started := endpoint.holder(endpoint.folder_of(self.address)):
-                adopt(started)  # before its welcome: it may be killed before that
+                adopt(started)  # now, because the broker may be killed before its WELCOME
             self.generation += 1
             control = self.control = self.new_router_route()
             control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
             welcome = self._await_welcome(control, deadline)
             if welcome is not None:
                 break
-            control.close()  # one that was just ending: the next one has not heard of us
+            # That broker was just ending. The next one does not know this process.
+            control.close()
         self.heard_at = time.monotonic()
         pid = int(messages.Welcome(*welcome.fields).pid)
         if hasattr(os, "pidfd_open"):
@@ -240,7 +267,8 @@ class BrokerLink:
         self._joined = self.generation
 
     def _await_welcome(self, control: RouterRoute, deadline: Deadline) -> Received | None:
-        """The broker's answer; None when it has ended instead."""
+        """Return the broker's WELCOME; None when the broker has ended instead. BrokerGone at the
+        deadline."""
         while True:
             received = control.receive(min(SLICE_S, deadline.left()))
             if received is not None and received.kind is Kind.WELCOME:
@@ -255,7 +283,7 @@ class BrokerLink:
                 return None
 
     def left(self, generation: int) -> bool:
-        """Whether the broker of this generation is lost: nothing will be answered by it."""
+        """Whether the broker of this generation is lost, so that it answers nothing any more."""
         return self.stopped or generation != self.generation or self.broker_ended()
 
     def settle(self, deadline: Deadline) -> None:
@@ -270,8 +298,8 @@ class BrokerLink:
             self._pause.wait(min(SETTLE_LOOK_S, deadline.left()))
 
     def broker_ended(self) -> bool:
-        """Whether the present broker's process is gone, before the control thread has acted on
-        it."""
+        """Whether the present broker's process has ended. True even before the control thread has
+        noticed."""
         fd = self.broker_fd
         if fd < 0:
             return False
@@ -280,11 +308,16 @@ class BrokerLink:
         return bool(poll.poll(0))
 
     def replace_broker(self, after_join: Callable[[], None]) -> None:
-        """The broker was lost: join another one, and call `after_join` then; the workers do the
-        same and keep what they have. Returns when that is done, or after `stop`."""
+        """Join another broker in place of a lost one, then call `after_join`.
+
+        The workers keep their links and buffers, and join the other broker by themselves. Returns
+        when that is done, or after `stop`.
+        """
         log.warning("the broker was lost; another one takes over")
         lost_at = time.monotonic()
-        self.generation += 1  # no socket of the lost broker may come to speak with the next one
+        # ZeroMQ reconnects the old sockets to the same address, where the next broker listens. The
+        # new generation has these sockets thrown away.
+        self.generation += 1
         self._close_broker_fd()
         said = ""
         while not self.stopped:
@@ -302,23 +335,26 @@ class BrokerLink:
             log.warning("another broker has taken over after %.1f s", time.monotonic() - lost_at)
 
     def _close_broker_fd(self) -> None:
+        """Close the pidfd. The attribute is cleared first, so that no thread polls a closed
+        descriptor's number."""
         fd, self.broker_fd = self.broker_fd, -1
         if fd >= 0:
             os.close(fd)
 
     def release(self) -> None:
-        """Leave the broker, and close all sockets. No thread may be in one of them."""
+        """Leave the broker and close all sockets. No thread may be inside one of them."""
         self.stopped = True
         self._close_broker_fd()
         if self.control is not None:
             with contextlib.suppress(zmq.ZMQError):
                 self.control.send(BROKER, Kind.BYE, 0, ())
-            # The last words: what was detached. A broker that has never answered is not waited for.
+            # The linger lets the last messages out: the orders to detach. A broker that has never
+            # answered is not waited for.
             self.control.socket.close(linger=300 if self._joined == self.generation else 0)
         while self._pool:
             self._pool.pop().close()
 
     def end_context(self) -> None:
-        """The last step; ends within 0.3 s."""
+        """End the ZeroMQ context: the last step. Takes 0.3 s at most."""
         if self._context is not None:
             self._context.destroy(linger=300)

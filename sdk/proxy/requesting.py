@@ -1,4 +1,5 @@
-"""Requests of an object to its worker: each is sent once, and answered or known to have failed."""
+"""Requests of an object to its worker. Each request is sent once, and is answered or known to have
+failed."""
 
 from __future__ import annotations
 
@@ -16,17 +17,21 @@ from trunkline.wire.envelope import Kind
 __all__ = ["GRACE_S", "Requests"]
 
 GRACE_S = 0.25
-"""The worker keeps a deadline; its answer may take so much longer to come."""
+"""The worker keeps the deadline of a request. The caller waits so many seconds longer for the
+worker's answer, which says more than a timeout here."""
 REPLACE_S = 10.0
-"""How long a statement waits for the worker that replaces a crashed one."""
+"""Seconds that a statement waits for the worker that replaces a crashed one."""
 REPLACE_LOOK_S = 0.01
+"""Seconds between two attempts to reach that worker."""
 JOIN_LOOK_S = 0.002
+"""Seconds between two looks whether the control thread has joined the connection."""
 
 Part = Callable[[bytes], None]
+"""A callback for a part of an answer that comes before the answer's end."""
 
 
 class Requests:
-    """Those of one object, from any thread."""
+    """The requests of one object. Any thread may call these methods."""
 
     __slots__ = ("_member",)
 
@@ -36,6 +41,10 @@ class Requests:
     def request(
         self, kind: Kind, *fields: Any, body: bytes | None = None, deadline: Deadline
     ) -> list[bytes]:
+        """Send a request once, and return the body of its answer.
+
+        Raises ClosedError, DeadHandle, and the errors of `Route.request`.
+        """
         member = self._member
         self.check_open()
         self.client_now(deadline)
@@ -49,15 +58,18 @@ class Requests:
         deadline: Deadline,
         part: Part | None = None,
     ) -> list[bytes]:
-        """One answer to one request. It is sent again only where it is certain that no worker has
-        begun with it: between a crashed worker and the next one."""
+        """Send a request, and return the body of its answer.
+
+        A request to a database is sent again where certainly no worker has begun with it: between a
+        crashed worker and the next one, for `REPLACE_S` at most. `fields` go behind the holder's
+        name, `part` takes the parts of the answer that come before its end.
+        """
         member = self._member
         patience = Deadline(min(REPLACE_S, deadline.left()) if member.about.executes else 0)
         while True:
             self.check_open()
-            self.client_now(
-                deadline
-            )  # in a forked child that gives the object an identity of its own
+            # Before the next line, because a forked child gets a new name here.
+            self.client_now(deadline)
             whole = (member.holder_id, *fields)
             answer = member.route.try_request(
                 kind,
@@ -75,6 +87,7 @@ class Requests:
             time.sleep(REPLACE_LOOK_S)
 
     def check_open(self) -> None:
+        """Raise ClosedError for a closed object, DeadHandle when the connection has ended."""
         member = self._member
         if member.closed:
             by = " by the program's end" if member.client.program_ends else ""
@@ -82,17 +95,20 @@ class Requests:
                 f"this object of {member.about.peer} was closed{by}; dial again, or Dial its handle"
             )
         if member.gone is not None:
-            if "has ended" in member.gone:  # said by the broker, and what to do with it
+            if "has ended" in member.gone:  # the broker's own sentence, with its advice
                 raise DeadHandle(member.gone)
             raise DeadHandle(
                 f"the connection to {member.about.peer} has ended ({member.gone}); dial again"
             )
 
     def client_now(self, deadline: Deadline) -> Client:
-        """The client of this process. In a forked child the object first becomes a holder of its
-        own, and after an exception that broke off what it was saying it joins anew;
-        OperationTimeout when that took too long. The grace at the end of the deadline is left out:
-        it is for the worker's answer."""
+        """The client of this process, once this object is a holder in good order.
+
+        In a forked child the object first becomes a holder of its own. After an exception that has
+        interrupted the stream socket, the connection is first joined anew. OperationTimeout when
+        that takes too long: until `GRACE_S` before the deadline, for the rest is for the worker's
+        answer.
+        """
         member = self._member
         limit = Deadline(min(ATTACH_S, max(0.0, deadline.left() - GRACE_S)))
         while (
@@ -110,11 +126,14 @@ class Requests:
         return member.client
 
     def _hear_of_end(self) -> None:
-        """Whether the worker is gone for good: the broker says so on the stream socket, which
-        nobody reads here."""
+        """Find out whether the worker is gone for good.
+
+        The broker tells so on the stream socket, which no read empties for a database connection.
+        """
         self._member.turn.run(0, self._hear_of_end_in_turn)
 
     def _hear_of_end_in_turn(self) -> None:
+        """With the turn held: look through the messages for a GONE that ends the connection."""
         member = self._member
         if member.closed or not member.in_order():
             return
@@ -126,6 +145,8 @@ class Requests:
             member.route.done()
 
     def _what_is_lost(self) -> str:
+        """A note for the text of the error, where a SQLite database was in the memory of the
+        worker."""
         member = self._member
         memory = member.about.scheme == "sqlite3" and (
             ":memory:" in member.about.peer or "mode=memory" in member.about.peer

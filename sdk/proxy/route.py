@@ -1,14 +1,17 @@
-"""Which way a message goes between a program and its worker; no other module knows.
+"""The one interface to the ways between a program and its worker. No other module knows the way.
 
-There are three ways. The router: every object has a socket to the broker, which passes messages on
-and tells of the worker's end. The stream: a socket straight to the worker, for the messages that
-are read. Requests: sockets straight to the worker, one for each thread that waits for an answer.
-Where the worker's door cannot be used (another machine, a full disk), everything goes through the
-router, with the same results.
+There are three ways:
 
-The stream and the router's socket are used by one thread at a time, the one that has the holder's
-turn. `say_last`, `wake_reader`, `request`, `try_request` and `close_requests` may be called by any
-thread.
+* The router: every holder has a socket to the broker. The broker passes messages on, and tells of
+  the worker's end.
+* The stream: a socket straight to the worker's door, for the messages that are read.
+* Requests: sockets straight to the worker's door, one for each thread that waits for an answer.
+
+Where the worker's door cannot be used (another machine, a full disk), every message goes through
+the router, with the same results.
+
+Only the thread with the holder's turn uses the stream and the router's socket. Any thread may call
+`say_last`, `wake_reader`, `request`, `try_request` and `close_requests`.
 """
 
 from __future__ import annotations
@@ -27,11 +30,11 @@ from trunkline.wire.envelope import Kind
 __all__ = ["SLICE_S", "NotTaken", "Received", "Route", "RouterRoute", "unanswered", "unknown"]
 
 Part = Callable[[bytes], None]
-"""Takes a part of an answer that comes before its end."""
+"""A callback for a part of an answer that comes before the answer's end."""
 
 
 class Broker(Protocol):
-    """The part of the client that a route uses."""
+    """The part of the client (`trunkline.proxy.broker_link`) that a route uses."""
 
     address: str
     generation: int
@@ -48,8 +51,11 @@ class Broker(Protocol):
 
 
 class Route:
-    """The ways from one object to its worker. `router` is the object's socket at the router of
-    `client`'s broker, `key` the id of its connection."""
+    """The ways from one holder to its worker.
+
+    `router` is the holder's socket at the router of `client`'s broker, `key` the id of the
+    connection.
+    """
 
     __slots__ = ("_client", "_goes_by_router", "_key", "_requests", "_router", "_source", "_stream")
 
@@ -60,7 +66,7 @@ class Route:
         self._requests = RequestRoute(endpoint.door(client.address, key))
         self._stream: StreamRoute | None = None
         self._source: StreamRoute | RouterRoute | None = None
-        """Where the message came from that `peek` gave last."""
+        """The way by which the message came that `peek` returned last."""
         self._goes_by_router = False
         """The worker's door could not be used when it was tried last."""
 
@@ -68,45 +74,48 @@ class Route:
 
     def join(self, client: Broker, router: RouterRoute, key: bytes) -> None:
         """Use another socket at the router: of another broker, or in a forked child. The stream
-        stays."""
+        stays open."""
         self._client, self._key, self._router = client, key, router
 
     def renew_requests(self) -> None:
-        """Send requests to the worker of the key that was joined last."""
+        """Send requests to the worker of the connection that was joined last."""
         self._requests.close()
         self._requests = RequestRoute(endpoint.door(self._client.address, self._key))
 
     @property
     def router(self) -> RouterRoute | None:
-        """The socket at the router, to hand it to the client when the object leaves; None in a
-        forked child that has not joined yet, and after the end."""
+        """The socket at the router, for the client to close when the holder leaves.
+
+        None in a forked child that has not joined yet, and after the end.
+        """
         return self._router
 
     @property
     def is_joined(self) -> bool:
-        """Whether there is a socket at the router, of a former broker perhaps."""
+        """Whether there is a socket at the router. It may be that of a lost broker: see
+        `is_stale`."""
         return self._router is not None
 
     def is_stale(self) -> bool:
-        """Whether the broker of the socket was lost, and the object has not joined the next one
+        """Whether the socket's broker was lost and the holder has not joined the next broker
         yet."""
         router = self._router
         return router is None or router.generation != self._client.generation
 
     def mark_stale(self) -> None:
-        """Have the control thread join the connection anew when it looks next."""
+        """Have the control thread join the connection anew at its next look."""
         router = self._router
         if router is not None:
             router.generation = -1
 
     def is_torn(self) -> bool:
-        """Whether an exception has broken off sending or receiving: part of a message may be
+        """Whether an exception has interrupted sending or receiving: part of a message may be
         lost."""
         stream, router = self._stream, self._router
         return (stream is not None and stream.torn) or (router is not None and router.torn)
 
     def give_up(self) -> RouterRoute | None:
-        """Close the stream, and return the socket at the router, which is not closed."""
+        """Close the stream. Returns the socket at the router, which stays open."""
         router, self._router = self._router, None
         self.close_stream()
         return router
@@ -118,8 +127,11 @@ class Route:
             router.close()
 
     def leave_to_parent(self) -> RouterRoute | None:
-        """In a forked child: close this process's copies. Returns the parent's socket at the
-        router, which must not be closed here."""
+        """In a forked child: close this process's copies of the sockets.
+
+        Returns the parent's socket at the router, which must not be closed in the child: ZeroMQ's
+        sockets do not survive a fork.
+        """
         self._requests.close()
         self._goes_by_router = False
         return self.give_up()
@@ -127,8 +139,11 @@ class Route:
     # the stream
 
     def open_stream(self) -> bool:
-        """Connect to the worker's door unless that is done; whether there is a stream now that was
-        not before. Without a door, the router is used until `try_door_again`."""
+        """Connect to the worker's door, unless that is done.
+
+        Returns True when a stream was opened. Without a door, returns False, and the router is used
+        until `try_door_again`.
+        """
         if self._stream is not None:
             return False
         try:
@@ -139,35 +154,39 @@ class Route:
         return True
 
     def close_stream(self) -> None:
+        """Close the stream. Messages then go through the router until a stream is opened again."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
 
     def try_door_again(self) -> None:
-        """Another worker takes over: it may have a door."""
+        """Forget that there was no door: another worker takes over, and may have one."""
         self._goes_by_router = False
 
     @property
     def has_stream(self) -> bool:
+        """Whether a stream is open."""
         return self._stream is not None
 
     @property
     def is_chosen(self) -> bool:
-        """Whether it is known which way the stream takes: over a socket of its own or through the
-        router."""
+        """Whether the way of the stream is decided: a socket of its own, or the router."""
         return self._stream is not None or self._goes_by_router
 
     def fileno(self) -> int | None:
-        """The descriptor that becomes readable when something has come; None where there is no
-        stream."""
+        """The stream's file descriptor, which becomes readable when a message has come. None
+        without a stream."""
         stream = self._stream
         return stream.fileno() if stream is not None else None
 
     # messages
 
     def send(self, kind: Kind, *fields: Any) -> None:
-        """Tell the worker something that it does not answer. Never waits. Dropped where neither way
-        is open: who joins anew says all that matters again."""
+        """Send the worker a message without an answer. Never waits.
+
+        The message is dropped where neither way is open: a holder that joins anew sends all that
+        matters again.
+        """
         stream, router = self._stream, self._router
         if stream is not None:
             stream.send(kind, fields)
@@ -175,39 +194,43 @@ class Route:
             router.send(self._key, kind, 0, fields)
 
     def flush(self) -> None:
-        """Send what a busy worker has not taken yet, as far as it takes it now."""
+        """Send what a busy worker has not taken before, as far as the worker takes it now."""
         stream = self._stream
         if stream is not None:
             stream.flush()
 
     def has_unsent(self) -> bool:
-        """Whether something that was sent is still here: the worker has not taken it yet."""
+        """Whether this process still keeps something that the worker has not taken yet."""
         stream = self._stream
         return stream is not None and stream.unsent
 
     def say_last(self, kind: Kind, *fields: Any) -> None:
-        """Tell the worker something although this process may end next; only where there is a
-        stream."""
+        """Send the worker a last message before this process ends. Only where there is a stream;
+        any thread."""
         stream = self._stream
         if stream is not None:
             stream.last_word(kind, fields)
 
     def wake_reader(self) -> None:
-        """End the wait of the thread that is in `peek`, where there is a stream."""
+        """End the wait of the thread that is inside `peek`, where there is a stream. For any
+        thread."""
         stream = self._stream
         if stream is not None:
             stream.shut()
 
     def peek(self, timeout_s: float) -> Received | None:
-        """The next message from the worker, or from the broker about it, after at most so many
-        seconds; None when there is none. It stays the next one until `done`: what an exception
-        breaks off is done again."""
+        """The next message from the worker, or from the broker about the worker.
+
+        `timeout_s`: seconds to wait. None when no message has come. The message stays the next one
+        until `done` is called, so an interrupted caller finds the message again.
+        """
         stream = self._stream
         if stream is not None:
             self._source = stream
             try:
                 return stream.peek(timeout_s)
             except EOFError:
+                # The worker has ended. The broker tells on the router's socket how it goes on.
                 self._stream = None
                 stream.close()
         router = self._router
@@ -217,14 +240,20 @@ class Route:
         return router.peek(timeout_s)
 
     def done(self) -> None:
-        """What `peek` gave was dealt with, unless that has put an end to where it came from."""
+        """Drop the message that `peek` returned: it was dealt with.
+
+        Does nothing when dealing with the message has closed the way by which it came.
+        """
         source = self._source
         if source is not None and (source is self._stream or source is self._router):
             source.done()
 
     def peek_stream(self) -> Received | None:
-        """What has come over the stream and not through the router; None where the stream has ended
-        or was torn."""
+        """The next message that has come over the stream, without waiting. Ignores the router's
+        socket.
+
+        None when no message has come, and when the stream has ended or was torn.
+        """
         stream = self._stream
         if stream is None or stream.torn:
             return None
@@ -232,7 +261,7 @@ class Route:
         return received if self._source is stream else None
 
     def is_quiet(self) -> bool:
-        """Whether surely nothing has come; False also where only `peek` can tell."""
+        """Whether surely no message has come. False also where only `peek` can tell."""
         stream = self._stream
         return stream is not None and not stream.torn and stream.quiet()
 
@@ -246,11 +275,11 @@ class Route:
         deadline: Deadline,
         stop: Callable[[], bool],
     ) -> list[bytes]:
-        """Send a request and return the body of its answer. `stop` says whether the object was
-        closed.
+        """Send a request and return the body of its answer. For any thread.
 
-        Raises what the worker answered; OperationTimeout at the deadline; WorkerDied,
-        OutcomeUnknown or BrokerGone when worker or broker are lost meanwhile.
+        `stop` says whether the object was closed. Raises the error that the worker answered;
+        OperationTimeout at the deadline; WorkerDied, OutcomeUnknown or BrokerGone when worker or
+        broker are lost.
         """
         try:
             return self._requests.request(kind, fields, body or b"", deadline, stop)
@@ -271,15 +300,18 @@ class Route:
         patience: Deadline,
         can_redial: bool,
     ) -> list[bytes] | None:
-        """As `request`, but None where it is certain that no worker has begun with the request, as
-        between a crashed worker and the next one, and `patience` is not over. `part` takes what of
-        the answer comes before its end. `can_redial`: a connection that the broker does not know
-        may come again."""
+        """As `request`, but returns None where certainly no worker has begun with the request.
+
+        Such is the time between a crashed worker and the next one. The caller may then send the
+        request again. After `patience` has expired, raises the error instead. `part` takes the
+        parts of the answer that come before its end. `can_redial`: a connection that the broker
+        does not know may be dialled anew.
+        """
         try:
             return self._requests.request(kind, fields, body, deadline, stop, part)
         except NoDoor as error:
-            # The socket of a worker that is gone; the router may not know it yet and lose the
-            # request.
+            # A refused connection is the door of a dead worker. The broker may not know of the death
+            # yet, and would lose a request that went through the router.
             is_dead = isinstance(error.__cause__, ConnectionRefusedError)
         except WorkerDied:
             is_dead = True
@@ -292,7 +324,9 @@ class Route:
         except WorkerDied:
             if patience.expired():
                 raise
-        except DeadHandle:  # of a broker that took over from one that was lost with the worker
+        except DeadHandle:
+            # The broker was lost together with the worker, and its successor does not know the
+            # connection. The control thread may dial anew.
             if not can_redial or patience.expired():
                 raise
         return None

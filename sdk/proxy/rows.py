@@ -1,4 +1,5 @@
-"""The rows of `Connection.query`: fetched from the worker batch by batch, as they are taken."""
+"""The rows of `Connection.query`, fetched from the worker batch by batch while the program takes
+them."""
 
 from __future__ import annotations
 
@@ -21,25 +22,30 @@ if TYPE_CHECKING:
 __all__ = ["Rows"]
 
 CLOSE_S = 2.0
+"""Seconds that `close` waits for the worker."""
 
 
 class Rows:
     """An iterator over rows, each a list; made by `Connection.query`.
 
-    Threads may share it: each row goes to one of them. The worker keeps one batch (about 256 kB)
-    ready and fetches the next from the database when that was taken, so neither side ever holds the
-    whole result. Close it when not all rows are wanted: as a context manager, with `close()`, or by
-    dropping it. It ends too when its connection's object is closed, and with the transaction that
-    it was made in.
+    The worker keeps one batch (about 256 kB) ready, and fetches the next one from the database when
+    the first was taken. So neither side ever holds the whole result. Threads may share the
+    iterator: each row goes to one of them.
+
+    A program that does not want all rows closes the iterator: as a context manager, with `close()`,
+    or by dropping it. The iterator also ends when its connection's object is closed, and with the
+    transaction in which it was made.
 
     Iteration raises, for objects of `Dial` too, because an end without an error would hide rows:
     OperationTimeout when a batch did not come within the query's `timeout`, StatementError when the
-    database gave up, BrokenError when it or the worker was lost, ClosedError after `close()`.
+    database failed, BrokenError when database or worker were lost, ClosedError after `close()`.
     """
 
     _number: int | None = None
+    """The query's number at the worker; None when the worker has no further rows."""
     _fetched_in_part = False
-    """A batch is being fetched; where nobody fetches, that was broken off."""
+    """A batch is being fetched. True without a thread that fetches: an exception has interrupted
+    that."""
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Rows:
         self._number = number
         self._timeout_ms = timeout_ms
         self._fetching = threading.Lock()
+        """Held by the thread that fetches a batch."""
         self._closed = False
         self._error: TrunklineError | None = None
 
@@ -68,19 +75,23 @@ class Rows:
             batch = self._batch
             for row in batch:
                 return row
-            self._check_process()  # before the lock, which a forked child may have got locked
+            # Before the lock: a child forked while a thread fetches has the lock locked for ever.
+            self._check_process()
             with self._fetching:
+                # Another thread may have fetched the next batch while this one waited for the lock.
                 if self._batch is batch and not self._fetch():
                     raise StopIteration
 
     def _check_process(self) -> None:
+        """Raise ClosedError in a forked child: the worker's query belongs to the parent."""
         if self._pid != os.getpid() and self._number is not None:
             raise ClosedError(
                 "this query is of the process that began it; a forked child begins its own"
             )
 
     def _fetch(self) -> bool:
-        """Get the next batch; False when there is none."""
+        """With `_fetching` held: get the next batch. Returns False when the query has no further
+        rows."""
         if self._error is not None:
             raise type(self._error)(str(self._error), code=self._error.code)
         if self._closed:
@@ -101,7 +112,7 @@ class Rows:
         except TrunklineError as error:
             self._error, self._number = error, None
             raise
-        except BaseException:  # Ctrl-C: whether the batch was taken is not known
+        except BaseException:  # Ctrl-C: the worker may have sent the batch already
             self.close()
             raise
         # ALL OR NOTHING, see trunkline.proxy.pocket
@@ -125,7 +136,8 @@ class Rows:
                 raise
 
     def _ask(self, kind: Kind, fields: tuple[Any, ...], deadline: Deadline) -> list[bytes]:
-        """Not sent again when the worker is lost: the query was that worker's."""
+        """Send a request about this query. Not sent again when the worker is lost: its query is
+        lost too."""
         connection = self._connection
         return connection._requests.request(
             kind, connection._member.holder_id, *fields, deadline=deadline
@@ -142,11 +154,12 @@ class Rows:
         if number is not None and self._pid == os.getpid():
             try:
                 self._tell_end(number)
-            except BaseException:  # Ctrl-C just then, which Python does not raise out of here
+            except BaseException:  # a Ctrl-C, which Python prints and drops inside `__del__`
                 self._tell_end(number)
                 raise
 
     def _tell_end(self, number: int) -> None:
+        """Queue a message to the worker to end the query. Does not wait."""
         member = self._connection._member
         member.client.tell(member.key, Kind.END_QUERY, (member.holder_id, number))
 

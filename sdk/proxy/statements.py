@@ -26,17 +26,19 @@ _FOR_ITSELF = (
     " for itself; end that one first"
 )
 BULK_BYTES = 1 << 30
-"""One message may be so large, see trunkline.wire.framing."""
+"""The largest body of a message in bytes (see trunkline.wire.framing)."""
 
 CHUNK_ROWS = 1000
 """Rows of an `executemany` that are packed, and unpacked, together."""
 _ROWS = frozenset((list, tuple, dict))
+"""Types of rows that are packed as they are."""
 
 Part = Callable[[bytes], None]
+"""A callback for a part of a result that comes before the result's end."""
 
 
 class Statements:
-    """Those of one object. These methods raise; `Connection` answers failure as the object's form
+    """The statements of one object. These methods raise; `Connection` answers failure as its form
     says."""
 
     def __init__(self, member: Membership, requests: Requests) -> None:
@@ -44,18 +46,19 @@ class Statements:
         self._requests = requests
         self._query_numbers = itertools.count(1)
         self.local: threading.local
-        """`transaction`: the one whose block the thread is in (`trunkline.proxy.transaction`)."""
+        """The thread's attribute `transaction` refers to the transaction whose block the thread is
+        in."""
         self.bare: bool
-        """A transaction is open that a statement has begun (BEGIN)."""
+        """A statement of this object (BEGIN) has begun a transaction, which is open."""
         self.after_fork()
 
     def after_fork(self) -> None:
-        """In a forked child: its transactions are the parent's."""
+        """In a forked child: forget the transactions, which are the parent's."""
         self.local = threading.local()
         self.bare = False
 
     def token(self) -> bytes | None:
-        """The transaction that this thread is in."""
+        """The token of the transaction that this thread is in; None outside of a transaction."""
         block = Transaction.of_thread(self.local)
         if block is not None:
             return block.token
@@ -64,6 +67,10 @@ class Statements:
     def execute(
         self, sql: str, binds: Any, timeout: float | None, token: bytes | None
     ) -> ExecResult:
+        """Run a statement and return its whole result. `timeout`: milliseconds, None for no limit.
+
+        `token`: the transaction to which the statement belongs. A large result comes in parts.
+        """
         rows: list[Any] = []
 
         def part(body: bytes) -> None:
@@ -78,6 +85,7 @@ class Statements:
     def executemany(
         self, sql: str, rows: Iterable[Any], timeout: float | None, token: bytes | None
     ) -> ExecResult:
+        """Run a statement for each row. TypeError for rows of mixed forms."""
         if isinstance(rows, (str, bytes, Mapping)) or not isinstance(rows, Iterable):
             raise TypeError(f"executemany takes rows, not {type(rows).__name__}")
         count, chunks = 0, []
@@ -98,11 +106,14 @@ class Statements:
         )
 
     def _result(self, answer: bytes) -> ExecResult:
+        """The result of an answer. Takes note of a transaction that the statement has begun or
+        ended."""
         result = ExecResult(values.unpack(answer))
         self.bare = result.pop("in_transaction", False)
         return result
 
     def query(self, sql: str, binds: Any, timeout: float | None, token: bytes | None) -> Rows:
+        """Run a statement and return an iterator over its rows."""
         member = self._member
         number = next(self._query_numbers)
         try:
@@ -112,9 +123,8 @@ class Statements:
                 member.owner(), columns, unpack_rows(batch), number if more else None, timeout
             )
         except BaseException:
-            member.client.tell(
-                member.key, Kind.END_QUERY, (member.holder_id, number)
-            )  # should it have begun
+            # The query may have begun, and would keep its batch ready for ever.
+            member.client.tell(member.key, Kind.END_QUERY, (member.holder_id, number))
             raise
 
     def _run(
@@ -127,6 +137,10 @@ class Statements:
         token: bytes | None,
         part: Part | None,
     ) -> bytes:
+        """Check the arguments, send the statement, and return the body of its answer.
+
+        `what`: the method's name for the texts of errors. `given`: the fields behind the SQL text.
+        """
         member = self._member
         if not isinstance(sql, str):
             raise TypeError(f"{what} takes SQL text, not {type(sql).__name__}")
@@ -138,7 +152,7 @@ class Statements:
             )
         if timeout is not None and not timeout > 0:
             raise ValueError(f"{what}'s timeout is in milliseconds and must be above zero")
-        # a query of a server has a link of its own
+        # A query of a database server has a link of its own, and so does not wait in the line.
         in_line = kind is not Kind.QUERY or member.about.scheme == "sqlite3"
         if in_line and timeout is None and token is None and Transaction.holds_up(member.key):
             raise StatementError(_FOR_ITSELF)
@@ -158,7 +172,7 @@ class Statements:
 
 
 def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    """The rows as lists, tuples and dicts, some at a time."""
+    """The rows as lists, tuples and dicts, at most `CHUNK_ROWS` at a time."""
     left = iter(rows)
     while chunk := list(itertools.islice(left, CHUNK_ROWS)):
         kinds = set(map(type, chunk))
@@ -169,6 +183,7 @@ def _chunks(rows: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _row(row: Any) -> Any:
+    """One row as a list or a dict. TypeError for an object that is no row."""
     if isinstance(row, Mapping):
         return dict(row)
     if isinstance(row, Iterable) and not isinstance(row, (str, bytes, bytearray)):
@@ -180,4 +195,5 @@ def _row(row: Any) -> Any:
 
 
 def binds_of(binds: tuple[Any, ...]) -> Any:
+    """The values of a statement: a dict for one mapping, else a list."""
     return dict(binds[0]) if len(binds) == 1 and isinstance(binds[0], Mapping) else list(binds)

@@ -1,4 +1,4 @@
-"""`with conn.transaction():`, and what else has to be known of transactions."""
+"""The transactions of database connections: `with conn.transaction():`."""
 
 from __future__ import annotations
 
@@ -29,30 +29,31 @@ if TYPE_CHECKING:
 __all__ = ["BARE", "OVER", "Transaction"]
 
 END_MS = 2000
-"""The end of a transaction may take so long at least, however short the wait for its turn may
-be."""
+"""The least time in milliseconds for the end of a transaction, however short `timeout_ms` is."""
 BARE = b""
-"""Stands for the transaction that this object opened with a bare BEGIN."""
+"""The token that stands for the transaction that a statement (BEGIN) of this object has begun."""
 OVER = "TRANSACTION_OVER"
-"""Code of the errors of a transaction's statements after its end."""
+"""The `code` of the errors of a transaction's statements after the transaction has ended."""
 
 
 class Transaction:
-    """What `Connection.transaction()` gives; see there.
+    """The context manager that `Connection.transaction()` returns; see there.
 
-    `begin`, `commit` and `rollback` are for who cannot use the block (trunkline.dbapi): they belong
-    to no thread, and name their statements' transaction by `token`.
+    `begin`, `commit` and `rollback` are for callers that cannot use a `with` block
+    (trunkline.dbapi). Such a transaction belongs to no thread. Its statements name it by `token`.
 
-    Whatever interrupts its end (Ctrl-C above all, which Python raises between any two steps), the
-    worker is told to roll it back: one that nobody ends would keep the connection from all its
-    holders. `_watched` is for the steps before `__exit__` can do anything about it.
+    A transaction that is never ended would lock all other holders out of the connection. So,
+    whatever interrupts its end (above all Ctrl-C, which Python raises between any two steps), the
+    worker is told to roll it back: by `__exit__`, or, where `__exit__` does not run any more, by
+    the entry in `_watched`.
     """
 
     _begun = False
+    """The worker may have this transaction open."""
 
     def __init__(self, connection: Connection, timeout_ms: float, how: str = "") -> None:
-        """`how`: modes that stand behind its BEGIN, as the database has them (`IMMEDIATE`, `READ
-        ONLY`)."""
+        """`timeout_ms`: milliseconds to wait for the connection. `how`: modes behind the BEGIN, as
+        the database names them (`IMMEDIATE`, `READ ONLY`)."""
         if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
             kind = type(timeout_ms).__name__
             raise TypeError(f"transaction's timeout_ms is a number of milliseconds, not {kind}")
@@ -63,9 +64,9 @@ class Transaction:
         self._timeout_ms = timeout_ms
         self._how = how
         self.thread: int = 0
-        """The one that used it last."""
+        """The id of the thread that has begun the transaction or used it last."""
         self.token: bytes = os.urandom(8)
-        """Names it in the statements that belong to it."""
+        """Random bytes that name the transaction in its statements."""
 
     def __enter__(self) -> Connection:
         if self.of_thread(self._connection._statements.local) is not None:
@@ -86,14 +87,14 @@ class Transaction:
             if kind is None:
                 self.commit()
                 return
-            with contextlib.suppress(TrunklineError):  # the block's own error is the one to see
+            with contextlib.suppress(TrunklineError):  # let the block's own error come through
                 self.rollback()
         finally:
             self._abandon()
 
     @staticmethod
     def of_thread(local: threading.local) -> Transaction | None:
-        """The transaction whose block this thread is in."""
+        """The transaction whose block this thread is in; None outside of a block."""
         entered: weakref.ref[Transaction] | None = getattr(local, "transaction", None)
         found = entered() if entered is not None else None
         inside = found is not None and found._begun and found._pid == os.getpid()
@@ -101,9 +102,11 @@ class Transaction:
 
     @staticmethod
     def holds_up(key: bytes) -> bool:
-        """Whether this thread has a transaction open on the same database connection by another
-        object, so that a statement on the connection with this key would wait for its own
-        thread."""
+        """Whether a statement of this thread on the connection `key` would wait for this very
+        thread.
+
+        So it is when the thread has a transaction open on the same connection by another object.
+        """
         me = threading.get_ident(), os.getpid()
         found = (entry() for entry in list(_watched.values()))
         return any(
@@ -114,7 +117,8 @@ class Transaction:
         )
 
     def begin(self) -> None:
-        """Wait for the connection and have it exclusively from now on."""
+        """Wait for the connection, and hold it exclusively from now on. OperationTimeout after
+        `timeout_ms`."""
         gone = partial(_dropped, weakref.ref(self._connection), self.token, self._pid)
         _watched[self.token] = weakref.ref(self, gone)
         self._begun = True
@@ -122,13 +126,16 @@ class Transaction:
         try:
             self._do("begin", self._timeout_ms)
         except BaseException as error:
-            # It may have begun, or yet begin, with nobody left to end it.
+            # The transaction may have begun at the worker, or may yet begin, and has to be ended.
             self._give_up(error)
             raise
 
     def commit(self) -> None:
-        """StatementError when it was refused, and rolled back; OutcomeUnknown when no answer
-        came."""
+        """Commit and release the connection.
+
+        StatementError when the database refused the commit; the transaction is rolled back then.
+        OutcomeUnknown when no answer came.
+        """
         try:
             self._do("commit", max(self._timeout_ms, END_MS))
             self._ended()
@@ -146,7 +153,7 @@ class Transaction:
             self._abandon()
 
     def rollback(self) -> None:
-        """Undo it. One that is over already is not an error."""
+        """Roll back and release the connection. No error when the transaction is over already."""
         try:
             self._do("rollback", max(self._timeout_ms, END_MS))
             self._ended()
@@ -154,8 +161,10 @@ class Transaction:
             self._abandon()
 
     def _give_up(self, error: BaseException) -> None:
-        """Let it be rolled back, and wait for that where the caller has the time. A worker that
-        does not answer will hear of it when it can."""
+        """Roll back after a failure. Waits for the answer only where the worker is known to answer.
+
+        After a timeout or an interrupt, the worker is only told; it rolls back when it can.
+        """
         if isinstance(error, TrunklineError) and not isinstance(error, OperationTimeout):
             with contextlib.suppress(TrunklineError):
                 self._do("rollback", END_MS)
@@ -163,16 +172,18 @@ class Transaction:
         self._abandon()
 
     def _abandon(self) -> None:
-        """Tell the worker to roll it back, if it may still be open."""
+        """Tell the worker to roll back, if the transaction may still be open. Does not wait."""
         if self._begun:
             _tell_rollback(self._connection, self.token, self._pid)
             self._ended()
 
     def _ended(self) -> None:
+        """Note that the transaction is over."""
         self._begun = False
         _watched.pop(self.token, None)
 
     def _do(self, what: str, limit_ms: float) -> None:
+        """Send "begin", "commit" or "rollback" and wait for the answer."""
         connection = self._connection
         deadline = Deadline(limit_ms / 1000 + GRACE_S)
         fields = (
@@ -180,13 +191,13 @@ class Transaction:
             f"{what} {self._how}" if what == "begin" and self._how else what,
             limit_ms,
         )
-        if (
-            what == "begin"
-        ):  # the end of a block is carried out also when nobody waits for it any more
+        if what == "begin":
             connection._requests.request_until_taken(
                 Kind.TRANSACTION, (*fields, deadline.at - GRACE_S), b"", deadline
             )
             return
+        # No deadline for the worker (None): it ends the transaction also after the caller's
+        # timeout.
         connection._requests.client_now(deadline)
         connection._requests.request(
             Kind.TRANSACTION, connection._member.holder_id, *fields, None, deadline=deadline
@@ -194,18 +205,22 @@ class Transaction:
 
 
 _watched: dict[bytes, weakref.ref[Transaction]] = {}
-"""Those that have begun, each with what to do when its object is dropped before its end. No
-`__del__`: that would run for each of them, and swallow a Ctrl-C that comes just then."""
+"""The transactions that have begun, by token. The callback of each reference tells the worker to
+roll back when the garbage collector takes a `Transaction` that has not ended. A `__del__` would run
+for every transaction, and Python would swallow a Ctrl-C that comes during it."""
 
 
 def _dropped(connection: weakref.ref[Connection], token: bytes, pid: int, _: object) -> None:
+    """Roll back a transaction whose object the garbage collector has taken before its end."""
     _watched.pop(token, None)
     held = connection()
-    if held is not None:  # otherwise its holder has left, which rolls back too
+    if held is not None:  # otherwise its holder has left, and the worker rolls back for that reason
         _tell_rollback(held, token, pid)
 
 
 def _tell_rollback(connection: Connection, token: bytes, pid: int) -> None:
+    """Queue a message to the worker to roll back. In a forked child does nothing: the parent goes
+    on."""
     if pid == os.getpid():
         member = connection._member
         fields = (member.holder_id, token, "rollback", END_MS, None)

@@ -1,1 +1,1 @@
-"""The ways a message takes between a program and its worker: by the router, by a stream, by requests."""
+"""The three ways of a message between a program and its worker: router, stream, requests."""

@@ -1,6 +1,7 @@
-"""The proxy's sockets to its worker, for requests (see trunkline.actors.process.door for why).
+"""Requests to a worker over sockets of their own (`trunkline.actors.process.door` serves them).
 
-One request at a time per socket; each thread that is in a request has one, and they are used again.
+A socket carries one request at a time. Each thread that waits for an answer uses a socket of its
+own. After the answer the socket is idle, and the next request uses it again.
 """
 
 from __future__ import annotations
@@ -32,19 +33,26 @@ from trunkline.wire.framing import Unframer, frame
 __all__ = ["NoDoor", "NotTaken", "RequestRoute", "unanswered"]
 
 KEEP = 8
+"""So many idle sockets are kept open."""
 _SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
+"""`SLICE_S` as a `struct timeval`: each wait of a socket ends after so long, to look at the
+deadline."""
 
 
 class NoDoor(Exception):
-    """The worker cannot be reached directly (now): go through the router."""
+    """The worker cannot be reached directly (now), and nothing was sent: go through the router."""
 
 
 class NotTaken(WorkerDied):
-    """The worker ended, and it is certain that it had not read the request."""
+    """The worker ended, and certainly had not read the request."""
 
 
 class RequestRoute:
-    """Requests to one worker over its own socket."""
+    """Requests to one worker over the door at `path`. Any thread may call its methods.
+
+    The threads share the idle sockets only. `deque.append` and `deque.pop` are atomic, so no lock
+    is needed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
@@ -60,11 +68,12 @@ class RequestRoute:
         stop: Callable[[], bool],
         part: Callable[[bytes], None] | None = None,
     ) -> list[bytes]:
-        """Send a request and return the body of its answer. `stop` says that nobody waits any more; `part`
-        takes what comes before the answer, which is of it.
+        """Send a request and return the body of its answer.
 
-        NoDoor when nothing could be sent; OutcomeUnknown and WorkerDied when the worker ended before it
-        answered.
+        `stop` says that the object was closed. `part` takes the parts of the answer that come
+        before its end. Raises the error that the worker answered; NoDoor when nothing could be
+        sent; OperationTimeout, Unconfirmed or OutcomeUnknown at the deadline; OutcomeUnknown or
+        WorkerDied when the worker ended before it answered.
         """
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
         data = frame(header(kind, request_id, *fields), body)
@@ -78,7 +87,9 @@ class RequestRoute:
             self._idle.append((sock, unframer))
         else:
             sock.close()
-        if stop():  # closed by another thread meanwhile, which did not see this socket
+        if stop():
+            # Another thread has closed the object meanwhile. It could not see this socket, which
+            # was not idle then.
             self.close()
         head, content = answer
         found, _, given = parse(head)
@@ -87,7 +98,8 @@ class RequestRoute:
         return [content]
 
     def _send(self, data: bytes, deadline: Deadline) -> tuple[socket.socket, Unframer]:
-        """Send on a socket that was used before, else on a new one (the worker may have been replaced)."""
+        """Send on an idle socket, else on a new one: the worker may have been replaced. Returns the
+        socket."""
         while True:
             try:
                 sock, unframer = self._idle.pop()
@@ -95,7 +107,8 @@ class RequestRoute:
                 sock, unframer = self._connect(), Unframer()
                 try:
                     _send_all(sock, data, deadline)
-                except BaseException:  # half a message may be on it: nobody uses it again
+                except BaseException:
+                    # Half a message may have been sent: the socket cannot be used again.
                     sock.close()
                     raise
                 return sock, unframer
@@ -111,15 +124,15 @@ class RequestRoute:
             sock.close()
 
     def _connect(self) -> socket.socket:
+        """Connect to the door. NoDoor when that fails."""
         try:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         except OSError as error:  # no descriptor is left
             raise NoDoor from error
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
-            sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE
-            )  # for `connect` too, if its line is full
+            # The limit holds for `connect` too, which waits while the door's backlog is full.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SLICE)
             sock.connect(self._path)
         except OSError as error:
             sock.close()
@@ -136,6 +149,7 @@ class RequestRoute:
         kind: Kind,
         part: Callable[[bytes], None] | None,
     ) -> tuple[bytes, bytes]:
+        """Wait for the answer with this id. Returns its header and its body."""
         sliced = deadline.left() >= SLICE_S
         if not sliced:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(deadline.left()))
@@ -153,12 +167,14 @@ class RequestRoute:
                     continue
                 except OSError as error:
                     if isinstance(error, ConnectionResetError) and sys.platform == "linux":
-                        # Linux says so, instead of the end, where the request was not read (to its end).
+                        # On Linux, a closed unix socket with unread bytes resets the connection, so
+                        # the worker had not read the whole request.
                         self.close()
                         raise NotTaken("the worker ended before it took the request") from None
                     chunk = b""
                 if not chunk:
-                    # A process that is killed closes its sockets one by one: idle ones may look alive.
+                    # The kernel closes the sockets of a killed process one by one, so the idle
+                    # sockets may still look alive.
                     self.close()
                     raise _died(kind)
                 for head, body in unframer.feed(chunk):
@@ -173,6 +189,7 @@ class RequestRoute:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _SLICE)
 
     def close(self) -> None:
+        """Close the idle sockets. A socket in use is closed by its thread when `stop` says so."""
         while self._idle:
             try:
                 self._idle.pop()[0].close()
@@ -187,12 +204,14 @@ class RequestRoute:
 
 
 def _timeval(seconds: float) -> bytes:
+    """Seconds as a `struct timeval`: 1 ms at least, for 0 would mean no limit."""
     micros = max(1000, int(seconds * 1e6))
     return struct.pack("ll", micros // 1_000_000, micros % 1_000_000)
 
 
 def _alive(sock: socket.socket) -> bool:
-    """Whether the worker still has its end open (nothing is ever pending between requests)."""
+    """Whether the worker still has its end of an idle socket open. Between requests nothing is
+    readable."""
     try:
         return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except BlockingIOError:
@@ -202,6 +221,8 @@ def _alive(sock: socket.socket) -> bool:
 
 
 def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
+    """Send all bytes. NoDoor when none could be sent, WorkerDied when the worker took a part
+    only."""
     view = memoryview(data)
     began = False
     while view:
@@ -215,14 +236,17 @@ def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
                 ) from None
             time.sleep(0)
         except OSError:
-            if began:  # a torn message is never carried out
+            if began:  # a worker never carries out a part of a message
                 raise WorkerDied("the worker of this connection is gone") from None
             raise NoDoor from None
 
 
 def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
-    """No answer came by the deadline. A worker that is stopped does not begin late; one that had begun may
-    have done what was asked."""
+    """The error for a request without an answer at the deadline.
+
+    A worker that is stopped does not begin a request after its deadline. A worker that had begun
+    may have carried the request out.
+    """
     if kind in STATEMENTS:
         return OutcomeUnknown(
             "no answer in the time allowed: the statement may or may not have taken effect; "
@@ -234,7 +258,7 @@ def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
 
 
 def unknown(kind: Kind) -> BrokerGone | OutcomeUnknown | Unconfirmed:
-    """The broker was lost with a request on its way through it."""
+    """The error for a request that was on its way through a broker when the broker was lost."""
     if kind in STATEMENTS:
         return OutcomeUnknown(
             "the broker was lost while the statement ran: it may or may not have taken effect; "
@@ -246,6 +270,7 @@ def unknown(kind: Kind) -> BrokerGone | OutcomeUnknown | Unconfirmed:
 
 
 def _died(kind: Kind) -> WorkerDied | OutcomeUnknown:
+    """The error for a request whose worker ended before it answered."""
     if kind in STATEMENTS:
         return OutcomeUnknown(
             "the worker ended while the statement ran: it may or may not have taken effect; "

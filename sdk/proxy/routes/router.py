@@ -1,7 +1,7 @@
-"""The way through the broker's router: an object's DEALER socket to it.
+"""The way through the broker's router: a holder's DEALER socket.
 
-The router passes messages on to the worker, answers what is meant for the broker, and tells of the worker's
-end. The ways straight to the worker are in the modules beside this one.
+The broker passes messages on to the worker, answers messages to itself, and tells of the worker's
+end. The modules beside this one are the ways straight to the worker.
 """
 
 from __future__ import annotations
@@ -17,31 +17,37 @@ from trunkline.wire.identity import new_identity
 __all__ = ["SLICE_S", "Received", "RouterRoute"]
 
 SLICE_S = 0.25
-"""A blocked wait looks at the world (closed? broker lost?) at least this often."""
+"""Seconds after which a wait looks again whether the object was closed or the broker lost."""
 
 
 class Received(NamedTuple):
-    """A message that has come in, by whichever route."""
+    """A message that has arrived, by any route."""
 
     sender: bytes
+    """The id of the connection, or BROKER."""
     kind: Kind
     request_id: int
+    """The number of the request that the message answers; 0 for other messages."""
     fields: list[Any]
-    """Those of the kind's class in `trunkline.wire.messages`."""
+    """The fields of the kind's class in `trunkline.wire.messages`."""
     body: list[bytes]
 
 
 class _Socket(zmq.Socket[bytes]):
-    """Closes itself when nobody uses it any more, in one step: an exception of a signal handler (Ctrl-C) in
-    ZeroMQ's own `__del__` would leave it open, and the program waited for it at its end, for ever."""
+    """A ZeroMQ socket that the garbage collector closes in one step.
+
+    In ZeroMQ's own `__del__`, written in Python, an exception of a signal handler (Ctrl-C) could
+    leave the socket open. The end of the program would then wait for the socket for ever.
+    """
 
     __del__ = zmq.backend.Socket.close
 
 
 class RouterRoute:
-    """One DEALER socket. Not safe for two threads at once: its owner holds a lock.
+    """One DEALER socket to a broker. Not safe for two threads at once: its owner keeps them apart.
 
-    `generation` is the process's count of brokers: a route to a former one is thrown away.
+    `generation` is the process's count of brokers. A route to a broker of a former generation is
+    thrown away.
     """
 
     __slots__ = ("__weakref__", "_next", "_socket", "_timeout_ms", "generation", "identity", "torn")
@@ -54,8 +60,8 @@ class RouterRoute:
         self._timeout_ms = -1
         self._next: Received | None = None
         self.torn: bool = False
-        """An exception has broken off `send` or `peek`: part of a message may have been sent or taken. The
-        route is of no use any more."""
+        """An exception has interrupted `send` or `peek`: part of a message may have been sent or
+        taken. The route cannot be used any more."""
         try:
             sock = self._socket = context.socket(zmq.DEALER, socket_class=_Socket)
         except zmq.ZMQError as error:
@@ -72,7 +78,7 @@ class RouterRoute:
 
     @property
     def socket(self) -> zmq.Socket[bytes]:
-        """For a poller."""
+        """The ZeroMQ socket, for a poller."""
         return self._socket
 
     @property
@@ -82,13 +88,14 @@ class RouterRoute:
     def send(
         self, to: bytes, kind: Kind, request_id: int, fields: tuple[Any, ...], *body: bytes
     ) -> None:
+        """Send a message to a worker or, with `to` BROKER, to the broker. Never waits."""
         frames = (to, header(kind, request_id, *fields), *body)
         self.torn = True
         self._socket.send_multipart(frames, zmq.NOBLOCK)
         self.torn = False
 
     def receive(self, timeout_s: float) -> Received | None:
-        """The next message, waiting for it as long as said; None when there is none."""
+        """Return the next message. `timeout_s`: seconds to wait. None when no message has come."""
         try:
             if timeout_s <= 0:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
@@ -101,8 +108,10 @@ class RouterRoute:
         return Received(frames[0], kind, request_id, fields, frames[2:])
 
     def peek(self, timeout_s: float) -> Received | None:
-        """As `receive`, but the message stays the next one until `done` is called, so that an exception of a
-        signal handler does not lose it."""
+        """As `receive`, but the message stays the next one until `done` is called.
+
+        So an exception of a signal handler does not lose the message.
+        """
         if self._next is None:
             if timeout_s > 0 and not self._socket.poll(max(1, int(timeout_s * 1000))):
                 return None
@@ -113,7 +122,7 @@ class RouterRoute:
         return self._next
 
     def done(self) -> None:
-        """What `peek` gave was dealt with."""
+        """Drop the message that `peek` returned: it was dealt with."""
         self._next = None
 
     def _set_timeout(self, timeout_ms: int) -> None:

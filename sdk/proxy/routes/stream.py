@@ -1,7 +1,7 @@
-"""The proxy's stream over a socket of its own to the worker (the router introduced the two).
+"""A holder's stream over a socket of its own to the worker's door, called the pipe.
 
-The end of the socket is the end of the worker; whether another takes over, the broker says on the router's
-route.
+The end of the socket means the end of the worker. Whether another worker takes over, the broker
+tells on the router's socket.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from trunkline.wire.framing import Inlet, Unframer, frame
 __all__ = ["StreamRoute"]
 
 _CONNECT = struct.pack("ll", 0, 250_000)
+"""The limit of `connect` and of sending, as a `struct timeval`: 0.25 s."""
 
 
 class StreamRoute:
-    """See the module. Used by one thread at a time, but for `shut`."""
+    """One socket to a worker's door. Used by one thread at a time; any thread may call `shut` and
+    `last_word`."""
 
     __slots__ = ("_inlet", "_key", "_poll", "_sock", "_unframer", "_unsent", "_waiting", "torn")
 
     def __init__(self, path: Path, key: bytes) -> None:
-        """Connect; OSError when the worker has no door (yet)."""
+        """Connect. OSError when the worker has no door (yet)."""
         sock = self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            # A worker that is stopped accepts nobody; past its backlog, connecting would wait for ever.
+            # A stopped worker accepts no connection. With a full backlog `connect` would wait for
+            # ever.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _CONNECT)
             sock.connect(str(path))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -42,34 +45,42 @@ class StreamRoute:
             raise
         self._key = key
         self.torn: bool = False
-        """An exception has broken off what reads or writes: the route is of no use any more."""
+        """An exception has interrupted reading or writing. The route cannot be used any more."""
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._unframer = Unframer()
         self._inlet = Inlet()
         self._unsent = bytearray()
+        """Bytes that the worker has not taken yet, in their order."""
         self._waiting: deque[tuple[bytes, bytes]] = deque()
+        """Whole messages that have arrived, header and body, the oldest first."""
 
     def send(self, kind: Kind, fields: tuple[Any, ...]) -> None:
-        """Never waits: what a worker that is stopped does not take now goes with the next call. If it is
-        gone, `receive` will tell."""
+        """Send a message. Never waits: bytes that a stopped worker does not take now go with the
+        next call.
+
+        Raises nothing when the worker is gone; `peek` then raises EOFError.
+        """
         self._unsent += frame(header(kind, 0, *fields))
         self.flush()
 
     def last_word(self, kind: Kind, fields: tuple[Any, ...]) -> None:
-        """Said before the end, and heard by the worker although this process may be killed next; from any
-        thread. Not said where something before it could not be."""
+        """Send a message at once, so that the worker hears it although this process may be killed
+        next.
+
+        For any thread. Not sent while earlier bytes wait, for it would tear their message.
+        """
         if not self._unsent:
             with contextlib.suppress(OSError):
                 self._sock.send(frame(header(kind, 0, *fields)), socket.MSG_DONTWAIT)
 
     @property
     def unsent(self) -> bool:
-        """Whether something that was said is still here: the worker has not taken it yet."""
+        """Whether bytes are left here that the worker has not taken yet."""
         return bool(self._unsent)
 
     def flush(self) -> None:
-        """Send what is still here, as far as the worker takes it now."""
+        """Send the bytes that are left, as far as the worker takes them now."""
         self.torn = True
         try:
             while self._unsent:
@@ -81,16 +92,19 @@ class StreamRoute:
         self.torn = False
 
     def fileno(self) -> int:
-        """The socket, for a poller; -1 when it is closed."""
+        """The file descriptor for a poller; -1 when the socket is closed."""
         return self._sock.fileno()
 
     def quiet(self) -> bool:
-        """Whether nothing has come (and the worker is not gone)."""
+        """Whether no message has come and the worker is not gone."""
         return not self._waiting and not self._poll.poll(0)
 
     def peek(self, timeout_s: float) -> Received | None:
-        """The next message, waiting for it as long as said; None when there is none. It stays the next one
-        until `done` is called. EOFError when the worker is gone and everything it sent has been read."""
+        """The next message; None when none has come. `timeout_s`: seconds to wait.
+
+        The message stays the next one until `done` is called. EOFError when the worker is gone and
+        all its messages have been read.
+        """
         if self._unsent:
             self.flush()
         if not self._waiting and not self._fill(timeout_s):
@@ -100,11 +114,14 @@ class StreamRoute:
         return Received(self._key, kind, request_id, fields, [body])
 
     def done(self) -> None:
-        """What `peek` gave was dealt with."""
+        """Drop the message that `peek` returned: it was dealt with."""
         del self._waiting[0]
 
     def _fill(self, timeout_s: float) -> bool:
-        # The wait takes nothing, so that an exception that ends it (Ctrl-C) loses nothing.
+        """Receive what has come, after at most `timeout_s` seconds. Returns whether a whole message
+        is there."""
+        # Polling takes nothing from the socket, so an exception during the wait (Ctrl-C) loses
+        # nothing.
         if timeout_s > 0 and not self._poll.poll(max(1, math.ceil(timeout_s * 1000))):
             return False
         self.torn = True
@@ -124,7 +141,7 @@ class StreamRoute:
         return bool(messages)
 
     def shut(self) -> None:
-        """Wake whoever waits in `receive`, from another thread."""
+        """Wake the thread that waits in `peek`. For any other thread."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -132,7 +149,8 @@ class StreamRoute:
         self._sock.close()
 
     def __del__(self) -> None:
-        """An object that was dropped without `close` takes its socket along, without a warning."""
+        """Close the socket of an object that was dropped without `close`, without Python's
+        warning."""
         try:  # noqa: SIM105 - at the end of the interpreter contextlib may be gone
             self.close()
         except AttributeError:  # Ctrl-C came before it had a socket
