@@ -1,8 +1,9 @@
 """Trunkline: dial any connection in a process of its own.
 
-`Dial(address)` returns a `Connection` or None; `connect(address)` returns one or raises. The names are
-loaded when first used, so that a worker or the broker, which import `trunkline.wire` from
-this package, do not load the user's side of it.
+`Dial(address)` returns a `Connection` or None. `connect(address)` returns a `Connection` or raises.
+
+A name is loaded at its first use. A worker and the broker import `trunkline.wire` from this
+package, and so do not load the user's side of the package.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ _HOME = {
     "Unsupported": "trunkline.errors",
     "WorkerDied": "trunkline.errors",
 }
+"""The module of each public name."""
 
 __all__ = [
     "Address",
@@ -116,14 +118,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "dbapi":  # a module, also for who has imported no more than this package
+    if name == "dbapi":  # a module; works after a plain `import trunkline`, too
         return import_module("trunkline.dbapi")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'trunkline' has no attribute {name!r}")
     try:
         module = import_module(home)
-    except AttributeError as error:  # Python would only say that there is no such name
+    except AttributeError as error:  # Python would hide the cause, and report an unknown name
         raise ImportError(
             f"trunkline cannot be imported: {error}; does a file of yours hide it?"
         ) from error

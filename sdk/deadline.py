@@ -1,4 +1,4 @@
-"""The one way to count down: a moment on the monotonic clock."""
+"""Deadlines: moments on the monotonic clock, the one way in which this package counts down."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["Deadline"]
 
 
 class Deadline:
-    """A point in time after which a wait must end.
+    """A moment after which a wait must end.
 
-    Made from seconds (`Deadline(1.5)`) or milliseconds (`Deadline.after_ms(1500)`); None means no
-    end of its own (the wait then ends with the process it waits for).
+    Made from seconds (`Deadline(1.5)`) or milliseconds (`Deadline.after_ms(1500)`). None means no
+    limit: the wait then ends only with the process for which it waits.
     """
 
     __slots__ = ("at",)
@@ -22,28 +22,30 @@ class Deadline:
 
     @classmethod
     def after_ms(cls, ms: float | None) -> Deadline:
+        """A deadline in so many milliseconds; None for no limit."""
         return cls(None if ms is None else ms / 1000)
 
     @classmethod
     def at_time(cls, at: float | None) -> Deadline:
-        """From a time of the monotonic clock, which all processes of a machine share."""
+        """A deadline at a time of the monotonic clock, which all processes of a machine share."""
         deadline = cls(None)
         deadline.at = math.inf if at is None else at
         return deadline
 
     def left(self) -> float:
-        """Seconds left, never negative; `inf` without an end."""
+        """The seconds left, never negative; `inf` without a limit."""
         return max(0.0, self.at - time.monotonic())
 
     def left_ms(self) -> int | None:
-        """Whole milliseconds left rounded up, or None without an end."""
+        """The milliseconds left, rounded up; None without a limit."""
         return None if self.at == math.inf else math.ceil(self.left() * 1000)
 
     def timeout(self) -> float | None:
-        """Seconds left as the standard library's functions take it: None without an end."""
+        """The seconds left as the standard library's functions take them: None without a limit."""
         return None if self.at == math.inf else self.left()
 
     def expired(self) -> bool:
+        """Whether the moment is past."""
         return time.monotonic() >= self.at
 
     def __repr__(self) -> str:

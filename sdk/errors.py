@@ -2,25 +2,25 @@
 
     TrunklineError
     ├── AddressError         the address or an option is malformed           (ValueError)
-    │   └── UnknownScheme    no driver of that name; says the nearest one
-    ├── MissingLibrary       the scheme's library is not installed; names the extra
+    │   └── UnknownScheme    no driver has that name; the text names the nearest one
+    ├── MissingLibrary       the scheme's library is not installed; the text names the extra
     ├── DialError            the connection could not be opened
     │   └── DialTimeout      ... in the time allowed                         (TimeoutError)
     ├── DeadHandle           the handle names no living connection
-    ├── ClosedError          you closed this object
+    ├── ClosedError          your program has closed this object
     ├── BrokenError          the peer or the network broke the link
     │   └── WorkerDied       the connection's process is gone
     ├── BrokerGone           the broker could not be reached or started
     ├── RefusedError         the peer refused a message
     ├── OperationTimeout     a call reached its deadline                     (TimeoutError)
-    │   └── Unconfirmed      a message was sent, and nobody said that it arrived
-    ├── Unsupported          this scheme has no such operation
+    │   └── Unconfirmed      a message was sent, and no confirmation came
+    ├── Unsupported          the scheme does not have this operation
     ├── StatementError       the database refused a statement; carries its code
-    │   └── OutcomeUnknown   the statement was sent and its answer never came
-    └── RemoteError          anything else that went wrong in the worker
+    │   └── OutcomeUnknown   a statement was sent, and no answer came
+    └── RemoteError          any other error in the worker
 
-The words follow trio: *Closed* is what you did, *Broken* is what the world did. Remote errors cross
-processes as name and text (never pickled); `from_wire` finds the class again.
+The words follow trio: *Closed* is the program's doing, *Broken* is the world's. Errors of a worker
+travel as name and text, never pickled; `from_wire` finds the class again.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ __all__ = [
 
 
 class TrunklineError(Exception):
-    """Base of all errors raised by Trunkline.
+    """The base class of all errors raised by Trunkline.
 
-    `code` is the server's or system's own code where there is one (SQLSTATE, errno, an HTTP
-    status, a WebSocket close code), else None. `reason` is the peer's words in a close frame, else None.
+    `code` is the server's or the system's own code (SQLSTATE, errno, an HTTP status, a WebSocket
+    close code); None without one. `reason` is the peer's text in a close frame; None without one.
     """
 
     code: str | int | None = None
@@ -68,22 +68,22 @@ class TrunklineError(Exception):
 
 
 class AddressError(TrunklineError, ValueError):
-    """The address or one of its options cannot be understood. The text never holds a secret."""
+    """The address or one of its options is malformed. The text never contains a secret."""
 
 
 class UnknownScheme(AddressError):
-    """No driver answers to this scheme."""
+    """No driver has the name of this scheme."""
 
 
 class MissingLibrary(TrunklineError):
-    """The library behind a scheme is not installed; the text names the extra that brings it."""
+    """The library behind a scheme is not installed. The text names the extra that installs it."""
 
 
 class DialError(TrunklineError):
     """The connection could not be opened.
 
-    `retry_after_s` is how many seconds the peer asked us to wait before the next attempt (the `Retry-After`
-    of an HTTP answer), counted from the moment of the answer; None when it said nothing.
+    `retry_after_s` is how many seconds the peer asked the client to wait before the next attempt
+    (the `Retry-After` of an HTTP answer), counted from the answer. None when the peer did not ask.
     """
 
     retry_after_s: float | None = None
@@ -109,11 +109,14 @@ class DeadHandle(TrunklineError):
 
 
 class ClosedError(TrunklineError):
-    """You closed this object."""
+    """Your program has closed this object."""
 
 
 class BrokenError(TrunklineError):
-    """The peer or the network broke the link. `code` and `reason` are those of a WebSocket's close frame."""
+    """The peer or the network broke the link.
+
+    `code` and `reason` are those of a WebSocket's close frame.
+    """
 
 
 class WorkerDied(BrokenError):
@@ -121,7 +124,7 @@ class WorkerDied(BrokenError):
 
 
 class BrokerGone(TrunklineError):
-    """The broker could not be reached, or not be started."""
+    """The broker could not be reached, or could not be started."""
 
 
 class OperationTimeout(TrunklineError, TimeoutError):
@@ -129,28 +132,31 @@ class OperationTimeout(TrunklineError, TimeoutError):
 
 
 class Unconfirmed(OperationTimeout):
-    """A message was sent and the broker's confirmation did not come: it may or may not have arrived."""
+    """A message was sent and its confirmation did not come: the message may or may not have
+    arrived."""
 
 
 class RefusedError(TrunklineError):
-    """The peer refused a message (too large, no right, no route): it was not taken, and the link goes on.
-    `code` is the peer's, where it gave one."""
+    """The peer refused a message (too large, no permission, no route). The link goes on.
+
+    The message was not taken. `code` is the peer's code; None without one.
+    """
 
 
 class Unsupported(TrunklineError):
-    """This scheme has no such operation (`read` on a database, `exec` on a socket)."""
+    """The scheme does not have this operation (`read` on a database, `exec` on a socket)."""
 
 
 class StatementError(TrunklineError):
-    """The database refused a statement. `code` is the server's code (SQLSTATE or number)."""
+    """The database refused a statement. `code` is the server's code (SQLSTATE or a number)."""
 
 
 class OutcomeUnknown(StatementError):
-    """A statement was sent and its answer never came: it may or may not have run."""
+    """A statement was sent and its answer did not come: the statement may or may not have run."""
 
 
 class RemoteError(TrunklineError):
-    """Something else went wrong in the worker; the text starts with the error's name there."""
+    """Any other error in the worker. The text starts with the name of that error."""
 
 
 _BY_NAME: dict[str, type[TrunklineError]] = {
@@ -161,9 +167,10 @@ _BY_NAME: dict[str, type[TrunklineError]] = {
 
 
 def to_wire(error: BaseException) -> dict[str, object]:
-    """An error as plain data: `name`, `text`, `code`; `reason` and `retry_after_s` where there is one."""
+    """An error as plain data: `name`, `text`, `code`, and `reason` and `retry_after_s` where there
+    are values."""
     if isinstance(error, TrunklineError):
-        # A class that only the worker knows travels as the nearest one that everybody knows.
+        # A class that only the worker knows travels as its nearest base class in this module.
         name = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _BY_NAME)
         data: dict[str, object] = {"name": name, "text": str(error), "code": error.code}
         if error.reason is not None:
@@ -183,7 +190,7 @@ def to_wire(error: BaseException) -> dict[str, object]:
 
 
 def from_wire(data: dict[str, object]) -> TrunklineError:
-    """The error that `to_wire` described, as the class of the same name."""
+    """The error that `to_wire` described, as an object of the class of the same name."""
     kind = _BY_NAME.get(str(data.get("name")), RemoteError)
     code = data.get("code")
     error = kind(str(data.get("text", "")), code=code if isinstance(code, (str, int)) else None)

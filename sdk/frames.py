@@ -1,8 +1,9 @@
-"""Errors without the frames of this package.
+"""Errors without the frames of this package, so that no error report shows a secret.
 
-Tools that report errors (Sentry, rich, `pytest -l`) show the variables of frames, and those of a dial hold
-the address with its passwords. An error of a dial is raised anew from a function that has let go of them; so
-is the exception of a signal handler (Ctrl-C) that breaks it off.
+Tools that report errors (Sentry, rich, `pytest -l`) show the variables of frames. The frames of a
+dial hold the address with its passwords. So the dial catches each exception, removes its frames,
+deletes the variables that hold secrets, and raises the exception again. The exception of a signal
+handler (Ctrl-C) that interrupts a dial is treated alike.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 
 def without_frames(error: _Error) -> _Error:
-    """`error`, with no traceback on it nor on what caused it. Raise it after deleting the secrets of your own
-    frame: `raise` adds that one. An error that nobody expected keeps a note of the places in the code."""
+    """Return `error` without traceback, on itself and on all its causes.
+
+    Raise it after deleting the secrets of your own frame: `raise` adds that frame again. An
+    unexpected error gets a note with the places in the code that it came through.
+    """
     if isinstance(error, Exception) and not isinstance(error, (TrunklineError, TypeError)):
         places = "".join(traceback.format_tb(error.__traceback__))
         error.add_note(f"It came through:\n{places}")
@@ -35,7 +39,8 @@ def without_frames(error: _Error) -> _Error:
 
 
 class Sealed(bytes):
-    """Bytes with a secret in them, which is not shown where the bytes are a variable of a frame."""
+    """Bytes that contain a secret. Their repr, which tools show for a variable of a frame, hides
+    them."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes>"

@@ -10,7 +10,7 @@ __all__ = ["Message", "Source"]
 
 
 class Source(Protocol):
-    """What a message needs of the connection it came over."""
+    """The part of a connection that a message uses."""
 
     def settle(self, ticket: int | None, verdict: str, delay_ms: float) -> bool: ...
 
@@ -25,62 +25,75 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message and what came with it; what a protocol does not have is None (headers, properties: empty).
+    """One message with its envelope.
 
-    Every scheme has `data` and `received_ns`; which of the others it has, its page in `docs/` says.
+    Every scheme gives `data` and `received_ns`. The scheme's page in `docs/` says which other
+    attributes it gives; the rest are None (`headers` and `properties`: empty).
     """
 
     data: str | bytes
-    """What `read()` would have returned."""
+    """The data as `read()` would have returned them."""
     received_ns: int = 0
-    """When the worker had it from the network: wall clock, nanoseconds since 1970."""
+    """When the worker received the message: wall clock, nanoseconds since 1970."""
     topic: str | None = None
-    """The topic (mqtt, kafka), subject (nats) or routing key (amqp) it was sent to."""
+    """The topic (mqtt, kafka), subject (nats) or routing key (amqp) to which the message was
+    sent."""
     key: str | bytes | None = None
     """Kafka's key; `str` when it is valid UTF-8."""
     headers: Mapping[str, Any] = field(default_factory=dict)
-    """Headers (kafka, nats, amqp) and user properties (mqtt 5). A name that came twice has a list."""
+    """The headers (kafka, nats, amqp) or user properties (mqtt 5). A name that came twice has a
+    list."""
     timestamp: float | None = None
-    """When it was written, by the clock of the writer or the broker: seconds since 1970."""
+    """When the message was written, by the clock of the writer or the message broker: seconds since
+    1970."""
     offset: int | None = None
     """Kafka's offset in the partition, JetStream's sequence in the stream, AMQP's delivery tag."""
     partition: int | None = None
     redelivered: bool = False
-    """The broker says that it may have been delivered before: it was not acknowledged then."""
+    """The message broker says that it may have delivered the message before, without an
+    acknowledgement."""
     reply_to: str | None = None
     """Where the writer waits for an answer (nats, amqp, mqtt 5)."""
     properties: Mapping[str, Any] = field(default_factory=dict)
-    """What else the protocol gives: see its page."""
+    """Further values of the protocol: see the scheme's page."""
     _source: Source | None = field(default=None, repr=False, compare=False)
-    """The object that received it; None for a copy that was pickled."""
+    """The connection that received the message; None for a message that was unpickled."""
     _ticket: int | None = field(default=None, repr=False, compare=False)
-    """By what it is acknowledged later; None where it was when it was received."""
+    """The number by which the message is acknowledged later; None when `receive` has acknowledged
+    it."""
 
     def ack(self) -> bool:
-        """The work with a message of `receive(ack=False)` is done: the message broker may forget it.
+        """Acknowledge a message of `receive(ack=False)`: the message broker may forget it.
 
-        Returns True when the acknowledgement was handed to the link; False, with the reason in
-        `last_error()`, when it could not be: the link or the worker was lost meanwhile, so that the message
-        may come again, or it was acknowledged before. A message of an object of `connect` raises
-        BrokenError or Unsupported instead.
+        Returns True when the acknowledgement was handed to the link. Returns False, with the reason
+        in `last_error()`, when the link or the worker was lost meanwhile, so that the message may
+        come again, and when the message was acknowledged before. A message of an object of
+        `connect` raises BrokenError or Unsupported instead. ValueError for a message that was
+        unpickled.
         """
         return self._settled("ack")
 
     def nak(self, delay_ms: float = 0) -> bool:
-        """The work failed, and the message is to be given to a reader again, no sooner than in `delay_ms`
-        milliseconds (a day at most). By the message broker where it can (JetStream; AMQP, which forgets its
-        place in the queue); else by Trunkline, ahead of what is unread. Returned and raised is what `ack`
-        does."""
+        """Give the message back, for a reader to get it again: the work has failed.
+
+        `delay_ms`: the message comes again after so many milliseconds at the earliest (a day at
+        most). The message broker delivers the message again where it can (JetStream; AMQP, which
+        forgets the message's place in the queue). Elsewhere Trunkline does, ahead of the unread
+        messages. Returns and raises as `ack` does.
+        """
         return self._settled("nak", delay_ms)
 
     def reject(self) -> bool:
-        """The message can never be worked on: the message broker gives it to nobody again (AMQP: to the
-        queue's dead-letter exchange; JetStream: it is terminated). Where there is no such thing (mqtt,
-        kafka): False and a reason. Else as `ack`."""
+        """Reject the message for good: the message broker gives it to no reader again.
+
+        AMQP moves the message to the queue's dead-letter exchange, JetStream terminates it. Where
+        the protocol cannot reject (mqtt, kafka), returns False with a reason. Otherwise returns and
+        raises as `ack` does.
+        """
         return self._settled("reject")
 
     def term(self) -> bool:
-        """JetStream's word for `reject`."""
+        """Reject the message: JetStream's word for `reject`."""
         return self._settled("reject")
 
     def reply(
@@ -90,9 +103,12 @@ class Message:
         *,
         headers: Mapping[str, Any] | None = None,
     ) -> int:
-        """Write an answer to where the writer of this message waits for one (`reply_to`), with the
-        correlation that it gave. Returned and raised is what `Connection.write` does; ValueError when
-        nobody waits for an answer."""
+        """Write an answer to the address at which the writer of this message waits (`reply_to`).
+
+        The answer carries the correlation that the writer gave. Returns and raises as
+        `Connection.write` does. ValueError for a message without `reply_to`, and for a message that
+        was unpickled.
+        """
         if self._source is None:
             raise ValueError("a message that was pickled has no connection to answer over")
         if not self.reply_to:

@@ -1,4 +1,4 @@
-"""What an object knows of its connection from the beginning, and what does not change."""
+"""The facts about a connection that an object knows from the beginning and that do not change."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ __all__ = ["About"]
 
 
 class About(NamedTuple):
+    """The unchanging facts about a connection."""
+
     scheme: str
     peer: str
-    """The other end as users may see it: without secrets."""
+    """The peer as users may see it: without secrets."""
     executes: bool
-    """It executes statements; otherwise it is read from and written to."""
+    """The connection executes statements. Otherwise the program reads from it and writes to it."""
     lost: str | None
-    """What `read` of an object of `Dial` returns for a lost link."""
+    """The result of `read` for a lost link, for an object of `Dial`."""
     comes_again: bool
-    """A message broker sends again what was not acknowledged."""
+    """The message broker delivers messages again that were not acknowledged."""
     acknowledges: bool
-    """Messages can be acknowledged later than they are read."""
+    """The program may acknowledge messages later than it reads them."""
     raising: bool
-    """It is an object of `connect`."""
+    """The object was made by `connect`."""
 
     @classmethod
     def of(cls, info: Mapping[str, Any], *, raising: bool) -> About:
-        """From the broker's answer to OPEN or ATTACH."""
+        """Read the facts from the broker's answer to OPEN or ATTACH."""
         return cls(
             scheme=str(info.get("scheme", "")),
             peer=str(info.get("peer", "")),

@@ -1,8 +1,8 @@
-"""Asking brokers what they hold, without becoming one of their clients.
+"""Asking brokers about their connections, without becoming one of their clients.
 
-A client says HELLO and keeps an automatically started broker alive; these sockets only ask LIST and
-KILL. No broker is ever started, and one that does not answer within the deadline is named, not
-waited for.
+A client says HELLO, and keeps alive a broker that a Dial has started. The sockets of this module
+only ask LIST and KILL. They never start a broker. A broker that does not answer within the deadline
+is named as silent, and not waited for.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from trunkline.wire.envelope import BROKER, Kind
 __all__ = ["ANSWER_S", "Broker", "Listing", "Silent", "ask", "kill", "listing", "short_names"]
 
 ANSWER_S = 2.0
+"""The default time in seconds for the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,21 @@ class Broker:
 
     address: str
     name: str
-    """Enough of its folder's name to tell it from the others."""
+    """Enough characters of the name of the broker's folder to tell the broker from the others."""
     pid: int
     zygote: int
     connections: list[dict[str, Any]]
     clients: list[int]
     addressed: bool = True
-    """Whether it is one of those that TRUNKLINE_BROKER or TRUNKLINE_RUNTIME names; all are without
-    either."""
+    """Whether TRUNKLINE_BROKER or TRUNKLINE_RUNTIME names this broker; True where neither is
+    set."""
 
     def goes_by(self, name: str) -> bool:
-        """Whether `trunkline ps` shows this broker by that name, or has done so beside other
-        brokers: with more characters of its folder's name, or with a mark."""
+        """Whether `name` means this broker.
+
+        `trunkline ps` shows a name that may be longer beside other brokers: with more characters of
+        the folder's name, or with a mark. All these forms are accepted.
+        """
         part, tilde, mark = name.partition("~")
         if tilde and mark != _mark(self.address):
             return False
@@ -52,12 +56,12 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A broker that lives and could not be asked."""
+    """A broker that is alive and could not be asked."""
 
     address: str
     why: str
     pid: int
-    """Its process; 0 where that is not known."""
+    """The broker's process; 0 where the system does not tell."""
     addressed: bool
 
     def __str__(self) -> str:
@@ -66,42 +70,50 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All brokers of this user, and what is wrong with those that could not be asked."""
+    """All brokers of this user, and the troubles with those that could not be asked."""
 
     brokers: list[Broker] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
-    """Places that are named or look like a broker's, where there is none that can be used."""
+    """A sentence for each place without a usable broker that the environment names or that looks
+    like a broker's."""
     silent: list[Silent] = field(default_factory=list)
     scope: Scope = field(default_factory=Scope.of_environment)
 
     def complaints(self) -> list[str]:
-        """A sentence for everything that is wrong."""
+        """A sentence for each trouble and each silent broker."""
         return [*self.troubles, *map(str, self.silent)]
 
     def is_failed(self) -> bool:
-        """Whether a broker that the environment names (any, where it names none) did not answer."""
+        """Whether a broker that the environment names did not answer; any broker, where it names
+        none."""
         return any(each.addressed for each in self.silent)
 
     def rows(self) -> Iterator[tuple[str, Broker, dict[str, Any]]]:
-        """Every connection with the id that `trunkline kill` takes: a plain number where one broker
-        alone can be meant (the only one, or the only one that the environment names), else
-        `broker:id`."""
+        """Every connection, with the id that `trunkline kill` takes, and its broker.
+
+        The id is a plain number where only one broker can be meant (the only one, or the only one
+        that the environment names), else `broker:id`.
+        """
         for broker in self.brokers:
             for row in broker.connections:
                 yield self.shown_id(broker, str(row["id"])), broker, row
 
     def shown_id(self, broker: Broker, number: str) -> str:
+        """The id that `trunkline kill` takes for connection `number` of a broker."""
         return number if broker is self.plain_broker() else f"{broker.name}:{number}"
 
     def plain_broker(self) -> Broker | None:
-        """The broker that a plain number means; None where that is not clear."""
+        """The broker that a plain number means; None where several brokers could be meant."""
         meant = [each for each in self.brokers if each.addressed]
         return meant[0] if len(meant) == 1 else None
 
 
 def short_names(addresses: Sequence[str]) -> dict[str, str]:
-    """A short name for each address: four characters of its folder's name, more where they are not
-    enough. Folders of one name in different places get a mark of their own."""
+    """A short name for each address: four characters of its folder's name, or as many as are
+    needed.
+
+    Folders of one name in different places also get a mark, made from the address.
+    """
     whole = {address: _whole_name(address) for address in addresses}
     length = 4
     while len({name[:length] for name in whole.values()}) < len(set(whole.values())):
@@ -114,15 +126,18 @@ def short_names(addresses: Sequence[str]) -> dict[str, str]:
 
 
 def _whole_name(address: str) -> str:
+    """The name of a broker's folder, without its prefix."""
     return endpoint.folder_of(address).name.removeprefix("b-")
 
 
 def _mark(address: str) -> str:
+    """Four characters that tell addresses with equal folder names apart."""
     return hashlib.sha256(address.encode(errors="surrogateescape")).hexdigest()[:4]
 
 
 def listing(timeout_s: float = ANSWER_S) -> Listing:
-    """Ask all brokers of this user at once."""
+    """Ask all brokers of this user at the same time. `timeout_s`: seconds for all answers
+    together."""
     found, troubles = find_brokers()
     result = Listing(troubles=troubles)
     names = short_names([each.address for each in found])
@@ -139,6 +154,7 @@ def listing(timeout_s: float = ANSWER_S) -> Listing:
 
 
 def _broker(found: Found, name: str, answer: dict[str, Any], addressed: bool) -> Broker:
+    """The broker of an answer to LIST."""
     return Broker(
         address=found.address,
         name=name,
@@ -151,7 +167,8 @@ def _broker(found: Found, name: str, answer: dict[str, Any], addressed: bool) ->
 
 
 def kill(address: str, number: str, timeout_s: float = ANSWER_S) -> bool:
-    """End a connection; False when the broker has none of that number. Raises BrokerGone."""
+    """End a connection. Returns False when the broker has none of that number. Raises
+    BrokerGone."""
     answer = ask({address: (Kind.KILL, (number,))}, timeout_s).get(address)
     if not isinstance(answer, bool):
         raise BrokerGone(f"the broker at {address} does not answer; `trunkline doctor` tells more")
@@ -159,8 +176,12 @@ def kill(address: str, number: str, timeout_s: float = ANSWER_S) -> bool:
 
 
 def ask(requests: dict[str, tuple[Kind, tuple[Any, ...]]], timeout_s: float) -> dict[str, Any]:
-    """Send one request to each broker and collect the answers that come in time: plain data, or the
-    error of a broker that speaks another version."""
+    """Send one request to each broker, and collect the answers that come within `timeout_s`
+    seconds.
+
+    Returns the answer for each address: plain data, or the error of a broker that speaks another
+    version. A broker without an answer is left out.
+    """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     routers: dict[Any, tuple[str, RouterRoute]] = {}
     try:
@@ -178,6 +199,7 @@ def ask(requests: dict[str, tuple[Kind, tuple[Any, ...]]], timeout_s: float) -> 
 def _answers(
     routers: dict[Any, tuple[str, RouterRoute]], deadline: Deadline
 ) -> Iterator[tuple[str, Any]]:
+    """The address and the answer of each broker, as the answers come."""
     poller = zmq.Poller()
     for socket in routers:
         poller.register(socket, zmq.POLLIN)
@@ -193,6 +215,8 @@ def _answers(
 
 
 def _answer(router: RouterRoute) -> Any:
+    """Read one message: the answer as plain data, an error that cannot be read, or None for other
+    kinds."""
     try:
         received = router.receive(0)
         if received is None or received.kind is not Kind.REPLY:

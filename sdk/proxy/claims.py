@@ -1,10 +1,13 @@
-"""What this process has asked the broker for, and for whom.
+"""Claims: the notes of this process that a `Dial` waits for a connection.
 
-Signal handlers run in the main thread and may raise (Ctrl-C), again while what the first exception
-left is put in order. A Dial or a finalizer that is broken off so may not even have said that nobody
-wants its connection any more. So each Dial makes a claim before it asks, and holds the claim's lock
-in a `with` block while it works; a lock is given up whatever is raised. The control thread, where
-no handler runs, finds the claims that nobody works on and that belong to no living object.
+Signal handlers run in the main thread and may raise (Ctrl-C), even a second time while the code
+puts in order what the first exception has interrupted. So a Dial that is interrupted may not have
+told the broker that it waits no more.
+
+Therefore each Dial makes a claim before it asks the broker, and holds the claim's lock in a `with`
+block while it works. The end of the block gives the lock up, whatever was raised. The control
+thread, in which Python runs no signal handler, looks for claims whose lock is free and whose object
+is gone, and tells the broker.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ __all__ = ["Claim", "Claims"]
 
 
 class Claim:
-    """One Dial's. `lock` is held while the Dial works; `connection` is what has become of it."""
+    """The claim of one Dial.
+
+    `lock` is held while the Dial works. `connection` is the object that the Dial has made.
+    """
 
     __slots__ = ("connection", "lock")
 
@@ -30,22 +36,28 @@ class Claim:
 
 
 class Claims:
-    """Those of this process, by the names under which they were asked for. Each change is one
-    step."""
+    """The claims of this process, by the names under which the broker was asked.
+
+    Any thread may call these methods: each change of the dict is atomic.
+    """
 
     def __init__(self) -> None:
         self._claims: dict[bytes, Claim] = {}
 
     def add(self, holder: bytes, claim: Claim) -> None:
-        """Before the broker is asked under this name."""
+        """Note a claim, before the broker is asked under this name."""
         self._claims[holder] = claim
 
     def drop(self, holder: bytes) -> None:
-        """Everything was said about it."""
+        """Forget a claim: the broker has been told everything about it."""
         self._claims.pop(holder, None)
 
     def forsaken(self) -> list[bytes]:
-        """The names that nobody uses any more; they are forgotten here. For the control thread."""
+        """The names that no Dial and no object uses any more. For the control thread.
+
+        Forgets these names. The claim of an object that has another name by now goes on under that
+        name.
+        """
         found = []
         for holder, claim in list(self._claims.items()):
             if claim.lock.locked():
@@ -61,8 +73,8 @@ class Claims:
 
 
 def _name(claim: Claim) -> bytes | None:
-    """What the claim's object is called at its broker now; b"" of one that was closed, None where
-    there is no object."""
+    """The present name of the claim's object at its broker; b"" for a closed object, None without
+    object."""
     connection = None if claim.connection is None else claim.connection()
     if connection is None:
         return None

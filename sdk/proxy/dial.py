@@ -1,4 +1,4 @@
-"""`Dial` and `connect`: the two ways to a Connection."""
+"""`Dial` and `connect`: the two functions that make a Connection."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ __all__ = ["Dial", "connect", "from_handle", "last_error", "shutdown"]
 log = logging.getLogger("trunkline")
 
 GRACE_S = 0.4
-"""For the worker's own answer, which says why, behind the time allowed."""
+"""Seconds behind the time allowed, for the worker's own answer, which says why a dial failed."""
 HANDLE_S = 10.0
+"""The default timeout in seconds for attaching by a handle."""
 REDIAL_MS = 2000
-"""For one attempt to dial anew where broker and worker were lost together; there are more."""
+"""Milliseconds for one attempt to dial anew where broker and worker were lost together. Attempts go
+on until one succeeds."""
 
 if TYPE_CHECKING:
     from trunkline.address.option_types import Options
@@ -48,12 +50,13 @@ def Dial(
 ) -> Connection | None:
     """Open a connection in a process of its own, or attach to one by its handle.
 
-    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`. `timeout`:
-    seconds to open it in (default 30), or a mapping of options; options may also be given by name.
-    One in the address wins over the same one given here.
+    `address`: `TARGET|name=value&...` (docs/reference.md), or a handle from `fd()`.
+    `timeout`: seconds for opening the connection (default 30), or a mapping of options.
+    `options`: further options by name. An option in the address wins over the same option here.
 
-    Returns a Connection, or None when it could not be opened in time; the reason is logged and in
-    `last_error()`. Raises TypeError for arguments of a wrong type, nothing for the network's sake.
+    Returns a Connection. Returns None when the connection could not be opened in time; the reason
+    is in the log and in `last_error()`. Raises TypeError for arguments of a wrong type, and nothing
+    for the network's sake.
     """
     try:
         return _open(address, timeout, dict(options), raising=False)
@@ -71,8 +74,11 @@ def Dial(
 def connect(
     address: str | int, timeout: Timeout = None, /, **options: Unpack[Options]
 ) -> RaisingConnection:
-    """`Dial` for people who prefer exceptions: returns a Connection whose methods raise too, or
-    raises AddressError, DialError, DialTimeout, DeadHandle, MissingLibrary, BrokerGone."""
+    """Open a connection as `Dial` does, but with exceptions.
+
+    Returns a Connection whose methods raise, too. Raises AddressError, DialError, DialTimeout,
+    DeadHandle, MissingLibrary or BrokerGone.
+    """
     try:
         connection = _open(address, timeout, dict(options), raising=True)
         assert isinstance(connection, RaisingConnection)
@@ -86,9 +92,11 @@ def connect(
 
 
 def from_handle(handle: int, raising: bool, broker: str = "") -> Connection:
-    """What a pickled Connection becomes in another process. A process that knows of no broker yet
-    (a child of a forkserver that began before the first Dial) joins the one at the address
-    `broker`."""
+    """Attach to a connection by its handle: a Connection is unpickled by this function.
+
+    A process that knows no broker yet (a child of a forkserver that began before the first Dial)
+    joins the broker at the address `broker`.
+    """
     if broker and process.current() is None:
         os.environ.setdefault(ENV, broker)
     return _attach(handle, raising=raising)
@@ -98,20 +106,24 @@ Connection.make_from_handle = staticmethod(from_handle)
 
 
 def last_error() -> str | None:
-    """Why the last call that failed in this process failed; None when none has. Holds no secret."""
+    """The reason why the last failed call in this process failed. None when no call has failed.
+    Contains no secret."""
     return reasons.last()
 
 
 def shutdown() -> None:
-    """Close every connection of this process and leave the broker; the broker and the workers end
-    with their last client. Called at the end of the program; calling Dial afterwards starts
-    anew."""
+    """Close every connection of this process and leave the broker.
+
+    The broker and the workers end with their last client. Runs at the end of the program by itself.
+    A later Dial starts anew.
+    """
     process.shutdown()
 
 
 def _open(
     address: str | int, timeout: Timeout, options: dict[str, object], *, raising: bool
 ) -> Connection:
+    """Check the arguments, then dial an address or attach to a handle."""
     if isinstance(address, bool) or not isinstance(address, (str, int)):
         raise TypeError(
             f"Dial takes an address (text) or a handle (a whole number), not {type(address).__name__}"
@@ -134,11 +146,11 @@ def _open(
 
 
 def _resolved(address: Address) -> Address:
-    """The address with absolute paths (from the caller's folder) and the proxy of the
+    """The address with absolute paths (from the current folder) and with the proxy of the
     environment."""
     try:
         return with_proxy(address.resolved(os.getcwd()))
-    except OSError:  # the folder was deleted under us
+    except OSError:  # the current folder was deleted
         rooted = address.resolved("/")
         rooted.extra.pop("cwd", None)  # for the files that statements may name
         if rooted != address:
@@ -148,6 +160,7 @@ def _resolved(address: Address) -> Address:
 
 
 def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
+    """The options of both arguments as one dict."""
     if timeout is None:
         return options
     if isinstance(timeout, Mapping):
@@ -160,8 +173,9 @@ def _options(timeout: Timeout, options: dict[str, object]) -> dict[str, object]:
 
 
 def _dial(address: Address, *, raising: bool) -> Connection:
+    """Ask the broker for a new connection, and wait for the worker to open it."""
     seconds = float(address.option("timeout"))
-    deadline = Deadline(seconds + GRACE_S)  # the start of a broker is part of it
+    deadline = Deadline(seconds + GRACE_S)  # includes the start of a broker
     spec = {"address": address.to_wire(), "scheme": address.scheme, "display": address.display}
     if address.extra.get("shared_memory"):
         spec["joins"] = [str(address.extra["shared_memory"]), address.target]
@@ -195,8 +209,11 @@ def _dial(address: Address, *, raising: bool) -> Connection:
 def _held(
     ask: Callable[[Client, RouterRoute], None], deadline: Deadline, *, raising: bool
 ) -> Connection:
-    """Ask the broker for a connection; should it be lost before it answers, ask the one that
-    follows it."""
+    """Make a connection by `ask`, which sends the request on the holder's new socket.
+
+    Asks the next broker again when the broker is lost before it answers. Raises the error that was
+    answered, OperationTimeout, or BrokerGone.
+    """
     client = process.get(deadline)
     while True:
         client.link.settle(deadline)
@@ -215,9 +232,9 @@ def _held(
             answered = isinstance(error, TrunklineError) and not isinstance(
                 error, (OperationTimeout, BrokerGone)
             )
-            if (
-                not answered
-            ):  # nobody waits any more for what the broker may yet open: Ctrl-C, the time was over
+            # After a timeout or a Ctrl-C, the broker may yet open a connection that no Dial waits
+            # for.
+            if not answered:
                 client.abandon(router.identity)
             client.claims.drop(router.identity)
             router.close()
@@ -231,9 +248,12 @@ def _held(
 
 
 def _restarts(address: Address) -> bool:
-    """Whether a crashed worker is replaced: where the user wants the link kept (the option's
-    default for database servers and message brokers), and for a database file; but not a database
-    whose data would be gone with the worker."""
+    """Whether a crashed worker is replaced.
+
+    True where the user wants the link kept (the default of the option `reconnect` for database
+    servers and message brokers), and for a database file. False for a database whose data is gone
+    with the worker.
+    """
     outlives = scheme_row(address.scheme).outlives_crash
     if outlives is not None:
         return outlives(address)
@@ -241,6 +261,8 @@ def _restarts(address: Address) -> bool:
 
 
 def _attach(handle: int, *, raising: bool, seconds: float = HANDLE_S) -> Connection:
+    """Attach to the connection of a handle."""
+
     def ask(client: Client, router: RouterRoute) -> None:
         fields: tuple[Any, ...] = (client.link.control_id, _in_range(handle), b"", b"", 0, 0, [], 0)
         router.send(BROKER, Kind.ATTACH, 1, fields)
@@ -252,5 +274,6 @@ def _attach(handle: int, *, raising: bool, seconds: float = HANDLE_S) -> Connect
 
 
 def _in_range(handle: int) -> int:
-    """Handles are 63 bits and positive; any other number names nothing (1 never does)."""
+    """The handle as the wire can carry it. Handles are positive and have 63 bits; 1 names no
+    connection."""
     return handle if 0 < handle < 1 << 63 else 1

@@ -1,10 +1,9 @@
-"""Finding all brokers of this user, whatever runtime folder they live in, and workers whose broker
-is dead.
+"""Finding all brokers of this user, in any runtime folder, and workers whose broker is dead.
 
 A service without XDG_RUNTIME_DIR and a login shell with it use different runtime folders, so one
-folder is never the whole picture. Brokers are looked for where any environment of this user would
-put them, and among the unix sockets that this user's processes serve. A find counts only when its
-folder is private to this user, its lock is held, and a process of this user serves the socket.
+folder never shows all brokers. The search covers the folders where any environment of this user
+would put a broker, and the unix sockets that this user's processes serve. A broker counts only when
+its folder is private to this user, its lock is held, and a process of this user serves the socket.
 """
 
 from __future__ import annotations
@@ -27,34 +26,39 @@ _BROKER_SOCKET = re.compile(re.escape(endpoint.SOCKET))
 _DOOR = re.compile(r"w-[0-9a-f]+")
 _FIGURES = re.compile(r"f-[0-9a-f]+")
 _WORKER = "trunk-"
+"""The names of worker processes begin with these letters."""
 CONFIRM_S = 3.0
-"""How long a worker must be seen without a broker before it is called left over: clients of a
-broker that was killed start another one within a second or two, and a worker that ends takes a
-moment."""
+"""Seconds that a worker must be seen without a broker before it counts as left over. Clients of a
+killed broker start another one within a second or two, and a worker takes a moment to end."""
 LOOK_S = 0.1
+"""Seconds between two looks at such workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The brokers that the environment names: the one of TRUNKLINE_BROKER and those in the folder
-    of TRUNKLINE_RUNTIME; all of this user's where neither variable is set."""
+    """The brokers that the environment names.
+
+    These are the broker of TRUNKLINE_BROKER, and the brokers in the folder of TRUNKLINE_RUNTIME.
+    Where neither variable is set, all brokers of this user are meant.
+    """
 
     broker: str | None
     folder: Path | None
 
     @classmethod
     def of_environment(cls) -> Scope:
+        """Read the variables of this process."""
         given = os.environ.get(endpoint.ROOT_ENV)
         return cls(os.environ.get(endpoint.ENV) or None, Path(given).absolute() if given else None)
 
     def variables(self) -> list[str]:
-        """The variables that are set."""
+        """The names of the variables that are set."""
         return [endpoint.ENV] * (self.broker is not None) + [endpoint.ROOT_ENV] * (
             self.folder is not None
         )
 
     def holds(self, address: str) -> bool:
-        """Whether a broker is one of those that the environment names."""
+        """Whether the broker at `address` is among those that the environment names."""
         if not self.variables():
             return True
         folder = Path(address.removeprefix("ipc://")).parent
@@ -67,16 +71,20 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A living broker. `pid` is the process that serves its socket: 0 where the system does not
-    tell, None when it could not be reached now (its queue is full)."""
+    """A living broker."""
 
     address: str
     pid: int | None
+    """The process that serves the broker's socket. 0 where the system does not tell, None when the
+    socket's queue is full."""
 
 
 def find_brokers() -> tuple[list[Found], list[str]]:
-    """All living brokers of this user, those first that the environment names, and a sentence for
-    each place that is named or looks like a broker's and cannot be used."""
+    """Find all living brokers of this user.
+
+    Returns the brokers, with those first that the environment names, and a sentence for each place
+    that cannot be used although the environment names it or it looks like a broker's.
+    """
     found: dict[tuple[int, int], Found] = {}
     troubles: list[str] = []
     named = os.environ.get(endpoint.ENV)
@@ -92,15 +100,18 @@ def find_brokers() -> tuple[list[Found], list[str]]:
         except BrokerGone as error:
             if address == named or _is_own(address):
                 troubles.append(str(error))
-        except FileNotFoundError:  # it ended between two looks
+        except FileNotFoundError:  # the broker ended between two looks
             continue
     scope = Scope.of_environment()
     return sorted(found.values(), key=lambda each: not scope.holds(each.address)), troubles
 
 
 def _candidates(named: str | None) -> Iterator[str]:
-    """Every address where a broker of this user may be: the one that is named, those in known
-    folders (the oldest first), those that processes of this user serve."""
+    """Every address where a broker of this user may be.
+
+    First the address that is named, then the known folders (the oldest first), then the sockets
+    that this user's processes serve.
+    """
     if named:
         yield named
     folders = [folder for root in endpoint.roots() for folder in _broker_folders(root)]
@@ -111,6 +122,8 @@ def _candidates(named: str | None) -> Iterator[str]:
 
 
 def _broker_folders(root: Path) -> list[Path]:
+    """The folders of brokers in a runtime folder. BrokerGone when this process's own cannot be
+    read."""
     try:
         return [Path(entry.path) for entry in os.scandir(root) if entry.name.startswith("b-")]
     except (FileNotFoundError, NotADirectoryError):
@@ -124,6 +137,7 @@ def _broker_folders(root: Path) -> list[Path]:
 
 
 def _age_of(folder: Path) -> float:
+    """The time of the folder's last change, for sorting; 0 when the folder is gone."""
     try:
         return folder.lstat().st_mtime
     except OSError:
@@ -131,7 +145,7 @@ def _age_of(folder: Path) -> float:
 
 
 def _served_broker_sockets() -> Iterator[str]:
-    """The sockets of brokers that the system lists, as paths that work from here."""
+    """The sockets of brokers that the system lists, as paths that work from this process."""
     processes = list_own_processes()
     served = find_served_sockets(_BROKER_SOCKET, processes)
     yield from (socket.path for socket in served)
@@ -143,6 +157,8 @@ def _served_broker_sockets() -> Iterator[str]:
 
 
 def _checked(address: str, folder: Path) -> Found:
+    """A living broker, with the process that serves its socket. BrokerGone when another user's
+    does."""
     peer = peer_of(folder / endpoint.SOCKET)
     if peer is None:
         return Found(address, None)
@@ -155,7 +171,7 @@ def _checked(address: str, folder: Path) -> Found:
 
 
 def _is_own(address: str) -> bool:
-    """Whether the folder of an address belongs to this user: what others have is no concern of
+    """Whether the folder of an address belongs to this user. Other users' folders are no concern of
     ours."""
     try:
         return Path(address.removeprefix("ipc://")).parent.lstat().st_uid == os.getuid()
@@ -164,6 +180,7 @@ def _is_own(address: str) -> bool:
 
 
 def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same folder."""
     if one == other:
         return True
     with contextlib.suppress(OSError):
@@ -172,11 +189,12 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def find_stale_folders() -> list[Path]:
-    """The folders of brokers that were killed, in all runtime folders of this user."""
+    """The folders of killed brokers, in all runtime folders of this user."""
     return sorted(f for root in endpoint.roots() for f in _broker_folders(root) if _is_stale(f))
 
 
 def _is_stale(folder: Path) -> bool:
+    """Whether a broker has left this folder and no broker holds its lock now."""
     try:
         return (folder / "lock").exists() and not endpoint.alive(
             f"ipc://{folder / endpoint.SOCKET}"
@@ -186,10 +204,10 @@ def _is_stale(folder: Path) -> bool:
 
 
 def find_left_over_workers(known: set[int]) -> list[int]:
-    """The process ids of workers whose broker is dead and stays so for some seconds (Linux).
+    """The process ids of workers whose broker is dead, seen so for `CONFIRM_S` seconds (Linux).
 
-    `known`: workers that a living broker has told. A worker whose broker cannot be told is not
-    called left over, for it may be healthy.
+    `known`: workers that a living broker has named. A worker whose broker cannot be found out does
+    not count as left over, for it may be healthy.
     """
     until = time.monotonic() + CONFIRM_S
     left = _without_broker(known)
@@ -200,6 +218,7 @@ def find_left_over_workers(known: set[int]) -> list[int]:
 
 
 def _without_broker(known: set[int]) -> list[int]:
+    """The process ids of workers whose broker is dead just now."""
     workers = [
         p for p in list_own_processes() if p.pid not in known and p.name().startswith(_WORKER)
     ]
@@ -212,7 +231,8 @@ def _without_broker(known: set[int]) -> list[int]:
 
 
 def _folder_of_worker(process: Process, doors: dict[int, str]) -> Path | None:
-    """The folder of a worker's broker, by the door that it serves or the figures that it keeps."""
+    """The folder of a worker's broker, known by the door that the worker serves or by its mapped
+    ledger."""
     for inode in process.socket_inodes() & doors.keys():
         return Path(process.path_from_here(doors[inode])).parent
     for path in process.mapped_files():
@@ -222,6 +242,7 @@ def _folder_of_worker(process: Process, doors: dict[int, str]) -> Path | None:
 
 
 def _is_broker_dead(folder: Path | None) -> bool:
+    """Whether no broker holds the lock of this folder. False where the folder is not known."""
     if folder is None:
         return False
     try:

@@ -1,5 +1,7 @@
-"""The broker of a parent, for a child that began before the parent's first Dial (a pool, a
-forkserver) and so has no TRUNKLINE_BROKER: a handle that it is given belongs there."""
+"""Finding the broker of a parent process, to which a given handle belongs.
+
+A child that began before its parent's first Dial (a pool, a forkserver) has no TRUNKLINE_BROKER.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,12 @@ from trunkline.wire.envelope import Kind
 __all__ = ["broker_of_parents"]
 
 ANSWER_S = 2.0
+"""Seconds for the answers of all brokers together."""
 
 
 def broker_of_parents() -> str | None:
-    """The address of the broker that the nearest parent of this process is a client of."""
+    """The address of the broker whose client the nearest parent of this process is. None without
+    one."""
     from trunkline.proxy.brokers import ask
     from trunkline.proxy.discovery import find_brokers
 
@@ -32,7 +36,8 @@ def broker_of_parents() -> str | None:
 
 
 def _parents() -> Iterator[int]:
-    """The nearest first; only that one on a system without /proc."""
+    """The process ids of this process's parents, the nearest first; only the nearest without
+    /proc."""
     pid = os.getppid()
     while pid > 1:
         yield pid

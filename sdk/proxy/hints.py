@@ -1,4 +1,5 @@
-"""Hints at what a caller most likely meant, each said once per process in the log."""
+"""Hints in the log at arguments that the caller has probably not meant. Each hint comes once per
+process."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ __all__ = ["hint_at_options", "hint_at_seconds"]
 log = logging.getLogger("trunkline")
 
 SUSPICIOUS_S = 1000.0
-"""A timeout of so many seconds is taken for milliseconds, as other libraries and our `read`
-count."""
+"""From so many seconds on, a timeout is probably meant in milliseconds, the unit of `read` and of
+many other libraries."""
 _said: set[str] = set()
 
 
@@ -29,8 +30,7 @@ def hint_at_seconds(timeout: float) -> None:
 
 
 def hint_at_options(address: Address) -> None:
-    """Warn of option names in the query of a WebSocket's URL: those go to the server and do nothing
-    here."""
+    """Warn of option names in the query of a WebSocket's URL: the query goes to the server."""
     if address.scheme not in ("ws", "wss"):
         return
     for name, value in address.params.items():
@@ -43,7 +43,7 @@ def hint_at_options(address: Address) -> None:
 
 
 def _is_option(name: str, value: str, scheme: str) -> bool:
-    """Whether a parameter has the name of an option and a value that the option takes."""
+    """Whether a parameter has the name of an option, and a value that the option takes."""
     option = OPTIONS.get(name)
     if option is None or scheme not in option.schemes:
         return False
@@ -55,6 +55,7 @@ def _is_option(name: str, value: str, scheme: str) -> bool:
 
 
 def _say_once(what: str, text: str) -> None:
+    """Log a warning, once in this process for each `what`."""
     if what not in _said:
         _said.add(what)
         log.warning("%s", text)

@@ -21,14 +21,19 @@ from trunkline.wire import endpoint
 __all__ = ["START_S", "broker_address", "ensure_broker"]
 
 START_S = 20.0
+"""Seconds that the start of a broker may take."""
 RETRY_S = 0.05
+"""Seconds between two attempts."""
 LAST_WORDS_S = 1.0
-"""How long an interpreter that has said nothing may take to end."""
+"""Seconds that an interpreter that has printed nothing may take to end."""
 
 
 def broker_address() -> str:
-    """The broker of this process: the one TRUNKLINE_BROKER names, else a new one, whose address is
-    put there so that child processes share it."""
+    """The address of this process's broker.
+
+    The address is in TRUNKLINE_BROKER. Without that variable a new address is made and put there,
+    so that child processes use the same broker.
+    """
     address = os.environ.get(endpoint.ENV)
     if not address:
         address = endpoint.new_address()
@@ -38,9 +43,11 @@ def broker_address() -> str:
 
 
 def ensure_broker(address: str, deadline: Deadline | None = None) -> None:
-    """Return when a broker serves `address`; start one if none does. Several programs may try at
-    once: the lock in the broker's folder lets one win. Raises BrokerGone, which says why, by the
-    `deadline` and within 20 s at the latest."""
+    """Return when a broker serves `address`; start one if none does.
+
+    Several programs may try at once: the lock in the broker's folder lets one of them win. Raises
+    BrokerGone with the reason, at the `deadline` and after 20 s at the latest.
+    """
     until = Deadline(START_S if deadline is None else min(START_S, deadline.left()))
     why = f"it does not answer; `trunkline doctor` or {log_of(address)} may tell more"
     while True:
@@ -58,9 +65,14 @@ def ensure_broker(address: str, deadline: Deadline | None = None) -> None:
 
 
 def _start(address: str, until: Deadline) -> str:
-    """Start a broker that is nobody's child. "ready ...", "busy ..." (there is one), "refused ..."
-    (do not try again), "lost ..." (it ended without a word) or "late ..." (it may be starting
-    still)."""
+    """Start a broker that is no child of this process. Returns a word and a reason:
+
+    * "ready": the broker serves the address.
+    * "busy": another broker is there or is starting.
+    * "refused": the start failed, and another attempt would fail too.
+    * "lost": the broker ended without a message.
+    * "late": the time is over; the broker may still be starting.
+    """
     ready_r, ready_w = _pipe()
     try:
         process = _run_broker(address, ready_w)
@@ -105,11 +117,13 @@ def _start(address: str, until: Deadline) -> str:
 
 
 def log_of(address: str) -> Path:
-    """The file with the broker's and its workers' words."""
+    """The path of the log of a broker and its workers."""
     return endpoint.folder_of(address) / endpoint.LOG
 
 
 def _run_broker(address: str, ready_w: int) -> subprocess.Popen[bytes]:
+    """Start the interpreter that starts the broker. It writes lines about the start to
+    `ready_w`."""
     arguments = ["--address", address, "--ready-fd", str(ready_w), "--starter", str(os.getpid())]
     # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says
     # before its log is open is of no use to anybody: how it went comes through the pipe.
@@ -125,8 +139,11 @@ def _run_broker(address: str, ready_w: int) -> subprocess.Popen[bytes]:
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose ends are above the standard descriptors, one of which the program may have
-    closed: a child gets its own there."""
+    """A pipe whose two file descriptors are 3 or above.
+
+    The program may have closed a standard descriptor, so that os.pipe returns its number. A child
+    process gets its own standard descriptors there.
+    """
     ends = os.pipe()
     try:
         high = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
@@ -137,7 +154,7 @@ def _pipe() -> tuple[int, int]:
 
 
 class _Lines:
-    """What the broker says on its way."""
+    """The lines that a starting broker writes into the pipe."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -146,7 +163,7 @@ class _Lines:
         self._poll.register(fd, select.POLLIN)
 
     def next(self, until: Deadline) -> str | None:
-        """The next line; "" when it ended, None when the time is over."""
+        """The next line. "" when the pipe was closed, None when the time is over."""
         while b"\n" not in self._rest:
             if not self._poll.poll(until.left_ms()):
                 return None
@@ -159,6 +176,7 @@ class _Lines:
 
 
 def _wait_exit(process: subprocess.Popen[bytes], seconds: float) -> int:
+    """The exit code of a process that is ending. Kills the process after so many seconds."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -167,12 +185,14 @@ def _wait_exit(process: subprocess.Popen[bytes], seconds: float) -> int:
 
 
 def _named_interpreter() -> str:
+    """A note for error texts when the user has chosen the interpreter by the environment."""
     given = os.environ.get(interpreter.ENV)
     return f" ({interpreter.ENV} is {given})" if given else ""
 
 
 def _last_line(process: subprocess.Popen[bytes]) -> str:
-    """What an interpreter that could not even start says (an import that fails)."""
+    """The last line that an interpreter that could not start has printed (an import that
+    failed)."""
     assert process.stderr is not None
     lines = process.stderr.read().decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"it ended with status {process.returncode}"

@@ -1,8 +1,8 @@
-"""When this process leaves its broker: behind everything of the program that may still use a
+"""When this process leaves its broker: after all code of the program that may still use a
 connection.
 
-Nothing here waits for a thread, a process or a manager of the program's. The interpreter and
-multiprocessing wait for those that they wait for anyway, in this order:
+This module waits for no thread, process or manager of the program. The interpreter and
+multiprocessing wait for theirs anyway, in this order:
 
     main program                              child of multiprocessing
       threads that are no daemons               (its function has returned)
@@ -15,10 +15,10 @@ multiprocessing wait for those that they wait for anyway, in this order:
         finalizers of negative priority
           -> our finalizer, where `leave` found children
 
-So a program whose children run on leaves after them, and a `multiprocessing.Manager`, which ends
-only when its parent lets it, is ended first. A process that is killed, or ends by os._exit, runs
-none of this: the broker sees its end. A forked child that has used a connection is a holder of its
-own, and goes on.
+So a program leaves after its children of multiprocessing have ended. A `multiprocessing.Manager`,
+which ends only when its parent ends it, also ends before. A process that is killed, or that ends by
+os._exit, runs none of this; the broker notices its end. A forked child that has used a connection
+is a holder of its own, and goes on.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from typing import Any
 __all__ = ["leave", "leave_at_exit", "leave_with_child"]
 
 BEHIND_CHILDREN = -10
-"""Priority of our finalizer: multiprocessing runs the negative ones when it has joined its
-children."""
+"""The priority of our finalizer. multiprocessing runs finalizers of negative priority after it has
+joined its children."""
 
 _shutdown: Callable[[], None]
 
@@ -46,8 +46,11 @@ def leave_at_exit(shutdown: Callable[[], None]) -> None:
 
 
 def leave() -> None:
-    """Leave the broker now; where processes of multiprocessing still run, when it has joined them
-    at the end of the interpreter, for they may yet use what is open here."""
+    """Leave the broker now, or after the children of multiprocessing.
+
+    Running children may still use this process's connections. Then the finalizer leaves, when
+    multiprocessing has joined the children at the end of the interpreter.
+    """
     util = sys.modules.get("multiprocessing.util")
     if util is not None and _has_children():
         util.Finalize(None, _shutdown, exitpriority=BEHIND_CHILDREN)
@@ -56,8 +59,7 @@ def leave() -> None:
 
 
 def leave_with_child() -> None:
-    """Where this process is a child of multiprocessing: leave at its end. It runs nothing of
-    atexit."""
+    """In a child of multiprocessing: leave at its end. Such a child does not run atexit."""
     if (
         module := sys.modules.get("multiprocessing.process")
     ) and module.parent_process() is not None:
@@ -66,8 +68,11 @@ def leave_with_child() -> None:
 
 
 def _leave_behind_threads() -> None:
-    """A child of multiprocessing runs its finalizers before it waits for its threads; they may use
-    what is open, so a thread that the interpreter waits for as well leaves behind them."""
+    """Leave after the threads of a child of multiprocessing.
+
+    The child runs its finalizers before it waits for its threads, which may still use connections.
+    So a further thread, for which the interpreter waits too, joins the others and leaves then.
+    """
     me = threading.current_thread()
     others = [t for t in threading.enumerate() if t is not me and not t.daemon]
     if others:
@@ -77,19 +82,24 @@ def _leave_behind_threads() -> None:
 
 
 def _join_and_leave(threads: list[threading.Thread]) -> None:
+    """The further thread: wait for the others, then leave."""
     for thread in threads:
         thread.join()
     _shutdown()
 
 
 def _has_children() -> bool:
+    """Whether children of multiprocessing are running that this process will join."""
     module: Any = sys.modules.get("multiprocessing.process")
     return module is not None and any(map(_is_ours, module.active_children()))
 
 
 def _is_ours(child: Any) -> bool:
-    """Whether multiprocessing will join it: after a plain os.fork it still lists the parent's
-    children, and refuses to."""
+    """Whether multiprocessing will join this child.
+
+    After a plain os.fork, multiprocessing in the child still lists the parent's children, and
+    raises AssertionError when they are joined.
+    """
     try:
         child.join(0)
     except AssertionError:

@@ -1,4 +1,4 @@
-"""Which objects of one kind live in this process, without keeping them alive."""
+"""The living objects of one kind in this process, by weak references."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ T = TypeVar("T")
 
 
 class Members(Generic[T]):
-    """Living objects of this process. Any thread adds and looks, a finalizer takes out: each is one
-    step (a WeakSet that is added to while another thread looks through it raises)."""
+    """A set of weak references that several threads may use at once.
+
+    Any thread adds and iterates, and a finalizer removes. Each of these is one atomic operation on
+    a dict. (Iterating over a WeakSet while another thread adds to it raises RuntimeError.)
+    """
 
     def __init__(self) -> None:
         self._members: dict[int, weakref.ref[T]] = {}
 
     def add(self, member: T) -> None:
+        """Add an object until `discard` or until the garbage collector takes the object."""
         key, members = id(member), self._members
 
         def gone(reference: object) -> None:
-            if members.get(key) is reference:  # else another object has got that id
+            if members.get(key) is reference:  # otherwise another object has got the same id
                 del members[key]
 
         members[key] = weakref.ref(member, gone)

@@ -1,8 +1,8 @@
-"""Processes of this user and the unix sockets that they serve, as the operating system tells them.
+"""Processes of this user and the unix sockets that they serve, as the operating system lists them.
 
-Linux tells both under /proc. Elsewhere (macOS) `lsof` lists the sockets, and nothing is known of
-workers. Processes in another PID namespace (a container's) are left out: the numbers that they tell
-mean nothing here.
+Linux lists both under /proc. Elsewhere (macOS) `lsof` lists the sockets, and workers cannot be
+found. Processes in another PID namespace (a container's) are left out: their process ids mean
+nothing here.
 """
 
 from __future__ import annotations
@@ -33,24 +33,28 @@ PROC = Path("/proc")
 _LISTENS = 0x10000
 """The flag __SO_ACCEPTCON in the fourth column of /proc/net/unix."""
 _LSOF_S = 5.0
+"""Seconds that `lsof` may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this user in our PID namespace (Linux). `network` and `mount` name its
-    namespaces."""
+    """A process of this user in our PID namespace (Linux). `network` and `mount` are its
+    namespaces' names."""
 
     pid: int
     network: str
     mount: str
 
     def path_from_here(self, path: str) -> str:
-        """A path of this process as we reach it: through /proc where it has another view of the
-        files (a service with a private /tmp)."""
+        """A path of that process as this process reaches it.
+
+        The path goes through /proc where that process sees other files (a service with a private
+        /tmp).
+        """
         return path if self.mount == _namespace("self", "mnt") else f"/proc/{self.pid}/root{path}"
 
     def socket_inodes(self) -> set[int]:
-        """The sockets that it has open, as /proc/net/unix numbers them."""
+        """The inodes of the sockets that the process has open, as /proc/net/unix numbers them."""
         return set(self._sockets())
 
     def _sockets(self) -> Iterator[int]:
@@ -62,13 +66,14 @@ class Process:
                         yield int(target[8:-1])
 
     def name(self) -> str:
-        """The name that it has given itself; "" when it is gone."""
+        """The name that the process has given itself; "" when the process is gone."""
         with contextlib.suppress(OSError):
             return (PROC / str(self.pid) / "comm").read_text(errors="replace").strip()
         return ""
 
     def mapped_files(self) -> set[str]:
-        """The paths of files in its memory, those of deleted files included."""
+        """The paths of the files that are mapped into the process's memory, deleted files
+        included."""
         found = set()
         with contextlib.suppress(OSError):
             for line in (PROC / str(self.pid) / "maps").read_text(errors="replace").splitlines():
@@ -80,14 +85,14 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A unix socket that a process listens on. `inode` is 0 where the system does not tell it."""
+    """A unix socket on which a process listens. `inode` is 0 where the system does not tell it."""
 
     path: str
     inode: int
 
 
 def list_own_processes() -> list[Process]:
-    """Every process of this user in our PID namespace; none where there is no /proc."""
+    """Every process of this user in our PID namespace. Empty without /proc."""
     ours = _namespace("self", "pid")
     found = []
     for folder in PROC.glob("[0-9]*"):
@@ -99,12 +104,16 @@ def list_own_processes() -> list[Process]:
 
 
 def _namespace(pid: str, kind: str) -> str:
+    """The name of a namespace of a process, such as `net:[4026531840]`."""
     return os.readlink(PROC / pid / "ns" / kind)
 
 
 def find_served_sockets(name: re.Pattern[str], processes: Iterable[Process]) -> list[Served]:
-    """Every unix socket with a listener whose file's name matches: in our network namespace and in
-    those of the given processes; paths as their owners see them."""
+    """Every unix socket with a listener whose file name matches `name`, with the path as its owner
+    sees it.
+
+    Looks into our network namespace and those of the given processes.
+    """
     if not (PROC / "self").exists():
         return [each for each in sockets_by_lsof() if name.fullmatch(os.path.basename(each.path))]
     tables = {process.network: f"{process.pid}/net/unix" for process in processes}
@@ -132,7 +141,7 @@ def parse_unix_table(text: str) -> Iterator[Served]:
 
 
 def sockets_by_lsof() -> list[Served]:
-    """The unix sockets of this user as `lsof` lists them, where there is no /proc; none without
+    """The unix sockets of this user as `lsof` lists them, for systems without /proc. Empty without
     `lsof`."""
     program = shutil.which("lsof") or shutil.which("lsof", path="/usr/sbin:/usr/bin")
     if program is None:
@@ -148,16 +157,18 @@ def sockets_by_lsof() -> list[Served]:
 
 
 def parse_lsof(text: str) -> Iterator[Served]:
-    """The paths in the output of `lsof -F n`, each once. Linux adds ` type=STREAM (LISTEN)` to
-    them."""
+    """The paths in the output of `lsof -F n`, without repetition. On Linux, `lsof` adds `
+    type=STREAM (LISTEN)` to a path."""
     paths = (line[1:].partition(" type=")[0] for line in text.splitlines() if line.startswith("n/"))
     for path in dict.fromkeys(paths):
         yield Served(path, 0)
 
 
 def peer_of(path: Path) -> tuple[int, int] | None:
-    """The process id and the user id of the listener at a unix socket; a process id of 0 is not
-    known. None when nothing listens there, or when the listener's queue is full."""
+    """The process id and the user id of the listener at a unix socket. Process id 0: not known.
+
+    None when no process listens there, or when the listener's queue is full.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.setblocking(False)
         try:
@@ -168,6 +179,7 @@ def peer_of(path: Path) -> tuple[int, int] | None:
 
 
 def _credentials(sock: socket.socket) -> tuple[int, int]:
+    """The process id and the user id at the other end of a connected unix socket."""
     if hasattr(socket, "SO_PEERCRED"):
         pid, uid, _ = struct.unpack(
             "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)

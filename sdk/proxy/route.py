@@ -310,8 +310,8 @@ class Route:
         try:
             return self._requests.request(kind, fields, body, deadline, stop, part)
         except NoDoor as error:
-            # A refused connection is the door of a dead worker. The broker may not know of the death
-            # yet, and would lose a request that went through the router.
+            # A refused connection is the door of a dead worker. The broker may not know of the
+            # death yet, and would lose a request that went through the router.
             is_dead = isinstance(error.__cause__, ConnectionRefusedError)
         except WorkerDied:
             is_dead = True
