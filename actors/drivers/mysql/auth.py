@@ -1,9 +1,10 @@
-"""What a login must not do: give a password, or a hash of it, to whoever asks.
+"""Rules that keep a login from giving the password, or a hash of it, to any server that asks.
 
-mysql-connector-python lets the server choose the login's method, and sends the password in clear over plain
-TCP when `caching_sha2_password` is told to "authenticate fully" (it cannot encrypt it with the server's key,
-as Go does). Each of its plugin modules names the class to be used; here that is a class which asks first
-whether the link is fit for it.
+mysql-connector-python lets the server choose the method of the login. If the server tells
+`caching_sha2_password` to "authenticate fully", the library sends the password in clear over
+plain TCP. (Go's driver encrypts the password with the server's key; the library cannot.)
+Each plugin module of the library names the class to use. This module replaces that class by a
+subclass that first checks whether the link is safe enough.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mysql.connector.errors import InterfaceError
 __all__ = ["LoginRefused", "PasswordInClear", "Policy", "TlsMissing", "login", "refused"]
 
 _FULLY = b"\x04"
+"""The server's request to authenticate fully."""
 _CLEAR = "mysql_clear_password"
 _NATIVE = "mysql_native_password"
 _PLUGINS = ("caching_sha2_password", "sha256_password", _CLEAR, _NATIVE)
@@ -28,23 +30,24 @@ _PLUGINS = ("caching_sha2_password", "sha256_password", _CLEAR, _NATIVE)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one address permits."""
+    """The permissions of one address."""
 
     local: bool = False
-    """Nobody can listen on the way: a unix socket."""
+    """No other machine can listen on the way: a unix socket."""
     cleartext: bool = False
     """The server may have the password itself, by `mysql_clear_password`."""
     native: bool = True
+    """The login may use `mysql_native_password`."""
     tls: bool = False
     """Nothing is sent without TLS."""
 
 
 class LoginRefused(InterfaceError):
-    """We do not log in like this."""
+    """A login that the policy forbids."""
 
 
 class TlsMissing(LoginRefused):
-    """The address insists on TLS, and the server offers none."""
+    """The address requires TLS, and the server offers none."""
 
 
 class PasswordInClear(LoginRefused):
@@ -52,7 +55,9 @@ class PasswordInClear(LoginRefused):
 
 
 def refused(error: BaseException) -> LoginRefused | None:
-    """Our own refusal behind an error of the library, which wraps those of the first answer."""
+    """The LoginRefused inside of an error of the library, which wraps errors of the first answer;
+    None without one.
+    """
     found = error if isinstance(error, LoginRefused) else error.__cause__
     return found if isinstance(found, LoginRefused) else None
 
@@ -62,7 +67,9 @@ _policy: ContextVar[Policy] = ContextVar("trunkline_mysql_policy")
 
 @contextmanager
 def login(policy: Policy) -> Iterator[None]:
-    """Logins of this thread obey the policy. Outside of it the library does as it always does."""
+    """Apply the policy to logins of this thread. Outside of the `with` block the library works
+    unchanged.
+    """
     _install()
     token = _policy.set(policy)
     try:
@@ -81,6 +88,7 @@ def _install() -> None:
 
 
 def _guarded(plugin: Any) -> Any:
+    """A subclass of the plugin that checks the policy before each answer."""
     respond: Callable[..., bytes | None] = plugin.auth_response
     needs_tls = plugin.requires_ssl
 
@@ -98,6 +106,7 @@ def _guarded(plugin: Any) -> Any:
 
 
 def _check(name: str, encrypted: bool, in_clear: bool) -> None:
+    """Raise LoginRefused if the policy forbids the method."""
     policy = _policy.get(None)
     if policy is None:
         return

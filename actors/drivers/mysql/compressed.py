@@ -1,8 +1,9 @@
-"""The compressed link, read rightly.
+"""A correct reader for compressed links.
 
-mysql-connector-python takes each compressed packet for a whole number of plain ones, with one continuation at
-most; servers cut their answers every 16 kB, wherever that falls, so that results of some size are not
-readable. Here what comes is one stream, out of which the packets are read.
+mysql-connector-python expects a whole number of plain packets in each compressed packet, with one
+continuation at most. But servers cut their answers every 16 kB at any place, so the library
+cannot read results of some sizes. Here the arriving data is one stream, and packets are read out
+of that stream.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ __all__ = ["install"]
 
 
 class _Compressed(network.NetworkBrokerCompressed):
-    """Overrides how bytes are had, and leaves the rest to the library."""
+    """Overrides how bytes are read; all else is the library's."""
 
     def __init__(self) -> None:
         super().__init__()
         self._plain = bytearray()
+        """Decompressed bytes that were not read yet."""
 
     def recv(self, sock: socket.socket, address: str) -> bytearray:
-        """The next packet: as on a plain link, out of the stream below."""
+        """The next packet, read from the stream below as on a plain link."""
         return network.NetworkBrokerPlain.recv(self, sock, address)
 
     def _recv_chunk(self, sock: socket.socket, size: int = 0) -> bytearray:
@@ -32,7 +34,7 @@ class _Compressed(network.NetworkBrokerCompressed):
             head = super()._recv_chunk(sock, size=network.COMPRESSED_PACKET_HEADER_LENGTH)
             self._compressed_pktnr = head[3]
             body = super()._recv_chunk(sock, size=int.from_bytes(head[:3], "little"))
-            # with a length of 0 it was too short to be compressed
+            # A length of 0 means that the packet was too short to be compressed.
             self._plain += zlib.decompress(body) if any(head[4:7]) else body
         found = self._plain[:size]
         del self._plain[:size]
@@ -41,5 +43,5 @@ class _Compressed(network.NetworkBrokerCompressed):
 
 @cache
 def install() -> None:
-    """Have the library use it for every compressed link of this process."""
+    """Have the library use this class for every compressed link of this process."""
     network.NetworkBrokerCompressed = _Compressed  # type: ignore[misc]

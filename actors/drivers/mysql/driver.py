@@ -1,7 +1,9 @@
-"""mysql: MySQL and MariaDB through mysql-connector-python, addressed as go-sql-driver's users write it.
+"""mysql: MySQL and MariaDB through mysql-connector-python, addressed in the form of
+go-sql-driver.
 
-Long because every method reads or changes the state of the one link: its unread rows, its transaction,
-whether it is broken. What knows nothing of that is in the files `mysql_*.py` beside it.
+The module is long because every method reads or changes the state of the one link: its unread
+rows, its transaction, whether it is broken. Code that does not need that state is in the other
+modules of this folder.
 """
 
 from __future__ import annotations
@@ -57,9 +59,11 @@ __all__ = ["MysqlDriver"]
 _AUTOCOMMIT, _NO_BACKSLASHES = 0x0002, 0x0200
 """Flags of the server's status."""
 _COMMIT, _ROLLBACK = "COMMIT AND NO CHAIN NO RELEASE", "ROLLBACK AND NO CHAIN NO RELEASE"
-"""Whatever completion_type is: no other transaction begins, and the link stays."""
+"""These forms end the transaction with any completion_type: no other transaction begins, and the
+link stays.
+"""
 _CHUNK = 100
-"""Rows that are read at once where nobody wants them."""
+"""Rows that are read at once when the rows are not wanted."""
 _LOAD = re.compile(rb"(?:\s|/\*.*?\*/|--[^\n]*\n|#[^\n]*\n)*LOAD\b", re.IGNORECASE | re.DOTALL)
 _UPDATE = re.compile(
     rb"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|#[^\n]*\n)*(?:UPDATE|WITH)\b", re.IGNORECASE | re.DOTALL
@@ -67,17 +71,22 @@ _UPDATE = re.compile(
 _UNREAD = "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 _SEVERAL = "the text holds several statements; run them one by one, or allow that with multiStatements=true"
 _CONFUSED = (
-    # the library, and what it lets through when the bytes that arrive make no sense
+    # Errors of the library, and errors that the library lets through when the arriving bytes make
+    # no sense.
     *(errors.Error, OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
     *(struct.error, zlib.error),
 )
 
 
 class MysqlDriver(ExecDriver):
-    """One link to a MySQL or MariaDB server, in autocommit mode. Values: see `mysql_types` and docs/mysql.md.
+    """One link to a MySQL or MariaDB server, in autocommit mode. For values see
+    `trunkline.actors.drivers.mysql.types` and docs/mysql.md.
 
-    Stands on the library's `cmd_query` and `get_rows`, not on its cursors: those ask the server for a sign of
-    life before each statement, and rewrite texts that hold the word `delimiter`.
+    The driver uses `cmd_query` and `get_rows` of the library, not its cursors. The cursors ask
+    the server for a sign of life before each statement, and rewrite texts that hold the word
+    `delimiter`.
+
+    Methods are called on one thread, except `interrupt` and `abort` (see `ExecDriver`).
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("mysql",)
@@ -90,17 +99,22 @@ class MysqlDriver(ExecDriver):
     _connection: Any = None
     _plan: Plan
     _tls: Mapping[str, Any]
-    """The TLS arguments that this link was made with."""
+    """The TLS arguments that the link was made with."""
     _charset: Charset
     _broken = False
+    """The link cannot be used any more."""
     _interrupted = False
+    """A KILL QUERY was sent that may still hit the next statement."""
     _status = _AUTOCOMMIT
+    """The server's status flags after the last statement."""
     _longest = 0
+    """Longest statement in bytes."""
     _sets_next: list[bytes] | None = None
-    """What the transaction that has just begun, and in which nothing was run yet, was to be like; None once
-    something was run, and outside of transactions."""
+    """The settings of a transaction that has begun and has run no statement yet. None after its
+    first statement, and outside of transactions.
+    """
     unread: _MysqlRows | None = None
-    """Rows that the server has begun to send."""
+    """Rows that the server has begun to send. The link can do nothing else until they are read."""
 
     @property
     def peer(self) -> str:
@@ -109,7 +123,7 @@ class MysqlDriver(ExecDriver):
     # opening
 
     def open(self, deadline: Deadline) -> None:
-        # it writes what is sent at a login into its debug log
+        # At the debug level the library writes the data of the login into its log.
         logging.getLogger("mysql.connector").setLevel(logging.WARNING)
         mysql_compressed.install()
         self._plan = plan_of(self.address)
@@ -128,13 +142,16 @@ class MysqlDriver(ExecDriver):
             raise at_open(error, self._plan.peer, limit) from None
 
     def _watch_over(self) -> None:
-        """The library does not ask the kernel to look after the link, as Go's does."""
+        """Have the kernel watch over the link. The library does not ask for that; Go's driver
+        does.
+        """
         fd = self._fileno()
         if fd >= 0 and self.address.net != "unix":
             with suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
                 keep_alive(sock)
 
     def _set_up(self) -> None:
+        """Prepare the link: character set, settings of the address, time zone."""
         self._charset = agree_charset(self._connection, self._plan)
         if self._plan.settings:
             self._ask(self._plan.settings)
@@ -154,7 +171,7 @@ class MysqlDriver(ExecDriver):
         }
 
     def _ask(self, sql: str) -> list[tuple[bytes | None, ...]]:
-        """A statement of our own, with all its rows."""
+        """Run a statement of the driver's own. Returns all its rows."""
         rows, self._status = ask(self._connection, sql)
         return rows
 
@@ -176,6 +193,7 @@ class MysqlDriver(ExecDriver):
         return self._run(statement)
 
     def _checked(self, sql: str) -> Template:
+        """The template of a text. StatementError for a text that must not be sent."""
         if self.unread is not None:
             raise StatementError(_UNREAD)
         check_settings(sql, self._charset)
@@ -188,10 +206,13 @@ class MysqlDriver(ExecDriver):
 
     @property
     def _literal(self) -> Literal:
+        """The writer of values that fits the session's sql_mode."""
         return self._writers[not self._status & _NO_BACKSLASHES]
 
     def _run(self, statement: bytes, keep: bool = True) -> Result:
-        """Send it, and take its answer: all result sets, and the last count."""
+        """Send a statement and read its answer: all result sets, and the last count. `keep`:
+        False drops the rows.
+        """
         if len(statement) >= self._longest:
             raise StatementError(
                 f"the statement takes {len(statement):,} bytes, and the server takes {self._longest:,}"
@@ -219,13 +240,17 @@ class MysqlDriver(ExecDriver):
         return result
 
     def _answers(self, statement: bytes) -> Iterator[Any]:
+        """The answers of the server to a statement, which may have several."""
         if _LOAD.match(statement):
-            # only so does the library know the file that was named
+            # Only `cmd_query` sends the file that the statement names.
             return iter((self._live.cmd_query(statement),))
         answers: Iterator[Any] = self._live.cmd_query_iter(statement)
         return answers
 
     def _take_rows(self, answer: Mapping[str, Any], result: Result, keep: bool) -> None:
+        """Read the first rows of a result set. The remaining rows stay unread if no other answer
+        follows.
+        """
         self._status = answer["eof"]["status_flag"]
         rows = self.unread = _MysqlRows(self, answer["columns"])
         if not keep:
@@ -234,12 +259,12 @@ class MysqlDriver(ExecDriver):
             return
         first = rows.fetch(FIRST_ROWS)
         if self.unread is not None and self._live.have_next_result:
-            # more answers follow, so that these rows cannot be left for later
+            # More answers follow, so these rows cannot be left for later.
             first = [*first, *rows.fetch_all()]
         result.add_set(rows.columns, first, rows if self.unread is not None else None)
 
     def fetch(self, count: int) -> tuple[list[tuple[bytes | None, ...]], bool]:
-        """For `Rows`: the next rows as bytes, and whether the last is among them."""
+        """The next rows as bytes, and whether the last row is among them. Called by `Rows`."""
         with self._judged(b""):
             try:
                 rows, end = self._live.get_rows(count=count, raw=True)
@@ -253,7 +278,7 @@ class MysqlDriver(ExecDriver):
 
     @contextmanager
     def _judged(self, statement: bytes) -> Iterator[None]:
-        """What the library raises, as StatementError or ConnectionError."""
+        """Turn errors of the library into StatementError or ConnectionError."""
         try:
             yield
         except StatementError:
@@ -269,12 +294,15 @@ class MysqlDriver(ExecDriver):
             raise refusal(failure)
         self._give_up()
         if _LOAD.match(statement) and isinstance(failure, errors.Error) and failure.errno == -1:
-            # of the library about the file: the server got nothing of it, and waits for it in vain
+            # An error of the library about the file. The server got nothing and waits for the
+            # file in vain, so the link is given up.
             raise refusal(failure)
         raise why_lost(failure)
 
     def _look_again(self) -> None:
-        """An error says nothing of the transaction, which may be over now (a deadlock): ask."""
+        """Ask for the server's status after an error. The error does not tell whether the
+        transaction is over (a deadlock).
+        """
         if self._connection.in_transaction:
             try:
                 self._status = self._connection.cmd_ping()["status_flag"]
@@ -328,9 +356,13 @@ class MysqlDriver(ExecDriver):
         self._own(f"START TRANSACTION {how}")
 
     def _begin_anew(self, settings: list[bytes]) -> Result:
-        """Begin the transaction in which nothing was run yet once more, with these settings (`SET TRANSACTION
-        ...`), which the server takes before its beginning alone. Returns what the last of them gave; where
-        one is refused, a transaction without them has begun."""
+        """Roll back a transaction that has run no statement yet, and begin it again with these
+        settings (`SET TRANSACTION ...`). The server takes such settings only before the
+        transaction begins.
+
+        Returns the result of the last setting. If a setting is refused, a transaction without the
+        settings has begun.
+        """
         self._own(_ROLLBACK)
         try:
             result = [self._run(setting) for setting in settings][-1]
@@ -356,12 +388,14 @@ class MysqlDriver(ExecDriver):
             self._own(_ROLLBACK)
 
     def _leave_rows(self) -> None:
-        """A query ends with its transaction."""
+        """End the open query, because its transaction ends."""
         if self.unread is not None:
             self.unread.close()
 
     def _own(self, sql: str) -> None:
-        """A statement that begins or ends a transaction. A late interrupt must not keep one open."""
+        """Run a statement that begins or ends a transaction. A ROLLBACK that a late interrupt has
+        stopped is repeated, so that no transaction stays open.
+        """
         if self.unread is not None:
             raise StatementError(_UNREAD)
         self._forget_interrupt()
@@ -374,7 +408,7 @@ class MysqlDriver(ExecDriver):
                 if last or error.code != INTERRUPTED or not sql.startswith("ROLLBACK"):
                     raise
 
-    # from other threads
+    # Called on other threads.
 
     def interrupt(self) -> None:
         connection = self._connection
@@ -384,7 +418,9 @@ class MysqlDriver(ExecDriver):
                 kill(self._plan, self._tls, connection)
 
     def skip(self) -> None:
-        """For `Rows`: read what nobody wants; of many rows, the server is told to send no more."""
+        """Read the unwanted rows of a query. If there are many, tell the server to stop sending.
+        Called by `Rows`.
+        """
         if self.fetch(_CHUNK)[1]:
             return
         inside = self.in_transaction()
@@ -400,7 +436,9 @@ class MysqlDriver(ExecDriver):
             pass
 
     def _forget_interrupt(self) -> None:
-        """An interrupt that came too late for its statement must not hit the next."""
+        """Send a statement that does nothing, to be hit by an interrupt that came too late for
+        its own statement.
+        """
         if self._interrupted:
             self._interrupted = False
             with self._judged(b""):
@@ -419,24 +457,24 @@ class MysqlDriver(ExecDriver):
         return not self._broken and not hung_up(self._fileno())
 
     def _fileno(self) -> int:
-        # The library shows its socket nowhere; tests/unit/drivers/mysql watches over these names.
+        # The library offers no access to its socket. tests/unit/drivers/mysql fails if these
+        # names change.
         sock = getattr(getattr(self._connection, "_socket", None), "sock", None)
         return -1 if sock is None else int(sock.fileno())
 
     # the end
 
     def _give_up(self) -> None:
-        """The link is out of order: end it without a word."""
+        """End a broken link without sending anything."""
         self._broken = True
         self.unread = None
         if self._connection is not None:
             self._connection.shutdown()
 
+    # Without a reset the server would wait until the data that it is sending is read.
     def close(self) -> None:
         if self._broken or self.unread is not None:
-            reset_at_close(
-                self._fileno()
-            )  # or the server waits for us to take what it still wants to send
+            reset_at_close(self._fileno())
         connection, self._connection = self._connection, None
         self.unread = None
         if connection is not None:
@@ -445,20 +483,25 @@ class MysqlDriver(ExecDriver):
 
 
 def _matched(statement: bytes, info: str) -> int | None:
-    """The rows that an UPDATE has found: the first of the three numbers (matched, changed, warnings) of the
-    text that the server sends with its answer, in whatever language it is set to."""
+    """The rows that an UPDATE has found, or None.
+
+    The server sends a text with its answer, in any language. The first of its three numbers
+    (matched, changed, warnings) is the count.
+    """
     numbers = re.findall(r"\d+", info)
     return int(numbers[0]) if len(numbers) == 3 and _UPDATE.match(statement) else None
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
-    """None where one of them is not known."""
+    """The sum of the counts; None if a count is unknown."""
     known = list(counts)
     return None if None in known else sum(count or 0 for count in known)
 
 
 class _MysqlRows(Rows):
-    """Rows that the server has sent, or is sending. The link can do nothing else until they are read."""
+    """Rows that the server has sent, or is sending. The link can do nothing else until they are
+    read.
+    """
 
     def __init__(self, driver: MysqlDriver, description: Sequence[Any]) -> None:
         self.columns = [column[0] for column in description]
@@ -471,7 +514,7 @@ class _MysqlRows(Rows):
         return to_rows(self._driver.fetch(count)[0], self._readers)
 
     def fetch_all(self) -> list[Sequence[Any]]:
-        """All rows that are left."""
+        """All remaining rows."""
         found: list[Sequence[Any]] = []
         while rows := self.fetch(_CHUNK):
             found += rows
@@ -479,5 +522,6 @@ class _MysqlRows(Rows):
 
     def close(self) -> None:
         if self._driver.unread is self:
-            with suppress(StatementError):  # stopped
+            # The statement was stopped.
+            with suppress(StatementError):
                 self._driver.skip()

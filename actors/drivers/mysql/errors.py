@@ -1,4 +1,4 @@
-"""What mysql-connector-python raises, in our words: refused, or lost."""
+"""The errors of mysql-connector-python as Trunkline's errors: refused, or lost."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ __all__ = [
 INTERRUPTED = 1317
 TOO_LARGE = 1153
 NO_TLS = 2026
-"""The library's own: TLS is asked for, and the server has none."""
+"""A number of the library: TLS is asked for, and the server has none."""
 READ_ONLY = (1290, 1792, 1836)
-"""The server, or the transaction, takes no writes: after a failover the wrong server has been reached."""
+"""The server, or the transaction, takes no writes. After a failover that means that the wrong
+server was reached.
+"""
 
 _CLIENT = range(2000, 3000)
-# server stopping, connection killed (MariaDB, MySQL), idle for too long, packets out of order, ...
+"""Numbers of the library, not of a server."""
+# Server stopping, connection killed (MariaDB, MySQL), idle for too long, packets out of order,
+# ...
 _ENDS_LINK = (1053, 1079, 1080, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1927, 3169, 4031)
-# too many connections (of all, of the user), server stopping
+# Too many connections (of all users, of this user), server stopping.
 _PASSES = (1040, 1203, 1226, 1053, 1077, 1135, 1927)
 _HINTS = {
     1045: "check user and password, and whether the user may come from here",
@@ -45,7 +49,7 @@ _HINTS = {
 
 
 def number(error: BaseException) -> int | None:
-    """The server's number of an error; None for one of the library or the system."""
+    """The server's number of an error; None for an error of the library or the system."""
     errno = getattr(error, "errno", None)
     timed = (errors.ReadTimeoutError, errors.WriteTimeoutError, errors.ConnectionTimeoutError)
     known = isinstance(error, errors.Error) and not isinstance(error, timed)
@@ -55,7 +59,9 @@ def number(error: BaseException) -> int | None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the link cannot be used after this error: only what the server answered leaves it in order."""
+    """Whether the link cannot be used after this error. Only an error that the server sent leaves
+    the link usable, and not every one.
+    """
     code = number(error)
     return code is None or code in _ENDS_LINK
 
@@ -77,7 +83,7 @@ def why_lost(error: BaseException) -> ConnectionError:
 
 
 def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
-    """Why no link could be had; FatalError where trying again would not help."""
+    """The error of an attempt to connect. FatalError if another attempt would not help."""
     code = number(error)
     cause = error.__cause__
     ours = refused(error)
@@ -103,12 +109,13 @@ def at_open(error: Exception, peer: str, seconds: float | None) -> DialError:
         return DialError(f"cannot reach {peer}: {reason}", code=getattr(cause, "errno", None))
     if getattr(error, "errno", None) in (2013, 2055):
         return DialError(f"{peer} ended the link before the login was done: {_text(error)}")
-    if "'idna' codec" in _text(error):  # it was not looked up at all
+    # The name was not looked up at all.
+    if "'idna' codec" in _text(error):
         return FatalError(f"{peer} names no host: a part of its name is empty or too long")
     return FatalError(f"what answers at {peer} is not a MySQL server ({_text(error)})")
 
 
 def _text(error: BaseException) -> str:
-    """One line, without the library's own number in front."""
+    """The text in one line, without the library's own number in front."""
     text = getattr(error, "msg", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())

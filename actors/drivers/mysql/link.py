@@ -1,4 +1,6 @@
-"""Links to a MySQL server: how one is made and made ready, and how another one's statement is stopped."""
+"""Links to a MySQL server: how a link is made and prepared, and how the statement of another link
+is stopped.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,20 @@ from trunkline.actors.drivers.mysql.plan import UTF8, Charset, Plan, Tls
 __all__ = ["agree_charset", "ask", "dial", "kill"]
 
 _KILL_CONNECT_S, _KILL_S = 1.0, 1
+"""Limits for the link that sends a KILL, in seconds: for the connection, and for each read and
+write.
+"""
 
 _Kind = tuple[Mapping[str, Any], bool]
-"""TLS arguments, and whether TLS is insisted on."""
+"""TLS arguments, and whether TLS is required."""
 
 
 def dial(plan: Plan, limit: float | None) -> tuple[Any, Mapping[str, Any]]:
-    """A connection by the first kind of link that will do, and the TLS arguments that it was made with.
-    `limit` in seconds, for each step of it."""
+    """A connection by the first kind of link that works, and the TLS arguments of that link.
+    `limit`: seconds for each step.
+
+    Raises errors of the library.
+    """
     attempts = _attempts(plan)
     while True:
         tls, insists = attempts.pop(0)
@@ -64,7 +72,8 @@ def _connect(
     whole = math.ceil(limit) if limit else None
     with login(replace(plan.policy, tls=insists)):
         return mysql.connector.connect(
-            **{**arguments, "conn_attrs": dict(arguments["conn_attrs"])},  # the library adds to it
+            # A copy, because the library adds to it.
+            **{**arguments, "conn_attrs": dict(arguments["conn_attrs"])},
             **tls,
             use_pure=True,
             connection_timeout=limit,
@@ -74,7 +83,9 @@ def _connect(
 
 
 def kill(plan: Plan, tls: Mapping[str, Any], connection: Any) -> None:
-    """Have the server stop the connection's statement, over a second link like it, within about 2 s."""
+    """Have the server stop the statement of a connection. The request goes over a second link of
+    the same kind, within about 2 s.
+    """
     arguments = {name: value for name, value in plan.arguments.items() if name != "database"}
     insists = connection.is_secure and not plan.policy.local
     killer = _connect(plan, arguments, tls, insists, _KILL_CONNECT_S)
@@ -86,7 +97,9 @@ def kill(plan: Plan, tls: Mapping[str, Any], connection: Any) -> None:
 
 
 def ask(connection: Any, sql: str) -> tuple[list[tuple[bytes | None, ...]], int]:
-    """A statement of our own: all its rows, and the server's status after it."""
+    """Run a statement of the driver's own. Returns all its rows, and the server's status after
+    the statement.
+    """
     answer = connection.cmd_query(sql)
     rows: list[tuple[bytes | None, ...]] = []
     if "columns" in answer:
@@ -95,7 +108,9 @@ def ask(connection: Any, sql: str) -> tuple[list[tuple[bytes | None, ...]], int]
 
 
 def agree_charset(connection: Any, plan: Plan) -> Charset:
-    """The first character set of the address that the server takes; without any, UTF-8."""
+    """The first character set of the address that the server takes. UTF-8 if the address names
+    none. FatalError if the server takes none of them.
+    """
     reason = ""
     for charset in plan.charsets:
         try:
@@ -120,6 +135,6 @@ def _take_charset(connection: Any, charset: Charset, collation: str | None) -> N
             raise errors.ProgrammingError(
                 f"Python has no codec for the character set {charset.name}"
             )
-        # so that the library reads the names of columns rightly
+        # So that the library decodes the names of columns correctly.
         connection.set_charset_collation(charset.name, collation)
     ask(connection, " COLLATE ".join([f"SET NAMES {charset.name}", *names[1:]]))

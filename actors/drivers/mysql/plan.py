@@ -1,7 +1,8 @@
-"""What a mysql address asks for: arguments of mysql-connector-python, and what the driver does itself.
+"""The requests of a mysql address: arguments of mysql-connector-python, and the driver's own
+part.
 
-Every parameter of go-sql-driver is in `PARAMETERS`. Any other name is a system variable: all of them go into
-one `SET a = x, b = y` after connecting, raw, as Go sends it.
+Every parameter of go-sql-driver is in `PARAMETERS`. Any other name is a system variable. All
+system variables go into one `SET a = x, b = y` after connecting, unchanged, as Go sends them.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ PARAMETERS = {
     "tls": "see Tls; names of registered configurations are refused by the address",
     "writeTimeout": "write_timeout, whole seconds, rounded up",
 }
-"""Each parameter, and what is made of it."""
+"""Each parameter, and its effect."""
 
 
 class Tls(Enum):
+    """The use of TLS on a link."""
+
     OFF = "plain"
     IF_ASKED = "plain, but TLS where the login needs it"
     PREFERRED = "TLS where the server offers it, not verified"
@@ -67,13 +70,15 @@ class Charset:
     name: str
     codec: str
     hides_backslash: bool = False
-    """A character's second byte may be a backslash or a quote, so strings are written in hexadecimal."""
+    """The second byte of a character may be a backslash or a quote, so strings are written in
+    hexadecimal.
+    """
 
 
 UTF8 = Charset("utf8mb4", "utf-8")
 _UTF8_COLLATION = "utf8mb4_general_ci"
 _UNSAFE = ("big5", "sjis", "cp932", "gbk", "gb18030")
-# MySQL's latin1 is Windows' cp1252
+# The latin1 of MySQL is the cp1252 of Windows.
 _CODECS = {
     "utf8": "utf-8",
     "utf8mb3": "utf-8",
@@ -86,40 +91,45 @@ _NAMES = "ascii latin2 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 greek hebre
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One address, understood."""
+    """The parsed requests of one address."""
 
     peer: str
-    """For texts: the server, and who logs in nowhere."""
+    """The server's name in texts, without the user."""
     arguments: Mapping[str, Any]
-    """For `mysql.connector.connect`, but for TLS and timeouts."""
+    """Arguments for `mysql.connector.connect`, except TLS and timeouts."""
     tls: Tls
     verify: Mapping[str, Any]
     """The TLS arguments of a link that has TLS."""
     fallback: bool
-    """VERIFIED and REQUIRED: plain where the server has no TLS."""
+    """VERIFIED and REQUIRED: the link is plain if the server has no TLS."""
     policy: Policy
     charsets: tuple[Charset, ...]
-    """To be tried in order; none: UTF-8 as the library sets it."""
+    """Character sets to try in order. Without any, UTF-8 as the library sets it."""
     collation: str | None
     settings: str
     """`SET ...` with the system variables, or ""."""
     connect_s: float | None
+    """Seconds for a connection, a read and a write; None for no limit."""
     read_s: int | None
     write_s: int | None
     loc: str | None
-    """A zone's name or `Local`; None: datetimes that are read have no zone."""
+    """A zone's name or `Local`. None: datetimes that are read have no zone."""
     time_zone: str | None
-    """What the address sets the session's time zone to."""
+    """The time zone that the address sets for the session; None if it sets none."""
     truncate_us: int
+    """Microseconds to which bound datetimes are cut; 0 for no cut."""
     longest: int
-    """Bytes of a statement; 0: as the server says."""
+    """Longest statement in bytes; 0 for the server's own limit."""
     multi: bool
+    """Several statements in one text are allowed."""
     files: bool
+    """LOAD DATA LOCAL may read any file."""
     drops_read_only: bool
+    """A link to a server that has become read-only is given up."""
 
 
 def plan_of(address: Address) -> Plan:
-    """The address's plan; FatalError, with what to do, for what cannot be had."""
+    """The plan of an address. FatalError, with advice, for a request that cannot be met."""
     typed: Mapping[str, Any] = address.extra["typed"]
     tls, verify = _tls(address, typed)
     collation = address.params.get("collation") or None
@@ -165,7 +175,7 @@ def _place(address: Address) -> dict[str, Any]:
 
 
 def _login(address: Address) -> dict[str, Any]:
-    # None would be the library's own choice of a user
+    # With None the library would choose a user itself.
     arguments = {"user": address.user or "", "password": address.password or ""}
     return {**arguments, "database": address.database} if address.database else arguments
 
@@ -204,7 +214,8 @@ def _attributes(text: str) -> dict[str, str]:
 def _charset(name: str) -> Charset:
     found = name.strip().lower()
     codec = _CODECS.get(found, found if found in (*_NAMES.split(), *_UNSAFE) else "")
-    # an unknown name goes to the server: it may say no, and the next of the list is tried
+    # An unknown name goes to the server. The server may refuse it, and then the next name of the
+    # list is tried.
     return Charset(found, codecs.lookup(codec).name if codec else "", found in _UNSAFE)
 
 

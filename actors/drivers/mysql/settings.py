@@ -1,4 +1,4 @@
-"""Which settings of a MySQL session are not its user's, because the driver relies on them."""
+"""Settings of a MySQL session that a user must not change, because the driver relies on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_AUTOCOMMIT = (
 _OTHER_CHARSET = (
     "the character set is the address's (charset=...): texts are written and read accordingly"
 )
-# comments of every kind, and the beginning of one that the server executes
+# Comments of every kind, and the beginning of a comment that the server runs.
 _GAP = r"(?:\s|/\*(?!M?!).*?\*/|--[^\n]*\n|\#[^\n]*\n|/\*M?!\d*)"
 _SETS = re.compile(rf"{_GAP}*SET\b", re.IGNORECASE | re.DOTALL)
 _SETS_TRANSACTION = re.compile(
@@ -32,9 +32,12 @@ _CHARSETS = re.compile(
 
 
 def check_settings(sql: str, charset: Charset) -> None:
-    """StatementError for a SET that turns autocommit off, or changes how texts are written: a value that was
-    written for one character set is another text in another. (Nor can it end its string too early: see
-    `mysql_types`, for a SET may also hide in EXECUTE IMMEDIATE.)"""
+    """StatementError for a SET that turns autocommit off or changes the character set.
+
+    A value that was written for one character set is another text in another character set. Such
+    a value cannot end its string too early, though: `trunkline.actors.drivers.mysql.types` sees
+    to that, because a SET may also hide in EXECUTE IMMEDIATE.
+    """
     if not _SETS.match(sql):
         return
     bare = "".join(
@@ -48,12 +51,13 @@ def check_settings(sql: str, charset: Charset) -> None:
 
 
 def sets_transaction(sql: str) -> bool:
-    """Whether a statement is about the next transaction alone (`SET TRANSACTION ...`), so that the server
-    refuses it once one has begun."""
+    """Whether a statement concerns only the next transaction (`SET TRANSACTION ...`). The server
+    refuses such a statement in a transaction.
+    """
     return bool(_SETS_TRANSACTION.match(sql))
 
 
 def _unquoted(kind: str, text: str) -> str:
-    """'ON' and `name` as words; a longer string, which may hold anything, as nothing."""
+    """'ON' and `name` as words. A longer string, which may hold any text, becomes empty."""
     word = text[1:-1]
     return text if kind != "quoted" else word if re.fullmatch(r"\w+", word) else "''"

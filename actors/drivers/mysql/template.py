@@ -1,4 +1,4 @@
-"""A statement's text, cut at its placeholders once, and how many rows go into one INSERT."""
+"""The text of a statement, cut at its placeholders once, and the rows that fit into one INSERT."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Template", "template_of"]
 
 _LONGEST_KEPT = 10_000
 _BATCH = 1 << 20
-"""Bytes of one INSERT of many rows: larger ones are not faster."""
+"""Bytes of one INSERT of many rows. Larger statements are not faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +27,21 @@ class Template:
 
     pieces: tuple[str, ...]
     statements: int
+    """How many statements the text has."""
     rows: tuple[int, int] | None
-    """Of an `INSERT ... VALUES (?, ?)` whose placeholders all stand in its one row: where the row begins in
-    the first piece, and where it ends in the last."""
+    """Where the row begins in the first piece, and where it ends in the last piece. Only for an
+    `INSERT ... VALUES (?, ?)` whose placeholders all stand in its only row; otherwise None.
+    """
 
     def text(self, binds: Sequence[Any] | Mapping[str, Any], literal: Literal, codec: str) -> bytes:
-        """The statement with its values; StatementError when their number is wrong."""
+        """The statement with its values, encoded. StatementError for a wrong number of values."""
         if isinstance(binds, Mapping) and len(self.pieces) == 2:
             raise misplaced(binds)
         self.check(binds)
         return _filled([_encoded(piece, codec) for piece in self.pieces], binds, literal)
 
     def check(self, binds: Sequence[Any] | Mapping[str, Any]) -> None:
-        """StatementError unless there is one value for each placeholder."""
+        """StatementError unless there is a value for each placeholder."""
         if isinstance(binds, Mapping):
             raise StatementError("mysql takes values in order, not by name; write ? for each")
         check_count(len(self.pieces) - 1, len(binds))
@@ -47,7 +49,9 @@ class Template:
     def batches(
         self, rows: Iterable[Any], literal: Literal, codec: str, longest: int
     ) -> Iterator[bytes]:
-        """Statements that together run this one for each row: as few as their length allows."""
+        """Statements that together run this statement once for each row: as few as the length
+        limit allows.
+        """
         rows = self._checked(rows)
         if self.rows is None:
             pieces = [_encoded(piece, codec) for piece in self.pieces]
@@ -62,7 +66,9 @@ class Template:
         )
 
     def _checked(self, rows: Iterable[Any]) -> Iterator[Any]:
-        """The rows; StatementError, which says where, at one with another number of values."""
+        """The rows. StatementError, with the row's number, at a row with a wrong number of
+        values.
+        """
         count = len(self.pieces) - 1
         for number, row in enumerate(rows, 1):
             if isinstance(row, Mapping) or len(row) != count:
@@ -75,6 +81,9 @@ class Template:
 
 
 def _joined(head: bytes, rows: Iterator[bytes], tail: bytes, longest: int) -> Iterator[bytes]:
+    """Rows joined into statements of at most `longest` bytes each. A single longer row is not
+    split.
+    """
     batch: list[bytes] = []
     size = room = longest - len(head) - len(tail)
     for row in rows:
@@ -104,7 +113,7 @@ def _filled(pieces: Sequence[bytes], values: Any, literal: Literal) -> bytes:
 
 
 def template_of(sql: str) -> Template:
-    """The text's template; the last ones of a sensible length are kept."""
+    """The template of a text. The last 256 texts are remembered, except very long texts."""
     return _kept(sql) if len(sql) <= _LONGEST_KEPT else _cut(sql)
 
 
@@ -136,13 +145,14 @@ def _cut(sql: str) -> Template:
 
 
 def _row(sql: str, pieces: Sequence[str]) -> tuple[int, int] | None:
-    """See `Template.rows`; None also for whatever is not plainly such a statement."""
+    """See `Template.rows`. None for any statement that is not plainly of that form."""
     if len(pieces) < 2:
         return None
     depth = position = 0
     words: list[str] = []
     opened = closed = -1
-    places = [0, 0]  # placeholders before the row, and in it
+    # Placeholders before the row, and in the row.
+    places = [0, 0]
     for kind, text in tokens(sql, Dialect.MYSQL):
         position += len(text)
         if kind == "word" and depth == 0:
@@ -162,7 +172,8 @@ def _row(sql: str, pieces: Sequence[str]) -> tuple[int, int] | None:
         elif (
             kind == "other" and text == "," and depth == 0 and closed >= 0 and "UPDATE" not in words
         ):
-            return None  # a second row
+            # A second row.
+            return None
     plain = words[:1] in (["INSERT"], ["REPLACE"]) and not {"SELECT", "RETURNING", "SET"} & set(
         words
     )

@@ -1,6 +1,7 @@
-"""Python values as MySQL writes them in a statement, and its columns as Python values.
+"""Python values as MySQL reads them in a statement, and columns of MySQL as Python values.
 
-Writing goes by the value's type, reading by the column's: one converter per column, chosen once per result.
+Writing goes by the type of the value. Reading goes by the type of the column: one converter for
+each column, chosen once for each result.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from trunkline.wire.documents import Json
 __all__ = ["Literal", "literals", "readers", "to_rows"]
 
 MOST_DIGITS = 65
-"""Of a DECIMAL. The server takes a longer number too, as a float."""
+"""Digits of a DECIMAL. The server takes a longer number as a float."""
 _BINARY = 63
-"""The character set of what is no text."""
+"""The character set of columns that hold bytes, not text."""
 _VECTOR = 242
 
 Literal = Callable[[Any], bytes]
-"""Writes a value; StatementError, saying what to do, for one that MySQL cannot hold."""
+"""Writes a value. StatementError, with advice, for a value that MySQL cannot hold."""
 
 
 # writing
@@ -43,8 +44,12 @@ Literal = Callable[[Any], bytes]
 def literals(
     charset: Charset, *, backslashes: bool, zone: tzinfo | None, truncate_us: int
 ) -> Literal:
-    """The writer of values. `backslashes`: they escape in strings (no NO_BACKSLASH_ESCAPES in sql_mode).
-    `zone`: datetimes with a zone are written in it; None: in this machine's own."""
+    """A function that writes values.
+
+    `backslashes`: backslashes escape in strings (sql_mode without NO_BACKSLASH_ESCAPES). `zone`:
+    datetimes with a zone are written in this zone; None for this machine's zone. `truncate_us`:
+    datetimes are cut to this many microseconds.
+    """
     table: dict[type, Literal] = {
         int: _int,
         float: _float,
@@ -92,7 +97,7 @@ def _float(value: float) -> bytes:
     if not math.isfinite(value):
         raise StatementError(f"MySQL has no {value}; bind None, or the text")
     text = repr(value)
-    # without an exponent it would be a DECIMAL
+    # Without an exponent the number would be a DECIMAL.
     return (text if "e" in text else f"{text}e0").encode()
 
 
@@ -106,14 +111,15 @@ def _decimal(value: Decimal) -> bytes:
             f"a Decimal of more than {MOST_DIGITS} digits does not fit MySQL; bind it as str, or round it"
         )
     text = f"{value:f}"
-    # without a point it would be an integer
+    # Without a point the number would be an integer.
     return (text if "." in text else f"{text}.").encode()
 
 
 def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
     try:
-        # what is written in ASCII alone is read the same in every character set a session may have; and a
-        # server that does not run `/*!99999 ? */` would end this comment at the `*/` of a value
+        # Text in ASCII alone is read the same in every character set that a session may have.
+        # A `*/` is hidden, because a server that does not run `/*!99999 ? */` would end this
+        # comment at the `*/` of a value.
         escaped = "'" in value or (backslashes and "\\" in value)
         if charset.hides_backslash or (escaped and not value.isascii()) or "*/" in value:
             return b"_%s X'%s'" % (
@@ -174,7 +180,7 @@ def _timedelta(value: timedelta) -> bytes:
     )
 
 
-# in this order: an IntEnum is an int, a datetime is a date
+# The order matters: an IntEnum is also an int, a datetime is also a date.
 _OTHERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: value.value),
     (int, int.__int__),
@@ -202,7 +208,7 @@ _Reader = Callable[[tuple[Any, ...]], Sequence[Any]]
 
 
 def readers(description: Sequence[Any], codec: str, loc: str | None) -> list[_Reader]:
-    """A converter for each column of a result as the library describes it."""
+    """A converter for each column of a result. `description` is the library's."""
     return [_reader(column[1], column[7], column[8], codec, loc) for column in description]
 
 
@@ -245,7 +251,7 @@ def _converted(
     otherwise: Callable[[bytes], Any],
     values: tuple[bytes | None, ...],
 ) -> Sequence[Any]:
-    """All values by `convert`, NULL as None, what it cannot read by `otherwise`."""
+    """All values by `convert`; NULL as None; a value that `convert` cannot read by `otherwise`."""
     try:
         return list(map(convert, values))  # type: ignore[arg-type]
     except (TypeError, AttributeError, ValueError):
@@ -257,7 +263,8 @@ def _either(
 ) -> Any:
     try:
         return convert(value)
-    except ValueError:  # a 0000-00-00, text that is not of its charset
+    # For example 0000-00-00, or text that is not in its character set.
+    except ValueError:
         return otherwise(value)
 
 

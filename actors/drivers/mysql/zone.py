@@ -1,8 +1,8 @@
-"""In what zone a MySQL session reads and writes times, and how it is made to fit the address's `loc`.
+"""The time zone of a MySQL session, and how the session is fitted to the address's `loc`.
 
-The server converts TIMESTAMP columns between UTC and the session's `time_zone`, and `NOW()` is in it; a
-datetime with a zone is written in `loc` (UTC where the address has none). Where the two are not the same, a
-moment is hours off.
+The server converts TIMESTAMP columns between UTC and the session's `time_zone`, and `NOW()` is in
+that zone. A datetime with a zone is written in `loc` (UTC if the address has no `loc`). If the
+two zones differ, a moment is hours off.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from trunkline.actors.drivers.mysql.errors import is_lost
 __all__ = ["fit", "zone_of"]
 
 Ask = Callable[[str], list[tuple[bytes | None, ...]]]
-"""Runs a statement of the driver's own and returns its rows; `errors.Error` where it is refused."""
+"""Runs a statement of the driver's own and returns its rows. `errors.Error` if the statement is
+refused.
+"""
 _OFFSET = re.compile(r"([+-])(\d{1,2}):(\d\d)")
 _told: set[str] = set()
-"""Lines that are in the log already: a link that is dialled anew says nothing new."""
+"""Lines that are in the log already. A link that is dialled again does not repeat them."""
 
 
 def zone_of(loc: str | None) -> tzinfo | None:
-    """The zone of a `loc`, UTC for none; None for this machine's own."""
+    """The zone of a `loc`: UTC without a `loc`, None for this machine's zone."""
     if loc == "Local":
         return None
     return UTC if loc in (None, "UTC") else ZoneInfo(str(loc))
@@ -38,11 +40,12 @@ def zone_of(loc: str | None) -> tzinfo | None:
 def fit(
     ask: Ask, peer: str, loc: str | None, given: str | None, warn: Callable[[str], None]
 ) -> tzinfo | None:
-    """Make the session's time zone that of `loc`, once, at the link's beginning.
+    """Set the session's time zone to that of `loc`, once, when the link begins.
 
-    `given`: `time_zone` of the address, which is left alone. `warn` writes a line into the user's log.
-    Returns the zone that datetimes with a zone are to be written in: that of `loc`, or of `given` where the
-    address has no `loc`. None: this machine's own.
+    `given`: `time_zone` of the address, which is not changed. `warn` writes a line into the
+    user's log.
+    Returns the zone in which datetimes with a zone are to be written: that of `loc`, or of
+    `given` if the address has no `loc`. None stands for this machine's zone.
     """
     wanted = zone_of(loc)
     found = _session_moments(ask)
@@ -66,6 +69,7 @@ def fit(
 def _set(
     ask: Ask, peer: str, loc: str | None, wanted: tzinfo | None, warn: Callable[[str], None]
 ) -> None:
+    """Set the session's zone by name, or by offset if the server does not know the name."""
     name = _name(loc, wanted)
     offset = _written(_utcoffset(wanted, datetime.now(UTC)))
     changes = len(set(_offsets(wanted))) > 1
@@ -104,8 +108,9 @@ def _only_today(peer: str, name: str, offset: str) -> str:
 
 
 def _session_moments(ask: Ask) -> list[float] | None:
-    """What moments two local times are by the session's zone, in seconds since 1970; None where the server
-    cannot say."""
+    """Two local times in the session's zone, as seconds since 1970. None if the server cannot
+    tell.
+    """
     texts = ", ".join(f"UNIX_TIMESTAMP('{moment:%Y-%m-%d %H:%M:%S}')" for moment in _samples())
     try:
         row = ask(f"SELECT {texts}")[0]
@@ -119,7 +124,7 @@ def _session_moments(ask: Ask) -> list[float] | None:
 
 
 def _samples() -> list[datetime]:
-    """Noon in winter and in summer: zones that agree on both agree all year, as far as we need to know."""
+    """Noon in winter and in summer. Zones that agree on both are taken for the same zone."""
     year = datetime.now(UTC).year
     return [datetime(year, 1, 1, 12), datetime(year, 7, 1, 12)]
 
@@ -140,12 +145,13 @@ def _utcoffset(zone: tzinfo | None, moment: datetime) -> timedelta:
 
 
 def _written(offset: timedelta) -> str:
-    """`+09:00`, as MySQL writes an offset."""
+    """An offset in MySQL's form, such as `+09:00`."""
     minutes = round(offset / timedelta(minutes=1))
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 
 def _name(loc: str | None, wanted: tzinfo | None) -> str:
+    """The name of the zone. For this machine's zone: from TZ or /etc/localtime."""
     if wanted is not None:
         return loc or "UTC"
     place = os.environ.get("TZ", "").lstrip(":") or str(Path("/etc/localtime").resolve())
@@ -153,14 +159,15 @@ def _name(loc: str | None, wanted: tzinfo | None) -> str:
 
 
 def _given_zone(given: str, found: list[float]) -> tzinfo | None:
-    """The zone that `time_zone` of an address names; None for one that is not known here."""
+    """The zone that `time_zone` of an address names; None for a zone that is not known here."""
     name = given.strip("'\" ")
     if match := _OFFSET.fullmatch(name):
         offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
         return timezone(-offset if match[1] == "-" else offset)
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):  # SYSTEM, say
+    # SYSTEM, for example.
+    except (OSError, ValueError):
         shifts = {
             moment.replace(tzinfo=UTC).timestamp() - at
             for moment, at in zip(_samples(), found, strict=True)
@@ -169,6 +176,7 @@ def _given_zone(given: str, found: list[float]) -> tzinfo | None:
 
 
 def _say(warn: Callable[[str], None], text: str) -> None:
+    """Write a line into the log unless it was written before."""
     if text not in _told:
         _told.add(text)
         warn(text)

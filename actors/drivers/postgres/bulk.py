@@ -1,4 +1,4 @@
-"""One statement for many rows: an INSERT with up to a thousand of them at once, or batches of statements."""
+"""One statement for many rows: an INSERT with up to a thousand rows, or batches of statements."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ PAGE = 1000
 BATCH = 100
 """Statements that are sent together."""
 _SAME_KEY = "21000"
+"""Code of an upsert that meets the same key twice in one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,15 @@ class Bulk:
 
     text: Text
     single: str
-    """For one row, as psycopg2 takes it."""
+    """The statement for one row, as psycopg2 takes it."""
     order: tuple[int, ...]
-    """The value of a row that each `%s` takes."""
+    """The index of the value that each `%s` takes."""
     upsert: bool
-    """Two rows with the same key cannot be in one such statement."""
+    """The statement is an upsert: two rows with the same key cannot be in one statement."""
     parts: tuple[str, str, str] | None
-    """Where several rows fit into one statement: what is before, in and after the parentheses of VALUES."""
+    """The text before, in and after the parentheses of VALUES, if several rows fit into one
+    statement; otherwise None.
+    """
 
     def check(self, rows: Sequence[Any]) -> None:
         """StatementError for a row that does not fit."""
@@ -59,19 +62,22 @@ class Bulk:
             check_count(max(self.order, default=-1) + 1, length)
 
     def page(self, count: int) -> str:
-        """The statement for so many rows."""
+        """The statement for `count` rows."""
         assert self.parts is not None
         head, values, tail = self.parts
         return f"{head}{','.join([values] * count)}{tail}"
 
     def in_order(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """The rows with their values in the order of the `%s`."""
         if self.order == tuple(range(len(self.order))):
             return rows
         return [[row[index] for index in self.order] for row in rows]
 
 
 def bulk(sql: str) -> Bulk:
-    """How a statement is run for many rows. StatementError for several statements, and for COPY."""
+    """The plan for running a statement for many rows. StatementError for several statements, and
+    for a statement of a transaction.
+    """
     return _bulk(sql) if len(sql) <= LONGEST_KEPT else _bulk.__wrapped__(sql)
 
 
@@ -92,8 +98,9 @@ def _bulk(sql: str) -> Bulk:
 
 
 def write(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int | None:
-    """Run it, in the transaction that is open. How many rows were affected; None where psycopg2, which tells
-    the count of the last statement of a batch only, leaves it open."""
+    """Write the rows in the open transaction. Returns how many rows were affected; None if
+    unknown, because psycopg2 tells only the count of a batch's last statement.
+    """
     if plan.parts is None:
         _batches(driver, plan, rows)
         return None
@@ -105,7 +112,7 @@ def write(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int | None
     except StatementError as error:
         if error.code != _SAME_KEY:
             raise
-        # two rows with one key, which only statements of their own can write
+        # Two rows have the same key, so each row needs a statement of its own.
         driver.run("ROLLBACK TO SAVEPOINT trunkline")
         _batches(driver, plan, rows)
         affected = None
@@ -114,7 +121,7 @@ def write(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int | None
 
 
 def _pages(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int:
-    # one call into psycopg2 for a page: its execute_values makes one for each row
+    # One call of psycopg2 for a page: execute_values of psycopg2 makes a call for each row.
     whole = plan.page(PAGE) if len(rows) >= PAGE else ""
     affected = 0
     for page in _slices(driver, plan, rows, PAGE):
@@ -125,12 +132,13 @@ def _pages(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int:
 
 
 def _flat(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> Sequence[Any]:
+    """The values of all rows in one list, as psycopg2 takes them."""
     values = list(chain.from_iterable(rows))
     return to_server(values, _shapes(driver, plan, values) * len(rows))
 
 
 def _shapes(driver: PostgresDriver, plan: Bulk, values: Sequence[Any]) -> list[Shape]:
-    """What the values of a row may be; nothing where none of these needs it."""
+    """The shapes that the values of a row may have; empty if no value needs a shape."""
     if not has_containers(values):
         return []
     rows = len(values) // len(plan.order)
@@ -157,7 +165,8 @@ def _each(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> list[Seque
 def _slices(
     driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int
 ) -> Iterator[Sequence[Any]]:
-    left = iter(rows)  # they are unpacked as they are taken: once, and not by index
+    # An iterator, because the rows are unpacked while they are read: once and in order.
+    left = iter(rows)
     while page := list(islice(left, size)):
         driver.check_interrupted()
         driver.take(partial(plan.check, page))
@@ -165,13 +174,14 @@ def _slices(
 
 
 def _quiet(text: str) -> str:
-    """Text without placeholders, in a text with them."""
+    """A text without placeholders, for use inside a text with placeholders."""
     return bind(text, (), Dialect.POSTGRES, Style.FORMAT)[0].replace("%", "%%")
 
 
 def _insert(statement: Statement) -> tuple[str, str, str] | None:
-    """`INSERT ... VALUES`, `(...)` and what is behind, where all placeholders are in the parentheses and they
-    are the only ones."""
+    """The text before, in and after the parentheses of `INSERT ... VALUES (...)`. None if there
+    are several parentheses or if placeholders stand outside of them.
+    """
     if statement.keyword != "INSERT":
         return None
     found = list(tokens(statement.text, Dialect.POSTGRES))
@@ -193,7 +203,9 @@ def _joined(found: Sequence[Token]) -> str:
 
 
 def _after_values(found: list[Token]) -> int | None:
-    """The index of the parenthesis after the VALUES that is not in parentheses itself."""
+    """The index of the parenthesis after VALUES, for a VALUES that is not inside of parentheses;
+    None without one.
+    """
     depth = 0
     for index, token in enumerate(found):
         depth += {"(": 1, ")": -1}.get(token.text, 0)
@@ -204,6 +216,7 @@ def _after_values(found: list[Token]) -> int | None:
 
 
 def _closing(found: list[Token], begin: int) -> int:
+    """The index after the parenthesis that closes the parenthesis at `begin`."""
     depth = 0
     for index in range(begin, len(found)):
         depth += {"(": 1, ")": -1}.get(found[index].text, 0)

@@ -1,6 +1,8 @@
-"""What types the values of a statement may have, as the server tells it: asked once for each text.
+"""The types that the values of a statement may have, as told by the server. The server is asked
+once for each text.
 
-The server is asked only where a value is a list or a dict, which may be several types of PostgreSQL's.
+The server is asked only if a value is a list or a dict, because a list or dict fits several types
+of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -24,14 +26,17 @@ from trunkline.errors import StatementError
 __all__ = ["Descriptions"]
 
 _MOST_SHAPES = 256
+"""How many texts are remembered."""
 _OTHER_TYPE = ("22", "42")
-"""Classes of codes: a value is none of its type, or of another type than its column or operator takes."""
+"""Classes of error codes: a value does not fit its type, or its type does not fit the column or
+operator.
+"""
 _DEFINING = frozenset(("CREATE", "ALTER", "DROP"))
-"""After these a text may mean other types than before."""
+"""After these statements a text may have other types than before."""
 
 
 class Server(Protocol):
-    """What is needed of the driver."""
+    """The part of the driver that is needed here."""
 
     def run(
         self, text: str, values: Sequence[object] | None = None, whole: bool = False
@@ -40,25 +45,31 @@ class Server(Protocol):
 
 
 class Descriptions:
-    """Those of one connection."""
+    """The descriptions of one connection."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._shapes: dict[str, tuple[Shape, ...]] = {}
-        """By the text of a statement: what each of its values may be."""
+        """The shapes of each value, by the text of the statement."""
         self._asked = 0
+        """How many texts were asked about; makes the name of the next prepared statement."""
 
     def note_statements(self, text: Text) -> None:
-        """These statements are going to run: where they define something, all is asked anew afterwards."""
+        """Note the statements that are going to run. After a statement that defines something,
+        the server is asked anew.
+        """
         if any(statement.keyword in _DEFINING for statement in text.statements):
             self._shapes.clear()
 
     def shapes(
         self, text: Text, count: int, fits: Callable[[Sequence[Shape]], bool]
     ) -> Sequence[Shape]:
-        """What each of the values of one statement may be; asked once for each text, and again where the
-        values do not fit any more: another program may have changed a column since. StatementError when the
-        server refuses the statement."""
+        """The shape that each value of one statement may have.
+
+        The server is asked once for each text. The server is asked again if the values do not fit
+        any more, because another program may have changed a column. StatementError if the server
+        refuses the statement.
+        """
         found = self._shapes.get(text.body)
         if found is None or not fits(found):
             if len(self._shapes) >= _MOST_SHAPES:
@@ -69,14 +80,18 @@ class Descriptions:
         return found
 
     def forget_stale(self, error: StatementError, text: Text) -> bool:
-        """Whether a refused statement was written by types that the server told before. They are forgotten:
-        the next time it is asked again."""
+        """Whether a refused statement was written by types that the server told earlier. Those
+        types are forgotten, so the server is asked again next time.
+        """
         was_known = self._shapes.pop(text.body, None) is not None
         return was_known and str(error.code)[:2] in _OTHER_TYPE
 
     def _ask(self, body: str, count: int) -> tuple[Shape, ...]:
-        """Ask the server, so that a statement that it refuses leaves an open transaction as it was, and that
-        a pooler which gives each transaction another server gives one to all of this."""
+        """Ask the server, inside a transaction or behind a savepoint.
+
+        So a refused statement leaves an open transaction as it was. And a pooler that chooses a
+        server for each transaction uses one server for all these statements.
+        """
         self._asked += 1
         name = f"trunkline_{self._asked}"
         begin, end, undo = "BEGIN", "COMMIT", "ROLLBACK"
@@ -85,12 +100,13 @@ class Descriptions:
             end = f"RELEASE SAVEPOINT {name}"
             undo = f"ROLLBACK TO SAVEPOINT {name}; {end}"
         try:
-            # the line end is for a comment at the end of the text
+            # The line end ends a comment at the end of the text.
             asked = f"{begin}; PREPARE {name} AS {numbered(body, count)}\n; {types_query(name)}"
             rows = self._server.run(asked, whole=True).values
             self._server.run(f"DEALLOCATE {name}; {end}")
         except StatementError:
-            with contextlib.suppress(StatementError):  # the transaction had failed before
+            # The transaction had failed before.
+            with contextlib.suppress(StatementError):
                 if self._server.in_transaction():
                     self._server.run(undo)
             raise

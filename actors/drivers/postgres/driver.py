@@ -1,4 +1,6 @@
-"""postgres: a PostgreSQL server, dialled as lib/pq dials its connection string, through psycopg2."""
+"""postgres: a PostgreSQL server, dialled through psycopg2 in the way that lib/pq dials its
+connection string.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ __all__ = ["PostgresDriver"]
 
 T = TypeVar("T")
 _OPEN = (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR)
+"""States of a connection that has a transaction open."""
 _COUNTED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
+"""Statements whose answer has a count of rows."""
 _FAILURES = (psycopg2.Error, *LOCAL)
 _UNREAD = "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 _ROWS = "trunkline_rows"
@@ -54,10 +58,14 @@ _ROWS = "trunkline_rows"
 
 
 class PostgresDriver(ExecDriver):
-    """One connection to PostgreSQL in autocommit mode. `docs/postgres.md` has its types and parameters.
+    """One connection to PostgreSQL in autocommit mode. `docs/postgres.md` has its types and
+    parameters.
 
-    Several statements in one text are one transaction, as the server has it; their result sets are
-    those of all that have rows, `affected` that of the last that counts.
+    Several statements in one text are one transaction, as the server treats them. The result has
+    the result sets of all statements with rows; `affected` is the count of the last statement
+    that has one.
+
+    Methods are called on one thread, except `interrupt` and `abort` (see `ExecDriver`).
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("postgres", "postgresql")
@@ -68,12 +76,14 @@ class PostgresDriver(ExecDriver):
     interrupt_waits: ClassVar[bool] = True
 
     _settings: Mapping[str, str] = {}
-    """Those of the server that the address names."""
+    """Settings of the server that the address names. Set again when a statement resets them."""
     rows: CursorRows | None = None
-    """The query whose rows are not all read."""
+    """The open query; None if the rows of all queries are read."""
     _connection: Any = None
     _interrupts: Interrupts | None = None
+    """The cancel requests of the link; None while there is no link."""
     _queries = 0
+    """How many cursors were declared; makes the name of the next cursor."""
 
     @property
     def peer(self) -> str:
@@ -91,7 +101,8 @@ class PostgresDriver(ExecDriver):
         except FatalError:
             if len(servers) == 1:
                 raise
-            # libpq goes on behind a server that does not answer, but not behind one that refuses the login
+            # libpq goes on to the next server if a server does not answer, but not if a server
+            # refuses the login.
             connection = first_that_opens_here(
                 servers, lambda one, share: self._connect_to(one, arguments, share), deadline
             )
@@ -111,6 +122,9 @@ class PostgresDriver(ExecDriver):
         deadline: Deadline,
         servers: int | None = None,
     ) -> Any:
+        """A connection of psycopg2. Raises DialError, or FatalError if another attempt cannot
+        help.
+        """
         seconds = connect_seconds(self.address, deadline, servers)
         try:
             return psycopg2.connect(connect_timeout=seconds, **arguments)
@@ -119,6 +133,7 @@ class PostgresDriver(ExecDriver):
         raise failure
 
     def _begin_life(self, connection: Any) -> None:
+        """Prepare a new connection: its settings, its casters and its cancel requests."""
         self._connection = connection
         self._notices = Notices(lambda text: self.warn(f"{self.address.display}: {text}"))
         self._descriptions = Descriptions(self)
@@ -145,6 +160,8 @@ class PostgresDriver(ExecDriver):
             self.take(partial(cursor.execute, text, values))
             cursor.close()
 
+    # A link with a loose cancel request is given up, because the request could stop the next
+    # statement. In a transaction the link stays, because a new link would lose the transaction.
     def alive(self) -> bool:
         connection = self._connection
         if connection is None or connection.closed or hung_up(connection.fileno()):
@@ -165,6 +182,8 @@ class PostgresDriver(ExecDriver):
         self._set(self._settings)
         return True
 
+    # Called from another thread. The driver thread may close the link meanwhile, so the attribute
+    # is read once.
     def interrupt(self) -> None:
         interrupts = self._interrupts
         if interrupts is not None:
@@ -172,12 +191,15 @@ class PostgresDriver(ExecDriver):
 
     def abort(self) -> None:
         connection = self._connection
-        with contextlib.suppress(psycopg2.Error):  # closed meanwhile
+        # The driver thread has closed the connection meanwhile.
+        with contextlib.suppress(psycopg2.Error):
             if connection is not None:
                 break_socket(connection.fileno())
 
     def take(self, work: Callable[[], T]) -> T:
-        """What a call of psycopg2 gives; its errors are ours."""
+        """The result of a call of psycopg2. Errors of psycopg2 become StatementError or
+        ConnectionError.
+        """
         try:
             return work()
         except _FAILURES as error:
@@ -188,6 +210,7 @@ class PostgresDriver(ExecDriver):
         raise failure
 
     def _failure(self, error: Exception) -> Exception:
+        """The error to raise for an error of psycopg2."""
         connection = self._connection
         if is_lost(error, connection is None or bool(connection.closed)):
             return ConnectionError(one_line(str(error)) or "the server has closed the connection")
@@ -197,7 +220,9 @@ class PostgresDriver(ExecDriver):
         return failure
 
     def _ready(self) -> None:
-        """Before each statement."""
+        """Check before each statement that the link is free, and forget interrupts of the last
+        statement.
+        """
         if self._connection is None:
             raise ClosedError(f"the connection to {self.peer} is closed")
         if self.rows is not None:
@@ -207,8 +232,10 @@ class PostgresDriver(ExecDriver):
             self._absorb_cancel(self._interrupts)
 
     def _absorb_cancel(self, interrupts: Interrupts) -> None:
-        """A cancel that came too late for its statement may still come for the next, through a pooler. In a
-        transaction there is nothing that it could be given instead."""
+        """Send a statement that does nothing, to be hit by a cancel request that came too late
+        for its own statement. A pooler may deliver such a request late. Not in a transaction,
+        where a cancelled statement would fail the transaction.
+        """
         if interrupts.take_late(in_transaction=self.in_transaction()):
             try:
                 self.run("SELECT 1")
@@ -235,13 +262,16 @@ class PostgresDriver(ExecDriver):
         text: Text,
         values: list[Any] | None,
     ) -> Result:
+        """Run a text that was read. A refused statement is run again if the server's types have
+        changed since they were asked for.
+        """
         self._descriptions.note_statements(text)
         if len(text.statements) > 1:
             return self._several(text)
         try:
             result = self.run(text.formatted, values)
         except StatementError as error:
-            # a column may be of another type than when the server was asked
+            # A column may have changed its type since the server was asked.
             if not self._descriptions.forget_stale(error, text) or self.in_transaction():
                 raise
             text, values = self._read(sql, binds)
@@ -253,6 +283,9 @@ class PostgresDriver(ExecDriver):
     def _read(
         self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
     ) -> tuple[Text, list[Any] | None]:
+        """The text and the values as psycopg2 takes them. StatementError for values that do not
+        fit.
+        """
         if isinstance(binds, Mapping) and wanted(sql, Dialect.POSTGRES) != 1:
             raise StatementError("postgres takes values in order, not by name; write ? for each")
         sql, given = arranged(sql, in_order(binds), Dialect.POSTGRES)
@@ -266,11 +299,11 @@ class PostgresDriver(ExecDriver):
     def shapes(
         self, text: Text, count: int, fits: Callable[[Sequence[Shape]], bool]
     ) -> Sequence[Shape]:
-        """What each of the values of one statement may be; see `Descriptions.shapes`."""
+        """The shape that each value of one statement may have; see `Descriptions.shapes`."""
         return self._descriptions.shapes(text, count, fits)
 
     def _several(self, text: Text) -> Result:
-        """Statement by statement, because psycopg2 shows the last result only."""
+        """Run statement by statement, because psycopg2 shows only the last result."""
         own = not text.transactional and not self.in_transaction()
         if own:
             self.run("BEGIN")
@@ -293,7 +326,7 @@ class PostgresDriver(ExecDriver):
         return result
 
     def run(self, text: str, values: Sequence[Any] | None = None, whole: bool = False) -> Result:
-        """Run a text that is psycopg2's; `whole`: all rows at once."""
+        """Run a text in psycopg2's form. `whole`: fetch all rows at once."""
         cursor = self.take(self._connection.cursor)
         self.take(partial(cursor.execute, text, values))
         self._status: str = cursor.statusmessage or ""
@@ -306,7 +339,9 @@ class PostgresDriver(ExecDriver):
         return self._result(cursor, whole)
 
     def _check_strings(self, sql: str) -> None:
-        """Where strings with a backslash end, and so what is a placeholder, depends on the session."""
+        """Refuse values if the session's settings decide where a string with a backslash ends,
+        and so which `?` is a placeholder.
+        """
         if "\\" in sql and self._says("standard_conforming_strings") == "off":
             raise StatementError(
                 "with standard_conforming_strings=off a text with a backslash takes no values; set it on"
@@ -325,6 +360,9 @@ class PostgresDriver(ExecDriver):
         )
 
     def _result(self, cursor: Any, whole: bool) -> Result:
+        """A result with the first rows of a cursor. The remaining rows, if any, are in its
+        `rest`.
+        """
         columns = [column.name for column in cursor.description]
         repair = self._types.repair(cursor)
         rows: Sequence[Any] = self.take(
@@ -351,6 +389,7 @@ class PostgresDriver(ExecDriver):
         return rows
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        # A list among the values changes the text, so each row is a statement of its own.
         self._ready()
         if has_lists_for(sql, rows, Dialect.POSTGRES):
             return super().executemany(sql, rows)
@@ -362,12 +401,15 @@ class PostgresDriver(ExecDriver):
         try:
             return self._write_rows(plan, given)
         except StatementError as error:
-            # a column may be of another type than when the server was asked; no row was written
+            # A column may have changed its type since the server was asked. No row was written.
             if not self._descriptions.forget_stale(error, plan.text):
                 raise
             return self._write_rows(plan, given)
 
     def _write_rows(self, plan: postgres_bulk.Bulk, given: Any) -> Result:
+        """Write all rows or none: in a transaction, or behind a savepoint of the open
+        transaction.
+        """
         inside = self.in_transaction()
         self.run(f"SAVEPOINT {_ROWS}" if inside else "BEGIN")
         try:
@@ -381,18 +423,21 @@ class PostgresDriver(ExecDriver):
         return Result(affected=affected)
 
     def with_cursor(self, work: Callable[[Any], object]) -> None:
-        """Let `work` use a cursor of psycopg2's."""
+        """Let `work` use a cursor of psycopg2."""
         with self.take(self._connection.cursor) as cursor:
             self.take(lambda: work(cursor))
 
     def check_interrupted(self) -> None:
+        """Raise StatementError if an interrupt was asked for between two statements of one call."""
         if self._interrupts is not None and self._interrupts.is_asked:
             raise StatementError("canceling statement due to user request", code=CANCELLED)
 
     # transactions
 
     def in_transaction(self) -> bool:
-        """Not for the transaction of a query of its own."""
+        """Whether a transaction is open. The transaction that belongs only to an open query does
+        not count.
+        """
         connection = self._connection
         if connection is None or (self.rows is not None and self.rows.own):
             return False
@@ -412,12 +457,13 @@ class PostgresDriver(ExecDriver):
         self._commit()
 
     def _commit(self) -> None:
+        """Commit. StatementError if the server rolled back instead."""
         self.run("COMMIT")
         if self._status == "ROLLBACK":
             raise _not_committed()
 
     def rollback(self) -> None:
-        """Also when the server has ended the transaction by itself."""
+        """Roll back. Succeeds also if the server has ended the transaction already."""
         self._leave_rows()
         if self._interrupts is not None:
             self._interrupts.forget()
@@ -425,6 +471,7 @@ class PostgresDriver(ExecDriver):
             self.run("ROLLBACK")
 
     def _leave_rows(self) -> None:
+        """Give up the open query, because its transaction ends."""
         if self.rows is not None:
             self.rows.lose()
 
@@ -435,6 +482,7 @@ def _not_committed() -> StatementError:
 
 
 def _merge(result: Result, found: Result) -> None:
+    """Add the result of one of several statements."""
     if found.columns:
         result.add_set(found.columns, found.values, found.rest)
     if found.affected is not None:

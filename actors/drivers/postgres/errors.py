@@ -1,4 +1,4 @@
-"""PostgreSQL's refusals, and libpq's failures to connect, in one line that says what to do."""
+"""The refusals of PostgreSQL, and libpq's failures to connect, as one line that says what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from trunkline.errors import DialError, DialTimeout, StatementError
 __all__ = ["LOCAL", "dial_error", "is_lost", "one_line", "refusal"]
 
 LOCAL = (ValueError, TypeError, OverflowError, RecursionError)
-"""What psycopg2 and our converters raise for a value before anything is sent, or that cannot be read."""
+"""Errors of psycopg2 and of our converters for a value that cannot be sent, or for a result that
+cannot be read.
+"""
 
 _FATAL: tuple[tuple[str, str, str | None], ...] = (
     # part of the text, what to do, SQLSTATE
@@ -54,11 +56,13 @@ _FATAL: tuple[tuple[str, str, str | None], ...] = (
     (r"authentication method .* not supported", "let the server ask for scram-sha-256", None),
     (r"invalid .*sslmode|invalid .* value", "correct the address", None),
 )
+"""Failures to connect that another attempt does not cure: pattern, advice, SQLSTATE."""
 _NOT_POSTGRES = re.compile(
     r"invalid response to SSL negotiation|expected authentication request|wrong version number"
     r"|unsupported frontend protocol|error response during SSL exchange|packet length too long"
     r"|bad record type"
 )
+"""Answers of a server that is not PostgreSQL."""
 _LATER: tuple[tuple[str, str, str], ...] = (
     (
         r"the database system is (?:starting up|shutting down|in recovery mode)",
@@ -72,16 +76,22 @@ _LATER: tuple[tuple[str, str, str], ...] = (
         "53300",
     ),
 )
+"""Failures to connect that may pass: pattern, advice, SQLSTATE."""
 _FRONT = re.compile(r"connection to server (?:at|on socket) .*? failed: ")
+"""The beginning of libpq's report about one server."""
 _ENDED = ("FATAL", "PANIC")
+"""Severities after which the server ends the connection."""
 
 
 def one_line(text: str) -> str:
+    """The text in one line, with single blanks."""
     return " ".join(text.split())
 
 
 def is_lost(error: Exception, closed: bool) -> bool:
-    """Whether a link on which this was raised is good for nothing any more."""
+    """Whether `error` means that the link cannot be used any more. `closed`: psycopg2 has closed
+    the connection.
+    """
     if not isinstance(error, psycopg2.Error):
         return closed
     severity = error.diag.severity_nonlocalized or error.diag.severity if error.diag else None
@@ -89,7 +99,7 @@ def is_lost(error: Exception, closed: bool) -> bool:
 
 
 def refusal(error: Exception) -> StatementError:
-    """The error of a statement on a link that is still good."""
+    """The error of a statement on a link that can still be used."""
     if isinstance(error, UnicodeEncodeError):
         text = "PostgreSQL stores UTF-8 only, and this text has half a surrogate pair; bind bytes to a bytea"
         return StatementError(text)
@@ -104,6 +114,7 @@ def refusal(error: Exception) -> StatementError:
 
 
 def nul() -> StatementError:
+    """The error for a text with the character NUL."""
     return StatementError(
         "PostgreSQL's text cannot hold the character NUL (\\0); bind bytes to a bytea"
     )
@@ -118,9 +129,13 @@ def _text(error: psycopg2.Error) -> str:
 
 
 def dial_error(error: Exception, peer: str) -> DialError:
-    """The error of an attempt to connect. libpq tells no SQLSTATE there, so its words (English, as the
-    server's usually are) are looked at; what is not known may pass."""
-    # the reason of each server that was tried, each once; the last is as good as any
+    """The error of an attempt to connect.
+
+    libpq tells no SQLSTATE here, so its text is searched (English, as the server's text usually
+    is). An unknown failure counts as one that may pass.
+    """
+    # The reason of each server that was tried, without repetitions. The last reason stands for
+    # all.
     reasons = list(dict.fromkeys(map(_reason, _FRONT.split(str(error)))))
     reason = [text for text in reasons if text][-1:] or ["no reason given"]
     text = "; ".join(filter(None, reasons)) or "no reason given"
@@ -142,6 +157,6 @@ def dial_error(error: Exception, peer: str) -> DialError:
 
 
 def _reason(text: str) -> str:
-    """Without libpq's own advice and the severity."""
+    """The text without libpq's own advice and without the severity."""
     lines = [line for line in text.splitlines() if not line.startswith(("\t", "Either provide"))]
     return re.sub(r"^FATAL:\s+", "", one_line(" ".join(lines)))

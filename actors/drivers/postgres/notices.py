@@ -1,4 +1,4 @@
-"""Notices of the server: warnings go to the user's log, each once."""
+"""Notices of the server. Each warning goes to the user's log once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ _MOST_WARNINGS = 1000
 
 
 class Notices:
-    """Those of one connection. `warn` is for the user's log."""
+    """The notices of one connection. `warn` writes a line into the user's log."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._told: set[str] = set()
 
     def tell(self, connection: Any) -> None:
-        """Tell what has come since the last call. `connection` is psycopg2's."""
-        connection.notifies.clear()  # of a LISTEN: a database connection has no read that could give them
+        """Tell the warnings that have come since the last call. `connection` is psycopg2's."""
+        # Notifications of a LISTEN are dropped: a database connection has no read() for them.
+        connection.notifies.clear()
         if not connection.notices:
             return
         for notice in connection.notices:
@@ -34,6 +35,6 @@ class Notices:
 
 
 def _without_statement(notice: str) -> str:
-    """A notice without the line of the statement that it is about: that may hold values."""
+    """A notice without the line of its statement, because the line may hold values."""
     lines = notice.splitlines()
     return "\n".join(line for line in lines if not line.startswith("LINE ") and line.strip() != "^")

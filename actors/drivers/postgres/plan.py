@@ -1,9 +1,11 @@
-"""What a postgres address means as keyword arguments of `psycopg2.connect`.
+"""The keyword arguments of `psycopg2.connect` for a postgres address.
 
-libpq fills what it is not given from the PG... variables of its process, and a worker's are not those of the
-program that dialled (which the address parser has applied already). So it is given a value for every keyword
-that has such a variable; the few variables without a keyword, or whose keyword has no neutral value, are
-taken out of the worker's environment by `forget_environment`.
+libpq reads each keyword that is not given from a PG... variable of its process. The variables of
+a worker are not those of the program that dialled, and the address parser has applied the
+program's variables already.
+So libpq is given a value for every keyword that has a variable. A few variables have no keyword,
+or no value of their keyword is neutral. `forget_environment` removes those variables from the
+worker's environment.
 """
 
 from __future__ import annotations
@@ -38,16 +40,18 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is made of one parameter: exactly one of these, or nothing (accepted without effect)."""
+    """The use of one parameter. At most one of the first three fields is set; without any, the
+    parameter is accepted without effect.
+    """
 
     keyword: str = ""
-    """libpq's keyword."""
+    """The keyword of libpq."""
     setting: str = ""
-    """A run-time parameter of the server."""
+    """The run-time parameter of the server."""
     refused: str = ""
-    """Why it is refused, where its value asks for what libpq does not have."""
+    """Why the parameter is refused, if its value asks for a feature that libpq does not have."""
     harmless: tuple[str, ...] = ()
-    """Values of a refused one that ask for nothing."""
+    """Values of a refused parameter that ask for nothing."""
 
 
 _OFF = ("0", "f", "F", "false", "FALSE", "False", "no", "off")
@@ -82,7 +86,7 @@ PARAMETERS: dict[str, Use] = {
     "servicefile": Use(),
     "binary_parameters": Use(),
     "disable_prepared_binary_result": Use(),
-    # an upper bound that libpq's 3.0 keeps
+    # An upper bound. libpq speaks 3.0 and so keeps within it.
     "max_protocol_version": Use(),
     "min_protocol_version": Use(
         refused="libpq speaks protocol 3.0 here; leave it out or write 3.0", harmless=("3.0",)
@@ -94,8 +98,9 @@ PARAMETERS: dict[str, Use] = {
     "krbsrvname": Use(refused="Kerberos is not supported"),
     "krbspn": Use(refused="Kerberos is not supported"),
 }
-"""Every parameter that lib/pq knows beside host, hostaddr, port, dbname, database, user and password. What it
-does not know is a run-time parameter of the server."""
+"""Every parameter that lib/pq knows, except host, hostaddr, port, dbname, database, user and
+password. A parameter that lib/pq does not know is a run-time parameter of the server.
+"""
 
 _NEUTRAL = {
     "passfile": "",
@@ -123,24 +128,27 @@ _NEUTRAL = {
     "krbsrvname": "postgres",
     "target_session_attrs": "any",
     "load_balance_hosts": "disable",
-    # as Go's dialer: a server that is gone without a word is noticed after about two minutes
+    # As Go's dialer does: a server that has vanished is noticed after about two minutes.
     "keepalives": "1",
     "keepalives_idle": "15",
     "keepalives_interval": "15",
     "keepalives_count": "9",
 }
-# no keyword (the first three), or none of its values means "not given"
+"""A value for each keyword that has a variable. The value is used if the address does not set the
+keyword.
+"""
+# Variables without a keyword, or whose keyword has no value that means "not given".
 _NO_NEUTRAL = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH")
 
 
 def forget_environment() -> None:
-    """Take the variables that libpq would apply by itself, whatever it is given, out of this process."""
+    """Remove from this process's environment the variables that libpq would apply in any case."""
     for name in _NO_NEUTRAL:
         os.environ.pop(name, None)
 
 
 def one_by_one(address: Address, arguments: Mapping[str, str]) -> list[dict[str, str]]:
-    """For each server of the address, the arguments that name it alone."""
+    """The arguments that name each server of the address alone, one dict for each server."""
     names = ("host", "port", "hostaddr")
     lists = [arguments[name].split(",") for name in names]
     count = len(_servers(address))
@@ -154,10 +162,11 @@ def one_by_one(address: Address, arguments: Mapping[str, str]) -> list[dict[str,
 
 
 def connect_seconds(address: Address, deadline: Deadline, servers: int | None = None) -> int:
-    """libpq's `connect_timeout`, which counts for each server: whole seconds, 0 for no end.
+    """The `connect_timeout` of libpq, which counts for each server: whole seconds, 0 for no
+    limit.
 
-    It is the address's own or what is left, whichever is less, shared by so many servers
-    (None: those of the address).
+    The time is the address's own or the time left, whichever is less. The time is shared by
+    `servers` servers (None: those of the address).
     """
     given = address.extra["typed"].get("connect_timeout_seconds", 0)
     seconds = min(deadline.left() - time_to_tell(deadline), given if given > 0 else math.inf)
@@ -167,10 +176,10 @@ def connect_seconds(address: Address, deadline: Deadline, servers: int | None = 
 
 
 def connect_arguments(address: Address) -> tuple[Address, dict[str, str], dict[str, str]]:
-    """The address with its service's parameters in it, the keyword arguments but for `connect_timeout`, and
-    the server's settings that are to be set behind the login.
+    """Returns the address with its service's parameters, the keyword arguments without
+    `connect_timeout`, and the server's settings to set after the login.
 
-    FatalError for what cannot be had here.
+    FatalError for a parameter that is not supported here.
     """
     address = with_service(address)
     found = {name: value for name, value in _NEUTRAL.items() if _known(name)}
@@ -178,7 +187,7 @@ def connect_arguments(address: Address) -> tuple[Address, dict[str, str], dict[s
     for name, value in address.params.items():
         _apply(name, value, found, settings)
     found.pop("connect_timeout", None)
-    # an empty name would hide the one to fall back on
+    # An empty name would hide the fallback name.
     found.setdefault("application_name", found["fallback_application_name"])
     found["client_encoding"] = "UTF8"
     found.update(_tls(address))
@@ -193,7 +202,7 @@ def connect_arguments(address: Address) -> tuple[Address, dict[str, str], dict[s
 
 
 def _own_name(address: Address) -> str:
-    """The system's name of this user, as libpq takes it where the address names no user."""
+    """The name of this process's user. libpq uses that name if the address names no user."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -214,6 +223,9 @@ def _known(keyword: str) -> bool:
 
 
 def _apply(name: str, value: str, found: dict[str, str], settings: dict[str, str]) -> None:
+    """Apply one parameter of the address to the arguments or settings. FatalError for a refused
+    parameter.
+    """
     use = PARAMETERS[name]
     if use.refused and value not in use.harmless:
         raise FatalError(f"{name} is refused: {use.refused}")
@@ -226,7 +238,7 @@ def _apply(name: str, value: str, found: dict[str, str], settings: dict[str, str
 
 
 def _tls(address: Address) -> dict[str, str]:
-    """sslmode and the certificates, from the DSN and from Dial's options."""
+    """sslmode and certificates, from the DSN and from the options of `Dial`."""
     found = {
         keyword: str(address.options[option])
         for option, keyword in (
@@ -255,6 +267,7 @@ def _tls(address: Address) -> dict[str, str]:
 
 
 def _sslmode(address: Address, authority: bool, any_certificate: bool) -> str:
+    """The sslmode: the address's own, or the mode that its options imply."""
     servers = _servers(address)
     if all(server["host"].startswith(("/", "@")) for server in servers):
         return "disable"
@@ -267,7 +280,9 @@ def _sslmode(address: Address, authority: bool, any_certificate: bool) -> str:
 
 
 def _options(given: str, settings: dict[str, str]) -> str:
-    """`options` of the address with run-time parameters behind it, as the server splits them."""
+    """`options` of the address, followed by run-time parameters in the form that the server
+    splits.
+    """
     words = [given] if given else []
     for name, value in settings.items():
         words.append("-c " + re.sub(r"([\\\s])", r"\\\1", f"{name}={value}"))
@@ -275,6 +290,7 @@ def _options(given: str, settings: dict[str, str]) -> str:
 
 
 def _servers(address: Address) -> list[dict[str, str]]:
+    """The servers of the address, each with host, port and hostaddr as text."""
     extra = address.extra
     one = {
         "host": address.host or "localhost",
@@ -288,7 +304,7 @@ def _servers(address: Address) -> list[dict[str, str]]:
 
 
 def _place(address: Address) -> dict[str, str]:
-    """Where the servers are: lists, in libpq's way, of the same length."""
+    """The places of the servers: comma-separated lists of the same length, as libpq takes them."""
     servers = _servers(address)
     found = {
         name: ",".join(server[name] for server in servers) for name in ("host", "port", "hostaddr")

@@ -1,4 +1,4 @@
-"""Rows of a statement: those that psycopg2 holds already, and those that wait at the server."""
+"""The rows of a statement: rows that psycopg2 already holds, and rows that wait at the server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 __all__ = ["CursorRows", "HeldRows", "Repair"]
 
 Repair = Callable[[Sequence[Any]], Sequence[Any]]
-"""Rows with what psycopg2 gave as text because it did not know the type yet."""
+"""Converts values of rows that psycopg2 returned as text because their type was not known yet."""
 
 
 class HeldRows(Rows):
-    """The rows of a result that the client has whole."""
+    """The rows of a result that the client holds completely."""
 
     def __init__(
         self, driver: PostgresDriver, cursor: Any, columns: list[str], repair: Repair | None
@@ -41,22 +41,27 @@ class HeldRows(Rows):
 
 
 class CursorRows(Rows):
-    """The rows of a cursor of the server's, of which a few are here at a time.
+    """The rows of a server-side cursor. A few of the rows are here at a time.
 
-    A cursor lives in a transaction: in the one that is open, or in one of its own, which ends with it.
+    A cursor lives in a transaction: in the open transaction, or in a transaction of its own,
+    which ends with the cursor.
     """
 
     def __init__(self, driver: PostgresDriver, name: str, own: bool) -> None:
         self.columns = []
         self.own = own
+        """The transaction belongs to the cursor alone."""
         self._driver = driver
         self._name = name
         self._here: Sequence[Any] = []
+        """Rows that were fetched and not taken yet."""
         self._more = True
+        """The server may have more rows."""
         self._lost = False
+        """The transaction of the cursor has ended before all rows were taken."""
 
     def begin(self, text: str, binds: Any) -> None:
-        """Declare it for a statement and fetch the first rows, all in one go."""
+        """Declare the cursor for a statement and fetch the first rows, in one round trip."""
         begin = "BEGIN;" if self.own else ""
         declare = f"{begin}DECLARE {self._name} NO SCROLL CURSOR FOR {text}\n;"
         self._fetch(FIRST_ROWS, declare, binds)
@@ -78,6 +83,9 @@ class CursorRows(Rows):
             self._fetch(max(count - len(found), FIRST_ROWS))
 
     def _fetch(self, count: int, before: str = "", binds: Any = None) -> None:
+        """Fetch rows from the server. At the end of the rows, or after an error, the cursor is
+        given back.
+        """
         try:
             result = self._driver.run(
                 f"{before}FETCH FORWARD {count} FROM {self._name}", binds, whole=True
@@ -102,14 +110,16 @@ class CursorRows(Rows):
                 self._end("ROLLBACK")
 
     def lose(self) -> None:
-        """Its transaction has ended, or is about to."""
+        """Give up the cursor, because its transaction has ended or is about to end."""
         self._lost = self._lost or self._more or bool(self._here)
         self._more = False
         self._here = []
         self._driver.rows = None
 
     def _end(self, word: str) -> None:
-        """Give the cursor back. In a transaction that has failed there is none any more."""
+        """Give the cursor back. In a transaction that has failed, the cursor does not exist any
+        more.
+        """
         if self._driver.rows is self:
             self._driver.rows = None
         if self.own:

@@ -1,6 +1,8 @@
-"""Service files (`service=name`): parameters of a connection under a name, as libpq and lib/pq read them.
+"""Service files (`service=name`): named parameters of a connection, as libpq and lib/pq read
+them.
 
-As with lib/pq, what the file says wins over what stands beside `service` in the address.
+As in lib/pq, a parameter of the file wins over the same parameter beside `service` in the
+address.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from trunkline.address.golang import DsnError
 __all__ = ["with_service"]
 
 _FILES = ("~/.pg_service.conf", "/etc/postgresql-common/pg_service.conf", "/etc/pg_service.conf")
+"""The files that are searched if the address names none."""
 
 
 def with_service(address: Address) -> Address:
-    """The address with the parameters of its service in it; FatalError when there is no such service."""
+    """The address with the parameters of its service. FatalError if the service does not exist."""
     name = address.params.get("service")
     if not name:
         return address
@@ -36,6 +39,7 @@ def with_service(address: Address) -> Address:
 
 
 def _section(file: str, name: str) -> dict[str, str] | None:
+    """The parameters of one service in a file; None if the file or the service does not exist."""
     try:
         with open(file, encoding="utf-8") as lines:
             return _read(lines, file, name)
@@ -55,7 +59,7 @@ def _read(lines: Iterator[str], file: str, name: str) -> dict[str, str] | None:
             found = {} if line == f"[{name}]" else None
         elif found is not None and line and not line.startswith("#"):
             key, equals, value = line.partition("=")
-            # the line itself may be a password
+            # The error does not quote the line, which may hold a password.
             if not equals or not re.fullmatch(r"[\w.]+", key) or key in ("service", "servicefile"):
                 raise FatalError(
                     f"line {number} of the service file {file} is not key=value of a parameter"
@@ -65,7 +69,7 @@ def _read(lines: Iterator[str], file: str, name: str) -> dict[str, str] | None:
 
 
 def _merged(address: Address, pairs: dict[str, str], name: str) -> Address:
-    """Parsed again as one text of pairs, where the last of a name wins."""
+    """Parse the address again as one text of pairs. The last value of a name wins."""
     servers = address.extra.get("hosts") or [
         {"host": address.host, "port": address.port, "hostaddr": address.extra.get("hostaddr", "")}
     ]
@@ -81,7 +85,8 @@ def _merged(address: Address, pairs: dict[str, str], name: str) -> Address:
         **address.extra.get("runtime", {}),
     }
     if "host" in pairs or "hostaddr" in pairs:
-        # it names other servers: what the address says of its own does not fit them
+        # The service names other servers. The address's own host, hostaddr and port do not fit
+        # those servers.
         for own in ("host", "hostaddr", "port"):
             given.pop(own, None)
     text = " ".join(f"{key}={_quoted(value)}" for key, value in {**given, **pairs}.items() if key)

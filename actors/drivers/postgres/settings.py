@@ -1,7 +1,7 @@
-"""The server's settings that an address names, such as `search_path`.
+"""Settings of the server that an address names, such as `search_path`.
 
-They are set with a statement after the login, and not in the start-up packet's `options`: PgBouncer and
-others between us and the server refuse that, or leave it out without a word.
+The settings are set with a statement after the login, not in `options` of the start-up packet.
+PgBouncer and other poolers refuse such `options` or ignore them silently.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ AT_START = frozenset(
         "post_auth_delay",
     )
 )
-"""Those that the server takes only while a connection begins; they go as `options` after all."""
+"""Settings that the server takes only while a connection begins. These are sent in `options`."""
 
 
 def setting_statement(settings: Mapping[str, str]) -> tuple[str, list[str]]:
-    """What sets them, as psycopg2 takes it: text and values."""
+    """The statement that sets the settings, as psycopg2 takes it: text and values."""
     calls = ", ".join("set_config(%s, %s, false)" for _ in settings)
     return f"SELECT {calls}", [text for pair in settings.items() for text in pair]
 
 
 def those_reset(statements: Iterable[Statement], settings: Mapping[str, str]) -> dict[str, str]:
-    """Those of the address's settings that these statements have set back to the server's own: `RESET`,
-    `DISCARD ALL`, `SET ... TO DEFAULT`."""
+    """Those settings of the address that the statements have reset to the server's own values:
+    `RESET`, `DISCARD ALL`, `SET ... TO DEFAULT`.
+    """
     found: dict[str, str] = {}
     for statement in statements:
         words = list(statement.words)

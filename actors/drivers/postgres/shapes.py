@@ -1,8 +1,9 @@
-"""Lists and dicts as PostgreSQL's parameters take them: the type of the parameter says what they mean.
+"""Lists and dicts as parameters of PostgreSQL. The type of the parameter decides the meaning of
+the value.
 
-The server is asked for the types of a statement's parameters (PREPARE) when a list or dict is among its
-values, once for each text. Each such value is written as a literal with the type behind it, so that a column
-whose type was changed meanwhile refuses the value instead of storing something else.
+If a list or dict is among the values, the server is asked for the types of the statement's
+parameters (PREPARE), once for each text. Each such value is written as a literal with its type.
+So a column whose type was changed meanwhile refuses the value and does not store something else.
 """
 
 from __future__ import annotations
@@ -34,21 +35,24 @@ __all__ = [
 ]
 
 PREPARABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH", "TABLE")
-"""Statements of which PREPARE tells the types."""
+"""Statements whose types PREPARE tells."""
 _JSON = (114, 3802)
+"""Numbers of types in pg_type: json and jsonb, bytea, record."""
 _BYTES = 17
 _RECORD = 2249
 
 
 class Shape(NamedTuple):
-    """What a parameter takes."""
+    """The values that a parameter takes."""
 
     cast: str
-    """The name of its type, as a cast has it."""
+    """The name of the parameter's type, as written in a cast."""
     kind: str
-    """`array`, `json`, `row` (a composite type), `record`, or `value` for any other type."""
+    """`array`, `json`, `row` (a composite type), `record`, `bytes`, or `value` for any other
+    type.
+    """
     element: str = ""
-    """Of an array's elements: `json`, `row`, `bytes` or `value`."""
+    """The kind of an array's elements: `json`, `row`, `bytes` or `value`."""
 
 
 def numbered(body: str, count: int) -> str:
@@ -57,7 +61,7 @@ def numbered(body: str, count: int) -> str:
 
 
 def types_query(name: str) -> str:
-    """The query for the parameters of a prepared statement; its rows are for `described`."""
+    """The query for the parameters of a prepared statement. Its rows are for `described`."""
     return f"""WITH RECURSIVE found(n, kind, oid) AS (
         SELECT u.n, u.t::oid, u.t::oid
         FROM pg_catalog.pg_prepared_statements s,
@@ -98,8 +102,9 @@ _CAST = re.compile(r"\)?\s*::\s*(?P<name>\w+(?:\.\w+)?)(?P<array>\s*\[\s*\d*\s*\
 
 
 def from_casts(body: str, count: int) -> tuple[Shape, ...]:
-    """The shapes that the text itself tells, as `?::int[]`: for statements that PREPARE does not take, such
-    as CALL."""
+    """The shapes that the text itself tells, as in `?::int[]`. For statements that PREPARE does
+    not take, such as CALL.
+    """
     pieces = list(tokens(numbered(body, count), Dialect.POSTGRES))
     shapes = [Shape("", "value")] * count
     for index, piece in enumerate(pieces):
@@ -123,6 +128,7 @@ class _Literal:
         self._cast = cast
 
     def __conform__(self, protocol: object) -> _Literal:
+        """Called by psycopg2, which asks each value for an object that it can quote."""
         return self
 
     def prepare(self, connection: Any) -> None:
@@ -134,7 +140,7 @@ class _Literal:
 
 
 def all_take(values: Sequence[Any], shapes: Sequence[Shape]) -> bool:
-    """Whether each parameter takes a list, tuple or dict where its value is one."""
+    """Whether each parameter whose value is a list, tuple or dict can take such a value."""
     return all(
         type(value) not in _CONTAINERS or _takes(value, shape)
         for value, shape in zip(values, shapes, strict=True)
@@ -155,8 +161,9 @@ def _takes(value: Any, shape: Shape) -> bool:
 
 
 def shaped(value: Any, shape: Shape | None) -> Any:
-    """A list, tuple or dict as the parameter takes it. StatementError, saying what to do, where it takes
-    none."""
+    """A list, tuple or dict in the form that the parameter takes. StatementError, with advice, if
+    the parameter takes no such value.
+    """
     if shape is None:
         raise misplaced(value)
     if shape.kind == "json" and isinstance(value, (list, tuple, Mapping)):
@@ -185,7 +192,7 @@ def _array(value: Sequence[Any], element: str) -> str:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether an array has no element at all, however deep it is."""
+    """Whether an array has no element, however deeply it is nested."""
     return isinstance(value, (list, tuple)) and all(map(_is_empty, value))
 
 
@@ -193,7 +200,7 @@ def _element(value: Any, kind: str) -> str:
     if value is None:
         return "NULL"
     if kind == "json":
-        # a text is a document that is written already, as it is for a column of the type itself
+        # A str is a document that is already written, as it is for a column of the type itself.
         return _quoted(value if isinstance(value, str) else _json(value))
     if kind == "row" and isinstance(value, tuple):
         return _quoted(_row(value))
@@ -219,7 +226,7 @@ def _quoted(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """One value as PostgreSQL reads it from text."""
+    """One value as the text that PostgreSQL reads."""
     if isinstance(value, Enum):
         return _text(value.value)
     if isinstance(value, bool):

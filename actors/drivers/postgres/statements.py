@@ -1,4 +1,6 @@
-"""A statement's text: as psycopg2 takes it, and whether a cursor can be declared for it."""
+"""The text of a statement: in the form that psycopg2 takes, and whether a cursor can be declared
+for it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from trunkline.sqltext import Dialect, tokens
 __all__ = ["LONGEST_KEPT", "Text", "plain", "read"]
 
 LONGEST_KEPT = 10_000
-"""Characters of a text that is remembered as it was read."""
+"""Longest text whose reading is remembered, in characters."""
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
@@ -26,11 +28,11 @@ class Text:
 
     statements: tuple[Statement, ...]
     body: str
-    """As it was given; without the `;` at the end where it is one statement."""
+    """The text as given; for a single statement without the `;` at the end."""
     formatted: str
-    """With `%s` for each placeholder, where there are values; without the `;` at the end."""
+    """The text with `%s` for each placeholder if there are values. Without the `;` at the end."""
     order: tuple[int, ...] | None
-    """The value that each `%s` takes; None: there are no values."""
+    """The index of the value that each `%s` takes; None without values."""
 
     @property
     def one(self) -> Statement:
@@ -42,31 +44,33 @@ class Text:
 
     @property
     def declarable(self) -> bool:
-        """Whether DECLARE takes it: a query that changes nothing by its own words."""
+        """Whether DECLARE takes the text: one query that does not change data by its own words."""
         if len(self.statements) != 1:
             return False
         words = self.one.words
         if self.one.verb not in ("SELECT", "VALUES", "TABLE") or "INTO" in words:
             return False
-        # what stands in the parentheses of a WITH is not among the statement's words
+        # Words in the parentheses of a WITH are not among the statement's words.
         return self.one.keyword != "WITH" or not any(
             token.kind == "word" and token.text.upper() in _CHANGES
             for token in tokens(self.one.text, Dialect.POSTGRES)
         )
 
     def values(self, given: Sequence[Any]) -> list[Any] | None:
+        """The values in the order of the `%s`; None without values."""
         return None if self.order is None else [given[index] for index in self.order]
 
 
 def read(sql: str, given: int) -> Text:
-    """A text that is given so many values. StatementError for what cannot be sent."""
+    """Read a text that is given `given` values. StatementError for a text that cannot be sent."""
     return _read(sql, given) if len(sql) <= LONGEST_KEPT else _read.__wrapped__(sql, given)
 
 
 @lru_cache(maxsize=256)
 def _read(sql: str, given: int) -> Text:
     if "\0" in sql:
-        raise nul()  # psycopg2 would send what stands before it
+        # psycopg2 would send only the part before the NUL.
+        raise nul()
     statements = tuple(split(sql, Dialect.POSTGRES))
     for statement in statements:
         if statement.keyword == "COPY" and not {"STDIN", "STDOUT"}.isdisjoint(statement.words):
@@ -83,10 +87,11 @@ def _read(sql: str, given: int) -> Text:
     body = statements[0].text if len(statements) == 1 else sql
     text, order = bind(body, range(given), Dialect.POSTGRES, Style.FORMAT)
     if given and not isinstance(order, list):
-        raise StatementError("the statement has no placeholders")  # bind has refused it already
+        # `bind` has refused this case already.
+        raise StatementError("the statement has no placeholders")
     return Text(statements, body, text, tuple(order) if isinstance(order, list) else None)
 
 
 def plain(statement: Statement) -> str:
-    """One statement of several, which have no values."""
+    """One statement of several, without values, as psycopg2 takes it."""
     return bind(statement.text, (), Dialect.POSTGRES, Style.FORMAT)[0]

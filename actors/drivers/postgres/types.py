@@ -1,8 +1,10 @@
-"""PostgreSQL's values as Python's and back. All casters belong to one connection, none to the process.
+"""Conversion between values of PostgreSQL and of Python. All casters belong to one connection,
+none to the process.
 
-Reading uses psycopg2's casters in C for numbers and text. Moments and bytes have casters here: they are
-quicker than psycopg2's, and give what Python has no value for (infinity, BC, years after 9999, 24:00) as the
-server's text, where psycopg2 raises or gives another moment.
+Numbers and text are read by psycopg2's casters in C. Moments and bytes have casters here, for two
+reasons. They are faster than psycopg2's. And for values that Python does not have (infinity, BC,
+years after 9999, 24:00) they return the server's text, where psycopg2 raises an error or returns
+another moment.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ def _time(text: str | None, _: Any, read: Any = time.fromisoformat) -> Any:
 
 
 def _interval(text: str | None, _: Any) -> Any:
-    """A month has no length, so with months (and years) it stays text; so does another IntervalStyle."""
+    """An interval. Text for an interval with months or years, because a month has no fixed
+    length. Text for another IntervalStyle, too.
+    """
     if text is None:
         return None
     match = _INTERVAL.fullmatch(text)
@@ -79,7 +83,8 @@ def _bytes(text: str | None, cursor: Any, read: Any = bytes.fromhex) -> Any:
         return None
     if text.startswith("\\x"):
         return read(text[2:])
-    return bytes(BINARY(text, cursor))  # bytea_output=escape
+    # For bytea_output=escape.
+    return bytes(BINARY(text, cursor))
 
 
 def _uuid(text: str | None, _: Any) -> Any:
@@ -90,11 +95,12 @@ def _json(text: str | None, _: Any, read: Any = json.loads) -> Any:
     try:
         return None if text is None else read(text)
     except (ValueError, RecursionError):
-        return text  # an integer of more than 4300 digits, or nested too deep for Python
+        # An integer of more than 4300 digits, or a nesting that is too deep for Python.
+        return text
 
 
 _CASTERS: tuple[tuple[str, Callable[[str | None, Any], Any] | Any, dict[int, int]], ...] = (
-    # name, caster, {its type: the type of its array}
+    # Name, caster, {type: type of its array}.
     ("TIMESTAMP", _datetime, {1114: 1115, 1184: 1185}),
     ("DATE", _date, {1082: 1182}),
     ("TIME", _time, {1083: 1183, 1266: 1270}),
@@ -102,15 +108,16 @@ _CASTERS: tuple[tuple[str, Callable[[str | None, Any], Any] | Any, dict[int, int
     ("BYTEA", _bytes, {17: 1001}),
     ("UUID", _uuid, {2950: 2951}),
     ("JSON", _json, {114: 199, 3802: 3807}),
-    # psycopg2 would make objects of ranges
+    # Ranges stay text. psycopg2 would make objects of them.
     ("RANGE", UNICODE, {3904: 3905, 3906: 3907, 3908: 3909, 3910: 3911, 3912: 3913, 3926: 3927}),
 )
 
 
 def register(connection: Any) -> None:
-    """Have a connection give values as this module says."""
+    """Have a connection return values as this module describes."""
     for name, read, types in _CASTERS:
-        # registering a caster makes it this connection's; UNICODE itself belongs to all
+        # Registering a caster ties the caster to this connection. UNICODE belongs to the whole
+        # process, so a function is registered in its place.
         convert = read if read is not UNICODE else lambda text, cursor: text
         caster = new_type(tuple(types), f"TRUNKLINE_{name}", convert)
         register_type(caster, connection)
@@ -124,11 +131,15 @@ SELECT a.oid, CASE WHEN e.typtype = 'd' THEN e.typbasetype ELSE e.oid END
 FROM pg_catalog.pg_type a JOIN pg_catalog.pg_type e ON e.typarray = a.oid
 WHERE a.oid = ANY(%s::oid[]) AND e.typdelim = ','
 """
-"""Which of some types are arrays, and of what. (`box[]` has another delimiter than psycopg2 knows.)"""
+"""Asks which of some types are arrays, and of which element type. `box[]` is left out: psycopg2
+does not know its delimiter.
+"""
 
 
 class Types:
-    """The types that a connection has casters for. Every other comes as text, but for arrays."""
+    """The types that a connection has casters for. Values of other types arrive as text, except
+    arrays.
+    """
 
     def __init__(self, connection: Any) -> None:
         register(connection)
@@ -136,9 +147,12 @@ class Types:
         self._known = {*string_types, *connection.string_types}
 
     def repair(self, cursor: Any) -> Repair | None:
-        """Arrays of types that psycopg2 does not know (enums, one's own) come as text: ask the server what
-        they are, once for each type. Returns what makes lists of them in the rows of this result; later
-        results need it no more."""
+        """Ask the server, once for each type, about types that psycopg2 does not know (enums,
+        user-defined types). Arrays of such types arrive as text.
+
+        Returns a function that makes lists of the arrays in this result; None if there are none.
+        Later results do not need the function, because a caster is registered.
+        """
         unknown = {column.type_code for column in cursor.description} - self._known
         if not unknown:
             return None
@@ -148,7 +162,8 @@ class Types:
             found = {oid: self._array(oid, element) for oid, element in look.fetchall()}
         except psycopg2.Error:
             return (
-                None  # the statement has run: rather its arrays as text, this once, than no answer
+                # The statement has run. Arrays as text, this once, are better than no answer.
+                None
             )
         finally:
             look.close()
@@ -165,6 +180,7 @@ class Types:
 
 
 def _read_arrays(arrays: Mapping[int, Any], cursor: Any, rows: Sequence[Any]) -> Sequence[Any]:
+    """Rows whose arrays are lists. `arrays`: a caster for each column of arrays."""
     found = []
     for row in rows:
         values = list(row)
@@ -180,8 +196,11 @@ _PLAIN = frozenset((int, float, str, bytes, bool, type(None), datetime, date, ti
 
 
 def to_server(values: Sequence[Any], shapes: Sequence[Shape] = ()) -> Sequence[Any]:
-    """Values as psycopg2 takes them; `shapes`: what the parameter of each takes, where that is known.
-    StatementError, saying what to do, for a value that PostgreSQL, or its parameter, has not."""
+    """The values in the form that psycopg2 takes. `shapes`: the shape that each parameter takes,
+    if known.
+
+    StatementError, with advice, for a value that PostgreSQL or the parameter cannot take.
+    """
     if _PLAIN.issuperset(map(type, values)):
         return values
     known: Sequence[Shape | None] = shapes or [None] * len(values)
@@ -203,7 +222,7 @@ def _converted(value: Any, shape: Shape | None) -> Any:
 
 
 def _decimal(value: Decimal) -> Any:
-    # psycopg2 writes NaN for infinity
+    # psycopg2 writes NaN for infinity.
     return value if value.is_finite() or value.is_nan() else AsIs(f"'{value}'::numeric")
 
 
@@ -220,12 +239,12 @@ _CONVERTERS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: to_server([value.value])[0]),
     (Decimal, _decimal),
     (UUID, lambda value: AsIs(f"'{value}'::uuid")),
-    # a literal without a type: it fits json, jsonb and text
+    # A literal without a type, which fits json, jsonb and text.
     (Json, lambda value: value.text),
     (memoryview, bytes),
     (_ADDRESSES, lambda value: Inet(str(value))),
     (time, of_day),
-    # subclasses of what is taken as it is
+    # Subclasses of types that psycopg2 takes unchanged.
     (bool, bool),
     (int, int.__int__),
     (float, float.__float__),

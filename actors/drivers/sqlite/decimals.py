@@ -1,8 +1,9 @@
 """Decimals that a column of SQLite would round.
 
-SQLite makes a number of text that looks like one where the column is declared as a number, and keeps 15
-digits of it. A Decimal with more is refused there, for nobody would hear that it was changed; a column that
-is declared as text holds it as it is.
+If a column is declared as a number, SQLite turns text that looks like a number into a number and
+keeps 15 digits of it. A Decimal with more digits is refused in such a column, because otherwise
+no caller would learn of the change. A column that is declared as text holds the Decimal
+unchanged.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from trunkline.sqltext import Dialect, Token, tokens
 __all__ = ["LongDecimal", "check_decimals", "long_decimals", "written"]
 
 _KEPT = 15
-"""Digits of a text that SQLite keeps when it makes a floating-point number of it."""
+"""Digits of a text that SQLite keeps when it makes a floating-point number of the text."""
 _ROUNDS = re.compile(r"INT|REAL|FLOA|DOUB")
 _KEEPS = re.compile(r"CHAR|CLOB|TEXT|BLOB|\A\Z")
 _ENDS_SET = ("WHERE", "FROM", "RETURNING", "ORDER", "LIMIT")
 
 
 _ROWID = dict.fromkeys(("rowid", "_rowid_", "oid"), "INTEGER")
-"""What a table without such columns calls its row's number."""
+"""Names of the row number in a table without columns of these names."""
 
 
 class LongDecimal(str):
@@ -38,15 +39,16 @@ class LongDecimal(str):
 
 
 _long = 0
+"""How many LongDecimals this process has written."""
 
 
 def long_decimals() -> int:
-    """How many of them were written so far."""
+    """How many LongDecimals were written so far."""
     return _long
 
 
 def written(value: Decimal) -> str:
-    """A Decimal as SQLite stores it, as text."""
+    """A Decimal as the text that SQLite stores."""
     text = str(value)
     if len(text) > _KEPT and len("".join(map(str, value.as_tuple().digits)).rstrip("0")) > _KEPT:
         global _long
@@ -58,8 +60,10 @@ def written(value: Decimal) -> str:
 def check_decimals(
     connection: sqlite3.Connection, sql: str, values: Sequence[Any] | Mapping[str, Any]
 ) -> None:
-    """StatementError where a value of a statement is a LongDecimal that its column would round. `values`: one
-    for each placeholder of the text, or those of its names."""
+    """StatementError if a value of a statement is a LongDecimal that its column would round.
+
+    `values`: a value for each placeholder of the text, or a mapping for the names.
+    """
     given = values.values() if isinstance(values, Mapping) else values
     if not any(type(value) is LongDecimal for value in given):
         return
@@ -79,6 +83,7 @@ def check_decimals(
 
 
 def _is_rounded(connection: sqlite3.Connection, text: str, declared: str) -> bool:
+    """Whether a column with this declared type changes the number in `text`."""
     kind = declared.upper()
     integers = "INT" in kind
     if not integers and _KEEPS.search(kind):
@@ -91,7 +96,9 @@ def _is_rounded(connection: sqlite3.Connection, text: str, declared: str) -> boo
 
 
 def _columns(connection: sqlite3.Connection, schema: str | None, table: str) -> dict[str, str]:
-    """The declared type of each column that can be written, by its name in lower case, in order."""
+    """The declared type of each column that can be written, by its name in lower case, in the
+    order of the table.
+    """
     where = "" if schema is None else ", ?"
     given = [table] if schema is None else [table, schema]
     ask = f"SELECT name, type FROM pragma_table_xinfo(?{where}) WHERE hidden = 0"
@@ -102,31 +109,34 @@ def _columns(connection: sqlite3.Connection, schema: str | None, table: str) -> 
 
 
 def _is_strict(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether it is a STRICT table, whose columns of the type ANY keep what they are given."""
+    """Whether the table is STRICT. In such a table columns of the type ANY store values
+    unchanged.
+    """
     ask = "SELECT max(strict) FROM pragma_table_list WHERE lower(name) = lower(?)"
     return bool(connection.execute(ask, (table,)).fetchone()[0])
 
 
-# where a statement stores its values
+# Finding the columns that a statement writes to.
 
 _ANY = -1
-"""In one of the columns; which, the text does not say as plainly."""
+"""The value goes to some column, which the text does not name plainly."""
 
 
 @dataclass(slots=True)
 class _Plan:
-    """Where a write stores its values."""
+    """The columns in which a write stores its values."""
 
     table: str
     schema: str | None = None
     columns: list[str] = field(default_factory=list)
-    """Those that an INSERT names; none: all of the table."""
+    """The columns that an INSERT names; empty for all columns of the table."""
     places: list[tuple[str, int | list[str]]] = field(default_factory=list)
-    """Of each placeholder that is stored: its name, or number from 0; and the index of its column, or the
-    names of those that it may be for."""
+    """An entry for each placeholder whose value is stored. First its name, or its number from 0.
+    Then the index of its column, or the names of the columns that it may be for.
+    """
 
     def columns_of(self, target: int | list[str], all_columns: Iterable[str]) -> list[str]:
-        """The names of the columns that a target of `places` means."""
+        """The names of the columns that a target of `places` stands for."""
         if isinstance(target, list):
             return target
         named = self.columns or list(all_columns)
@@ -135,12 +145,12 @@ class _Plan:
 
 @lru_cache(maxsize=64)
 def _plan(sql: str) -> _Plan | None:
-    """None for a statement that is no write of values."""
+    """The plan of a statement; None for a statement that does not write values."""
     return _Reader(sql).plan()
 
 
 class _Reader:
-    """One look at the pieces of a statement, from left to right."""
+    """Reads the tokens of a statement once, from left to right."""
 
     def __init__(self, sql: str) -> None:
         pieces = [
@@ -153,6 +163,7 @@ class _Reader:
         self._places = 0
 
     def plan(self) -> _Plan | None:
+        """The plan of the statement; None for a statement that does not write values."""
         before = list(self._up_to("INTO", "UPDATE", "DELETE"))
         word = self._word()
         if word not in ("INTO", "UPDATE"):
@@ -188,6 +199,7 @@ class _Reader:
         list(self._up_to("SET", "RETURNING"))
 
     def _row(self, plan: _Plan) -> None:
+        """Read one row of VALUES."""
         depth = index = 0
         while self._at < len(self._pieces):
             piece = self._take()
@@ -203,7 +215,7 @@ class _Reader:
                 index += 1
 
     def _assignments(self, plan: _Plan) -> None:
-        """`SET a = ?, (b, c) = (?, ?)`, to its end."""
+        """Read `SET a = ?, (b, c) = (?, ?)` up to its end."""
         if self._word() != "SET":
             return
         self._at += 1
@@ -216,7 +228,9 @@ class _Reader:
     # pieces
 
     def _up_to(self, *ends: str) -> Iterator[str]:
-        """Go on to one of these words or signs outside of parentheses; the placeholders on the way."""
+        """Go on to one of these words or signs outside of parentheses. Yields the placeholders on
+        the way.
+        """
         depth = 0
         while self._at < len(self._pieces):
             if not depth and (self._word() in ends or self._text() in ends):
@@ -227,7 +241,7 @@ class _Reader:
                 yield self._place(piece)
 
     def _place(self, piece: Token) -> str:
-        """Its name with the sign before it, or its number."""
+        """The name of a placeholder with the sign before it, or its number."""
         self._places += 1
         return piece.text if piece.text[0] in ":@$" else str(self._places - 1)
 
@@ -239,12 +253,12 @@ class _Reader:
         return self._pieces[self._at].text if self._at < len(self._pieces) else ""
 
     def _word(self) -> str:
-        """In upper case; "" where here is no word."""
+        """The next word in upper case; "" if the next token is not a word."""
         here = self._pieces[self._at] if self._at < len(self._pieces) else None
         return here.text.upper() if here is not None and here.kind == "word" else ""
 
     def _names(self) -> list[str]:
-        """Those of a list in parentheses, which comes next."""
+        """The names of the list in parentheses that comes next."""
         self._at += 1
         found = []
         while self._text() not in (")", ""):
@@ -254,10 +268,11 @@ class _Reader:
         return found
 
     def _name(self) -> str:
-        """The name that comes next, without its quotes."""
+        """The name that comes next, without quotes."""
         text = self._take().text if self._at < len(self._pieces) else ""
         while text[:1] in ('"', "'", "`") and self._text()[:1] == text[:1]:
-            text += self._take().text  # a doubled quote
+            # A doubled quote.
+            text += self._take().text
         closing = {"[": "]"}.get(text[:1], text[:1])
         if text[:1] in ('"', "'", "`", "[") and len(text) > 1:
             return text[1:-1].replace(closing * 2, closing)

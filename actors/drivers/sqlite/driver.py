@@ -1,4 +1,4 @@
-"""sqlite3: a database file or memory, opened as go-sqlite3 opens its DSN."""
+"""sqlite3: a database in a file or in memory, opened as go-sqlite3 opens its DSN."""
 
 from __future__ import annotations
 
@@ -43,10 +43,15 @@ __all__ = ["SqliteDriver"]
 T = TypeVar("T")
 
 _SLICE_MS = 50
+"""Milliseconds of one wait for a lock. Between two waits the driver looks whether the statement
+is to stop.
+"""
 _LOOK_UP = 20_000
-"""How many steps of SQLite's machine (well under a millisecond) a statement does before it looks whether it
-is to stop."""
+"""Steps of SQLite's virtual machine (well under a millisecond) between two looks whether the
+statement is to stop.
+"""
 _SAVEPOINT = "trunkline_rows"
+"""The savepoint of an executemany inside of a transaction."""
 _BUSY_TIMEOUT = re.compile(
     r"PRAGMA\s+(?:\w+\s*\.\s*)?busy_timeout\b\s*[=(]?\s*(?P<ms>[+-]?\d{1,9})?", re.IGNORECASE
 )
@@ -55,24 +60,26 @@ _BUSY_TIMEOUT = re.compile(
 class SqliteDriver(ExecDriver):
     """One SQLite connection in autocommit mode.
 
-    What is stored: int (64 bits), float (nan becomes NULL), str, bytes and None as they are; bool as 0 or 1;
-    Decimal, UUID, timedelta and IP addresses as `str` of them; datetime as `2024-01-31 10:00:00+00:00`, date
-    and time in ISO form; `Json` as its text. A column declared as a number turns text that looks like one
-    into a number: declare TEXT to keep a Decimal exact; one that the column would round is refused.
+    Stored unchanged: int (64 bits), float (nan becomes NULL), str, bytes and None. bool is stored
+    as 0 or 1. Decimal, UUID, timedelta and IP addresses are stored as `str` of them. A datetime
+    is stored as `2024-01-31 10:00:00+00:00`, date and time in ISO form, `Json` as its text.
+    A column declared as a number turns text that looks like a number into a number. Declare TEXT
+    to keep a Decimal exact. A Decimal that the column would round is refused.
 
-    What comes back: int, float, str, bytes, None as SQLite has them. Columns declared `date`, `datetime` or
-    `timestamp` give datetimes with a zone, UTC where the text names none, from text or from seconds
-    (milliseconds beyond 10**12) since 1970, moved to `_loc` where the DSN has it; a `date` column with just a
-    day in it gives a date. `boolean` gives bool. Text there that is no date comes as it is (Go: its zero
-    time), and so does a BLOB that is UTF-8: Python's module hides the stored type in such columns.
+    Read as SQLite has them: int, float, str, bytes, None. Columns declared `date`, `datetime` or
+    `timestamp` give datetimes with a zone, or UTC if the text names no zone. They are read from
+    text or from seconds since 1970 (milliseconds beyond 10**12), and moved to `_loc` if the DSN
+    has one. A `date` column with only a day in it gives a date. `boolean` gives bool.
+    In such columns, text that is not a date stays text (Go returns its zero time). So does a BLOB
+    that is UTF-8, because Python's module hides the stored type in such columns.
 
-    Several statements in one text run in order, each taking its share of the values; all that have rows
-    give a result set, `affected` and `last_id` those of the last INSERT, UPDATE, DELETE or
-    REPLACE, triggers not counted.
+    Several statements in one text run in order, each with its share of the values. Each statement
+    with rows gives a result set. `affected` and `last_id` are those of the last INSERT, UPDATE,
+    DELETE or REPLACE, without triggers.
 
-    Rows of a SELECT at the end of the text are fetched when they are wanted, over a cursor that stays open
-    beside other statements. SQLite's own interrupt would end every open cursor with the statement it is meant
-    for, so while there is one, a statement is stopped from within, by its progress handler.
+    Rows of a SELECT at the end of the text are fetched while they are read, over a cursor that
+    stays open beside other statements. SQLite's interrupt would end every open cursor together
+    with the statement. So while a cursor is open, a statement is stopped by its progress handler.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("sqlite3",)
@@ -81,15 +88,18 @@ class SqliteDriver(ExecDriver):
 
     _connection: sqlite3.Connection | None = None
     _interrupted = False
+    """The running statement is to stop. Written by `interrupt` on another thread, read by the
+    progress handler.
+    """
     _busy_ms = 0
+    """Milliseconds that a statement waits for a lock."""
 
     def __init__(self, address: Address) -> None:
         super().__init__(address)
         self._zone: str | None = address.extra["loc"]
         self._open: set[OpenRows] = set()
-        self._guard = (
-            threading.Lock()
-        )  # `interrupt` comes from another thread, and looks who is open
+        # Guards `_open`: `interrupt` is called on another thread and reads `_open`.
+        self._guard = threading.Lock()
 
     @property
     def peer(self) -> str:
@@ -118,13 +128,16 @@ class SqliteDriver(ExecDriver):
             uri=extra["name_is_uri"],
             timeout=0,
             isolation_level=None,
-            check_same_thread=False,  # `interrupt` comes from another thread
+            # `interrupt` is called on another thread.
+            check_same_thread=False,
             detect_types=sqlite3.PARSE_DECLTYPES,
             cached_statements=extra["stmt_cache_size"] or 128,
         )
 
     def _check_format(self) -> None:
-        """SQLite looks into the file with the first statement only; a wrong file should be told at once."""
+        """Read the file's format now, to report a wrong file at once. SQLite itself reads the
+        file only with the first statement.
+        """
         try:
             self.live.execute("PRAGMA schema_version").fetchall()
         except sqlite3.OperationalError as error:
@@ -132,8 +145,9 @@ class SqliteDriver(ExecDriver):
                 raise
 
     def _apply_settings(self, deadline: Deadline) -> None:
+        """Apply the settings of the address."""
         busy_ms = self.address.extra["busy_timeout_ms"]
-        # time is left for saying that the file is locked
+        # Leave time for the report that the file is locked.
         left_ms = Deadline(deadline.left() - time_to_tell(deadline)).left_ms()
         self._pragma("busy_timeout", busy_ms if left_ms is None else min(busy_ms, left_ms))
         for name, value in self.address.extra["pragmas"]:
@@ -148,7 +162,9 @@ class SqliteDriver(ExecDriver):
             self.warn(line)
 
     def _warn_of_unknown(self, name: str) -> None:
-        """SQLite passes over a PRAGMA that it does not know, without a word."""
+        """Warn of a PRAGMA that SQLite does not know, because SQLite ignores such a PRAGMA
+        silently.
+        """
         known = [row[0] for row in self.live.execute("PRAGMA pragma_list")]
         if known and name.lower() not in known:
             near = nearest(name, known, 0.6)
@@ -161,6 +177,9 @@ class SqliteDriver(ExecDriver):
         self.live.execute(f"PRAGMA {name} = {value}").fetchall()
 
     def _refuse_open(self, error: Exception) -> None:
+        """Raise the error of an attempt to open: DialError for a lock, FatalError for all other
+        reasons.
+        """
         code = error_name(error)
         if code.startswith("SQLITE_BUSY"):
             raise DialError(
@@ -178,11 +197,13 @@ class SqliteDriver(ExecDriver):
         return self._connection
 
     def running(self) -> None:
+        """Forget the interrupt of the last statement, because another statement or fetch begins."""
         if self._connection is None:
             raise ClosedError(f"the connection to {self.peer} is closed")
         self._interrupted = False
 
     def refused(self, error: BaseException) -> StatementError:
+        """The error for a refusal of SQLite."""
         return refusal(error, self.peer, queries=bool(self._open))
 
     def execute(self, sql: str, binds: Binds) -> Result:
@@ -197,18 +218,22 @@ class SqliteDriver(ExecDriver):
         return result
 
     def _patiently(self, attempt: Callable[[], T], too_late: Callable[[], bool] = bool) -> T:
-        """Run something, and while the database is locked, from its beginning again, unless it is `too_late`
-        for that. SQLite's own wait for a lock cannot be interrupted, so it waits in slices, here."""
-        began = slice_began = (
-            monotonic()
-        )  # two deadlines would be a tenth of a short statement's time
+        """Call `attempt`, and repeat it while the database is locked, unless `too_late` says that
+        repeating is wrong.
+
+        SQLite's own wait for a lock cannot be interrupted. So the wait is cut into slices here.
+        """
+        # Plain numbers, because two Deadline objects would take a tenth of a short statement's
+        # time.
+        began = slice_began = monotonic()
         while True:
             try:
                 return attempt()
             except REFUSALS as error:
                 self._check_interrupted()
                 now = monotonic()
-                # refused before the slice was over: waiting would be a deadlock, and SQLite knows
+                # A refusal before the end of the slice means a deadlock, which SQLite has
+                # noticed: waiting would not help.
                 slice_over = (now - slice_began) * 1000 >= min(_SLICE_MS, self._busy_ms)
                 waited = error_name(error) == "SQLITE_BUSY" and slice_over
                 if not waited or (now - began) * 1000 >= self._busy_ms or too_late():
@@ -224,7 +249,7 @@ class SqliteDriver(ExecDriver):
             if cursor.description:
                 columns = [column[0] for column in cursor.description]
                 rest: OpenRows | None = None
-                # a write is done, and counted, only when its rows were fetched
+                # A write is complete, and counted, only when its rows are fetched.
                 in_parts = last and step.reads
                 rows = list(
                     map(list, cursor.fetchmany(FIRST_ROWS) if in_parts else cursor.fetchall())
@@ -248,11 +273,14 @@ class SqliteDriver(ExecDriver):
     def _opened(
         self, opened: OpenRows, rows: list[list[Any]], *, inexact: bool, more: bool
     ) -> OpenRows | None:
-        """What is to come after these first rows."""
+        """Keep a cursor open for the rows that follow the first rows. Returns None if no rows
+        follow.
+        """
         with self._guard:
             self._open.add(opened)
         try:
-            self._check_interrupted()  # SQLite may have been told too, and would stop whatever comes next
+            # SQLite may have been told to interrupt, too, and would stop the next call instead.
+            self._check_interrupted()
             opened.take(rows, inexact=inexact)
         except BaseException:
             opened.close()
@@ -273,15 +301,18 @@ class SqliteDriver(ExecDriver):
     def execute_together(
         self, statements: Sequence[tuple[str, Binds]]
     ) -> list[Result | StatementError]:
-        """A commit costs far more than an INSERT, and SQLite does one at a time for everybody.
+        """Run INSERTs of several callers with one commit. A commit costs far more than an INSERT,
+        and SQLite commits only one transaction at a time.
 
-        A statement that is refused takes back only its own rows. One that meets a lock ends the group before
-        it: to wait for locks is for each alone. Where all is taken back (a trigger that says ROLLBACK, a full
-        disk, a reader that holds up the commit), nobody was told of anything yet, and each is run alone.
+        A refused statement takes back only its own rows. A statement that meets a lock ends the
+        group before itself, because each caller has its own time to wait for locks.
+        If all rows are taken back (a trigger with ROLLBACK, a full disk, a reader that holds up
+        the commit), no caller was answered yet, and each statement is run alone.
         """
         self.running()
         if self.live.execute("PRAGMA foreign_keys").fetchone()[0]:
-            # a deferred one is checked with the commit, and could be met there by somebody else's row
+            # A deferred foreign key is checked at the commit, and could fail there because of
+            # another caller's row.
             return []
         patience, self._busy_ms = self._busy_ms, 0
         try:
@@ -290,7 +321,8 @@ class SqliteDriver(ExecDriver):
             for sql, binds in statements:
                 outcome = self._outcome(sql, binds)
                 if not self.in_transaction():
-                    return []  # all is taken back; the next one would be committed by itself
+                    # All rows are taken back. Another statement would now be committed alone.
+                    return []
                 if isinstance(outcome, StatementError) and str(outcome.code).startswith(
                     "SQLITE_BUSY"
                 ):
@@ -305,13 +337,16 @@ class SqliteDriver(ExecDriver):
             self._busy_ms = patience
 
     def _outcome(self, sql: str, binds: Binds) -> Result | StatementError:
+        """The result of one statement of the group, or its error."""
         try:
             return self.execute(sql, binds)
         except StatementError as error:
             return error
 
     def executemany(self, sql: str, rows: Sequence[Binds]) -> Result:
-        """All or none, also inside of a transaction. Rows are lists, tuples, or dicts for `:name`."""
+        """Run a statement for all rows or for none, also inside of a transaction. Rows are lists,
+        tuples, or dicts for `:name`.
+        """
         self.running()
         if has_lists_for(sql, rows, Dialect.SQLITE):
             return super().executemany(sql, rows)
@@ -326,6 +361,9 @@ class SqliteDriver(ExecDriver):
             raise bulk.at_row(self.refused(error.__cause__ or error)) from None
 
     def _all_or_none(self, bulk: Bulk) -> int:
+        """Run the rows in a transaction, or behind a savepoint of the open transaction. Returns
+        how many rows of the table were changed.
+        """
         begin, undo, keep = self.address.extra["begin"], ["ROLLBACK"], "COMMIT"
         if self.in_transaction():
             begin, keep = f"SAVEPOINT {_SAVEPOINT}", f"RELEASE {_SAVEPOINT}"
@@ -345,7 +383,9 @@ class SqliteDriver(ExecDriver):
         return count
 
     def _undo(self, statements: list[str]) -> None:
-        """Also when SQLite has rolled back by itself. An interrupt may come late, and meet this."""
+        """Roll back. Succeeds also if SQLite has rolled back already. Tried three times, because
+        a late interrupt may hit the rollback.
+        """
         for _ in range(3):
             self._interrupted = False
             with suppress(sqlite3.Error):
@@ -355,7 +395,9 @@ class SqliteDriver(ExecDriver):
                 return
 
     def _note_busy_timeout(self, text: str) -> bool:
-        """Whether a PRAGMA is about `busy_timeout`, which is kept here: SQLite itself waits in slices."""
+        """Whether a PRAGMA sets or reads `busy_timeout`. That value is kept here, because SQLite
+        itself waits only for a slice.
+        """
         match = _BUSY_TIMEOUT.match(text)
         if match and match["ms"]:
             self._busy_ms = max(0, int(match["ms"]))
@@ -367,17 +409,21 @@ class SqliteDriver(ExecDriver):
             raise StatementError("interrupted", code="SQLITE_INTERRUPT")
 
     def _count(self, step: Step, result: Result) -> None:
-        # asked from SQLite: the cursor knows neither for WITH ... INSERT, nor before 3.12 with RETURNING
+        # SQLite is asked, because the cursor does not know the numbers for WITH ... INSERT, nor
+        # with RETURNING before Python 3.12.
         row = self.live.execute("SELECT changes(), last_insert_rowid()").fetchone()
         result.affected = row[0]
         result.last_id = row[1] if row[0] and step.verb in ("INSERT", "REPLACE") else None
 
+    # Called on another thread. With an open cursor SQLite is not told: its interrupt would end
+    # the cursor, too.
     def interrupt(self) -> None:
         self._interrupted = True
         with self._guard:
             connection = self._connection if not self._open else None
             if connection is not None:
-                with suppress(sqlite3.Error):  # closed meanwhile
+                # The driver thread has closed the connection meanwhile.
+                with suppress(sqlite3.Error):
                     connection.interrupt()
 
     def in_transaction(self) -> bool:
@@ -393,7 +439,7 @@ class SqliteDriver(ExecDriver):
         self.execute("COMMIT", ())
 
     def rollback(self) -> None:
-        """Also when SQLite has rolled back by itself, as it does on a full disk."""
+        """Roll back. Succeeds also if SQLite has rolled back already, as it does on a full disk."""
         if self.in_transaction():
             self.execute("ROLLBACK", ())
 

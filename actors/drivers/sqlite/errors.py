@@ -1,4 +1,4 @@
-"""SQLite's refusals in words that say what to do."""
+"""The refusals of SQLite, in text that says what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trunkline.errors import StatementError
 __all__ = ["REFUSALS", "error_name", "hint", "is_special", "open_hint", "refusal"]
 
 REFUSALS = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
-"""What `sqlite3` raises for a statement that cannot be run, or a row that cannot be read."""
+"""Errors of `sqlite3` for a statement that cannot be run, or for a row that cannot be read."""
 _OPEN_QUERY = "a query of this connection is not all read; read it to the end or close it"
 _HINTS = {
     "SQLITE_BUSY_SNAPSHOT": "another program wrote since this transaction, or a query that is still open,"
@@ -49,26 +49,29 @@ def error_name(error: BaseException) -> str:
     name = str(getattr(error, "sqlite_errorname", ""))
     if name != "unknown":
         return name
-    # Python's module is older than this code of SQLite's: its first byte says what kind it is
+    # Python's module is older than this code of SQLite. The first byte of the code tells the
+    # family.
     kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
     families = (f"SQLITE_{family}" for family in _FAMILIES)
     return next((family for family in families if getattr(sqlite3, family) == kind), name)
 
 
 def hint(code: str, file: str) -> str:
-    """What to do about an error of this name, "" where there is nothing to add."""
+    """Advice for an error of this name; "" without advice."""
     return next(
         (text.format(file=file) for start, text in _HINTS.items() if code.startswith(start)), ""
     )
 
 
 def is_special(file: str) -> bool:
-    """Whether there is something of this name that cannot be a database."""
+    """Whether the name stands for an existing thing that cannot be a database: a folder, a
+    device, a pipe.
+    """
     return os.path.exists(file) and not os.path.isfile(file)
 
 
 def open_hint(file: str, mode: str) -> str:
-    """Why a file cannot be opened: SQLite says only that it cannot."""
+    """Why a file cannot be opened. SQLite says only that opening failed."""
     folder = os.path.dirname(file) or "."
     if os.path.isdir(file):
         return "it is a folder; name a file in it"
@@ -84,7 +87,7 @@ def open_hint(file: str, mode: str) -> str:
 
 
 def refusal(error: BaseException, file: str, *, queries: bool = False) -> StatementError:
-    """The error of a statement. `queries`: the rows of some query were not all read when it came up."""
+    """The error of a statement. `queries`: the rows of some query were not all read at that time."""
     code = error_name(error)
     if code == "SQLITE_INTERRUPT":
         return StatementError("interrupted", code=code)
@@ -96,11 +99,12 @@ def refusal(error: BaseException, file: str, *, queries: bool = False) -> Statem
         )
     advice = hint(code, file)
     if code == "SQLITE_CANTOPEN" and str(error).startswith("unable to open database: "):
-        advice = "check that its folder exists and is writable"  # of ATTACH, which names the file
+        # For an ATTACH, which names the file.
+        advice = "check that its folder exists and is writable"
     if code == "SQLITE_ERROR" and queries and any(words in str(error) for words in _WHILE_READING):
         advice = _OPEN_QUERY
     return StatementError(f"{error}: {advice}" if advice else str(error), code=code or None)
 
 
 _WHILE_READING = ("in progress", "a transaction", "is locked")
-"""In what SQLite says, with no code of its own, where an open query is in the way."""
+"""Parts of SQLite's texts, without a code, that an open query may be the reason for."""

@@ -1,8 +1,9 @@
 """One statement for many rows of values, at the speed of `sqlite3` itself.
 
-Rows go to the library as they are: it converts what it does not know with the adapters that
-`register_adapters` gave it. Only where it refuses a value are the rows gone through here, which either finds
-out what is wrong with which row, or makes what the adapters cannot know (members of an Enum, subclasses).
+The library takes the rows unchanged and converts unknown types with the adapters of
+`register_adapters`. Only if the library refuses a value are the rows converted here. That
+conversion either finds the wrong value and its row, or makes values that the adapters cannot make
+(members of an Enum, subclasses).
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ __all__ = ["Bulk", "Misfit"]
 
 
 class Misfit(Exception):
-    """A value, or a row, that `sqlite3` does not take; `__cause__` says why in its words."""
+    """A value or a row that `sqlite3` does not take. `__cause__` is the error of `sqlite3`."""
 
 
 class Bulk:
-    """The rows of one `executemany`, and how far it came."""
+    """The rows of one `executemany`, and the number of the row that was reached."""
 
     def __init__(self, sql: str, rows: Sequence[Binds]) -> None:
         self._step = _only(sql)
@@ -33,7 +34,8 @@ class Bulk:
         self._reached = 0
         self._converted = False
         self._long_before = long_decimals()
-        # rows are all of one kind, and come unpacked one by one: none is looked at here but the first
+        # All rows have the same form, so only the first row is looked at. The rows are unpacked
+        # one by one.
         self._by_name = bool(rows) and isinstance(rows[0], dict)
         in_turn = self._step.order == tuple(range(self._step.wanted))
         if not (self._by_name or in_turn):
@@ -41,15 +43,18 @@ class Bulk:
 
     @property
     def reached(self) -> int:
-        """The number, from 1, of the row that was run last; 0 before the first."""
+        """The number, from 1, of the row that was run last; 0 before the first row."""
         return self._reached
 
     def run(self, connection: sqlite3.Connection) -> int:
-        """Run the statement for each row, in a transaction that the caller has begun. Returns how many rows
-        of the table were changed. Misfit, or what SQLite raises."""
+        """Run the statement for each row, in a transaction that the caller has begun.
+
+        Returns how many rows of the table were changed. Raises Misfit, or an error of SQLite.
+        """
         text = self._step.text if self._by_name else self._step.positional
         taken = count(1)
-        left = compress(self._rows, taken)  # counts the rows that are taken, in C
+        # Counts the rows that are taken, in C.
+        left = compress(self._rows, taken)
         try:
             if self._step.plain:
                 return max(0, connection.executemany(text, left).rowcount)
@@ -62,15 +67,18 @@ class Bulk:
             self._reached = next(taken) - 1
 
     def convert(self) -> None:
-        """Put the values of every row in order, as SQLite stores them. StatementError for the first row that
-        does not fit."""
+        """Put the values of every row in order, in the form that SQLite stores. StatementError
+        for the first row that does not fit.
+        """
         if not self._converted:
             self._rows = list(_in_order(self._step, self._rows))
             self._converted, self._by_name = True, False
 
     def check_decimals(self, connection: sqlite3.Connection) -> None:
-        """After `run`, before the commit: StatementError, with the row's number, for a Decimal that its
-        column has rounded. Rows without a long one are not looked at."""
+        """StatementError, with the number of the row, for a Decimal that its column has rounded.
+        Called after `run` and before the commit. If no LongDecimal was written, the rows are not
+        looked at.
+        """
         if long_decimals() == self._long_before:
             return
         rows = self._rows if self._converted else _in_order(self._step, self._rows)
@@ -84,15 +92,19 @@ class Bulk:
             raise wrong
 
     def at_row(self, error: StatementError) -> StatementError:
-        """The error with the number of the row that was refused, where it is about one."""
+        """The error with the number of the refused row, if the error is about a value."""
         of_values = error.code is None or str(error.code).startswith(_OF_VALUES)
         return _at_row(error, self.reached) if self.reached and of_values else error
 
 
 _OF_VALUES = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
+"""Codes of errors about a value."""
 
 
 def _only(sql: str) -> Step:
+    """The only statement of a text. StatementError for several statements, and for a statement
+    that is not a write.
+    """
     found = steps(sql)
     if len(found) != 1:
         raise StatementError(
@@ -106,6 +118,9 @@ def _only(sql: str) -> Step:
 
 
 def _in_order(step: Step, rows: Iterable[Any]) -> Iterator[list[Any]]:
+    """The values of each row in the order of the placeholders. StatementError, with the number of
+    the row, for a row that does not fit.
+    """
     for number, row in enumerate(rows, 1):
         try:
             values = in_order(step, row)
@@ -118,6 +133,7 @@ def _in_order(step: Step, rows: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _counted(connection: sqlite3.Connection, text: str, row: Any) -> int:
+    """Run one row. Returns how many rows of the table were changed."""
     connection.execute(text, row).fetchall()
     count: int = connection.execute("SELECT changes()").fetchone()[0]
     return count

@@ -1,4 +1,4 @@
-"""Rows of a SELECT that are fetched bit by bit, over its open cursor."""
+"""Rows of a SELECT that are fetched part by part, over the open cursor of the SELECT."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from trunkline.errors import StatementError
 __all__ = ["OpenRows"]
 
 _SKIP = 1000
+"""Rows that are passed over at once."""
 
 
 class Owner(Protocol):
-    """What open rows need of their driver."""
+    """The part of the driver that open rows need."""
 
     @property
     def live(self) -> sqlite3.Connection:
-        """ClosedError when the connection is closed."""
+        """ClosedError if the connection is closed."""
 
     def running(self) -> None:
-        """Something begins that may be interrupted."""
+        """Note that a call begins which may be interrupted."""
 
     def refused(self, error: BaseException) -> StatementError: ...
 
@@ -32,10 +33,11 @@ class Owner(Protocol):
 
 
 class OpenRows(Rows):
-    """See the module. `rows`, the first ones, have been fetched already.
+    """The rows of a SELECT behind its first rows.
 
-    Columns with a declared type give REAL values as text of 15 digits. Where one was seen, the statement is
-    run once more without declared types, in step with the first, for the digits that are missing.
+    Columns with a declared type give REAL values as text of 15 digits. If such a value was read,
+    the statement is run again without declared types, in step with the first run, for the missing
+    digits.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class OpenRows(Rows):
         self._owner = owner
         self._cursor: sqlite3.Cursor | None = cursor
         self._plain: sqlite3.Cursor | None = None
+        """The cursor of the second run, without declared types."""
         self._text, self._values = text, values
         self._zone = zone
         self._read = self._plain_read = 0
+        """How many rows of each run were read."""
 
     def fetch(self, count: int) -> list[list[Any]]:
         self._owner.running()
@@ -71,7 +75,9 @@ class OpenRows(Rows):
         return rows
 
     def take(self, rows: list[list[Any]], *, inexact: bool) -> None:
-        """Make the rows that were fetched ours. `inexact`: a REAL value in them was read as text."""
+        """Correct and count the rows that were fetched. `inexact`: a REAL value in the rows was
+        read as text.
+        """
         if inexact:
             self._correct(rows)
         self._read += len(rows)
@@ -85,7 +91,8 @@ class OpenRows(Rows):
         while self._plain_read < self._read:
             skipped = len(self._plain.fetchmany(min(_SKIP, self._read - self._plain_read)))
             if not skipped:
-                return  # rows were deleted meanwhile
+                # Rows were deleted meanwhile.
+                return
             self._plain_read += skipped
         exact(rows, self._plain.fetchmany(len(rows)))
         self._plain_read += len(rows)
@@ -94,13 +101,14 @@ class OpenRows(Rows):
         cursors, self._cursor, self._plain = (self._cursor, self._plain), None, None
         for cursor in cursors:
             if cursor is not None:
-                with suppress(sqlite3.Error):  # its connection is closed already
+                # The connection is closed already.
+                with suppress(sqlite3.Error):
                     cursor.close()
         self._owner.forget(self)
 
 
 def _undeclared(text: str, columns: int) -> str:
-    """The statement with results that have no declared type any more."""
+    """The statement with results that have no declared type."""
     names = [f"c{index}" for index in range(columns)]
-    # the line end is for a comment at the end of the text
+    # The line end ends a comment at the end of the text.
     return f"WITH plain({', '.join(names)}) AS ({text}\n) SELECT +{', +'.join(names)} FROM plain"

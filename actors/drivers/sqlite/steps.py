@@ -26,7 +26,7 @@ __all__ = ["Binds", "Step", "in_order", "shared_out", "steps"]
 Binds = Sequence[Any] | Mapping[str, Any]
 
 _LONGEST_KEPT = 10_000
-# what may take long, ends a transaction, or has rows
+# Words of statements that may take long, end a transaction, or return rows.
 _JOINS_NOT = re.compile(r"\b(?:SELECT|ROLLBACK|RETURNING|FAIL)\b", re.IGNORECASE)
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
@@ -39,21 +39,23 @@ class Step:
     verb: str
     wanted: int
     positional: str
-    """The text with `?` alone, and which of its values each takes: `?1` and `:name` may repeat."""
+    """The text with `?` for each placeholder. `order` has the index of each value: `?1` and
+    `:name` may repeat.
+    """
     order: tuple[int, ...]
     names: tuple[str, ...]
     writes: bool
-    """It counts what it changes."""
+    """The statement counts the rows that it changes."""
     reads: bool
-    """It changes nothing, so its rows may be fetched when they are wanted."""
+    """The statement changes nothing, so its rows may be fetched later."""
     joins: bool
-    """A short write, which may share a commit with others."""
+    """A short write, which may share a commit with other statements."""
     plain: bool
-    """A write that `sqlite3` counts itself: no WITH before it, no rows from it."""
+    """A write that `sqlite3` counts itself: without WITH before it and without rows."""
 
 
 def steps(sql: str) -> tuple[Step, ...]:
-    """The statements of a text. The last few hundred texts are kept, but for very long ones."""
+    """The statements of a text. The last 256 texts are remembered, except very long texts."""
     return _steps(sql) if len(sql) <= _LONGEST_KEPT else _steps.__wrapped__(sql)
 
 
@@ -81,7 +83,9 @@ def _step(statement: Statement) -> Step:
 
 
 def shared_out(steps: tuple[Step, ...], binds: Binds) -> Iterator[tuple[Step, str, Any]]:
-    """Each statement with its share of the values. All are checked before the first is run."""
+    """Each statement with its share of the values. A wrong number of values is reported before
+    any statement is yielded.
+    """
     if isinstance(binds, Mapping):
         for step in steps:
             yield step, *_by_name(step, binds)
@@ -110,7 +114,9 @@ def _by_name(step: Step, binds: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _written_out(step: Step, values: Sequence[Any]) -> tuple[str, list[Any]]:
-    """The text with `?` alone, and what each of them stores; lists for IN are written out."""
+    """The text with `?` for each placeholder, and the values to store. Lists for IN are written
+    out.
+    """
     text = step.positional
     if has_containers(values):
         text, values = expanded(step.text, values, Dialect.SQLITE)
@@ -118,8 +124,9 @@ def _written_out(step: Step, values: Sequence[Any]) -> tuple[str, list[Any]]:
 
 
 def in_order(step: Step, row: Any) -> list[Any]:
-    """One row of values, stored as SQLite stores them, for the text with `?` alone. StatementError when the
-    row does not fit the statement."""
+    """One row of values in the form that SQLite stores, for the text with `?`. StatementError if
+    the row does not fit the statement.
+    """
     if isinstance(row, Mapping):
         return [to_sqlite(_value_named(name, row)) for name in step.names]
     if not isinstance(row, list | tuple):

@@ -1,7 +1,8 @@
-"""Python values as SQLite stores them, and what columns declared as dates and booleans read as.
+"""Python values as SQLite stores them, and values of columns that are declared as dates and
+booleans.
 
-Reading follows go-sqlite3: it goes by the type that the column was *declared* with, and only a column taken
-straight from a table has one (`SELECT day`, not `SELECT max(day)`).
+Reading follows go-sqlite3: the *declared* type of the column decides. Only a column taken
+directly from a table has a declared type (`SELECT day`, not `SELECT max(day)`).
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ _MOMENT = re.compile(
     r"(?:[ T](?P<time>\d\d:\d\d(?::\d\d)?)(?P<fraction>\.\d{1,9})?(?P<zone>[+-]\d\d:\d\d(?::\d\d)?)?)?Z?",
     re.ASCII,
 )
-# as `to_sqlite` writes them: Python's own reading is five times as fast as going by _MOMENT
+# The form that `to_sqlite` writes. Python reads this form five times as fast as `_MOMENT` does.
 _WRITTEN = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{6})?(?:[+-]\d\d:\d\d)?")
 _WRITTEN_DAY = re.compile(rb"\d{4}-\d\d-\d\d")
-# larger than any sensible number of seconds: go-sqlite3 takes it for milliseconds
+# Larger than any sensible number of seconds. go-sqlite3 takes such a number for milliseconds.
 _MILLISECONDS = 10**12
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_sqlite(value: Any) -> Any:
-    """A value as SQLite can store it. StatementError, saying what to do, for one that it cannot."""
+    """A value in the form that SQLite can store. StatementError, with advice, for a value that
+    SQLite cannot store.
+    """
     if type(value) is int and not -(1 << 63) <= value < 1 << 63:
         raise StatementError("an integer of more than 64 bits does not fit SQLite; bind it as str")
     if value is None or type(value) in (int, float, str, bytes):
@@ -56,7 +59,7 @@ def to_sqlite(value: Any) -> Any:
     )
 
 
-# in this order: a datetime is a date
+# The order matters: a datetime is also a date.
 _STORED: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
     (Enum, lambda value: to_sqlite(value.value)),
     (int, lambda value: to_sqlite(int.__int__(value))),
@@ -75,8 +78,11 @@ _CONTAINERS = (list, tuple, set, frozenset, Mapping)
 
 
 def register_adapters() -> None:
-    """Have `sqlite3` store by itself what `to_sqlite` converts, as far as types of their own can say it: it
-    looks for the very type of a value. For every connection of this process, as `register_converters`."""
+    """Have `sqlite3` itself store the values that `to_sqlite` converts, as far as adapters can.
+
+    `sqlite3` looks for the exact type of a value. The adapters are registered for every
+    connection of this process.
+    """
     for kinds, convert in _STORED:
         for kind in kinds if isinstance(kinds, tuple) else (kinds,):
             if kind not in (Enum, int, float, str, bytes, bytearray, memoryview):
@@ -84,8 +90,11 @@ def register_adapters() -> None:
 
 
 def register_converters() -> None:
-    """Have `sqlite3` read declared dates and booleans our way, for every connection of this process that asks
-    for declared types. A worker has one; the module offers no narrower place."""
+    """Have `sqlite3` read declared dates and booleans by our rules.
+
+    The converters apply to every connection of this process that asks for declared types, because
+    the module offers no narrower scope. A worker has only one connection.
+    """
     sqlite3.register_converter("DATE", _day)
     sqlite3.register_converter("DATETIME", _moment)
     sqlite3.register_converter("TIMESTAMP", _moment)
@@ -103,7 +112,8 @@ def _moment(data: bytes) -> Any:
         try:
             value = datetime.fromisoformat(data.decode())
         except ValueError:
-            return data.decode()  # a 31st of February
+            # For example a 31st of February.
+            return data.decode()
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if _INTEGER.match(data):
         return _from_number(int(data))
@@ -111,7 +121,8 @@ def _moment(data: bytes) -> Any:
     try:
         return _from_text(match) if match else _as_stored(data)
     except ValueError:
-        return _as_stored(data)  # a 31st of February
+        # For example a 31st of February.
+        return _as_stored(data)
 
 
 def _day(data: bytes) -> Any:
@@ -132,7 +143,7 @@ def _from_number(number: int) -> datetime | int:
 
 
 def _from_text(match: re.Match[str]) -> datetime:
-    # Python has microseconds where Go has nanoseconds: what is finer is cut off
+    # Python has microseconds, Go has nanoseconds: finer digits are cut off.
     fraction = (match["fraction"] or "")[:7]
     value = datetime.fromisoformat(
         f"{match['date']} {match['time'] or '00:00'}{_seconds(match)}{fraction}"
@@ -148,7 +159,7 @@ def _seconds(match: re.Match[str]) -> str:
 
 
 def _as_stored(data: bytes) -> Any:
-    """A value that is none of ours, as it would be without a declared type."""
+    """A value that is not a date or boolean, as it would be read without a declared type."""
     if _REAL.match(data):
         global _rounded
         _rounded += 1
@@ -160,18 +171,24 @@ def _as_stored(data: bytes) -> Any:
 
 
 _rounded = 0
+"""How many REAL values this process has read as text."""
 
 
 def rounded() -> int:
-    """How many REAL values were read as text so far: 15 digits of them, which may be too few."""
+    """How many REAL values were read as text so far. The text has 15 digits, which may be too
+    few.
+    """
     return _rounded
 
 
 def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
-    """Give the rows the floats that the same statement yields without declared types, digit for digit."""
+    """Replace floats in `rows` by the floats that the same statement returns without declared
+    types, digit for digit.
+    """
     for row, plain in zip(rows, again, strict=False):
         for index, value in enumerate(plain):
-            # the second run may have seen other rows: only what rounds to the same number is the same
+            # The second run may have read other rows. A float is replaced only by a float that
+            # rounds to the same number.
             if (
                 type(value) is float
                 and type(row[index]) is float
@@ -181,8 +198,9 @@ def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
 
 
 def in_zone(rows: list[list[Any]], zone: str) -> None:
-    """Move every datetime of the rows into a zone: a name, or `Local` for this machine's. One that would
-    leave the years that Python has stays as it is."""
+    """Move every datetime of the rows into a zone: a zone's name, or `Local` for this machine's
+    zone. A datetime that would leave Python's range of years is not moved.
+    """
     info = None if zone == "Local" else ZoneInfo(zone)
     for row in rows:
         for index, value in enumerate(row):
