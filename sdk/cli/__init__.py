@@ -1,7 +1,8 @@
 """The command line: `trunkline COMMAND ...` and `python -m trunkline`.
 
-Each command is a module here with `parser()` and `run(options)`, imported only when it is called. What every
-command shares is in this file: finding it, exit codes, and how mistakes, Ctrl-C and a broken pipe end.
+Every command is a module here with `parser()` and `run(options)`, imported only when the command is
+called. This file holds the common parts: finding the command, exit codes, and the handling of
+mistakes, Ctrl-C and broken pipes.
 
 Exit codes: 0 done, 1 failed, 2 called in a wrong way, 130 ended by Ctrl-C.
 """
@@ -50,11 +51,11 @@ exit codes: 0 done, 1 failed, 2 called in a wrong way, 130 ended by Ctrl-C
 
 
 class Failed(Exception):
-    """A command cannot do what it was asked; the text says why and what to do. Exit code 1."""
+    """A command cannot do its task. The text says why and what to do. Exit code 1."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. `argv`: the arguments, by default those of the process."""
+    """Run a command and return its exit code. `argv`: the arguments; None: those of the process."""
     _replace_closed_files()
     try:
         code = _run_command(list(sys.argv[1:] if argv is None else argv))
@@ -73,20 +74,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _replace_closed_files() -> None:
-    """Python has None for a standard file that was closed before it began (a service, `>&-`)."""
+    """Replace None by an open file: Python sets a standard file to None if it was closed at the
+    start (`>&-`)."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _run_command(argv: list[str]) -> int:
+    """Run a command; errors become exit codes."""
     try:
         if not argv or argv[0] not in COMMANDS:
             return _top_level(argv)
         command = import_module(f"trunkline.cli.{argv[0]}")
         options = command.parser().parse_args(argv[1:])
         code: int = command.run(options)
-    except SystemExit as end:  # argparse: --help, --version and mistakes
+    # From argparse, for --help, --version and mistakes.
+    except SystemExit as end:
         return end.code if isinstance(end.code, int) else OK
     except AddressError as error:
         return _print_error(error, USAGE)
@@ -96,6 +100,7 @@ def _run_command(argv: list[str]) -> int:
 
 
 def _top_level(argv: list[str]) -> int:
+    """The command line without a known command: help, version, or a suggestion."""
     parser = argparse.ArgumentParser(
         prog="trunkline",
         usage="trunkline COMMAND [OPTION...]",
@@ -133,7 +138,10 @@ def _print_error(error: BaseException, code: int) -> int:
 
 
 def _reader_gone() -> int:
-    """Whoever read our output has had enough (`| head`). Nothing more may be written, at exit neither."""
+    """End quietly after the reader of our output has gone (`| head`).
+
+    Later output, even at exit, is discarded.
+    """
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -35,12 +35,13 @@ def run(options: argparse.Namespace) -> int:
     address = options.address or endpoint.new_address()
     try:
         endpoint.folder_of(address)
-    except BrokerGone as error:  # it names a variable; here the option was given
+    # The error names a variable, but the address came from an option.
+    except BrokerGone as error:
         if not options.address:
             raise
         named = str(error).replace(endpoint.ENV, "--address")
         raise Failed(named.replace(f"set {endpoint.ROOT_ENV} to", "give in --address")) from None
-    # In this very process: whoever ends the command ends the broker.
+    # The broker runs in this very process: ending the command ends the broker.
     from trunkline.broker.__main__ import main
 
     with contextlib.redirect_stdout(_Announcer(sys.stdout)):
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Announcer(io.TextIOBase):
-    """Says for people what the broker says for programs: `ready ADDRESS`."""
+    """Translates the broker's line for programs (`ready ADDRESS`) into lines for people."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -1,4 +1,7 @@
-"""What the commands print with boxes and colours, by rich. Import this only where something is printed so."""
+"""The console for boxes and colours, by rich.
+
+Import this module only where a command prints boxes or colours.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ __all__ = ["CommandConsole"]
 
 
 class CommandConsole(Console):
-    """Standard output. Colours go to a terminal that has them, and not against NO_COLOR.
+    """Standard output with colours, if the terminal has colours and NO_COLOR is not set.
 
-    `plain`: without colours and with boxes in ASCII; by default where standard output is no terminal.
+    `plain`: without colours, and with boxes in ASCII; None: plain unless standard output is a
+        terminal.
     `width`: the columns of plain output.
     """
 
@@ -36,7 +40,8 @@ class CommandConsole(Console):
     def print_table(
         self, heading: Sequence[str], rows: Iterable[Sequence[Text]], to_right: Sequence[bool]
     ) -> None:
-        """A table in a box; `to_right` says which columns stand at the right side."""
+        """Print a table in a box; `to_right` says for every column whether its cells stand at the
+        right side."""
         table = Table(box=box.ASCII if self.plain else box.ROUNDED)
         for name, side in zip(heading, to_right, strict=True):
             table.add_column(Text(name), justify="right" if side else "left")
@@ -45,5 +50,6 @@ class CommandConsole(Console):
         self.print(table)
 
     def on_broken_pipe(self) -> NoReturn:
-        """A reader that has gone is no failure: `main` ends the command quietly. rich would exit with 1."""
+        """A gone reader is no failure: `main` ends the command quietly. rich's own handler would
+        exit with 1."""
         raise BrokenPipeError

@@ -1,8 +1,8 @@
-"""`trunkline demo`: all of it at work on this machine alone.
+"""`trunkline demo`: a feed, a strategy and a database at work, on this machine alone.
 
-This process is the exchange (`trunkline.demo.feed`) and the misfortune: it loses links and kills the
-worker. The strategy (`trunkline.demo.strategy`) and its writer (`trunkline.demo.writer`) are processes of
-their own, with a broker of their own.
+This process is the exchange (`trunkline.demo.feed`) and makes the trouble: it loses links and kills
+the worker. The strategy (`trunkline.demo.strategy`) and its writer (`trunkline.demo.writer`) are
+processes of their own, with a broker of their own.
 """
 
 from __future__ import annotations
@@ -33,14 +33,22 @@ if TYPE_CHECKING:
     from trunkline.demo.feed import Feed
 
 SECONDS = 15.0
+"""The default length of the demo in seconds."""
 SHORTEST_S = 5.0
+"""The shortest demo in seconds."""
 START_S = 30.0
+"""Seconds that the strategy has to subscribe."""
 END_S = 20.0
+"""Seconds that the strategy has to end after the feed."""
 BUFFER = 100
+"""The buffer of the feed's connection, in messages: so small that it overflows while the strategy
+is busy."""
 BUSY_MS = 1300
+"""Milliseconds that the strategy is too busy to read."""
 LOOK_S = 0.1
+"""Seconds between two looks at the strategy."""
 _EVENTS = ((0.2, "drop"), (0.4, "kill"), (0.6, "busy"), (0.87, "drop"))
-"""Events of the demo with their times, as parts of the whole time."""
+"""The events of the demo, with their times as parts of the whole time."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,7 +131,8 @@ def run(options: argparse.Namespace) -> int:
             _wait_until(strategy, time.monotonic() + END_S)
             code = strategy.process.poll()
         if code == 128 + signal.SIGPIPE:
-            raise BrokenPipeError  # nobody reads what it shows
+            # The reader of the strategy's output has gone.
+            raise BrokenPipeError
         if code != 0:
             how = (
                 "did not see the end of the feed"
@@ -136,7 +145,7 @@ def run(options: argparse.Namespace) -> int:
     return OK if report.ok else FAILED
 
 
-# the parts
+# The parts.
 
 
 @contextlib.contextmanager
@@ -158,7 +167,9 @@ def _run_strategy(
         str(folder / "result.json"),
     ]
     with contextlib.ExitStack() as stack:
-        with later():  # not between its start and the place that ends it
+        # A signal must not come between the strategy's start and the callback that ends the
+        # strategy.
+        with later():
             strategy = StrategyProcess(folder, "strategy.py", arguments, plain=plain)
             stack.callback(uninterrupted(strategy.end))
         yield strategy
@@ -184,8 +195,11 @@ def _print_processes(
 
 
 def _play_events(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
-    """Lose links, kill the worker and keep the strategy busy, from its subscription to the end of the feed.
-    Return how often the worker was killed."""
+    """Lose links, kill the worker and keep the strategy busy, from the subscription to the end of
+    the feed.
+
+    Returns how often the worker was killed.
+    """
     _await_event(feed.subscribed.is_set, strategy, START_S)
     started = time.monotonic()
     kills = 0
@@ -208,7 +222,7 @@ def _play_events(feed: Feed, strategy: StrategyProcess, length_s: float) -> int:
 
 
 def _feed_worker(strategy: StrategyProcess) -> int:
-    """The process id of the feed's worker; 0 when there is none."""
+    """The process id of the feed's worker; 0 without a worker."""
     return next(
         (int(row["pid"]) for row in strategy.connections() if row["scheme"] in ("ws", "wss")), 0
     )
@@ -229,7 +243,7 @@ def _wait_until(strategy: StrategyProcess, until: float) -> None:
         time.sleep(min(LOOK_S, left))
 
 
-# the end
+# The end.
 
 
 def _read_result(folder: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from trunkline.wire import endpoint
 
 ENV = "TRUNKLINE_ADDRESS"
 ANSWER_S = 5.0
-"""For each of several brokers that may know a handle."""
+"""Seconds that a broker has to answer, while several brokers are asked about a handle."""
 
 _EXAMPLES = """\
 trunkline dial tcp://127.0.0.1:7000
@@ -104,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _use_connection(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
+    """Hand the connection to the statements' or the messages' part of the command."""
     if options.handle:
         print(f"trunkline: handle {connection.fd()}", file=sys.stderr)
     if connection._about.executes:
@@ -118,7 +119,10 @@ def _use_connection(connection: Connection, options: argparse.Namespace, lines: 
 
 
 def _find_address(given: str | None, lines: Lines) -> str:
-    """The address, which need not be in the arguments, where everybody on the machine can read it."""
+    """The address to dial.
+
+    It need not be in the arguments, which every user of the machine can read.
+    """
     if given is None:
         text = os.environ.get(ENV)
         if not text:
@@ -151,7 +155,7 @@ def _open_connection(address: str, options: argparse.Namespace) -> Connection:
 
 
 def _read_options(pairs: list[str]) -> dict[str, object]:
-    """`-o name=value` as Dial takes it; `payload` may be repeated."""
+    """Read `-o name=value` for Dial; `payload` may be repeated."""
     given: dict[str, object] = {}
     payloads: list[str] = []
     for pair in pairs:
@@ -166,8 +170,11 @@ def _read_options(pairs: list[str]) -> dict[str, object]:
 
 
 def _attach_to_handle(handle: int) -> Connection:
-    """A handle belongs to a broker: the one TRUNKLINE_BROKER names, else the one of this user's that
-    knows it. Raises DeadHandle when none does."""
+    """Attach to a connection by its handle.
+
+    The broker of TRUNKLINE_BROKER is asked, or else every running broker of this user. DeadHandle
+    when no broker knows the handle.
+    """
     from trunkline.proxy.dial import connect, shutdown
     from trunkline.proxy.discovery import find_brokers
 
@@ -181,7 +188,8 @@ def _attach_to_handle(handle: int) -> Connection:
             return connect(handle) if named else connect(handle, ANSWER_S)
         except DeadHandle:
             shutdown()
-        except BrokerGone:  # one that hangs is no reason not to ask the others
+        # A hanging broker does not keep the command from asking the next broker.
+        except BrokerGone:
             if named:
                 raise
             shutdown()
@@ -191,7 +199,7 @@ def _attach_to_handle(handle: int) -> Connection:
 
 @contextlib.contextmanager
 def _said_on_stderr() -> Iterator[None]:
-    """Outages and what else the worker has to say, which the library logs."""
+    """Show the library's log on stderr inside the block: outages and other events."""
     logger = logging.getLogger("trunkline")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("trunkline: %(message)s"))

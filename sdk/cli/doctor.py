@@ -1,4 +1,5 @@
-"""`trunkline doctor`: does everything work on this machine, and what to do where it does not."""
+"""`trunkline doctor`: checks whether everything works on this machine, and says how to mend the
+rest."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _find_all() -> Iterator[Finding]:
-    """The findings about the machine, then those of trials. A check that breaks makes a finding, too."""
+    """The findings about the machine, then the findings of trials.
+
+    A crash of the trials is a finding too.
+    """
     yield from machine()
     from trunkline.cli.trials import trials
 
@@ -49,11 +53,11 @@ _STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
 
 def _ignore_finding(finding: Finding) -> None:
-    """With --json nothing is shown before the end."""
+    """Show nothing: with --json the output comes at the end."""
 
 
 def _make_printer() -> Callable[[Finding], None]:
-    """A function that prints a finding at once: the next one may take seconds."""
+    """A function that prints a finding at once, because the next finding may take seconds."""
     from rich.text import Text
 
     from trunkline.cli.console import CommandConsole

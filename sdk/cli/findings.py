@@ -1,4 +1,7 @@
-"""What `trunkline doctor` finds by looking: versions, folders, limits, leftovers. Nothing is started here."""
+"""The findings of `trunkline doctor` without a trial: versions, folders, limits, leftovers.
+
+Starts no process.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,15 @@ from trunkline.wire import endpoint
 __all__ = ["Finding", "fail", "machine", "ok", "warn"]
 
 FILES = 1024
+"""The least limit of open files."""
 OLDEST_PYTHON = (3, 11)
 BUILT = 1_750_000_000
-"""No clock is right that shows a time before this was written."""
+"""A time of this version (seconds since 1970). A clock that shows an earlier time is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line. `status`: ok, warn or FAIL; `hint`: what to do."""
+    """A line of the report. `status`: ok, warn or FAIL; `hint`: the remedy."""
 
     status: str
     name: str
@@ -54,7 +58,7 @@ def fail(name: str, text: str, hint: str) -> Finding:
 
 
 def machine() -> Iterator[Finding]:
-    """Everything that can be seen without starting anything."""
+    """All findings that need no process to be started."""
     yield _check_python()
     yield from _check_libraries()
     yield _check_zeromq()
@@ -192,7 +196,7 @@ def _check_clock() -> Finding:
 
 
 def _check_proxies() -> Iterator[Finding]:
-    """The proxies that the environment names for the schemes that take one."""
+    """The proxies that the environment names for ws and wss."""
     for scheme in ("ws", "wss"):
         try:
             proxy = find_proxy(scheme)

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _kill_all(found: Listing) -> int:
-    """End every connection of the brokers that the environment names, and say how many."""
+    """End every connection of the brokers that the environment names, and print their number."""
     wanted = [(shown, broker, str(row["id"])) for shown, broker, row in found.rows()]
     codes = [
         _kill_connection(shown, broker.address, number)
@@ -68,7 +68,7 @@ def _kill_named(found: Listing, given: str) -> int:
 
 
 def _locate_connection(found: Listing, given: str) -> tuple[str, str]:
-    """The broker and the number that an id on the command line means."""
+    """The broker and the number of the connection that an id on the command line means."""
     name, colon, number = given.rpartition(":")
     places = [
         (broker.address, number)
@@ -86,13 +86,18 @@ def _locate_connection(found: Listing, given: str) -> tuple[str, str]:
 
 
 def _is_meant(broker: Broker, name: str | None) -> bool:
-    """Whether an id with this broker's name, or with none, can mean a connection of this broker."""
+    """Whether an id with the broker's name `name` (None: without a name) can mean a connection of
+    this broker."""
     if name is None:
         return broker.addressed
     return broker.goes_by(name)
 
 
 def _kill_connection(shown: str, address: str, number: str) -> int:
+    """End a connection and print the outcome; returns the exit code.
+
+    `shown` is the id for people.
+    """
     try:
         there = kill(address, number)
     except BrokerGone as error:

@@ -1,7 +1,8 @@
 """Lines of standard input, read beside other work.
 
-Not `sys.stdin`: a thread that is blocked in it cannot be woken, and the interpreter aborts when it ends
-meanwhile. This reads the descriptor itself, and a pipe wakes it.
+`sys.stdin` does not serve: a thread that blocks in `sys.stdin` cannot be woken, and the interpreter
+aborts if it ends meanwhile. `Lines` reads the file descriptor itself, and a pipe wakes the reading
+thread.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ __all__ = ["Lines"]
 
 
 class Lines:
-    """`get` returns one line after another; `feed` hands them to a function in a thread of its own."""
+    """Lines of a file descriptor.
+
+    `get` returns a line; `feed` passes lines to a function in a thread of its own.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -26,7 +30,8 @@ class Lines:
         self._thread: threading.Thread | None = None
 
     def get(self) -> str | None:
-        """The next line without its end; None at the end of the input or when closed."""
+        """The next line without its line end; None at the end of the input and after the
+        closing."""
         raw = self.get_raw()
         return None if raw is None else raw.decode("utf-8", "surrogateescape").removesuffix("\r")
 
@@ -39,16 +44,21 @@ class Lines:
         return line
 
     def _read_more(self) -> None:
+        """Wait for bytes or for the closing. Empty bytes mark the end of the input."""
         try:
             readable, _, _ = select.select([self._fd, self._wake_r], [], [])
             chunk = b"" if self._wake_r in readable else os.read(self._fd, 65536)
         except (OSError, ValueError):
-            chunk = b""  # there is no standard input
+            # Standard input does not exist.
+            chunk = b""
         self._data += chunk
         self._end = self._end or not chunk
 
     def feed(self, take: Callable[[str], None], ended: Callable[[], None]) -> None:
-        """Call `take` with each line and `ended` at the end of the input."""
+        """Call `take` with every line, and `ended` at the end of the input.
+
+        The calls come from a new thread.
+        """
 
         def work() -> None:
             while (line := self.get()) is not None:
@@ -62,6 +72,7 @@ class Lines:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        """Wake and join the reading thread, then close the pipe."""
         self._stopped = True
         os.write(self._wake_w, b"x")
         if self._thread is not None:

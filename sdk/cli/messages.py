@@ -1,4 +1,7 @@
-"""`trunkline dial` on what is read and written: messages out, lines in."""
+"""`trunkline dial` on connections that are read and written: messages out, lines in.
+
+Two threads: the main thread prints messages; the thread of standard input sends lines.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +32,25 @@ from trunkline.proxy.connection import Connection
 __all__ = ["hex_lines", "run_messages"]
 
 BYTE_STREAMS = frozenset(("tcp", "tls", "unix"))
+"""Schemes whose messages are pieces of a stream of bytes."""
 SLICE_MS = 200
+"""Milliseconds of a read, after which the session looks at its deadline."""
 DOWN_S = 0.05
+"""Seconds to wait after a read that reports the outage."""
 LAST_LINE_S = 1.0
+"""Seconds that the end waits for a line that is being sent."""
 
 
 def run_messages(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
-    """Print until the peer ends, `--count` is reached, or `-q` seconds after the end of the input."""
+    """Print until the peer ends, `--count` is reached, or `-q` seconds have passed since the end of
+    the input."""
     session = _Session(connection, options)
     lines.feed(session.send, session.input_ended)
     return session.run()
 
 
 class _Session:
-    """One connection being printed."""
+    """A connection whose messages are printed."""
 
     def __init__(self, connection: Connection, options: argparse.Namespace) -> None:
         self._connection = connection
@@ -53,7 +61,9 @@ class _Session:
         self._quit_s: float | None = options.quit_s
         self._quit_at = Deadline(None)
         self._down = False
+        # Held by the thread of standard input while it sends a line.
         self._sending = threading.Lock()
+        # `_ending`: send no further line. `_ended_here`: an unsent line is not reported any more.
         self._ending = self._ended_here = False
 
     def run(self) -> int:
@@ -61,9 +71,11 @@ class _Session:
             return self._print_all()
         finally:
             self._ending = True
-            if self._sending.acquire(timeout=LAST_LINE_S):  # the line that is on its way
+            # Wait for the line that is being sent.
+            if self._sending.acquire(timeout=LAST_LINE_S):
                 self._sending.release()
-            self._ended_here = True  # what is not sent now is not sent because we end: no news
+            # Later failures come from our own end, and are not reported.
+            self._ended_here = True
 
     def _print_all(self) -> int:
         while not self._quit_at.expired():
@@ -81,7 +93,7 @@ class _Session:
         return OK
 
     def _read_next(self) -> Message | str | bytes | None:
-        """The next message, with its envelope where envelopes are shown."""
+        """The next message, with its envelope for --json."""
         return (
             self._connection.receive(SLICE_MS)
             if self._envelopes
@@ -101,18 +113,20 @@ class _Session:
         if not self._down:
             self._down = True
             self._printer.event("down")
-        time.sleep(DOWN_S)  # every read says so at once as long as it lasts
+        # During the outage every read reports the outage at once.
+        time.sleep(DOWN_S)
 
     def _exit_code(self, error: BrokenError) -> int:
-        """The peer's end in good order is an end; a link that was given up or killed is a failure."""
+        """Success when the peer has ended in good order; failure when the link was given up or
+        killed."""
         state = self._connection.stats().state
         self._printer.event("end", str(error))
         return OK if state in ("lost", "closed") and not self._connection._member.gone else FAILED
 
-    # the thread of standard input
+    # The thread of standard input.
 
     def send(self, line: str) -> None:
-        """One line: with its end where the connection is a stream of bytes, else as one message."""
+        """Send a line: with its line end on a stream of bytes, else as a message of its own."""
         data = line.encode("utf-8", "surrogateescape") + (b"\n" if self._stream else b"")
         with self._sending:
             if not self._ending:
@@ -134,7 +148,8 @@ class _Session:
 
 
 class _Printer:
-    """Messages on standard output; a byte stream as it comes, anything else as one line each."""
+    """Prints messages on standard output: a byte stream as it comes, other messages as a line
+    each."""
 
     def __init__(self, *, raw: bool, as_json: bool, as_hex: bool) -> None:
         self._raw = raw
@@ -158,7 +173,8 @@ class _Printer:
             self._put_out(self._plain_bytes(message) + (b"" if self._raw else b"\n"))
 
     def _plain_bytes(self, message: str | bytes) -> bytes:
-        if self._terminal:  # what a peer sends must not control the user's terminal
+        # A peer's message must not control the user's terminal.
+        if self._terminal:
             text = (
                 message if isinstance(message, str) else message.decode("utf-8", "backslashreplace")
             )
@@ -168,7 +184,7 @@ class _Printer:
         return message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
 
     def event(self, what: str, why: str | None = None) -> None:
-        """Print an event of the link as JSON; without --json the log on stderr has the event."""
+        """Print an event of the link as JSON. Without --json, the log on stderr shows the event."""
         if self._json:
             self._print_object({"event": what, **({"reason": why} if why else {})})
 
@@ -201,7 +217,7 @@ def _why_unsent(error: TrunklineError) -> str:
 
 
 def _envelope_fields(message: Message) -> dict[str, Any]:
-    """The fields of `trunkline.Message` that the message has, by their names."""
+    """The fields of `trunkline.Message` that are set, by their names."""
     fields = {
         name: getattr(message, name)
         for name in ("topic", "key", "timestamp", "offset", "partition", "reply_to")
@@ -218,7 +234,7 @@ def _envelope_fields(message: Message) -> dict[str, Any]:
 
 
 def hex_lines(data: bytes) -> list[str]:
-    """Sixteen bytes a line: the offset, the bytes in hex, the bytes as text."""
+    """Lines of sixteen bytes: the offset, the bytes in hex, the bytes as text."""
     lines = []
     for start in range(0, len(data), 16):
         part = data[start : start + 16]

@@ -1,4 +1,4 @@
-"""`trunkline ps`: every connection of every broker of this user, whatever runtime folder it lives in."""
+"""`trunkline ps`: every connection of every broker of this user, in any runtime folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection as `ps` and `top` show it."""
+"""Connections as `ps` and `top` show them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ __all__ = ["COLUMNS", "Row", "memory", "rows_of", "table_of"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The figures of a connection. Rates are messages (of a database rows and statements) per second, None
-    where unknown."""
+    """The figures of a connection.
+
+    Rates are messages per second; for a database, rows and statements per second. None: unknown.
+    """
 
     id: str
     broker: str
@@ -40,7 +42,8 @@ class Row:
     dropped: int
     skipped: int
     lag: int | None
-    """Messages that the message broker has for it and that no reader has taken; None where unknown."""
+    """Messages that the message broker holds for the connection and that no reader has taken; None:
+    unknown."""
     statements: int
     rows: int
     queries: int
@@ -51,17 +54,18 @@ class Row:
     shared: bool
     responsive: bool
     memory: int | None
-    """Bytes: the worker's share of memory (PSS) on Linux, resident size elsewhere."""
+    """Bytes. On Linux the worker's proportional share of memory (PSS), elsewhere its resident
+    size."""
     last_error: str | None
 
     @property
     def incoming(self) -> int:
-        """Messages, or rows of a database, so far."""
+        """The number of messages received; for a database, of rows."""
         return self.messages_in + self.rows
 
     @property
     def outgoing(self) -> int:
-        """Messages, or statements of a database, so far."""
+        """The number of messages sent; for a database, of statements."""
         return self.messages_out + self.statements
 
 
@@ -101,7 +105,7 @@ _COUNTS = (
 
 
 def memory(pid: int) -> int | None:
-    """Memory of a process in bytes; None when the system does not tell."""
+    """The memory of a process in bytes; None when the system does not tell."""
     if Path("/proc/self").exists():
         return _proc_memory(pid)
     try:
@@ -131,7 +135,7 @@ def _state_text(row: Row) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the table. `rank`: where the lines are short, columns of a high rank are left out first."""
+    """A column of the table. `rank`: on short lines, columns of a high rank are left out first."""
 
     name: str
     numeric: bool
@@ -157,17 +161,20 @@ COLUMNS = (
         "MEM", True, 10, lambda row: "-" if row.memory is None else amount(row.memory / 1e6, "M")
     ),
 )
-"""Of a database IN counts rows, OUT statements."""
+"""For a database, IN counts rows and OUT counts statements."""
 LONGEST_HOST = 48
-"""Of a peer only the path is cut, unless scheme, host and port are longer than this."""
+"""The longest scheme, host and port of a peer, in columns.
+
+A longer one is cut; else only the path is cut.
+"""
 _PEER = 1
 _PATH = re.compile(r"(?<=[^/:])[/?].*")
 
 
 def table_of(rows: Iterable[Row], width: int | None = None) -> list[str]:
-    """The rows as aligned lines, headings first; none longer than `width` where that is given.
+    """The rows as aligned lines, headings first, at most `width` columns wide (None: no limit).
 
-    Columns are left out by rank and peers cut to make them fit. An id or a number is whole or not there.
+    To fit, columns are left out by rank, and peers are cut. Ids and numbers are never cut.
     """
     columns = [[column.name] for column in COLUMNS]
     for row in rows:
@@ -184,9 +191,11 @@ def table_of(rows: Iterable[Row], width: int | None = None) -> list[str]:
 
 
 def fit_columns(natural: list[int], width: int | None, hosts: int) -> dict[int, int]:
-    """The columns that fit into `width`, and how wide each is: those of the lowest ranks, one after the other
-    until one does not fit; peers alone are passed over. The first is always there. `hosts`: what the peers
-    without their paths need."""
+    """The columns that fit into `width`, with the width of each.
+
+    Columns are taken by rank until a column does not fit; only the peers may be skipped. The first
+    column is always taken. `hosts` is the width of the peers without their paths.
+    """
     if width is None:
         return dict(enumerate(natural))
     taken: dict[int, int] = {}
@@ -194,7 +203,8 @@ def fit_columns(natural: list[int], width: int | None, hosts: int) -> dict[int, 
         least = min(natural[index], hosts, LONGEST_HOST) if index == _PEER else natural[index]
         if taken and sum(taken.values()) + len(GAP) * len(taken) + least > width:
             if index == _PEER:
-                continue  # ids alone would be of no use where the states fit
+                # Ids alone would be useless where the states still fit.
+                continue
             break
         taken[index] = least
     if _PEER in taken:

@@ -1,4 +1,4 @@
-"""`trunkline run`: a strategy script with the original's globals."""
+"""`trunkline run`: run a strategy script with the globals of the platform FMZ."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--params", metavar="FILE", help="globals of the script, from a TOML or JSON file"
     )
-    # As of a subcommand: what stands behind the file is the script's, an option too.
+    # As for a subcommand, all words after the file belong to the script, even words that look like
+    # options.
     made.add_argument(
         "command",
         metavar="FILE",
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     elif ours := [
         name for name in (given.partition("=")[0] for given in arguments) if name in _OURS
     ]:
-        # Handed to the script it would have no effect, and the strategy would trade with its defaults.
+        # The script would ignore such an option, and the strategy would trade with its defaults.
         what = f"{ours[0]} stands behind {file}: write it before the file"
         print(f"trunkline: {what}, or -- before the script's own arguments", file=sys.stderr)
         return 2

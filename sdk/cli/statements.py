@@ -20,12 +20,13 @@ __all__ = ["plain_value", "run_statements"]
 
 
 def run_statements(connection: Connection, options: argparse.Namespace, lines: Lines) -> int:
-    """Execute each statement and show its result; 1 when one was refused."""
+    """Execute every statement and show its result; returns 1 if a statement was refused."""
     code = OK
     for number, sql in enumerate(_read_statements(options.exec, lines), 1):
         try:
             result = connection.exec(sql)
-            assert result is not None  # an object of `connect` raises
+            # A connection of `connect` raises instead of returning None.
+            assert result is not None
             _print_result(result, as_json=options.json)
         except (DeadHandle, BrokerGone):
             raise
@@ -38,7 +39,7 @@ def run_statements(connection: Connection, options: argparse.Namespace, lines: L
 
 
 def _read_statements(given: list[str], lines: Lines) -> Iterator[str]:
-    """Those of the arguments, else the lines of standard input."""
+    """The statements of the arguments, or else the lines of standard input."""
     if given:
         yield from given
         return
@@ -97,9 +98,10 @@ def _cell_text(value: Any) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """A result as JSON can hold it: bytes as base64 under "bytes", other types as their text."""
+    """A result in the form of JSON: bytes as base64 under "bytes", foreign types as text."""
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no word for it
+        # JSON has no NaN and no infinity.
+        return str(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, bytes):

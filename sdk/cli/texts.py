@@ -1,4 +1,4 @@
-"""Figures and parsers as people want to see them; shared by the commands."""
+"""Figures as text for people, and parsers of arguments; shared by the commands."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
 ]
 
 WIDE = 100_000
-"""Columns of an output that is no terminal: nothing is wrapped there."""
+"""Columns of an output that is no terminal: no line is wrapped."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def command_parser(
     name: str, description: str, examples: str, after: str = ""
 ) -> argparse.ArgumentParser:
-    """The parser of one command: its own help, with examples at the end."""
+    """The parser of a command: the command's own help, with examples at the end."""
     lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
     return argparse.ArgumentParser(
         prog=f"trunkline {name}",
@@ -42,7 +42,7 @@ def command_parser(
 
 
 def number(text: str) -> int:
-    """An argument that counts something: a whole number above zero."""
+    """Parse an argument that is a count: a whole number above zero."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be above zero")
@@ -50,7 +50,7 @@ def number(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """An argument in seconds: above or equal to zero."""
+    """Parse an argument in seconds: zero or more."""
     value = float(text)
     if not math.isfinite(value) or value < 0:
         raise argparse.ArgumentTypeError("must be a number of seconds")
@@ -58,7 +58,7 @@ def seconds(text: str) -> float:
 
 
 def amount(value: float | None, unit: str = "") -> str:
-    """A figure in four digits or so: 7, 950, 12.3k, 4.5M; "-" where unknown."""
+    """A figure with about four digits: 7, 950, 12.3k, 4.5M; "-" for None."""
     if value is None:
         return "-"
     for size, mark in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
@@ -68,7 +68,7 @@ def amount(value: float | None, unit: str = "") -> str:
 
 
 def age(value: float | None) -> str:
-    """Seconds as 12s, 3m05s, 2h07m, 3d04h; "-" where unknown."""
+    """Seconds as 12s, 3m05s, 2h07m, 3d04h; "-" for None."""
     if value is None:
         return "-"
     whole = int(value)
@@ -87,18 +87,21 @@ def moment(at: float) -> str:
 
 
 def printable(text: Any) -> str:
-    """Text from outside, safe for a terminal: control characters as escapes, tabs and line ends kept."""
+    """Foreign text made safe for a terminal: control characters as escapes; tabs and line ends
+    stay."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", str(text))
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Whether colors may be written to a stream: a terminal that has them, and no NO_COLOR (no-color.org)."""
+    """Whether a stream may get colors: a terminal with colors, and no NO_COLOR (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def output_width(stream: TextIO) -> int | None:
-    """How many columns a line on this stream may take: what COLUMNS says, else what the terminal says; None
-    for a file or a pipe, where nothing is left out."""
+    """The columns of a line on this stream: the variable COLUMNS, else the terminal's width.
+
+    None for a file or a pipe: lines then have any length.
+    """
     given = os.environ.get("COLUMNS", "")
     if given.isdecimal() and int(given) > 0:
         return int(given)

@@ -51,7 +51,10 @@ def run(options: argparse.Namespace) -> int:
 def _look_repeatedly(
     count: int | None, wait: Callable[[float], bool]
 ) -> Iterator[tuple[Listing, list[Row]]]:
-    """Look again and again; `wait` takes seconds and returns True to end."""
+    """Yield the listing and its rows every `EVERY_S` seconds.
+
+    `wait` takes seconds and returns True to end.
+    """
     before: dict[tuple[str, str], tuple[float, Row]] = {}
     done = 0
     while True:
@@ -72,7 +75,10 @@ def _look_repeatedly(
 def _with_current_rates(
     row: Row, now: float, before: dict[tuple[str, str], tuple[float, Row]]
 ) -> Row:
-    """The row with the rates since the last look; the workers tell their figures once a second."""
+    """The row with the rates since the previous look.
+
+    Workers report their figures once a second.
+    """
     then, old = before.get((row.broker, row.id), (now, row))
     passed = now - then
     if passed <= 0:
@@ -125,7 +131,10 @@ def _sleep_on(seconds: float) -> bool:
 
 @contextlib.contextmanager
 def _watch_keys() -> Iterator[Callable[[float], bool]]:
-    """A function that waits so many seconds and is True when q was pressed."""
+    """A function that waits some seconds and returns True if q was pressed.
+
+    The terminal is restored at the end.
+    """
     if not sys.stdin.isatty():
         yield _sleep_on
         return

@@ -1,4 +1,5 @@
-"""What `trunkline doctor` finds by trying: a private broker, and connections to servers of its own."""
+"""The findings of `trunkline doctor` by trial: a private broker, and connections to local
+servers."""
 
 from __future__ import annotations
 
@@ -26,10 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["trials"]
 
 DIALS = 5
+"""The number of dials whose median time is reported."""
 SLOW_MS = 250.0
+"""A slower dial, in milliseconds, is a warning."""
 ANSWER_MS = 5000
+"""Milliseconds that a local server has to answer."""
 LEAVE_S = 6.0
+"""Seconds that the private broker has to end."""
 LONGEST = 55
+"""The longest path of a folder for temporary files that leaves room for a socket's path."""
 _FIREWALL = "is a firewall on the loopback device?"
 
 
@@ -62,7 +68,7 @@ def trials() -> Iterator[Finding]:
 
 
 def _await_end() -> None:
-    """Its folder must not be removed under a broker that is about to end."""
+    """Wait until the private broker has ended, because its folder is about to be removed."""
     deadline = Deadline(LEAVE_S)
     while any(endpoint.root().glob("b-*")) and not deadline.expired():
         time.sleep(0.02)
@@ -70,6 +76,8 @@ def _await_end() -> None:
 
 @contextlib.contextmanager
 def _private_runtime(folder: str) -> Iterator[None]:
+    """Let `endpoint` use this folder inside the block, without a broker that the environment
+    names."""
     names = (endpoint.ENV, endpoint.ROOT_ENV)
     before = {name: os.environ.pop(name, None) for name in names}
     os.environ[endpoint.ROOT_ENV] = folder
@@ -83,7 +91,7 @@ def _private_runtime(folder: str) -> Iterator[None]:
 
 
 def _last_words(root: Path) -> str:
-    """The last line of the broker's log, where it got so far."""
+    """The last line of the private broker's log; "" without a log."""
     for log in root.glob("b-*/broker.log"):
         lines = log.read_text(errors="replace").strip().splitlines()
         if lines:
@@ -139,7 +147,7 @@ async def _echo_messages(peer: Peer) -> None:
 
 
 class _EchoServer:
-    """A TCP server on 127.0.0.1 that sends back what it gets."""
+    """A TCP server on 127.0.0.1 that sends back every byte."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -160,6 +168,7 @@ class _EchoServer:
 
     def __exit__(self, *exc: object) -> None:
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept
+            # Wakes the thread from accept.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join(2)

@@ -1,8 +1,12 @@
-"""The demo's exchange: a market feed that behaves like a real exchange, and keeps a ledger of its messages.
+"""The demo's exchange: a market feed that behaves like a real exchange, and keeps a ledger of its
+messages.
 
-The feed sends binary frames of gzipped JSON, after a subscription. It sends `{"ping": ms}` and wants a
-`{"pong": ms}` back within seconds; it sends protocol pings; it loses links without a closing handshake. The
-messages of a link are numbered (`n`). The ticks of the market are numbered (`seq`), with or without a link.
+After a subscription the feed sends binary frames of gzipped JSON. The feed sends `{"ping": ms}` and
+demands a `{"pong": ms}` within seconds; it sends protocol pings; it loses links without a closing
+handshake. The messages of a link are numbered (`n`). The ticks of the market are numbered (`seq`),
+with or without a link.
+
+All private methods run on the server's event loop.
 """
 
 from __future__ import annotations
@@ -32,15 +36,18 @@ SYMBOLS = tuple(PRICES)
 RATE = 200
 """Ticks per second of the whole market."""
 TURN_S = 0.02
+"""Seconds between two turns of the market."""
 DYING_S = 0.15
+"""Seconds that a dying link swallows messages before it is aborted."""
 HEARTBEAT_S = 1.0
+"""Seconds between two heartbeats."""
 PATIENCE_S = 8.0
 """Seconds without an answer to a heartbeat, after which a client is dropped."""
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One subscribed link."""
+    """A subscribed link."""
 
     peer: Peer
     number: int
@@ -51,7 +58,7 @@ class Session:
 
 
 class Feed:
-    """The exchange, in a thread."""
+    """The exchange, in a thread of its own."""
 
     def __init__(self, certificate: Certificate | None, seed: int) -> None:
         self.ledger = Ledger()
@@ -100,6 +107,7 @@ class Feed:
     def _hear_message(
         self, peer: Peer, session: Session | None, said: dict[str, Any]
     ) -> Session | None:
+        """Take a client's message; returns the link's session, once the client has subscribed."""
         if session is None and said.get("sub") == "tickers":
             session = Session(peer, len(self.ledger.sent) + 1)
             self.ledger.sent[session.number] = 0
@@ -114,6 +122,10 @@ class Feed:
         return session
 
     def _send_message(self, session: Session, content: dict[str, Any]) -> None:
+        """Send a message and count it.
+
+        A dead link's messages count as sent: they are lost with the link.
+        """
         session.sent += 1
         text = json.dumps({"link": session.number, "n": session.sent, **content})
         if session.dead or session.peer.send(gzip.compress(text.encode(), 1)):

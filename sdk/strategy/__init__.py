@@ -1,6 +1,6 @@
-"""Running a strategy script as the original did: its globals, its life cycle, its log.
+"""Running a strategy script as the platform FMZ does: the script's globals, life cycle and log.
 
-`run(path)` is what `trunkline run` calls. `StopError` is how a stop (Ctrl-C, SIGTERM) reaches the script.
+`trunkline run` calls `run(path)`. A stop (Ctrl-C, SIGTERM) reaches the script as `StopError`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Globals that only the original platform can have: each says so, and what to use instead."""
+"""Globals that only the platform FMZ has.
+
+Using such a global raises an error that names a replacement.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ __all__ = ["ABSENT", "Absent"]
 
 
 class Absent:
-    """A global that is not here. Naming it does nothing; calling it or asking for a part of it raises."""
+    """A global without an implementation.
+
+    The bare name is harmless; calling it or reading an attribute raises.
+    """
 
     def __init__(self, name: str, instead: str) -> None:
         self._name = name

@@ -1,4 +1,4 @@
-"""The traceback a user can use: the lines that are theirs, without ours and without the library's."""
+"""A traceback for users: only the frames of the user's own files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ __all__ = ["report"]
 
 _LIBRARY = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
 _OTHERS = ("<", *(f"{folder}/" for folder in (Path(__file__).resolve().parent.parent, *_LIBRARY)))
+"""File names of frames that are not the user's begin so: built-in code, this package, the standard
+library."""
 
 
 def report(error: BaseException, script: Path) -> str:
-    """The error as text, with the frames of the script and of modules that are the user's own."""
+    """The error as text, with the frames of the script and of the user's own modules."""
     found = traceback.TracebackException.from_exception(error)
     _strip_frames(found, script, set())
     return "".join(found.format())
 
 
 def _strip_frames(found: traceback.TracebackException, script: Path, seen: set[int]) -> None:
+    """Remove foreign frames from an exception and from its causes.
+
+    `seen` ends cycles among exceptions.
+    """
     if id(found) in seen:
         return
     seen.add(id(found))

@@ -1,4 +1,4 @@
-"""`GetCommand`: what somebody typed, or another program wrote, to the strategy's standard input."""
+"""`GetCommand`: the lines that a person or a program writes to the strategy's standard input."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import threading
 __all__ = ["Commands"]
 
 LONGEST = 65536
-"""A line is cut here, so that a stream without line ends cannot fill the memory."""
+"""The longest line.
+
+A longer line is cut, so that a stream without line ends cannot fill the memory.
+"""
 
 
 class Commands:
-    """Reads lines from a file descriptor without ever waiting for one, and only when asked to: a
-    script that never calls `GetCommand` may read its standard input itself."""
+    """Reads lines from a file descriptor, without waiting, and only when called.
+
+    A script that never calls `GetCommand` may read its standard input itself.
+    """
 
     def __init__(self, fd: int | None = 0) -> None:
         self._fd = fd
@@ -22,7 +27,7 @@ class Commands:
         self._lock = threading.Lock()
 
     def __call__(self) -> str | None:
-        """The next line (`name` or `name:value`), or None when there is none."""
+        """The next line (`name` or `name:value`); None when no whole line has come."""
         with self._lock:
             while True:
                 line, mark, rest = self._data.partition(b"\n")
@@ -34,6 +39,10 @@ class Commands:
                     return None
 
     def _read_more(self) -> bool:
+        """Read the bytes that are available.
+
+        Returns False when no bytes came, and at the end of the input.
+        """
         fd = self._fd
         if fd is None or not self._is_readable(fd):
             return False
@@ -43,14 +52,15 @@ class Commands:
             data = b""
         if not data:
             self._fd = None
-            self._data += b"\n" if self._data else b""  # the last line may have no end
+            # The last line may have no line end.
+            self._data += b"\n" if self._data else b""
             return bool(self._data)
         self._data += data
         return True
 
     def _is_readable(self, fd: int) -> bool:
         try:
-            # A background job that reads its terminal is stopped by the kernel.
+            # The kernel stops a background job that reads its terminal.
             if os.isatty(fd) and os.tcgetpgrp(fd) != os.getpgrp():
                 return False
             return bool(select.select([fd], [], [], 0)[0])

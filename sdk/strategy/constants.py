@@ -1,4 +1,4 @@
-"""The original's constants, with its values (`facts`: its published Python and Rust libraries agree)."""
+"""FMZ's constants with FMZ's values, on which FMZ's published Python and Rust libraries agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`DBExec`: the strategy's own sqlite database, dialled when it is first used."""
+"""`DBExec`: the strategy's own sqlite database, dialled at the first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["Database"]
 
 
 class Database:
-    """SQL that begins with `:` goes to a database in memory, all other to a file of the strategy."""
+    """The global `DBExec`.
+
+    SQL that begins with `:` goes to a database in memory, other SQL to the strategy's file.
+    """
 
     def __init__(self, dial: Callable[..., Any], folder: Path) -> None:
         self._dial = dial
@@ -20,7 +23,8 @@ class Database:
         self._lock = threading.Lock()
 
     def __call__(self, sql: str, *binds: Any, **options: Any) -> Any:
-        """`{"columns": [...], "values": [[...], ...]}`, or None, with the reason in the log."""
+        """Execute a statement: `{"columns": [...], "values": [[...], ...]}`, or None with the
+        reason in the log."""
         if not isinstance(sql, str):
             raise TypeError(f"DBExec takes SQL as text, not {type(sql).__name__}")
         memory = sql.startswith(":")
@@ -35,6 +39,7 @@ class Database:
             self._open.clear()
 
     def _find_connection(self, memory: bool) -> Any:
+        """The connection, dialled at the first use; None when the dial fails."""
         with self._lock:
             if memory not in self._open:
                 connection = self._dial(self._address_of(memory))

@@ -28,7 +28,7 @@ def _make_blake(name: str, bits: int) -> Callable[[bytes], bytes]:
 
 
 def _make_keccak(bits: int) -> Callable[[bytes], bytes]:
-    """Keccak as it was before it became SHA-3, as Ethereum uses it; `hashlib` has SHA-3 only."""
+    """Keccak as Ethereum uses it, from before the standard SHA-3. `hashlib` has only SHA-3."""
 
     def digest(data: bytes) -> bytes:
         try:
@@ -42,7 +42,7 @@ def _make_keccak(bits: int) -> Callable[[bytes], bytes]:
 
 
 _HASHES: dict[str, tuple[Callable[[bytes], bytes], int]] = {
-    # name: the function and its block size in bytes, which HMAC needs
+    # Name: the function, and its block size in bytes for HMAC.
     "md4": (_make_hash("md4"), 64),
     "md5": (_make_hash("md5"), 64),
     "sha1": (_make_hash("sha1"), 64),
@@ -93,13 +93,14 @@ def encode(
     key_format: str | None = None,
     key: str | bytes | None = None,
 ) -> str | bytes:
-    """`data`, hashed or signed with `algo`: `bytes` for the format raw, else `str`.
+    """Hash or sign `data` with `algo`: returns `bytes` for the format raw, else `str`.
 
-    With a key *and* a key format a hash becomes an HMAC; without a key format the key is ignored, as
-    the original does. Raises ValueError for what it does not know or cannot decode.
+    With a key *and* a key format, a hash becomes an HMAC. Without a key format, the key is ignored,
+    as on FMZ. Raises ValueError for unknown names and undecodable values.
     """
     if key is None and key_format:
-        # a secret that is not set (`os.environ.get`): without it there would be a plain hash
+        # The key may be a secret that is not set (`os.environ.get`): the result would silently be a
+        # plain hash.
         raise ValueError("Encode: a key format is given, and the key is None")
     algo = algo.lower()
     name = algo.replace("_", ".") if algo not in ALGORITHMS else algo
@@ -123,14 +124,17 @@ def _apply_algorithm(name: str, data: bytes, key: bytes | None) -> bytes:
 
 
 def _make_hmac(digest: Callable[[bytes], bytes], block: int, key: bytes, data: bytes) -> bytes:
+    """HMAC (RFC 2104) with any of the hashes; `block` is the hash's block size in bytes."""
     key = (digest(key) if len(key) > block else key).ljust(block, b"\0")
     inner = digest(key.translate(_INNER) + data)
     return digest(key.translate(_OUTER) + inner)
 
 
 def _sign_ed25519(variant: str, data: bytes, key: bytes | None) -> bytes:
-    """Ed25519 with a 32-byte seed, or with Go's 64-byte key, which is the seed and the public key.
-    `md5` and `sha512` sign that digest of the data."""
+    """Sign with Ed25519, by a 32-byte seed or by Go's 64-byte key (the seed and the public key).
+
+    The variants `md5` and `sha512` sign this digest of the data.
+    """
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     except ImportError as error:
@@ -142,6 +146,7 @@ def _sign_ed25519(variant: str, data: bytes, key: bytes | None) -> bytes:
 
 
 def _convert_text(name: str, in_format: str, out_format: str, data: str | bytes) -> str | bytes:
+    """Convert text between UTF-8 and another codec."""
     _, way, codec = name.split(".")
     if way == "encoder":
         return _write_value(
@@ -153,8 +158,9 @@ def _convert_text(name: str, in_format: str, out_format: str, data: str | bytes)
 
 
 def _read_value(value: str | bytes, form: str, what: str) -> bytes:
+    """The bytes of a value in a format; `what` names the value in errors."""
     if not isinstance(value, (str, bytes, bytearray, memoryview)):
-        # bytes(5) would be five zero bytes, and signed as such
+        # bytes(5) would be five zero bytes, and would be signed so.
         raise ValueError(f"Encode: the {what} must be text or bytes, not {type(value).__name__}")
     data = value.encode() if isinstance(value, str) else bytes(value)
     try:
@@ -163,7 +169,8 @@ def _read_value(value: str | bytes, form: str, what: str) -> bytes:
         if form == "base64":
             return base64.b64decode(data, validate=True)
     except ValueError:
-        # The value may be a secret: say nothing of it, and do not chain the error, which quotes it.
+        # The value may be a secret: the error neither quotes the value nor chains the error that
+        # does.
         raise ValueError(f"Encode: the {what} is not {form}") from None
     _check_format(form)
     return data

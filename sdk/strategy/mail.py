@@ -1,4 +1,4 @@
-"""`Mail`: one message through an SMTP server."""
+"""`Mail`: send a message through an SMTP server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 __all__ = ["Mail"]
 
 TIMEOUT_S = 30.0
+"""Seconds that the server has to answer."""
 
 
 class Mail:
-    """The global of that name. `failed` gets the reason when a message could not be handed over."""
+    """The global `Mail`. `failed` gets the reason when the server does not take a message."""
 
     def __init__(self, failed: Callable[[str], None]) -> None:
         self._failed = failed
@@ -21,11 +22,12 @@ class Mail:
     def __call__(
         self, server: str, user: str, password: str, to: str, title: str, body: str
     ) -> bool:
-        """Whether the server took the message.
+        """Send a message; returns whether the server took it.
 
-        `smtp.host:587` (encrypted when the server offers STARTTLS) or `ssl://smtp.host:465`; `to` may be
-        several addresses with commas. The password is not sent over a link that is not encrypted,
-        except to this machine.
+        `server`: `smtp.host:587` (encrypted if the server offers STARTTLS) or
+            `ssl://smtp.host:465`.
+        `to`: an address, or several addresses separated by commas.
+        The password is never sent over an unencrypted link, except to this machine.
         """
         try:
             message = _make_message(str(user or ""), str(to or ""), str(title), str(body))
@@ -34,7 +36,8 @@ class Mail:
                     link.login(user, password)
                 link.send_message(message)
         except (OSError, ValueError, smtplib.SMTPException) as error:
-            place = str(server).rpartition("@")[2]  # what stands before it may be a password
+            # The text before the `@` may be a password.
+            place = str(server).rpartition("@")[2]
             self._failed(f"Mail through {place}: {type(error).__name__}: {error}")
             return False
         return True

@@ -13,11 +13,12 @@ __all__ = ["read_params"]
 
 
 def read_params(file: str | None, pairs: Iterable[str], taken: Iterable[str]) -> dict[str, Any]:
-    """The parameters as globals of the script, those of `pairs` before those of the file.
+    """Read the parameters, which become globals of the script. `pairs` win over the file.
 
-    `file` is TOML or JSON (by its ending; a table of names at its top), a pair is `NAME=VALUE`. `taken`: the
-    names of the strategy's globals, which a parameter must not hide. Raises ValueError with what to change,
-    OSError when the file cannot be read.
+    `file`: TOML or JSON, by its ending; a table of names at its top.
+    `pairs`: texts `NAME=VALUE`.
+    `taken`: the names of the strategy's globals, which a parameter must not hide.
+    Raises ValueError with the change to make, OSError when the file cannot be read.
     """
     found: dict[str, Any] = {}
     if file is not None:
@@ -54,8 +55,11 @@ def _from_file(path: Path) -> Mapping[str, Any]:
 
 
 def _read_value(text: str) -> Any:
-    """What a value in the command line means: as in JSON where it is JSON (numbers, true, false, null,
-    "text", lists, objects), Python's True, False and None too; else the text itself."""
+    """The value of a text from the command line.
+
+    JSON is read as JSON (numbers, true, false, null, "text", lists, objects), Python's True, False
+    and None by their meaning, and any other text as text.
+    """
     plain = {"True": True, "False": False, "None": None}
     if text in plain:
         return plain[text]
@@ -66,4 +70,5 @@ def _read_value(text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)  # NaN and Infinity are names here, not numbers
+    # NaN and Infinity are text here, not numbers.
+    raise ValueError(name)

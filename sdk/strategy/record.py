@@ -1,4 +1,4 @@
-"""A dict whose keys can be read as attributes, as the original's results can."""
+"""A dict with its keys as attributes, like FMZ's results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Record"]
 
 
 class Record(dict[str, Any]):
-    """`record["Body"]` and `record.Body` are the same."""
+    """A dict: `record["Body"]` and `record.Body` are the same."""
 
     def __getattr__(self, name: str) -> Any:
         try:

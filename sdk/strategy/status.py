@@ -1,4 +1,4 @@
-"""The grammar of LogStatus: text with JSON between backticks, read into blocks that can be drawn."""
+"""The grammar of LogStatus: text with JSON between backticks, parsed into blocks for a screen."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table; `tab` is True when it was one of several tabs, which are drawn one below the other.
-    `hidden` says how many rows were left out."""
+    """A table. `tab`: the table was one of several tabs, drawn below each other.
+
+    `hidden`: the rows left out.
+    """
 
     title: str
     columns: list[str]
@@ -30,10 +32,10 @@ Block = Styled | Table
 
 
 def parse(text: str, most: int = 10_000) -> list[Block]:
-    """The blocks of a status text, in order. What is not well-formed is shown as the text it is.
+    """The blocks of a status text, in order. Malformed JSON is shown as text.
 
-    Only the first `most` rows of a table are looked at: a feed of a whole market has thousands, a
-    screen shows fifty.
+    Only the first `most` rows of a table are read: a market has thousands of rows, and a screen
+    shows fifty.
     """
     blocks: list[Block] = []
     rest = ""
@@ -49,7 +51,7 @@ def parse(text: str, most: int = 10_000) -> list[Block]:
 
 
 def _split_pieces(text: str) -> Iterator[Any]:
-    """Plain text as `str`, what stood between backticks as the value it encodes."""
+    """The pieces of a text: plain text as `str`, JSON between backticks as its value."""
     at = 0
     while (tick := text.find("`", at)) >= 0:
         found = _json_at(text, tick + 1)
@@ -64,6 +66,7 @@ def _split_pieces(text: str) -> Iterator[Any]:
 
 
 def _json_at(text: str, start: int) -> tuple[Any, int] | None:
+    """The JSON value at `start` and the position after its backtick; None for other text."""
     if text[start : start + 1] not in ("{", "["):
         return None
     try:
@@ -74,6 +77,7 @@ def _json_at(text: str, start: int) -> tuple[Any, int] | None:
 
 
 def _read_blocks(value: object, most: int) -> list[Block] | None:
+    """The blocks of a JSON value: a table, several tabs, or a cell; None for other values."""
     if isinstance(value, list) and value and all(_is_table(item) for item in value):
         return [_read_table(item, most, tab=len(value) > 1) for item in value]
     if _is_table(value):
@@ -100,7 +104,10 @@ def _read_table(value: Any, most: int, *, tab: bool) -> Table:
 
 
 def _place_cells(rows: list[list[Any]]) -> list[list[Styled]]:
-    """Cells in their columns: a merged cell is shown in its first place, the others stay empty."""
+    """The cells in their columns.
+
+    A merged cell is shown in its first place; its other places stay empty.
+    """
     taken: dict[tuple[int, int], bool] = {}
     grid: list[list[Styled]] = []
     for y, row in enumerate(rows):

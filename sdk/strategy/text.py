@@ -1,6 +1,8 @@
-"""What a log text means: colour suffixes, push marks, images, `[trans]`, and what must not get through.
+"""The meaning of a log text: colour suffixes, push marks, images, `[trans]`; and the removal of
+control characters.
 
-Everything a strategy logs may come from a peer, so whatever steers a terminal is taken out here.
+A strategy may log text from a peer, so this module removes every character that controls a
+terminal.
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ _SUFFIX = re.compile(r"\s*(?:#([0-9a-fA-F]{12}|[0-9a-fA-F]{6}))?\s*([@&]*)\s*\Z"
 
 @dataclass(frozen=True, slots=True)
 class Styled:
-    """A text and its colours as `#rrggbb`, None where it has none."""
+    """A text with its colours as `#rrggbb`, or None."""
 
     text: str
     color: str | None = None
     background: str | None = None
     marks: str = field(default="", compare=False)
-    """`@` (push) and `&` (private), where they stood at the end."""
+    """The marks at the end of the text: `@` (push) and `&` (private)."""
 
 
 def clean(text: str) -> str:
@@ -44,7 +46,7 @@ def clean(text: str) -> str:
 
 
 def style(text: str) -> Styled:
-    """Read a log text: what stands at its end becomes colours and marks."""
+    """Read a log text: its suffix becomes colours and marks."""
     text = translate(_IMAGE.sub(_image_note, text))
     found = _SUFFIX.search(text)
     if not found or not found.group().strip():
@@ -57,7 +59,7 @@ def style(text: str) -> Styled:
 
 
 def translate(text: str) -> str:
-    """Of `[trans]Chinese|other[/trans]` the part for this machine's language."""
+    """From `[trans]Chinese|other[/trans]`, the part in this machine's language."""
     if "[trans]" not in text:
         return text
     language = (
@@ -67,7 +69,7 @@ def translate(text: str) -> str:
 
 
 def join(values: Iterable[Any]) -> str:
-    """The text of `Log(*values)`: a space between, a table as its JSON, a figure as a note."""
+    """The text of `Log(*values)`: separated by spaces, a table as its JSON, a figure as a note."""
     return " ".join(_text_of(value) for value in values)
 
 
