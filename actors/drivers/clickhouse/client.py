@@ -1,8 +1,9 @@
-"""clickhouse-driver's client, as one link: what it does about errors, and what it sends of an INSERT.
+"""The client of clickhouse-driver as one link: its behaviour after errors, and the way it sends
+an INSERT.
 
-It stands on names that the library shows: the methods of `Client` that are replaced here, and the
-fields `connected`, `socket`, `is_query_executing`, `database` and the timeouts of its `Connection`. A test
-pins them.
+The module relies on names of the library: the methods of `Client` that are replaced here, and the
+fields `connected`, `socket`, `is_query_executing`, `database` and the timeouts of its
+`Connection`. A unit test fails if these names change.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ from trunkline.errors import DialError, StatementError
 
 __all__ = ["Link", "stop"]
 
-logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL + 1)  # what it has to say, we say
+# Trunkline itself tells what the library would log.
+logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL + 1)
 
 STOP_S = 0.6
-"""Of each of the three steps of a second connection that stops a statement."""
+"""Seconds for each of the three steps of the second connection that stops a statement."""
 
 
 class Link(Client):  # type: ignore[misc]  # the library has no types
-    """See the module.
+    """One link to one server.
 
-    The library closes the link after every error, and opens it again before the next statement. With the
-    link the settings of `SET` and temporary tables are gone, so here it is kept where that is possible:
-    after an error the server is asked (`ping`) whether it still understands us.
+    The library closes the link after every error, and opens it again before the next statement.
+    With the link the settings of `SET` and temporary tables are lost. So this class keeps the
+    link if possible: after an error the server is asked (`ping`) whether it still understands us.
 
-    It is opened again here, too, when the server had closed it: always before a statement, never again once
-    a byte of the statement has been sent.
+    A link that the server has closed is opened again, too. That happens only before a statement,
+    and never after a byte of the statement was sent.
     """
 
     def __init__(self, plan: Plan, host: str, port: int) -> None:
@@ -48,14 +50,14 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         use_numbers(self.connection.context)
         self.plan = plan
         self.given_up = False
-        """Somebody broke the link from another thread: nothing more is sent."""
+        """Another thread broke the link. Nothing more is sent."""
         self.zone: tzinfo = UTC
-        """The server's, from the first dial on."""
+        """The server's time zone, known after the first dial."""
         self.unfit: StatementError | None = None
-        """Why the rows of an INSERT were not sent."""
+        """Why the rows of an INSERT were not sent; None if they were sent."""
 
     def dial(self, seconds: float) -> None:
-        """Connect and log in, each of the steps in so many seconds."""
+        """Connect and log in. Each step may take `seconds` seconds."""
         connection = self.connection
         connection.connect_timeout = connection.send_receive_timeout = max(0.001, seconds)
         try:
@@ -68,27 +70,31 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         server = connection.server_info
         self.zone = zone_named(server.get_timezone() or "UTC")
         if server.timezone and not _is_local(self.zone):
-            # Where the library believes that this machine is in the server's zone, it asks the machine; and
-            # with a TZ like EST5EDT it believes so wrongly. It goes by the name; pytz takes it in any case.
+            # If the library believes that this machine is in the server's zone, the library asks
+            # the machine. With a TZ such as EST5EDT that belief is wrong.
+            # The library compares the names of the zones, so a name in lower case avoids that.
+            # pytz accepts lower case.
             server.timezone = server.timezone.lower()
         if self.given_up:
             self.hang_up()
             raise ConnectionAbortedError("the link was given up")
 
     def hang_up(self) -> None:
-        """Close the link, whatever state it is in."""
+        """Close the link, in any state."""
         super().disconnect()
 
     @property
     def fd(self) -> int:
-        """The descriptor of its socket; -1 when there is none."""
+        """The file descriptor of the link's socket; -1 without a socket."""
         sock = self.connection.socket
         return -1 if sock is None else int(sock.fileno())
 
-    # what the library calls
+    # Called by the library.
 
     def establish_connection(self, settings: Any) -> None:
-        """Before each statement. Nothing of it has been sent yet, so a link that is gone is opened again."""
+        """Called before each statement. Nothing of the statement was sent yet, so a lost link is
+        opened again.
+        """
         if self.connection.connected:
             try:
                 return super().establish_connection(settings)  # type: ignore[no-any-return]
@@ -102,7 +108,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         return super().establish_connection(settings)  # type: ignore[no-any-return]
 
     def disconnect(self) -> None:
-        """After each error."""
+        """Called after each error. Closes the link, unless server and client still understand
+        each other.
+        """
         error = sys.exc_info()[1]
         kept = (
             isinstance(error, ServerException) and error.code not in OUT_OF_STEP and self._in_step()
@@ -111,6 +119,7 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
             self.hang_up()
 
     def _in_step(self) -> bool:
+        """Whether the server answers a ping after an error."""
         connection = self.connection
         if not connection.connected:
             return False
@@ -123,17 +132,22 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     def send_data(
         self, sample_block: Any, data: Any, types_check: bool = False, columnar: bool = False
     ) -> int:
-        """The rows of an INSERT, when the server has said which columns it wants. Where a value does not fit,
-        no row is sent: the INSERT ends in good order, and the link goes on."""
+        """Send the rows of an INSERT. Called when the server has told the columns of the table.
+
+        If a value does not fit, no row is sent: the INSERT ends in good order, and the link stays
+        usable.
+        """
         kinds = sample_block.columns_with_types
         try:
-            columns = fitted(data, kinds, self.zone)  # `insert` gives it the rows in parts
+            # `insert` passes the rows in parts.
+            columns = fitted(data, kinds, self.zone)
         except StatementError as error:
             self.unfit = error
             columns = []
         size = self.client_settings["insert_block_size"]
         count = len(columns[0]) if columns else 0
-        # the library's own loop copies each column twice; that is a third of the time of an INSERT
+        # The library's own loop copies each column twice, which takes a third of the time of an
+        # INSERT.
         for start in range(0, count, size):
             block = (
                 columns if count <= size else [column[start : start + size] for column in columns]
@@ -143,10 +157,14 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         super().send_data(sample_block, [])
         return count
 
-    # for the driver
+    # Called by the driver.
 
     def insert(self, head: str, parts: list[Sequence[Any]], query_id: str) -> int:
-        """Insert rows as blocks; they come in parts, each of which may be a Table. Returns their number."""
+        """Insert rows as blocks. The rows come in parts, and each part may be a Table. Returns
+        the number of rows.
+
+        StatementError for a value that does not fit.
+        """
         self.unfit = None
         count = self.execute(head, parts, query_id=query_id)
         if self.unfit is not None:
@@ -154,7 +172,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         return int(count or 0)
 
     def select(self, text: str, query_id: str) -> Iterator[Any]:
-        """Names and types of the columns, if there are any, and then the columns of each block."""
+        """Send a query. Yields the names and types of the columns, if there are any, then the
+        columns of each block.
+        """
         with self.disconnect_on_error(text, None):
             try:
                 self.connection.send_query(text, query_id=query_id)
@@ -164,7 +184,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         return self._blocks()
 
     def _refusal(self) -> ServerException | None:
-        """What the server said before it ended the link: it reads no statement that is too long for it."""
+        """The error that the server sent before it ended the link, or None. The server does not
+        read a statement to its end if the statement is too long.
+        """
         if self.given_up:
             return None
         try:
@@ -186,8 +208,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
                 yield block.get_columns()
 
     def cancel_rows(self) -> None:
-        """Tell the server that no more rows are wanted, and read what was under way; without the server's
-        help the link is closed."""
+        """Tell the server that no more rows are wanted, and read the rows that are on their way.
+        If the server does not answer, the link is closed.
+        """
         connection = self.connection
         if not connection.connected or not connection.is_query_executing:
             return
@@ -203,7 +226,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
 
 
 def _is_local(zone: tzinfo) -> bool:
-    """Whether this machine's clock is in the zone, by what it was in each quarter."""
+    """Whether this machine's clock is in the zone. Compares the two clocks in each quarter of a
+    year since 1970.
+    """
     moments = range(0, 1 << 31, 90 * 86400)
     return all(
         datetime.fromtimestamp(moment) == datetime.fromtimestamp(moment, zone).replace(tzinfo=None)
@@ -212,8 +237,9 @@ def _is_local(zone: tzinfo) -> bool:
 
 
 def stop(link: Link, query_id: str) -> bool:
-    """Stop a statement of another thread's link, over a connection of our own; within 2 s. False when the
-    server does not let us."""
+    """Stop the statement of another thread's link, over a new connection, within 2 s. Returns
+    False if the user may not stop it.
+    """
     connection = link.connection
     sock = connection.socket
     if sock is None:

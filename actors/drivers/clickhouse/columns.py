@@ -1,12 +1,14 @@
-"""Moments and Decimals of ClickHouse as the whole numbers that they are to the server, in both directions.
+"""Moments and Decimals of ClickHouse as whole numbers, the form that the server uses, in both
+directions.
 
-clickhouse-driver makes an object of each of them, one by one in Python, and the worker would take each apart
-again for its way to the program: most of the time of a large result, or of an INSERT. So columns of
-these types (`DateTime`, `DateTime64`, `Decimal` of up to 18 digits, and as Nullable) are read and written as
-numbers instead. Deeper in arrays and tuples they stay with the library.
+clickhouse-driver makes an object of each value, one by one in Python. The worker would take each
+object apart again to send it to the program. That takes most of the time of a large result or
+INSERT. So columns of these types are read and written as numbers: `DateTime`, `DateTime64`,
+`Decimal` of up to 18 digits, also as Nullable. Inside of arrays and tuples these types are left
+to the library.
 
-It stands on these names of the library: `read_column` and `write_column` of its streams, and what a column
-has as `after_read_items` and `before_write_items`. A test pins them.
+The module relies on names of the library: `read_column` and `write_column` of its streams, and
+`after_read_items` and `before_write_items` of a column. A unit test fails if these names change.
 """
 
 from __future__ import annotations
@@ -27,12 +29,14 @@ __all__ = ["Numbers", "as_numbers", "decimal_of", "is_utc", "numbers_of", "parte
 
 _SECOND = 1_000_000
 _DIGITS = 18
-"""Of the Decimals that are one number of 64 bits."""
+"""Digits of a Decimal that fits into 64 bits."""
+# Names of zones whose clock is always UTC.
 _ZONES = frozenset(
     ("utc", "etc/utc", "uct", "etc/uct", "gmt", "etc/gmt", "zulu", "etc/zulu", "universal")
 )
 _START = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
+# The years 1 to 9999, in microseconds since 1970.
 _FIRST, _LAST = ((end - _START) // _MICROSECOND for end in (datetime.min, datetime.max))
 
 
@@ -53,18 +57,21 @@ def parted(kind: str) -> tuple[str, list[str]]:
 
 
 def is_utc(zone: tzinfo | str) -> bool:
-    """Whether a zone has no other clock than UTC, by its name."""
+    """Whether the clock of a zone is always UTC, by the name of the zone."""
     return zone is UTC or str(zone).lower() in _ZONES
 
 
-# from the server
+# From the server.
 
 Travel = Callable[[Iterable[int], list[int]], Column]
 
 
 def as_numbers(kind: str, utc: bool) -> Travel | None:
-    """How numbers of a column of this type travel, given with the places of None; None where it comes as
-    values. `utc`: a moment whose type names no zone is one of UTC."""
+    """The function that packs the numbers of a column of this type, given the places of None.
+    None if such a column comes as values.
+
+    `utc`: a moment whose type names no zone is in UTC.
+    """
     scale = _ticks(kind) if utc else None
     if scale is not None:
         unit: int = 10 ** (6 - scale)
@@ -77,6 +84,9 @@ def as_numbers(kind: str, utc: bool) -> Travel | None:
 
 
 def _moments(numbers: Iterable[int], unit: int, gaps: list[int]) -> Column:
+    """Moments as a column. ValueError for a moment outside of the years 1 to 9999. `unit`:
+    microseconds of one tick.
+    """
     column = moments(numbers, unit, gaps)
     passed = column.content[-1]
     if passed and not _FIRST <= min(passed) <= max(passed) <= _LAST:
@@ -86,7 +96,7 @@ def _moments(numbers: Iterable[int], unit: int, gaps: list[int]) -> Column:
 
 @lru_cache(1024)
 def _ticks(kind: str) -> int | None:
-    """The digits after the second of moments whose type names no zone; None for other types."""
+    """The digits after the second, for moments whose type names no zone. None for other types."""
     name, arguments = _inner(kind)
     if name == "DateTime" and not arguments:
         return 0
@@ -97,7 +107,7 @@ def _ticks(kind: str) -> int | None:
 
 @lru_cache(1024)
 def decimal_of(kind: str) -> tuple[int, int] | None:
-    """Precision and scale of a Decimal that fits into 64 bits; None for other types."""
+    """Precision and scale of a Decimal that fits into 64 bits. None for other types."""
     name, arguments = _inner(kind)
     if name == "Decimal" and len(arguments) == 2 and int(arguments[0]) <= _DIGITS:
         return int(arguments[0]), int(arguments[1])
@@ -105,16 +115,20 @@ def decimal_of(kind: str) -> tuple[int, int] | None:
 
 
 def _inner(kind: str) -> tuple[str, list[str]]:
+    """Name and arguments of a type, without Nullable."""
     name, arguments = parted(kind)
     return parted(arguments[0]) if name == "Nullable" else (name, arguments)
 
 
-# to the server
+# To the server.
 
 
 def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
-    """The values but None of a column that travelled, as the numbers that the server wants for this type;
-    None where that takes a closer look at each. `zone`: of moments without one, where the type names none."""
+    """The values of a packed column, without None, as the numbers that the server wants for this
+    type. None if each value needs a closer look.
+
+    `zone`: for moments without a zone, if the type names none.
+    """
     name, arguments = _inner(kind)
     if column.codec == DECIMALS and (digits := decimal_of(kind)) is not None:
         return _scaled(column.content, *digits)
@@ -127,20 +141,26 @@ def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
 
 
 def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | None:
+    """Decimals as whole numbers of the column's scale; None if a text is not a plain number that
+    fits.
+    """
     zeros = ["0" * missing for missing in range(scale, -1, -1)]
     try:
         numbers = [
             int(whole + fraction + zeros[len(fraction)])
             for whole, _, fraction in map(str.partition, texts, repeat("."))
         ]
-    except (ValueError, IndexError):  # an exponent or no number, or more digits
+    # An exponent, too many digits, or not a number.
+    except (ValueError, IndexError):
         return None
     most = 10**precision
     return numbers if not numbers or -most < min(numbers) <= max(numbers) < most else None
 
 
 def _utc(content: Any, zone: tzinfo | str) -> list[int] | None:
-    """Microseconds of UTC, where all of them have the same offset."""
+    """The moments as microseconds since 1970 in UTC. None unless all moments have the same
+    offset.
+    """
     offsets, which, passed = content
     if which or (offsets[0] is None and not is_utc(zone)):
         return None
@@ -148,12 +168,14 @@ def _utc(content: Any, zone: tzinfo | str) -> list[int] | None:
 
 
 def _seconds(passed: Sequence[int]) -> list[int] | None:
+    """Microseconds as seconds; None if a moment is outside of the range of DateTime."""
     if passed and not 0 <= min(passed) <= max(passed) < _SECOND << 32:
         return None
     return [*map(floordiv, passed, repeat(_SECOND))]
 
 
 def _fractions(passed: Sequence[int], scale: int) -> list[int] | None:
+    """Microseconds as ticks of DateTime64; None if a moment is outside of the range of the type."""
     least, most = ((datetime(year, 1, 1) - _START) // _MICROSECOND for year in (1900, 2262))
     if passed and not least <= min(passed) <= max(passed) < most:
         return None
@@ -162,11 +184,11 @@ def _fractions(passed: Sequence[int], scale: int) -> list[int] | None:
     return [number * 10 ** (scale - 6) for number in passed]
 
 
-# in the library
+# Functions of the library that are replaced.
 
 
 def use_numbers(context: Any) -> None:
-    """From now on the link of this context reads and writes these columns as numbers."""
+    """Have the link of this context read and write these columns as numbers."""
     context.by_numbers = True
 
 
@@ -178,6 +200,7 @@ def _read(
     use_numpy: bool | None = None,
     has_custom_serialization: bool = False,
 ) -> Any:
+    """Read a column: as numbers if the link wants that, otherwise as the library reads it."""
     if not _comes_as_numbers(context, column_spec):
         return _library_reads(
             context,
@@ -201,13 +224,13 @@ def _comes_as_numbers(context: Any, kind: str) -> bool:
 
 
 class Numbers(tuple[Any, ...]):
-    """A column that came as numbers, and None."""
+    """A column that came as numbers and None."""
 
     __slots__ = ()
 
 
 def _is_utc(context: Any) -> bool:
-    """Whether moments of the server, where they name no zone, are those of UTC."""
+    """Whether moments of the server, if their type names no zone, are in UTC."""
     zone = context.server_info.get_timezone()
     return zone is not None and is_utc(zone) and not context.settings.get("use_client_time_zone")
 
@@ -220,6 +243,7 @@ def _write(
     buf: Any,
     types_check: bool = False,
 ) -> None:
+    """Write a column: as numbers if it holds numbers, otherwise as the library writes it."""
     if not _goes_as_numbers(context, column_spec, items):
         _library_writes(context, column_name, column_spec, items, buf, types_check=types_check)
         return
@@ -239,5 +263,7 @@ def _goes_as_numbers(context: Any, kind: str, items: Sequence[Any]) -> bool:
 
 _WHOLE = frozenset((int, type(None)))
 
+# The replacement applies to the whole process. Links without `use_numbers` keep the library's
+# behaviour.
 _library_reads, native.read_column = native.read_column, _read
 _library_writes, native.write_column = native.write_column, _write

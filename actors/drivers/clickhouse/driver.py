@@ -57,16 +57,22 @@ _NO_TRANSACTIONS = (
 )
 _UNREAD = "the rows of a query of this connection are not all read; read them to the end or close the query first"
 _ENGINE = "SELECT engine, partition_key FROM system.tables WHERE "
+"""Asks for the columns that tell whether a table stores a block as a whole."""
 _OLDEST = 54058
-"""The protocol's revision from which a server names its time zone: 2016. What claims less is none."""
+"""The protocol's revision from which a server names its time zone: 2016. A server that claims an
+older revision is not ClickHouse.
+"""
 _SETTINGS_AS_TEXT = 54429
-"""The protocol's revision from which the server itself judges names and values of settings."""
+"""The protocol's revision from which the server itself checks names and values of settings."""
 
 
 class ClickhouseDriver(ExecDriver):
-    """One native connection. Every statement has an id of its own, by which it can be stopped.
+    """One native connection. Every statement has an id, by which it can be stopped.
 
-    There are no transactions; `affected` is known for rows that are inserted as blocks, `last_id` never.
+    There are no transactions. `affected` is known for rows that are inserted as blocks. `last_id`
+    is never known.
+
+    Methods are called on one thread, except `interrupt` and `abort` (see `ExecDriver`).
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("clickhouse",)
@@ -77,9 +83,15 @@ class ClickhouseDriver(ExecDriver):
 
     _link: Link | None = None
     _running: str | None = None
+    """The id of the running statement, or of the open query; None without one. Read by
+    `interrupt` on another thread.
+    """
     _interrupted = False
+    """The running statement was told to stop."""
     _rows: _Streamed | None = None
+    """The open query; None if the rows of all queries are read."""
     _lost = False
+    """The link broke during a statement."""
 
     # opening
 
@@ -94,6 +106,7 @@ class ClickhouseDriver(ExecDriver):
         self._link = first_that_opens_here(what.hosts, attempt, deadline)
 
     def _dialled(self, what: Plan, host: str, port: int, limit: float) -> Link:
+        """A link to one server. Raises DialError, or FatalError if another attempt cannot help."""
         place = join_host_port(host, port)
         link = Link(what, host, port)
         try:
@@ -111,9 +124,11 @@ class ClickhouseDriver(ExecDriver):
         return link
 
     def _apply(self, link: Link, settings: dict[str, Any], place: str) -> None:
-        """The settings of the address, from now on sent with each statement. A wrong one is told at once."""
+        """Set the settings of the address, which are then sent with each statement. FatalError
+        for a wrong setting.
+        """
         if link.connection.server_info.used_revision < _SETTINGS_AS_TEXT:
-            # to such a server the library sends only the settings that it knows itself
+            # To such a server the library sends only the settings that the library knows.
             known = {row[0] for row in link.execute("SELECT name FROM system.settings")}
             unknown = sorted(set(settings) - known)
             if unknown:
@@ -147,6 +162,7 @@ class ClickhouseDriver(ExecDriver):
         return self._select(self._rendered(what, binds))
 
     def _rendered(self, text: str, binds: Sequence[Any] | Mapping[str, Any]) -> str:
+        """The text with its values in it."""
         text, values = arranged(text, in_order(binds), Dialect.CLICKHOUSE)
         return rendered(text, values, self._live.zone if values else UTC)
 
@@ -158,8 +174,11 @@ class ClickhouseDriver(ExecDriver):
         return self._begin(self._rendered(what, binds))
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
-        """An INSERT of placeholders and literals goes as one block; any other statement one after the other,
-        and what was done before an error stays done."""
+        """Run a statement for many rows.
+
+        An INSERT of placeholders and literals goes as one block. Any other statement runs once
+        for each row; rows that ran before an error stay.
+        """
         what = statement(sql)
         if isinstance(what, Insert):
             parts = rows.parts() if isinstance(rows, BulkRows) else [rows]
@@ -177,13 +196,14 @@ class ClickhouseDriver(ExecDriver):
         try:
             what = statement(sql)
         except StatementError:
-            return False  # `execute` will say why
+            # `execute` tells the reason.
+            return False
         return isinstance(what, Insert) and bool(what.rows)
 
     def execute_together(
         self, statements: Sequence[tuple[str, Sequence[Any] | Mapping[str, Any]]]
     ) -> list[Outcome]:
-        """Those of one table as one block; see `insert_together`."""
+        """Send the INSERTs of each table as one block; see `insert_together`."""
         wanted = [
             (what, binds) for sql, binds in statements if isinstance(what := statement(sql), Insert)
         ]
@@ -191,7 +211,9 @@ class ClickhouseDriver(ExecDriver):
         return insert_together(wanted, _rows_of, self._insert, size, self._stores_whole)
 
     def _stores_whole(self, what: Insert) -> bool:
-        """Whether the table stores all rows of a block or none; False where the server does not say so."""
+        """Whether the table stores all rows of a block or none. False if the server does not
+        tell.
+        """
         table = table_of(what.head)
         if table is None:
             return False
@@ -211,17 +233,22 @@ class ClickhouseDriver(ExecDriver):
             return Result(affected=link.insert(what.head, parts, query_id))
 
     def _select(self, text: str) -> Result:
+        """Run a query. The result has the first rows; the remaining rows, if any, are in its
+        `rest`.
+        """
         rows = self._begin(text)
         table = rows.fetch(FIRST_ROWS)
         return Result(columns=rows.columns, values=table.rows(), rest=None if rows.ended else rows)
 
     def _begin(self, text: str) -> _Streamed:
+        """Send a query, and read the names and types of its columns."""
         link = self._live
         with self._statement(link) as query_id:
             found = link.select(text, query_id)
             kinds: list[tuple[str, str]] = next(found, [])
             if not kinds:
-                for _ in found:  # to the end of a statement without rows, where its error may be
+                # Read to the end of a statement without rows: an error may come there.
+                for _ in found:
                     pass
         rows = _Streamed(self, found, kinds)
         if kinds:
@@ -230,35 +257,44 @@ class ClickhouseDriver(ExecDriver):
 
     @contextmanager
     def _statement(self, link: Link) -> Iterator[str]:
+        """Yields an id for one statement. Errors of the library become StatementError or
+        ConnectionError.
+        """
         database = link.connection.database
         self._interrupted = False
         self._running = query_id = uuid.uuid4().hex
         try:
             yield query_id
         except Exception as error:
-            # the library notes a `USE` before the server has agreed
+            # The library notes a `USE` before the server has agreed, so the former database is
+            # restored.
             link.connection.database = database
             self._failed(error)
         finally:
             self._running = None
 
     def _failed(self, error: Exception) -> NoReturn:
+        """Raise the error in its translated form, and note whether the link is lost."""
         error = translated(error)
         self._lost = isinstance(error, (ConnectionError, DialError))
         raise error from None
 
-    # from other threads
+    # Called on other threads.
 
     def interrupt(self) -> None:
+        # The driver thread may end the statement or the link meanwhile, so both attributes are
+        # read once.
         link, query_id = self._link, self._running
         if link is None or query_id is None:
             return
         self._interrupted = True
-        with suppress(Exception):  # the link may be closed meanwhile
+        # The link may be closed meanwhile.
+        with suppress(Exception):
             if not stop(link, query_id) and self._running == query_id:
-                # a user without the right to KILL: a server that has lost its client stops, too
+                # The user may not KILL. Without its client the server stops the statement, too.
                 self.abort()
 
+    # `given_up` is set first, so that the driver thread does not open the link again.
     def abort(self) -> None:
         link = self._link
         if link is not None:
@@ -267,8 +303,9 @@ class ClickhouseDriver(ExecDriver):
                 break_socket(link.fd)
 
     def alive(self) -> bool:
-        """A link that was closed after a refused statement counts as alive: it is opened again with the next
-        one, and nothing has been lost meanwhile."""
+        """Whether the link can be used. A link that was closed after a refused statement counts
+        as alive: it is opened again with the next statement, and nothing was lost.
+        """
         link = self._link
         if link is None or self._lost or link.given_up:
             return False
@@ -295,20 +332,22 @@ class ClickhouseDriver(ExecDriver):
 
 
 class _Streamed(Rows):
-    """Rows as the server sends them, block by block and by columns."""
+    """The rows of a query as the server sends them: block by block, and by columns."""
 
     def __init__(
         self, driver: ClickhouseDriver, blocks: Iterator[Any], kinds: list[tuple[str, str]]
     ) -> None:
         self.columns = [name for name, _ in kinds]
         self.ended = not kinds
+        """All rows were read, or the query was closed."""
         self._driver = driver
         self._blocks = blocks
         self._kinds = [kind for _, kind in kinds]
         self._travelling: list[Travelling] = []
+        """A converter for each column, made when the first block comes."""
         self._block: Sequence[Sequence[Any]] = ()
         self._at = self._size = 0
-        """Where we are in the block, and how many rows it has."""
+        """The next row of the block, and the number of its rows."""
 
     def fetch(self, count: int) -> Table:
         if self.ended:
@@ -319,16 +358,18 @@ class _Streamed(Rows):
             if size < count:
                 self._end()
                 if self._driver._interrupted:
-                    # a server that was told to stop may just send no more, as if these were all
+                    # A server that was told to stop may simply send no more rows, as if the
+                    # result were complete.
                     raise StatementError("the statement was stopped", code=CANCELLED)
             columns = zip(self._travelling, zip(*parts, strict=True), strict=False)
             return Table([travel(_joined(column)) for travel, column in columns], size)
         except Exception as error:
-            self.close()  # more rows may be under way
+            # More rows may be on their way.
+            self.close()
             self._driver._failed(error)
 
     def _parts(self, count: int) -> Iterator[Sequence[Sequence[Any]]]:
-        """The columns of so many rows, from as many blocks as that takes."""
+        """The columns of `count` rows, from as many blocks as needed."""
         while count:
             if self._at == self._size:
                 self._block, self._at = next(self._blocks, ()), 0
@@ -363,7 +404,9 @@ def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
 
 
 def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-    """The rows of an INSERT: one list of them, or those in the text with their values."""
+    """The rows of an INSERT: the only value, which is a list of rows, or the rows of the text
+    with their values.
+    """
     values = in_order(binds)
     if what.rows:
         return what.filled(spread(values, what.wanted))
@@ -376,7 +419,7 @@ def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence
 
 
 def _misread(settings: Mapping[str, Any]) -> str:
-    """Which setting has a value that the library cannot send."""
+    """The text for a setting with a value that the library cannot send."""
     for name, value in settings.items():
         try:
             if name in available:

@@ -1,4 +1,6 @@
-"""What clickhouse-driver raises, in our words: one line, with the server's code, and never a stack trace."""
+"""The errors of clickhouse-driver as Trunkline's errors: one line, with the server's code,
+without a stack trace.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ __all__ = [
 CANCELLED = 394
 """The server's code of a statement that was stopped."""
 OUT_OF_STEP = frozenset((99, 100, 101, 102, 115))
-"""Errors in the midst of a packet: what follows of it, the server takes for the next."""
+"""Errors in the middle of a packet. The server takes the rest of the packet for the next packet."""
 LOST: tuple[type[Exception], ...] = (
     errors.NetworkError,
     errors.SocketTimeoutError,
@@ -35,7 +37,8 @@ LOST: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
 )
-"""The link is gone, or what comes over it makes no sense any more."""
+"""The link is lost, or the arriving data makes no sense any more."""
+# Errors of the library for a value that it cannot write.
 _VALUES: tuple[type[Exception], ...] = (
     errors.Error,
     struct.error,
@@ -51,7 +54,7 @@ _NEVER = frozenset((81, 164, 192, 193, 194, 195, 291, 497, 516))
 
 
 def server_text(error: errors.ServerException) -> str:
-    """The server's own sentence."""
+    """The text of the server's error, without its stack trace."""
     text = str(error.message).partition("Stack trace:")[0].strip()
     text = re.sub(r"^(?:DB::(?:Net)?Exception[:.]\s*)+", "", text)
     return " ".join(text.split()).rstrip(". ") or "refused, without a reason"
@@ -95,7 +98,7 @@ def _reason(error: Exception) -> str:
 
 
 def not_clickhouse(place: str) -> str:
-    """What to say of a server of another kind."""
+    """The text for a server of another kind."""
     return (
         f"what answers at {place} is not a ClickHouse server's native port, which is 9000 as a rule,"
         " 9440 with secure=true; 8123 is HTTP"
@@ -103,7 +106,9 @@ def not_clickhouse(place: str) -> str:
 
 
 def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
-    """Raise why a server could not be dialled: FatalError where another attempt would not help."""
+    """Raise the error of an attempt to dial: FatalError if another attempt would not help,
+    otherwise DialError.
+    """
     if isinstance(error, errors.ServerException):
         text = f"{place} refused the login: {server_text(error)}"
         if error.code == 81:
@@ -121,9 +126,8 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
         ) from None
     if (alert := alert_in(reason)) is not None:
         raise FatalError(f"{place} {alert}") from None
-    if (
-        "EOF occurred in violation of protocol" in reason
-    ):  # the alert, if there was one, came too late
+    # If the server sent a TLS alert, the alert came too late.
+    if "EOF occurred in violation of protocol" in reason:
         raise DialError(
             f"{place} closed the TLS connection instead of answering the login"
             f"{if_it_wants_a_certificate(None)}"
@@ -146,7 +150,8 @@ def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
         raise DialError(
             f"{place} cannot be reached: {reason.removesuffix(f' ({place})')}"
         ) from None
-    if isinstance(error, UnicodeError):  # of the IDNA codec: it was not looked up at all
+    # An error of the IDNA codec: the name was not looked up at all.
+    if isinstance(error, UnicodeError):
         raise FatalError(
             f"{place} names no host: a part of its name is empty or too long"
         ) from None

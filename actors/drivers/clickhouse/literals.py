@@ -1,8 +1,8 @@
-"""Python values as ClickHouse's SQL, and the literals of an `INSERT ... VALUES` as Python values.
+"""Python values as SQL for ClickHouse, and literals of an `INSERT ... VALUES` as Python values.
 
-clickhouse-driver would write values into the text itself, but forgets fractions of a second, writes bytes as
-Python shows them, and numbers so that `5 -?` becomes a comment. So it is done here: each literal stands for
-itself wherever it is put, and has the type of its value.
+clickhouse-driver could write values into the text, but with faults. It drops fractions of a
+second, writes bytes in Python's notation, and writes numbers so that `5 -?` becomes a comment.
+The literals of this module keep their meaning and type at any place in a text.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from trunkline.wire.documents import Json
 __all__ = ["EPOCH", "literal", "unescaped"]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The range of Date.
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2149, 6, 6)
 _ESCAPES = {
     "b": "\b",
@@ -42,11 +43,11 @@ _ESCAPES = {
 }
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{2}|.)", re.DOTALL)
 _SMALLEST = 2.2250738585072014e-308
-"""Of the floats that have all their digits; ClickHouse's parser takes none below."""
+"""The smallest float with all its digits. ClickHouse's parser accepts no smaller one."""
 
 
 def literal(value: Any, zone: tzinfo) -> str:
-    """The value as SQL. `zone` is the server's: what a datetime without one is in."""
+    """The value as SQL. `zone`: the server's zone, for datetimes without a zone."""
     try:
         return _literal(value, zone)
     except RecursionError:
@@ -69,7 +70,7 @@ def _literal(value: Any, zone: tzinfo) -> str:
 def _int(value: int, zone: tzinfo) -> str:
     number = int.__int__(value)
     if -(1 << 63) <= number < 1 << 64:
-        # in brackets: 5 -? would begin a comment
+        # In parentheses, because `5 -?` would begin a comment.
         return f"({number})" if number < 0 else str(number)
     for bits in (128, 256):
         if -(1 << bits - 1) <= number < 1 << bits - 1:
@@ -147,7 +148,7 @@ def _list(value: Sequence[Any], zone: tzinfo) -> str:
         and -(1 << 63) <= min(value) < 0
         and 1 << 31 < max(value) < 1 << 63
     ):
-        # a number below 0 and one that ClickHouse takes for UInt64 have no type in common
+        # A negative number and a number that ClickHouse takes for UInt64 have no common type.
         return "[" + ", ".join([f"toInt64({item})" for item in value]) + "]"
     return "[" + ", ".join([_literal(item, zone) for item in value]) + "]"
 
@@ -167,7 +168,7 @@ def _map(value: Mapping[Any, Any], zone: tzinfo) -> str:
     )
 
 
-# in this order: a bool is an int, a datetime is a date
+# The order matters: a bool is also an int, a datetime is also a date.
 _WRITERS: tuple[tuple[Any, Callable[[Any, tzinfo], str]], ...] = (
     (Enum, lambda value, zone: _literal(value.value, zone)),
     (bool, lambda value, zone: "1" if value else "0"),
@@ -191,7 +192,7 @@ _WRITERS: tuple[tuple[Any, Callable[[Any, tzinfo], str]], ...] = (
 
 
 def unescaped(quoted: str) -> str | bytes | None:
-    """What a string in single quotes stands for; None where only the server can say."""
+    """The value of a string in single quotes; None if only the server knows its meaning."""
     inside = quoted[1:-1]
     if len(quoted) < 2 or not quoted.endswith("'"):
         return None

@@ -1,7 +1,8 @@
-"""What a clickhouse:// address means to clickhouse-driver: keyword arguments, never the address itself.
+"""The keyword arguments of clickhouse-driver for a clickhouse:// address. The address itself is
+never passed.
 
-`PARAMETERS` says of every name that clickhouse-go knows what becomes of it; a name that is not there is a
-setting of the server, sent with each statement.
+`PARAMETERS` tells the fate of every name that clickhouse-go knows. Any other name is a setting of
+the server, which is sent with each statement.
 """
 
 from __future__ import annotations
@@ -17,10 +18,15 @@ from trunkline.address import Address
 __all__ = ["PARAMETERS", "READ_TIMEOUT_S", "Plan", "plan"]
 
 READ_TIMEOUT_S = 300.0
-"""clickhouse-go's own default; a running statement shows its progress several times a second."""
+"""The default of clickhouse-go. Long enough, because a running statement shows its progress
+several times a second.
+"""
 CONNECT_TIMEOUT_S = 30.0
+"""Seconds for a connection, if the address names no limit."""
 PING_TIMEOUT_S = 5.0
-# the first question after so many seconds of silence, then so often, and so many times
+"""Seconds for the answer to a ping."""
+# TCP keepalive: seconds of silence before the first probe, seconds between probes, number of
+# probes.
 KEEPALIVE = (30, 10, 3)
 
 MAPPED, NO_EFFECT, REFUSED = "mapped", "no effect", "refused"
@@ -62,19 +68,21 @@ class Plan:
     """How to reach the server."""
 
     hosts: tuple[tuple[str, int], ...]
-    """In the order in which they are tried."""
+    """The servers, in the order in which they are tried."""
     arguments: dict[str, Any]
-    """For `clickhouse_driver.Client`, beside host, port, timeouts and settings."""
+    """Arguments for `clickhouse_driver.Client`, except host, port, timeouts and settings."""
     settings: dict[str, Any]
-    """The server's, of the address."""
+    """Settings of the server, from the address."""
     client_settings: dict[str, Any]
-    """clickhouse-driver's own, which it takes among the settings."""
+    """Settings of clickhouse-driver itself, which the library takes among the server's settings."""
     connect_s: float
+    """Seconds for each step of a connection."""
     read_s: float
+    """Seconds that a read may wait for data."""
 
 
 def plan(address: Address) -> Plan:
-    """The plan of an address; FatalError for one that this driver cannot carry out."""
+    """The plan of an address. FatalError for an address that this driver cannot carry out."""
     typed = address.extra["typed"]
     if address.extra["protocol"] == "http":
         raise FatalError(
@@ -108,7 +116,7 @@ def _hosts(address: Address, typed: dict[str, Any]) -> tuple[tuple[str, int], ..
     if strategy in ("random", "time_random"):
         random.shuffle(hosts)
     elif strategy == "round_robin":
-        # each link is one dial: which of them it would be in a circle is a matter of chance
+        # Each link is one dial, so its place in a circle is chosen by chance.
         first = random.randrange(len(hosts))
         hosts = hosts[first:] + hosts[:first]
     return tuple(hosts)
@@ -123,13 +131,13 @@ def _arguments(address: Address, typed: dict[str, Any]) -> dict[str, Any]:
         "compression": _compression(typed.get("compress", "none")),
         "sync_request_timeout": PING_TIMEOUT_S,
         "tcp_keepalive": KEEPALIVE,
-        # a link that is found dead is ours to open again: see `Link`
+        # A link that is found dead is opened again by `Link`.
         "disable_reconnect": True,
-        # a server that does not know a setting says so, as it does to clickhouse-go
+        # The server refuses a setting that it does not know, as it does for clickhouse-go.
         "settings_is_important": True,
     }
     if typed.get("secure"):
-        # as Python's own default; the library would take certifi's list instead where that is installed
+        # The default of Python. The library would use the list of certifi if that is installed.
         authorities = ssl.get_default_verify_paths().cafile
         arguments |= {"secure": True, "verify": not typed.get("skip_verify")}
         arguments |= {"ca_certs": authorities} if authorities else {}
@@ -140,7 +148,7 @@ def _arguments(address: Address, typed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tls_options(address: Address, secure: bool) -> dict[str, Any]:
-    """Dial's own options of TLS, where the address carries them."""
+    """The TLS options of `Dial` that the address carries."""
     given = {name for name in _TLS_OPTIONS if name in address.options}
     if given and not secure:
         raise FatalError(f"{sorted(given)[0]} needs TLS: write secure=true into the address")

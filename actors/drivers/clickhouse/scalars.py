@@ -1,6 +1,7 @@
-"""Values for ClickHouse's columns of one value each: which fit, and as what they are written.
+"""Checks of values for ClickHouse's columns of single values: which values fit, and in which form
+they are written.
 
-See `clickhouse_types`, which puts these together for nested columns.
+`trunkline.actors.drivers.clickhouse.types` combines these checks for nested columns.
 """
 
 from __future__ import annotations
@@ -36,21 +37,25 @@ __all__ = [
 
 Values = Sequence[Any]
 Fit = Callable[[Values], Values]
+"""Checks the values of a column. Returns them in the form to write, or raises `Unfit`."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class Unfit(ValueError):
-    """A value does not fit; the text says why."""
+    """A value does not fit. The text says why."""
 
 
 REFUSED = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, RecursionError)
+"""Errors of a check or a conversion for a value that does not fit."""
 
 
 def why(error: Exception, value: Any) -> str:
+    """The reason why a value was refused."""
     return str(error) if isinstance(error, Unfit) else f"this {type(value).__name__} does not fit"
 
 
 def only(values: Values, wanted: tuple[type, ...], sentence: str) -> None:
+    """`Unfit` if a value has another type than `wanted`."""
     other = set(map(type, values)) - set(wanted)
     if other:
         raise Unfit(f"{sentence}, not {_named(other)}")
@@ -63,7 +68,9 @@ def _named(kinds: set[type]) -> str:
 def _plain(
     values: Values, accepted: frozenset[type], convert: Callable[[Any], Any], sentence: str
 ) -> Values:
-    """The values, all of accepted types: they themselves, where they are that already."""
+    """The values, converted to accepted types. Returns `values` itself if all types are accepted
+    already.
+    """
     kinds = set(map(type, values))
     if kinds <= accepted:
         return values
@@ -78,12 +85,14 @@ def _plain(
 
 
 def _within(values: Values, least: Any, most: Any) -> None:
+    """`Unfit` if a value is outside of the range."""
     if values and (min(values) < least or max(values) > most):
         wrong = next(value for value in values if not least <= value <= most)
         raise Unfit(f"{wrong} is not between {least} and {most}")
 
 
 def integers(bits: int, unsigned: bool) -> Fit:
+    """The check for integers of so many bits."""
     least, most = (0, (1 << bits) - 1) if unsigned else (-(1 << bits - 1), (1 << bits - 1) - 1)
     code = _CODES.get(bits, "")
     code = code.upper() if unsigned else code
@@ -102,7 +111,9 @@ _CODES = {8: "b", 16: "h", 32: "i", 64: "q"}
 
 
 def _packs(code: str, values: Values) -> bool:
-    """Whether an array takes them all: types and range are looked at in C, in one go."""
+    """Whether an array of this type code takes all values. Types and range are then checked in C,
+    in one pass.
+    """
     try:
         array(code, values)
     except (TypeError, OverflowError):
@@ -126,6 +137,7 @@ def _float(value: Any) -> float:
 
 
 def floats(values: Values) -> Values:
+    """Check for Float64."""
     if _packs("d", values):
         return values
     values = _plain(values, frozenset((float, int, bool)), _float, "a number is wanted")
@@ -145,6 +157,7 @@ _LARGEST_SINGLE = 3.4028235677973366e38
 
 
 def decimals(precision: int, scale: int) -> Fit:
+    """The check for Decimals of this precision and scale."""
     step, most = Decimal(1).scaleb(-scale), Decimal(10) ** (precision - scale)
     context = Context(prec=precision + 2)
 
@@ -171,6 +184,8 @@ def decimals(precision: int, scale: int) -> Fit:
 
 
 def strings(length: int | None) -> Fit:
+    """The check for texts, of `length` bytes at most; None for no limit."""
+
     def fit(values: Values) -> Values:
         values = _plain(values, frozenset((str, bytes)), _bytes, "text or bytes are wanted")
         texts = (
@@ -221,6 +236,7 @@ def _day(value: Any) -> date:
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime:
+    """A datetime with a zone. `zone`: for a value without one."""
     if isinstance(value, str):
         return _moment(datetime.fromisoformat(value), zone)
     if isinstance(value, date) and not isinstance(value, datetime):
@@ -231,6 +247,9 @@ def _moment(value: Any, zone: tzinfo) -> datetime:
 
 
 def seconds(zone: tzinfo) -> Fit:
+    """The check for DateTime. Returns datetimes, or seconds since 1970. `zone`: for values
+    without a zone.
+    """
     least, most = EPOCH, EPOCH + timedelta(seconds=(1 << 32) - 1)
     bare = [moment.replace(tzinfo=None) for moment in (least, most)]
 
@@ -239,8 +258,10 @@ def seconds(zone: tzinfo) -> Fit:
 
     def fit(values: Values) -> Values:
         if set(map(type, values)) == {datetime}:
-            # the library writes these rightly, and faster than we would; without a zone it overlooks `fold`
-            with suppress(TypeError):  # with and without a zone do not compare
+            # The library writes these correctly, and faster than a conversion here. Without a
+            # zone the library ignores `fold`.
+            # Datetimes with and without a zone cannot be compared.
+            with suppress(TypeError):
                 first, last = min(values), max(values)
                 low, high = bare if first.tzinfo is None else (least, most)
                 if low <= first <= last <= high and (first.tzinfo is not None or is_utc(zone)):
@@ -257,6 +278,8 @@ _SECOND = timedelta(seconds=1)
 
 
 def ticks(scale: int, zone: tzinfo) -> Fit:
+    """The check for DateTime64. Returns ticks of 10**-scale seconds since 1970."""
+
     def convert(value: Any) -> int:
         moment = _moment(value, zone)
         if not 1900 <= moment.year <= (2299 if scale < 9 else 2262):
@@ -278,6 +301,7 @@ def _uuids(values: Values) -> Values:
 
 
 def enum_names(arguments: list[str]) -> Fit:
+    """The check for an Enum with these elements."""
     pairs = [_ELEMENT.match(argument) for argument in arguments]
     known = {re.sub(r"\\(.)", r"\1", pair["name"]) for pair in pairs if pair}
     known_numbers = {int(pair["number"]) for pair in pairs if pair}

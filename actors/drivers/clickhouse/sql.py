@@ -1,9 +1,9 @@
-"""What a text asks of ClickHouse, read once.
+"""The request that a text makes to ClickHouse, read once.
 
-The native protocol takes the rows of an INSERT as blocks and never out of the text: a server that is sent
-`INSERT INTO t VALUES (1)` waits for rows. So `VALUES` is taken apart here. Where all its values are
-placeholders and literals they become a block; where there is an expression among them, the server works it
-out, as `INSERT ... SELECT`.
+The native protocol takes the rows of an INSERT as blocks, never from the text. A server that is
+sent `INSERT INTO t VALUES (1)` waits for rows. So this module takes `VALUES` apart. If all values
+are placeholders and literals, they become a block. If an expression is among them, the statement
+becomes `INSERT ... SELECT`, and the server computes the expression.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from trunkline.wire.table import Table
 __all__ = ["Insert", "rendered", "statement"]
 
 _LONGEST_KEPT = 10_000
+# Forms of numbers whose meaning needs no server.
 _WHOLE = re.compile(r"\d{1,80}\Z")
 _FRACTION = re.compile(r"\d+\.\d*\Z")
 _POWER = re.compile(r"\d+(?:\.\d*)?[eE]\d+\Z")
@@ -39,7 +40,7 @@ class _Place:
 
 
 class _Expression(Exception):
-    """Not a literal: the server must work it out."""
+    """The value is not a literal, so the server must compute it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,24 @@ class Insert:
     """An INSERT whose rows are sent as blocks."""
 
     head: str
-    """Up to VALUES, and with it."""
+    """The text up to VALUES, including VALUES."""
     rows: tuple[tuple[Any, ...], ...] = ()
-    """Those in the text, with `_Place` where a value belongs; empty: they come as a list."""
+    """The rows of the text, with `_Place` for each placeholder. Empty if the rows come as a list.
+    """
     wanted: int = 0
+    """How many values the placeholders take."""
     order: tuple[int, ...] | None = field(default=None)
-    """Of a single row of nothing but placeholders: the index of each one's value."""
+    """For a single row of placeholders only: the index of each placeholder's value."""
 
     def filled(self, binds: Sequence[Any]) -> list[Sequence[Any]]:
-        """The rows with these values. StatementError when their number is wrong."""
+        """The rows with these values. StatementError for a wrong number of values."""
         check_count(self.wanted, len(binds))
         return [[_filled(item, binds) for item in row] for row in self.rows]
 
     def filled_many(self, rows: Sequence[Any], before: int = 0) -> Sequence[Any]:
-        """The rows of an `executemany`, or some of them: `before` came before these. A Table stays one where
-        that is possible."""
+        """The rows of an `executemany`, or a part of them. `before`: how many rows came before
+        this part. A Table stays a Table if possible.
+        """
         if not self.rows:
             return rows
         if type(rows) is Table:
@@ -84,6 +88,7 @@ class Insert:
 
 
 def _filled(item: Any, binds: Sequence[Any]) -> Any:
+    """One item with its values. An item may be a list or tuple with placeholders inside."""
     if type(item) is _Place:
         return binds[item.index]
     if type(item) in (list, tuple):
@@ -92,13 +97,16 @@ def _filled(item: Any, binds: Sequence[Any]) -> Any:
 
 
 def statement(sql: str) -> str | Insert:
-    """The one statement of a text: as text to be sent, or an INSERT of rows. StatementError when there is not
-    exactly one, and for one that would wait for data that this protocol cannot send."""
+    """The only statement of a text: a text to send, or an INSERT of rows.
+
+    StatementError unless there is exactly one statement, and for a statement that would wait for
+    data that this protocol cannot send.
+    """
     return _statement(sql) if len(sql) <= _LONGEST_KEPT else _statement.__wrapped__(sql)
 
 
 def rendered(text: str, binds: Sequence[Any] | Mapping[str, Any], zone: tzinfo) -> str:
-    """The text with its values in it."""
+    """The text with its values in it. `zone`: the server's zone, for datetimes without a zone."""
     if isinstance(binds, Mapping) or len(text) > _LONGEST_KEPT:
         template, names = _template.__wrapped__(
             text, binds if isinstance(binds, Mapping) else len(binds)
@@ -112,7 +120,7 @@ def rendered(text: str, binds: Sequence[Any] | Mapping[str, Any], zone: tzinfo) 
 
 @lru_cache(maxsize=256)
 def _template(text: str, given: int | Mapping[str, Any]) -> tuple[str, list[str] | None]:
-    """The text for `%`, and the name that it gives each value; None where it takes none."""
+    """The text for `%`, and the name of each value; None if the text takes no values."""
     binds = given if isinstance(given, Mapping) else range(given)
     template, names = bind(text, binds, Dialect.CLICKHOUSE, Style.PYFORMAT)
     return template, None if names is None else list(names)
@@ -132,6 +140,7 @@ def _statement(sql: str) -> str | Insert:
 
 
 def _insert(text: str) -> str | Insert:
+    """An INSERT of rows, or the text itself if it inserts the rows of a query."""
     pieces = [*tokens(text, Dialect.CLICKHOUSE)]
     depth = 0
     for index, piece in enumerate(pieces):
@@ -154,6 +163,9 @@ def _insert(text: str) -> str | Insert:
 
 
 def _values(head: list[Token], tail: list[Token]) -> str | Insert:
+    """An INSERT of the rows after VALUES, or the text of an `INSERT ... SELECT` if a value needs
+    the server.
+    """
     rows = [*_rows(_plain(tail, spaces=True))]
     text = _joined(head)
     if not rows:
@@ -173,7 +185,7 @@ def _values(head: list[Token], tail: list[Token]) -> str | Insert:
 
 
 def _plain(pieces: list[Token], spaces: bool = False) -> list[Token]:
-    """Without comments; with or without what stands between words, of which a comment is a part."""
+    """The tokens without comments. `spaces`: keep white space and comments as a blank each."""
     if spaces:
         return [Token("other", " ") if piece.separates() else piece for piece in pieces]
     return [piece for piece in pieces if not piece.separates()]
@@ -184,7 +196,7 @@ def _joined(pieces: list[Token]) -> str:
 
 
 def _rows(pieces: list[Token]) -> Iterator[list[list[Token]]]:
-    """The rows after VALUES, each a list of values, each a list of tokens."""
+    """The rows after VALUES. Each row is a list of values, each value a list of tokens."""
     depth = 0
     row: list[list[Token]] = []
     for piece in pieces:
@@ -222,12 +234,14 @@ class _Places:
 
 
 class _Literal:
-    """One value of a row, read from its tokens; `_Expression` when it is more than a literal."""
+    """Reads one value of a row from its tokens. Raises `_Expression` if the value is more than a
+    literal.
+    """
 
     def __init__(self, pieces: list[Token], places: _Places) -> None:
         self.pieces: list[Token] = []
         self.apart: set[int] = set()
-        """The pieces that white space stands before."""
+        """Indices of tokens that follow white space."""
         for piece in pieces:
             if piece.text.isspace():
                 self.apart.add(len(self.pieces))
@@ -266,7 +280,7 @@ class _Literal:
         return self.pieces[self.at - 1]
 
     def string(self, text: str) -> str | bytes:
-        # a doubled quote is the next string, right behind the first
+        # A doubled quote is read as the next string, directly behind the first.
         parts = [text]
         while (
             self.at < len(self.pieces)
@@ -309,7 +323,7 @@ def _word(text: str) -> Any:
 
 
 def _number(text: str) -> int | float | Decimal:
-    """What has a point is exact until its column is known."""
+    """A number. With a point it stays exact until its column is known."""
     if _WHOLE.match(text):
         return int(text)
     if _FRACTION.match(text):

@@ -1,5 +1,8 @@
-"""Inserts that wait at the same time, sent as one block for each table: a block is a part on the server's
-disk, and parts of one row each are what ClickHouse is slow at."""
+"""INSERTs that wait at the same time, sent as one block for each table.
+
+Each block becomes a part on the server's disk, and ClickHouse is slow with many parts of one row
+each.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,17 @@ __all__ = ["Outcome", "insert_together", "is_all_or_nothing", "table_of"]
 Outcome = Result | StatementError | ConnectionError
 Binds = Sequence[Any] | Mapping[str, Any]
 _CONSTRAINT = 469
-"""The server looks at the constraints of a table before it stores a row of the block."""
+"""The code for a violated constraint. The server checks the constraints of a table before it
+stores a row of the block.
+"""
 _OF_A_VALUE = frozenset((6, 27, 38, 41, 43, 69, 70, 72, 131, 153, 321, 349, 395, 407))
-"""What a DEFAULT, a MATERIALIZED column, or an expression of the table's keys may say of a single value:
-it cannot be parsed or converted, is out of range, divides by zero, `throwIf`."""
+"""Codes for a single wrong value in a DEFAULT, a MATERIALIZED column or an expression of the
+table's keys: not parsed or converted, out of range, a division by zero, `throwIf`.
+"""
 _ELSEWHERE = ("while pushing to view", "Received from")
-"""In the text of an error of a view or of another server: the rows may be in the table by then."""
+"""Parts of the error texts of views and of other servers. With such an error, rows may already be
+in the table.
+"""
 _NAME = r"(`[^`\\]+`|\"[^\"\\]+\"|[A-Za-z_]\w*)"
 _TABLE = re.compile(
     rf"\s*INSERT\s+INTO\s+(?:TABLE\s+)?{_NAME}(?:\s*\.\s*{_NAME})?\s*(?:\(|VALUES\b)", re.IGNORECASE
@@ -36,12 +44,15 @@ def insert_together(
     block_size: int,
     is_whole: Callable[[Insert], bool],
 ) -> list[Outcome]:
-    """What each insert gave, in their order. `rows_of`: the rows of one. `insert`: sends rows, which come in
-    parts, as one block; both may raise StatementError, and `insert` ConnectionError. `block_size`: how many
-    rows are one block at most; `is_whole`: whether the table stores all rows of a block or none.
+    """The outcome of each INSERT, in the given order.
 
-    One that is refused for a value of its own leaves the others alone: where surely nothing was stored, each
-    is sent by itself then. Any other refusal is that of the whole block, and told to all who are in it.
+    `rows_of`: returns the rows of one INSERT, or raises StatementError. `insert`: sends rows,
+    given in parts, as one block, or raises StatementError or ConnectionError. `block_size`: rows
+    of one block at most. `is_whole`: whether the table stores all rows of a block or none.
+
+    If a block is refused and surely nothing was stored, each INSERT is sent alone, so a wrong
+    value spoils only its own INSERT. Any other refusal applies to the whole block and is told to
+    every caller in the block.
     """
     outcomes: dict[int, Outcome] = {}
     blocks: dict[str, dict[int, Sequence[Any]]] = {}
@@ -66,8 +77,9 @@ def insert_together(
 
 
 def table_of(head: str) -> tuple[str, str] | None:
-    """The database ("" where it is the present one) and the table that an INSERT names; None where that
-    cannot be told for sure."""
+    """The database ("" for the current database) and the table that an INSERT names. None if the
+    text does not tell both for sure.
+    """
     found = _TABLE.match(head)
     if found is None:
         return None
@@ -81,7 +93,9 @@ def is_all_or_nothing(engine: str, partition_key: str) -> bool:
 
 
 class _Retry:
-    """Sends the inserts of one table as one block, and those of a block that was refused one by one."""
+    """Sends the INSERTs of one table as one block, and sends them one by one if the block is
+    refused.
+    """
 
     def __init__(
         self,
@@ -94,7 +108,7 @@ class _Retry:
         self._is_whole = is_whole
 
     def send(self, what: Insert, block: Mapping[int, Sequence[Any]]) -> dict[int, Outcome]:
-        """What each gave, by their numbers."""
+        """The outcome of each INSERT, by its number."""
         try:
             self._insert(what, [*block.values()])
         except ConnectionError as error:
@@ -113,12 +127,13 @@ class _Retry:
         self, what: Insert, block: Mapping[int, Sequence[Any]], error: StatementError
     ) -> bool:
         """Whether surely no row of a block that was refused with this error is in the table."""
-        if (
-            error.code is None
-        ):  # a value that does not fit its column: said here, before anything was sent
+        # Without a code: a value does not fit its column, which is noticed before any row is
+        # sent.
+        if error.code is None:
             return True
         if any(words in str(error) for words in _ELSEWHERE):
             return False
-        if sum(map(len, block.values())) > self._block_size:  # then there were several blocks
+        # Several blocks were sent, and the first may be stored.
+        if sum(map(len, block.values())) > self._block_size:
             return False
         return error.code == _CONSTRAINT or (error.code in _OF_A_VALUE and self._is_whole(what))

@@ -1,10 +1,11 @@
-"""Columns on their way into ClickHouse, checked before a byte of them is sent, and what has to be changed in
-rows that come from it.
+"""Columns on their way into ClickHouse, checked before a byte is sent. Also the conversion of
+columns that come from ClickHouse.
 
-The library writes a date out of range as 1970-01-01 and an Int128 too large as another number, cuts digits
-off decimals, and of a value that it cannot write it tells the server half a block. So each column is looked
-at first: as an array, as the set of its types, by its least and greatest value; only where that is not enough
-value by value.
+The library does not refuse wrong values. It writes a date out of range as 1970-01-01, and an
+Int128 that is too large as another number. It cuts digits off Decimals. If it cannot write a
+value, it has already sent half a block to the server.
+So each column is checked first: as an array, as the set of its types, by its least and greatest
+value. Only if that is not enough, the values are checked one by one.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ __all__ = ["Travelling", "fitted", "travelling", "zone_named"]
 
 
 def zone_named(name: str) -> tzinfo:
-    """The zone of a server or a column; UTC where this machine does not know it."""
+    """The zone of a server or a column; UTC if this machine does not know the zone."""
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
@@ -50,9 +51,12 @@ def zone_named(name: str) -> tzinfo:
 def fitted(
     parts: Iterable[Sequence[Any]], kinds: Sequence[tuple[str, str]], zone: tzinfo
 ) -> list[list[Any]]:
-    """Rows as columns that the library writes rightly. They come in parts, which may be Tables; `kinds` are
-    the columns' names and types; a row may be a dict by their names. StatementError, naming row and column,
-    for a value that does not fit."""
+    """Rows as columns that the library writes correctly.
+
+    The rows come in parts, which may be Tables. A row may be a dict by the columns' names.
+    `kinds`: names and types of the columns. StatementError, with row and column, for a value that
+    does not fit.
+    """
     names = [name for name, _ in kinds]
     columns: list[list[Any]] = [[] for _ in kinds]
     fits = [_whole(kind, zone) for _, kind in kinds]
@@ -71,8 +75,9 @@ def fitted(
 
 
 _CHUNK = 4096
-"""Rows that are looked at together: few enough to be in the processor's cache all the while, which halves the
-time."""
+"""Rows that are checked together. So few rows stay in the processor's cache during the check,
+which halves the time.
+"""
 
 
 def _chunks(parts: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
@@ -84,7 +89,7 @@ def _chunks(parts: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
 
 
 def _numbers(kind: str, column: Column, zone: tzinfo) -> Sequence[Any] | None:
-    """A column as numbers, without a look at each value; None where one is needed."""
+    """A column as numbers, without a look at each value; None if each value needs a look."""
     if column.gaps and not kind.startswith("Nullable("):
         return None
     numbers = numbers_of(kind, column, zone)
@@ -92,7 +97,9 @@ def _numbers(kind: str, column: Column, zone: tzinfo) -> Sequence[Any] | None:
 
 
 def _whole(kind: str, zone: tzinfo) -> Fit:
-    """The fit of a whole column: Decimals are written as numbers there."""
+    """The check of a whole column. Decimals become numbers here, because whole columns of them
+    are written as numbers.
+    """
     fit, digits = _fit(kind, zone), decimal_of(kind)
     if digits is None:
         return fit
@@ -103,6 +110,9 @@ def _whole(kind: str, zone: tzinfo) -> Fit:
 
 
 def _columns(rows: Sequence[Any], names: Sequence[str], start: int) -> Sequence[Column]:
+    """The rows as columns. StatementError for a row with a wrong number of values. `start`: how
+    many rows came before.
+    """
     if type(rows) is Table:
         if len(rows.columns) != len(names):
             raise _wrong_number(start + 1, len(rows.columns), names)
@@ -134,7 +144,7 @@ def _picked(rows: Sequence[dict[str, Any]], name: str, start: int) -> list[Any]:
 
 
 def _culprit(fit: Fit, values: Values) -> tuple[int, str]:
-    """The first value that does not fit, counted from 1, and why."""
+    """The number, from 1, of the first value that does not fit, and the reason."""
     for index, value in enumerate(values):
         try:
             fit([value])
@@ -143,10 +153,11 @@ def _culprit(fit: Fit, values: Values) -> tuple[int, str]:
     return 1, "the values do not fit together"
 
 
-# the types of columns
+# The types of columns.
 
 
 def _fit(kind: str, zone: tzinfo) -> Fit:
+    """The check for a type, which may be nested."""
     name, arguments = parted(kind)
     if name == "Nullable":
         return _nullable(_fit(arguments[0], zone))
@@ -183,7 +194,7 @@ _INTEGER = re.compile(r"U?Int(?P<bits>\d+)\Z")
 
 
 def _unnamed(argument: str) -> str:
-    """The type of a tuple's element that may have a name."""
+    """The type of a tuple's element, without the element's name."""
     found = re.match(r"(?:`(?:[^`\\]|\\.)*`|\w+)\s+(?=\w)", argument)
     return argument[found.end() :] if found else argument
 
@@ -236,13 +247,13 @@ def _map(keys: Fit, items: Fit) -> Fit:
     return fit
 
 
-# rows that come
+# Rows that come from the server.
 
 Travelling = Callable[[Sequence[Any]], Column]
 
 
 def travelling(kind: str, numbers: bool) -> Travelling:
-    """What makes a column of the server one that travels; `numbers`: it came as these."""
+    """The function that packs a column of the server. `numbers`: the column came as numbers."""
     travel = as_numbers(kind, utc=True) if numbers else None
     if travel is not None:
         return lambda values: travel(*_without_gaps(values))
@@ -253,6 +264,7 @@ def travelling(kind: str, numbers: bool) -> Travelling:
 
 
 def _without_gaps(values: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
+    """The values without None, and the places of None."""
     if None not in values:
         return values, []
     gaps = [index for index, value in enumerate(values) if value is None]
@@ -260,8 +272,11 @@ def _without_gaps(values: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
 
 
 def _change(kind: str) -> Callable[[Any], Any] | None:
-    """What makes a value ours, None where it is. The library's zones are pytz's, which do not travel: a
-    column that names its zone gives that zone of the standard library."""
+    """The function that converts a value of this type; None if no conversion is needed.
+
+    The library's zones are those of pytz, which cannot be packed. A column that names its zone
+    gets that zone of the standard library.
+    """
     if "DateTime" not in kind:
         return None
     name, arguments = parted(kind)
