@@ -12,6 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 WIDTH = 120
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
+_PATH = re.compile(r"`((?:sdk|actors|broker|scripts|tests|docs|examples|benchmarks)/[\w./-]*)")
 
 
 def prose(page: Path) -> list[tuple[int, str]]:
@@ -55,6 +56,12 @@ def test_no_line_of_prose_is_too_wide(page: Path) -> None:
     is_table = re.compile(r"\s*\|").match
     wide = [number for number, line in prose(page) if len(line) > WIDTH and not is_table(line)]
     assert wide == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_of_the_source_that_a_page_names_is_there(page: Path) -> None:
+    named = _PATH.findall(page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_the_check_of_links_sees_a_page_and_a_heading_that_are_not_there(tmp_path: Path) -> None:
