@@ -1,1 +1,1 @@
-"""Measurements against peers, as ratios in one run (`scripts/bench`)."""
+"""Measurements against other libraries, as ratios within a run (`scripts/bench`)."""

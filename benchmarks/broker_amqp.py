@@ -21,14 +21,14 @@ _WAIT_S = 30.0
 
 
 def _parameters(port: int) -> Any:
-    """Where RabbitMQ is, for pika."""
+    """pika's parameters for the private RabbitMQ."""
     import pika
 
     return pika.URLParameters(f"amqp://u:p@{HOST}:{port}/%2F?heartbeat=0")
 
 
 def _bare_read(port: int, queue: str, count: int, prefetch: int) -> Reading:
-    """`basic_consume` of a BlockingConnection; the callback acknowledges each message."""
+    """Read by `basic_consume` of a BlockingConnection; the callback acknowledges every message."""
     import pika
 
     tally = Tally(count, lambda: channel.stop_consuming())
@@ -47,7 +47,7 @@ def _bare_read(port: int, queue: str, count: int, prefetch: int) -> Reading:
 
 
 def _bare_select_read(port: int, queue: str, count: int, prefetch: int) -> Reading:
-    """The same with a SelectConnection, pika's asynchronous one."""
+    """Read by a SelectConnection, pika's asynchronous connection."""
     import pika
 
     def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
@@ -71,7 +71,7 @@ def _bare_select_read(port: int, queue: str, count: int, prefetch: int) -> Readi
 
 @contextlib.contextmanager
 def _bare_writer(port: int, queue: str, data: bytes) -> Iterator[Callable[[], object]]:
-    """`basic_publish` under `confirm_delivery`, mandatory; from one thread."""
+    """Write by `basic_publish` under `confirm_delivery`, mandatory, from a single thread."""
     import pika
 
     connection = pika.BlockingConnection(_parameters(port))
@@ -87,7 +87,7 @@ def measure(run: Run, quick: bool) -> Iterator[Line]:
         yield from _read(server, channel, quick)
         queue = server.unique("w")
         channel.queue_declare(queue)
-        # Not persistent: the disk would be most of what is measured.
+        # Not persistent: the disk would dominate the measured time.
         url = f"amqp://u:p@{server.address}/?write_topic={queue}&persistent=false"
         with (
             trunkline.connect(url) as connection,

@@ -25,7 +25,10 @@ _BATCH = 500
 
 @contextlib.contextmanager
 def _consumer(servers: str, topic: str, group: str | None) -> Iterator[Any]:
-    """With a group: the offset of what was taken is stored, and committed by librdkafka every 5 s."""
+    """A bare consumer.
+
+    With a group, the offsets of taken messages are stored, and librdkafka commits every 5 s.
+    """
     from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
     consumer = Consumer(
@@ -48,7 +51,7 @@ def _consumer(servers: str, topic: str, group: str | None) -> Iterator[Any]:
 
 
 def _poll(servers: str, topic: str, count: int, group: str | None) -> Reading:
-    """`poll` in a loop."""
+    """Read by `poll` in a loop."""
     tally = Tally(count, lambda: None)
     with _consumer(servers, topic, group) as consumer:
         while len(tally.got) < count:
@@ -62,7 +65,7 @@ def _poll(servers: str, topic: str, count: int, group: str | None) -> Reading:
 
 
 def _consume(servers: str, topic: str, count: int, group: str | None) -> Reading:
-    """`consume` of batches; the offset of each batch's last message is stored."""
+    """Read by `consume` in batches; the offset of every batch's last message is stored."""
     tally = Tally(count, lambda: None)
     with _consumer(servers, topic, group) as consumer:
         while len(tally.got) < count:
@@ -78,7 +81,7 @@ def _consume(servers: str, topic: str, count: int, group: str | None) -> Reading
 
 @contextlib.contextmanager
 def _bare_writer(servers: str, topic: str, data: bytes) -> Iterator[Callable[[], object]]:
-    """`produce` and `poll` until the delivery report; from one thread."""
+    """Write by `produce` and `poll` until the delivery report, from a single thread."""
     from confluent_kafka import Producer
 
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 0, "enable.idempotence": True})

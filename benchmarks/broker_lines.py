@@ -1,4 +1,5 @@
-"""Comparing Dial with bare clients: what is timed, and the lines of the table."""
+"""Comparing Dial with bare clients of message brokers: the timed parts, and the lines of the
+table."""
 
 from __future__ import annotations
 
@@ -26,9 +27,12 @@ __all__ = [
 ]
 
 READ_GOAL = 0.8
+"""Reading through Dial must reach this part of a bare client's rate."""
 WRITE_GOAL, WRITE_ABOVE_US = 1.5, 250
+"""A write through Dial may take so many times the bare client's time, plus so many microseconds."""
 THREADS = 8
 _FILL_S = 60.0
+"""Seconds that a server has to take a feed."""
 _LOOK_S = 0.02
 
 S = TypeVar("S", bound=Server)
@@ -36,14 +40,14 @@ S = TypeVar("S", bound=Server)
 
 @contextlib.contextmanager
 def started(run: Run, kind: type[S], **settings: object) -> Iterator[S]:
-    """A private server; Unavailable where there is none."""
+    """A private server inside the block; Unavailable where the server is not installed."""
     kind.available()
     with run.private(kind, **settings) as server:
         yield server
 
 
 def until(ready: Callable[[], bool], what: str) -> None:
-    """Wait; AssertionError when it takes too long."""
+    """Wait until `ready()` is true; AssertionError after `_FILL_S` seconds."""
     deadline = Deadline(_FILL_S)
     while not ready():
         if deadline.expired():
@@ -54,8 +58,11 @@ def until(ready: Callable[[], bool], what: str) -> None:
 def reading_lines(
     what: str, rounds: int, peers: dict[str, Callable[[], Reading]], dial: Callable[[bool], Reading]
 ) -> Iterator[Line]:
-    """`peers` are bare clients, the one of the documentation first; `dial` reads with `receive` when told
-    True, else with `read`."""
+    """The lines of reading.
+
+    `peers`: bare clients by name, first the client of the documentation.
+    `dial`: reads through Dial; with `receive` if its argument is True, else with `read`.
+    """
     sides = [*peers.values(), lambda: dial(False), lambda: dial(True)]
     *bare, ours, stamped = map(median_reading, alternating(rounds, *sides))
     for name, theirs in zip(peers, bare, strict=True):
@@ -92,8 +99,11 @@ def writing_lines(
     bare_rate: Callable[[int], float],
     how: str,
 ) -> Iterator[Line]:
-    """`bare_p50_us(n)`: of n writes, one after the other; `bare_rate(n)`: messages a second of n, as `how`
-    says."""
+    """The lines of writing.
+
+    `bare_p50_us(n)`: the median time of n bare writes, one after the other, in microseconds.
+    `bare_rate(n)`: messages a second of n bare writes; `how` describes them.
+    """
     data = feeds.payload(0)
 
     def write() -> None:
@@ -125,7 +135,7 @@ def writing_lines(
 
 
 def from_threads(write: Callable[[], object], count: int, threads: int) -> float:
-    """Messages a second of several threads, each of which waits for its own confirmations."""
+    """Messages a second of several threads. Every thread waits for its own confirmations."""
     failed: list[BaseException] = []
 
     def some() -> None:

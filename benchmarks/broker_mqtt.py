@@ -29,7 +29,7 @@ def _client(client_id: str = "") -> Any:
 
 
 def _make_session(port: int, topic: str, client_id: str) -> None:
-    """Make a session for which the broker keeps messages from now on."""
+    """Make a session, for which the broker keeps messages from now on."""
     client = _client(client_id)
     client.on_connect = lambda *_: client.subscribe(topic, 1)
     client.on_subscribe = lambda *_: client.disconnect()
@@ -45,7 +45,7 @@ def _bare_read(
     go: Callable[[], None] | None = None,
     client_id: str = "",
 ) -> Reading:
-    """`on_message` under `loop_forever`; paho acknowledges when the callback returns."""
+    """Read by `on_message` under `loop_forever`; paho acknowledges when the callback returns."""
     client = _client(client_id)
     tally = Tally(count, client.disconnect)
     client.on_connect = lambda *_: client.subscribe(topic, qos)
@@ -66,7 +66,7 @@ def _bare_read(
 
 @contextlib.contextmanager
 def _bare_writer(port: int, topic: str, data: bytes) -> Iterator[Callable[[], object]]:
-    """`publish(qos=1).wait_for_publish()` beside `loop_start`; from any thread."""
+    """Write by `publish(qos=1).wait_for_publish()` beside `loop_start`, from any thread."""
     client = _client()
     client.max_inflight_messages_set(0)
     client.connect(HOST, port)
@@ -87,7 +87,7 @@ def _bare_writer(port: int, topic: str, data: bytes) -> Iterator[Callable[[], ob
 
 def measure(run: Run, quick: bool) -> Iterator[Line]:
     """The lines of mqtt."""
-    # The tests' log of every packet would be most of what is measured.
+    # The tests' log of every packet would dominate the measured time.
     with started(run, Mosquitto, config="log_type none") as server:
         yield from _read(server, quick)
         yield from _session(server, quick, "20 in flight, mosquitto's default")
@@ -107,7 +107,7 @@ def _read(server: Mosquitto, quick: bool) -> Iterator[Line]:
     def dial(envelopes: bool) -> Reading:
         topic = server.unique("t")
         with feeds.live("mqtt", server.port, topic, count) as go:
-            # The buffer holds the whole feed, so that nothing is dropped.
+            # The buffer holds the whole feed, so that no message is dropped.
             url = f"mqtt://{server.address}?topic={topic}"
             return through_dial(url, count, go, envelopes=envelopes, buffer=count + 10)
 

@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 def _run(main: Coroutine[Any, Any, Any]) -> Any:
-    """On uvloop where it is installed, as in the worker."""
+    """Run a coroutine, on uvloop if installed, as in the worker."""
     try:
         import uvloop
     except ImportError:
@@ -34,7 +34,7 @@ def _run(main: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _bare_read(port: int, subject: str, count: int, go: Callable[[], None]) -> Reading:
-    """A callback of `subscribe`."""
+    """Read by a callback of `subscribe`."""
     import nats
 
     async def main() -> Reading:
@@ -60,7 +60,7 @@ def _bare_read(port: int, subject: str, count: int, go: Callable[[], None]) -> R
 
 
 def _push(port: int, subject: str, stream: str, durable: str, count: int) -> Reading:
-    """A callback of `js.subscribe`, which acknowledges."""
+    """Read by a callback of `js.subscribe`, which acknowledges."""
     import nats
     from nats.js.api import ConsumerConfig, DeliverPolicy
 
@@ -92,7 +92,7 @@ def _push(port: int, subject: str, stream: str, durable: str, count: int) -> Rea
 
 
 def _pull(port: int, subject: str, stream: str, durable: str, count: int) -> Reading:
-    """`pull_subscribe` and `fetch` of batches, each message acknowledged."""
+    """Read by `pull_subscribe` and `fetch` in batches; every message is acknowledged."""
     import nats
     from nats.js.api import ConsumerConfig, DeliverPolicy
 
@@ -114,7 +114,7 @@ def _pull(port: int, subject: str, stream: str, durable: str, count: int) -> Rea
 
 
 def _bare_p50_us(port: int, subject: str, count: int) -> float:
-    """p50 of one `js.publish` after the other."""
+    """The median time of a `js.publish`, one after the other, in microseconds."""
     import nats
 
     async def main() -> float:
@@ -132,7 +132,7 @@ def _bare_p50_us(port: int, subject: str, count: int) -> float:
 
 
 def _bare_rate(port: int, subject: str, count: int) -> float:
-    """Messages a second of THREADS tasks, each of which waits for its own confirmations."""
+    """Messages a second of THREADS tasks. Every task waits for its own confirmations."""
     import nats
 
     async def main() -> float:
@@ -198,7 +198,10 @@ def _jetstream_read(server: JetStream, quick: bool) -> Iterator[Line]:
 
 @contextlib.contextmanager
 def _stream(server: JetStream, count: int) -> Iterator[tuple[str, str]]:
-    """A stream with so many messages in it, and its subject. In memory: the disk is not what is measured."""
+    """A stream with `count` messages, and its subject.
+
+    The stream lives in memory, because the disk is not the subject of the measurement.
+    """
     import nats
 
     name, subject = server.unique("S"), server.unique("s")

@@ -1,8 +1,10 @@
-"""JetStream after a leader's death: when messages are taken and read again, through Dial and by nats-py.
+"""JetStream after a leader's death: seconds until messages are written and read again, by Dial and
+by nats-py.
 
-Three servers, a stream with three copies. Both sides are connected to the server that leads the stream and is
-killed (SIGKILL); both write without a pause, and each reads with a durable consumer of its own what a third
-party stores. The figures are seconds from the kill to the first write confirmed and the first message read.
+Three servers hold a stream with three copies. Both sides are connected to the server that leads the
+stream and is killed (SIGKILL). Both sides write without a pause, and read with a durable consumer
+of their own the messages that a third program stores. The figures are seconds from the kill to the
+first confirmed write and the first read message.
 """
 
 from __future__ import annotations
@@ -30,17 +32,23 @@ _PAUSE_S = 0.02
 
 @dataclass
 class _Times:
-    """Seconds from the kill."""
+    """Seconds from the kill to the first success of each activity.
+
+    Several threads share the object.
+    """
 
     killed_at: float = field(default=float("inf"))
     first: dict[str, float] = field(default_factory=dict)
     before: set[str] = field(default_factory=set)
-    """What has gone well before the kill."""
+    """The activities that have succeeded before the kill."""
     ready: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
 
     def seen(self, what: str, begun: float) -> None:
-        """It went well, and had begun at that moment."""
+        """Note a success of an activity that had begun at `begun`.
+
+        Only activities begun after the kill are timed.
+        """
         if self.killed_at == float("inf"):
             self.before.add(what)
             if len(self.before) == len(_WHAT):
@@ -99,7 +107,10 @@ async def _plain_reads(times: _Times, servers: list[str], subject: str, stream: 
 
 
 async def _third_party(times: _Times, servers: list[str], subject: str) -> None:
-    """Stores the moment at which it began to, by a server that lives on."""
+    """Store messages by a server that lives on.
+
+    A message holds the time at which its write began.
+    """
     import nats
 
     client = await nats.connect(servers, dont_randomize=True, max_reconnect_attempts=-1)
@@ -112,6 +123,7 @@ async def _third_party(times: _Times, servers: list[str], subject: str) -> None:
 
 
 def _round(cluster: NatsCluster, number: int) -> dict[str, float]:
+    """Kill a stream's leader and return the seconds of each activity."""
     stream, subject = f"S{number}", f"s{number}"
     asyncio.run(cluster.make_stream(stream, f"{subject}.>"))
     leader = asyncio.run(cluster.whole(stream))

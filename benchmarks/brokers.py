@@ -1,11 +1,10 @@
-"""The message brokers through Dial against the same client used bare, on private real servers
-(tests/servers).
+"""Message brokers through Dial against the bare clients, on private real servers (tests/servers).
 
-Per protocol, in a module each: reading a feed of numbered messages, every one of which must arrive once and
-in order, and writing with the broker's confirmation. The sides of one comparison alternate. The bare client
-is used in this process as its documentation shows it, tuned as a good user would, with the same guarantees:
-a message of qos 1, JetStream, amqp or a Kafka group is acknowledged after it was taken, a written one is
-confirmed.
+Every protocol has a module of its own. Measured are reading a feed of numbered messages, which must
+arrive exactly once and in order, and writing with the broker's confirmation. The sides of a
+comparison alternate. The bare client runs in this process, as its documentation shows, tuned as a
+good user would, with the same guarantees: a message of qos 1, JetStream, amqp or a Kafka group is
+acknowledged after it was taken, and a written message is confirmed.
 """
 
 from __future__ import annotations
@@ -30,10 +29,14 @@ BROKERS: dict[str, Callable[[Run, bool], Iterator[Line]]] = {
 
 
 def measure_brokers(names: list[str], quick: bool) -> Iterator[Line]:
-    """The lines of these protocols. One that cannot be measured says why and does not stop the others: its
-    server is not there, or (that counts as missed) it failed, because messages were lost for instance."""
+    """The lines of these protocols.
+
+    A protocol that fails gives a line with the reason, and the others go on. A missing server is no
+    failure; lost messages, for example, count as a missed goal.
+    """
     run = Run.begin()
-    os.environ[RUN] = str(run.folder)  # by this the keeper finds the servers, should we be killed
+    # If this process is killed, the keeper finds the servers by this variable.
+    os.environ[RUN] = str(run.folder)
     try:
         for name in names:
             try:

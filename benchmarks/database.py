@@ -1,4 +1,4 @@
-"""A database as the measurements see it: how it is dialled, and how its own driver does the same bare."""
+"""A database in the measurements: how to dial it, and how to use its own driver bare."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _FIRST = datetime(2024, 1, 1)
 
 
 def row(number: int) -> tuple[int, float, str, datetime, Decimal]:
-    """A row of the tables, as databases have it that know all five types."""
+    """A row of the tables, for databases with all five types."""
     moment = _FIRST + timedelta(seconds=number)
     return number, number / 8 + 0.1, f"word {number % 1000:03d}", moment, Decimal(number) / 100
 
 
 class Database(ABC):
-    """One database. Processes are given copies, so it holds what can be pickled.
+    """A database. Other processes get copies, so every field can be pickled.
 
-    The bare side is used as the driver's documentation shows it, with the settings that the worker's own
-    connection has; both sides talk to the same tables.
+    The bare driver is used as its documentation shows, with the settings of the worker's own
+    connection. Both sides use the same tables.
     """
 
     scheme: ClassVar[str]
     client: ClassVar[str]
-    """The Python driver."""
+    """The name of the Python driver."""
     types: ClassVar[str]
-    """Of the five columns, as the table's creation has them."""
+    """The types of the five columns in CREATE TABLE."""
     bulk: ClassVar[str]
-    """What `insert_bare` uses."""
+    """The method of `insert_bare`, for the table."""
     end_of_create: ClassVar[str] = ""
     place: ClassVar[str] = "?"
     """The bare driver's placeholder."""
@@ -43,37 +43,37 @@ class Database(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """For Dial."""
+        """The address for Dial."""
 
     @abstractmethod
     def connect(self) -> Any:
-        """A connection of the bare driver."""
+        """Open a connection of the bare driver."""
 
     def fetch_bare(self, connection: Any, sql: str, values: Any = ()) -> list[Any]:
-        """All rows of a statement, at once; `values` as `bound` gives it."""
+        """All rows of a statement at once; `values` is the result of `bound`."""
         with connection.cursor() as cursor:
             cursor.execute(sql, values)
             return list(cursor.fetchall())
 
     def run_bare(self, connection: Any, sql: str) -> None:
-        """A statement without rows."""
+        """Execute a statement without rows."""
         with connection.cursor() as cursor:
             cursor.execute(sql)
 
     @abstractmethod
     def insert_bare(self, connection: Any, table: str, rows: Sequence[Sequence[Any]]) -> None:
-        """All rows into a table in the driver's fastest documented way, committed."""
+        """Insert all rows and commit, in the fastest way that the driver documents."""
 
     def bound(self, value: Any) -> Any:
-        """One value, as the bare driver takes it for `place`."""
+        """A single value in the form that the bare driver takes for `place`."""
         return (value,)
 
     def rows(self, count: int) -> list[tuple[Any, ...]]:
-        """What is inserted, and what is read again."""
+        """The rows that are inserted and read again."""
         return [row(number) for number in range(count)]
 
     def create(self, table: str) -> list[str]:
-        """The statements that make a table, empty."""
+        """The statements that make an empty table."""
         columns = ", ".join(
             f"{name} {kind}" for name, kind in zip(COLUMNS, self.types.split(), strict=True)
         )
@@ -83,10 +83,10 @@ class Database(ABC):
         ]
 
     def insert(self, table: str, values: str) -> str:
-        """An INSERT of all columns; `values` is what follows VALUES."""
+        """An INSERT of all columns; `values` is the text after VALUES."""
         return f"INSERT INTO {table} ({', '.join(COLUMNS)}) VALUES {values}".rstrip()
 
     def fresh(self, connection: Any, table: str) -> None:
-        """Make a table, empty."""
+        """Make an empty table."""
         for statement in self.create(table):
             self.run_bare(connection, statement)

@@ -16,7 +16,7 @@ __all__ = ["opened"]
 
 
 class _Closing:
-    """A client that closes as connections do."""
+    """A client with the method `close` of connections."""
 
     def __init__(self, client: Any) -> None:
         self.execute, self.close = client.execute, client.disconnect
@@ -24,7 +24,7 @@ class _Closing:
 
 @dataclass(frozen=True)
 class Clickhouse(Database):
-    """A server's database "default"."""
+    """The database "default" of a server."""
 
     port: int
 

@@ -1,4 +1,4 @@
-"""Comparing Dial with bare drivers of databases: what is timed, and the lines of the table."""
+"""Comparing Dial with bare database drivers: the timed parts, and the lines of the table."""
 
 from __future__ import annotations
 
@@ -30,14 +30,20 @@ __all__ = [
 ]
 
 ABOVE_US = 250
+"""The most microseconds that `exec` may take above the bare driver."""
 READ_GOAL = 0.5
+"""Reading through Dial must reach this part of the bare driver's rate."""
 WRITE_GOAL = 0.8
+"""Writing through Dial must reach this part of the bare driver's rate."""
 MEMORY_MB = 32
-"""What a million rows may leave behind on their way; as lists of Python they take 400."""
+"""The most MB by which a million rows may grow a process on their way.
+
+As lists in Python they take 400.
+"""
 MANY = 100_000
 _COPIES = 10
 _LIMIT_MS = 120_000
-"""For what takes a second or two: a measurement that hangs should say so."""
+"""The limit of statements that take a second or two: a measurement that hangs must fail."""
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM"
 
 
@@ -47,7 +53,7 @@ def _k(rate: float) -> str:
 
 @contextlib.contextmanager
 def _both(database: Database) -> Iterator[tuple[Any, trunkline.Connection]]:
-    """A bare connection, and one through Dial that works."""
+    """A bare connection, and a working connection through Dial."""
     with (
         contextlib.closing(database.connect()) as bare,
         trunkline.connect(database.address) as ours,
@@ -61,7 +67,7 @@ def _filled(database: Database, bare: Any, table: str, count: int) -> None:
 
 
 def one_row_lines(database: Database, quick: bool) -> Iterator[Line]:
-    """A row by its key, found by a value that is bound."""
+    """Reading a row by its key, with a bound value."""
     count, rounds = (300, 1) if quick else (2_000, 5)
     with _both(database) as (bare, ours):
         _filled(database, bare, "one", 100)
@@ -103,7 +109,7 @@ def _same(result: dict[str, Any] | None, rows: Sequence[tuple[Any, ...]]) -> Non
 
 
 def _timed(count: int, work: Callable[[], object], worker: int | None = None) -> Reading:
-    """Rows a second, and the time of this process's and of the worker's CPU per row."""
+    """Rows a second, and the CPU time per row of this process and of the worker in microseconds."""
     gc.collect()
     process = psutil.Process(worker) if worker else None
     used = sum(process.cpu_times()[:2]) if process else 0.0
@@ -111,12 +117,13 @@ def _timed(count: int, work: Callable[[], object], worker: int | None = None) ->
     kept = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     used = sum(process.cpu_times()[:2]) - used if process else 0.0
-    del kept  # not what is timed: freeing the rows
+    # Freeing the rows is not timed.
+    del kept
     return Reading(count / wall, cpu / count * 1e6, used / count * 1e6)
 
 
 def many_lines(database: Database, quick: bool) -> Iterator[Line]:
-    """All rows of a table: as one list, and one by one."""
+    """Reading all rows of a table, as a list and row by row."""
     rounds = 3 if quick else 7
     sql = f"{_SELECT} many"
     with _both(database) as (bare, ours):
@@ -163,7 +170,7 @@ def many_lines(database: Database, quick: bool) -> Iterator[Line]:
 
 
 def bulk_lines(database: Database, quick: bool) -> Iterator[Line]:
-    """All rows into an empty table, at once."""
+    """Inserting all rows into an empty table at once."""
     rounds = 1 if quick else 7
     rows = database.rows(MANY)
     sql = database.insert("bulk", "(?, ?, ?, ?, ?)")
@@ -203,8 +210,10 @@ def bulk_lines(database: Database, quick: bool) -> Iterator[Line]:
 
 
 def memory_lines(database: Database, quick: bool) -> Iterator[Line]:
-    """What a million rows take on their way, where the system tells. A program of its own reads them: this
-    one has memory to spare from the measurements before."""
+    """The memory that a million rows take on their way, on systems that tell it.
+
+    A program of its own reads the rows: this process has spare memory from earlier measurements.
+    """
     if not Path("/proc/self/smaps_rollup").exists():
         return
     copies = " UNION ALL ".join(["SELECT 1 AS copy"] * _COPIES)
@@ -224,7 +233,7 @@ def memory_lines(database: Database, quick: bool) -> Iterator[Line]:
 
 
 def _grown(address: str) -> list[float]:
-    """By how many MB the worker and this process grew at most while all rows were read."""
+    """The most MB by which the worker and this process grew while all rows were read."""
     with trunkline.connect(address) as connection:
         worker = connection.stats().pid
         assert worker is not None
@@ -242,7 +251,7 @@ def _grown(address: str) -> list[float]:
 
 
 def _memory(worker: int) -> list[float]:
-    """RSS and PSS of the worker, then of this process, MB."""
+    """RSS and PSS of the worker, then of this process, in MB."""
     processes = (psutil.Process(worker), psutil.Process())
     return [
         figure
@@ -252,7 +261,7 @@ def _memory(worker: int) -> list[float]:
 
 
 def shared_lines(database: Database, quick: bool) -> Iterator[Line]:
-    """Many processes that look up row by row: by one handle, or with a connection each."""
+    """Many processes that read row by row, by a shared handle or with a connection each."""
     count, rounds = (300, 1) if quick else (2_000, 3)
     with _both(database) as (bare, ours):
         _filled(database, bare, "shared", 100)
@@ -275,8 +284,11 @@ def shared_lines(database: Database, quick: bool) -> Iterator[Line]:
 
 
 def shared_insert_lines(database: Database, quick: bool) -> Iterator[Line]:
-    """Many processes that insert row by row by one handle: those that wait at the same time share a block,
-    but not statements with a deadline of their own."""
+    """Many processes that insert row by row by a shared handle.
+
+    Statements that wait at the same time share a block, except statements with a deadline of their
+    own.
+    """
     count, rounds = (50, 1) if quick else (300, 3)
     with _both(database) as (bare, ours):
         _filled(database, bare, "inserted", 0)

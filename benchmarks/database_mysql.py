@@ -1,4 +1,7 @@
-"""mysql: mysql-connector-python bare, in Python as the worker uses it, and through Dial. On MariaDB."""
+"""mysql: mysql-connector-python bare (in pure Python, as in the worker), and through Dial.
+
+On MariaDB.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ __all__ = ["opened"]
 
 @dataclass(frozen=True)
 class Mysql(Database):
-    """A server's database "t"."""
+    """The database "t" of a server."""
 
     port: int
 

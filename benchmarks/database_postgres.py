@@ -15,12 +15,12 @@ from tests.servers.run import Run
 __all__ = ["opened"]
 
 _PAGE = 1000
-"""Rows in one statement of `execute_values`; its default of 100 is slower."""
+"""Rows in a statement of `execute_values`; the default of 100 is slower."""
 
 
 @dataclass(frozen=True)
 class Postgres(Database):
-    """A server's database "postgres"."""
+    """The database "postgres" of a server."""
 
     port: int
 

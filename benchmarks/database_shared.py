@@ -1,4 +1,5 @@
-"""Several processes that do the same, one statement after the other, from the same moment on."""
+"""Several processes that execute the same statement repeatedly, all beginning at the same
+moment."""
 
 from __future__ import annotations
 
@@ -12,46 +13,51 @@ __all__ = ["PROCESSES", "Work", "middle", "shared"]
 
 PROCESSES = 8
 _BEGIN_S = 60.0
+"""Seconds that the processes have to start."""
 _END_S = 900.0
+"""Seconds that the processes have to end."""
 
 Statement = Callable[[int, int], object]
-"""Carries out one statement: number of the process, number of the statement."""
+"""Executes a statement. Arguments: the number of the process, the number of the statement."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all processes did together."""
+    """The work of all processes together."""
 
     seconds: float
-    """From the first statement of the first to the last of the last."""
+    """From the first statement of any process to the last."""
     done: int
     failed: int
     slowest_s: float
-    """The longest that one statement took."""
+    """The longest time of a statement."""
     why: str = ""
     """The first error."""
 
     @property
     def rate(self) -> float:
-        """Statements a second that were carried out."""
+        """Successful statements a second."""
         return self.done / self.seconds
 
     @property
     def text(self) -> str:
-        """For the table."""
+        """The figures, for the table."""
         failed = f", {self.failed:,} failed: {self.why}" if self.failed else ""
         return f"{self.rate:,.0f}/s, slowest {self.slowest_s * 1e3:,.0f} ms{failed}"
 
 
 def middle(works: Sequence[Work]) -> Work:
-    """Of an odd number of rounds the one in the middle, but with all that failed in any."""
+    """The median of an odd number of rounds, by rate, with the most failures of any round."""
     found = sorted(works, key=lambda work: work.rate)[len(works) // 2]
     worst = max(works, key=lambda work: work.failed)
     return Work(found.seconds, found.done, worst.failed, max(w.slowest_s for w in works), worst.why)
 
 
 def shared(begin: Callable[..., Statement], given: tuple[Any, ...], count: int) -> Work:
-    """Run PROCESSES; each makes its statement with `begin(*given)` and carries it out `count` times."""
+    """Run PROCESSES processes.
+
+    Each makes its statement by `begin(*given)` and executes it `count` times.
+    """
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(PROCESSES), context.Queue()
     processes = [
@@ -97,7 +103,8 @@ def _member(
 def _carry_out(
     statement: Statement, number: int, count: int
 ) -> tuple[float, float, int, int, float, str]:
-    clock = time.monotonic  # the same in all processes
+    # The monotonic clock is the same in all processes.
+    clock = time.monotonic
     failed, slowest, why = 0, 0.0, ""
     first = before = clock()
     for each in range(count):

@@ -19,16 +19,16 @@ from tests.servers.run import Run
 __all__ = ["insert_lines", "opened"]
 
 BUSY_MS = 5000
-"""What both sides wait for a lock; Dial's default."""
+"""Milliseconds that both sides wait for a lock: Dial's default."""
 
 
 @dataclass(frozen=True)
 class Sqlite(Database):
-    """A file."""
+    """A database file."""
 
     path: str
     journal: str = ""
-    """A journal mode that is not the default."""
+    """The journal mode, unless the default."""
 
     scheme: ClassVar[str] = "sqlite3"
     client: ClassVar[str] = "sqlite3"
@@ -49,7 +49,7 @@ class Sqlite(Database):
         )
         if self.journal:
             connection.execute(f"PRAGMA journal_mode = {self.journal}").fetchall()
-        # As go-sqlite3, and so Dial, has it.
+        # The setting of go-sqlite3, and so of Dial.
         connection.execute("PRAGMA synchronous = NORMAL").fetchall()
         return connection
 
@@ -79,7 +79,8 @@ def opened(run: Run) -> Iterator[Sqlite]:
 
 
 def insert_lines(database: Sqlite, quick: bool) -> Iterator[Line]:
-    """Many processes that insert row by row: all into one file, by one handle or with a connection each."""
+    """Many processes that insert row by row into the same file, by a shared handle or with a
+    connection each."""
     for journal, name in (("WAL", "WAL"), ("", "default journal")):
         yield from _inserts(Path(database.path).parent, journal, name, quick)
 

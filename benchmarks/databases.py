@@ -1,9 +1,8 @@
-"""The databases through Dial against their own Python drivers used bare, on private real servers
-(tests/servers).
+"""Databases through Dial against the bare Python drivers, on private real servers (tests/servers).
 
-What a database is to the measurements is in a module each; what is measured is common (`database_lines`).
-The sides of one comparison alternate, with the same settings and on the same tables, and what came or was
-stored is compared with what had to.
+Every database has a module of its own; the measurements are common (`database_lines`). The sides of
+a comparison alternate, with the same settings and on the same tables. The rows that arrive or are
+stored are compared with the expected rows.
 """
 
 from __future__ import annotations
@@ -42,10 +41,14 @@ DATABASES: dict[str, tuple[Opened, tuple[Lines, ...]]] = {
 
 
 def measure_databases(names: list[str], quick: bool) -> Iterator[Line]:
-    """The lines of these databases. One that cannot be measured says why and does not stop the others: its
-    server is not there, or (that counts as missed) rows were lost, for instance."""
+    """The lines of these databases.
+
+    A database that fails gives a line with the reason, and the others go on. A missing server is no
+    failure; lost rows, for example, count as a missed goal.
+    """
     run = Run.begin()
-    os.environ[RUN] = str(run.folder)  # by this the keeper finds the servers, should we be killed
+    # If this process is killed, the keeper finds the servers by this variable.
+    os.environ[RUN] = str(run.folder)
     try:
         for name in names:
             yield from _measure(name, run, quick)

@@ -1,9 +1,9 @@
-"""Feeds for the message brokers: numbered messages as bytes made beforehand, so that the writer is never
-what is measured.
+"""Feeds for message brokers: numbered messages, encoded beforehand, so that the writer is never
+measured.
 
-Brokers that keep messages get them before a reader comes (`fill_*`). Those that do not are fed live by a
-process of its own, `python -m benchmarks.feeds {mqtt|nats} PORT TOPIC COUNT`: it says "ready" when all is
-encoded and begins with the first line of its input (`live`).
+Brokers that keep messages get the feed before the reader comes (`fill_*`). Other brokers get a live
+feed from another process, `python -m benchmarks.feeds {mqtt|nats} PORT TOPIC COUNT` (`live`). This
+process prints "ready" after the encoding, and begins with the first line of its input.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ HOST = "127.0.0.1"
 _ROOT = Path(__file__).resolve().parent.parent
 _DIGITS = 9
 _PIECE = 500
-"""Messages in one piece."""
+"""The number of messages in a piece."""
 _WAIT_S = 60.0
+"""Seconds that a server has to take or to answer."""
 
 
 def payload(number: int) -> bytes:
@@ -35,7 +36,7 @@ def payload(number: int) -> bytes:
 
 
 def check(messages: list[str] | list[bytes] | list[str | bytes], count: int) -> None:
-    """That all came, once, in order."""
+    """AssertionError unless all messages came, exactly once and in order."""
     numbers = [int(message[:_DIGITS]) for message in messages]
     if numbers != list(range(count)):
         missing = sorted(set(range(count)) - set(numbers))
@@ -68,7 +69,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
     return data
 
 
-# mqtt
+# mqtt.
 
 
 def _mqtt(port: int, topic: str, count: int, qos: int) -> tuple[socket.socket, list[bytes]]:
@@ -82,13 +83,14 @@ def _mqtt(port: int, topic: str, count: int, qos: int) -> tuple[socket.socket, l
         return bytes((0x30 | qos << 1, size % 128 | 128, size // 128)) + body
 
     sock = _connect(port)
-    sock.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00")  # the server makes up a client id
+    # The server makes up a client id.
+    sock.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00")
     _exactly(sock, 4)
     return sock, _pieces(count, publish)
 
 
 def fill_mqtt(port: int, topic: str, count: int) -> None:
-    """Publish with qos 1; returns when all are confirmed."""
+    """Publish with qos 1; returns when all messages are confirmed."""
     sock, pieces = _mqtt(port, topic, count, 1)
     with sock:
         for index, piece in enumerate(pieces):
@@ -96,20 +98,21 @@ def fill_mqtt(port: int, topic: str, count: int) -> None:
             _exactly(sock, 4 * min(_PIECE, count - index * _PIECE))
 
 
-# nats
+# nats.
 
 
 def _nats(port: int, subject: str, count: int) -> tuple[socket.socket, list[bytes]]:
     head = b"PUB %s %d\r\n" % (subject.encode(), SIZE)
     sock = _connect(port)
-    sock.recv(65_536)  # INFO
+    # The server's INFO.
+    sock.recv(65_536)
     sock.sendall(b'CONNECT {"verbose":false,"pedantic":false}\r\nPING\r\n')
     _exactly(sock, len(b"PONG\r\n"))
     return sock, _pieces(count, lambda number: head + payload(number) + b"\r\n")
 
 
 def fill_jetstream(port: int, subject: str, count: int) -> None:
-    """Publish to a subject of a stream; the caller waits until the stream has them."""
+    """Publish to a subject of a stream. The caller waits until the stream has all messages."""
     sock, pieces = _nats(port, subject, count)
     with sock:
         for piece in pieces:
@@ -119,11 +122,11 @@ def fill_jetstream(port: int, subject: str, count: int) -> None:
             pass
 
 
-# amqp
+# amqp.
 
 
 def fill_amqp(port: int, exchange: str, count: int) -> None:
-    """Publish to a fanout exchange; the caller waits until the queues have them."""
+    """Publish to a fanout exchange. The caller waits until the queues have all messages."""
     from pika import BasicProperties, frame, spec
 
     def method(channel: int, what: object) -> bytes:
@@ -149,7 +152,8 @@ def fill_amqp(port: int, exchange: str, count: int) -> None:
     with _connect(port) as sock:
         sock.sendall(b"AMQP\x00\x00\x09\x01")
         for channel, what in greeting:
-            if not isinstance(what, spec.Connection.Open):  # TuneOk has no answer
+            # TuneOk has no answer.
+            if not isinstance(what, spec.Connection.Open):
                 answered(sock)
             sock.sendall(method(channel, what))
         answered(sock)
@@ -159,11 +163,11 @@ def fill_amqp(port: int, exchange: str, count: int) -> None:
         answered(sock)
 
 
-# kafka
+# kafka.
 
 
 def fill_kafka(servers: str, topic: str, count: int) -> None:
-    """Produce into partition 0; returns when all are confirmed."""
+    """Produce into partition 0; returns when all messages are confirmed."""
     from confluent_kafka import Producer
 
     failed: list[object] = []
@@ -188,12 +192,12 @@ def fill_kafka(servers: str, topic: str, count: int) -> None:
         raise AssertionError(f"the topic could not be filled: {failed[:1]}")
 
 
-# live
+# Live feeds.
 
 
 @contextlib.contextmanager
 def live(protocol: str, port: int, topic: str, count: int) -> Iterator[Callable[[], None]]:
-    """A feed in a process of its own; gives what starts it."""
+    """A feed in a process of its own; yields the function that starts the feed."""
     command = [sys.executable, "-m", "benchmarks.feeds", protocol, str(port), topic, str(count)]
     process = subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
@@ -228,12 +232,14 @@ def _main() -> None:
     print("ready", flush=True)
     if not sys.stdin.readline():
         return
-    sock.settimeout(None)  # a slow reader holds the feed back; its parent ends it
+    # A slow reader holds the feed back. The parent process ends the feed.
+    sock.settimeout(None)
     for piece in pieces:
         sock.sendall(piece)
     if protocol == "mqtt":
         sock.sendall(b"\xe0\x00")
-    sys.stdin.read()  # stay until the reader has all
+    # Keep the link until the reader has all messages.
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Many connections, some of which flap without pause: what do the others feel, and does it add up?
+"""Many connections, of which some flap without pause: the effect on the others, and whether the
+figures add up.
 
     .venv/bin/python -m benchmarks.flapping [--connections N] [--flapping N] [--seconds S] [--interval MS]
 
-A server (a process of its own) accepts WebSocket connections. To the steady ones it sends the time,
-four times a second each; the flapping ones it closes as soon as they are open. Printed for a while
-without flapping and for one with it: latency of the steady ones, processor time of program, broker and
-workers, reconnects, the load average of the machine; and at the end whether every message that was sent
-was read or counted.
+A server (a process of its own) accepts WebSocket connections. Each steady connection gets the time,
+four times a second. The server closes flapping connections as soon as they are open. The program
+prints, for a while without flapping and for a while with flapping: latency of the steady
+connections, processor time of program, broker and workers, reconnects, and the load average of the
+machine. At the end it prints whether every message that was sent was read or counted.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ from websockets.exceptions import ConnectionClosed
 import trunkline
 
 EVERY_S = 0.25
+"""Seconds between two messages of a steady connection."""
 LOOK_S = 0.002
+"""Seconds between two looks at the connections."""
 
 
 async def _serve() -> None:
-    """`/steady` is sent the time, `/flapping` is closed once SIGUSR1 has come; SIGUSR2 ends the sending."""
+    """Serve: `/steady` gets the time, `/flapping` is closed after SIGUSR1 has come.
+
+    SIGUSR2 ends the sending.
+    """
     loop, flaps, over = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGUSR1, flaps.set)
     loop.add_signal_handler(signal.SIGUSR2, over.set)
@@ -62,7 +68,7 @@ async def _serve() -> None:
 
 @dataclass
 class Phase:
-    """What was measured for a while."""
+    """The figures of a period."""
 
     latencies_ms: list[float] = field(default_factory=list)
     processor_s: dict[str, float] = field(default_factory=dict)
@@ -82,7 +88,7 @@ class Phase:
 
 
 class Strategy:
-    """All connections of one program."""
+    """All connections of a program."""
 
     def __init__(self, port: int, steady: int, flapping: int, interval: int) -> None:
         options = {"reconnect": True, "interval": interval, "maxInterval": interval}
@@ -97,7 +103,7 @@ class Strategy:
         return trunkline.connect(url, {**options, "timeout": 60})  # type: ignore[typeddict-item]
 
     def watch(self, seconds: float) -> Phase:
-        """Read for a while."""
+        """Read all steady connections for `seconds`."""
         phase = Phase()
         before, reconnects, began = self._processor(), self._reconnects(), time.monotonic()
         while (now := time.monotonic()) < began + seconds:
@@ -119,7 +125,8 @@ class Strategy:
         return sum(conn.stats().reconnects for conn in self.flapping)
 
     def _processor(self) -> dict[str, float]:
-        """Seconds of processor time so far: of this program, the broker with its zygote, and the workers."""
+        """Seconds of processor time since the start: of this program, of the broker with its
+        zygote, of the workers."""
         spent = {"program": 0.0, "broker": 0.0, "workers": 0.0}
         spent["program"] = _seconds(psutil.Process())
         for process in psutil.process_iter(["name", "cmdline"]):
@@ -130,7 +137,7 @@ class Strategy:
         return spent
 
     def unaccounted(self) -> list[str]:
-        """Figures that do not add up."""
+        """A text for every connection whose figures do not add up."""
         found = []
         for conn in (*self.steady, *self.flapping):
             stats = conn.stats()

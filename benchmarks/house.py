@@ -1,7 +1,7 @@
 """Figures of how readable the source is, beside the goals: `scripts/house [--list] [FOLDER...]`.
 
-The figures are signs, read from the syntax tree: none of them proves that a file reads well. `--list` also
-names each place that counts, by file, so that an author knows where to begin.
+The figures are signs, read from the syntax tree: no figure proves that a file reads well. `--list`
+also names every place that counts, by file, so that an author knows where to begin.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"sdk": "trunkline", "broker": "trunkline.broker", "actors": "trunkline.actors"}
-"""The folders that are packaged, and the import name of each."""
+"""The packaged folders, with the import name of each folder."""
 
 VAGUE = frozenset(
     re.findall(
@@ -32,7 +32,7 @@ VAGUE = frozenset(
         """,
     )
 )
-"""Words that leave a reader to find out what they stand for."""
+"""Words whose meaning a reader has to find in the context."""
 
 CORE = (
     "sdk/proxy",
@@ -43,7 +43,7 @@ CORE = (
     "actors/net",
     "broker",
 )
-"""Where each module is to have a unit test of its own."""
+"""Every module in these folders should have a unit test of its own."""
 
 HARD = (
     "sdk/proxy/reading.py",
@@ -63,7 +63,7 @@ HARD = (
     "broker/router.py",
     "broker/zygote.py",
 )
-"""Modules in which threads or processes meet, so that comments have to say why."""
+"""Modules in which threads or processes meet. Their comments have to give reasons."""
 
 LONG_FILE = 500
 MANY_ATTRIBUTES = 20
@@ -96,7 +96,7 @@ class Source:
 
     @cached_property
     def docstrings(self) -> list[ast.Constant]:
-        """Strings that stand as statements: docstrings, and notes below a variable."""
+        """Strings that are statements: docstrings, and notes below a variable."""
         values = [node.value for node in self.nodes if isinstance(node, ast.Expr)]
         return [
             value
@@ -123,7 +123,8 @@ class Source:
         }
 
     def code_lines(self) -> int:
-        """Lines that are neither blank nor part of a docstring, and hold more than a comment."""
+        """The number of lines that are neither blank, nor part of a docstring, nor only a
+        comment."""
         prose = self.docstring_lines()
         return sum(
             bool(line.strip()) and number not in prose and not line.lstrip().startswith("#")
@@ -131,7 +132,8 @@ class Source:
         )
 
     def words(self) -> Iterator[tuple[int, str]]:
-        """The words of docstrings and comments in small letters, with the line at which the text begins."""
+        """The words of docstrings and comments in lower case, with the line at which the text
+        begins."""
         texts = [(node.lineno, str(node.value)) for node in self.docstrings]
         texts += [
             (token.start[0], token.string)
@@ -166,7 +168,10 @@ class Figure:
 
 
 def figures(sources: list[Source], tested: set[str]) -> list[Figure]:
-    """All figures of `sources`. `tested` holds the import names of the modules that a unit test imports."""
+    """All figures of `sources`.
+
+    `tested`: the import names of the modules that unit tests import.
+    """
     lines = sum(len(source.lines) for source in sources)
     code = sum(source.code_lines() for source in sources)
     functions = sum(len(source.functions) for source in sources)
@@ -222,7 +227,8 @@ def wide_classes(source: Source) -> Iterator[Place]:
 
 
 def positional_fields(source: Source) -> Iterator[Place]:
-    """Fields of a message that are taken by number (`fields[3]`) or by unpacking (`a, b = fields`)."""
+    """Fields of a message that are taken by number (`fields[3]`) or by unpacking (`a, b =
+    fields`)."""
     for node in source.nodes:
         match node:
             case ast.Subscript(value=value, slice=ast.Constant(value=int())) if _is_field_list(
@@ -246,7 +252,7 @@ def one_word_names(source: Source) -> Iterator[Place]:
 
 
 def helpers_called_once(source: Source) -> Iterator[Place]:
-    """Private functions whose name stands in one other place of their file."""
+    """Private functions whose name appears in only one other place of their file."""
     uses = Counter(node.id for node in source.nodes if isinstance(node, ast.Name))
     uses.update(node.attr for node in source.nodes if isinstance(node, ast.Attribute))
     for node in source.functions:
@@ -272,8 +278,10 @@ def untested_modules(sources: list[Source], tested: set[str]) -> list[Place]:
 
 
 def import_circles(sources: list[Source]) -> list[Place]:
-    """A place for each group of modules that import each other: imports inside functions count, imports for
-    type checking do not."""
+    """A place for each group of modules that import each other.
+
+    Imports inside functions count; imports for type checking do not.
+    """
     modules = {source.module: source for source in sources}
     known = {
         name: {m for m in imported_names(source) if m in modules}
@@ -326,7 +334,7 @@ def render(found: list[Figure]) -> str:
 
 
 def render_places(found: list[Figure]) -> str:
-    """The places of each figure by file, the file with most of them first."""
+    """The places of every figure by file, beginning with the file with the most places."""
     blocks: list[str] = []
     for figure in found:
         by_file: dict[str, list[Place]] = defaultdict(list)
@@ -357,7 +365,7 @@ def _is_field_list(node: ast.AST) -> bool:
 
 
 def _reachable(start: str, known: dict[str, set[str]]) -> set[str]:
-    """The modules that `start` imports, directly or through others."""
+    """The modules that `start` imports, directly or indirectly."""
     found: set[str] = set()
     waiting = [start]
     while waiting:

@@ -1,4 +1,5 @@
-"""What all measurements have in common: a line of the table, and medians over alternating rounds."""
+"""The common parts of all measurements: a line of the table, and medians over alternating
+rounds."""
 
 from __future__ import annotations
 
@@ -12,14 +13,15 @@ from typing import TypeVar
 __all__ = ["SIZE", "Line", "alternating", "median_of", "p50_us", "pss_mb"]
 
 SIZE = 200
-"""Of the messages, in bytes."""
+"""The size of a message in bytes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One result. `goal` is what the project set itself, `met` whether it was reached."""
+    """A result. `goal`: the project's own goal; `met`: whether the goal was reached, None without a
+    goal."""
 
     what: str
     figure: str
@@ -28,7 +30,7 @@ class Line:
 
 
 def alternating(rounds: int, *sides: Callable[[], T]) -> list[list[T]]:
-    """The results of each side, over alternating rounds."""
+    """The results of every side, over alternating rounds."""
     results: list[list[T]] = [[] for _ in sides]
     for _ in range(rounds):
         for side, found in zip(sides, results, strict=True):
@@ -37,12 +39,12 @@ def alternating(rounds: int, *sides: Callable[[], T]) -> list[list[T]]:
 
 
 def median_of(rounds: int, *sides: Callable[[], float]) -> list[float]:
-    """The median of each side over alternating rounds."""
+    """The median of every side over alternating rounds."""
     return [statistics.median(found) for found in alternating(rounds, *sides)]
 
 
 def p50_us(call: Callable[[], object], count: int) -> float:
-    """Median duration of a call, microseconds."""
+    """The median duration of a call in microseconds."""
     clock = time.perf_counter
     times = []
     for _ in range(count):
@@ -53,7 +55,7 @@ def p50_us(call: Callable[[], object], count: int) -> float:
 
 
 def pss_mb(pid: int) -> float:
-    """Proportional memory of a process, MB."""
+    """The proportional memory (PSS) of a process in MB."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024

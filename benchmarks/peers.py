@@ -1,4 +1,4 @@
-"""What Trunkline is measured against, used the way its own users would use it."""
+"""The libraries that Trunkline is measured against, used as their own users would use them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ __all__ = ["Manager", "Sqlite", "plain_client", "tuned_client"]
 
 
 def plain_client(url: str) -> websocket.WebSocket:
-    """websocket-client as it comes."""
+    """websocket-client with its defaults."""
     return websocket.create_connection(url, timeout=60)
 
 
 class _Buffered:
-    """A socket with a read buffer, which websocket-client has not: it reads each frame's head by itself."""
+    """A socket with a read buffer. websocket-client has no buffer, and reads the head of every
+    frame by itself."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -33,8 +34,10 @@ class _Buffered:
 
 
 def tuned_client(url: str) -> websocket.WebSocket:
-    """websocket-client with all that its users can turn: no UTF-8 check, wsaccel where installed (it is
-    picked up by itself), and a read buffer under it."""
+    """websocket-client, tuned by every means of its users.
+
+    No UTF-8 check, wsaccel if installed (found automatically), and a read buffer below the client.
+    """
     client = websocket.WebSocket(skip_utf8_validation=True, enable_multithread=False)
     client.connect(url, timeout=60)
     client.sock.settimeout(None)
@@ -43,7 +46,7 @@ def tuned_client(url: str) -> websocket.WebSocket:
 
 
 class Sqlite:
-    """A database behind multiprocessing.managers: the standard library's way to share one."""
+    """A database behind multiprocessing.managers, the standard library's way to share an object."""
 
     def __init__(self) -> None:
         self._connection = sqlite3.connect(":memory:", check_same_thread=False)

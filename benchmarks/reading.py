@@ -1,5 +1,7 @@
-"""One reading of a whole feed, timed the same way whoever reads: from the moment the connection is there to
-the last message. What a worker took in before that moment does not count as read.
+"""Reading a whole feed, timed in the same way for every reader.
+
+The time begins when the connection is open, and ends with the last message. Messages that a worker
+took in before the beginning do not count as read.
 """
 
 from __future__ import annotations
@@ -24,18 +26,18 @@ _WAIT_MS = 30_000
 
 @dataclass(frozen=True)
 class Reading:
-    """What one side did."""
+    """The figures of a side."""
 
     rate: float
     """Messages a second."""
     cpu_us: float
-    """Of this process, per message."""
+    """CPU time of this process, in microseconds per message."""
     worker_us: float = 0.0
-    """Of the worker, per message."""
+    """CPU time of the worker, in microseconds per message."""
 
 
 def median_reading(readings: Sequence[Reading]) -> Reading:
-    """The median of each figure by itself."""
+    """The median of every figure, each figure by itself."""
     return Reading(
         *(
             statistics.median(getattr(r, name) for r in readings)
@@ -45,8 +47,10 @@ def median_reading(readings: Sequence[Reading]) -> Reading:
 
 
 class Tally:
-    """Where a bare client's callback puts the messages; `done` is called with the last one. Its clock starts
-    with the first one, or with the live feed."""
+    """Collects the messages of a bare client's callback, and calls `done` with the last message.
+
+    The clock starts with the first message, or with the live feed.
+    """
 
     def __init__(self, count: int, done: Callable[[], object]) -> None:
         self.got: list[bytes] = []
@@ -56,7 +60,7 @@ class Tally:
         gc.collect()
 
     def start(self) -> None:
-        """A live feed begins now."""
+        """Start the clock: a live feed begins now."""
         self._from = time.perf_counter(), time.process_time()
 
     def add(self, message: bytes) -> None:
@@ -68,7 +72,7 @@ class Tally:
             self._done()
 
     def reading(self) -> Reading:
-        """The result; AssertionError when not all came, once, in order."""
+        """The figures; AssertionError unless all messages came, exactly once and in order."""
         check(self.got, self._count)
         assert self._from is not None
         wall, cpu = (to - since for to, since in zip(self._to, self._from, strict=True))
@@ -83,13 +87,18 @@ def through_dial(
     envelopes: bool = False,
     **options: Any,
 ) -> Reading:
-    """Read the whole feed through Dial; `envelopes`: with `receive` instead of `read`."""
+    """Read the whole feed through Dial, with `receive` (`envelopes`) or with `read`.
+
+    `go` starts a live feed. AssertionError for lost or doubled messages, and when most messages
+    came too early.
+    """
     got: list[str | bytes] = []
     gc.collect()
     with trunkline.connect(url, **options) as connection:
         before = connection.stats()
         worker = psutil.Process(before.pid)
-        used = sum(worker.cpu_times()[:2])  # user and system
+        # User and system time.
+        used = sum(worker.cpu_times()[:2])
         wall, cpu = time.perf_counter(), time.process_time()
         if go is not None:
             go()

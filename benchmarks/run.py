@@ -1,7 +1,8 @@
-"""`scripts/bench`: what Trunkline costs, against peers, in one run on one local server.
+"""`scripts/bench`: the costs of Trunkline against other libraries, measured within a run on a local
+    server.
 
-Every figure is a median of several rounds in which the two sides alternate, so that a noisy machine hits
-both. Ratios hold between machines; absolute figures do not.
+Every figure is a median of several rounds in which both sides alternate, so that a noisy machine
+hits both. Ratios hold between machines; absolute figures do not.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def _last(message: str | bytes, count: int) -> bool:
     return mark in message if isinstance(message, str) else mark.encode() in message
 
 
-# reading
+# Reading.
 
 
 def read_with_client(url: str, count: int, make: Callable[[str], object]) -> float:
@@ -48,8 +49,10 @@ def read_with_client(url: str, count: int, make: Callable[[str], object]) -> flo
 
 
 def read_through_dial(url: str, count: int) -> tuple[float, float]:
-    """Messages a second and microseconds of this process's CPU per message. The buffer holds the whole
-    feed, so that every message is read and none is dropped."""
+    """Messages a second, and microseconds of this process's CPU per message.
+
+    The buffer holds the whole feed: every message is read, and none is dropped.
+    """
     connection = trunkline.connect(url, buffer=min(count + 10, 1_000_000))
     connection.write("go")
     start, cpu = time.perf_counter(), time.process_time()
@@ -105,7 +108,7 @@ def measure_empty(port: int, quick: bool) -> Iterator[Line]:
     yield Line("read(-1) on an empty buffer", f"{took:.2f} us", "<= 3 us", took <= 3)
 
 
-# round trips
+# Round trips.
 
 
 def measure_round_trip(port: int, quick: bool) -> Iterator[Line]:
@@ -153,7 +156,7 @@ def measure_exec(port: int, quick: bool) -> Iterator[Line]:
     )
 
 
-# processes
+# Processes.
 
 
 def measure_dial(port: int, quick: bool) -> Iterator[Line]:
@@ -171,7 +174,7 @@ def measure_dial(port: int, quick: bool) -> Iterator[Line]:
 
 
 def measure_many(port: int, quick: bool) -> Iterator[Line]:
-    """Memory at 100 idle connections, and whether 300 can be open at once."""
+    """Memory at 100 idle connections, and whether 300 connections can be open at once."""
     if not Path("/proc/self/smaps_rollup").exists():
         return
     url = f"ws://127.0.0.1:{port}/echo"

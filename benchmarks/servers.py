@@ -1,8 +1,8 @@
-"""The one server of the benchmarks, in a process of its own: it must not be what is measured.
+"""The benchmarks' own server, in another process: the server must not be measured.
 
-It speaks just enough WebSocket: the handshake, then by path `/feed/N/SIZE` (N numbered text messages as
-fast as the socket takes them, after the first byte from the client), `/echo` and `/idle`. Frames of the feed
-are built beforehand and sent in large pieces.
+The server implements a minimum of WebSocket: the handshake, then by path `/feed/N/SIZE` (N numbered
+text messages as fast as the socket takes them, after the client's first byte), `/echo` and `/idle`.
+The frames of the feed are built beforehand and sent in large pieces.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _frame(payload: bytes) -> bytes:
 
 
 def _feed(count: int, size: int) -> Iterator[bytes]:
-    """The feed in pieces of 500 messages: `{"seq": n, "pad": "..."}`, padded to `size` bytes."""
+    """The feed in pieces of 500 messages `{"seq": n, "pad": "..."}`, padded to `size` bytes."""
     pieces: list[bytes] = []
     for seq in range(count):
         text = b'{"seq":%d,"pad":"' % seq
@@ -93,7 +93,7 @@ def _main(ports: multiprocessing.Queue[int]) -> None:
 
 @contextlib.contextmanager
 def serving() -> Iterator[int]:
-    """A server process; gives its port."""
+    """A server process; yields its port."""
     ports: multiprocessing.Queue[int] = multiprocessing.Queue()
     process = multiprocessing.Process(target=_main, args=(ports,), daemon=True)
     process.start()
