@@ -11,7 +11,7 @@ deadlines, statistics, compression.
 
 Threads: a `StreamDriver` is asyncio code on the worker's event loop. A blocking client library runs
 in a thread of the driver, which reports to the loop with `call_soon_threadsafe`. An `ExecDriver` is
-blocking code: the worker makes its calls from one thread, the driver thread.
+blocking code: the worker makes all calls of one object from one thread.
 
 Errors: raise `FatalError` where another attempt seldom helps (bad certificate, refused
 credentials, 404), and an error of `transient` where another attempt can help. Both end the first
@@ -340,7 +340,7 @@ class StreamDriver(Driver):
 class ExecDriver(Driver):
     """A driver of a connection that executes statements.
 
-    All calls come from the driver thread, `interrupt` and `abort` excepted."""
+    All calls of one object come from one thread, `interrupt` and `abort` excepted."""
 
     dialect: ClassVar[str] = "standard"
     """The SQL rules for strings, comments and the ends of statements: `sqlite`, `mysql`,

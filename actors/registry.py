@@ -1,7 +1,8 @@
-"""Scheme -> driver. The class is imported by the worker that needs it, and only then its library.
+"""The driver class of each scheme. A driver and its library are imported when they are needed.
 
-Others add drivers with an entry point in the group `trunkline.drivers`: name the scheme, value
-"module:Class". `trunkline.address` takes their schemes too. Trunkline's own come first.
+Other packages add drivers by an entry point in the group `trunkline.drivers`: the name is the
+scheme, the value "module:Class". `trunkline.address` accepts these schemes too. For a scheme of
+both, Trunkline's own driver is used.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ __all__ = ["DRIVERS", "driver_class", "preload"]
 _ROWS = [(name, row) for row in SCHEMES.values() for name in (row.name, *row.aliases)]
 DRIVERS: dict[str, str] = {name: row.driver for name, row in _ROWS}
 EXTRAS: dict[str, str] = {name: row.extra for name, row in _ROWS if row.extra}
-"""The extra that brings the library of a scheme that is not in the core."""
+"""The extra that installs the library of a scheme, for schemes whose library is not in the core."""
 
 
 def driver_class(scheme: str) -> type[Driver]:
-    """The driver of a scheme. UnknownScheme, MissingLibrary with what to install, or FatalError for what is
-    registered as a driver and is none."""
+    """The driver class of a scheme.
+
+    Raises UnknownScheme without a driver, MissingLibrary (says what to install) without the
+    library, FatalError where the registered object is no driver class."""
     place = DRIVERS.get(scheme) or _from_entry_points(scheme)
     if place is None:
         raise UnknownScheme(
@@ -47,7 +50,8 @@ def driver_class(scheme: str) -> type[Driver]:
 
 
 def preload(scheme: str) -> None:
-    """Import a driver now, if it can be."""
+    """Import the driver of a scheme ahead of time. Errors are ignored until the driver is
+    needed."""
     with contextlib.suppress(UnknownScheme, MissingLibrary, ImportError, AttributeError):
         driver_class(scheme)
 

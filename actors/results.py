@@ -1,6 +1,6 @@
-"""What a statement gives: the result of `ExecDriver.execute`, and rows that are fetched bit by bit.
+"""Results of statements: `Result` of `ExecDriver.execute`, and `Rows` that are fetched in batches.
 
-The public names are part of `trunkline.actors.driver`, from where drivers import them.
+Drivers import the public names from `trunkline.actors.driver`.
 """
 
 from __future__ import annotations
@@ -15,44 +15,47 @@ from trunkline.errors import StatementError
 __all__ = ["FIRST_ROWS", "Result", "ResultRows", "Rows"]
 
 FIRST_ROWS = 64
-"""How many rows `ExecDriver.execute` fetches before it returns; the others are `Result.rest`."""
+"""How many rows `ExecDriver.execute` fetches before it returns. `Result.rest` fetches more."""
 
 
 class Rows(ABC):
-    """Rows of one statement that are fetched bit by bit. Called from the thread of its driver."""
+    """Rows of one statement, fetched in batches. All calls come from the thread of the driver."""
 
     columns: list[str]
 
     @abstractmethod
     def fetch(self, count: int) -> Sequence[Sequence[Any]]:
-        """The next rows, `count` at most; fewer, or none, only at the end. Errors are those of `execute`."""
+        """Fetch the next `count` rows; fewer, or none, only at the end. Errors as `execute`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give up what was not fetched; the connection is usable for the next statement then. Idempotent, and
-        raises nothing but ConnectionError."""
+        """Give up the remaining rows, so that the connection can run the next statement.
+
+        Idempotent. Raises ConnectionError only."""
 
 
 @dataclass(slots=True)
 class Result:
-    """What one statement gave. `affected` and `last_id` are None where the driver cannot know them."""
+    """The result of one statement. `affected` and `last_id` are None where unknown."""
 
     columns: list[str] = field(default_factory=list)
     values: Sequence[Sequence[Any]] = field(default_factory=list)
-    """The first rows: `FIRST_ROWS` of them where there is a `rest`."""
+    """The first rows: `FIRST_ROWS` rows where there is a `rest`, else all rows."""
     affected: int | None = None
     last_id: int | None = None
     rest: Rows | None = None
-    """The rows after `values`. The caller fetches them to their end, or closes it, before the next call. None
-    where there is `more`."""
+    """The rows after `values`. Before the next call of the driver, the caller fetches all of
+    these rows or closes `rest`. None where there is `more`."""
     matched: int | None = None
-    """Rows that an UPDATE has found, where the database counts those apart from the ones it has changed."""
+    """Rows that an UPDATE matched, where the database also counts changed rows (`affected`)."""
     more: list[Result] = field(default_factory=list)
-    """The result sets after the first, each with `columns` and `values` alone: of a procedure, or of several
-    statements in one text."""
+    """Result sets after the first, of a procedure or of several statements in one text.
+    Each has `columns` and `values` alone."""
 
     def add_set(self, columns: list[str], rows: Sequence[Sequence[Any]], rest: Rows | None) -> None:
-        """Take a result set: the first as the result's own, every other one, read to its end, into `more`."""
+        """Add a result set. The first becomes this result's own rows, a further set goes to `more`.
+
+        With a second set, all rows are fetched to their end."""
         if not self.columns:
             self.columns, self.values, self.rest = columns, rows, rest
             return
@@ -69,7 +72,7 @@ def _fetch_all(rows: Rows) -> Iterator[Sequence[Any]]:
 
 
 class ResultRows(Rows):
-    """The rows of a `Result`, from its first. StatementError for a result with several sets of rows."""
+    """The rows of a `Result` from its first row. StatementError for a result with several sets."""
 
     def __init__(self, result: Result) -> None:
         if result.more:

@@ -1,7 +1,8 @@
-"""Connected TCP sockets for every TCP scheme: names, both address families, local_ip, proxies.
+"""Connected TCP sockets for all TCP schemes: names, both address families, local_ip, proxies.
 
-Everything here ends by the deadline: names are resolved in a daemon thread whose answer may be late,
-the rest runs on the loop and can be cancelled.
+Every wait of `open_connection` ends by the deadline. Names are resolved in a daemon thread, because
+`getaddrinfo` cannot be cancelled: after the deadline the thread is left behind. All other work runs
+on the event loop and can be cancelled.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ __all__ = [
 _T = TypeVar("_T")
 _Info = tuple[Any, Any, int, str, Any]
 _STAGGER_S = 0.25
-"""Head start of one address over the next (RFC 8305)."""
+"""Seconds of head start of one address over the next (RFC 8305)."""
 _SPEAK = {
     "socks5": proxies.socks5,
     "socks5h": proxies.socks5,
@@ -54,10 +55,11 @@ _SPEAK = {
 async def open_connection(
     address: Address, deadline: Deadline, *, host: str | None = None, port: int | None = None
 ) -> socket.socket:
-    """A connected, non-blocking, tuned socket to the address's host and port, or to those given.
+    """A connected, non-blocking, tuned socket to the host and port of the address.
 
-    Goes through `proxy=` and from `local_ip=` where the address has them. Raises DialError (DialTimeout,
-    FatalError) naming the party that failed.
+    `host` and `port` replace those of the address. The way goes through `proxy=` and begins at
+    `local_ip=`, where the address has these options. Raises DialError (DialTimeout, FatalError),
+    which names the party that failed.
     """
     target = (host or address.host or "", port or address.port or 0)
     place = join_host_port(*target)
@@ -81,7 +83,9 @@ async def within(deadline: Deadline, what: str) -> AsyncIterator[None]:
 
 
 async def resolve(host: str, port: int, kind: int = socket.SOCK_STREAM) -> Sequence[_Info]:
-    """`getaddrinfo`, in a daemon thread but for plain addresses; DialError when there is no such name."""
+    """`getaddrinfo`, for names in a daemon thread.
+
+    DialError for an unknown name, FatalError for a name or a zone that cannot exist."""
     try:
         if _is_address(host):
             return socket.getaddrinfo(host, port, type=kind)
@@ -108,7 +112,9 @@ def _is_address(host: str) -> bool:
 
 
 async def run_in_thread(work: Callable[[], _T], name: str = "trunkline-resolve") -> _T:
-    """`work()` in a daemon thread of its own: whoever stops waiting leaves it behind, harmlessly."""
+    """Run `work` in a daemon thread of its own and return its result or raise its error.
+
+    When the caller is cancelled, the thread is left behind and its result is ignored."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
@@ -126,7 +132,8 @@ async def run_in_thread(work: Callable[[], _T], name: str = "trunkline-resolve")
             result = work()
         except BaseException as error:
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits
+        # RuntimeError: the loop was closed meanwhile, so no task waits for the result.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(finish, result, failure)
 
     threading.Thread(target=body, name=name, daemon=True).start()
@@ -134,7 +141,7 @@ async def run_in_thread(work: Callable[[], _T], name: str = "trunkline-resolve")
 
 
 def tune(sock: socket.socket) -> None:
-    """No delay for small writes, and keepalive that finds a dead peer in about a minute."""
+    """Send small writes without delay, and find a dead peer in about a minute by keepalive."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     keep_alive(sock)
 
@@ -169,7 +176,7 @@ async def _through(address: Address, target: tuple[str, int], deadline: Deadline
 
 
 async def _as_ipv4(host: str, port: int) -> tuple[str, int]:
-    """The target by its IPv4 address: SOCKS4 knows nothing else."""
+    """The target with its IPv4 address, because SOCKS4 has IPv4 addresses alone."""
     infos = [info for info in await resolve(host, port) if info[0] == socket.AF_INET]
     if not infos:
         raise FatalError(
@@ -186,7 +193,7 @@ async def _connect(host: str, port: int, local_ip: str | None) -> socket.socket:
 
 
 def of_family(infos: Sequence[_Info], local_ip: str, host: str) -> list[_Info]:
-    """Those that can be reached from `local_ip`; FatalError when there is none."""
+    """The addresses of the same family as `local_ip`; FatalError for none."""
     family = socket.AF_INET6 if ":" in local_ip else socket.AF_INET
     chosen = [info for info in infos if info[0] == family]
     if not chosen:
@@ -195,7 +202,7 @@ def of_family(infos: Sequence[_Info], local_ip: str, host: str) -> list[_Info]:
 
 
 def _interleave(infos: Sequence[_Info]) -> list[_Info]:
-    """The families by turns, the resolver's favourite first (RFC 8305, section 4)."""
+    """Alternate the address families, beginning with the resolver's first (RFC 8305, section 4)."""
     first = [info for info in infos if info[0] == infos[0][0]]
     second = [info for info in infos if info[0] != infos[0][0]]
     mixed = [info for pair in zip(first, second, strict=False) for info in pair]
@@ -203,7 +210,9 @@ def _interleave(infos: Sequence[_Info]) -> list[_Info]:
 
 
 async def _race(infos: Sequence[_Info], peer: str, local_ip: str | None) -> socket.socket:
-    """Connect to the addresses, each with a head start over the next; the first one wins."""
+    """Connect to the addresses, each with a head start over the next. The first success wins.
+
+    When all attempts have failed, the first error is raised as a DialError."""
     waiting = list(infos)
     running: set[asyncio.Task[socket.socket]] = set()
     failure: OSError | None = None
@@ -230,6 +239,7 @@ async def _race(infos: Sequence[_Info], peer: str, local_ip: str | None) -> sock
 
 
 async def _abandon(tasks: set[asyncio.Task[socket.socket]]) -> None:
+    """Cancel attempts and close the sockets of attempts that succeeded in the meantime."""
     for task in tasks:
         task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
@@ -253,7 +263,7 @@ async def _attempt(info: _Info, local_ip: str | None) -> socket.socket:
 
 
 async def _sock_connect(sock: socket.socket, sockaddr: Any) -> None:
-    """As the loop's `sock_connect`, which loses the zone of a link-local address (uvloop)."""
+    """As the loop's `sock_connect`. uvloop's own loses the zone of a link-local address."""
     loop = asyncio.get_running_loop()
     if sock.family != socket.AF_INET6 or not sockaddr[3]:
         await loop.sock_connect(sock, sockaddr)
@@ -272,9 +282,9 @@ async def _sock_connect(sock: socket.socket, sockaddr: Any) -> None:
 
 
 def bind_local(sock: socket.socket, local_ip: str) -> None:
-    """Bind to `local_ip`; FatalError when this machine has no such address."""
+    """Bind to `local_ip`. FatalError when this machine does not have the address."""
     try:
-        # getaddrinfo for the zone of a link-local address.
+        # `getaddrinfo` converts the zone of a link-local address into a number.
         sock.bind(socket.getaddrinfo(local_ip, 0, flags=socket.AI_NUMERICHOST)[0][4])
     except OSError as error:
         raise FatalError(

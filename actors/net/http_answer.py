@@ -1,9 +1,10 @@
-"""Reading an HTTP/1 answer as RFC 9110 and 9112 have it: bytes in, an `Answer` out. Pure: no I/O, no clock.
+"""Reading an HTTP/1 answer by RFC 9110 and 9112: bytes in, an `Answer` out. Pure: no I/O, no clock.
 
-Both WebSocket engines read the answer to their opening handshake with it, and so does the dialer that of a
-proxy. It takes what the RFCs ask a client to take (a status line without a phrase, bytes above ASCII, folded
-and empty headers, bare line feeds, informational answers first) and bounds what a hostile peer can make us
-keep.
+Both WebSocket engines read the answer to the opening handshake with this module, and the dialer
+the answer of a proxy. The reader accepts everything that the RFCs ask a client to accept: a
+status line without a phrase, bytes above ASCII, folded and empty headers, bare line feeds,
+informational answers before the final answer. Limits bound the memory that a hostile peer can
+make a worker use.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ __all__ = [
 ]
 
 MAX_HEAD = 256 * 1024
-"""Bytes of one head, and of the unfinished head with all informational ones (1xx) before it."""
+"""Largest head in bytes. An incomplete head counts with all informational heads (1xx) before it."""
 MAX_INFORMATIONAL = 100
-"""Answers (1xx) before the final one."""
+"""Largest number of informational answers (1xx) before the final answer."""
 MAX_BODY = 8 * 1024
-"""Bytes of a refusal's body that are looked at."""
+"""How many bytes of a refusal's body are read."""
 _LONGEST_STATUS_LINE = 16 * 1024
 _STATUS = re.compile(rb"HTTP/(\d)\.(\d)[ \t]+(\d{3})(?:[ \t]+(.*))?", re.DOTALL)
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -41,9 +42,10 @@ _TLS_RECORD = re.compile(rb"[\x14-\x17]\x03[\x00-\x04]", re.DOTALL)
 
 
 class Malformed(ValueError):
-    """The bytes are no HTTP/1 answer; the text says what they are instead, as the end of a sentence.
+    """The bytes are no HTTP/1 answer. The text ends a sentence and describes the bytes.
 
-    `quoted`: the bytes that it speaks of. The text leaves them out, for a peer may repeat what we sent.
+    `quoted`: the bytes that the text describes. The text leaves them out, because a peer may repeat
+    a secret that was sent to it.
     """
 
     def __init__(self, text: str, quoted: bytes = b"") -> None:
@@ -51,22 +53,22 @@ class Malformed(ValueError):
         self._quoted = quoted
 
     def said(self, secrets: Iterable[str]) -> str:
-        """The text with the bytes, in which `secrets` are hidden."""
+        """The text with the quoted bytes, in which `secrets` are hidden."""
         return f"{self} {shown(hidden(self._quoted, secrets))}" if self._quoted else str(self)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A final answer: its status and headers, and the bytes that came behind its head."""
+    """A final answer: status, headers, and the bytes that came behind the head."""
 
     status: int
     phrase: str
     headers: tuple[tuple[str, str], ...]
-    """Names in lower case, in their order; a name may stand there more than once."""
+    """Names in lower case and values, in order. A name may be repeated."""
     rest: bytes = field(default=b"", repr=False)
 
     def get(self, name: str) -> str | None:
-        """All values of a header as one list (RFC 9110, 5.3), None where the answer has no such header."""
+        """All values of a header, joined by commas (RFC 9110, 5.3); None without the header."""
         values = self.all(name)
         return ", ".join(values) if values else None
 
@@ -75,28 +77,30 @@ class Answer:
         return [value for key, value in self.headers if key == name.lower()]
 
     def tokens(self, name: str) -> set[str]:
-        """The elements of a comma list, in lower case."""
+        """The elements of a header with a comma list, in lower case."""
         items = (self.get(name) or "").split(",")
         return {item.strip(" \t").lower() for item in items} - {""}
 
 
 class AnswerReader:
-    """Takes the bytes of one exchange until its final answer's head is whole."""
+    """Takes the bytes of one exchange until the head of the final answer is complete."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._scanned = 0
-        """Everything before it is known to hold no end of a head."""
+        """The search for the end of the head goes on from this index."""
         self._size = 0
         self._informational = 0
 
     @property
     def begun(self) -> bool:
-        """Whether the peer has said anything at all."""
+        """Whether the peer has sent at least one byte."""
         return self._size > 0
 
     def feed(self, data: bytes) -> Answer | None:
-        """Take more bytes. The final answer as soon as its head is whole, else None. Raises Malformed."""
+        """Take more bytes.
+
+        Returns the final answer as soon as its head is complete, else None. Raises Malformed."""
         self._data += data
         self._size += len(data)
         while True:
@@ -123,11 +127,12 @@ class AnswerReader:
                 return None
 
     def _check_beginning(self) -> None:
-        """Whatever does not begin as HTTP is told at once: a peer of another protocol may wait for us."""
-        while bytes(self._data[:1]) in (
-            b"\r",
-            b"\n",
-        ):  # RFC 9112, 2.2: ignore an empty line before the first one
+        """Raise Malformed as soon as the bytes do not begin as HTTP.
+
+        A peer of another protocol may wait for bytes from here, so there may be no further
+        bytes."""
+        # RFC 9112, 2.2: ignore empty lines before the status line.
+        while bytes(self._data[:1]) in (b"\r", b"\n"):
             del self._data[:1]
             self._scanned = 0
         begin = bytes(self._data[: len(_START)])
@@ -141,7 +146,9 @@ class AnswerReader:
         raise Malformed("it does not speak HTTP; its answer begins with", line)
 
     def _end_of_head(self) -> int | None:
-        """Where the head ends, behind its empty line; lines may end with CR LF or with a bare LF."""
+        """The index behind the empty line that ends the head; None while the head is incomplete.
+
+        Lines may end with CR LF or with a bare LF."""
         at = self._scanned
         while (newline := self._data.find(b"\n", at)) >= 0:
             after = bytes(self._data[newline + 1 : newline + 3])
@@ -158,7 +165,7 @@ class AnswerReader:
 
 
 def parse_head(head: bytes, rest: bytes = b"") -> Answer:
-    """The answer whose whole head this is. Raises Malformed."""
+    """Parse a complete head into an answer with these bytes behind it. Raises Malformed."""
     first, *lines = head.rstrip(b"\r\n").split(b"\n")
     match = _STATUS.fullmatch(first.rstrip(b"\r"))
     if match is None:
@@ -186,7 +193,7 @@ def _header(line: bytes) -> tuple[str, str]:
 
 
 def _unfold(headers: list[tuple[str, str]], line: bytes) -> None:
-    """RFC 9112, 5.2: a line that begins with white space goes on with the value before it."""
+    """Append a folded line, which begins with white space, to the last value (RFC 9112, 5.2)."""
     if not headers:
         raise Malformed("the first header line of its answer begins with a space")
     name, value = headers.pop()
@@ -194,7 +201,10 @@ def _unfold(headers: list[tuple[str, str]], line: bytes) -> None:
 
 
 def _text(value: bytes) -> str:
-    """RFC 9110, 5.5: bytes above ASCII are opaque (Latin-1 keeps them), control characters become spaces."""
+    """A header value or phrase as text.
+
+    RFC 9110, 5.5: bytes above ASCII are opaque (Latin-1 keeps them), control characters become
+    spaces."""
     text = value.decode("latin-1").strip(" \t\r")
     return "".join(c if c == "\t" or ord(c) >= 32 else " " for c in text)
 
@@ -203,7 +213,7 @@ def _text(value: bytes) -> str:
 
 
 def body_is_complete(answer: Answer, body: bytes) -> bool:
-    """Whether more of the body need not be waited for."""
+    """Whether the body is complete, or as long as needed."""
     if answer.status in (204, 304) or len(body) >= MAX_BODY:
         return True
     if "chunked" in answer.tokens("transfer-encoding"):
@@ -213,9 +223,10 @@ def body_is_complete(answer: Answer, body: bytes) -> bool:
 
 
 def body_words(answer: Answer, body: bytes) -> str:
-    """The first line of the body in printable characters and cut, or "" where there is none to show.
+    """The first line of the body in printable characters, shortened; "" where there is no line.
 
-    Where there is no body, a phrase in the status line that is not the usual one of its status.
+    Without a body: the phrase of the status line, where it differs from the usual phrase of the
+    status.
     """
     if answer.status in (204, 304):
         return ""

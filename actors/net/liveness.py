@@ -1,4 +1,4 @@
-"""Whether the peer of a link still lives, judged by bytes. Pure: the caller has the clock and the counts."""
+"""Judging by counts of bytes whether a peer lives. Pure: the caller passes times and counts."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from typing import NamedTuple
 __all__ = ["LONGEST_ANSWER_S", "Keepalive", "Quiet", "Traffic", "answer_time"]
 
 LONGEST_ANSWER_S = 20.0
-"""The protocol's own ping has to be answered within this time, however long `pingInterval` is."""
+"""The longest default time for the answer to the protocol's own ping, for any `pingInterval`."""
 
 SHORTEST_ANSWER_S = 1.0
-"""The default is not shorter: a busy machine takes as long to let a living peer answer."""
+"""The shortest default time: on a busy machine a living peer may need as long for an answer."""
 
 
 class Traffic(NamedTuple):
-    """What has gone over a link since it was opened, in bytes. Only differences between two looks count."""
+    """Bytes over a link since it was opened. Only differences between two counts are used."""
 
     received: int
-    """Everything that came from the peer, whole messages or not."""
+    """Bytes from the peer, also of incomplete messages."""
     sent: int = 0
-    """Everything that was given out for the peer."""
+    """Bytes that were handed out for the peer."""
     waiting: int = 0
     """The part of `sent` that the peer's machine has not taken yet."""
     data: int | None = None
-    """The part of `received` that belongs to messages, not to pings, pongs and the like; None: not known."""
+    """The part of `received` that belongs to messages (not to pings, pongs and the like); None
+    where unknown."""
 
 
 def answer_time(every_s: float, timeout_ms: int | None, *, control: bool) -> float | None:
-    """For how many seconds a peer may send nothing after a keepalive; None for any time.
+    """Seconds that a peer may stay silent after a keepalive; None for any time.
 
-    `every_s` is the time between two keepalives and `timeout_ms` the option `pingTimeout` (None: not given,
-    0: the peer need not answer). By default it is the time of two keepalives, `SHORTEST_ANSWER_S` at least,
-    and with the protocol's own ping (`control`), which a peer has to answer, `LONGEST_ANSWER_S` at most.
+    `every_s`: seconds between two keepalives. `timeout_ms`: option `pingTimeout` in milliseconds
+    (None: not given, 0: the peer need not answer). `control`: the keepalive is the protocol's own
+    ping, which a peer has to answer. The default is twice `every_s`, at least
+    `SHORTEST_ANSWER_S`, and with `control` at most `LONGEST_ANSWER_S`.
     """
     if timeout_ms is not None:
         return timeout_ms / 1000 or None
@@ -40,23 +42,28 @@ def answer_time(every_s: float, timeout_ms: int | None, *, control: bool) -> flo
 
 
 class Keepalive:
-    """Keepalives that wait for a sign of life.
+    """The wait for a sign of life after a keepalive.
 
-    Any byte received is one. While the keepalive still waits behind our own data, so is the peer's taking of
-    them: it cannot answer what it has not received. Data that it takes later are none, for the kernel of a
-    peer whose program is frozen takes some, too.
+    Any received byte is a sign of life. While the keepalive waits behind earlier data, the peer's
+    machine taking such data is a sign of life too: the peer cannot answer a keepalive that has not
+    arrived. Data taken later is no sign, because the kernel of a frozen program takes some data as
+    well.
     """
 
     def __init__(self, answer_s: float | None) -> None:
-        """`answer_s` as from `answer_time`."""
+        """`answer_s`: the result of `answer_time`."""
         self._answer_s = answer_s
         self._since: float | None = None
+        """Since when the wait for a sign of life runs; None where no keepalive is unanswered."""
         self._received = -1
         self._taken = 0
+        """Sent bytes that the peer's machine has taken, by the last look that counted."""
         self._ahead = 0
+        """Bytes sent up to the keepalive. Once the peer's machine has taken as many, the
+        keepalive has arrived."""
 
     def asked(self, now: float, traffic: Traffic) -> None:
-        """A keepalive was sent, or waits for our own data to be sent before it. `now` in seconds."""
+        """Note that a keepalive was sent at `now` (seconds), or waits behind earlier data."""
         self.look(now, traffic)
         if self._since is None:
             self._since = now
@@ -76,11 +83,11 @@ class Keepalive:
         return now - self._since >= self._answer_s
 
     def excuse(self) -> None:
-        """Nothing is read from the peer now, so that its silence means nothing."""
+        """Note that the driver is paused: silence does not count, because nothing is read now."""
         self._since = None
 
     def due(self) -> float:
-        """When to look again at the latest, in seconds of the same clock."""
+        """The latest time for the next `look`, in seconds of the same clock."""
         if self._since is None or self._answer_s is None:
             return float("inf")
         return self._since + self._answer_s
@@ -89,7 +96,7 @@ class Keepalive:
 class Quiet:
     """Whether a link has been without data for too long (option `idle`).
 
-    A message that is still on its way is data: it is seen by `Traffic.data`. Pings and pongs are none.
+    An incomplete message counts as data, by `Traffic.data`. Pings and pongs do not count.
     """
 
     def __init__(self, limit_s: float, now: float) -> None:
@@ -98,7 +105,7 @@ class Quiet:
         self._data: int | None = None
 
     def look(self, now: float, message_at: float, data: int | None) -> bool:
-        """Whether it has been too long at `now`. `message_at` is when the last message came."""
+        """Whether the limit is exceeded at `now`. `message_at`: the time of the last message."""
         if data is not None:
             if self._data is not None and data > self._data:
                 self._data_at = now
@@ -107,9 +114,9 @@ class Quiet:
         return now - self._data_at >= self._limit_s
 
     def excuse(self, now: float) -> None:
-        """Nothing is read from the peer now, so that its silence means nothing."""
+        """Note that the driver is paused: silence does not count, because nothing is read now."""
         self._data_at = now
 
     def left(self, now: float) -> float:
-        """For how many seconds there need be no other look."""
+        """Seconds until the next `look` is needed."""
         return max(0.0, min(self._data_at + self._limit_s - now, self._limit_s / 4))

@@ -1,4 +1,4 @@
-"""What a peer says, made fit to be shown to users: printable, cut, and without our own secrets. Pure."""
+"""Making texts of a peer fit for users: printable, short, without the address's secrets. Pure."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from trunkline.address.redaction import HIDDEN, is_secret_name, redact
 __all__ = ["first_line", "hidden", "own_secrets", "shown", "without_secrets"]
 
 LONGEST = 200
-"""Characters of a peer's words that are shown."""
+"""How many characters of a peer's text are shown."""
 _SHORTEST_SECRET = 4
-"""Shorter values are not hidden: they would be found in half of all words."""
+"""Shorter values are not hidden: a short value stands in many words by chance."""
 _TITLE = re.compile(r"(?is)<title[^>]*>(.*?)</title>")
 _HIDDEN_PARTS = re.compile(r"(?is)<(script|style|head)\b.*?(</\1>|$)|<!--.*?(-->|$)|<[^>]*(>|$)")
 
 
 def first_line(data: bytes | str) -> str:
-    """The first line that is not empty, in printable characters, at most `LONGEST` of them. Of HTML: its
-    title, or its first line of text."""
+    """The first line that is not empty, in `LONGEST` printable characters at most.
+
+    Of HTML: the title, or the first line of text."""
     text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
     if text.lstrip("\ufeff \t\r\n")[:1] == "<":
         title = _TITLE.search(text)
@@ -35,13 +36,13 @@ def first_line(data: bytes | str) -> str:
 
 
 def shown(data: bytes) -> str:
-    """The beginning of bytes that are perhaps no text, in quotes."""
+    """The beginning of `data`, which may be no text, in quotes."""
     text = data[:60].decode("latin-1")
     return repr(f"{text}..." if len(data) > 60 else text)
 
 
 def hidden(data: bytes, secrets: Iterable[str]) -> bytes:
-    """`data` with each of the secrets hidden."""
+    """`data` with all `secrets` hidden."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             data = data.replace(secret.encode("utf-8", "surrogateescape"), HIDDEN.encode())
@@ -49,8 +50,10 @@ def hidden(data: bytes, secrets: Iterable[str]) -> bytes:
 
 
 def own_secrets(address: Address) -> set[str]:
-    """What of an address may not be shown although a peer repeats it: passwords (a user without one is a
-    token), headers, payloads and the parameters whose names look secret, in each spelling that travels."""
+    """The parts of an address that must not be shown even where a peer repeats them.
+
+    These are the password (a user without a password is a token), headers, payloads, and parameters
+    with names that look secret: as given, percent-encoded and decoded. The login also in base64."""
     found: set[str] = {address.password or address.user or ""}
     if address.password or address.user:
         account = f"{address.user or ''}:{address.password or ''}".encode(
@@ -74,9 +77,9 @@ def own_secrets(address: Address) -> set[str]:
 
 
 def without_secrets(words: str, secrets: Iterable[str]) -> str:
-    """`words` with each of the secrets hidden, and what looks like one."""
+    """`words` with all `secrets` hidden, and with parts hidden that look like secrets."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST_SECRET:
             words = words.replace(secret, HIDDEN)
-    # Streams of exchanges are named after an @, which is no user info.
+    # Stream names of exchanges contain an @ (`btcusdt@trade`), which is not the end of a login.
     return words if "@" in words and "://" not in words else redact(words)

@@ -1,7 +1,7 @@
-"""The client's half of SOCKS5 (RFC 1928, 1929) and of HTTP CONNECT, over an already connected socket.
+"""The client side of SOCKS5 (RFC 1928, 1929) and of HTTP CONNECT, over a connected socket.
 
-Written for the loop: PySocks blocks, so a deadline over it needs a thread and a socket closed from
-outside. Names are always resolved at the proxy.
+The functions are coroutines of the event loop. PySocks blocks: a deadline for it would need a
+thread and a socket that another thread closes. Host names are always resolved at the proxy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trunkline.errors import DialError
 __all__ = ["http_connect", "receive", "send", "socks5"]
 
 _SIZES, _NAME = {1: 4, 4: 16}, 3
-"""Kinds of addresses: so many bytes, or a name that tells its length."""
+"""Kinds of addresses: sizes in bytes by kind, and the kind of a name with its length in front."""
 _NO_AUTH, _PASSWORD, _NONE_ACCEPTED = 0, 2, 0xFF
 _REPLIES = {
     1: "general failure (often a name it cannot resolve)",
@@ -45,13 +45,15 @@ _REPLIES = {
 }
 _PIECE = 16 * 1024
 _BODY_S = 0.5
-"""How long the body of a refusal is waited for: its first line is shown to the user."""
+"""Seconds to wait for the body of a refusal, whose first line is shown to the user."""
 
 
 async def socks5(
     sock: socket.socket, proxy: str, target: tuple[str, int], user: str | None, password: str | None
 ) -> None:
-    """Ask the SOCKS5 proxy at the other end of `sock` to connect to `target`."""
+    """Ask the SOCKS5 proxy at the other end of `sock` to connect to `target` (host, port).
+
+    `proxy`: the proxy's name in errors. Raises DialError; FatalError for the login."""
     methods = bytes([_NO_AUTH, _PASSWORD] if user is not None else [_NO_AUTH])
     await send(sock, bytes([5, len(methods)]) + methods)
     version, method = await receive(sock, 2, proxy)
@@ -80,7 +82,9 @@ async def socks5(
 async def http_connect(
     sock: socket.socket, proxy: str, target: tuple[str, int], user: str | None, password: str | None
 ) -> None:
-    """Ask the HTTP proxy at the other end of `sock` for a tunnel to `target`."""
+    """Ask the HTTP proxy at the other end of `sock` for a tunnel to `target` (host, port).
+
+    `proxy`: the proxy's name in errors. Raises DialError; FatalError for the login (407)."""
     host = join_host_port(without_zone(target[0]), None)
     token = ""
     lines = [f"CONNECT {host}:{target[1]} HTTP/1.1", f"Host: {host}:{target[1]}"]
@@ -132,14 +136,16 @@ async def _skip_bound_address(sock: socket.socket, kind: int, proxy: str) -> Non
 
 
 async def send(sock: socket.socket, data: bytes) -> None:
-    """All of `data`, to the proxy."""
+    """Send all of `data` to the proxy."""
     await asyncio.get_running_loop().sock_sendall(sock, data)
 
 
 async def receive(
     sock: socket.socket, count: int, proxy: str, *, refused_login: bool = False
 ) -> bytes:
-    """Exactly `count` bytes: what the target says first must stay in the socket."""
+    """Read exactly `count` bytes. The target's first bytes must stay in the socket.
+
+    `refused_login`: an end of the stream means that the proxy refused the login."""
     loop = asyncio.get_running_loop()
     data = b""
     while len(data) < count:
@@ -153,8 +159,10 @@ async def receive(
 
 
 async def _receive_answer(sock: socket.socket, proxy: str, secrets: Iterable[str]) -> Answer:
-    """The answer to CONNECT, and nothing that follows it: what the target says first must stay in the socket,
-    so that each piece is only looked at until it is known to belong to the answer."""
+    """Read the answer to CONNECT and no byte behind it.
+
+    The target's first bytes must stay in the socket. So each piece is peeked at first, and bytes of
+    the answer alone are taken out."""
     reader = AnswerReader()
     try:
         while True:
@@ -173,7 +181,7 @@ async def _receive_answer(sock: socket.socket, proxy: str, secrets: Iterable[str
 
 
 async def _receive_body(sock: socket.socket, answer: Answer) -> bytes:
-    """What comes of a refusal's body within a moment."""
+    """The part of a refusal's body that comes within `_BODY_S`."""
     loop, body = asyncio.get_running_loop(), b""
     with contextlib.suppress(OSError):  # TimeoutError is one
         async with asyncio.timeout(_BODY_S):

@@ -1,8 +1,8 @@
-"""TLS to a proxy (`proxy=https://...`): what is spoken behind it uses an ordinary socket all the same.
+"""TLS to a proxy (`proxy=https://...`), behind an ordinary socket for the driver.
 
-Every driver wants a connected socket, which some read in a thread and some wrap into TLS of their own. So
-each gets one end of a pair of sockets, and a task on the loop carries the bytes between the other end and
-the TLS connection.
+Every driver needs a connected socket: some drivers read the socket in a thread, some wrap it into
+TLS of their own. So the driver gets one end of a pair of sockets. A task on the event loop, the
+carrier, copies bytes between the other end and the TLS connection to the proxy.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ __all__ = ["proxy_context", "secured"]
 
 _CHUNK = 64 * 1024
 _END_S = 1.0
-"""How long the proxy may send after our end: what is on its way is read, as with a socket of the peer."""
+"""Seconds that the proxy may still send after the driver has closed its end. Data that is on its
+way is read meanwhile, as on a direct socket."""
 _carriers: set[asyncio.Task[None]] = set()
+"""The running carriers: the event loop itself keeps weak references to tasks alone."""
 
 
 def proxy_context(address: Address) -> ssl.SSLContext:
-    """The context for a proxy: the system's certificates and those of `cafile`; any with
-    `insecureSkipVerify`. FatalError for a `cafile` that cannot be used."""
+    """The TLS context for a proxy: it trusts the system's certificates and those of `cafile`.
+
+    With `insecureSkipVerify` any certificate is accepted. FatalError for a `cafile` that cannot be
+    used."""
     context = tls.client_context(address, own_certificate=False)
     if address.option("cafile"):
         context.load_default_certs()
@@ -43,9 +47,10 @@ def proxy_context(address: Address) -> ssl.SSLContext:
 async def secured(
     sock: socket.socket, proxy: Proxy, context: ssl.SSLContext, limit_s: float
 ) -> socket.socket:
-    """A socket for what goes to and comes from the proxy inside TLS over `sock`, which is taken over.
+    """Make TLS to the proxy over `sock`, and return a plain socket to the inside of the TLS.
 
-    Raises DialError, FatalError for a certificate, when the handshake fails; `limit_s` seconds are its most.
+    `sock` belongs to the carrier afterwards. `limit_s`: the most seconds for the handshake. When
+    the handshake fails, raises DialError, for a certificate FatalError.
     """
     try:
         reader, writer = await asyncio.open_connection(
@@ -62,7 +67,8 @@ async def secured(
     _carriers.add(task)
     task.add_done_callback(_carriers.discard)
     try:
-        await asyncio.sleep(0)  # the carrier begins before the socket can be closed
+        # The carrier's first step registers the socket. The driver may close it at any time after.
+        await asyncio.sleep(0)
     except BaseException:
         ours.close()
         raise
@@ -70,12 +76,13 @@ async def secured(
 
 
 def _pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected TCP sockets of this process: libraries set TCP's options on what they are given."""
+    """Two connected TCP sockets of this process. Not `socketpair`: libraries set TCP options."""
     with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
         ours = socket.create_connection(listener.getsockname(), _END_S)
         while True:
             theirs, peer = listener.accept()
-            if peer == ours.getsockname():  # another program may have been faster
+            # Another program of this machine may have connected first.
+            if peer == ours.getsockname():
                 break
             theirs.close()
     for end in (ours, theirs):
@@ -91,7 +98,7 @@ def _explain(error: OSError, proxy: Proxy) -> DialError:
 
 
 class _Carrier:
-    """Bytes both ways between the TLS connection and one end of the pair, until both have ended."""
+    """Copies bytes both ways between the TLS connection and one end of the pair of sockets."""
 
     def __init__(
         self,
@@ -104,14 +111,13 @@ class _Carrier:
         self._ours, self._pair = ours, pair
         self._inode = os.fstat(ours).st_ino
         self._taken = 0
-        """Bytes that the proxy's side has taken."""
+        """Bytes that the TLS connection has taken."""
 
     async def run(self) -> None:
         writer = self._writer
         tcp = writer.get_extra_info("socket")
-        fd = (
-            -1 if tcp is None else int(tcp.fileno())
-        )  # None: the proxy has ended the connection already
+        # None where the proxy has ended the connection already.
+        fd = -1 if tcp is None else int(tcp.fileno())
         with contextlib.ExitStack() as traffic:
             traffic.enter_context(
                 carried(self._ours, fd, lambda: int(writer.transport.get_write_buffer_size()))
@@ -123,21 +129,25 @@ class _Carrier:
             up = asyncio.create_task(self._pump(inner_reader, writer))
             try:
                 await self._wait_for_end({down, up})
-                traffic.close()  # our user may have closed its end, whose number may be another socket's soon
+                # The driver may have closed its end. The number of that file descriptor may soon
+                # belong to another socket, so its traffic must not be looked up any more.
+                traffic.close()
                 if not down.done():
                     if up.done():
-                        writer.close()  # TLS has no end of one direction; what was written goes out before
+                        # TLS cannot end one direction alone. Written data goes out before the end.
+                        writer.close()
                     await asyncio.wait((down,), timeout=_END_S)
             finally:
                 for task in (down, up):
                     task.cancel()
                 await asyncio.gather(down, up, return_exceptions=True)
-                inner_writer.close()  # what it was given goes out before
+                inner_writer.close()  # data from the proxy goes out before the end
                 writer.transport.abort()
 
     async def _wait_for_end(self, tasks: set[asyncio.Task[None]]) -> None:
-        """Until one of the tasks has ended; or until our user has closed its end and the proxy takes nothing
-        more, so that neither of them will."""
+        """Wait until one of the tasks has ended, or until neither of them can end by itself.
+
+        Neither can end when the driver has closed its end, and the proxy takes no more data."""
         while True:
             before = self._taken
             done, _ = await asyncio.wait(tasks, timeout=_END_S, return_when=asyncio.FIRST_COMPLETED)
@@ -145,12 +155,14 @@ class _Carrier:
                 return
 
     def _is_used(self) -> bool:
-        """Asked of the descriptor: the end of the stream stands behind what we do not read now."""
+        """Whether the driver's end is still open, judged by its file descriptor and inode."""
+        # Reading until the end of the stream would not show the close: unread data stands before.
         with contextlib.suppress(OSError):
             return os.fstat(self._ours).st_ino == self._inode
         return False
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """Copy bytes in one direction until the end of the stream or an error."""
         with contextlib.suppress(OSError):
             while data := await source.read(_CHUNK):
                 sink.write(data)

@@ -1,4 +1,4 @@
-"""What the HTTP header `Retry-After` asks for (RFC 9110, 10.2.3). Pure."""
+"""Reading the HTTP header `Retry-After` (RFC 9110, 10.2.3). Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["read_retry_after"]
 
 _NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)?([ \t]*,[ \t]*[0-9]+(\.[0-9]+)?)*")
 _LONGEST_S = 366 * 86_400.0
-"""A longer time is taken as this one: event loops cannot sleep for any number of seconds."""
+"""Longer times are cut to this one, because event loops cannot sleep for any number of seconds."""
 
 
 def read_retry_after(value: str | None, *, now: float, date: str | None = None) -> float | None:
-    """Seconds from now until the peer wants to be asked again; None when the header cannot be understood.
+    """Seconds until the peer allows the next attempt; None for a header that cannot be read.
 
-    `value` is the header's text: a number of seconds or an HTTP date. `now` is our wall clock in seconds
-    since 1970. Of several numbers the largest one holds, and a fraction of a second counts as a whole one.
-    `date` is the `Date` header of the same answer: where it can be read, a date in `value` is
-    counted from it, so that a difference between the two clocks does not matter. A date in the past gives
-    0.0.
+    `value`: the header's text, a number of seconds or an HTTP date. Of several numbers the largest
+    counts. Fractions are rounded up. A date in the past gives 0.0.
+    `now`: the wall clock of this machine, in seconds since 1970.
+    `date`: the `Date` header of the same answer. Where it can be read, a date in `value` is counted
+    from `date` and not from `now`, so a difference between the two clocks does not matter.
     """
     text = (value or "").strip()
     if _NUMBERS.fullmatch(text):

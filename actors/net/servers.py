@@ -1,8 +1,8 @@
-"""Which of the servers in an address is taken: one rule for every scheme.
+"""The failover rule for addresses with several servers, the same for all schemes.
 
-The servers are tried in order. Whatever is wrong with one of them (nobody listens there, it speaks something
-else, it refuses the login), the next one is tried; when all have failed, the error has the reason of each.
-Each server gets its share of the time that is left, so that a silent one leaves some for those behind it.
+The servers are tried in order. After any failure (connection refused, another protocol, a refused
+login) the next server is tried. When all servers have failed, the error tells every reason. Each
+server gets an equal share of the remaining time, so a silent server leaves time for the next.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ T = TypeVar("T")
 async def first_that_opens(
     servers: Sequence[S], attempt: Callable[[S, Deadline], Awaitable[T]], deadline: Deadline
 ) -> T:
-    """What `attempt` returned for the first server with which it raised neither DialError nor OSError. Raises
-    what `join_failures` makes of the errors of all of them."""
+    """Try the servers in order, and return the result of the first `attempt` that succeeds.
+
+    An attempt fails with DialError or OSError. Any other error is raised at once. When all attempts
+    have failed, `join_failures` of their errors is raised."""
     failures: list[Exception] = []
     for server, share in _turns(servers, deadline):
         try:
@@ -37,7 +39,7 @@ async def first_that_opens(
 def first_that_opens_here(
     servers: Sequence[S], attempt: Callable[[S, Deadline], T], deadline: Deadline
 ) -> T:
-    """The same for drivers that block the thread that they are called on."""
+    """As `first_that_opens`, for drivers that block the calling thread."""
     failures: list[Exception] = []
     for server, share in _turns(servers, deadline):
         try:
@@ -48,20 +50,24 @@ def first_that_opens_here(
 
 
 def time_to_tell(deadline: Deadline) -> float:
-    """The seconds that an attempt leaves of its deadline, so that a server that does not answer can be named
-    before the caller hears only that his time is over."""
+    """Seconds before its deadline at which an attempt should give up.
+
+    The remaining time is for an error that names the silent server. At the deadline itself the
+    caller would only learn that the time is over."""
     return min(1.0, deadline.left() / 4)
 
 
 def _turns(servers: Sequence[S], deadline: Deadline) -> Iterator[tuple[S, Deadline]]:
-    """Each server, and the time that its attempt may take: an equal share of what is left."""
+    """Each server with the deadline of its attempt: an equal share of the remaining time."""
     for number, server in enumerate(servers):
         left, behind = deadline.timeout(), len(servers) - number
         yield server, deadline if left is None or behind == 1 else Deadline(left / behind)
 
 
 def join_failures(failures: Sequence[Exception]) -> Exception:
-    """One error with the reasons of all; a FatalError only where another attempt would help with none."""
+    """One error with all reasons. A FatalError only where all failures are fatal.
+
+    `code`: the common code, or None. `retry_after_s`: the shortest wait that a server asks for."""
     if len(failures) == 1:
         return failures[0]
     text = "; ".join(dict.fromkeys(str(error) or type(error).__name__ for error in failures))

@@ -1,4 +1,4 @@
-"""How many bytes have gone over a socket, from the kernel: also those of a message that is not whole yet."""
+"""The kernel's counts of bytes over a socket, which include bytes of incomplete messages."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ __all__ = ["carried", "is_carried", "socket_traffic", "unread_bytes"]
 
 _TCP_INFO = 11
 _ACKED, _RECEIVED, _ENOUGH = 120, 128, 136
-"""Where tcpi_bytes_acked and tcpi_bytes_received stand in Linux's struct tcp_info (since 4.1)."""
+"""Offsets of tcpi_bytes_acked and tcpi_bytes_received in Linux's struct tcp_info (since 4.1), and
+the size of the struct up to the end of both."""
 
 
 _carriers: dict[int, tuple[int, Callable[[], int]]] = {}
-"""By the inode of one end of a pair of sockets: the TCP socket that carries its bytes to and from the peer,
-and how many bytes wait in this process for it."""
+"""By the inode of the driver's end of a pair of sockets (see `proxy_tls`): the file descriptor of
+the TCP socket to the peer, and a function that returns how many bytes wait in this process for
+it."""
 
 
 @contextlib.contextmanager
 def carried(fd: int, carrier: int, unsent: Callable[[], int]) -> Iterator[None]:
-    """In the block, the traffic of the socket `fd` is that of the TCP socket `carrier` (file descriptors)."""
+    """Within the block, count the traffic of the TCP socket `carrier` for the socket `fd`.
+
+    Both are file descriptors. `unsent()`: how many bytes wait in this process for `carrier`."""
+    # By inode, because the number of a closed file descriptor may soon belong to another socket.
     inode = os.fstat(fd).st_ino
     _carriers[inode] = carrier, unsent
     try:
@@ -38,7 +43,7 @@ def carried(fd: int, carrier: int, unsent: Callable[[], int]) -> Iterator[None]:
 
 
 def is_carried(fd: int) -> bool:
-    """Whether another socket carries what goes over `fd`, so that counts of bytes are not those of `fd`."""
+    """Whether another socket carries the bytes of the socket `fd` to the peer."""
     try:
         return bool(_carriers) and os.fstat(fd).st_ino in _carriers
     except OSError:
@@ -48,9 +53,9 @@ def is_carried(fd: int) -> bool:
 def socket_traffic(fd: int, unsent: int, counted: Traffic) -> Traffic:
     """The traffic of the connected socket with the file descriptor `fd`.
 
-    `unsent` is how many bytes wait in this process for the socket to take them. `counted` is what the caller
-    has counted itself: that is the result where the kernel does not tell (no Linux, no TCP, a closed socket),
-    and `counted.data` is kept in any case.
+    `unsent`: how many bytes wait in this process for the socket. `counted`: the caller's own
+    counts, returned unchanged where the kernel has none (no Linux, no TCP, a closed socket).
+    `counted.data` is always kept.
     """
     if fd < 0 or not sys.platform.startswith("linux"):
         return counted
@@ -71,7 +76,7 @@ def socket_traffic(fd: int, unsent: int, counted: Traffic) -> Traffic:
 
 
 def unread_bytes(fd: int) -> int:
-    """How many bytes the kernel holds that were received and not read yet; 0 for a closed socket."""
+    """How many received bytes the kernel holds unread; 0 for a closed socket."""
     with contextlib.suppress(OSError):
         return _ask(fd, termios.FIONREAD) if fd >= 0 else 0
     return 0

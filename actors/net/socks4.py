@@ -13,14 +13,16 @@ __all__ = ["socks4"]
 
 _GRANTED, _WANTS_IDENT, _OTHER_USER = 90, 92, 93
 _NAME_FOLLOWS = bytes((0, 0, 0, 1))
-"""SOCKS4a: an address that is none, and the name behind the user."""
+"""SOCKS4a: an invalid address, which says that the host name follows the user."""
 
 
 async def socks4(
     sock: socket.socket, proxy: str, target: tuple[str, int], user: str | None, password: str | None
 ) -> None:
-    """Ask the SOCKS4 proxy at the other end of `sock` to connect to `target`: an IPv4 address, or a name for
-    a proxy that knows SOCKS4a. The protocol has no password."""
+    """Ask the SOCKS4 proxy at the other end of `sock` to connect to `target`.
+
+    `target`: an IPv4 address, or a host name for a proxy that knows SOCKS4a; and the port.
+    `password` is ignored, because the protocol has none. Raises DialError or FatalError."""
     host, port = target
     account = (user or "").encode()
     if b"\0" in account:

@@ -1,4 +1,7 @@
-"""TLS from an address's options, and its failures in words. Certificates are checked by default."""
+"""TLS contexts by the options of an address, and errors of TLS worded for users.
+
+Certificates are checked by default.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ from trunkline.errors import DialError
 __all__ = ["client_context", "explain", "lost", "server_hostname"]
 
 _OPENSSLS_OWN = re.compile(r"^\[[A-Z0-9_: ]*\] *| *\(_?ssl\.c:[0-9]+\)$")
-"""Where a text of OpenSSL comes from: its library's name, and a line of Python's source."""
+"""The origin in a text of OpenSSL: the name of its library, and a line of Python's source."""
 _EXPIRED, _NOT_YET, _SELF_SIGNED, _SELF_SIGNED_ROOT, _HOSTNAME, _IP = 10, 9, 18, 19, 62, 64
 
 
 def client_context(address: Address, *, own_certificate: bool = True) -> ssl.SSLContext:
-    """The context that `cafile`, `certfile`, `keyfile` and `insecureSkipVerify` ask for; without
-    `own_certificate` our own certificate is left out.
+    """The context by options `cafile`, `certfile`, `keyfile` and `insecureSkipVerify`.
 
-    Raises FatalError naming the option and the file that cannot be used.
+    `own_certificate`: use the client certificate of `certfile`. Raises FatalError, which names the
+    option and the file that cannot be used.
     """
     cafile = address.option("cafile")
     try:
@@ -39,16 +42,17 @@ def client_context(address: Address, *, own_certificate: bool = True) -> ssl.SSL
 
 
 def server_hostname(address: Address, host: str | None = None) -> str:
-    """The name sent as SNI and looked for in the certificate: `servername`, else the host itself."""
-    # RFC 6066, 3: without the dot at the end that a name may have.
+    """The name for SNI and for the check of the certificate: `servername`, else the host."""
+    # RFC 6066, 3: a dot at the end of a name is not sent.
     return str(
         address.option("servername") or without_zone(host or address.host or "")
     ).removesuffix(".")
 
 
 def explain(error: Exception, host: str, port: int, *, has_servername: bool = True) -> DialError:
-    """What a failed TLS handshake with `host:port` should be raised as; FatalError for certificates.
-    `has_servername`: the option `servername` speaks of this peer."""
+    """The error to raise for a failed TLS handshake with `host:port`: FatalError for certificates.
+
+    `has_servername`: option `servername` applies to this peer, so the text may recommend it."""
     peer = join_host_port(host, port)
     if isinstance(error, ssl.SSLCertVerificationError):
         return FatalError(
@@ -72,7 +76,7 @@ def explain(error: Exception, host: str, port: int, *, has_servername: bool = Tr
 
 
 def lost(error: BaseException | None) -> str | None:
-    """Why a TLS link that was open has ended, in words; None where it was not TLS that ended it."""
+    """Why TLS ended an open link, for users; None where the error is not of TLS."""
     if not isinstance(error, ssl.SSLError):
         return None
     alert = tls_alerts.in_words(error)
@@ -95,7 +99,7 @@ def _load_own_certificate(
 
 
 def _lacks(certfile: str, keyfile: str | None) -> str | None:
-    """What the files do not hold, though they can be read; OpenSSL says of it "PEM lib"."""
+    """The part that readable PEM files lack, or None. OpenSSL itself only says "PEM lib"."""
     try:
         certificate, key = Path(certfile).read_bytes(), Path(keyfile or certfile).read_bytes()
     except OSError:
@@ -114,7 +118,7 @@ class _PasswordNeeded(Exception):
 
 
 def _refuse_password() -> str:
-    """Without this, OpenSSL asks at the terminal, and a worker has none."""
+    """Refuse an encrypted key. Otherwise OpenSSL asks at the terminal, and a worker has none."""
     raise _PasswordNeeded("the key is encrypted; store it without a password")
 
 

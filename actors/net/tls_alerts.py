@@ -1,7 +1,8 @@
-"""What a peer's TLS alert means, in words for users. Pure.
+"""The meaning of a peer's TLS alert, for users. Pure.
 
-An alert is all that a peer says of a certificate it wants or does not accept. In TLS 1.3 it comes when our
-handshake is done already, so that it is met by whatever reads first, in the words of some library.
+The alert is the peer's only report that a client certificate is missing or not accepted. In TLS 1.3
+the alert comes after the client's handshake is complete. So the first read meets the alert, in the
+wording of OpenSSL or of a library above OpenSSL.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ _MEANINGS = {
 
 
 def alert_in(text: str) -> str | None:
-    """What the alert means that `text`, of OpenSSL or of a library above it, tells of: what the peer does, as
-    a sentence without its subject. None where it tells of none that has a meaning for users."""
+    """The meaning of the alert in `text`, an error text of OpenSSL or of a library above OpenSSL.
+
+    Returns a sentence without its subject, the peer. None where `text` names no alert with a
+    meaning for users."""
     for match in _ALERT.finditer(text):
         name = " ".join(
             (match[1] or match[2]).replace("_", " ").lower().removesuffix(" alert").split()
@@ -52,7 +55,8 @@ def alert_in(text: str) -> str | None:
 
 
 def in_words(error: BaseException | None) -> str | None:
-    """As `alert_in`, of an error and of its causes."""
+    """As `alert_in`, for an error and its causes."""
+    # The error and four causes: libraries wrap the error of OpenSSL a few times at most.
     for _ in range(5):
         if error is None:
             break
@@ -63,6 +67,7 @@ def in_words(error: BaseException | None) -> str | None:
 
 
 def if_it_wants_a_certificate(certfile: object) -> str:
-    """What to add to the words for a peer that ended a TLS link without any of its own: the alert that tells
-    why is lost now and then, because the peer closes right behind it."""
+    """A hint to add to the error when a peer ended a TLS link without an alert; "" with `certfile`.
+
+    The alert is lost now and then, because the peer closes right behind it."""
     return "" if certfile else "; if it wants a client certificate, give certfile= and keyfile="
