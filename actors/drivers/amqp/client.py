@@ -82,6 +82,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.heard_at = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
+        """Give pika the bytes in small pieces. Bytes that pika cannot read end the link."""
         self.heard_at = self._loop.time()
         try:
             if not self._greeted:
@@ -102,6 +103,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self._taken()
 
     def _check_greeting(self, data: bytes) -> None:
+        """Raise FatalError when the first bytes come from a server of another protocol."""
         for beginning, what in _OTHERS:
             if data.startswith(beginning):
                 raise FatalError(f"{self.peer} {what}")
@@ -113,6 +115,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Note why the connection has ended, tell pika, and wake `AmqpDriver.close`."""
         if self.error is None:
             self.error = self._ending(exc)
         if self._protocol is not None:
@@ -120,6 +123,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.gone.set()
 
     def _ending(self, exc: Exception | None) -> Exception:
+        """Return the error for users of a connection that the broker has ended."""
         alert = tls_alerts.in_words(exc)
         if alert is not None:
             return FatalError(f"{self.peer} {alert}")
@@ -140,11 +144,15 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
     # methods that pika calls
 
     def write(self, data: bytes) -> None:
+        """Send bytes and count them; `Writer` compares the count with the size of the socket's
+        buffer.
+        """
         if self._transport is not None and self.error is None:
             self.written += len(data)
             self._transport.write(data)
 
     def abort(self) -> None:
+        """End the connection at pika's wish: gently where the end is an orderly one."""
         self._ended_by_pika = self.error is None
         if self.leaving and self._transport is not None:
             self._transport.close()  # TLS sends close_notify, which RabbitMQ may need
@@ -186,6 +194,7 @@ class Services(AbstractIOServices):  # type: ignore[misc]
     def connect_socket(
         self, sock: socket.socket, address: Any, on_done: Callable[..., None]
     ) -> Any:
+        """Report success to pika: the stream has its connected socket already."""
         return self._loop.call_soon(on_done, None)
 
     def create_streaming_connection(
@@ -200,6 +209,7 @@ class Services(AbstractIOServices):  # type: ignore[misc]
         return self._loop.call_soon(self._attach, protocol_factory, on_done)
 
     def _attach(self, protocol_factory: Callable[[], Any], on_done: Callable[..., None]) -> None:
+        """Join the stream and pika's protocol, or report why the stream has ended meanwhile."""
         if self._stream.error is not None:
             on_done(self._stream.error)
             return

@@ -76,6 +76,9 @@ class AmqpDriver(StreamDriver):
     # opening
 
     async def open(self, deadline: Deadline) -> None:
+        """Try the servers of the address until a link opens. A context for TLS reads files, so a
+        thread makes it.
+        """
         self._memory.inherit(self.inherited)
         plan = make_plan(self.address)
         context = None
@@ -92,6 +95,9 @@ class AmqpDriver(StreamDriver):
         await first_that_opens(servers, attempt, deadline)
 
     def _login(self, number: int) -> PlainCredentials:
+        """Return the login for the server with this index; RabbitMQ's `guest` where the address
+        gives none.
+        """
         logins = self.address.extra.get("logins")
         user, password = logins[number] if logins else (self.address.user, self.address.password)
         return (
@@ -109,6 +115,9 @@ class AmqpDriver(StreamDriver):
         plan: Plan,
         deadline: Deadline,
     ) -> None:
+        """Connect to one server, start TLS, log in and subscribe. A failure closes the connection
+        again.
+        """
         peer = join_host_port(host, port)
         sock = await dialer.open_connection(self.address, deadline, host=host, port=port)
         hint = "" if context is None else if_it_wants_a_certificate(self.address.option("certfile"))
@@ -146,6 +155,7 @@ class AmqpDriver(StreamDriver):
     async def _log_in(
         self, stream: Stream, host: str, port: int, login: PlainCredentials, plan: Plan
     ) -> None:
+        """Let pika greet the broker and log in; return when the connection is open."""
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         parameters = ConnectionParameters(
             host=host,
@@ -240,6 +250,11 @@ class AmqpDriver(StreamDriver):
             self._silence_timer = loop.call_later(beat_s / 4, self._check_silence, beat_s)
 
     async def close(self) -> None:
+        """Close in good order within `_CLOSE_S` seconds, otherwise cut the connection.
+
+        pika sends its close frame behind the acknowledgements, so the broker's answer confirms
+        these, too.
+        """
         self._opened = False
         if self._silence_timer is not None:
             self._silence_timer.cancel()
@@ -311,12 +326,14 @@ class AmqpDriver(StreamDriver):
         return await self._living_writer().request(body, deadline)
 
     def _living_writer(self) -> Writer:
+        """Return the writer of the link; ConnectionError where there is no link."""
         if self._writer is None:
             raise ConnectionError("the link is gone")
         return self._writer
 
 
 async def _connect(stream: Stream, sock: Any, context: ssl.SSLContext | None, name: str) -> None:
+    """Make the stream the protocol of the connected socket, with TLS where a context is given."""
     loop = asyncio.get_running_loop()
     if context is None:
         await loop.create_connection(lambda: stream, sock=sock)

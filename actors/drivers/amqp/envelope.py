@@ -36,6 +36,9 @@ class _Identity:
         return hash((self._route, self._body))
 
     def __eq__(self, other: object) -> bool:
+        """Whether two deliveries carry the same message: route, body and lasting properties are
+        equal.
+        """
         return (
             isinstance(other, _Identity)
             and self._route == other._route
@@ -49,6 +52,7 @@ def _same(one: Properties, other: Properties) -> bool:
 
 
 def _lasting(properties: Properties) -> dict[str, Any]:
+    """Return the properties that stay equal when a message comes again."""
     headers = {
         name: value for name, value in (properties.headers or {}).items() if name not in _COUNTS
     }

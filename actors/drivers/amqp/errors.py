@@ -70,6 +70,7 @@ def explain_opening_error(
 
 
 def _explain_refusal(code: int, text: str, peer: str) -> DialError:
+    """Return the error for a refused subscription; DialError where waiting may help."""
     if code == _LOCKED or (code == _ACCESS_REFUSED and "exclusive use" in text):
         return DialError(f"{peer}: another connection has the queue for itself: {text}", code=code)
     if code == _ACCESS_REFUSED:

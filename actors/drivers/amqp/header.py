@@ -80,6 +80,7 @@ class AmqpConnection(AsyncioConnection):  # type: ignore[misc]
     """pika's connection, with the decoder above for the frame that holds a message's properties."""
 
     def _read_frame(self) -> Any:
+        """Take a header frame of a message off pika's buffer; leave all other frames to pika."""
         data = self._frame_buffer
         if len(data) < _FRAME_HEAD.size or data.startswith(b"AMQP"):
             return super()._read_frame()
@@ -123,6 +124,7 @@ class _Reading:
         self._depth = 0
 
     def properties(self) -> Iterator[tuple[str, Any]]:
+        """Yield name and value of each property, up to the first unreadable one."""
         name = "properties"
         try:
             flags = self._flags()
@@ -133,6 +135,7 @@ class _Reading:
             self._missed(name)
 
     def _flags(self) -> int:
+        """Read the flags that say which properties follow."""
         flags: int = self._number(_WORD)
         word = flags
         while word & _MORE_FLAGS:
@@ -140,6 +143,7 @@ class _Reading:
         return flags
 
     def _field(self, kind: str) -> Any:
+        """Read a property of the given kind."""
         if kind == "table":
             return self._table()
         if kind == "text":
@@ -147,6 +151,7 @@ class _Reading:
         return self._byte() if kind == "byte" else self._number(_LONG)
 
     def _table(self) -> dict[str, Any]:
+        """Read a table. Behind an unreadable value the rest of the table is left out."""
         found: dict[str, Any] = {}
         with self._container():
             while self._at < self._end:
@@ -162,6 +167,7 @@ class _Reading:
         return found
 
     def _list(self, name: str) -> list[Any]:
+        """Read a list. Behind an unreadable value the rest of the list is left out."""
         found: list[Any] = []
         with self._container():
             while self._at < self._end:
@@ -199,6 +205,7 @@ class _Reading:
             self._missed("headers")
 
     def _value(self, name: str) -> Any:
+        """Read a value, which begins with the letter of its type."""
         kind = self._byte()
         if kind in _NUMBERS:
             return self._number(_NUMBERS[kind])
@@ -232,6 +239,7 @@ class _Reading:
         return self._take(1)[0]
 
     def _take(self, count: int) -> bytes:
+        """Return the next `count` bytes; _Unreadable beyond the end of the container."""
         begin, self._at = self._at, self._at + count
         if self._at > self._end:
             raise _Unreadable
@@ -249,6 +257,7 @@ class _TooDeep(_Unreadable):
 
 
 def _text(data: bytes) -> str | bytes:
+    """Return `str` for valid UTF-8, otherwise the bytes."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -190,6 +190,7 @@ def _check(
     target: str | None,
     arguments: Sequence[str],
 ) -> None:
+    """Raise FatalError where parameters contradict each other, or a name is too long."""
     for name, text in (
         ("queue", queue),
         ("exchange", exchange),
@@ -219,6 +220,7 @@ def _named(keys: tuple[str, ...]) -> list[tuple[str, str]]:
 def _write_key(
     queue: str | None, exchange: str, keys: tuple[str, ...], target: str | None
 ) -> str | None:
+    """Return the routing key for writing; None where all keys are patterns."""
     if target is not None:
         return target
     if not exchange:
@@ -229,6 +231,7 @@ def _write_key(
 
 
 def _flag(params: Mapping[str, str], name: str, default: bool) -> bool:
+    """Read a parameter that is true or false."""
     value = params.get(name)
     if value is None:
         return default
@@ -240,6 +243,7 @@ def _flag(params: Mapping[str, str], name: str, default: bool) -> bool:
 
 
 def _number(params: Mapping[str, str], name: str) -> int | None:
+    """Read a parameter that is a whole number; None where it is missing."""
     value = params.get(name)
     if value is None:
         return None
@@ -257,6 +261,7 @@ def _prefetch(address: Address) -> int:
 
 
 def _heartbeat_s(address: Address) -> int:
+    """Return the interval of heartbeats in seconds: the given one, or the ping interval."""
     given = _number(address.params, "heartbeat")
     if given is not None:
         return given
@@ -264,6 +269,7 @@ def _heartbeat_s(address: Address) -> int:
 
 
 def _vhost(address: Address) -> str:
+    """Return the virtual host; FatalError for a name that is too long."""
     vhost = str(address.extra.get("vhost") or "/")
     if len(vhost.encode()) > _MAX_NAME:
         raise FatalError(

@@ -106,18 +106,21 @@ class Reader:
     # ends of the subscription
 
     def _note_cancelled(self, frame: Any) -> None:
+        """End the link after the broker has cancelled the subscription."""
         self._memory.deleted.add("queue")  # removed again if the next link finds the queue
         self._cut(
             "the broker cancelled the subscription: the queue was deleted, or its node is gone"
         )
 
     def _note_exchange_gone(self) -> None:
+        """End the link after the exchange was deleted: no more messages would come."""
         self._memory.deleted.add("exchange")
         self._cut(
             "the exchange was deleted on the broker, and what is published to it comes no more"
         )
 
     def _note_closed(self, channel: Any, reason: Exception) -> None:
+        """End the link after the broker has closed the channel, with the reason in words."""
         if not isinstance(reason, ChannelClosedByBroker):
             return
         text = self._hide(str(reason.reply_text))
@@ -128,6 +131,9 @@ class Reader:
     # incoming messages
 
     def _take(self, channel: Any, method: Any, properties: Properties, body: bytes) -> None:
+        """Take one message from pika, and keep it for `hand_over`. A too big message is
+        rejected.
+        """
         found = delivery(method, properties, body)
         if self._queue_watch is not None:
             self._queue_watch.counted(delivered=1)
@@ -226,6 +232,9 @@ class Reader:
             self._note_settled(token)
 
     def _note_settled(self, tag: int) -> None:
+        """Note a settled tag. For a stream, move the place of reading over all tags settled in a
+        row.
+        """
         if self._queue_watch is not None:
             self._queue_watch.counted(settled=1)
         for settled in self._settled.add(tag):

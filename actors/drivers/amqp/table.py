@@ -37,6 +37,7 @@ class WrittenProperties(BasicProperties):  # type: ignore[misc]
     """
 
     def encode(self) -> list[bytes]:
+        """Return the pieces of the encoded properties. pika encodes everything but the headers."""
         headers, others = self.headers, BasicProperties()
         vars(others).update({**vars(self), "headers": None})
         for name, value in vars(others).items():
@@ -72,6 +73,9 @@ def _table(table: Mapping[Any, Any], depth: int, inside: str) -> bytes:
 
 
 def _item(name: Any, value: Any, depth: int, inside: str) -> bytes:
+    """Encode a name with its value. `inside`: the header that the table belongs to, for error
+    texts.
+    """
     where = inside or f"header {str(name)[:50]!r}"
     if not isinstance(name, str):
         raise ValueError(
@@ -84,6 +88,7 @@ def _item(name: Any, value: Any, depth: int, inside: str) -> bytes:
 
 
 def _value(value: Any, depth: int, where: str) -> bytes:
+    """Encode a value by the first type in `_ENCODERS` that fits."""
     if depth >= _MAX_DEPTH - 1 and isinstance(value, (Mapping, list, tuple)):
         raise ValueError(f"{where} is nested deeper than {_MAX_DEPTH} levels")
     for kinds, encode in _ENCODERS:
@@ -93,6 +98,7 @@ def _value(value: Any, depth: int, where: str) -> bytes:
 
 
 def _integer(value: int, where: str) -> bytes:
+    """Encode a whole number in 32 or 64 bits."""
     if -_INT_MOST - 1 <= value <= _INT_MOST:
         return _INT.pack(b"I", value)
     if -_LONG_MOST - 1 <= value <= _LONG_MOST:
@@ -101,6 +107,7 @@ def _integer(value: int, where: str) -> bytes:
 
 
 def _float(value: float, where: str) -> bytes:
+    """Encode a floating point number. RabbitMQ ends the connection for NaN and infinity."""
     if not isfinite(value):
         raise ValueError(
             f"{where} holds {value}, for which RabbitMQ ends the connection; give it as text"
@@ -109,6 +116,7 @@ def _float(value: float, where: str) -> bytes:
 
 
 def _decimal(value: Decimal, where: str) -> bytes:
+    """Encode a decimal number, for which AMQP has 32 bits and a scale of 0 to 255."""
     sign, digits, exponent = value.as_tuple()
     if isinstance(exponent, int) and -255 <= exponent <= 10:
         number = (

@@ -63,6 +63,7 @@ class Topology:
         return queue
 
     async def _exchange(self) -> None:
+        """Make sure that the exchange exists, and check its type once."""
         plan = self._plan
         if not plan.exchange:
             return
@@ -88,6 +89,7 @@ class Topology:
         )
 
     async def _queue(self) -> str | None:
+        """Make sure that the queue exists; return its name, or None when nothing is read."""
         plan, name = self._plan, self._plan.queue
         if name is None:
             return None

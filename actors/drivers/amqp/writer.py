@@ -103,11 +103,13 @@ class Writer:
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
     def _with(self, headers: Mapping[str, Any] | None = None, **more: Any) -> WrittenProperties:
+        """Return the address's properties with these headers and additions."""
         mode = _PERSISTENT if self._plan.persistent else None
         given = self._plan.headers if headers is None else dict(headers) or None
         return WrittenProperties(headers=given, delivery_mode=mode, **more)
 
     def _own_route(self) -> _Route:
+        """Return the destination that the address names; RefusedError where it names none."""
         if self._route is None:
             raise RefusedError(
                 "every routing_key is a pattern: give write_topic= in the address, or topic= with the message"
@@ -172,6 +174,9 @@ class Writer:
         return await self._publish(body, route, self._addressed(outgoing, route), deadline)
 
     def _addressed(self, outgoing: Outgoing, route: _Route) -> WrittenProperties:
+        """Return the properties of a message with its own destination; RefusedError for impossible
+        ones.
+        """
         expiry = outgoing.expiry_ms
         properties = self._with(
             outgoing.headers,
@@ -192,6 +197,9 @@ class Writer:
     async def _publish(
         self, body: bytes, route: _Route, properties: WrittenProperties, deadline: Deadline
     ) -> int:
+        """Send a message and wait for the broker's confirmation. Returns 0 when it did not go out
+        in time.
+        """
         pending = await self._send(body, route, properties, None, deadline)
         if pending is None:
             return 0
@@ -231,6 +239,9 @@ class Writer:
     def _hand_over(
         self, body: bytes, route: _Route, properties: WrittenProperties, question: str | None
     ) -> _Pending:
+        """Give the message to pika and enter it among the unconfirmed ones, by the number of its
+        confirmation.
+        """
         if self._error is not None:
             raise ConnectionError(str(self._error))
         if self._limit is not None and len(body) > self._limit:
@@ -268,6 +279,10 @@ class Writer:
     # the broker's answers
 
     def _on_confirmation(self, frame: Any) -> None:
+        """Resolve the messages that the broker has confirmed or refused.
+
+        A message that was returned before has its error already; its confirmation changes nothing.
+        """
         method, tag = frame.method, frame.method.delivery_tag
         tags = [tag]
         if method.multiple:  # in order of tags: confirmed ones stand first
@@ -284,6 +299,7 @@ class Writer:
                 )
 
     def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Refuse the message that no queue takes. The broker returns it before it confirms it."""
         route = _Route(_text(method.exchange), _text(method.routing_key))
         why = f"no queue takes messages for {route}"
         if method.reply_code != _NO_ROUTE:
@@ -303,6 +319,7 @@ class Writer:
                 return
 
     def _refuse(self, pending: _Pending, error: RefusedError) -> None:
+        """Give the error to the waiting caller, and to the question that the message carries."""
         fail(pending.future, error)
         if pending.question in self._answers:
             fail(self._answers[pending.question], error)
@@ -352,6 +369,7 @@ class Writer:
             fail(answer, RefusedError(f"the answer is lost: {text}", code=code))
 
     async def _reopen(self) -> None:
+        """Open another channel after a refusal; cut the link where that fails."""
         try:
             async with asyncio.timeout(_REOPEN_S):
                 await self.open()
@@ -413,6 +431,7 @@ class Writer:
                 self._asking = True
 
     def _on_answer(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        """Hand an answer to its question; a late answer is dropped."""
         answer = self._answers.get(str(properties.correlation_id))
         if answer is not None:
             resolve(answer, delivery(method, properties, body, settled=True))

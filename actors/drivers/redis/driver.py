@@ -106,6 +106,7 @@ class RedisDriver(StreamDriver):
             self._reader.start()
 
     async def _dial(self, plan: Plan, index: int, deadline: Deadline) -> Line:
+        """Open one connection to the server and keep it for `close`."""
         line = Line(self.address, plan.servers[index], plan.logins[index], plan.database, plan.name)
         self._lines.append(line)
         await line.dial(deadline)
@@ -130,6 +131,7 @@ class RedisDriver(StreamDriver):
     async def _begin_reading(
         self, plan: Plan, index: int, tells: Commands, deadline: Deadline
     ) -> None:
+        """Open the reading connection, and subscribe or find the place in the streams."""
         if not plan.reads:
             return
         line = await self._dial(plan, index, deadline)
@@ -154,6 +156,9 @@ class RedisDriver(StreamDriver):
         await self._reader.open()
 
     def _place(self) -> Place:
+        """Return the reading place of this connection. A replaced worker's successor takes over its
+        name.
+        """
         known = _PLACES.get(id(self.address))
         if known is None:
             place = Place()
@@ -169,6 +174,7 @@ class RedisDriver(StreamDriver):
         return {"consumer": self._place().consumer} if self.address.params.get("group") else {}
 
     def _lost(self, reason: BaseException) -> None:
+        """Report the loss of an open link, once."""
         if self._opened and not self._over:
             self._over = True
             self.sink.lost(reason)
@@ -239,6 +245,7 @@ class RedisDriver(StreamDriver):
     # writing
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Write to the channel or stream of the address; see `_put`."""
         plan = self._living()
         where = plan.write_stream if plan.writes_streams else plan.write_channel
         return await self._put(plan, where, data, plan.headers, deadline)
@@ -246,6 +253,9 @@ class RedisDriver(StreamDriver):
     async def send_to(
         self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
     ) -> int:
+        """Write to the message's own channel or stream; see `_put`. Only entries of streams have
+        headers.
+        """
         plan = self._living()
         headers: Mapping[str, str | bytes] = plan.headers
         if outgoing.headers is not None:
@@ -261,6 +271,7 @@ class RedisDriver(StreamDriver):
         return await self._put(plan, outgoing.topic or own, data or b"", headers, deadline)
 
     def _living(self) -> Plan:
+        """Return the plan of the open link; ConnectionError where there is none."""
         if self._over or self._tells is None or self._plan is None:
             raise ConnectionError("the link is gone")
         return self._plan

@@ -74,6 +74,7 @@ def fields_of(data: bytes, headers: Mapping[str, str | bytes], data_field: bytes
 
 
 def _as_json(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return all fields of an entry as a JSON object."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         _put(found, name.decode(errors="replace"), value.decode(errors="replace"))
@@ -81,6 +82,7 @@ def _as_json(pairs: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 
 def _headers(pairs: Sequence[tuple[bytes, bytes]]) -> dict[str, Any] | None:
+    """Return fields as headers; None for none."""
     found: dict[str, Any] = {}
     for name, value in pairs:
         _put(found, name.decode(errors="replace"), _text(value))
@@ -98,6 +100,7 @@ def _put(found: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _text(value: bytes) -> str | bytes:
+    """Return `str` for valid UTF-8, otherwise the bytes."""
     try:
         return value.decode()
     except UnicodeDecodeError:

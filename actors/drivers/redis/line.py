@@ -43,6 +43,8 @@ Reply = Any
 
 
 class _CountingProtocol(asyncio.StreamReaderProtocol):
+    """Counts the received bytes, for `traffic`."""
+
     received = 0
 
     def data_received(self, data: bytes) -> None:
@@ -138,6 +140,7 @@ class Line(AbstractConnection):
             await self._log_in()
 
     async def _log_in(self) -> None:
+        """Let redis-py log in, and check by a PING that the peer speaks Redis."""
         try:
             await self.connect()  # type: ignore[no-untyped-call]
             await self.send_command("PING")  # a server that wants a login refuses this
@@ -165,6 +168,7 @@ class Line(AbstractConnection):
     async def _read(
         self, taken: Callable[[Reply], None], ended: Callable[[BaseException], None]
     ) -> None:
+        """Read answers to the end of the connection. Runs as a task of its own."""
         try:
             while True:
                 try:
@@ -272,6 +276,9 @@ class Commands:
         return answer
 
     def _taken(self, reply: Reply) -> None:
+        """Give an answer to the oldest waiting command: a server answers in the order of the
+        commands.
+        """
         answer = self._asked.popleft()
         if answer.done():  # the caller has stopped waiting
             return

@@ -134,6 +134,7 @@ def sound_headers(given: Mapping[str, Any], data_field: str) -> dict[str, str | 
 
 
 def _headers(address: Address, data_field: str, *, writes_streams: bool) -> dict[str, str | bytes]:
+    """Return the headers of every message written; FatalError where a channel is written."""
     given = address.option("headers") or {}
     if given and not writes_streams:
         raise FatalError(
@@ -146,6 +147,7 @@ def _headers(address: Address, data_field: str, *, writes_streams: bool) -> dict
 
 
 def _streams(address: Address, typed: Mapping[str, Any]) -> StreamPlan | None:
+    """Return how streams are read; None where the address names none."""
     names = tuple(dict.fromkeys(address.extra["streams"]))
     if not names:
         return None

@@ -204,12 +204,14 @@ class StreamReader:
         self._room.set()
 
     def _remember(self, tokens: Sequence[tuple[str, str]]) -> None:
+        """Keep acknowledged entries, and forget the oldest ones beyond the limit."""
         known = self._place.acknowledged
         known.update(dict.fromkeys(tokens))
         for oldest in list(known)[: max(0, len(known) - _REMEMBERED)]:
             del known[oldest]
 
     def _acknowledge(self, group: GroupPlan, read: dict[str, list[str]]) -> None:
+        """Send XACK for the entries, without waiting for the answers."""
         with contextlib.suppress(OSError):  # the link is gone: the entries come again
             for stream, ids in read.items():
                 for at in range(0, len(ids), _IDS):
@@ -237,6 +239,7 @@ class StreamReader:
     # the beginning of reading
 
     async def _find_start(self, name: str) -> None:
+        """Find where reading begins without a group, or whether the stream was made anew."""
         place = self._place.streams[name]
         if place.read is None:
             place.read = await self._last_id(name) if self._plan.start == "$" else self._plan.start
@@ -278,6 +281,9 @@ class StreamReader:
             self._know_place(name, info)
 
     async def _make_group(self, name: str, group: GroupPlan, start: str) -> None:
+        """Make the group, and the stream where it is missing. An existing group is used as it
+        is.
+        """
         denied: Exception | None = None
         try:
             await self._asks.call("XGROUP CREATE", name, group.name, start, "MKSTREAM")
@@ -330,6 +336,11 @@ class StreamReader:
     # reading
 
     async def _read(self) -> None:
+        """Ask for entries while there is room. Runs as a task until the reader closes.
+
+        A new question waits until a quarter of the window is free, so questions stay few. It also
+        waits while the worker's buffer is full.
+        """
         while not self._closing:
             if self._check_is_due():
                 await self._check()
@@ -358,6 +369,10 @@ class StreamReader:
             await self._asks.call("PING")
 
     async def _ask(self, count: int) -> None:
+        """Ask once for entries of all streams: own old entries first, then new ones.
+
+        The server keeps the question for `block_s` seconds when it has no entries.
+        """
         names = self._plan.names
         history = dict(self._history)
         words: list[Any] = ["XREAD"]
@@ -382,6 +397,7 @@ class StreamReader:
                 self._take_new(name, entries)
 
     def _take_new(self, name: str, entries: Sequence[Entry]) -> None:
+        """Hand over new entries, and move the place of reading behind them."""
         place = self._place.streams[name]
         place.read = entries[-1].id
         place.gaps.delivered(len(entries))
@@ -397,6 +413,9 @@ class StreamReader:
         self._hand_over(entries, again=True)
 
     def _hand_over(self, entries: Sequence[Entry], *, again: bool) -> None:
+        """Give entries to the sink, without those that are held here, were acknowledged, deleted,
+        or are too big.
+        """
         now, batch = time.monotonic(), list[Delivery]()
         group = self._group.name if self._group is not None else None
         for entry in entries:
@@ -500,6 +519,12 @@ class StreamReader:
         )
 
     async def _take_over(self, name: str, group: GroupPlan) -> None:
+        """Take over entries whose consumers have been silent for `claim_idle`, as far as there is
+        room.
+
+        A cursor per stream goes on where the last call ended. The server returns 0-0 at the end of
+        the list.
+        """
         room = min(self._plan.window - len(self._held), _BATCH)
         while room > 0 and not self._paused and not self._closing:
             idle_ms = int(group.claim_idle_s * 1000)
@@ -550,6 +575,9 @@ class StreamReader:
         await asyncio.wait((self._reading,), timeout=_UNBLOCK_S)
 
     async def _give_back(self, group: GroupPlan) -> None:
+        """Make held entries look idle, so other consumers take them over at once; delete an own
+        consumer.
+        """
         held: dict[str, list[str]] = {}
         for stream, number in self._held:
             held.setdefault(stream, []).append(number)

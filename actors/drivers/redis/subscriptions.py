@@ -59,12 +59,14 @@ class Subscriptions:
         self._in_force.cancel()
 
     def _over(self, reason: BaseException) -> None:
+        """Report the end of the connection: to `open` while it waits, otherwise to the driver."""
         if self._in_force.done():
             self._ended(reason)
         else:
             self._in_force.set_exception(reason)
 
     def _taken(self, reply: Reply) -> None:
+        """Handle one push of the server: a message, or the confirmation of a subscription."""
         if isinstance(reply, Exception):
             if not self._in_force.done():
                 self._in_force.set_exception(reply)
@@ -81,6 +83,7 @@ class Subscriptions:
                 self._in_force.set_result(None)
 
     def _deliver(self, channel: bytes, data: bytes, pattern: bytes | None = None) -> None:
+        """Keep a message for the next hand-over; a too big message is counted as dropped."""
         if len(data) > self._largest:
             self._sink.warn(
                 f"a message of {len(data)} bytes was discarded: it is over the option max_size"

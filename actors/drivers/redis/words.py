@@ -95,6 +95,7 @@ def _said(error: Exception, address: Address) -> str:
 
 
 def _words(code: str, said: str, peer: str, error: Exception, what: str) -> str:
+    """Return the sentence for a code; `said`: the server's own words, free of secrets."""
     tried = what or "use it"
     if code == "NOAUTH":
         if "without any password" in said or "no password is set" in said:

@@ -55,6 +55,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         self._sock: socket.socket | None = None
 
     async def open(self, deadline: Deadline) -> None:
+        """Connect. A loss that came before the end of opening is reported after it."""
         await self._link(deadline)
         self._opened = True
         for reason in self._early:
@@ -65,6 +66,11 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         """Connect, and make this object the protocol of the transport."""
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Write to the socket; return how many bytes were taken by the deadline.
+
+        A small write goes to the transport at once. A write that must wait takes a turn, so pieces
+        of two writes are never mixed.
+        """
         payload = data.encode() if isinstance(data, str) else data
         if len(payload) <= _CHUNK and self._writable.is_set() and not self._turn.locked():
             self._living().write(payload)
@@ -85,6 +91,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         return size > _CHUNK or not self._writable.is_set() or self._turn.locked()
 
     def traffic(self) -> Traffic:
+        """Return the kernel's figures for the socket, or own counts where the kernel has none."""
         gone = self._transport is None or self._transport.is_closing()
         unsent = 0 if gone or self._transport is None else self._transport.get_write_buffer_size()
         fd = -1 if gone or self._sock is None else self._sock.fileno()
@@ -126,6 +133,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             transport.close()  # TLS sends its own end and waits for the answer
 
     def pause(self) -> None:
+        """Stop reading: back pressure on the peer."""
         self._reading = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
@@ -136,6 +144,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport. A pause that was asked for before is made up for."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is only similar
         self._transport.set_write_buffer_limits(high=_HIGH_WATER)
         self._writable.set()
@@ -150,6 +159,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
             self.sink.message(data)
 
     def eof_received(self) -> bool:
+        """Handle the end of the peer's bytes."""
         if self._over:
             return False  # this side has ended already: queued bytes go out
         # A half-closed link counts as closed. Bytes that are still queued for the peer are given
@@ -170,11 +180,13 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         self._writable.set()
 
     def _living(self) -> asyncio.Transport:
+        """Return the transport; ConnectionError where the link is over."""
         if self._over or self._transport is None or self._transport.is_closing():
             raise ConnectionError("the link is gone")
         return self._transport
 
     def _lost(self, reason: BaseException | None) -> None:
+        """Report the end of the link, once."""
         self._writable.set()  # senders wake up and find the link over
         if self._over:
             return
@@ -201,6 +213,9 @@ class TlsDriver(_ByteStream):
     schemes: ClassVar[tuple[str, ...]] = ("tls",)
 
     async def _link(self, deadline: Deadline) -> None:
+        """Connect and make the TLS handshake. A thread makes the context, because that reads
+        files.
+        """
         context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
         sock = self._sock = await dialer.open_connection(self.address, deadline)
         host, port = self.address.host or "", self.address.port or 0
@@ -238,6 +253,7 @@ class UnixDriver(_ByteStream):
         return str(self.address.path)
 
     async def _link(self, deadline: Deadline) -> None:
+        """Connect to the path, or to a name in the abstract namespace."""
         path = str(self.address.path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.setblocking(False)
@@ -258,6 +274,7 @@ class UnixDriver(_ByteStream):
 
 
 def _unix_failure(error: OSError, path: str) -> DialError:
+    """Return why a unix socket cannot be connected; DialError where the server may still start."""
     if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
         return DialError(f"nobody listens on {path}; is the server running?", code=error.errno)
     if error.errno in (errno.EACCES, errno.EPERM):

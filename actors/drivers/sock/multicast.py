@@ -79,6 +79,7 @@ def _interface(name: str | None, *, six: bool) -> tuple[int, bytes]:
 
 
 def _join_at(sock: socket.socket, group: str, index: int, address: bytes) -> None:
+    """Join the group on one interface, given by index or IPv4 address."""
     if sock.family == socket.AF_INET6:
         packed = socket.inet_pton(socket.AF_INET6, group.partition("%")[0]) + struct.pack(
             "@I", index
@@ -90,6 +91,7 @@ def _join_at(sock: socket.socket, group: str, index: int, address: bytes) -> Non
 
 
 def _send_from(sock: socket.socket, index: int, address: bytes) -> None:
+    """Send datagrams to the group from this interface."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         return
@@ -98,6 +100,7 @@ def _send_from(sock: socket.socket, index: int, address: bytes) -> None:
 
 
 def _refused(error: OSError, place: str, name: str | None) -> DialError:
+    """Return the error for a group that cannot be joined."""
     if error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
         which = (
             f"interface={name} of this machine" if name else "any interface (no route leads to it)"

@@ -43,6 +43,7 @@ class UdpDriver(StreamDriver):
         self._kernel_drops = 0
 
     async def open(self, deadline: Deadline) -> None:
+        """Resolve the name, make the socket, and join the group or connect."""
         host, port = self.address.host or "", self.address.port or 0
         if self.address.option("proxy") is not None:
             raise FatalError("proxy= does not work with udp")
@@ -94,6 +95,9 @@ class UdpDriver(StreamDriver):
             self._to = sockaddr
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Send one datagram. Returns its size in bytes, or 0 when the kernel took nothing by the
+        deadline.
+        """
         payload = data.encode() if isinstance(data, str) else data
         while True:
             if self._sock is None:
@@ -126,11 +130,13 @@ class UdpDriver(StreamDriver):
             asyncio.get_running_loop().add_reader(self._sock.fileno(), self._receive)
 
     def _ask_kernel(self, sock: socket.socket) -> None:
+        """Ask for a receive buffer of 4 MiB, and for the count of datagrams thrown away."""
         for option, value in ((socket.SO_RCVBUF, self._RECEIVE_BUFFER), (self._SO_RXQ_OVFL, 1)):
             with contextlib.suppress(OSError):  # optional: not every system has these
                 sock.setsockopt(socket.SOL_SOCKET, option, value)
 
     def _receive(self) -> None:
+        """Read a burst of datagrams and hand them over together."""
         batch: list[str | bytes] = []
         drops = b""
         for _ in range(self._BURST):
@@ -157,6 +163,9 @@ class UdpDriver(StreamDriver):
             self.resume()
 
     def _count_drops(self, total: int) -> None:
+        """Count the datagrams that the kernel threw away since the last call. Its counter has 32
+        bits.
+        """
         new = (total - self._kernel_drops) & 0xFFFFFFFF
         if new:
             self._kernel_drops = total
@@ -173,6 +182,7 @@ class UdpDriver(StreamDriver):
             self.sink.warn(f"udp {self.peer}: {text}")
 
     async def _writable(self, sock: socket.socket, deadline: Deadline) -> bool:
+        """Wait until the kernel takes a datagram; False when the deadline came first."""
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         loop.add_writer(sock.fileno(), ready.set)

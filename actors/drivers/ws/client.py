@@ -112,6 +112,11 @@ class ClientLink(Link):
         hostname: str,
         deflate: bool,
     ) -> None:
+        """Make the handshake in a thread, then read in a thread until the end.
+
+        The thread goes on when the caller is cancelled; `close` hangs up the socket and waits for
+        the thread.
+        """
         if deflate:
             self.owner.warn(
                 "enableCompression needs picows (pip install 'trunkline[fast]'); going on without"
@@ -126,6 +131,11 @@ class ClientLink(Link):
         self._busy.add_done_callback(self._ended)
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Send one message; return its size in bytes, or 0 when the deadline came first.
+
+        Only one message is written at a time. Control frames that came up meanwhile follow behind
+        it.
+        """
         payload = data.encode() if isinstance(data, str) else data
         frame = ABNF.create_frame(payload, TEXT if isinstance(data, str) else BINARY).format()
         try:
@@ -141,6 +151,9 @@ class ClientLink(Link):
             self._flush_control()
 
     def traffic(self) -> Traffic:
+        """Return the kernel's figures for the socket; without them, the bytes that the reader has
+        consumed.
+        """
         sock = self._socket
         if sock is None:
             return Traffic(self.heard)
@@ -152,6 +165,9 @@ class ClientLink(Link):
         self._send_control(PING, b"")
 
     async def close(self, code: int = NORMAL) -> None:
+        """Close with a handshake, then without one. Each waits at most `CLOSE_S` seconds for the
+        reading thread.
+        """
         if self._socket is None:
             return
         self._may_read.set()
@@ -165,6 +181,7 @@ class ClientLink(Link):
         self._socket.close()
 
     def abort(self, reason: BaseException) -> None:
+        """Hang up the socket: the reading thread wakes up and ends the link."""
         self._cause = reason
         self._closing = True
         self._may_read.set()
@@ -182,6 +199,7 @@ class ClientLink(Link):
     def _handshake(
         self, target: Target, deadline: Deadline, context: ssl.SSLContext | None, hostname: str
     ) -> None:
+        """Start TLS and make the opening handshake. Blocks; raises Redirect or DialError."""
         assert self._socket is not None
         try:
             if context is not None:
@@ -252,6 +270,7 @@ class ClientLink(Link):
         self._drain()
 
     def _read_one(self) -> bool:
+        """Read one frame and handle its event; False after a close frame."""
         frame = self._client.recv_frame()
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         event = self._assembler.feed(frame.opcode, bool(frame.fin), rsv, frame.data)
@@ -280,6 +299,9 @@ class ClientLink(Link):
             self._loop.call_soon_threadsafe(self._answer_pings)
 
     def _flush(self) -> None:
+        """Hand the batch to the event loop. Waits while too many batches are on their way, or
+        reading is paused.
+        """
         if self._batch:
             batch, self._batch = self._batch, []
             self._in_flight.acquire()
@@ -308,11 +330,13 @@ class ClientLink(Link):
         self.owner.delivered(batch)
 
     def _take_close(self, event: Close) -> None:
+        """Answer the peer's close frame, which is the reason of the end."""
         if not self._closing:
             self._cause = loss(event)
             self._send_close(close_payload(event.code))
 
     def _answer_pings(self) -> None:
+        """Answer the pings that have come since the last call."""
         with self._pings_lock:
             pings = list(self._pings)
             self._pings.clear()
@@ -321,17 +345,20 @@ class ClientLink(Link):
             self._flush_control()
 
     def _take_violation(self, violation: Violation) -> None:
+        """Close the link after the peer has broken the protocol."""
         if not self._closing:
             self._cause = violation.cause
             self._send_close(close_payload(violation.code))
 
     def _send_close(self, payload: bytes) -> None:
+        """Send the close frame, and hang up after `CLOSE_S` seconds in any case."""
         self._send_control(CLOSE, payload)
         self._closing = True
         assert self._socket is not None
         self._loop.call_later(CLOSE_S, self._socket.hang_up)
 
     def _send_control(self, opcode: int, payload: bytes) -> None:
+        """Keep a control frame, and send it as soon as no message is being written."""
         if not self._closing and self._client.connected:
             self._control[opcode] = ABNF.create_frame(payload, opcode).format()
             self._flush_control()
@@ -387,6 +414,7 @@ class ClientLink(Link):
         return False
 
     async def _writable(self, deadline: Deadline) -> bool:
+        """Wait until the socket takes bytes; False when the deadline came first."""
         assert self._socket is not None
         self._ready.clear()
         self._loop.add_writer(self._socket.fileno(), self._ready.set)
@@ -408,6 +436,7 @@ class ClientLink(Link):
             raise gone(self._cause)
 
     def _ended(self, busy: asyncio.Future[None]) -> None:
+        """Report the end of the link, after the reading thread has ended."""
         self._ready.set()
         if self._socket is not None:
             self._unwatch()

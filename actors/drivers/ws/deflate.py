@@ -40,6 +40,7 @@ def negotiate(header: str | None) -> Deflate | None:
 
 
 def _checked(given: dict[str, str]) -> dict[str, int]:
+    """Return the parameters of the server as numbers; NegotiationError for unknown ones."""
     found: dict[str, int] = {}
     for key, value in given.items():
         if key in _FLAGS and not value:
@@ -85,6 +86,7 @@ class Deflate:
         return output[0] if len(output) == 1 else b"".join(output)
 
     def _step(self, data: bytes, limit: int) -> tuple[bytes, bytes]:
+        """Inflate up to the limit; return the output and the input that is left."""
         try:
             piece = self._unpacker.decompress(data, limit + 1)
         except zlib.error as error:
@@ -113,6 +115,7 @@ class Deflate:
         return packed[: -len(_TAIL)]
 
     def _new_packer(self) -> zlib._Compress | None:
+        """Return a compressor, or None where messages must be sent uncompressed."""
         # zlib cannot make a raw stream with a window of 256 bytes. Uncompressed messages are always
         # allowed.
         if self._out_bits < 9:

@@ -49,6 +49,7 @@ def choose_engine(name: str | None = None) -> str:
 
 
 def _engine(name: str) -> type[Link]:
+    """Import an engine and return its class."""
     module, _, attribute = ENGINES[name][1].partition(":")
     found: type[Link] = getattr(import_module(module), attribute)
     return found
@@ -74,6 +75,7 @@ class WsDriver(StreamDriver):
         self._reason: BaseException | None = None
 
     async def open(self, deadline: Deadline) -> None:
+        """Make the handshake, and follow up to five redirects."""
         target = target_of(self.address)
         if target.ignored:
             self.warn(
@@ -104,6 +106,7 @@ class WsDriver(StreamDriver):
         await self.end(Ending.CLOSED)
 
     async def end(self, ending: Ending) -> None:
+        """Close the link: code 1001 for a program that has died, otherwise 1000."""
         self._end()
         if self._link is not None:
             await self._link.close(GOING_AWAY if ending is Ending.ABANDONED else NORMAL)
@@ -132,6 +135,7 @@ class WsDriver(StreamDriver):
             self.sink.messages(batch)
 
     def ended(self, reason: BaseException | None) -> None:
+        """Report the end of the link, once; before the link was open, leave it to `_attempt`."""
         if not self._opened:
             self._early.append(reason)  # for `_attempt`: no link was open before
         elif not self._over:
@@ -179,6 +183,7 @@ class WsDriver(StreamDriver):
             asyncio.get_running_loop().call_soon(self.ended, reason)
 
     def _make_link(self) -> Link:
+        """Return a link of the chosen engine."""
         strict_text = self.address.option("decode") == "text"
         make = _engine(choose_engine(self._engine))
         return make(self, int(self.address.option("max_size")), strict_text=strict_text)

@@ -145,6 +145,7 @@ def _location(answer: Answer) -> str:
 
 
 def _refused(answer: Answer, body: bytes, target: Target) -> DialError:
+    """Return the error for a refusal, with the server's own words and its `Retry-After`."""
     words = without_secrets(body_words(answer, body), target.secrets)
     error = refusal(answer.status, target.peer, words)
     date = answer.get("date")

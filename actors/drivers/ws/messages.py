@@ -146,6 +146,7 @@ class Assembler:
         return self._max_size - self._size
 
     def _begin(self, opcode: int, rsv: int) -> None:
+        """Check the first frame of a message, or a continuation."""
         if opcode == CONTINUATION:
             if not self.fragmented:
                 raise Violation(PROTOCOL_ERROR, "a continuation frame without a beginning")
@@ -164,6 +165,9 @@ class Assembler:
         self._decoder = codecs.getincrementaldecoder("utf-8")() if strict_text else None
 
     def _add(self, payload: bytes, fin: bool) -> None:
+        """Add a frame's payload to the message. Text is checked piece by piece, so a wrong byte
+        ends the link at once.
+        """
         if self._compressed:
             assert self._inflater is not None
             payload = self._inflater.inflate(payload, fin, self.room())
@@ -182,6 +186,7 @@ class Assembler:
             self._whole += payload
 
     def _end(self) -> str | bytes:
+        """Return the whole message, and get ready for the next one."""
         data: str | bytes = self._first
         if self._whole:
             data = self._whole.decode() if self._decoder is not None else bytes(self._whole)
@@ -191,6 +196,7 @@ class Assembler:
         return data
 
     def _control(self, opcode: int, fin: bool, rsv: int, payload: bytes) -> Ping | Pong | Close:
+        """Return the event of a control frame."""
         if opcode > PONG:
             raise Violation(PROTOCOL_ERROR, f"unknown opcode {opcode}")
         if rsv:
@@ -218,6 +224,7 @@ def text_or_bytes(data: bytes) -> str | bytes:
 
 
 def _parse_close(payload: bytes) -> Close:
+    """Read a close frame; Violation for a wrong code or reason."""
     if not payload:
         return Close(None, "")
     if len(payload) == 1:

@@ -96,6 +96,7 @@ class Opening(asyncio.BufferedProtocol):
         return memoryview(self._buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Read the answer; behind its head, keep the bytes of a body."""
         data = bytes(memoryview(self._buffer)[:nbytes])
         if self._answer.done():
             self._body = (self._body + data)[:MAX_BODY]
@@ -114,11 +115,15 @@ class Opening(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the connection, and wake the tasks that wait for the answer or the
+        body.
+        """
         self._ended, self._error = True, exc
         self._news.set()
         self._fail(ended_early(self._target, begun=self._reader.begun, error=exc))
 
     def _fail(self, error: Exception) -> None:
+        """Give the error to the waiting task, unless the answer is there already."""
         if not self._answer.done():
             self._answer.set_exception(error)
             self._answer.exception()  # marks it as seen: no caller may wait for it yet

@@ -82,6 +82,7 @@ class _Listener(picows.WSListener):
         """
 
     def use(self, deflate: Deflate | None) -> None:
+        """Use the agreed compression, which is known only after the handshake."""
         self._assembler = Assembler(
             self._link.max_size, deflate, strict_text=self._link.strict_text
         )
@@ -90,6 +91,9 @@ class _Listener(picows.WSListener):
         self._link.connected(transport, self)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        """Take one frame. The common case, a whole message without compression, bypasses the
+        assembler.
+        """
         kind = frame.msg_type
         if (
             self.plain
@@ -133,6 +137,7 @@ class _Listener(picows.WSListener):
         self._link.answer_ping()
 
     def _feed(self, frame: picows.WSFrame) -> None:
+        """Let the assembler check a frame, and handle its event."""
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         try:
             event = self._assembler.feed(
@@ -205,6 +210,9 @@ class PicowsLink(Link):
         hostname: str,
         deflate: bool,
     ) -> None:
+        """Open the transport, write picows' request, read the answer here, and give the transport
+        to picows.
+        """
         self._sock, self._secure = sock, context is not None
         opening = Opening(target)
         await self._start_transport(opening, sock, target, deadline, context, hostname)
@@ -230,6 +238,7 @@ class PicowsLink(Link):
         context: ssl.SSLContext | None,
         hostname: str,
     ) -> None:
+        """Make `opening` the protocol of the socket, with TLS where a context is given."""
         secure: dict[str, Any] = {"server_hostname": hostname, "ssl": context} if context else {}
         if context and (timeout := deadline.timeout()) is not None:
             # One second more than the caller's own limit, so that the caller's own error is the one
@@ -245,6 +254,7 @@ class PicowsLink(Link):
             ) from None
 
     def _make_engine(self, target: Target, deflate: bool) -> Any:
+        """Return picows' protocol. Its own pings and pongs are off: `Link` sends them."""
         return _Engine(
             self.transport_lost,
             host_port=target.host_header,
@@ -268,6 +278,7 @@ class PicowsLink(Link):
         return size > HIGH_WATER or not self.writable.is_set()
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Send one message; return its size in bytes, or 0 when the deadline came first."""
         while not self.writable.is_set():
             try:
                 async with asyncio.timeout(deadline.timeout()):
@@ -287,6 +298,9 @@ class PicowsLink(Link):
         return len(payload)
 
     def traffic(self) -> Traffic:
+        """Return the kernel's figures for the socket, with the data bytes where they can be told
+        apart.
+        """
         transport, unsent = self._transport, 0
         gone = transport is None or transport.is_disconnected
         fd = -1 if gone or self._sock is None else self._sock.fileno()
@@ -303,6 +317,7 @@ class PicowsLink(Link):
             self._transport.send_ping(b"")
 
     async def close(self, code: int = NORMAL) -> None:
+        """Close with a handshake, and without one after `CLOSE_S` seconds."""
         if self._transport is None:
             self._hang_up()
             if self._raw is not None:
@@ -321,6 +336,7 @@ class PicowsLink(Link):
             await asyncio.wait([self._watch], timeout=CLOSE_S)
 
     def abort(self, reason: BaseException) -> None:
+        """Disconnect at once; `_wait_for_end` then reports the reason."""
         self._cause = reason
         self.closing = True
         if self._transport is not None:
@@ -348,6 +364,7 @@ class PicowsLink(Link):
         listener.use(self._deflate)
 
     def control(self, event: Ping | Pong | Close) -> None:
+        """Handle a control frame."""
         self.heard += 1
         if not isinstance(event, Close):
             self.control_bytes += len(event.payload) + (_TLS_FRAME if self._secure else _FRAME)
@@ -369,6 +386,7 @@ class PicowsLink(Link):
             self._transport.send_pong(payload)
 
     def violation(self, violation: Violation) -> None:
+        """Close the link after the peer has broken the protocol."""
         if not self.closing:
             self._cause = violation.cause
             self._send_close(close_payload(violation.code))
@@ -391,6 +409,7 @@ class PicowsLink(Link):
                 self._sock.shutdown(socket.SHUT_RDWR)
 
     def _send_close(self, payload: bytes) -> None:
+        """Send a close frame, and disconnect after `CLOSE_S` seconds in any case."""
         self.closing = True
         assert self._transport is not None
         # `send_close` cannot send a close frame without a code.
@@ -400,6 +419,7 @@ class PicowsLink(Link):
         )
 
     async def _wait_for_end(self, transport: picows.WSTransport) -> None:
+        """Wait for the end of picows' transport, and report it. Runs as a task."""
         try:
             await transport.wait_disconnected()
         except picows.WSProtocolError as error:

@@ -214,6 +214,7 @@ def _encoded(text: str) -> str:
 def _header_items(
     headers: Mapping[str, object] | Iterable[tuple[str, object]] | None,
 ) -> Iterable[tuple[str, str]]:
+    """Return the headers of the option as pairs of text."""
     if not headers:
         return []
     items = headers.items() if isinstance(headers, Mapping) else headers

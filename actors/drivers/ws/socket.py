@@ -94,6 +94,9 @@ class SharedSocket:
         return bool(poller.poll(0))
 
     def start_tls(self, context: ssl.SSLContext, hostname: str) -> None:
+        """Make the TLS handshake, and wait where necessary. Runs before the event loop uses the
+        socket.
+        """
         secure = context.wrap_socket(
             self._sock, server_hostname=hostname, do_handshake_on_connect=False
         )
@@ -125,6 +128,9 @@ class SharedSocket:
         return None
 
     def _fill(self, timeout_s: float | None) -> bytes:
+        """Read from the kernel. Waits without the lock, so that the event loop can write
+        meanwhile.
+        """
         announced = False
         while True:
             with self._lock:
@@ -140,6 +146,7 @@ class SharedSocket:
             self._wait(select.POLLIN, timeout_s)
 
     def _wait(self, event: int, timeout_s: float | None = None) -> None:
+        """Wait for an event of the socket; TimeoutError after the given time."""
         poller = select.poll()
         poller.register(self._sock.fileno(), event)
         if not poller.poll(None if timeout_s is None else timeout_s * 1000):
@@ -180,6 +187,9 @@ class FrameReader(frame_buffer):
         return ABNF(head.fin, head.rsv1, head.rsv2, head.rsv3, head.opcode, 0, payload)
 
     def recv_length(self) -> None:
+        """Read the payload's length, and refuse a frame that is masked, too long, or over
+        `max_size`.
+        """
         super().recv_length()
         length, opcode = self.length or 0, self._head().opcode
         if self.has_mask():
