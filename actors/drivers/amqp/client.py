@@ -48,7 +48,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.peer = peer
         self._hint = hint
         self.error: Exception | None = None
-        """Why the connection has ended; None while it is open."""
+        """Why the connection has ended; None for an open link."""
         self.writable = True
         self.written = 0
         self.heard_at = 0.0
@@ -56,7 +56,7 @@ class Stream(asyncio.Protocol, AbstractStreamTransport):  # type: ignore[misc]
         self.consuming = False
         """Whether messages may come."""
         self.leaving = False
-        """Whether the end that comes now is an orderly one."""
+        """Whether an orderly end has begun."""
         self.gone = asyncio.Event()
         self._taken, self._changed = taken, changed
         self._greeted = self._ended_by_pika = False

@@ -1,10 +1,10 @@
 """AMQP 0-9-1 (RabbitMQ): `amqp://` and `amqps://`, on pika.
 
-A link is one connection with two channels, so that a refusal on the writing channel does not
-disturb the reading one. This module holds the life of a link. Its neighbours: `plan` (what an
-address asks for), `client` (pika's I/O on the worker's event loop), `topology` (the queue and the
-exchange), `reader` and `writer` (the two channels), `envelope`, `errors`, `memory` (what outlives a
-link). Everything runs on the event loop.
+A link is one connection with two channels, so a refusal on the writing channel does not disturb the
+reading one. This module holds the life of a link. Its neighbours: `plan` (what an address asks
+for), `client` (pika's I/O on the worker's event loop), `topology` (the queue and the exchange),
+`reader` and `writer` (the two channels), `envelope`, `errors`, `memory` (what outlives a link).
+Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -177,8 +177,8 @@ class AmqpDriver(StreamDriver):
         await opened
 
     async def _subscribe(self, stream: Stream, plan: Plan) -> None:
-        """Declare missing things, open the writing channel, and subscribe last, so that no message
-        waits for the rest.
+        """Declare missing things, open the writing channel, and subscribe last, so no message waits
+        for the rest.
         """
         topology = Topology(
             self._connection,

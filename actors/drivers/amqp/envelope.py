@@ -13,7 +13,7 @@ __all__ = ["delivery"]
 _LONG_BODY = 4096
 _OWN_FIELDS = frozenset(("headers", "timestamp", "reply_to"))
 _COUNTS = frozenset(("x-delivery-count", "x-acquired-count"))
-"""Headers in which a quorum queue counts the deliveries of a message. They differ each time."""
+"""Headers with a quorum queue's count of deliveries, which differs each time."""
 
 
 class _Identity:

@@ -19,7 +19,7 @@ __all__ = ["cause", "explain_opening_error", "reason"]
 
 _ACCESS_REFUSED, _NOT_FOUND, _LOCKED = 403, 404, 405
 _PASSING = ("limit", "is down")
-"""Words in the broker's refusal that say that it may pass."""
+"""Words of a broker's refusal that may pass."""
 _REASON = re.compile(r"\((\d{3})\) (['\"])(.*?)\2")
 
 

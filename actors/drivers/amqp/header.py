@@ -1,5 +1,5 @@
-"""Reads the properties of a message as AMQP sends them, so that no message can stop the messages
-behind it.
+"""Reads the properties of a message as AMQP sends them, so no message can stop the messages behind
+it.
 
 pika's own decoder raises for values that it does not know or cannot hold (a time after the year
 9999, NaN, endlessly nested tables). The broker then sends the message again on each link. The

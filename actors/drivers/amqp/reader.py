@@ -146,7 +146,8 @@ class Reader:
         if len(body) <= self._largest:
             self._batch.append(found)
             return
-        # The broker dead-letters or drops the message. Requeued, it would come again for ever.
+        # The broker dead-letters or drops the message. Requeued, the message would come again for
+        # ever.
         channel.basic_reject(method.delivery_tag, requeue=False)
         self._note_settled(method.delivery_tag)
         self._sink.dropped(1)

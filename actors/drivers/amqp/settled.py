@@ -21,11 +21,11 @@ class SettledTags:
         """Settled tags behind an unsettled one."""
 
     def is_settled(self, tag: int) -> bool:
-        """Whether the tag and all before it are settled."""
+        """Whether the tag and its predecessors are settled."""
         return tag <= self._through
 
     def follows(self, tag: int) -> bool:
-        """Whether all tags before this one are settled, and this one is not."""
+        """Whether the tag is the first unsettled one."""
         return tag == self._through + 1
 
     def add(self, tag: int) -> Sequence[int]:

@@ -132,7 +132,7 @@ class Topology:
         raise FatalError(text, code=_NOT_FOUND)
 
     async def _exists(self, method: str, **named: Any) -> Any:
-        """Return the broker's report on a thing; None where it does not exist.
+        """Return the broker's report on a queue or an exchange; None where it is missing.
 
         The question comes before any declaration: it needs no right to declare, and changes
         nothing.

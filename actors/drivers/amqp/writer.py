@@ -340,9 +340,9 @@ class Writer:
     def _tell(self, pending: list[_Pending], code: int, text: str) -> None:
         """Give all pending callers their errors after the broker has closed the channel.
 
-        The broker does not name the refused message. It is the last one, or one before it, and
-        messages behind it were ignored. A text with a size names the message by its length. The
-        outcome of earlier messages is unknown.
+        The broker does not name the refused message. A text with a size identifies the message by
+        its length. Without a size the last message counts as refused. Messages behind the refused
+        one were ignored. The outcome of earlier messages is unknown.
         """
         refused = RefusedError(f"the broker refused the message: {text}", code=code)
         first = len(pending) - 1

@@ -4,7 +4,7 @@ counted.
 librdkafka reports a batch that it cannot decode, fetches the batch again and again, and never gets
 to the messages behind it. It does not report how many messages the batch has, and any offset in the
 batch brings the whole batch. So reading goes on one offset further each time, until messages come
-again. No undamaged message is lost that way. All methods run on the reader's thread.
+again. No undamaged message is lost that way. Runs on the reader's thread.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class Damage:
         """Note that the broker itself fails at the next offset of the partition.
 
         Returns None at first. Returns the error for the user when the broker has failed `_REFUSALS`
-        times at the same offset. No offset behind it can be read either, so that stepping over does
-        not help.
+        times at the same offset. No offset behind it can be read either, so stepping over does not
+        help.
         """
         position = self._positions.get(topic, number)
         if position is None:

@@ -3,7 +3,7 @@
 One driver object is one link. librdkafka has no such notion: it reconnects by itself. Here a link
 means "some broker answers". The link is lost when all brokers are gone, or when a request has no
 answer for the ping interval. The consumer, its place in the group and its positions outlive a link
-(`reader`). The producer does not, so that no old message is sent after an outage (`writer`).
+(`reader`). The producer does not, so no old message is sent after an outage (`writer`).
 
 Three threads meet. The driver object lives on the event loop. The reader and the writer have a
 thread each, because librdkafka's calls block.

@@ -2,7 +2,7 @@
 
 librdkafka makes its callbacks, and hands out messages and errors, only while it is polled. `serve`
 polls it while the reader waits for something else. A message that comes meanwhile is kept in
-`_early` for the next `fetch`. All methods run on the reader's thread.
+`_early` for the next `fetch`. Runs on the reader's thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trunkline.actors.drivers.kafka.silence import Silence
 __all__ = ["POLL_S", "Fetcher"]
 
 POLL_S = 0.1
-"""Seconds that one call waits for librdkafka. Then the reader checks for other work."""
+"""Seconds that a call waits for librdkafka. After each call the reader checks for requests."""
 _NO_SUCH_OFFSET = (
     KafkaError._AUTO_OFFSET_RESET,
     KafkaError.OFFSET_OUT_OF_RANGE,
@@ -58,7 +58,7 @@ class Fetcher:
     ) -> None:
         self.consumer = consumer
         self.is_held = False
-        """Whether all partitions are paused, so that librdkafka fetches nothing."""
+        """Whether all partitions are paused, so librdkafka fetches nothing."""
         self._plan = plan
         self._positions = positions
         self._link = link
@@ -98,7 +98,7 @@ class Fetcher:
     def hold(self) -> None:
         """Pause all partitions.
 
-        The consumer is polled on, so that a group's member stays alive without reading.
+        The consumer is polled on, so a group's member stays alive without reading.
         """
         if self.is_held:
             return

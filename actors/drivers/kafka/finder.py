@@ -163,7 +163,7 @@ class Finder:
     ) -> list[TopicPartition]:
         """Return for each partition the offset to start from.
 
-        The offsets are numbers, so that every message written from now on stands behind them.
+        The offsets are numbers, so every message written from now on stands behind them.
         """
         plan = self.plan
         if start is None and plan.start >= 0 and not plan.start_is_time:

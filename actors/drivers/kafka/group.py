@@ -9,8 +9,7 @@ When partitions are taken away, the consumed offsets are committed. Messages tha
 hold unread then go to the next owner as well. With the default assignment strategy most partitions
 come straight back. Where no other member has got further, reading goes on at the old place.
 
-All methods run on the reader's thread. librdkafka calls `_assign`, `_revoke` and `_lost` inside a
-poll.
+Runs on the reader's thread. librdkafka calls `_assign`, `_revoke` and `_lost` inside a poll.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ class Group:
         self._shelved.clear()
 
     def leave(self) -> None:
-        """Commit, and leave the group, so that other members get the partitions at once."""
+        """Commit, and leave the group, so other members get the partitions at once."""
         deadline = Deadline(_LEAVE_S)
         while True:
             try:

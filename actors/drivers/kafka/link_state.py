@@ -2,7 +2,7 @@
 
 librdkafka has no notion of a link. It reports that all brokers are down, that one broker refused a
 login, or that a topic is unknown. `LinkState` draws one of three conclusions from each report: the
-link ends, opening fails, or the user's log gets a line. All methods run on the reader's thread.
+link ends, opening fails, or the user's log gets a line. Runs on the reader's thread.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ seconds old.
 """
 _GRACE_S = 1.5
 """Seconds after which a refusal ends an opening. A host may have several addresses, and librdkafka
-tries them one by one, so that the first refusal need not be the outcome. librdkafka also reports
-the same failure only once, so that a later attempt gets no report.
+tries them one by one, so the first refusal need not be the outcome. librdkafka also reports the
+same failure only once, so a later attempt gets no report.
 """
 _BROKER_ERRORS = (
     KafkaError._TRANSPORT,
@@ -179,7 +179,7 @@ class LinkState:
         return False
 
     def note_topic_error(self, error: KafkaError, topic: str, partition: int) -> None:
-        """Handle an error of one partition that no other rule explains."""
+        """Handle an error of a partition without a rule of its own."""
         reason = self.explain_topic_error(error, topic)
         if not isinstance(reason, FatalError) and error.code() not in UNKNOWN_TOPIC:
             self._loop_side.warn(f"topic '{topic}', partition {partition}: {said(error)}")

@@ -2,8 +2,7 @@
 answers.
 
 The reader's thread polls librdkafka, and the driver lives on the event loop. Every call from the
-thread to the driver goes through `LoopSide`, so that no other part of the reader needs to know the
-loop.
+thread to the driver goes through `LoopSide`, so no other part of the reader needs to know the loop.
 """
 
 from __future__ import annotations

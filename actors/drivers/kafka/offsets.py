@@ -170,7 +170,7 @@ Token = tuple[Position, int]
 
 
 def settle(tokens: Iterable[Token]) -> None:
-    """Note that readers have had these messages. Tokens of former assignments change nothing."""
+    """Note messages as read. Tokens of former assignments change nothing."""
     for position, offset in tokens:
         pending = position.pending
         if pending and pending[0] == offset and not position.done:

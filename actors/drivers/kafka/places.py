@@ -5,7 +5,7 @@ librdkafka reports such an offset once, by an error event, or by a line of its l
 anew. The report may come whenever librdkafka is polled: while a link is opened, while the buffer is
 full, in the middle of a batch. librdkafka then fetches nothing more from the partition. So a report
 is only noted at first, and the next turn of the reading loop mends the place, with or without a
-message. All methods run on the reader's thread.
+message. Runs on the reader's thread.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Places:
             self._remade[topic] = None
 
     def is_lost(self, topic: str, number: int) -> bool:
-        """Whether librdkafka has given up the partition, so that it cannot seek there."""
+        """Whether librdkafka has given up the partition, so it cannot seek there."""
         return (topic, number) in self._lost
 
     def is_remade(self, topic: str) -> bool:
@@ -71,7 +71,7 @@ class Places:
     def without_new(self, batch: list[Any]) -> list[Any]:
         """Return the batch without messages of a topic that turned out to be made anew.
 
-        The report may come while the batch is taken, so that the batch has messages of both topics.
+        The report may come while the batch is taken, so the batch has messages of both topics.
         Those of the new topic are dropped here and fetched again from its beginning. A single
         message came after the report, so it is new. Of several messages, those before the end of
         the former topic count as old.

@@ -9,7 +9,7 @@ offset.
 
 Messages are taken from librdkafka in batches, as many as the connection's buffer has room for. The
 number of messages given out and not consumed never exceeds the buffer. While the buffer is full the
-thread first just takes no more. After a second it pauses the partitions, so that the group's member
+thread first just takes no more. After a second it pauses the partitions, so the group's member
 stays alive while a strategy thinks.
 
 The thread does one thing at a time, in this order: open a link, seek, read, wait. The parts have
@@ -132,7 +132,7 @@ class Reader:
         return dict(self._session.finder.known if self._session is not None else self._known_topics)
 
     def lag(self) -> int | None:
-        """Return how many messages of the topics no reader has had.
+        """Return how many messages of the topics are unread.
 
         None while an end is not known.
         """
@@ -195,7 +195,7 @@ class Reader:
         self._wake.set()
 
     def settle(self, tokens: Sequence[Token]) -> None:
-        """Note that readers have had these messages."""
+        """Note messages as read."""
         settle(tokens)
         self._room.note_consumed(len(tokens))
         if self._room.is_full:

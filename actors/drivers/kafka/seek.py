@@ -1,9 +1,8 @@
-"""Going on to read at another place of the log: `Connection.seek`. All methods run on the reader's
-thread.
+"""Going on to read at another place of the log: `Connection.seek`. Runs on the reader's thread.
 
 First the seek is checked against everything that may refuse it. Then all partitions are moved. Each
-partition gets a new `Position` object, so that messages given out before the seek are recognised by
-the old object.
+partition gets a new `Position` object, so messages given out before the seek are recognised by the
+old object.
 """
 
 from __future__ import annotations

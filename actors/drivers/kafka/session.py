@@ -1,7 +1,7 @@
 """librdkafka's consumer, and the parts of the reader that work on it.
 
 A session lives as long as the consumer, over all links that the consumer survives. `stand` brings
-reading to the place where it begins, or where it was. All methods run on the reader's thread.
+reading to the place where it begins, or where it was. Runs on the reader's thread.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ messages. Three observations together distinguish that from other pauses:
   is more.
 
 An open transaction does not look like that: the leader then names the beginning of the transaction
-as the end. All methods run on the reader's thread.
+as the end. Runs on the reader's thread.
 """
 
 from __future__ import annotations

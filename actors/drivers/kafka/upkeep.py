@@ -1,6 +1,6 @@
 """Recurring tasks while a link is open: commits, ends of partitions, new partitions, silence.
 
-Each task has its own interval. All methods run on the reader's thread.
+Each task has its own interval. Runs on the reader's thread.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Route(NamedTuple):
 
 
 class _Write:
-    """One message on its way."""
+    """A message on its way."""
 
     __slots__ = ("deadline", "number", "over", "payload", "result", "route", "unknown_until")
 

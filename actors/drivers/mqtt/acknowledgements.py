@@ -51,7 +51,7 @@ class Acknowledgements:
         return self._link is not None
 
     def send(self, tokens: Sequence[Token]) -> None:
-        """Acknowledge messages that readers have had."""
+        """Acknowledge messages to the broker. Without a link QoS 2 messages are only remembered."""
         if self._link is None:
             for number, qos, content in tokens:
                 if qos == 2:  # the broker sends these again: remember them

@@ -84,7 +84,7 @@ class MqttDriver(StreamDriver):
         """The broker's answer to the login: 0 or a reason, and the broker's properties (MQTT 5)."""
         self._over = False
         self._reason: BaseException | None = None
-        """Why the link is over; None while it is open, or for a plain end."""
+        """Why the link is over; None for an open link, or for a plain end."""
         self._tick: asyncio.TimerHandle | None = None
         self._looks_while_throttled = 0
         self._max_size = int(address.option("max_size"))
@@ -137,7 +137,7 @@ class MqttDriver(StreamDriver):
             self.warn(_FEW_KEPT.format(peer=self.peer))
 
     async def _attempt(self, place: int, host: str, port: int, deadline: Deadline) -> None:
-        """Connect to one server. The connection is closed again unless all steps succeed."""
+        """Connect to one server. A failure closes the connection again."""
         self._over, self._reason, self._client = False, None, None
         self._writer, self._subscriptions = None, None
         self._acknowledgements.end_link()
@@ -489,7 +489,9 @@ class MqttDriver(StreamDriver):
             self._acknowledgements.send([(error.number, error.qos, 0)])
 
     def _on_too_big(self, number: int, qos: int, size: int) -> None:
-        """Discard a too big message for good: unacknowledged, it would come again for ever."""
+        """Discard a too big message for good: unacknowledged, the message would come again for
+        ever.
+        """
         if self._acknowledgements.repeat_if_known(number, qos, size):
             return
         self.warn(f"a message of {size} bytes was discarded: it is over the option max_size")

@@ -37,7 +37,7 @@ class Intake:
         be tried next.
         """
         self.is_over = False
-        """Whether the link has ended. All messages are then handed over, whatever the room."""
+        """Whether the link has ended. The limits on handing over messages then do not count."""
         self.is_paused = False
         """Whether the worker's buffer is full."""
         self.is_throttled = False

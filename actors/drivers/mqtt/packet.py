@@ -1,4 +1,4 @@
-"""Reads a message as MQTT sends it (PUBLISH), so that no message can stop the messages behind it.
+"""Reads a message as MQTT sends it (PUBLISH), so no message can stop the messages behind it.
 
 No I/O.
 

@@ -34,7 +34,7 @@ class Session:
         # Every broker must accept 23 characters of these kinds.
         self.client_id = client_id or f"tl-{uuid.uuid4().hex[:16]}"
         self.begun = False
-        """Whether a link of this connection was open before, so that a session may be resumed."""
+        """Whether a link of this connection was open before, so a session may be resumed."""
         self.inherited = False
         """Whether the broker had the session before the first link, from an earlier process: see
         `leftovers`.

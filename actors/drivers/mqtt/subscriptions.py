@@ -34,7 +34,7 @@ class Subscriptions:
         self._waiting: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         """The answers that callers wait for, by packet id."""
         self._failure: BaseException | None = None
-        """Why the link is over; None while it is open."""
+        """Why the link is over; None for an open link."""
 
     async def subscribe_to_own(self, deadline: Deadline) -> None:
         """Subscribe to the topics of the address, except topics that another one includes."""

@@ -2,7 +2,7 @@
 confirmation.
 
 paho would queue messages that it cannot send yet, and send them whenever it can. Here a message
-waits outside paho, so that a message whose deadline comes first never goes out.
+waits outside paho, so a message whose deadline comes first never goes out.
 """
 
 from __future__ import annotations

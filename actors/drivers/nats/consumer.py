@@ -194,7 +194,7 @@ class StreamConsumer:
         if self._plan.durable is None:
             return api.ConsumerConfig(
                 **start,
-                # The driver chooses the name, so that a question that is asked twice makes only one
+                # The driver chooses the name, so a question that is asked twice makes only one
                 # consumer.
                 name=f"trunkline-{secrets.token_hex(8)}",
                 filter_subject=topic,

@@ -61,7 +61,7 @@ _PLACES: dict[int, tuple[Address, Place]] = {}
 """The reading place of each connection, by the identity of its address object.
 
 A driver object lives for one attempt at a link. The place must outlive it. The address is kept
-beside the place, so that no other object gets the same identity.
+beside the place, so no other object gets the same identity.
 """
 
 # nats-py reports its errors by callbacks and exceptions, and once more in its log. The log is
@@ -70,7 +70,7 @@ logging.getLogger("nats").addHandler(logging.NullHandler())
 
 
 class NatsDriver(StreamDriver):
-    """One link to one of the servers of the address."""
+    """A link to a server of the address."""
 
     schemes: ClassVar[tuple[str, ...]] = ("nats", "tls+nats")
     extra: ClassVar[str | None] = "nats"
@@ -87,7 +87,7 @@ class NatsDriver(StreamDriver):
         self._waits = Waits()
         self._checking_stream: asyncio.Future[None] | None = None
         self._denied: str | None = None
-        """Why the server rejects a subscription; None where it rejects none."""
+        """Why the server rejects a subscription; None without a rejection."""
         self._error: Exception | None = None
         """The last error of the server or of nats-py."""
         self._opened = self._over = False
@@ -116,7 +116,7 @@ class NatsDriver(StreamDriver):
     async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
         """Connect to one server, log in and subscribe.
 
-        The connection is closed again unless all of that succeeds.
+        A failure closes the connection again.
         """
         transport = self._transport = LinkTransport(self.address, *plan.servers[index], deadline)
         client = self._client = GuardedClient(self.sink.warn, transport)
@@ -173,8 +173,8 @@ class NatsDriver(StreamDriver):
         """Subscribe, and return when the server has put the subscriptions into force."""
         if plan.stream is not None and plan.write_to is not None:
             check = self._check_stream(client, writer, plan.stream, plan.write_to, deadline)
-            # The first link has checked the stream. Later links check it in the background, so that
-            # a cluster without a leader does not hold up the program's writes.
+            # The first link has checked the stream. Later links check it in the background, so a
+            # cluster without a leader does not hold up the program's writes.
             if self.had_link:  # checked before: do not let a dead leader delay the writers
                 self._checking_stream = asyncio.ensure_future(self._check_stream_later(check))
             else:
@@ -192,8 +192,8 @@ class NatsDriver(StreamDriver):
     async def _check_stream(
         self, client: Client, writer: Writer, stream: StreamPlan, subject: str, deadline: Deadline
     ) -> None:
-        """Note in the writer that the stream does not take the subject to write to, where that is
-        so.
+        """Check the stream's subjects, and tell the writer where the stream does not take its
+        subject.
 
         Without this check another stream might take the messages, or no stream at all.
         """
@@ -215,7 +215,7 @@ class NatsDriver(StreamDriver):
             pass  # no answer came: each write reports its own outcome
 
     def _explain(self, error: Exception) -> DialError:
-        """Return the error for users that says why there is no link."""
+        """Return the reason for a missing link, in words for users."""
         failure = self._transport.failure if self._transport is not None else None
         if isinstance(error, DialError):
             return error

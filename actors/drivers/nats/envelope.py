@@ -15,7 +15,7 @@ _MOST = 1 << 63
 
 
 class StreamDelivery(NamedTuple):
-    """The figures of one delivery of one message."""
+    """The figures of a single delivery."""
 
     stream: str
     consumer: str

@@ -38,7 +38,7 @@ class Gaps:
         )
 
     def missing(self, delivery: int, sequence: int) -> int:
-        """Return how many messages before this one were thrown away unread."""
+        """Return how many messages before the delivered one were thrown away unread."""
         follows = self._counts and delivery == self._delivery + 1
         self._delivery = max(self._delivery, delivery)
         gap = sequence - self._next

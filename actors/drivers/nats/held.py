@@ -24,7 +24,7 @@ has forgotten the acknowledgements of its last moments.
 
 @dataclass(slots=True)
 class Held:
-    """A message that no reader has had."""
+    """A unread message."""
 
     msg: Msg
     told: float
@@ -51,7 +51,7 @@ class HeldMessages:
         """What this link has acknowledged: the younger generation and the older one."""
 
     def __len__(self) -> int:
-        """How many messages no reader has had."""
+        """How many messages are unread."""
         return len(self._unread)
 
     def get(self, sequence: int) -> Held | None:
@@ -71,13 +71,13 @@ class HeldMessages:
         return self._unread.pop(sequence, None)
 
     def note_read(self, sequence: int, stamp: int) -> None:
-        """Note that the message is done with: no reader is to get it again."""
+        """Note a finished message: no reader is to get it again."""
         self._read[sequence] = stamp
         if len(self._read) >= _REMEMBERED:
             self._read_before, self._read = self._read, {}
 
     def was_read(self, sequence: int, stamp: int) -> bool:
-        """Whether a reader had this message, over this link or a former one."""
+        """Whether a reader had the message, over this link or a former link."""
         known = (self._read, self._read_before, self._place.read)
         return any(each.get(sequence) == stamp for each in known)
 

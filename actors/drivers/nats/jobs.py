@@ -26,7 +26,7 @@ class Jobs:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, *jobs: Job) -> None:
-        """Run the jobs soon, one after the other. Errors of a lost link count as success."""
+        """Run the jobs soon, in their order. Errors of a lost link count as success."""
         if jobs:
             self.keep(asyncio.ensure_future(run_all(jobs)))
 
@@ -51,7 +51,7 @@ class Jobs:
 
 
 async def run_all(jobs: Sequence[Job]) -> None:
-    """Run the jobs one after the other."""
+    """Run the jobs in their order."""
     for job in jobs:
         # The link may be gone. The server then delivers again all messages without an
         # acknowledgement.

@@ -34,5 +34,5 @@ class Place:
     """The same for messages that former links handed over without an acknowledgement."""
 
     def forget(self) -> None:
-        """Forget all messages: every message that comes now is new."""
+        """Forget the messages: every further message is new."""
         self.read, self.unread = {}, {}

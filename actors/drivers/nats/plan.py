@@ -1,6 +1,6 @@
 """What an address asks of NATS: where to read and write, how to log in, how to read a stream.
 
-The plan is made before anything is connected, so that a misspelt value is reported in one clear
+The plan is made before anything is connected, so a misspelt value is reported in one clear
 sentence.
 """
 

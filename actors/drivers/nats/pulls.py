@@ -73,7 +73,7 @@ class Pulls:
         None where a request is not worthwhile.
 
         `held`: how many messages no reader has had. A second request waits until a quarter of the
-        window is free, so that requests stay few.
+        window is free, so requests stay few.
         """
         asked = sum(pull.left for pull in self._pulls)
         room = min(self._window - held - asked, self._most)
@@ -117,11 +117,11 @@ class Pulls:
         self._pulls = deque(pull for pull in self._pulls if pull.inbox != inbox)
 
     def clear(self) -> None:
-        """Remove all requests: the server has none of them any more."""
+        """Remove the requests: the server has lost them."""
         self._pulls.clear()
 
     def forget_expired(self, now: float) -> None:
-        """Remove all requests once one is so old that the server must have forgotten it."""
+        """Remove the requests once the server must have forgotten the oldest."""
         if any(now - pull.at > self._expires_s + _GRACE_S for pull in self._pulls):
             self._pulls.clear()
 
@@ -163,8 +163,7 @@ class Pulls:
         `waiting` requests wait.
 
         When no request waits although older requests are under way here, the server has lost them.
-        A cluster forgets them with its leader. All requests are then removed, so that new ones are
-        made.
+        A cluster forgets them with its leader. All requests are then removed, so new ones are made.
         """
         early = [pull for pull in self._pulls if pull.at < asked_at]
         for pull in early:

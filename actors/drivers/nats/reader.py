@@ -1,7 +1,7 @@
 """Reading a JetStream stream by a pull consumer, asked for as many messages as readers have taken.
 
 This module makes its requests with nats-py's `publish` and `subscribe`. nats-py's `fetch` waits
-until a whole batch has come or its time is over, so that a single message is seconds late. A push
+until a whole batch has come or its time is over, so a single message is seconds late. A push
 consumer cannot be stopped when the buffer is full, and stays bound to a lost link for minutes after
 a cut.
 
@@ -10,7 +10,7 @@ recent acknowledgements, because a server that crashes and a link that breaks lo
 durable consumer the driver remembers the place in the stream, and the next link goes on there.
 
 The parts: `consumer` finds or makes the consumer, `pulls` decides when to ask for messages, `held`
-knows the messages that no reader has had, `jobs` runs nats-py's coroutines.
+knows the unread messages, `jobs` runs nats-py's coroutines.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class StreamReader:
         self._check()
 
     def lag(self) -> int | None:
-        """How many messages of the stream no reader has had, as the server last said.
+        """How many messages of the stream are unread, as the server last said.
 
         None before it did.
         """
@@ -166,7 +166,7 @@ class StreamReader:
         self._pull()
 
     def _beat(self) -> None:
-        """Report progress on held messages, so that the server does not deliver them again.
+        """Report progress on held messages, so the server does not deliver them again.
 
         The server gives up on a message after `ack_wait`, and a message may wait for its reader
         longer. A third of `ack_wait` leaves time for two more reports. The timer also drops
@@ -229,7 +229,7 @@ class StreamReader:
             self._place.next = found.sequence + 1
 
     def _is_known(self, msg: Msg, found: StreamDelivery) -> bool:
-        """Whether the message has come before, so that no reader is to get it again."""
+        """Whether the message has come before, so no reader is to get it again."""
         held = self._held.get(found.sequence)
         if held is not None:
             if (
@@ -269,8 +269,8 @@ class StreamReader:
             asyncio.get_running_loop().call_soon(self._hand_over)
 
     def _discard(self, msg: Msg, found: StreamDelivery) -> None:
-        """Discard a message that is over `max_size`, and terminate it at the server: it would come
-        again for ever.
+        """Discard a message that is over `max_size`, and terminate it at the server. Otherwise the
+        message would come again for ever.
         """
         self._sink.warn(
             f"a message of {len(msg.data)} bytes was discarded: it is over the option max_size"
@@ -332,7 +332,7 @@ class StreamReader:
     # acknowledging
 
     def settle(self, tokens: Sequence[int]) -> None:
-        """Acknowledge messages that readers have had."""
+        """Acknowledge messages after reading."""
         read = [(token, held) for token in tokens if (held := self._held.take(token)) is not None]
         if self._acks:
             self._jobs.run(*(held.msg.ack for _, held in read))
@@ -363,7 +363,7 @@ class StreamReader:
     # closing
 
     async def close(self) -> None:
-        """Give back unread messages, so that other readers get them at once, and delete a consumer
+        """Give back unread messages, so other readers get them at once, and delete a consumer
         without a name.
         """
         for timer in (self._beat_timer, self._check_timer):

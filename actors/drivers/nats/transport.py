@@ -131,8 +131,7 @@ class LinkTransport(Transport, asyncio.Protocol):
                 self,
                 context,
                 server_hostname=tls.server_hostname(self._address, self._host),
-                # One second more than the caller's own limit, so that the caller's own error is the
-                # one reported.
+                # Longer than the caller's own limit, whose error is the clearer report.
                 ssl_handshake_timeout=1 + (self._deadline.timeout() or 60.0),
             )
         except OSError as error:

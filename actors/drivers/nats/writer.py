@@ -53,7 +53,7 @@ class Writer:
         self._plan = plan
         self._waits = waits
         self._turn = asyncio.Lock()
-        """Held by the write that waits for room. Later writes wait for the lock, so that no message
+        """Held by the write that waits for room. Later writes wait for the lock, so no message
         overtakes another.
         """
         self.rights = PublishRights(plan.write_to)

@@ -41,12 +41,12 @@ _PLACES: dict[int, tuple[Address, Place]] = {}
 """The reading place of each connection, by the identity of its address object.
 
 A driver object lives for one attempt at a link, and the place must outlive it. The address is kept
-beside the place, so that no other object gets the same identity.
+beside the place, so no other object gets the same identity.
 """
 
 
 class RedisDriver(StreamDriver):
-    """One link to one of the servers of the address."""
+    """A link to a server of the address."""
 
     schemes: ClassVar[tuple[str, ...]] = ("redis", "rediss")
     extra: ClassVar[str | None] = "redis"
@@ -87,7 +87,7 @@ class RedisDriver(StreamDriver):
     async def _attempt(self, plan: Plan, index: int, deadline: Deadline) -> None:
         """Connect to one server, log in and begin to read.
 
-        The connections are closed again unless all of that succeeds.
+        A failure closes the connections again.
         """
         try:
             tells = self._tells = Commands(await self._dial(plan, index, deadline), self._lost)
@@ -156,9 +156,7 @@ class RedisDriver(StreamDriver):
         await self._reader.open()
 
     def _place(self) -> Place:
-        """Return the reading place of this connection. A replaced worker's successor takes over its
-        name.
-        """
+        """Return the place of this connection. A replaced worker's consumer name is taken over."""
         known = _PLACES.get(id(self.address))
         if known is None:
             place = Place()

@@ -15,7 +15,7 @@ Id = tuple[int, int]
 
 
 class Entry(NamedTuple):
-    """One entry of one stream."""
+    """An entry of a stream."""
 
     stream: str
     id: str

@@ -119,8 +119,7 @@ class Line(AbstractConnection):
                     "ssl": context,
                     "server_hostname": tls.server_hostname(self._address, host),
                 }
-                # One second more than the caller's own limit, so that the caller's own error is the
-                # one reported.
+                # Longer than the caller's own limit, whose error is the clearer report.
                 secured["ssl_handshake_timeout"] = 1 + (deadline.timeout() or 60.0)
             loop = asyncio.get_running_loop()
             async with dialer.within(deadline, f"{self.peer} did not finish the TLS handshake"):

@@ -1,6 +1,6 @@
 """The wishes of a redis address: where to read and write, how to log in. No I/O.
 
-The plan is made before anything is connected, so that an impossible value is reported in one clear
+The plan is made before anything is connected, so an impossible value is reported in one clear
 sentence.
 """
 

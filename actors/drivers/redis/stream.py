@@ -156,8 +156,8 @@ class StreamReader:
             self._keeping = asyncio.ensure_future(self._guarded(self._keep_up(self._group)))
 
     async def close(self) -> None:
-        """Send the last acknowledgements, and give back unread entries, so that other consumers get
-        them at once.
+        """Send the last acknowledgements, and give back unread entries, so other consumers get them
+        at once.
         """
         self._closing = True
         self._room.set()
@@ -184,7 +184,7 @@ class StreamReader:
         self._room.set()
 
     def lag(self) -> int | None:
-        """Return how many entries no reader has had, as the server last said.
+        """Return how many entries are unread, as the server last said.
 
         None where it does not tell.
         """
@@ -193,7 +193,7 @@ class StreamReader:
         return sum(known) + len(self._held) if len(known) == len(lags) else None
 
     def settle(self, tokens: Sequence[tuple[str, str]]) -> None:
-        """Note that readers have had these entries, and acknowledge them in a group."""
+        """Note entries as read, and acknowledge them in a group."""
         read: dict[str, list[str]] = {}
         for stream, number in tokens:
             self._held.pop((stream, number), None)
@@ -494,7 +494,7 @@ class StreamReader:
             await asyncio.sleep(every)
 
     async def _renew(self, group: GroupPlan) -> None:
-        """Reset the idle time of held entries, so that no other consumer takes them over."""
+        """Reset the idle time of held entries, so no other consumer takes them over."""
         now = time.monotonic()
         old: dict[str, list[str]] = {}
         for (stream, number), told in self._held.items():

@@ -228,8 +228,7 @@ class TlsDriver(_ByteStream):
                     sock=sock,
                     ssl=context,
                     server_hostname=tls.server_hostname(self.address),
-                    # One second more than the caller's own limit, so that the caller's own error is
-                    # the one reported.
+                    # Longer than the caller's own limit, whose error is the clearer report.
                     ssl_handshake_timeout=1 + (deadline.timeout() or 60.0),
                 )
         except (DialError, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Multicast groups for `udp://`: joined at opening, so that datagrams to the group are read."""
+"""Multicast groups for `udp://`: joined at opening, so datagrams to the group are read."""
 
 from __future__ import annotations
 

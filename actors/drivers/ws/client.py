@@ -57,9 +57,7 @@ __all__ = ["ClientLink"]
 _READ = 128 * 1024
 _MAX_BATCH = 512
 _MAX_PONGS = 64
-"""How many pings are answered one by one. Of more pings that wait at once, only the newest are
-answered.
-"""
+"""How many pings may wait for their answer. Beyond, only the newest pings are answered."""
 _MAX_BATCHES = 16
 """How many batches may be on their way to the event loop. The reading thread then waits: back
 pressure.
@@ -90,8 +88,8 @@ class ClientLink(Link):
         self._control: dict[int, bytes] = {}
         """A ping and a close frame that wait for the socket, the newest of each kind."""
         self._pongs: deque[bytes] = deque(maxlen=_MAX_PONGS)
-        """Pongs that wait for the socket. Older ones may be left out (RFC 6455, 5.5.3), so that a
-        peer that reads nothing cannot make them pile up.
+        """Pongs waiting for the socket. RFC 6455, 5.5.3 allows to leave older pongs out. So a peer
+        that never reads cannot make them pile up.
         """
         self._closing = False
         self._unsent = 0

@@ -106,7 +106,9 @@ class WsDriver(StreamDriver):
         await self.end(Ending.CLOSED)
 
     async def end(self, ending: Ending) -> None:
-        """Close the link: code 1001 for a program that has died, otherwise 1000."""
+        """Close the link: code 1001 for a program that died or never called `close`, otherwise
+        1000.
+        """
         self._end()
         if self._link is not None:
             await self._link.close(GOING_AWAY if ending is Ending.ABANDONED else NORMAL)
@@ -147,7 +149,7 @@ class WsDriver(StreamDriver):
         self.sink.warn(text)
 
     async def _attempt(self, target: Target, deadline: Deadline) -> None:
-        """Connect to one target. The connection is closed again unless its handshake succeeds."""
+        """Connect to one target. A failure closes the connection again."""
         context: ssl.SSLContext | None = None
         if target.secure:
             context = await dialer.run_in_thread(lambda: tls.client_context(self.address))
@@ -201,6 +203,6 @@ class WsDriver(StreamDriver):
         self._over = True
 
 
-# Imported with the driver, so that the zygote has the engine before it forks.
+# Imported with the driver, so the zygote has the engine before it forks.
 with contextlib.suppress(FatalError, ImportError):
     _engine(choose_engine())

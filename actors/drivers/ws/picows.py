@@ -68,7 +68,7 @@ _LOGGER = _quiet_logger()
 
 
 class _Listener(picows.WSListener):
-    """Collects the messages of one read of the socket, and hands them over together."""
+    """Collects the messages of a read of the socket, and hands them over together."""
 
     def __init__(self, link: PicowsLink, deliver: Callable[[list[str | bytes]], None]) -> None:
         self._link = link
@@ -186,7 +186,7 @@ class PicowsLink(Link):
         super().__init__(owner, max_size, strict_text=strict_text)
         self.writable = asyncio.Event()
         self.closing = False
-        """Whether a close frame was sent. Everything that the peer sends later is ignored."""
+        """Whether a close frame was sent. Later frames of the peer are ignored."""
         self._transport: picows.WSTransport | None = None
         self._deflate: Deflate | None = None
         self._gone = asyncio.Event()
@@ -241,8 +241,7 @@ class PicowsLink(Link):
         """Make `opening` the protocol of the socket, with TLS where a context is given."""
         secure: dict[str, Any] = {"server_hostname": hostname, "ssl": context} if context else {}
         if context and (timeout := deadline.timeout()) is not None:
-            # One second more than the caller's own limit, so that the caller's own error is the one
-            # reported.
+            # Longer than the caller's own limit, whose error is the clearer report.
             secure["ssl_handshake_timeout"] = timeout + 1
         try:
             await asyncio.get_running_loop().create_connection(lambda: opening, sock=sock, **secure)
@@ -355,7 +354,7 @@ class PicowsLink(Link):
     def connected(self, transport: picows.WSTransport, listener: _Listener) -> None:
         """Note that the handshake is done.
 
-        Called before the first frame, so that the extension is known in time.
+        Called before the first frame, so the extension is known in time.
         """
         self._transport = transport
         transport.underlying_transport.set_write_buffer_limits(high=HIGH_WATER)
@@ -379,7 +378,7 @@ class PicowsLink(Link):
     def answer_ping(self) -> None:
         """Answer the newest ping.
 
-        Older ones need no answer (RFC 6455, 5.5.3), so that none queue up here.
+        Older pings need no answer (RFC 6455, 5.5.3) and are not queued.
         """
         payload, self._unanswered_ping = self._unanswered_ping, None
         if payload is not None and self._transport is not None and not self.closing:

@@ -64,7 +64,7 @@ class SharedSocket:
         return piece
 
     def send(self, data: bytes) -> int:
-        """Send all of `data`, and wait where necessary. For the handshake."""
+        """Send `data` and wait where necessary. For the handshake."""
         view = memoryview(data)
         while view:
             sent = self.try_send(view)
@@ -128,9 +128,7 @@ class SharedSocket:
         return None
 
     def _fill(self, timeout_s: float | None) -> bytes:
-        """Read from the kernel. Waits without the lock, so that the event loop can write
-        meanwhile.
-        """
+        """Read from the kernel. Waits without the lock, so the event loop can write meanwhile."""
         announced = False
         while True:
             with self._lock:
