@@ -30,11 +30,10 @@ PRELOAD = ["trunkline.actors.process.preload"]
 
 
 def _detach(ready_fd: int) -> None:
-    """Leave the starter's session and detach from its process tree, so the starter need not reap
-    us.
+    """Detach from the starter's session and process tree, so the starter need not reap the broker.
 
-    A starter that is process 1 inherits the broker and has to reap it, so it is told our process
-    id.
+    A starter with process id 1 inherits the broker and has to reap it, so the starter is told the
+    process id.
     """
     if pid := os.fork():
         with contextlib.suppress(OSError):  # the starter is gone
@@ -54,8 +53,7 @@ def _log_to(folder: Path) -> None:
 
 
 def _raise_file_limit() -> None:
-    """Raise the limit on file descriptors: each peer needs one, and the usual limit of 1024 is too
-    low."""
+    """Raise the limit on file descriptors: each peer needs one, and the usual 1024 are too few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:

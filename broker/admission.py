@@ -26,8 +26,7 @@ class Admission:
         """Holders of given-up Dials, and when each was given up."""
 
     def abandon(self, holder: bytes) -> None:
-        """Note a given-up Dial. Its OPEN or ATTACH comes by another socket, and may arrive
-        later."""
+        """Note a given-up Dial. The OPEN or ATTACH uses another socket, and may arrive later."""
         now = self._schedule.now()
         self._abandoned = {h: at for h, at in self._abandoned.items() if now - at < ABANDONED_S}
         self._abandoned[holder] = now
@@ -37,11 +36,11 @@ class Admission:
         return self._abandoned.pop(holder, None) is not None
 
     def refuse_stranger(self, message: Incoming, control: bytes) -> bool:
-        """Refuse a message of a program that has not introduced itself to this broker.
-
-        After a lost broker a message may come before its program's HELLO. The connection of a
-        program that the broker cannot watch would never end. Returns whether the message was
+        """Refuse a message of a program without a HELLO at this broker. Returns whether it was
         refused.
+
+        After a lost broker, an OPEN may arrive before the program's HELLO. The broker must not
+        accept it: a connection whose program is not watched would never end.
         """
         if control in self._directory.clients:
             return False

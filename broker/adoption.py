@@ -18,15 +18,14 @@ from trunkline.wire import endpoint
 __all__ = ["ADOPT_S", "Adoption", "workers_without_broker"]
 
 ADOPT_S = 6.0
-"""Seconds that a new broker at an old address waits for workers to register again.
+"""Seconds that a new broker at an old address waits for the workers to register again.
 
-A connection that has registered waits as long for the objects that held it.
+A registered connection waits as long for its former holders.
 """
 
 
 def workers_without_broker(address: str) -> set[bytes]:
-    """The ids of connections whose workers wait at this address for a broker, since the last one
-    died.
+    """Ids of connections whose workers wait at this address for a broker.
 
     Doors without a worker are removed.
     """
@@ -67,8 +66,7 @@ class Adoption:
         return is_early and any(map(is_alive, self._programs))
 
     def note_worker(self, connection_id: bytes) -> None:
-        """Note that the worker of this connection has registered, and handle the put-off messages
-        again."""
+        """Note that this connection's worker has registered, and handle put-off messages again."""
         self._workers.discard(connection_id)
         self.deliver_again()
 
@@ -86,8 +84,8 @@ class Adoption:
         return pid in self._left
 
     def put_off(self, message: Incoming) -> None:
-        """Keep a message until a worker registers, a connection ends, or no worker is awaited any
-        more."""
+        """Keep a message until a worker registers, a connection ends, or the time for workers is
+        over."""
         self._put_off.append(message)
 
     def put_off_while_awaiting(self, message: Incoming) -> bool:

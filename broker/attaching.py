@@ -81,8 +81,7 @@ class Attachments:
         self.holders.tell_of_holder(connection, holder, attach.control, *told)
 
     def _dead_handle(self, attach: messages.Attach, found: Connection | None) -> DeadHandle:
-        """The error for an object that cannot attach, with the reason of the connection's end if
-        known."""
+        """The error for an object that cannot attach, with the reason if known."""
         why = self.directory.why_ended(attach.handle or attach.connection)
         if found is not None and found.reason:
             why = f": {found.reason}"
@@ -105,6 +104,7 @@ class Attachments:
         else:
             connection = self.directory.held_by(holder)
         if connection is None:
+            # Its worker may have yet to register. Else a Dial was given up, whose OPEN may come later.
             if not self.adoption.put_off_while_awaiting(message) and not detach.connection:
                 self.admission.abandon(holder)
         elif holder in connection.ghosts:  # the holder was closed while no broker could hear it
@@ -118,8 +118,7 @@ class Attachments:
             self.holders.end_if_unwanted(connection)
 
     def take_handle(self, message: Incoming) -> None:
-        """Handle HANDLE: a program wants a handle of a connection, which then outlives its last
-        holder."""
+        """Answer HANDLE with a handle. The connection then outlives its last holder."""
         connection = self.directory.connections.get(messages.Handle(*message.fields).connection)
         if connection is None and self.adoption.put_off_while_awaiting(message):
             return

@@ -1,8 +1,8 @@
 """Recent changes among a connection's holders, for a worker that has missed them.
 
-The broker tells a worker of each holder that comes, goes or takes another name. A worker has no
-socket here while it is starting, or while it takes the broker for lost. When it registers (READY),
-it names the holders it knows, and the broker sends the missed changes.
+The broker tells a worker of each holder that comes, goes or takes another name. A worker that
+starts, or takes the broker for lost, has no socket at the broker. Its READY names the holders known
+to the worker, and the broker answers with the missed changes.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ class HolderChanges:
         self._later_names: dict[bytes, bytes] = {}
 
     def attached(self, now: float, holder: bytes, old: bytes, *rest: Any) -> None:
-        """Note a new holder. `old`: its former name, or b"". `rest`: the further fields of
-        ATTACH."""
+        """Note a new holder. `old`: the former name, or b"". `rest`: further fields of ATTACH."""
         self._attached[holder] = _Attached(now, old, rest)
         if old:
             self._later_names[old] = holder

@@ -1,4 +1,4 @@
-"""The programs that use this broker: they come, beat and go, and their holders go with them."""
+"""The programs that use this broker, from HELLO to their end. Their holders end with them."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ class Clients:
         self.outbox.say(message.sender, Kind.BEAT, 0, os.getpid())
 
     def take_bye(self, message: Incoming) -> None:
-        """Handle BYE: the program uses Trunkline no more. Its process lives, but need not be waited
-        for."""
+        """Handle BYE: a living program uses Trunkline no more, so the broker does not wait for
+        it."""
         client = self.directory.clients.get(message.sender)
         if client is None:
             return
@@ -115,10 +115,10 @@ class Clients:
                 self.holders.end_if_unwanted(connection)
 
     def _drop_objects(self, control: bytes) -> None:
-        """Drop the objects of a process that has changed its program by `exec`.
+        """Drop the objects of a process after an `exec`.
 
-        The new program knows nothing of the objects. It may have been given a handle, so it still
-        counts as a user of connections with one.
+        The new program knows nothing of the objects. It may have been given handles, so it still
+        counts as a user of connections with a handle.
         """
         for connection in self.directory:
             self.holders.drop_holders_of(connection, control)
@@ -150,7 +150,6 @@ class Clients:
         return now - client.heard > RETURN_S and not is_replaced
 
     def forgive_silence(self, now: float) -> None:
-        """Forget all silence: the broker itself was stopped, and the beats are still in its
-        queue."""
+        """Forget all silence: the broker itself was stopped, and the beats are still queued."""
         for client in self.directory.clients.values():
             client.heard, client.cut_since = now, None

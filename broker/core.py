@@ -1,4 +1,4 @@
-"""The broker without its sockets: all of its parts, put together.
+"""The broker without its sockets: the parts, put together.
 
 Each part knows only the parts above it in `Core.__init__`. `Core` takes messages in and sends
 messages through a function, so a test can drive the whole broker without a socket.

@@ -49,7 +49,7 @@ class Deadlines:
         self.ending.stop_if_idle()
 
     def _forgive_silence(self, now: float) -> None:
-        """Forget the silence of all peers: the broker was stopped, and their messages are still
+        """Forget the silence of all peers: the broker was stopped, and messages are still
         queued."""
         for connection in self.directory:
             connection.heard = now

@@ -48,8 +48,7 @@ class Opening:
 
 @dataclass(slots=True)
 class Connection:
-    """One dialled connection as the broker sees it: an address that is opaque to it, holders and
-    users."""
+    """A dialled connection as the broker sees it: an opaque address, holders and users."""
 
     id: bytes
     number: int
@@ -65,11 +64,10 @@ class Connection:
     users: set[bytes] = field(default_factory=set)
     """Control sockets of all living processes that have ever held the connection."""
     expected: list[int] = field(default_factory=list)
-    """Process ids of programs that used the connection under the previous broker. They may come
-    back."""
+    """Process ids of programs that used the connection under the previous broker. They may
+    return."""
     ghosts: set[bytes] = field(default_factory=set)
-    """Holders that the worker knows from the previous broker and that have not attached again
-    (yet)."""
+    """Holders known to the worker from the previous broker, and not attached again yet."""
     opening: Opening | None = None
     joining: list[Opening] = field(default_factory=list)
     """Dials of the same name (see `joins`) that wait for the first one."""
@@ -89,14 +87,13 @@ class Connection:
     had: dict[bytes, int] = field(default_factory=dict)
     """Messages that each holder was given by the crashed workers, where that number is known."""
     former: bytes = b""
-    """The id of the connection that this one replaces; b"" for none.
+    """The id of the lost connection in whose place this one stands; b"" for none.
 
-    The former connection was lost with the previous broker. The first link of its replacement may
+    The former connection was lost with the previous broker. The first link of the replacement may
     take long.
     """
     former_names: dict[bytes, bytes] = field(default_factory=dict)
-    """Holder -> its name under the previous broker, for the holders that have dialled `former`
-    anew."""
+    """Holder -> former name, for the holders that have dialled `former` anew."""
     has_opened: bool = False
     """A worker of this connection has had a link."""
     inherits: bool = False
@@ -133,18 +130,19 @@ class Connection:
         return self.life.incarnation
 
     def had_by_former_names(self) -> dict[bytes, int]:
-        """Return `had` by the names that the holders had under the previous broker.
+        """Return `had` by the names of the holders under the previous broker.
 
-        An object that dials once more says that name, whatever the name of its last attempt was.
+        An object that dials again says the name of that time, never a name from a failed attempt.
         """
         return {self.former_names.get(holder, holder): count for holder, count in self.had.items()}
 
     @property
     def joins(self) -> list[str]:
-        """A name by which another Dial finds this connection, and the parameters of the first Dial.
+        """The name by which further Dials find this connection, and the parameters of the first
+        Dial.
 
-        A database in memory has such a name. Both are "" where each Dial opens a connection of its
-        own.
+        A database in memory has a name. Otherwise both texts are "", and each Dial opens a
+        connection.
         """
         return self.spec.get("joins") or ["", ""]
 
@@ -154,7 +152,7 @@ class Connection:
         return self.incarnation + (self.worker is None)
 
     def listeners(self) -> set[bytes]:
-        """Control sockets of the programs that hear news: those of the holders, or else of the
+        """Control sockets of the programs that hear news: of holders, or without holders, of
         users."""
         return set(self.holders.values()) or set(self.users)
 
@@ -191,8 +189,7 @@ class Connection:
 
     @property
     def kept(self) -> bool:
-        """Whether the connection may stay without a holder: it has a handle, and a user of it
-        lives."""
+        """Whether the connection may stay without a holder: it has a handle and a living user."""
         return self.handle is not None and bool(self.users)
 
     def has_future(self) -> bool:
@@ -227,8 +224,7 @@ class Directory:
         self.clients: dict[bytes, Client] = {}
         self._number = 0
         self._ended: dict[bytes | int, str] = {}
-        """Reasons of the ends of recent connections, by id and by handle: their holders may ask
-        later."""
+        """Why recent connections ended, by id and by handle: their holders may ask later."""
 
     def new_id(self) -> bytes:
         return secrets.token_bytes(CONNECTION_ID_BYTES)
@@ -248,7 +244,7 @@ class Directory:
             self.by_handle[connection.handle] = connection
 
     def name(self, connection: Connection) -> int:
-        """Return the connection's handle, made at the first call: 62 random bits, which cannot be
+        """Return the connection's handle, made at the first call: 62 random bits, not to be
         guessed."""
         if connection.handle is None:
             connection.handle = secrets.randbits(62) | (1 << 62)
@@ -280,7 +276,7 @@ class Directory:
             self.by_worker[worker] = connection
 
     def joinable(self, name: str) -> Connection | None:
-        """The connection that a Dial of this name joins; None where the Dial has to open one."""
+        """The connection for a Dial of this name to join; None where the Dial has to open one."""
         found = (c for c in self.connections.values() if c.joins[0] == name and c.closing is None)
         return next((c for c in found if c.state is not State.FAILED), None) if name else None
 
@@ -290,8 +286,7 @@ class Directory:
         return next((c for c in found if c.closing is None and c.state is not State.FAILED), None)
 
     def is_heir_ending(self, former: bytes) -> bool:
-        """Whether a replacement of `former` is about to end, so that its last figures are yet to
-        come."""
+        """Whether a replacement of `former` is about to end, with its last figures yet to come."""
         return any(c.closing is not None and c.has_opened for c in self._heirs_of(former))
 
     def _heirs_of(self, former: bytes) -> list[Connection]:

@@ -63,7 +63,7 @@ class Ending:
             self._lives.close(connection, "the broker was stopped")
 
     def _is_early(self) -> bool:
-        """Whether programs will want another broker: programs that are there, or that may still
+        """Whether programs will want another broker: present programs, or programs still to
         come."""
         if self._schedule.now() - self._adoption.began >= ADOPT_S:
             return False

@@ -48,32 +48,34 @@ _Left = tuple[dict[str, Any], dict[bytes, int]]
 
 
 class Bequests:
-    """The figures of workers that were lost with the previous broker. A new connection continues
-    them.
+    """The figures of workers that were lost with the previous broker, for new connections.
 
-    The ledger stays on the disk until the new connection is open and has a ledger of its own: a
-    dial may fail, and this broker may be killed before that.
+    A ledger stays on the disk until the new connection is open and has its own ledger. Before that,
+    the dial may fail, or this broker may be killed.
     """
 
     def __init__(self) -> None:
         self._claimed: dict[bytes, tuple[Path, bytes]] = {}
         """New connection -> the ledger that it continues, and the former name of its object."""
         self._left: dict[bytes, _Left] = {}
-        """Lost connection -> figures of its replacement, which has ended since, and what each
-        holder was given. Holders go by their names under the previous broker."""
+        """Lost connection -> last figures of its ended replacement, and messages given to each
+        holder.
+
+        Holders go by their names under the previous broker.
+        """
         self._taken: dict[bytes, tuple[bytes, _Left]] = {}
-        """New connection -> the lost one, and the figures taken from `_left`. They go back when the
-        dial fails."""
+        """New connection -> lost connection, and the figures taken from `_left`, to restore after
+        failure."""
 
     def claim(
         self, former: Sequence[Any], holder: bytes, claimant: bytes, path: Path
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
         """Hand the figures of a lost connection to its replacement `claimant`.
 
-        `former`: the lost connection, the object's name in it, and whether its messages come again.
-        `holder`: the object's present name. Returns the figures, and how many messages each holder
-        was given. Other holders may join later, so they keep their former names here. Returns None
-        without a ledger at `path`, or where another object has claimed the ledger.
+        `former`: the lost connection, the object's name in it, and whether messages come again.
+        `holder`: the object's present name. Returns the figures, and the number of messages given
+        to each holder. Further holders may join later, so the result has their former names.
+        Returns None without a ledger at `path`, or where another object has claimed the ledger.
         """
         key, name, comes_again = former
         left = self._left.pop(key, None)
@@ -96,10 +98,10 @@ class Bequests:
         return settled({**entry.counters, "comes_again": bool(comes_again)}), had
 
     def leave(self, former: bytes, stats: dict[str, Any], had: dict[bytes, int]) -> None:
-        """Keep the figures of an ended connection that had replaced `former`.
+        """Keep the figures of an ended connection, the replacement of `former`.
 
-        Another object of `former` may still dial; or the same object again, where the connection
-        opened too late for it. `had`: what each holder was given, by its name under the previous
+        Another object of `former` may still dial; or the same object, where the connection opened
+        too late for it. `had`: messages given to each holder, by the names under the previous
         broker.
         """
         self._left[former] = stats, had

@@ -58,6 +58,7 @@ class Holders:
         """
         del connection.holders[holder]
         connection.joining = [each for each in connection.joining if each.holder != holder]
+        # A Dial that was given up while its worker is still dialling: no answer is owed any more.
         if connection.opening is not None and connection.opening.holder == holder:
             connection.opening = None
             self.bequests.settle(connection.id, opened=False)
@@ -75,8 +76,7 @@ class Holders:
         consumed: int | None = None,
         closed: bool = False,
     ) -> None:
-        """Drop a holder that the previous broker knew and that is gone, so that the worker sends it
-        no more.
+        """Drop a holder of the previous broker's time, so that the worker sends it no more.
 
         The arguments are those of `drop_holder`.
         """
@@ -133,7 +133,7 @@ class Holders:
         return bool(connection.ghosts) or self._is_awaited(connection)
 
     def _is_awaited(self, connection: Connection) -> bool:
-        """Whether a living process that used the connection under the previous broker has yet to
-        come."""
+        """Whether a living process that used the connection under the previous broker may
+        return."""
         here = {client.pid for client in self.directory.clients.values()}
         return any(pid not in here and is_alive(pid) for pid in connection.expected)

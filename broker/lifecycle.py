@@ -1,16 +1,16 @@
 """The life of one connection in the broker: events in, actions out. Pure: time is passed in.
 
 `TRANSITIONS` has every way from one phase to the next. `STATES` has the events that change the
-state which users see. `Life._go` applies both tables, and no other code assigns a phase or a state.
-The router tells a `Life` the events and carries out the returned actions in their order.
+state in the users' view. `Life._go` applies both tables, and no other code assigns a phase or a
+state. The router tells a `Life` the events and carries out the returned actions in their order.
 
-The phase says whether the connection has a worker and is wanted. The state (`trunkline.wire.state`)
-is that of the link. The worker reports the state while it lives; where the worker is lost, `STATES`
-gives the state.
+The phase says whether the connection is wanted and has a worker. The state (`trunkline.wire.state`)
+belongs to the link. A living worker reports the state; after a lost worker, `STATES` gives the
+state.
 
-Two races shape the table. A worker's READY comes through ZeroMQ and its process id through the
-spawner, in either order, so CAME may be told twice. Both may also arrive after the end of that
-worker. So CAME moves a connection on only where a worker is awaited.
+Two races shape the table. READY of a worker comes through ZeroMQ, its process id through the
+spawner, in either order. So CAME may be told twice. Both may also arrive after the worker's end, so
+CAME moves a connection on only where a worker is awaited.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 CLOSE_S = 2.0
-"""Seconds that a worker has for its end after CLOSE. Then the broker kills it."""
+"""Seconds from CLOSE until the broker kills a worker that has not ended."""
 
 
 class Phase(StrEnum):
@@ -112,7 +112,7 @@ class KillWorker:
 
 @dataclass(frozen=True, slots=True)
 class FailDials:
-    """Tell the Dials that wait for this connection that it could not be opened.
+    """Tell the waiting Dials that the connection could not be opened.
 
     `error`: the fields of the error for the caller; None where the end of the worker is the reason.
     """
@@ -171,8 +171,7 @@ class Life:
     """A worker process is known, and its end was not seen."""
     had_process: bool = False
     is_ordered: bool = False
-    """A worker was ordered. Neither the worker nor the spawner has yet told the result of the
-    order."""
+    """A worker was ordered, and neither the worker nor the spawner has told the result."""
     restart_at: float | None = None
     """When the next worker is ordered; None outside of RESTARTING."""
     closing_at: float | None = None
@@ -192,8 +191,7 @@ class Life:
         return self._order(Event.ORDERED)
 
     def order_again(self) -> list[Action]:
-        """Order a worker from another spawner, if the former spawner ended with an order
-        unanswered."""
+        """Order a worker from another spawner, if the former one ended with an open order."""
         return self._order(Event.ORDERED_AGAIN) if self.phase is Phase.STARTING else []
 
     def _order(self, event: Event) -> list[Action]:
@@ -232,8 +230,7 @@ class Life:
         return self._decide_on_next(now, how, is_dialled)
 
     def refuse_worker(self, now: float, how: str, *, is_dialled: bool) -> list[Action]:
-        """Note that the ordered worker could not be started, and decide whether another one
-        follows.
+        """Note that the ordered worker could not be started, and decide on the next step.
 
         `how`, `is_dialled`: as for `lose_worker`.
         """

@@ -55,20 +55,18 @@ class Lives:
         self._carry_out(connection, connection.life.order_worker(), timeout_ms)
 
     def order_again(self, connection: Connection) -> None:
-        """Order a worker from another spawner, where the former spawner ended with the order
-        unanswered."""
+        """Order a worker from another spawner, if the former one ended with an open order."""
         opening, left_ms = connection.opening, None
         if opening is not None:
             left_ms = max(1.0, (opening.deadline - self.schedule.now()) * 1000)
         self._carry_out(connection, connection.life.order_again(), left_ms)
 
     def fail_dials(self, connection: Connection, error: dict[str, Any]) -> None:
-        """Answer the Dials that wait for a connection with an error. `error`: its fields on the
-        wire."""
+        """Answer a connection's waiting Dials with an error. `error`: its fields on the wire."""
         self._carry_out(connection, connection.life.fail_dials(error))
 
     def lose_worker(self, connection: Connection, status: int | None) -> None:
-        """Note that the worker has ended. `status`: its exit status; None where the broker does not
+        """Note the end of the worker. `status`: its exit status; None where the broker does not
         know."""
         how = describe_exit(status)
         if connection.closing is None:

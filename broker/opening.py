@@ -69,7 +69,7 @@ class Dials:
         """Handle a Dial of a program."""
         request = messages.Open(*message.fields)
         if self.admission.forget_abandoned(message.sender):
-            return
+            return  # the program has given up this Dial already, by another socket
         spec = values.unpack(message.body[0])
         if not isinstance(spec, dict) or not isinstance(spec["display"], str):
             raise ValueError("no address to dial")
@@ -92,7 +92,7 @@ class Dials:
             self._open_anew(request, opening, former, spec)
 
     def _has_to_wait(self, former: _Former, spec: dict[str, Any]) -> bool:
-        """Whether the Dial has to wait: for a connection that may still register, or for its last
+        """Whether the Dial has to wait for a connection still to register, or for its last
         figures."""
         if former.connection and self.directory.is_heir_ending(former.connection):
             return True
@@ -123,8 +123,7 @@ class Dials:
     def _claim_figures(
         self, former: _Former, holder: bytes, claimant: bytes
     ) -> tuple[dict[str, Any], dict[bytes, int]] | None:
-        """Return the figures that this object's lost worker has left; None without a ledger to
-        claim."""
+        """Return the figures from this object's lost worker; None without a ledger to claim."""
         key = former.connection
         if (
             not key
@@ -135,10 +134,10 @@ class Dials:
         return self.bequests.claim(former, holder, claimant, endpoint.figures(self.address, key))
 
     def _find_joinable(self, spec: dict[str, Any]) -> Connection | None:
-        """The connection that a Dial of a name joins; None where the Dial has to open one.
+        """The connection for a Dial with a name to join; None where the Dial has to open one.
 
-        DETACH of a former holder may arrive after this OPEN, since it comes by another socket. So
-        the OPEN names the holders that have left (`left`), and they are dropped first.
+        DETACH of a former holder uses another socket, and may arrive after this OPEN. So the OPEN
+        names the departed holders (`left`), and they are dropped first.
         """
         if not spec.get("joins"):
             return None
@@ -228,8 +227,7 @@ class Dials:
             self.holders.drop_holder(connection, late.holder)
 
     def fail_if_late(self, connection: Connection, now: float) -> bool:
-        """End a connection whose worker has no link in the Dial's time. Returns whether it
-        ended."""
+        """End a connection without a link in the Dial's time. Returns whether it ended."""
         if connection.opening is None or now < connection.opening.deadline:
             return False
         error = _timeout_error(connection)

@@ -42,13 +42,12 @@ class Outbox:
         self.send([question.sender, BROKER, head, values.pack(value)])
 
     def refuse(self, question: Incoming, kind: Kind, error: TrunklineError) -> None:
-        """Answer a message with an error. `kind`: FAILED to an OPEN or ATTACH, ERROR to a
-        request."""
+        """Answer a message with an error. `kind`: FAILED for OPEN and ATTACH, ERROR for
+        requests."""
         self.say(question.sender, kind, question.request_id, to_wire(error))
 
     def tell_holders(self, connection: Connection, *, final: bool) -> None:
-        """Tell the holders that the worker of their connection is gone. `final`: no worker
-        follows."""
+        """Tell the holders that their connection's worker is gone. `final`: no worker follows."""
         for holder in connection.holders:
             fields = (not final, connection.reason, connection.serving)
             self.say(holder, Kind.GONE, 0, *fields, sender=connection.id)

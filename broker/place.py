@@ -22,10 +22,9 @@ TIDY_S = 3.0
 """Seconds that programs without figures to continue may take to start another broker."""
 TIDY_LOOK_S = 0.1
 BELIEVED_LOOKS = 4
-"""How many looks in a row must find the lock held before a new broker is believed.
+"""How many looks in a row must find the lock held, as proof of a new broker.
 
-A process that tests whether a broker is alive holds the lock for a moment; a broker holds it all
-its life.
+A process that tests for a living broker holds the lock for a moment; a broker holds it to its end.
 """
 
 LOOK_EVERY_S = 1.0
@@ -102,9 +101,9 @@ class Place:
 
 
 def see_to_folder(address: str) -> None:
-    """Look after the folder behind a broker: wait for a program that starts another one there.
+    """Look after the folder of an ended broker: wait for a program to start another broker there.
 
-    Where none does so in time, and no worker is left, remove the folder.
+    Without another broker in time, and without a worker, remove the folder.
     """
     folder = endpoint.folder_of(address)
     programs = programs_of_workers(address)

@@ -24,8 +24,7 @@ def ending_signals() -> list[signal.Signals]:
 
 
 def _stack_of(pid: int) -> bytes:
-    """The address of a process's stack, which each `exec` changes; b"0" where the system tells
-    none."""
+    """The address of a process's stack, which each `exec` changes; b"0" if unknown."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[25]
@@ -36,8 +35,9 @@ def _stack_of(pid: int) -> bytes:
 class Watch:
     """One process, held by a pidfd where the system has pidfds.
 
-    A pidfd keeps meaning the same process, while an id may be given to another one. `fileno()`
-    becomes readable when the process ends. It is -1 without pidfds; then ask `ended()`.
+    A pidfd keeps meaning the same process, while a process id may be given to a new process.
+    `fileno()` becomes readable when the process ends. Without pidfds, `fileno()` is -1; then ask
+    `ended()`.
     """
 
     __slots__ = ("_fd", "_stack", "pid")

@@ -81,10 +81,10 @@ class Broker:
 
     @property
     def ended_early(self) -> bool:
-        """Whether the broker was stopped soon after its start, while programs were there or had yet
-        to come.
+        """Whether the broker was stopped soon after its start, with programs present or still to
+        come.
 
-        These programs start another broker, so the folder stays for them.
+        These programs start another broker, so the folder stays.
         """
         return self._core.ending.ended_early
 
@@ -125,7 +125,7 @@ class Broker:
             os.close(wake_w)
 
     def _note_signal(self, number: int, frame: object) -> None:
-        """Note a signal. Runs between any two steps of the loop; the wake-up pipe then wakes the
+        """Note a signal. Runs between any two steps of the loop; the wake-up pipe wakes the
         loop."""
         self._told_to_stop = True
 
@@ -184,8 +184,7 @@ class Broker:
         # else from a worker unknown to this broker so far: the worker will register
 
     def _forward_to_worker(self, connection: Connection | None, frames: list[bytes]) -> None:
-        """Forward a message of a program; where no worker can take it, answer the program at
-        once."""
+        """Forward a program's message; where no worker can take it, answer the program at once."""
         sender, to, head = frames[:3]
         if connection is None or connection.worker is None:
             why = self.directory.why_ended(to)

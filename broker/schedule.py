@@ -23,8 +23,7 @@ class Schedule:
         self.next_look = min(self.next_look, due)
 
     def begin_look(self, now: float) -> float:
-        """Set the next check one tick ahead. Returns by how many seconds the present check is
-        late."""
+        """Set the next check one tick ahead. Returns how late the present check is, in seconds."""
         late_s = now - self.next_look
         self.next_look = now + TICK_S
         return late_s

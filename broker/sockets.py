@@ -35,8 +35,8 @@ class RouterSocket:
         self._socket.bind(address)
 
     def fileno(self) -> int:
-        """A file descriptor that becomes readable once for new messages: receive all of them
-        then."""
+        """A file descriptor that becomes readable once for new messages: receive until none is
+        left."""
         return int(self._socket.getsockopt(zmq.FD))
 
     def receive(self) -> list[bytes] | None:

@@ -59,8 +59,10 @@ class Spawner(Protocol):
         """
 
     def events(self) -> list[SpawnerEvent] | None:
-        """Return the events since the last call, oldest first; None when the spawner is gone. Never
-        waits."""
+        """Return the events since the last call, oldest first, without waiting.
+
+        Returns None when the spawner is gone.
+        """
 
     def restart(self) -> None:
         """Start another spawner in place of a lost one.

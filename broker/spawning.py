@@ -73,8 +73,7 @@ class Spawning:
             self.lives.refuse_worker(connection, why)
 
     def _replace_spawner(self) -> None:
-        """Replace a killed spawner. Its workers live on; its last orders may not have been carried
-        out."""
+        """Replace a killed spawner. Its workers live on; its last orders may be lost."""
         self.watcher.forget(self.spawner.fileno())
         if not self.ends.may_restart(self.schedule.now()):
             print(

@@ -29,9 +29,9 @@ def await_place(folder: Path, address: str, say: Callable[[str], None]) -> int |
     """Wait until the broker at `address` ends, and take its lock.
 
     Returns the file descriptor of the lock; None when SIGTERM or SIGINT has ended the wait. `say`
-    gets a line that names the holder of the lock, and a further line whenever the holder changes.
-    Raises the errors of `endpoint.claim`. Call it in the main thread, before there is a second
-    thread: it sets signal handlers.
+    gets a line with the name of the lock's holder, again at each new holder. Raises the errors of
+    `endpoint.claim`. Call this in the main thread, before a second thread starts: it sets signal
+    handlers.
     """
     said = None
     with _signals() as (wake, stopped):
@@ -88,8 +88,7 @@ def _pause(wake: int, pid: int | None) -> None:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[tuple[int, list[int]]]:
-    """Provide a file descriptor that a signal makes readable, and a list for the signal's
-    number."""
+    """Provide a file descriptor that a signal makes readable, and a list for its number."""
     read_end, write_end = os.pipe()
     os.set_blocking(read_end, False)
     os.set_blocking(write_end, False)

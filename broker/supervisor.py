@@ -28,8 +28,7 @@ class Crashes:
         self.total = 0
 
     def may_restart(self, now: float) -> bool:
-        """Note a crash at `now` (monotonic seconds). Returns False after too many crashes of
-        late."""
+        """Note a crash at `now` (monotonic seconds). Returns False after too many crashes."""
         self.total += 1
         self._times.append(now)
         while self._times and now - self._times[0] > self._window_s:
@@ -37,8 +36,7 @@ class Crashes:
         return len(self._times) <= self._limit
 
     def wait_s(self) -> float:
-        """Seconds to wait before the replacement: none after the first crash, then longer each
-        time."""
+        """Seconds to wait before the replacement: none after the first crash, then ever more."""
         return min(2.0, 0.1 * (2 ** (len(self._times) - 1) - 1)) if self._times else 0.0
 
 

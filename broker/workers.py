@@ -1,8 +1,8 @@
 """Workers: how they register, report and end.
 
 The spawner tells the end of each worker that it has started. For a worker of another broker or
-spawner, the broker watches the process. A worker that ends in good order has sent the reason by
-ZeroMQ before. That message may arrive after the news of the end, so the broker waits for it.
+spawner, the broker watches the process. A worker that ends in good order sends the reason by ZeroMQ
+before its end. The reason may arrive after the news of the end, so the broker waits for it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trunkline.wire.envelope import CONNECTION_ID_BYTES, Kind
 __all__ = ["LAST_WORDS_S", "SILENT_S", "Workers"]
 
 SILENT_S = 10.0
-"""A worker that has been silent for so many seconds is killed. Its I/O loop beats each second."""
+"""Seconds of silence after which a worker is killed. A worker's I/O loop beats each second."""
 LAST_WORDS_S = 1.0
 """Seconds that the last message of a worker may take to arrive after its end in good order.
 
@@ -77,6 +77,7 @@ class Workers:
             if self.ending.is_stopping or self._is_succeeded(key, ready.users):
                 self.outbox.say(worker, Kind.CLOSE)
                 return
+            # The broker does not know the connection: it belongs to the previous broker.
             connection = self._adopt(ready)
         if ready.incarnation < connection.incarnation:
             self.outbox.say(worker, Kind.CLOSE)  # the worker was replaced while it was silent
@@ -88,11 +89,10 @@ class Workers:
         self.adoption.note_worker(connection.id)
 
     def _is_succeeded(self, key: bytes, users: Sequence[int]) -> bool:
-        """Whether all living programs that used this connection have dialled it anew at this
-        broker.
+        """Whether all living programs of this connection have dialled it anew at this broker.
 
-        Then its worker, which was stopped meanwhile, say, would take messages that no program
-        reads. The messages of a queue or a durable consumer are for the new worker.
+        The worker, which was stopped meanwhile, say, would then take messages for no reader. The
+        messages of a queue or a durable consumer are for the new worker.
         """
         heir = self.directory.heir_of(key)
         if heir is None:
@@ -121,8 +121,7 @@ class Workers:
     def _tell_missed_words(
         self, connection: Connection, worker: bytes, ready: messages.Ready
     ) -> None:
-        """Send a registered worker the messages that it missed while it had no socket at this
-        broker."""
+        """Send a registered worker the messages missed while it had no socket here."""
         known = [holder for holder, _ in ready.holders if holder not in connection.ghosts]
         for kind, missed in connection.changes.missed(known, connection.holders):
             self.outbox.say(worker, kind, 0, *missed)
@@ -192,11 +191,12 @@ class Workers:
             if connection.pid == pid and connection.watch is not None:
                 self.note_end(connection, connection.watch)
         speaking = {watch.pid for watch in self._speaking}
+        # Statuses without a connection any more are dropped, or the dict would grow.
         self._exits = {pid: status for pid, status in self._exits.items() if pid in speaking}
 
     def note_end(self, connection: Connection, watch: Watch) -> None:
-        """Deal with the end of a worker's process: at once, or after the wait for its last
-        messages."""
+        """Deal with the end of a worker's process, at once or after the wait for last messages."""
+        # A late call for an earlier worker, whose end was dealt with before.
         if connection.watch is not watch:
             return
         if (

@@ -1,16 +1,16 @@
 """The template process, from which workers are forked.
 
-A new interpreter with its imports takes 170 ms and 30 MB. A fork of an interpreter with everything
-imported and nothing opened takes 3 ms and shares the memory. So the broker forks the zygote at its
+A new interpreter with its imports takes 170 ms and 30 MB. A fork of an interpreter with complete
+imports and nothing opened takes 3 ms and shares the memory. So the broker forks the zygote at the
 very start, before the broker has a ZeroMQ context or a thread. The zygote imports the workers'
-modules and forks every worker. It opens no socket; its only one is the socket pair to the broker.
+modules and forks every worker. Its only socket is the socket pair to the broker.
 
 Broker and zygote exchange length-prefixed msgpack. Broker -> zygote: `{key, spec}`. Zygote ->
 broker: `["started", key, pid]`, `["failed", key, why]`, `["ended", pid, status]`.
 
-The zygote ends after its broker; workers stay. Before its end, the zygote removes the folder of a
-killed broker without a successor. Where the zygote itself is killed, the broker starts another as a
-new interpreter, because the broker has threads by then and cannot fork safely.
+The zygote ends after the broker; workers stay. Before its end, the zygote removes the folder of a
+killed broker without a successor. If the zygote is killed, the broker starts another as a new
+interpreter, because the broker has threads by then and cannot fork safely.
 """
 
 from __future__ import annotations
@@ -265,16 +265,15 @@ def _carry_out(
 
 
 def _outlive_the_broker(*_: object) -> None:
-    """The zygote's handler of SIGTERM and SIGHUP does nothing: the end of the broker ends the
-    zygote.
+    """The zygote's handler of SIGTERM and SIGHUP. Does nothing: the broker's end ends the zygote.
 
-    The zygote has to survive these signals, or it could not remove the broker's folder. A handler,
-    unlike SIG_IGN, is not inherited by new interpreters.
+    The zygote has to survive these signals to remove the broker's folder. A handler, unlike
+    SIG_IGN, is not inherited by new interpreters.
     """
 
 
 def _after(address: str) -> None:
-    """Look after the folder of a broker that is gone: without a successor, only the zygote knows of
+    """Look after the folder of an ended broker. Without a successor, only the zygote knows of
     it."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that end meanwhile become no zombies
     with contextlib.suppress(ChildProcessError):

@@ -20,7 +20,7 @@ BEAT_S = 1.0
 MISSED_BEATS = 3
 """So many unanswered beats mean a lost broker: it hangs, or its end could not be watched."""
 ORPHAN_S = 1.5
-"""Seconds that a worker without a broker stays when all processes that used it are gone, too."""
+"""Seconds that a worker without a broker stays after the end of all processes that used it."""
 FORSAKEN_S = 60.0
 """Seconds that the worker stays otherwise.
 
@@ -29,8 +29,7 @@ The programs' control threads start a broker at once, unless another thread of t
 
 
 class Contact:
-    """Decides whether the broker is lost, and when to end. `now`: monotonic seconds, in each
-    method."""
+    """Decides whether the broker is lost, and when to end. `now` is in monotonic seconds."""
 
     def __init__(self, now: float) -> None:
         self._heard_at = now
@@ -81,8 +80,7 @@ class BrokerWatch:
         self._fd = -1
 
     def watch(self, pid: int) -> None:
-        """Watch this process instead of the present one. For an ended process, `ended` is called at
-        once."""
+        """Watch another process. `ended` is called soon if that process has ended already."""
         if pid == self._pid or not hasattr(os, "pidfd_open"):
             return
         self.stop()

@@ -90,8 +90,7 @@ class Door:
 
 
 class Guest:
-    """One connected proxy. Any thread may answer: a driver thread answers at once, without waking
-    the loop."""
+    """One connected proxy. Any thread may answer, and does not wake the loop for an answer."""
 
     def __init__(self, door: Door, name: bytes, sock: socket.socket) -> None:
         self._door = door
@@ -171,10 +170,10 @@ class Guest:
             self.close()
 
     def send(self, head: bytes, body: bytes | memoryview = b"") -> bool:
-        """Send a message, from any thread. Returns False when the proxy is gone; the loop notices
-        that, too.
+        """Send a message, from any thread. Returns False when the proxy is gone.
 
-        Bytes that the socket does not take now are written on by the loop.
+        The loop notices the proxy's end by itself. It also writes on the bytes that the socket does
+        not take now.
         """
         data = frame(head, body)
         with self._lock:

@@ -73,10 +73,10 @@ class Mailbox:
             self._later()
 
     def bind(self, holder: bytes, sender: bytes) -> bool:
-        """Bind a holder to the way on which its START came: a pipe, or the router.
+        """Bind a holder to the way on which START came: a pipe, or the router.
 
-        Messages for the holder go that way from now on. Returns False when the holder has a later
-        pipe already, so this START is out of date.
+        From now on messages for the holder go that way. Returns False for an outdated START: the
+        holder has a later pipe already.
         """
         bound = self._pipes.get(holder, b"")
         if not sender.startswith(b"direct-"):
@@ -96,23 +96,23 @@ class Mailbox:
         return True
 
     def rebind(self, old: bytes, new: bytes | None) -> None:
-        """Move the binding of a holder to its new name, or remove it (`new` is None).
+        """Move the binding of a holder to `new`, its new name; None removes the binding.
 
-        The holder may have a new pipe under the new name already, because its old pipe has closed.
+        The holder may already have a new pipe under the new name, because the old pipe has closed.
         """
         guest = self._pipes.pop(old, None)
         if guest is not None and new is not None:
             self._pipes.setdefault(new, guest)
 
     def speaks_for(self, guest: bytes, holder: bytes) -> bool:
-        """Whether `guest` is the present way of this holder; False for a pipe that the holder has
-        closed."""
+        """Whether `guest` is the present way of this holder; False for a closed pipe."""
         return not guest.startswith(b"direct-") or self._pipes.get(holder) == guest
 
     def hear(self, holder: bytes) -> None:
         """Read all messages that this holder has sent through its pipe so far.
 
-        Before its START has been read, its pipe is unknown. Then all unclaimed pipes are read.
+        Before START has been read, the holder's pipe is unknown. The worker then reads all
+        unclaimed pipes.
         """
         if self.door is None:
             return
@@ -126,14 +126,14 @@ class Mailbox:
                 guest.hear()
 
     def guest(self, name: bytes) -> Guest | None:
-        """The guest of this name, if it came in by the door and is still there; else None."""
+        """The guest of this name; None after its end, or for a peer behind the router."""
         return self.door.guests.get(name) if self.door is not None else None
 
     def left_ms(self, timeout_ms: float, at: float) -> float:
-        """Milliseconds that are left of a request's time; below zero when the sender has given up.
+        """Milliseconds left of a request's time; below zero when the sender has given up.
 
-        A request may have been long on its way, by the door or through a broker that was stopped.
-        `at`: the end of its time by the monotonic clock, which all processes of a machine share.
+        A request may travel for long, by the door or through a stopped broker. `at`: the end of its
+        time by the monotonic clock, which is common to the processes of a machine.
         """
         return min(timeout_ms, (at - time.monotonic()) * 1000)
 
@@ -142,8 +142,7 @@ class Mailbox:
         self._receive(sender, head, [body])
 
     def answer(self, to: bytes, head: bytes, *body: bytes | memoryview) -> bool:
-        """Answer a guest of the door, from any thread. Returns False for a peer behind the
-        router."""
+        """Answer a guest of the door, from any thread. Returns False for a router's peer."""
         if not to.startswith(b"direct-"):
             return False
         guest = self.door.guests.get(to) if self.door is not None else None

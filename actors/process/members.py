@@ -81,8 +81,7 @@ class Members:
             del self._early[next(iter(self._early))]
 
     def note_closing(self, holder: bytes) -> None:
-        """Note that the program of this holder has called `close()`. An unknown holder is
-        ignored."""
+        """Note that a holder's program has called `close()`. An unknown holder is ignored."""
         if holder in self._controls:
             self._closing.add(holder)
 

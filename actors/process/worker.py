@@ -54,7 +54,7 @@ A full buffer is thousands of objects without a cycle. Looking through them agai
 fifth of a JetStream worker's time.
 """
 OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION, Kind.QUERY, Kind.FETCH, Kind.END_QUERY))
-"""Messages whose first field names a holder. Without that holder, they mean nothing."""
+"""Messages with a holder as first field. They mean nothing without the holder."""
 
 
 class Actor(Protocol):
@@ -86,10 +86,10 @@ class Worker:
         self.address = Address.from_wire(self.record["spec"]["address"])
         self.incarnation = int(spec["incarnation"])
         self.succeeds: bool = spec["succeeds"]
-        """Whether an earlier worker had a link: a crashed one, or one that was lost with its
-        broker.
+        """Whether a former worker of this connection had a link.
 
-        A failed dial then is no wrong address, and is tried again.
+        The former worker has crashed, or was lost with its broker. A failed first dial then does
+        not mean a wrong address, and is repeated.
         """
         self.members = Members(spec["holders"])
         if folder := self.address.extra.get(
@@ -191,15 +191,13 @@ class Worker:
             self.ledger.publish()
 
     def _open_door(self) -> None:
-        """Let proxies of this machine in directly. Without a door all messages go through the
-        router."""
+        """Open the door for proxies of this machine. Without a door, messages go by the router."""
         with contextlib.suppress(OSError, TrunklineError):
             path = endpoint.door(self.spec["broker"], self.record["id"])
             self.mailbox.door = Door(path, self._receive, self.actor.left)
 
     async def _dialled(self, dialing: asyncio.Future[None]) -> bool:
-        """Wait for the first dial, and tell the broker the result. Returns whether the link is
-        open.
+        """Wait for the first dial, and tell the broker the result. Returns whether a link is open.
 
         The replacement of a crashed worker keeps trying, as `reconnect` does.
         """
@@ -271,8 +269,10 @@ class Worker:
         return dict(self.spec.get("had", ()))
 
     def log(self, level: str, text: str) -> None:
-        """Write one line to the logs of all programs that hold this connection. `level`: as in
-        `logging`."""
+        """Write a line to the logs of the programs that hold this connection.
+
+        `level`: as in `logging`.
+        """
         if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.LOG, level, text)
         print(
@@ -351,8 +351,8 @@ class Worker:
     def _present_name(self, kind: Kind, fields: list[Any]) -> bytes:
         """Return the holder that a message of OF_HOLDERS names, by its present name.
 
-        A former name in `fields` is replaced: the holder may have sent the message before it knew
-        its new name.
+        A former name in `fields` is replaced: the holder may have sent the message before the
+        change of name.
         """
         message = TO_WORKER[kind](*fields)
         name = self.members.current_name(message.holder)
@@ -422,8 +422,7 @@ def _name_process(name: str) -> None:
 
 
 def main(spec: dict[str, Any]) -> None:
-    """Run a worker from start to end, in a process of its own. `spec`: the arguments from the
-    broker."""
+    """Run a worker from start to end, in its own process. `spec`: the broker's arguments."""
     # Ctrl-C in the terminal of `trunkline broker` reaches the workers, too. The broker ends them in
     # good order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

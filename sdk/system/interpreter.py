@@ -1,11 +1,9 @@
-"""Starting further Python processes that import the same modules as this one.
+"""Starting further Python processes with the import path of this one.
 
-The current folder and the folder of the program's script are left out of the import path. They hold
-files of the user, or of a stranger, that may have the name of a library (`secrets.py`, `signal.py`,
-`queue.py`).
+The current folder and the folder of the program's script are left out. They hold files of the user,
+or of a stranger, perhaps with the name of a library (`secrets.py`, `signal.py`, `queue.py`).
 
-One exception: where `trunkline` itself was imported from such a folder, that folder holds the
-libraries and stays.
+One exception: a folder from which `trunkline` itself was imported holds the libraries and stays.
 """
 
 from __future__ import annotations
@@ -24,10 +22,9 @@ ENV = "TRUNKLINE_PYTHON"
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of Trunkline in a new interpreter. Use it with
-    `environment()`.
+    """Return the command that runs a module of Trunkline in a new interpreter.
 
-    Raises BrokerGone where no interpreter is known.
+    Start the command with `environment()`. Raises BrokerGone where no interpreter is known.
     """
     flags = ["-P"]
     if sys.flags.ignore_environment:
@@ -38,8 +35,7 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for `command`, made from `base` or else from this process's
-    environment."""
+    """Return the environment for `command`, made from `base` or from this process's own."""
     environ = dict(os.environ if base is None else base)
     package = str(Path(__file__).parents[1] / "__init__.py")
     version = "{}.{}".format(*sys.version_info)
@@ -94,8 +90,7 @@ def _may_be_python(path: str) -> bool:
 
 
 def _first() -> list[str]:
-    """Return arguments that run `starting.py`: its path, or `-c` and its text if it is in an
-    archive."""
+    """Return the arguments for `starting.py`: its path, or `-c` and its text from an archive."""
     from trunkline.system import starting
 
     path = str(starting.__file__)
@@ -112,16 +107,15 @@ def _kept(entries: list[str]) -> list[str]:
 
 
 def _is_usable(entry: object) -> bool:
-    """Whether an entry means the same folder in a process with another current folder, or can be
-    made absolute."""
+    """Whether an entry names a folder independent of the current folder, or can be made
+    absolute."""
     if not isinstance(entry, str) or not entry or "\n" in entry:
         return False
     return os.path.isabs(entry) or _has_cwd()
 
 
 def _barred() -> Iterator[str]:
-    """Yield the current folder and the script's folder, except the folder that holds
-    `trunkline`."""
+    """Yield the current folder and the script's folder, except the one with `trunkline`."""
     package = Path(__file__).parents[1]
     home = os.path.realpath(package.parent if package.name == "trunkline" else package)
     if _has_cwd() and (here := os.path.realpath(os.getcwd())) != home:

@@ -1,5 +1,4 @@
-"""Checks of what the system still allows a process. A library that aborts the process otherwise
-comes after the check."""
+"""Checks of the system's limits, made before a library would abort the process at a limit."""
 
 from __future__ import annotations
 
@@ -51,8 +50,7 @@ def lacks_descriptors() -> bool:
 
 
 def memory_limit_mb() -> int | None:
-    """The limit on the address space of this process and its children, in MB; None without a
-    limit."""
+    """The limit on the address space of this process and its children, in MB; None if unlimited."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if soft == resource.RLIM_INFINITY else soft >> 20
 

@@ -8,8 +8,7 @@ __all__ = ["is_alive"]
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this id runs. A zombie, which has ended and was not reaped yet, does not
-    run."""
+    """Whether a process of this id runs. A zombie (ended and not yet reaped) does not run."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

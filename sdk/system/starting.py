@@ -1,12 +1,11 @@
-"""The first script of each interpreter that Trunkline starts: `python -P starting.py MODULE
-ARGUMENT...`.
+"""The first script of an interpreter of Trunkline: `python -P starting.py MODULE ARGUMENT...`.
 
 The script arranges the import path before any further import. The standard library comes first,
 then the path of the starting process (see trunkline.system.interpreter), then the rest of the
 interpreter's own path. So a `secrets.py` or `zmq.py` in the current folder, or in the program's
 folder, is never taken for a library.
 
-Above `run`, import only modules that the interpreter has already loaded by itself.
+Above `run`, import only modules that every interpreter loads by itself.
 """
 
 from __future__ import annotations
@@ -15,28 +14,24 @@ import os
 import sys
 
 IMPORTS_ENV = "TRUNKLINE_IMPORTS"
-"""Lines: the Python version, the file of the package `trunkline`, and the folders of the import
-path."""
+"""Lines: the Python version, the file of `trunkline`, and the folders of the import path."""
 
 
 def is_standard(entry: str, library: str) -> bool:
-    """Whether an entry of the import path belongs to the standard library. `library`: its main
-    folder."""
+    """Whether an entry of the import path is the standard library's. `library`: its main folder."""
     name = os.path.basename(entry)
     zipped = name.startswith("python") and name.endswith(".zip")
     return zipped or entry == library or name == "lib-dynload"
 
 
 def arranged(own: list[str], given: list[str], library: str) -> list[str]:
-    """Return the import path of this interpreter. `own`: its own path; `given`: the path handed to
-    it."""
+    """Return this interpreter's import path. `own`: its own path; `given`: the starter's path."""
     standard = [entry for entry in own if is_standard(entry, library)]
     return list(dict.fromkeys([*standard, *given, *own]))
 
 
 def load_trunkline(file: str) -> None:
-    """Load `trunkline` from the file that the starting process uses, wherever on its path that
-    was."""
+    """Load `trunkline` from the file that the starting process uses."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     folders = [os.path.dirname(file)]

@@ -80,8 +80,7 @@ def json_text(value: Any) -> str:
 
 
 def _leaf(value: Any) -> Any:
-    """Replace a value that `json` cannot write. Raises TypeError for a type without a JSON
-    value."""
+    """Replace a value that `json` cannot write. Raises TypeError without a replacement."""
     if isinstance(value, Json):
         return json.loads(value.text)
     if isinstance(value, Enum):

@@ -58,8 +58,7 @@ LOG = "broker.log"
 NUMBER = "number"
 """The file with the number of the last connection. The successor of a killed broker reads it."""
 PID_WORD = "pid"
-"""A starting broker tells its process id in a line that begins with this word, before its
-result."""
+"""The first word of the line with a starting broker's process id, sent before the result."""
 MAX_SOCKET_PATH = 92  # sun_path holds 104 to 108 bytes, and a worker's door has a longer name
 _CLAIMS = 5
 _CLAIM_EVERY_S = 0.03
@@ -109,8 +108,7 @@ def new_address() -> str:
 
 
 def folder_of(address: str) -> Path:
-    """The folder of the broker at `address`. Raises BrokerGone for a malformed or too long
-    address."""
+    """The folder of the broker at `address`. Raises BrokerGone for a wrong or too long address."""
     if not address.startswith("ipc://") or not address.endswith("/" + SOCKET):
         raise BrokerGone(
             f"{ENV} must look like ipc:///folder/{SOCKET}, as `trunkline broker` prints it; it is {address!r}"
@@ -157,10 +155,9 @@ def check_private(folder: Path) -> None:
 
 
 def _check_root(folder: Path) -> None:
-    """Check that no other user can replace a folder in the root. Reading is allowed: the folders in
-    it are private.
+    """Check that no other user can replace a folder in the root.
 
-    Raises BrokerGone otherwise.
+    Reading is allowed, because the folders in the root are private. Raises BrokerGone otherwise.
     """
     info = _own_folder(folder)
     if info.st_mode & 0o022 and not info.st_mode & stat.S_ISVTX:
@@ -239,8 +236,7 @@ def holder(folder: Path) -> int | None:
 
 
 def lock(folder: Path, *, create: bool = True) -> int | None:
-    """Take the lock of a broker's folder. Returns its file descriptor; None while another process
-    has it.
+    """Take the lock of a broker's folder. Returns its descriptor; None if it is taken.
 
     The system releases the lock when its process ends, in whatever way. Raises FileNotFoundError
     without a folder; without `create`, also where the folder has no lock file.

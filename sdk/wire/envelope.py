@@ -35,13 +35,11 @@ BROKER = b""
 """The address of the broker itself."""
 
 CONNECTION_ID_BYTES = 8
-"""A peer of this length is a connection, and the broker knows its present worker. Otherwise the
-peer is a socket."""
+"""A peer of this length is a connection. Apart from BROKER, any other peer is a socket."""
 
 
 class Kind(IntEnum):
-    """The kind of a message. `trunkline.wire.messages` has the fields, the sender and the
-    receiver."""
+    """The kind of a message. `trunkline.wire.messages` has fields, sender and receiver."""
 
     HELLO = 1
     WELCOME = 2
@@ -98,8 +96,7 @@ REQUESTS = STATEMENTS | {
 
 
 class Mark(IntEnum):
-    """An entry of the stream that is no message, but a change of the link, at its place in the
-    order."""
+    """An entry of the stream that stands for a change of the link, in its place in the order."""
 
     DOWN = 0  # the link was lost
     UP = 1  # the link is there again

@@ -71,8 +71,7 @@ def _pack_clock(value: datetime | time) -> bytes:
 
 
 def _pack_zone(value: datetime | time, zone: tzinfo | None) -> bytes:
-    """Pack the zone: nothing when naive, `u` for UTC, `z` and a key, or `o`, an offset and its
-    name."""
+    """Pack the zone: b"" when naive, `u` for UTC, `z` and a key, or `o`, an offset and a name."""
     if zone is None:
         return b""
     if zone is UTC:

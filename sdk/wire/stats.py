@@ -24,11 +24,10 @@ class Stats:
     lost_is_none: bool = False
     """Whether a lost link reads as None; else as `""`."""
     comes_again: bool = False
-    """Whether the message broker keeps unacknowledged messages, and sends them again after a
-    crash."""
+    """Whether the message broker sends unacknowledged messages again after a crash."""
     acknowledges: bool = False
-    """Whether the peer waits for acknowledgements. With `receive(ack=False)` the program sends
-    them."""
+    """Whether the peer waits for acknowledgements. With `receive(ack=False)` the program
+    acknowledges."""
     peer: str = ""
     """The program at the other end of the link, without secrets."""
     state: str = "dialing"
@@ -36,8 +35,7 @@ class Stats:
     pid: int | None = None
     """The worker's process id; None while no worker runs."""
     incarnation: int = 1
-    """1 for the first worker of this connection; one more for each replacement of a crashed
-    worker."""
+    """1 for the first worker of this connection, and 1 more for each replacement."""
     opened_at: float = 0.0
     """Wall clock seconds of the first successful dial."""
     messages_in: int = 0

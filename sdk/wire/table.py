@@ -43,8 +43,10 @@ _AS_THEY_ARE = 0
 DECIMALS = 1
 """The codec of Decimals: a text for each."""
 MOMENTS = 2
-"""The codec of datetimes: offsets, the offset's index for each value (empty for one offset),
-microseconds."""
+"""The codec of datetimes: offsets, an index of its offset for each value, microseconds.
+
+The indexes are empty where all values have the same offset.
+"""
 _SCALED = 5
 _MOST_DIGITS = 76
 _NONE = type(None)
@@ -132,8 +134,7 @@ def _read_moments(given: Any) -> Iterable[datetime]:
 
 
 def moments(passed: Iterable[int], unit: int, gaps: list[int]) -> Column:
-    """Make a column of datetimes without a zone. `passed`: time since 1970, in units of `unit`
-    microseconds."""
+    """Make a column of datetimes without a zone. `passed`: units of `unit` us since 1970."""
     return Column(MOMENTS, gaps, [[None], [], [*map(mul, passed, repeat(unit))]])
 
 

@@ -21,8 +21,10 @@ def encoded(text: str, what: str) -> bytes:
 
 
 def check(value: object, what: str) -> None:
-    """Raise RefusedError where a text in `value`, or in its mappings and lists, is not valid
-    UTF-8."""
+    """Raise RefusedError for a text that UTF-8 cannot hold, in `value`, its mappings or its lists.
+
+    `what`: the name of the value in the error.
+    """
     if isinstance(value, str):
         encoded(value, what)
     elif isinstance(value, Mapping):

@@ -196,8 +196,7 @@ def _check_depth(value: Any, depth: int) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Copy `value` with each text that is not UTF-8 as an extension, and each memoryview as
-    bytes."""
+    """Copy `value`: texts that are not UTF-8 become extensions, memoryviews become bytes."""
     kind = type(value)
     if kind is str:
         return value if value.isascii() else _text(value)
