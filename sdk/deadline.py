@@ -12,7 +12,7 @@ class Deadline:
     """A moment after which a wait must end.
 
     Made from seconds (`Deadline(1.5)`) or milliseconds (`Deadline.after_ms(1500)`). None means no
-    limit: the wait then ends only with the process for which it waits.
+    limit: the wait then ends only with the awaited process.
     """
 
     __slots__ = ("at",)

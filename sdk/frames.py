@@ -22,7 +22,7 @@ def without_frames(error: _Error) -> _Error:
     """Return `error` without traceback, on itself and on all its causes.
 
     Raise it after deleting the secrets of your own frame: `raise` adds that frame again. An
-    unexpected error gets a note with the places in the code that it came through.
+    unexpected error gets a note with the places of its traceback.
     """
     if isinstance(error, Exception) and not isinstance(error, (TrunklineError, TypeError)):
         places = "".join(traceback.format_tb(error.__traceback__))
@@ -39,7 +39,7 @@ def without_frames(error: _Error) -> _Error:
 
 
 class Sealed(bytes):
-    """Bytes that contain a secret. Their repr, which tools show for a variable of a frame, hides
+    """Bytes with a secret. Their repr, which tools show for a variable of a frame, hides
     them."""
 
     def __repr__(self) -> str:

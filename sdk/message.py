@@ -10,7 +10,7 @@ __all__ = ["Message", "Source"]
 
 
 class Source(Protocol):
-    """The part of a connection that a message uses."""
+    """The part of a connection used by a message."""
 
     def settle(self, ticket: int | None, verdict: str, delay_ms: float) -> bool: ...
 
@@ -57,7 +57,7 @@ class Message:
     properties: Mapping[str, Any] = field(default_factory=dict)
     """Further values of the protocol: see the scheme's page."""
     _source: Source | None = field(default=None, repr=False, compare=False)
-    """The connection that received the message; None for a message that was unpickled."""
+    """The receiving connection; None for an unpickled message."""
     _ticket: int | None = field(default=None, repr=False, compare=False)
     """The number by which the message is acknowledged later; None when `receive` has acknowledged
     it."""

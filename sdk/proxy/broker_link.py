@@ -1,4 +1,4 @@
-"""The link to the broker that all objects of a process share: the control socket and a pool of
+"""The link to the broker, shared by all objects of a process: the control socket and a pool of
 sockets for requests.
 
 A broker may be lost, and another broker takes over at the same address. `generation` counts the
@@ -78,10 +78,10 @@ class BrokerLink:
         """Idle sockets for requests. A thread takes one for a request and puts it back after the
         answer."""
         self._routers: Members[RouterRoute] = Members()
-        """All sockets that live, so that `is_unused` can tell whether a thread is inside one of
+        """All living sockets, so that `is_unused` can tell whether a thread is inside one of
         them."""
         self._making: list[object] = []
-        """One entry for each thread that is about to add a socket to `_routers`."""
+        """One entry for each thread about to add a socket to `_routers`."""
         self._request_id = 0
 
     def open_context(self) -> None:
@@ -115,8 +115,8 @@ class BrokerLink:
         """Send a request through the router and return the body of its answer.
 
         `to`: the id of a connection, or BROKER. `part` takes the parts of the answer that come
-        before its end. Raises the error that the other side answered, the error of `unanswered` at
-        the deadline, the error of `unknown` when the broker is lost.
+        before its end. Raises the other side's error, the error of `unanswered` at the deadline,
+        the error of `unknown` when the broker is lost.
         """
         router = self._borrow()
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
@@ -187,7 +187,7 @@ class BrokerLink:
         """After `stop`: whether no thread is inside a socket any more, waiting until `limit` at
         most.
 
-        A thread that dials or asks notices `stopped` within a slice of its wait.
+        A thread in a dial or a request notices `stopped` within a slice of its wait.
         """
         while True:
             # Read before `_routers`: a thread that is no longer in `_making` has added its socket.
@@ -223,8 +223,8 @@ class BrokerLink:
     def ask_broker(self, kind: Kind, *fields: Any, deadline: Deadline | None = None) -> list[bytes]:
         """Ask the broker, and ask the next broker again when it is lost meanwhile.
 
-        For questions that may be asked twice. Raises the error that the broker answered;
-        OperationTimeout or BrokerGone at the deadline (default: 15 s).
+        For questions that may be asked twice. Raises the broker's error; OperationTimeout or
+        BrokerGone at the deadline (default: 15 s).
         """
         deadline = deadline or Deadline(ANSWER_S)
         while True:

@@ -56,7 +56,7 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A broker that is alive and could not be asked."""
+    """A living broker without an answer."""
 
     address: str
     why: str
@@ -103,7 +103,7 @@ class Listing:
         return number if broker is self.plain_broker() else f"{broker.name}:{number}"
 
     def plain_broker(self) -> Broker | None:
-        """The broker that a plain number means; None where several brokers could be meant."""
+        """The broker meant by a plain number; None where several brokers could be meant."""
         meant = [each for each in self.brokers if each.addressed]
         return meant[0] if len(meant) == 1 else None
 

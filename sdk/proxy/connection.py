@@ -46,7 +46,7 @@ from trunkline.wire.stats import Stats
 __all__ = ["Connection", "RaisingConnection", "Transaction"]
 
 HANDLE_S = 5.0
-"""Seconds that `fd` may take altogether."""
+"""Seconds for `fd` altogether."""
 SETTLED_S = 2.0
 """Seconds of these that `fd` waits for the worker to hear that the connection is shared now."""
 WRITE_MS = 30_000
@@ -54,10 +54,10 @@ WRITE_MS = 30_000
 WITH_NULL = frozenset(("kafka",))
 """Schemes whose messages may have no value: `write(None)`."""
 SETTLE_S = 5.0
-"""Seconds that an acknowledgement may take. The worker carries it out at once; the limit is for a
+"""Seconds for an acknowledgement. The worker carries it out at once; the limit is for a
 worker that is stopped or has just been replaced."""
 LONGEST_NAK_MS = 86_400_000
-"""The longest delay that `nak` takes."""
+"""The longest delay accepted by `nak`."""
 
 
 class Connection:
@@ -70,7 +70,7 @@ class Connection:
     """
 
     make_from_handle: ClassVar[Callable[[int, bool, str], Connection]]
-    """The function that unpickling calls. `trunkline.proxy.dial`, which this module cannot import,
+    """The function called by unpickling. `trunkline.proxy.dial`, which this module cannot import,
     sets it."""
 
     def __init__(
@@ -93,7 +93,7 @@ class Connection:
         self._requests = Requests(self._member)
         self._statements = Statements(self._member, self._requests)
         self._figures: Stats | None = None
-        """The figures of the last `stats` that the worker answered."""
+        """The figures of the worker's last answer to `stats`."""
         self._member.begin(self)
 
     # reading
@@ -123,7 +123,7 @@ class Connection:
         `receive` does the same. The first call asks the worker for the envelopes; a program that
         never calls `receive` does not pay for them.
 
-        `ack=False`, with a message broker that waits for acknowledgements: `receive` does not
+        `ack=False`, with a message broker waiting for acknowledgements: `receive` does not
         acknowledge the message. The program does its work and then calls `message.ack()`, `nak()`,
         `reject()` or `term()`. If the program ends before that, the message is read again, by
         another holder or after the next Dial. Where the scheme has no acknowledgements, `receive`
@@ -133,7 +133,7 @@ class Connection:
         return self._reader.receive(timeout_ms, ack=ack)
 
     def watch(self) -> tuple[bool, int | None, object]:
-        """Say whether a read would return at once, for a caller that waits for several connections.
+        """Say whether a read would return at once, for a caller waiting for several connections.
 
         Returns three values:
 
@@ -172,7 +172,7 @@ class Connection:
 
         `timeout_ms`: milliseconds to wait (default 30 s).
 
-        Returns the number of bytes that the transport took. Returns 0 when the link is down
+        Returns the number of bytes taken by the transport. Returns 0 when the link is down
         (nothing is sent later), and when the transport took nothing in time. A message broker's
         driver returns when the message broker has confirmed the message, where the protocol has
         confirmations. It returns 0 when the message broker refused the message, or did not confirm
@@ -247,12 +247,12 @@ class Connection:
 
         `offset` is the number of a message, `"earliest"`, `"latest"`, or a time (a datetime, or
         text such as `"2026-01-31T12:00:00Z"`). A time means the first message that is not older.
-        The call holds for all partitions that this connection reads, or for those of `topic`, or
+        The call holds for all partitions read by this connection, or for those of `topic`, or
         for one `partition`. With a group, the place is committed.
 
         Returns True when done. Then the next message of these partitions is the one at `offset`,
-        for every object that reads from this connection. Messages that were on their way are
-        discarded (`stats().skipped`).
+        for every object that reads from this connection. Messages on their way are discarded
+        (`stats().skipped`).
 
         Returns False, with a reason in `last_error()`, when the log has no such place, when the
         link is down, when `timeout_ms` milliseconds (default 30 s) were not enough, and where the
@@ -272,8 +272,8 @@ class Connection:
             if isinstance(error, ClosedError) and not self._about.raising:
                 self._failures.after_close("seek", program_ends=self._member.client.program_ends)
             return bool(self._failures.failed(error, False, quiet=isinstance(error, ClosedError)))
-        # The worker has recalled the entries that it had sent. Entries of a worker that crashed
-        # meanwhile, and entries that were put back, are discarded here.
+        # The worker has recalled its entries. Entries of a worker that crashed meanwhile, and
+        # entries put back, are discarded here.
         self._member.turn.run(0, self._reader.look)
         with self._member.lock:
             self._member.pocket.forget_former()
@@ -431,7 +431,7 @@ class Connection:
     def stats(self) -> Stats:
         """Return the connection's figures as of now, as a frozen dataclass.
 
-        When the worker is gone, returns the last figures that this object knows. Never raises for
+        When the worker is gone, returns the last figures known to this object. Never raises for
         the network's sake.
         """
         self._dialogue.acknowledge_if_idle()
@@ -493,7 +493,7 @@ class Connection:
         return self._member.turn.run(limit.left(), lambda: True) is True
 
     def _after_fork(self) -> None:
-        """In a forked child: drop everything that is the parent's, its locks included."""
+        """In a forked child: drop all of the parent's state, its locks included."""
         self._member.after_fork()
         self._statements.after_fork()
 
@@ -516,7 +516,7 @@ class Connection:
     def __iter__(self) -> Iterator[str | bytes]:
         """Iterate over the messages, waiting for each.
 
-        Outages that are mended are passed over. The iteration ends when the link has ended for good
+        Mended outages are passed over. The iteration ends when the link has ended for good
         or this object is closed.
         """
         # A generator method of this object, so that the running iteration keeps the object alive.

@@ -43,7 +43,7 @@ class Dialogue:
         self._member = member
 
     def ask(self, form: Form) -> None:
-        """Ask the worker for an entry. An ask that is out is repeated under its number."""
+        """Ask the worker for an entry. A pending ask is repeated under its number."""
         member = self._member
         if not member.route.is_chosen:
             member.start()
@@ -78,7 +78,7 @@ class Dialogue:
         return self.drain() or answered
 
     def drain(self) -> bool:
-        """Take in all messages that have arrived. Returns whether `handle` was True for one."""
+        """Take in all arrived messages. Returns whether `handle` was True for one."""
         member = self._member
         answered = False
         while True:
@@ -158,7 +158,7 @@ class Dialogue:
                 )
 
     def find_worker(self) -> None:
-        """Find the worker that takes over: send START until a stream to the worker is open.
+        """Find the next worker: send START until a stream to the worker is open.
 
         A worker that leaves START unanswered for `UNHEARD_S` may not know this holder. Then the
         connection is joined anew: `unsure` makes the next `in_order` ask for that.
@@ -175,7 +175,7 @@ class Dialogue:
         """With the turn held: tell the worker which entries were consumed, if the worker is owed
         that.
 
-        `waiting`: a read still waits for the answer to its ask. Otherwise an ask that is out is
+        `waiting`: a read still waits for the answer to its ask. Otherwise a pending ask is
         given up.
         """
         member = self._member
@@ -205,7 +205,7 @@ class Dialogue:
     def acknowledge_if_idle(self) -> None:
         """Acknowledge what was read, and send what a busy worker has not taken before.
 
-        Does nothing while another thread has the turn: a thread that waits for data has
+        Does nothing while another thread has the turn: a thread waiting for data has
         acknowledged already.
         """
         member = self._member

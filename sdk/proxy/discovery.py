@@ -2,7 +2,7 @@
 
 A service without XDG_RUNTIME_DIR and a login shell with it use different runtime folders, so one
 folder never shows all brokers. The search covers the folders where any environment of this user
-would put a broker, and the unix sockets that this user's processes serve. A broker counts only when
+would put a broker, and the unix sockets of this user's processes. A broker counts only when
 its folder is private to this user, its lock is held, and a process of this user serves the socket.
 """
 
@@ -52,7 +52,7 @@ class Scope:
         return cls(os.environ.get(endpoint.ENV) or None, Path(given).absolute() if given else None)
 
     def variables(self) -> list[str]:
-        """The names of the variables that are set."""
+        """The names of the set variables."""
         return [endpoint.ENV] * (self.broker is not None) + [endpoint.ROOT_ENV] * (
             self.folder is not None
         )
@@ -145,7 +145,7 @@ def _age_of(folder: Path) -> float:
 
 
 def _served_broker_sockets() -> Iterator[str]:
-    """The sockets of brokers that the system lists, as paths that work from this process."""
+    """The sockets of brokers listed by the system, as paths usable from this process."""
     processes = list_own_processes()
     served = find_served_sockets(_BROKER_SOCKET, processes)
     yield from (socket.path for socket in served)
@@ -206,7 +206,7 @@ def _is_stale(folder: Path) -> bool:
 def find_left_over_workers(known: set[int]) -> list[int]:
     """The process ids of workers whose broker is dead, seen so for `CONFIRM_S` seconds (Linux).
 
-    `known`: workers that a living broker has named. A worker whose broker cannot be found out does
+    `known`: workers named by a living broker. A worker whose broker cannot be found out does
     not count as left over, for it may be healthy.
     """
     until = time.monotonic() + CONFIRM_S

@@ -18,7 +18,7 @@ ANSWER_S = 2.0
 
 
 def broker_of_parents() -> str | None:
-    """The address of the broker whose client the nearest parent of this process is. None without
+    """The address of the broker of this process's nearest parent with a broker. None without
     one."""
     from trunkline.proxy.brokers import ask
     from trunkline.proxy.discovery import find_brokers

@@ -21,11 +21,11 @@ from trunkline.wire import endpoint
 __all__ = ["START_S", "broker_address", "ensure_broker"]
 
 START_S = 20.0
-"""Seconds that the start of a broker may take."""
+"""Seconds for the start of a broker."""
 RETRY_S = 0.05
 """Seconds between two attempts."""
 LAST_WORDS_S = 1.0
-"""Seconds that an interpreter that has printed nothing may take to end."""
+"""Seconds for the end of an interpreter without output."""
 
 
 def broker_address() -> str:
@@ -65,7 +65,7 @@ def ensure_broker(address: str, deadline: Deadline | None = None) -> None:
 
 
 def _start(address: str, until: Deadline) -> str:
-    """Start a broker that is no child of this process. Returns a word and a reason:
+    """Start a broker, not as a child of this process. Returns a word and a reason:
 
     * "ready": the broker serves the address.
     * "busy": another broker is there or is starting.
@@ -88,8 +88,7 @@ def _start(address: str, until: Deadline) -> str:
     finally:
         os.close(ready_w)
     try:
-        # The process ends at once (it leaves the broker behind) and so does not become a zombie of
-        # ours.
+        # The process forks the broker and ends at once. `with` waits for it, so no zombie is left.
         with process:
             lines = _Lines(ready_r)
             said = lines.next(until)
@@ -125,8 +124,8 @@ def _run_broker(address: str, ready_w: int) -> subprocess.Popen[bytes]:
     """Start the interpreter that starts the broker. It writes lines about the start to
     `ready_w`."""
     arguments = ["--address", address, "--ready-fd", str(ready_w), "--starter", str(os.getpid())]
-    # In a session of its own at once, so that a Ctrl-C in this moment is not for it. What it says
-    # before its log is open is of no use to anybody: how it went comes through the pipe.
+    # A session of its own keeps a Ctrl-C of this moment from the broker. The pipe tells how the
+    # start went. Of the standard error only the last line is of use (`_last_line`).
     return subprocess.Popen(
         command("trunkline.broker", *arguments),
         stdin=subprocess.DEVNULL,
@@ -154,7 +153,7 @@ def _pipe() -> tuple[int, int]:
 
 
 class _Lines:
-    """The lines that a starting broker writes into the pipe."""
+    """The lines of a starting broker in the pipe."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -176,7 +175,7 @@ class _Lines:
 
 
 def _wait_exit(process: subprocess.Popen[bytes], seconds: float) -> int:
-    """The exit code of a process that is ending. Kills the process after so many seconds."""
+    """The exit code of an ending process. Kills the process after so many seconds."""
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -191,8 +190,7 @@ def _named_interpreter() -> str:
 
 
 def _last_line(process: subprocess.Popen[bytes]) -> str:
-    """The last line that an interpreter that could not start has printed (an import that
-    failed)."""
+    """The last line printed by an interpreter unable to start (an import that failed)."""
     assert process.stderr is not None
     lines = process.stderr.read().decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"it ended with status {process.returncode}"

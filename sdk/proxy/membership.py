@@ -1,7 +1,7 @@
 """One object's membership in a connection: its sockets, and how it joins, joins again and leaves.
 
 Locks: `lock` guards the pocket and is held for moments only. `turn` is the right to use the stream
-socket; the thread that waits for data holds the turn for the whole wait. A thread that takes both
+socket; the thread waiting for data holds the turn for the whole wait. A thread that takes both
 takes `turn` first. The control thread answers recalls with `lock` alone, so a recall never waits
 for a read.
 
@@ -111,7 +111,7 @@ class Membership:
         """The fields and the body of the OPEN that dials the connection anew when broker and worker
         are lost together; None where the connection is not to be dialled anew."""
         self.orphan: bool = False
-        """The worker is gone, and the worker that takes over has not been heard yet."""
+        """The worker is gone, and the next worker has not been heard yet."""
         self.start_at: float = 0.0
         """When START may be sent again, on the monotonic clock."""
         self.unheard_at: float = 0.0
@@ -219,7 +219,7 @@ class Membership:
     def _attach_again(self, old: RouterRoute | None, hear: Hear) -> RouterRoute | None:
         """In the control thread, with the turn held: become a holder of the connection (again).
 
-        `old` is the socket of the broker that was lost; None in a forked child. Returns the socket
+        `old` is the socket of the lost broker; None in a forked child. Returns the socket
         in use afterwards. BrokerGone when the broker is lost meanwhile; the control thread tries
         later.
         """
@@ -301,7 +301,7 @@ class Membership:
             self.pocket.lose(Mark.DOWN, comes_again=self.about.comes_again)
 
     def _dial_anew(self, client: Client, old: RouterRoute, unread: Unread) -> RouterRoute:
-        """With the turn held: replace a worker that was lost together with its broker, by a new
+        """With the turn held: replace a worker lost together with its broker, by a new
         dial.
 
         The entries of the lost worker (`unread`) are read first. Returns the new socket at the

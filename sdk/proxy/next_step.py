@@ -6,7 +6,7 @@ until the read is over. `TRANSITIONS` is the table of the phases of a read; each
 goes through the table.
 
 `next_step` changes the pocket, so the caller holds the pocket's lock (`Membership.lock`) meanwhile.
-An exception of a signal handler may interrupt `next_step` anywhere. A message that was already
+An exception of a signal handler may interrupt `next_step` anywhere. A message already
 taken is then in the `Hand` (see `trunkline.proxy.pocket`).
 """
 
@@ -38,7 +38,7 @@ and the message's ticket."""
 
 
 class Form(Enum):
-    """The entry that a read wants, and how long it waits."""
+    """The entry wanted by a read, and how long it waits."""
 
     WAIT = "the oldest entry; wait for one"
     NOW = "the oldest entry; wait only for the worker's answer"
@@ -93,7 +93,7 @@ class Moment(NamedTuple):
     """The stream can be used, or the connection has ended for good. Otherwise the holder has to
     join the connection anew."""
     orphan: bool = False
-    """The worker is gone, and the worker that takes over has not been heard yet."""
+    """The worker is gone, and the next worker has not been heard yet."""
     stale: bool = False
     """The broker was lost, and this object has not joined the next one yet."""
     expired: bool = False
@@ -186,7 +186,7 @@ class ReadCall:
         return Step(Do.RETURN, EMPTY) if moment.expired else _REJOIN
 
     def _look_into(self, pocket: Pocket, moment: Moment) -> Step:
-        """The step after all that had arrived is in the pocket."""
+        """The step after the pocket has received all that had arrived."""
         if moment.orphan and not pocket.items and not pocket.again:
             # The entries of the dead worker are read, and the next worker has not been heard yet.
             return Step(Do.FIND, LOST)
@@ -243,7 +243,7 @@ class ReadCall:
         return Step(Do.TAKE, taken)
 
     def _await_confirmation(self, pocket: Pocket, moment: Moment) -> Step:
-        """The step of a read that has given up its ask.
+        """The step of a read after giving up its ask.
 
         The worker may have sent a message just before it heard that the ask is over. The worker's
         confirmation comes after such a message, so the read waits for the confirmation.
@@ -253,7 +253,7 @@ class ReadCall:
         return Step(Do.CONFIRM)
 
     def take(self, pocket: Pocket) -> Taken:
-        """The entry that the pocket has for this read, or EMPTY."""
+        """The pocket's entry for this read, or EMPTY."""
         if self.form is Form.NEWEST:
             return pocket.take_newest(self.hand, keep=self.keep)
         return pocket.take(self.hand, keep=self.keep)
@@ -286,7 +286,7 @@ def acknowledgement(
     """The ACK that the holder `name` owes its worker, and the messages to tell the worker before.
 
     Both count as told from now on. None when the holder owes nothing. `waiting`: a read still waits
-    for the answer to its ask; otherwise an ask that is out is given up.
+    for the answer to its ask; otherwise a pending ask is given up.
     """
     is_owed = pocket.consumed > max(pocket.acked, 0) or pocket.skipped != pocket.skipped_told
     if not waiting and pocket.asks():

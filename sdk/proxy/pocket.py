@@ -1,4 +1,4 @@
-"""The proxy's side of reading: the entries that the worker has sent ahead, and the rules of
+"""The proxy's side of reading: the entries sent ahead by the worker, and the rules of
 reading.
 
 The worker streams entries to a holder before the program reads. An entry is a message, or a mark:
@@ -81,17 +81,17 @@ class Unread(NamedTuple):
     entries: Sequence[str | bytes | int]
     stamps: Sequence[tuple[int, Sequence[Any]]]
     """For each run, the index in `entries` where the run begins, and the run's stamp. The index of
-    the first run may be negative: the run began with entries that were consumed."""
+    the first run may be negative: the run began with consumed entries."""
 
 
 class Pocket:
-    """The entries that a holder has received and not yet read, and the state of the link.
+    """The received and unread entries of a holder, and the state of the link.
 
     Two invariants tie the counters to `items`:
 
-    * `consumed` is the number of entries that the holder has read from the present worker. After a
-      worker is lost, `consumed` starts at minus the number of entries left over from the lost
-      worker, so that it reaches zero just when the entries of the next worker begin.
+    * `consumed` is the number of entries read from the present worker. After a worker is lost,
+      `consumed` starts at minus the number of entries left over from the lost worker, so that it
+      reaches zero just when the entries of the next worker begin.
     * `appended - len(items)` is the number of the leftmost entry, as `stamps` counts entries.
     """
 
@@ -118,16 +118,16 @@ class Pocket:
         self.more: bool = False
         """More entries waited at the worker when it sent the last ones."""
         self.down: bool = False
-        """The last mark that was consumed said that the link is down."""
+        """The last consumed mark said that the link is down."""
         self.ended: bool = False
         """A consumed mark said that the link has ended for good."""
         self.loss: Loss | None = None
-        """The cause in the last mark that was consumed; None when the mark had no cause."""
+        """The cause in the last consumed mark; None when the mark had no cause."""
         self.gap: bool = False
         """Entries were lost on their way here, with a broker that died. The worker must send
         again."""
         self.skipped: int = 0
-        """Messages that `take_newest` has discarded, in total. A total, not a difference: telling
+        """Messages discarded by `take_newest`, in total. A total, not a difference: telling
         the worker the same total twice, after an interrupt, does no harm."""
         self.skipped_told: int = 0
         """The value of `skipped` that the worker was last told."""
@@ -159,7 +159,7 @@ class Pocket:
         self.answered: int = 0
         """Asks up to this number were answered, or were given up."""
         self.again: tuple[Taken, ...] = ()
-        """Entries that were put back although they count as consumed, the oldest first. `take`
+        """Entries put back although they count as consumed, the oldest first. `take`
         gives these entries before those of `items`."""
 
     def feed(
@@ -217,14 +217,14 @@ class Pocket:
             self.asked += 1
 
     def ask(self) -> int:
-        """The number of the ask that is out. Without an ask, begin the next one."""
+        """The number of the pending ask; without one, of a new ask, which begins here."""
         if self.asks():
             return self.asked
         self.asked = self.answered + 1
         return self.asked
 
     def asks(self) -> bool:
-        """Whether an ask is out: neither answered nor given up."""
+        """Whether an ask is pending: neither answered nor given up."""
         return self.asked > self.answered
 
     def give_up_asks(self) -> int:
@@ -395,7 +395,7 @@ class Pocket:
         while index and isinstance(items[index - 1], int):
             index -= 1
         if not index:
-            # No message in `items`: the newest message is the last of those that were put back.
+            # No message in `items`: the newest message is the last of the messages put back.
             self._skip_again(1)
             return self.take(hand, keep=keep)
         self._skip_again(0)
@@ -418,8 +418,7 @@ class Pocket:
         return taken
 
     def _skip_again(self, keep: int) -> None:
-        """Discard the entries that were put back, but for the last `keep`, and count them
-        skipped."""
+        """Discard the entries put back, but for the last `keep`, and count them skipped."""
         rest = self.again[len(self.again) - keep :] if keep else ()
         skipped = sum(whole is not LOST for whole in self.again) - sum(
             whole is not LOST for whole in rest
@@ -433,7 +432,7 @@ class Pocket:
 
         `epoch`: the epoch that the recall begins. Nothing changes when the epoch has begun already.
         `elsewhere`: the recall comes from a seek, so entries of a former worker are discarded too.
-        Returns `consumed`, from which the worker knows the entries that it has got back.
+        Returns `consumed`, from which the worker knows the entries given back.
         """
         if epoch > self.epoch:
             self._void(epoch)
@@ -467,7 +466,7 @@ class Pocket:
     def forget_former(self) -> None:
         """Discard the messages that the present worker cannot recall. Marks stay.
 
-        Those are the entries that were put back although they count as consumed, and the messages
+        Those are the entries put back although they count as consumed, and the messages
         of a crashed worker.
         """
         old = min(len(self.items), max(0, -self.consumed))
@@ -540,7 +539,7 @@ class Pocket:
         self.lose(Mark.END)
 
     def lose(self, mark: Mark, *, comes_again: bool = False) -> None:
-        """Note that the worker is gone: append `mark` behind the entries that the worker had sent.
+        """Note that the worker is gone: append `mark` behind the worker's entries.
 
         `mark`: `Mark.DOWN` when another worker takes over, else `Mark.END`.
         `comes_again`: a message broker delivers unacknowledged messages again, so the unread

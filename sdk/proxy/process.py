@@ -1,10 +1,12 @@
 """The client: this process's connections, its control thread `trunkline-io`, its forks and its end.
 
-The control thread keeps the process's promises while a program is busy or sleeps. It tells the
-broker each second that the process lives. It gives entries back when the worker recalls them. It
-writes the workers' messages into the log. It detaches objects that were closed, or taken by the
-garbage collector. When the broker is lost, it finds or starts another one
-(`trunkline.proxy.broker_link`).
+The control thread keeps the process's promises while a program is busy or sleeps:
+
+* every second, tell the broker that the process lives;
+* give entries back when a worker recalls them;
+* write the workers' messages into the log;
+* detach objects closed by the program or taken by the garbage collector;
+* when the broker is lost, find or start another one (`trunkline.proxy.broker_link`).
 
 Once the control thread runs, no other thread uses the control socket. The control thread uses a
 holder's stream socket only with that holder's turn, so never while a user's thread does.
@@ -52,18 +54,18 @@ SAID_S = 15.0
 """Seconds for which an order to detach is kept after it was sent, to send it to the next broker
 too."""
 LEAVE_S = 1.0
-"""Seconds that a broker that is alive and silent is waited for at the end of the program."""
+"""Seconds that the end of the program waits for a broker that is alive and silent."""
 LEAVING = 1
 """The request id of the last HELLO."""
 GOODBYE_S = 4.0
-"""Seconds that the end of the program waits for a confirmation, however many brokers are lost
+"""Seconds for a broker's confirmation at the end of the program, however many brokers are lost
 meanwhile."""
 HEARD_OUT_LOOK_S = 0.02
-"""Seconds between two looks at that."""
+"""Seconds between two looks for the confirmation."""
 MISSES = 3
 """The broker counts as lost when so many beats, and one more, brought no message from it."""
 GIVE_UP_S = 2.0
-"""Seconds that a client that could not open waits for its control thread to end."""
+"""Seconds for the control thread to end after a failed `open`."""
 JOIN_S = 0.4
 """The least time in seconds that a new client gives the broker for its WELCOME, however short the
 timeout of the first Dial is: that Dial may have to start the broker."""
@@ -101,14 +103,14 @@ class Client:
         pipe."""
         self._leaving = False
         self.program_ends: bool = False
-        """Connections that are detached from now on were not closed by the program, but by its
+        """Connections detached from now on were not closed by the program, but by its
         end."""
         self._asked_leave = 0
-        """The generation of the broker that was asked whether it has heard everything."""
+        """The generation of the broker to which a leaving client has sent its last HELLO."""
         self._heard_out = threading.Event()
-        """Set when a broker has confirmed that it has heard everything."""
+        """Set at a broker's answer to the last HELLO: the broker has heard everything."""
         self._rejoin = False
-        """The control thread has to look at once which connections have to be joined."""
+        """The control thread has to look at once for connections to be joined."""
         self._thread: threading.Thread | None = None
 
     def open(self, deadline: Deadline) -> None:
@@ -157,7 +159,7 @@ class Client:
         """Have the control thread take a holder off its connection. Safe in finalizers: only queues
         an order.
 
-        `consumed`: the number of consumed entries, or the pocket that knows the number. `router`:
+        `consumed`: the number of consumed entries, or the pocket with the number. `router`:
         the holder's socket at the broker, to be closed. `closed`: the program called `close()`;
         otherwise the garbage collector has taken the object.
         """
@@ -185,7 +187,7 @@ class Client:
         self._wake()
 
     def rejoin_soon(self) -> None:
-        """Have the control thread look at once which connections have to be joined (again)."""
+        """Have the control thread join at once every connection due to be joined (again)."""
         self._rejoin = True
         self._wake()
 
@@ -359,7 +361,7 @@ class Client:
         # ZeroMQ. The sockets end with the process.
 
     def _take_leave(self) -> None:
-        """Wait until a broker has confirmed that it has heard of all detached holders.
+        """Wait until a broker has confirmed that it knows of all detached holders.
 
         The present broker may be lost at this very moment. Its workers would then wait for another
         broker as long as a process that used them lives, so the next broker has to hear that this
@@ -443,7 +445,7 @@ def _make(deadline: Deadline) -> Client:
 
 
 def current() -> Client | None:
-    """The client of this process; None when it has none."""
+    """The client of this process; None without one."""
     return _client
 
 
@@ -486,7 +488,7 @@ _MAIN = type(threading.main_thread())
 
 
 def _only_we_are_left() -> bool:
-    """Whether only threads of this package are left in a child that a thread has forked.
+    """Whether only threads of this package are left in a child forked by a thread.
 
     The operating system ends such a child with its last thread. The control thread never returns by
     itself, so it has to end the process.

@@ -1,4 +1,4 @@
-"""Processes of this user and the unix sockets that they serve, as the operating system lists them.
+"""Processes of this user and their unix sockets, as the operating system lists them.
 
 Linux lists both under /proc. Elsewhere (macOS) `lsof` lists the sockets, and workers cannot be
 found. Processes in another PID namespace (a container's) are left out: their process ids mean
@@ -54,7 +54,7 @@ class Process:
         return path if self.mount == _namespace("self", "mnt") else f"/proc/{self.pid}/root{path}"
 
     def socket_inodes(self) -> set[int]:
-        """The inodes of the sockets that the process has open, as /proc/net/unix numbers them."""
+        """The inodes of the process's open sockets, as /proc/net/unix numbers them."""
         return set(self._sockets())
 
     def _sockets(self) -> Iterator[int]:
@@ -66,14 +66,13 @@ class Process:
                         yield int(target[8:-1])
 
     def name(self) -> str:
-        """The name that the process has given itself; "" when the process is gone."""
+        """The process's own name; "" when the process is gone."""
         with contextlib.suppress(OSError):
             return (PROC / str(self.pid) / "comm").read_text(errors="replace").strip()
         return ""
 
     def mapped_files(self) -> set[str]:
-        """The paths of the files that are mapped into the process's memory, deleted files
-        included."""
+        """The paths of the files mapped into the process's memory, deleted files included."""
         found = set()
         with contextlib.suppress(OSError):
             for line in (PROC / str(self.pid) / "maps").read_text(errors="replace").splitlines():
@@ -85,7 +84,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A unix socket on which a process listens. `inode` is 0 where the system does not tell it."""
+    """A unix socket with a listener. `inode` is 0 where the system does not tell it."""
 
     path: str
     inode: int

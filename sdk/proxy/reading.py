@@ -45,7 +45,7 @@ PACE_S = 0.005
 the `""` and reads in a loop must not spin."""
 ANSWER_S = 0.25
 """Seconds that a read without waiting (-1 or less) waits for the worker's answer, where it has to
-ask. The worker answers at once; the limit is for a worker that is stopped or gone."""
+ask. The worker answers at once; the limit is for a stopped or dead worker."""
 AGAIN_S = 0.005
 """Seconds between two looks whether the control thread has joined the connection again."""
 
@@ -68,7 +68,7 @@ class Reader:
         self._dialogue = dialogue
         self._failures = failures
         self._told_loss: Loss | None = None
-        """The last loss that was kept for `last_error()`."""
+        """The last loss kept for `last_error()`."""
         self._ack_every = ACK_EVERY_KEPT if member.about.comes_again else ACK_EVERY
 
     def read(self, timeout_ms: float | None = None) -> str | bytes | None:
@@ -188,7 +188,7 @@ class Reader:
         member = self._member
         if member.closed:
             return False, None, None
-        # Take in what has arrived; a thread that has the turn does so itself.
+        # Take in what has arrived; the thread with the turn does so itself.
         member.turn.run(0, self.look)
         if member.resync or not (member.route.is_joined or member.closed):
             try:
@@ -233,9 +233,9 @@ class Reader:
             self._dialogue.drain()
 
     def _not_returned(self, hand: Hand | None, entry: str | bytes | None) -> None:
-        """Put back the message of a read that an exception of a signal handler has interrupted.
+        """Put back the message of a read interrupted by an exception of a signal handler.
 
-        `hand` holds the message, or `entry` is the message that the fast path of `read` has taken.
+        `hand` holds the message, or `entry` is the message taken by the fast path of `read`.
         """
         member = self._member
         member.waiting = False
@@ -251,13 +251,13 @@ class Reader:
             member.client.rejoin_soon()
 
     def _check_not_closed(self) -> None:
-        """Raise ClosedError for an object of `connect` that another thread has closed meanwhile."""
+        """Raise ClosedError for an object of `connect` closed by another thread meanwhile."""
         member = self._member
         if member.about.raising and member.closed:
             raise ClosedError(closed_by("read", program_ends=member.client.program_ends))
 
     def _when_lost(self) -> str | None:
-        """End a read that has met a lost link: raise, or return the value for a lost link."""
+        """End a read at a lost link: raise, or return the value for a lost link."""
         member = self._member
         if member.about.raising:
             if member.closed:
@@ -271,7 +271,7 @@ class Reader:
         return member.about.lost
 
     def _loss_error(self) -> BrokenError:
-        """The error for the loss that was read, with the cause where the worker has told one."""
+        """The error for the loss just read, with the cause where the worker has told one."""
         member = self._member
         loss = member.pocket.loss
         text = (
@@ -452,7 +452,7 @@ class Call:
 
 
 def data_of(taken: Taken) -> str | bytes:
-    """The data of a message that was taken, with or without its stamp."""
+    """The data of a taken message, with or without its stamp."""
     data = taken.data if isinstance(taken, Stamped) else taken
     assert isinstance(data, (str, bytes))
     return data

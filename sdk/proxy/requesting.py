@@ -20,7 +20,7 @@ GRACE_S = 0.25
 """The worker keeps the deadline of a request. The caller waits so many seconds longer for the
 worker's answer, which says more than a timeout here."""
 REPLACE_S = 10.0
-"""Seconds that a statement waits for the worker that replaces a crashed one."""
+"""Seconds that a statement waits for the successor of a crashed worker."""
 REPLACE_LOOK_S = 0.01
 """Seconds between two attempts to reach that worker."""
 JOIN_LOOK_S = 0.002
@@ -62,7 +62,7 @@ class Requests:
 
         A request to a database is sent again where certainly no worker has begun with it: between a
         crashed worker and the next one, for `REPLACE_S` at most. `fields` go behind the holder's
-        name, `part` takes the parts of the answer that come before its end.
+        name, `part` takes the parts of the answer before the last.
         """
         member = self._member
         patience = Deadline(min(REPLACE_S, deadline.left()) if member.about.executes else 0)

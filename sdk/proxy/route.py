@@ -4,8 +4,8 @@ There are three ways:
 
 * The router: every holder has a socket to the broker. The broker passes messages on, and tells of
   the worker's end.
-* The stream: a socket straight to the worker's door, for the messages that are read.
-* Requests: sockets straight to the worker's door, one for each thread that waits for an answer.
+* The stream: a socket straight to the worker's door, for the messages to be read.
+* Requests: sockets straight to the worker's door, one for each thread waiting for an answer.
 
 Where the worker's door cannot be used (another machine, a full disk), every message goes through
 the router, with the same results.
@@ -34,7 +34,7 @@ Part = Callable[[bytes], None]
 
 
 class Broker(Protocol):
-    """The part of the client (`trunkline.proxy.broker_link`) that a route uses."""
+    """The part of the client (`trunkline.proxy.broker_link`) used by a route."""
 
     address: str
     generation: int
@@ -66,7 +66,7 @@ class Route:
         self._requests = RequestRoute(endpoint.door(client.address, key))
         self._stream: StreamRoute | None = None
         self._source: StreamRoute | RouterRoute | None = None
-        """The way by which the message came that `peek` returned last."""
+        """The way of the message returned by the last `peek`."""
         self._goes_by_router = False
         """The worker's door could not be used when it was tried last."""
 
@@ -78,7 +78,7 @@ class Route:
         self._client, self._key, self._router = client, key, router
 
     def renew_requests(self) -> None:
-        """Send requests to the worker of the connection that was joined last."""
+        """Send requests to the worker of the connection joined last."""
         self._requests.close()
         self._requests = RequestRoute(endpoint.door(self._client.address, self._key))
 
@@ -200,7 +200,7 @@ class Route:
             stream.flush()
 
     def has_unsent(self) -> bool:
-        """Whether this process still keeps something that the worker has not taken yet."""
+        """Whether this process still keeps bytes not yet taken by the worker."""
         stream = self._stream
         return stream is not None and stream.unsent
 
@@ -240,7 +240,7 @@ class Route:
         return router.peek(timeout_s)
 
     def done(self) -> None:
-        """Drop the message that `peek` returned: it was dealt with.
+        """Drop the message of the last `peek`, after dealing with it.
 
         Does nothing when dealing with the message has closed the way by which it came.
         """
@@ -277,9 +277,8 @@ class Route:
     ) -> list[bytes]:
         """Send a request and return the body of its answer. For any thread.
 
-        `stop` says whether the object was closed. Raises the error that the worker answered;
-        OperationTimeout at the deadline; WorkerDied, OutcomeUnknown or BrokerGone when worker or
-        broker are lost.
+        `stop` says whether the object was closed. Raises the worker's error; OperationTimeout at
+        the deadline; WorkerDied, OutcomeUnknown or BrokerGone when worker or broker are lost.
         """
         try:
             return self._requests.request(kind, fields, body or b"", deadline, stop)
@@ -304,7 +303,7 @@ class Route:
 
         Such is the time between a crashed worker and the next one. The caller may then send the
         request again. After `patience` has expired, raises the error instead. `part` takes the
-        parts of the answer that come before its end. `can_redial`: a connection that the broker
+        parts of the answer before the last. `can_redial`: a connection that the broker
         does not know may be dialled anew.
         """
         try:

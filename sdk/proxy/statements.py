@@ -29,9 +29,9 @@ BULK_BYTES = 1 << 30
 """The largest body of a message in bytes (see trunkline.wire.framing)."""
 
 CHUNK_ROWS = 1000
-"""Rows of an `executemany` that are packed, and unpacked, together."""
+"""Rows of an `executemany` packed, and unpacked, together."""
 _ROWS = frozenset((list, tuple, dict))
-"""Types of rows that are packed as they are."""
+"""Types of rows packed without conversion."""
 
 Part = Callable[[bytes], None]
 """A callback for a part of a result that comes before the result's end."""
@@ -69,7 +69,7 @@ class Statements:
     ) -> ExecResult:
         """Run a statement and return its whole result. `timeout`: milliseconds, None for no limit.
 
-        `token`: the transaction to which the statement belongs. A large result comes in parts.
+        `token`: the statement's transaction. A large result comes in parts.
         """
         rows: list[Any] = []
 

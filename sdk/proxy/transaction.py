@@ -31,7 +31,7 @@ __all__ = ["BARE", "OVER", "Transaction"]
 END_MS = 2000
 """The least time in milliseconds for the end of a transaction, however short `timeout_ms` is."""
 BARE = b""
-"""The token that stands for the transaction that a statement (BEGIN) of this object has begun."""
+"""The token that stands for the transaction begun by a statement (BEGIN) of this object."""
 OVER = "TRANSACTION_OVER"
 """The `code` of the errors of a transaction's statements after the transaction has ended."""
 
@@ -64,9 +64,9 @@ class Transaction:
         self._timeout_ms = timeout_ms
         self._how = how
         self.thread: int = 0
-        """The id of the thread that has begun the transaction or used it last."""
+        """The id of the thread that used the transaction last."""
         self.token: bytes = os.urandom(8)
-        """Random bytes that name the transaction in its statements."""
+        """Random bytes naming the transaction in its statements."""
 
     def __enter__(self) -> Connection:
         if self.of_thread(self._connection._statements.local) is not None:
@@ -205,7 +205,7 @@ class Transaction:
 
 
 _watched: dict[bytes, weakref.ref[Transaction]] = {}
-"""The transactions that have begun, by token. The callback of each reference tells the worker to
+"""The open transactions, by token. The callback of each reference tells the worker to
 roll back when the garbage collector takes a `Transaction` that has not ended. A `__del__` would run
 for every transaction, and Python would swallow a Ctrl-C that comes during it."""
 

@@ -1,7 +1,7 @@
 """Requests to a worker over sockets of their own (`trunkline.actors.process.door` serves them).
 
-A socket carries one request at a time. Each thread that waits for an answer uses a socket of its
-own. After the answer the socket is idle, and the next request uses it again.
+A socket carries one request at a time. Each waiting thread uses a socket of its own. After the
+answer the socket is idle, and the next request uses it again.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class RequestRoute:
         """Send a request and return the body of its answer.
 
         `stop` says that the object was closed. `part` takes the parts of the answer that come
-        before its end. Raises the error that the worker answered; NoDoor when nothing could be
-        sent; OperationTimeout, Unconfirmed or OutcomeUnknown at the deadline; OutcomeUnknown or
+        before its end. Raises the worker's error; NoDoor when nothing could be sent;
+        OperationTimeout, Unconfirmed or OutcomeUnknown at the deadline; OutcomeUnknown or
         WorkerDied when the worker ended before it answered.
         """
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
@@ -244,7 +244,7 @@ def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
 def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
     """The error for a request without an answer at the deadline.
 
-    A worker that is stopped does not begin a request after its deadline. A worker that had begun
+    A stopped worker does not begin a request after its deadline. A worker that had begun
     may have carried the request out.
     """
     if kind in STATEMENTS:
@@ -258,7 +258,7 @@ def unanswered(kind: Kind) -> OperationTimeout | OutcomeUnknown:
 
 
 def unknown(kind: Kind) -> BrokerGone | OutcomeUnknown | Unconfirmed:
-    """The error for a request that was on its way through a broker when the broker was lost."""
+    """The error for a request on its way through a broker when the broker was lost."""
     if kind in STATEMENTS:
         return OutcomeUnknown(
             "the broker was lost while the statement ran: it may or may not have taken effect; "

@@ -122,7 +122,7 @@ class RouterRoute:
         return self._next
 
     def done(self) -> None:
-        """Drop the message that `peek` returned: it was dealt with."""
+        """Drop the message of the last `peek`, after dealing with it."""
         self._next = None
 
     def _set_timeout(self, timeout_ms: int) -> None:

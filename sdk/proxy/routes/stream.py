@@ -51,7 +51,7 @@ class StreamRoute:
         self._unframer = Unframer()
         self._inlet = Inlet()
         self._unsent = bytearray()
-        """Bytes that the worker has not taken yet, in their order."""
+        """Bytes not yet taken by the worker, in their order."""
         self._waiting: deque[tuple[bytes, bytes]] = deque()
         """Whole messages that have arrived, header and body, the oldest first."""
 
@@ -76,7 +76,7 @@ class StreamRoute:
 
     @property
     def unsent(self) -> bool:
-        """Whether bytes are left here that the worker has not taken yet."""
+        """Whether this process still keeps bytes not yet taken by the worker."""
         return bool(self._unsent)
 
     def flush(self) -> None:
@@ -114,7 +114,7 @@ class StreamRoute:
         return Received(self._key, kind, request_id, fields, [body])
 
     def done(self) -> None:
-        """Drop the message that `peek` returned: it was dealt with."""
+        """Drop the message of the last `peek`, after dealing with it."""
         del self._waiting[0]
 
     def _fill(self, timeout_s: float) -> bool:
@@ -149,8 +149,7 @@ class StreamRoute:
         self._sock.close()
 
     def __del__(self) -> None:
-        """Close the socket of an object that was dropped without `close`, without Python's
-        warning."""
+        """Close the socket of an object dropped without `close`, without Python's warning."""
         try:  # noqa: SIM105 - at the end of the interpreter contextlib may be gone
             self.close()
         except AttributeError:  # Ctrl-C came before it had a socket
