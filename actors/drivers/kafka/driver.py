@@ -82,6 +82,10 @@ class KafkaDriver(StreamDriver):
         return bool(address.params.get("group"))
 
     async def open(self, deadline: Deadline) -> None:
+        """Take over the reader of the lost link, or make one, and open a link with it.
+
+        Making the plan reads files and tries librdkafka's settings, so it runs in a thread.
+        """
         _, reader = _left_behind.pop(id(self.address), (None, None))
         self._took_over = reader is not None
         if reader is None or reader.is_useless:
@@ -101,6 +105,7 @@ class KafkaDriver(StreamDriver):
     async def send_to(
         self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
     ) -> int:
+        """Write a message that may have its own topic, key and headers; see `Writer.send`."""
         writer = self._living_writer()
         route = writer.own_route()
         if outgoing.topic is not None:
@@ -114,6 +119,9 @@ class KafkaDriver(StreamDriver):
         return await writer.send(data, route, deadline)
 
     def _living_writer(self) -> Writer:
+        """Return the writer of the open link, made at the first write; ConnectionError where the
+        link is over.
+        """
         if self._over is not None or self._plan is None or not self._opened:
             raise ConnectionError(self._over or "the link is gone")
         if self._writer is None:
@@ -124,6 +132,9 @@ class KafkaDriver(StreamDriver):
         return self._writer
 
     async def close(self) -> None:
+        """Close the writer, and the reader unless the next link takes it over. Waits at most
+        `_CLOSE_S` seconds.
+        """
         lost = self._over is not None or not self._opened
         self._over = self._over or "the connection was closed"
         reader, self._reader = self._reader, None
@@ -174,6 +185,7 @@ class KafkaDriver(StreamDriver):
             self.sink.deliver(batch)
 
     def went(self, reason: BaseException) -> None:
+        """Report the end of the link, once, and end all writes."""
         if self._over is not None:
             return
         self._over = str(reason) or type(reason).__name__

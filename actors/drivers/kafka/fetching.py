@@ -145,6 +145,10 @@ class Fetcher:
         return len(found)
 
     def _take_batch(self, most: int) -> list[Any]:
+        """Return kept messages, fetched ones, or those that arrive within `POLL_S` seconds.
+
+        Only the last case counts as waiting, for `Silence`.
+        """
         if self._early:
             taken, self._early = self._early[:most], self._early[most:]
             return taken

@@ -101,6 +101,10 @@ class Finder:
         self._makes_topics = False
 
     def _find_topic(self, topic: str, deadline: Deadline) -> int:
+        """Return how many partitions the topic has, once each of them has a leader.
+
+        A missing topic may be in the making, so it is looked up again for `CREATION_S` seconds.
+        """
         patience = Deadline(CREATION_S)
         pause = 0.01
         while True:
@@ -147,6 +151,9 @@ class Finder:
         return len(about.partitions)
 
     def partitions(self) -> list[tuple[str, int]]:
+        """Return all partitions to read; FatalError where the address names a partition that does
+        not exist.
+        """
         only = self.plan.partition
         found = []
         for topic in self.plan.topics:
@@ -185,6 +192,7 @@ class Finder:
     def _offsets_at(
         self, wanted: list[tuple[str, int]], sought: int, deadline: Deadline
     ) -> list[TopicPartition]:
+        """Ask for the offsets at a time; repeated while a partition moves."""
         asked = [TopicPartition(*each, sought) for each in wanted]
         while True:
             found: list[TopicPartition] = self.ask(
@@ -200,6 +208,7 @@ class Finder:
             self._serve(0.05)
 
     def watermarks(self, partition: TopicPartition, seconds: float) -> tuple[int, int]:
+        """Return the first offset of a partition, and the offset behind its last message."""
         found = self.consumer.get_watermark_offsets(partition, timeout=seconds)
         if found is None:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))

@@ -122,6 +122,9 @@ class Group:
     # partitions come and go
 
     def _assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        """Take partitions from the group. An exception must not leave a callback of librdkafka, so
+        it ends the link.
+        """
         self.within = True
         try:
             self._take(partitions)
@@ -138,6 +141,7 @@ class Group:
             self.within = False
 
     def _take(self, partitions: list[TopicPartition]) -> None:
+        """Find the place of each partition and have librdkafka read from there."""
         deadline = Deadline(CREATION_S)
         committed = self._committed(partitions, deadline) if partitions else []
         new = [(each.topic, each.partition) for each in committed if each.offset < 0]
@@ -202,6 +206,7 @@ class Group:
     def _committed(
         self, partitions: list[TopicPartition], deadline: Deadline
     ) -> list[TopicPartition]:
+        """Return the group's committed offsets; negative ones where it has none."""
         wanted = [TopicPartition(each.topic, each.partition) for each in partitions]
         found: list[TopicPartition] = self.consumer.committed(wanted, timeout=deadline.left())
         for each in found:
@@ -210,11 +215,15 @@ class Group:
         return found
 
     def _revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        """Commit, and give partitions back to the group."""
         with contextlib.suppress(KafkaException):
             self.commit(wait=True)
         self._let_go(partitions)
 
     def _lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        """Give up partitions that the group has taken away. A commit would be refused, so none is
+        tried.
+        """
         self._say(
             f"group '{self.plan.group}' took the partitions away: this member was silent for too long"
         )
@@ -222,6 +231,11 @@ class Group:
         self._let_go(partitions)
 
     def _let_go(self, partitions: list[TopicPartition]) -> None:
+        """Drop the positions of partitions; keep them aside where the partitions may come straight
+        back.
+
+        With the cooperative protocol a partition is only taken away when another member gets it.
+        """
         for each in partitions:
             former = self._positions.pop(each.topic, each.partition)
             if former is not None and not self.plan.cooperative:

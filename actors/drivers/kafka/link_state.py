@@ -93,6 +93,7 @@ class LinkState:
             raise DialTimeout(f"{waiting_for} in the time allowed")
 
     def _refusal(self) -> DialError:
+        """Return the error of a broker that has refused the connection."""
         if self._broker_error is not None:
             return cause(self._broker_error, self._plan.peer)
         return DialError(
@@ -152,6 +153,7 @@ class LinkState:
             self._loop_side.warn(f"librdkafka: {said(error)}")
 
     def _note_all_down(self) -> None:
+        """Handle the loss of all brokers. A recent error of a broker explains it."""
         self._is_down = True
         if not self.is_open:
             return
@@ -160,6 +162,7 @@ class LinkState:
         self.lose(cause(error, self._plan.peer) if error is not None and is_recent else None)
 
     def _note_broker_error(self, error: KafkaError) -> None:
+        """Handle the error of one broker. Other brokers may still serve an open link."""
         self._broker_error, self._broker_error_at = error, time.monotonic()
         reason = cause(error, self._plan.peer)
         if isinstance(reason, FatalError) and not self.is_open:

@@ -29,6 +29,8 @@ def remade_topic(text: str) -> str | None:
 
 
 class _Handler(logging.Handler):
+    """Passes lines of librdkafka's log on. librdkafka logs while it is polled, on that thread."""
+
     def __init__(
         self, say: Callable[[str], None], everything: bool, hear: Callable[[str], None] | None
     ) -> None:

@@ -107,6 +107,7 @@ class Places:
             del self._lost[topic, number]
 
     def _go_on(self, position: Position, *, held: bool) -> None:
+        """Find where a partition goes on, move its position, and report the loss."""
         wanted = position.next
         place = TopicPartition(position.topic, position.partition)
         low, high = self._finder.watermarks(place, MOST_CALL_S)
@@ -201,6 +202,7 @@ class Places:
                 self._finder.known[topic] = count
 
     def _add_partitions(self, topic: str, numbers: range, *, held: bool) -> None:
+        """Read new partitions of a topic from their beginning."""
         added = [TopicPartition(topic, number, 0) for number in numbers]
         for number in numbers:
             self._positions.put(Position(topic, number, 0))

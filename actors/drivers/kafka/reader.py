@@ -204,6 +204,9 @@ class Reader:
     # run on the reader's thread
 
     def _run(self) -> None:
+        """Do one thing after the other until the reader must stop. Then end all requests, and the
+        session.
+        """
         try:
             while not self._must_stop:
                 self._do_next()
@@ -221,6 +224,7 @@ class Reader:
             self._loop_side.call(self._ended.set)
 
     def _do_next(self) -> None:
+        """Do the most urgent thing. An owner that has left closes the link."""
         if self._openings:
             self._answer_opening(self._openings.popleft())
         elif self._seeks:
@@ -235,6 +239,7 @@ class Reader:
     # requests of the driver
 
     def _answer_opening(self, opening: _Opening) -> None:
+        """Open a link, and give the outcome to the waiting driver."""
         try:
             self._open(opening.deadline)
         except _Stopped:
@@ -254,6 +259,9 @@ class Reader:
             self._loop_side.answer(opening.future, None)
 
     def _open(self, deadline: Deadline) -> None:
+        """Find the topics, go to the place of reading, and mark the link as open. Raises
+        DialError.
+        """
         self._link.begin_opening()
         is_first = not self._link.knows_positions
         session, upkeep = self._session_and_upkeep()
@@ -265,6 +273,7 @@ class Reader:
         self._link.finish_opening()
 
     def _session_and_upkeep(self) -> tuple[Session, Upkeep]:
+        """Return the session and its upkeep, made at the first link."""
         if self._session is None or self._upkeep is None:
             self._session = Session(
                 self.plan,
@@ -291,6 +300,7 @@ class Reader:
         self._link.check_opening(deadline, waiting_for)
 
     def _answer_seek(self, seek: _Seek) -> None:
+        """Carry out a seek, and give the outcome to the waiting driver."""
         try:
             self._check_seek(seek.deadline, "")
             assert self._session is not None  # an open link has a session
@@ -328,6 +338,7 @@ class Reader:
             self._session.serve(POLL_S)
 
     def _read(self, session: Session, upkeep: Upkeep) -> None:
+        """Mend places, then fetch a batch, or wait for room; then do the recurring tasks."""
         session.fetcher.mend_places()
         if not self._link.is_open:
             return
@@ -341,6 +352,7 @@ class Reader:
         upkeep.run(time.monotonic())
 
     def _wait_for_room(self, session: Session) -> None:
+        """Wait for room. A buffer that stays full for `_HOLD_S` seconds pauses the partitions."""
         if self._room.seconds_full(time.monotonic()) >= _HOLD_S:
             session.fetcher.hold()
             session.serve(POLL_S)

@@ -89,6 +89,9 @@ class Seeker:
     # finding the offsets
 
     def _wanted(self, place: Place, deadline: Deadline) -> list[tuple[str, int]]:
+        """Return the partitions to move; RefusedError where the place names none of this
+        connection's.
+        """
         plan = self._plan
         if not plan.topics:
             raise RefusedError("this connection only writes: its address names no topic to read")
@@ -111,6 +114,7 @@ class Seeker:
     def _nothing_there(
         self, place: Place, found: list[tuple[str, int]], of_topic: list[tuple[str, int]]
     ) -> str:
+        """Return the words for a place that names no partition of this connection."""
         if self._plan.group and not found:
             return (
                 f"group '{self._plan.group}' has given this member no partition, so it cannot seek"
@@ -127,6 +131,9 @@ class Seeker:
     def _targets(
         self, place: Place, wanted: list[tuple[str, int]], deadline: Deadline
     ) -> list[TopicPartition]:
+        """Return the offset to move to, for each partition; RefusedError for an offset that it does
+        not have.
+        """
         if place.kind != "offset":
             sought = {"earliest": EARLIEST, "latest": LATEST}.get(place.kind, place.value)
             return self._finder.starts(wanted, deadline, sought)
@@ -140,6 +147,7 @@ class Seeker:
     # moving
 
     def _move(self, place: Place, targets: list[TopicPartition], *, held: bool) -> Void:
+        """Give each partition its new position, and move librdkafka."""
         fresh = dict[Position, None]()
         for target in targets:
             former = self._positions.get(target.topic, target.partition)
@@ -177,6 +185,7 @@ class Seeker:
             self._forget_early(position.topic, position.partition)
 
     def _has_sought(self, target: TopicPartition) -> bool:
+        """Move one partition of librdkafka; False while librdkafka is not ready for that."""
         try:
             self.consumer.seek(target)
         except KafkaException:
@@ -185,6 +194,7 @@ class Seeker:
 
 
 def _out_of_range(place: Place, topic: str, number: int, low: int, high: int, count: int) -> str:
+    """Return the words for an offset that the partition does not have."""
     there = f"has the offsets {low} to {high - 1}" if low < high else "is empty"
     text = f"topic '{topic}', partition {number} {there}, and {high} is its next; it has no {place.value}"
     return text + (f" (this asks for {count} partitions at once: name one)" if count > 1 else "")

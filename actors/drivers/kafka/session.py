@@ -163,6 +163,7 @@ class Session:
             self.consumer.pause(starts)
 
     def _seek_back(self, starts: list[TopicPartition]) -> None:
+        """Have librdkafka go back to the given offsets."""
         # A new assignment would wait for a commit that was sent as the link was lost. A seek does
         # not wait.
         for start in starts:

@@ -68,6 +68,9 @@ class Silence:
         return None
 
     def _ask(self, position: Position) -> DialError | None:
+        """Ask the partition's leader whether there is more to read; return the error where there
+        is.
+        """
         place = TopicPartition(position.topic, position.partition)
         try:
             low, high = self._finder.watermarks(place, MOST_CALL_S)

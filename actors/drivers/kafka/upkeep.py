@@ -62,6 +62,9 @@ class Upkeep:
         self._check_assignment(now)
 
     def _note_ends(self, now: float) -> None:
+        """Note the ends of partitions, and end the link where a partition has been silent for too
+        long.
+        """
         is_held = self._session.fetcher.is_held
         self._note_ends_at = now + (_ASK_ENDS_S if is_held else _COMMIT_S)
         with contextlib.suppress(KafkaException):

@@ -109,6 +109,7 @@ class Writer:
         self._thread.start()
 
     def _make(self) -> Any:
+        """Make the producer; FatalError where librdkafka refuses a setting."""
         logger = quiet_logger(self._log, self.plan.debug)
         try:
             return Producer({**self.plan.producer, "error_cb": self._heard}, logger=logger)
@@ -169,6 +170,9 @@ class Writer:
     # a single write
 
     def _produce(self, write: _Write) -> None:
+        """Give a message to librdkafka. While its queue is full, try again after `_AGAIN_S`
+        seconds.
+        """
         if write.result.done() or write.over:
             return
         if self._lost is not None or self._producer is None:
@@ -197,6 +201,7 @@ class Writer:
         self._reports.append((write, error))
 
     def _reported(self, reports: list[tuple[_Write, KafkaError | None]]) -> None:
+        """Handle a batch of delivery reports. Runs on the event loop."""
         back: list[tuple[_Write, KafkaError]] = []
         for write, error in reports:
             if write.result.done():
@@ -211,6 +216,12 @@ class Writer:
             self._failed(write, error)
 
     def _failed(self, write: _Write, error: KafkaError) -> None:
+        """Decide about a message that librdkafka reports as failed: write it again, or end the
+        write.
+
+        A purged message was certainly not sent. It goes out again, unless it was purged by its own
+        deadline.
+        """
         code = error.code()
         name = self.plan.peer
         if code == KafkaError._PURGE_QUEUE:
@@ -234,6 +245,7 @@ class Writer:
             self._end(write, ConnectionError(f"{said(error)}; the message may have arrived"))
 
     def _end(self, write: _Write, outcome: int | Exception) -> None:
+        """End a write with the number of bytes, or with an error."""
         if write.result.done():
             return
         if isinstance(outcome, int) and (outcome or write.size):
@@ -262,11 +274,16 @@ class Writer:
         self._loop.call_later(_REPORT_S, self._unconfirmed, write)
 
     def _unconfirmed(self, write: _Write) -> None:
+        """End a write whose deadline is over and whose message may have arrived."""
         why = f" ({cause(self._why, self.plan.peer)})" if self._why is not None else ""
         text = f"{self.plan.peer} did not confirm the message in the time allowed{why}; it may have arrived"
         self._end(write, Unconfirmed(text))
 
     def _purge(self, *, everything: bool) -> None:
+        """Drop the messages in librdkafka's queue; with `everything`, those on the wire, too.
+
+        Each dropped message comes back as a report with an error.
+        """
         if self._producer is not None:
             with contextlib.suppress(KafkaException):
                 self._producer.purge(in_queue=True, in_flight=everything, blocking=False)
@@ -275,6 +292,9 @@ class Writer:
     # run on the writer's thread
 
     def _run(self, producer: Any) -> None:
+        """Poll librdkafka while there are messages. The thread sleeps otherwise, until `_busy` is
+        set.
+        """
         try:
             while not self._closed:
                 self._busy.wait()
@@ -295,7 +315,9 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._ended.set)
 
     def _hand_over(self) -> None:
+        """Give the reports collected since the last call to the event loop, in one piece."""
         if self._reports:
+            # Only this thread touches the list: reports are appended inside its own `poll`.
             reports, self._reports = self._reports, []
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._reported, reports)

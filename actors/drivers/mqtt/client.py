@@ -138,6 +138,7 @@ class PahoSocket:
     # methods that paho calls
 
     def recv(self, size: int) -> bytes:
+        """Return received bytes; BlockingIOError where there are none, as paho expects it."""
         if not self._inbox:
             raise BlockingIOError
         data = bytes(self._inbox[:size])
@@ -145,6 +146,9 @@ class PahoSocket:
         return data
 
     def send(self, data: bytes | bytearray) -> int:
+        """Take a piece of the bytes, and return its length. BlockingIOError while an earlier piece
+        waits.
+        """
         if self._sending is not None:
             raise BlockingIOError
         piece = bytes(data[:_PIECE])
@@ -167,15 +171,18 @@ class PahoSocket:
                     self._hand_over(b"".join(gathered))
 
     def _hand_over(self, piece: bytes) -> None:
+        """Give a piece to the driver. Where the driver would wait, a task does the waiting."""
         sending = self._driver.send(piece, Deadline(None))
         if self._driver.would_wait(len(piece)):
             self._sending = asyncio.get_running_loop().create_task(self._finish(sending))
             self.in_hand = len(piece)
         else:
             with contextlib.suppress(StopIteration):
+                # The coroutine does not wait here, so a single step runs it to its end.
                 sending.send(None)
 
     async def _finish(self, sending: Any) -> None:
+        """Wait until the driver has taken the piece. Runs as a task."""
         with contextlib.suppress(OSError):  # the driver itself reports its end
             await sending
         self._sending = None
@@ -206,6 +213,7 @@ class PahoSocket:
         self.messages((data,))
 
     def messages(self, batch: Sequence[str | bytes]) -> None:
+        """Keep received bytes for paho. The first byte shows whether the peer speaks MQTT."""
         for part in batch:
             self._inbox += part if isinstance(part, bytes) else part.encode()
         if self._inbox and not self._spoken:
@@ -333,11 +341,13 @@ class Client(paho.Client):
         return self._our_socket
 
     def _mid_generate(self) -> int:
+        """Return a packet id that neither a waiting message nor the session uses."""
         while (found := self._session.next_id()) in self._out_messages:
             pass
         return found
 
     def _packet_handle(self) -> MQTTErrorCode:
+        """Handle one packet: messages by this module, other packets by paho."""
         packet = self._in_packet
         kind, body = packet["command"] & 0xF0, packet["packet"]
         if packet["remaining_length"] > self._largest:
@@ -362,6 +372,7 @@ class Client(paho.Client):
         return code
 
     def _publish(self, head: int, body: bytes) -> MQTTErrorCode:
+        """Read a message and report it. An unreadable message without a packet id ends the link."""
         try:
             message = read_publish(head, body, v5=self._protocol == paho.MQTTv5)
         except Unreadable as error:
@@ -373,6 +384,7 @@ class Client(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _left_out(self) -> MQTTErrorCode:
+        """Report a message that is over the limit, from the beginning that was kept."""
         packet = self._in_packet
         body, qos = packet["packet"], (packet["command"] & _QOS_BITS) >> 1
         if packet["command"] & 0xF0 != _PUBLISH or qos > 2:

@@ -117,6 +117,9 @@ class MqttDriver(StreamDriver):
     # opening
 
     async def open(self, deadline: Deadline) -> None:
+        """Try the servers of the address until a link opens, then hand over the messages that came
+        meanwhile.
+        """
         self._plan = Plan.of(self.address)
         servers = self.address.hosts or ((self.address.host or "", self.address.port),)
         # The server that accepted last comes first: it may have kept the session.
@@ -155,6 +158,7 @@ class MqttDriver(StreamDriver):
             raise
 
     async def _log_in(self, sock: PahoSocket, place: int, deadline: Deadline) -> Subscriptions:
+        """Log in and return the subscriptions of the link. Raises DialError or FatalError."""
         plan = self._plan
         client = self._client = Client(sock, plan, self._session)
         self._acknowledgements.begin_link(client, sock)
@@ -218,6 +222,7 @@ class MqttDriver(StreamDriver):
         await self._hang_up(ending)
 
     async def _hang_up(self, ending: Ending) -> None:
+        """Mark the link as over and close the socket."""
         self._end(ConnectionError("the connection was closed here"))
         if self._socket is not None:
             await self._socket.shut(ending)
@@ -248,6 +253,7 @@ class MqttDriver(StreamDriver):
             self.sink.lost(reason)
 
     def _opening_error(self, reason: BaseException | None) -> BaseException:
+        """Return the error of an opening that the end of the connection has broken off."""
         answered = self._greeting is not None and self._greeting.done()
         advice = ""
         if self.address.tls:
@@ -260,6 +266,7 @@ class MqttDriver(StreamDriver):
         return self._writer is None or self._writer.would_wait(size)
 
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
+        """Write to the topic of the address; see `Writer.publish`."""
         writer, topic = self._living_writer(), self._write_topic()
         payload = data.encode() if isinstance(data, str) else data
         taken = await writer.publish(topic, payload, own_properties(self._plan), deadline)
@@ -268,6 +275,7 @@ class MqttDriver(StreamDriver):
     async def send_to(
         self, data: str | bytes | None, outgoing: Outgoing, deadline: Deadline
     ) -> int:
+        """Write to the message's own topic; see `Writer.publish`."""
         writer = self._living_writer()
         topic = self._write_topic() if outgoing.topic is None else outgoing.topic
         for text in filter(None, (outgoing.topic, outgoing.reply_to)):
@@ -280,6 +288,9 @@ class MqttDriver(StreamDriver):
         return len(payload) if taken else 0
 
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
+        """Send a question and wait for its answer. OperationTimeout when none comes by the
+        deadline.
+        """
         writer = self._living_writer()
         if not self._plan.v5 or self._subscriptions is None:
             raise Unsupported(
@@ -301,12 +312,14 @@ class MqttDriver(StreamDriver):
             raise OperationTimeout(f"nobody answered on {topic} in the time allowed") from None
 
     def _write_topic(self) -> str:
+        """Return the topic to write to; RefusedError where the address names none."""
         if self._plan.write_topic is None:
             topics = ",".join(self._plan.topics)
             raise Unsupported(f"topic={topics} is for reading only: give write_topic=... to write")
         return self._plan.write_topic
 
     def _living_writer(self) -> Writer:
+        """Return the writer of the link; ConnectionError where the link is over."""
         if self._over or self._writer is None:
             raise ConnectionError("the link is gone")
         return self._writer
@@ -321,6 +334,7 @@ class MqttDriver(StreamDriver):
         self._deliver()
 
     def settle(self, tokens: Sequence[Any]) -> None:
+        """Acknowledge messages that were read, and use the room for waiting ones."""
         if not self._intake.acks_early:
             self._acknowledgements.send(tokens)
         if not self._acknowledgements.has_link:
@@ -345,6 +359,7 @@ class MqttDriver(StreamDriver):
             self._client.ping()
 
     def traffic(self) -> Traffic | None:
+        """Return the socket's figures, with the bytes that wait in paho."""
         found = self._socket.traffic() if self._socket is not None else None
         if found is None:
             return None
@@ -371,6 +386,7 @@ class MqttDriver(StreamDriver):
     # Reports of the socket (`client.Owner`).
 
     def readable(self) -> None:
+        """Let paho read the bytes that have come, as long as there is room for messages."""
         client, sock = self._client, self._socket
         if client is None or sock is None or self._over:
             return
@@ -386,6 +402,9 @@ class MqttDriver(StreamDriver):
         self.writable()
 
     def _may_read(self, client: Client, sock: PahoSocket) -> bool:
+        """Whether paho may read another packet. ValueError for a broker that ignores the protocol's
+        limit.
+        """
         if self._intake.has_too_many:
             raise ValueError(f"more than {PACKET_IDS} messages that nobody has acknowledged")
         return sock.has_bytes and client.socket() is not None and not self._intake.is_throttled
@@ -397,6 +416,7 @@ class MqttDriver(StreamDriver):
             sock.pause()
 
     def _read_on(self) -> None:
+        """Read again after a stop."""
         self._intake.is_throttled = False
         if self._over or self._client is None or self._socket is None:
             return
@@ -404,6 +424,7 @@ class MqttDriver(StreamDriver):
         asyncio.get_running_loop().call_soon(self.readable)  # for bytes that have come already
 
     def writable(self) -> None:
+        """Let paho send what waits, and then the writer."""
         client = self._client
         if client is None or self._over:
             return
@@ -418,6 +439,7 @@ class MqttDriver(StreamDriver):
     # Callbacks of paho. It holds a lock meanwhile, so packets that are sent here go out afterwards.
 
     def _on_connect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
+        """Handle the broker's answer to the login."""
         if not code.is_failure:
             self._session.begin(resumed=flags.session_present)
             client.ping_at_least_every(self._plan.keep_alive)
@@ -439,6 +461,7 @@ class MqttDriver(StreamDriver):
     def _on_disconnect(
         self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any
     ) -> None:
+        """Handle the end of the link, which paho or the broker has found."""
         if flags.is_disconnect_packet_from_server:
             self._end(errors.said_goodbye(self.peer, code.value, _text(found)))
         elif code.value == errors.PROTOCOL_ERROR:
@@ -447,6 +470,9 @@ class MqttDriver(StreamDriver):
             self._end(None if self._over else ConnectionError("the link broke"))
 
     def _on_arrival(self, message: Publish) -> None:
+        """Hand a message on: to a question, to the intake, or to the search for old
+        subscriptions.
+        """
         qos, number = message.qos, message.number
         if len(message.payload) > self._max_size:
             self._on_too_big(number, qos, len(message.payload))

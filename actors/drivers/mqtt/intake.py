@@ -135,6 +135,7 @@ class Intake:
         return [each.token for each in owed] if self.acks_early else ()
 
     def _take_ready(self) -> list[Delivery]:
+        """Return the messages for which there is room, the oldest first, and hold the others."""
         arrived, self._arrived = self._arrived, []
         if not self._held and not self.is_paused and len(arrived) <= self._room():
             return arrived
@@ -144,11 +145,13 @@ class Intake:
         return ready
 
     def _room(self) -> int:
+        """Return how many messages may be handed over."""
         if not self._has_limit or self.is_over:
             return sys.maxsize
         return max(0, self._buffer - self._unread)
 
     def _hold(self, arrived: list[Delivery]) -> None:
+        """Hold messages, and drop QoS 0 messages beyond the limit."""
         dropped = 0
         for each in arrived:
             if each.token is None and len(self._held) >= _HELD:

@@ -108,6 +108,7 @@ class Leftovers:
             (self._hand_over if otherwise else self._leave_out)(each)
 
     def _ask(self, topic: str) -> None:
+        """Unsubscribe all filters that could have brought a message of the topic."""
         self._asked_about.add(topic)
         filters = [each for each in filters_for(topic) if each not in self._asks_for]
         number = self._unsubscribe(filters)

@@ -95,6 +95,9 @@ def read_publish(head: int, body: bytes, *, v5: bool) -> Publish:
 
 
 def _read_properties(found: Publish, reading: _Reading) -> None:
+    """Read the properties of MQTT 5. Behind an unknown property nothing can be read, as its length
+    is unknown.
+    """
     name = "properties"
     try:
         while reading.at < reading.end:

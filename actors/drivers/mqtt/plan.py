@@ -198,6 +198,7 @@ _WILL = ("will_payload", "will_qos", "will_retain")
 
 
 def _version(params: Mapping[str, str]) -> bool:
+    """Whether the address asks for MQTT 5."""
     version = params.get("version") or _V311[0]
     if version not in (*_V5, *_V311):
         raise FatalError(
@@ -268,6 +269,7 @@ def _check_topic(name: str, topic: str) -> None:
 
 
 def _check_filter(topic: str) -> None:
+    """Raise FatalError for a topic filter that MQTT does not allow."""
     if (odd := _odd_text(topic)) is not None:
         raise FatalError(f"topic= is no MQTT topic: it has {odd}")
     levels = topic.split("/")
@@ -321,6 +323,7 @@ def _values(value: object) -> list[object]:
 
 
 def _bool(params: Mapping[str, str], name: str, *, default: bool) -> bool:
+    """Read a parameter that is true or false."""
     value = params.get(name, "").lower()
     if not value:
         return default
@@ -330,6 +333,7 @@ def _bool(params: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def _count(params: Mapping[str, str], name: str, most: int) -> int:
+    """Read a parameter that is a whole number up to `most`."""
     value = params.get(name) or "0"
     if not (value.isascii() and value.isdigit()) or int(value[:20]) > most:
         raise FatalError(f"{name}={value[:20]} is no whole number from 0 to {most}")

@@ -74,6 +74,9 @@ class Subscriptions:
                 self._warn(f"{self._peer} sends {topic} with QoS {code.value} at most, not {qos}")
 
     async def _wait_for_answer(self, number: int, deadline: Deadline) -> list[ReasonCode]:
+        """Return the codes of the broker's answer; DialTimeout when it does not come by the
+        deadline.
+        """
         answer: asyncio.Future[list[ReasonCode]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
         try:

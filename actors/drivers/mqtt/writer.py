@@ -37,6 +37,8 @@ _SMALL = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class _Writing:
+    """A message that is being written."""
+
     topic: str
     payload: bytes
     properties: Properties | None
@@ -178,6 +180,7 @@ class Writer:
         self._waiting.clear()
 
     def _check(self, topic: str, payload: bytes, around: int) -> None:
+        """Raise the error of a message that cannot be sent on this link."""
         if self._over:
             raise ConnectionError("the link is gone")
         if len(payload) + len(topic.encode()) + around > self._largest:
@@ -193,11 +196,13 @@ class Writer:
             )
 
     def _may_start(self) -> bool:
+        """Whether the broker and the socket take another message now."""
         if self._client.is_blocked():
             return False
         return not self._plan.qos or len(self._in_flight) + self._session.in_doubt < self._most
 
     def _start(self, writing: _Writing) -> None:
+        """Give a message to paho, and enter it among the unconfirmed ones."""
         plan = self._plan
         try:
             info = self._client.publish(
@@ -214,6 +219,7 @@ class Writer:
             writing.done.set_result(None)
 
     def _handed_over(self) -> None:
+        """Mark QoS 0 messages as sent: paho has nothing left to send."""
         for writing in self._in_flight.values():
             if not writing.done.done():
                 writing.done.set_result(None)

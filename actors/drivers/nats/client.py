@@ -95,6 +95,7 @@ class GuardedClient(Client):
             flush.exception()  # a caller that still waits gets it; asyncio need not log it
 
     async def _process_headers(self, headers: Any) -> Any:
+        """Read the headers of a message; None for damaged ones."""
         if not headers:
             return None
         try:
@@ -106,6 +107,7 @@ class GuardedClient(Client):
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Any:
+        """Make the message; a subject that is not UTF-8 gets replacement characters."""
         try:
             to, back = subject.decode(), reply.decode()
         except UnicodeDecodeError:
@@ -123,6 +125,7 @@ class _Parser(parser.Parser):
     """A parser that turns every exception into a protocol error: nats-py reports only those."""
 
     async def parse(self, data: bytes = b"") -> None:
+        """Parse bytes; note an error that ends the link."""
         try:
             await super().parse(data)
         except (nats.errors.ProtocolError, OSError, asyncio.CancelledError) as error:

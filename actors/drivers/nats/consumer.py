@@ -110,6 +110,7 @@ class StreamConsumer:
     def _count_gaps_from(
         self, found: api.ConsumerInfo, info: api.StreamInfo, *, resumes: bool
     ) -> None:
+        """Begin to count gaps behind the consumer's last delivery."""
         delivered = found.delivered
         delivery, sequence = (delivered.consumer_seq, delivered.stream_seq) if delivered else (0, 0)
         if resumes and self._plan.durable is None and self._place.next is not None:
@@ -130,6 +131,7 @@ class StreamConsumer:
         )
 
     async def _make(self, deadline: Deadline) -> api.ConsumerInfo:
+        """Make the consumer at the server."""
         name, config = self._plan.name, self._config()
         made: api.ConsumerInfo = await ask(
             self._client, lambda manager: manager.add_consumer(name, config=config), deadline
@@ -184,6 +186,9 @@ class StreamConsumer:
             )
 
     def _config(self) -> api.ConsumerConfig:
+        """Return the configuration of a new consumer, which begins where reading is or where the
+        address says.
+        """
         start = dict(self._plan.deliver)
         if self._place.next is not None:
             start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._place.next}

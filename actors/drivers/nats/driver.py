@@ -109,6 +109,7 @@ class NatsDriver(StreamDriver):
     # the link
 
     async def open(self, deadline: Deadline) -> None:
+        """Try the servers of the address until a link opens."""
         plan = plan_of(self.address)
         places = range(len(plan.servers))
         await first_that_opens(places, partial(self._attempt, plan), deadline)
@@ -147,6 +148,7 @@ class NatsDriver(StreamDriver):
             self._reader.start()
 
     async def _log_in(self, client: Client, plan: Plan, index: int) -> None:
+        """Let nats-py log in over the transport, without its own reconnecting and time limits."""
         await client.connect(
             "nats://localhost",  # ignored: the transport dials
             error_cb=self._on_error,
@@ -207,6 +209,7 @@ class NatsDriver(StreamDriver):
             )
 
     async def _check_stream_later(self, check: Coroutine[Any, Any, None]) -> None:
+        """Run the check of the stream in the background; only a fatal finding ends the link."""
         try:
             await check
         except FatalError as error:
@@ -239,6 +242,7 @@ class NatsDriver(StreamDriver):
         return DialError(f"{self.peer} ended the connection: {words}")
 
     async def ping(self) -> None:
+        """Send a PING, unless bytes wait for the socket: the PING would only wait behind them."""
         client, transport = self._client, self._transport
         if (
             client is not None
@@ -250,6 +254,7 @@ class NatsDriver(StreamDriver):
                 await client.send_ping()
 
     def traffic(self) -> Traffic | None:
+        """Return the transport's figures, with the bytes that wait in nats-py."""
         if self._transport is None:
             return None
         found = self._transport.traffic()
@@ -290,6 +295,7 @@ class NatsDriver(StreamDriver):
     # callbacks of nats-py
 
     async def _on_closed(self) -> None:
+        """Handle nats-py's report that the client is closed."""
         assert self._client is not None
         if self._error is None:
             self._error = self._client.last_error
@@ -312,6 +318,7 @@ class NatsDriver(StreamDriver):
             self._end_without_a_word(client)
 
     def _end_without_a_word(self, client: Client) -> None:
+        """End the link that nats-py serves no more and has not reported as closed."""
         if (
             self._over or self._client is None or client is not self._client
         ):  # an earlier attempt's client: another server is tried
@@ -329,6 +336,7 @@ class NatsDriver(StreamDriver):
         return None if error is None else f"{self.peer} sent what is not NATS ({said(error)[:200]})"
 
     def _reason(self) -> BaseException | None:
+        """Return why an open link has ended; None for a plain end."""
         words = said(self._error) if self._error is not None else ""
         if (unparsed := self._unparsed()) is not None:
             return ConnectionError(f"{unparsed}; the link counts as lost")
@@ -341,6 +349,7 @@ class NatsDriver(StreamDriver):
         return ConnectionError(f"{self.peer} closed the connection: {words}")
 
     async def _on_error(self, error: Exception) -> None:
+        """Handle an error that nats-py reports."""
         if isinstance(error, nats.errors.SlowConsumerError):
             self.sink.dropped(1)
         elif is_violation(error):
@@ -368,6 +377,9 @@ class NatsDriver(StreamDriver):
             self._lost(FatalError(self._denied))  # the right was withdrawn while the link was open
 
     def _on_publish_refused(self, writer: Writer, subject: str) -> None:
+        """Handle the server's refusal of a subject: of reading, of a first message, or of an
+        ordinary one.
+        """
         words = f"{self.peer} does not allow to publish to {subject}; check the user's permissions"
         rights = writer.rights
         rights.withdraw(subject)
@@ -392,6 +404,7 @@ class NatsDriver(StreamDriver):
         )
 
     def _lost(self, reason: BaseException | None) -> None:
+        """Report the end of the link, once."""
         if not self._over:
             self._end()
             self.sink.lost(reason)
@@ -448,6 +461,7 @@ class NatsDriver(StreamDriver):
         return await self._living_writer().request(data, deadline)
 
     def _living_writer(self) -> Writer:
+        """Return the writer of the link; ConnectionError where the link is over."""
         if self._over or self._writer is None:
             raise ConnectionError("the link is gone")
         return self._writer

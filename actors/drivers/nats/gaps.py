@@ -60,6 +60,7 @@ def reads_whole_stream(topic: str | None, subjects: Sequence[str]) -> bool:
 
 
 def _covers(pattern: list[str], subject: list[str]) -> bool:
+    """Whether the pattern matches every subject that the other pattern matches."""
     for index, word in enumerate(pattern):
         if word == ">":
             return len(subject) > index

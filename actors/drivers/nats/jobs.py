@@ -45,6 +45,7 @@ class Jobs:
             task.cancel()
 
     def _note_done(self, task: asyncio.Task[None]) -> None:
+        """Forget a task that has ended, and report its failure."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)

@@ -138,6 +138,7 @@ def meet(one: str, other: str) -> bool:
 
 
 def _write_to(given: str | None, topics: tuple[str, ...]) -> str | None:
+    """Return the subject to write to: the given one, or the first topic without wildcards."""
     for subject in (given or "", *topics):
         if len(subject.encode()) > LONGEST:
             raise FatalError(f"the subject {subject[:20]}... has more than {LONGEST} bytes")
@@ -179,6 +180,7 @@ def header_bytes(headers: Mapping[str, str]) -> int:
 
 
 def _stream(address: Address) -> StreamPlan | None:
+    """Return how the stream is read; None where the address names no stream."""
     params, typed = address.params, address.extra.get("typed", {})
     name = params.get("stream")
     if not name:
@@ -213,6 +215,7 @@ def _stream(address: Address) -> StreamPlan | None:
 
 
 def _deliver(value: str, at: float | None) -> dict[str, Any]:
+    """Return where a new consumer begins, by the names of nats-py's ConsumerConfig."""
     if at is not None:
         moment = datetime.datetime.fromtimestamp(at, datetime.UTC)
         return {"deliver_policy": "by_start_time", "opt_start_time": moment}
@@ -222,6 +225,7 @@ def _deliver(value: str, at: float | None) -> dict[str, Any]:
 
 
 def _logins(address: Address) -> tuple[dict[str, Any], ...]:
+    """Return the login for each server."""
     params = address.params
     common: dict[str, Any] = {"name": params.get("name") or "trunkline"}
     if params.get("nkey"):
@@ -261,6 +265,7 @@ def _seed(value: str) -> str:
 
 
 def _creds(path: str) -> str:
+    """Check the credentials file and return its path."""
     lines = _lines("creds", path)
     if not any("BEGIN NATS USER JWT" in line for line in lines) or not any(map(_is_seed, lines)):
         raise FatalError(
@@ -270,6 +275,7 @@ def _creds(path: str) -> str:
 
 
 def _lines(name: str, path: str) -> list[str]:
+    """Return the lines of a file; FatalError where it cannot be read."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read(1 << 20).splitlines()

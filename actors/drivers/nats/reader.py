@@ -142,6 +142,11 @@ class StreamReader:
         self._check_timer = asyncio.get_running_loop().call_later(_CHECK_S, self._check)
 
     async def _look(self) -> None:
+        """Ask the server about the consumer, and act on the answer.
+
+        The consumer may be made anew while the answer is awaited. An answer about the former one is
+        ignored.
+        """
         begun, consumer = time.monotonic(), self._consumer.name
         try:
             found = await self._consumer.look()
@@ -183,6 +188,9 @@ class StreamReader:
     # receiving
 
     async def _receive(self, msg: Msg) -> None:
+        """Take one message. A damaged message is counted as dropped and must not end nats-py's
+        task.
+        """
         self._pulls.note_heard(time.monotonic())
         try:
             self._take(msg)
@@ -195,6 +203,7 @@ class StreamReader:
             )
 
     def _take(self, msg: Msg) -> None:
+        """Handle a message of the stream, or the server's report on a request."""
         headers = msg.headers
         is_ours = msg.subject.startswith(self._pulls.inbox)
         if headers is not None and api.Header.STATUS in headers and is_ours:
@@ -248,6 +257,7 @@ class StreamReader:
         return False
 
     def _deliver(self, msg: Msg, found: StreamDelivery) -> None:
+        """Keep a message for the next hand-over."""
         again = found.times > 1 or self._held.was_handed_over(found.sequence, found.taken)
         delivery = Delivery(
             msg.data,
@@ -322,6 +332,7 @@ class StreamReader:
             )
 
     async def _rebind(self) -> None:
+        """Find or make the consumer again, after it has vanished."""
         try:
             self._obey(await self._consumer.bind(Deadline(_REBIND_S)))
         except DialError as error:

@@ -104,6 +104,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         return True
 
     async def connect(self, uri: Any, buffer_size: int, connect_timeout: int) -> None:
+        """Open the socket by Trunkline's dialer; the arguments of nats-py are ignored."""
         if self.failure is not None:  # nats-py tries twice
             raise self.failure
         try:
@@ -142,6 +143,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         self.connection_made(secure)
 
     def write(self, payload: bytes) -> None:
+        """Send bytes; FatalError where the address asks for TLS and the server does not."""
         if self._address.tls and not self.secure:
             raise FatalError(
                 f"{self.peer} does not ask for TLS; use nats:// if that is what you want"
@@ -159,6 +161,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         await self._writable.wait()
 
     async def read(self, buffer_size: int) -> bytes:
+        """Wait for bytes, and read from the socket again where reading had stopped."""
         self._know_user()
         data = await self._incoming.read()
         if self._transport is not None and not self._transport.is_closing():
@@ -226,6 +229,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._writable.set()
 
     def data_received(self, data: bytes) -> None:
+        """Queue the bytes, and stop reading the socket while the queue is full."""
         if self._said_end:
             self._incoming.count += len(data)
             return
@@ -248,6 +252,7 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._writable.set()
 
     def _end(self, exc: Exception | None) -> None:
+        """Note the end of the connection, and wake the tasks that wait."""
         self.failure = self.failure or _in_words(exc, self.peer)
         self._incoming.end()
         self._writable.set()  # a waiting writer goes on, and finds that the link is over

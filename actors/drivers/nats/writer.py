@@ -150,12 +150,16 @@ class Writer:
     # before a message goes out
 
     def _prepare(self, data: str | bytes) -> tuple[str, bytes]:
+        """Return subject and payload of a message without its own destination."""
         subject = self._own_subject()
         payload = data.encode() if isinstance(data, str) else data
         self._check_size(len(payload) + self._plan.overhead)
         return subject, payload
 
     def _subject_of(self, outgoing: Outgoing) -> str:
+        """Return the subject of a message that may have its own; RefusedError for an impossible
+        one.
+        """
         if outgoing.topic is None:
             return self._own_subject()
         if not is_subject(outgoing.topic, pattern=False):
@@ -165,6 +169,9 @@ class Writer:
         return outgoing.topic
 
     def _own_subject(self) -> str:
+        """Return the subject that the address names; RefusedError where there is none to write
+        to.
+        """
         if self._plan.write_to is None:
             raise RefusedError("there is no one subject to write to; give write_topic=name")
         if self.elsewhere is not None:
@@ -205,6 +212,7 @@ class Writer:
     async def _publish(
         self, subject: str, payload: bytes, headers: dict[str, str], reply: str = ""
     ) -> None:
+        """Give the message to nats-py."""
         try:
             await self._client.publish(subject, payload, reply, headers=headers or None)
         except nats.errors.Error as error:
@@ -227,6 +235,7 @@ class Writer:
         self.rights.note_own_allowed(subject)
 
     async def _wait_until_seen(self, low_subject: str, deadline: Deadline) -> None:
+        """Wait for a round trip, at most `_CHECK_S` seconds, or until a refusal arrives."""
         limit = Deadline(min(_CHECK_S, deadline.left()))
         try:
             async with self._waits.until_answered(limit, low_subject):
