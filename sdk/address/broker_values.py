@@ -61,6 +61,7 @@ def read_beside(scheme: Scheme, given: Mapping[str, object]) -> Values:
 
 
 def _param(scheme: Scheme, name: str) -> Param:
+    """The row of a parameter. The parser has already checked the name."""
     param = find_param(scheme.protocol, name)
     assert param is not None  # the caller looked before
     return param
@@ -119,18 +120,21 @@ def read_typed(scheme: Scheme, params: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _bool(param: Param, value: str) -> dict[str, Any]:
+    """A boolean: true, 1, yes, false, 0, no, in any case."""
     if value.lower() not in (*_TRUE, *_FALSE):
         raise _wrong(param, value, "use true or false")
     return {param.name: value.lower() in _TRUE}
 
 
 def _count(param: Param, value: str) -> dict[str, Any]:
+    """A whole number within the parameter's range."""
     if not re.fullmatch("[0-9]{1,10}", value) or not param.low <= int(value) <= param.high:
         raise _wrong(param, value, f"use a whole number from {param.low} to {param.high}")
     return {param.name: int(value)}
 
 
 def _enum(param: Param, value: str) -> dict[str, Any]:
+    """A word of the parameter's choices."""
     # Types of exchanges from plugins begin with x-.
     if value not in param.choices and not (
         param.name == "type" and re.fullmatch(r"x-[\w.-]+", value)
@@ -165,6 +169,7 @@ def seconds_of(moment: str | datetime) -> float | None:
 
 
 def _argument(param: Param, value: str) -> dict[str, Any]:
+    """An AMQP argument in its type."""
     try:
         return {param.name: argument_value(param.name, value)}
     except ValueError as error:

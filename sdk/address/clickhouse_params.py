@@ -34,6 +34,7 @@ _Reader = Callable[[str, str, dict[str, Any]], None]
 
 
 def _duration(name: str, value: str, typed: dict[str, Any]) -> None:
+    """A duration in Go's notation, stored in seconds."""
     try:
         typed[f"{name}_seconds"] = duration_seconds(value)
         return
@@ -43,6 +44,7 @@ def _duration(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _seconds_or_duration(name: str, value: str, typed: dict[str, Any]) -> None:
+    """v1's number of seconds or v2's duration, stored in seconds."""
     number = seconds(value)
     if number is None:
         _duration(name, value, typed)
@@ -87,6 +89,8 @@ def _compress(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _strategy(kind: str) -> _Reader:
+    """The reader of `connection_open_strategy`; unknown words mean `in_order`."""
+
     def read(name: str, value: str, typed: dict[str, Any]) -> None:
         typed[name] = value if value in _STRATEGIES[kind] else "in_order"
 
@@ -94,6 +98,7 @@ def _strategy(kind: str) -> _Reader:
 
 
 def _products(name: str, value: str, typed: dict[str, Any]) -> None:
+    """Pairs of name and version, as in `name/version,name/version`."""
     pairs = [part.split("/") for part in value.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise DsnError(
@@ -103,12 +108,14 @@ def _products(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _server_name(name: str, value: str, typed: dict[str, Any]) -> None:
+    """The name that the server's certificate is checked for; it must not be empty."""
     if not value:
         raise DsnError("clickhouse [dsn parse]: tls_server_name is empty")
     typed[name] = value
 
 
 def _path(name: str, value: str, typed: dict[str, Any]) -> None:
+    """A path with its first slash."""
     typed[name] = value if value.startswith("/") else f"/{value}"
 
 
@@ -121,6 +128,7 @@ def _insecure(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _no_tls_config(name: str, value: str, typed: dict[str, Any]) -> None:
+    """Refuse the parameter: it names a configuration registered in a Go process."""
     raise DsnError(f"invalid tls_config - no config registered under name {shown(value)}")
 
 

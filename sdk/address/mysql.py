@@ -121,6 +121,7 @@ def _address_fields(net: str, address: str, *, bare: bool) -> dict[str, Any]:
 
 
 def _database(name: str) -> str:
+    """The database's name, percent-decoded."""
     try:
         return path_unescape(name)
     except DsnError as error:
@@ -177,6 +178,7 @@ def _param(name: str, value: str, typed: dict[str, Any], variables: dict[str, st
 
 
 def _bool(value: str) -> bool:
+    """A boolean in the driver's spellings."""
     if value in ("1", "true", "TRUE", "True"):
         return True
     if value in ("0", "false", "FALSE", "False"):
@@ -185,6 +187,7 @@ def _bool(value: str) -> bool:
 
 
 def _tls(value: str) -> str:
+    """The value of `tls`: a boolean as text, `skip-verify` or `preferred`."""
     try:
         return "true" if _bool(value) else "false"
     except DsnError:
@@ -197,6 +200,7 @@ def _tls(value: str) -> str:
 
 
 def _zone(name: str) -> str:
+    """A time zone that this machine knows."""
     if name in ("", "UTC", "Local"):
         return name
     try:

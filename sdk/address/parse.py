@@ -140,6 +140,7 @@ def _options(
 
 
 def _is_param(scheme: Scheme, name: object) -> bool:
+    """Whether `name` is a message broker's parameter and no option. Options go first."""
     return isinstance(name, str) and name not in OPTIONS and is_param(scheme, name)
 
 

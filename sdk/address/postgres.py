@@ -189,6 +189,7 @@ def _from_url(dsn: str) -> dict[str, str]:
 
 
 def _wrong(name: str, text: str) -> DsnError:
+    """lib/pq's error for a bad value."""
     return DsnError(f'pq: wrong value for "{name}": {text}')
 
 
@@ -221,12 +222,14 @@ def _parsed(name: str, read: Callable[[str], int], value: str) -> int:
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """DsnError unless `value` is one of `choices`."""
     if value not in choices:
         listed = f"{', '.join(choices[:-1])}, or {choices[-1]}"
         raise _wrong(name, f'"{shown(value)}" is not supported; supported values are {listed}')
 
 
 def _bool(name: str, value: str) -> bool:
+    """A boolean in lib/pq's spellings."""
     if value in _TRUE:
         return True
     if value in ("0", "f", "F", "false", "FALSE", "False", "no", "off"):
@@ -235,6 +238,7 @@ def _bool(name: str, value: str) -> bool:
 
 
 def _utf8_only(name: str, value: str) -> None:
+    """lib/pq speaks UTF-8 only."""
     if "".join(filter(str.isalnum, value)).upper() != "UTF8":
         raise DsnError(
             f'pq: unsupported client_encoding "{shown(value)}": must be absent or "UTF8"'
@@ -242,6 +246,7 @@ def _utf8_only(name: str, value: str) -> None:
 
 
 def _iso_only(name: str, value: str) -> None:
+    """lib/pq reads dates in this style only."""
     if value != "ISO, MDY":
         raise DsnError(
             f'pq: setting datestyle "{shown(value)}" is not supported: must be absent or "ISO, MDY"'
@@ -249,10 +254,15 @@ def _iso_only(name: str, value: str) -> None:
 
 
 def _no_kerberos(name: str, value: str) -> None:
+    """Refuse the parameter: Kerberos is not supported."""
     raise DsnError(f"pq: {name}: Kerberos is not supported")
 
 
 def _auth_methods(name: str, value: str) -> None:
+    """Check a list of authentication methods.
+
+    Forbidden methods (`!md5`) cannot be mixed with allowed methods.
+    """
     if not value:
         return  # any method
     methods = value.split(",")
@@ -309,6 +319,7 @@ def _server(name: str, port: int, address: str) -> dict[str, Any]:
 
 
 def _check_ip(text: str) -> None:
+    """DsnError unless `text` is an IP address."""
     try:
         ipaddress.ip_address(text)
         return

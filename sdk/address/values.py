@@ -31,11 +31,13 @@ def read_value(option: Option, value: object) -> Any:
 
 
 def _refuse(option: Option, value: object, accepted: str) -> AddressError:
+    """The error for a bad value. The value of a secret option is not quoted."""
     given = "a value" if option.secret else f"'{shown(str(value))}'"
     return AddressError(f"option '{option.name}' does not take {given}: {accepted}")
 
 
 def _bool(option: Option, value: object) -> bool:
+    """true, 1 and yes; false, 0 and no; in any case."""
     text = str(value).lower()
     if text in _TRUE:
         return True
@@ -45,6 +47,7 @@ def _bool(option: Option, value: object) -> bool:
 
 
 def _whole(option: Option, value: object) -> int:
+    """A whole number within the option's range. A float without a fraction counts as whole."""
     unit = "milliseconds as a whole number" if option.kind == "ms" else "a whole number"
     accepted = f"use {unit} from {option.low:g} to {int(option.high)}"
     if isinstance(value, float) and value.is_integer():
@@ -66,6 +69,7 @@ def _rate(option: Option, value: object) -> str:
 
 
 def _seconds(option: Option, value: object) -> float:
+    """A number of seconds within the option's range, as a float."""
     accepted = f"use seconds from {option.low:g} to {option.high:.0f}"
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch(
@@ -82,12 +86,14 @@ def _seconds(option: Option, value: object) -> float:
 
 
 def _text(option: Option, value: object) -> str:
+    """Text of a single line, not empty."""
     if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
         raise _refuse(option, value, "use text of one line")
     return value
 
 
 def _enum(option: Option, value: object) -> str:
+    """A word of the option's choices, in any case."""
     text = str(value).lower()
     # FMZ's newer runtime spells deflate without its first syllable.
     text = "deflate" if option.name == "compress" and text == "flate" else text
@@ -97,6 +103,7 @@ def _enum(option: Option, value: object) -> str:
 
 
 def _list(option: Option, value: object) -> tuple[str, ...]:
+    """Names from a list, or from text with commas."""
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple)):
         raise _refuse(option, value, "use a list of names, or names separated by commas")
@@ -124,12 +131,14 @@ def _message(option: Option, value: object) -> str:
 
 
 def _messages(option: Option, value: object) -> tuple[str, ...]:
+    """One or several messages, always as a tuple."""
     if isinstance(value, (list, tuple)):
         return tuple(_message(option, item) for item in value)
     return (_message(option, value),)
 
 
 def _is_utf8(text: str) -> bool:
+    """Whether UTF-8 can encode the text: surrogates cannot be encoded."""
     return not re.search("[\ud800-\udfff]", text)
 
 
@@ -181,6 +190,7 @@ def _proxy(option: Option, value: object) -> Proxy | None:
 
 
 def _ip(option: Option, value: object) -> str:
+    """An IP address without brackets."""
     text = str(value).removeprefix("[").removesuffix("]")
     try:
         ipaddress.ip_address(text)

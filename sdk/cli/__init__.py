@@ -132,6 +132,7 @@ def _read_version() -> str:
 
 
 def _print_error(error: BaseException, code: int) -> int:
+    """Print an error for people, after the output so far; returns `code`."""
     sys.stdout.flush()
     print(f"trunkline: {error}", file=sys.stderr)
     return code

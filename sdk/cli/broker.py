@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run a broker until it is ended; returns the exit code."""
     address = options.address or endpoint.new_address()
     try:
         endpoint.folder_of(address)

@@ -92,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _read_brokers(text: str) -> str:
+    """Check the names of brokers in `--brokers`."""
     from trunkline.demo.broker_feeds import BROKERS
 
     names = text.split(",")
@@ -101,6 +102,7 @@ def _read_brokers(text: str) -> str:
 
 
 def _read_server(text: str) -> str:
+    """Check the HOST:PORT of `--kafka`."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError("HOST:PORT, such as 127.0.0.1:9092")
@@ -108,6 +110,7 @@ def _read_server(text: str) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run the demo and print its report; returns the exit code."""
     if options.brokers:
         from trunkline.demo import brokers as demo_brokers
 
@@ -150,6 +153,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _serve_feed(feed: Feed) -> Iterator[None]:
+    """Run the exchange inside the block."""
     feed.server.start()
     try:
         yield
@@ -161,6 +165,7 @@ def _serve_feed(feed: Feed) -> Iterator[None]:
 def _run_strategy(
     folder: Path, feed: Feed, certificate: Certificate | None, *, plain: bool
 ) -> Iterator[StrategyProcess]:
+    """Run the strategy inside the block, and end the strategy with its broker and workers."""
     arguments = [
         _feed_address(feed, certificate),
         _store_address(folder),
@@ -176,6 +181,8 @@ def _run_strategy(
 
 
 def _feed_address(feed: Feed, certificate: Certificate | None) -> str:
+    """The feed's address: a small buffer, quick reconnects, gzip, and the subscription as
+    payload."""
     trust = "&proxy=none" + (f"&cafile={certificate.cert}" if certificate else "")
     how = f"reconnect=true&interval=300&compress=gzip&mode=recv&buffer={BUFFER}"
     return f"{feed.server.url}/ws|{how}{trust}&payload={json.dumps({'sub': 'tickers'})}"
@@ -229,6 +236,7 @@ def _feed_worker(strategy: StrategyProcess) -> int:
 
 
 def _await_event(happened: Any, strategy: StrategyProcess, timeout_s: float) -> None:
+    """Wait for an event; Failed when the strategy ends or the time is over."""
     deadline = Deadline(timeout_s)
     while not happened():
         if not strategy.running() or deadline.expired():
@@ -239,6 +247,8 @@ def _await_event(happened: Any, strategy: StrategyProcess, timeout_s: float) -> 
 
 
 def _wait_until(strategy: StrategyProcess, until: float) -> None:
+    """Wait until the time `until` on the monotonic clock, but not longer than the strategy
+    lives."""
     while strategy.running() and (left := until - time.monotonic()) > 0:
         time.sleep(min(LOOK_S, left))
 
@@ -247,6 +257,7 @@ def _wait_until(strategy: StrategyProcess, until: float) -> None:
 
 
 def _read_result(folder: Path) -> dict[str, Any]:
+    """The strategy's result; Failed without a result."""
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -255,6 +266,7 @@ def _read_result(folder: Path) -> dict[str, Any]:
 
 
 def _read_stored_ticks(folder: Path) -> list[Stored]:
+    """The rows that the writer stored, in the order of their insertion."""
     with contextlib.closing(sqlite3.connect(folder / "ticks.db")) as database:
         return database.execute(
             "SELECT seq, link, symbol, price FROM ticks ORDER BY rowid"

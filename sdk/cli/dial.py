@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _option_table() -> str:
+    """The help for all options and all parameters of message brokers."""
     from trunkline.address import OPTIONS, PARAMS
 
     lines = ["options of -o (or after the address: 'ADDRESS|name=value&name=value'):"]
@@ -97,6 +98,7 @@ def _option_table() -> str:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Find the address, open the connection and use it until its end; returns the exit code."""
     with Lines(0) as lines, _said_on_stderr():
         address = _find_address(options.address, lines)
         with _open_connection(address, options) as connection:
@@ -144,6 +146,7 @@ def _find_address(given: str | None, lines: Lines) -> str:
 
 
 def _open_connection(address: str, options: argparse.Namespace) -> Connection:
+    """Dial the address, or attach to the connection of a handle."""
     from trunkline.proxy.dial import connect
 
     given = _read_options(options.options)

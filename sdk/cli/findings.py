@@ -42,18 +42,22 @@ class Finding:
     hint: str = ""
 
     def plain(self) -> dict[str, str]:
+        """The finding as a dict, for --json."""
         return asdict(self)
 
 
 def ok(name: str, text: str) -> Finding:
+    """Make a finding without a complaint."""
     return Finding("ok", name, text)
 
 
 def warn(name: str, text: str, hint: str) -> Finding:
+    """Make a finding that deserves a look."""
     return Finding("warn", name, text, hint)
 
 
 def fail(name: str, text: str, hint: str) -> Finding:
+    """Make a finding of a part that does not work. `trunkline doctor` then exits with 1."""
     return Finding("FAIL", name, text, hint)
 
 
@@ -75,6 +79,7 @@ def machine() -> Iterator[Finding]:
 
 
 def _check_python() -> Finding:
+    """Python's version, and whether Trunkline supports it."""
     text = (
         f"{platform.python_version()} on {platform.system()} {platform.machine()}, {sys.executable}"
     )
@@ -94,6 +99,7 @@ _EXTRAS = {
 
 
 def _check_libraries() -> Iterator[Finding]:
+    """The versions of Trunkline and its libraries. A missing extra is no fault."""
     yield ok("trunkline", _installed_version("trunkline") or "run from its source folder")
     missing = [name for name in _CORE if _installed_version(name) is None]
     shown = ", ".join(f"{name} {_installed_version(name)}" for name in _CORE if name not in missing)
@@ -114,6 +120,7 @@ def _check_libraries() -> Iterator[Finding]:
 
 
 def _installed_version(name: str) -> str | None:
+    """The version of an installed distribution, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -121,6 +128,7 @@ def _installed_version(name: str) -> str | None:
 
 
 def _check_zeromq() -> Finding:
+    """ZeroMQ's version. Proxies, broker and workers need its transport `ipc`."""
     import zmq
 
     if not zmq.has("ipc"):
@@ -131,6 +139,7 @@ def _check_zeromq() -> Finding:
 
 
 def _check_folder() -> Iterator[Finding]:
+    """Whether the runtime folder can be used, or made."""
     root = endpoint.root()
     hint = f"set {endpoint.ROOT_ENV} to a short path of a folder of your own"
     try:
@@ -151,6 +160,7 @@ def _check_folder() -> Iterator[Finding]:
 
 
 def _check_privacy(root: Path, info: os.stat_result, hint: str) -> Finding:
+    """Whether the runtime folder belongs to this user alone."""
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
         return fail("runtime folder", f"{root} is not a folder of yours", hint)
     if info.st_mode & 0o077:
@@ -162,6 +172,7 @@ def _check_privacy(root: Path, info: os.stat_result, hint: str) -> Finding:
 
 
 def _check_file_limit() -> Finding:
+    """Whether the limit of open files allows hundreds of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{_limit_text(soft)} files, at most {_limit_text(hard)}"
     if hard != resource.RLIM_INFINITY and hard < FILES:
@@ -180,6 +191,7 @@ def _limit_text(value: int) -> str:
 
 
 def _check_clock() -> Finding:
+    """Whether the clock shows a possible time and runs steadily."""
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z")
     if time.time() < BUILT:
         return fail(
@@ -215,6 +227,8 @@ def _check_proxies() -> Iterator[Finding]:
 
 
 def _ask_brokers() -> Listing | Finding:
+    """The brokers of this user with their connections; a finding when the runtime folder is
+    unusable."""
     try:
         return listing()
     except BrokerGone as error:
@@ -222,6 +236,8 @@ def _ask_brokers() -> Listing | Finding:
 
 
 def _check_brokers(found: Listing) -> Iterator[Finding]:
+    """A finding for every broker: those with silent workers, those that do not answer, and those
+    that are gone."""
     for broker in found.brokers:
         text = f"{broker.address}, process {broker.pid}: {len(broker.connections)} connections"
         hangs = [row for row in broker.connections if not row.get("responsive", True)]
@@ -247,6 +263,7 @@ def _check_brokers(found: Listing) -> Iterator[Finding]:
 
 
 def _check_leftovers(found: Listing) -> Iterator[Finding]:
+    """The folders and the workers that killed brokers have left behind."""
     stale = find_stale_folders()
     if stale:
         yield warn(

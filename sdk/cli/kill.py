@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
+    """End the named connections, or all connections; returns the exit code."""
     if bool(options.id) == options.all:
         print("trunkline kill: name ids, or --all; `trunkline ps` shows them", file=sys.stderr)
         return USAGE
@@ -60,6 +61,7 @@ def _count_text(number: int) -> str:
 
 
 def _kill_named(found: Listing, given: str) -> int:
+    """End the connection of an id and print the outcome; returns the exit code."""
     try:
         return _kill_connection(given, *_locate_connection(found, given))
     except Failed as error:

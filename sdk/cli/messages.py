@@ -67,6 +67,7 @@ class _Session:
         self._ending = self._ended_here = False
 
     def run(self) -> int:
+        """Print until the end, and let a line that is being sent arrive; returns the exit code."""
         try:
             return self._print_all()
         finally:
@@ -101,6 +102,10 @@ class _Session:
         )
 
     def _show_message(self, message: Message | str | bytes | None) -> None:
+        """Print a message.
+
+        After an outage, the first read that succeeds shows that the link is up.
+        """
         if self._down:
             self._down = False
             self._printer.event("up")
@@ -110,6 +115,7 @@ class _Session:
                 self._left -= 1
 
     def _show_outage(self) -> None:
+        """Print the beginning of an outage once."""
         if not self._down:
             self._down = True
             self._printer.event("down")
@@ -133,6 +139,10 @@ class _Session:
                 self._write_data(data)
 
     def _write_data(self, data: bytes) -> None:
+        """Write a line as text, or as bytes if it is no UTF-8.
+
+        A failure is printed, and the session goes on.
+        """
         try:
             with contextlib.suppress(UnicodeDecodeError):
                 self._connection.write(data.decode())
@@ -143,6 +153,7 @@ class _Session:
                 _print_note(_why_unsent(error))
 
     def input_ended(self) -> None:
+        """Start the time of `-q` at the end of the input."""
         if self._quit_s is not None:
             self._quit_at = Deadline(self._quit_s)
 
@@ -158,6 +169,7 @@ class _Printer:
         self._terminal = sys.stdout.isatty()
 
     def message(self, message: Message | str | bytes) -> None:
+        """Print a message by the options: as JSON, as hex lines, raw, or as a line."""
         if isinstance(message, Message):
             fields = {
                 **_content_fields(message.data, as_hex=self._hex),
@@ -173,6 +185,7 @@ class _Printer:
             self._put_out(self._plain_bytes(message) + (b"" if self._raw else b"\n"))
 
     def _plain_bytes(self, message: str | bytes) -> bytes:
+        """A message as bytes for the output; on a terminal without control characters."""
         # A peer's message must not control the user's terminal.
         if self._terminal:
             text = (
@@ -195,11 +208,13 @@ class _Printer:
         )
 
     def _put_out(self, data: bytes) -> None:
+        """Write and flush at once, so that a reader of a pipe gets every message immediately."""
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
 
 def _content_fields(message: str | bytes, *, as_hex: bool) -> dict[str, str]:
+    """The content of a message as a field of JSON: hex, text, or base64."""
     if as_hex:
         data = message.encode("utf-8", "surrogatepass") if isinstance(message, str) else message
         return {"hex": data.hex()}
@@ -209,6 +224,7 @@ def _content_fields(message: str | bytes, *, as_hex: bool) -> dict[str, str]:
 
 
 def _why_unsent(error: TrunklineError) -> str:
+    """The line for people about a write that failed."""
     if isinstance(error, Unconfirmed):
         return f"a line may or may not have arrived: {error}"
     if isinstance(error, (BrokenError, OperationTimeout, RefusedError)):

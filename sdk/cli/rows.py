@@ -76,6 +76,7 @@ def rows_of(listing: Listing, now: float | None = None) -> list[Row]:
 
 
 def _make_row(shown: str, broker: str, raw: dict[str, Any], now: float) -> Row:
+    """The row of a connection, from the broker's figures."""
     opened = float(raw.get("opened_at") or 0)
     uptime = max(0.0, now - opened) if opened else None
     count = {name: int(raw.get(name) or 0) for name in _COUNTS}
@@ -118,6 +119,7 @@ def memory(pid: int) -> int | None:
 
 
 def _proc_memory(pid: int) -> int | None:
+    """Linux: the PSS of a process, or its resident size where the PSS may not be read."""
     for name, mark in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
         try:
             lines = Path(f"/proc/{pid}/{name}").read_text().splitlines()

@@ -54,6 +54,10 @@ _OURS = ("--set", "--params", "--name", "--log", "--data", "--plain")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run the strategy; returns its exit code.
+
+    Options of `trunkline run` after the file are refused.
+    """
     from trunkline import strategy
 
     file, *arguments = options.command[1:] if options.command[:1] == ["--"] else options.command

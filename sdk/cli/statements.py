@@ -51,6 +51,7 @@ def _read_statements(given: list[str], lines: Lines) -> Iterator[str]:
 
 
 def _print_refusal(error: TrunklineError, *, as_json: bool) -> None:
+    """Print why a statement was refused: to stderr, and with --json also to stdout."""
     sys.stdout.flush()
     print(f"trunkline: {error}", file=sys.stderr)
     if as_json:
@@ -59,6 +60,7 @@ def _print_refusal(error: TrunklineError, *, as_json: bool) -> None:
 
 
 def _print_result(result: dict[str, Any], *, as_json: bool) -> None:
+    """Print a result: JSON, tables, or the number of affected rows."""
     if as_json:
         print(json.dumps(plain_value(result), ensure_ascii=False))
     elif result["columns"]:
@@ -75,6 +77,7 @@ def _print_result(result: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _print_result_set(result: dict[str, Any]) -> None:
+    """Print a table of rows and their number."""
     from rich.text import Text
 
     from trunkline.cli.console import CommandConsole

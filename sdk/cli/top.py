@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Show all connections until the end: as a screen on a terminal, else as lines."""
     if sys.stdout.isatty():
         return _show_live(options.count)
     looks = _look_repeatedly(options.count, _sleep_on)
@@ -88,10 +89,12 @@ def _with_current_rates(
 
 
 def _rank_by_rate(row: Row) -> tuple[float, str]:
+    """The key for sorting: the busiest connection first."""
     return -((row.rate_in or 0) + (row.rate_out or 0)), row.id
 
 
 def _summary_text(found: Listing, rows: list[Row]) -> str:
+    """The first line: connections, brokers, memory, and brokers that do not answer."""
     memory = sum(row.memory or 0 for row in rows) / 1e6
     text = f"{len(rows)} connections, {len(found.brokers)} brokers, {memory:.0f} MB in workers"
     return "; ".join([text, *found.complaints()])
@@ -109,6 +112,7 @@ def _show_live(count: int | None) -> int:
 
 
 def _draw_screen(found: Listing, rows: list[Row], width: int) -> RenderableType:
+    """The screen: the summary and the table, with colours by state."""
     from rich.console import Group
     from rich.text import Text
 
@@ -125,6 +129,7 @@ def _draw_screen(found: Listing, rows: list[Row], width: int) -> RenderableType:
 
 
 def _sleep_on(seconds: float) -> bool:
+    """Wait without keys. Returns False: never the end."""
     time.sleep(seconds)
     return False
 

@@ -100,6 +100,7 @@ def _last_words(root: Path) -> str:
 
 
 def _try_dial(address: str) -> Finding:
+    """Dial a local TCP server several times: the median time, and whether an echo arrives."""
     times = []
     for _ in range(DIALS):
         started = time.monotonic()
@@ -116,6 +117,7 @@ def _try_dial(address: str) -> Finding:
 
 
 def _try_wss(folder: Path) -> Finding:
+    """Dial a local wss server, where a certificate can be made."""
     try:
         from trunkline.demo.wsserver import WsServer
     except ModuleNotFoundError as error:
@@ -156,6 +158,7 @@ class _EchoServer:
         self._thread.start()
 
     def _serve_clients(self) -> None:
+        """Serve one client after another, until the listener is closed."""
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()

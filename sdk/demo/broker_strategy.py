@@ -64,6 +64,7 @@ class Reader(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
+        """Read until the end of the demo. Runs on the reader's own thread."""
         while not self.over.is_set():
             message = self.connection.receive(READ_MS)
             if message == "":
@@ -72,12 +73,14 @@ class Reader(threading.Thread):
                 self.on_message(message)
 
     def on_outage(self) -> None:
+        """Count an outage once, until the next message."""
         if not self.down:
             self.down = True
             self.outages += 1
             Log(self.name, "- the link is down", BAD)
 
     def on_message(self, message: Any) -> None:
+        """Note a message: extend the last run, or begin a run after a gap or an outage."""
         tick = json.loads(message.data)
         number = tick["n"]
         if self.runs and not self.down and number == self.runs[-1][1] + 1:
@@ -119,6 +122,7 @@ class Reader(threading.Thread):
         return f"{statistics.median(latest):.1f} ms" if latest else "-"
 
     def result(self) -> dict[str, Any]:
+        """The feed's figures for the report."""
         stats = settled(self.connection, self.read)
         figures = {
             name: getattr(stats, name)
@@ -205,6 +209,7 @@ def main() -> None:
 
 
 def stop() -> None:
+    """Stop all readers and wait for their threads."""
     for reader in readers:
         reader.over.set()
     for reader in readers:

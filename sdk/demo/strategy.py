@@ -73,6 +73,7 @@ def start_writer(handle: int) -> Any:
 
 
 def on_message(text: str) -> None:
+    """Take a message: answer a ping, store a tick, or note the end."""
     message = json.loads(text)
     market.seen.setdefault(message["link"], []).append(message["n"])
     if "ping" in message:
@@ -88,12 +89,14 @@ def on_message(text: str) -> None:
 
 
 def on_outage() -> None:
+    """Count an outage: reads return "" until the link is up again, but count once."""
     if not market.down:
         market.down = True
         market.outages += 1
 
 
 def on_command(command: str) -> None:
+    """Obey a line from the demo."""
     name, _, value = command.partition(":")
     if name == "note":
         Log(value, BAD)
@@ -106,6 +109,7 @@ def on_command(command: str) -> None:
 
 
 def draw() -> None:
+    """Draw the table of tickers and the figures."""
     rows = [
         [
             symbol,
@@ -159,6 +163,7 @@ def settled() -> Any:
 
 
 def main() -> None:
+    """Dial the feed and the database, read until the end, and write the result."""
     global feed, database, writer
     demo, address, store, result = sys.argv[1:5]
     database = Dial(store)

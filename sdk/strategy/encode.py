@@ -13,6 +13,11 @@ FORMATS = ("raw", "string", "hex", "base64")
 
 
 def _make_hash(name: str) -> Callable[[bytes], bytes]:
+    """A hash of `hashlib` by its name.
+
+    The error for a missing hash comes only with the first use.
+    """
+
     def digest(data: bytes) -> bytes:
         try:
             return hashlib.new(name, data).digest()
@@ -23,6 +28,7 @@ def _make_hash(name: str) -> Callable[[bytes], bytes]:
 
 
 def _make_blake(name: str, bits: int) -> Callable[[bytes], bytes]:
+    """BLAKE2 with a digest of `bits` bits."""
     kind = getattr(hashlib, name)
     return lambda data: bytes(kind(data, digest_size=bits // 8).digest())
 
@@ -113,6 +119,7 @@ def encode(
 
 
 def _apply_algorithm(name: str, data: bytes, key: bytes | None) -> bytes:
+    """Hash, HMAC, checksum or signature of `data`; ValueError for an unknown name."""
     if name in _SUMS:
         return _SUMS[name](data)
     if name in _HASHES:
@@ -177,6 +184,7 @@ def _read_value(value: str | bytes, form: str, what: str) -> bytes:
 
 
 def _write_value(data: bytes, form: str) -> str | bytes:
+    """The bytes as a value in a format: `bytes` for raw, else `str`."""
     if form == "hex":
         return data.hex()
     if form == "base64":

@@ -122,6 +122,7 @@ class HttpQuery:
 
 
 def _read_old_form(body: str | None, rest: tuple[Any, ...]) -> dict[str, Any]:
+    """The options of the older form `HttpQuery(url, body, cookie, headers, debug)`."""
     names = ("cookie", "headers", "debug")
     return {"body": body, **dict(zip(names, rest, strict=False))}
 
@@ -158,6 +159,7 @@ def _make_question(url: str, options: dict[str, Any]) -> Question:
 
 
 def _read_body(given: Any) -> bytes | None:
+    """The body as bytes, None for an empty body; a dict becomes a form."""
     body = urlencode(given) if isinstance(given, dict) else given
     if isinstance(body, str):
         return body.encode() or None
@@ -209,6 +211,7 @@ def _read_timeout(given: Any) -> float:
 
 
 def _read_charset(given: Any) -> str | None:
+    """The name of a charset that Python knows; `_RefusedError` for other names."""
     if given and _known_charset(given) is None:
         raise _RefusedError("the charset must be the name of one that Python knows, such as gbk")
     return given or None
@@ -224,6 +227,7 @@ def _known_charset(name: Any) -> str | None:
 
 
 def _header_items(headers: Any) -> list[tuple[str, str]]:
+    """The headers as pairs, from a dict or from lines `Name: value`."""
     if isinstance(headers, str):
         pairs = (line.partition(":") for line in headers.splitlines())
         return [

@@ -93,6 +93,10 @@ class LiveScreen:
         self._thread.join(5)
 
     def _add_to_queue(self, item: Row | str) -> None:
+        """Queue an item for the drawing thread.
+
+        Of too many items, the oldest are skipped and counted.
+        """
         self._queue.append(item)
         if len(self._queue) > QUEUED:
             self._queue.popleft()
@@ -112,6 +116,7 @@ class LiveScreen:
             self._end.set()  # the terminal has gone; the log file, if any, goes on
 
     def _draw_changes(self) -> None:
+        """Print queued rows above the status, and redraw the status after a change."""
         rows = self._take_rows()
         if rows:
             self._console.print(*rows, sep="\n", soft_wrap=True)
@@ -121,6 +126,7 @@ class LiveScreen:
             self._live.update(self._draw_bottom(), refresh=True)
 
     def _take_rows(self) -> list[Text]:
+        """Take all queued rows, after a note about skipped rows."""
         rows: list[Text] = []
         if self._skipped:
             rows.append(Text(f"... {self._skipped} rows not shown", style="dim"))
@@ -131,6 +137,7 @@ class LiveScreen:
         return rows
 
     def _draw_bottom(self) -> RenderableType:
+        """The status with the latest profit. The tables share the height of the terminal."""
         parts: list[RenderableType] = []
         blocks = parse(self._status, self._console.height)
         tables = sum(isinstance(block, Table) for block in blocks) or 1

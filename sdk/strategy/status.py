@@ -92,6 +92,10 @@ def _is_table(value: object) -> bool:
 
 
 def _read_table(value: Any, most: int, *, tab: bool) -> Table:
+    """A table of a JSON value, with at most `most` rows.
+
+    Short rows are filled up with empty cells.
+    """
     columns = [style(str(name)).text for name in _as_list(value.get("cols"))]
     given = _as_list(value.get("rows"))
     rows = _place_cells([_as_list(row) for row in given[:most]])
@@ -124,11 +128,13 @@ def _place_cells(rows: list[list[Any]]) -> list[list[Styled]]:
 
 
 def _read_span(cell: object, name: str) -> int:
+    """The rows or columns that a merged cell covers, at most 100."""
     span = cell.get(name) if isinstance(cell, dict) else None
     return min(span, 100) if isinstance(span, int) and span > 1 else 1
 
 
 def _read_cell(value: Any) -> Styled:
+    """A cell: a dict, a list of parts, or a plain value."""
     if isinstance(value, dict):
         return _dict_cell(value)
     if isinstance(value, list):
@@ -137,6 +143,7 @@ def _read_cell(value: Any) -> Styled:
 
 
 def _dict_cell(value: dict[str, Any]) -> Styled:
+    """A cell from a dict: its body, a button as text, or JSON."""
     if "body" in value:
         return _read_cell(value["body"])
     if value.get("type") == "button":
@@ -151,5 +158,6 @@ def _as_list(value: object) -> list[Any]:
 
 
 def _read_lines(text: str) -> list[Block]:
+    """The lines of a text, as a block each."""
     text = text.strip("\n")
     return [style(line) for line in text.split("\n")] if text else []
