@@ -53,7 +53,7 @@ def _log_to(folder: Path) -> None:
 
 
 def _raise_file_limit() -> None:
-    """Raise the limit on file descriptors: each peer needs one, and the usual 1024 are too few."""
+    """Raise the limit on file descriptors: a peer needs one, and the usual 1024 are too few."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:

@@ -1,4 +1,4 @@
-"""Whether an OPEN or ATTACH is handled: its program is known, and has not given it up."""
+"""Whether an OPEN or ATTACH is handled: its program is known and still waits for the answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ABANDONED_S = 60.0
 
 
 class Admission:
-    """Checks each OPEN and ATTACH before it is carried out."""
+    """Checks an OPEN or ATTACH before it is carried out."""
 
     def __init__(self, directory: Directory, outbox: Outbox, schedule: Schedule) -> None:
         self._directory = directory

@@ -27,7 +27,7 @@ A registered connection waits as long for its former holders.
 def workers_without_broker(address: str) -> set[bytes]:
     """Ids of connections whose workers wait at this address for a broker.
 
-    Doors without a worker are removed.
+    Dead doors are removed.
     """
     found = set()
     for path in endpoint.doors(endpoint.folder_of(address)):
@@ -66,21 +66,21 @@ class Adoption:
         return is_early and any(map(is_alive, self._programs))
 
     def note_worker(self, connection_id: bytes) -> None:
-        """Note that this connection's worker has registered, and handle put-off messages again."""
+        """Note that a connection's worker has registered, and handle put-off messages again."""
         self._workers.discard(connection_id)
         self.deliver_again()
 
     def note_program(self, pid: int) -> None:
-        """Note that this program has come to this broker."""
+        """Note that a program has come to this broker."""
         self._programs.discard(pid)
         self._left.discard(pid)
 
     def note_leaving(self, pid: int) -> None:
-        """Note that this living program uses Trunkline no more."""
+        """Note that a living program uses Trunkline no more."""
         self._left.add(pid)
 
     def has_left(self, pid: int) -> bool:
-        """Whether this program has said that it uses Trunkline no more."""
+        """Whether a program has said BYE and uses Trunkline no more."""
         return pid in self._left
 
     def put_off(self, message: Incoming) -> None:
@@ -96,7 +96,7 @@ class Adoption:
         return True
 
     def deliver_again(self) -> None:
-        """Handle the messages that were put off. Each may be put off again."""
+        """Handle the put-off messages. A message may be put off again."""
         waiting, self._put_off = self._put_off, []
         for message in waiting:
             self._deliver(message)
@@ -107,6 +107,6 @@ class Adoption:
             self.deliver_again()
 
     def note_end(self) -> None:
-        """Note that a connection has ended: messages may have been put off until then."""
+        """Note the end of a connection: messages may have been put off until then."""
         if self._put_off:
             self._schedule.look_by(self._schedule.now())

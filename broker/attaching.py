@@ -30,7 +30,7 @@ class Attachments:
     adoption: Adoption
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that this module handles."""
+        """The kinds of messages for this module."""
         return {
             Kind.ATTACH: self.take_attach,
             Kind.DETACH: self.take_detach,
@@ -63,7 +63,7 @@ class Attachments:
         self.outbox.say(message.sender, Kind.ATTACHED, message.request_id, found.id, info)
 
     def _add_holder(self, connection: Connection, holder: bytes, attach: messages.Attach) -> None:
-        """Add a holder under its present name, and move all entries of its former name."""
+        """Add a holder under its present name, and move the entries of its former name."""
         connection.holders.pop(attach.former, None)
         connection.ghosts.discard(attach.former)
         connection.holders[holder] = attach.control
@@ -104,7 +104,8 @@ class Attachments:
         else:
             connection = self.directory.held_by(holder)
         if connection is None:
-            # Its worker may have yet to register. Else a Dial was given up, whose OPEN may come later.
+            # The connection's worker may have yet to register. Without a connection id, a Dial was
+            # given up, whose OPEN may come later.
             if not self.adoption.put_off_while_awaiting(message) and not detach.connection:
                 self.admission.abandon(holder)
         elif holder in connection.ghosts:  # the holder was closed while no broker could hear it

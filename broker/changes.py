@@ -15,7 +15,7 @@ from trunkline.wire.envelope import Kind
 __all__ = ["HolderChanges"]
 
 KEPT_S = 60.0
-"""Seconds. A worker takes less time to start, or to find out that its broker has not heard it."""
+"""Seconds. A worker takes less time to start, or to find out that the broker has not heard it."""
 
 
 class _Attached(NamedTuple):
@@ -59,8 +59,8 @@ class HolderChanges:
     ) -> Iterator[tuple[Kind, tuple[Any, ...]]]:
         """Yield the messages that bring a worker up to date.
 
-        `known`: the holders known to the worker. `present`: the present holders, each with its
-        control socket.
+        `known`: the holders known to the worker. `present`: the present holders with their control
+        sockets.
         """
         known = set(known)
         superseded = set()
@@ -76,13 +76,13 @@ class HolderChanges:
             yield Kind.DETACH, (holder, consumed, closed)
 
     def name_now(self, holder: bytes) -> bytes:
-        """The present name of a holder that had this name lately."""
+        """The present name of a holder that had another name lately."""
         while (later := self._later_names.get(holder)) is not None:
             holder = later
         return holder
 
     def _former_name(self, holder: bytes, known: set[bytes]) -> bytes | None:
-        """The latest of a holder's former names that the worker knows; None without one."""
+        """The latest of a holder's former names in `known`; None without one."""
         while (there := self._attached.get(holder)) is not None and there.old:
             holder = there.old
             if holder in known:

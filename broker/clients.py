@@ -35,7 +35,7 @@ class Clients:
     schedule: Schedule
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that this module handles."""
+        """The kinds of messages for this module."""
         return {Kind.HELLO: self.take_hello, Kind.BEAT: self.take_beat, Kind.BYE: self.take_bye}
 
     def take_hello(self, message: Incoming) -> None:

@@ -1,4 +1,4 @@
-"""The deadlines of all parts of the broker, and the order in which they are checked."""
+"""The deadlines of the parts of the broker, and the order of the checks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trunkline.broker.workers import Workers
 __all__ = ["STALL_S", "Deadlines"]
 
 STALL_S = 2.0
-"""Seconds. A check so late means: the broker itself was stopped, or the machine slept."""
+"""Seconds. After a check so late, the broker itself was stopped, or the machine slept."""
 
 
 @dataclass(slots=True)

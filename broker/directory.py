@@ -21,7 +21,7 @@ ENDED_KEPT = 1024
 
 @dataclass(slots=True)
 class Client:
-    """A process that dials, known by the routing id of its control socket."""
+    """A process that uses Trunkline, known by the routing id of its control socket."""
 
     id: bytes
     pid: int
@@ -62,7 +62,7 @@ class Connection:
     """Stream socket -> control socket of its process."""
     changes: HolderChanges = field(default_factory=HolderChanges)
     users: set[bytes] = field(default_factory=set)
-    """Control sockets of all living processes that have ever held the connection."""
+    """Control sockets of the living processes that have ever held the connection."""
     expected: list[int] = field(default_factory=list)
     """Process ids of programs that used the connection under the previous broker. They may
     return."""
@@ -70,7 +70,7 @@ class Connection:
     """Holders known to the worker from the previous broker, and not attached again yet."""
     opening: Opening | None = None
     joining: list[Opening] = field(default_factory=list)
-    """Dials of the same name (see `joins`) that wait for the first one."""
+    """Dials of the same name (see `joins`) that wait for the first Dial."""
     former_incarnation: InitVar[int] = 0
     """The number of the connection's worker under the previous broker; 0 for none."""
     life: Life = field(init=False)
@@ -83,11 +83,11 @@ class Connection:
     stats: dict[str, Any] = field(default_factory=dict)
     """The figures that the worker, or the ledger of a crashed worker, has told last."""
     bequest: dict[str, Any] = field(default_factory=dict)
-    """Values that the worker hands to its successor. The broker does not interpret them."""
+    """Values from the worker for its successor. The broker does not interpret them."""
     had: dict[bytes, int] = field(default_factory=dict)
-    """Messages that each holder was given by the crashed workers, where that number is known."""
+    """The number of messages given to each holder by crashed workers, where known."""
     former: bytes = b""
-    """The id of the lost connection in whose place this one stands; b"" for none.
+    """The id of the lost connection that this connection replaces; b"" for none.
 
     The former connection was lost with the previous broker. The first link of the replacement may
     take long.
@@ -97,7 +97,7 @@ class Connection:
     has_opened: bool = False
     """A worker of this connection has had a link."""
     inherits: bool = False
-    """The figures go on from those of a worker that was lost with the previous broker."""
+    """The figures continue those of a worker that was lost with the previous broker."""
     crashed_at: float | None = None
     """When the worker crashed; None once another worker has opened the connection."""
     adopted_at: float = 0.0
@@ -176,7 +176,7 @@ class Connection:
         return [*([] if self.opening is None else [self.opening]), *self.joining]
 
     def record(self) -> dict[str, Any]:
-        """The facts that a new broker needs. The worker keeps them for that broker."""
+        """The facts for a new broker. The worker keeps them."""
         return {
             "id": self.id,
             "number": self.number,
@@ -215,7 +215,7 @@ class Connection:
 
 
 class Directory:
-    """All connections and clients, by each of their names."""
+    """The connections and clients, by each of their names."""
 
     def __init__(self) -> None:
         self.connections: dict[bytes, Connection] = {}
@@ -230,7 +230,7 @@ class Directory:
         return secrets.token_bytes(CONNECTION_ID_BYTES)
 
     def number_from(self, last: int) -> None:
-        """Begin numbers behind `last`, so that no number of the previous broker is given again."""
+        """Begin numbers behind `last`: no number of the previous broker is given again."""
         self._number = max(self._number, last)
 
     def next_number(self) -> int:
@@ -264,7 +264,7 @@ class Directory:
         self.set_worker(connection, None)
 
     def why_ended(self, name: bytes | int) -> str:
-        """Return `: REASON` of a connection that ended lately, by its id or handle; else ""."""
+        """Return `: REASON` for a recently ended connection, by id or handle; else ""."""
         reason = self._ended.get(name)
         return f": {reason}" if reason else ""
 

@@ -44,7 +44,7 @@ class Ending:
         to come. These programs start another broker."""
 
     def note_client(self) -> None:
-        """Note that a client has come. A broker that was about to end for want of clients stays."""
+        """Note a new client. A broker that was about to end for want of clients stays."""
         self._had_client = True
         if self._stops_for_idleness:
             self._stops_for_idleness = self.is_stopping = False

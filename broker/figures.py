@@ -56,13 +56,10 @@ class Bequests:
 
     def __init__(self) -> None:
         self._claimed: dict[bytes, tuple[Path, bytes]] = {}
-        """New connection -> the ledger that it continues, and the former name of its object."""
+        """New connection -> the ledger to continue, and the former name of the object."""
         self._left: dict[bytes, _Left] = {}
         """Lost connection -> last figures of its ended replacement, and messages given to each
-        holder.
-
-        Holders go by their names under the previous broker.
-        """
+        holder. Holders go by their names under the previous broker."""
         self._taken: dict[bytes, tuple[bytes, _Left]] = {}
         """New connection -> lost connection, and the figures taken from `_left`, to restore after
         failure."""

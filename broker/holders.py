@@ -65,7 +65,7 @@ class Holders:
         self._tell_of_leaving(connection, holder, consumed, closed)
 
     def drop_holders_of(self, connection: Connection, control: bytes) -> None:
-        """Drop all holders of a program. `control`: its control socket."""
+        """Drop the holders of a program. `control`: the program's control socket."""
         for holder in [held for held, by in connection.holders.items() if by == control]:
             self.drop_holder(connection, holder)
 

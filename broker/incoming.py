@@ -24,4 +24,4 @@ class Incoming(NamedTuple):
 
 
 Handlers = dict[Kind, Callable[[Incoming], None]]
-"""The kinds of messages that a module handles, and the handler of each."""
+"""The kinds of messages for a module, with their handlers."""

@@ -28,7 +28,7 @@ class Inquiries:
     spawner: Spawner
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that this module handles."""
+        """The kinds of messages for this module."""
         return {Kind.LIST: self.take_list, Kind.KILL: self.take_kill}
 
     def take_list(self, message: Incoming) -> None:

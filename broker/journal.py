@@ -1,7 +1,7 @@
 """Keeping the broker's log bounded.
 
-Workers write into the same file, so the log is shortened in place. All processes have opened it for
-appending, so the next line goes to the new end.
+Workers write into the same file, so the log is shortened in place. The processes have opened the
+file for appending, so the next line goes to the new end.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Phase(StrEnum):
     """Where a connection stands in the broker."""
 
     NEW = "new"  # no worker was ordered yet
-    # a worker was ordered; neither the worker nor the spawner has said that it runs
+    # a worker was ordered, and neither the worker nor the spawner has reported yet
     STARTING = "starting"
     SERVING = "serving"  # the worker runs
     RESTARTING = "restarting"  # the worker is gone, and the next one is due at a known time
@@ -89,8 +89,8 @@ STATES: dict[Event, State] = {
     Event.GIVEN_UP: State.FAILED,
     Event.DIAL_FAILED: State.FAILED,
 }
-"""The state that follows from the event alone. REPORTED brings the state that the worker has named;
-the remaining events leave the state as it is."""
+"""The state that an event brings by itself. REPORTED brings the state that the worker has named;
+the remaining events leave the state unchanged."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ __all__ = ["Lives"]
 
 @dataclass(slots=True)
 class Lives:
-    """Tells the lives of connections each event. `address`: that of the broker."""
+    """Tells the lives of connections about events. `address`: the broker's."""
 
     address: str
     directory: Directory
@@ -92,7 +92,7 @@ class Lives:
     def close(self, connection: Connection, reason: str) -> None:
         """End a connection in good order. A second call does nothing.
 
-        `reason`: the holders are told this text where no other reason is known.
+        `reason`: a text for the holders, where no other reason is known.
         """
         actions = connection.life.end(self.schedule.now())
         if actions:

@@ -56,7 +56,7 @@ class Dials:
     schedule: Schedule
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that this module handles."""
+        """The kinds of messages for this module."""
         return {
             Kind.OPEN: self.take_open,
             Kind.OPENED: self.take_opened,
@@ -187,7 +187,7 @@ class Dials:
     # workers
 
     def take_opened(self, message: Incoming) -> None:
-        """Handle the first link of a worker: answer the Dials that wait for it."""
+        """Handle the first link of a worker: answer the waiting Dials."""
         connection = self.directory.by_worker.get(message.sender)
         if connection is None:
             return
@@ -220,7 +220,7 @@ class Dials:
     # time
 
     def fail_late_joins(self, connection: Connection, now: float) -> None:
-        """Fail the Dials that wait for another object's Dial and have used up their own time."""
+        """Fail the Dials that wait for another object's Dial beyond their own time."""
         for late in [each for each in connection.joining if now >= each.deadline]:
             error = to_wire(_timeout_error(connection))
             self.outbox.say(late.holder, Kind.FAILED, late.request_id, error)

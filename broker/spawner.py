@@ -25,7 +25,7 @@ class Refused(NamedTuple):
     key: str
     """The key of the order that asked for the worker."""
     why: str
-    """The reason, as text that goes into the error that users see."""
+    """The reason, as text for the error that users see."""
 
 
 class Ended(NamedTuple):
@@ -40,7 +40,8 @@ SpawnerEvent = Started | Refused | Ended
 
 
 class Spawner(Protocol):
-    """A process that starts workers and sees them end. The router's thread calls all methods."""
+    """A process for starting workers and noticing their ends. The router's thread calls the
+    methods."""
 
     pid: int
     """The process id of the spawner; a new id after `restart`."""
@@ -67,8 +68,8 @@ class Spawner(Protocol):
     def restart(self) -> None:
         """Start another spawner in place of a lost one.
 
-        Workers of the former spawner go on, but their ends are not told any more. Its unanswered
-        orders are lost.
+        Workers of the former spawner go on, but their ends are not told any more. Unanswered orders
+        are lost.
         """
 
     def has_ended(self, pid: int) -> None:

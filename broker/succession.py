@@ -49,7 +49,7 @@ def await_place(folder: Path, address: str, say: Callable[[str], None]) -> int |
 
 
 def reap() -> list[int]:
-    """Reap the children that have ended. Returns their process ids.
+    """Reap the ended children. Returns their process ids.
 
     Process 1 also inherits the children of ended parents, and has to reap them, too.
     """

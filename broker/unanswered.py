@@ -1,4 +1,4 @@
-"""Answers in place of a lost worker, so that no program waits for ever."""
+"""Answers in place of a lost worker: without them, programs would wait for ever."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["answer_in_place_of_worker", "answer_inflight"]
 
 
 def answer_inflight(outbox: Outbox, connection: Connection) -> None:
-    """Answer all requests that a worker has taken and has left without an answer."""
+    """Answer the requests that a worker has taken and has left without an answer."""
     for sender, head in list(connection.inflight.items()):
         answer_in_place_of_worker(outbox, connection, sender, head)
     connection.inflight.clear()

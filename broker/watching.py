@@ -12,7 +12,7 @@ __all__ = ["Watcher"]
 
 
 class Watcher:
-    """Wraps a selector. Each key holds a callback, or None."""
+    """Wraps a selector. The data of a key is a callback or None."""
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector

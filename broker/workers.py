@@ -40,7 +40,7 @@ On a busy machine, ZeroMQ's threads may run late.
 class Workers:
     """Handles READY, STATE and LOG of workers.
 
-    `hear_waiting_messages` handles all messages that are in the socket's queue.
+    `hear_waiting_messages` handles the messages in the socket's queue.
     """
 
     directory: Directory
@@ -61,7 +61,7 @@ class Workers:
     """When the wait for a worker's last messages is over, with the connection and the watch."""
 
     def handlers(self) -> Handlers:
-        """The kinds of messages that this module handles."""
+        """The kinds of messages for this module."""
         return {Kind.READY: self.take_ready, Kind.STATE: self.take_state, Kind.LOG: self.take_log}
 
     # messages
@@ -173,8 +173,8 @@ class Workers:
     def watch_orphans(self) -> None:
         """Take over after the end of a spawner.
 
-        Watch the processes whose ends the former spawner would have told, and order again the
-        workers that it has not started.
+        Watch the processes of workers whose ends the former spawner would have told. Order again
+        the workers that it has not started.
         """
         orphans, self.children = self.children, set()
         for connection in self.directory:

@@ -1,1 +1,1 @@
-"""The process of one connection, whatever its scheme."""
+"""The process of one connection, for every scheme."""

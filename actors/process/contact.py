@@ -16,7 +16,7 @@ from collections.abc import Callable
 __all__ = ["BEAT_S", "FORSAKEN_S", "ORPHAN_S", "BrokerWatch", "Contact"]
 
 BEAT_S = 1.0
-"""Seconds between two reports to the broker, which answers each."""
+"""Seconds between two reports to the broker. The broker answers each report."""
 MISSED_BEATS = 3
 """So many unanswered beats mean a lost broker: it hangs, or its end could not be watched."""
 ORPHAN_S = 1.5
@@ -53,7 +53,7 @@ class Contact:
         return True
 
     def is_silent(self, now: float) -> bool:
-        """Whether the broker has been silent for so long that it counts as lost."""
+        """Whether the broker has been silent for too long and counts as lost."""
         return self._lost_at is None and now - self._heard_at > BEAT_S * (MISSED_BEATS + 1)
 
     def has_waited_long_enough(self, now: float, may_come_back: bool) -> bool:

@@ -58,7 +58,7 @@ class Door:
         self._loop.add_reader(self._listener, self._accept)
 
     def admit_waiting(self) -> None:
-        """Accept all connections that wait."""
+        """Accept the connections in the backlog."""
         while self._accept():
             pass
 
@@ -241,7 +241,7 @@ class Guest:
 def _same_user(sock: socket.socket) -> bool:
     """Whether a process of this user, or root, has connected.
 
-    The folder already keeps other users out; this is a second check where the system tells the
+    The folder already keeps other users out. This is a second check, where the system tells the
     user.
     """
     if sys.platform != "linux":

@@ -19,9 +19,9 @@ from trunkline.wire.envelope import BROKER, Kind, header
 __all__ = ["Mailbox"]
 
 MOST_PIPES = 1000
-"""With more bound holders than this, bindings to closed pipes are removed.
+"""With more bound holders, bindings to closed pipes are removed.
 
-They are left over where a pipe closed without a DETACH of its holder.
+A binding is left over where a pipe closed without a DETACH of the holder.
 """
 
 Receiver = Callable[[bytes, bytes, list[bytes]], None]
@@ -126,7 +126,7 @@ class Mailbox:
                 guest.hear()
 
     def guest(self, name: bytes) -> Guest | None:
-        """The guest of this name; None after its end, or for a peer behind the router."""
+        """The guest of this name; None after the guest's end, or for a peer behind the router."""
         return self.door.guests.get(name) if self.door is not None else None
 
     def left_ms(self, timeout_ms: float, at: float) -> float:

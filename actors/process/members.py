@@ -30,7 +30,7 @@ class Message(NamedTuple):
 class Members:
     """The holders of one connection.
 
-    `holders`: the holders at the worker's start, each with the control socket of its program.
+    `holders`: the holders at the worker's start, with the control sockets of their programs.
     """
 
     def __init__(self, holders: Mapping[bytes, bytes]) -> None:
@@ -47,11 +47,11 @@ class Members:
         """Whether the last holder to leave had called `close()`."""
 
     def current_name(self, holder: bytes) -> bytes:
-        """The present name of a holder; the same name where it has no newer one."""
+        """The present name of a holder, which may be the same name."""
         return self._new_names.get(holder, holder)
 
     def come(self, came: HolderCame) -> Message | None:
-        """Add a holder, or give it its new name.
+        """Add a holder, or give a holder its new name.
 
         Returns the message that came ahead of ATTACH, for the worker to handle now.
         """
@@ -74,7 +74,8 @@ class Members:
         self._closing.discard(left.holder)
 
     def keep_early(self, holder: bytes, message: Message) -> None:
-        """Keep a message until the broker tells of its holder: the last one of each holder."""
+        """Keep a message until the broker tells of the holder. Only a holder's last message is
+        kept."""
         self._early.pop(holder, None)
         self._early[holder] = message
         if len(self._early) > MOST_EARLY:
@@ -86,7 +87,7 @@ class Members:
             self._closing.add(holder)
 
     def all_have_closed(self) -> bool:
-        """Whether all remaining holders, or else the last one to leave, have called `close()`."""
+        """Whether the remaining holders, or else the last one to leave, have called `close()`."""
         if not self._controls:
             return self._last_was_closed
         return self._controls.keys() <= self._closing

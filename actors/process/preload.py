@@ -1,7 +1,7 @@
-"""Imports of the zygote before it forks workers: the modules of every worker of the core schemes.
+"""Imports of the zygote before it forks workers: modules for every worker of the core schemes.
 
 An import must open nothing: no thread, no socket, no ZeroMQ context. A library without that
-guarantee is imported after the fork, by the worker that needs it.
+guarantee is imported after the fork, by the worker with a need for it.
 """
 
 import asyncio  # noqa: F401

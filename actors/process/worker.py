@@ -54,7 +54,7 @@ A full buffer is thousands of objects without a cycle. Looking through them agai
 fifth of a JetStream worker's time.
 """
 OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION, Kind.QUERY, Kind.FETCH, Kind.END_QUERY))
-"""Messages with a holder as first field. They mean nothing without the holder."""
+"""Messages with a holder as first field. Without the holder, the message means nothing."""
 
 
 class Actor(Protocol):
@@ -265,7 +265,7 @@ class Worker:
         return Stats.from_wire(self.spec["stats"])
 
     def former(self) -> dict[bytes, int]:
-        """Messages that each holder was given by earlier workers, as far as these have told."""
+        """The number of messages given to each holder by earlier workers, where known."""
         return dict(self.spec.get("had", ()))
 
     def log(self, level: str, text: str) -> None:
@@ -284,7 +284,7 @@ class Worker:
     # the broker
 
     def _register(self) -> None:
-        """Introduce this worker to the broker, or to the next broker after a lost one."""
+        """Introduce this worker to the broker, or after a lost broker to the next."""
         holders = [[holder, control] for holder, control in self.holders.items()]
         self.mailbox.tell_broker(
             Kind.READY,
@@ -361,7 +361,7 @@ class Worker:
         return name
 
     def _start(self, sender: bytes, start: messages.Start) -> None:
-        """Handle START: serve a holder from now on, by the way on which its START came."""
+        """Handle START: serve a holder from now on, by the way on which START came."""
         holder = self.members.current_name(start.holder)
         # the broker's GONE for the former worker is still on another way
         if 0 < start.serving < self.incarnation:
@@ -371,7 +371,7 @@ class Worker:
             self.actor.start(holder, start.down, start.had, start.envelopes)
 
     def _tell_figures(self, sender: bytes, request_id: int) -> None:
-        # the figures include all messages that the holders sent before this question
+        # the figures include messages that were sent before this question
         for holder in list(self.holders):
             self.mailbox.hear(holder)
         self.mailbox.send(sender, header(Kind.REPLY, request_id), values.pack(self.figures()))
