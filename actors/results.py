@@ -50,7 +50,7 @@ class Result:
     """Rows that an UPDATE matched, where the database also counts changed rows (`affected`)."""
     more: list[Result] = field(default_factory=list)
     """Result sets after the first, of a procedure or of several statements in one text.
-    Each has `columns` and `values` alone."""
+    A further set has `columns` and `values` alone."""
 
     def add_set(self, columns: list[str], rows: Sequence[Sequence[Any]], rest: Rows | None) -> None:
         """Add a result set. The first becomes this result's own rows, a further set goes to `more`.

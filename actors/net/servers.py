@@ -58,7 +58,7 @@ def time_to_tell(deadline: Deadline) -> float:
 
 
 def _turns(servers: Sequence[S], deadline: Deadline) -> Iterator[tuple[S, Deadline]]:
-    """Each server with the deadline of its attempt: an equal share of the remaining time."""
+    """The servers with the deadlines of their attempts: equal shares of the remaining time."""
     for number, server in enumerate(servers):
         left, behind = deadline.timeout(), len(servers) - number
         yield server, deadline if left is None or behind == 1 else Deadline(left / behind)

@@ -19,7 +19,7 @@ class Asked(NamedTuple):
 
 
 class Asks:
-    """The holders whose asks are open, in the order in which they asked."""
+    """Open asks that wait, in the order of arrival."""
 
     __slots__ = ("deferred", "parked")
 
@@ -41,6 +41,6 @@ class Asks:
             self.parked.remove(holder_id)
 
     def take_deferred(self) -> dict[bytes, Asked]:
-        """Take out all deferred asks, in the order in which the asks came."""
+        """Take out all deferred asks, in the order of arrival."""
         deferred, self.deferred = self.deferred, {}
         return deferred

@@ -1,30 +1,30 @@
-"""The buffer of one connection: received entries, the holders that have them, and the overflow.
+"""The buffer of one connection: received entries, the holders, and the rules of overflow.
 
 The file is long because the rules below depend on each other and are tested together.
 
-`Buffer` is pure: it has no socket and no clock. The caller reports each event: a message, a read,
-an acknowledgement, a holder that came or went. The buffer collects in `actions` the messages that
-the worker is to send. All calls come from the worker's event loop, so the buffer needs no lock.
+`Buffer` is pure: no socket, no clock. The caller reports events: a message, a read, an
+acknowledgement, a holder that came or went. The buffer collects orders to the worker in `actions`.
+The worker's event loop makes all calls, so the buffer needs no lock.
 
 * An *entry* is a message (str or bytes) or a `Mark` (int). A mark stands between messages, at the
   place where the link changed.
-* **Streaming.** The only holder is sent entries before it asks, as far as its window allows.
-  Entries stay in `Holder.sent` until the holder acknowledges them. Until then they count against
-  the limit, and the worker can take them back.
-* **Recall.** When a dropping buffer overflows and its oldest messages were sent ahead already,
-  the worker recalls them. The holder answers with the number of entries that it has consumed.
-  So each message is either read or counted as dropped, never both.
-* **Asking.** With two or more holders, and after a recall, each read asks the worker. A message is
+* **Streaming.** A single holder is sent entries ahead, before the holder asks, as far as the window
+  allows. Sent entries stay in `Holder.sent` until the holder acknowledges them. Until then the
+  entries count against the limit, and the worker can take them back.
+* **Recall.** When a dropping buffer overflows and the oldest messages were sent ahead already, the
+  worker recalls the messages. The holder answers with the number of consumed entries. So a message
+  is either read or counted as dropped, never both.
+* **Asking.** With two or more holders, and after a recall, every read asks the worker. A message is
   sent only to a holder that waits for a message, so no message lies unread in an idle program.
-* **Deferring.** While a recall is unanswered, no holder is served: the entries that come back are
-  older than the queued entries. An ask that comes meanwhile is deferred until the answer.
+* **Deferring.** While a recall is unanswered, no holder is served, because the recalled entries are
+  older than the queued entries. Asks are deferred until the answer.
 * **Numbers of asks.** Asks are numbered, and each number is answered once. A holder may repeat an
   open ask. When a recall voids the answer, the holder asks anew with the next number. A holder
   also reports up to which number its asks are over (answered or given up). So a late report, by
   the pipe or through the router, never sends a message to a holder that no longer reads.
 * **Tokens.** A message broker's message has a *token*. The token goes to `settled` when a reader
-  has the message or has discarded the message. Such a message can be taken back and given to
-  another holder like any message. A driver whose buffer drops messages must not give tokens.
+  has read or discarded the message. A message with a token can be taken back and given to another
+  holder like any message. A driver whose buffer drops messages must not give tokens.
 * **Seek.** A seek (`discard`) takes all entries back from all holders. Messages from before the
   seek are discarded instead of queued again.
 * **Kept messages.** A message that its reader *keeps* goes to `Holder.kept` when the message is
@@ -61,24 +61,24 @@ BATCH_ENTRIES: Final = 1000
 BATCH_BYTES: Final = 1 << 18
 """A PUSH takes no further entry once its entries have this size."""
 WINDOW_BYTES: Final = 8 << 20
-"""No further batch is sent ahead to a holder that has this many unacknowledged bytes."""
+"""No further batch is sent ahead to a holder with as many unacknowledged bytes."""
 LIMIT_BYTES: Final = 64 << 20
 """Default of `limit_bytes`."""
 MOST_LEFT = 64
-"""Holders that have left and are remembered, for reports that come late."""
+"""How many former holders are remembered, for late reports."""
 
 
 def _size(entries: Iterable[Entry]) -> tuple[int, int]:
-    """The number of messages among `entries`, and the length of the messages in all."""
+    """The number of messages among `entries`, and the total length of the messages."""
     messages = [e for e in entries if not isinstance(e, int)]
     return len(messages), sum(map(len, messages))
 
 
 class Buffer:
-    """Holds `limit` messages and `limit_bytes` bytes at most, or one message that is larger.
+    """Holds at most `limit` messages and `limit_bytes` bytes, or a single larger message.
 
-    `overflow` says what happens beyond the limits: drop the oldest messages, or stop the peer.
-    The rules are those of the module's docstring."""
+    `overflow`: drop the oldest messages beyond the limits, or stop the peer. The module's docstring
+    has the other rules."""
 
     def __init__(
         self,
@@ -94,9 +94,10 @@ class Buffer:
         self.asks = Asks()
         self.actions: list[Action] = []
         self.settled: list[tuple[Any, list[Any]]] = []
-        """Links and tokens of messages that were read or discarded, until the worker takes them."""
+        """Links and tokens of messages that were read or discarded. The worker takes the list
+        out."""
         self.unread = 0
-        """Messages that no reader has yet: queued, or sent ahead and not acknowledged."""
+        """Messages without a reader yet: queued, or sent ahead and not acknowledged."""
         self.unread_bytes = 0
         self.peak = 0
         """The highest value of `unread`."""
@@ -108,7 +109,7 @@ class Buffer:
         self.skipped = 0
         """Messages that were discarded by `read(-2)` or by a seek."""
         self._left: dict[bytes, Holder] = {}
-        """Holders that have left. Their last reports of discarded messages may come later."""
+        """Former holders, whose last reports of discarded messages may come late."""
         self.throttled = False
         """The driver was told to take nothing from the peer."""
         self.news = LinkNews()
@@ -139,6 +140,7 @@ class Buffer:
         self._arrived(entries)
 
     def _arrived(self, batch: Sequence[str | bytes]) -> None:
+        """Count messages that were queued, and apply the limits."""
         self.received += len(batch)
         self.unread += len(batch)
         self.unread_bytes += sum(map(len, batch))
@@ -157,9 +159,9 @@ class Buffer:
 
     def _bound_marks(self) -> None:
         """Remove one old outage when the queue holds too many marks."""
-        # Marks are no messages, so overflow never drops them. But the queue of a connection that is
-        # not read must not grow for ever while the link flaps for days. Four marks in a row are two
-        # outages without a message between them: the older outage is removed.
+        # Overflow never drops marks. But the queue of an unread connection must not grow for ever
+        # while the link flaps for days. Four marks in a row are two outages without a message
+        # between: the older outage is removed.
         queue = self.queue
         if len(queue) - self.unread <= 2 * self.limit + 4:
             return
@@ -176,8 +178,8 @@ class Buffer:
 
         A holder may still read such a message while its recall is on the way."""
         for holder in self.holders.values():
-            # Messages that were sent ahead are only marked as void here. They are thrown away when
-            # the holder's answer shows which messages it has not consumed.
+            # Sent messages are marked as void for now. When the holder's answer to the recall shows
+            # which messages were not consumed, void messages are thrown away.
             for run in holder.sent.singles():
                 run.void = run.void or void(run.owing()[0])
             if holder.mode != "recall":
@@ -186,6 +188,7 @@ class Buffer:
         self._relax()
 
     def _throw_away(self, lane: Lane, void: Callable[[Run], bool]) -> None:
+        """Discard void messages of a lane, and settle the tokens."""
         entries, runs = lane.throw_away(void)
         count, size = _size(entries)
         self.skipped += count
@@ -201,10 +204,11 @@ class Buffer:
     # events of the holders
 
     def attach(self, holder_id: bytes, *, down: bool = False, envelopes: bool = False) -> None:
-        """Add a holder. `down`: the holder takes the link to be down. `envelopes`: send them too.
+        """Add a holder. `down`: the holder takes the link to be down. `envelopes`: send envelopes.
 
-        The only holder is streamed to. With a second holder, all holders have to ask."""
-        # The holder sees a mark that is queued, unless another holder has consumed it.
+        A single holder is streamed to. With a second holder, all holders have to ask."""
+        # A mark in the queue or in another holder's pocket will reach the holder as well, unless
+        # the other holder has consumed the mark.
         is_queued = self.news.mark is not Mark.UP and any(
             isinstance(entry, int) for entry in self._all()
         )
@@ -217,7 +221,7 @@ class Buffer:
             self._stream(holder)
             self._push(holder, [])
             return
-        # Entries in the pocket of another holder come back, so that any holder can read them.
+        # Entries in the pockets of other holders come back, for any holder to read.
         for other in self.holders.values():
             if other is not holder and (
                 other.mode == "stream" or (other.mode == "ask" and other.sent)
@@ -235,9 +239,9 @@ class Buffer:
         down: bool = False,
         envelopes: bool = False,
     ) -> None:
-        """Take a holder that came back under another name, because its broker or worker was lost.
+        """Rename a holder that came back after its broker or worker was lost.
 
-        Entries that the holder has not consumed are queued again. The holder reads on by asking.
+        Entries without acknowledgement are queued again. The holder reads on by asking.
         `epoch`, `consumed`: the holder's own counts. `kept`: arguments of `keep` whose messages may
         have been lost. `down`, `envelopes`: as in `attach`, for a holder unknown to this worker."""
         holder = self.holders.get(old)
@@ -255,24 +259,25 @@ class Buffer:
         self.asks.drop(old)
         del self.holders[old]
         holder.id = new
-        # No higher than both: the holder begins its next epoch by adding 1 to its own. That epoch
-        # must be newer than the epoch of entries that are still on their way to the holder.
+        # No higher than both: the holder begins its next epoch by adding 1 to its own epoch.
+        # Entries that are still on their way must belong to an older epoch than the holder's
+        # next.
         holder.epoch = max(holder.epoch, epoch)
         holder.mode, holder.asking = "ask", 0
         self.holders[new] = holder
         self._resume()
 
     def detach(self, holder_id: bytes, consumed: int | None = None) -> None:
-        """Remove a holder. `consumed`: entries that it has consumed; None where the holder died.
+        """Remove a holder. `consumed`: entries consumed in total; None where the holder died.
 
-        Entries that it has not consumed are queued again for other holders."""
+        Unconsumed entries and kept messages are queued again for other holders."""
         holder = self.holders.pop(holder_id, None)
         if holder is None:
             return
         self.asks.drop(holder_id)
         self._settle(holder, holder.consumed if consumed is None else consumed)
         holder.consumed = max(holder.consumed, consumed or 0)
-        # The holder's last acknowledgement may come later than the report that the holder has left.
+        # The holder's last acknowledgement may come after the report of its end.
         self._left[holder_id] = holder
         if len(self._left) > MOST_LEFT:
             del self._left[next(iter(self._left))]
@@ -281,9 +286,9 @@ class Buffer:
         self._resume()
 
     def keep(self, holder_id: bytes, number: int, ticket: int) -> None:
-        """Note that the holder keeps a message: its reader will give a verdict on `ticket`.
+        """Note that the holder will keep a message: a reader's verdict on `ticket` follows later.
 
-        `number`: the value of `consumed` that the consumption of this message makes."""
+        `number`: the value of `consumed` that includes the message."""
         holder = self.holders.get(holder_id)
         if holder is not None and number > holder.consumed and len(holder.announced) <= self.limit:
             holder.announced[number] = ticket
@@ -300,13 +305,13 @@ class Buffer:
         return None
 
     def give_back(self, ticket: int) -> None:
-        """Queue the kept message of this ticket again, after work that failed, for any reader."""
+        """Queue the kept message of this ticket again, for any reader, after its work failed."""
         message = self.let_go(ticket)
         if message is not None:
             self._queue_again(message)
 
     def _queue_again(self, message: Kept) -> None:
-        """Put a message that a reader had at the front of the queue, unread again."""
+        """Put a kept message at the front of the queue, unread again."""
         run = message.run
         run.show_redelivered()
         self.queue.put_back([message.data], [run])
@@ -322,9 +327,9 @@ class Buffer:
     ) -> None:
         """Take a holder's acknowledgement.
 
-        `consumed`: entries that the holder has consumed in total. `skipped`: discarded messages
-        among them, in total; None where the holder did not say. `over`: asks up to this number
-        are answered or given up."""
+        `consumed`: entries consumed in total. `skipped`: the discarded messages among the consumed,
+        in total; None where the holder did not say. `over`: asks up to this number are answered or
+        given up."""
         holder = self.holders.get(holder_id)
         if holder is None:
             # Acknowledgements and the report of the end come by different sockets, in any order.
@@ -347,6 +352,7 @@ class Buffer:
         """Count messages as discarded instead of read. An impossible `total` is ignored."""
         if total is None:
             return
+        # A holder of a former worker: the first report includes messages of that worker.
         if holder.discarded < 0:
             holder.discarded = total
         news = total - holder.discarded
@@ -356,7 +362,7 @@ class Buffer:
             self.skipped += news
 
     def _end_asks(self, holder: Holder, over: int) -> None:
-        """End the holder's asks up to the number `over`: the holder waits for no answer to them."""
+        """End the holder's asks up to the number `over`: the holder waits for no answer."""
         if over > holder.over:
             holder.over = over
             if 0 < holder.asking <= over:
@@ -386,8 +392,8 @@ class Buffer:
             return
         holder.envelopes = holder.envelopes or envelopes
         self.ack(holder_id, consumed)
-        # An ask of a new epoch says that the holder has no entry of former epochs. So it answers an
-        # open recall as well.
+        # An ask of a new epoch says: the holder has no entry of former epochs. So the ask answers
+        # an open recall as well.
         if epoch > holder.epoch or (epoch == holder.epoch and holder.mode == "recall"):
             holder.epoch = epoch
             self._given_back(holder, consumed)
@@ -397,7 +403,8 @@ class Buffer:
         if self.recalling:
             self.asks.deferred[holder_id] = Asked(number, epoch, consumed, wait, newest)
         elif holder.mode == "ask" and holder.sent:
-            # An entry was on its way when the holder asked. The holder takes it or asks again.
+            # An entry was on its way when the holder asked. The holder takes the entry or asks
+            # again.
             pass
         elif newest:
             self._newest(holder)
@@ -408,7 +415,7 @@ class Buffer:
             self._unserved(holder, wait)
 
     def _unserved(self, holder: Holder, wait: bool) -> None:
-        """Park the ask of a holder for which there is no entry, or answer without an entry."""
+        """Park an ask for which no entry is queued, or answer without an entry."""
         if len(self.holders) > 1 and wait:
             self.asks.park(holder.id)
             return
@@ -419,13 +426,13 @@ class Buffer:
 
     @property
     def queued(self) -> int:
-        """Messages that no holder has been sent."""
+        """Messages that were sent to no holder."""
         return self.unread - sum(holder.out for holder in self.holders.values())
 
     def cancel(self, holder_id: bytes, number: int) -> None:
-        """End an ask that the holder has given up, and confirm that to the holder.
+        """End an ask that the holder has given up, and confirm the end.
 
-        The confirmation follows any entry that was sent before, so the holder misses no entry."""
+        The confirmation follows all entries sent before, so the holder misses no entry."""
         holder = self.holders.get(holder_id)
         if holder is not None:
             self._end_asks(holder, number)
@@ -471,7 +478,7 @@ class Buffer:
     # sending
 
     def flush(self) -> None:
-        """Send entries to holders that may be served. The worker calls this after each change."""
+        """Send entries to holders that may be served. Called after each change of the buffer."""
         if len(self.holders) == 1:
             holder = next(iter(self.holders.values()))
             if holder.mode == "stream":
@@ -482,7 +489,7 @@ class Buffer:
                 break
 
     def _fill(self, holder: Holder) -> bool:
-        """Stream entries as far as the window allows. True where at least one entry was sent."""
+        """Stream entries as far as the window allows. True where any entry was sent."""
         queue = self.queue
         sent = False
         while queue and holder.window > len(holder.sent) and holder.sent_bytes < WINDOW_BYTES:
@@ -504,7 +511,7 @@ class Buffer:
         return room
 
     def _send(self, holder: Holder, entries: list[Entry], runs: list[Run]) -> None:
-        """Send entries that count as sent ahead until the holder acknowledges them."""
+        """Send entries. Until the acknowledgement the entries stay in `holder.sent`."""
         count, size = _size(entries)
         holder.sent.join(entries, runs)
         holder.sent_bytes += size
@@ -525,8 +532,8 @@ class Buffer:
         )
 
     def _serve(self, holder: Holder) -> bool:
-        """Send an asking holder its next entry. False where there is no entry."""
-        # Each of several holders sees each mark, but a message goes to one holder alone.
+        """Send the next entry to an asking holder. False without an entry."""
+        # Every holder sees a mark, but a message goes to a single holder.
         while self.queue and isinstance(self.queue[0], int) and len(self.holders) > 1:
             mark = self.queue.popleft()
             for each in self.holders.values():
@@ -552,7 +559,7 @@ class Buffer:
         """Send the newest message and discard all older messages (`read(-2)`)."""
         self.asks.drop(holder.id)
         holder.mode = "ask"
-        # Marks behind the newest message stay queued: they happened after that message.
+        # Marks behind the newest message stay queued: the link changed after the message came.
         after: list[Entry] = []
         while self.queue and isinstance(self.queue[-1], int):
             after.append(self.queue.pop()[0])
@@ -589,20 +596,20 @@ class Buffer:
         holder.mode = "stream"
         if not holder.window:
             holder.window = self.limit
-        # Marks that this holder has yet to see are older than the queued entries.
+        # Pending marks are older than the queued entries.
         while holder.pending:
             self.queue.appendleft(holder.pending.pop())
 
     def _recall(self, holder: Holder, *, elsewhere: bool = False) -> None:
-        """Take back all entries that were sent ahead to a holder."""
+        """Take back all unacknowledged entries of a holder."""
         holder.mode = "recall"
-        # The holder throws away any push of a former epoch that arrives after its answer.
+        # After its answer the holder throws away any late push of a former epoch.
         holder.epoch += 1
         self.actions.append(Recall(holder.id, holder.epoch, elsewhere))
 
     def _consume(self, holder: Holder, consumed: int) -> None:
         """Count the entries that the holder has consumed since its last report."""
-        # A holder cannot have consumed more than it was sent.
+        # A holder cannot consume more entries than were sent.
         count = min(consumed - holder.consumed, len(holder.doubt) + len(holder.sent))
         holder.consumed += count
         while count > 0 and holder.doubt:
@@ -630,10 +637,12 @@ class Buffer:
             self._count_read(holder, entries)
 
     def _was_read(self, holder: Holder, entries: list[Entry], runs: list[Run]) -> None:
+        """Count consumed entries, and settle the tokens."""
         self._settles(runs)
         self._count_read(holder, entries)
 
     def _count_read(self, holder: Holder, entries: list[Entry]) -> None:
+        """Count consumed entries. Tokens of kept messages are settled later, by the verdict."""
         count, size = _size(entries)
         self.read += count
         self.unread -= count
@@ -643,16 +652,16 @@ class Buffer:
         holder.read += count
 
     def _settles(self, runs: Iterable[Run]) -> None:
-        """Note the tokens of messages that a reader has or has discarded."""
+        """Note the tokens of messages that were read or discarded, for the driver."""
         for run in runs:
             if run.tokens is not None:
                 run.done = True
                 self.settled.append((run.link, run.owing()))
 
     def owed(self) -> dict[Hashable, list[Run]]:
-        """Messages that are not acknowledged to the message broker yet, by their identities.
+        """Runs of a message broker's messages without acknowledgement, by identity.
 
-        Each of these messages has a run of its own from now on."""
+        From now on each message with a token has a run of its own."""
         found: dict[Hashable, list[Run]] = {}
         runs = [message.run for holder in self.holders.values() for message in holder.kept.values()]
         for lane in (*(holder.sent for holder in self.holders.values()), self.queue):
@@ -665,13 +674,13 @@ class Buffer:
         return found
 
     def _settle(self, holder: Holder, consumed: int) -> None:
-        """Queue all sent entries that the holder has not consumed again: in front, in order."""
+        """Queue the holder's unconsumed entries again: in front, in order."""
         if consumed > holder.consumed:
             self._consume(holder, consumed)
         if any(run.void for run in holder.sent.runs):
             self._throw_away(holder.sent, lambda run: run.void)
         self.queue.put_back(*holder.sent.drain())
-        # Messages in doubt were not read, so they stay dropped. Their marks are still to be seen.
+        # Messages in doubt were not read and stay dropped. Marks in doubt are still to be seen.
         for mark in reversed(holder.doubt):
             if mark is not None:
                 self.queue.appendleft(mark)
@@ -680,6 +689,7 @@ class Buffer:
         self._relax()
 
     def _all(self) -> Iterable[Entry]:
+        """Queued entries and sent entries."""
         yield from self.queue
         for holder in self.holders.values():
             yield from holder.sent
@@ -693,7 +703,7 @@ class Buffer:
                 self.throttled = True
                 self.actions.append(Throttle(True))
             return
-        # Entries that were sent ahead are older than the queued entries, so they go first.
+        # Sent entries are older than queued entries, so sent messages are dropped first.
         streaming = next((h for h in self.holders.values() if h.mode != "ask" and h.sent), None)
         if streaming is not None:
             self._drop_sent(streaming)
@@ -713,7 +723,7 @@ class Buffer:
             if isinstance(entry, int):
                 holder.doubt.append(entry)
                 continue
-            # The holder may have read this message already. Its answer to the recall will tell.
+            # The holder may have read the message already. The answer to the recall will tell.
             holder.doubt.append(None)
             holder.sent_bytes -= len(entry)
             holder.out -= 1
@@ -724,7 +734,7 @@ class Buffer:
             self._recall(holder)
 
     def _drop_queued(self) -> bool:
-        """Drop the oldest queued message. False where none is queued. Marks before it stay."""
+        """Drop the oldest queued message; False without a message. Marks in front stay."""
         marks: list[Entry] = []
         while self.queue and isinstance(self.queue[0], int):
             marks.append(self.queue.popleft())
@@ -737,6 +747,7 @@ class Buffer:
         return True
 
     def _dropped(self, entry: str | bytes) -> None:
+        """Count a message as dropped."""
         self.dropped += 1
         self.too_large += self.unread <= self.limit
         self.unread -= 1
@@ -744,7 +755,7 @@ class Buffer:
 
     def _relax(self) -> None:
         """Let the driver take from the peer again, once the buffer is half empty."""
-        # Half and not full: otherwise each message read would pause and resume the driver.
+        # Not as soon as the buffer has room: every message would resume and pause the driver again.
         if (
             self.throttled
             and self.unread <= self.limit // 2

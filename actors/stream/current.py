@@ -22,7 +22,7 @@ class Link:
     __slots__ = ("decoder", "driver", "ended", "reason", "splitter")
 
     def __init__(self, driver: StreamDriver, *, splits: bool, decodes: bool) -> None:
-        """At most one of the two is true.
+        """At most one argument is true.
 
         `splits`: the link carries a byte stream, which is decoded as long as the stream is text.
         `decodes`: the link carries a byte stream of text. Invalid bytes are replaced."""
@@ -48,7 +48,7 @@ class Link:
 
 
 class CurrentLink:
-    """Where each part of a stream finds the present link. The keeper alone replaces it."""
+    """Holds the present link for all parts of a stream. The keeper alone replaces the link."""
 
     __slots__ = ("link",)
 

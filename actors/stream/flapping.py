@@ -1,12 +1,12 @@
 """A common pace for the reconnects of flapping links, over all workers of one broker.
 
-A peer that accepts a link and closes it at once costs a worker some milliseconds of processor time
-for each reconnect. Fifty such links with a short `maxInterval` keep a machine busy, and all other
-connections wait. So a flapping link takes a turn among all flapping links. The first retries after
-a link that held need no turn: they follow option `interval` alone.
+A peer may accept a link and close the link at once. Every reconnect then costs a worker a few
+milliseconds of processor time. Fifty flapping links with a short `maxInterval` keep a machine busy,
+and other connections wait. So a flapping link takes a turn among the flapping links. The first
+retries after a stable link need no turn: option `interval` alone applies.
 
-The next turn stands in memory that all children of the zygote share. Where workers are interpreters
-of their own (`TRUNKLINE_SPAWN=exec`), each worker has turns of its own.
+The time of the next turn stands in memory shared by the children of the zygote. Where workers are
+separate interpreters (`TRUNKLINE_SPAWN=exec`), every worker has turns of its own.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def _processors() -> int:
 
 
 class Turns:
-    """The time of the next free turn, in memory that forked processes share.
+    """The time of the next free turn, in memory shared by forked processes.
 
-    There is no lock. In a race two workers get the same turn, which does no harm. A lock could be
-    left behind by a killed worker and would hold up the others."""
+    No lock guards the memory. In a race two workers get the same turn, without harm. A killed
+    worker could leave a lock behind and hold up the other workers."""
 
     def __init__(self, rate: float) -> None:
         self._every_s = 1 / rate
@@ -54,7 +54,7 @@ class Turns:
 
 
 _TURNS = Turns(RATE * _processors())
-"""Made when the zygote imports this module, so all forked workers share the memory."""
+"""Made when the zygote imports the module, before the fork: forked workers share the memory."""
 
 
 class Flapping:

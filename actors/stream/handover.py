@@ -1,4 +1,4 @@
-"""Corrects the figures of former workers by what the holders report. Pure."""
+"""Correcting the figures of former workers by the reports of the holders. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Handover:
         May be below 0."""
 
     def settle(self, holder: bytes, had: int) -> None:
-        """Take a holder's report that it had `had` messages of the former workers."""
-        # Where the former workers left no count of the holder, there is nothing to correct.
+        """Take a holder's report: the number of messages of former workers that the holder had."""
+        # Without a count of the former workers no correction is possible.
         self.settled += had - self.given.get(holder, had)
         self.given[holder] = had
 

@@ -11,11 +11,11 @@ from trunkline.actors.stream.lane import Entry, Lane, Run
 __all__ = ["Holder", "Kept"]
 
 PENDING: Final = 64
-"""Marks that are stored for one of several holders, at most."""
+"""The most marks that wait for a holder, when several holders read."""
 
 
 class Kept(NamedTuple):
-    """A message that a reader has without acknowledgement yet, and the message's run."""
+    """A kept message and its run: a reader has the message and has given no verdict yet."""
 
     data: str | bytes
     run: Run
@@ -51,16 +51,15 @@ class Holder:
     envelopes: bool = False
     """The holder wants the time of arrival and the envelope of each message."""
     announced: dict[int, int] = field(default_factory=dict)
-    """Tickets of messages that the holder will keep, by the value of `consumed` that includes the
-    message."""
+    """Tickets of messages that the holder will keep, by the later value of `consumed`."""
     kept: dict[int, Kept] = field(default_factory=dict)
-    """Consumed messages that wait for the reader's verdict, by their tickets."""
+    """Consumed messages without a verdict of the reader yet, by ticket."""
     asking: int = 0
     """The number of the open ask; 0 for none."""
     over: int = 0
     """Asks up to this number are answered, or given up."""
     pending: deque[Entry] = field(default_factory=deque)
-    """Marks that this holder has yet to see. Each of several holders sees each mark."""
+    """Marks that the holder has yet to see. Every one of several holders sees every mark."""
 
     def show_mark(self, mark: Entry) -> None:
         """Add a mark for the holder to see. Beyond `PENDING` marks the oldest is dropped."""

@@ -32,7 +32,7 @@ class Host(Protocol):
 
     @property
     def holders(self) -> Mapping[bytes, bytes]:
-        """The sockets of the control threads, by the names of the holders in their programs."""
+        """The control thread's socket of each holder, by the name of the holder."""
 
     @property
     def record(self) -> dict[str, Any]: ...
@@ -49,7 +49,7 @@ class Host(Protocol):
         """Values that the driver of the former worker has left for the next driver."""
 
     def former(self) -> dict[bytes, int]:
-        """How many messages each holder had of the former workers, by their count."""
+        """How many messages each holder had of former workers, by the former workers' count."""
 
     def say_state(self) -> None:
         """Tell the broker now that the state of the connection has changed."""

@@ -108,7 +108,7 @@ class LinkKeeper:
     async def close(self, ending: Ending) -> None:
         """End the open link, if any. The caller has called `stop` before."""
         self._life.close()
-        # Taken out before the wait for the driver's end: writes that come meanwhile find no link.
+        # Taken out before the wait for the driver's end: meanwhile writes find no link.
         link, self._current.link = self._current.link, None
         if link is not None:
             await link.driver.end(ending)
@@ -116,7 +116,7 @@ class LinkKeeper:
     async def _watch(self, link: Link) -> None:
         """Wait for the end of the link, then reconnect or not, as the options say."""
         await link.ended.wait()
-        # The rest of a character that the link has cut in two does not come any more.
+        # The rest of a character cut in two will not come.
         self._inbound.flush_character(link)
         await self._carry_out(self._life.note_loss(time.monotonic()), link)
 
@@ -125,7 +125,8 @@ class LinkKeeper:
 
         `lost`: the link that has just ended; None in a worker that replaces another worker."""
         sink: LinkSink | None = None
-        # Each action that is done reports back to `LinkLife`, whose answer is the next actions.
+        # After an action, the keeper reports the outcome to `LinkLife`, and appends the next
+        # actions.
         todo = deque(actions)
         while todo:
             action = todo.popleft()
@@ -160,15 +161,15 @@ class LinkKeeper:
         """Serve a new link. `outage_s`: seconds without a link before; None for the first link."""
         link, buffer = sink.link, self._buffer
         self._current.link = link
-        # The mark goes into the buffer before the early arrivals (`sink.admit` below), so that
-        # programs read the end of the outage before the messages of the new link.
+        # The mark goes into the buffer before the early arrivals (`sink.admit` below): programs
+        # read the end of the outage before the messages of the new link.
         if buffer.news.mark is not Mark.UP:
             buffer.mark(Mark.UP)
-        # The buffer may be full since before the outage. The new driver does not know so yet.
+        # The buffer may be full since before the outage. The new driver was not told yet.
         if buffer.throttled:
             link.driver.pause()
         self._counters.data_at = time.monotonic()
-        # The task that runs here now, if any, ends soon. From here on the new task keeps the link.
+        # A reconnect runs in the former task, which ends soon. The new task keeps the new link.
         self._task = asyncio.create_task(self._watch(link))
         watch = self._watch_over(link)
         self._timers = [asyncio.create_task(job) for job in watch.jobs()]
@@ -180,7 +181,7 @@ class LinkKeeper:
             self._counters.opened_at = time.time()
         self._host.say_state()
         if outage_s is not None:
-            # A warning, as for the loss: so a log shows when an outage ended and how long it was.
+            # A warning, as for the loss: the log shows the end and the length of an outage.
             place = self._address.display
             self._host.log("warning", f"the link to {place} is there again after {outage_s:.1f} s")
 
@@ -205,10 +206,10 @@ class LinkKeeper:
         # may still be able to do so. An error here must not stop the reconnect.
         with contextlib.suppress(Exception):
             self._serving.hand_back()
-        # Asks the driver of the present link, so it comes before the link is taken out.
+        # Before the link is taken out, because the bequest comes from the present link's driver.
         self._figures.bequest()
         self._current.link = None
-        # After `hand_back`: messages that are still not acknowledged are sent again by the peer.
+        # After `hand_back`: the peer sends messages without acknowledgement again.
         self._inbound.remember_owed()
         loss = self._words.describe_loss(Mark.END if is_final else Mark.DOWN, link.reason)
         self._counters.last_error = loss.text

@@ -1,4 +1,4 @@
-"""The lanes of a `Buffer`: entries in their order, and beside the entries their runs.
+"""The lanes of a `Buffer`: entries in order, and the runs beside the entries.
 
 A run describes some entries in a row: usually the messages of one batch, so that facts about the
 whole batch are stored once and not for each message. For messages with envelopes the run refers to
@@ -31,26 +31,26 @@ class Run:
         """When the entries came: wall clock, nanoseconds."""
         self.batch: Sequence[Delivery] | None = None
         """The batch with the envelopes of the messages; None for messages without envelopes.
-        The run's messages stand there from index `first` on. Parts of a run share the batch."""
+        The run's messages begin at index `first` of the batch. Parts of a run share the batch."""
         self.first = 0
         self.tokens: list[Any] | None = None
         """Tokens by the same indexes as in `batch`; None where no message has a token."""
         self.link: Any = None
-        """The link to which the tokens belong."""
+        """The link of the tokens."""
         self.done = False
         """A reader has the messages."""
         self.void = False
         """Of a run with one message: the message is from before a seek, for no reader any more."""
 
     def split(self, count: int) -> Run:
-        """Take the first `count` entries out of this run and return their own run."""
+        """Split the first `count` entries off, and return the new run."""
         part = self._part(count, self.first)
         self.first += count
         self.count -= count
         return part
 
     def split_last(self) -> Run:
-        """Take the last entry out of this run and return its own run."""
+        """Split the last entry off, and return the new run."""
         self.count -= 1
         return self._part(1, self.first + self.count)
 
@@ -69,19 +69,19 @@ class Run:
 
     def show_redelivered(self) -> None:
         """Mark the run's only message as redelivered: another reader had the message before."""
-        # The batch is shared with other runs, so this run gets a batch of its own.
+        # Other runs share the batch, so the changed message needs a new batch.
         self.batch = [each._replace(redelivered=True) for each in self.deliveries()] or None
         if self.tokens is not None:
             self.tokens = self.owing()
         self.first = 0
 
     def take_over(self, link: Any, token: Any) -> None:
-        """Take over the new `token` of the only message, which has come again over `link`."""
+        """Note the new `token` of the only message, after the message came again over `link`."""
         self.batch, self.first, self.tokens, self.link = self.deliveries(), 0, [token], link
 
 
 class Lane:
-    """A double-ended queue of entries and their runs.
+    """A double-ended queue of entries with runs.
 
     Invariant: the counts of `runs` add up to the number of `entries`."""
 
@@ -101,12 +101,12 @@ class Lane:
         return self.entries[index]
 
     def extend(self, entries: Sequence[Entry], run: Run) -> None:
-        """Append entries that make up one run."""
+        """Append the entries of one run."""
         self.entries.extend(entries)
         self.runs.append(run)
 
     def join(self, entries: Sequence[Entry], runs: Sequence[Run]) -> None:
-        """Append entries and runs that came out of another lane."""
+        """Append entries and runs from another lane."""
         self.entries.extend(entries)
         self.runs.extend(runs)
 
@@ -118,12 +118,12 @@ class Lane:
         self.runs.appendleft(Run())
 
     def put_back(self, entries: Sequence[Entry], runs: Sequence[Run]) -> None:
-        """Put entries and runs in front, in their order."""
+        """Put entries and runs in front, in order."""
         self.entries.extendleft(reversed(entries))
         self.runs.extendleft(reversed(runs))
 
     def take(self, count: int) -> tuple[list[Entry], list[Run]]:
-        """Take out the first `count` entries with their runs. The last run is split if need be."""
+        """Take out the first `count` entries with the runs. The last run is split if need be."""
         if count >= len(self.entries):
             return self.drain()
         popleft = self.entries.popleft
@@ -174,8 +174,8 @@ class Lane:
         return found
 
     def throw_away(self, void: Callable[[Run], bool]) -> tuple[list[Entry], list[Run]]:
-        """Take out the messages with tokens for whose runs `void` is true. Returns both."""
-        # From here on each run with tokens has one message, so `void` judges single messages.
+        """Take out the messages with tokens and a true `void(run)`. Returns entries and runs."""
+        # After `singles` a run with tokens has one message, so `void` judges single messages.
         self.singles()
         out: tuple[list[Entry], list[Run]] = [], []
         entries, runs = self.drain()
@@ -191,7 +191,7 @@ class Lane:
         return out
 
     def remove(self, index: int) -> None:
-        """Take out the entry at `index`, which has no envelope."""
+        """Take out the entry at `index`: an entry without an envelope."""
         del self.entries[index]
         for place, run in enumerate(self.runs):
             if index < run.count:

@@ -1,9 +1,9 @@
 """Attaching holders to the buffer, renaming and detaching them.
 
 A holder is served when two messages have come: the broker's ATTACH (`Readers.attach`), and the
-holder's own START, by its pipe or through the router (`Readers.start`). The two messages come by
-different sockets, so either may come first. `_early` and `_returning` hold the first one until the
-second comes. All methods run on the worker's event loop.
+holder's own START, by the pipe or through the router (`Readers.start`). The two messages come by
+different sockets, so either may come first. `_early` and `_returning` keep the first message until
+the second comes. All methods run on the worker's event loop.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class Readers:
         self._handover = handover
         self._serving = serving
         self._early: dict[bytes, _Early] = {}
-        """Holders whose START has come, and whose ATTACH has not."""
+        """Holders with a START and without an ATTACH yet."""
         self._returning: dict[bytes, _Former] = {}
-        """Holders of a former worker whose ATTACH has come, and whose START has not."""
+        """Holders of a former worker with an ATTACH and without a START yet."""
 
     def attach(self, holder: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]) -> None:
-        """Take the broker's ATTACH: a further holder, which is served after its START.
+        """Take the broker's ATTACH of a further holder. The holder is served after its START.
 
         `old`: the holder's name with a former broker or worker; b"" for a new holder. The other
         arguments are those of `Buffer.replace`."""
-        # A new holder whose START has not come needs no entry here: `serve` finds the holder in
+        # A new holder without a START yet needs no note: `serve` finds the holder in
         # `Host.holders`.
         if old:
             self._attach_again(holder, _Former(old, epoch, consumed, kept))
@@ -78,20 +78,20 @@ class Readers:
 
         `down`: the holder takes the link to be down. `had`: messages of former workers that the
         holder had. `envelopes`: the holder wants envelopes."""
-        # A holder that is attached already says START again under a new name or on a new pipe, and
-        # waits for the answer. A holder that is new here is answered by `Buffer.attach`.
+        # An attached holder says START again under a new name or on a new pipe, and waits for the
+        # answer. A new holder is answered by `Buffer.attach`.
         if holder in self._buffer.holders:
             self._serving.welcome(holder)
         self.serve(holder, down, had, envelopes)
 
     def serve(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None:
-        """As `start`, for a holder whose START may have gone to the worker before this one."""
+        """As `start`, also for a holder whose START may have gone to the former worker."""
         # The count corrects the figures of former workers, also for a holder served already.
         self._handover.settle(holder, had)
         if holder in self._buffer.holders:
             return
         returning = self._returning.pop(holder, None)
-        # `Host.holders` has the holders that the broker has introduced.
+        # `Host.holders` has the holders with an ATTACH.
         if holder not in self._host.holders:
             self._early[holder] = _Early(down, envelopes)
         elif returning is not None:
@@ -109,7 +109,7 @@ class Readers:
         )
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
-        """Remove a holder. `consumed`: entries that it has consumed; None where the holder died."""
+        """Remove a holder. `consumed`: entries consumed in total; None where the holder died."""
         self._buffer.detach(holder, consumed)
         self._returning.pop(holder, None)
         self._handover.forget(holder)

@@ -1,4 +1,4 @@
-"""Where a driver puts what it receives: early arrivals wait here until the link counts as open."""
+"""The sinks of drivers. Early arrivals wait in the sink until the link counts as open."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["LinkSink", "SinkMaker"]
 
 
 class LinkSink:
-    """The sink of one driver object, from its attempt to dial until the end of its link.
+    """The sink of one driver object, from the attempt to dial until the end of the link.
 
-    A peer may send before the link counts as open: answers to the payloads, for example. Such early
-    arrivals wait in order. Later only messages of the present link go on to the readers: messages
-    that a driver delivers after the loss of its link are ignored."""
+    A peer may send before the link counts as open: answers to the payloads, for example. Early
+    arrivals wait in order. Later the sink passes messages of the present link on to the readers,
+    and ignores messages that a driver delivers after the loss of its link."""
 
     def __init__(
         self,
@@ -94,9 +94,9 @@ class LinkSink:
             self.link.driver.resume()
 
     def admit_before_end(self) -> None:
-        """Give the readers early arrivals that come only once, after a link that never was open.
+        """Give the readers early arrivals of a link that never counted as open.
 
-        A message with a token is left out: the message broker sends it again."""
+        Messages with tokens are left out, because the message broker sends them again."""
         early, self._early = self._early, None
         if early is None:
             return
@@ -113,7 +113,7 @@ class LinkSink:
         return "" if self._early is None else first_line(self._early.last())
 
     def _count_dropped(self, count: int) -> None:
-        """Count early arrivals that were dropped because they exceeded the limits of the buffer."""
+        """Count early arrivals that were dropped at the limits of the buffer."""
         self._counters.dropped_elsewhere += count
         self._counters.dropped_early += count
 
