@@ -7,8 +7,8 @@ Two threads share a connection:
 * The driver thread (`thread`) calls the driver and runs jobs (`runner`). The driver thread sends
   most answers without the event loop.
 
-`handover` holds the state that both threads change. The decisions are pure functions in `line`,
-`admission` and `outcomes`.
+`handover` holds the state that both threads change.
+The decisions are pure functions in `line`, `admission` and `outcomes`.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ class ExecActor:
     async def open(self, deadline: Deadline) -> None:
         """Connect by the deadline; without a deadline, within option `timeout`.
 
-        Raises DialError or TimeoutError. A worker that replaces a crashed worker connects the
-        same way, but raises nothing.
+        Raises DialError or TimeoutError.
+        A worker that replaces a crashed worker connects the same way, but raises nothing.
         """
         self.thread.start()
         if deadline.left_ms() is None:
@@ -125,9 +125,10 @@ class ExecActor:
         self._advance()
 
     def _note_failed_dial(self, error: DialError) -> None:
-        """Raise `error`, unless this worker replaces a crashed worker. The replacement stays
-        alive and lets the next statement dial again: by then the server may accept even a login
-        that the server refuses now.
+        """Raise `error`, unless this worker replaces a crashed worker.
+
+        The replacement stays alive and lets the next statement dial again: by then the server may
+        accept even a login that the server refuses now.
         """
         if not self.worker.succeeds:
             self.state = State.FAILED
@@ -136,8 +137,8 @@ class ExecActor:
         self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
 
     async def close(self, ending: Ending) -> None:
-        """End the connection: answer waiting statements, stop the running statement, close the
-        driver.
+        """End the connection: answer waiting statements,
+        stop the running statement, close the driver.
 
         Takes a few seconds at most. A driver that does not close in time is left behind in the
         driver thread, which is a daemon thread.
@@ -163,9 +164,10 @@ class ExecActor:
         call_on_loop(self.worker.loop, self.worker.log, "warning", text)
 
     def _tell_outage(self, text: str) -> None:
-        """Write a line about the link into the log, and tell the link's state. Called on the
-        driver thread while the driver thread dials, so that programs hear of the outage before
-        the statement ends.
+        """Write a line about the link into the log, and tell the link's state.
+
+        Called on the driver thread while the driver thread dials, so that programs hear of the
+        outage before the statement ends.
         """
         self._warn(text)
         call_on_loop(self.worker.loop, self._note_state)
@@ -175,8 +177,9 @@ class ExecActor:
     def attach(
         self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
     ) -> None:
-        """Take a new holder. `old` is the former name of a holder that has joined another broker,
-        else empty.
+        """Take a new holder.
+
+        `old` is the former name of a holder that has joined another broker, else empty.
         """
         if old:
             self.line.rename(old, holder)
@@ -192,8 +195,8 @@ class ExecActor:
         """Do nothing: the counters of a database are not kept in the ledger."""
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
-        """Forget a holder: answer its waiting statements, stop its running statement, and roll
-        back its transaction.
+        """Forget a holder: answer its waiting statements, stop
+        its running statement, and roll back its transaction.
         """
         self.collect()
         for waiting in self.line.leave(holder):
@@ -221,6 +224,10 @@ class ExecActor:
                 self.answer(waiting.job, error=StatementError("nobody waits for it any more"))
 
     def _roll_back(self, holder: bytes, token: bytes) -> None:
+        """Put a rollback of the transaction `token` into the line.
+
+        The rollback has `ROLLBACK_MS`.
+        """
         job = self.requests.make_job(
             b"", 0, ROLLBACK_MS, what="rollback", run=roll_back_transaction
         )
@@ -231,8 +238,9 @@ class ExecActor:
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None:
-        """Take a request of a client. `fields` are those of the message kind
-        (`trunkline.wire.messages`).
+        """Take a request of a client.
+
+        `fields` are those of the message kind (`trunkline.wire.messages`).
         """
         self.collect()
         requests = self.requests
@@ -295,6 +303,10 @@ class ExecActor:
     def _take_exec(
         self, holder: bytes, token: bytes | None, job: Job, sql: str, binds: Any
     ) -> None:
+        """Take an EXEC.
+
+        Statements without a deadline may share a commit or keep their client's socket.
+        """
         job.run = lambda driver: self.results.run_statement(driver, sql, binds, token, job)
         is_unlimited = job.deadline.timeout() is None
         if token is None and is_unlimited and self.link.driver_class.joins(sql):
@@ -308,8 +320,9 @@ class ExecActor:
         self.enqueue(Waiting(holder, token, job))
 
     def _runs_at_once(self) -> bool:
-        """Whether a statement that comes now runs at once. Only then may the driver thread read
-        the client's socket after the answer.
+        """Whether a statement that comes now runs at once.
+
+        Only then may the driver thread read the client's socket after the answer.
         """
         is_unused = (
             self.handover.running is None and not self.line.waiting and self.line.owner is None
@@ -347,8 +360,8 @@ class ExecActor:
                 self.thread.put(partial(self.runner.run, waiting))
 
     def _take_group(self, first: Waiting[Job]) -> list[Waiting[Job]]:
-        """The statements to commit together with `first`, including `first`; empty when `first`
-        runs alone.
+        """The statements to commit together with `first`,
+        including `first`; empty when `first` runs alone.
         """
         if first.job.joins is None or first.token is not None or self.line.owner is not None:
             return []
@@ -356,8 +369,9 @@ class ExecActor:
         return [first, *others] if others else []
 
     def _answer_stale(self, job: Job) -> None:
-        """Answer a job whose transaction ended while the job waited. A rollback is answered with
-        success.
+        """Answer a job whose transaction ended while the job waited.
+
+        A rollback is answered with success.
         """
         if job.what == "rollback":
             self.answer(job, body=values.pack(None))
@@ -379,8 +393,8 @@ class ExecActor:
 
     def finish(self, finished: Finished) -> None:
         """Note the end of a job, answer it, and begin the next one."""
-        # An interrupt on its way must not meet the next statement, so the end waits until the
-        # interrupt returns.
+        # An interrupt on its way must not meet the next
+        # statement, so the end waits until the interrupt returns.
         if self.interrupts.hold_back(finished):
             return
         self.handover.finish()
@@ -409,9 +423,9 @@ class ExecActor:
     ) -> None:
         """Note the end of statements that were to be committed together, and answer them.
 
-        `answers` may be shorter than `group`. The statements without an answer go back to the
-        front of the line. The first of them then runs alone; all of them run alone if the driver
-        ran none of the group.
+        `answers` may be shorter than `group`. The statements without an
+        answer go back to the front of the line. The first of them then runs
+        alone; all of them run alone if the driver ran none of the group.
         """
         is_closed = self.state is State.CLOSED
         for waiting, (body, error) in zip(group, answers, strict=False):
@@ -422,8 +436,8 @@ class ExecActor:
                 )
             self.answer(waiting.job, body=body, error=explain_end(error, is_closed=is_closed))
         rest = list(group[len(answers) :])
-        # A statement without `joins` runs alone. So a group that fails is not tried again in the
-        # same form.
+        # A statement without `joins` runs alone.
+        # So a group that fails is not tried again in the same form.
         for waiting in rest[:1] if answers else rest:
             waiting.job.joins = None
         if is_closed:
@@ -437,8 +451,8 @@ class ExecActor:
         self._advance()
 
     def _settle_link(self, waiting: Waiting[Job], *, is_inside: bool, has_failed: bool) -> None:
-        """Give the link to the transaction that is open now. Roll back a transaction that no
-        holder waits for.
+        """Give the link to the transaction that is open now.
+        Roll back a transaction that no holder waits for.
         """
         job, holder = waiting.job, waiting.holder
         is_given_up = bool(job.begins) and (has_failed or job.is_unwanted)
@@ -450,8 +464,9 @@ class ExecActor:
             self._roll_back(holder, settled.roll_back)
 
     def _note_state(self) -> None:
-        """Note whether there is a link, as the driver thread found last. Tell the holders if that
-        has changed.
+        """Note whether there is a link, as the driver thread found last.
+
+        Tell the holders if that has changed.
         """
         state = State.OPEN if self.link.driver is not None else State.DOWN
         if self.link.has_ended:
@@ -488,9 +503,10 @@ class ExecActor:
     # each second
 
     def tick(self) -> None:
-        """Called each second. Let the event loop notice if the client of a long statement hangs
-        up. With `reconnect=false`, also look whether the server has ended a link that no
-        transaction has.
+        """Called each second.
+
+        Let the event loop notice if the client of a long statement hangs up. With
+        `reconnect=false`, also look whether the server has ended a link that no transaction has.
         """
         self.handover.watch_running_client()
         is_unused = self.line.owner is None
@@ -503,8 +519,8 @@ class ExecActor:
             call_on_loop(self.worker.loop, self._note_state)
 
     def bequest(self) -> dict[str, Any]:
-        """What the next worker is to know if this worker is killed: nothing, because a database
-        link keeps no position.
+        """What the next worker is to know if this worker is
+        killed: nothing, because a database link keeps no position.
         """
         return {}
 

@@ -1,5 +1,6 @@
-"""Whether a request may be taken now, and the text of a refusal. Pure: no thread, clock or
-driver.
+"""Whether a request may be taken now, and the text of a refusal.
+
+Pure: no thread, clock or driver.
 
 The event loop asks for each request. The driver thread asks for requests that it reads from a
 client's socket. Both threads may ask at once, so this module keeps no state.
@@ -34,8 +35,8 @@ OVER = "TRANSACTION_OVER"
 _TRANSACTIONAL = re.compile(
     r"\b(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b", re.IGNORECASE
 )
-"""Words that can begin or end a transaction. A statement without these words need not be split
-into tokens.
+"""Words that can begin or end a transaction.
+A statement without these words need not be split into tokens.
 """
 
 
@@ -127,8 +128,8 @@ def explain_late_arrival() -> OperationTimeout:
 
 
 def explain_not_run(*, is_holder_present: bool) -> BrokenError | ClosedError:
-    """The error of a statement that leaves the line because its holder or the connection has
-    ended.
+    """The error of a statement that leaves the line
+    because its holder or the connection has ended.
     """
     if is_holder_present:
         return BrokenError(
@@ -138,8 +139,9 @@ def explain_not_run(*, is_holder_present: bool) -> BrokenError | ClosedError:
 
 
 def explain_expiry(*, in_transaction: bool) -> OperationTimeout:
-    """The error of a statement whose deadline passed in the line. `in_transaction`: a transaction
-    has the link.
+    """The error of a statement whose deadline passed in the line.
+
+    `in_transaction`: a transaction has the link.
     """
     before = "another holder's transaction" if in_transaction else "the statements before it"
     return OperationTimeout(f"the time allowed passed while it waited for {before}")
@@ -151,8 +153,8 @@ def explain_late_rollback() -> OperationTimeout:
 
 
 def explain_not_begun(display: str, reason: str, *, has_link: bool) -> OperationTimeout:
-    """The error of a statement whose deadline passed after the line and before the driver was
-    told to run it.
+    """The error of a statement whose deadline passed after
+    the line and before the driver was told to run it.
 
     `display`: the address without secrets. `reason`: why the last dial failed, or empty.
     """

@@ -28,8 +28,8 @@ round trip for a batch costs little beside the rows.
 MOST_ROWS = 20_000
 """Rows of a batch at most, however small the rows are."""
 MUST_TAKE_S = 5.0
-"""Seconds in which a client must take some part of a long answer. Other statements wait
-meanwhile.
+"""Seconds in which a client must take some part of a long answer.
+Other statements wait meanwhile.
 """
 LARGEST_ANSWER = MAX_BYTES - 4096
 """Bytes of one message, with room for the header."""
@@ -61,8 +61,10 @@ class Batches:
         return found
 
     def pack_next(self, *before: Any) -> tuple[int, bytes]:
-        """Fetch the next rows. Returns their number and a packed list: the values of `before`,
-        whether more rows may come, the packed rows.
+        """Fetch the next rows.
+
+        Returns their number and a packed list: the values of
+        `before`, whether more rows may come, the packed rows.
         """
         rows = self.fetch_next()
         body = values.pack([*before, self.more, pack_rows(rows)])
@@ -76,8 +78,9 @@ class Batches:
 
 
 class Results:
-    """Makes the answers to statements from the results of the driver. Called on the driver
-    thread.
+    """Makes the answers to statements from the results of the driver.
+
+    Called on the driver thread.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -88,8 +91,9 @@ class Results:
     def run_statement(
         self, driver: ExecDriver, sql: str, binds: Any, token: bytes | None, job: Job
     ) -> bytes:
-        """Execute a statement. Returns the body of the answer; the rows of a long result are sent
-        ahead in parts.
+        """Execute a statement.
+
+        Returns the body of the answer; the rows of a long result are sent ahead in parts.
 
         Raises what the driver raises, and StatementError if the client does not take the parts.
         """
@@ -100,7 +104,9 @@ class Results:
         return self.pack_result(driver, result, token)
 
     def pack_result(self, driver: ExecDriver, result: Result, token: bytes | None) -> bytes:
-        """A result as the body of an answer. `token`: the transaction of the statement.
+        """A result as the body of an answer.
+
+        `token`: the transaction of the statement.
 
         StatementError if the result is larger than a message may be.
         """
@@ -117,8 +123,8 @@ class Results:
         if result.last_id is not None:
             answer["last_id"] = result.last_id
         if not token and driver.in_transaction():
-            # The proxy then knows that the next statement of its holder belongs to this
-            # transaction.
+            # The proxy then knows that the next statement
+            # of its holder belongs to this transaction.
             answer["in_transaction"] = True
         body = values.pack(answer)
         if len(body) > LARGEST_ANSWER:

@@ -65,8 +65,8 @@ class Site(NamedTuple):
 
     start: int
     end: int
-    """The tokens from `start` up to `end`: all tokens of `NOT IN (?)`; of any other placeholder
-    its own token.
+    """The tokens from `start` up to `end`: all tokens of
+    `NOT IN (?)`; of any other placeholder its own token.
     """
     inside: bool = False
     """The placeholder is that of `IN (?)`."""
@@ -124,8 +124,10 @@ def in_order(binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
 
 
 def arranged(sql: str, binds: Sequence[Any], dialect: Dialect) -> tuple[str, Sequence[Any]]:
-    """The text of one statement with its lists written out, and a value for each placeholder in
-    the order of the text. StatementError if the number of values is wrong.
+    """The text of one statement with its lists written out,
+    and a value for each placeholder in the order of the text.
+
+    StatementError if the number of values is wrong.
     """
     if not has_containers(binds):
         return sql, binds
@@ -146,8 +148,8 @@ def sites(sql: str, dialect: Dialect) -> Sequence[Site]:
 
 
 def spread(binds: Sequence[Any], wanted: int, places: Sequence[Site] = ()) -> Sequence[Any]:
-    """The values for `wanted` placeholders: `binds`, or the only value of `binds` if that value
-    is the list of all.
+    """The values for `wanted` placeholders: `binds`, or the
+    only value of `binds` if that value is the list of all.
 
     `places`: the placeholders, if they are known.
     """
@@ -166,8 +168,8 @@ def spread(binds: Sequence[Any], wanted: int, places: Sequence[Site] = ()) -> Se
 def expanded(sql: str, values: Sequence[Any], dialect: Dialect) -> tuple[str, list[Any]]:
     """The text with its lists written out, and the values of its new placeholders.
 
-    `values` has one value for each placeholder, in the order of the text. Names and numbers of
-    placeholders are given up.
+    `values` has one value for each placeholder, in the order of the text.
+    Names and numbers of placeholders are given up.
     """
     reading = _reading(sql, dialect)
     written, found, done = [], [], 0
@@ -187,8 +189,10 @@ def expanded(sql: str, values: Sequence[Any], dialect: Dialect) -> tuple[str, li
 
 
 def has_lists_for(sql: str, rows: Iterable[Any], dialect: Dialect) -> bool:
-    """Whether a row has a list for an `IN (?)` of the statement, so that each row needs a text of
-    its own. The rows are read only if the statement has an `IN (?)` or `IN ?`.
+    """Whether a row has a list for an `IN (?)` of the
+    statement, so that each row needs a text of its own.
+
+    The rows are read only if the statement has an `IN (?)` or `IN ?`.
     """
     if not any(site.inside or site.bare for site in sites(sql, dialect)):
         return False

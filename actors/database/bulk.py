@@ -12,8 +12,9 @@ __all__ = ["BulkRows"]
 
 
 class BulkRows(Sequence[Any]):
-    """A sequence of rows, each a list or a dict. The rows came packed in chunks, and an iteration
-    unpacks one chunk at a time.
+    """A sequence of rows, each a list or a dict.
+
+    The rows came packed in chunks, and an iteration unpacks one chunk at a time.
 
     To unpack all chunks at once takes twice as long, for two reasons: the rows do not fit into
     the processor's caches, and Python's garbage collector examines them.
@@ -53,8 +54,9 @@ class BulkRows(Sequence[Any]):
         return self._chunk(number // self._size)[number % self._size]
 
     def _chunk(self, number: int) -> list[Any]:
-        """The rows of a chunk. The last chunk is kept unpacked, because drivers go through the
-        rows slice by slice.
+        """The rows of a chunk.
+
+        The last chunk is kept unpacked, because drivers go through the rows slice by slice.
         """
         if self._kept is None or self._kept[0] != number:
             self._kept = number, unpack_rows(self._chunks[number])

@@ -1,9 +1,9 @@
-"""The statement that the driver thread has, and the ended statement that the event loop has not
-noted yet.
+"""The statement that the driver thread has, and the
+ended statement that the event loop has not noted yet.
 
-Both threads change these two under one lock. Usually the event loop gives a statement to the
-driver thread and is told when the statement ends. Two short cuts save a wake-up of each thread
-for each statement:
+Both threads change these two under one lock.
+Usually the event loop gives a statement to the driver thread and is told when the statement ends.
+Two short cuts save a wake-up of each thread for each statement:
 
 * The driver thread answers a statement and leaves the end *unnoted*. The event loop notes the end
   when the event loop runs for another reason (`take_unnoted`). The driver thread does so only
@@ -35,27 +35,29 @@ class Handover:
         after them: the same order in both threads excludes a deadlock.
         """
         self.running: Waiting[Job] | None = None
-        """The statement that the driver thread has, or the first statement of a group. Stays set
-        until the event loop has noted the end.
+        """The statement that the driver thread has, or the first statement of a group.
+        Stays set until the event loop has noted the end.
         """
         self.is_group = False
-        """The driver thread runs several statements with one commit. The link is not broken
-        because one statement of the group is unwanted.
+        """The driver thread runs several statements with one commit.
+        The link is not broken because one statement of the group is unwanted.
         """
         self.is_interrupting = False
         """An interrupt is on its way to the running statement. No other statement may begin
         meanwhile, because the interrupt would stop that statement instead.
         """
         self._unnoted: Finished | None = None
-        """The end of the running statement, answered by the driver thread and not noted by the
-        event loop yet.
+        """The end of the running statement, answered by the
+        driver thread and not noted by the event loop yet.
         """
 
     # on the event loop
 
     def start(self, waiting: Waiting[Job], *, is_group: bool = False) -> None:
-        """Note the statement, or the first statement of a group, that is given to the driver
-        thread now. The driver thread has no statement at that time, so no lock is needed.
+        """Note the statement, or the first statement of
+        a group, that is given to the driver thread now.
+
+        The driver thread has no statement at that time, so no lock is needed.
         """
         self.running, self.is_group = waiting, is_group
 
@@ -70,8 +72,9 @@ class Handover:
         return finished
 
     def is_running(self, waiting: Waiting[Job]) -> bool:
-        """Whether the driver thread has this statement and has not ended it. The caller holds the
-        lock.
+        """Whether the driver thread has this statement and has not ended it.
+
+        The caller holds the lock.
         """
         return self.running is waiting and self._unnoted is None
 
@@ -81,8 +84,8 @@ class Handover:
         """
         with self.lock:
             running = self.running if self._unnoted is None else None
-            # Under the lock, because `leave_unnoted` decides by `claimed` which thread reads the
-            # socket next.
+            # Under the lock, because `leave_unnoted` decides
+            # by `claimed` which thread reads the socket next.
             if running is not None and running.job.client is not None:
                 running.job.client.rearm()
 
@@ -91,22 +94,22 @@ class Handover:
     def leave_unnoted(self, finished: Finished) -> bool:
         """Leave the end of the running statement, which is answered, for the event loop to find.
 
-        Returns False if statements wait in the line. Then the caller must tell the event loop of
-        the end.
+        Returns False if statements wait in the line.
+        Then the caller must tell the event loop of the end.
         """
         job = finished.waiting.job
         with self.lock:
             if self._line.waiting:
                 return False
-            # Set the flag before the end can be found: the thread that notes the end reads the
-            # flag.
+            # Set the flag before the end can be found: the
+            # thread that notes the end reads the flag.
             job.keeps_client = job.client is not None and job.client.claimed
             self._unnoted = finished
         return True
 
     def start_following(self, ended: Job) -> Waiting[Job] | None:
-        """Replace the running statement, which has `ended` and is answered, by the next statement
-        of the line.
+        """Replace the running statement, which has `ended`
+        and is answered, by the next statement of the line.
 
         Returns that statement; None if only the event loop can decide which statement comes next.
         """
@@ -126,8 +129,8 @@ class Handover:
         statements wait in the line, or if a transaction is open.
         """
         with self.lock:
-            # An end that is still unnoted proves that the event loop has not started another
-            # statement since.
+            # An end that is still unnoted proves that the event
+            # loop has not started another statement since.
             if self._unnoted is None or self._line.waiting or self._line.owner is not None:
                 return False
             self._unnoted, self.running = None, waiting
@@ -135,7 +138,7 @@ class Handover:
 
 
 def _needs_no_loop(job: Job) -> bool:
-    """Whether the driver thread may begin a waiting job: a plain statement that does not belong
-    to a group.
+    """Whether the driver thread may begin a waiting job:
+    a plain statement that does not belong to a group.
     """
     return job.what == "exec" and job.joins is None

@@ -1,4 +1,6 @@
-"""Stopping a statement: at its deadline, or when its caller has left. Runs on the event loop.
+"""Stopping a statement: at its deadline, or when its caller has left.
+
+Runs on the event loop.
 
 A statement that the driver thread has is stopped in three steps:
 
@@ -9,9 +11,9 @@ begins, so the interrupt is repeated until the statement has ended.
 3. After `INTERRUPT_S` seconds the caller is told that the outcome is unknown, and the link is
 broken.
 
-An interrupt that asks the server takes a while, so that interrupt has a thread. Until the
-interrupt has returned, the end of its statement is held back. Otherwise the interrupt could stop
-the next statement.
+An interrupt that asks the server takes a while, so that interrupt has a thread.
+Until the interrupt has returned, the end of its statement is held back.
+Otherwise the interrupt could stop the next statement.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ from trunkline.errors import OutcomeUnknown
 __all__ = ["Interrupts"]
 
 INTERRUPT_S = 2.0
-"""Seconds that an interrupted statement may take to end. After that the caller is answered and
-the link is broken.
+"""Seconds that an interrupted statement may take to end.
+After that the caller is answered and the link is broken.
 """
 CLOSE_S = 1.0
 """Seconds that an interrupt may take at the end of the connection. The connection waits for the
@@ -64,7 +66,9 @@ class Interrupts:
         collect: Callable[[], None],
         finish: Callable[[Finished], None],
     ) -> None:
-        """`answer` answers a job. `collect` notes an end that the driver thread has left unnoted.
+        """`answer` answers a job.
+
+        `collect` notes an end that the driver thread has left unnoted.
         `finish` takes an end that was held back.
         """
         self._loop = loop
@@ -80,8 +84,8 @@ class Interrupts:
         """The end of the statement whose interrupt has not returned yet."""
 
     def expire(self, waiting: Waiting[Job]) -> None:
-        """Deal with a statement whose deadline has passed. The timer of the statement calls this
-        method.
+        """Deal with a statement whose deadline has passed.
+        The timer of the statement calls this method.
         """
         job = waiting.job
         step = decide_expiry(
@@ -92,15 +96,14 @@ class Interrupts:
         if step is Expiry.ANSWER:
             self._answer(job, error=explain_late_rollback())
             return
-        # The driver thread may take the statement between the decision and the removal. Then
-        # `remove` returns False and the statement is treated as taken.
+        # The driver thread may take the statement between the decision and the removal.
+        # Then `remove` returns False and the statement is treated as taken.
         if step is Expiry.LEAVE and self._line.remove(waiting):
             self._answer(job, error=explain_expiry(in_transaction=self._line.owner is not None))
             return
         # `is_unwanted` is written before `has_begun` is read. The runner does the reverse:
-        # `has_begun` first.
-        # So at least one thread sees the flag of the other, and a caller who is told "nothing was
-        # run" can rely on that.
+        # `has_begun` first. So at least one thread sees the flag of the other, and a caller who
+        # is told "nothing was run" can rely on that.
         was_unwanted, job.is_unwanted = (
             job.is_unwanted,
             True,
@@ -123,8 +126,10 @@ class Interrupts:
         self._interrupt(waiting)
 
     def hold_back(self, finished: Finished) -> bool:
-        """Keep the end of a statement whose interrupt has not returned yet; the end is noted when
-        the interrupt returns. Returns False if no interrupt is under way.
+        """Keep the end of a statement whose interrupt has not
+        returned yet; the end is noted when the interrupt returns.
+
+        Returns False if no interrupt is under way.
         """
         if self._handover.is_interrupting:
             self._held = finished
@@ -132,8 +137,8 @@ class Interrupts:
         return False
 
     async def end(self) -> None:
-        """Stop the running statement, if any, within `CLOSE_S` seconds, because the connection
-        ends.
+        """Stop the running statement, if any, within
+        `CLOSE_S` seconds, because the connection ends.
         """
         if self._handover.running is None:
             return
@@ -149,8 +154,8 @@ class Interrupts:
         """Interrupt a statement, and repeat the interrupt until the statement has ended."""
         self._collect()
         asked = None
-        # Under the lock the driver thread cannot go on to the next statement, so the interrupt
-        # meets this one.
+        # Under the lock the driver thread cannot go on to the
+        # next statement, so the interrupt meets this one.
         with self._handover.lock:
             is_running = self._handover.is_running(waiting)
             if is_running and waiting.job.has_begun:
@@ -161,7 +166,9 @@ class Interrupts:
             self._loop.call_later(pause_s, self._interrupt, waiting)
 
     def _interrupt_driver(self) -> ExecDriver | None:
-        """Have the driver end its running call. The caller holds the lock of the handover.
+        """Have the driver end its running call.
+
+        The caller holds the lock of the handover.
 
         Returns the driver if its interrupt may wait and so needs a thread; otherwise None.
         """
@@ -189,8 +196,9 @@ class Interrupts:
             thread.start()
 
     def _ask_server(self, driver: ExecDriver) -> None:
-        """Interrupt, give the driver back, and tell the event loop. Runs on a thread made for
-        this call.
+        """Interrupt, give the driver back, and tell the event loop.
+
+        Runs on a thread made for this call.
         """
         with contextlib.suppress(Exception):
             driver.interrupt()
@@ -206,8 +214,9 @@ class Interrupts:
             self._finish(finished)
 
     def _abandon(self, waiting: Waiting[Job]) -> None:
-        """Answer a statement that the interrupts have not ended, and break its link. Does not
-        answer again if the statement has ended meanwhile.
+        """Answer a statement that the interrupts have not ended, and break its link.
+
+        Does not answer again if the statement has ended meanwhile.
         """
         text = (
             "the statement did not end in time and could not be stopped yet; its outcome is unknown"
@@ -215,6 +224,6 @@ class Interrupts:
         self._answer(waiting.job, error=OutcomeUnknown(text))
         with self._handover.lock:
             if self._handover.is_running(waiting) and not self._handover.is_group:
-                # Called on the event loop, because the driver thread is inside the call. `abort`
-                # does not wait.
+                # Called on the event loop, because the driver thread is inside the call.
+                # `abort` does not wait.
                 self._link.abort()

@@ -1,7 +1,9 @@
-"""A job: the form that a request has in a worker. Also the end of a job.
+"""A job: the form that a request has in a worker.
 
-The event loop makes a job for each request, the driver thread runs the job, and the event loop
-notes the end.
+Also the end of a job.
+
+The event loop makes a job for each request, the driver
+thread runs the job, and the event loop notes the end.
 """
 
 from __future__ import annotations
@@ -35,21 +37,21 @@ __all__ = [
 ]
 
 LONGEST_ERROR = 2000
-"""Longest text of an error, in letters. SQLite quotes the text that it cannot parse, which may
-have a megabyte.
+"""Longest text of an error, in letters.
+SQLite quotes the text that it cannot parse, which may have a megabyte.
 """
 
 
 class LinkLost(ConnectionError):
-    """The server hung up before the driver sent the statement, so the statement has had no
-    effect.
+    """The server hung up before the driver sent the
+    statement, so the statement has had no effect.
     """
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request: the work for the driver thread, and the client socket that waits for the
-    answer.
+    """One request: the work for the driver thread,
+    and the client socket that waits for the answer.
 
     The event loop writes every field. The driver thread also writes `has_begun`, `is_answered`
     and `keeps_client`. The order of writes matters: see `trunkline.actors.database.interrupts`.
@@ -74,8 +76,8 @@ class Job:
     begins: bytes | None = None
     """Token of the transaction that the job begins."""
     is_unwanted: bool = False
-    """The deadline has passed, or the caller has left. The job is not to begin, or is to be
-    stopped.
+    """The deadline has passed, or the caller has left.
+    The job is not to begin, or is to be stopped.
     """
     is_object_closed: bool = False
     """The job is unwanted because the program closed its object."""
@@ -84,20 +86,21 @@ class Job:
     is_answered: bool = False
     """The answer was sent; no other answer may follow."""
     client: Guest | None = None
-    """The client socket that was left to the driver thread with the job; None while the event
-    loop reads the socket.
+    """The client socket that was left to the driver thread
+    with the job; None while the event loop reads the socket.
     """
     joins: tuple[str, Any] | None = None
-    """Text and values of a statement that may share a commit with other statements; None for all
-    other jobs.
+    """Text and values of a statement that may share a
+    commit with other statements; None for all other jobs.
     """
     keeps_client: bool = False
     """The driver thread reads `client` after the answer, and gives the socket back later."""
 
 
 class AnswerJob(Protocol):
-    """Answers a job with a body or an error, unless the job is answered. Called on the event
-    loop.
+    """Answers a job with a body or an error, unless the job is answered.
+
+    Called on the event loop.
     """
 
     def __call__(self, job: Job, *, body: bytes = b"", error: Exception | None = None) -> None: ...
@@ -121,8 +124,9 @@ def do_nothing(driver: ExecDriver) -> bytes:
 
 
 def begin_transaction(driver: ExecDriver, modes: str = "") -> bytes:
-    """Begin a transaction. `modes` stand behind BEGIN (`READ ONLY`). Raises what the driver
-    raises.
+    """Begin a transaction.
+
+    `modes` stand behind BEGIN (`READ ONLY`). Raises what the driver raises.
     """
     if modes:
         driver.begin_as(modes)
@@ -134,8 +138,8 @@ def begin_transaction(driver: ExecDriver, modes: str = "") -> bytes:
 def commit_transaction(driver: ExecDriver) -> bytes:
     """Commit the open transaction.
 
-    A transaction that cannot be committed is rolled back, because its block has ended. Then the
-    error of the commit is raised.
+    A transaction that cannot be committed is rolled back, because its block has ended.
+    Then the error of the commit is raised.
     """
     try:
         driver.commit()
@@ -154,8 +158,9 @@ def roll_back_transaction(driver: ExecDriver) -> bytes:
 
 
 def is_in_transaction(driver: ExecDriver | None) -> bool:
-    """Whether a transaction is open after an error. A driver that cannot tell has lost its link
-    and so the transaction.
+    """Whether a transaction is open after an error.
+
+    A driver that cannot tell has lost its link and so the transaction.
     """
     try:
         return driver is not None and driver.in_transaction()
@@ -164,8 +169,8 @@ def is_in_transaction(driver: ExecDriver | None) -> bool:
 
 
 def shorten_error(error: Exception) -> Exception:
-    """The error itself, or an error of the same class with a text of `LONGEST_ERROR`
-    letters at most.
+    """The error itself, or an error of the same class
+    with a text of `LONGEST_ERROR` letters at most.
     """
     text = str(error)
     if len(text) <= LONGEST_ERROR:

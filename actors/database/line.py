@@ -1,11 +1,12 @@
-"""The line of statements for one database link, and the transaction that has the link. Pure: no
-thread, clock or driver.
+"""The line of statements for one database link, and the transaction that has the link.
+
+Pure: no thread, clock or driver.
 
 Statements run first come, first served, so no holder starves. While a transaction has the link,
 only the statements of that transaction run; all others keep their places.
 
-The event loop and the driver thread both take statements out of the line. A lock guards the line
-and the stages of its statements.
+The event loop and the driver thread both take statements out of the line.
+A lock guards the line and the stages of its statements.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ __all__ = ["BARE", "Expiry", "Line", "Settled", "Stage", "Waiting", "decide_expi
 T = TypeVar("T")
 
 BARE = b""
-"""The token of a transaction that a statement (`BEGIN`) opened. The transaction belongs to the
-holder of the statement, not to a block.
+"""The token of a transaction that a statement (`BEGIN`) opened.
+The transaction belongs to the holder of the statement, not to a block.
 """
 
 
@@ -56,8 +57,9 @@ STAGES = {
 
 @dataclass(slots=True, eq=False)
 class Waiting(Generic[T]):
-    """A statement for the line. `token` names the transaction of the statement; None outside of a
-    transaction.
+    """A statement for the line.
+
+    `token` names the transaction of the statement; None outside of a transaction.
     """
 
     holder: bytes
@@ -74,12 +76,12 @@ class Settled(NamedTuple):
     """What the end of a statement means for the link."""
 
     ended: bytes | None = None
-    """Token of the transaction that is over now. The queries of that transaction are to be
-    closed.
+    """Token of the transaction that is over now.
+    The queries of that transaction are to be closed.
     """
     roll_back: bytes | None = None
-    """Token of a transaction that has begun although no holder waits for it. The transaction is
-    to be rolled back.
+    """Token of a transaction that has begun although no holder waits for it.
+    The transaction is to be rolled back.
     """
 
 
@@ -115,8 +117,8 @@ class Line(Generic[T]):
         self.waiting: deque[Waiting[T]] = deque()
         self._lock = threading.Lock()
         self.owner: bytes | None = None
-        """Token of the transaction that has the link; None while no transaction is open. Written
-        by the event loop, read by both threads.
+        """Token of the transaction that has the link; None while no transaction is open.
+        Written by the event loop, read by both threads.
         """
         self.owner_holder: bytes | None = None
         """The holder of that transaction."""
@@ -135,10 +137,12 @@ class Line(Generic[T]):
             self.waiting.extendleft(reversed(statements))
 
     def next(self) -> Waiting[T] | None:
-        """Take out the next statement that may run. Returns None if no statement may run now.
+        """Take out the next statement that may run.
 
-        A statement whose transaction is over is not passed over while the link is free. The
-        caller asks `stale` and must not run such a statement.
+        Returns None if no statement may run now.
+
+        A statement whose transaction is over is not passed over while the link is free.
+        The caller asks `stale` and must not run such a statement.
         """
         with self._lock:
             for waiting in self.waiting:
@@ -149,8 +153,10 @@ class Line(Generic[T]):
         return None
 
     def take_along(self, fits: Callable[[T], bool], most: int) -> list[Waiting[T]]:
-        """Take up to `most` statements that fit from the front of the line, up to the first that
-        does not fit. Only for a link that no transaction has.
+        """Take up to `most` statements that fit from the
+        front of the line, up to the first that does not fit.
+
+        Only for a link that no transaction has.
         """
         found: list[Waiting[T]] = []
         with self._lock:
@@ -169,8 +175,10 @@ class Line(Generic[T]):
         return self.owner is not None and token == self.owner
 
     def stale(self, token: bytes | None) -> bool:
-        """Whether the transaction `token` is over. The statements of such a transaction must not
-        run, because outside of the transaction they have another meaning.
+        """Whether the transaction `token` is over.
+
+        The statements of such a transaction must not run, because
+        outside of the transaction they have another meaning.
         """
         return token is not None and token != self.owner
 
@@ -182,9 +190,9 @@ class Line(Generic[T]):
         The driver is asked after each statement. A database may end a transaction without being
         asked (a full disk), and a statement may begin a transaction by other means than BEGIN.
 
-        `holder`: the holder of the statement. `begins`: token of the block that the statement was
-        to begin. `is_inside`: the driver is in a transaction. `is_wanted`: the holder still waits
-        for the transaction.
+        `holder`: the holder of the statement. `begins`: token of the block
+        that the statement was to begin. `is_inside`: the driver is in a
+        transaction. `is_wanted`: the holder still waits for the transaction.
         """
         if not is_inside:
             ended = self.owner
@@ -205,8 +213,10 @@ class Line(Generic[T]):
         self.owner = self.owner_holder = None
 
     def remove(self, waiting: Waiting[T]) -> bool:
-        """Take a statement out of the line for good. Returns False if the statement was not in
-        the line any more, for example because the driver thread has taken it.
+        """Take a statement out of the line for good.
+
+        Returns False if the statement was not in the line any more, for example because the
+        driver thread has taken it.
         """
         with self._lock:
             try:

@@ -1,8 +1,8 @@
 """The shared link of a database connection: its driver object, and dialling the server again.
 
-The driver thread makes, uses and closes the driver. Another thread may only interrupt or abort
-the call that the driver thread is waiting for. A lock keeps the driver from being closed during
-the interrupt or abort.
+The driver thread makes, uses and closes the driver.
+Another thread may only interrupt or abort the call that the driver thread is waiting for.
+A lock keeps the driver from being closed during the interrupt or abort.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from trunkline.deadline import Deadline
 __all__ = ["Link"]
 
 BORROWED_S = 2.0
-"""Seconds that a lost link stays open for a thread that asks the server to interrupt a statement
-there.
+"""Seconds that a lost link stays open for a thread
+that asks the server to interrupt a statement there.
 """
 
 
@@ -36,8 +36,9 @@ class Link:
         warn: Callable[[str], None],
         tell_outage: Callable[[str], None],
     ) -> None:
-        """`warn` writes a line into the user's log, from any thread. `tell_outage` does the same
-        with a line about a lost or regained link.
+        """`warn` writes a line into the user's log, from any thread.
+
+        `tell_outage` does the same with a line about a lost or regained link.
         """
         self.address = address
         self.driver_class = driver_class
@@ -74,12 +75,14 @@ class Link:
         self.driver = driver
 
     def ready_driver(self, job: Job, *, in_block: bool, is_transaction_open: bool) -> ExecDriver:
-        """The driver for a job, with a link. Dials the server if there is no link.
+        """The driver for a job, with a link.
 
-        A link that the server has ended since the last job is noticed here, before the next job
-        is sent.
-        `in_block`: the job belongs to a transaction. `is_transaction_open`: a transaction has the
-        link.
+        Dials the server if there is no link.
+
+        A link that the server has ended since the last
+        job is noticed here, before the next job is sent.
+        `in_block`: the job belongs to a transaction.
+        `is_transaction_open`: a transaction has the link.
 
         Raises LinkLost or StatementError for a job whose transaction was lost with the link.
         Otherwise raises what dialling raises. In all these cases the job has had no effect.
@@ -96,6 +99,7 @@ class Link:
         return self.driver
 
     def _dial_again(self, job: Job) -> None:
+        """Dial until there is a link. BrokenError if the link is gone for good."""
         if self.has_ended:
             raise self.redial.end_error()
         self.redial.dial(self.connect, job.dials_until, lambda: job.is_unwanted)
@@ -110,15 +114,15 @@ class Link:
             return
         self.outages += 1
         self.redial.link_lost()
-        # Another thread may still be asking the server. The driver stays open for that thread,
-        # but not without limit.
+        # Another thread may still be asking the server.
+        # The driver stays open for that thread, but not without limit.
         self._is_free.wait(BORROWED_S)
         with contextlib.suppress(Exception):
             driver.close()
 
     def drop_if_lost(self) -> bool:
-        """Close a link that the server has ended. Returns True if the link existed and is gone
-        now.
+        """Close a link that the server has ended.
+        Returns True if the link existed and is gone now.
         """
         if self.driver is None or self.driver.alive():
             return False
@@ -126,11 +130,9 @@ class Link:
         return True
 
     # The methods below are called from other threads, while the driver thread is inside a call of
-    # the driver.
-    # They must not go into the driver thread's queue: the driver thread would reach them only
-    # after the call that they are to end.
-    # Calls that do not wait (see `ExecDriver`) are made by the event loop. An `interrupt` that
-    # waits has a thread.
+    # the driver. They must not go into the driver thread's queue: the driver thread would reach
+    # them only after the call that they are to end. Calls that do not wait (see `ExecDriver`) are
+    # made by the event loop. An `interrupt` that waits has a thread.
 
     def interrupt(self) -> None:
         """Make the driver's running call end. Only for a driver whose `interrupt_waits` is false."""
@@ -145,8 +147,9 @@ class Link:
                 self.driver.abort()
 
     def borrow_driver(self) -> ExecDriver | None:
-        """The driver, for an `interrupt` that waits; None without a link. The driver is not
-        closed until `give_back`, or for `BORROWED_S` seconds at most.
+        """The driver, for an `interrupt` that waits; None without a link.
+
+        The driver is not closed until `give_back`, or for `BORROWED_S` seconds at most.
         """
         with self._lock:
             if self.driver is not None:

@@ -1,4 +1,6 @@
-"""The error that a caller is told when a job has failed. Pure.
+"""The error that a caller is told when a job has failed.
+
+Pure.
 
 An error of the driver tells what happened on the link. The caller wants to know what became of
 the statement: whether the statement was stopped, may have taken effect, or can be repeated.
@@ -23,8 +25,8 @@ def explain_outcome(
     """
     if isinstance(error, ConnectionError):
         error = explain_loss(error, job, display, in_transaction=in_transaction)
-    # A BEGIN that no caller waits for is an error even after success, because its transaction is
-    # rolled back.
+    # A BEGIN that no caller waits for is an error even
+    # after success, because its transaction is rolled back.
     if error is None and not (job.begins and job.is_unwanted):
         return None
     if job.is_unwanted and not isinstance(error, OutcomeUnknown):
@@ -35,8 +37,9 @@ def explain_outcome(
 def explain_loss(
     error: ConnectionError, job: Job, display: str, *, in_transaction: bool
 ) -> Exception:
-    """The error to tell if the link was lost during a job. The arguments are those of
-    `explain_outcome`.
+    """The error to tell if the link was lost during a job.
+
+    The arguments are those of `explain_outcome`.
     """
     event = f"the server of {display} was lost"
     if job.what == "fetch":
@@ -53,8 +56,9 @@ def explain_loss(
 
 
 def explain_end(error: Exception | None, *, is_closed: bool) -> Exception | None:
-    """The error itself. For a statement that was stopped by the end of its connection, an error
-    that says so.
+    """The error itself.
+
+    For a statement that was stopped by the end of its connection, an error that says so.
     """
     if error is None or not is_closed or isinstance(error, OutcomeUnknown):
         return error

@@ -1,5 +1,7 @@
-"""The open queries of a database connection: how many there may be, how batches are asked for,
-and when a query ends. `trunkline.actors.database.query` holds the code of a single query.
+"""The open queries of a database connection: how many there
+may be, how batches are asked for, and when a query ends.
+
+`trunkline.actors.database.query` holds the code of a single query.
 """
 
 from __future__ import annotations
@@ -54,8 +56,9 @@ class _InLine:
 
 
 class Queries:
-    """The queries of one connection. Methods that get a driver are called on the driver thread,
-    all others on the event loop.
+    """The queries of one connection.
+
+    Methods that get a driver are called on the driver thread, all others on the event loop.
 
     Both threads change `_open`, which has two consequences. A loop walks through a copy of
     `_open`. And a query is taken out by its identity, not by its key, because the event loop may
@@ -71,8 +74,9 @@ class Queries:
         answer: AnswerJob,
         enqueue: Callable[[Waiting[Job]], None],
     ) -> None:
-        """`link` and `thread` are the shared link and its driver thread. `answer` answers a job.
-        `enqueue` puts a job into the line for the shared link.
+        """`link` and `thread` are the shared link and its driver thread.
+
+        `answer` answers a job. `enqueue` puts a job into the line for the shared link.
         """
         self._loop = loop
         self._link = link
@@ -91,11 +95,11 @@ class Queries:
         self._line: deque[_InLine] = deque()
         """Queries that wait for a link of their own."""
         self.begun_apart = 0
-        """How many queries were to have links of their own. Counted on the event loop, like
-        `_rows_apart`.
+        """How many queries were to have links of their own.
+        Counted on the event loop, like `_rows_apart`.
         """
-        # Two counters, because each is written by one thread only: `_rows_beside` by the driver
-        # thread.
+        # Two counters, because each is written by one
+        # thread only: `_rows_beside` by the driver thread.
         self._rows_beside = self._rows_apart = 0
 
     @property
@@ -123,8 +127,8 @@ class Queries:
     ) -> bytes:
         """Begin a query on the shared link.
 
-        Returns the body of the answer. Raises what the driver raises, and StatementError if too
-        many queries are open.
+        Returns the body of the answer.
+        Raises what the driver raises, and StatementError if too many queries are open.
         """
         if len(self._open) >= MOST_OPEN:
             raise StatementError(
@@ -136,9 +140,8 @@ class Queries:
         self._rows_beside += outcome.rows
         if outcome.more and not job.is_unwanted:
             # `end_query` may run on the event loop at the same time. `end_query` notes the end in
-            # `_over` and then takes the query out of `_open`.
-            # This thread puts the query into `_open` and then reads `_over`. So at least one of
-            # the two closes the query.
+            # `_over` and then takes the query out of `_open`. This thread puts the query into
+            # `_open` and then reads `_over`. So at least one of the two closes the query.
             self._open[key] = query
             if key in self._over and self._open.pop(key, None) is query:
                 query.close()
@@ -147,6 +150,7 @@ class Queries:
         return outcome.body
 
     def _fetch_beside(self, query: Beside, driver: ExecDriver) -> bytes:
+        """The body of the next batch. Called on the driver thread."""
         try:
             outcome = query.fetch_batch()
         except Exception:
@@ -163,8 +167,8 @@ class Queries:
     def begin_apart(self, key: Key, job: Job, sql: str, binds: Any) -> None:
         """Give a query a link and a thread, and answer `job` when the query has begun.
 
-        If `MOST_APART` queries have links already, the query waits until one of them ends. The
-        wait lasts until the deadline at most; without a deadline, for option `timeout`.
+        If `MOST_APART` queries have links already, the query waits until one of them ends.
+        The wait lasts until the deadline at most; without a deadline, for option `timeout`.
         """
         self.begun_apart += 1
         if key in self._over:
@@ -217,6 +221,7 @@ class Queries:
             job.timer = self._loop.call_later(left, self._expired, query, job)
 
     def _expired(self, query: Apart, job: Job) -> None:
+        """Stop a query whose batch for `job` did not come by the job's deadline."""
         if not job.is_answered:
             self._take_out(query)
             self._stop(query)
@@ -226,8 +231,8 @@ class Queries:
             self._answer(job, error=error)
 
     def _make_receiver(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
-        """A function that takes an outcome on the query's thread and has the event loop answer
-        `job`.
+        """A function that takes an outcome on the query's
+        thread and has the event loop answer `job`.
         """
 
         def answer_on_loop(outcome: Outcome) -> None:
@@ -243,6 +248,7 @@ class Queries:
         call_on_loop(self._loop, self._take_spare, driver)
 
     def _take_spare(self, driver: ExecDriver) -> None:
+        """Keep a link for the next query, in place of the link kept before."""
         self._drop_spare()
         self._spare = driver
         if self._is_stopped:
@@ -277,18 +283,19 @@ class Queries:
             self._enqueue(Waiting(key[0], query.token, job))
 
     def end_query(self, key: Key, job: Job | None = None) -> None:
-        """End a query because its rows are not wanted any more. `job` is answered when the query
-        is closed, or about to be closed.
+        """End a query because its rows are not wanted any more.
+
+        `job` is answered when the query is closed, or about to be closed.
         """
-        # This request may overtake the query itself, which comes another way. So the end is noted
-        # first.
+        # This request may overtake the query itself, which comes another way.
+        # So the end is noted first.
         self._over[key] = None
         while len(self._over) > MOST_OVER:
             del self._over[next(iter(self._over))]
         query = self._open.pop(key, None)
         if isinstance(query, Beside):
-            # Rows on the shared link are closed by the driver thread, like every call of the
-            # driver.
+            # Rows on the shared link are closed by the
+            # driver thread, like every call of the driver.
             self._thread.put(partial(self._close_beside, query, job))
             return
         if query is not None:

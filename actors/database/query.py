@@ -51,8 +51,9 @@ class Beside:
         return Outcome(body, None, count, self._batches.more)
 
     def close(self) -> None:
-        """Give up the remaining rows. Raises nothing: the next statement finds out whether the
-        link is lost.
+        """Give up the remaining rows.
+
+        Raises nothing: the next statement finds out whether the link is lost.
         """
         with contextlib.suppress(Exception):
             self._batches.close()
@@ -72,8 +73,10 @@ class Apart:
         redial: Redial,
         keep: Callable[[ExecDriver], None],
     ) -> None:
-        """`spare`: a driver with a free link, or None. `make`: returns a new driver that is not
-        open. `keep`: takes the driver of a query that has ended in good order.
+        """`spare`: a driver with a free link, or None.
+
+        `make`: returns a new driver that is not open.
+        `keep`: takes the driver of a query that has ended in good order.
         """
         self._driver = spare
         self._make = make
@@ -83,8 +86,8 @@ class Apart:
             tuple[Callable[[], Outcome], Callable[[Outcome], None]] | None
         ]
         self._orders = queue.SimpleQueue()
-        """Work for the query's thread, each with the callback for its outcome. None ends the
-        thread.
+        """Work for the query's thread, each with the callback for its outcome.
+        None ends the thread.
         """
         self._is_open = spare is not None
         """The driver has a link."""
@@ -93,8 +96,8 @@ class Apart:
         self._is_busy = False
         """The query's thread is inside a call of the driver, or about to be."""
         self._is_interrupted = False
-        """The server was told to stop a call, and may stop the next call instead. So the link is
-        not kept.
+        """The server was told to stop a call, and may stop the next call instead.
+        So the link is not kept.
         """
         self._takes_no_orders = False
         """The query's thread does not take orders any more. Written on the query's thread."""
@@ -110,8 +113,8 @@ class Apart:
         deadline: Deadline,
         answered: Callable[[Outcome], None],
     ) -> None:
-        """Find a link by the deadline and run the query. `answered` takes the first batch, on the
-        query's thread.
+        """Find a link by the deadline and run the query.
+        `answered` takes the first batch, on the query's thread.
         """
         self._orders.put((lambda: self._run_query(sql, binds, deadline), answered))
         self._thread.start()
@@ -125,27 +128,29 @@ class Apart:
             self._refuse_orders()
 
     def end(self) -> None:
-        """Stop the query, even inside a call. Its link is kept for another query or closed.
-        Returns at once.
+        """Stop the query, even inside a call.
+
+        Its link is kept for another query or closed. Returns at once.
         """
         self._is_ended = True
         self._redial.stop()
         self._orders.put(None)
         # `_is_ended` is written before `_is_busy` is read, and the query's thread does the
-        # reverse.
-        # So either the thread does not begin a call, or the call is interrupted here.
+        # reverse. So either the thread does not begin a call, or the call is interrupted here.
         driver = self._driver
         if self._is_busy and driver is not None:
             self._is_interrupted = True
-            # A new thread, because the interrupt may ask the server and the event loop must not
-            # wait.
+            # A new thread, because the interrupt may ask
+            # the server and the event loop must not wait.
             threading.Thread(
                 target=driver.interrupt, name="trunkline-interrupt", daemon=True
             ).start()
 
     def abort(self) -> None:
-        """Break the link of a query that does not stop. Does not wait. Called on the event loop,
-        because the query's thread is inside a call of the driver.
+        """Break the link of a query that does not stop.
+
+        Does not wait.
+        Called on the event loop, because the query's thread is inside a call of the driver.
         """
         driver = self._driver
         if self._is_busy and driver is not None:
@@ -158,6 +163,10 @@ class Apart:
     # on the query's thread
 
     def _serve(self) -> None:
+        """Carry out orders until the rows end or the query is ended.
+
+        The body of the query's thread.
+        """
         while (order := self._orders.get()) is not None:
             work, answered = order
             outcome, self._ready = self._ready or self._carry_out(work), None
@@ -179,8 +188,9 @@ class Apart:
                     order[1](Outcome(error=ClosedError("all rows of this query were read")))
 
     def _carry_out(self, work: Callable[[], Outcome]) -> Outcome:
-        """The outcome of one order. An error that the order raises becomes the error of the
-        outcome.
+        """The outcome of one order.
+
+        An error that the order raises becomes the error of the outcome.
         """
         self._is_busy = True
         try:
@@ -202,6 +212,9 @@ class Apart:
     def _run_query(
         self, sql: str, binds: Sequence[Any] | Mapping[str, Any], deadline: Deadline
     ) -> Outcome:
+        """Find a link, run the query and fetch the first batch.
+        A kept link that the server has ended is replaced.
+        """
         driver = self._driver
         if self._is_open and driver is not None and not driver.alive():
             driver.close()

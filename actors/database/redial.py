@@ -1,8 +1,8 @@
-"""Dialling a database whose link is lost: the meaning of the options `reconnect`, `interval` and
-`retry` for statements.
+"""Dialling a database whose link is lost: the meaning of the
+options `reconnect`, `interval` and `retry` for statements.
 
-A stream dials without being asked, because its peer speaks first. A database is dialled for a
-statement: a statement that finds no link dials until its deadline.
+A stream dials without being asked, because its peer speaks first.
+A database is dialled for a statement: a statement that finds no link dials until its deadline.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from trunkline.errors import BrokenError, DialError, OperationTimeout
 __all__ = ["Redial"]
 
 LAST_S = 0.5
-"""Seconds between the last attempt and the statement's deadline. In that time the attempt can
-fail, so that the caller is told the reason of the failure.
+"""Seconds between the last attempt and the statement's deadline.
+In that time the attempt can fail, so that the caller is told the reason of the failure.
 """
 
 
 class Redial:
     """How the link of one database is dialled again.
 
-    `dial` runs on the thread that uses the driver. `stop` and `wake` may be called from any other
-    thread.
+    `dial` runs on the thread that uses the driver.
+    `stop` and `wake` may be called from any other thread.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Redial:
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`transient`: the errors after which another attempt may help (`Driver.transient`).
+
         `say`: writes a line into the user's log.
         """
         self._address = address
@@ -83,12 +84,13 @@ class Redial:
     def dial(
         self, attempt: Callable[[Deadline], None], deadline: Deadline, unwanted: Callable[[], bool]
     ) -> None:
-        """Call `attempt` until it succeeds, with pauses between. `unwanted`: whether the caller
-        of the statement has stopped waiting.
+        """Call `attempt` until it succeeds, with pauses between.
+
+        `unwanted`: whether the caller of the statement has stopped waiting.
 
         Raises the error of the last attempt in three cases: no further attempt fits before the
-        deadline, a further attempt cannot help, or `retry` attempts in a row have failed. Raises
-        OperationTimeout if the statement is unwanted.
+        deadline, a further attempt cannot help, or `retry` attempts in a row have failed.
+        Raises OperationTimeout if the statement is unwanted.
         """
         self._changed.clear()
         while True:
@@ -126,13 +128,14 @@ class Redial:
         while not (self._stopped or unwanted()):
             if limit.expired():
                 return True
-            # Another thread writes its flag and then sets the event. This thread clears the
-            # event and then reads the flags, so no flag is missed.
+            # Another thread writes its flag and then sets the event.
+            # This thread clears the event and then reads the flags, so no flag is missed.
             self._changed.wait(limit.left())
             self._changed.clear()
         return False
 
     def _note_failure(self, error: Exception) -> None:
+        """Count a failed attempt, and tell the first failure of an outage in the log."""
         self._backoff.failed(refused=not self._may_help(error))
         self.reason = str(error)
         if self._down_since is None and isinstance(error, DialError):
@@ -145,6 +148,7 @@ class Redial:
             self._say(f"{self._address.display} could not be reached: {error}; {what}")
 
     def _note_success(self) -> None:
+        """Forget the failures, and tell the end of an outage in the log."""
         self._backoff.succeeded()
         self.reason = ""
         self._up_since = time.monotonic()
@@ -155,8 +159,9 @@ class Redial:
             )
 
     def wake(self) -> None:
-        """Have the waiting `dial` look at once whether its statement is still wanted. From any
-        thread.
+        """Have the waiting `dial` look at once whether its statement is still wanted.
+
+        From any thread.
         """
         self._changed.set()
 

@@ -1,7 +1,7 @@
 """From a request to a job: the fields of the request, whether it may run, and its time limit.
 
-The event loop does this for most requests. The driver thread does this for requests that it reads
-from a client's socket.
+The event loop does this for most requests.
+The driver thread does this for requests that it reads from a client's socket.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ __all__ = ["Requests"]
 
 
 class Requests:
-    """Makes the jobs of one connection. Keeps no state besides its constructor's arguments, so
-    both threads may call its methods.
+    """Makes the jobs of one connection.
+
+    Keeps no state besides its constructor's arguments, so both threads may call its methods.
     """
 
     def __init__(self, worker: Worker, line: Line[Job], results: Results, dialect: Dialect) -> None:
@@ -48,16 +49,17 @@ class Requests:
         what: str = "exec",
         run: Callable[[ExecDriver], bytes] = do_nothing,
     ) -> Job:
-        """A new job whose time begins now. `timeout_ms`: the time in milliseconds, None for no
-        limit. `sender`: the client socket.
+        """A new job whose time begins now.
+
+        `timeout_ms`: the time in milliseconds, None for no limit. `sender`: the client socket.
         """
         deadline = Deadline.after_ms(timeout_ms)
         dials_s = self._dials_s if deadline.timeout() is None else deadline.left()
         return Job(sender, request_id, run, deadline, Deadline(dials_s), what=what)
 
     def left_ms(self, timeout_ms: float | None, until: float | None) -> float | None:
-        """The rest of a request's time in milliseconds; negative when the time is over, None for
-        no limit.
+        """The rest of a request's time in milliseconds;
+        negative when the time is over, None for no limit.
 
         `until`: the end by the clock that all processes of the machine share; None if unknown.
         """
@@ -85,8 +87,8 @@ class Requests:
 
     def read_plain_exec(self, client: Guest, head: bytes, body: bytes) -> Waiting[Job] | None:
         """The statement of a request that may run without the event loop: an EXEC without a
-        deadline outside of a transaction. None for any other request. Called on the driver
-        thread.
+        deadline outside of a transaction.
+        None for any other request. Called on the driver thread.
         """
         try:
             kind, request_id, fields = parse(head)

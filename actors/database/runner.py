@@ -96,8 +96,9 @@ class Runner:
         call_on_loop(self._loop, self._owner.finish_group, group, answers, is_inside)
 
     def run_message(self, client: Guest, head: bytes, body: bytes) -> bool:
-        """Run a statement that the driver thread has read from a client's socket. Returns False
-        if the event loop has to take the request.
+        """Run a statement that the driver thread has read from a client's socket.
+
+        Returns False if the event loop has to take the request.
         """
         waiting = self._requests.read_plain_exec(client, head, body)
         if waiting is None or self._owner.state is not State.OPEN or self._link.driver is None:
@@ -110,16 +111,16 @@ class Runner:
     def _run_one(self, waiting: Waiting[Job]) -> Waiting[Job] | None:
         """Run a job and answer it, or have the event loop answer it.
 
-        Returns the job that has begun in its place; None if the driver thread is to wait for
-        work.
+        Returns the job that has begun in its place;
+        None if the driver thread is to wait for work.
         """
         job = waiting.job
         body, error = b"", None
         try:
-            # The event loop writes `is_unwanted` and then reads `has_begun`. This thread writes
-            # `has_begun` and then reads `is_unwanted`.
-            # In every order at least one thread sees the flag of the other. So a caller who is
-            # told that nothing was run can rely on that.
+            # The event loop writes `is_unwanted` and then reads `has_begun`.
+            # This thread writes `has_begun` and then reads `is_unwanted`.
+            # In every order at least one thread sees the flag of the other.
+            # So a caller who is told that nothing was run can rely on that.
             _refuse_unwanted(job)
             driver = self._ready_driver(waiting)
             job.has_begun = True
@@ -139,8 +140,8 @@ class Runner:
         finished = Finished(waiting, body, error, is_inside)
         if self._answer_at_once(finished):
             if self._handover.leave_unnoted(finished):
-                # The line was empty, and the event loop may note the end later. Meanwhile this
-                # thread may read the client's next statement.
+                # The line was empty, and the event loop may note the end later.
+                # Meanwhile this thread may read the client's next statement.
                 if job.keeps_client and job.client is not None:
                     self._thread.attend(job.client, self.run_message)
                 return None
@@ -156,7 +157,9 @@ class Runner:
         return None
 
     def _answer_at_once(self, finished: Finished) -> bool:
-        """Answer a job that needs nothing from the event loop. Returns whether that was possible.
+        """Answer a job that needs nothing from the event loop.
+
+        Returns whether that was possible.
 
         An end at which a transaction began or ended is left to the event loop, which must know of
         the transaction before the next statement.
@@ -167,8 +170,9 @@ class Runner:
         return self._send_answer(finished.waiting.job, finished.body)
 
     def _send_answer(self, job: Job, body: bytes) -> bool:
-        """Answer a client that came in by the door, from the driver thread. Returns whether that
-        was possible.
+        """Answer a client that came in by the door, from the driver thread.
+
+        Returns whether that was possible.
         """
         if job.what == "exec" and not job.is_answered and not job.is_unwanted and job.sender:
             head = header(Kind.REPLY, job.request_id)
@@ -177,8 +181,9 @@ class Runner:
         return False
 
     def _answer_one(self, job: Job, outcome: Result | Exception) -> Answer:
-        """The answer to one statement of a group. Sends the answer at once if the driver thread
-        can.
+        """The answer to one statement of a group.
+
+        Sends the answer at once if the driver thread can.
         """
         if isinstance(outcome, Exception):
             return b"", outcome
@@ -198,8 +203,10 @@ class Runner:
         )
 
     def _break_endless_transaction(self, error: Exception | None) -> None:
-        """Drop the link of a transaction that the server does not end (an XA transaction, for
-        example). The transaction would keep the link for ever.
+        """Drop the link of a transaction that the server
+        does not end (an XA transaction, for example).
+
+        The transaction would keep the link for ever.
         """
         text = f"a transaction could not be ended ({error}); its link is broken instead"
         call_on_loop(self._loop, self._owner.worker.log, "warning", text)

@@ -29,22 +29,23 @@ __all__ = ["DriverThread", "RunMessage", "call_on_loop"]
 T = TypeVar("T")
 
 LISTEN_MS = 20
-"""Milliseconds that the driver thread waits on a client's socket for the next request. Long
-enough for a program that executes one statement after another. Short enough that the event loop
-soon watches the socket again.
+"""Milliseconds that the driver thread waits on a client's socket for the next request.
+Long enough for a program that executes one statement after another.
+Short enough that the event loop soon watches the socket again.
 """
 LARGEST_READ = 1 << 16
 """Bytes that the driver thread reads from a client's socket at once."""
 
 RunMessage = Callable[["Guest", bytes, bytes], bool]
-"""Runs the request (header, body) that a client has sent. Returns False if the event loop has to
-take the request.
+"""Runs the request (header, body) that a client has sent.
+Returns False if the event loop has to take the request.
 """
 
 
 def call_on_loop(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *given: Any) -> None:
-    """Have the event loop call `call(*given)` soon. Called from another thread. Does nothing if
-    the loop has ended.
+    """Have the event loop call `call(*given)` soon.
+
+    Called from another thread. Does nothing if the loop has ended.
     """
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(call, *given)
@@ -56,23 +57,25 @@ class DriverThread:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, deliver: Callable[[bytes, bytes, bytes], object]
     ) -> None:
-        """`deliver` takes a request that the thread has read and does not run: name of the client
-        socket, header and body. Called on the event loop.
+        """`deliver` takes a request that the thread has read and
+        does not run: name of the client socket, header and body.
+
+        Called on the event loop.
         """
         self._loop = loop
         self._deliver = deliver
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._wake_fd = -1
-        """An eventfd that wakes the thread while the thread waits on a client's socket; -1
-        without one.
+        """An eventfd that wakes the thread while the
+        thread waits on a client's socket; -1 without one.
         """
         self._is_listening = False
-        """The thread waits on a client's socket, or is about to. A thread that puts work must
-        write to the eventfd.
+        """The thread waits on a client's socket, or is about to.
+        A thread that puts work must write to the eventfd.
         """
         self._attended: tuple[Guest, RunMessage] | None = None
-        """The client to read from after the running work. Written and read by the driver thread
-        only.
+        """The client to read from after the running work.
+        Written and read by the driver thread only.
         """
         self._inlet = Inlet(LARGEST_READ)
         self._thread = threading.Thread(target=self._serve, name="trunkline-driver", daemon=True)
@@ -99,15 +102,17 @@ class DriverThread:
         self._put(None)
 
     def join(self, seconds: float) -> bool:
-        """Wait for the end of the thread, `seconds` at most. Returns whether the thread has
-        ended.
+        """Wait for the end of the thread, `seconds` at most.
+
+        Returns whether the thread has ended.
         """
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Do `work` on the thread. Returns or raises what `work` does. If the caller is
-        cancelled, `work` goes on.
+        """Do `work` on the thread.
+
+        Returns or raises what `work` does. If the caller is cancelled, `work` goes on.
         """
         future: asyncio.Future[T] = self._loop.create_future()
 
@@ -131,10 +136,10 @@ class DriverThread:
         return await future
 
     def _put(self, work: Callable[[], object] | None) -> None:
+        """Put work, and wake the thread if it waits on a client's socket. None ends the thread."""
         # This method puts the work and then reads `_is_listening`. The driver thread sets
-        # `_is_listening` and then looks for work.
-        # In every order at least one of the two sees the other, so no work waits for `LISTEN_MS`
-        # unnoticed.
+        # `_is_listening` and then looks for work. In every order at least one of the two sees the
+        # other, so no work waits for `LISTEN_MS` unnoticed.
         self._work.put(work)
         if self._is_listening:
             os.eventfd_write(self._wake_fd, 1)
@@ -148,13 +153,14 @@ class DriverThread:
     def attend(self, client: Guest, run_message: RunMessage) -> None:
         """After the running work, read the client's next request and run it with `run_message`.
 
-        The client's socket is claimed for the driver thread. The event loop gets the socket back
-        when `run_message` returns False, when other work comes, or after `LISTEN_MS`
-        milliseconds.
+        The client's socket is claimed for the driver thread.
+        The event loop gets the socket back when `run_message` returns False, when other work
+        comes, or after `LISTEN_MS` milliseconds.
         """
         self._attended = client, run_message
 
     def _serve(self) -> None:
+        """Do the work that was put, until None comes. The body of the driver thread."""
         while (work := self._work.get()) is not None:
             work()
             attended, self._attended = self._attended, None
@@ -165,8 +171,8 @@ class DriverThread:
             os.close(wake_fd)
 
     def _listen_to(self, client: Guest, run_message: RunMessage) -> None:
-        """Run the requests of one client as they come, until the event loop is to read the
-        client's socket again.
+        """Run the requests of one client as they come, until
+        the event loop is to read the client's socket again.
         """
         while True:
             self._is_listening = True
@@ -174,13 +180,13 @@ class DriverThread:
                 client.listen(self._wake_fd, LISTEN_MS, self._inlet) if self._work.empty() else []
             )
             self._is_listening = False
-            # None: other work came, the time is over, or the client hung up. Several: they wait
-            # in the event loop's line.
+            # None: other work came, the time is over, or the client hung up.
+            # Several: they wait in the event loop's line.
             if len(messages) != 1 or not run_message(client, *messages[0]):
                 break
             if self._attended is None:
-                # The event loop was told of the statement. It reads the socket again when it
-                # notes the end.
+                # The event loop was told of the statement.
+                # It reads the socket again when it notes the end.
                 return
             self._attended = None
         # Forget a wake-up that came for this listening, or the next one would end at once.

@@ -55,8 +55,8 @@ class Transactions:
     def take_request(self, holder: bytes, token: bytes, job: Job, modes: str) -> None:
         """Put a request into the line, or answer the request now.
 
-        `job.what` is "begin", "commit" or "rollback"; any other word raises KeyError. `modes`
-        stand behind BEGIN.
+        `job.what` is "begin", "commit" or "rollback"; any other word raises KeyError.
+        `modes` stand behind BEGIN.
         """
         begins = job.what == "begin"
         if begins:

@@ -89,9 +89,10 @@ class _OnTrunkline(DefaultDialect):
         return f"{self.scheme}://{place}/{quote(url.database or '', safe='')}{_query(url)}"
 
     def do_execute(self, cursor: Any, statement: Any, parameters: Any, context: Any = None) -> None:
-        """Execute a statement. A list for the placeholder of `IN (:x)` is an error, as with the
-        libraries that SQLAlchemy usually drives. SQLAlchemy writes lists out if told so
-        (`bindparam(expanding=True)`).
+        """Execute a statement.
+
+        A list for the placeholder of `IN (:x)` is an error, as with the libraries that SQLAlchemy
+        usually drives. SQLAlchemy writes lists out if told so (`bindparam(expanding=True)`).
         """
         self._check_lists(statement, parameters)
         cursor.execute(statement, parameters)
@@ -105,8 +106,10 @@ class _OnTrunkline(DefaultDialect):
             )
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        """Whether the pool must replace its connections. Not after the loss of a server:
-        Trunkline dials the server again before the next statement.
+        """Whether the pool must replace its connections.
+
+        Not after the loss of a server: Trunkline dials
+        the server again before the next statement.
         """
         return isinstance(e.__cause__, FOR_GOOD) or getattr(connection, "closed", False) is True
 
@@ -130,18 +133,21 @@ class _OnTrunkline(DefaultDialect):
 
 
 class _LevelPerTransaction(_OnTrunkline):
-    """A database whose isolation level is set for each transaction. A level for the session would
-    apply to all users of a shared connection.
+    """A database whose isolation level is set for each transaction.
+
+    A level for the session would apply to all users of a shared connection.
     """
 
     _session_level: str | None = None
     """The level of the database itself, asked for once."""
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        """Set the level of this object's transactions. Reads then belong to a transaction, too.
+        """Set the level of this object's transactions.
 
-        Reads need no transaction if the level is the database's own and lets each statement see
-        the latest commits.
+        Reads then belong to a transaction, too.
+
+        Reads need no transaction if the level is the database's
+        own and lets each statement see the latest commits.
         """
         super().set_isolation_level(dbapi_connection, level)
         plain = level in _SEES_COMMITS and level == self._own_level(dbapi_connection)
@@ -189,8 +195,9 @@ class _Streams(DefaultExecutionContext):
 
 
 class _DateTime(DATETIME):
-    """A moment, stored in SQLAlchemy's usual form, in UTC if the value has a zone. Trunkline's
-    driver itself parses columns that are declared as dates.
+    """A moment, stored in SQLAlchemy's usual form, in UTC if the value has a zone.
+
+    Trunkline's driver itself parses columns that are declared as dates.
     """
 
     def bind_processor(self, dialect: Any) -> Process:
@@ -261,7 +268,9 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
             self.insert_returning = self.update_returning = self.delete_returning = False
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        """Set the level. `READ UNCOMMITTED` affects only connections that share SQLite's cache.
+        """Set the level.
+
+        `READ UNCOMMITTED` affects only connections that share SQLite's cache.
         Trunkline's connections do not, so other users see no change.
         """
         super().set_isolation_level(dbapi_connection, level)
@@ -273,6 +282,7 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
         return tuple(map(int, text.split(".")))
 
     def _address(self, url: URL) -> str:
+        """The address for a file or for memory, which has no host and no login."""
         if url.host or url.username or url.password:
             raise exc.ArgumentError(
                 "a file is written sqlite+trunkline:///folder/file.db, with three slashes"
@@ -281,8 +291,10 @@ class Sqlite(_OnTrunkline, SQLiteDialect):
 
     @classmethod
     def get_pool_class(cls, url: URL) -> type[pool.Pool]:
-        """The pool for a URL. Each connection that is dialled to `:memory:` is a database of its
-        own, so a thread keeps one connection.
+        """The pool for a URL.
+
+        Each connection that is dialled to `:memory:` is a
+        database of its own, so a thread keeps one connection.
         """
         memory = url.database == ":memory:" or url.query.get("mode") == "memory"
         return pool.SingletonThreadPool if memory else pool.QueuePool
@@ -330,8 +342,8 @@ class _PostgresContext(_Streams, PGExecutionContext):
 
 
 class PostgreSql(_LevelPerTransaction, PGDialect):
-    """`postgresql+trunkline://user:password@host/database?parameters`, with the parameters of
-    `postgres://` addresses.
+    """`postgresql+trunkline://user:password@host/database?parameters`,
+    with the parameters of `postgres://` addresses.
     """
 
     scheme = "postgres"
@@ -350,8 +362,10 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
     }
 
     def _check_lists(self, statement: str, parameters: Any) -> None:
-        """Refuse lists behind IN. Elsewhere lists are for arrays and JSON. A tuple for `IN :x` is
-        allowed, as psycopg2 allows it.
+        """Refuse lists behind IN.
+
+        Elsewhere lists are for arrays and JSON.
+        A tuple for `IN :x` is allowed, as psycopg2 allows it.
         """
         found = [(opened, parameters[int(place) - 1]) for opened, place in _IN.findall(statement)]
         if any(
@@ -363,8 +377,9 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
     def do_executemany(
         self, cursor: Any, statement: Any, parameters: Any, context: Any = None
     ) -> None:
-        """Run an UPDATE or DELETE row by row, as psycopg2 does. A batch would not tell the count,
-        and the ORM checks whether all its rows were found.
+        """Run an UPDATE or DELETE row by row, as psycopg2 does.
+
+        A batch would not tell the count, and the ORM checks whether all its rows were found.
         """
         if context is None or not (context.isupdate or context.isdelete):
             super().do_executemany(cursor, statement, parameters, context)  # type: ignore[no-untyped-call]
@@ -385,8 +400,8 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
 
 class _MySqlContext(_Streams, MySQLExecutionContext):
     def create_default_cursor(self) -> Any:
-        """A cursor that counts the rows that an UPDATE finds, as SQLAlchemy's dialects have MySQL
-        count.
+        """A cursor that counts the rows that an UPDATE
+        finds, as SQLAlchemy's dialects have MySQL count.
         """
         cursor: Any = super().create_default_cursor()
         cursor.counts_found = True
@@ -394,8 +409,8 @@ class _MySqlContext(_Streams, MySQLExecutionContext):
 
 
 class MySql(_LevelPerTransaction, MySQLDialect):
-    """`mysql+trunkline://user:password@host/database?parameters`, with the parameters of
-    `mysql://` addresses.
+    """`mysql+trunkline://user:password@host/database?parameters`,
+    with the parameters of `mysql://` addresses.
     """
 
     scheme = "mysql"
@@ -405,8 +420,9 @@ class MySql(_LevelPerTransaction, MySQLDialect):
     execution_ctx_cls = _MySqlContext
 
     def _address(self, url: URL) -> str:
-        """The address of a URL. On a dialled link the server itself counts found rows, also after
-        ON DUPLICATE KEY UPDATE.
+        """The address of a URL.
+
+        On a dialled link the server itself counts found rows, also after ON DUPLICATE KEY UPDATE.
         """
         if "clientFoundRows" not in url.query:
             url = url.update_query_dict({"clientFoundRows": "true"})
@@ -423,20 +439,24 @@ class MySql(_LevelPerTransaction, MySQLDialect):
             self._tell_session(dbapi_conn, self._own_level(dbapi_conn))
 
     def _tell_session(self, connection: Any, level: str) -> None:
-        """Set the level of the session, so that the session's variable tells the level of its
-        transactions. Only for a session that is not shared.
+        """Set the level of the session, so that the session's
+        variable tells the level of its transactions.
+
+        Only for a session that is not shared.
         """
         if connection.owns_link:
             connection.cursor().execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
 
     def get_isolation_level(self, dbapi_connection: Any) -> Any:
-        """The level of this object's transactions. The server tells only the level of the
-        session.
+        """The level of this object's transactions.
+
+        The server tells only the level of the session.
         """
         level = str(dbapi_connection.begins_with or "").removeprefix(_SETS_LEVEL)
         return level or self._own_level(dbapi_connection)
 
     def _asked_level(self, connection: Any) -> str:
+        """Ask for the variable under both of its names: `tx_isolation` in older servers."""
         # Called before SQLAlchemy knows by which of the two names this server calls the variable.
         names = "('transaction_isolation', 'tx_isolation')"
         row = (

@@ -1,11 +1,11 @@
-"""Trunkline's databases by Python's database API (PEP 249): `connect`, cursors, exceptions and
-types.
+"""Trunkline's databases by Python's database API
+(PEP 249): `connect`, cursors, exceptions and types.
 
-A connection of this module uses a connection of `trunkline.connect`. Several connections of this
-module may share the same underlying connection, in one process or several.
-An open transaction has the underlying connection to itself, and all other users wait. So a
-transaction begins only with the first statement that is not plainly a read. docs/dbapi.md tells
-more.
+A connection of this module uses a connection of `trunkline.connect`.
+Several connections of this module may share the same underlying connection,
+in one process or several. An open transaction has the underlying connection
+to itself, and all other users wait. So a transaction begins only with the
+first statement that is not plainly a read. docs/dbapi.md tells more.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ threadsafety = 1
 paramstyle = "qmark"
 
 BEGIN_MS = 30_000
-"""Milliseconds that a transaction waits for its turn, and for its end, if no `timeout_ms` was
-given.
+"""Milliseconds that a transaction waits for its
+turn, and for its end, if no `timeout_ms` was given.
 """
 WITHOUT_TRANSACTIONS = ("clickhouse",)
 """Schemes of databases that have no transactions."""
@@ -112,8 +112,8 @@ def connect(
     `database`: an address, which is dialled; a handle from `fd()`; or a Connection, which gets a
     further holder and stays open when the returned connection is closed.
     `autocommit`: True runs every statement outside of transactions.
-    `timeout_ms`: milliseconds for each statement (None: no limit) and for a transaction's turn
-    (None: 30 s).
+    `timeout_ms`: milliseconds for each statement (None:
+    no limit) and for a transaction's turn (None: 30 s).
     `options`: the options of `trunkline.connect`.
 
     Raises InterfaceError for an address without a meaning, OperationalError if the database
@@ -149,6 +149,7 @@ def connect(
 
 
 def _number(connection: links.Connection) -> int:
+    """The handle of a connection. DeadHandle if the connection has ended."""
     # `fd` of an object of `Dial` returns None in place of raising.
     handle: int | None = connection.fd()
     if handle is None:
@@ -157,9 +158,11 @@ def _number(connection: links.Connection) -> int:
 
 
 class Connection:
-    """The connection that `connect` returns. A context manager: `with connection:` commits at the
-    end of the block, or rolls back if the block raises. The connection stays open after the
-    block. A connection that is no longer referenced is closed.
+    """The connection that `connect` returns.
+
+    A context manager: `with connection:` commits at the end of the
+    block, or rolls back if the block raises. The connection stays open
+    after the block. A connection that is no longer referenced is closed.
     """
 
     Warning = Warning
@@ -180,8 +183,8 @@ class Connection:
         self._timeout_ms = timeout_ms
         self._autocommit = autocommit
         self.begins_with: str | None = None
-        """A statement that each transaction begins with, such as `SET TRANSACTION READ ONLY`. If
-        set, reads begin a transaction, too.
+        """A statement that each transaction begins with, such as `SET TRANSACTION READ ONLY`.
+        If set, reads begin a transaction, too.
         """
         self.owns_link: bool = False
         """The underlying connection was dialled for this object, so no other object shares it."""
@@ -189,29 +192,32 @@ class Connection:
         self._thread = 0
         """The thread that had the transaction last."""
         self._pid = os.getpid()
-        """The process that uses the connection. Another number means that this process is a
-        forked child.
+        """The process that uses the connection.
+        Another number means that this process is a forked child.
         """
         self._closed = False
         self._streams: weakref.WeakSet[Cursor] = weakref.WeakSet()
         """Cursors whose rows are still fetched from the database."""
         self._given: weakref.ref[links.Connection] | None = None
-        """The object that was given to `connect`. A transaction block of that object would keep
-        this connection waiting.
+        """The object that was given to `connect`.
+        A transaction block of that object would keep this connection waiting.
         """
 
     # PEP 249
 
     def cursor(self, stream: bool = False) -> Cursor:
-        """A new cursor. With `stream` the rows are fetched while they are read, in bounded memory
-        (see `Connection.query`). Without `stream` all rows of a statement are fetched at once.
+        """A new cursor.
+
+        With `stream` the rows are fetched while they are read, in bounded memory (see
+        `Connection.query`). Without `stream` all rows of a statement are fetched at once.
         """
         self._check()
         return Cursor(self, stream=stream)
 
     def commit(self) -> None:
-        """Commit the open transaction. Does nothing without a transaction. The transaction is
-        over even if `commit` raises.
+        """Commit the open transaction.
+
+        Does nothing without a transaction. The transaction is over even if `commit` raises.
         """
         self._check()
         transaction = self._end()
@@ -219,8 +225,10 @@ class Connection:
             self._call(transaction.commit)
 
     def rollback(self) -> None:
-        """Roll back the open transaction. Does nothing without a transaction. NotSupportedError
-        on ClickHouse, which has no transactions.
+        """Roll back the open transaction.
+
+        Does nothing without a transaction.
+        NotSupportedError on ClickHouse, which has no transactions.
         """
         self._check()
         if self._link._about.scheme in WITHOUT_TRANSACTIONS:
@@ -232,8 +240,9 @@ class Connection:
             self._call(transaction.rollback)
 
     def close(self) -> None:
-        """Roll back the open transaction and leave the underlying connection. Idempotent. Raises
-        nothing because of the network.
+        """Roll back the open transaction and leave the underlying connection.
+
+        Idempotent. Raises nothing because of the network.
         """
         if self._closed:
             return
@@ -254,8 +263,8 @@ class Connection:
         """Begin a transaction now, before the first statement that would begin one, so that reads
         belong to the transaction, too.
 
-        ProgrammingError if a transaction is open. OperationalError if the turn of the transaction
-        does not come in time.
+        ProgrammingError if a transaction is open.
+        OperationalError if the turn of the transaction does not come in time.
         """
         self._begin("")
 
@@ -289,8 +298,9 @@ class Connection:
             self._transaction.begin()
 
     def _begin_with(self, sql: str) -> None:
-        """Run the first statement of a transaction. The transaction is rolled back if the
-        statement fails.
+        """Run the first statement of a transaction.
+
+        The transaction is rolled back if the statement fails.
         """
         assert self._transaction is not None
         try:
@@ -358,8 +368,8 @@ class Connection:
         self._at_home()
 
     def _at_home(self) -> None:
-        """Forget the transaction and the open rows in a forked child: they belong to the parent
-        process.
+        """Forget the transaction and the open rows in a
+        forked child: they belong to the parent process.
         """
         if self._pid != os.getpid():
             self._pid = os.getpid()
@@ -384,13 +394,14 @@ class Connection:
             raise
 
     def _statement(self, sql: str) -> bytes | None:
-        """Begin a transaction if this statement needs one. Returns the token of the transaction,
-        or None outside of a transaction.
+        """Begin a transaction if this statement needs one.
+
+        Returns the token of the transaction, or None outside of a transaction.
         """
         _check_text(sql)
         self._check()
-        # MySQL commits before such a statement in any case. The COMMIT here ends our transaction,
-        # too.
+        # MySQL commits before such a statement in any case.
+        # The COMMIT here ends our transaction, too.
         if self._transaction is not None and self._link._about.scheme == "mysql" and commits(sql):
             self.commit()
         if self._transaction is None:
@@ -413,8 +424,9 @@ class Connection:
         return self.begins_with is not None or not only_reads(sql, self._link._about.scheme)
 
     def _controlled(self, sql: str) -> bool:
-        """Carry out `BEGIN`, `COMMIT` or `ROLLBACK` on this connection's transaction. Returns
-        False for any other statement.
+        """Carry out `BEGIN`, `COMMIT` or `ROLLBACK` on this connection's transaction.
+
+        Returns False for any other statement.
         """
         _check_text(sql)
         found = (
@@ -432,8 +444,10 @@ class Connection:
         return True
 
     def _check_not_held(self) -> None:
-        """Raise OperationalError if this thread already has a transaction on the same database
-        connection. The thread would wait for itself for ever.
+        """Raise OperationalError if this thread already
+        has a transaction on the same database connection.
+
+        The thread would wait for itself for ever.
         """
         with _lock:
             holders = list(_in_transaction)
@@ -449,8 +463,9 @@ class Connection:
             )
 
     def _end(self) -> Transaction | None:
-        """Take the open transaction, or None, and give up the open rows. No transaction is open
-        afterwards.
+        """Take the open transaction, or None, and give up the open rows.
+
+        No transaction is open afterwards.
         """
         for cursor in list(self._streams):
             cursor._give_up()

@@ -30,8 +30,8 @@ class Cursor:
         self.arraysize = 1
         self.description: list[Column] | None = None
         self.rowcount: int = -1
-        """Rows that the last statement returned or changed; -1 if the number is unknown, as with
-        `stream`.
+        """Rows that the last statement returned or changed;
+        -1 if the number is unknown, as with `stream`.
         """
         self.lastrowid: int | None = None
         """The id of the last row that the last statement inserted, if the database tells the id."""
@@ -52,8 +52,10 @@ class Cursor:
         self._closed = False
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Cursor:
-        """Run one statement with its values: a sequence for `?`, on SQLite also a mapping for
-        `:name`. Returns the cursor itself.
+        """Run one statement with its values: a sequence
+        for `?`, on SQLite also a mapping for `:name`.
+
+        Returns the cursor itself.
         """
         self._start()
         connection = self.connection
@@ -81,11 +83,12 @@ class Cursor:
         )
 
     def nextset(self) -> bool | None:
-        """Go on to the next result set of the last statement. A procedure, or several statements
-        in one text, may have several.
+        """Go on to the next result set of the last statement.
 
-        Returns True and gives up the remaining rows of the current result set. Returns None and
-        gives up nothing if there is no further result set.
+        A procedure, or several statements in one text, may have several.
+
+        Returns True and gives up the remaining rows of the current result set.
+        Returns None and gives up nothing if there is no further result set.
         """
         self._check()
         if not self._sets:
@@ -107,8 +110,8 @@ class Cursor:
             self._rows, self.rownumber = itertools.chain(first, rows), 0
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Cursor:
-        """Run one statement once for each row of values, in one message and at the best speed of
-        the database.
+        """Run one statement once for each row of values, in
+        one message and at the best speed of the database.
 
         All rows are written or none, if the database has transactions. Returns the cursor itself.
         """
@@ -123,6 +126,7 @@ class Cursor:
         return self
 
     def _count(self, result: dict[str, Any], otherwise: int) -> None:
+        """Take the counts of a result. `otherwise`: the count if the database told none."""
         self.rowcount = result.get("affected", otherwise)
         if self.counts_found:
             self.rowcount = result.get("matched", self.rowcount)
@@ -149,6 +153,7 @@ class Cursor:
         return self._fetched(lambda: list(map(tuple, rows)))
 
     def _fetched(self, work: Callable[[], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
+        """Fetch rows with `work`, and count them."""
         rows: list[tuple[Any, ...]] = (
             self.connection._call(work) if self._open is not None else work()
         )
@@ -156,6 +161,7 @@ class Cursor:
         return rows
 
     def _readable(self) -> Iterator[Sequence[Any]]:
+        """The rows that are not fetched yet. ProgrammingError if there are none to fetch."""
         self._check()
         if self._given_up:
             raise ProgrammingError(
@@ -168,16 +174,17 @@ class Cursor:
         return self._rows
 
     def callproc(self, name: str, parameters: Sequence[Any] = ()) -> list[Any]:
-        """Call a stored procedure (in PostgreSQL a function, too). The result sets of the
-        procedure become those of the cursor.
+        """Call a stored procedure (in PostgreSQL a function, too).
 
-        `name` is an identifier, with a schema or database before a dot if that is not the current
-        one. `parameters` has one value for each parameter of the procedure, None for parameters
-        that are only OUT.
-        Returns the parameters with the values that the procedure gave to OUT and INOUT
-        parameters.
-        NotSupportedError if the database has no procedures (SQLite, ClickHouse). ProgrammingError
-        if `name` is no identifier.
+        The result sets of the procedure become those of the cursor.
+
+        `name` is an identifier, with a schema or database before a dot if
+        that is not the current one. `parameters` has one value for each
+        parameter of the procedure, None for parameters that are only OUT.
+        Returns the parameters with the values that the
+        procedure gave to OUT and INOUT parameters.
+        NotSupportedError if the database has no procedures (SQLite, ClickHouse).
+        ProgrammingError if `name` is no identifier.
         """
         self._start()
         connection = self.connection

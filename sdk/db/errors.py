@@ -49,8 +49,8 @@ class Error(Exception):
 
 
 class InterfaceError(Error):
-    """The program's side refused, not the database: a closed connection, an address without a
-    meaning.
+    """The program's side refused, not the database: a
+    closed connection, an address without a meaning.
     """
 
 
@@ -63,8 +63,8 @@ class DataError(DatabaseError):
 
 
 class OperationalError(DatabaseError):
-    """A right statement that could not be carried out: a lost server, a deadline, a lock, a full
-    disk.
+    """A right statement that could not be carried out:
+    a lost server, a deadline, a lock, a full disk.
     """
 
 
@@ -92,6 +92,7 @@ def translated(error: TrunklineError, scheme: str) -> Error:
 
 
 def _kind(error: TrunklineError, scheme: str) -> type[Error]:
+    """The class for an error of Trunkline."""
     if isinstance(error, (AddressError, MissingLibrary, ClosedError)):
         return InterfaceError
     if isinstance(error, Unsupported):
@@ -104,8 +105,10 @@ def _kind(error: TrunklineError, scheme: str) -> type[Error]:
 
 
 def _refused(code: str | int | None, scheme: str) -> type[Error]:
-    """The class for a refused statement, by the code of the database. Without a code the driver
-    refused the statement: a wrong number of values, or a value that the driver cannot write.
+    """The class for a refused statement, by the code of the database.
+
+    Without a code the driver refused the statement: a wrong
+    number of values, or a value that the driver cannot write.
     """
     if code is None:
         return ProgrammingError
@@ -179,8 +182,8 @@ def _numbers(text: str) -> frozenset[int]:
 
 
 _MYSQL: dict[type[Error], frozenset[int]] = {
-    # Duplicate keys, NULL in a column without NULL, foreign keys, CHECK (the numbers of MySQL and
-    # MariaDB).
+    # Duplicate keys, NULL in a column without NULL, foreign
+    # keys, CHECK (the numbers of MySQL and MariaDB).
     IntegrityError: _numbers(
         "1022 1048 1062 1169 1215 1216 1217 1364 1451 1452 1557 1586 1761 1762 3819 4025"
     ),

@@ -1,5 +1,5 @@
-"""The functions that a SELECT may call outside of a transaction: functions that change and lock
-nothing.
+"""The functions that a SELECT may call outside of a
+transaction: functions that change and lock nothing.
 
 There is a list of built-in functions for each database. A function that is missing here costs a
 transaction that was not needed. A function that is listed by mistake could lose a lock or a
@@ -31,8 +31,8 @@ _BEFORE_PARENTHESES = _names(
 )
 """Keywords and types. A `(` after one of these does not call a user's function."""
 _BEFORE_NAMES = _names("as recursive with")
-"""A `(` after a name that follows one of these begins a list of columns: `WITH t(a) AS`, `AS
-t(a)`.
+"""A `(` after a name that follows one of these
+begins a list of columns: `WITH t(a) AS`, `AS t(a)`.
 """
 _WITHOUT_VALUES = {"mysql": _names("found_rows last_insert_id row_count")}
 """Pure only when called without a value: `LAST_INSERT_ID(7)` sets a value."""
@@ -116,8 +116,9 @@ _DIALECTS_OF = {
 
 
 def dialect_of(scheme: str) -> Dialect:
-    """The dialect by whose rules the statements of a scheme are read. STANDARD for a scheme that
-    is not Trunkline's.
+    """The dialect by whose rules the statements of a scheme are read.
+
+    STANDARD for a scheme that is not Trunkline's.
     """
     return _DIALECTS_OF.get(scheme, Dialect.STANDARD)
 
@@ -128,8 +129,9 @@ def is_gap(token: Token) -> bool:
 
 
 def calls_only_pure(pieces: Sequence[Token], scheme: str) -> bool:
-    """Whether each function that a text calls is known to change and lock nothing. `pieces`: the
-    text's tokens without blanks and comments.
+    """Whether each function that a text calls is known to change and lock nothing.
+
+    `pieces`: the text's tokens without blanks and comments.
 
     A quoted name counts as a user's function. So does a name with a schema other than
     `pg_catalog`. A user's function that overloads a built-in name is not noticed.

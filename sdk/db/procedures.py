@@ -1,5 +1,5 @@
-"""Stored procedures for `Cursor.callproc`: the statements that call a procedure and read its OUT
-parameters.
+"""Stored procedures for `Cursor.callproc`: the statements
+that call a procedure and read its OUT parameters.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from trunkline.db.errors import NotSupportedError, OperationalError, Programming
 __all__ = ["call_procedure"]
 
 Run = Callable[[str, Sequence[Any]], dict[str, Any]]
-"""Runs a statement with its values and returns the result as `Connection.exec` does. All
-statements run on one session.
+"""Runs a statement with its values and returns the result as `Connection.exec` does.
+All statements run on one session.
 """
 
 _PLAIN_PART = r"[^\W\d][\w$]*"
@@ -23,8 +23,8 @@ _NAMES = {
     "postgres": re.compile(rf'(?:{_PLAIN_PART}|"[^"]+")(?:\.(?:{_PLAIN_PART}|"[^"]+"))?'),
 }
 _PART = re.compile(rf'{_PLAIN_PART}|`[^`]+`|"[^"]+"')
-# A variable of a MySQL session cannot have a date type: without a cast the value would come back
-# as text.
+# A variable of a MySQL session cannot have a date type:
+# without a cast the value would come back as text.
 _CASTS = {"datetime": "DATETIME(6)", "timestamp": "DATETIME(6)", "date": "DATE", "time": "TIME(6)"}
 _MYSQL_PARAMETERS = (
     "SELECT parameter_mode, data_type FROM information_schema.parameters WHERE routine_type = 'PROCEDURE'"
@@ -41,11 +41,12 @@ _POSTGRES_PROCEDURES = (
 def call_procedure(
     run: Run, scheme: str, name: str, given: list[Any], label: str
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Call a procedure. Returns the result as `Connection.exec` does, and the values of the
-    parameters after the call.
+    """Call a procedure.
 
-    `label`: letters and digits that no other user of the session has, for variables of a MySQL
-    session.
+    Returns the result as `Connection.exec` does, and the values of the parameters after the call.
+
+    `label`: letters and digits that no other user of
+    the session has, for variables of a MySQL session.
     """
     if scheme not in _NAMES:
         raise NotSupportedError(f"{scheme} has no stored procedures")
@@ -58,8 +59,9 @@ def call_procedure(
 
 
 def _parts(name: str, folded: bool) -> tuple[str | None, str]:
-    """Schema (None for the current schema) and name, without quotes. `folded`: unquoted names
-    become lower case.
+    """Schema (None for the current schema) and name, without quotes.
+
+    `folded`: unquoted names become lower case.
     """
     parts = [
         part[1:-1] if part[0] in '`"' else part.lower() if folded else part
@@ -68,13 +70,18 @@ def _parts(name: str, folded: bool) -> tuple[str | None, str]:
     return (parts[0], parts[1]) if len(parts) > 1 else (None, parts[0])
 
 
-# MySQL: the value that a procedure gives to a parameter can be read only from a variable of the
-# session.
+# MySQL: the value that a procedure gives to a parameter
+# can be read only from a variable of the session.
 
 
 def _call_mysql(
     run: Run, name: str, given: list[Any], label: str
 ) -> tuple[dict[str, Any], list[Any]]:
+    """Call a procedure of MySQL, with variables of the session for OUT and INOUT parameters.
+
+    A further variable is the guard. If the link is lost and dialled again during the call, the
+    guard is NULL, and so are the values.
+    """
     kinds = run(_MYSQL_PARAMETERS, [*_parts(name, folded=False)])["values"]
     out = {
         index: str(kind).lower()
@@ -89,8 +96,8 @@ def _call_mysql(
         f"@trunkline_{label}",
         {index: f"@trunkline_{label}_{index}" for index in out},
     )
-    # The variables are written by this call or before it, so the value of a former call is never
-    # read here.
+    # The variables are written by this call or before it,
+    # so the value of a former call is never read here.
     before = ", ".join([f"{guard} = 1", *(f"{variable} = ?" for variable in variables.values())])
     run(f"SET {before}", [given[index] for index in out])
     places = ", ".join(variables.get(index, "?") for index in range(len(given)))
@@ -122,6 +129,7 @@ def _read_variable(variable: str, kind: str) -> str:
 def _call_postgres(
     run: Run, name: str, given: list[Any], label: str
 ) -> tuple[dict[str, Any], list[Any]]:
+    """Call a procedure of PostgreSQL, or select from a function if no procedure has the name."""
     schema, plain = _parts(name, folded=True)
     places = ", ".join("?" * len(given))
     procedures = run(_POSTGRES_PROCEDURES, [plain, schema, len(given)])["values"]

@@ -65,8 +65,9 @@ _CONTROL = re.compile(
 
 
 def only_reads(sql: str, scheme: str) -> bool:
-    """Whether a statement plainly changes nothing and locks nothing. False when in doubt, for
-    example for a function that is not known to be pure.
+    """Whether a statement plainly changes nothing and locks nothing.
+
+    False when in doubt, for example for a function that is not known to be pure.
     """
     dialect = dialect_of(scheme)
     word = _first_word(sql, dialect)
@@ -87,8 +88,8 @@ def sets_session(sql: str, scheme: str) -> bool:
     """Whether a statement only changes the session (a plain `SET`, `USE`, SQLite's `ATTACH`), so
     that it begins no transaction.
 
-    False for `SET LOCAL`, `SET TRANSACTION` and `SET CONSTRAINTS`. Also False for a `SET` whose
-    value locks, or calls a function that is not known to be pure.
+    False for `SET LOCAL`, `SET TRANSACTION` and `SET CONSTRAINTS`.
+    Also False for a `SET` whose value locks, or calls a function that is not known to be pure.
     """
     dialect = dialect_of(scheme)
     rule = _SETS.get(dialect)
@@ -130,24 +131,27 @@ def control(sql: str, scheme: str) -> tuple[str, str] | None:
 
 
 def _pieces(sql: str, dialect: Dialect) -> Iterator[Token]:
-    """The tokens of the text from its first word on. Parentheses and comments before the first
-    word are left out.
+    """The tokens of the text from its first word on.
+    Parentheses and comments before the first word are left out.
     """
     found = tokens(sql, dialect)
     return itertools.dropwhile(lambda token: is_gap(token) or token.text == "(", found)
 
 
 def _first_word(sql: str, dialect: Dialect) -> str:
-    """The first word in upper case; "" if the text begins with something other than a word. Reads
-    no more of the text than needed.
+    """The first word in upper case; "" if the text begins with something other than a word.
+
+    Reads no more of the text than needed.
     """
     first = next(_pieces(sql, dialect), None)
     return first.text.upper() if first is not None and first.kind == "word" else ""
 
 
 def _looked_at(sql: str, scheme: str) -> tuple[str | None, bool]:
-    """The text from its first word on, with blanks for comments and `''` for strings and quoted
-    names. Also whether each function that the text calls is known to be pure.
+    """The text from its first word on, with blanks for
+    comments and `''` for strings and quoted names.
+
+    Also whether each function that the text calls is known to be pure.
 
     The text is None if the settings of the session decide where a string ends.
     """
@@ -155,6 +159,7 @@ def _looked_at(sql: str, scheme: str) -> tuple[str | None, bool]:
 
 
 def _look(sql: str, scheme: str) -> tuple[str | None, bool]:
+    """See `_looked_at`."""
     pieces = list(_pieces(sql, dialect_of(scheme)))
     words = [piece for piece in pieces if not is_gap(piece)]
     if any(piece.kind == "quoted" and _OPEN_ENDED.search(piece.text) for piece in words):
@@ -166,7 +171,7 @@ def _look(sql: str, scheme: str) -> tuple[str | None, bool]:
 
 
 _REMEMBERED = 4000
-"""Longest statement that is remembered, in characters. Programs run the same statements again and
-again.
+"""Longest statement that is remembered, in characters.
+Programs run the same statements again and again.
 """
 _look_once = functools.lru_cache(maxsize=256)(_look)

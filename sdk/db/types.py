@@ -1,8 +1,8 @@
 """The types of PEP 249: the type codes of `description`, and the constructors of values.
 
 The type code of a column is the Python type of the first value that is not NULL (None without
-such a value). A type code equals the type object that it belongs to: `cursor.description[0][1] ==
-NUMBER`.
+such a value).
+A type code equals the type object that it belongs to: `cursor.description[0][1] == NUMBER`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 LOOKED_AT = 100
-"""How many rows are searched for a value that is not NULL. A stream fetches as many rows for the
-search.
+"""How many rows are searched for a value that is not NULL.
+A stream fetches as many rows for the search.
 """
 
 Column = tuple[str, type | None, None, None, None, None, None]

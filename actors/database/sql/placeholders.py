@@ -1,7 +1,7 @@
 """SQL as text: where the placeholders are, and how a Python library wants placeholders written.
 
-Pure and without a parser (see `trunkline.sqltext`). The server judges all other questions of
-syntax.
+Pure and without a parser (see `trunkline.sqltext`).
+The server judges all other questions of syntax.
 
 Placeholders, by dialect:
 
@@ -36,8 +36,9 @@ __all__ = [
 
 
 class Style(Enum):
-    """How a Python library writes a placeholder. A `%` in the text is doubled for FORMAT and
-    PYFORMAT.
+    """How a Python library writes a placeholder.
+
+    A `%` in the text is doubled for FORMAT and PYFORMAT.
     """
 
     QMARK = "?"
@@ -71,8 +72,8 @@ def bind(
 ) -> tuple[str, list[Any] | dict[str, Any] | None]:
     """The text and the parameters in the form that a Python library of this style takes.
 
-    The parameters are None if there are none: then `%` stays as it is. StatementError if the
-    number of values is wrong.
+    The parameters are None if there are none: then `%` stays as it is.
+    StatementError if the number of values is wrong.
     """
     if isinstance(binds, Mapping):
         raise StatementError(
@@ -108,8 +109,8 @@ def positions(places: Sequence[str], dialect: Dialect) -> list[int]:
 
 
 def _sqlite_positions(places: Sequence[str]) -> list[int]:
-    """The numbering of SQLite: `?` is one more than the largest number so far, a name keeps its
-    first number.
+    """The numbering of SQLite: `?` is one more than the
+    largest number so far, a name keeps its first number.
     """
     order: list[int] = []
     names: dict[str, int] = {}
@@ -125,8 +126,8 @@ def _sqlite_positions(places: Sequence[str]) -> list[int]:
 
 
 def check_count(wanted: int, given: int) -> None:
-    """StatementError if a statement with `wanted` placeholders was given another number of
-    values.
+    """StatementError if a statement with `wanted`
+    placeholders was given another number of values.
     """
     if wanted != given:
         places = "1 placeholder" if wanted == 1 else f"{wanted or 'no'} placeholders"
@@ -160,8 +161,8 @@ def _beside(pieces: Sequence[Token], index: int, step: int) -> Token | None:
 
 
 def _is_text(piece: Token | None, dialect: Dialect) -> bool:
-    """Whether the piece is a string or another placeholder. Some databases make one string of two
-    neighbours.
+    """Whether the piece is a string or another placeholder.
+    Some databases make one string of two neighbours.
     """
     if piece is None or piece.kind != "quoted":
         return piece is not None and piece.kind == "place"

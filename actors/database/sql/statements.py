@@ -17,8 +17,8 @@ class Statement:
 
     text: str
     words: tuple[str, ...]
-    """The unquoted words outside of parentheses, in upper case. The first word counts even inside
-    parentheses.
+    """The unquoted words outside of parentheses, in upper case.
+    The first word counts even inside parentheses.
     """
 
     @property
@@ -28,8 +28,9 @@ class Statement:
 
     @property
     def verb(self) -> str:
-        """The word that says what the statement does. Like `keyword`, but for `WITH` the word
-        after its tables.
+        """The word that says what the statement does.
+
+        Like `keyword`, but for `WITH` the word after its tables.
         """
         verbs = ("SELECT", "INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE", "VALUES")
         found = (word for word in self.words if word in verbs)
@@ -38,6 +39,7 @@ class Statement:
     @property
     def transaction(self) -> str | None:
         """`begin`, `commit`, `rollback` or `savepoint`; None for all other statements.
+
         `savepoint` stands for setting, releasing and going back to a savepoint.
         """
         pair = self.words[:2]
@@ -108,8 +110,9 @@ class _Splitter:
         return self.dialect is not Dialect.POSTGRES or (self.blocks == 0 and self.parens <= 0)
 
     def take(self) -> Iterator[Statement]:
-        """The statement that was read, if it holds more than blanks and comments. Begins a new
-        one.
+        """The statement that was read, if it holds more than blanks and comments.
+
+        Begins a new one.
         """
         text = "".join(self.text).strip()
         if self.content:
@@ -126,10 +129,12 @@ _COMMENT = re.compile(r"--|/\*(?!!)|#")
 
 
 def split(sql: str, dialect: Dialect) -> list[Statement]:
-    """The statements of a text, in order. Blanks and comments alone are no statement.
+    """The statements of a text, in order.
 
-    The body of a trigger or procedure stays whole. In MySQL, a body with a `BEGIN` reaches to the
-    end of the text.
+    Blanks and comments alone are no statement.
+
+    The body of a trigger or procedure stays whole.
+    In MySQL, a body with a `BEGIN` reaches to the end of the text.
     """
     state = _Splitter(dialect)
     found: list[Statement] = []

@@ -1,5 +1,5 @@
-"""The client of clickhouse-driver as one link: its behaviour after errors, and the way it sends
-an INSERT.
+"""The client of clickhouse-driver as one link: its
+behaviour after errors, and the way it sends an INSERT.
 
 The module relies on names of the library: the methods of `Client` that are replaced here, and the
 fields `connected`, `socket`, `is_query_executing`, `database` and the timeouts of its
@@ -41,8 +41,8 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     With the link the settings of `SET` and temporary tables are lost. So this class keeps the
     link if possible: after an error the server is asked (`ping`) whether it still understands us.
 
-    A link that the server has closed is opened again, too. That happens only before a statement,
-    and never after a byte of the statement was sent.
+    A link that the server has closed is opened again, too.
+    That happens only before a statement, and never after a byte of the statement was sent.
     """
 
     def __init__(self, plan: Plan, host: str, port: int) -> None:
@@ -70,10 +70,10 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         server = connection.server_info
         self.zone = zone_named(server.get_timezone() or "UTC")
         if server.timezone and not _is_local(self.zone):
-            # If the library believes that this machine is in the server's zone, the library asks
-            # the machine. With a TZ such as EST5EDT that belief is wrong.
-            # The library compares the names of the zones, so a name in lower case avoids that.
-            # pytz accepts lower case.
+            # If the library believes that this machine is in the server's zone,
+            # the library asks the machine. With a TZ such as EST5EDT that
+            # belief is wrong. The library compares the names of the zones, so a
+            # name in lower case avoids that. pytz accepts lower case.
             server.timezone = server.timezone.lower()
         if self.given_up:
             self.hang_up()
@@ -92,8 +92,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     # Called by the library.
 
     def establish_connection(self, settings: Any) -> None:
-        """Called before each statement. Nothing of the statement was sent yet, so a lost link is
-        opened again.
+        """Called before each statement.
+
+        Nothing of the statement was sent yet, so a lost link is opened again.
         """
         if self.connection.connected:
             try:
@@ -108,8 +109,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         return super().establish_connection(settings)  # type: ignore[no-any-return]
 
     def disconnect(self) -> None:
-        """Called after each error. Closes the link, unless server and client still understand
-        each other.
+        """Called after each error.
+
+        Closes the link, unless server and client still understand each other.
         """
         error = sys.exc_info()[1]
         kept = (
@@ -132,10 +134,12 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     def send_data(
         self, sample_block: Any, data: Any, types_check: bool = False, columnar: bool = False
     ) -> int:
-        """Send the rows of an INSERT. Called when the server has told the columns of the table.
+        """Send the rows of an INSERT.
 
-        If a value does not fit, no row is sent: the INSERT ends in good order, and the link stays
-        usable.
+        Called when the server has told the columns of the table.
+
+        If a value does not fit, no row is sent: the INSERT
+        ends in good order, and the link stays usable.
         """
         kinds = sample_block.columns_with_types
         try:
@@ -146,8 +150,8 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
             columns = []
         size = self.client_settings["insert_block_size"]
         count = len(columns[0]) if columns else 0
-        # The library's own loop copies each column twice, which takes a third of the time of an
-        # INSERT.
+        # The library's own loop copies each column twice,
+        # which takes a third of the time of an INSERT.
         for start in range(0, count, size):
             block = (
                 columns if count <= size else [column[start : start + size] for column in columns]
@@ -160,8 +164,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
     # Called by the driver.
 
     def insert(self, head: str, parts: list[Sequence[Any]], query_id: str) -> int:
-        """Insert rows as blocks. The rows come in parts, and each part may be a Table. Returns
-        the number of rows.
+        """Insert rows as blocks.
+
+        The rows come in parts, and each part may be a Table. Returns the number of rows.
 
         StatementError for a value that does not fit.
         """
@@ -172,8 +177,10 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         return int(count or 0)
 
     def select(self, text: str, query_id: str) -> Iterator[Any]:
-        """Send a query. Yields the names and types of the columns, if there are any, then the
-        columns of each block.
+        """Send a query.
+
+        Yields the names and types of the columns, if
+        there are any, then the columns of each block.
         """
         with self.disconnect_on_error(text, None):
             try:
@@ -184,8 +191,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
         return self._blocks()
 
     def _refusal(self) -> ServerException | None:
-        """The error that the server sent before it ended the link, or None. The server does not
-        read a statement to its end if the statement is too long.
+        """The error that the server sent before it ended the link, or None.
+
+        The server does not read a statement to its end if the statement is too long.
         """
         if self.given_up:
             return None
@@ -196,6 +204,7 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
             return None
 
     def _blocks(self) -> Iterator[Any]:
+        """Names and types of the columns, then the columns of each block that has rows."""
         told = False
         for packet in self.packet_generator():
             block = getattr(packet, "block", None)
@@ -209,6 +218,7 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
 
     def cancel_rows(self) -> None:
         """Tell the server that no more rows are wanted, and read the rows that are on their way.
+
         If the server does not answer, the link is closed.
         """
         connection = self.connection
@@ -226,8 +236,9 @@ class Link(Client):  # type: ignore[misc]  # the library has no types
 
 
 def _is_local(zone: tzinfo) -> bool:
-    """Whether this machine's clock is in the zone. Compares the two clocks in each quarter of a
-    year since 1970.
+    """Whether this machine's clock is in the zone.
+
+    Compares the two clocks in each quarter of a year since 1970.
     """
     moments = range(0, 1 << 31, 90 * 86400)
     return all(
@@ -237,8 +248,9 @@ def _is_local(zone: tzinfo) -> bool:
 
 
 def stop(link: Link, query_id: str) -> bool:
-    """Stop the statement of another thread's link, over a new connection, within 2 s. Returns
-    False if the user may not stop it.
+    """Stop the statement of another thread's link, over a new connection, within 2 s.
+
+    Returns False if the user may not stop it.
     """
     connection = link.connection
     sock = connection.socket

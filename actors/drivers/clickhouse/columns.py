@@ -1,11 +1,11 @@
-"""Moments and Decimals of ClickHouse as whole numbers, the form that the server uses, in both
-directions.
+"""Moments and Decimals of ClickHouse as whole numbers,
+the form that the server uses, in both directions.
 
-clickhouse-driver makes an object of each value, one by one in Python. The worker would take each
-object apart again to send it to the program. That takes most of the time of a large result or
-INSERT. So columns of these types are read and written as numbers: `DateTime`, `DateTime64`,
-`Decimal` of up to 18 digits, also as Nullable. Inside of arrays and tuples these types are left
-to the library.
+clickhouse-driver makes an object of each value, one by one in Python. The worker
+would take each object apart again to send it to the program. That takes most of
+the time of a large result or INSERT. So columns of these types are read and
+written as numbers: `DateTime`, `DateTime64`, `Decimal` of up to 18 digits, also
+as Nullable. Inside of arrays and tuples these types are left to the library.
 
 The module relies on names of the library: `read_column` and `write_column` of its streams, and
 `after_read_items` and `before_write_items` of a column. A unit test fails if these names change.
@@ -68,6 +68,7 @@ Travel = Callable[[Iterable[int], list[int]], Column]
 
 def as_numbers(kind: str, utc: bool) -> Travel | None:
     """The function that packs the numbers of a column of this type, given the places of None.
+
     None if such a column comes as values.
 
     `utc`: a moment whose type names no zone is in UTC.
@@ -84,8 +85,9 @@ def as_numbers(kind: str, utc: bool) -> Travel | None:
 
 
 def _moments(numbers: Iterable[int], unit: int, gaps: list[int]) -> Column:
-    """Moments as a column. ValueError for a moment outside of the years 1 to 9999. `unit`:
-    microseconds of one tick.
+    """Moments as a column.
+
+    ValueError for a moment outside of the years 1 to 9999. `unit`: microseconds of one tick.
     """
     column = moments(numbers, unit, gaps)
     passed = column.content[-1]
@@ -124,8 +126,10 @@ def _inner(kind: str) -> tuple[str, list[str]]:
 
 
 def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
-    """The values of a packed column, without None, as the numbers that the server wants for this
-    type. None if each value needs a closer look.
+    """The values of a packed column, without None, as
+    the numbers that the server wants for this type.
+
+    None if each value needs a closer look.
 
     `zone`: for moments without a zone, if the type names none.
     """
@@ -141,8 +145,8 @@ def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
 
 
 def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | None:
-    """Decimals as whole numbers of the column's scale; None if a text is not a plain number that
-    fits.
+    """Decimals as whole numbers of the column's scale;
+    None if a text is not a plain number that fits.
     """
     zeros = ["0" * missing for missing in range(scale, -1, -1)]
     try:
@@ -158,8 +162,8 @@ def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | Non
 
 
 def _utc(content: Any, zone: tzinfo | str) -> list[int] | None:
-    """The moments as microseconds since 1970 in UTC. None unless all moments have the same
-    offset.
+    """The moments as microseconds since 1970 in UTC.
+    None unless all moments have the same offset.
     """
     offsets, which, passed = content
     if which or (offsets[0] is None and not is_utc(zone)):
@@ -254,6 +258,7 @@ def _write(
 
 
 def _goes_as_numbers(context: Any, kind: str, items: Sequence[Any]) -> bool:
+    """Whether the items of a column are numbers that the server takes as they are."""
     if not getattr(context, "by_numbers", False):
         return False
     if decimal_of(kind) is not None:
@@ -263,7 +268,7 @@ def _goes_as_numbers(context: Any, kind: str, items: Sequence[Any]) -> bool:
 
 _WHOLE = frozenset((int, type(None)))
 
-# The replacement applies to the whole process. Links without `use_numbers` keep the library's
-# behaviour.
+# The replacement applies to the whole process.
+# Links without `use_numbers` keep the library's behaviour.
 _library_reads, native.read_column = native.read_column, _read
 _library_writes, native.write_column = native.write_column, _write

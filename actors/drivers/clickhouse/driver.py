@@ -59,18 +59,20 @@ _UNREAD = "the rows of a query of this connection are not all read; read them to
 _ENGINE = "SELECT engine, partition_key FROM system.tables WHERE "
 """Asks for the columns that tell whether a table stores a block as a whole."""
 _OLDEST = 54058
-"""The protocol's revision from which a server names its time zone: 2016. A server that claims an
-older revision is not ClickHouse.
+"""The protocol's revision from which a server names its time zone: 2016.
+A server that claims an older revision is not ClickHouse.
 """
 _SETTINGS_AS_TEXT = 54429
 """The protocol's revision from which the server itself checks names and values of settings."""
 
 
 class ClickhouseDriver(ExecDriver):
-    """One native connection. Every statement has an id, by which it can be stopped.
+    """One native connection.
 
-    There are no transactions. `affected` is known for rows that are inserted as blocks. `last_id`
-    is never known.
+    Every statement has an id, by which it can be stopped.
+
+    There are no transactions. `affected` is known for rows
+    that are inserted as blocks. `last_id` is never known.
 
     Methods are called on one thread, except `interrupt` and `abort` (see `ExecDriver`).
     """
@@ -83,8 +85,8 @@ class ClickhouseDriver(ExecDriver):
 
     _link: Link | None = None
     _running: str | None = None
-    """The id of the running statement, or of the open query; None without one. Read by
-    `interrupt` on another thread.
+    """The id of the running statement, or of the open query; None without one.
+    Read by `interrupt` on another thread.
     """
     _interrupted = False
     """The running statement was told to stop."""
@@ -96,6 +98,7 @@ class ClickhouseDriver(ExecDriver):
     # opening
 
     def open(self, deadline: Deadline) -> None:
+        """Open a link to the first server that accepts one."""
         what = plan(self.address)
 
         def attempt(server: tuple[str, int], share: Deadline) -> Link:
@@ -124,8 +127,9 @@ class ClickhouseDriver(ExecDriver):
         return link
 
     def _apply(self, link: Link, settings: dict[str, Any], place: str) -> None:
-        """Set the settings of the address, which are then sent with each statement. FatalError
-        for a wrong setting.
+        """Set the settings of the address, which are then sent with each statement.
+
+        FatalError for a wrong setting.
         """
         if link.connection.server_info.used_revision < _SETTINGS_AS_TEXT:
             # To such a server the library sends only the settings that the library knows.
@@ -147,6 +151,7 @@ class ClickhouseDriver(ExecDriver):
 
     @property
     def _live(self) -> Link:
+        """The link, ready for a statement. StatementError while rows of a query are unread."""
         if self._link is None:
             raise ClosedError(f"the connection to {self.peer} is closed")
         if self._rows is not None:
@@ -176,8 +181,8 @@ class ClickhouseDriver(ExecDriver):
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
         """Run a statement for many rows.
 
-        An INSERT of placeholders and literals goes as one block. Any other statement runs once
-        for each row; rows that ran before an error stay.
+        An INSERT of placeholders and literals goes as one block.
+        Any other statement runs once for each row; rows that ran before an error stay.
         """
         what = statement(sql)
         if isinstance(what, Insert):
@@ -211,8 +216,9 @@ class ClickhouseDriver(ExecDriver):
         return insert_together(wanted, _rows_of, self._insert, size, self._stores_whole)
 
     def _stores_whole(self, what: Insert) -> bool:
-        """Whether the table stores all rows of a block or none. False if the server does not
-        tell.
+        """Whether the table stores all rows of a block or none.
+
+        False if the server does not tell.
         """
         table = table_of(what.head)
         if table is None:
@@ -233,8 +239,9 @@ class ClickhouseDriver(ExecDriver):
             return Result(affected=link.insert(what.head, parts, query_id))
 
     def _select(self, text: str) -> Result:
-        """Run a query. The result has the first rows; the remaining rows, if any, are in its
-        `rest`.
+        """Run a query.
+
+        The result has the first rows; the remaining rows, if any, are in its `rest`.
         """
         rows = self._begin(text)
         table = rows.fetch(FIRST_ROWS)
@@ -257,8 +264,9 @@ class ClickhouseDriver(ExecDriver):
 
     @contextmanager
     def _statement(self, link: Link) -> Iterator[str]:
-        """Yields an id for one statement. Errors of the library become StatementError or
-        ConnectionError.
+        """Yields an id for one statement.
+
+        Errors of the library become StatementError or ConnectionError.
         """
         database = link.connection.database
         self._interrupted = False
@@ -266,8 +274,8 @@ class ClickhouseDriver(ExecDriver):
         try:
             yield query_id
         except Exception as error:
-            # The library notes a `USE` before the server has agreed, so the former database is
-            # restored.
+            # The library notes a `USE` before the server has
+            # agreed, so the former database is restored.
             link.connection.database = database
             self._failed(error)
         finally:
@@ -282,8 +290,9 @@ class ClickhouseDriver(ExecDriver):
     # Called on other threads.
 
     def interrupt(self) -> None:
-        # The driver thread may end the statement or the link meanwhile, so both attributes are
-        # read once.
+        """Have the server stop the running statement, over a connection of its own."""
+        # The driver thread may end the statement or the
+        # link meanwhile, so both attributes are read once.
         link, query_id = self._link, self._running
         if link is None or query_id is None:
             return
@@ -294,8 +303,8 @@ class ClickhouseDriver(ExecDriver):
                 # The user may not KILL. Without its client the server stops the statement, too.
                 self.abort()
 
-    # `given_up` is set first, so that the driver thread does not open the link again.
     def abort(self) -> None:
+        # `given_up` is set first, so that the driver thread does not open the link again.
         link = self._link
         if link is not None:
             link.given_up = True
@@ -303,8 +312,10 @@ class ClickhouseDriver(ExecDriver):
                 break_socket(link.fd)
 
     def alive(self) -> bool:
-        """Whether the link can be used. A link that was closed after a refused statement counts
-        as alive: it is opened again with the next statement, and nothing was lost.
+        """Whether the link can be used.
+
+        A link that was closed after a refused statement counts as alive: it is opened again with
+        the next statement, and nothing was lost.
         """
         link = self._link
         if link is None or self._lost or link.given_up:
@@ -350,6 +361,7 @@ class _Streamed(Rows):
         """The next row of the block, and the number of its rows."""
 
     def fetch(self, count: int) -> Table:
+        """The next `count` rows; fewer at the end. After an error the query is closed."""
         if self.ended:
             return Table([], 0)
         try:
@@ -358,8 +370,8 @@ class _Streamed(Rows):
             if size < count:
                 self._end()
                 if self._driver._interrupted:
-                    # A server that was told to stop may simply send no more rows, as if the
-                    # result were complete.
+                    # A server that was told to stop may simply send
+                    # no more rows, as if the result were complete.
                     raise StatementError("the statement was stopped", code=CANCELLED)
             columns = zip(self._travelling, zip(*parts, strict=True), strict=False)
             return Table([travel(_joined(column)) for travel, column in columns], size)
@@ -404,8 +416,8 @@ def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
 
 
 def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-    """The rows of an INSERT: the only value, which is a list of rows, or the rows of the text
-    with their values.
+    """The rows of an INSERT: the only value, which is a
+    list of rows, or the rows of the text with their values.
     """
     values = in_order(binds)
     if what.rows:

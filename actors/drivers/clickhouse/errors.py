@@ -1,5 +1,5 @@
-"""The errors of clickhouse-driver as Trunkline's errors: one line, with the server's code,
-without a stack trace.
+"""The errors of clickhouse-driver as Trunkline's errors:
+one line, with the server's code, without a stack trace.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ def translated(error: Exception) -> Exception:
 
 
 def _reason(error: Exception) -> str:
+    """The text of an error, in one line."""
     if isinstance(error, (TimeoutError, errors.SocketTimeoutError)):
         return "the server did not answer in time"
     if isinstance(error, EOFError):
@@ -106,8 +107,8 @@ def not_clickhouse(place: str) -> str:
 
 
 def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
-    """Raise the error of an attempt to dial: FatalError if another attempt would not help,
-    otherwise DialError.
+    """Raise the error of an attempt to dial: FatalError if
+    another attempt would not help, otherwise DialError.
     """
     if isinstance(error, errors.ServerException):
         text = f"{place} refused the login: {server_text(error)}"

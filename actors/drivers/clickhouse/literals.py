@@ -1,4 +1,6 @@
-"""Python values as SQL for ClickHouse, and literals of an `INSERT ... VALUES` as Python values.
+"""Python values as SQL for ClickHouse, and literals of an `INSERT ...
+
+VALUES` as Python values.
 
 clickhouse-driver could write values into the text, but with faults. It drops fractions of a
 second, writes bytes in Python's notation, and writes numbers so that `5 -?` becomes a comment.
@@ -55,6 +57,7 @@ def literal(value: Any, zone: tzinfo) -> str:
 
 
 def _literal(value: Any, zone: tzinfo) -> str:
+    """See `literal`. Calls itself for the items of lists, tuples and maps."""
     if value is None:
         return "NULL"
     for kind, write in _WRITERS:
@@ -68,6 +71,7 @@ def _literal(value: Any, zone: tzinfo) -> str:
 
 
 def _int(value: int, zone: tzinfo) -> str:
+    """An integer of up to 256 bits. Large ones name their type."""
     number = int.__int__(value)
     if -(1 << 63) <= number < 1 << 64:
         # In parentheses, because `5 -?` would begin a comment.
@@ -81,6 +85,7 @@ def _int(value: int, zone: tzinfo) -> str:
 
 
 def _float(value: float, zone: tzinfo) -> str:
+    """A float. Tiny floats, which the parser does not accept, are written by their bytes."""
     number = float.__float__(value)
     if 0 < abs(number) < _SMALLEST:
         return f"reinterpretAsFloat64(unhex('{struct.pack('<d', number).hex()}'))"
@@ -89,6 +94,7 @@ def _float(value: float, zone: tzinfo) -> str:
 
 
 def _decimal(value: Decimal, zone: tzinfo) -> str:
+    """A Decimal with its own scale, in the smallest type that holds all digits."""
     if not value.is_finite():
         raise StatementError(
             "a Decimal that is no finite number does not fit ClickHouse; bind it as float"
@@ -103,6 +109,7 @@ def _decimal(value: Decimal, zone: tzinfo) -> str:
 
 
 def _str(value: str, zone: tzinfo) -> str:
+    """A text in quotes."""
     text = str.__str__(value)
     try:
         text.encode()
@@ -115,6 +122,9 @@ _SURROGATE = "ClickHouse's text is UTF-8, and this one has half a surrogate pair
 
 
 def _datetime(value: datetime, zone: tzinfo) -> str:
+    """A datetime as DateTime, or as DateTime64 if it
+    has a fraction or is out of the range of DateTime.
+    """
     micros = (value if value.tzinfo else value.replace(tzinfo=zone)) - EPOCH
     seconds, rest = divmod(micros // timedelta(microseconds=1), 1_000_000)
     if rest == 0 and 0 <= seconds < 1 << 32:
@@ -128,6 +138,7 @@ def _datetime(value: datetime, zone: tzinfo) -> str:
 
 
 def _date(value: date, zone: tzinfo) -> str:
+    """A date as Date, or as Date32 if it is out of the range of Date."""
     if _FIRST_DAY <= value <= _LAST_DAY:
         return f"toDate({(value - _FIRST_DAY).days})"
     if not 1900 <= value.year <= 2299:
@@ -136,6 +147,7 @@ def _date(value: date, zone: tzinfo) -> str:
 
 
 def _interval(value: timedelta, zone: tzinfo) -> str:
+    """A timedelta as an interval of seconds or microseconds."""
     seconds, rest = divmod(value, timedelta(seconds=1))
     if rest:
         return f"toIntervalMicrosecond({value // timedelta(microseconds=1)})"
@@ -143,6 +155,7 @@ def _interval(value: timedelta, zone: tzinfo) -> str:
 
 
 def _list(value: Sequence[Any], zone: tzinfo) -> str:
+    """A list as an array."""
     if (
         set(map(type, value)) == {int}
         and -(1 << 63) <= min(value) < 0
@@ -154,6 +167,7 @@ def _list(value: Sequence[Any], zone: tzinfo) -> str:
 
 
 def _tuple(value: Sequence[Any], zone: tzinfo) -> str:
+    """A tuple."""
     if not value:
         raise StatementError(
             "ClickHouse has no empty tuple here; bind a list, or leave the condition out"

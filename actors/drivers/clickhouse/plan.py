@@ -1,8 +1,9 @@
-"""The keyword arguments of clickhouse-driver for a clickhouse:// address. The address itself is
-never passed.
+"""The keyword arguments of clickhouse-driver for a clickhouse:// address.
 
-`PARAMETERS` tells the fate of every name that clickhouse-go knows. Any other name is a setting of
-the server, which is sent with each statement.
+The address itself is never passed.
+
+`PARAMETERS` tells the fate of every name that clickhouse-go knows.
+Any other name is a setting of the server, which is sent with each statement.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from trunkline.address import Address
 __all__ = ["PARAMETERS", "READ_TIMEOUT_S", "Plan", "plan"]
 
 READ_TIMEOUT_S = 300.0
-"""The default of clickhouse-go. Long enough, because a running statement shows its progress
-several times a second.
+"""The default of clickhouse-go.
+Long enough, because a running statement shows its progress several times a second.
 """
 CONNECT_TIMEOUT_S = 30.0
 """Seconds for a connection, if the address names no limit."""
 PING_TIMEOUT_S = 5.0
 """Seconds for the answer to a ping."""
-# TCP keepalive: seconds of silence before the first probe, seconds between probes, number of
-# probes.
+# TCP keepalive: seconds of silence before the first
+# probe, seconds between probes, number of probes.
 KEEPALIVE = (30, 10, 3)
 
 MAPPED, NO_EFFECT, REFUSED = "mapped", "no effect", "refused"
@@ -109,6 +110,7 @@ def plan(address: Address) -> Plan:
 
 
 def _hosts(address: Address, typed: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """The servers, in the order in which they are tried."""
     default = 9440 if typed.get("secure") else 9000
     given = address.hosts or ((address.host or "localhost", address.port),)
     hosts = [(host, port or default) for host, port in given]
@@ -123,6 +125,7 @@ def _hosts(address: Address, typed: dict[str, Any]) -> tuple[tuple[str, int], ..
 
 
 def _arguments(address: Address, typed: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `clickhouse_driver.Client` for an address."""
     arguments: dict[str, Any] = {
         "user": address.user or "default",
         "password": address.password or "",
@@ -173,6 +176,7 @@ def _client_name(typed: dict[str, Any]) -> str:
 
 
 def _compression(method: str) -> str | bool:
+    """The compression method; False for none. FatalError for a method that only HTTP has."""
     if method in ("gzip", "deflate", "br"):
         raise FatalError(
             f"compress={method} exists over HTTP only; with the native protocol write lz4, lz4hc or zstd"

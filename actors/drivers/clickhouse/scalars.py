@@ -1,5 +1,5 @@
-"""Checks of values for ClickHouse's columns of single values: which values fit, and in which form
-they are written.
+"""Checks of values for ClickHouse's columns of single
+values: which values fit, and in which form they are written.
 
 `trunkline.actors.drivers.clickhouse.types` combines these checks for nested columns.
 """
@@ -68,8 +68,9 @@ def _named(kinds: set[type]) -> str:
 def _plain(
     values: Values, accepted: frozenset[type], convert: Callable[[Any], Any], sentence: str
 ) -> Values:
-    """The values, converted to accepted types. Returns `values` itself if all types are accepted
-    already.
+    """The values, converted to accepted types.
+
+    Returns `values` itself if all types are accepted already.
     """
     kinds = set(map(type, values))
     if kinds <= accepted:
@@ -111,8 +112,8 @@ _CODES = {8: "b", 16: "h", 32: "i", 64: "q"}
 
 
 def _packs(code: str, values: Values) -> bool:
-    """Whether an array of this type code takes all values. Types and range are then checked in C,
-    in one pass.
+    """Whether an array of this type code takes all values.
+    Types and range are then checked in C, in one pass.
     """
     try:
         array(code, values)
@@ -147,6 +148,7 @@ def floats(values: Values) -> Values:
 
 
 def _single_floats(values: Values) -> Values:
+    """Check for Float32."""
     values = floats(values)
     if any(_LARGEST_SINGLE < abs(value) != float("inf") for value in map(float, values)):
         raise Unfit("the number is too large for 32 bits")
@@ -209,6 +211,7 @@ def strings(length: int | None) -> Fit:
 
 
 def _bytes(value: Any) -> str | bytes:
+    """Text or bytes from subclasses and related types."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -219,6 +222,8 @@ def _bytes(value: Any) -> str | bytes:
 
 
 def _days(least: date, most: date) -> Fit:
+    """The check for dates in this range."""
+
     def fit(values: Values) -> Values:
         values = _plain(values, frozenset((date,)), _day, "a date is wanted")
         _within(values, least, most)
@@ -228,6 +233,7 @@ def _days(least: date, most: date) -> Fit:
 
 
 def _day(value: Any) -> date:
+    """A date from its text or from a datetime."""
     if isinstance(value, str):
         return date.fromisoformat(value)
     if isinstance(value, datetime):
@@ -247,8 +253,9 @@ def _moment(value: Any, zone: tzinfo) -> datetime:
 
 
 def seconds(zone: tzinfo) -> Fit:
-    """The check for DateTime. Returns datetimes, or seconds since 1970. `zone`: for values
-    without a zone.
+    """The check for DateTime.
+
+    Returns datetimes, or seconds since 1970. `zone`: for values without a zone.
     """
     least, most = EPOCH, EPOCH + timedelta(seconds=(1 << 32) - 1)
     bare = [moment.replace(tzinfo=None) for moment in (least, most)]
@@ -258,8 +265,8 @@ def seconds(zone: tzinfo) -> Fit:
 
     def fit(values: Values) -> Values:
         if set(map(type, values)) == {datetime}:
-            # The library writes these correctly, and faster than a conversion here. Without a
-            # zone the library ignores `fold`.
+            # The library writes these correctly, and faster than a conversion here.
+            # Without a zone the library ignores `fold`.
             # Datetimes with and without a zone cannot be compared.
             with suppress(TypeError):
                 first, last = min(values), max(values)
@@ -292,6 +299,8 @@ def ticks(scale: int, zone: tzinfo) -> Fit:
 
 
 def _uuids(values: Values) -> Values:
+    """Check for UUID."""
+
     def convert(value: Any) -> UUID:
         if isinstance(value, str):
             return UUID(value)
@@ -319,6 +328,8 @@ _ELEMENT = re.compile(r"'(?P<name>(?:[^'\\]|\\.)*)'\s*=\s*(?P<number>-?\d+)\Z", 
 
 
 def _bools(values: Values) -> Values:
+    """Check for Bool."""
+
     def convert(value: Any) -> bool:
         raise TypeError
 

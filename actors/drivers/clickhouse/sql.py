@@ -63,8 +63,9 @@ class Insert:
         return [[_filled(item, binds) for item in row] for row in self.rows]
 
     def filled_many(self, rows: Sequence[Any], before: int = 0) -> Sequence[Any]:
-        """The rows of an `executemany`, or a part of them. `before`: how many rows came before
-        this part. A Table stays a Table if possible.
+        """The rows of an `executemany`, or a part of them.
+
+        `before`: how many rows came before this part. A Table stays a Table if possible.
         """
         if not self.rows:
             return rows
@@ -128,6 +129,7 @@ def _template(text: str, given: int | Mapping[str, Any]) -> tuple[str, list[str]
 
 @lru_cache(maxsize=256)
 def _statement(sql: str) -> str | Insert:
+    """See `statement`."""
     found = split(sql, Dialect.CLICKHOUSE)
     if len(found) != 1:
         raise StatementError(
@@ -163,8 +165,9 @@ def _insert(text: str) -> str | Insert:
 
 
 def _values(head: list[Token], tail: list[Token]) -> str | Insert:
-    """An INSERT of the rows after VALUES, or the text of an `INSERT ... SELECT` if a value needs
-    the server.
+    """An INSERT of the rows after VALUES, or the text of an `INSERT ...
+
+    SELECT` if a value needs the server.
     """
     rows = [*_rows(_plain(tail, spaces=True))]
     text = _joined(head)
@@ -225,6 +228,7 @@ class _Places:
         self.count = 0
 
     def place(self, text: str) -> _Place:
+        """The placeholder that is written as `text`."""
         if text == "?":
             self.count += 1
             return _Place(self.count - 1)
@@ -234,8 +238,9 @@ class _Places:
 
 
 class _Literal:
-    """Reads one value of a row from its tokens. Raises `_Expression` if the value is more than a
-    literal.
+    """Reads one value of a row from its tokens.
+
+    Raises `_Expression` if the value is more than a literal.
     """
 
     def __init__(self, pieces: list[Token], places: _Places) -> None:
@@ -251,12 +256,14 @@ class _Literal:
         self.at = 0
 
     def whole(self) -> Any:
+        """The value. `_Expression` if tokens are left behind the value."""
         value = self.value()
         if self.at != len(self.pieces):
             raise _Expression
         return value
 
     def value(self) -> Any:
+        """The value that begins at the next token."""
         piece = self.next()
         if piece.kind == "place":
             return self.places.place(piece.text)
@@ -274,12 +281,14 @@ class _Literal:
         return _number(piece.text)
 
     def next(self) -> Token:
+        """Take the next token. `_Expression` at the end."""
         if self.at == len(self.pieces):
             raise _Expression
         self.at += 1
         return self.pieces[self.at - 1]
 
     def string(self, text: str) -> str | bytes:
+        """The value of a string, which may consist of several tokens."""
         # A doubled quote is read as the next string, directly behind the first.
         parts = [text]
         while (
@@ -298,6 +307,7 @@ class _Literal:
         return values[0] if len(values) == 1 else "'".join(str(value) for value in values)
 
     def items(self, end: str) -> list[Any]:
+        """The values up to the closing bracket `end`."""
         items: list[Any] = []
         while self.at < len(self.pieces) and self.pieces[self.at].text != end:
             items.append(self.value())
@@ -316,6 +326,7 @@ def _only(items: list[Any]) -> Any:
 
 
 def _word(text: str) -> Any:
+    """The value of a word such as NULL or TRUE."""
     words = {"NULL": None, "TRUE": True, "FALSE": False, "NAN": float("nan"), "INF": float("inf")}
     if text.upper() not in words:
         raise _Expression

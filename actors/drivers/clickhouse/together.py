@@ -1,7 +1,7 @@
 """INSERTs that wait at the same time, sent as one block for each table.
 
-Each block becomes a part on the server's disk, and ClickHouse is slow with many parts of one row
-each.
+Each block becomes a part on the server's disk, and
+ClickHouse is slow with many parts of one row each.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["Outcome", "insert_together", "is_all_or_nothing", "table_of"]
 Outcome = Result | StatementError | ConnectionError
 Binds = Sequence[Any] | Mapping[str, Any]
 _CONSTRAINT = 469
-"""The code for a violated constraint. The server checks the constraints of a table before it
-stores a row of the block.
+"""The code for a violated constraint.
+The server checks the constraints of a table before it stores a row of the block.
 """
 _OF_A_VALUE = frozenset((6, 27, 38, 41, 43, 69, 70, 72, 131, 153, 321, 349, 395, 407))
 """Codes for a single wrong value in a DEFAULT, a MATERIALIZED column or an expression of the
 table's keys: not parsed or converted, out of range, a division by zero, `throwIf`.
 """
 _ELSEWHERE = ("while pushing to view", "Received from")
-"""Parts of the error texts of views and of other servers. With such an error, rows may already be
-in the table.
+"""Parts of the error texts of views and of other servers.
+With such an error, rows may already be in the table.
 """
 _NAME = r"(`[^`\\]+`|\"[^\"\\]+\"|[A-Za-z_]\w*)"
 _TABLE = re.compile(
@@ -51,8 +51,8 @@ def insert_together(
     of one block at most. `is_whole`: whether the table stores all rows of a block or none.
 
     If a block is refused and surely nothing was stored, each INSERT is sent alone, so a wrong
-    value spoils only its own INSERT. Any other refusal applies to the whole block and is told to
-    every caller in the block.
+    value spoils only its own INSERT.
+    Any other refusal applies to the whole block and is told to every caller in the block.
     """
     outcomes: dict[int, Outcome] = {}
     blocks: dict[str, dict[int, Sequence[Any]]] = {}
@@ -77,8 +77,9 @@ def insert_together(
 
 
 def table_of(head: str) -> tuple[str, str] | None:
-    """The database ("" for the current database) and the table that an INSERT names. None if the
-    text does not tell both for sure.
+    """The database ("" for the current database) and the table that an INSERT names.
+
+    None if the text does not tell both for sure.
     """
     found = _TABLE.match(head)
     if found is None:
@@ -93,8 +94,8 @@ def is_all_or_nothing(engine: str, partition_key: str) -> bool:
 
 
 class _Retry:
-    """Sends the INSERTs of one table as one block, and sends them one by one if the block is
-    refused.
+    """Sends the INSERTs of one table as one block,
+    and sends them one by one if the block is refused.
     """
 
     def __init__(
@@ -127,8 +128,8 @@ class _Retry:
         self, what: Insert, block: Mapping[int, Sequence[Any]], error: StatementError
     ) -> bool:
         """Whether surely no row of a block that was refused with this error is in the table."""
-        # Without a code: a value does not fit its column, which is noticed before any row is
-        # sent.
+        # Without a code: a value does not fit its column,
+        # which is noticed before any row is sent.
         if error.code is None:
             return True
         if any(words in str(error) for words in _ELSEWHERE):

@@ -1,5 +1,6 @@
-"""Columns on their way into ClickHouse, checked before a byte is sent. Also the conversion of
-columns that come from ClickHouse.
+"""Columns on their way into ClickHouse, checked before a byte is sent.
+
+Also the conversion of columns that come from ClickHouse.
 
 The library does not refuse wrong values. It writes a date out of range as 1970-01-01, and an
 Int128 that is too large as another number. It cuts digits off Decimals. If it cannot write a
@@ -54,8 +55,8 @@ def fitted(
     """Rows as columns that the library writes correctly.
 
     The rows come in parts, which may be Tables. A row may be a dict by the columns' names.
-    `kinds`: names and types of the columns. StatementError, with row and column, for a value that
-    does not fit.
+    `kinds`: names and types of the columns.
+    StatementError, with row and column, for a value that does not fit.
     """
     names = [name for name, _ in kinds]
     columns: list[list[Any]] = [[] for _ in kinds]
@@ -75,12 +76,13 @@ def fitted(
 
 
 _CHUNK = 4096
-"""Rows that are checked together. So few rows stay in the processor's cache during the check,
-which halves the time.
+"""Rows that are checked together.
+So few rows stay in the processor's cache during the check, which halves the time.
 """
 
 
 def _chunks(parts: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """The parts in chunks of `_CHUNK` rows. A Table stays whole."""
     for part in parts:
         if type(part) is Table:
             yield part
@@ -97,8 +99,9 @@ def _numbers(kind: str, column: Column, zone: tzinfo) -> Sequence[Any] | None:
 
 
 def _whole(kind: str, zone: tzinfo) -> Fit:
-    """The check of a whole column. Decimals become numbers here, because whole columns of them
-    are written as numbers.
+    """The check of a whole column.
+
+    Decimals become numbers here, because whole columns of them are written as numbers.
     """
     fit, digits = _fit(kind, zone), decimal_of(kind)
     if digits is None:
@@ -110,8 +113,9 @@ def _whole(kind: str, zone: tzinfo) -> Fit:
 
 
 def _columns(rows: Sequence[Any], names: Sequence[str], start: int) -> Sequence[Column]:
-    """The rows as columns. StatementError for a row with a wrong number of values. `start`: how
-    many rows came before.
+    """The rows as columns.
+
+    StatementError for a row with a wrong number of values. `start`: how many rows came before.
     """
     if type(rows) is Table:
         if len(rows.columns) != len(names):
@@ -129,6 +133,7 @@ def _columns(rows: Sequence[Any], names: Sequence[str], start: int) -> Sequence[
 
 
 def _wrong_number(row: int, count: int, names: Sequence[str]) -> StatementError:
+    """The error for a row with `count` values."""
     has = "1 value" if count == 1 else f"{count} values"
     return StatementError(
         f"row {row} has {has}, and the columns are {len(names)}: {', '.join(names)}"
@@ -136,6 +141,7 @@ def _wrong_number(row: int, count: int, names: Sequence[str]) -> StatementError:
 
 
 def _picked(rows: Sequence[dict[str, Any]], name: str, start: int) -> list[Any]:
+    """One column of rows that are dicts. StatementError for a row without the column."""
     try:
         return [row[name] for row in rows]
     except KeyError:
@@ -173,6 +179,10 @@ def _fit(kind: str, zone: tzinfo) -> Fit:
 
 
 def _scalar(name: str, arguments: list[str], zone: tzinfo) -> Fit:
+    """The check for a type of single values.
+
+    A type that is not known here is left to the library.
+    """
     bits = _INTEGER.match(name)
     if bits:
         return integers(int(bits["bits"]), unsigned=name[0] == "U")
@@ -200,6 +210,8 @@ def _unnamed(argument: str) -> str:
 
 
 def _nullable(inner: Fit) -> Fit:
+    """The check for a Nullable column: None passes, and `inner` checks all other values."""
+
     def fit(values: Values) -> Values:
         if type(None) not in set(map(type, values)):
             return inner(values)
@@ -214,6 +226,8 @@ def _nullable(inner: Fit) -> Fit:
 
 
 def _array(inner: Fit) -> Fit:
+    """The check for an Array: `inner` checks the elements of all lists in one call."""
+
     def fit(values: Values) -> Values:
         only(values, (list, tuple), "an Array takes a list")
         flat = list(chain.from_iterable(values))
@@ -227,6 +241,8 @@ def _array(inner: Fit) -> Fit:
 
 
 def _tuple(inner: list[Fit]) -> Fit:
+    """The check for a Tuple: each check of `inner` checks one place of all tuples."""
+
     def fit(values: Values) -> Values:
         only(values, (list, tuple), "a Tuple takes a tuple")
         if set(map(len, values)) - {len(inner)}:
@@ -238,6 +254,8 @@ def _tuple(inner: list[Fit]) -> Fit:
 
 
 def _map(keys: Fit, items: Fit) -> Fit:
+    """The check for a Map: keys and values of all dicts are checked in one call each."""
+
     def fit(values: Values) -> Values:
         only(values, (dict,), "a Map takes a dict")
         first = iter(keys(list(chain.from_iterable(values))))
@@ -274,8 +292,8 @@ def _without_gaps(values: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
 def _change(kind: str) -> Callable[[Any], Any] | None:
     """The function that converts a value of this type; None if no conversion is needed.
 
-    The library's zones are those of pytz, which cannot be packed. A column that names its zone
-    gets that zone of the standard library.
+    The library's zones are those of pytz, which cannot be packed.
+    A column that names its zone gets that zone of the standard library.
     """
     if "DateTime" not in kind:
         return None
@@ -291,6 +309,9 @@ def _change(kind: str) -> Callable[[Any], Any] | None:
 
 
 def _into_zone(name: str) -> Callable[[datetime], datetime] | None:
+    """A function that moves a datetime into the zone;
+    None if this machine does not know the zone.
+    """
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):

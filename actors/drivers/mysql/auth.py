@@ -1,10 +1,10 @@
 """Rules that keep a login from giving the password, or a hash of it, to any server that asks.
 
-mysql-connector-python lets the server choose the method of the login. If the server tells
-`caching_sha2_password` to "authenticate fully", the library sends the password in clear over
-plain TCP. (Go's driver encrypts the password with the server's key; the library cannot.)
-Each plugin module of the library names the class to use. This module replaces that class by a
-subclass that first checks whether the link is safe enough.
+mysql-connector-python lets the server choose the method of the login.
+If the server tells `caching_sha2_password` to "authenticate fully", the library sends the
+password in clear over plain TCP. (Go's driver encrypts the password with the server's key; the
+library cannot.) Each plugin module of the library names the class to use.
+This module replaces that class by a subclass that first checks whether the link is safe enough.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class PasswordInClear(LoginRefused):
 
 
 def refused(error: BaseException) -> LoginRefused | None:
-    """The LoginRefused inside of an error of the library, which wraps errors of the first answer;
-    None without one.
+    """The LoginRefused inside of an error of the library,
+    which wraps errors of the first answer; None without one.
     """
     found = error if isinstance(error, LoginRefused) else error.__cause__
     return found if isinstance(found, LoginRefused) else None
@@ -67,8 +67,9 @@ _policy: ContextVar[Policy] = ContextVar("trunkline_mysql_policy")
 
 @contextmanager
 def login(policy: Policy) -> Iterator[None]:
-    """Apply the policy to logins of this thread. Outside of the `with` block the library works
-    unchanged.
+    """Apply the policy to logins of this thread.
+
+    Outside of the `with` block the library works unchanged.
     """
     _install()
     token = _policy.set(policy)
@@ -80,6 +81,7 @@ def login(policy: Policy) -> Iterator[None]:
 
 @cache
 def _install() -> None:
+    """Replace the classes of the library's plugins, once in a process."""
     for name in _PLUGINS:
         module = import_module(f"mysql.connector.plugins.{name}")
         guarded = _guarded(getattr(module, module.AUTHENTICATION_PLUGIN_CLASS))

@@ -2,8 +2,8 @@
 
 mysql-connector-python expects a whole number of plain packets in each compressed packet, with one
 continuation at most. But servers cut their answers every 16 kB at any place, so the library
-cannot read results of some sizes. Here the arriving data is one stream, and packets are read out
-of that stream.
+cannot read results of some sizes.
+Here the arriving data is one stream, and packets are read out of that stream.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class _Compressed(network.NetworkBrokerCompressed):
         return network.NetworkBrokerPlain.recv(self, sock, address)
 
     def _recv_chunk(self, sock: socket.socket, size: int = 0) -> bytearray:
+        """The next `size` bytes of the decompressed stream."""
         while len(self._plain) < size:
             head = super()._recv_chunk(sock, size=network.COMPRESSED_PACKET_HEADER_LENGTH)
             self._compressed_pktnr = head[3]

@@ -1,9 +1,9 @@
-"""mysql: MySQL and MariaDB through mysql-connector-python, addressed in the form of
-go-sql-driver.
+"""mysql: MySQL and MariaDB through mysql-connector-python,
+addressed in the form of go-sql-driver.
 
 The module is long because every method reads or changes the state of the one link: its unread
-rows, its transaction, whether it is broken. Code that does not need that state is in the other
-modules of this folder.
+rows, its transaction, whether it is broken.
+Code that does not need that state is in the other modules of this folder.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ __all__ = ["MysqlDriver"]
 _AUTOCOMMIT, _NO_BACKSLASHES = 0x0002, 0x0200
 """Flags of the server's status."""
 _COMMIT, _ROLLBACK = "COMMIT AND NO CHAIN NO RELEASE", "ROLLBACK AND NO CHAIN NO RELEASE"
-"""These forms end the transaction with any completion_type: no other transaction begins, and the
-link stays.
+"""These forms end the transaction with any completion_type:
+no other transaction begins, and the link stays.
 """
 _CHUNK = 100
 """Rows that are read at once when the rows are not wanted."""
@@ -71,20 +71,21 @@ _UPDATE = re.compile(
 _UNREAD = "the rows of a query of this transaction are not all read; read them to the end or close the query first"
 _SEVERAL = "the text holds several statements; run them one by one, or allow that with multiStatements=true"
 _CONFUSED = (
-    # Errors of the library, and errors that the library lets through when the arriving bytes make
-    # no sense.
+    # Errors of the library, and errors that the library
+    # lets through when the arriving bytes make no sense.
     *(errors.Error, OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
     *(struct.error, zlib.error),
 )
 
 
 class MysqlDriver(ExecDriver):
-    """One link to a MySQL or MariaDB server, in autocommit mode. For values see
-    `trunkline.actors.drivers.mysql.types` and docs/mysql.md.
+    """One link to a MySQL or MariaDB server, in autocommit mode.
 
-    The driver uses `cmd_query` and `get_rows` of the library, not its cursors. The cursors ask
-    the server for a sign of life before each statement, and rewrite texts that hold the word
-    `delimiter`.
+    For values see `trunkline.actors.drivers.mysql.types` and docs/mysql.md.
+
+    The driver uses `cmd_query` and `get_rows` of the library, not its cursors.
+    The cursors ask the server for a sign of life before each statement, and rewrite texts that
+    hold the word `delimiter`.
 
     Methods are called on one thread, except `interrupt` and `abort` (see `ExecDriver`).
     """
@@ -110,8 +111,8 @@ class MysqlDriver(ExecDriver):
     _longest = 0
     """Longest statement in bytes."""
     _sets_next: list[bytes] | None = None
-    """The settings of a transaction that has begun and has run no statement yet. None after its
-    first statement, and outside of transactions.
+    """The settings of a transaction that has begun and has run no statement yet.
+    None after its first statement, and outside of transactions.
     """
     unread: _MysqlRows | None = None
     """Rows that the server has begun to send. The link can do nothing else until they are read."""
@@ -142,8 +143,9 @@ class MysqlDriver(ExecDriver):
             raise at_open(error, self._plan.peer, limit) from None
 
     def _watch_over(self) -> None:
-        """Have the kernel watch over the link. The library does not ask for that; Go's driver
-        does.
+        """Have the kernel watch over the link.
+
+        The library does not ask for that; Go's driver does.
         """
         fd = self._fileno()
         if fd >= 0 and self.address.net != "unix":
@@ -210,8 +212,9 @@ class MysqlDriver(ExecDriver):
         return self._writers[not self._status & _NO_BACKSLASHES]
 
     def _run(self, statement: bytes, keep: bool = True) -> Result:
-        """Send a statement and read its answer: all result sets, and the last count. `keep`:
-        False drops the rows.
+        """Send a statement and read its answer: all result sets, and the last count.
+
+        `keep`: False drops the rows.
         """
         if len(statement) >= self._longest:
             raise StatementError(
@@ -248,8 +251,9 @@ class MysqlDriver(ExecDriver):
         return answers
 
     def _take_rows(self, answer: Mapping[str, Any], result: Result, keep: bool) -> None:
-        """Read the first rows of a result set. The remaining rows stay unread if no other answer
-        follows.
+        """Read the first rows of a result set.
+
+        The remaining rows stay unread if no other answer follows.
         """
         self._status = answer["eof"]["status_flag"]
         rows = self.unread = _MysqlRows(self, answer["columns"])
@@ -294,14 +298,15 @@ class MysqlDriver(ExecDriver):
             raise refusal(failure)
         self._give_up()
         if _LOAD.match(statement) and isinstance(failure, errors.Error) and failure.errno == -1:
-            # An error of the library about the file. The server got nothing and waits for the
-            # file in vain, so the link is given up.
+            # An error of the library about the file.
+            # The server got nothing and waits for the file in vain, so the link is given up.
             raise refusal(failure)
         raise why_lost(failure)
 
     def _look_again(self) -> None:
-        """Ask for the server's status after an error. The error does not tell whether the
-        transaction is over (a deadlock).
+        """Ask for the server's status after an error.
+
+        The error does not tell whether the transaction is over (a deadlock).
         """
         if self._connection.in_transaction:
             try:
@@ -311,6 +316,11 @@ class MysqlDriver(ExecDriver):
                 raise why_lost(error) from None
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        """Run one statement for all rows or for none.
+
+        A single batch needs no transaction.
+        Several batches run in a transaction, or behind a savepoint of the open transaction.
+        """
         if has_lists_for(sql, rows, Dialect.MYSQL):
             return super().executemany(sql, rows)
         template = self._checked(sql)
@@ -357,11 +367,12 @@ class MysqlDriver(ExecDriver):
 
     def _begin_anew(self, settings: list[bytes]) -> Result:
         """Roll back a transaction that has run no statement yet, and begin it again with these
-        settings (`SET TRANSACTION ...`). The server takes such settings only before the
-        transaction begins.
+        settings (`SET TRANSACTION ...`).
 
-        Returns the result of the last setting. If a setting is refused, a transaction without the
-        settings has begun.
+        The server takes such settings only before the transaction begins.
+
+        Returns the result of the last setting.
+        If a setting is refused, a transaction without the settings has begun.
         """
         self._own(_ROLLBACK)
         try:
@@ -393,8 +404,10 @@ class MysqlDriver(ExecDriver):
             self.unread.close()
 
     def _own(self, sql: str) -> None:
-        """Run a statement that begins or ends a transaction. A ROLLBACK that a late interrupt has
-        stopped is repeated, so that no transaction stays open.
+        """Run a statement that begins or ends a transaction.
+
+        A ROLLBACK that a late interrupt has stopped is
+        repeated, so that no transaction stays open.
         """
         if self.unread is not None:
             raise StatementError(_UNREAD)
@@ -418,8 +431,9 @@ class MysqlDriver(ExecDriver):
                 kill(self._plan, self._tls, connection)
 
     def skip(self) -> None:
-        """Read the unwanted rows of a query. If there are many, tell the server to stop sending.
-        Called by `Rows`.
+        """Read the unwanted rows of a query.
+
+        If there are many, tell the server to stop sending. Called by `Rows`.
         """
         if self.fetch(_CHUNK)[1]:
             return
@@ -436,8 +450,8 @@ class MysqlDriver(ExecDriver):
             pass
 
     def _forget_interrupt(self) -> None:
-        """Send a statement that does nothing, to be hit by an interrupt that came too late for
-        its own statement.
+        """Send a statement that does nothing, to be hit by an
+        interrupt that came too late for its own statement.
         """
         if self._interrupted:
             self._interrupted = False
@@ -457,8 +471,9 @@ class MysqlDriver(ExecDriver):
         return not self._broken and not hung_up(self._fileno())
 
     def _fileno(self) -> int:
-        # The library offers no access to its socket. tests/unit/drivers/mysql fails if these
-        # names change.
+        """The file descriptor of the link's socket; -1 without a socket."""
+        # The library offers no access to its socket.
+        # tests/unit/drivers/mysql fails if these names change.
         sock = getattr(getattr(self._connection, "_socket", None), "sock", None)
         return -1 if sock is None else int(sock.fileno())
 
@@ -471,8 +486,8 @@ class MysqlDriver(ExecDriver):
         if self._connection is not None:
             self._connection.shutdown()
 
-    # Without a reset the server would wait until the data that it is sending is read.
     def close(self) -> None:
+        # Without a reset the server would wait until all data on its way is read.
         if self._broken or self.unread is not None:
             reset_at_close(self._fileno())
         connection, self._connection = self._connection, None
@@ -485,8 +500,8 @@ class MysqlDriver(ExecDriver):
 def _matched(statement: bytes, info: str) -> int | None:
     """The rows that an UPDATE has found, or None.
 
-    The server sends a text with its answer, in any language. The first of its three numbers
-    (matched, changed, warnings) is the count.
+    The server sends a text with its answer, in any language.
+    The first of its three numbers (matched, changed, warnings) is the count.
     """
     numbers = re.findall(r"\d+", info)
     return int(numbers[0]) if len(numbers) == 3 and _UPDATE.match(statement) else None
@@ -499,8 +514,8 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 class _MysqlRows(Rows):
-    """Rows that the server has sent, or is sending. The link can do nothing else until they are
-    read.
+    """Rows that the server has sent, or is sending.
+    The link can do nothing else until they are read.
     """
 
     def __init__(self, driver: MysqlDriver, description: Sequence[Any]) -> None:

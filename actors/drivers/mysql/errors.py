@@ -27,14 +27,14 @@ TOO_LARGE = 1153
 NO_TLS = 2026
 """A number of the library: TLS is asked for, and the server has none."""
 READ_ONLY = (1290, 1792, 1836)
-"""The server, or the transaction, takes no writes. After a failover that means that the wrong
-server was reached.
+"""The server, or the transaction, takes no writes.
+After a failover that means that the wrong server was reached.
 """
 
 _CLIENT = range(2000, 3000)
 """Numbers of the library, not of a server."""
-# Server stopping, connection killed (MariaDB, MySQL), idle for too long, packets out of order,
-# ...
+# Server stopping, connection killed (MariaDB, MySQL),
+# idle for too long, packets out of order, ...
 _ENDS_LINK = (1053, 1079, 1080, 1156, 1157, 1158, 1159, 1160, 1161, 1184, 1927, 3169, 4031)
 # Too many connections (of all users, of this user), server stopping.
 _PASSES = (1040, 1203, 1226, 1053, 1077, 1135, 1927)
@@ -59,8 +59,9 @@ def number(error: BaseException) -> int | None:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the link cannot be used after this error. Only an error that the server sent leaves
-    the link usable, and not every one.
+    """Whether the link cannot be used after this error.
+
+    Only an error that the server sent leaves the link usable, and not every one.
     """
     code = number(error)
     return code is None or code in _ENDS_LINK

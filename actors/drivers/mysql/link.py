@@ -1,5 +1,5 @@
-"""Links to a MySQL server: how a link is made and prepared, and how the statement of another link
-is stopped.
+"""Links to a MySQL server: how a link is made and
+prepared, and how the statement of another link is stopped.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from trunkline.actors.drivers.mysql.plan import UTF8, Charset, Plan, Tls
 __all__ = ["agree_charset", "ask", "dial", "kill"]
 
 _KILL_CONNECT_S, _KILL_S = 1.0, 1
-"""Limits for the link that sends a KILL, in seconds: for the connection, and for each read and
-write.
+"""Limits for the link that sends a KILL, in seconds:
+for the connection, and for each read and write.
 """
 
 _Kind = tuple[Mapping[str, Any], bool]
@@ -31,6 +31,7 @@ _Kind = tuple[Mapping[str, Any], bool]
 
 def dial(plan: Plan, limit: float | None) -> tuple[Any, Mapping[str, Any]]:
     """A connection by the first kind of link that works, and the TLS arguments of that link.
+
     `limit`: seconds for each step.
 
     Raises errors of the library.
@@ -69,6 +70,10 @@ def _connect(
     insists: bool,
     limit: float | None,
 ) -> Any:
+    """A connection of the library.
+
+    `insists`: the login fails without TLS. `limit`: seconds for each step.
+    """
     whole = math.ceil(limit) if limit else None
     with login(replace(plan.policy, tls=insists)):
         return mysql.connector.connect(
@@ -83,8 +88,9 @@ def _connect(
 
 
 def kill(plan: Plan, tls: Mapping[str, Any], connection: Any) -> None:
-    """Have the server stop the statement of a connection. The request goes over a second link of
-    the same kind, within about 2 s.
+    """Have the server stop the statement of a connection.
+
+    The request goes over a second link of the same kind, within about 2 s.
     """
     arguments = {name: value for name, value in plan.arguments.items() if name != "database"}
     insists = connection.is_secure and not plan.policy.local
@@ -97,8 +103,9 @@ def kill(plan: Plan, tls: Mapping[str, Any], connection: Any) -> None:
 
 
 def ask(connection: Any, sql: str) -> tuple[list[tuple[bytes | None, ...]], int]:
-    """Run a statement of the driver's own. Returns all its rows, and the server's status after
-    the statement.
+    """Run a statement of the driver's own.
+
+    Returns all its rows, and the server's status after the statement.
     """
     answer = connection.cmd_query(sql)
     rows: list[tuple[bytes | None, ...]] = []
@@ -108,8 +115,9 @@ def ask(connection: Any, sql: str) -> tuple[list[tuple[bytes | None, ...]], int]
 
 
 def agree_charset(connection: Any, plan: Plan) -> Charset:
-    """The first character set of the address that the server takes. UTF-8 if the address names
-    none. FatalError if the server takes none of them.
+    """The first character set of the address that the server takes.
+
+    UTF-8 if the address names none. FatalError if the server takes none of them.
     """
     reason = ""
     for charset in plan.charsets:
@@ -127,6 +135,9 @@ def agree_charset(connection: Any, plan: Plan) -> Charset:
 
 
 def _take_charset(connection: Any, charset: Charset, collation: str | None) -> None:
+    """Set the character set and collation of a connection.
+    Raises an error of the library if that is refused.
+    """
     names = [charset.name, collation] if collation else [charset.name]
     if not all(re.fullmatch(r"\w+", name) for name in names):
         raise errors.ProgrammingError("a character set's name has letters, digits and _ only")

@@ -1,5 +1,5 @@
-"""The requests of a mysql address: arguments of mysql-connector-python, and the driver's own
-part.
+"""The requests of a mysql address: arguments of
+mysql-connector-python, and the driver's own part.
 
 Every parameter of go-sql-driver is in `PARAMETERS`. Any other name is a system variable. All
 system variables go into one `SET a = x, b = y` after connecting, unchanged, as Go sends them.
@@ -70,8 +70,8 @@ class Charset:
     name: str
     codec: str
     hides_backslash: bool = False
-    """The second byte of a character may be a backslash or a quote, so strings are written in
-    hexadecimal.
+    """The second byte of a character may be a backslash
+    or a quote, so strings are written in hexadecimal.
     """
 
 
@@ -161,6 +161,7 @@ def plan_of(address: Address) -> Plan:
 
 
 def _place(address: Address) -> dict[str, Any]:
+    """The arguments that name the server."""
     if address.net == "unix":
         return {"unix_socket": address.path}
     if address.net not in ("tcp", "tcp4", "tcp6"):
@@ -181,6 +182,7 @@ def _login(address: Address) -> dict[str, Any]:
 
 
 def _flags(address: Address, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that switch features of the library on and off."""
     flags = [
         ClientFlag.MULTI_STATEMENTS
         if typed.get("multiStatements")
@@ -200,6 +202,7 @@ def _flags(address: Address, typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attributes(text: str) -> dict[str, str]:
+    """The connection attributes, which are written `name:value,name:value`."""
     pairs = (pair.partition(":") for pair in text.split(","))
     found = {name.strip(): value.strip() for name, colon, value in pairs if colon}
     for name in found:
@@ -212,10 +215,11 @@ def _attributes(text: str) -> dict[str, str]:
 
 
 def _charset(name: str) -> Charset:
+    """The character set of this name, with Python's codec if there is one."""
     found = name.strip().lower()
     codec = _CODECS.get(found, found if found in (*_NAMES.split(), *_UNSAFE) else "")
-    # An unknown name goes to the server. The server may refuse it, and then the next name of the
-    # list is tried.
+    # An unknown name goes to the server.
+    # The server may refuse it, and then the next name of the list is tried.
     return Charset(found, codecs.lookup(codec).name if codec else "", found in _UNSAFE)
 
 
@@ -224,6 +228,10 @@ def _charset_of(collation: str | None) -> list[str]:
 
 
 def _settings(variables: Mapping[str, str]) -> str:
+    """A SET statement for the system variables, or "".
+
+    FatalError for variables of the character set.
+    """
     for name in variables:
         if re.search(r"character_set_(client|connection|results)|collation_connection", name, re.I):
             raise FatalError(
@@ -237,6 +245,7 @@ def _settings(variables: Mapping[str, str]) -> str:
 
 
 def _time_zone(variables: Mapping[str, str]) -> str | None:
+    """The time zone among the system variables, under any of its names."""
     names = ("time_zone", "@@time_zone", "session time_zone", "@@session.time_zone")
     return next(
         (value for name, value in variables.items() if name.strip("` ").lower() in names), None
@@ -248,6 +257,7 @@ def _whole(seconds: float | None) -> int | None:
 
 
 def _tls(address: Address, typed: Mapping[str, Any]) -> tuple[Tls, dict[str, Any]]:
+    """The use of TLS, and its arguments. FatalError for requests that contradict each other."""
     asked = typed.get("tls")
     cafile, certfile, keyfile = (address.option(name) for name in ("cafile", "certfile", "keyfile"))
     unchecked = bool(address.option("insecureSkipVerify"))
@@ -279,6 +289,7 @@ def _tls(address: Address, typed: Mapping[str, Any]) -> tuple[Tls, dict[str, Any
 
 
 def _loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     if host.lower() in ("localhost", "localhost."):
         return True
     try:

@@ -34,9 +34,9 @@ _CHARSETS = re.compile(
 def check_settings(sql: str, charset: Charset) -> None:
     """StatementError for a SET that turns autocommit off or changes the character set.
 
-    A value that was written for one character set is another text in another character set. Such
-    a value cannot end its string too early, though: `trunkline.actors.drivers.mysql.types` sees
-    to that, because a SET may also hide in EXECUTE IMMEDIATE.
+    A value that was written for one character set is another text in another character set.
+    Such a value cannot end its string too early, though: `trunkline.actors.drivers.mysql.types`
+    sees to that, because a SET may also hide in EXECUTE IMMEDIATE.
     """
     if not _SETS.match(sql):
         return
@@ -51,8 +51,9 @@ def check_settings(sql: str, charset: Charset) -> None:
 
 
 def sets_transaction(sql: str) -> bool:
-    """Whether a statement concerns only the next transaction (`SET TRANSACTION ...`). The server
-    refuses such a statement in a transaction.
+    """Whether a statement concerns only the next transaction (`SET TRANSACTION ...`).
+
+    The server refuses such a statement in a transaction.
     """
     return bool(_SETS_TRANSACTION.match(sql))
 

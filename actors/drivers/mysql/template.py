@@ -49,8 +49,8 @@ class Template:
     def batches(
         self, rows: Iterable[Any], literal: Literal, codec: str, longest: int
     ) -> Iterator[bytes]:
-        """Statements that together run this statement once for each row: as few as the length
-        limit allows.
+        """Statements that together run this statement once
+        for each row: as few as the length limit allows.
         """
         rows = self._checked(rows)
         if self.rows is None:
@@ -66,8 +66,9 @@ class Template:
         )
 
     def _checked(self, rows: Iterable[Any]) -> Iterator[Any]:
-        """The rows. StatementError, with the row's number, at a row with a wrong number of
-        values.
+        """The rows.
+
+        StatementError, with the row's number, at a row with a wrong number of values.
         """
         count = len(self.pieces) - 1
         for number, row in enumerate(rows, 1):
@@ -81,8 +82,9 @@ class Template:
 
 
 def _joined(head: bytes, rows: Iterator[bytes], tail: bytes, longest: int) -> Iterator[bytes]:
-    """Rows joined into statements of at most `longest` bytes each. A single longer row is not
-    split.
+    """Rows joined into statements of at most `longest` bytes each.
+
+    A single longer row is not split.
     """
     batch: list[bytes] = []
     size = room = longest - len(head) - len(tail)
@@ -97,6 +99,9 @@ def _joined(head: bytes, rows: Iterator[bytes], tail: bytes, longest: int) -> It
 
 
 def _encoded(text: str, codec: str) -> bytes:
+    """The text in the connection's character set.
+    StatementError for a character that the set does not have.
+    """
     try:
         return text.encode(codec)
     except UnicodeEncodeError as error:
@@ -105,6 +110,7 @@ def _encoded(text: str, codec: str) -> bytes:
 
 
 def _filled(pieces: Sequence[bytes], values: Any, literal: Literal) -> bytes:
+    """The pieces with the literals of the values between them."""
     parts = [pieces[0]]
     for value, piece in zip(values, pieces[1:], strict=True):
         parts.append(literal(value))
@@ -123,6 +129,7 @@ def _kept(sql: str) -> Template:
 
 
 def _cut(sql: str) -> Template:
+    """Cut a text at its placeholders."""
     if "?" not in sql and ";" not in sql:
         return Template((sql,), 1, None)
     pieces: list[str] = []

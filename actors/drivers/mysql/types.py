@@ -46,9 +46,9 @@ def literals(
 ) -> Literal:
     """A function that writes values.
 
-    `backslashes`: backslashes escape in strings (sql_mode without NO_BACKSLASH_ESCAPES). `zone`:
-    datetimes with a zone are written in this zone; None for this machine's zone. `truncate_us`:
-    datetimes are cut to this many microseconds.
+    `backslashes`: backslashes escape in strings (sql_mode without NO_BACKSLASH_ESCAPES).
+    `zone`: datetimes with a zone are written in this zone; None for this machine's zone.
+    `truncate_us`: datetimes are cut to this many microseconds.
     """
     table: dict[type, Literal] = {
         int: _int,
@@ -84,6 +84,7 @@ def literals(
 
 
 def _int(value: int) -> bytes:
+    """An integer. StatementError for more digits than a DECIMAL has."""
     if -(1 << 64) < value < 1 << 64:
         return b"%d" % value
     if abs(value) >= 10**MOST_DIGITS:
@@ -94,6 +95,7 @@ def _int(value: int) -> bytes:
 
 
 def _float(value: float) -> bytes:
+    """A float, always with an exponent."""
     if not math.isfinite(value):
         raise StatementError(f"MySQL has no {value}; bind None, or the text")
     text = repr(value)
@@ -102,6 +104,7 @@ def _float(value: float) -> bytes:
 
 
 def _decimal(value: Decimal) -> bytes:
+    """A Decimal, always with a point. StatementError for more digits than a DECIMAL has."""
     if not value.is_finite():
         raise StatementError(f"MySQL has no {value}; bind None, or the text")
     _, digits, exponent = value.as_tuple()
@@ -116,6 +119,7 @@ def _decimal(value: Decimal) -> bytes:
 
 
 def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
+    """A text in quotes, or in hexadecimal where quotes and backslashes would not be safe."""
     try:
         # Text in ASCII alone is read the same in every character set that a session may have.
         # A `*/` is hidden, because a server that does not run `/*!99999 ? */` would end this
@@ -141,6 +145,7 @@ def _str(charset: Charset, backslashes: bool, value: str) -> bytes:
 
 
 def _bytes(charset: Charset, backslashes: bool, value: bytes) -> bytes:
+    """Bytes in quotes, or in hexadecimal where quotes and backslashes would not be safe."""
     escaped = b"'" in value or (backslashes and b"\\" in value)
     if charset.hides_backslash or (escaped and not value.isascii()) or b"*/" in value:
         return b"_binary X'%s'" % value.hex().encode()
@@ -150,6 +155,7 @@ def _bytes(charset: Charset, backslashes: bool, value: bytes) -> bytes:
 
 
 def _datetime(zone: tzinfo | None, truncate_us: int, value: datetime) -> bytes:
+    """A datetime, moved into the zone and cut to the resolution that the address asks for."""
     if value.tzinfo is not None:
         try:
             value = value.astimezone(zone).replace(tzinfo=None)
@@ -172,6 +178,7 @@ def _time(value: time) -> bytes:
 
 
 def _timedelta(value: timedelta) -> bytes:
+    """A timedelta as a TIME, which may be negative."""
     sign, value = ("-", -value) if value < timedelta(0) else ("", value)
     minutes, seconds = divmod(value.days * 86_400 + value.seconds, 60)
     text = f"{sign}{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
@@ -223,6 +230,7 @@ def to_rows(
 
 
 def _reader(kind: int, flags: int, charset: int, codec: str, loc: str | None) -> _Reader:
+    """The converter of a column, by the type, flags and character set that the server told."""
     found = _BY_TYPE.get(kind)
     if found is not None:
         return partial(_converted, *found)
@@ -261,6 +269,7 @@ def _converted(
 def _either(
     convert: Callable[[bytes], Any], otherwise: Callable[[bytes], Any], value: bytes
 ) -> Any:
+    """One value by `convert`, or by `otherwise` if `convert` cannot read the value."""
     try:
         return convert(value)
     # For example 0000-00-00, or text that is not in its character set.
@@ -281,6 +290,7 @@ def _decoded(codec: str, value: bytes) -> str:
 
 
 def _moment(loc: str | None) -> Callable[[bytes], datetime]:
+    """The converter of moments. `loc`: see `Plan.loc`."""
     read = datetime.fromisoformat
     if loc is None:
         return lambda value: read(value.decode())
@@ -291,6 +301,7 @@ def _moment(loc: str | None) -> Callable[[bytes], datetime]:
 
 
 def _duration(value: bytes) -> timedelta:
+    """A TIME, which may be negative and longer than a day."""
     hours, minutes, rest = value.decode().lstrip("-").split(":")
     seconds, _, fraction = rest.partition(".")
     found = timedelta(

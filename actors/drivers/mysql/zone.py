@@ -22,8 +22,8 @@ from trunkline.actors.drivers.mysql.errors import is_lost
 __all__ = ["fit", "zone_of"]
 
 Ask = Callable[[str], list[tuple[bytes | None, ...]]]
-"""Runs a statement of the driver's own and returns its rows. `errors.Error` if the statement is
-refused.
+"""Runs a statement of the driver's own and returns its rows.
+`errors.Error` if the statement is refused.
 """
 _OFFSET = re.compile(r"([+-])(\d{1,2}):(\d\d)")
 _told: set[str] = set()
@@ -42,8 +42,8 @@ def fit(
 ) -> tzinfo | None:
     """Set the session's time zone to that of `loc`, once, when the link begins.
 
-    `given`: `time_zone` of the address, which is not changed. `warn` writes a line into the
-    user's log.
+    `given`: `time_zone` of the address, which is not changed.
+    `warn` writes a line into the user's log.
     Returns the zone in which datetimes with a zone are to be written: that of `loc`, or of
     `given` if the address has no `loc`. None stands for this machine's zone.
     """
@@ -108,8 +108,9 @@ def _only_today(peer: str, name: str, offset: str) -> str:
 
 
 def _session_moments(ask: Ask) -> list[float] | None:
-    """Two local times in the session's zone, as seconds since 1970. None if the server cannot
-    tell.
+    """Two local times in the session's zone, as seconds since 1970.
+
+    None if the server cannot tell.
     """
     texts = ", ".join(f"UNIX_TIMESTAMP('{moment:%Y-%m-%d %H:%M:%S}')" for moment in _samples())
     try:
@@ -130,6 +131,7 @@ def _samples() -> list[datetime]:
 
 
 def _moments(zone: tzinfo | None) -> list[float]:
+    """The sample times in a zone, as seconds since 1970. None for this machine's zone."""
     return [
         (moment if zone is None else moment.replace(tzinfo=zone)).timestamp()
         for moment in _samples()

@@ -75,8 +75,9 @@ class Bulk:
 
 
 def bulk(sql: str) -> Bulk:
-    """The plan for running a statement for many rows. StatementError for several statements, and
-    for a statement of a transaction.
+    """The plan for running a statement for many rows.
+
+    StatementError for several statements, and for a statement of a transaction.
     """
     return _bulk(sql) if len(sql) <= LONGEST_KEPT else _bulk.__wrapped__(sql)
 
@@ -98,8 +99,10 @@ def _bulk(sql: str) -> Bulk:
 
 
 def write(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int | None:
-    """Write the rows in the open transaction. Returns how many rows were affected; None if
-    unknown, because psycopg2 tells only the count of a batch's last statement.
+    """Write the rows in the open transaction.
+
+    Returns how many rows were affected; None if unknown, because psycopg2 tells only the count of
+    a batch's last statement.
     """
     if plan.parts is None:
         _batches(driver, plan, rows)
@@ -121,6 +124,7 @@ def write(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int | None
 
 
 def _pages(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> int:
+    """Write the rows in INSERTs of up to `PAGE` rows. Returns how many rows were affected."""
     # One call of psycopg2 for a page: execute_values of psycopg2 makes a call for each row.
     whole = plan.page(PAGE) if len(rows) >= PAGE else ""
     affected = 0
@@ -151,6 +155,7 @@ def _shapes(driver: PostgresDriver, plan: Bulk, values: Sequence[Any]) -> list[S
 
 
 def _batches(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> None:
+    """Write the rows with a statement for each row, `BATCH` statements in one message."""
     for page in _slices(driver, plan, rows, BATCH):
         values = driver.take(partial(_each, driver, plan, page))
         driver.with_cursor(
@@ -165,6 +170,7 @@ def _each(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> list[Seque
 def _slices(
     driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int
 ) -> Iterator[Sequence[Any]]:
+    """The rows in slices, checked and in the order of the `%s`. StatementError after an interrupt."""
     # An iterator, because the rows are unpacked while they are read: once and in order.
     left = iter(rows)
     while page := list(islice(left, size)):
@@ -179,8 +185,9 @@ def _quiet(text: str) -> str:
 
 
 def _insert(statement: Statement) -> tuple[str, str, str] | None:
-    """The text before, in and after the parentheses of `INSERT ... VALUES (...)`. None if there
-    are several parentheses or if placeholders stand outside of them.
+    """The text before, in and after the parentheses of `INSERT ...
+
+    VALUES (...)`. None if there are several parentheses or if placeholders stand outside of them.
     """
     if statement.keyword != "INSERT":
         return None
@@ -203,8 +210,8 @@ def _joined(found: Sequence[Token]) -> str:
 
 
 def _after_values(found: list[Token]) -> int | None:
-    """The index of the parenthesis after VALUES, for a VALUES that is not inside of parentheses;
-    None without one.
+    """The index of the parenthesis after VALUES, for a VALUES
+    that is not inside of parentheses; None without one.
     """
     depth = 0
     for index, token in enumerate(found):

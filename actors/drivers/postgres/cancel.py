@@ -2,8 +2,8 @@
 
 psycopg2's `connection.cancel()` waits for the server without a limit and holds the interpreter's
 lock meanwhile, so a frozen server would freeze the worker. libpq 17 offers the same request in
-steps. psycopg2 documents `pgconn_ptr` for calls of libpq with ctypes. The calls are made in the
-libpq that psycopg2 is linked to.
+steps. psycopg2 documents `pgconn_ptr` for calls of libpq with ctypes.
+The calls are made in the libpq that psycopg2 is linked to.
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ def cancel_functions() -> Any:
 
 
 class Canceller:
-    """Cancels the running statement of one connection. The connection's thread makes and closes
-    the object; any thread may call `send`.
+    """Cancels the running statement of one connection.
+
+    The connection's thread makes and closes the object; any thread may call `send`.
     """
 
     def __init__(self, pgconn: int) -> None:
@@ -66,7 +67,9 @@ class Canceller:
         return self._request is not None
 
     def send(self, seconds: float) -> bool:
-        """Ask the server to cancel. Returns whether the server has taken note within `seconds`.
+        """Ask the server to cancel.
+
+        Returns whether the server has taken note within `seconds`.
         If not, the server may still read the request later.
         """
         with self._lock:
@@ -91,8 +94,8 @@ class Canceller:
             if not poll.poll(deadline.left_ms()):
                 return False
             state = self._libpq.PQcancelPoll(self._request)
-        # The server has read the request. Or the request failed, and no server is there to read
-        # it.
+        # The server has read the request.
+        # Or the request failed, and no server is there to read it.
         return True
 
     def close(self) -> None:
@@ -106,8 +109,8 @@ class Interrupts:
     """The cancel requests of one connection, and their effect.
 
     `interrupt` is called by another thread than the connection's; all other methods are called by
-    the connection's thread. A request is *loose* while it is on its way and may hit any later
-    statement.
+    the connection's thread.
+    A request is *loose* while it is on its way and may hit any later statement.
     """
 
     def __init__(self, canceller: Canceller) -> None:
@@ -121,8 +124,8 @@ class Interrupts:
         """How many requests were sent, and how many were seen to work or were absorbed."""
 
     def interrupt(self) -> None:
-        """Ask the server to cancel, and wait until the server has taken note, `CANCEL_S` seconds
-        at most.
+        """Ask the server to cancel, and wait until the
+        server has taken note, `CANCEL_S` seconds at most.
         """
         self.is_asked = True
         if not self.is_loose:
@@ -134,16 +137,17 @@ class Interrupts:
         self.is_asked = False
 
     def note_cancelled(self) -> None:
-        """Note that the server has cancelled a statement, on our request or by its own
-        statement_timeout.
+        """Note that the server has cancelled a statement,
+        on our request or by its own statement_timeout.
         """
         self._seen = min(self._seen + 1, self._sent)
         self.is_loose = False
 
     def take_late(self, *, in_transaction: bool) -> bool:
-        """Whether a request came too late for its statement and may still hit the next one. Then
-        the next statement is to be one that does nothing. Always False in a transaction, where
-        such a statement would not help.
+        """Whether a request came too late for its statement and may still hit the next one.
+
+        Then the next statement is to be one that does nothing.
+        Always False in a transaction, where such a statement would not help.
         """
         is_late = self._sent > self._seen and not in_transaction
         self._seen = self._sent

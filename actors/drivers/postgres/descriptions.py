@@ -1,8 +1,9 @@
-"""The types that the values of a statement may have, as told by the server. The server is asked
-once for each text.
+"""The types that the values of a statement may have, as told by the server.
 
-The server is asked only if a value is a list or a dict, because a list or dict fits several types
-of PostgreSQL.
+The server is asked once for each text.
+
+The server is asked only if a value is a list or a dict,
+because a list or dict fits several types of PostgreSQL.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ __all__ = ["Descriptions"]
 _MOST_SHAPES = 256
 """How many texts are remembered."""
 _OTHER_TYPE = ("22", "42")
-"""Classes of error codes: a value does not fit its type, or its type does not fit the column or
-operator.
+"""Classes of error codes: a value does not fit its
+type, or its type does not fit the column or operator.
 """
 _DEFINING = frozenset(("CREATE", "ALTER", "DROP"))
 """After these statements a text may have other types than before."""
@@ -55,8 +56,9 @@ class Descriptions:
         """How many texts were asked about; makes the name of the next prepared statement."""
 
     def note_statements(self, text: Text) -> None:
-        """Note the statements that are going to run. After a statement that defines something,
-        the server is asked anew.
+        """Note the statements that are going to run.
+
+        After a statement that defines something, the server is asked anew.
         """
         if any(statement.keyword in _DEFINING for statement in text.statements):
             self._shapes.clear()
@@ -66,9 +68,9 @@ class Descriptions:
     ) -> Sequence[Shape]:
         """The shape that each value of one statement may have.
 
-        The server is asked once for each text. The server is asked again if the values do not fit
-        any more, because another program may have changed a column. StatementError if the server
-        refuses the statement.
+        The server is asked once for each text. The server is asked again if
+        the values do not fit any more, because another program may have
+        changed a column. StatementError if the server refuses the statement.
         """
         found = self._shapes.get(text.body)
         if found is None or not fits(found):
@@ -80,8 +82,9 @@ class Descriptions:
         return found
 
     def forget_stale(self, error: StatementError, text: Text) -> bool:
-        """Whether a refused statement was written by types that the server told earlier. Those
-        types are forgotten, so the server is asked again next time.
+        """Whether a refused statement was written by types that the server told earlier.
+
+        Those types are forgotten, so the server is asked again next time.
         """
         was_known = self._shapes.pop(text.body, None) is not None
         return was_known and str(error.code)[:2] in _OTHER_TYPE

@@ -1,5 +1,5 @@
-"""postgres: a PostgreSQL server, dialled through psycopg2 in the way that lib/pq dials its
-connection string.
+"""postgres: a PostgreSQL server, dialled through psycopg2
+in the way that lib/pq dials its connection string.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ _ROWS = "trunkline_rows"
 
 
 class PostgresDriver(ExecDriver):
-    """One connection to PostgreSQL in autocommit mode. `docs/postgres.md` has its types and
-    parameters.
+    """One connection to PostgreSQL in autocommit mode.
+    `docs/postgres.md` has its types and parameters.
 
-    Several statements in one text are one transaction, as the server treats them. The result has
-    the result sets of all statements with rows; `affected` is the count of the last statement
-    that has one.
+    Several statements in one text are one transaction, as the server treats them.
+    The result has the result sets of all statements with rows; `affected` is the count of the
+    last statement that has one.
 
     Methods are called on one thread, except `interrupt` and `abort` (see `ExecDriver`).
     """
@@ -101,8 +101,8 @@ class PostgresDriver(ExecDriver):
         except FatalError:
             if len(servers) == 1:
                 raise
-            # libpq goes on to the next server if a server does not answer, but not if a server
-            # refuses the login.
+            # libpq goes on to the next server if a server does
+            # not answer, but not if a server refuses the login.
             connection = first_that_opens_here(
                 servers, lambda one, share: self._connect_to(one, arguments, share), deadline
             )
@@ -122,8 +122,9 @@ class PostgresDriver(ExecDriver):
         deadline: Deadline,
         servers: int | None = None,
     ) -> Any:
-        """A connection of psycopg2. Raises DialError, or FatalError if another attempt cannot
-        help.
+        """A connection of psycopg2.
+
+        Raises DialError, or FatalError if another attempt cannot help.
         """
         seconds = connect_seconds(self.address, deadline, servers)
         try:
@@ -154,15 +155,17 @@ class PostgresDriver(ExecDriver):
             self.warn("this libpq cannot cancel statements: pip install --upgrade psycopg2-binary")
 
     def _set(self, settings: Mapping[str, str]) -> None:
+        """Set settings of the server for this session."""
         if settings:
             text, values = setting_statement(settings)
             cursor = self.take(self._connection.cursor)
             self.take(partial(cursor.execute, text, values))
             cursor.close()
 
-    # A link with a loose cancel request is given up, because the request could stop the next
-    # statement. In a transaction the link stays, because a new link would lose the transaction.
     def alive(self) -> bool:
+        """Whether the link can be used: the server holds it, and no cancel request is loose."""
+        # A loose cancel request could stop the next statement, so the link is given up.
+        # In a transaction the link stays, because a new link would lose the transaction.
         connection = self._connection
         if connection is None or connection.closed or hung_up(connection.fileno()):
             return False
@@ -182,23 +185,24 @@ class PostgresDriver(ExecDriver):
         self._set(self._settings)
         return True
 
-    # Called from another thread. The driver thread may close the link meanwhile, so the attribute
-    # is read once.
     def interrupt(self) -> None:
+        # Called on another thread.
+        # The driver thread may close the link meanwhile, so the attribute is read once.
         interrupts = self._interrupts
         if interrupts is not None:
             interrupts.interrupt()
 
     def abort(self) -> None:
         connection = self._connection
-        # The driver thread has closed the connection meanwhile.
+        # The driver thread may have closed the connection meanwhile.
         with contextlib.suppress(psycopg2.Error):
             if connection is not None:
                 break_socket(connection.fileno())
 
     def take(self, work: Callable[[], T]) -> T:
-        """The result of a call of psycopg2. Errors of psycopg2 become StatementError or
-        ConnectionError.
+        """The result of a call of psycopg2.
+
+        Errors of psycopg2 become StatementError or ConnectionError.
         """
         try:
             return work()
@@ -220,8 +224,8 @@ class PostgresDriver(ExecDriver):
         return failure
 
     def _ready(self) -> None:
-        """Check before each statement that the link is free, and forget interrupts of the last
-        statement.
+        """Check before each statement that the link is
+        free, and forget interrupts of the last statement.
         """
         if self._connection is None:
             raise ClosedError(f"the connection to {self.peer} is closed")
@@ -232,9 +236,11 @@ class PostgresDriver(ExecDriver):
             self._absorb_cancel(self._interrupts)
 
     def _absorb_cancel(self, interrupts: Interrupts) -> None:
-        """Send a statement that does nothing, to be hit by a cancel request that came too late
-        for its own statement. A pooler may deliver such a request late. Not in a transaction,
-        where a cancelled statement would fail the transaction.
+        """Send a statement that does nothing, to be hit by a
+        cancel request that came too late for its own statement.
+
+        A pooler may deliver such a request late.
+        Not in a transaction, where a cancelled statement would fail the transaction.
         """
         if interrupts.take_late(in_transaction=self.in_transaction()):
             try:
@@ -246,6 +252,7 @@ class PostgresDriver(ExecDriver):
     # statements
 
     def execute(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Result:
+        """Run a text. Settings of the address that the text resets are set again."""
         self._ready()
         text, values = self._read(sql, binds)
         if not text.statements:
@@ -262,8 +269,10 @@ class PostgresDriver(ExecDriver):
         text: Text,
         values: list[Any] | None,
     ) -> Result:
-        """Run a text that was read. A refused statement is run again if the server's types have
-        changed since they were asked for.
+        """Run a text that was read.
+
+        A refused statement is run again if the server's
+        types have changed since they were asked for.
         """
         self._descriptions.note_statements(text)
         if len(text.statements) > 1:
@@ -283,8 +292,9 @@ class PostgresDriver(ExecDriver):
     def _read(
         self, sql: str, binds: Sequence[Any] | Mapping[str, Any]
     ) -> tuple[Text, list[Any] | None]:
-        """The text and the values as psycopg2 takes them. StatementError for values that do not
-        fit.
+        """The text and the values as psycopg2 takes them.
+
+        StatementError for values that do not fit.
         """
         if isinstance(binds, Mapping) and wanted(sql, Dialect.POSTGRES) != 1:
             raise StatementError("postgres takes values in order, not by name; write ? for each")
@@ -360,8 +370,8 @@ class PostgresDriver(ExecDriver):
         )
 
     def _result(self, cursor: Any, whole: bool) -> Result:
-        """A result with the first rows of a cursor. The remaining rows, if any, are in its
-        `rest`.
+        """A result with the first rows of a cursor.
+        The remaining rows, if any, are in its `rest`.
         """
         columns = [column.name for column in cursor.description]
         repair = self._types.repair(cursor)
@@ -378,6 +388,7 @@ class PostgresDriver(ExecDriver):
         return Result(columns, rows if repair is None else repair(rows), affected, None, rest)
 
     def query(self, sql: str, binds: Sequence[Any] | Mapping[str, Any]) -> Rows:
+        """Run a query over a server-side cursor, if the text allows that."""
         self._ready()
         text, values = self._read(sql, binds)
         if not text.declarable:
@@ -389,6 +400,7 @@ class PostgresDriver(ExecDriver):
         return rows
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any] | Mapping[str, Any]]) -> Result:
+        """Run one statement for all rows or for none."""
         # A list among the values changes the text, so each row is a statement of its own.
         self._ready()
         if has_lists_for(sql, rows, Dialect.POSTGRES):
@@ -407,8 +419,8 @@ class PostgresDriver(ExecDriver):
             return self._write_rows(plan, given)
 
     def _write_rows(self, plan: postgres_bulk.Bulk, given: Any) -> Result:
-        """Write all rows or none: in a transaction, or behind a savepoint of the open
-        transaction.
+        """Write all rows or none: in a transaction,
+        or behind a savepoint of the open transaction.
         """
         inside = self.in_transaction()
         self.run(f"SAVEPOINT {_ROWS}" if inside else "BEGIN")
@@ -435,8 +447,9 @@ class PostgresDriver(ExecDriver):
     # transactions
 
     def in_transaction(self) -> bool:
-        """Whether a transaction is open. The transaction that belongs only to an open query does
-        not count.
+        """Whether a transaction is open.
+
+        The transaction that belongs only to an open query does not count.
         """
         connection = self._connection
         if connection is None or (self.rows is not None and self.rows.own):

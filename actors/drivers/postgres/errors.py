@@ -13,8 +13,8 @@ from trunkline.errors import DialError, DialTimeout, StatementError
 __all__ = ["LOCAL", "dial_error", "is_lost", "one_line", "refusal"]
 
 LOCAL = (ValueError, TypeError, OverflowError, RecursionError)
-"""Errors of psycopg2 and of our converters for a value that cannot be sent, or for a result that
-cannot be read.
+"""Errors of psycopg2 and of our converters for a value
+that cannot be sent, or for a result that cannot be read.
 """
 
 _FATAL: tuple[tuple[str, str, str | None], ...] = (
@@ -89,8 +89,9 @@ def one_line(text: str) -> str:
 
 
 def is_lost(error: Exception, closed: bool) -> bool:
-    """Whether `error` means that the link cannot be used any more. `closed`: psycopg2 has closed
-    the connection.
+    """Whether `error` means that the link cannot be used any more.
+
+    `closed`: psycopg2 has closed the connection.
     """
     if not isinstance(error, psycopg2.Error):
         return closed
@@ -121,6 +122,7 @@ def nul() -> StatementError:
 
 
 def _text(error: psycopg2.Error) -> str:
+    """The server's message with its detail and hint."""
     diag = error.diag
     if not diag.message_primary:
         return str(error) or type(error).__name__
@@ -134,8 +136,8 @@ def dial_error(error: Exception, peer: str) -> DialError:
     libpq tells no SQLSTATE here, so its text is searched (English, as the server's text usually
     is). An unknown failure counts as one that may pass.
     """
-    # The reason of each server that was tried, without repetitions. The last reason stands for
-    # all.
+    # The reason of each server that was tried, without repetitions.
+    # The last reason stands for all.
     reasons = list(dict.fromkeys(map(_reason, _FRONT.split(str(error)))))
     reason = [text for text in reasons if text][-1:] or ["no reason given"]
     text = "; ".join(filter(None, reasons)) or "no reason given"

@@ -2,10 +2,9 @@
 
 libpq reads each keyword that is not given from a PG... variable of its process. The variables of
 a worker are not those of the program that dialled, and the address parser has applied the
-program's variables already.
-So libpq is given a value for every keyword that has a variable. A few variables have no keyword,
-or no value of their keyword is neutral. `forget_environment` removes those variables from the
-worker's environment.
+program's variables already. So libpq is given a value for every keyword that has a variable. A
+few variables have no keyword, or no value of their keyword is neutral.
+`forget_environment` removes those variables from the worker's environment.
 """
 
 from __future__ import annotations
@@ -40,8 +39,10 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The use of one parameter. At most one of the first three fields is set; without any, the
-    parameter is accepted without effect.
+    """The use of one parameter.
+
+    At most one of the first three fields is set; without
+    any, the parameter is accepted without effect.
     """
 
     keyword: str = ""
@@ -134,8 +135,8 @@ _NEUTRAL = {
     "keepalives_interval": "15",
     "keepalives_count": "9",
 }
-"""A value for each keyword that has a variable. The value is used if the address does not set the
-keyword.
+"""A value for each keyword that has a variable.
+The value is used if the address does not set the keyword.
 """
 # Variables without a keyword, or whose keyword has no value that means "not given".
 _NO_NEUTRAL = ("PGTZ", "PGDATESTYLE", "PGGEQO", "PGSERVICE", "PGSERVICEFILE", "PGREQUIREAUTH")
@@ -162,11 +163,11 @@ def one_by_one(address: Address, arguments: Mapping[str, str]) -> list[dict[str,
 
 
 def connect_seconds(address: Address, deadline: Deadline, servers: int | None = None) -> int:
-    """The `connect_timeout` of libpq, which counts for each server: whole seconds, 0 for no
-    limit.
+    """The `connect_timeout` of libpq, which counts
+    for each server: whole seconds, 0 for no limit.
 
-    The time is the address's own or the time left, whichever is less. The time is shared by
-    `servers` servers (None: those of the address).
+    The time is the address's own or the time left, whichever is less.
+    The time is shared by `servers` servers (None: those of the address).
     """
     given = address.extra["typed"].get("connect_timeout_seconds", 0)
     seconds = min(deadline.left() - time_to_tell(deadline), given if given > 0 else math.inf)
@@ -223,8 +224,9 @@ def _known(keyword: str) -> bool:
 
 
 def _apply(name: str, value: str, found: dict[str, str], settings: dict[str, str]) -> None:
-    """Apply one parameter of the address to the arguments or settings. FatalError for a refused
-    parameter.
+    """Apply one parameter of the address to the arguments or settings.
+
+    FatalError for a refused parameter.
     """
     use = PARAMETERS[name]
     if use.refused and value not in use.harmless:
@@ -280,8 +282,8 @@ def _sslmode(address: Address, authority: bool, any_certificate: bool) -> str:
 
 
 def _options(given: str, settings: dict[str, str]) -> str:
-    """`options` of the address, followed by run-time parameters in the form that the server
-    splits.
+    """`options` of the address, followed by run-time
+    parameters in the form that the server splits.
     """
     words = [given] if given else []
     for name, value in settings.items():

@@ -41,7 +41,9 @@ class HeldRows(Rows):
 
 
 class CursorRows(Rows):
-    """The rows of a server-side cursor. A few of the rows are here at a time.
+    """The rows of a server-side cursor.
+
+    A few of the rows are here at a time.
 
     A cursor lives in a transaction: in the open transaction, or in a transaction of its own,
     which ends with the cursor.
@@ -67,6 +69,10 @@ class CursorRows(Rows):
         self._fetch(FIRST_ROWS, declare, binds)
 
     def fetch(self, count: int) -> Sequence[Sequence[Any]]:
+        """The next `count` rows; fewer at the end.
+
+        At least `FIRST_ROWS` rows are fetched from the server at once.
+        """
         if self._lost:
             raise StatementError(
                 "the query ended with its transaction; read its rows before that ends"
@@ -83,8 +89,9 @@ class CursorRows(Rows):
             self._fetch(max(count - len(found), FIRST_ROWS))
 
     def _fetch(self, count: int, before: str = "", binds: Any = None) -> None:
-        """Fetch rows from the server. At the end of the rows, or after an error, the cursor is
-        given back.
+        """Fetch rows from the server.
+
+        At the end of the rows, or after an error, the cursor is given back.
         """
         try:
             result = self._driver.run(
@@ -101,6 +108,7 @@ class CursorRows(Rows):
             raise
 
     def close(self) -> None:
+        """Give up the rows and the cursor. A failed transaction of the cursor is rolled back."""
         self._here = []
         if self._more:
             self._more = False
@@ -117,8 +125,9 @@ class CursorRows(Rows):
         self._driver.rows = None
 
     def _end(self, word: str) -> None:
-        """Give the cursor back. In a transaction that has failed, the cursor does not exist any
-        more.
+        """Give the cursor back.
+
+        In a transaction that has failed, the cursor does not exist any more.
         """
         if self._driver.rows is self:
             self._driver.rows = None

@@ -1,8 +1,8 @@
-"""Service files (`service=name`): named parameters of a connection, as libpq and lib/pq read
-them.
+"""Service files (`service=name`): named parameters
+of a connection, as libpq and lib/pq read them.
 
-As in lib/pq, a parameter of the file wins over the same parameter beside `service` in the
-address.
+As in lib/pq, a parameter of the file wins over the
+same parameter beside `service` in the address.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def _section(file: str, name: str) -> dict[str, str] | None:
 
 
 def _read(lines: Iterator[str], file: str, name: str) -> dict[str, str] | None:
+    """The parameters in the section `[name]` of a file; None without the section."""
     found: dict[str, str] | None = None
     for number, line in enumerate(map(str.strip, lines), 1):
         if line.startswith("["):
@@ -85,8 +86,8 @@ def _merged(address: Address, pairs: dict[str, str], name: str) -> Address:
         **address.extra.get("runtime", {}),
     }
     if "host" in pairs or "hostaddr" in pairs:
-        # The service names other servers. The address's own host, hostaddr and port do not fit
-        # those servers.
+        # The service names other servers.
+        # The address's own host, hostaddr and port do not fit those servers.
         for own in ("host", "hostaddr", "port"):
             given.pop(own, None)
     text = " ".join(f"{key}={_quoted(value)}" for key, value in {**given, **pairs}.items() if key)

@@ -1,5 +1,6 @@
-"""Lists and dicts as parameters of PostgreSQL. The type of the parameter decides the meaning of
-the value.
+"""Lists and dicts as parameters of PostgreSQL.
+
+The type of the parameter decides the meaning of the value.
 
 If a list or dict is among the values, the server is asked for the types of the statement's
 parameters (PREPARE), once for each text. Each such value is written as a literal with its type.
@@ -48,8 +49,8 @@ class Shape(NamedTuple):
     cast: str
     """The name of the parameter's type, as written in a cast."""
     kind: str
-    """`array`, `json`, `row` (a composite type), `record`, `bytes`, or `value` for any other
-    type.
+    """`array`, `json`, `row` (a composite type),
+    `record`, `bytes`, or `value` for any other type.
     """
     element: str = ""
     """The kind of an array's elements: `json`, `row`, `bytes` or `value`."""
@@ -85,12 +86,14 @@ def described(rows: Sequence[Sequence[Any]]) -> tuple[Shape, ...]:
 def _shape(
     cast: str, oid: int, category: str, typtype: str, element: int | None, element_type: str
 ) -> Shape:
+    """The shape of a parameter, from a row of `types_query`."""
     if category == "A" and element:
         return Shape(cast, "array", _kind(element, element_type))
     return Shape(cast, _kind(oid, typtype))
 
 
 def _kind(oid: int, typtype: str) -> str:
+    """The kind of a type, by its number and its `typtype`."""
     if oid in _JSON:
         return "json"
     if oid == _BYTES:
@@ -102,8 +105,9 @@ _CAST = re.compile(r"\)?\s*::\s*(?P<name>\w+(?:\.\w+)?)(?P<array>\s*\[\s*\d*\s*\
 
 
 def from_casts(body: str, count: int) -> tuple[Shape, ...]:
-    """The shapes that the text itself tells, as in `?::int[]`. For statements that PREPARE does
-    not take, such as CALL.
+    """The shapes that the text itself tells, as in `?::int[]`.
+
+    For statements that PREPARE does not take, such as CALL.
     """
     pieces = list(tokens(numbered(body, count), Dialect.POSTGRES))
     shapes = [Shape("", "value")] * count
@@ -151,6 +155,7 @@ _CONTAINERS = frozenset((list, tuple, set, frozenset, dict))
 
 
 def _takes(value: Any, shape: Shape) -> bool:
+    """Whether a parameter of this shape takes this list, tuple or dict."""
     if shape.kind == "json":
         return isinstance(value, (list, tuple, Mapping))
     if shape.kind == "array":
@@ -161,8 +166,9 @@ def _takes(value: Any, shape: Shape) -> bool:
 
 
 def shaped(value: Any, shape: Shape | None) -> Any:
-    """A list, tuple or dict in the form that the parameter takes. StatementError, with advice, if
-    the parameter takes no such value.
+    """A list, tuple or dict in the form that the parameter takes.
+
+    StatementError, with advice, if the parameter takes no such value.
     """
     if shape is None:
         raise misplaced(value)
@@ -178,6 +184,7 @@ def shaped(value: Any, shape: Shape | None) -> Any:
 
 
 def _json(value: Any) -> str:
+    """A value as JSON text. StatementError for a value that JSON does not have."""
     try:
         return json_text(value)
     except (TypeError, ValueError) as error:
@@ -197,6 +204,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _element(value: Any, kind: str) -> str:
+    """An element of an array, in the text form of arrays."""
     if value is None:
         return "NULL"
     if kind == "json":

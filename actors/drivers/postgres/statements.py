@@ -1,5 +1,5 @@
-"""The text of a statement: in the form that psycopg2 takes, and whether a cursor can be declared
-for it.
+"""The text of a statement: in the form that psycopg2
+takes, and whether a cursor can be declared for it.
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ def read(sql: str, given: int) -> Text:
 
 @lru_cache(maxsize=256)
 def _read(sql: str, given: int) -> Text:
+    """Read a text.
+
+    Refuses statements that need more than this protocol offers here: COPY of the client, LISTEN.
+    """
     if "\0" in sql:
         # psycopg2 would send only the part before the NUL.
         raise nul()

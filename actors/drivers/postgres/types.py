@@ -1,10 +1,10 @@
-"""Conversion between values of PostgreSQL and of Python. All casters belong to one connection,
-none to the process.
+"""Conversion between values of PostgreSQL and of Python.
+All casters belong to one connection, none to the process.
 
-Numbers and text are read by psycopg2's casters in C. Moments and bytes have casters here, for two
-reasons. They are faster than psycopg2's. And for values that Python does not have (infinity, BC,
-years after 9999, 24:00) they return the server's text, where psycopg2 raises an error or returns
-another moment.
+Numbers and text are read by psycopg2's casters in C. Moments and bytes have
+casters here, for two reasons. They are faster than psycopg2's. And for values
+that Python does not have (infinity, BC, years after 9999, 24:00) they return
+the server's text, where psycopg2 raises an error or returns another moment.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _INTERVAL = re.compile(
 
 
 def _datetime(text: str | None, _: Any, read: Any = datetime.fromisoformat) -> Any:
+    """A timestamp; its text if Python has no such moment."""
     try:
         return None if text is None else read(text)
     except ValueError:
@@ -48,6 +49,7 @@ def _datetime(text: str | None, _: Any, read: Any = datetime.fromisoformat) -> A
 
 
 def _date(text: str | None, _: Any, read: Any = date.fromisoformat) -> Any:
+    """A date; its text if Python has no such day."""
     try:
         return None if text is None else read(text)
     except ValueError:
@@ -55,6 +57,7 @@ def _date(text: str | None, _: Any, read: Any = date.fromisoformat) -> Any:
 
 
 def _time(text: str | None, _: Any, read: Any = time.fromisoformat) -> Any:
+    """A time of day; its text for 24:00."""
     try:
         return None if text is None else text if text.startswith("24") else read(text)
     except ValueError:
@@ -62,8 +65,10 @@ def _time(text: str | None, _: Any, read: Any = time.fromisoformat) -> Any:
 
 
 def _interval(text: str | None, _: Any) -> Any:
-    """An interval. Text for an interval with months or years, because a month has no fixed
-    length. Text for another IntervalStyle, too.
+    """An interval.
+
+    Text for an interval with months or years, because a month has no fixed length.
+    Text for another IntervalStyle, too.
     """
     if text is None:
         return None
@@ -79,6 +84,7 @@ def _interval(text: str | None, _: Any) -> Any:
 
 
 def _bytes(text: str | None, cursor: Any, read: Any = bytes.fromhex) -> Any:
+    """Bytes, from either of the server's two text forms."""
     if text is None:
         return None
     if text.startswith("\\x"):
@@ -92,6 +98,7 @@ def _uuid(text: str | None, _: Any) -> Any:
 
 
 def _json(text: str | None, _: Any, read: Any = json.loads) -> Any:
+    """The value of a JSON document."""
     try:
         return None if text is None else read(text)
     except (ValueError, RecursionError):
@@ -116,8 +123,8 @@ _CASTERS: tuple[tuple[str, Callable[[str | None, Any], Any] | Any, dict[int, int
 def register(connection: Any) -> None:
     """Have a connection return values as this module describes."""
     for name, read, types in _CASTERS:
-        # Registering a caster ties the caster to this connection. UNICODE belongs to the whole
-        # process, so a function is registered in its place.
+        # Registering a caster ties the caster to this connection.
+        # UNICODE belongs to the whole process, so a function is registered in its place.
         convert = read if read is not UNICODE else lambda text, cursor: text
         caster = new_type(tuple(types), f"TRUNKLINE_{name}", convert)
         register_type(caster, connection)
@@ -131,14 +138,14 @@ SELECT a.oid, CASE WHEN e.typtype = 'd' THEN e.typbasetype ELSE e.oid END
 FROM pg_catalog.pg_type a JOIN pg_catalog.pg_type e ON e.typarray = a.oid
 WHERE a.oid = ANY(%s::oid[]) AND e.typdelim = ','
 """
-"""Asks which of some types are arrays, and of which element type. `box[]` is left out: psycopg2
-does not know its delimiter.
+"""Asks which of some types are arrays, and of which element type.
+`box[]` is left out: psycopg2 does not know its delimiter.
 """
 
 
 class Types:
-    """The types that a connection has casters for. Values of other types arrive as text, except
-    arrays.
+    """The types that a connection has casters for.
+    Values of other types arrive as text, except arrays.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -147,8 +154,10 @@ class Types:
         self._known = {*string_types, *connection.string_types}
 
     def repair(self, cursor: Any) -> Repair | None:
-        """Ask the server, once for each type, about types that psycopg2 does not know (enums,
-        user-defined types). Arrays of such types arrive as text.
+        """Ask the server, once for each type, about types that
+        psycopg2 does not know (enums, user-defined types).
+
+        Arrays of such types arrive as text.
 
         Returns a function that makes lists of the arrays in this result; None if there are none.
         Later results do not need the function, because a caster is registered.
@@ -173,6 +182,7 @@ class Types:
         return partial(_read_arrays, arrays, cursor) if arrays else None
 
     def _array(self, oid: int, element: int) -> Any:
+        """Register and return a caster for arrays of one type."""
         base = self._connection.string_types.get(element) or string_types.get(element) or UNICODE
         caster = new_array_type((oid,), f"TRUNKLINE_{oid}[]", base)
         register_type(caster, self._connection)
@@ -196,8 +206,9 @@ _PLAIN = frozenset((int, float, str, bytes, bool, type(None), datetime, date, ti
 
 
 def to_server(values: Sequence[Any], shapes: Sequence[Shape] = ()) -> Sequence[Any]:
-    """The values in the form that psycopg2 takes. `shapes`: the shape that each parameter takes,
-    if known.
+    """The values in the form that psycopg2 takes.
+
+    `shapes`: the shape that each parameter takes, if known.
 
     StatementError, with advice, for a value that PostgreSQL or the parameter cannot take.
     """
@@ -211,6 +222,7 @@ def to_server(values: Sequence[Any], shapes: Sequence[Shape] = ()) -> Sequence[A
 
 
 def _converted(value: Any, shape: Shape | None) -> Any:
+    """One value whose type psycopg2 does not take unchanged."""
     if isinstance(value, _CONTAINERS):
         return shaped(value, shape)
     for kind, convert in _CONVERTERS:

@@ -1,9 +1,9 @@
 """Decimals that a column of SQLite would round.
 
-If a column is declared as a number, SQLite turns text that looks like a number into a number and
-keeps 15 digits of it. A Decimal with more digits is refused in such a column, because otherwise
-no caller would learn of the change. A column that is declared as text holds the Decimal
-unchanged.
+If a column is declared as a number, SQLite turns text that looks like a
+number into a number and keeps 15 digits of it. A Decimal with more digits
+is refused in such a column, because otherwise no caller would learn of
+the change. A column that is declared as text holds the Decimal unchanged.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def _is_rounded(connection: sqlite3.Connection, text: str, declared: str) -> boo
 
 
 def _columns(connection: sqlite3.Connection, schema: str | None, table: str) -> dict[str, str]:
-    """The declared type of each column that can be written, by its name in lower case, in the
-    order of the table.
+    """The declared type of each column that can be written,
+    by its name in lower case, in the order of the table.
     """
     where = "" if schema is None else ", ?"
     given = [table] if schema is None else [table, schema]
@@ -109,8 +109,9 @@ def _columns(connection: sqlite3.Connection, schema: str | None, table: str) -> 
 
 
 def _is_strict(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether the table is STRICT. In such a table columns of the type ANY store values
-    unchanged.
+    """Whether the table is STRICT.
+
+    In such a table columns of the type ANY store values unchanged.
     """
     ask = "SELECT max(strict) FROM pragma_table_list WHERE lower(name) = lower(?)"
     return bool(connection.execute(ask, (table,)).fetchone()[0])
@@ -185,6 +186,7 @@ class _Reader:
         return plan
 
     def _insert(self, plan: _Plan) -> None:
+        """Read the columns and values of an INSERT, up to the SET of an upsert."""
         if self._word() == "AS":
             self._at += 2
         if self._text() == "(":
@@ -228,8 +230,9 @@ class _Reader:
     # pieces
 
     def _up_to(self, *ends: str) -> Iterator[str]:
-        """Go on to one of these words or signs outside of parentheses. Yields the placeholders on
-        the way.
+        """Go on to one of these words or signs outside of parentheses.
+
+        Yields the placeholders on the way.
         """
         depth = 0
         while self._at < len(self._pieces):

@@ -43,12 +43,12 @@ __all__ = ["SqliteDriver"]
 T = TypeVar("T")
 
 _SLICE_MS = 50
-"""Milliseconds of one wait for a lock. Between two waits the driver looks whether the statement
-is to stop.
+"""Milliseconds of one wait for a lock.
+Between two waits the driver looks whether the statement is to stop.
 """
 _LOOK_UP = 20_000
-"""Steps of SQLite's virtual machine (well under a millisecond) between two looks whether the
-statement is to stop.
+"""Steps of SQLite's virtual machine (well under a millisecond)
+between two looks whether the statement is to stop.
 """
 _SAVEPOINT = "trunkline_rows"
 """The savepoint of an executemany inside of a transaction."""
@@ -70,8 +70,8 @@ class SqliteDriver(ExecDriver):
     `timestamp` give datetimes with a zone, or UTC if the text names no zone. They are read from
     text or from seconds since 1970 (milliseconds beyond 10**12), and moved to `_loc` if the DSN
     has one. A `date` column with only a day in it gives a date. `boolean` gives bool.
-    In such columns, text that is not a date stays text (Go returns its zero time). So does a BLOB
-    that is UTF-8, because Python's module hides the stored type in such columns.
+    In such columns, text that is not a date stays text (Go returns its zero time).
+    So does a BLOB that is UTF-8, because Python's module hides the stored type in such columns.
 
     Several statements in one text run in order, each with its share of the values. Each statement
     with rows gives a result set. `affected` and `last_id` are those of the last INSERT, UPDATE,
@@ -88,8 +88,8 @@ class SqliteDriver(ExecDriver):
 
     _connection: sqlite3.Connection | None = None
     _interrupted = False
-    """The running statement is to stop. Written by `interrupt` on another thread, read by the
-    progress handler.
+    """The running statement is to stop.
+    Written by `interrupt` on another thread, read by the progress handler.
     """
     _busy_ms = 0
     """Milliseconds that a statement waits for a lock."""
@@ -122,6 +122,10 @@ class SqliteDriver(ExecDriver):
             self._refuse_open(error)
 
     def _connect(self) -> sqlite3.Connection:
+        """A connection of `sqlite3` in autocommit mode.
+
+        SQLite's own wait for locks is off until the settings are applied.
+        """
         extra = self.address.extra
         return sqlite3.connect(
             extra["name"],
@@ -135,8 +139,9 @@ class SqliteDriver(ExecDriver):
         )
 
     def _check_format(self) -> None:
-        """Read the file's format now, to report a wrong file at once. SQLite itself reads the
-        file only with the first statement.
+        """Read the file's format now, to report a wrong file at once.
+
+        SQLite itself reads the file only with the first statement.
         """
         try:
             self.live.execute("PRAGMA schema_version").fetchall()
@@ -162,8 +167,8 @@ class SqliteDriver(ExecDriver):
             self.warn(line)
 
     def _warn_of_unknown(self, name: str) -> None:
-        """Warn of a PRAGMA that SQLite does not know, because SQLite ignores such a PRAGMA
-        silently.
+        """Warn of a PRAGMA that SQLite does not know,
+        because SQLite ignores such a PRAGMA silently.
         """
         known = [row[0] for row in self.live.execute("PRAGMA pragma_list")]
         if known and name.lower() not in known:
@@ -177,8 +182,8 @@ class SqliteDriver(ExecDriver):
         self.live.execute(f"PRAGMA {name} = {value}").fetchall()
 
     def _refuse_open(self, error: Exception) -> None:
-        """Raise the error of an attempt to open: DialError for a lock, FatalError for all other
-        reasons.
+        """Raise the error of an attempt to open: DialError
+        for a lock, FatalError for all other reasons.
         """
         code = error_name(error)
         if code.startswith("SQLITE_BUSY"):
@@ -207,6 +212,10 @@ class SqliteDriver(ExecDriver):
         return refusal(error, self.peer, queries=bool(self._open))
 
     def execute(self, sql: str, binds: Binds) -> Result:
+        """Run the statements of a text in order.
+
+        Each statement is run again while the database is locked.
+        """
         self.running()
         result = Result()
         todo = list(shared_out(steps(sql), binds))
@@ -218,13 +227,13 @@ class SqliteDriver(ExecDriver):
         return result
 
     def _patiently(self, attempt: Callable[[], T], too_late: Callable[[], bool] = bool) -> T:
-        """Call `attempt`, and repeat it while the database is locked, unless `too_late` says that
-        repeating is wrong.
+        """Call `attempt`, and repeat it while the database is
+        locked, unless `too_late` says that repeating is wrong.
 
         SQLite's own wait for a lock cannot be interrupted. So the wait is cut into slices here.
         """
-        # Plain numbers, because two Deadline objects would take a tenth of a short statement's
-        # time.
+        # Plain numbers, because two Deadline objects
+        # would take a tenth of a short statement's time.
         began = slice_began = monotonic()
         while True:
             try:
@@ -241,6 +250,10 @@ class SqliteDriver(ExecDriver):
                 slice_began = now
 
     def _attempt(self, step: Step, text: str, values: Any, result: Result, *, last: bool) -> None:
+        """Run one statement and add its rows and counts to `result`.
+
+        `last`: its rows may be fetched later.
+        """
         before = rounded()
         check_decimals(self.live, text, values)
         cursor = self.live.cursor()
@@ -273,8 +286,9 @@ class SqliteDriver(ExecDriver):
     def _opened(
         self, opened: OpenRows, rows: list[list[Any]], *, inexact: bool, more: bool
     ) -> OpenRows | None:
-        """Keep a cursor open for the rows that follow the first rows. Returns None if no rows
-        follow.
+        """Keep a cursor open for the rows that follow the first rows.
+
+        Returns None if no rows follow.
         """
         with self._guard:
             self._open.add(opened)
@@ -301,8 +315,9 @@ class SqliteDriver(ExecDriver):
     def execute_together(
         self, statements: Sequence[tuple[str, Binds]]
     ) -> list[Result | StatementError]:
-        """Run INSERTs of several callers with one commit. A commit costs far more than an INSERT,
-        and SQLite commits only one transaction at a time.
+        """Run INSERTs of several callers with one commit.
+
+        A commit costs far more than an INSERT, and SQLite commits only one transaction at a time.
 
         A refused statement takes back only its own rows. A statement that meets a lock ends the
         group before itself, because each caller has its own time to wait for locks.
@@ -311,8 +326,8 @@ class SqliteDriver(ExecDriver):
         """
         self.running()
         if self.live.execute("PRAGMA foreign_keys").fetchone()[0]:
-            # A deferred foreign key is checked at the commit, and could fail there because of
-            # another caller's row.
+            # A deferred foreign key is checked at the commit, and
+            # could fail there because of another caller's row.
             return []
         patience, self._busy_ms = self._busy_ms, 0
         try:
@@ -344,8 +359,9 @@ class SqliteDriver(ExecDriver):
             return error
 
     def executemany(self, sql: str, rows: Sequence[Binds]) -> Result:
-        """Run a statement for all rows or for none, also inside of a transaction. Rows are lists,
-        tuples, or dicts for `:name`.
+        """Run a statement for all rows or for none, also inside of a transaction.
+
+        Rows are lists, tuples, or dicts for `:name`.
         """
         self.running()
         if has_lists_for(sql, rows, Dialect.SQLITE):
@@ -361,8 +377,9 @@ class SqliteDriver(ExecDriver):
             raise bulk.at_row(self.refused(error.__cause__ or error)) from None
 
     def _all_or_none(self, bulk: Bulk) -> int:
-        """Run the rows in a transaction, or behind a savepoint of the open transaction. Returns
-        how many rows of the table were changed.
+        """Run the rows in a transaction, or behind a savepoint of the open transaction.
+
+        Returns how many rows of the table were changed.
         """
         begin, undo, keep = self.address.extra["begin"], ["ROLLBACK"], "COMMIT"
         if self.in_transaction():
@@ -383,8 +400,10 @@ class SqliteDriver(ExecDriver):
         return count
 
     def _undo(self, statements: list[str]) -> None:
-        """Roll back. Succeeds also if SQLite has rolled back already. Tried three times, because
-        a late interrupt may hit the rollback.
+        """Roll back.
+
+        Succeeds also if SQLite has rolled back already.
+        Tried three times, because a late interrupt may hit the rollback.
         """
         for _ in range(3):
             self._interrupted = False
@@ -395,8 +414,9 @@ class SqliteDriver(ExecDriver):
                 return
 
     def _note_busy_timeout(self, text: str) -> bool:
-        """Whether a PRAGMA sets or reads `busy_timeout`. That value is kept here, because SQLite
-        itself waits only for a slice.
+        """Whether a PRAGMA sets or reads `busy_timeout`.
+
+        That value is kept here, because SQLite itself waits only for a slice.
         """
         match = _BUSY_TIMEOUT.match(text)
         if match and match["ms"]:
@@ -409,20 +429,21 @@ class SqliteDriver(ExecDriver):
             raise StatementError("interrupted", code="SQLITE_INTERRUPT")
 
     def _count(self, step: Step, result: Result) -> None:
-        # SQLite is asked, because the cursor does not know the numbers for WITH ... INSERT, nor
-        # with RETURNING before Python 3.12.
+        """Note how many rows a write has changed, and the id of its last row."""
+        # SQLite is asked, because the cursor does not know the numbers for WITH ...
+        # INSERT, nor with RETURNING before Python 3.12.
         row = self.live.execute("SELECT changes(), last_insert_rowid()").fetchone()
         result.affected = row[0]
         result.last_id = row[1] if row[0] and step.verb in ("INSERT", "REPLACE") else None
 
-    # Called on another thread. With an open cursor SQLite is not told: its interrupt would end
-    # the cursor, too.
     def interrupt(self) -> None:
+        # Called on another thread.
+        # With an open cursor SQLite is not told: its interrupt would end the cursor, too.
         self._interrupted = True
         with self._guard:
             connection = self._connection if not self._open else None
             if connection is not None:
-                # The driver thread has closed the connection meanwhile.
+                # The driver thread may have closed the connection meanwhile.
                 with suppress(sqlite3.Error):
                     connection.interrupt()
 

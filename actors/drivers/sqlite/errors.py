@@ -49,8 +49,8 @@ def error_name(error: BaseException) -> str:
     name = str(getattr(error, "sqlite_errorname", ""))
     if name != "unknown":
         return name
-    # Python's module is older than this code of SQLite. The first byte of the code tells the
-    # family.
+    # Python's module is older than this code of SQLite.
+    # The first byte of the code tells the family.
     kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
     families = (f"SQLITE_{family}" for family in _FAMILIES)
     return next((family for family in families if getattr(sqlite3, family) == kind), name)
@@ -64,8 +64,8 @@ def hint(code: str, file: str) -> str:
 
 
 def is_special(file: str) -> bool:
-    """Whether the name stands for an existing thing that cannot be a database: a folder, a
-    device, a pipe.
+    """Whether the name stands for an existing thing that
+    cannot be a database: a folder, a device, a pipe.
     """
     return os.path.exists(file) and not os.path.isfile(file)
 

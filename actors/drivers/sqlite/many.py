@@ -34,8 +34,8 @@ class Bulk:
         self._reached = 0
         self._converted = False
         self._long_before = long_decimals()
-        # All rows have the same form, so only the first row is looked at. The rows are unpacked
-        # one by one.
+        # All rows have the same form, so only the first row is looked at.
+        # The rows are unpacked one by one.
         self._by_name = bool(rows) and isinstance(rows[0], dict)
         in_turn = self._step.order == tuple(range(self._step.wanted))
         if not (self._by_name or in_turn):
@@ -67,8 +67,9 @@ class Bulk:
             self._reached = next(taken) - 1
 
     def convert(self) -> None:
-        """Put the values of every row in order, in the form that SQLite stores. StatementError
-        for the first row that does not fit.
+        """Put the values of every row in order, in the form that SQLite stores.
+
+        StatementError for the first row that does not fit.
         """
         if not self._converted:
             self._rows = list(_in_order(self._step, self._rows))
@@ -76,8 +77,9 @@ class Bulk:
 
     def check_decimals(self, connection: sqlite3.Connection) -> None:
         """StatementError, with the number of the row, for a Decimal that its column has rounded.
-        Called after `run` and before the commit. If no LongDecimal was written, the rows are not
-        looked at.
+
+        Called after `run` and before the commit.
+        If no LongDecimal was written, the rows are not looked at.
         """
         if long_decimals() == self._long_before:
             return
@@ -102,8 +104,9 @@ _OF_VALUES = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
 
 
 def _only(sql: str) -> Step:
-    """The only statement of a text. StatementError for several statements, and for a statement
-    that is not a write.
+    """The only statement of a text.
+
+    StatementError for several statements, and for a statement that is not a write.
     """
     found = steps(sql)
     if len(found) != 1:
@@ -118,8 +121,9 @@ def _only(sql: str) -> Step:
 
 
 def _in_order(step: Step, rows: Iterable[Any]) -> Iterator[list[Any]]:
-    """The values of each row in the order of the placeholders. StatementError, with the number of
-    the row, for a row that does not fit.
+    """The values of each row in the order of the placeholders.
+
+    StatementError, with the number of the row, for a row that does not fit.
     """
     for number, row in enumerate(rows, 1):
         try:

@@ -35,9 +35,9 @@ class Owner(Protocol):
 class OpenRows(Rows):
     """The rows of a SELECT behind its first rows.
 
-    Columns with a declared type give REAL values as text of 15 digits. If such a value was read,
-    the statement is run again without declared types, in step with the first run, for the missing
-    digits.
+    Columns with a declared type give REAL values as text of 15 digits.
+    If such a value was read, the statement is run again without declared types, in step with the
+    first run, for the missing digits.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ class OpenRows(Rows):
         return rows
 
     def take(self, rows: list[list[Any]], *, inexact: bool) -> None:
-        """Correct and count the rows that were fetched. `inexact`: a REAL value in the rows was
-        read as text.
+        """Correct and count the rows that were fetched.
+        `inexact`: a REAL value in the rows was read as text.
         """
         if inexact:
             self._correct(rows)
@@ -85,6 +85,7 @@ class OpenRows(Rows):
             in_zone(rows, self._zone)
 
     def _correct(self, rows: list[list[Any]]) -> None:
+        """Replace rounded floats of `rows` by exact ones, from a second run of the statement."""
         if self._plain is None:
             again = _undeclared(self._text, len(self.columns))
             self._plain = self._owner.live.execute(again, self._values)

@@ -39,8 +39,8 @@ class Step:
     verb: str
     wanted: int
     positional: str
-    """The text with `?` for each placeholder. `order` has the index of each value: `?1` and
-    `:name` may repeat.
+    """The text with `?` for each placeholder.
+    `order` has the index of each value: `?1` and `:name` may repeat.
     """
     order: tuple[int, ...]
     names: tuple[str, ...]
@@ -65,6 +65,7 @@ def _steps(sql: str) -> tuple[Step, ...]:
 
 
 def _step(statement: Statement) -> Step:
+    """A statement with the properties that the driver asks for."""
     text, verb = statement.text, statement.verb
     count = wanted(text, Dialect.SQLITE)
     positional, order = bind(text, range(count), Dialect.SQLITE, Style.QMARK)
@@ -83,8 +84,9 @@ def _step(statement: Statement) -> Step:
 
 
 def shared_out(steps: tuple[Step, ...], binds: Binds) -> Iterator[tuple[Step, str, Any]]:
-    """Each statement with its share of the values. A wrong number of values is reported before
-    any statement is yielded.
+    """Each statement with its share of the values.
+
+    A wrong number of values is reported before any statement is yielded.
     """
     if isinstance(binds, Mapping):
         for step in steps:
@@ -103,6 +105,10 @@ def shared_out(steps: tuple[Step, ...], binds: Binds) -> Iterator[tuple[Step, st
 
 
 def _by_name(step: Step, binds: Mapping[str, Any]) -> tuple[str, Any]:
+    """The text and its values for a mapping.
+
+    The text has `?` if lists are written out, else names.
+    """
     if step.names == ("?",):
         raise misplaced(binds)
     values = [_value_named(name, binds) for name in step.names]
@@ -114,8 +120,9 @@ def _by_name(step: Step, binds: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _written_out(step: Step, values: Sequence[Any]) -> tuple[str, list[Any]]:
-    """The text with `?` for each placeholder, and the values to store. Lists for IN are written
-    out.
+    """The text with `?` for each placeholder, and the values to store.
+
+    Lists for IN are written out.
     """
     text = step.positional
     if has_containers(values):
@@ -124,8 +131,9 @@ def _written_out(step: Step, values: Sequence[Any]) -> tuple[str, list[Any]]:
 
 
 def in_order(step: Step, row: Any) -> list[Any]:
-    """One row of values in the form that SQLite stores, for the text with `?`. StatementError if
-    the row does not fit the statement.
+    """One row of values in the form that SQLite stores, for the text with `?`.
+
+    StatementError if the row does not fit the statement.
     """
     if isinstance(row, Mapping):
         return [to_sqlite(_value_named(name, row)) for name in step.names]
@@ -138,6 +146,7 @@ def in_order(step: Step, row: Any) -> list[Any]:
 
 
 def _value_named(place: str, binds: Mapping[str, Any]) -> Any:
+    """The value of a named placeholder. StatementError if there is no value of that name."""
     if place.startswith("?"):
         raise StatementError(
             f"the placeholder {place} takes values in order; write :name for values by name"

@@ -1,5 +1,5 @@
-"""Python values as SQLite stores them, and values of columns that are declared as dates and
-booleans.
+"""Python values as SQLite stores them, and values
+of columns that are declared as dates and booleans.
 
 Reading follows go-sqlite3: the *declared* type of the column decides. Only a column taken
 directly from a table has a declared type (`SELECT day`, not `SELECT max(day)`).
@@ -42,8 +42,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_sqlite(value: Any) -> Any:
-    """A value in the form that SQLite can store. StatementError, with advice, for a value that
-    SQLite cannot store.
+    """A value in the form that SQLite can store.
+
+    StatementError, with advice, for a value that SQLite cannot store.
     """
     if type(value) is int and not -(1 << 63) <= value < 1 << 63:
         raise StatementError("an integer of more than 64 bits does not fit SQLite; bind it as str")
@@ -80,8 +81,8 @@ _CONTAINERS = (list, tuple, set, frozenset, Mapping)
 def register_adapters() -> None:
     """Have `sqlite3` itself store the values that `to_sqlite` converts, as far as adapters can.
 
-    `sqlite3` looks for the exact type of a value. The adapters are registered for every
-    connection of this process.
+    `sqlite3` looks for the exact type of a value.
+    The adapters are registered for every connection of this process.
     """
     for kinds, convert in _STORED:
         for kind in kinds if isinstance(kinds, tuple) else (kinds,):
@@ -108,6 +109,7 @@ def _boolean(data: bytes) -> Any:
 
 
 def _moment(data: bytes) -> Any:
+    """A column declared as a moment: a datetime with a zone, or the stored value if it is none."""
     if _WRITTEN.fullmatch(data):
         try:
             value = datetime.fromisoformat(data.decode())
@@ -126,6 +128,7 @@ def _moment(data: bytes) -> Any:
 
 
 def _day(data: bytes) -> Any:
+    """A column declared as a day: a date for a day alone, otherwise as `_moment`."""
     if not _WRITTEN_DAY.fullmatch(data):
         return _moment(data)
     try:
@@ -135,6 +138,7 @@ def _day(data: bytes) -> Any:
 
 
 def _from_number(number: int) -> datetime | int:
+    """A number of seconds since 1970, or of milliseconds if it is very large, as a datetime."""
     unit = timedelta(milliseconds=1) if abs(number) > _MILLISECONDS else timedelta(seconds=1)
     try:
         return _EPOCH + number * unit
@@ -143,6 +147,7 @@ def _from_number(number: int) -> datetime | int:
 
 
 def _from_text(match: re.Match[str]) -> datetime:
+    """A datetime from the parts of its text. ValueError for a day or time that does not exist."""
     # Python has microseconds, Go has nanoseconds: finer digits are cut off.
     fraction = (match["fraction"] or "")[:7]
     value = datetime.fromisoformat(
@@ -175,20 +180,20 @@ _rounded = 0
 
 
 def rounded() -> int:
-    """How many REAL values were read as text so far. The text has 15 digits, which may be too
-    few.
+    """How many REAL values were read as text so far.
+    The text has 15 digits, which may be too few.
     """
     return _rounded
 
 
 def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
-    """Replace floats in `rows` by the floats that the same statement returns without declared
-    types, digit for digit.
+    """Replace floats in `rows` by the floats that the same
+    statement returns without declared types, digit for digit.
     """
     for row, plain in zip(rows, again, strict=False):
         for index, value in enumerate(plain):
-            # The second run may have read other rows. A float is replaced only by a float that
-            # rounds to the same number.
+            # The second run may have read other rows.
+            # A float is replaced only by a float that rounds to the same number.
             if (
                 type(value) is float
                 and type(row[index]) is float
@@ -198,8 +203,10 @@ def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
 
 
 def in_zone(rows: list[list[Any]], zone: str) -> None:
-    """Move every datetime of the rows into a zone: a zone's name, or `Local` for this machine's
-    zone. A datetime that would leave Python's range of years is not moved.
+    """Move every datetime of the rows into a zone: a
+    zone's name, or `Local` for this machine's zone.
+
+    A datetime that would leave Python's range of years is not moved.
     """
     info = None if zone == "Local" else ZoneInfo(zone)
     for row in rows:
