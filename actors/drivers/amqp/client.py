@@ -22,8 +22,8 @@ from trunkline.errors import DialError
 __all__ = ["Services", "Stream", "ask", "fail", "open_channel", "resolve"]
 
 _FED = 8192
-"""Bytes that pika gets at a time. It copies the rest of its input for each frame, so pieces are
-kept small.
+"""Bytes that pika gets at a time. pika copies the rest of the input for each frame, so small pieces
+are cheaper.
 """
 _OTHERS = (
     (b"AMQP", "speaks another version of AMQP; 0-9-1 is needed"),

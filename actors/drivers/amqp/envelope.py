@@ -19,9 +19,9 @@ _COUNTS = frozenset(("x-delivery-count", "x-acquired-count"))
 class _Identity:
     """The identity of a message.
 
-    AMQP has none, so the identity is made of everything that a message consists of.
+    AMQP has no identities, so all parts of a message serve as its identity.
 
-    Identities are compared only after a lost link, so nothing is computed before. A long body is
+    Identities are compared only after a lost link, and nothing is computed before. A long body is
     kept as a digest, which saves a second copy.
     """
 

@@ -46,8 +46,8 @@ _memories: dict[int, tuple[Address, Memory]] = {}
 
 
 def memory_of(address: Address) -> Memory:
-    """Return the memory of the connection with this address object: a worker gives all its drivers
-    the same object.
+    """Return the memory of the connection with this address object, which a worker gives to all
+    drivers.
     """
     found = _memories.get(id(address))
     if found is None:

@@ -31,17 +31,17 @@ class Plan:
     """The wishes of one address."""
 
     queue: str | None
-    """None: nothing is read. "": an own queue, which the broker names and deletes with the link."""
-    exchange: str
-    """"": the default exchange, which hands each message to the queue that its routing key
-    names.
+    """None: for writing only. "": an own queue, which the broker names and deletes with the
+    link.
     """
+    exchange: str
+    """"": the default exchange, which hands a message to the queue named by the routing key."""
     kind: str
     """The type of the exchange, for declaring it."""
     kind_given: bool
     bindings: tuple[str, ...]
     write_key: str | None
-    """None: every routing key is a pattern, so there is no key to write with."""
+    """None: every routing key is a pattern, and writing is impossible."""
     durable: bool
     exclusive: bool
     auto_delete: bool

@@ -1,8 +1,8 @@
 """The channel that an amqp connection reads from: messages to the sink, acknowledgements to the
 broker.
 
-Everything runs on the event loop. pika calls `_take` for each message of the bytes that were just
-read, and `Stream` then has `hand_over` give all of them to the sink at once.
+Everything runs on the event loop. pika calls `_take` for each message of the bytes just read.
+`Stream` then calls `hand_over`, which gives the messages to the sink together.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Reader:
         self._strays: Strays | None = None
         self._queue_watch: QueueWatch | None = None
         self._offsets: dict[int, int] | None = {} if plan.streams else None
-        """For a stream: the offset of each message that is not settled, by its delivery tag."""
+        """For a stream: the offsets of unsettled messages, by delivery tag."""
 
     async def begin(
         self, connection: Any, queue: str, ready: int, exchange_type: str | None
@@ -198,7 +198,7 @@ class Reader:
     def lag(self) -> int | None:
         """Return the number of messages in the queue, unsettled ones included.
 
-        None for a stream, which keeps all.
+        None for a stream, which keeps every message.
         """
         if self._queue_watch is None or self._offsets is not None:
             return None

@@ -1,8 +1,7 @@
-"""Messages that come through a binding which the address does not ask for, perhaps one of an
-earlier run.
+"""Messages from a binding that the address does not ask for, perhaps a binding of an earlier run.
 
-Other programs may bind a queue on purpose, and AMQP cannot list bindings. So no binding is removed
-here: the messages are delivered, and one warning is logged. No I/O.
+Other programs may bind a queue on purpose, and AMQP cannot list bindings. So no binding is removed:
+the messages are delivered, and a warning is logged. No I/O.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Strays:
         self._known: dict[str, bool] = {}
 
     def warning(self, exchange: str, key: str) -> str | None:
-        """Return the warning for a message from this exchange with this routing key.
+        """Return the warning for a message, by exchange and routing key.
 
         None where it fits.
         """

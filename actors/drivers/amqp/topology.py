@@ -21,16 +21,15 @@ __all__ = ["Topology"]
 
 _NOT_FOUND, _OTHER_PROPERTIES, _ACCESS_REFUSED = 404, 406, 403
 _INEQUIVALENT, _TYPE, _RESERVED = "inequivalent", "'type'", "amq."
-"""RabbitMQ's words where the thing exists with other properties. Its other refusals with code 406
-are about the request itself.
+"""RabbitMQ's words for a queue or an exchange with different properties. Further refusals with code
+406 are about the request itself.
 """
 
 
 class Topology:
     """Makes sure, over one link, that the queue and the exchange of a plan exist.
 
-    The broker closes a channel where it refuses a request. So `channel` may be a new one after
-    `prepare`.
+    The broker closes a channel where it refuses a request. So `prepare` may leave a new `channel`.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Topology:
     async def prepare(self) -> str | None:
         """Declare and bind what is missing.
 
-        Return the name of the queue to read, or None when nothing is read.
+        Return the name of the queue to read, or None for writing only.
         """
         self.channel = await open_channel(self._connection)
         await self._exchange()
@@ -89,7 +88,7 @@ class Topology:
         )
 
     async def _queue(self) -> str | None:
-        """Make sure that the queue exists; return its name, or None when nothing is read."""
+        """Make sure that the queue exists; return its name, or None for writing only."""
         plan, name = self._plan, self._plan.queue
         if name is None:
             return None
@@ -134,7 +133,7 @@ class Topology:
     async def _exists(self, method: str, **named: Any) -> Any:
         """Return the broker's report on a queue or an exchange; None where it is missing.
 
-        The question comes before any declaration: it needs no right to declare, and changes
+        The question comes before any declaration: asking needs no right to declare and changes
         nothing.
         """
         try:

@@ -54,7 +54,7 @@ class QueueWatch:
         self._total, self._settled_then = count + self._delivered - self._settled, self._settled
 
     def lag(self) -> int:
-        """Return the number of messages in the queue, delivered and unsettled ones included.
+        """Return the number of messages in the queue, with those delivered and unsettled.
 
         The figure is computed from the broker's last answer. An answer older than a second also
         triggers a new question.

@@ -1,8 +1,8 @@
 """The channel that an amqp connection writes to: publisher confirms, returned messages, questions.
 
-Each caller learns the outcome of its own message: the broker has it, no queue takes it, it was
-refused, or the outcome is unknown. The module is long because these cases are told apart.
-Everything runs on the event loop.
+Each caller learns the outcome of its message: confirmed, returned because no queue takes it,
+refused, or unknown. Telling the cases apart makes the module long. Everything runs on the event
+loop.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Writer:
 
     def __init__(self, connection: Any, stream: Stream, plan: Plan) -> None:
         self.blocked: str | None = None
-        """The broker's reason for taking no messages now; None while it takes them."""
+        """The broker's reason for taking no messages now; None while messages are taken."""
         self._connection, self._stream, self._plan = connection, stream, plan
         self._route = None if plan.write_key is None else _Route(plan.exchange, plan.write_key)
         self._properties = self._with()
@@ -109,7 +109,7 @@ class Writer:
         return WrittenProperties(headers=given, delivery_mode=mode, **more)
 
     def _own_route(self) -> _Route:
-        """Return the destination that the address names; RefusedError where it names none."""
+        """Return the address's destination; RefusedError for an address without one."""
         if self._route is None:
             raise RefusedError(
                 "every routing_key is a pattern: give write_topic= in the address, or topic= with the message"
@@ -164,8 +164,7 @@ class Writer:
     async def write_to(self, body: bytes, outgoing: Outgoing, deadline: Deadline) -> int:
         """Publish a message that has its own destination. See `StreamDriver.send_to`.
 
-        An answer goes to the queue that the asker has named. The default exchange finds that queue
-        by its name.
+        An answer goes to the asker's queue, by the default exchange, which finds queues by name.
         """
         if outgoing.topic is None:
             route = self._own_route()
@@ -239,8 +238,8 @@ class Writer:
     def _hand_over(
         self, body: bytes, route: _Route, properties: WrittenProperties, question: str | None
     ) -> _Pending:
-        """Give the message to pika and enter it among the unconfirmed ones, by the number of its
-        confirmation.
+        """Give the message to pika and enter it among the unconfirmed messages, by its delivery
+        tag.
         """
         if self._error is not None:
             raise ConnectionError(str(self._error))
@@ -281,7 +280,7 @@ class Writer:
     def _on_confirmation(self, frame: Any) -> None:
         """Resolve the messages that the broker has confirmed or refused.
 
-        A message that was returned before has its error already; its confirmation changes nothing.
+        A returned message has its error already, and the confirmation changes nothing.
         """
         method, tag = frame.method, frame.method.delivery_tag
         tags = [tag]
@@ -299,7 +298,9 @@ class Writer:
                 )
 
     def _on_return(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        """Refuse the message that no queue takes. The broker returns it before it confirms it."""
+        """Refuse a message that no queue takes. The broker returns the message before confirming
+        it.
+        """
         route = _Route(_text(method.exchange), _text(method.routing_key))
         why = f"no queue takes messages for {route}"
         if method.reply_code != _NO_ROUTE:

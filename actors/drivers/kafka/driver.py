@@ -173,10 +173,9 @@ class KafkaDriver(StreamDriver):
         return self._reader.lag() if self._reader is not None else None
 
     def settle(self, tokens: Sequence[Any]) -> None:
-        if (
-            self._reader is not None
-        ):  # also of a link that was lost a moment ago: it goes on from there
-            self._reader.settle(tokens)  # a lost link, too: the next one goes on from there
+        # A link lost a moment ago counts, too: the next link goes on behind these messages.
+        if self._reader is not None:
+            self._reader.settle(tokens)
 
     # reports of the reader (`loop_side.Owner`), called on the event loop
 

@@ -121,7 +121,7 @@ def settings_failure(error: KafkaException) -> FatalError:
 
 
 def broker_of(text: str) -> str | None:
-    """Return the server that an error names; None for none."""
+    """Return the server named in an error, or None."""
     found = _PREFIX.match(text)
     return found[1] if found else None
 

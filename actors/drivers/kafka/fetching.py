@@ -58,7 +58,7 @@ class Fetcher:
     ) -> None:
         self.consumer = consumer
         self.is_held = False
-        """Whether all partitions are paused, so librdkafka fetches nothing."""
+        """Whether the partitions are paused: librdkafka then does not fetch."""
         self._plan = plan
         self._positions = positions
         self._link = link
@@ -145,7 +145,7 @@ class Fetcher:
         return len(found)
 
     def _take_batch(self, most: int) -> list[Any]:
-        """Return kept messages, fetched ones, or those that arrive within `POLL_S` seconds.
+        """Return kept messages, fetched messages, or messages that arrive within `POLL_S` seconds.
 
         Only the last case counts as waiting, for `Silence`.
         """

@@ -1,6 +1,6 @@
-"""Asking the brokers which partitions a topic has, and where in them reading begins.
+"""Asking the brokers for the partitions of a topic, and for the offsets at which reading begins.
 
-The calls block, so all methods run on the reader's thread.
+The calls block. They run on the reader's thread.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Finder:
         self.consumer = consumer
         self.plan = plan
         self.known = dict(known)
-        """How many partitions each topic had at the first link. Partitions that are missing here
-        were made later, and are read from their beginning.
+        """How many partitions each topic had at the first link. Partitions made later are read from
+        the beginning.
         """
         self.counts: dict[str, int] = {}
         """How many partitions the topics of the address had when they were last looked up."""
         self._makes_topics = makes_topics
-        """Whether the broker may make topics that it does not know. Only the first link may have
-        that done: a topic that an operator deletes later is waited for.
+        """Whether the broker may make missing topics. Only the first link allows that: later a
+        deleted topic is waited for.
         """
         self.has_patterns = any(topic.startswith("^") for topic in plan.topics)
         self._listed = bool(known)

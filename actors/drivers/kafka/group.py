@@ -39,8 +39,8 @@ _FORMER = frozenset(
         KafkaError.STALE_MEMBER_EPOCH,
     )
 )
-"""Errors of a commit during a rebalance. They are not reported: the commit is repeated for the
-partitions that this member keeps.
+"""Errors of a commit during a rebalance. No report is due: the commit is repeated for the
+partitions that stay with this member.
 """
 _NO_RIGHT = (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.TOPIC_AUTHORIZATION_FAILED)
 
@@ -63,7 +63,9 @@ class Group:
     ) -> None:
         self.plan = plan
         self.assigned = False
-        """Whether the group has said which partitions this member has, even if that is none."""
+        """Whether the group has assigned partitions to this member, or has told the member that it
+        gets none.
+        """
         self.broken = False
         """Whether assigned partitions could not be taken. Only a new member gets them then."""
         self.within = False
@@ -206,7 +208,7 @@ class Group:
     def _committed(
         self, partitions: list[TopicPartition], deadline: Deadline
     ) -> list[TopicPartition]:
-        """Return the group's committed offsets; negative ones where it has none."""
+        """Return the group's committed offsets; a negative offset stands for a missing commit."""
         wanted = [TopicPartition(each.topic, each.partition) for each in partitions]
         found: list[TopicPartition] = self.consumer.committed(wanted, timeout=deadline.left())
         for each in found:

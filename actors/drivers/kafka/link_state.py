@@ -1,8 +1,8 @@
-"""Whether the reader's link is open, and what librdkafka's errors mean for the link. No I/O.
+"""Whether the reader's link is open, and the effect of librdkafka's errors on the link. No I/O.
 
-librdkafka has no notion of a link. It reports that all brokers are down, that one broker refused a
-login, or that a topic is unknown. `LinkState` draws one of three conclusions from each report: the
-link ends, opening fails, or the user's log gets a line. Runs on the reader's thread.
+librdkafka has no notion of a link. Its reports are about brokers that are down, a refused login, an
+unknown topic. `LinkState` draws one of three conclusions from each report: the link ends, opening
+fails, or the user's log gets a line. Runs on the reader's thread.
 """
 
 from __future__ import annotations
@@ -28,13 +28,11 @@ from trunkline.errors import DialError, DialTimeout
 __all__ = ["LinkState"]
 
 _RECENT_S = 5.0
-"""The last error of a broker explains the loss of all brokers only when it is at most so many
-seconds old.
-"""
+"""The age, in seconds, up to which the last error of a broker explains the loss of all brokers."""
 _GRACE_S = 1.5
-"""Seconds after which a refusal ends an opening. A host may have several addresses, and librdkafka
-tries them one by one, so the first refusal need not be the outcome. librdkafka also reports the
-same failure only once, so a later attempt gets no report.
+"""Seconds after which a refusal ends an opening. librdkafka tries the addresses of a host in turn,
+and after a refusal the next address may still accept. librdkafka also reports the same failure only
+once, so a later attempt gets no report.
 """
 _BROKER_ERRORS = (
     KafkaError._TRANSPORT,
@@ -55,7 +53,7 @@ class LinkState:
         self.knows_positions = knows_positions
         """Whether reading has a place to go on from; a later link resumes there."""
         self.fatal: DialError | None = None
-        """Why this consumer can never have another link; None while it can."""
+        """The reason why this consumer can never have another link; None without such a reason."""
         self.is_fenced = False
         """Whether another member with the same group.instance.id has taken this member's place."""
         self._plan = plan
@@ -71,9 +69,7 @@ class LinkState:
     # opening
 
     def begin_opening(self) -> None:
-        """Begin an opening; raise the error that makes every further link impossible, if there is
-        one.
-        """
+        """Begin an opening; raise an earlier error that makes every further link impossible."""
         if self.fatal is not None:
             raise self.fatal
         self._trouble = None
@@ -124,10 +120,10 @@ class LinkState:
         )
 
     def end(self, error: KafkaError) -> None:
-        """Handle an error after which this consumer never gives a message again.
+        """Handle an error that ends reading with this consumer for good.
 
         A fenced consumer is kept as it is. A new consumer would take the place back, and the two
-        members would replace each other for ever.
+        members would go on fencing each other.
         """
         self.is_fenced = "fenced" in said(error).lower()
         if self.is_fenced:

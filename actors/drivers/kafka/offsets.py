@@ -123,7 +123,7 @@ class Position:
 
 
 class Positions:
-    """The positions of all partitions that this consumer has."""
+    """The positions of the consumer's partitions."""
 
     def __init__(self) -> None:
         self.by_topic: dict[str, dict[int, Position]] = {}

@@ -61,7 +61,7 @@ class Places:
             self._remade[topic] = None
 
     def is_lost(self, topic: str, number: int) -> bool:
-        """Whether librdkafka has given up the partition, so it cannot seek there."""
+        """Whether librdkafka has given up the partition, and with that also seeking."""
         return (topic, number) in self._lost
 
     def is_remade(self, topic: str) -> bool:

@@ -85,7 +85,7 @@ class Reader:
 
         `former`: a reader of the same address that has become useless, for example because its
         login was refused. Without a group only that reader knows where reading was, so the new one
-        goes on there. `makes_topics`: whether the broker may make topics that it does not know.
+        goes on there. `makes_topics`: whether the broker may make missing topics.
         """
         known_positions = former.positions_to_resume() if former is not None else None
         self.plan = plan
@@ -164,9 +164,9 @@ class Reader:
         return await future
 
     def leave(self, owner: Owner) -> None:
-        """Take note that the owner's link is over.
+        """Take note of the end of the owner's link.
 
-        The owner gets nothing more, and the next one may take over.
+        The owner gets no more messages, and the next owner may take over.
         """
         if self._loop_side.owner is owner:
             self._loop_side.owner = None
@@ -204,9 +204,7 @@ class Reader:
     # run on the reader's thread
 
     def _run(self) -> None:
-        """Do one thing after the other until the reader must stop. Then end all requests, and the
-        session.
-        """
+        """Work until the reader must stop. Then end the waiting requests, and the session."""
         try:
             while not self._must_stop:
                 self._do_next()

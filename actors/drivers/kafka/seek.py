@@ -1,8 +1,8 @@
 """Going on to read at another place of the log: `Connection.seek`. Runs on the reader's thread.
 
-First the seek is checked against everything that may refuse it. Then all partitions are moved. Each
-partition gets a new `Position` object, so messages given out before the seek are recognised by the
-old object.
+First the seek is checked against every reason for a refusal. Only then the partitions are moved.
+Each partition gets a new `Position` object, so messages given out before the seek are recognised by
+the old object.
 """
 
 from __future__ import annotations
@@ -131,9 +131,7 @@ class Seeker:
     def _targets(
         self, place: Place, wanted: list[tuple[str, int]], deadline: Deadline
     ) -> list[TopicPartition]:
-        """Return the offset to move to, for each partition; RefusedError for an offset that it does
-        not have.
-        """
+        """Return the target offset of each partition; RefusedError for a missing offset."""
         if place.kind != "offset":
             sought = {"earliest": EARLIEST, "latest": LATEST}.get(place.kind, place.value)
             return self._finder.starts(wanted, deadline, sought)
@@ -171,7 +169,7 @@ class Seeker:
         return void
 
     def _fetch(self, positions: list[Position], *, held: bool) -> None:
-        """Move librdkafka, too. The messages that it has fetched ahead are void then."""
+        """Move librdkafka, too, and drop the messages fetched ahead."""
         until = time.monotonic() + _BUSY_S
         for position in positions:
             target = TopicPartition(position.topic, position.partition, position.start)

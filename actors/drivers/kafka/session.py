@@ -49,8 +49,8 @@ class Session:
         """Make the consumer and its parts. FatalError where librdkafka refuses a setting.
 
         `known`: how many partitions the topics had at the first link. `makes_topics`: whether the
-        broker may make topics that it does not know. `check_opening` and `check_seek` raise when an
-        opening or a seek must not go on.
+        broker may make missing topics. `check_opening` and `check_seek` raise when an opening or a
+        seek must not go on.
         """
         self._plan = plan
         self._positions = positions
@@ -141,7 +141,7 @@ class Session:
         group.commit_starts(check_again)
 
     def _go_back(self, deadline: Deadline) -> None:
-        """Go back to the first message of each partition that no reader has had.
+        """Go back to the first unread message of each partition.
 
         All partitions must be paused.
         """
@@ -156,7 +156,7 @@ class Session:
             self._positions.put(each)
         if self.group is not None:
             self._seek_back(starts)
-            # A list of all topics also makes librdkafka look for the topics that it reads.
+            # Asking for the full list of topics also makes librdkafka look for its own topics.
             self.finder.ask(lambda seconds: self.consumer.list_topics(timeout=seconds), deadline)
         elif starts:
             self.consumer.assign(starts)

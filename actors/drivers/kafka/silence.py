@@ -1,12 +1,12 @@
-"""Partitions that have messages and deliver none: the broker cannot read its log, and does not
-report that.
+"""Partitions with messages that never arrive: the broker cannot read its log, and does not report
+that.
 
 Where the length of a batch is damaged on the broker's disk, the broker answers every fetch with no
-messages. Three observations together distinguish that from other pauses:
+messages. Three observations together distinguish such a partition from a pause:
 
-* librdkafka had nothing while the reader waited for it. So neither a full buffer nor other
-  partitions kept librdkafka from fetching.
-* Nothing has come from the partition for a long time.
+* librdkafka had nothing while the reader waited for it. Neither a full buffer nor other partitions
+  kept librdkafka from fetching.
+* The partition has been silent for a long time.
 * The leader of the partition, asked over the connection that carries the fetches, says that there
   is more.
 
@@ -38,12 +38,12 @@ class Silence:
         self._positions = positions
         self._waited_s = 0.0
         self._since: dict[Position, tuple[int, float]] = {}
-        """For partitions that have more: the offset that does not come, and the value of
-        `_waited_s` when that was seen.
+        """For partitions with more messages: the missing offset, and the value of `_waited_s` at
+        the first look.
         """
 
     def waited(self, seconds: float) -> None:
-        """Count seconds in which there was room for messages and librdkafka had none."""
+        """Count seconds in which the reader had room and librdkafka had no messages."""
         self._waited_s += seconds
 
     def begin_anew(self) -> None:
@@ -51,9 +51,9 @@ class Silence:
         self._since.clear()
 
     def look(self) -> DialError | None:
-        """Return why reading cannot go on; None while it can.
+        """Return why reading cannot go on, or None.
 
-        `Upkeep` calls this every half second.
+        Called by `Upkeep` every half second.
         """
         since = {}
         for each in self._positions:

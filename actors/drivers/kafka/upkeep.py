@@ -21,7 +21,7 @@ _ASK_ENDS_S = 5.0
 rarely.
 """
 _ASSIGNMENT_S = 60.0
-"""Seconds that a group may need to assign its partitions: it waits for its slowest member."""
+"""Seconds that a group may need for assigning partitions: it waits for the slowest member."""
 
 
 class Upkeep:

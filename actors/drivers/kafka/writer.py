@@ -219,8 +219,8 @@ class Writer:
         """Decide about a message that librdkafka reports as failed: write it again, or end the
         write.
 
-        A purged message was certainly not sent. It goes out again, unless it was purged by its own
-        deadline.
+        A purged message was certainly not sent. It goes out again, unless the purge was due to its
+        own deadline.
         """
         code = error.code()
         name = self.plan.peer

@@ -67,9 +67,9 @@ class Acknowledgements:
                     client.ack(number, qos)
 
     def repeat_if_known(self, number: int, qos: int, content: int) -> bool:
-        """Acknowledge a QoS 2 message again if a reader has had it; return whether that was so.
+        """Acknowledge a QoS 2 message again if a reader has had it; return whether a reader had.
 
-        The broker sends such a message when it did not get the first acknowledgement.
+        The broker repeats such a message when the first acknowledgement was lost.
         """
         if qos != 2 or not self._session.is_received(number, content):
             return False

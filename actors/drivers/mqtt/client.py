@@ -49,8 +49,8 @@ _DRAIN_S = 0.4
 _HEAD = 2 + 65_535 + 2
 """How many bytes of a too big message are kept: enough for the longest topic and the packet id."""
 _LEAST_FRAME = 16 * 1024 * 1024
-"""Over WebSocket a whole packet may be one message, which is in memory before its size can be
-checked.
+"""Over WebSocket a packet may be a single message, and is in memory before the check of its
+size.
 """
 _PIECE = 256 * 1024
 """The most bytes that are handed over at a time. The rest of a big message waits until the peer has
@@ -138,7 +138,7 @@ class PahoSocket:
     # methods that paho calls
 
     def recv(self, size: int) -> bytes:
-        """Return received bytes; BlockingIOError where there are none, as paho expects it."""
+        """Return received bytes; BlockingIOError for an empty inbox, as paho expects."""
         if not self._inbox:
             raise BlockingIOError
         data = bytes(self._inbox[:size])
@@ -160,7 +160,7 @@ class PahoSocket:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Join the packets that paho sends in this block, and hand them over in one piece."""
+        """Join the packets that paho sends inside the block, and hand them over in one piece."""
         self._gathered = []
         try:
             yield
@@ -178,7 +178,7 @@ class PahoSocket:
             self.in_hand = len(piece)
         else:
             with contextlib.suppress(StopIteration):
-                # The coroutine does not wait here, so a single step runs it to its end.
+                # The coroutine will not wait: a single step runs it to the end.
                 sending.send(None)
 
     async def _finish(self, sending: Any) -> None:

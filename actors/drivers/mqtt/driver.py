@@ -64,7 +64,7 @@ _PACKET_HEAD = 12
 
 
 class MqttDriver(StreamDriver):
-    """One link to one broker, the first server of the address that accepts it."""
+    """A link to a broker: the first server of the address that accepts the connection."""
 
     schemes: ClassVar[tuple[str, ...]] = ("mqtt", "mqtts", "ws+mqtt", "wss+mqtt")
     overflow: ClassVar[Overflow] = Overflow.DROP_OLDEST
@@ -436,7 +436,8 @@ class MqttDriver(StreamDriver):
     def warn(self, text: str) -> None:
         self.sink.warn(text)
 
-    # Callbacks of paho. It holds a lock meanwhile, so packets that are sent here go out afterwards.
+    # Callbacks of paho. paho holds a lock meanwhile, so packets sent from a callback go out
+    # afterwards.
 
     def _on_connect(self, client: Any, data: Any, flags: Any, code: ReasonCode, found: Any) -> None:
         """Handle the broker's answer to the login."""

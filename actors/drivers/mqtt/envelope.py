@@ -55,7 +55,7 @@ def properties_for(packet_type: int) -> Any:
 
 
 def own_properties(plan: Plan) -> Any:
-    """Return the properties that the address gives each message; None for none."""
+    """Return the address's properties for each message, or None."""
     if not plan.headers:
         return None
     found = properties_for(PacketTypes.PUBLISH)

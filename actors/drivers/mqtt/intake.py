@@ -26,7 +26,7 @@ _MOST_BYTES = 64 * 1024 * 1024
 class Intake:
     """The messages of one connection on their way to `sink`.
 
-    `buffer`: how many may be unread there.
+    `buffer`: how many messages may be unread.
     """
 
     def __init__(self, sink: Sink, buffer: int) -> None:
@@ -51,7 +51,7 @@ class Intake:
         """Reading stops when so many messages of QoS 1 and 2 wait here for room in the buffer."""
         self._arrived: list[Delivery] = []
         self._held: list[Delivery] = []
-        """Messages for which there was no room. Those in `_arrived` came after them."""
+        """Messages without room in the buffer, older than the messages in `_arrived`."""
         self._waiting = 0
         """How many messages of QoS 1 and 2 wait here; the next attribute has their bytes."""
         self._waiting_bytes = 0
@@ -105,7 +105,7 @@ class Intake:
 
     @property
     def has_too_much(self) -> bool:
-        """Whether so much waits here that the link must not be read."""
+        """Whether the waiting messages exceed a limit, and the link must not be read."""
         return self._waiting >= self._most or self._waiting_bytes >= _MOST_BYTES
 
     @property
@@ -135,7 +135,9 @@ class Intake:
         return [each.token for each in owed] if self.acks_early else ()
 
     def _take_ready(self) -> list[Delivery]:
-        """Return the messages for which there is room, the oldest first, and hold the others."""
+        """Return as many messages as have room, the oldest first, and hold the remaining
+        messages.
+        """
         arrived, self._arrived = self._arrived, []
         if not self._held and not self.is_paused and len(arrived) <= self._room():
             return arrived

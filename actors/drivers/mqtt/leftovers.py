@@ -2,11 +2,11 @@
 
 Ended when noticed.
 
-MQTT has no request for the list of subscriptions. So a message reveals an old one: its topic fits
-none of the topics of the address. All filters that could have brought the message are then
-unsubscribed, and the message is acknowledged and left out. With MQTT 5 the answer tells which of
-these filters existed. Where none existed, the message came in some other way (from a broker that
-rewrites topics), and messages like it are handed over.
+MQTT has no request for the list of subscriptions. So an old subscription shows by a message whose
+topic fits none of the topics of the address. All filters that could have brought the message are
+then unsubscribed, and the message is acknowledged and left out. With MQTT 5 the answer tells which
+of these filters existed. Where no filter existed, the message came another way (such as a broker
+that rewrites topics). Messages of the topic are then handed over.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _OTHERS = {
     **dict.fromkeys((18, 21, 26, 28, 31), "text"),
     22: "binary",
 }
-"""Properties of other packets. Their layout tells where they end."""
+"""Properties of other packets. The layout tells where a property ends."""
 _MOST_NAMED = 5
 
 
@@ -184,7 +184,7 @@ class _Reading:
     def address(self) -> str | None:
         """Return a topic for writing.
 
-        None where it is not UTF-8, because a repaired topic would be another one.
+        None for invalid UTF-8, because a repaired topic would be a different topic.
         """
         try:
             return self.counted().decode()

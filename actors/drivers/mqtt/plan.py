@@ -25,7 +25,7 @@ _ODD = re.compile(
     + "]"
 )
 """Control characters, and code points that Unicode never assigns. mosquitto ends the link of a
-client that sends them.
+client for such letters.
 """
 FOR_EVER = 0xFFFF_FFFF
 ENVELOPE = 128 * 1024
@@ -45,7 +45,7 @@ class Plan:
     topics: tuple[str, ...] = ()
     """Topics to read; none for a connection that only writes."""
     covered: tuple[str, ...] = ()
-    """Topics of the address that another one includes: a broker would send their messages twice."""
+    """Topics of the address that another topic includes: a broker would send the messages twice."""
     write_topic: str | None = None
     """The topic to write to; None for none."""
     qos: int = 0
@@ -185,9 +185,9 @@ class Plan:
 def _receive_maximum(address: Address, topics: tuple[str, ...]) -> int:
     """Return how many messages may be unacknowledged (MQTT 5).
 
-    That is the number of packet ids: a broker does not queue messages that it has sent, and so
-    drops none of them. With shared topics it is the length of the buffer, because other clients may
-    read the rest.
+    The limit is the number of packet ids: a broker may drop queued messages, but no messages
+    already sent. With shared topics the limit is the length of the buffer, because other clients
+    may read the rest.
     """
     if any(map(_is_shared, topics)):
         return max(1, min(_LONGEST, int(address.option("buffer"))))
@@ -226,7 +226,7 @@ def _is_shared(topic: str) -> bool:
 
 
 def _covers(pattern: str, other: str) -> bool:
-    """Whether the pattern brings all messages that the other filter brings."""
+    """Whether the pattern brings all messages of the other filter."""
     if _is_shared(pattern) or _is_shared(other) or (other[0] == "$" and _has_wildcard(pattern[0])):
         return False
     levels, others = pattern.split("/"), other.split("/")
@@ -239,9 +239,9 @@ def _covers(pattern: str, other: str) -> bool:
 
 
 def _odd_text(text: str) -> str | None:
-    """Return what is wrong with a text in MQTT; None where nothing is.
+    """Return the fault of a text in MQTT, or None.
 
-    A broker may end the link for such a text, and with it all uses of the link.
+    A broker may end the link for such a text, and with the link all waiting calls.
     """
     found = _ODD.search(text)
     if found is not None:

@@ -1,6 +1,4 @@
-"""Requests over MQTT 5: a message that names the topic of its answer, and the wait for that
-answer.
-"""
+"""Requests over MQTT 5: a message with the topic of its answer, and the wait for the answer."""
 
 from __future__ import annotations
 

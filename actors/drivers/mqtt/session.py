@@ -71,10 +71,9 @@ class Session:
     # receiving
 
     def identity(self, packet_id: int, content: int) -> Hashable:
-        """Return the mark by which a message is recognised when it comes again.
+        """Return the mark by which a repeated message is recognised.
 
-        Another content than the received one under the same id shows that the broker has released
-        that id.
+        Different content under the same id shows that the broker has released the id.
         """
         if self._received.get(packet_id, content) != content:
             self.released(packet_id)
@@ -105,8 +104,8 @@ class Session:
     def in_doubt(self) -> int:
         """How many QoS 2 messages the broker may hold half received.
 
-        The broker is never told to complete them, because it would publish them after the outage.
-        So their ids stay in use as long as the session lives.
+        The broker is never told to complete such a message, because publishing after the outage
+        would be too late. The ids stay in use as long as the session lives.
         """
         return len(self._in_doubt)
 
@@ -126,8 +125,8 @@ _sessions: dict[int, tuple[Address, Session]] = {}
 
 
 def session_of(address: Address) -> Session:
-    """Return the session of the connection with this address object: a worker gives all its drivers
-    the same object.
+    """Return the session of the connection with this address object, which a worker gives to all
+    drivers.
     """
     found = _sessions.get(id(address))
     if found is None:

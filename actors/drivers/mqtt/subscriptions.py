@@ -86,7 +86,7 @@ class Subscriptions:
             del self._waiting[number]
 
     def note_answer(self, number: int, codes: list[ReasonCode]) -> None:
-        """Handle a SUBACK, which has a code for each topic of the packet with this id."""
+        """Handle a SUBACK: a code for each topic of the packet with the given id."""
         answer = self._waiting.get(number)
         if answer is not None and not answer.done():
             answer.set_result(codes)

@@ -1,8 +1,8 @@
-"""Writing to an MQTT broker: a message waits until the broker takes it, and then for its
+"""Writing to an MQTT broker: a message waits until the broker takes it, and then for the
 confirmation.
 
-paho would queue messages that it cannot send yet, and send them whenever it can. Here a message
-waits outside paho, so a message whose deadline comes first never goes out.
+paho would queue a message and send it whenever that becomes possible. The writer keeps waiting
+messages outside paho, so a message never goes out after its deadline.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ number.
 _IN_FLIGHT_V5 = 1000
 _LARGEST = 268_435_455
 _SMALL = 64 * 1024
-"""A message of at most so many bytes goes out at once when no other one waits."""
+"""A message up to this size in bytes goes out at once when no other message waits."""
 
 
 @dataclass(slots=True, eq=False)

@@ -60,8 +60,8 @@ _TOO_LATE = "the link ended before the answer came; the message may have arrived
 _PLACES: dict[int, tuple[Address, Place]] = {}
 """The reading place of each connection, by the identity of its address object.
 
-A driver object lives for one attempt at a link. The place must outlive it. The address is kept
-beside the place, so no other object gets the same identity.
+A driver object lives for one attempt at a link, and the place must live longer. Keeping the
+address, too, prevents a new object with the same identity.
 """
 
 # nats-py reports its errors by callbacks and exceptions, and once more in its log. The log is

@@ -40,8 +40,8 @@ differs.
 _PLACES: dict[int, tuple[Address, Place]] = {}
 """The reading place of each connection, by the identity of its address object.
 
-A driver object lives for one attempt at a link, and the place must outlive it. The address is kept
-beside the place, so no other object gets the same identity.
+A driver object lives for one attempt at a link, and the place must live longer. Keeping the
+address, too, prevents a new object with the same identity.
 """
 
 

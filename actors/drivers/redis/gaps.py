@@ -3,8 +3,8 @@
 No I/O.
 
 A server counts all entries that a stream ever took (`entries-added`, since Redis 7). Subtracting
-the entries behind the last one that was read gives the *position*: how many entries the stream took
-up to that one. Each entry that is read moves the position by one. Where it moved further, entries
+the entries behind the last read entry gives the *position*: how many entries the stream took up to
+the last read entry. Each read entry moves the position by one. A larger move means that entries
 were deleted unread.
 """
 
@@ -38,9 +38,7 @@ class StreamState:
         self.newest: Id | None = id_key(found["last-entry"][0]) if found.get("last-entry") else None
         """The ids of the first and the last entry that exist."""
         self.added: int | None = found.get("entries-added") if self.exists else 0
-        """How many entries the stream took in all; None where the server does not count them
-        (before Redis 7).
-        """
+        """How many entries the stream took in all; None without such a count (before Redis 7)."""
 
     def behind(self, read: Id) -> int | None:
         """Return how many entries lie behind the id `read`; None where the state does not tell."""
@@ -54,14 +52,14 @@ class Gaps:
 
     def __init__(self) -> None:
         self._position: int | None = None
-        """How many entries the stream took up to the last one that was read; None for unknown."""
+        """How many entries the stream took up to the last read entry; None for unknown."""
 
     def forget(self) -> None:
         """Forget the position: another reader took entries."""
         self._position = None
 
     def delivered(self, count: int) -> None:
-        """Note that so many entries behind the former ones were read."""
+        """Note that `count` further entries were read."""
         if self._position is not None:
             self._position += count
 

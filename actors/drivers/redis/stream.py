@@ -67,7 +67,7 @@ class _StreamPlace:
     """The place of reading in one stream."""
 
     read: str | None = None
-    """The id of the last entry that was delivered as a new one; None for unknown."""
+    """The id of the last entry delivered as a new entry; None for unknown."""
     gaps: Gaps = field(default_factory=Gaps)
 
 
@@ -115,8 +115,8 @@ class StreamReader:
         self._held: dict[tuple[str, str], float] = {}
         """Unread entries by stream and id, with the time at which the server last heard of each."""
         self._history: dict[str, str] = {}
-        """By stream: the id behind which there may be entries that this consumer was given
-        earlier.
+        """By stream: the id behind which entries of an earlier delivery to this consumer may
+        lie.
         """
         self._cursors = dict.fromkeys(plan.names, "0-0")
         self._lags: dict[str, int | None] = {}
@@ -369,9 +369,9 @@ class StreamReader:
             await self._asks.call("PING")
 
     async def _ask(self, count: int) -> None:
-        """Ask once for entries of all streams: own old entries first, then new ones.
+        """Ask once for entries of the streams: own old entries first, then new entries.
 
-        The server keeps the question for `block_s` seconds when it has no entries.
+        Without entries the server keeps the question for `block_s` seconds.
         """
         names = self._plan.names
         history = dict(self._history)
@@ -413,9 +413,7 @@ class StreamReader:
         self._hand_over(entries, again=True)
 
     def _hand_over(self, entries: Sequence[Entry], *, again: bool) -> None:
-        """Give entries to the sink, without those that are held here, were acknowledged, deleted,
-        or are too big.
-        """
+        """Give entries to the sink, except entries held, acknowledged, deleted or too big."""
         now, batch = time.monotonic(), list[Delivery]()
         group = self._group.name if self._group is not None else None
         for entry in entries:
@@ -482,8 +480,8 @@ class StreamReader:
     # other entries of the group
 
     async def _keep_up(self, group: GroupPlan) -> None:
-        """Tell the server that entries held here are in use, and take over entries that others have
-        left.
+        """Tell the server that held entries are in use, and take over entries of silent
+        consumers.
         """
         every = max(_SHORTEST_LOOK_S, min(group.claim_idle_s / 3, _LOOK_S))
         while True:
@@ -513,7 +511,7 @@ class StreamReader:
                         self._held[stream, number] = now
 
     async def _claim(self, stream: str, group: GroupPlan, ids: Sequence[str], idle_ms: int) -> None:
-        """Set the idle time of entries held here. The count of their deliveries stays as it is."""
+        """Set the idle time of held entries, without changing the count of deliveries."""
         await self._tells.call(
             "XCLAIM", stream, group.name, self._consumer, 0, *ids, "IDLE", idle_ms, "JUSTID"
         )
@@ -575,9 +573,7 @@ class StreamReader:
         await asyncio.wait((self._reading,), timeout=_UNBLOCK_S)
 
     async def _give_back(self, group: GroupPlan) -> None:
-        """Make held entries look idle, so other consumers take them over at once; delete an own
-        consumer.
-        """
+        """Make held entries look idle for an immediate takeover; delete an own consumer."""
         held: dict[str, list[str]] = {}
         for stream, number in self._held:
             held.setdefault(stream, []).append(number)
@@ -587,7 +583,8 @@ class StreamReader:
         if group.consumer is not None:
             return
         for name in self._plan.names:
-            # A name made here serves no other connection. With entries of its own it must stay.
+            # A generated name serves no other connection. With pending entries the consumer must
+            # stay.
             pending = await self._tells.call(
                 "XPENDING", name, group.name, "-", "+", 1, self._consumer
             )

@@ -33,9 +33,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (library.ClusterCrossSlotError, "CROSSSLOT"),
     (library.OutOfMemoryError, "OOM"),
 )
-"""Codes by redis-py's class, because its texts then lack the code. A subclass stands before its
-base.
-"""
+"""Codes by redis-py's class, whose texts lack the code. A subclass stands before its base."""
 _PASSES = (
     "LOADING",
     "MASTERDOWN",
@@ -74,7 +72,7 @@ def is_unknown_command(error: Exception) -> bool:
 def refused_link(error: Exception, peer: str, address: Address, what: str = "") -> DialError:
     """Return why a link cannot be used.
 
-    `what`: the request that was refused, such as `read stream s`.
+    `what`: the refused request, as in `read stream s`.
     """
     code, said = code_of(error), _said(error, address)
     text = _words(code, said, peer, error, what)
@@ -84,7 +82,7 @@ def refused_link(error: Exception, peer: str, address: Address, what: str = "") 
 def refused_message(error: Exception, peer: str, address: Address, what: str) -> RefusedError:
     """Return why a message was not taken.
 
-    `what`: the request that was refused, such as `write to stream s`.
+    `what`: the refused request, as in `write to stream s`.
     """
     code = code_of(error)
     return RefusedError(_words(code, _said(error, address), peer, error, what), code=code)
