@@ -1,8 +1,8 @@
-"""Asking brokers about their connections, without becoming one of their clients.
+"""Asking brokers about their connections, without becoming a client of the brokers.
 
-A client says HELLO, and keeps alive a broker that a Dial has started. The sockets of this module
-only ask LIST and KILL. They never start a broker. A broker that does not answer within the deadline
-is named as silent, and not waited for.
+A client says HELLO, and an automatically started broker lives as long as its clients. The sockets
+of this module only ask LIST and KILL. They never start a broker. A broker without an answer by the
+deadline is reported as silent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Broker:
 
     address: str
     name: str
-    """Enough characters of the name of the broker's folder to tell the broker from the others."""
+    """The shortest beginning of the folder's name, of four characters or more, that no other broker
+    has."""
     pid: int
     zygote: int
     connections: list[dict[str, Any]]
@@ -45,8 +46,8 @@ class Broker:
     def goes_by(self, name: str) -> bool:
         """Whether `name` means this broker.
 
-        `trunkline ps` shows a name that may be longer beside other brokers: with more characters of
-        the folder's name, or with a mark. All these forms are accepted.
+        The name in `trunkline ps` grows with the number of brokers: by further characters of the
+        folder's name, or by a mark. All forms are accepted.
         """
         part, tilde, mark = name.partition("~")
         if tilde and mark != _mark(self.address):
@@ -74,8 +75,8 @@ class Listing:
 
     brokers: list[Broker] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
-    """A sentence for each place without a usable broker that the environment names or that looks
-    like a broker's."""
+    """A sentence for each place without a usable broker, where the environment names the place or
+    the place looks like a broker's."""
     silent: list[Silent] = field(default_factory=list)
     scope: Scope = field(default_factory=Scope.of_environment)
 
@@ -84,22 +85,22 @@ class Listing:
         return [*self.troubles, *map(str, self.silent)]
 
     def is_failed(self) -> bool:
-        """Whether a broker that the environment names did not answer; any broker, where it names
-        none."""
+        """Whether a broker named by the environment did not answer. Without such names: whether any
+        did not."""
         return any(each.addressed for each in self.silent)
 
     def rows(self) -> Iterator[tuple[str, Broker, dict[str, Any]]]:
-        """Every connection, with the id that `trunkline kill` takes, and its broker.
+        """Every connection: its id for `trunkline kill`, its broker, and its row of figures.
 
-        The id is a plain number where only one broker can be meant (the only one, or the only one
-        that the environment names), else `broker:id`.
+        The id is a plain number where only one broker can be meant: the only broker, or the only
+        broker named by the environment. Otherwise the id is `broker:number`.
         """
         for broker in self.brokers:
             for row in broker.connections:
                 yield self.shown_id(broker, str(row["id"])), broker, row
 
     def shown_id(self, broker: Broker, number: str) -> str:
-        """The id that `trunkline kill` takes for connection `number` of a broker."""
+        """The id of connection `number` of a broker, for `trunkline kill`."""
         return number if broker is self.plain_broker() else f"{broker.name}:{number}"
 
     def plain_broker(self) -> Broker | None:
@@ -109,10 +110,10 @@ class Listing:
 
 
 def short_names(addresses: Sequence[str]) -> dict[str, str]:
-    """A short name for each address: four characters of its folder's name, or as many as are
-    needed.
+    """A short name for each address: the first four characters of the folder's name, or more if
+    necessary.
 
-    Folders of one name in different places also get a mark, made from the address.
+    Equal folder names in different places also get a mark, made from the address.
     """
     whole = {address: _whole_name(address) for address in addresses}
     length = 4
@@ -176,11 +177,10 @@ def kill(address: str, number: str, timeout_s: float = ANSWER_S) -> bool:
 
 
 def ask(requests: dict[str, tuple[Kind, tuple[Any, ...]]], timeout_s: float) -> dict[str, Any]:
-    """Send one request to each broker, and collect the answers that come within `timeout_s`
-    seconds.
+    """Send a request to each broker, and collect the answers for `timeout_s` seconds.
 
-    Returns the answer for each address: plain data, or the error of a broker that speaks another
-    version. A broker without an answer is left out.
+    Returns the answers by address: plain data, or the error of a broker of another version. A
+    broker without an answer is left out.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     routers: dict[Any, tuple[str, RouterRoute]] = {}
@@ -215,8 +215,7 @@ def _answers(
 
 
 def _answer(router: RouterRoute) -> Any:
-    """Read one message: the answer as plain data, an error that cannot be read, or None for other
-    kinds."""
+    """Read a message: the answer as plain data, the error of an unreadable message, or None."""
     try:
         received = router.receive(0)
         if received is None or received.kind is not Kind.REPLY:

@@ -1,13 +1,13 @@
 """Claims: the notes of this process that a `Dial` waits for a connection.
 
-Signal handlers run in the main thread and may raise (Ctrl-C), even a second time while the code
-puts in order what the first exception has interrupted. So a Dial that is interrupted may not have
-told the broker that it waits no more.
+Signal handlers run in the main thread and may raise (Ctrl-C), even a second time, while the code
+still deals with the first exception. An interrupted Dial may therefore be unable to tell the broker
+that the connection is not wanted any more.
 
-Therefore each Dial makes a claim before it asks the broker, and holds the claim's lock in a `with`
-block while it works. The end of the block gives the lock up, whatever was raised. The control
-thread, in which Python runs no signal handler, looks for claims whose lock is free and whose object
-is gone, and tells the broker.
+So every Dial makes a claim before it asks the broker, and holds the claim's lock in a `with` block
+while it works. The end of the block releases the lock, whatever was raised. Python runs no signal
+handler in the control thread. The control thread looks for claims with a free lock and without a
+living object, and tells the broker.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["Claim", "Claims"]
 
 
 class Claim:
-    """The claim of one Dial.
+    """The claim of a Dial.
 
-    `lock` is held while the Dial works. `connection` is the object that the Dial has made.
+    `lock` is held while the Dial works. `connection` is the object made by the Dial.
     """
 
     __slots__ = ("connection", "lock")
@@ -49,13 +49,13 @@ class Claims:
         self._claims[holder] = claim
 
     def drop(self, holder: bytes) -> None:
-        """Forget a claim: the broker has been told everything about it."""
+        """Forget a claim: the broker needs to hear no more about the claim."""
         self._claims.pop(holder, None)
 
     def forsaken(self) -> list[bytes]:
-        """The names that no Dial and no object uses any more. For the control thread.
+        """The names without a working Dial and without a living object. For the control thread.
 
-        Forgets these names. The claim of an object that has another name by now goes on under that
+        Forgets these names. Where an object has a new name by now, its claim goes on under the new
         name.
         """
         found = []

@@ -1,8 +1,8 @@
 """Finding all brokers of this user, in any runtime folder, and workers whose broker is dead.
 
-A service without XDG_RUNTIME_DIR and a login shell with it use different runtime folders, so one
-folder never shows all brokers. The search covers the folders where any environment of this user
-would put a broker, and the unix sockets of this user's processes. A broker counts only when
+A service without XDG_RUNTIME_DIR and a login shell with XDG_RUNTIME_DIR use different runtime
+folders, so a single folder never shows all brokers. The search covers the folders of every possible
+environment of this user, and the unix sockets of this user's processes. A broker counts only when
 its folder is private to this user, its lock is held, and a process of this user serves the socket.
 """
 
@@ -28,18 +28,18 @@ _FIGURES = re.compile(r"f-[0-9a-f]+")
 _WORKER = "trunk-"
 """The names of worker processes begin with these letters."""
 CONFIRM_S = 3.0
-"""Seconds that a worker must be seen without a broker before it counts as left over. Clients of a
-killed broker start another one within a second or two, and a worker takes a moment to end."""
+"""Seconds without a broker after which a worker counts as left over. Clients of a killed broker
+start another broker within a second or two, and the end of a worker takes a moment."""
 LOOK_S = 0.1
 """Seconds between two looks at such workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The brokers that the environment names.
+    """The brokers named by the environment.
 
     These are the broker of TRUNKLINE_BROKER, and the brokers in the folder of TRUNKLINE_RUNTIME.
-    Where neither variable is set, all brokers of this user are meant.
+    Without both variables, all brokers of this user are meant.
     """
 
     broker: str | None
@@ -58,7 +58,7 @@ class Scope:
         )
 
     def holds(self, address: str) -> bool:
-        """Whether the broker at `address` is among those that the environment names."""
+        """Whether the environment names the broker at `address`."""
         if not self.variables():
             return True
         folder = Path(address.removeprefix("ipc://")).parent
@@ -75,15 +75,15 @@ class Found:
 
     address: str
     pid: int | None
-    """The process that serves the broker's socket. 0 where the system does not tell, None when the
-    socket's queue is full."""
+    """The process behind the broker's socket. 0 where the system does not tell, None for a socket
+    with a full queue."""
 
 
 def find_brokers() -> tuple[list[Found], list[str]]:
     """Find all living brokers of this user.
 
-    Returns the brokers, with those first that the environment names, and a sentence for each place
-    that cannot be used although the environment names it or it looks like a broker's.
+    Returns the brokers, first those named by the environment, and a sentence for each unusable
+    place that the environment names or that looks like a broker's.
     """
     found: dict[tuple[int, int], Found] = {}
     troubles: list[str] = []
@@ -107,10 +107,10 @@ def find_brokers() -> tuple[list[Found], list[str]]:
 
 
 def _candidates(named: str | None) -> Iterator[str]:
-    """Every address where a broker of this user may be.
+    """Every possible address of a broker of this user.
 
-    First the address that is named, then the known folders (the oldest first), then the sockets
-    that this user's processes serve.
+    First the named address, then the known folders (the oldest first), then the sockets of this
+    user's processes.
     """
     if named:
         yield named
@@ -157,8 +157,8 @@ def _served_broker_sockets() -> Iterator[str]:
 
 
 def _checked(address: str, folder: Path) -> Found:
-    """A living broker, with the process that serves its socket. BrokerGone when another user's
-    does."""
+    """A living broker and the process behind its socket. BrokerGone for the process of another
+    user."""
     peer = peer_of(folder / endpoint.SOCKET)
     if peer is None:
         return Found(address, None)
@@ -194,7 +194,7 @@ def find_stale_folders() -> list[Path]:
 
 
 def _is_stale(folder: Path) -> bool:
-    """Whether a broker has left this folder and no broker holds its lock now."""
+    """Whether a killed broker has left this folder, and no broker holds the folder's lock now."""
     try:
         return (folder / "lock").exists() and not endpoint.alive(
             f"ipc://{folder / endpoint.SOCKET}"
@@ -204,10 +204,10 @@ def _is_stale(folder: Path) -> bool:
 
 
 def find_left_over_workers(known: set[int]) -> list[int]:
-    """The process ids of workers whose broker is dead, seen so for `CONFIRM_S` seconds (Linux).
+    """The process ids of workers without a living broker for `CONFIRM_S` seconds (Linux).
 
-    `known`: workers named by a living broker. A worker whose broker cannot be found out does
-    not count as left over, for it may be healthy.
+    `known`: workers named by a living broker. A worker of an unknown broker does not count as left
+    over, for the worker may be healthy.
     """
     until = time.monotonic() + CONFIRM_S
     left = _without_broker(known)
@@ -231,8 +231,7 @@ def _without_broker(known: set[int]) -> list[int]:
 
 
 def _folder_of_worker(process: Process, doors: dict[int, str]) -> Path | None:
-    """The folder of a worker's broker, known by the door that the worker serves or by its mapped
-    ledger."""
+    """The folder of a worker's broker, found by the worker's door or by its mapped ledger."""
     for inode in process.socket_inodes() & doors.keys():
         return Path(process.path_from_here(doors[inode])).parent
     for path in process.mapped_files():
@@ -242,7 +241,7 @@ def _folder_of_worker(process: Process, doors: dict[int, str]) -> Path | None:
 
 
 def _is_broker_dead(folder: Path | None) -> bool:
-    """Whether no broker holds the lock of this folder. False where the folder is not known."""
+    """Whether no broker holds the lock of this folder. False for an unknown folder."""
     if folder is None:
         return False
     try:

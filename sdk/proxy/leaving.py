@@ -15,10 +15,10 @@ multiprocessing wait for theirs anyway, in this order:
         finalizers of negative priority
           -> our finalizer, where `leave` found children
 
-So a program leaves after its children of multiprocessing have ended. A `multiprocessing.Manager`,
-which ends only when its parent ends it, also ends before. A process that is killed, or that ends by
-os._exit, runs none of this; the broker notices its end. A forked child that has used a connection
-is a holder of its own, and goes on.
+So a program with running children of multiprocessing leaves after the children. A
+`multiprocessing.Manager` ends only at its parent's order, and ends before the program leaves. A
+killed process, or a process after os._exit, runs no such code; the broker notices the end of the
+process. A forked child that has used a connection is a holder of its own, and goes on.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from typing import Any
 __all__ = ["leave", "leave_at_exit", "leave_with_child"]
 
 BEHIND_CHILDREN = -10
-"""The priority of our finalizer. multiprocessing runs finalizers of negative priority after it has
-joined its children."""
+"""The priority of our finalizer. multiprocessing joins its children before it runs finalizers of
+negative priority."""
 
 _shutdown: Callable[[], None]
 
@@ -48,8 +48,8 @@ def leave_at_exit(shutdown: Callable[[], None]) -> None:
 def leave() -> None:
     """Leave the broker now, or after the children of multiprocessing.
 
-    Running children may still use this process's connections. Then the finalizer leaves, when
-    multiprocessing has joined the children at the end of the interpreter.
+    Running children may still use this process's connections. In that case a finalizer leaves,
+    after multiprocessing has joined the children at the end of the interpreter.
     """
     util = sys.modules.get("multiprocessing.util")
     if util is not None and _has_children():
@@ -59,7 +59,7 @@ def leave() -> None:
 
 
 def leave_with_child() -> None:
-    """In a child of multiprocessing: leave at its end. Such a child does not run atexit."""
+    """In a child of multiprocessing: leave at the child's end. Such a child does not run atexit."""
     if (
         module := sys.modules.get("multiprocessing.process")
     ) and module.parent_process() is not None:
@@ -70,8 +70,9 @@ def leave_with_child() -> None:
 def _leave_behind_threads() -> None:
     """Leave after the threads of a child of multiprocessing.
 
-    The child runs its finalizers before it waits for its threads, which may still use connections.
-    So a further thread, for which the interpreter waits too, joins the others and leaves then.
+    The child runs its finalizers before it waits for its threads, and the threads may still use
+    connections. So a further thread joins the threads, and then leaves. The interpreter waits for
+    the further thread, too.
     """
     me = threading.current_thread()
     others = [t for t in threading.enumerate() if t is not me and not t.daemon]
@@ -82,23 +83,23 @@ def _leave_behind_threads() -> None:
 
 
 def _join_and_leave(threads: list[threading.Thread]) -> None:
-    """The further thread: wait for the others, then leave."""
+    """The further thread: wait for the program's threads, then leave."""
     for thread in threads:
         thread.join()
     _shutdown()
 
 
 def _has_children() -> bool:
-    """Whether children of multiprocessing are running that this process will join."""
+    """Whether multiprocessing has running children and will join them."""
     module: Any = sys.modules.get("multiprocessing.process")
     return module is not None and any(map(_is_ours, module.active_children()))
 
 
 def _is_ours(child: Any) -> bool:
-    """Whether multiprocessing will join this child.
+    """Whether multiprocessing will join the child.
 
-    After a plain os.fork, multiprocessing in the child still lists the parent's children, and
-    raises AssertionError when they are joined.
+    After a plain os.fork, multiprocessing in the child still lists the parent's children. Joining
+    such a process raises AssertionError.
     """
     try:
         child.join(0)

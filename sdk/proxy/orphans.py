@@ -1,11 +1,12 @@
-"""Reaping brokers that become children of this process, where it is number 1 of a container or a
+"""Reaping brokers that have become children of this process: number 1 of a container, or a
 subreaper.
 
-A broker that a Dial starts is left without a parent, so the operating system makes it a child of
-number 1. Its zygote and workers become children of number 1 when the broker is killed. A child that
-ends stays a zombie until its parent waits for it, so this process has to wait for all of these.
+A broker started by a Dial has no living parent, so the operating system makes the broker a child of
+number 1. When the broker is killed, its zygote and workers become children of number 1, too. An
+ended child stays a zombie until its parent waits for the child. So this process has to wait for the
+broker, the zygote and the workers.
 
-Other children are left alone: the program waits for them itself.
+The program waits for its own children itself; this module leaves those alone.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ __all__ = ["adopt", "adopt_started"]
 LOOK_S = 1.0
 """Seconds between two looks for processes that have ended."""
 _MARK = b"--ready-fd"
-"""An argument of brokers that a Dial has started. A program that has started a broker otherwise
-waits for it itself."""
+"""An argument of brokers started by a Dial. The program waits itself for a broker that it has
+started otherwise."""
 
 
 class _Process(NamedTuple):
@@ -36,10 +37,10 @@ class _Process(NamedTuple):
 
 
 class _Reaper:
-    """The sessions of brokers that became children of this process, and the thread that waits for
-    them.
+    """The thread that waits for brokers that became children of this process, and the brokers'
+    sessions.
 
-    `_lock` guards both attributes: `add` is called by any thread, `_look` by the reaper's thread.
+    `_lock` guards the attributes: any thread calls `add`, only the reaper's thread calls `_look`.
     """
 
     def __init__(self) -> None:
@@ -49,12 +50,12 @@ class _Reaper:
         self._runs = False
 
     def is_of_this_process(self) -> bool:
-        """Whether the reaper's thread belongs to this process. False in a forked child, which has
-        no such thread."""
+        """Whether the reaper's thread runs in this process. False in a forked child."""
         return self._pid == os.getpid()
 
     def add(self, session: int) -> None:
-        """Wait for the processes of a session too. Starts the thread if it does not run."""
+        """Wait for the processes of a session, too. Starts the thread unless the thread runs
+        already."""
         with self._lock:
             self._sessions.add(session)
             runs, self._runs = self._runs, True
@@ -68,7 +69,7 @@ class _Reaper:
             pause.wait(LOOK_S)
 
     def _look(self) -> bool:
-        """Wait for the processes that have ended. Returns whether others of their sessions are
+        """Wait for the ended processes of the sessions. Returns whether further processes are
         alive."""
         with self._lock:
             found = [process for process in _processes() if process.session in self._sessions]
@@ -85,10 +86,9 @@ _reaper: _Reaper | None = None
 
 
 def adopt(broker: int) -> None:
-    """Wait for the end of a broker and its workers, where they are children that the program does
-    not know.
+    """Wait for the end of a broker and its workers, where they are children unknown to the program.
 
-    Called for each broker that this process joins.
+    Called for every broker that this process joins.
     """
     with contextlib.suppress(OSError):
         if _MARK in Path(f"/proc/{broker}/cmdline").read_bytes().split(b"\0"):
@@ -96,8 +96,8 @@ def adopt(broker: int) -> None:
 
 
 def adopt_started(broker: int) -> None:
-    """The same for a broker that a Dial of this process has started and that may have been killed
-    since."""
+    """Do the same for a broker started by a Dial of this process. The broker may be dead
+    already."""
     global _reaper
     process = _look_at(broker)
     if process is None or process.parent != os.getpid() or process.session != broker:
@@ -116,7 +116,7 @@ def _processes() -> Iterator[_Process]:
 
 
 def _look_at(pid: int) -> _Process | None:
-    """The row of one process. None when the process is gone, and on a system without /proc."""
+    """The row of a process. None for an ended process, and on a system without /proc."""
     try:
         words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return _Process(pid, words[0].decode(), int(words[1]), int(words[3]))

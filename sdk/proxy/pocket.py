@@ -114,9 +114,9 @@ class Pocket:
         self.acked: int = 0
         """The value of `consumed` that the worker was last told."""
         self.stream: bool = False
-        """True when the worker streams: entries come unasked. Otherwise each read has to ask."""
+        """True while the worker streams: entries come unasked. Otherwise every read has to ask."""
         self.more: bool = False
-        """More entries waited at the worker when it sent the last ones."""
+        """More entries waited at the worker when the last entries were sent."""
         self.down: bool = False
         """The last consumed mark said that the link is down."""
         self.ended: bool = False
@@ -124,11 +124,11 @@ class Pocket:
         self.loss: Loss | None = None
         """The cause in the last consumed mark; None when the mark had no cause."""
         self.gap: bool = False
-        """Entries were lost on their way here, with a broker that died. The worker must send
+        """Entries were lost on the way, with a broker that died. The worker must send them
         again."""
         self.skipped: int = 0
-        """Messages discarded by `take_newest`, in total. A total, not a difference: telling
-        the worker the same total twice, after an interrupt, does no harm."""
+        """Messages discarded by `take_newest`, in total. Telling the worker a total twice, after an
+        interrupt, does no harm; a difference would count twice."""
         self.skipped_told: int = 0
         """The value of `skipped` that the worker was last told."""
         self.fed: int = 0
@@ -136,15 +136,15 @@ class Pocket:
         self.marks: int = 0
         """Marks among the entries consumed from the present worker."""
         self.had: int = 0
-        """Messages received from workers that are gone. Only the holder can know: a dead worker
-        does not tell how much of its last batch had arrived."""
+        """Messages received from dead workers. Only the holder can know the number: a dead worker
+        cannot tell how much of its last batch has arrived."""
         self.envelopes: bool = False
         """True after the first `receive`: messages are taken as `Stamped`, and the worker sends
         envelopes."""
         self.appended: int = 0
         """Entries ever added at the right end of `items`. Numbers the entries for `stamps`."""
         self.stamps: deque[tuple[int, Sequence[Any]]] = deque()
-        """For each run, the number of its first entry, and the run's stamp."""
+        """For every run, the number of its first entry, and the run's stamp."""
         first = int.from_bytes(os.urandom(8)) >> (64 - _TICKET_BITS)
         self.tickets: Iterator[int] = itertools.count(first)
         """The next tickets. The start is random, so that two holders of a connection do not use the
@@ -255,24 +255,26 @@ class Pocket:
         return Stamped(entry, stamps[0][1] if stamps and stamps[0][0] <= place else None, ticket)
 
     def tell_kept(self) -> list[tuple[int, int]]:
-        """The (`consumed`, ticket) pairs that the worker has to hear before it hears `consumed`.
+        """The (`consumed`, ticket) pairs that the worker has to hear before the new value of
+        `consumed`.
 
-        An entry that counts as consumed is acknowledged by the worker unless the worker knows a
-        ticket for it. The pairs count as told from now on.
+        The worker acknowledges every consumed message without a ticket. The pairs count as told
+        from now on.
         """
         untold, self.untold = self.untold, {}
         return [(consumed, ticket) for ticket, consumed in untold.items()]
 
     def all_kept(self) -> list[tuple[int, int]]:
-        """The pairs of `tell_kept` for every unsettled message, for a worker that may know none."""
+        """The pairs of `tell_kept` for every unsettled message, for a worker that may know no
+        pair."""
         self.untold = {}
         return [(consumed, ticket) for ticket, consumed in self.unsettled.items()]
 
     def consumed_at_end(self) -> int:
-        """The value of `consumed` that the worker is told when this holder leaves.
+        """The value of `consumed` for the worker when this holder leaves.
 
-        The value stops before the first message that the program has not acknowledged: the worker
-        may not have heard of the message's ticket, and would acknowledge the message as read.
+        The value stops before the first unacknowledged message. The worker may not have heard of
+        the message's ticket, and would acknowledge the message as read.
         """
         return max(0, min([self.consumed, *(number - 1 for number in self.unsettled.values())]))
 
@@ -295,10 +297,10 @@ class Pocket:
         return LOST if self.ended or (self.down and self.stream) else EMPTY
 
     def _take_message(self, items: deque[str | bytes | int], hand: Hand, keep: bool) -> Taken:
-        """Take the leftmost entry, which is a message.
+        """Take the leftmost entry, a message.
 
-        `items` is the caller's `self.items`. `close`, called by a signal handler in the middle of
-        this method, puts another deque into `self.items`; this method goes on with the old one.
+        `items` is the caller's `self.items`. A signal handler in the middle of this method may call
+        `close`, and `close` replaces `self.items`. This method goes on with the old deque.
         """
         entry = items[0]
         assert not isinstance(entry, int)
@@ -317,9 +319,9 @@ class Pocket:
         return entry if stamped is None else stamped
 
     def _take_mark(self, items: deque[str | bytes | int], hand: Hand) -> bool:
-        """Take the leftmost entry, which is a mark, and note the state of the link.
+        """Take the leftmost entry, a mark, and note the state of the link.
 
-        Returns True when the mark tells of a loss or of the end, False when the link came up.
+        Returns True for a loss or an end of the link, False when the link came up.
         """
         entry = items[0]
         assert isinstance(entry, int)
@@ -430,9 +432,10 @@ class Pocket:
     def recall(self, epoch: int, *, elsewhere: bool = False) -> int:
         """Give all unread entries back to the worker: they are void from now on.
 
-        `epoch`: the epoch that the recall begins. Nothing changes when the epoch has begun already.
-        `elsewhere`: the recall comes from a seek, so entries of a former worker are discarded too.
-        Returns `consumed`, from which the worker knows the entries given back.
+        `epoch`: the epoch begun by the recall. Nothing changes when the pocket is in this epoch
+        already.
+        `elsewhere`: the recall comes from a seek, so entries of a former worker are discarded, too.
+        Returns `consumed`, which tells the worker the first entry given back.
         """
         if epoch > self.epoch:
             self._void(epoch)
@@ -442,7 +445,8 @@ class Pocket:
         return self.consumed
 
     def fresh(self) -> Unread:
-        """The entries that a recall would give back now: all but those of a crashed worker."""
+        """The entries of a recall at this moment: all unread entries but those of a crashed
+        worker."""
         old = min(len(self.items), max(0, -self.consumed))  # entries of a crashed worker
         first = self.appended - len(self.items) + old
         return Unread(
@@ -451,7 +455,7 @@ class Pocket:
         )
 
     def take_in_again(self, unread: Unread) -> None:
-        """Add entries again that a recall gave back: the worker died and cannot send them again."""
+        """Add recalled entries again: the worker died and cannot send the entries again."""
         items = deque((*self.items, *unread.entries))
         stamps = deque(
             (*self.stamps, *((self.appended + number, stamp) for number, stamp in unread.stamps))
@@ -464,10 +468,10 @@ class Pocket:
         self.fed = fed
 
     def forget_former(self) -> None:
-        """Discard the messages that the present worker cannot recall. Marks stay.
+        """Discard the messages out of the present worker's reach. Marks stay.
 
-        Those are the entries put back although they count as consumed, and the messages
-        of a crashed worker.
+        The present worker cannot recall entries put back although they count as consumed, nor the
+        messages of a crashed worker.
         """
         old = min(len(self.items), max(0, -self.consumed))
         rest = itertools.islice(self.items, old, None)
@@ -481,7 +485,8 @@ class Pocket:
             self.consumed = self.acked = consumed
 
     def _void(self, epoch: int) -> None:
-        """Begin an epoch: drop the entries of the present worker, which will send them again."""
+        """Begin an epoch: drop the entries of the present worker, for the worker sends them
+        again."""
         count = max(0, len(self.items) + min(0, self.consumed))
         # The entries of a crashed worker stay: no other process has them.
         items = deque(itertools.islice(self.items, len(self.items) - count))
@@ -496,10 +501,10 @@ class Pocket:
         self.stream = False
 
     def discard(self) -> None:
-        """Drop all entries without consuming them, and make void those that are on their way.
+        """Drop all entries without consuming them, and make void the entries on their way.
 
-        Called before the worker is asked for its newest message. The worker then takes back the
-        entries that it had sent, and counts the older ones as skipped itself.
+        Called before the worker is asked for its newest message. The worker then takes its entries
+        back, and counts the older messages as skipped itself.
         """
         marks = [entry for entry in self.items if isinstance(entry, int)]
         # The dropped marks still tell the state of the link, as if they had been read.
@@ -526,12 +531,12 @@ class Pocket:
         return not self.more and (self.stream or (self.consumed < 0 and bool(self.items)))
 
     def will_be_down(self) -> bool:
-        """Whether the link will seem down to this holder when all entries here are read."""
+        """Whether the link will seem down to this holder after the last unread entry."""
         marks = [entry for entry in self.items if isinstance(entry, int)]
         return marks[-1] != Mark.UP if marks else self.down
 
     def clear(self) -> None:
-        """Drop everything, and let each later read find the link ended: the object was closed."""
+        """Drop all entries, and let every later read find the link ended: the object was closed."""
         items: deque[str | bytes | int] = deque()
         # ALL OR NOTHING
         self.items = items

@@ -49,12 +49,11 @@ __all__ = ["Client", "current", "get", "is_cut_off", "keep", "shutdown"]
 log = logging.getLogger("trunkline")
 
 BEAT_S = 1.0
-"""Seconds between two beats, by which the broker knows that this process lives."""
+"""Seconds between two beats. The beats tell the broker of a living process."""
 SAID_S = 15.0
-"""Seconds for which an order to detach is kept after it was sent, to send it to the next broker
-too."""
+"""Seconds for which a sent order to detach is kept, for the next broker."""
 LEAVE_S = 1.0
-"""Seconds that the end of the program waits for a broker that is alive and silent."""
+"""Seconds at the end of the program for a broker that is alive and silent."""
 LEAVING = 1
 """The request id of the last HELLO."""
 GOODBYE_S = 4.0
@@ -63,22 +62,22 @@ meanwhile."""
 HEARD_OUT_LOOK_S = 0.02
 """Seconds between two looks for the confirmation."""
 MISSES = 3
-"""The broker counts as lost when so many beats, and one more, brought no message from it."""
+"""The broker counts as lost after `MISSES + 1` beats without a message from the broker."""
 GIVE_UP_S = 2.0
 """Seconds for the control thread to end after a failed `open`."""
 JOIN_S = 0.4
-"""The least time in seconds that a new client gives the broker for its WELCOME, however short the
-timeout of the first Dial is: that Dial may have to start the broker."""
+"""The least time in seconds that a new client gives the broker for its WELCOME. A first Dial with a
+short timeout may have to start the broker, too."""
 
 
 class Client:
     """The client of this process. Made by `get()`, once per process.
 
-    `__init__` takes nothing of the operating system but the standard descriptors, and `open` takes
-    the rest. So a client can be closed again if a signal handler raises during `open` (Ctrl-C).
+    `__init__` opens at most the standard descriptors. `open` takes sockets, pipe and thread, and
+    gives all of them back if a signal handler raises meanwhile (Ctrl-C).
 
     The user's threads and finalizers put orders into the queues `_detached` and `_sayings` and wake
-    the control thread; the control thread alone carries the orders out. Appending to a deque is
+    the control thread. Only the control thread carries the orders out. Appending to a deque is
     atomic.
     """
 
@@ -94,7 +93,7 @@ class Client:
         knows the number), the holder's socket to close, and whether the program called
         `close()`."""
         self._sayings: deque[tuple[bytes, Kind, tuple[Any, ...]]] = deque()
-        """Messages to workers that are not answered: connection, kind, fields."""
+        """Messages to workers without an answer: connection, kind, fields."""
         self._said: deque[tuple[float, tuple[bytes, bytes, int | None, bool]]] = deque(maxlen=1024)
         """Orders to detach that were sent, with their times on the monotonic clock, the newest
         last."""
@@ -106,11 +105,12 @@ class Client:
         """Connections detached from now on were not closed by the program, but by its
         end."""
         self._asked_leave = 0
-        """The generation of the broker to which a leaving client has sent its last HELLO."""
+        """The generation of the broker to which the last HELLO was sent."""
         self._heard_out = threading.Event()
-        """Set at a broker's answer to the last HELLO: the broker has heard everything."""
+        """Set by the broker's answer to the last HELLO: the broker has heard all orders."""
         self._rejoin = False
-        """The control thread has to look at once for connections to be joined."""
+        """The control thread has to look for connections to join, without waiting for the next
+        beat."""
         self._thread: threading.Thread | None = None
 
     def open(self, deadline: Deadline) -> None:
@@ -135,13 +135,13 @@ class Client:
             raise
 
     def _give_up(self) -> None:
-        """Undo `open`, wherever an exception has interrupted it."""
+        """Undo `open`, however far `open` has come."""
         self.link.stop()
         self._wake()
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join(GIVE_UP_S)
             if self._thread.is_alive():
-                # The thread is still inside a socket, which must not be closed then. Sockets and
+                # The thread is still inside a socket, so the socket must not be closed. Sockets and
                 # thread end with the process.
                 return
         self._release()
@@ -156,27 +156,25 @@ class Client:
         router: RouterRoute | None,
         closed: bool = False,
     ) -> None:
-        """Have the control thread take a holder off its connection. Safe in finalizers: only queues
-        an order.
+        """Have the control thread detach a holder from its connection. Safe in finalizers: only
+        queues an order.
 
-        `consumed`: the number of consumed entries, or the pocket with the number. `router`:
-        the holder's socket at the broker, to be closed. `closed`: the program called `close()`;
+        `consumed`: the number of consumed entries, or the pocket with the number. `router`: the
+        holder's socket at the broker, to be closed. `closed`: the program called `close()`;
         otherwise the garbage collector has taken the object.
         """
         self._detached.append((key, holder, consumed, router, closed and not self.program_ends))
         self._wake()
 
     def abandon(self, holder: bytes) -> None:
-        """Tell the broker that no caller waits any more for an OPEN or ATTACH that was sent under
-        this name.
+        """Tell the broker that no caller waits any more for an OPEN or ATTACH of this holder name.
 
-        The id of its connection is not known here. Only queues an order.
+        The id of the connection is unknown in this process. Only queues an order.
         """
         self.detach(b"", holder, None, None)
 
     def lately_closed(self) -> list[bytes]:
-        """The holders that this process has detached and of which the broker may not have heard
-        yet."""
+        """The detached holders of this process that the broker may still count as attached."""
         waiting = [holder for _, holder, *_ in list(self._detached)]
         return waiting + [holder for _, holder, *_ in self._said_lately()]
 
@@ -187,7 +185,7 @@ class Client:
         self._wake()
 
     def rejoin_soon(self) -> None:
-        """Have the control thread join at once every connection due to be joined (again)."""
+        """Have the control thread join every connection that is due for joining, at once."""
         self._rejoin = True
         self._wake()
 
@@ -200,7 +198,7 @@ class Client:
             os.write(self._wake_w, b"x")
 
     def _run(self) -> None:
-        """The control thread: one `_turn` after the other until the client stops."""
+        """The control thread: repeat `_turn` until the client stops."""
         while not self.link.stopped:
             try:
                 self._turn()
@@ -262,10 +260,10 @@ class Client:
                         self.abandon(holder)
 
     def _acknowledge_idle(self, control: RouterRoute) -> None:
-        """Have each holder acknowledge what was read before a long pause.
+        """Have each holder acknowledge the messages read before a long pause.
 
-        A method of its own because the local variables of `_turn` live on while it polls: one of
-        them would keep a dropped `Connection` from the garbage collector.
+        A method of its own because the local variables of `_turn` live on during the poll. A
+        variable there would keep a dropped `Connection` from the garbage collector.
         """
         for connection in list(self.connections):
             connection._dialogue.acknowledge_when_idle(control)
@@ -291,7 +289,7 @@ class Client:
                 router.close()
 
     def _handle(self, control: RouterRoute, received: Received) -> None:
-        """In the control thread: carry out one message of the broker or of a worker."""
+        """In the control thread: carry out a message of the broker or of a worker."""
         sender, kind, request_id, fields, _ = received
         if kind is Kind.RECALL:
             holder, epoch, elsewhere = messages.Recall(*fields)
@@ -311,19 +309,19 @@ class Client:
             control.send(BROKER, Kind.HELLO, 0, (os.getpid(),))
 
     def _detach_again(self) -> None:
-        """Send the newest orders to detach again: the lost broker may not have carried them out."""
+        """Send the newest orders to detach again, for the broker that has replaced a lost one."""
         control = self.link.control
         assert control is not None
         for order in self._said_lately():
             control.send(BROKER, Kind.DETACH, 0, order)
 
     def _said_lately(self) -> list[tuple[bytes, bytes, int | None, bool]]:
-        """The orders to detach of the last `SAID_S`, which a broker that is lost now may not have
-        carried out."""
+        """The orders to detach of the last `SAID_S` seconds. A broker lost now may not have carried
+        them out."""
         return [order for when, order in list(self._said) if time.monotonic() - when < SAID_S]
 
     def _rejoin_all(self) -> None:
-        """In the control thread: join each connection anew for which that is due."""
+        """In the control thread: join every connection that is due for joining."""
         for connection in list(self.connections):
             if self.link.stopped or self.link.broker_ended():
                 return  # the next turn sees it
@@ -334,9 +332,9 @@ class Client:
             self.link.heard_at = time.monotonic()
 
     def shutdown(self, *, closed: bool) -> None:
-        """Detach all connections of this process and leave the broker. Ends within a few seconds.
+        """Detach all connections of this process and leave the broker. Takes a few seconds at most.
 
-        `closed`: the program asked for it, so that peers are told of an orderly end. False: the
+        `closed`: the program asked for the end, and peers are told of an orderly end. False: the
         program ends without having closed its connections.
         """
         self.program_ends = not closed
@@ -361,11 +359,11 @@ class Client:
         # ZeroMQ. The sockets end with the process.
 
     def _take_leave(self) -> None:
-        """Wait until a broker has confirmed that it knows of all detached holders.
+        """Wait for a broker's confirmation that all detached holders are gone.
 
-        The present broker may be lost at this very moment. Its workers would then wait for another
-        broker as long as a process that used them lives, so the next broker has to hear that this
-        one has left. BrokerGone when no broker can be reached within `GOODBYE_S`.
+        The present broker may be lost at this very moment. Its workers then wait for another broker
+        as long as a process that used them lives. So the next broker has to hear of the leaving,
+        too. BrokerGone when no broker can be reached within `GOODBYE_S`.
         """
         self._leaving = True
         until, patience, generation = Deadline(GOODBYE_S), Deadline(0), -1
@@ -379,7 +377,7 @@ class Client:
             self._heard_out.wait(HEARD_OUT_LOOK_S)
 
     def _release(self) -> None:
-        """Close the pipe and all sockets. No thread may use one of them any more."""
+        """Close the pipe and all sockets. No thread may be inside a socket any more."""
         self.link.release()
         pipe = self._wake_r, self._wake_w
         # First, because a finalizer that runs late must not write into a file that got the number.
@@ -391,10 +389,10 @@ class Client:
 
 
 def _occupy_standard_descriptors() -> None:
-    """Open /dev/null for each standard descriptor (0 to 2) that the program has closed.
+    """Open /dev/null for every standard descriptor (0 to 2) that the program has closed.
 
-    Otherwise a socket of this package could get the number, and the output of child processes and C
-    libraries would go into the socket.
+    Otherwise a socket of this package could get the number. The output of child processes and C
+    libraries would then go into the socket.
     """
     for fd in range(3):
         try:
@@ -406,17 +404,19 @@ def _occupy_standard_descriptors() -> None:
 _client: Client | None = None
 """The client of this process; None before the first call of `get` and after `shutdown`."""
 _program_ends = False
-"""The interpreter is ending: `shutdown` was called at its end, not by the program."""
+"""The interpreter is ending: `shutdown` was called by the interpreter's end, not by the program."""
 _lock = Turn()
 """Guards the making and the retiring of the client."""
 _retired: tuple[Client, ...] = ()
-"""Clients that have been told to leave and have not finished: Ctrl-C may interrupt a `shutdown`."""
+"""Clients in the middle of `shutdown`. Ctrl-C may interrupt a `shutdown`, and the next one goes
+on."""
 
 
 def get(deadline: Deadline | None = None) -> Client:
-    """The client of this process. The first call makes it, and starts a broker if there is none.
+    """The client of this process. The first call makes the client, and starts a broker if
+    necessary.
 
-    Raises BrokerGone, at the latest by the deadline where a broker is there and does not answer.
+    Raises BrokerGone, at the latest by the deadline where a broker is running and does not answer.
     """
     global _client
     client = _client
@@ -434,7 +434,7 @@ def get(deadline: Deadline | None = None) -> Client:
 
 
 def _make(deadline: Deadline) -> Client:
-    """With the lock held: make the client, unless another thread has made it meanwhile."""
+    """With the lock held: make the client, unless another thread has just made the client."""
     global _client
     client = _client
     if client is None:
@@ -445,15 +445,14 @@ def _make(deadline: Deadline) -> Client:
 
 
 def current() -> Client | None:
-    """The client of this process; None without one."""
+    """The client of this process; None before the first `get`."""
     return _client
 
 
 def is_cut_off() -> bool:
-    """Whether the program is ending and this is a daemon thread.
+    """Whether the program is ending and the calling thread is a daemon thread.
 
-    Python does not wait for daemon threads, so the failures of their last calls are not worth a log
-    line.
+    Python does not wait for daemon threads, so failures of their last calls are not logged.
     """
     return _program_ends and threading.current_thread().daemon
 
@@ -474,7 +473,7 @@ def shutdown(*, closed: bool = True) -> None:
 
 
 def _retire() -> None:
-    """With the lock held: take the client out of use, so that the next `get` makes a new one."""
+    """With the lock held: take the client out of use. The next `get` makes a new client."""
     global _client, _retired
     if _client is not None:
         retired = (*_retired, _client)
@@ -484,14 +483,15 @@ def _retire() -> None:
 
 
 _MAIN = type(threading.main_thread())
-"""The class of the main thread object of a process that was not forked from another thread."""
+"""The class of the main thread's object. In a child forked by another thread, the first thread's
+object has another class."""
 
 
 def _only_we_are_left() -> bool:
     """Whether only threads of this package are left in a child forked by a thread.
 
     The operating system ends such a child with its last thread. The control thread never returns by
-    itself, so it has to end the process.
+    itself, so the control thread has to end the process.
     """
     first = threading.main_thread()  # the thread that has forked
     if isinstance(first, _MAIN) or first.is_alive():
@@ -500,8 +500,8 @@ def _only_we_are_left() -> bool:
 
 
 def _after_fork() -> None:
-    """In a forked child: forget the parent's client. Its sockets and its control thread are the
-    parent's.
+    """In a forked child: forget the parent's client, whose sockets and control thread belong to the
+    parent.
 
     The connections become further holders when the child uses them.
     """
@@ -519,8 +519,8 @@ def _after_fork() -> None:
 def keep(thing: object) -> None:
     """Keep an object of the parent process alive for ever in this process.
 
-    Its finalizer, and the finalizers of all objects that it refers to, would touch sockets that
-    belong to the parent, or warn at the end of the interpreter that the sockets are open.
+    Otherwise finalizers, of the object or of objects behind it, would touch the parent's sockets,
+    or warn of open sockets at the end of the interpreter.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 

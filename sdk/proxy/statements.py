@@ -123,7 +123,7 @@ class Statements:
                 member.owner(), columns, unpack_rows(batch), number if more else None, timeout
             )
         except BaseException:
-            # The query may have begun, and would keep its batch ready for ever.
+            # The query may have begun, and the worker would keep its batch ready.
             member.client.tell(member.key, Kind.END_QUERY, (member.holder_id, number))
             raise
 
