@@ -43,6 +43,7 @@ def _detach(ready_fd: int) -> None:
 
 
 def _log_to(folder: Path) -> None:
+    """Send standard output and errors to the broker's log; standard input reads nothing."""
     fd = os.open(folder / endpoint.LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -69,6 +70,8 @@ def _end_the_start(*_: object) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Run a broker. Returns the exit status: 0 after a good end, 2 on failure, 3 when one runs
+    there."""
     parser = argparse.ArgumentParser(prog="python -m trunkline.broker", description=__doc__)
     parser.add_argument(
         "--address", default=None, help="ipc:///folder/broker.sock; a new one by default"
@@ -157,6 +160,7 @@ def _in_words(error: Exception, address: str) -> str:
 
 
 def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
+    """Set a broker up, tell the starter, and serve to the end. Returns the exit status."""
     try:
         broker = _set_up(address, folder, options)
     except Exception as error:
@@ -174,6 +178,7 @@ def _serve(address: str, folder: Path, options: argparse.Namespace) -> int:
 
 
 def _set_up(address: str, folder: Path, options: argparse.Namespace) -> Broker:
+    """Make the zygote and the broker, in this order: the fork comes before any thread."""
     from trunkline.broker.zygote import Zygote
 
     if options.ready_fd is not None:

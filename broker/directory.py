@@ -238,6 +238,7 @@ class Directory:
         return self._number
 
     def add(self, connection: Connection) -> None:
+        """Add a connection under its id and its handle."""
         self.connections[connection.id] = connection
         self._number = max(self._number, connection.number)
         if connection.handle is not None:
@@ -252,6 +253,7 @@ class Directory:
         return connection.handle
 
     def remove(self, connection: Connection) -> None:
+        """Remove a connection from all tables, and remember why it ended."""
         self.connections.pop(connection.id, None)
         if connection.handle is not None:
             self.by_handle.pop(connection.handle, None)
@@ -269,6 +271,7 @@ class Directory:
         return f": {reason}" if reason else ""
 
     def set_worker(self, connection: Connection, worker: bytes | None) -> None:
+        """Set or remove the present worker of a connection."""
         if connection.worker is not None:
             self.by_worker.pop(connection.worker, None)
         connection.worker = worker
@@ -290,6 +293,7 @@ class Directory:
         return any(c.closing is not None and c.has_opened for c in self._heirs_of(former))
 
     def _heirs_of(self, former: bytes) -> list[Connection]:
+        """All connections that have replaced the lost connection `former`, living or ending."""
         return [c for c in self.connections.values() if former and c.former == former]
 
     def held_by(self, holder: bytes) -> Connection | None:
@@ -306,6 +310,7 @@ class Directory:
         return sorted({known[control].pid for control in connection.users if control in known})
 
     def by_number(self, number: str) -> Connection | None:
+        """The connection with this number in `trunkline ps`; None without one."""
         return next((c for c in self.connections.values() if str(c.number) == number), None)
 
     def __iter__(self) -> Iterator[Connection]:

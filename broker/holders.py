@@ -86,6 +86,7 @@ class Holders:
     def _tell_of_leaving(
         self, connection: Connection, holder: bytes, consumed: int | None, closed: bool
     ) -> None:
+        """Tell the worker of a holder's end, and note it for a worker that cannot hear now."""
         connection.changes.left(self.schedule.now(), holder, consumed, closed)
         if connection.worker is not None:
             self.outbox.say(connection.worker, Kind.DETACH, 0, holder, consumed, closed)
@@ -123,6 +124,7 @@ class Holders:
                 self.drop_ghost(connection, holder)
 
     def _are_ghosts_lost(self, connection: Connection, now: float) -> bool:
+        """Whether the objects of the previous broker's time have had their time to come back."""
         if not any(map(is_alive, connection.expected)):
             return True
         waited_s = now - connection.adopted_at

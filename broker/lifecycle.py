@@ -178,6 +178,10 @@ class Life:
     """When a worker that has not ended is killed; None while the connection is wanted."""
 
     def _go(self, event: Event, reported: State | None = None) -> None:
+        """Apply an event to the phase and the state. `reported`: the state in a worker's report.
+
+        Raises ValueError for an event that cannot come in this phase.
+        """
         follows = TRANSITIONS.get((self.phase, event))
         if follows is None:
             raise ValueError(f"a connection that is {self.phase.value} cannot be {event.value}")
@@ -238,6 +242,8 @@ class Life:
         return self._decide_on_next(now, how, is_dialled)
 
     def _decide_on_next(self, now: float, how: str, is_dialled: bool) -> list[Action]:
+        """Decide what follows a lost worker: fail the Dials, wait for the next worker, or give
+        up."""
         if is_dialled:
             return [*self.fail_dials(), *self.end(now)]
         may_follow = self.restart and self.phase in _WITH_WORKER

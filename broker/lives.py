@@ -104,6 +104,7 @@ class Lives:
     def _carry_out(
         self, connection: Connection, actions: list[Action], timeout_ms: float | None = None
     ) -> None:
+        """Carry out actions in their order. `timeout_ms`: for the worker of a Dial."""
         for action in actions:
             match action:
                 case OrderWorker(incarnation):
@@ -128,6 +129,7 @@ class Lives:
     def _order_worker(
         self, connection: Connection, incarnation: int, timeout_ms: float | None
     ) -> None:
+        """Order a worker from the spawner, with everything that it has to know at its start."""
         now = self.schedule.now()
         identity = b"w" + connection.id + incarnation.to_bytes(4, "big") + secrets.token_bytes(4)
         self.directory.set_worker(connection, identity)
@@ -160,6 +162,7 @@ class Lives:
         )
 
     def _answer_dials(self, connection: Connection, error: dict[str, Any] | None) -> None:
+        """Answer the waiting Dials with an error. None: the end of the worker is the reason."""
         if error is None:
             peer = connection.stats.get("peer", "")
             text = f"the connection to {peer} could not be opened: {connection.reason}"
@@ -172,6 +175,7 @@ class Lives:
             self.outbox.say(opening.holder, Kind.FAILED, opening.request_id, error)
 
     def _note_crash(self, connection: Connection, how: str) -> None:
+        """Note the end of a worker as the reason, and take the figures that it has left."""
         connection.reason = f"its worker {how}"
         connection.stats = {**connection.stats, "last_error": connection.reason}
         take_last_figures(self.address, connection)
@@ -194,6 +198,11 @@ class Lives:
         self.outbox.tell_holders(connection, final=True)
 
     def _forget(self, connection: Connection) -> None:
+        """Remove a connection, its claims and its files.
+
+        A connection that had replaced a lost one leaves its figures for further objects of the lost
+        one.
+        """
         self.directory.remove(connection)
         self.bequests.settle(connection.id, opened=False)
         if connection.former and connection.has_opened:

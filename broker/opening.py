@@ -101,6 +101,7 @@ class Dials:
     def _open_anew(
         self, request: messages.Open, opening: Opening, former: _Former, spec: dict[str, Any]
     ) -> None:
+        """Open a new connection for a Dial, and order its first worker."""
         number = self.directory.next_number()
         self.keep_number(number)
         restart, linger_s = bool(request.restart), float(request.linger_s)
@@ -178,6 +179,7 @@ class Dials:
             self._answer_joined(connection, opening)
 
     def _answer_joined(self, connection: Connection, opening: Opening) -> None:
+        """Answer a Dial that joins an open connection, and tell the worker of the holder."""
         self.holders.tell_of_holder(
             connection, opening.holder, opening.control, opening.former_name
         )

@@ -43,6 +43,7 @@ def answer_in_place_of_worker(
 def _reason(
     connection: Connection | None, sender: bytes, kind: Kind, why_ended: str
 ) -> TrunklineError:
+    """The error in place of the answer, by what the lost worker may have done."""
     if connection is None:
         return DeadHandle(f"the connection has ended{why_ended}; dial its address again")
     if kind in STATEMENTS and sender in connection.inflight:

@@ -109,6 +109,7 @@ class Guest:
         self._loop.add_reader(sock, self._readable)
 
     def _readable(self) -> None:
+        """On the loop: read once. The loop calls again while bytes are left."""
         try:
             chunk = self._door.inlet.recv(self._sock)
         except BlockingIOError:
@@ -212,10 +213,12 @@ class Guest:
         return self.send(head, body)
 
     def _write_on(self) -> None:
+        """On the loop: watch for the socket to take more bytes."""
         if self._sock.fileno() >= 0:
             self._loop.add_writer(self._sock, self._writable)
 
     def _writable(self) -> None:
+        """On the loop: write waiting bytes, and wake the thread in `send_when_taken`."""
         with self._lock:
             try:
                 del self._unsent[: self._sock.send(self._unsent)]

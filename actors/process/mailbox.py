@@ -44,6 +44,7 @@ class Mailbox:
         self._open(identity)
 
     def _open(self, identity: bytes) -> None:
+        """Open the ZeroMQ socket, and watch its file descriptor."""
         sock = self._socket = self._context.socket(zmq.DEALER)
         sock.setsockopt(zmq.ROUTING_ID, identity)
         sock.setsockopt(zmq.LINGER, 500)
@@ -154,6 +155,7 @@ class Mailbox:
         self.send(BROKER, header(kind, 0, *fields))
 
     def _later(self) -> None:
+        """Drain the socket in the next round of the loop, in case an edge was consumed."""
         self._scheduled = True
         self._loop.call_soon(self._drain)
 

@@ -60,20 +60,29 @@ OF_HOLDERS = frozenset((Kind.READ, Kind.TRANSACTION, Kind.QUERY, Kind.FETCH, Kin
 class Actor(Protocol):
     """The interface between the worker and either kind of actor."""
 
+    # Establish the first link, or raise an error in words for users.
     async def open(self, deadline: Deadline) -> None: ...
+    # End the link. The worker waits for CLOSE_S seconds at most.
     async def close(self, ending: Ending) -> None: ...
+    # Handle a message of a holder or of a thread of its program.
     def receive(
         self, sender: bytes, kind: Kind, request_id: int, fields: list[Any], body: list[bytes]
     ) -> None: ...
+    # Handle the broker's ATTACH and DETACH: a holder comes, takes a new name, or goes.
     def attach(
         self, holder: bytes, control: bytes, old: bytes, epoch: int, consumed: int, kept: list[Any]
     ) -> None: ...
     def detach(self, holder: bytes, consumed: int | None) -> None: ...
+    # A guest of the door has hung up.
     def left(self, sender: bytes) -> None: ...
+    # Handle START: the holder is ready for its stream.
     def start(self, holder: bytes, down: bool, had: int, envelopes: bool) -> None: ...
+    # Do periodic work; called at each beat.
     def tick(self) -> None: ...
+    # Write the counters into the ledger, where the actor keeps any there.
     def note(self) -> None: ...
     def stats(self) -> Stats: ...
+    # Values for the next worker, in case this worker is killed.
     def bequest(self) -> dict[str, Any]: ...
 
 
@@ -116,6 +125,7 @@ class Worker:
         return self.members.controls
 
     def _make_actor(self) -> Actor:
+        """Make the actor for the address's driver. Imports only the modules of that actor."""
         driver: type[Driver] = driver_class(self.address.scheme)
         if issubclass(driver, StreamDriver):
             from trunkline.actors.stream.actor import StreamActor
@@ -227,6 +237,7 @@ class Worker:
                 self.log("error", f"in the heartbeat: {type(error).__name__}: {error}")
 
     def _beat(self) -> None:
+        """One heartbeat: let the actor do its periodic work, and check the broker."""
         now = time.monotonic()
         self.actor.tick()
         if not self._contact.is_lost:
@@ -371,6 +382,7 @@ class Worker:
             self.actor.start(holder, start.down, start.had, start.envelopes)
 
     def _tell_figures(self, sender: bytes, request_id: int) -> None:
+        """Answer STATS with the figures."""
         # the figures include messages that were sent before this question
         for holder in list(self.holders):
             self.mailbox.hear(holder)
@@ -440,6 +452,7 @@ def main(spec: dict[str, Any]) -> None:
 
 
 async def _main(spec: dict[str, Any]) -> None:
+    """Set the worker up and run it; tell the broker where that fails."""
     try:
         worker = Worker(spec)
     except Exception as error:  # any error of a driver, too

@@ -128,6 +128,7 @@ def _barred() -> Iterator[str]:
 
 
 def _has_cwd() -> bool:
+    """Whether the current folder still exists."""
     try:
         os.getcwd()
     except OSError:  # the folder was deleted while in use

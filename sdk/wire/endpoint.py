@@ -76,6 +76,7 @@ def root() -> Path:
 
 
 def _temporary() -> str:
+    """The folder for temporary files. Raises BrokerGone where none is writable."""
     try:
         return tempfile.gettempdir()
     except OSError:  # the file systems are read-only or full

@@ -39,6 +39,7 @@ def record_values(row: Any) -> list[Any] | None:
 
 
 def _numpy(value: Any) -> Any:
+    """Convert a value of numpy by the kind of its dtype."""
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     if kind is None:
         return value
@@ -91,6 +92,7 @@ def _time(value: Any) -> Any:
 
 
 def _pandas(value: Any) -> Any:
+    """Convert a scalar, Series or Index of pandas."""
     name = type(value).__name__
     if name in _MISSING:
         return None

@@ -1,9 +1,9 @@
 """The last figures of a worker, in a small file that outlives the worker.
 
-A killed worker sends no last message, and its last STATE may be a second old. So the worker keeps
-its counters in a file mapped into its memory. It writes them with each batch, before the batch is
-sent; a write takes 1 to 2 us. The kernel keeps the written memory, and the broker reads the file
-after the worker's end.
+A killed worker sends no last message, and its last STATE may be a second old. So a worker has a
+file mapped into its memory. A stream's worker writes its counters there with each batch, before the
+batch is sent; a write takes 1 to 2 us. (A database's worker keeps no counters there.) The kernel
+keeps the written memory, and the broker reads the file after the worker's end.
 
     slot 0, slot 1      each: sequence, its repetition, incarnation, the counters, the number of
                         holders, then for each holder its name (its length, then at most 31 bytes)

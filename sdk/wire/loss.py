@@ -31,6 +31,7 @@ class Loss(int):
     def of(
         cls, mark: int, text: str, code: str | int | None = None, reason: str | None = None
     ) -> Loss:
+        """Make a mark with a cause. `text` is cut to 500 letters."""
         self = cls(mark)
         self.text, self.code, self.reason = text[:_LONGEST], code, reason
         return self
@@ -40,6 +41,7 @@ class Loss(int):
 
     @classmethod
     def from_wire(cls, mark: int, fields: list[Any]) -> Loss:
+        """Make a mark with a cause from the wire. Values of unexpected types are replaced."""
         cause = _Cause(*fields)
         known = cause.code if isinstance(cause.code, (str, int)) else None
         return cls.of(

@@ -529,6 +529,7 @@ _ALLOWED: dict[type, list[_Allowed]] = {}
 
 
 def _allowed(message: type) -> list[_Allowed]:
+    """The types that the fields of a message may have, read from its annotations once."""
     found = _ALLOWED.get(message)
     if found is None:
         hints = get_type_hints(message).values()
@@ -547,6 +548,7 @@ def _types(hint: Any) -> tuple[type, ...]:
 
 
 def _is_sound(value: Any, allowed: _Allowed) -> bool:
+    """Whether a field has an allowed type, a possible count, and no empty name."""
     if type(value) not in allowed.types:
         return False
     if type(value) is int:

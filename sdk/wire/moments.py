@@ -91,6 +91,7 @@ def _pack_zone(value: datetime | time, zone: tzinfo | None) -> bytes:
 
 
 def _unpack_zone(data: bytes) -> tzinfo | None:
+    """Read a zone that `_pack_zone` has written. Raises ValueError for another form."""
     if data in (b"", b"u"):
         return UTC if data else None
     if data[:1] == b"z":

@@ -61,6 +61,7 @@ class Place(NamedTuple):
 
 
 def _kind_and_value(offset: object) -> tuple[str, int]:
+    """Read the first argument of `seek`: a number, a word, or a time."""
     if isinstance(offset, str) and offset in _WORDS:
         return offset, 0
     if isinstance(offset, int) and not isinstance(offset, bool):

@@ -83,10 +83,12 @@ class Stats:
     """Wall clock seconds of the last received message."""
 
     def to_wire(self) -> dict[str, Any]:
+        """The figures as a dict of plain values."""
         return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> Stats:
+        """Make figures from a dict; unknown names are ignored, missing ones have their default."""
         return cls(**{name: value for name, value in data.items() if name in _NAMES})
 
 

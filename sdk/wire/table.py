@@ -214,6 +214,7 @@ def pack_rows(rows: Sequence[Any]) -> bytes:
 
 
 def _pack_rows(rows: Sequence[Any]) -> bytes:
+    """Choose columns where they pay: enough rows, times or Decimals in them, equal lengths."""
     if type(rows) is Table:
         return values.pack([_COLUMNS, [*map(list, rows.columns)], len(rows)])
     if len(rows) >= _FEW and _gains(rows[0], rows[-1]) and len(set(map(len, rows))) == 1:

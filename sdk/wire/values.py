@@ -141,6 +141,7 @@ class _Packing:
         self.checked = False
 
     def pack(self, value: object) -> bytes:
+        """Pack a value, and try again with replacements where msgpack itself fails."""
         try:
             return self._packb(value)
         except (UnicodeEncodeError, BufferError):
@@ -175,6 +176,7 @@ class _Packing:
         return value if packs else self.encode(value)
 
     def items(self, value: Iterable[Any]) -> bytes:
+        """Pack the items of a tuple or set as a list."""
         # Each nested tuple or set calls `pack` inside the outer call, on the C stack. So the depth
         # of the whole value is checked before the first one.
         if not self.checked:
@@ -250,6 +252,7 @@ def _enum(value: Enum, packing: _Packing) -> Any:
 
 
 def _int(value: int, packing: _Packing) -> Any:
+    """Pack an int: plainly up to 64 bits, else as an extension."""
     number = int.__int__(value)
     if -(1 << 63) <= number < 1 << 64:
         return number
