@@ -97,6 +97,7 @@ def measure(run: Run, quick: bool) -> Iterator[Line]:
 
 
 def _read(server: Mosquitto, quick: bool) -> Iterator[Line]:
+    """Reading messages of qos 0, from a live feed."""
     count, rounds = (20_000, 1) if quick else (60_000, 5)
 
     def direct() -> Reading:
@@ -115,6 +116,7 @@ def _read(server: Mosquitto, quick: bool) -> Iterator[Line]:
 
 
 def _session(server: Mosquitto, quick: bool, how: str) -> Iterator[Line]:
+    """Reading the messages that the broker keeps for a session."""
     count, rounds = (20_000, 1) if quick else (40_000, 5)
 
     def kept() -> tuple[str, str]:

@@ -161,6 +161,7 @@ def measure(run: Run, quick: bool) -> Iterator[Line]:
 
 
 def _read(server: JetStream, quick: bool) -> Iterator[Line]:
+    """Reading messages of core NATS, from a live feed."""
     count, rounds = (50_000, 1) if quick else (150_000, 5)
 
     def direct() -> Reading:
@@ -178,6 +179,7 @@ def _read(server: JetStream, quick: bool) -> Iterator[Line]:
 
 
 def _jetstream_read(server: JetStream, quick: bool) -> Iterator[Line]:
+    """Reading the messages of a JetStream stream."""
     count, rounds = (20_000, 1) if quick else (50_000, 5)
     with _stream(server, count) as (stream, subject):
 

@@ -60,6 +60,7 @@ class _Times:
 
 
 def _dial_writes(times: _Times, address: str) -> None:
+    """Write through Dial until the end of the measurement."""
     with trunkline.connect(address) as connection:
         while not times.over.is_set():
             begun = time.monotonic()
@@ -70,6 +71,7 @@ def _dial_writes(times: _Times, address: str) -> None:
 
 
 def _dial_reads(times: _Times, address: str) -> None:
+    """Read through Dial until the end of the measurement."""
     connection = trunkline.Dial(address)
     assert connection is not None
     with connection:
@@ -80,6 +82,7 @@ def _dial_reads(times: _Times, address: str) -> None:
 
 
 async def _plain_writes(times: _Times, servers: list[str], subject: str) -> None:
+    """Write by nats-py until the end of the measurement."""
     import nats
 
     client = await nats.connect(servers, dont_randomize=True, max_reconnect_attempts=-1)
@@ -94,6 +97,7 @@ async def _plain_writes(times: _Times, servers: list[str], subject: str) -> None
 
 
 async def _plain_reads(times: _Times, servers: list[str], subject: str, stream: str) -> None:
+    """Read by nats-py until the end of the measurement."""
     import nats
 
     client = await nats.connect(servers, dont_randomize=True, max_reconnect_attempts=-1)

@@ -101,6 +101,7 @@ def _rows(connection: trunkline.Connection, sql: str) -> Rows:
 
 
 def _same(result: dict[str, Any] | None, rows: Sequence[tuple[Any, ...]]) -> None:
+    """AssertionError unless the result has exactly these rows."""
     assert result is not None
     if [tuple(row) for row in result["values"]] != list(rows):
         raise AssertionError(

@@ -91,6 +91,10 @@ def _member(
     barrier: Any,
     results: Any,
 ) -> None:
+    """The work of a process: it begins when all processes are ready.
+
+    A failure ends the wait of the others.
+    """
     try:
         statement = begin(*given)
         barrier.wait(_BEGIN_S)
@@ -103,6 +107,8 @@ def _member(
 def _carry_out(
     statement: Statement, number: int, count: int
 ) -> tuple[float, float, int, int, float, str]:
+    """Execute the statements; returns begin, end, successes, failures, the longest time and the
+    first error."""
     # The monotonic clock is the same in all processes.
     clock = time.monotonic
     failed, slowest, why = 0, 0.0, ""

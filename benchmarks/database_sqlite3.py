@@ -86,6 +86,10 @@ def insert_lines(database: Sqlite, quick: bool) -> Iterator[Line]:
 
 
 def _inserts(folder: Path, journal: str, name: str, quick: bool) -> Iterator[Line]:
+    """Inserting with a journal mode.
+
+    The rows in the file are compared with the successful inserts.
+    """
     count, rounds = (500, 1) if quick else (5_000, 3 if journal else 1)
     made = 0
 

@@ -102,6 +102,7 @@ def measure_read(port: int, quick: bool) -> Iterator[Line]:
 
 
 def measure_empty(port: int, quick: bool) -> Iterator[Line]:
+    """A read from an empty buffer."""
     with trunkline.connect(f"ws://127.0.0.1:{port}/idle") as connection:
         count = 5_000 if quick else 50_000
         took = statistics.median(p50_us(lambda: connection.read(-1), count) for _ in range(3))
@@ -112,6 +113,7 @@ def measure_empty(port: int, quick: bool) -> Iterator[Line]:
 
 
 def measure_round_trip(port: int, quick: bool) -> Iterator[Line]:
+    """A round trip through a WebSocket server."""
     url = f"ws://127.0.0.1:{port}/echo"
     count, rounds = (300, 1) if quick else (2_000, 5)
     payload = "x" * 64
@@ -140,6 +142,7 @@ def measure_round_trip(port: int, quick: bool) -> Iterator[Line]:
 
 
 def measure_exec(port: int, quick: bool) -> Iterator[Line]:
+    """A statement, against multiprocessing.managers."""
     count, rounds = (300, 1) if quick else (2_000, 5)
     with Manager() as manager, trunkline.connect("sqlite3://:memory:") as connection:
         database = manager.Sqlite()  # type: ignore[attr-defined]
@@ -160,6 +163,7 @@ def measure_exec(port: int, quick: bool) -> Iterator[Line]:
 
 
 def measure_dial(port: int, quick: bool) -> Iterator[Line]:
+    """A dial while the broker runs already."""
     count = 10 if quick else 100
     anchor = trunkline.connect(f"ws://127.0.0.1:{port}/idle")
     times = []

@@ -39,6 +39,7 @@ def _feed(count: int, size: int) -> Iterator[bytes]:
 
 
 async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """A client's frame: its opcode and its unmasked data."""
     first, second = await reader.readexactly(2)
     size = second & 127
     if size == 126:
@@ -53,6 +54,7 @@ async def _read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve a client until its close frame."""
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         request = await reader.readuntil(b"\r\n\r\n")
         path = request.split(b" ", 2)[1].decode()

@@ -75,6 +75,7 @@ def _whole(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _block_buffer(name: str, value: str, typed: dict[str, Any]) -> None:
+    """A number from 1 to 255."""
     typed[name] = parse_uint(value, bits=8)
     if not typed[name]:
         raise DsnError("block_buffer_size must be greater than 0")
@@ -124,6 +125,7 @@ def _text(name: str, value: str, typed: dict[str, Any]) -> None:
 
 
 def _insecure(name: str, value: str, typed: dict[str, Any]) -> None:
+    """The other name of `skip_verify`."""
     _bool("skip_verify", value, typed)
 
 

@@ -148,6 +148,7 @@ def query_values(text: str, name: str) -> list[str]:
 
 
 def _query_pairs(text: str, *, strict: bool) -> Iterator[tuple[str, str]]:
+    """The decoded pairs of a query, in order. See `parse_query` for `strict`."""
     for pair in text.split("&"):
         name, _, value = pair.partition("=")
         try:

@@ -32,6 +32,7 @@ def split_port(place: str, whose: str) -> tuple[str, int | None]:
 
 
 def _port(digits: str, whose: str) -> int:
+    """The port's number, 1 to 65535; AddressError for other text, which may be a password."""
     if not re.fullmatch("[0-9]{1,9}", digits):
         raise AddressError(
             f"{whose} has a port that is not a number: write host:port, "
@@ -57,6 +58,7 @@ def clean_host(host: str, whose: str) -> str:
 
 
 def _ipv6(text: str, whose: str) -> str:
+    """An IPv6 address with its zone as the system writes it; AddressError for other text."""
     address = text.replace("%25", "%", 1)
     try:
         ipaddress.IPv6Address(address)

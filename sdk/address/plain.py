@@ -65,6 +65,7 @@ def split_userinfo(authority: str, whose: str) -> tuple[str | None, str | None, 
 
 
 def _decoded(text: str, whose: str) -> str:
+    """Percent-decode a user or password; AddressError if the result is no UTF-8."""
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:

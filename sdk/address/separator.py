@@ -63,6 +63,7 @@ def _candidates(rest: str, scheme: Scheme) -> Iterator[re.Match[str]]:
 
 
 def _is_name(name: str, scheme: Scheme) -> bool:
+    """Whether a name is an option or a parameter, or nearly an option."""
     return (
         name in OPTIONS or is_param(scheme, name) or nearest(name, OPTIONS, cutoff=0.8) is not None
     )

@@ -47,6 +47,7 @@ def read_servers(authority: str, scheme: Scheme) -> tuple[tuple[tuple[str, int],
 
 
 def _server(piece: str, scheme: Scheme) -> tuple[tuple[str, int], Login]:
+    """The place and the login of a server."""
     user, password, place = split_userinfo(piece, scheme.whose)
     host, port = split_port(place, scheme.whose)
     number = port or scheme.port

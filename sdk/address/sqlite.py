@@ -199,6 +199,7 @@ def _shared_memory(path: str, params: dict[str, str]) -> str:
 
 
 def _vfs(params: dict[str, str]) -> str | None:
+    """The VFS, if SQLite has a VFS of this name; DsnError for other names."""
     name = params.get("vfs") or None
     if name is not None and not _VFS.fullmatch(name):
         raise DsnError(f"no such vfs: {shown(name)}")
@@ -284,6 +285,7 @@ def _pragmas(given: _Params) -> list[list[Any]]:
 
 
 def _word(given: _Params, name: str, words: tuple[str, ...]) -> str | None:
+    """A word of `words` in upper case, or None."""
     value = given.text(name)
     if value is not None and value.upper() not in words:
         # The driver's error names the spelling that was used here; its other errors name the long
@@ -294,6 +296,7 @@ def _word(given: _Params, name: str, words: tuple[str, ...]) -> str | None:
 
 
 def _secure_delete(given: _Params) -> int | str | None:
+    """The value of `_secure_delete`: FAST or a boolean."""
     if (given.text("_secure_delete") or "").upper() == "FAST":
         return "FAST"
     return given.flag("_secure_delete")

@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Look, try and report; returns 1 if a finding is FAIL."""
     found = []
     show = _ignore_finding if options.json else _make_printer()
     for finding in _find_all():

@@ -36,6 +36,7 @@ class Lines:
         return None if raw is None else raw.decode("utf-8", "surrogateescape").removesuffix("\r")
 
     def get_raw(self) -> bytes | None:
+        """The next line as bytes, without its line end; None at the end."""
         while b"\n" not in self._data and not self._end:
             self._read_more()
         if self._stopped or not self._data:

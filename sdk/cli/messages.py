@@ -79,6 +79,7 @@ class _Session:
             self._ended_here = True
 
     def _print_all(self) -> int:
+        """Print messages and outages until the end; returns the exit code."""
         while not self._quit_at.expired():
             try:
                 message = self._read_next()
@@ -202,6 +203,7 @@ class _Printer:
             self._print_object({"event": what, **({"reason": why} if why else {})})
 
     def _print_object(self, fields: dict[str, Any], at: float | None = None) -> None:
+        """Print an object as a line of JSON, with the time in seconds since 1970."""
         shown = {"time": round(at or time.time(), 6), **fields}
         self._put_out(
             json.dumps(shown, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"

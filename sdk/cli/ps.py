@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print all connections; returns the exit code."""
     found = listing()
     rows = rows_of(found)
     if options.json:

@@ -101,6 +101,7 @@ def _summary_text(found: Listing, rows: list[Row]) -> str:
 
 
 def _show_live(count: int | None) -> int:
+    """Show the screen until q is pressed, or `count` screens were shown."""
     from rich.console import Console
     from rich.live import Live
 

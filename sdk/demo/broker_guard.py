@@ -21,6 +21,8 @@ LOOK_S = 0.05
 
 
 def main() -> None:
+    """Note processes until standard input ends, then kill the remaining groups and remove the
+    folder."""
     folder = sys.argv[1]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -127,6 +127,7 @@ class Place:
         self._guard.stdout.close()
 
     def _tell_guard(self, line: str) -> None:
+        """Tell the guard of a process: `+pid` or `-pid`."""
         assert self._guard.stdin
         with contextlib.suppress(OSError):  # somebody killed it; we end them ourselves
             self._guard.stdin.write(line + "\n")
@@ -135,6 +136,7 @@ class Place:
 
 @contextlib.contextmanager
 def making_place() -> Iterator[Place]:
+    """Make a place inside the block; at the end the guard removes it."""
     with contextlib.ExitStack() as stack:
         with later():
             place = Place()

@@ -50,6 +50,7 @@ class Writer(threading.Thread):
         self._price = START
 
     def run(self) -> None:
+        """Write RATE ticks a second until `finish`. Runs on the writer's own thread."""
         while not self._finish.wait(1 / RATE):
             self.last += 1
             self._price *= 1 + random.gauss(0, 0.0004)
@@ -63,6 +64,7 @@ class Writer(threading.Thread):
         self._give_up = time.monotonic()
 
     def _write_tick(self, tick: str) -> bool:
+        """Write a tick; returns whether the broker has confirmed it."""
         while not self._connection.write(tick, WRITE_MS):
             if not self.feed["acknowledged"] or time.monotonic() > self._give_up:
                 return False
@@ -85,6 +87,7 @@ def make_stream(address: str, subject: str) -> None:
 
 
 def open_feeds(feeds: list[dict[str, Any]], finish: threading.Event) -> list[Writer]:
+    """Dial every feed; raises TrunklineError. JetStream's stream is made first."""
     writers = []
     for feed in feeds:
         if feed["name"] == "jetstream":
@@ -97,10 +100,13 @@ def open_feeds(feeds: list[dict[str, Any]], finish: threading.Event) -> list[Wri
 
 
 def result_of(writers: list[Writer]) -> dict[str, Any]:
+    """For every feed: the highest number, the unconfirmed numbers, and the count of repeated
+    writes."""
     return {w.feed["name"]: {"last": w.last, "failed": w.failed, "again": w.again} for w in writers}
 
 
 def main() -> int:
+    """Obey standard input; returns the exit code."""
     plan_file, result_file = sys.argv[1:3]
     with open(plan_file, encoding="utf-8") as file:
         feeds = json.load(file)

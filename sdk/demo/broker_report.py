@@ -42,6 +42,7 @@ class Figures:
     delay: str
 
     def row(self) -> list[str]:
+        """The row of the table, with the columns of HEADING."""
         counts = (
             self.written,
             self.received,
@@ -60,6 +61,8 @@ HEADING = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """The figures of all feeds, and the equations that must hold."""
+
     figures: list[Figures]
     checks: list[Check]
 
@@ -93,6 +96,7 @@ def make_report(
 
 
 def _make_figures(feed: Feed, published: Mapping[str, Any], result: Mapping[str, Any]) -> Figures:
+    """The figures of a feed, from the confirmed numbers and the runs of read numbers."""
     tried = range(1, int(published["last"]) + 1)
     confirmed = set(tried) - set(published["failed"])
     runs = [(int(first), int(last), bool(outage)) for first, last, outage in result["runs"]]

@@ -157,6 +157,8 @@ class Server(ABC):
 
 
 class Mosquitto(Server):
+    """MQTT without a login, because the server listens only on loopback."""
+
     broker = "mqtt"
     title = "mosquitto"
     program = "mosquitto"
@@ -181,6 +183,8 @@ class Mosquitto(Server):
 
 
 class Nats(Server):
+    """NATS with JetStream. A token is the login."""
+
     broker = "nats"
     title = "nats-server"
     program = "nats-server"
@@ -203,6 +207,9 @@ class Nats(Server):
 
 
 class RabbitMq(Server):
+    """RabbitMQ with its own node name, ports, folder and name server, apart from an installed
+    RabbitMQ."""
+
     broker = "amqp"
     title = "RabbitMQ"
     program = "rabbitmq-server"
@@ -251,6 +258,7 @@ class RabbitMq(Server):
         }
 
     def start(self) -> None:
+        """Start the name server once, then RabbitMQ."""
         # Start Erlang's name server (epmd) first, as a child of the demo. RabbitMQ would start its
         # own, and leave epmd behind for ever.
         if self._names is None:
@@ -271,6 +279,7 @@ class RabbitMq(Server):
         return _receive_exactly(sock, 1) == b"\x01"
 
     def kill(self) -> None:
+        """Kill RabbitMQ, then its name server."""
         super().kill()
         if self._names is not None:
             self._place.end(self._names, signal.SIGKILL, STOP_S)
@@ -302,6 +311,7 @@ class Kafka(Server):
 
     @classmethod
     def missing(cls) -> str | None:
+        """The missing software; with `--kafka` only the client library can be missing."""
         if cls.given is None and (find("java") is None or _find_jars() is None):
             return f"{cls.title}: {cls.install}"
         if importlib.util.find_spec(cls.client_module) is None:
@@ -309,10 +319,14 @@ class Kafka(Server):
         return None
 
     def feeds(self) -> list[Feed]:
+        """The feed. On a user's Kafka the topic has a new name, apart from the user's own
+        topics."""
         topic = f"trunkline-demo-{secrets.token_hex(4)}" if self.foreign else "ticks"
         return feeds_of(self.broker, self.at, self.secret, topic)
 
     def prepare(self) -> None:
+        """Link the jars and write the configuration of a single node, which is controller and
+        broker."""
         cached = _find_jars()
         assert cached is not None
         # The server's user may not look into our home, so the jars are linked into the server's
@@ -345,6 +359,7 @@ class Kafka(Server):
         )
 
     def start(self) -> None:
+        """Start Kafka; a server that ran before is left alone."""
         if not self.foreign:
             super().start()
 

@@ -147,6 +147,7 @@ def settled(connection: Any, count: int) -> Any:
 
 
 def draw() -> None:
+    """Draw the table of feeds."""
     rows = [
         [
             reader.name,
@@ -187,6 +188,7 @@ def follow(demo: int) -> None:
 
 
 def main() -> None:
+    """Dial the feeds, read until the end, and write the result."""
     demo, plan, folder = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     while GetCommand() != "dial":
         if os.getppid() != demo:

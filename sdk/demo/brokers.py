@@ -269,6 +269,7 @@ class Show:
     # The events.
 
     def _make_happen(self, event: Event) -> None:
+        """Make an event happen: restart or freeze a server, or kill workers."""
         server = self._servers[event.broker]
         if event.what == "restart":
             self._tell_strategy(f"{server.title} is restarted")
@@ -321,11 +322,14 @@ class Show:
     # Waiting.
 
     def _wait_until(self, until: float) -> None:
+        """Wait until the time `until` on the monotonic clock, and check both programs meanwhile."""
         while (left := until - time.monotonic()) > 0:
             self._check_programs()
             time.sleep(min(LOOK_S, left))
 
     def _await_event(self, happened: Callable[[], bool], timeout_s: float, failed: str) -> None:
+        """Wait for an event; Failed with the text `failed` after `timeout_s` seconds, or when a
+        program ends."""
         deadline = Deadline(timeout_s)
         while not happened():
             self._check_programs()

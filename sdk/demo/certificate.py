@@ -24,6 +24,7 @@ class Certificate(NamedTuple):
     key: Path
 
     def server_context(self) -> ssl.SSLContext:
+        """The context of a TLS server with this certificate."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self.cert, self.key)
         return context
@@ -43,6 +44,7 @@ def make_certificate(folder: Path) -> Certificate | None:
 
 
 def _by_trustme(made: Certificate) -> None:
+    """Make the certificate by trustme; ImportError without the package."""
     import trustme
 
     authority = trustme.CA()
@@ -53,6 +55,7 @@ def _by_trustme(made: Certificate) -> None:
 
 
 def _by_openssl(made: Certificate) -> bool:
+    """Make a self-signed certificate by the command `openssl`; returns whether that succeeded."""
     program = shutil.which("openssl")
     if program is None:
         return False

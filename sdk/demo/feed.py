@@ -80,6 +80,7 @@ class Feed:
         self.server.call(self._finish_feed)
 
     def _drop_links(self) -> None:
+        """Let every link swallow messages, and abort the links later."""
         for session in list(self._sessions):
             session.dead = True
             asyncio.get_running_loop().call_later(DYING_S, self._lose_link, session)
@@ -89,11 +90,16 @@ class Feed:
         session.peer.abort()
 
     def _finish_feed(self) -> None:
+        """Tell every client the end.
+
+        `_over` makes later clients hear the end too.
+        """
         self._over = True
         for session in list(self._sessions):
             self._send_message(session, {"end": len(self.ledger.ticks)})
 
     async def _serve_peer(self, peer: Peer) -> None:
+        """Take a client's messages until its link ends."""
         session: Session | None = None
         try:
             async for text in peer.messages():
@@ -134,6 +140,10 @@ class Feed:
             self._sessions.discard(session)
 
     async def _run_market(self) -> None:
+        """Make ticks and heartbeats until the server ends.
+
+        The first subscription starts the market.
+        """
         started, beaten = time.monotonic(), 0.0
         while True:
             await asyncio.sleep(TURN_S)
@@ -152,6 +162,7 @@ class Feed:
                     self._make_tick()
 
     def _make_tick(self) -> None:
+        """Make a tick and send it on every link. Without a link, the tick counts as unheard."""
         symbol = self._random.choice(SYMBOLS)
         price = self._prices[symbol] = self._prices[symbol] * (1 + self._random.gauss(0, 0.0004))
         shown, seq = round(price, 6), len(self.ledger.ticks) + 1
@@ -162,6 +173,8 @@ class Feed:
             self._send_message(session, content)
 
     def _beat_hearts(self, now: float) -> None:
+        """Drop clients that did not answer in time; send a heartbeat and a protocol ping to the
+        others."""
         for session in list(self._sessions):
             if now - session.answered > PATIENCE_S:
                 self._lose_link(session)

@@ -50,6 +50,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Report:
+    """The figures of all links, the equations that must hold, and the sums."""
+
     links: list[LinkFigures]
     checks: list[Check]
     totals: dict[str, int] = field(default_factory=dict)
@@ -86,6 +88,7 @@ def make_report(
 
 
 def _make_link_figures(number: int, sent: int, numbers: Sequence[int]) -> LinkFigures:
+    """A link's figures, from the number of messages sent and the numbers of the messages read."""
     received = len(set(numbers))
     last = max(numbers, default=0)
     return LinkFigures(number, sent, received, last - received, sent - last)

@@ -17,6 +17,7 @@ INSERT = "INSERT INTO ticks VALUES (?, ?, ?, ?)"
 
 
 def main() -> int:
+    """Store ticks until standard input ends; returns the exit code."""
     connection = Dial(int(sys.stdin.readline()))
     if connection is None:
         return 1

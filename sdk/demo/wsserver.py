@@ -58,6 +58,7 @@ class Peer:
         return True
 
     async def _count_pong(self) -> None:
+        """Wait for a pong and count it."""
         with contextlib.suppress(ConnectionClosed):
             await (await self._link.ping())
             self.pongs += 1
@@ -104,6 +105,7 @@ class WsServer:
         return f"{'wss' if self._context else 'ws'}://127.0.0.1:{self.port}"
 
     def start(self) -> WsServer:
+        """Start the thread and wait until the server listens; OSError when it does not start."""
         self._thread.start()
         if not self._ready.wait(START_S) or not self.port:
             raise OSError("the local WebSocket server did not start")
@@ -122,6 +124,7 @@ class WsServer:
         self._thread.join(LEAVE_S + 2)
 
     async def _serve_until_closed(self) -> None:
+        """Serve until `close`. The whole life of the thread."""
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
         try:
             server = await serve(

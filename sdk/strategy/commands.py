@@ -59,6 +59,7 @@ class Commands:
         return True
 
     def _is_readable(self, fd: int) -> bool:
+        """Whether a read returns at once. A descriptor that cannot be waited for is given up."""
         try:
             # The kernel stops a background job that reads its terminal.
             if os.isatty(fd) and os.tcgetpgrp(fd) != os.getpgrp():

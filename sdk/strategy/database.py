@@ -33,6 +33,7 @@ class Database:
         return None if connection is None else connection.exec(text, *binds, **options)
 
     def close(self) -> None:
+        """Close the connections; the next use dials again."""
         with self._lock:
             for connection in self._open.values():
                 connection.close()
@@ -49,6 +50,7 @@ class Database:
             return self._open[memory]
 
     def _address_of(self, memory: bool) -> str:
+        """The address of a database; ValueError for a path that an address cannot hold."""
         if memory:
             return "sqlite3://:memory:"
         path = self._folder / "strategy.db"

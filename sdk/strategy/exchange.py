@@ -56,6 +56,7 @@ class Secrets:
         return self._find_known(found) if name in _NAMES else self._values.get(name, found[0])
 
     def _find_known(self, found: re.Match[str]) -> str:
+        """The value of a name; ValueError says which variable to set."""
         name = found[1].lower()
         if name not in self._values:
             variable = (
@@ -140,6 +141,7 @@ def _without_quotes(value: str) -> str:
 
 
 def _parse_secrets(text: str, path: Path) -> dict[str, str]:
+    """Names and values from lines `NAME=VALUE` or from JSON."""
     if not text.lstrip().startswith("{"):
         lines = (line.strip() for line in text.splitlines())
         pairs = (

@@ -106,6 +106,7 @@ class Journal:
             self._filters.clear()
 
     def take_last_error(self) -> str | None:
+        """Return the text of the last error and forget it."""
         text, self._last_error = self._last_error, None
         return text
 
@@ -128,12 +129,14 @@ class Journal:
                     )
 
     def close(self) -> None:
+        """Close the log file. Later rows are kept in memory only."""
         with self._shield, self._lock:
             if self._file:
                 self._file.close()
                 self._file = None
 
     def _store_row(self, row: Row) -> None:
+        """Store a row in memory and in the file. The caller holds the lock."""
         self.rows.append(row)
         told = self._file.add(row.as_json(self._name)) if self._file else None
         if told is not None:
@@ -147,6 +150,7 @@ class Journal:
 
 
 def _keep_lines(lines: list[str], remain: int, profit: bool) -> list[str]:
+    """The lines of the log file that stay."""
     keep = _mark_newest([_kind_of_line(line) for line in lines], remain, profit)
     return [line for line, stays in zip(lines, keep, strict=True) if stays]
 
@@ -159,6 +163,7 @@ class Relay(logging.Handler):
         self._journal = journal
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Add an error row for a record of the logger."""
         try:
             self._journal.error(record.getMessage())
         except Exception:

@@ -64,6 +64,7 @@ class LiveScreen:
         self._thread.start()
 
     def row(self, row: Row) -> None:
+        """Queue a row for the drawing thread."""
         if row.value is not None:
             self.profit(row.value)
         if os.getpid() != self._pid:
@@ -82,11 +83,13 @@ class LiveScreen:
         self._status = text
 
     def out(self, text: str) -> None:
+        """Queue whole lines of the script's own output. An unfinished line waits for its end."""
         *lines, self._part = (self._part + text).split("\n")
         for line in lines:
             self._add_to_queue(line)
 
     def close(self) -> None:
+        """Draw what is queued and end the drawing thread, for at most 5 seconds."""
         if self._part:
             self._add_to_queue(self._part)
         self._end.set()

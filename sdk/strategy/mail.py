@@ -44,6 +44,7 @@ class Mail:
 
 
 def _make_message(user: str, to: str, title: str, body: str) -> EmailMessage:
+    """The message; ValueError for a line end in a header."""
     message = EmailMessage()
     message["From"] = user
     message["To"] = to.replace(";", ",")
@@ -53,6 +54,8 @@ def _make_message(user: str, to: str, title: str, body: str) -> EmailMessage:
 
 
 def _connect_to_server(server: str) -> smtplib.SMTP:
+    """Connect to the server, encrypted unless the server is on this machine; ValueError without
+    encryption."""
     parts = urlsplit(server if "://" in server else f"smtp://{server}")
     host = parts.hostname or ""
     if parts.scheme in ("ssl", "smtps"):

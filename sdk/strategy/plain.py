@@ -97,10 +97,12 @@ class Plain:
         self._later: threading.Thread | None = None
 
     def row(self, row: Row) -> None:
+        """Print a row, after a status that is due."""
         self._flush_status()
         self._put_text(row_text(row) + "\n")
 
     def status(self, text: str) -> None:
+        """Show the status now, or later when it comes too soon after the previous status."""
         self._pending = text
         self._flush_status()
         if self._pending is not None and self._later is None:
@@ -113,12 +115,14 @@ class Plain:
         """Do nothing: a point without a row has no text."""
 
     def out(self, text: str) -> None:
+        """Print the script's own text. Only a line end flushes."""
         if text:
             self._put_text(text, flush="\n" in text)
         else:
             self._put_text("")
 
     def close(self) -> None:
+        """End the thread for late statuses, and show the last status."""
         self._end.set()
         if self._later:
             self._later.join(5)
@@ -171,6 +175,7 @@ class Plain:
                 )
 
     def _write(self, text: str) -> None:
+        """Write a text; characters that the stream's encoding lacks become escapes."""
         try:
             self._stream.write(text)
         except UnicodeEncodeError:

@@ -113,6 +113,7 @@ class Push:
                 self._count_settled()
 
     def _count_settled(self) -> None:
+        """Count a text as sent or given up."""
         with self._lock:
             self._left -= 1
 
@@ -146,6 +147,7 @@ class Push:
             raise subprocess.CalledProcessError(process.returncode, words)
 
     def _split_command(self) -> list[str]:
+        """The words of the command, as a shell would split them."""
         try:
             return shlex.split(self._target)
         except ValueError as error:

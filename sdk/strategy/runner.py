@@ -256,6 +256,7 @@ class _Strategy:
         self.code = self.code or code
 
     def _report_crash(self, error: BaseException) -> None:
+        """Show and store the traceback of a crash."""
         text = report(error, self.script)
         self.journal.record("error", text)
         self._print_error(text)
@@ -273,12 +274,14 @@ class _Strategy:
         self._print_error(text)
 
     def _exit_code(self, leave: SystemExit) -> int:
+        """The exit code of `sys.exit`: a text is printed and means 1, as in Python."""
         if leave.code is None or isinstance(leave.code, int):
             return leave.code or 0
         self._print_error(f"{leave.code}\n")
         return 1
 
     def _print_error(self, text: str) -> None:
+        """Print to stderr. An output that cannot be written is no reason to end the strategy."""
         try:
             sys.stderr.write(clean(text))  # what a peer has said may stand in it
             sys.stderr.flush()
@@ -382,6 +385,7 @@ def _load_script(script: Path) -> tuple[CodeType, bool]:
 
 
 def _calls_main(node: ast.stmt) -> bool:
+    """Whether a statement is `if __name__ == ...` with a call of main()."""
     if not isinstance(node, ast.If) or "__name__" not in ast.dump(node.test):
         return False
     calls = (part.func for part in ast.walk(node) if isinstance(part, ast.Call))
@@ -389,6 +393,7 @@ def _calls_main(node: ast.stmt) -> bool:
 
 
 def _reason_text(path: str, error: Exception) -> str:
+    """The reason why a script cannot be run, for people."""
     if isinstance(error, SyntaxError):
         return f"{path} cannot be read\n" + "".join(traceback.format_exception_only(error)).rstrip()
     if isinstance(error, OSError):
@@ -430,6 +435,7 @@ def _dial_lazily(*args: Any, **options: Any) -> Any:
 
 
 def _read_seconds(name: str, default: float) -> float:
+    """A number of seconds from the environment; the default for a missing or malformed value."""
     try:
         return max(0.01, float(os.environ[name]))
     except (KeyError, ValueError):

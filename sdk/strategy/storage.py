@@ -117,6 +117,10 @@ class Store:
 
     @contextmanager
     def _open_database(self) -> Iterator[sqlite3.Connection]:
+        """Open the file inside the block, and commit at the end.
+
+        Another process may hold the lock for 30 s.
+        """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with closing(sqlite3.connect(self._folder / "state.db", timeout=30)) as database, database:
             database.execute(

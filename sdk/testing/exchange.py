@@ -275,6 +275,10 @@ class Exchange:
     # From here on every method except `_wait` runs on the exchange's thread.
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
+        """Wait until `happened()` is true, on the caller's thread.
+
+        AssertionError describes the exchange's state.
+        """
         self._news.wait(
             happened,
             timeout,
@@ -285,6 +289,7 @@ class Exchange:
         )
 
     async def _listen(self) -> int:
+        """Start the server on a free port; returns the port."""
         self._server = await serve(
             self._serve,
             "127.0.0.1",
@@ -340,6 +345,7 @@ class Exchange:
         return response
 
     def _count_handshake(self) -> None:
+        """Runs under the lock of `News`."""
         self._handshakes += 1
 
     async def _serve(self, ws: ServerConnection) -> None:
@@ -360,6 +366,7 @@ class Exchange:
             client._ended.set()
 
     def _note(self, client: Client, message: Message) -> None:
+        """Note a client's message. Runs under the lock of `News`."""
         client.written.append(message)
         self.written.append(message)
 
@@ -381,11 +388,15 @@ class Exchange:
 
 
 async def _send(client: Client, messages: Iterable[Message]) -> None:
+    """Send messages to a client, one after the other."""
     for message in messages:
         await client._ws.send(message)
 
 
 async def _send_all(clients: Sequence[Client], messages: Sequence[Message]) -> None:
+    """Send messages to several clients at the same time, so that a slow client does not delay the
+    others."""
+
     async def send_to(client: Client) -> None:
         with contextlib.suppress(ConnectionClosed):
             await _send(client, messages)

@@ -248,6 +248,10 @@ class FaultProxy:
     # From here on every method except `_wait` and `_change` runs on the proxy's thread.
 
     def _wait(self, happened: Callable[[], bool], what: str, timeout: float) -> None:
+        """Wait until `happened()` is true, on the caller's thread.
+
+        AssertionError describes the proxy's state.
+        """
         self._news.wait(
             happened,
             timeout,
@@ -257,6 +261,8 @@ class FaultProxy:
         )
 
     def _change(self, way: Way | None, **faults: Any) -> None:
+        """Change the faults of a way, or of both ways. Every pump sees the change at once."""
+
         async def change() -> None:
             for each in self._faults if way is None else (way,):
                 self._faults[each] = replace(self._faults[each], **faults)
@@ -276,6 +282,7 @@ class FaultProxy:
             link.left[way] = count
 
     async def _heal(self) -> None:
+        """Remove the faults of both ways and the budgets of all links, then listen again."""
         for way in self._faults:
             self._faults[way] = _Faults()
             for link in self._links:
@@ -284,18 +291,21 @@ class FaultProxy:
         await self._listen()
 
     async def _listen(self) -> None:
+        """Open the listener and accept connections. Does nothing if the listener is open."""
         if self._listener is None:
             self._listener = _bind_path(self._at) if self._at else _bind(self.port)
             self._listener.listen(512)
             self._accepting = asyncio.create_task(self._accept(self._listener))
 
     async def _unlisten(self) -> None:
+        """Close the listener. The keeper still holds the port, so that no other program gets it."""
         if self._listener is not None and self._accepting is not None:
             await _cancel(self._accepting)
             self._listener.close()
             self._listener = None
 
     async def _accept(self, listener: socket.socket) -> None:
+        """Accept connections until the listener is closed. A link's task begins at once."""
         while True:
             client, _ = await self._loop.sock_accept(listener)
             link = _Link(client)
@@ -338,6 +348,7 @@ class FaultProxy:
         await self._end(link, reset=reset)
 
     async def _connect(self, link: _Link) -> None:
+        """Connect to the target. Raises OSError, which breaks the client's link by RST."""
         target = self.target
         if isinstance(target, Path):
             link.server = socket.socket(socket.AF_UNIX)
@@ -388,6 +399,7 @@ class FaultProxy:
                     raise _Cut
 
     def _segment(self, link: _Link, way: Way) -> int:
+        """The size of the next segment: at most a chunk, a random slice, and the link's budget."""
         faults = self._faults[way]
         size = (
             faults.chunk() if faults.slice_to is None else self._random.randint(1, faults.slice_to)
@@ -412,6 +424,7 @@ class _Cut(Exception):
 
 
 def _bind(port: int) -> socket.socket:
+    """A socket bound to a port of 127.0.0.1; port 0: any free port."""
     sock = socket.socket()
     # Two sockets of the proxy share the port: the keeper and the listener.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -423,6 +436,7 @@ def _bind(port: int) -> socket.socket:
 
 
 def _bind_path(path: Path) -> socket.socket:
+    """A Unix socket bound to a path. An old socket file at the path is removed."""
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX)
     sock.setblocking(False)
@@ -431,10 +445,12 @@ def _bind_path(path: Path) -> socket.socket:
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait for its end."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
 async def _forever() -> None:
+    """The task of a deaf link: it never reads and never writes."""
     await asyncio.Event().wait()

@@ -28,6 +28,7 @@ class LoopThread:
 
     @property
     def is_stopped(self) -> bool:
+        """Whether `stop` has closed the loop."""
         return self.loop.is_closed()
 
     def run(self, job: Callable[[], Coroutine[Any, Any, T]], seconds: float = CALL_S) -> T:
@@ -66,6 +67,7 @@ class LoopThread:
 
 
 async def _cancel_tasks() -> None:
+    """Cancel all other tasks and wait for their ends."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -41,6 +41,7 @@ class Background(Generic[T]):
             self._error = error
 
     def running(self) -> bool:
+        """Whether the thread still runs."""
         return self._thread.is_alive()
 
     def result(self, seconds: float = 20.0) -> T:
