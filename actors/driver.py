@@ -296,9 +296,9 @@ class StreamDriver(Driver):
         """Go on taking from the peer."""
 
     def settle(self, tokens: Sequence[Any]) -> None:
-        """Acknowledge the messages with these tokens, which readers have. Must not wait.
+        """Acknowledge messages by token, after readers have read or discarded them. Must not wait.
 
-        The tokens are all of this link, in the order in which readers took the messages."""
+        All tokens are of this link, in the order in which readers took the messages."""
 
     def refuse(self, token: Any, verdict: str, delay_ms: float) -> None:
         """Carry out a verdict (one of `verdicts`) on a message whose work failed. Must not wait.
@@ -314,20 +314,21 @@ class StreamDriver(Driver):
         return None
 
     def bequeath(self) -> dict[str, Any]:
-        """A few plain values for the next worker's drivers (`inherited`), in case this worker is
-        killed.
+        """A few plain values for the next worker's drivers (`inherited`). Must not wait.
 
-        Called each second, and when the link opens or is lost. Must not wait."""
+        Used when this worker is killed. Called each second, and when the link opens or is lost."""
         return {}
 
     async def request(self, data: str | bytes, deadline: Deadline) -> Delivery:
-        """Send a request and return its answer (`Connection.request`). TimeoutError at the
-        deadline."""
+        """Send a request and return its answer. TimeoutError at the deadline.
+
+        Overridden where the protocol has requests (`Connection.request`)."""
         raise Unsupported(f"{self.address.scheme}:// has no request: use write and read")
 
     async def ping(self) -> None:
-        """Send the protocol's own keepalive, if the protocol has one (option
-        `pingType=control`)."""
+        """Send the protocol's own keepalive (option `pingType=control`).
+
+        Overridden where the protocol has a keepalive."""
 
     def traffic(self) -> Traffic | None:
         """How many bytes have gone over the link (see `trunkline.actors.net.socket_traffic`).

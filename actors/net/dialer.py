@@ -118,7 +118,10 @@ async def run_in_thread(work: Callable[[], _T], name: str = "trunkline-resolve")
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
+    # `finish` runs on the event loop, `body` in the thread.
+
     def finish(result: _T | None, error: BaseException | None) -> None:
+        # The future was cancelled when the caller stopped waiting.
         if future.done():
             return
         if error is not None:
@@ -147,6 +150,7 @@ def tune(sock: socket.socket) -> None:
 
 
 async def _through(address: Address, target: tuple[str, int], deadline: Deadline) -> socket.socket:
+    """Connect to `target` through the proxy of the address."""
     proxy, local_ip = address.option("proxy"), address.option("local_ip")
     speak = _SPEAK[proxy.scheme]
     name = proxy.place
@@ -248,6 +252,7 @@ async def _abandon(tasks: set[asyncio.Task[socket.socket]]) -> None:
 
 
 async def _attempt(info: _Info, local_ip: str | None) -> socket.socket:
+    """Connect to one address. The socket is closed on any error, and when the task is cancelled."""
     family, kind, protocol, _, sockaddr = info
     sock = socket.socket(family, kind, protocol)
     try:
@@ -293,6 +298,7 @@ def bind_local(sock: socket.socket, local_ip: str) -> None:
 
 
 def _in_words(error: OSError, peer: str) -> DialError:
+    """The error of a failed connect, for users."""
     if error.errno == errno.ECONNREFUSED:
         text = f"{peer} refused the connection; is the server running?"
     elif error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):

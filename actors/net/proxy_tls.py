@@ -114,6 +114,7 @@ class _Carrier:
         """Bytes that the TLS connection has taken."""
 
     async def run(self) -> None:
+        """Copy bytes until the link has ended. Closes the carrier's sockets at the end."""
         writer = self._writer
         tcp = writer.get_extra_info("socket")
         # None where the proxy has ended the connection already.

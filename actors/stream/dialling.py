@@ -76,6 +76,7 @@ class Dialling:
         return isinstance(error, FatalError) or not self._may_help
 
     async def _open(self, link: Link, deadline: Deadline) -> None:
+        """Open the driver, and note whether its error is transient."""
         self._may_help = True
         try:
             await link.driver.open(deadline)

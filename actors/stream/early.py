@@ -64,6 +64,7 @@ class EarlyArrivals:
         return self._count > self._limit or (self._bytes > self._limit_bytes and self._count > 1)
 
     def _drop_oldest(self) -> None:
+        """Drop the first message of the oldest batch."""
         oldest = self._arrivals.popleft()
         size = _size(oldest)
         if len(oldest.plain) > 1:

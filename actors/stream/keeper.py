@@ -221,6 +221,7 @@ class LinkKeeper:
         self._host.log("warning", f"the link to {place} was lost ({loss.text}); {what}")
 
     def _note_failure(self, error: Exception) -> list[Action]:
+        """Report a failed attempt to `LinkLife`. Returns the next actions."""
         self._counters.last_error = str(error)
         return self._life.note_failure(
             is_refusal=self._dialling.is_refusal(error),
@@ -228,6 +229,7 @@ class LinkKeeper:
         )
 
     def _tell_failure(self, wait_s: float) -> None:
+        """Log the failure of the last attempt, and the wait before the next attempt."""
         failure = self._counters.last_error or ""
         what = self._words.name_peer("could not be reached", failure)
         self._log.warn(f"{what}; the next attempt is in {wait_s:.3g} s")
@@ -235,7 +237,9 @@ class LinkKeeper:
         self._counters.last_error = failure
 
     def _give_up(self, why: str) -> None:
+        """Tell the holders, the broker and the log that no further attempt follows."""
         self._counters.last_error = why
+        # The code and the reason of the loss are still the peer's last words to a program.
         former = self._buffer.news.cause
         code, reason = (former.code, former.reason) if former is not None else (None, None)
         self._buffer.mark(Mark.END, Loss.of(Mark.END, why, code, reason))

@@ -165,6 +165,7 @@ class LinkLife:
         return True
 
     def _go(self, event: Event) -> None:
+        """Change the phase and the state by the table. Nothing else assigns them."""
         self.phase, self.state = TRANSITIONS[self.phase, event]
 
     def dial(self) -> None:
@@ -256,5 +257,6 @@ class LinkLife:
             self._go(Event.CLOSED)
 
     def _give_up(self) -> list[Action]:
+        """End the attempts: too many have failed in a row."""
         self._go(Event.GIVEN_UP)
         return [GiveUp(self._backoff.failures)]

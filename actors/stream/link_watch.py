@@ -74,6 +74,7 @@ class LinkWatch:
         )
 
     async def _keep_alive(self, every_s: float) -> None:
+        """Send a keepalive every `every_s` seconds, and end the link when the peer stays silent."""
         text = self._text()
         answer_s = answer_time(
             every_s, self._address.options.get("pingTimeout"), control=text is None
@@ -86,6 +87,7 @@ class LinkWatch:
             while True:
                 await asyncio.sleep(max(0.0, min(next_at, alive.due()) - time.monotonic()))
                 now = time.monotonic()
+                # While the driver is paused, the peer's answers are not read: no judgement.
                 if self._paused():
                     alive.excuse()
                 elif alive.look(now, self._traffic()):
@@ -116,6 +118,7 @@ class LinkWatch:
         return True
 
     async def _send_text(self, text: str, every_s: float) -> None:
+        """Write one text keepalive. Gives up when the next keepalive is due."""
         try:
             async with asyncio.timeout(every_s):
                 await self._send(text, every_s)
@@ -127,6 +130,7 @@ class LinkWatch:
             self._driver.sink.warn(f"the keepalive was refused: {error}")
 
     async def _watch_data(self, limit_s: float) -> None:
+        """End the link after `limit_s` seconds without data (option `idle`)."""
         quiet = Quiet(limit_s, time.monotonic())
         while True:
             now = time.monotonic()

@@ -202,11 +202,13 @@ class Outbound:
         return outgoing
 
     async def _ask(self, data: str | bytes, deadline: Deadline) -> Delivery:
+        """Have the driver send a request, and return the decompressed answer."""
         link = self._current.link
         if link is None:
             raise self._link_down("nothing was asked")
         if not await self._take_turn(deadline):
             raise self._no_turn()
+        # The link may have been lost during the wait for the turn.
         if link is not self._current.link:
             what = f"the link to {self._address.display} was lost; nothing was asked"
             raise self._words.broken(what, self._buffer.news.cause)

@@ -62,6 +62,7 @@ class Readers:
         self._serving.flush_soon()
 
     def _attach_again(self, holder: bytes, former: _Former) -> None:
+        """Attach a holder that a former worker or broker knew by another name."""
         self._handover.rename(former.old, holder)
         self._returning.pop(former.old, None)
         early = self._early.pop(holder, None)

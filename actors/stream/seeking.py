@@ -61,6 +61,7 @@ class Seeking:
         await self._until_given_back(deadline)
 
     async def _move(self, place: Place, deadline: Deadline, peer: str) -> None:
+        """Move the driver, then discard messages from before in the buffer."""
         # Two seeks at the same time would discard each other's messages.
         async with self._one_at_a_time:
             link = self._link()
@@ -78,6 +79,7 @@ class Seeking:
             self._moved()
 
     async def _until_given_back(self, deadline: Deadline) -> None:
+        """Wait until all recalls are answered. OperationTimeout at the deadline."""
         while self._buffer.recalling:
             if deadline.expired():
                 raise OperationTimeout(

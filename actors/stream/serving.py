@@ -87,6 +87,7 @@ class Serving:
         self._carry_out(Welcome(holder))
 
     def _carry_out(self, action: Action) -> None:
+        """Carry out one action of the buffer: send a message, or call the driver."""
         send = self._host.mailbox.send
         if isinstance(action, Push):
             stamped = action.stamps is not None

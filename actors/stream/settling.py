@@ -82,6 +82,7 @@ class Settling:
             self._reject(ticket, message)
 
     async def _find(self, ticket: int) -> Kept | None:
+        """The kept message of a ticket; None where no KEEP comes within `_WORD_S`."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _WORD_S
         while (message := self._buffer.kept(ticket)) is None and loop.time() < until:
@@ -92,9 +93,11 @@ class Settling:
         return message
 
     def _acknowledge(self, ticket: int, message: Kept) -> None:
+        """Acknowledge a message to the message broker (verdict `ack`)."""
         self._buffer.let_go(ticket)
         token, link = _token(message), self._link()
-        message.run.done = True  # should it come again: the work is done, nobody has to see it
+        # If the message comes again over the next link, it is acknowledged there without a reader.
+        message.run.done = True
         if token is None:
             return
         if link is None or link is not message.run.link:
@@ -105,6 +108,7 @@ class Settling:
         link.driver.settle([token])
 
     def _give_back(self, ticket: int, message: Kept, delay_ms: float) -> None:
+        """Have a message read again after the delay (verdict `nak`)."""
         token, link = _token(message), self._link()
         living = link if token is not None and link is message.run.link else None
         if living is not None and "nak" in living.driver.verdicts:
@@ -119,6 +123,7 @@ class Settling:
         self._changed()
 
     def _reject(self, ticket: int, message: Kept) -> None:
+        """Tell the message broker never to send the message again (verdict `reject`)."""
         token, link = _token(message), self._link()
         if link is None or link is not message.run.link:
             raise BrokenError(

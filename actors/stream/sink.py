@@ -50,6 +50,7 @@ class LinkSink:
         self.messages((data,))
 
     def messages(self, batch: Sequence[str | bytes]) -> None:
+        # A driver may deliver after the loss of its link, when another link is current already.
         if self._early is not None:
             self._keep(Arrival(batch))
         elif self._current.link is self.link:
