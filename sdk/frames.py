@@ -1,9 +1,9 @@
-"""Errors without the frames of this package, so that no error report shows a secret.
+"""Errors without the frames of this package, so that error reports show no secret.
 
-Tools that report errors (Sentry, rich, `pytest -l`) show the variables of frames. The frames of a
-dial hold the address with its passwords. So the dial catches each exception, removes its frames,
-deletes the variables that hold secrets, and raises the exception again. The exception of a signal
-handler (Ctrl-C) that interrupts a dial is treated alike.
+Tools for error reports (Sentry, rich, `pytest -l`) show the variables of frames. The frames of a
+dial hold the address with its passwords. So a dial catches every exception, removes the exception's
+frames, deletes the variables with secrets, and raises the exception again. An exception of a signal
+handler (Ctrl-C) during a dial is treated alike.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _Error = TypeVar("_Error", bound=BaseException)
 
 
 def without_frames(error: _Error) -> _Error:
-    """Return `error` without traceback, on itself and on all its causes.
+    """Return `error` without the tracebacks of the error and of all its causes.
 
-    Raise it after deleting the secrets of your own frame: `raise` adds that frame again. An
+    Raise the result after deleting the secrets of your own frame: `raise` adds that frame again. An
     unexpected error gets a note with the places of its traceback.
     """
     if isinstance(error, Exception) and not isinstance(error, (TrunklineError, TypeError)):
@@ -39,8 +39,8 @@ def without_frames(error: _Error) -> _Error:
 
 
 class Sealed(bytes):
-    """Bytes with a secret. Their repr, which tools show for a variable of a frame, hides
-    them."""
+    """Bytes with a secret. Tools show the repr of a frame's variables, and this repr hides the
+    bytes."""
 
     def __repr__(self) -> str:
         return f"<{len(self)} bytes>"

@@ -1,1 +1,1 @@
-"""What a program holds: `Dial`, connections and the ways to their workers."""
+"""The objects in the hands of a program: `Dial`, connections and the ways to their workers."""

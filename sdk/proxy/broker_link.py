@@ -66,8 +66,8 @@ class BrokerLink:
         self.control: RouterRoute | None = None
         """The control socket, used by the control thread."""
         self.broker_fd: int = -1
-        """A pidfd, which becomes readable when the broker's process ends; -1 where the system has
-        none."""
+        """A pidfd, readable after the end of the broker's process; -1 where the system has no
+        pidfd."""
         self.heard_at: float = 0.0
         """When the control thread heard the broker last, on the monotonic clock."""
         self.stopped: bool = False
@@ -75,8 +75,8 @@ class BrokerLink:
         self._pause = threading.Event()
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._pool: deque[RouterRoute] = deque()
-        """Idle sockets for requests. A thread takes one for a request and puts it back after the
-        answer."""
+        """Idle sockets for requests. A thread takes a socket for a request and returns the socket
+        after the answer."""
         self._routers: Members[RouterRoute] = Members()
         """All living sockets, so that `is_unused` can tell whether a thread is inside one of
         them."""
@@ -93,7 +93,7 @@ class BrokerLink:
         self._context.set(zmq.MAX_SOCKETS, 65535)
 
     def stop(self) -> None:
-        """Let every wait end soon, and let no new one begin."""
+        """Let every wait end soon, and let no new wait begin."""
         self.stopped = True
         self._pause.set()
 
@@ -200,12 +200,13 @@ class BrokerLink:
             time.sleep(min(SETTLE_LOOK_S, limit.left()))
 
     def _make_room(self, fd: int) -> None:
-        """Raise the process's soft limit of open files when it comes near.
+        """Raise the process's soft limit of open files when few file descriptors are left.
 
         Each connection takes a handful of file descriptors, and the usual soft limit is 1024.
         BrokerGone near the hard limit: beyond, ZeroMQ fails to connect without an error.
         """
-        used = fd + self._count_objects()  # each of which needs another one for its first request
+        # Each object needs a further descriptor for its first request.
+        used = fd + self._count_objects()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY or used + SPARE_FDS < soft:
             return
@@ -221,7 +222,7 @@ class BrokerLink:
             )
 
     def ask_broker(self, kind: Kind, *fields: Any, deadline: Deadline | None = None) -> list[bytes]:
-        """Ask the broker, and ask the next broker again when it is lost meanwhile.
+        """Ask the broker. Ask the next broker again when the broker is lost meanwhile.
 
         For questions that may be asked twice. Raises the broker's error; OperationTimeout or
         BrokerGone at the deadline (default: 15 s).
@@ -283,11 +284,11 @@ class BrokerLink:
                 return None
 
     def left(self, generation: int) -> bool:
-        """Whether the broker of this generation is lost, so that it answers nothing any more."""
+        """Whether the broker of this generation is lost and cannot answer any more."""
         return self.stopped or generation != self.generation or self.broker_ended()
 
     def settle(self, deadline: Deadline) -> None:
-        """Wait until there is a broker that knows this process. BrokerGone at the deadline."""
+        """Wait for a broker that knows this process. BrokerGone at the deadline."""
         while self._joined != self.generation or self.broker_ended():
             if self.stopped:
                 raise BrokerGone("trunkline was shut down in this process")
@@ -342,7 +343,7 @@ class BrokerLink:
             os.close(fd)
 
     def release(self) -> None:
-        """Leave the broker and close all sockets. No thread may be inside one of them."""
+        """Leave the broker and close all sockets. No thread may be inside a socket."""
         self.stopped = True
         self._close_broker_fd()
         if self.control is not None:

@@ -445,7 +445,7 @@ def _make(deadline: Deadline) -> Client:
 
 
 def current() -> Client | None:
-    """The client of this process; None before the first `get`."""
+    """The client of this process, as it is now; None without a client."""
     return _client
 
 

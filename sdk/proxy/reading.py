@@ -220,10 +220,9 @@ class Reader:
         pocket = member.pocket
         if pocket.acked != pocket.consumed or pocket.down or pocket.more or not pocket.stream:
             return False
+        # `items` may begin with a mark that `watch` has taken in: a loss to report.
         if pocket.again or pocket.items or member.unsure:
-            return (
-                False  # `items` may begin with a mark that `watch` has taken in: a loss to report
-            )
+            return False
         return member.turn.run(0, member.route.is_quiet) is True
 
     def look(self) -> None:

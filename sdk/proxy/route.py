@@ -92,7 +92,7 @@ class Route:
 
     @property
     def is_joined(self) -> bool:
-        """Whether there is a socket at the router. It may be that of a lost broker: see
+        """Whether there is a socket at the router, perhaps at the router of a lost broker: see
         `is_stale`."""
         return self._router is not None
 

@@ -37,15 +37,16 @@ OVER = "TRANSACTION_OVER"
 
 
 class Transaction:
-    """The context manager that `Connection.transaction()` returns; see there.
+    """The context manager returned by `Connection.transaction()`; see there.
 
     `begin`, `commit` and `rollback` are for callers that cannot use a `with` block
-    (trunkline.dbapi). Such a transaction belongs to no thread. Its statements name it by `token`.
+    (trunkline.dbapi). A transaction of such a caller belongs to no thread. The caller's statements
+    name the transaction by `token`.
 
-    A transaction that is never ended would lock all other holders out of the connection. So,
-    whatever interrupts its end (above all Ctrl-C, which Python raises between any two steps), the
-    worker is told to roll it back: by `__exit__`, or, where `__exit__` does not run any more, by
-    the entry in `_watched`.
+    An unended transaction would lock all other holders out of the connection. Ctrl-C, which Python
+    raises between any two steps, may interrupt the end of a transaction. In every such case the
+    worker is told to roll back: by `__exit__`, or, when `__exit__` does not run any more, by the
+    entry in `_watched`.
     """
 
     _begun = False
@@ -102,10 +103,9 @@ class Transaction:
 
     @staticmethod
     def holds_up(key: bytes) -> bool:
-        """Whether a statement of this thread on the connection `key` would wait for this very
-        thread.
+        """Whether a statement on the connection `key` would wait for the calling thread itself.
 
-        So it is when the thread has a transaction open on the same connection by another object.
+        True when the thread has a transaction open on the same connection by another object.
         """
         me = threading.get_ident(), os.getpid()
         found = (entry() for entry in list(_watched.values()))
@@ -161,9 +161,9 @@ class Transaction:
             self._abandon()
 
     def _give_up(self, error: BaseException) -> None:
-        """Roll back after a failure. Waits for the answer only where the worker is known to answer.
+        """Roll back after a failure. Waits for the answer only of a worker that still answers.
 
-        After a timeout or an interrupt, the worker is only told; it rolls back when it can.
+        After a timeout or an interrupt, the worker is told without waiting for an answer.
         """
         if isinstance(error, TrunklineError) and not isinstance(error, OperationTimeout):
             with contextlib.suppress(TrunklineError):
@@ -205,13 +205,13 @@ class Transaction:
 
 
 _watched: dict[bytes, weakref.ref[Transaction]] = {}
-"""The open transactions, by token. The callback of each reference tells the worker to
-roll back when the garbage collector takes a `Transaction` that has not ended. A `__del__` would run
-for every transaction, and Python would swallow a Ctrl-C that comes during it."""
+"""The open transactions, by token. When the garbage collector takes an unended `Transaction`, the
+callback of its reference tells the worker to roll back. A `__del__` would run for every
+transaction, and Python would swallow a Ctrl-C during a `__del__`."""
 
 
 def _dropped(connection: weakref.ref[Connection], token: bytes, pid: int, _: object) -> None:
-    """Roll back a transaction whose object the garbage collector has taken before its end."""
+    """Roll back an unended transaction after the garbage collector has taken its object."""
     _watched.pop(token, None)
     held = connection()
     if held is not None:  # otherwise its holder has left, and the worker rolls back for that reason

@@ -1,7 +1,8 @@
-"""Requests to a worker over sockets of their own (`trunkline.actors.process.door` serves them).
+"""Requests to a worker over sockets of their own (`trunkline.actors.process.door` serves the
+sockets).
 
 A socket carries one request at a time. Each waiting thread uses a socket of its own. After the
-answer the socket is idle, and the next request uses it again.
+answer the socket is idle, and the next request uses the socket again.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from trunkline.wire.framing import Unframer, frame
 __all__ = ["NoDoor", "NotTaken", "RequestRoute", "unanswered"]
 
 KEEP = 8
-"""So many idle sockets are kept open."""
+"""The greatest number of idle sockets."""
 _SLICE = struct.pack("ll", 0, int(SLICE_S * 1e6))
-"""`SLICE_S` as a `struct timeval`: each wait of a socket ends after so long, to look at the
-deadline."""
+"""`SLICE_S` as a `struct timeval`: the limit of each wait of a socket, after which the deadline is
+checked."""
 
 
 class NoDoor(Exception):
@@ -70,10 +71,10 @@ class RequestRoute:
     ) -> list[bytes]:
         """Send a request and return the body of its answer.
 
-        `stop` says that the object was closed. `part` takes the parts of the answer that come
-        before its end. Raises the worker's error; NoDoor when nothing could be sent;
-        OperationTimeout, Unconfirmed or OutcomeUnknown at the deadline; OutcomeUnknown or
-        WorkerDied when the worker ended before it answered.
+        `stop` says whether the object was closed. `part` takes the parts of the answer before the
+        last. Raises the worker's error; NoDoor when nothing could be sent; OperationTimeout,
+        Unconfirmed or OutcomeUnknown at the deadline; OutcomeUnknown or WorkerDied when the worker
+        ended before it answered.
         """
         self._request_id = request_id = (self._request_id + 1) & 0x7FFFFFFF
         data = frame(header(kind, request_id, *fields), body)
@@ -221,8 +222,8 @@ def _alive(sock: socket.socket) -> bool:
 
 
 def _send_all(sock: socket.socket, data: bytes, deadline: Deadline) -> None:
-    """Send all bytes. NoDoor when none could be sent, WorkerDied when the worker took a part
-    only."""
+    """Send all bytes. NoDoor when nothing could be sent, WorkerDied when the worker took only a
+    part."""
     view = memoryview(data)
     began = False
     while view:

@@ -100,7 +100,7 @@ class StreamRoute:
         return not self._waiting and not self._poll.poll(0)
 
     def peek(self, timeout_s: float) -> Received | None:
-        """The next message; None when none has come. `timeout_s`: seconds to wait.
+        """The next message; None when no message has come. `timeout_s`: seconds to wait.
 
         The message stays the next one until `done` is called. EOFError when the worker is gone and
         all its messages have been read.
@@ -118,8 +118,8 @@ class StreamRoute:
         del self._waiting[0]
 
     def _fill(self, timeout_s: float) -> bool:
-        """Receive what has come, after at most `timeout_s` seconds. Returns whether a whole message
-        is there."""
+        """Receive bytes, waiting `timeout_s` seconds at most. Returns whether a whole message has
+        arrived."""
         # Polling takes nothing from the socket, so an exception during the wait (Ctrl-C) loses
         # nothing.
         if timeout_s > 0 and not self._poll.poll(max(1, math.ceil(timeout_s * 1000))):
