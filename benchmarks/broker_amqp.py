@@ -105,7 +105,8 @@ def measure(run: Run, quick: bool) -> Iterator[Line]:
 
 def _read(server: RabbitMq, channel: Any, quick: bool) -> Iterator[Line]:
     count, rounds = (20_000, 1) if quick else (40_000, 5)
-    prefetch = 2_000  # the default through Dial
+    # The default through Dial.
+    prefetch = 2_000
 
     def filled() -> str:
         queue = server.unique("q")

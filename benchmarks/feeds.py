@@ -176,7 +176,8 @@ def fill_kafka(servers: str, topic: str, count: int) -> None:
             "bootstrap.servers": servers,
             "queue.buffering.max.messages": count + 1,
             "linger.ms": 20,
-            "enable.idempotence": True,  # else a retry, as on a topic just made, changes the order
+            # Otherwise a retry, as on a new topic, would change the order.
+            "enable.idempotence": True,
         }
     )
     for number in range(count):

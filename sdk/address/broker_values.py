@@ -63,7 +63,8 @@ def read_beside(scheme: Scheme, given: Mapping[str, object]) -> Values:
 def _param(scheme: Scheme, name: str) -> Param:
     """The row of a parameter. The parser has already checked the name."""
     param = find_param(scheme.protocol, name)
-    assert param is not None  # the caller looked before
+    # The caller has checked the name.
+    assert param is not None
     return param
 
 

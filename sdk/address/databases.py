@@ -20,7 +20,8 @@ def parse_database(scheme: Scheme, rest: str, environ: Mapping[str, str]) -> Add
 
     `extra` is the parser's `fields`; AddressError holds Go's sentence.
     """
-    assert scheme.read_dsn is not None  # every database's row has it
+    # Every database's row has a function.
+    assert scheme.read_dsn is not None
     try:
         dsn, found = scheme.read_dsn(rest, environ)
     except DsnError as error:

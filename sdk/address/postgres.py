@@ -264,7 +264,8 @@ def _auth_methods(name: str, value: str) -> None:
     Forbidden methods (`!md5`) cannot be mixed with allowed methods.
     """
     if not value:
-        return  # any method
+        # An empty value allows any method.
+        return
     methods = value.split(",")
     for method in methods:
         _one_of(name, method, (*_METHODS, *(f"!{known}" for known in _METHODS)))

@@ -41,7 +41,8 @@ class Place:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="trunkline-demo-", dir=_readable_folder()))
-        self.folder.chmod(0o711)  # servers of another user pass through to their own
+        # Servers of another user must pass through to their own folders.
+        self.folder.chmod(0o711)
         command = [
             sys.executable,
             "-I",
@@ -81,10 +82,11 @@ class Place:
             "LANG": "C.UTF-8",
             **environ,
         }
+        # A signal must not come between the start of the process and the note to the guard.
         with (
             (folder / "server.log").open("ab") as log,
             later(),
-        ):  # not between its start and the guard's knowing
+        ):
             process = subprocess.Popen(
                 [str(word) for word in command],
                 cwd=folder,
@@ -129,7 +131,8 @@ class Place:
     def _tell_guard(self, line: str) -> None:
         """Tell the guard of a process: `+pid` or `-pid`."""
         assert self._guard.stdin
-        with contextlib.suppress(OSError):  # somebody killed it; we end them ourselves
+        # The guard may have been killed. The demo itself ends the servers then.
+        with contextlib.suppress(OSError):
             self._guard.stdin.write(line + "\n")
             self._guard.stdin.flush()
 

@@ -19,7 +19,8 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the runner provides them
+# The runner provides these functions.
+if TYPE_CHECKING:
 
     def Dial(*arguments: Any, **options: Any) -> Any: ...
     def GetCommand() -> str | None: ...

@@ -154,7 +154,8 @@ class Publisher:
 
     def tell(self, word: str) -> None:
         """Send a command to the publisher."""
-        with contextlib.suppress(OSError):  # it has ended; whoever waits for it sees that
+        # The publisher may have ended; the callers that wait for the publisher notice that.
+        with contextlib.suppress(OSError):
             self._in.write(f"{word}\n".encode())
             self._in.flush()
 
@@ -259,7 +260,8 @@ class Show:
             time.sleep(LOOK_S)
         code = self._strategy.process.poll()
         if code == 128 + signal.SIGPIPE:
-            raise BrokenPipeError  # nobody reads what it shows
+            # The reader of the strategy's output has gone.
+            raise BrokenPipeError
         if code != 0:
             how = "did not end" if code is None else f"ended early with status {code}"
             raise Failed(f"the strategy {how}; `trunkline doctor` may tell why")

@@ -148,9 +148,8 @@ class Feed:
         while True:
             await asyncio.sleep(TURN_S)
             now = time.monotonic()
-            if (
-                self._over
-            ):  # nobody reads behind the end, and what is not read cannot be accounted for
+            # Clients stop reading at the end, and an unread message cannot be accounted for.
+            if self._over:
                 continue
             if now - beaten >= HEARTBEAT_S:
                 beaten = now

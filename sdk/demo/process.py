@@ -44,9 +44,9 @@ class StrategyProcess:
         script = folder / "strategy.py"
         shutil.copyfile(Path(__file__).with_name(name), script)
         self.broker = endpoint.new_address()
-        ensure_broker(
-            self.broker
-        )  # not left to the strategy: one stopped while it starts could leave it behind
+        # The demo starts the broker itself: a strategy that is stopped at its start could leave a
+        # broker behind.
+        ensure_broker(self.broker)
         options = ["--data", str(folder), *(["--plain"] if plain else [])]
         self.process = subprocess.Popen(
             command("trunkline", "run", *options, str(script), str(os.getpid()), *arguments),
@@ -63,7 +63,7 @@ class StrategyProcess:
         """Write a line to the strategy's standard input, which the strategy reads between two
         messages."""
         assert self.process.stdin is not None
-        # The strategy has ended; the callers that wait for the strategy notice that.
+        # The strategy may have ended; the callers that wait for the strategy notice that.
         with contextlib.suppress(OSError):
             self.process.stdin.write(command + "\n")
             self.process.stdin.flush()

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from trunkline.system.interpreter import command, environment
 
-if TYPE_CHECKING:  # the runner provides them
+# The runner provides these functions.
+if TYPE_CHECKING:
 
     def Dial(*arguments: Any, **options: Any) -> Any: ...
     def GetCommand() -> str | None: ...

@@ -28,7 +28,7 @@ def main() -> int:
                 failed += 1
             else:
                 stored += 1
-    # The strategy was stopped and does not read the counts.
+    # A strategy that was stopped does not read the counts.
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps({"stored": stored, "failed": failed}).encode())
     shutdown()

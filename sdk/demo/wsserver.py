@@ -114,7 +114,8 @@ class WsServer:
     def call(self, function: Callable[[], object]) -> None:
         """Run a function on the server's loop. Callable from any thread; does not wait."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended
+            # The loop may have ended.
+            with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(function)
 
     def close(self) -> None:

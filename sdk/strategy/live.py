@@ -116,7 +116,8 @@ class LiveScreen:
             self._draw_changes()
             self._live.stop()
         except (OSError, ValueError):
-            self._end.set()  # the terminal has gone; the log file, if any, goes on
+            # The terminal has gone. Rows still go to the log file.
+            self._end.set()
 
     def _draw_changes(self) -> None:
         """Print queued rows above the status, and redraw the status after a change."""

@@ -166,7 +166,8 @@ class Plain:
             self._gone = True
             self._broken()
         except ValueError:
-            self._gone = True  # the script closed its stdout
+            # The script has closed its stdout.
+            self._gone = True
         except OSError as error:
             failed, self._failed = self._failed, True
             if not failed:

@@ -124,9 +124,8 @@ class Push:
             body = json.dumps({"text": text, "strategy": self._name}).encode()
             headers = {"Content-Type": "application/json"}
             url = self._target
-            if found := _LOGIN.match(
-                url
-            ):  # as curl has it: urllib would take the password for a host
+            # User info as curl reads it: urllib would take the password for a host.
+            if found := _LOGIN.match(url):
                 url = found[1] + url[found.end() :]
                 headers["Authorization"] = (
                     f"Basic {base64.b64encode(unquote(found[2]).encode()).decode()}"

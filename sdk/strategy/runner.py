@@ -147,11 +147,12 @@ class _Strategy:
                 self._run_guarded(lambda: self._live_through(code, calls_main))
                 self.finish()
             except StopError:
-                self.finish()  # the signal came between the two, or just behind onexit
+                # The signal came between the script and `finish`, or just after onexit.
+                self.finish()
             self.stopper.restore()
             # Looked for while `_thread_ended` is still the hook, which does not show a thread's
             # StopError.
-            stuck = self._stuck_threads()  # still here, where their StopError is not shown
+            stuck = self._stuck_threads()
         finally:
             undo()
         if self.stopper.reason is not None:
@@ -179,9 +180,13 @@ class _Strategy:
             self.close()
 
     def close(self) -> None:
-        """Close what is open; the connections of a strategy end with it, or with the last process of
-        multiprocessing that it has left running."""
-        core = sys.modules.get("trunkline.proxy.leaving")  # unless it has never dialled
+        """Close every open resource. An error in a step is printed, and the next step follows.
+
+        The connections of a strategy end with the strategy, or with the last process of
+        multiprocessing that the strategy has left running.
+        """
+        # Not imported if the strategy has never dialled.
+        core = sys.modules.get("trunkline.proxy.leaving")
         leave: Callable[[], object] = getattr(core, "leave", lambda: None)
         outside = (
             self.globals.database.close,
@@ -217,7 +222,8 @@ class _Strategy:
         namespace = vars(self.module)
         namespace.update(self.params)
         exec(code, namespace)
-        namespace.update(self.params)  # what the script gives the same name to is its default
+        # The script's own value of such a name is only a default.
+        namespace.update(self.params)
         if calls_main:
             return
         for name in ("init", "main"):
@@ -283,7 +289,8 @@ class _Strategy:
     def _print_error(self, text: str) -> None:
         """Print to stderr. An output that cannot be written is no reason to end the strategy."""
         try:
-            sys.stderr.write(clean(text))  # what a peer has said may stand in it
+            # The text may quote a peer.
+            sys.stderr.write(clean(text))
             sys.stderr.flush()
         except (OSError, ValueError, RuntimeError):
             pass
@@ -347,7 +354,8 @@ class _Strategy:
         prints no error."""
         try:
             self.stdout.flush()
-        except OSError:  # or there is no room for it
+        # The reader has gone, or the disk is full.
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stdout.fileno())
         except ValueError:
             pass
@@ -423,7 +431,8 @@ def _import_what_is_needed_later() -> None:
     imported instead.
     """
     for name in _LATER:
-        with contextlib.suppress(ImportError):  # one of an extra that is not installed
+        # A module of an extra may be missing.
+        with contextlib.suppress(ImportError):
             import_module(name)
 
 

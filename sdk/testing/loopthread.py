@@ -49,7 +49,7 @@ class LoopThread:
         except TimeoutError:
             # A TimeoutError raised by the job itself is passed on; only our own timeout becomes an
             # AssertionError.
-            if future.done():  # the job's own
+            if future.done():
                 raise
             future.cancel()
             raise AssertionError(f"{self._thread.name} did not answer in {seconds} s") from None

@@ -58,7 +58,8 @@ ROWS = (
             ),
         ),
         read_dsn=_read_dsn,
-        last_at=True,  # as Go takes it
+        # Go takes the last `@` as the end of the user info.
+        last_at=True,
         dialect="mysql",
     ),
 )

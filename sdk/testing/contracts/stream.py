@@ -153,7 +153,8 @@ class StreamContract:
             assert isinstance(message, Message)
             assert message.data == "a"
             assert before <= message.received_ns <= time.time_ns()
-            assert conn.read() == "b"  # the two can be mixed
+            # Both calls can be mixed.
+            assert conn.read() == "b"
             first, second = conn.receive(2000), conn.receive(-2)
             assert isinstance(first, Message)
             assert isinstance(second, Message)
@@ -167,7 +168,8 @@ class StreamContract:
     def test_receive_takes_up_what_was_sent_ahead_of_it(self, peer: ScriptedPeer) -> None:
         with self.dial(peer) as conn:
             self.give(conn, peer, "a", "b", "c")
-            assert conn.read() == "a"  # the others are on their way, without envelopes
+            # The other messages are on their way already, without envelopes.
+            assert conn.read() == "a"
             received = [conn.receive(), conn.receive()]
             assert [m.data for m in received if isinstance(m, Message)] == ["b", "c"]
             assert all(isinstance(m, Message) and m.received_ns for m in received)
@@ -326,7 +328,8 @@ class StreamContract:
                 self.give(conn, peer, f"{outage};")
                 peer.refuse()
                 self.lose(conn, peer)
-                if outage > 1:  # else: nobody reads meanwhile
+                # In the first outage the test does not read.
+                if outage > 1:
                     assert conn.read(2000) == f"{outage};"
                     assert [conn.read(form) for form in FORMS] == [self.lost] * len(FORMS)
                 peer.heal()
@@ -349,7 +352,8 @@ class StreamContract:
             while not deadline.expired():
                 conn.read()
                 calls += 1
-            assert calls < 300  # without a pace it is tens of thousands
+            # Without a pause in `read`, the loop makes tens of thousands of calls.
+            assert calls < 300
 
     # several readers, iteration, the end
 
