@@ -239,7 +239,7 @@ class LinkKeeper:
     def _give_up(self, why: str) -> None:
         """Tell the holders, the broker and the log that no further attempt follows."""
         self._counters.last_error = why
-        # The code and the reason of the loss are still the peer's last words to a program.
+        # The new mark keeps the code and the reason of the loss that began the outage.
         former = self._buffer.news.cause
         code, reason = (former.code, former.reason) if former is not None else (None, None)
         self._buffer.mark(Mark.END, Loss.of(Mark.END, why, code, reason))
