@@ -1,5 +1,4 @@
-"""Trunkline's databases by Python's database API (PEP 249): `connect`, cursors, exceptions and
-types.
+"""Trunkline's databases by Python's database API (PEP 249).
 
 A connection of this module uses a connection of `trunkline.connect`. Several connections of this
 module may share the same underlying connection, in one process or several.

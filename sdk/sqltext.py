@@ -1,5 +1,6 @@
-"""SQL as text: the tokens in which a database reads a statement. Pure; used by programs and
-workers.
+"""SQL as text: the tokens in which a database reads a statement.
+
+Pure; used by programs and workers.
 
 There is no parser. A tokenizer for each dialect knows strings, quoted names and comments, so that
 a `?`, `%`, `$1`, `;` or a word inside one of them is text.
@@ -115,8 +116,9 @@ _NESTING = re.compile(r"/\*|\*/")
 
 
 def tokens(sql: str, dialect: Dialect) -> Iterator[Token]:
-    """The text in tokens, which together are `sql` again. A string or comment without an end
-    reaches to the end of the text.
+    """The text in tokens, which together are `sql` again.
+
+    A string or comment without an end reaches to the end of the text.
     """
     rule = _RULES[dialect]
     position = 0
@@ -138,8 +140,9 @@ def _kind(match: re.Match[str]) -> str:
 
 
 def _nested_end(sql: str, position: int) -> int:
-    """The position after a comment of PostgreSQL, in which comments nest. `position`: after the
-    first `/*`.
+    """The position after a comment of PostgreSQL, in which comments nest.
+
+    `position`: after the first `/*`.
     """
     depth = 1
     for match in _NESTING.finditer(sql, position):

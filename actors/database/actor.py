@@ -137,8 +137,7 @@ class ExecActor:
         self.worker.log("warning", f"{self.address.display} could not be opened again yet: {error}")
 
     async def close(self, ending: Ending) -> None:
-        """End the connection: answer waiting statements,
-        stop the running statement, close the driver.
+        """End the connection: answer or stop all statements, close the driver.
 
         Takes a few seconds at most. A driver that does not close in time is left behind in the
         driver thread, which is a daemon thread.
@@ -195,9 +194,7 @@ class ExecActor:
         """Do nothing: the counters of a database are not kept in the ledger."""
 
     def detach(self, holder: bytes, consumed: int | None) -> None:
-        """Forget a holder: answer its waiting statements, stop
-        its running statement, and roll back its transaction.
-        """
+        """Forget a holder: end its statements, and roll back its transaction."""
         self.collect()
         for waiting in self.line.leave(holder):
             self._answer_not_run(waiting)
@@ -211,8 +208,9 @@ class ExecActor:
             self.worker.log("warning", "a holder was gone in a transaction; it is rolled back")
 
     def left(self, sender: bytes) -> None:
-        """Stop the statement of a client that hung up before the answer came (Ctrl-C, a kill), or
-        take the statement out of the line.
+        """End the statement of a client that hung up before the answer came (Ctrl-C, a kill).
+
+        A running statement is stopped. A waiting statement is taken out of the line.
         """
         self.collect()
         running = self.handover.running
@@ -360,8 +358,9 @@ class ExecActor:
                 self.thread.put(partial(self.runner.run, waiting))
 
     def _take_group(self, first: Waiting[Job]) -> list[Waiting[Job]]:
-        """The statements to commit together with `first`,
-        including `first`; empty when `first` runs alone.
+        """The statements to commit together with `first`, or none.
+
+        The first of them is `first` itself.
         """
         if first.job.joins is None or first.token is not None or self.line.owner is not None:
             return []
@@ -452,6 +451,7 @@ class ExecActor:
 
     def _settle_link(self, waiting: Waiting[Job], *, is_inside: bool, has_failed: bool) -> None:
         """Give the link to the transaction that is open now.
+
         Roll back a transaction that no holder waits for.
         """
         job, holder = waiting.job, waiting.holder
@@ -519,8 +519,9 @@ class ExecActor:
             call_on_loop(self.worker.loop, self._note_state)
 
     def bequest(self) -> dict[str, Any]:
-        """What the next worker is to know if this worker is
-        killed: nothing, because a database link keeps no position.
+        """What the next worker is to know if this worker is killed: nothing.
+
+        A database link keeps no position.
         """
         return {}
 

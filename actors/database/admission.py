@@ -128,8 +128,9 @@ def explain_late_arrival() -> OperationTimeout:
 
 
 def explain_not_run(*, is_holder_present: bool) -> BrokenError | ClosedError:
-    """The error of a statement that leaves the line
-    because its holder or the connection has ended.
+    """The error of a statement that leaves the line without being run.
+
+    Its holder or the connection has ended.
     """
     if is_holder_present:
         return BrokenError(
@@ -153,8 +154,9 @@ def explain_late_rollback() -> OperationTimeout:
 
 
 def explain_not_begun(display: str, reason: str, *, has_link: bool) -> OperationTimeout:
-    """The error of a statement whose deadline passed after
-    the line and before the driver was told to run it.
+    """The error of a statement whose deadline passed before the driver was told to run it.
+
+    The statement had left the line already.
 
     `display`: the address without secrets. `reason`: why the last dial failed, or empty.
     """

@@ -45,8 +45,9 @@ class Batches:
         """Whether there may be another batch."""
 
     def note_size(self, rows: int, packed: int) -> None:
-        """Learn from a batch of `rows` rows and `packed` bytes: the next batch has as many rows
-        as fit into `BATCH_BYTES`.
+        """Choose the size of the next batch: as many rows as fit into `BATCH_BYTES`.
+
+        The last batch had `rows` rows, which took `packed` bytes.
         """
         if rows:
             self._count = max(1, min(MOST_ROWS, BATCH_BYTES * rows // max(1, packed)))

@@ -124,8 +124,9 @@ def in_order(binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
 
 
 def arranged(sql: str, binds: Sequence[Any], dialect: Dialect) -> tuple[str, Sequence[Any]]:
-    """The text of one statement with its lists written out,
-    and a value for each placeholder in the order of the text.
+    """The text of one statement with its lists written out, and its values.
+
+    There is a value for each placeholder, in the order of the text.
 
     StatementError if the number of values is wrong.
     """
@@ -189,8 +190,7 @@ def expanded(sql: str, values: Sequence[Any], dialect: Dialect) -> tuple[str, li
 
 
 def has_lists_for(sql: str, rows: Iterable[Any], dialect: Dialect) -> bool:
-    """Whether a row has a list for an `IN (?)` of the
-    statement, so that each row needs a text of its own.
+    """Whether a row has a list for an `IN (?)`, so that each row needs a text of its own.
 
     The rows are read only if the statement has an `IN (?)` or `IN ?`.
     """

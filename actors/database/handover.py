@@ -1,5 +1,4 @@
-"""The statement that the driver thread has, and the
-ended statement that the event loop has not noted yet.
+"""The running statement, and the ended statement that the event loop has not noted yet.
 
 Both threads change these two under one lock.
 Usually the event loop gives a statement to the driver thread and is told when the statement ends.
@@ -54,8 +53,7 @@ class Handover:
     # on the event loop
 
     def start(self, waiting: Waiting[Job], *, is_group: bool = False) -> None:
-        """Note the statement, or the first statement of
-        a group, that is given to the driver thread now.
+        """Note the statement that is given to the driver thread now, or the first of a group.
 
         The driver thread has no statement at that time, so no lock is needed.
         """
@@ -79,8 +77,9 @@ class Handover:
         return self.running is waiting and self._unnoted is None
 
     def watch_running_client(self) -> None:
-        """Let the event loop read the client socket of the running statement again, so that the
-        event loop hears when the client hangs up.
+        """Let the event loop read the client socket of the running statement again.
+
+        The event loop then hears when the client hangs up.
         """
         with self.lock:
             running = self.running if self._unnoted is None else None
@@ -108,8 +107,9 @@ class Handover:
         return True
 
     def start_following(self, ended: Job) -> Waiting[Job] | None:
-        """Replace the running statement, which has `ended`
-        and is answered, by the next statement of the line.
+        """Replace the running statement, which is answered, by the next statement of the line.
+
+        `ended` is the job of the running statement.
 
         Returns that statement; None if only the event loop can decide which statement comes next.
         """
@@ -138,7 +138,8 @@ class Handover:
 
 
 def _needs_no_loop(job: Job) -> bool:
-    """Whether the driver thread may begin a waiting job:
-    a plain statement that does not belong to a group.
+    """Whether the driver thread may begin a waiting job.
+
+    Only a plain statement that does not belong to a group needs no event loop.
     """
     return job.what == "exec" and job.joins is None

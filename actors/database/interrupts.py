@@ -5,11 +5,11 @@ Runs on the event loop.
 A statement that the driver thread has is stopped in three steps:
 
 1. `is_unwanted` is set. The driver thread does not begin an unwanted job, and stops dialling for
-it.
+   it.
 2. The driver interrupts the running call. An interrupt may arrive a moment before the call
-begins, so the interrupt is repeated until the statement has ended.
+   begins, so the interrupt is repeated until the statement has ended.
 3. After `INTERRUPT_S` seconds the caller is told that the outcome is unknown, and the link is
-broken.
+   broken.
 
 An interrupt that asks the server takes a while, so that interrupt has a thread.
 Until the interrupt has returned, the end of its statement is held back.
@@ -85,6 +85,7 @@ class Interrupts:
 
     def expire(self, waiting: Waiting[Job]) -> None:
         """Deal with a statement whose deadline has passed.
+
         The timer of the statement calls this method.
         """
         job = waiting.job
@@ -126,8 +127,9 @@ class Interrupts:
         self._interrupt(waiting)
 
     def hold_back(self, finished: Finished) -> bool:
-        """Keep the end of a statement whose interrupt has not
-        returned yet; the end is noted when the interrupt returns.
+        """Keep the end of a statement until its interrupt has returned.
+
+        The end is noted then.
 
         Returns False if no interrupt is under way.
         """
@@ -137,8 +139,9 @@ class Interrupts:
         return False
 
     async def end(self) -> None:
-        """Stop the running statement, if any, within
-        `CLOSE_S` seconds, because the connection ends.
+        """Stop the running statement, if any, because the connection ends.
+
+        Takes `CLOSE_S` seconds at most.
         """
         if self._handover.running is None:
             return

@@ -43,15 +43,12 @@ SQLite quotes the text that it cannot parse, which may have a megabyte.
 
 
 class LinkLost(ConnectionError):
-    """The server hung up before the driver sent the
-    statement, so the statement has had no effect.
-    """
+    """The server hung up before the statement was sent, so the statement had no effect."""
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request: the work for the driver thread,
-    and the client socket that waits for the answer.
+    """One request: work for the driver thread, and the client that waits for the answer.
 
     The event loop writes every field. The driver thread also writes `has_begun`, `is_answered`
     and `keeps_client`. The order of writes matters: see `trunkline.actors.database.interrupts`.

@@ -153,8 +153,7 @@ class Line(Generic[T]):
         return None
 
     def take_along(self, fits: Callable[[T], bool], most: int) -> list[Waiting[T]]:
-        """Take up to `most` statements that fit from the
-        front of the line, up to the first that does not fit.
+        """Take up to `most` statements from the front, up to the first that does not fit.
 
         Only for a link that no transaction has.
         """

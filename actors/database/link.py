@@ -122,6 +122,7 @@ class Link:
 
     def drop_if_lost(self) -> bool:
         """Close a link that the server has ended.
+
         Returns True if the link existed and is gone now.
         """
         if self.driver is None or self.driver.alive():

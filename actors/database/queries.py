@@ -1,5 +1,4 @@
-"""The open queries of a database connection: how many there
-may be, how batches are asked for, and when a query ends.
+"""The open queries of a database connection.
 
 `trunkline.actors.database.query` holds the code of a single query.
 """
@@ -231,8 +230,9 @@ class Queries:
             self._answer(job, error=error)
 
     def _make_receiver(self, query: Apart, job: Job) -> Callable[[Outcome], None]:
-        """A function that takes an outcome on the query's
-        thread and has the event loop answer `job`.
+        """A callback for an outcome: the event loop answers `job`.
+
+        The callback is called on the query's thread.
         """
 
         def answer_on_loop(outcome: Outcome) -> None:
@@ -340,8 +340,10 @@ class Queries:
                 waiting.key = new, waiting.key[1]
 
     def close_beside(self, token: bytes | None = None) -> None:
-        """Close queries on the shared link: those of the transaction `token`, which has ended;
-        without a token all, because the link is lost.
+        """Close queries on the shared link that cannot go on.
+
+        With `token` those of that transaction, which has ended. Without a token all, because the
+        link is lost.
         """
         for key, query in list(self._open.items()):
             if isinstance(query, Beside) and token in (None, query.token):

@@ -114,6 +114,7 @@ class Apart:
         answered: Callable[[Outcome], None],
     ) -> None:
         """Find a link by the deadline and run the query.
+
         `answered` takes the first batch, on the query's thread.
         """
         self._orders.put((lambda: self._run_query(sql, binds, deadline), answered))
@@ -213,6 +214,7 @@ class Apart:
         self, sql: str, binds: Sequence[Any] | Mapping[str, Any], deadline: Deadline
     ) -> Outcome:
         """Find a link, run the query and fetch the first batch.
+
         A kept link that the server has ended is replaced.
         """
         driver = self._driver

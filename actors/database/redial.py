@@ -1,5 +1,6 @@
-"""Dialling a database whose link is lost: the meaning of the
-options `reconnect`, `interval` and `retry` for statements.
+"""Dialling a database whose link is lost.
+
+The module gives the options `reconnect`, `interval` and `retry` their meaning for statements.
 
 A stream dials without being asked, because its peer speaks first.
 A database is dialled for a statement: a statement that finds no link dials until its deadline.
@@ -63,8 +64,10 @@ class Redial:
 
     @property
     def over(self) -> bool:
-        """Whether a lost link is gone for good: after its first loss with `reconnect=false`, or
-        after `retry` failed attempts in a row.
+        """Whether a lost link is gone for good.
+
+        That is so after the first loss with `reconnect=false`, and after `retry` failed attempts
+        in a row.
         """
         return self.ends_at_loss or 0 < self._most_failures <= self._backoff.failures
 

@@ -58,8 +58,9 @@ class Requests:
         return Job(sender, request_id, run, deadline, Deadline(dials_s), what=what)
 
     def left_ms(self, timeout_ms: float | None, until: float | None) -> float | None:
-        """The rest of a request's time in milliseconds;
-        negative when the time is over, None for no limit.
+        """The rest of a request's time in milliseconds; None for no limit.
+
+        The rest is negative when the time is over.
 
         `until`: the end by the clock that all processes of the machine share; None if unknown.
         """
@@ -86,9 +87,10 @@ class Requests:
         )
 
     def read_plain_exec(self, client: Guest, head: bytes, body: bytes) -> Waiting[Job] | None:
-        """The statement of a request that may run without the event loop: an EXEC without a
-        deadline outside of a transaction.
-        None for any other request. Called on the driver thread.
+        """The statement of a request that may run without the event loop; None for others.
+
+        Only an EXEC without a deadline and outside of a transaction may. Called on the driver
+        thread.
         """
         try:
             kind, request_id, fields = parse(head)

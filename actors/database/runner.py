@@ -203,8 +203,7 @@ class Runner:
         )
 
     def _break_endless_transaction(self, error: Exception | None) -> None:
-        """Drop the link of a transaction that the server
-        does not end (an XA transaction, for example).
+        """Drop the link of a transaction that the server does not end, such as an XA transaction.
 
         The transaction would keep the link for ever.
         """

@@ -57,8 +57,9 @@ class DriverThread:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, deliver: Callable[[bytes, bytes, bytes], object]
     ) -> None:
-        """`deliver` takes a request that the thread has read and
-        does not run: name of the client socket, header and body.
+        """`deliver` takes a request that the thread has read and does not run.
+
+        Its arguments are the name of the client socket, the header and the body.
 
         Called on the event loop.
         """
@@ -171,9 +172,7 @@ class DriverThread:
             os.close(wake_fd)
 
     def _listen_to(self, client: Guest, run_message: RunMessage) -> None:
-        """Run the requests of one client as they come, until
-        the event loop is to read the client's socket again.
-        """
+        """Run the requests of one client as they come, until the event loop takes over."""
         while True:
             self._is_listening = True
             messages = (

@@ -81,8 +81,9 @@ class Transactions:
             self._answer(job, body=values.pack(None))
 
     def _forget_begin(self, token: bytes) -> None:
-        """Take the BEGIN of a transaction out of the line, or stop the BEGIN, because no caller
-        waits for the transaction.
+        """Give up the BEGIN of a transaction that no caller waits for.
+
+        A waiting BEGIN is taken out of the line. A running BEGIN is stopped.
         """
         waiting = next((w for w in self._line.waiting if w.job.begins == token), None)
         running = self._handover.running

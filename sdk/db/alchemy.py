@@ -1,5 +1,6 @@
-"""SQLAlchemy's dialects on Trunkline's connections: `sqlite+trunkline`, `postgresql+trunkline`,
-`mysql+trunkline` and `mariadb+trunkline`.
+"""SQLAlchemy's dialects on Trunkline's connections.
+
+They are `sqlite+trunkline`, `postgresql+trunkline`, `mysql+trunkline` and `mariadb+trunkline`.
 
 Each dialect is SQLAlchemy's dialect of that database on top of `trunkline.dbapi`. This module
 holds only the differences from the library that SQLAlchemy usually drives.
@@ -400,8 +401,9 @@ class PostgreSql(_LevelPerTransaction, PGDialect):
 
 class _MySqlContext(_Streams, MySQLExecutionContext):
     def create_default_cursor(self) -> Any:
-        """A cursor that counts the rows that an UPDATE
-        finds, as SQLAlchemy's dialects have MySQL count.
+        """A cursor that counts the rows that an UPDATE finds, not those that it changes.
+
+        SQLAlchemy's own dialects have MySQL count in the same way.
         """
         cursor: Any = super().create_default_cursor()
         cursor.counts_found = True
@@ -439,8 +441,7 @@ class MySql(_LevelPerTransaction, MySQLDialect):
             self._tell_session(dbapi_conn, self._own_level(dbapi_conn))
 
     def _tell_session(self, connection: Any, level: str) -> None:
-        """Set the level of the session, so that the session's
-        variable tells the level of its transactions.
+        """Set the level of the session, so that the session's variable tells the level in use.
 
         Only for a session that is not shared.
         """

@@ -1,5 +1,4 @@
-"""Trunkline's databases by Python's database API
-(PEP 249): `connect`, cursors, exceptions and types.
+"""Trunkline's databases by Python's database API (PEP 249).
 
 A connection of this module uses a connection of `trunkline.connect`.
 Several connections of this module may share the same underlying connection,
@@ -260,8 +259,9 @@ class Connection:
     # beyond PEP 249
 
     def begin(self) -> None:
-        """Begin a transaction now, before the first statement that would begin one, so that reads
-        belong to the transaction, too.
+        """Begin a transaction now, before the first statement that would begin one.
+
+        Reads then belong to the transaction, too.
 
         ProgrammingError if a transaction is open.
         OperationalError if the turn of the transaction does not come in time.
@@ -368,9 +368,7 @@ class Connection:
         self._at_home()
 
     def _at_home(self) -> None:
-        """Forget the transaction and the open rows in a
-        forked child: they belong to the parent process.
-        """
+        """In a forked child: forget the transaction and the open rows, which the parent owns."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._transaction = None
@@ -444,8 +442,7 @@ class Connection:
         return True
 
     def _check_not_held(self) -> None:
-        """Raise OperationalError if this thread already
-        has a transaction on the same database connection.
+        """Raise OperationalError if this thread has a transaction on the same connection already.
 
         The thread would wait for itself for ever.
         """

@@ -52,8 +52,9 @@ class Cursor:
         self._closed = False
 
     def execute(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Cursor:
-        """Run one statement with its values: a sequence
-        for `?`, on SQLite also a mapping for `:name`.
+        """Run one statement with its values.
+
+        The values are a sequence for `?`, on SQLite also a mapping for `:name`.
 
         Returns the cursor itself.
         """
@@ -110,8 +111,9 @@ class Cursor:
             self._rows, self.rownumber = itertools.chain(first, rows), 0
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]) -> Cursor:
-        """Run one statement once for each row of values, in
-        one message and at the best speed of the database.
+        """Run one statement once for each row of values.
+
+        The rows go in one message, at the best speed of the database.
 
         All rows are written or none, if the database has transactions. Returns the cursor itself.
         """

@@ -49,9 +49,7 @@ class Error(Exception):
 
 
 class InterfaceError(Error):
-    """The program's side refused, not the database: a
-    closed connection, an address without a meaning.
-    """
+    """The program's side refused: a closed connection, an address without a meaning."""
 
 
 class DatabaseError(Error):
@@ -63,9 +61,7 @@ class DataError(DatabaseError):
 
 
 class OperationalError(DatabaseError):
-    """A right statement that could not be carried out:
-    a lost server, a deadline, a lock, a full disk.
-    """
+    """A right statement failed: a lost server, a deadline, a lock, a full disk."""
 
 
 class IntegrityError(DatabaseError):

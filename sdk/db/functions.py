@@ -1,5 +1,6 @@
-"""The functions that a SELECT may call outside of a
-transaction: functions that change and lock nothing.
+"""The functions that a SELECT may call outside of a transaction.
+
+Such functions change and lock nothing.
 
 There is a list of built-in functions for each database. A function that is missing here costs a
 transaction that was not needed. A function that is listed by mistake could lose a lock or a

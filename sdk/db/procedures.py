@@ -1,6 +1,4 @@
-"""Stored procedures for `Cursor.callproc`: the statements
-that call a procedure and read its OUT parameters.
-"""
+"""The statements of `Cursor.callproc`, which call a procedure and read its OUT parameters."""
 
 from __future__ import annotations
 

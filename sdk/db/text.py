@@ -85,8 +85,9 @@ def only_reads(sql: str, scheme: str) -> bool:
 
 
 def sets_session(sql: str, scheme: str) -> bool:
-    """Whether a statement only changes the session (a plain `SET`, `USE`, SQLite's `ATTACH`), so
-    that it begins no transaction.
+    """Whether a statement only changes the session, so that it begins no transaction.
+
+    Such statements are a plain `SET`, `USE` and SQLite's `ATTACH`.
 
     False for `SET LOCAL`, `SET TRANSACTION` and `SET CONSTRAINTS`.
     Also False for a `SET` whose value locks, or calls a function that is not known to be pure.
@@ -107,8 +108,9 @@ def gives_rows(sql: str, scheme: str) -> bool:
 
 
 def commits(sql: str) -> bool:
-    """Whether MySQL commits an open transaction before this statement and runs the statement
-    outside of any transaction.
+    """Whether MySQL commits an open transaction before this statement.
+
+    MySQL runs such a statement outside of any transaction.
     """
     if _first_word(sql, Dialect.MYSQL) not in _COMMIT_WORDS:
         return False
@@ -117,8 +119,9 @@ def commits(sql: str) -> bool:
 
 
 def control(sql: str, scheme: str) -> tuple[str, str] | None:
-    """`begin`, `commit` or `rollback` and the modes behind a BEGIN (`IMMEDIATE`, `READ ONLY`,
-    ...), if the statement is nothing more; otherwise None.
+    """`begin`, `commit` or `rollback`, and the modes behind a BEGIN (`READ ONLY`, ...).
+
+    None if the statement is anything else, or more than that.
     """
     dialect = dialect_of(scheme)
     if _first_word(sql, dialect) not in ("BEGIN", "START", "COMMIT", "END", "ROLLBACK"):
@@ -132,6 +135,7 @@ def control(sql: str, scheme: str) -> tuple[str, str] | None:
 
 def _pieces(sql: str, dialect: Dialect) -> Iterator[Token]:
     """The tokens of the text from its first word on.
+
     Parentheses and comments before the first word are left out.
     """
     found = tokens(sql, dialect)

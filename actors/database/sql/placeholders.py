@@ -109,8 +109,9 @@ def positions(places: Sequence[str], dialect: Dialect) -> list[int]:
 
 
 def _sqlite_positions(places: Sequence[str]) -> list[int]:
-    """The numbering of SQLite: `?` is one more than the
-    largest number so far, a name keeps its first number.
+    """The numbering of SQLite.
+
+    `?` is one more than the largest number so far. A name keeps its first number.
     """
     order: list[int] = []
     names: dict[str, int] = {}
@@ -126,9 +127,7 @@ def _sqlite_positions(places: Sequence[str]) -> list[int]:
 
 
 def check_count(wanted: int, given: int) -> None:
-    """StatementError if a statement with `wanted`
-    placeholders was given another number of values.
-    """
+    """StatementError unless `given` is the number of placeholders, `wanted`."""
     if wanted != given:
         places = "1 placeholder" if wanted == 1 else f"{wanted or 'no'} placeholders"
         values = "1 value was" if given == 1 else f"{given or 'no'} values were"
@@ -162,6 +161,7 @@ def _beside(pieces: Sequence[Token], index: int, step: int) -> Token | None:
 
 def _is_text(piece: Token | None, dialect: Dialect) -> bool:
     """Whether the piece is a string or another placeholder.
+
     Some databases make one string of two neighbours.
     """
     if piece is None or piece.kind != "quoted":

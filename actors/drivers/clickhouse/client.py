@@ -1,5 +1,6 @@
-"""The client of clickhouse-driver as one link: its
-behaviour after errors, and the way it sends an INSERT.
+"""The client of clickhouse-driver as one link.
+
+The class here changes its behaviour after errors, and the way it sends an INSERT.
 
 The module relies on names of the library: the methods of `Client` that are replaced here, and the
 fields `connected`, `socket`, `is_query_executing`, `database` and the timeouts of its

@@ -1,5 +1,6 @@
-"""Moments and Decimals of ClickHouse as whole numbers,
-the form that the server uses, in both directions.
+"""Moments and Decimals of ClickHouse as whole numbers, in both directions.
+
+The server itself uses this form.
 
 clickhouse-driver makes an object of each value, one by one in Python. The worker
 would take each object apart again to send it to the program. That takes most of
@@ -126,8 +127,9 @@ def _inner(kind: str) -> tuple[str, list[str]]:
 
 
 def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
-    """The values of a packed column, without None, as
-    the numbers that the server wants for this type.
+    """The values of a packed column as numbers for this type of the server.
+
+    Values that are None are left out.
 
     None if each value needs a closer look.
 
@@ -145,7 +147,8 @@ def numbers_of(kind: str, column: Column, zone: tzinfo) -> list[int] | None:
 
 
 def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | None:
-    """Decimals as whole numbers of the column's scale;
+    """Decimals as whole numbers of the column's scale.
+
     None if a text is not a plain number that fits.
     """
     zeros = ["0" * missing for missing in range(scale, -1, -1)]
@@ -163,6 +166,7 @@ def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | Non
 
 def _utc(content: Any, zone: tzinfo | str) -> list[int] | None:
     """The moments as microseconds since 1970 in UTC.
+
     None unless all moments have the same offset.
     """
     offsets, which, passed = content

@@ -416,8 +416,9 @@ def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
 
 
 def _rows_of(what: Insert, binds: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
-    """The rows of an INSERT: the only value, which is a
-    list of rows, or the rows of the text with their values.
+    """The rows of an INSERT: the only value, or the rows of the text with their values.
+
+    If the only value is used, it is a list of rows.
     """
     values = in_order(binds)
     if what.rows:

@@ -1,5 +1,6 @@
-"""The errors of clickhouse-driver as Trunkline's errors:
-one line, with the server's code, without a stack trace.
+"""The errors of clickhouse-driver as Trunkline's errors.
+
+Their text is one line, with the server's code and without a stack trace.
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def not_clickhouse(place: str) -> str:
 
 
 def refuse_dial(error: Exception, place: str, database: str) -> NoReturn:
-    """Raise the error of an attempt to dial: FatalError if
-    another attempt would not help, otherwise DialError.
+    """Raise the error of an attempt to dial.
+
+    FatalError if another attempt would not help, otherwise DialError.
     """
     if isinstance(error, errors.ServerException):
         text = f"{place} refused the login: {server_text(error)}"

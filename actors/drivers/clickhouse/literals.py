@@ -122,8 +122,9 @@ _SURROGATE = "ClickHouse's text is UTF-8, and this one has half a surrogate pair
 
 
 def _datetime(value: datetime, zone: tzinfo) -> str:
-    """A datetime as DateTime, or as DateTime64 if it
-    has a fraction or is out of the range of DateTime.
+    """A datetime as DateTime.
+
+    As DateTime64 if the datetime has a fraction or is out of the range of DateTime.
     """
     micros = (value if value.tzinfo else value.replace(tzinfo=zone)) - EPOCH
     seconds, rest = divmod(micros // timedelta(microseconds=1), 1_000_000)

@@ -1,5 +1,6 @@
-"""Checks of values for ClickHouse's columns of single
-values: which values fit, and in which form they are written.
+"""Checks of values for ClickHouse's columns of single values.
+
+A check says which values fit, and in which form they are written.
 
 `trunkline.actors.drivers.clickhouse.types` combines these checks for nested columns.
 """
@@ -113,6 +114,7 @@ _CODES = {8: "b", 16: "h", 32: "i", 64: "q"}
 
 def _packs(code: str, values: Values) -> bool:
     """Whether an array of this type code takes all values.
+
     Types and range are then checked in C, in one pass.
     """
     try:

@@ -94,9 +94,7 @@ def is_all_or_nothing(engine: str, partition_key: str) -> bool:
 
 
 class _Retry:
-    """Sends the INSERTs of one table as one block,
-    and sends them one by one if the block is refused.
-    """
+    """Sends the INSERTs of one table as one block, or one by one if the block is refused."""
 
     def __init__(
         self,

@@ -309,7 +309,8 @@ def _change(kind: str) -> Callable[[Any], Any] | None:
 
 
 def _into_zone(name: str) -> Callable[[datetime], datetime] | None:
-    """A function that moves a datetime into the zone;
+    """A function that moves a datetime into the zone.
+
     None if this machine does not know the zone.
     """
     try:

@@ -55,8 +55,9 @@ class PasswordInClear(LoginRefused):
 
 
 def refused(error: BaseException) -> LoginRefused | None:
-    """The LoginRefused inside of an error of the library,
-    which wraps errors of the first answer; None without one.
+    """The LoginRefused inside of an error of the library; None without one.
+
+    The library wraps errors of the first answer.
     """
     found = error if isinstance(error, LoginRefused) else error.__cause__
     return found if isinstance(found, LoginRefused) else None

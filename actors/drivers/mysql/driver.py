@@ -1,5 +1,6 @@
-"""mysql: MySQL and MariaDB through mysql-connector-python,
-addressed in the form of go-sql-driver.
+"""mysql: MySQL and MariaDB through mysql-connector-python.
+
+Addresses have the form of go-sql-driver.
 
 The module is long because every method reads or changes the state of the one link: its unread
 rows, its transaction, whether it is broken.
@@ -366,8 +367,9 @@ class MysqlDriver(ExecDriver):
         self._own(f"START TRANSACTION {how}")
 
     def _begin_anew(self, settings: list[bytes]) -> Result:
-        """Roll back a transaction that has run no statement yet, and begin it again with these
-        settings (`SET TRANSACTION ...`).
+        """Begin a transaction that has run no statement yet again, with these settings.
+
+        The settings are `SET TRANSACTION ...` statements. The transaction is rolled back first.
 
         The server takes such settings only before the transaction begins.
 
@@ -450,8 +452,9 @@ class MysqlDriver(ExecDriver):
             pass
 
     def _forget_interrupt(self) -> None:
-        """Send a statement that does nothing, to be hit by an
-        interrupt that came too late for its own statement.
+        """Send a statement that does nothing, for an interrupt that came too late.
+
+        The interrupt would otherwise stop the next statement.
         """
         if self._interrupted:
             self._interrupted = False
@@ -515,6 +518,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 class _MysqlRows(Rows):
     """Rows that the server has sent, or is sending.
+
     The link can do nothing else until they are read.
     """
 

@@ -1,6 +1,4 @@
-"""Links to a MySQL server: how a link is made and
-prepared, and how the statement of another link is stopped.
-"""
+"""How links to a MySQL server are made, and how the statement of another link is stopped."""
 
 from __future__ import annotations
 
@@ -136,6 +134,7 @@ def agree_charset(connection: Any, plan: Plan) -> Charset:
 
 def _take_charset(connection: Any, charset: Charset, collation: str | None) -> None:
     """Set the character set and collation of a connection.
+
     Raises an error of the library if that is refused.
     """
     names = [charset.name, collation] if collation else [charset.name]

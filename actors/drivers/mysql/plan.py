@@ -1,5 +1,6 @@
-"""The requests of a mysql address: arguments of
-mysql-connector-python, and the driver's own part.
+"""The requests of a mysql address.
+
+The plan has the arguments of mysql-connector-python, and the part that the driver carries out.
 
 Every parameter of go-sql-driver is in `PARAMETERS`. Any other name is a system variable. All
 system variables go into one `SET a = x, b = y` after connecting, unchanged, as Go sends them.

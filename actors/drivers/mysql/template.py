@@ -49,8 +49,9 @@ class Template:
     def batches(
         self, rows: Iterable[Any], literal: Literal, codec: str, longest: int
     ) -> Iterator[bytes]:
-        """Statements that together run this statement once
-        for each row: as few as the length limit allows.
+        """Statements that together run this statement once for each row.
+
+        They are as few as the length limit allows.
         """
         rows = self._checked(rows)
         if self.rows is None:
@@ -100,6 +101,7 @@ def _joined(head: bytes, rows: Iterator[bytes], tail: bytes, longest: int) -> It
 
 def _encoded(text: str, codec: str) -> bytes:
     """The text in the connection's character set.
+
     StatementError for a character that the set does not have.
     """
     try:

@@ -210,8 +210,9 @@ def _joined(found: Sequence[Token]) -> str:
 
 
 def _after_values(found: list[Token]) -> int | None:
-    """The index of the parenthesis after VALUES, for a VALUES
-    that is not inside of parentheses; None without one.
+    """The index of the parenthesis after VALUES; None without one.
+
+    A VALUES inside of parentheses does not count.
     """
     depth = 0
     for index, token in enumerate(found):

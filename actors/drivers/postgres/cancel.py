@@ -124,8 +124,9 @@ class Interrupts:
         """How many requests were sent, and how many were seen to work or were absorbed."""
 
     def interrupt(self) -> None:
-        """Ask the server to cancel, and wait until the
-        server has taken note, `CANCEL_S` seconds at most.
+        """Ask the server to cancel, and wait until the server has taken note.
+
+        Waits `CANCEL_S` seconds at most.
         """
         self.is_asked = True
         if not self.is_loose:
@@ -137,8 +138,9 @@ class Interrupts:
         self.is_asked = False
 
     def note_cancelled(self) -> None:
-        """Note that the server has cancelled a statement,
-        on our request or by its own statement_timeout.
+        """Note that the server has cancelled a statement.
+
+        The reason is our request or the server's statement_timeout.
         """
         self._seen = min(self._seen + 1, self._sent)
         self.is_loose = False

@@ -1,6 +1,4 @@
-"""postgres: a PostgreSQL server, dialled through psycopg2
-in the way that lib/pq dials its connection string.
-"""
+"""postgres: a PostgreSQL server through psycopg2, dialled as lib/pq dials."""
 
 from __future__ import annotations
 
@@ -59,6 +57,7 @@ _ROWS = "trunkline_rows"
 
 class PostgresDriver(ExecDriver):
     """One connection to PostgreSQL in autocommit mode.
+
     `docs/postgres.md` has its types and parameters.
 
     Several statements in one text are one transaction, as the server treats them.
@@ -224,9 +223,7 @@ class PostgresDriver(ExecDriver):
         return failure
 
     def _ready(self) -> None:
-        """Check before each statement that the link is
-        free, and forget interrupts of the last statement.
-        """
+        """Check that the link is free for a statement, and forget interrupts of the last one."""
         if self._connection is None:
             raise ClosedError(f"the connection to {self.peer} is closed")
         if self.rows is not None:
@@ -236,8 +233,7 @@ class PostgresDriver(ExecDriver):
             self._absorb_cancel(self._interrupts)
 
     def _absorb_cancel(self, interrupts: Interrupts) -> None:
-        """Send a statement that does nothing, to be hit by a
-        cancel request that came too late for its own statement.
+        """Send a statement that does nothing, for a cancel request that came too late.
 
         A pooler may deliver such a request late.
         Not in a transaction, where a cancelled statement would fail the transaction.
@@ -349,8 +345,9 @@ class PostgresDriver(ExecDriver):
         return self._result(cursor, whole)
 
     def _check_strings(self, sql: str) -> None:
-        """Refuse values if the session's settings decide where a string with a backslash ends,
-        and so which `?` is a placeholder.
+        """Refuse values for a text with a backslash if the session's settings change its meaning.
+
+        The setting decides where a string ends, and so which `?` is a placeholder.
         """
         if "\\" in sql and self._says("standard_conforming_strings") == "off":
             raise StatementError(
@@ -358,12 +355,12 @@ class PostgresDriver(ExecDriver):
             )
 
     def _says(self, setting: str) -> str | None:
-        """A setting that the server reports whenever it changes."""
+        """The value of a setting that the server reports after each change."""
         value: str | None = self._connection.get_parameter_status(setting)
         return value
 
     def _keep_utf8(self) -> None:
-        """psycopg2 would go on writing UTF-8, and the server would take it for something else."""
+        """Set client_encoding back, because psycopg2 goes on sending UTF-8, and raise an error."""
         self.take(partial(self._connection.cursor().execute, "SET client_encoding TO 'UTF8'"))
         raise StatementError(
             "client_encoding has to be UTF8 here and was set back; texts are str on this side"
@@ -371,6 +368,7 @@ class PostgresDriver(ExecDriver):
 
     def _result(self, cursor: Any, whole: bool) -> Result:
         """A result with the first rows of a cursor.
+
         The remaining rows, if any, are in its `rest`.
         """
         columns = [column.name for column in cursor.description]
@@ -419,9 +417,7 @@ class PostgresDriver(ExecDriver):
             return self._write_rows(plan, given)
 
     def _write_rows(self, plan: postgres_bulk.Bulk, given: Any) -> Result:
-        """Write all rows or none: in a transaction,
-        or behind a savepoint of the open transaction.
-        """
+        """Write all rows or none: in a transaction, or behind a savepoint of the open one."""
         inside = self.in_transaction()
         self.run(f"SAVEPOINT {_ROWS}" if inside else "BEGIN")
         try:

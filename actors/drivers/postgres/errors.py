@@ -18,7 +18,7 @@ that cannot be sent, or for a result that cannot be read.
 """
 
 _FATAL: tuple[tuple[str, str, str | None], ...] = (
-    # part of the text, what to do, SQLSTATE
+    # A pattern of the text, the advice, the SQLSTATE.
     (r"password authentication failed", "check user and password", "28P01"),
     (r"no password supplied", "give a password in the address, or a passfile", "28P01"),
     (r'role ".*" does not exist', "check the user", "28000"),

@@ -163,8 +163,7 @@ def one_by_one(address: Address, arguments: Mapping[str, str]) -> list[dict[str,
 
 
 def connect_seconds(address: Address, deadline: Deadline, servers: int | None = None) -> int:
-    """The `connect_timeout` of libpq, which counts
-    for each server: whole seconds, 0 for no limit.
+    """The `connect_timeout` of libpq: whole seconds for each server, 0 for no limit.
 
     The time is the address's own or the time left, whichever is less.
     The time is shared by `servers` servers (None: those of the address).
@@ -177,8 +176,9 @@ def connect_seconds(address: Address, deadline: Deadline, servers: int | None = 
 
 
 def connect_arguments(address: Address) -> tuple[Address, dict[str, str], dict[str, str]]:
-    """Returns the address with its service's parameters, the keyword arguments without
-    `connect_timeout`, and the server's settings to set after the login.
+    """The address with its service's parameters, the keyword arguments, and the settings.
+
+    The arguments have no `connect_timeout`. The settings are to be set after the login.
 
     FatalError for a parameter that is not supported here.
     """
@@ -282,8 +282,9 @@ def _sslmode(address: Address, authority: bool, any_certificate: bool) -> str:
 
 
 def _options(given: str, settings: dict[str, str]) -> str:
-    """`options` of the address, followed by run-time
-    parameters in the form that the server splits.
+    """`options` of the address, followed by run-time parameters.
+
+    The server splits them at blanks.
     """
     words = [given] if given else []
     for name, value in settings.items():

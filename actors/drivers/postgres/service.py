@@ -1,5 +1,6 @@
-"""Service files (`service=name`): named parameters
-of a connection, as libpq and lib/pq read them.
+"""Service files (`service=name`): named parameters of a connection.
+
+They are read as libpq and lib/pq read them.
 
 As in lib/pq, a parameter of the file wins over the
 same parameter beside `service` in the address.

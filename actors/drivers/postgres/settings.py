@@ -32,10 +32,9 @@ def setting_statement(settings: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def those_reset(statements: Iterable[Statement], settings: Mapping[str, str]) -> dict[str, str]:
-    """Those settings of the address that the statements have reset to the server's own values:
-    `RESET`, `DISCARD ALL`, `SET ...
+    """The settings of the address that these statements have reset to the server's own values.
 
-    TO DEFAULT`.
+    Such statements are `RESET`, `DISCARD ALL` and `SET ... TO DEFAULT`.
     """
     found: dict[str, str] = {}
     for statement in statements:

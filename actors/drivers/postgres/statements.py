@@ -1,6 +1,4 @@
-"""The text of a statement: in the form that psycopg2
-takes, and whether a cursor can be declared for it.
-"""
+"""The text of a statement, as psycopg2 takes it and as a cursor is declared for it."""
 
 from __future__ import annotations
 

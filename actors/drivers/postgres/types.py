@@ -1,4 +1,5 @@
 """Conversion between values of PostgreSQL and of Python.
+
 All casters belong to one connection, none to the process.
 
 Numbers and text are read by psycopg2's casters in C. Moments and bytes have
@@ -145,6 +146,7 @@ WHERE a.oid = ANY(%s::oid[]) AND e.typdelim = ','
 
 class Types:
     """The types that a connection has casters for.
+
     Values of other types arrive as text, except arrays.
     """
 
@@ -154,10 +156,9 @@ class Types:
         self._known = {*string_types, *connection.string_types}
 
     def repair(self, cursor: Any) -> Repair | None:
-        """Ask the server, once for each type, about types that
-        psycopg2 does not know (enums, user-defined types).
+        """Ask the server about types that psycopg2 does not know (enums, user-defined types).
 
-        Arrays of such types arrive as text.
+        The server is asked once for each type. Arrays of such types arrive as text.
 
         Returns a function that makes lists of the arrays in this result; None if there are none.
         Later results do not need the function, because a caster is registered.

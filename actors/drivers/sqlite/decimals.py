@@ -96,8 +96,9 @@ def _is_rounded(connection: sqlite3.Connection, text: str, declared: str) -> boo
 
 
 def _columns(connection: sqlite3.Connection, schema: str | None, table: str) -> dict[str, str]:
-    """The declared type of each column that can be written,
-    by its name in lower case, in the order of the table.
+    """The declared type of each column that can be written, by its name in lower case.
+
+    The columns are in the order of the table.
     """
     where = "" if schema is None else ", ?"
     given = [table] if schema is None else [table, schema]

@@ -167,9 +167,7 @@ class SqliteDriver(ExecDriver):
             self.warn(line)
 
     def _warn_of_unknown(self, name: str) -> None:
-        """Warn of a PRAGMA that SQLite does not know,
-        because SQLite ignores such a PRAGMA silently.
-        """
+        """Warn of a PRAGMA that SQLite does not know. SQLite itself ignores it silently."""
         known = [row[0] for row in self.live.execute("PRAGMA pragma_list")]
         if known and name.lower() not in known:
             near = nearest(name, known, 0.6)
@@ -182,8 +180,9 @@ class SqliteDriver(ExecDriver):
         self.live.execute(f"PRAGMA {name} = {value}").fetchall()
 
     def _refuse_open(self, error: Exception) -> None:
-        """Raise the error of an attempt to open: DialError
-        for a lock, FatalError for all other reasons.
+        """Raise the error of an attempt to open.
+
+        DialError for a lock, FatalError for all other reasons.
         """
         code = error_name(error)
         if code.startswith("SQLITE_BUSY"):
@@ -227,8 +226,9 @@ class SqliteDriver(ExecDriver):
         return result
 
     def _patiently(self, attempt: Callable[[], T], too_late: Callable[[], bool] = bool) -> T:
-        """Call `attempt`, and repeat it while the database is
-        locked, unless `too_late` says that repeating is wrong.
+        """Call `attempt`, and repeat it while the database is locked.
+
+        No repetition if `too_late` says that repeating is wrong.
 
         SQLite's own wait for a lock cannot be interrupted. So the wait is cut into slices here.
         """

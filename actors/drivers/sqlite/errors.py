@@ -64,9 +64,7 @@ def hint(code: str, file: str) -> str:
 
 
 def is_special(file: str) -> bool:
-    """Whether the name stands for an existing thing that
-    cannot be a database: a folder, a device, a pipe.
-    """
+    """Whether the name is that of a folder, a device or a pipe, which cannot be a database."""
     return os.path.exists(file) and not os.path.isfile(file)
 
 

@@ -76,6 +76,7 @@ class OpenRows(Rows):
 
     def take(self, rows: list[list[Any]], *, inexact: bool) -> None:
         """Correct and count the rows that were fetched.
+
         `inexact`: a REAL value in the rows was read as text.
         """
         if inexact:

@@ -1,5 +1,4 @@
-"""Python values as SQLite stores them, and values
-of columns that are declared as dates and booleans.
+"""Conversion of Python values for SQLite, and of columns declared as dates and booleans.
 
 Reading follows go-sqlite3: the *declared* type of the column decides. Only a column taken
 directly from a table has a declared type (`SELECT day`, not `SELECT max(day)`).
@@ -181,14 +180,16 @@ _rounded = 0
 
 def rounded() -> int:
     """How many REAL values were read as text so far.
+
     The text has 15 digits, which may be too few.
     """
     return _rounded
 
 
 def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
-    """Replace floats in `rows` by the floats that the same
-    statement returns without declared types, digit for digit.
+    """Replace floats in `rows` by those that the statement returns without declared types.
+
+    These floats have all their digits.
     """
     for row, plain in zip(rows, again, strict=False):
         for index, value in enumerate(plain):
@@ -203,8 +204,9 @@ def exact(rows: list[list[Any]], again: list[tuple[Any, ...]]) -> None:
 
 
 def in_zone(rows: list[list[Any]], zone: str) -> None:
-    """Move every datetime of the rows into a zone: a
-    zone's name, or `Local` for this machine's zone.
+    """Move every datetime of the rows into a zone.
+
+    `zone`: the zone's name, or `Local` for this machine's zone.
 
     A datetime that would leave Python's range of years is not moved.
     """
