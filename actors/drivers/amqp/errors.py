@@ -24,9 +24,7 @@ _REASON = re.compile(r"\((\d{3})\) (['\"])(.*?)\2")
 
 
 def cause(error: BaseException) -> BaseException:
-    """Return the innermost error that pika has wrapped in failures of its workflow and its
-    connector.
-    """
+    """Return the innermost error in the failures of pika's workflow and connector."""
     while True:
         inner = (
             getattr(error, "exceptions", None)

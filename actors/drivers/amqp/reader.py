@@ -196,7 +196,7 @@ class Reader:
         self.hand_over()
 
     def lag(self) -> int | None:
-        """Return the number of messages in the queue, unsettled ones included.
+        """Return the number of messages in the queue, with the unsettled messages.
 
         None for a stream, which keeps every message.
         """

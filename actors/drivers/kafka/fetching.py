@@ -38,9 +38,9 @@ _NO_SUCH_OFFSET = (
 
 
 class Fetcher:
-    """Takes messages from one consumer.
+    """Takes messages from a consumer.
 
-    `positions` are shared with `Places` and `Damage`, which correct them.
+    `positions` are shared with `Places` and `Damage`, which correct the positions.
     """
 
     def __init__(

@@ -223,9 +223,7 @@ class Group:
         self._let_go(partitions)
 
     def _lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        """Give up partitions that the group has taken away. A commit would be refused, so none is
-        tried.
-        """
+        """Give up partitions that the group has taken away. The group would refuse a commit."""
         self._say(
             f"group '{self.plan.group}' took the partitions away: this member was silent for too long"
         )

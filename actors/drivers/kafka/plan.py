@@ -258,7 +258,7 @@ def _consuming(group: str | None, protocol: str, ping_ms: int) -> dict[str, Any]
         # later is not made again.
         "allow.auto.create.topics": False,
         "topic.metadata.propagation.max.ms": _PROPAGATION_MS,
-        # Without this check a damaged message is delivered as it is, or silently stops all messages
+        # Without the check a damaged message is delivered unchanged, or silently stops the messages
         # behind it.
         "check.crcs": True,
         # The last offsets may carry no messages (marks of transactions). The event says so, and

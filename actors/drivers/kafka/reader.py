@@ -83,19 +83,23 @@ class Reader:
     ) -> None:
         """Make a reader without starting its thread; the first `open` starts it.
 
-        `former`: a reader of the same address that has become useless, for example because its
-        login was refused. Without a group only that reader knows where reading was, so the new one
-        goes on there. `makes_topics`: whether the broker may make missing topics.
+        `former`: a reader of the same address that has become useless, for example by a refused
+        login. Without a group only the former reader knows the place of reading, and the new reader
+        goes on at the same place. `makes_topics`: whether the broker may make missing topics.
         """
         known_positions = former.positions_to_resume() if former is not None else None
         self.plan = plan
         self._known_topics = former.known_topics() if former is not None else {}
         self._makes_topics = makes_topics
         self._ended = asyncio.Event()
+        """Set when the thread has ended."""
         self._openings: deque[_Opening] = deque()
         self._seeks: deque[_Seek] = deque()
+        """Requests of the event loop, which appends; the thread takes them from the left."""
         self._wake = threading.Event()
+        """Set by the event loop after a request, so that the thread does not sleep on."""
         self._must_stop = False
+        """Set by `close`; the thread looks at it between two steps."""
         self._room = Room(plan.limit)
         self._loop_side = LoopSide(asyncio.get_running_loop())
         self._positions: Positions = known_positions or Positions()
@@ -121,9 +125,9 @@ class Reader:
         return self._session is not None and self._session.fetcher.is_held
 
     def positions_to_resume(self) -> Positions | None:
-        """Return where reading was, for the next reader.
+        """Return the place of reading for the next reader.
 
-        None where the group knows that, or nothing was read.
+        None where the group keeps the place, or before any reading.
         """
         return self._positions if self._link.knows_positions and not self.plan.group else None
 

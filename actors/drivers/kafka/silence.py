@@ -75,7 +75,7 @@ class Silence:
         try:
             low, high = self._finder.watermarks(place, MOST_CALL_S)
         except KafkaException:
-            return None  # a slow link, or none: other parts notice that
+            return None  # a slow or lost link, which other parts notice
         if not low <= position.next < high:
             return None
         return DialError(

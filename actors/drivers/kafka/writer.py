@@ -43,7 +43,9 @@ __all__ = ["Route", "Writer"]
 
 _POLL_S = 0.1
 _STAY_S = 1.0
+"""Seconds that the thread polls on after the last message."""
 _AGAIN_S = 0.05
+"""Seconds before a message that librdkafka or the broker does not take yet is tried again."""
 _CREATION_S = 5.0
 """Seconds for which an unknown topic may still be in the making."""
 _REPORT_S = 0.1
@@ -95,13 +97,20 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._say = say
         self._why: KafkaError | None = None
+        """librdkafka's last error, which may explain a missing confirmation."""
         self._count = 0
         self._writes: set[_Write] = set()
+        """Writes whose callers wait. The event loop changes the set; the thread only looks at it."""
         self._reports: list[tuple[_Write, KafkaError | None]] = []
+        """Delivery reports of the present poll. Only the thread uses the list."""
         self._busy = threading.Event()
+        """Set by the event loop when the thread must poll."""
         self._ended = asyncio.Event()
+        """Set when the thread has ended."""
         self._closed = False
+        """Set by `close`; the thread looks at it after each poll."""
         self._lost: str | None = None
+        """Why the link is over; None for an open link."""
         self._producer: Any = self._make()
         self._thread = threading.Thread(
             target=self._run, args=(self._producer,), name="trunkline-kafka-write", daemon=True

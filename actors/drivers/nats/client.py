@@ -1,12 +1,12 @@
 """nats-py's client, made to survive messages that it cannot parse.
 
-The reading loop of nats-py ends silently at any exception of its parser. The connection then stays
-open and receives nothing more. `GuardedClient` delivers a message with damaged headers without its
-headers. It delivers a message whose subject is not UTF-8 with replacement characters in the
-subject. Any other parse error ends the link.
+The reading loop of nats-py ends silently at any exception of its parser. The connection stays open
+and receives no more messages. `GuardedClient` delivers a message with damaged headers without
+headers. A subject that is not UTF-8 gets replacement characters. Any further parse error ends the
+link.
 
 This module overrides private names of nats-py. The tests in tests/unit/drivers/nats fail when an
-update of nats-py has renamed them.
+update of nats-py has renamed a name.
 """
 
 from __future__ import annotations
@@ -55,13 +55,12 @@ class GuardedClient(Client):
         caller of `flush` is cancelled before the PONG has arrived.
         """
         self.unparsed: BaseException | None = None
-        """The error of the parser that has ended the link; None while all could be parsed."""
+        """The parse error that has ended the link, or None."""
 
     async def end_interest(self, subscription: Subscription) -> None:
-        """Tell the server to send nothing more for the subscription.
+        """Tell the server to end the subscription.
 
-        Messages that are already under way are still delivered. nats-py's `unsubscribe` would
-        discard them.
+        Messages under way are still delivered. nats-py's `unsubscribe` would discard such messages.
         """
         await self._send_unsubscribe(subscription._id)
 
@@ -70,10 +69,9 @@ class GuardedClient(Client):
         await self._send_ping()
 
     async def wait_until_seen(self) -> None:
-        """Wait until the server has processed all bytes that were written so far: one round trip.
+        """Wait until the server has processed the bytes written so far: one round trip.
 
-        nats-py's `flush` alone is not enough: it sends its PING before the bytes that are still
-        pending.
+        nats-py's `flush` alone is not enough: the PING would go out before the pending bytes.
         """
         while self.pending_data_size and not self.is_closed:
             await self._link.drain()
@@ -92,7 +90,7 @@ class GuardedClient(Client):
     def _note_flushed(self, flush: asyncio.Future[None]) -> None:
         self._flushes.discard(flush)
         if not flush.cancelled():
-            flush.exception()  # a caller that still waits gets it; asyncio need not log it
+            flush.exception()  # marks the error as seen; a waiting caller gets it
 
     async def _process_headers(self, headers: Any) -> Any:
         """Read the headers of a message; None for damaged ones."""

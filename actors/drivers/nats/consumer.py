@@ -139,10 +139,10 @@ class StreamConsumer:
         return made
 
     async def _find_durable(self, deadline: Deadline) -> api.ConsumerInfo | None:
-        """Return the durable consumer, or None where it is still to be made.
+        """Return the durable consumer, or None before the first link has made one.
 
-        FatalError when an earlier link used it and somebody has deleted it since. FatalError, too,
-        when it cannot do what the address asks for.
+        FatalError for a consumer that was used by an earlier link and deleted since. FatalError,
+        too, for a consumer that contradicts the address.
         """
         durable = self._plan.durable
         if durable is None:
@@ -199,8 +199,7 @@ class StreamConsumer:
         if self._plan.durable is None:
             return api.ConsumerConfig(
                 **start,
-                # The driver chooses the name, so a question that is asked twice makes only one
-                # consumer.
+                # The driver chooses the name, so a repeated question makes only one consumer.
                 name=f"trunkline-{secrets.token_hex(8)}",
                 filter_subject=topic,
                 ack_policy=api.AckPolicy.NONE,

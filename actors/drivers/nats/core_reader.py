@@ -102,7 +102,7 @@ class CoreReader:
 
 
 def earlier_topics(plan: Plan) -> dict[int, list[str]]:
-    """Return for each subscription the topics before its own that may match the same messages.
+    """Return for each subscription the earlier topics that may match the same messages.
 
     The keys are the numbers that nats-py gives the subscriptions, from 1. The result is empty in a
     queue group, because the server sends each message to the group once.

@@ -163,8 +163,8 @@ class NatsDriver(StreamDriver):
             # of life.
             ping_interval=NEVER_S,
             pending_size=_UNBOUNDED,
-            # The transport makes its own context. Without a context here nats-py would load all
-            # system authorities.
+            # The transport makes its own context. Without the argument nats-py would load the
+            # system's authorities.
             tls=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             **plan.logins[index],
         )
@@ -266,10 +266,10 @@ class NatsDriver(StreamDriver):
         await self._shut()
 
     async def _shut(self) -> None:
-        """Close the reader, the client and the socket, in good order where that is quickly done.
+        """Close the reader, the client and the socket, in good order if possible.
 
-        Acknowledgements go out first, then the bytes that were written last. The worker allows 1.5
-        s for closing, and each step has a part of that time.
+        Acknowledgements go out first, then the bytes written last. The worker allows 1.5 s for
+        closing, divided among the steps.
         """
         self._waits.end(ConnectionError(_TOO_LATE))
         client, transport = self._client, self._transport
@@ -331,7 +331,7 @@ class NatsDriver(StreamDriver):
             )
 
     def _unparsed(self) -> str | None:
-        """Return the words for bytes that nats-py could not parse; None where all was parsed."""
+        """Return the words for bytes that nats-py could not parse, or None."""
         error = self._client.unparsed if self._client is not None else None
         return None if error is None else f"{self.peer} sent what is not NATS ({said(error)[:200]})"
 

@@ -2,10 +2,10 @@
 
 No I/O.
 
-Each delivery carries the message's number in the stream and its own number among the consumer's
-deliveries. Where two deliveries follow each other and their numbers in the stream do not, the
-messages between them are gone. The conclusion holds only where the whole stream is read, and only
-for two deliveries that both came to this reader.
+A delivery carries the message's number in the stream, and a number among the consumer's deliveries.
+Where two deliveries have consecutive numbers and the messages do not, the messages between are
+gone. The conclusion holds only for reading a whole stream, and for two deliveries to this same
+reader.
 """
 
 from __future__ import annotations

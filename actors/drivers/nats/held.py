@@ -1,8 +1,8 @@
-"""The messages of a stream that no reader has had, and those that readers have had lately. No I/O.
+"""The unread messages of a stream, and the messages read lately. No I/O.
 
-A server that crashes and a link that breaks lose acknowledgements. Messages that readers have had
-are then delivered again. They are recognised by their number in the stream together with the time
-at which the stream took them.
+A crash of the server or the loss of a link loses acknowledgements, and read messages are delivered
+again. The driver recognises a repeated message by its number in the stream, together with the time
+at which the stream took it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trunkline.actors.drivers.nats.place import Place
 __all__ = ["Held", "HeldMessages"]
 
 _REMEMBERED = 10_000
-"""At least so many acknowledged messages are recognised after an outage. A server that is killed
+"""The least number of acknowledged messages that are recognised after an outage. A killed server
 has forgotten the acknowledgements of its last moments.
 """
 
@@ -34,12 +34,12 @@ class Held:
 
 
 class HeldMessages:
-    """The messages that one link has delivered, by their number in the stream.
+    """The messages delivered over one link, by number in the stream.
 
     `window`: how many messages may be unread at a time.
 
-    Acknowledged messages are kept in two generations. When the younger one is full, it replaces the
-    older one. So between one and two times `_REMEMBERED` messages are kept, at constant cost.
+    Acknowledged messages are kept in two generations. A full younger generation replaces the older
+    generation. The sum is between one and two times `_REMEMBERED` messages, at constant cost.
     """
 
     def __init__(self, place: Place, window: int) -> None:
@@ -48,7 +48,7 @@ class HeldMessages:
         self._unread: dict[int, Held] = {}
         self._read: dict[int, int] = {}
         self._read_before: dict[int, int] = {}
-        """What this link has acknowledged: the younger generation and the older one."""
+        """Acknowledged messages of this link: the younger and the older generation."""
 
     def __len__(self) -> int:
         """How many messages are unread."""
@@ -64,7 +64,7 @@ class HeldMessages:
         self._unread[sequence] = held
 
     def take(self, sequence: int) -> Held | None:
-        """Remove and return a message that a reader has had or refused.
+        """Remove and return a message after reading or refusal.
 
         None where it is not held.
         """
@@ -114,8 +114,6 @@ class HeldMessages:
 
 
 def _last(count: int, *known: dict[int, int]) -> dict[int, int]:
-    """Join the dicts in the given order, which is that of their ages, and return the last `count`
-    entries.
-    """
+    """Join the dicts, the oldest first, and return the last `count` entries."""
     every = {sequence: stamp for each in known for sequence, stamp in each.items()}
     return dict(islice(every.items(), max(0, len(every) - count), None))

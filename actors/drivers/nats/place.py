@@ -23,7 +23,9 @@ class Place:
     durable: bool = False
     """Whether the durable consumer has existed."""
     made: Any = None
-    """When the consumer was made. Somebody who makes it anew wants its messages delivered again."""
+    """When the consumer was made. A user who makes the consumer anew wants the messages delivered
+    again.
+    """
     read: dict[int, int] = field(default_factory=dict)
     """The acknowledged messages of former links: number in the stream, and time.
 

@@ -48,9 +48,9 @@ class Pull:
 
 
 class Pulls:
-    """All requests of one link.
+    """The requests of one link.
 
-    `window`: how many messages may be held or asked for that no reader has had.
+    `window`: how many messages may be held unread or asked for.
     """
 
     def __init__(self, window: int, now: float) -> None:
@@ -159,11 +159,12 @@ class Pulls:
         return _SILENT_S
 
     def note_consumer_there(self, asked_at: float, waiting: int) -> None:
-        """Note the server's report on a question asked at `asked_at`: the consumer exists,
-        `waiting` requests wait.
+        """Note the server's report on a question asked at `asked_at`: the consumer exists, with
+        `waiting` requests.
 
-        When no request waits although older requests are under way here, the server has lost them.
-        A cluster forgets them with its leader. All requests are then removed, so new ones are made.
+        When no request waits although older requests are under way, the server has lost the
+        requests, as a cluster does together with its leader. Removing them makes room for new
+        requests.
         """
         early = [pull for pull in self._pulls if pull.at < asked_at]
         for pull in early:

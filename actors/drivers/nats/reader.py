@@ -52,9 +52,9 @@ _GIVE_BACK_S = 0.4
 class StreamReader:
     """The reading half of one link. `ended` is called when the consumer is gone for good.
 
-    All methods run on the event loop, as do the callbacks of nats-py. The state changes only
-    between two awaits, so it needs no lock. After each await the consumer may be another one:
-    compare its name.
+    Methods and nats-py's callbacks run on the event loop. The state changes only between two
+    awaits, so no lock is needed. After an await the consumer may be a different one: compare the
+    name.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class StreamReader:
             self._jobs.run(partial(self._client.publish, subject, body, reply=pull.inbox))
 
     def _check(self) -> None:
-        """Ask the server about the consumer where there is a reason to doubt that it exists."""
+        """Ask the server about the consumer after a reason for doubt."""
         if self._pulls.must_look(time.monotonic()) and self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
             self._jobs.keep(self._looking)
@@ -224,9 +224,7 @@ class StreamReader:
             self._deliver(msg, found)
 
     def _note_progress(self, found: StreamDelivery) -> None:
-        """Count the messages that are missing before this one, and note how far reading has
-        come.
-        """
+        """Count missing messages before the delivered one, and note how far reading has come."""
         if missing := self._consumer.gaps.missing(found.own, found.sequence):
             self._sink.dropped(missing)
             self._sink.warn(
@@ -319,9 +317,9 @@ class StreamReader:
     def _note_gone(self, why: str) -> None:
         """Handle the end of the consumer.
 
-        A consumer without `durable=` is made again, at the place where reading is. A durable
-        consumer held the place of all its readers. This driver cannot guess that place, so the link
-        ends.
+        A consumer without `durable=` is made again, at the present place of reading. A durable
+        consumer held the place of its readers. The driver cannot guess the place, and ends the
+        link.
         """
         self._pulls.clear()
         if self._plan.durable is None:
@@ -374,9 +372,7 @@ class StreamReader:
     # closing
 
     async def close(self) -> None:
-        """Give back unread messages, so other readers get them at once, and delete a consumer
-        without a name.
-        """
+        """Give back unread messages for other readers, and delete a consumer without `durable=`."""
         for timer in (self._beat_timer, self._check_timer):
             if timer is not None:
                 timer.cancel()
@@ -395,9 +391,10 @@ class StreamReader:
         self._jobs.cancel()
 
     async def _give_back(self, listening: Subscription) -> None:
-        """Give back the messages that are held and those under way.
+        """Give back held messages, and messages under way.
 
-        Without this no reader gets them before `ack_wait` is over. The order of the steps matters.
+        Otherwise readers would wait for such messages until `ack_wait` is over. The order of the
+        steps matters.
         """
         # First a round trip: messages that the server has begun to send would be lost without the
         # subscription.

@@ -13,9 +13,9 @@ _SUBJECTS_KEPT = 1000
 
 
 class PublishRights:
-    """What is known of the rights of one link.
+    """The known rights of one link.
 
-    `own_subject`: the subject to write to that the address names; None for none.
+    `own_subject`: the address's subject for writing, or None.
     """
 
     def __init__(self, own_subject: str | None) -> None:

@@ -35,8 +35,8 @@ _CLOSE_S = 0.5
 class LinkTransport(Transport, asyncio.Protocol):
     """One connection to one server.
 
-    asyncio calls the protocol methods, and nats-py's reading and writing tasks call the others. All
-    of them run on the same event loop.
+    asyncio calls the protocol methods, and nats-py's reading and writing tasks call the transport
+    methods, on the same event loop.
     """
 
     def __init__(self, address: Address, host: str, port: int, deadline: Deadline) -> None:
@@ -46,15 +46,13 @@ class LinkTransport(Transport, asyncio.Protocol):
         self._writable = asyncio.Event()
         self._ended = asyncio.Event()
         self._said_end = False
-        """Whether the driver has told the server that it sends nothing more."""
+        """Whether the driver has sent its end of the connection to the server."""
         self._sent = 0
         self._looks_while_full = 0
         self._sock: socket.socket | None = None
         self._users: set[asyncio.Task[Any]] = set()
         self.ended: Callable[[], None] | None = None
-        """Callback for the end of a task of nats-py that reads or writes here, for whatever
-        reason.
-        """
+        """Callback for the end of nats-py's reading or writing task."""
         self.secure = False
         """Whether TLS is on."""
         self.orderly = False
@@ -208,8 +206,7 @@ class LinkTransport(Transport, asyncio.Protocol):
     def _know_user(self) -> None:
         """Watch the calling task, in order to notice its end.
 
-        nats-py reads in one task and writes in another, and does not notice when one of them is
-        gone.
+        nats-py reads in one task and writes in a second, and does not notice when a task is gone.
         """
         task = asyncio.current_task()
         if task is not None and task not in self._users:
@@ -259,9 +256,9 @@ class LinkTransport(Transport, asyncio.Protocol):
 
 
 def _in_words(error: Exception | None, peer: str) -> BaseException | None:
-    """Return a FatalError for a TLS alert, which says what the server rejects.
+    """Return a FatalError in words for a TLS alert.
 
-    Any other error as it is.
+    A different error is returned unchanged.
     """
     alert = tls_alerts.in_words(error)
     if alert is not None:

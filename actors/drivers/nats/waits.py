@@ -27,7 +27,7 @@ class _Waiting:
 
 
 class Waits:
-    """All calls of one link that wait now."""
+    """The waiting calls of one link."""
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Timeout, _Waiting] = {}
@@ -52,9 +52,9 @@ class Waits:
             del self._waiting[limit]
 
     def end(self, reason: Exception, subject: str | None = None) -> None:
-        """Make all waiting calls raise `reason`.
+        """Make the waiting calls raise `reason`.
 
-        With a `subject`, only those that published to it.
+        With a `subject`, only calls that published to the subject.
         """
         now = asyncio.get_running_loop().time()
         for limit, waiting in self._waiting.items():

@@ -42,7 +42,7 @@ _PENDING = 64 * 1024
 class Writer:
     """The writing half of one link.
 
-    Several calls of the program may be waiting here at once, each in a task of the event loop.
+    Several calls of the program may wait at once, in separate tasks of the event loop.
     """
 
     def __init__(
@@ -157,8 +157,8 @@ class Writer:
         return subject, payload
 
     def _subject_of(self, outgoing: Outgoing) -> str:
-        """Return the subject of a message that may have its own; RefusedError for an impossible
-        one.
+        """Return the subject of a message with or without its own; RefusedError for an impossible
+        subject.
         """
         if outgoing.topic is None:
             return self._own_subject()
@@ -169,8 +169,8 @@ class Writer:
         return outgoing.topic
 
     def _own_subject(self) -> str:
-        """Return the subject that the address names; RefusedError where there is none to write
-        to.
+        """Return the address's subject for writing; RefusedError for an address without such a
+        subject.
         """
         if self._plan.write_to is None:
             raise RefusedError("there is no one subject to write to; give write_topic=name")

@@ -182,7 +182,7 @@ class RedisDriver(StreamDriver):
         await self._shut()
 
     async def _shut(self) -> None:
-        """Close the reader and the connections, in good order where that is quickly done."""
+        """Close the reader and the connections, in good order if possible."""
         if self._reader is not None:
             await self._reader.close()
         if self._subscriptions is not None:
@@ -210,8 +210,8 @@ class RedisDriver(StreamDriver):
     def traffic(self) -> Traffic | None:
         """Return the figures of the link.
 
-        `received` grows when something has come on every connection of the link since the last
-        look, because each of them may be the dead one.
+        `received` grows only when bytes have come on every connection of the link since the last
+        look: any connection may be dead.
         """
         if not self._lines:
             return None

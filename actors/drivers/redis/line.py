@@ -2,11 +2,11 @@
 
 Trunkline's dialer opens the socket and Trunkline's TLS options secure it. So `proxy=`, `local_ip=`,
 `cafile=` and so on mean the same as for other schemes, and fail in the same words. redis-py logs
-in, packs commands and parses answers. Its pool, its retries and its timeouts are not used: the
+in, packs commands and parses answers. redis-py's pool, retries and timeouts are not used: the
 worker dials a lost connection again.
 
-A subclass of redis-py's connection gives it a socket by overriding `_connect`, which sets `_reader`
-and `_writer`. A test in test_redis_line fails when an update changes that.
+A subclass provides the socket by overriding `_connect`, which sets `_reader` and `_writer`. A test
+in test_redis_line fails when an update changes that.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ class Line(AbstractConnection):
 
 
 class Commands:
-    """Commands over one line. The server answers them in their order."""
+    """Commands over one line. The server answers in the order of the commands."""
 
     def __init__(self, line: Line, ended: Callable[[BaseException], None]) -> None:
         self.line = line

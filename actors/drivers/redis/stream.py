@@ -1,14 +1,14 @@
-"""Reading streams: one connection asks for entries, and the server answers when there are some.
+"""Reading streams: one connection asks for entries, and the server answers when entries have come.
 
-With a consumer group each entry is acknowledged (XACK) when a reader has had it. Entries that this
-consumer was given earlier and did not acknowledge are read first. Entries that other consumers
-leave unacknowledged for `claim_idle` are taken over (XAUTOCLAIM). The server is told regularly that
-entries waiting here are in use. Without a group nothing is acknowledged. The place in each stream
-is kept, and the next link goes on there.
+With a consumer group an entry is acknowledged (XACK) after reading. Unacknowledged entries of
+earlier deliveries to this consumer are read first. Entries that silent consumers leave
+unacknowledged for `claim_idle` are taken over (XAUTOCLAIM). Regular claims tell the server that
+held entries are in use. Without a group there are no acknowledgements. The driver keeps the place
+in each stream for the next link.
 
-Two tasks of the event loop meet here: `_read` asks for entries, and `_keep_up` renews and takes
-over. Both add to `_held`, and `settle` removes. Changes happen between two awaits, so no lock is
-needed.
+Two tasks of the event loop share the state: `_read` asks for entries, and `_keep_up` renews and
+takes over. Both tasks add to `_held`, and `settle` removes. Changes happen between two awaits, so
+no lock is needed.
 """
 
 from __future__ import annotations
@@ -156,9 +156,7 @@ class StreamReader:
             self._keeping = asyncio.ensure_future(self._guarded(self._keep_up(self._group)))
 
     async def close(self) -> None:
-        """Send the last acknowledgements, and give back unread entries, so other consumers get them
-        at once.
-        """
+        """Wait for the last acknowledgements, and give back unread entries to the group."""
         self._closing = True
         self._room.set()
         if self._keeping is not None:
@@ -492,7 +490,7 @@ class StreamReader:
             await asyncio.sleep(every)
 
     async def _renew(self, group: GroupPlan) -> None:
-        """Reset the idle time of held entries, so no other consumer takes them over."""
+        """Reset the idle time of held entries, which prevents a takeover by other consumers."""
         now = time.monotonic()
         old: dict[str, list[str]] = {}
         for (stream, number), told in self._held.items():
@@ -561,10 +559,9 @@ class StreamReader:
     # the end
 
     async def _end_question(self) -> None:
-        """End the question that waits at the server.
+        """End the question waiting at the server.
 
-        Entries that the server delivered during the closing would belong to this consumer, and stay
-        unread.
+        Entries delivered during the closing would belong to this consumer and stay unread.
         """
         if self._reading is None or self._reading.done():
             return

@@ -25,9 +25,11 @@ from trunkline.errors import DialError
 __all__ = ["TcpDriver", "TlsDriver", "UdpDriver", "UnixDriver"]
 
 _HIGH_WATER = 64 * 1024
+"""A write waits while more bytes than that are queued in the transport."""
 _CHUNK = 256 * 1024
 """The most bytes of one piece. Pieces make the count of bytes taken at a deadline a true one."""
 _CLOSE_S = 1.0
+"""Seconds for the peer to end the connection, too, before it is broken off."""
 
 
 class _ByteStream(StreamDriver, asyncio.Protocol):
@@ -45,12 +47,19 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         super().__init__(address, sink)
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
+        """Set while the transport takes more bytes, and after the end, so that no writer waits on."""
         self._turn = asyncio.Lock()
+        """Held by a write that goes out in pieces."""
         self._ended = asyncio.Event()
+        """Set when the transport has closed the socket."""
         self._over = False
+        """Whether the link has ended, or is being closed here."""
         self._opened = False
+        """Whether `open` has succeeded. Only then a loss is reported to the sink at once."""
         self._early: list[BaseException | None] = []
+        """Losses before the end of opening, for `open` to report."""
         self._reading = True
+        """Whether the socket is read; False between `pause` and `resume`."""
         self._received = self._sent = 0
         self._sock: socket.socket | None = None
 

@@ -31,8 +31,11 @@ class UdpDriver(StreamDriver):
     lost_is_none: ClassVar[bool] = True
 
     _BURST = 256
+    """The most datagrams of one turn, so that other tasks of the event loop get their turn, too."""
     _RECEIVE_BUFFER = 4 << 20
+    """Bytes of the kernel's receive buffer, for bursts that come while the loop is busy."""
     _SO_RXQ_OVFL = 40
+    """Linux's socket option for the count of datagrams thrown away, which Python does not name."""
 
     def __init__(self, address: Address, sink: Sink) -> None:
         super().__init__(address, sink)
@@ -40,7 +43,9 @@ class UdpDriver(StreamDriver):
         self._to: Any = None
         """The destination where the socket is not connected: a group, or a broadcast address."""
         self._refused = False
+        """Whether the user was warned of a network error since the last datagram."""
         self._kernel_drops = 0
+        """The kernel's counter of datagrams thrown away, as last read."""
 
     async def open(self, deadline: Deadline) -> None:
         """Resolve the name, make the socket, and join the group or connect."""

@@ -79,10 +79,14 @@ class ClientLink(Link):
         self._client: Any = websocket.WebSocket(enable_multithread=False, skip_utf8_validation=True)
         self._assembler = Assembler(max_size, strict_text=strict_text)
         self._batch: list[str | bytes] = []
+        """Messages for the next hand-over. Only the reading thread uses the list."""
         self._in_flight = threading.Semaphore(_MAX_BATCHES)
+        """Acquired by the reading thread for each batch, released by the event loop."""
         self._may_read = threading.Event()
+        """Cleared by `pause`; the reading thread waits for it before it reads on."""
         self._may_read.set()
         self._sending = asyncio.Lock()
+        """Held while a message or control frames are written, so that frames are never mixed."""
         self._ready = asyncio.Event()
         """Set when the socket may take more bytes, and at the end of the link."""
         self._control: dict[int, bytes] = {}
@@ -97,8 +101,11 @@ class ClientLink(Link):
         self._cause: BaseException | None = None
         """Why the link ends, where the peer, the protocol or this side has given a reason."""
         self._pings_lock = threading.Lock()
+        """Guards `_pings`, which both threads change."""
         self._pings: deque[bytes] = deque(maxlen=_MAX_PONGS)
+        """Payloads of pings without an answer, the newest ones."""
         self._busy: asyncio.Future[None] | None = None
+        """The handshake, later the reading, that runs in the thread."""
 
     async def connect(
         self,
@@ -131,8 +138,7 @@ class ClientLink(Link):
     async def send(self, data: str | bytes, deadline: Deadline) -> int:
         """Send one message; return its size in bytes, or 0 when the deadline came first.
 
-        Only one message is written at a time. Control frames that came up meanwhile follow behind
-        it.
+        Messages are written one at a time. Waiting control frames follow behind the message.
         """
         payload = data.encode() if isinstance(data, str) else data
         frame = ABNF.create_frame(payload, TEXT if isinstance(data, str) else BINARY).format()
@@ -163,8 +169,8 @@ class ClientLink(Link):
         self._send_control(PING, b"")
 
     async def close(self, code: int = NORMAL) -> None:
-        """Close with a handshake, then without one. Each waits at most `CLOSE_S` seconds for the
-        reading thread.
+        """Close with a handshake, then by hanging up. Either way the reading thread gets `CLOSE_S`
+        seconds.
         """
         if self._socket is None:
             return

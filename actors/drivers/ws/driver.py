@@ -69,10 +69,15 @@ class WsDriver(StreamDriver):
         self._engine = engine
         self._link: Link | None = None
         self._over = False
+        """Whether the link has ended, or is being closed here."""
         self._opened = False
+        """Whether a handshake has succeeded. Only then a loss is reported to the sink at once."""
         self._early: list[BaseException | None] = []
+        """Losses during the present attempt, reported when its handshake succeeds."""
         self._reading = True
+        """Whether messages are wanted; False between `pause` and `resume`."""
         self._reason: BaseException | None = None
+        """Why the link has ended, for later sends."""
 
     async def open(self, deadline: Deadline) -> None:
         """Make the handshake, and follow up to five redirects."""
