@@ -1,4 +1,4 @@
-"""Results of statements: `Result` of `ExecDriver.execute`, and `Rows` that are fetched in batches.
+"""Results of statements: `Result` of `ExecDriver.execute`, and `Rows` for fetching in batches.
 
 Drivers import the public names from `trunkline.actors.driver`.
 """
@@ -19,13 +19,13 @@ FIRST_ROWS = 64
 
 
 class Rows(ABC):
-    """Rows of one statement, fetched in batches. All calls come from the thread of the driver."""
+    """Rows of a statement, fetched in batches. The driver's thread makes all calls."""
 
     columns: list[str]
 
     @abstractmethod
     def fetch(self, count: int) -> Sequence[Sequence[Any]]:
-        """Fetch the next `count` rows; fewer, or none, only at the end. Errors as `execute`."""
+        """Fetch the next `count` rows; fewer rows only at the end. Errors as `execute`."""
 
     @abstractmethod
     def close(self) -> None:
@@ -53,9 +53,10 @@ class Result:
     A further set has `columns` and `values` alone."""
 
     def add_set(self, columns: list[str], rows: Sequence[Sequence[Any]], rest: Rows | None) -> None:
-        """Add a result set. The first becomes this result's own rows, a further set goes to `more`.
+        """Add a result set. The first set becomes `columns`, `values` and `rest`, others go to
+        `more`.
 
-        With a second set, all rows are fetched to their end."""
+        From the second set on, rows are fetched to the end at once."""
         if not self.columns:
             self.columns, self.values, self.rest = columns, rows, rest
             return
@@ -72,7 +73,7 @@ def _fetch_all(rows: Rows) -> Iterator[Sequence[Any]]:
 
 
 class ResultRows(Rows):
-    """The rows of a `Result` from its first row. StatementError for a result with several sets."""
+    """The rows of a `Result` from the first row. StatementError for a result with several sets."""
 
     def __init__(self, result: Result) -> None:
         if result.more:

@@ -1,1 +1,1 @@
-"""Reaching a peer: sockets, TLS, proxies, and whether it still lives."""
+"""Reaching a peer: sockets, TLS, proxies, and checks of whether the peer still lives."""

@@ -1,8 +1,8 @@
 """The failover rule for addresses with several servers, the same for all schemes.
 
 The servers are tried in order. After any failure (connection refused, another protocol, a refused
-login) the next server is tried. When all servers have failed, the error tells every reason. Each
-server gets an equal share of the remaining time, so a silent server leaves time for the next.
+login) the next server is tried. When the last server has failed too, the error tells every reason.
+Every server gets an equal share of the remaining time: a silent server leaves time for the next.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ async def first_that_opens(
 ) -> T:
     """Try the servers in order, and return the result of the first `attempt` that succeeds.
 
-    An attempt fails with DialError or OSError. Any other error is raised at once. When all attempts
-    have failed, `join_failures` of their errors is raised."""
+    An attempt fails with DialError or OSError. Any other error is raised at once. When no attempt
+    succeeds, the joined error of `join_failures` is raised."""
     failures: list[Exception] = []
     for server, share in _turns(servers, deadline):
         try:
@@ -50,10 +50,10 @@ def first_that_opens_here(
 
 
 def time_to_tell(deadline: Deadline) -> float:
-    """Seconds before its deadline at which an attempt should give up.
+    """How many seconds before the deadline an attempt should give up.
 
-    The remaining time is for an error that names the silent server. At the deadline itself the
-    caller would only learn that the time is over."""
+    The remaining time is for an error with the name of the silent server. At the deadline the
+    caller would only learn of the timeout."""
     return min(1.0, deadline.left() / 4)
 
 
@@ -65,9 +65,10 @@ def _turns(servers: Sequence[S], deadline: Deadline) -> Iterator[tuple[S, Deadli
 
 
 def join_failures(failures: Sequence[Exception]) -> Exception:
-    """One error with all reasons. A FatalError only where all failures are fatal.
+    """Join the errors of the servers into one error with every reason.
 
-    `code`: the common code, or None. `retry_after_s`: the shortest wait that a server asks for."""
+    A FatalError only where every failure is fatal. `code`: the common code, or None.
+    `retry_after_s`: the shortest wait that a server asks for."""
     if len(failures) == 1:
         return failures[0]
     text = "; ".join(dict.fromkeys(str(error) or type(error).__name__ for error in failures))

@@ -1,1 +1,1 @@
-"""Connections that are read and written: the link, the buffer, and the holders that read."""
+"""Stream connections, which are read and written: the link, the buffer and the holders."""

@@ -17,8 +17,8 @@ __all__ = ["Host"]
 class Host(Protocol):
     """The worker of one connection.
 
-    The worker makes `mailbox` and `ledger` after the actor, and makes new ones for a new broker. So
-    the parts of a stream must not keep a reference to either."""
+    The worker makes `mailbox` and `ledger` after the actor, and replaces both for a new broker. The
+    parts of a stream must not keep a reference to either."""
 
     @property
     def address(self) -> Address: ...
@@ -32,7 +32,7 @@ class Host(Protocol):
 
     @property
     def holders(self) -> Mapping[bytes, bytes]:
-        """The control thread's socket of each holder, by the name of the holder."""
+        """The sockets of the control threads, by holder."""
 
     @property
     def record(self) -> dict[str, Any]: ...
@@ -46,10 +46,10 @@ class Host(Protocol):
         """The figures of the former workers."""
 
     def inherited(self) -> dict[str, Any]:
-        """Values that the driver of the former worker has left for the next driver."""
+        """Values from the former worker's driver for the next driver."""
 
     def former(self) -> dict[bytes, int]:
-        """How many messages each holder had of former workers, by the former workers' count."""
+        """Messages of former workers by holder, as the former workers counted them."""
 
     def say_state(self) -> None:
         """Tell the broker now that the state of the connection has changed."""
