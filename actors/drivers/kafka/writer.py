@@ -100,7 +100,7 @@ class Writer:
         """librdkafka's last error, which may explain a missing confirmation."""
         self._count = 0
         self._writes: set[_Write] = set()
-        """Writes whose callers wait. The event loop changes the set; the thread only looks at it."""
+        """Writes whose callers wait. The event loop changes the set; the thread only reads it."""
         self._reports: list[tuple[_Write, KafkaError | None]] = []
         """Delivery reports of the present poll. Only the thread uses the list."""
         self._busy = threading.Event()

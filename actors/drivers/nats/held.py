@@ -24,7 +24,7 @@ has forgotten the acknowledgements of its last moments.
 
 @dataclass(slots=True)
 class Held:
-    """A unread message."""
+    """An unread message."""
 
     msg: Msg
     told: float

@@ -399,7 +399,8 @@ class StreamReader:
         # First a round trip: messages that the server has begun to send would be lost without the
         # subscription.
         await self._consumer.hear_from_server()
-        await self._client.end_interest(listening)  # nothing given back may return
+        # Without the subscription the server sends given back messages to other readers only.
+        await self._client.end_interest(listening)
         # The question makes the server forget the requests that wait. Such a request would swallow
         # the first message that is given back (seen with nats-server 2.9).
         await self._consumer.hear_from_server()

@@ -54,7 +54,7 @@ _SHORTEST_LOOK_S = 0.1
 _IDS = 500
 """The most entries that one command names."""
 _REMEMBERED = 10_000
-"""At least so many acknowledged entries are recognised after an outage: a link that breaks loses
+"""The number of acknowledged entries that are recognised after an outage: a link that breaks loses
 acknowledgements.
 """
 _GIVEN_BACK_MS = 30 * 86_400_000

@@ -47,7 +47,7 @@ class _ByteStream(StreamDriver, asyncio.Protocol):
         super().__init__(address, sink)
         self._transport: asyncio.Transport | None = None
         self._writable = asyncio.Event()
-        """Set while the transport takes more bytes, and after the end, so that no writer waits on."""
+        """Set while the transport takes bytes, and at the end of the link to wake writers."""
         self._turn = asyncio.Lock()
         """Held by a write that goes out in pieces."""
         self._ended = asyncio.Event()

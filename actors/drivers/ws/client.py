@@ -370,7 +370,8 @@ class ClientLink(Link):
     def _flush_control(self) -> None:
         """Send the waiting control frames, whole and between messages.
 
-        A link that does not take even these few bytes within `CLOSE_S` is broken off.
+        A link that takes only a part of the bytes within `CLOSE_S` is broken off. Frames of which
+        nothing goes out in time are dropped.
         """
         if self._sending.locked() or self._socket is None:
             return
