@@ -1,1 +1,1 @@
-"""What `trunkline demo` runs."""
+"""The parts of `trunkline demo`."""

@@ -72,11 +72,11 @@ class Feed:
         self.server = WsServer(self._serve_peer, context, self._run_market)
 
     def drop(self) -> None:
-        """Lose every link: the link swallows messages first, and is aborted after DYING_S seconds."""
+        """Lose every link: it swallows messages first, and is aborted after DYING_S seconds."""
         self.server.call(self._drop_links)
 
     def finish(self) -> None:
-        """Send no more ticks. Tell the end to the subscribed clients and to clients that subscribe later."""
+        """Send no more ticks. Present and later clients are told the end."""
         self.server.call(self._finish_feed)
 
     def _drop_links(self) -> None:

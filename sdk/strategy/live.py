@@ -89,7 +89,7 @@ class LiveScreen:
             self._add_to_queue(line)
 
     def close(self) -> None:
-        """Draw what is queued and end the drawing thread, for at most 5 seconds."""
+        """Draw all queued items and end the drawing thread, for at most 5 seconds."""
         if self._part:
             self._add_to_queue(self._part)
         self._end.set()

@@ -40,7 +40,7 @@ def read_params(file: str | None, pairs: Iterable[str], taken: Iterable[str]) ->
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:
-    """The names and values of a file; ValueError says what is wrong with it."""
+    """The names and values of a file; ValueError says why the file is refused."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

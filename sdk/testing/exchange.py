@@ -163,7 +163,7 @@ class Exchange:
             self._thread.stop()
             raise
 
-    # What a test looks at
+    # Looking at the exchange.
 
     @property
     def url(self) -> str:
@@ -197,7 +197,7 @@ class Exchange:
         self._wait(lambda: len(self.written) >= count, f"{count} messages of clients", timeout)
         return list(self.written)
 
-    # What a test does
+    # Acting on the clients.
 
     def say(self, *messages: Message, timeout: float = CALL_S) -> None:
         """Send the messages, in order, to every open link; without an open link, wait for a client

@@ -128,7 +128,7 @@ class FaultProxy:
         self._do = self._thread.run
         self._do(self._listen)
 
-    # What a test looks at
+    # Looking at the proxy.
 
     @property
     def address(self) -> str:

@@ -131,7 +131,7 @@ class StatementContract:
         "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}) "
         "SELECT n, 'row' FROM c"
     )
-    """A statement that gives `{count}` rows: a whole number, from 1 on in order, and the text `row`."""
+    """A statement with `{count}` rows: a whole number from 1 on, in order, and the text `row`."""
 
     def test_a_long_result_arrives_whole_and_in_order(self, conn: RaisingConnection) -> None:
         found = rows(conn, self.series.format(count=50_000))
