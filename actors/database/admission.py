@@ -71,8 +71,8 @@ _ENTRIES = {
 def admit_transaction(request: str, *, is_given_up: bool, is_over: bool) -> Entry:
     """What becomes of `request`, which is "begin", "commit" or "rollback".
 
-    `is_given_up`: a rollback of the same transaction came before its BEGIN. `is_over`: the
-    transaction does not have the link. That is always so for a BEGIN.
+    `is_given_up`: a rollback of the same transaction came before its BEGIN.
+    `is_over`: the transaction does not have the link. That is always so for a BEGIN.
     """
     return _ENTRIES[request, is_given_up, is_over]
 
@@ -91,9 +91,10 @@ def refuse_statement(
     A bare BEGIN on a shared connection would draw the statements of other holders into its
     transaction. A COMMIT in a block would end the transaction that the block relies on.
 
-    `token`: the block of the statement; empty or None outside of a block. `is_over`: that block
-    has ended. `is_shared`: other holders may send statements over the same link. `owns_link`: the
-    open transaction is the statement's own.
+    `token`: the block of the statement; empty or None outside of a block.
+    `is_over`: that block has ended.
+    `is_shared`: other holders may send statements over the same link.
+    `owns_link`: the open transaction is the statement's own.
     """
     if is_over:
         return explain_transaction_over()
@@ -158,7 +159,8 @@ def explain_not_begun(display: str, reason: str, *, has_link: bool) -> Operation
 
     The statement had left the line already.
 
-    `display`: the address without secrets. `reason`: why the last dial failed, or empty.
+    `display`: the address without secrets.
+    `reason`: why the last dial failed, or empty.
     """
     aim = "it could begin" if has_link else f"{display} could be reached"
     told = f" ({reason})" if reason else ""

@@ -61,8 +61,8 @@ class Job:
     run: Callable[[ExecDriver], bytes]
     """Called on the driver thread. Returns the body of the answer."""
     deadline: Deadline
-    dials_until: Deadline
     """Limit for the whole job: the wait in the line, the dial and the run."""
+    dials_until: Deadline
     """Limit for dialling a lost link: the deadline of the job; without a deadline, option
     `timeout` after the request came.
     """

@@ -189,9 +189,10 @@ class Line(Generic[T]):
         The driver is asked after each statement. A database may end a transaction without being
         asked (a full disk), and a statement may begin a transaction by other means than BEGIN.
 
-        `holder`: the holder of the statement. `begins`: token of the block
-        that the statement was to begin. `is_inside`: the driver is in a
-        transaction. `is_wanted`: the holder still waits for the transaction.
+        `holder`: the holder of the statement.
+        `begins`: token of the block that the statement was to begin.
+        `is_inside`: the driver is in a transaction.
+        `is_wanted`: the holder still waits for the transaction.
         """
         if not is_inside:
             ended = self.owner

@@ -136,7 +136,10 @@ class Link:
     # made by the event loop. An `interrupt` that waits has a thread.
 
     def interrupt(self) -> None:
-        """Make the driver's running call end. Only for a driver whose `interrupt_waits` is false."""
+        """Make the driver's running call end.
+
+        Only for a driver whose `interrupt_waits` is false.
+        """
         with self._lock:
             if self.driver is not None:
                 self.driver.interrupt()

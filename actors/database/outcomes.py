@@ -20,7 +20,8 @@ def explain_outcome(
 ) -> Exception | None:
     """The error to tell for a job that has ended with `error`; None for success.
 
-    `display`: the address without secrets. `in_transaction`: the job ran in a transaction.
+    `display`: the address without secrets.
+    `in_transaction`: the job ran in a transaction.
     `is_closed`: the connection has been ended.
     """
     if isinstance(error, ConnectionError):

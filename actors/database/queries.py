@@ -351,7 +351,10 @@ class Queries:
                 self._thread.put(query.close)
 
     def stop_all(self) -> None:
-        """Stop all queries with links of their own, because the connection ends. Returns at once."""
+        """Stop all queries with links of their own, because the connection ends.
+
+        Returns at once.
+        """
         self._is_stopped = True
         self._leave_line(lambda waiting: True)
         self._stopping = [query for query in list(self._open.values()) if isinstance(query, Apart)]

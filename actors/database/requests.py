@@ -51,7 +51,8 @@ class Requests:
     ) -> Job:
         """A new job whose time begins now.
 
-        `timeout_ms`: the time in milliseconds, None for no limit. `sender`: the client socket.
+        `timeout_ms`: the time in milliseconds, None for no limit.
+        `sender`: the client socket.
         """
         deadline = Deadline.after_ms(timeout_ms)
         dials_s = self._dials_s if deadline.timeout() is None else deadline.left()

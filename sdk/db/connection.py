@@ -111,8 +111,8 @@ def connect(
     `database`: an address, which is dialled; a handle from `fd()`; or a Connection, which gets a
     further holder and stays open when the returned connection is closed.
     `autocommit`: True runs every statement outside of transactions.
-    `timeout_ms`: milliseconds for each statement (None:
-    no limit) and for a transaction's turn (None: 30 s).
+    `timeout_ms`: milliseconds for each statement (None: no limit) and for a transaction's turn
+    (None: 30 s).
     `options`: the options of `trunkline.connect`.
 
     Raises InterfaceError for an address without a meaning, OperationalError if the database
@@ -329,7 +329,10 @@ class Connection:
 
     @property
     def autocommit(self) -> bool:
-        """Whether each statement runs outside of transactions. May be set while no transaction is open."""
+        """Whether each statement runs outside of transactions.
+
+        May be set while no transaction is open.
+        """
         return self._autocommit
 
     @autocommit.setter

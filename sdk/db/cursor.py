@@ -1,4 +1,4 @@
-"""The cursor of PEP 249: one statement at a time on a connection, and the rows of that statement."""
+"""The cursor of PEP 249: one statement at a time on a connection, and its rows."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ _OPERATORS = (Dialect.POSTGRES, Dialect.CLICKHOUSE)
 
 
 def placeholders(sql: str, dialect: Dialect) -> list[str]:
-    """The placeholders of a text as written, in order: `["?", "?"]`, `["$2", "$1"]`, `[":name"]`."""
+    """The placeholders of a text as written, in order: `["$2", "$1"]`, `[":name"]`."""
     found = [token.text for token in tokens(sql, dialect) if token.kind == "place"]
     numbered = dialect in _OPERATORS and any(text != "?" for text in found)
     return [text for text in found if text != "?"] if numbered else found

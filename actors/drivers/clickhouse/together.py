@@ -46,9 +46,11 @@ def insert_together(
 ) -> list[Outcome]:
     """The outcome of each INSERT, in the given order.
 
-    `rows_of`: returns the rows of one INSERT, or raises StatementError. `insert`: sends rows,
-    given in parts, as one block, or raises StatementError or ConnectionError. `block_size`: rows
-    of one block at most. `is_whole`: whether the table stores all rows of a block or none.
+    `rows_of`: returns the rows of one INSERT, or raises StatementError.
+    `insert`: sends rows, given in parts, as one block, or raises StatementError or
+    ConnectionError.
+    `block_size`: rows of one block at most.
+    `is_whole`: whether the table stores all rows of a block or none.
 
     If a block is refused and surely nothing was stored, each INSERT is sent alone, so a wrong
     value spoils only its own INSERT.

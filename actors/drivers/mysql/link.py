@@ -70,7 +70,8 @@ def _connect(
 ) -> Any:
     """A connection of the library.
 
-    `insists`: the login fails without TLS. `limit`: seconds for each step.
+    `insists`: the login fails without TLS.
+    `limit`: seconds for each step.
     """
     whole = math.ceil(limit) if limit else None
     with login(replace(plan.policy, tls=insists)):

@@ -42,8 +42,8 @@ def fit(
 ) -> tzinfo | None:
     """Set the session's time zone to that of `loc`, once, when the link begins.
 
-    `given`: `time_zone` of the address, which is not changed.
-    `warn` writes a line into the user's log.
+    `given`: `time_zone` of the address, which is not changed. `warn` writes a line into the
+    user's log.
     Returns the zone in which datetimes with a zone are to be written: that of `loc`, or of
     `given` if the address has no `loc`. None stands for this machine's zone.
     """

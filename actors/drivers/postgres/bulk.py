@@ -170,7 +170,10 @@ def _each(driver: PostgresDriver, plan: Bulk, rows: Sequence[Any]) -> list[Seque
 def _slices(
     driver: PostgresDriver, plan: Bulk, rows: Sequence[Any], size: int
 ) -> Iterator[Sequence[Any]]:
-    """The rows in slices, checked and in the order of the `%s`. StatementError after an interrupt."""
+    """The rows in slices, checked and in the order of the `%s`.
+
+    StatementError after an interrupt.
+    """
     # An iterator, because the rows are unpacked while they are read: once and in order.
     left = iter(rows)
     while page := list(islice(left, size)):

@@ -85,7 +85,10 @@ def open_hint(file: str, mode: str) -> str:
 
 
 def refusal(error: BaseException, file: str, *, queries: bool = False) -> StatementError:
-    """The error of a statement. `queries`: the rows of some query were not all read at that time."""
+    """The error of a statement.
+
+    `queries`: the rows of some query were not all read at that time.
+    """
     code = error_name(error)
     if code == "SQLITE_INTERRUPT":
         return StatementError("interrupted", code=code)
