@@ -48,7 +48,7 @@ class Damage:
         self._say = say
         self._pass_over = pass_over
         self._noted: dict[tuple[str, int], int] = {}
-        """The offset of the message that did not come, by partition: damage was reported there."""
+        """The offset with a report of damage, by partition."""
         self._tried: dict[tuple[str, int], tuple[int, float]] = {}
         """The offset at which reading went on, and when, by partition; removed when a message
         comes.

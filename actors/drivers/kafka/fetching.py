@@ -137,7 +137,7 @@ class Fetcher:
         batch = self._take_batch(most)
         owner = self._loop_side.owner
         if not batch or not self._link.is_open or owner is None:
-            return 0  # the link was lost meanwhile: the next one fetches these again
+            return 0  # the link was lost meanwhile: the next link fetches the batch again
         found = self._to_deliveries(self._places.without_new(batch))
         self._damage.came(found)
         if found:

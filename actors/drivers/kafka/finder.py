@@ -168,7 +168,7 @@ class Finder:
     def starts(
         self, wanted: list[tuple[str, int]], deadline: Deadline, start: int | None = None
     ) -> list[TopicPartition]:
-        """Return for each partition the offset to start from.
+        """Return the starting offset of each partition.
 
         The offsets are numbers, so every message written from now on stands behind them.
         """

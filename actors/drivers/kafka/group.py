@@ -67,7 +67,9 @@ class Group:
         gets none.
         """
         self.broken = False
-        """Whether assigned partitions could not be taken. Only a new member gets them then."""
+        """Whether assigned partitions could not be taken. Only a new member gets such
+        partitions.
+        """
         self.within = False
         """Whether a callback of librdkafka is running. The consumer must not be polled
         meanwhile.
@@ -102,8 +104,8 @@ class Group:
             raise FatalError(f"librdkafka does not take the pattern {patterns}: check it") from None
 
     def forget(self) -> None:
-        """Forget the positions of partitions that were taken away: they cannot be resumed any
-        more.
+        """Forget the positions of revoked partitions: reading cannot be resumed at such a
+        position.
         """
         self._shelved.clear()
 

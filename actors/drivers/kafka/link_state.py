@@ -59,7 +59,7 @@ class LinkState:
         self._plan = plan
         self._loop_side = loop_side
         self._trouble: DialError | None = None
-        """Why the present opening fails; None while it may succeed."""
+        """Why the present opening fails, or None."""
         self._broker_error: KafkaError | None = None
         self._broker_error_at = 0.0
         self._is_down = False
@@ -149,7 +149,7 @@ class LinkState:
             self._loop_side.warn(f"librdkafka: {said(error)}")
 
     def _note_all_down(self) -> None:
-        """Handle the loss of all brokers. A recent error of a broker explains it."""
+        """Handle the loss of all brokers. A recent error of a broker serves as the reason."""
         self._is_down = True
         if not self.is_open:
             return

@@ -57,15 +57,15 @@ class Position:
         self.base = start
         """All messages before this offset have been consumed."""
         self.next = start
-        """The next message given out has this offset or a later one."""
+        """The next message given out has this offset or a later offset."""
         self.seen = seen
         """Messages before this offset were given out before, over another link."""
         self.committed = committed
-        """The offset that the group is known to have committed; -1 for none."""
+        """The last known commit of the group; -1 without a commit."""
         self.pending: deque[int] = deque()
         """Offsets of messages given out and not consumed yet, in order."""
         self.done: set[int] = set()
-        """Offsets of messages that were consumed while an earlier one is still pending."""
+        """Offsets of consumed messages behind a message that is still pending."""
 
     def again(self) -> Position:
         """Return a new position of the partition, at the first message that was not consumed."""

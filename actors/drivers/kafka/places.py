@@ -55,7 +55,7 @@ class Places:
         self._lost[topic, number] = None
 
     def note_log_line(self, text: str) -> None:
-        """Read a line of librdkafka's log, which may say that a topic was made anew."""
+        """Read a line of librdkafka's log: the line may report a topic made anew."""
         topic = remade_topic(text)
         if topic is not None and topic in self._positions.by_topic:
             self._remade[topic] = None
@@ -195,7 +195,7 @@ class Places:
             try:
                 found = self.consumer.list_topics(topic, timeout=MOST_CALL_S).topics[topic]
             except KafkaException:
-                return  # librdkafka itself reports that no broker answers
+                return  # librdkafka itself reports the loss of the brokers
             count = len(found.partitions)
             if found.error is None and count > self._finder.known[topic]:
                 self._add_partitions(topic, range(self._finder.known[topic], count), held=held)

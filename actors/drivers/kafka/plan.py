@@ -201,8 +201,7 @@ def _network(address: Address, ping_ms: int) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1000,
     }
     if libversion()[1] >= _REBOOTSTRAPS:
-        # After losing its brokers librdkafka would forget them, and report the loss a second time
-        # later.
+        # librdkafka would forget lost brokers, and report the loss a second time later.
         found["metadata.recovery.strategy"] = "none"
     return found
 

@@ -46,7 +46,7 @@ from trunkline.wire.place import Place
 __all__ = ["Reader"]
 
 _BATCH = 1000
-"""The most messages that one call takes from librdkafka."""
+"""The most messages that a call takes from librdkafka."""
 _HOLD_S = 1.0
 """Seconds for which a full buffer only stops the taking. Then the partitions are paused."""
 
@@ -95,11 +95,11 @@ class Reader:
         """Set when the thread has ended."""
         self._openings: deque[_Opening] = deque()
         self._seeks: deque[_Seek] = deque()
-        """Requests of the event loop, which appends; the thread takes them from the left."""
+        """Requests of the event loop, which appends. The thread takes requests from the left."""
         self._wake = threading.Event()
         """Set by the event loop after a request, so that the thread does not sleep on."""
         self._must_stop = False
-        """Set by `close`; the thread looks at it between two steps."""
+        """Set by `close`; read by the thread between two steps."""
         self._room = Room(plan.limit)
         self._loop_side = LoopSide(asyncio.get_running_loop())
         self._positions: Positions = known_positions or Positions()

@@ -66,7 +66,7 @@ class Seeker:
         self._finder = Finder(consumer, plan, check, serve, known={}, makes_topics=False)
 
     def forget_consumer(self) -> None:
-        """Drop the references to the consumer, which is freed with the last of them."""
+        """Drop the references to the consumer. Losing the last reference frees the consumer."""
         self.consumer = self._finder.consumer = None
 
     def seek(self, place: Place, deadline: Deadline, *, held: bool) -> Void:
@@ -89,8 +89,8 @@ class Seeker:
     # finding the offsets
 
     def _wanted(self, place: Place, deadline: Deadline) -> list[tuple[str, int]]:
-        """Return the partitions to move; RefusedError where the place names none of this
-        connection's.
+        """Return the partitions to move; RefusedError for a place outside this connection's
+        partitions.
         """
         plan = self._plan
         if not plan.topics:

@@ -108,7 +108,7 @@ class Writer:
         self._ended = asyncio.Event()
         """Set when the thread has ended."""
         self._closed = False
-        """Set by `close`; the thread looks at it after each poll."""
+        """Set by `close`; read by the thread after each poll."""
         self._lost: str | None = None
         """Why the link is over; None for an open link."""
         self._producer: Any = self._make()
@@ -326,7 +326,7 @@ class Writer:
     def _hand_over(self) -> None:
         """Give the reports collected since the last call to the event loop, in one piece."""
         if self._reports:
-            # Only this thread touches the list: reports are appended inside its own `poll`.
+            # Only the writer's thread touches the list: `poll` appends reports on the same thread.
             reports, self._reports = self._reports, []
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._reported, reports)

@@ -20,14 +20,14 @@ Token = tuple[int, int, int]
 
 
 class _Client(Protocol):
-    """The methods of paho's client that are used here."""
+    """The methods of paho's client in use."""
 
     def ack(self, mid: int, qos: int) -> Any: ...
     def received(self, number: int) -> None: ...
 
 
 class _Socket(Protocol):
-    """The method of the socket that is used here."""
+    """The method of the socket in use."""
 
     def together(self) -> AbstractContextManager[None]: ...
 
@@ -54,7 +54,7 @@ class Acknowledgements:
         """Acknowledge messages to the broker. Without a link QoS 2 messages are only remembered."""
         if self._link is None:
             for number, qos, content in tokens:
-                if qos == 2:  # the broker sends these again: remember them
+                if qos == 2:  # the broker repeats such messages: remember
                     self._session.acknowledged(number, qos, content)
             return
         client, sock = self._link

@@ -307,7 +307,7 @@ class Client(paho.Client):
             self._send_pingreq()
 
     def unsent(self) -> int:
-        """Return how many bytes wait in this process. A ping would stand behind them."""
+        """Return how many bytes wait in this process, in front of a ping."""
         return self._our_socket.in_hand + sum(packet["to_process"] for packet in self._out_packet)
 
     def ping_when_quiet(self) -> None:
@@ -384,7 +384,7 @@ class Client(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _left_out(self) -> MQTTErrorCode:
-        """Report a message that is over the limit, from the beginning that was kept."""
+        """Report a message over the limit. Only the beginning of the packet was kept."""
         packet = self._in_packet
         body, qos = packet["packet"], (packet["command"] & _QOS_BITS) >> 1
         if packet["command"] & 0xF0 != _PUBLISH or qos > 2:

@@ -334,7 +334,7 @@ class MqttDriver(StreamDriver):
         self._deliver()
 
     def settle(self, tokens: Sequence[Any]) -> None:
-        """Acknowledge messages that were read, and use the room for waiting ones."""
+        """Acknowledge read messages, and use the room for waiting messages."""
         if not self._intake.acks_early:
             self._acknowledgements.send(tokens)
         if not self._acknowledgements.has_link:
@@ -509,7 +509,7 @@ class MqttDriver(StreamDriver):
             self._leftovers.answered(number, [code.value for code in codes])
 
     def _on_unreadable(self, error: Unreadable) -> None:
-        """Discard an unreadable message for good, like one that is too big."""
+        """Discard an unreadable message for good, as with a message over the limit."""
         self.warn(f"{self.peer} sent {error}: it was discarded")
         self.sink.dropped(1)
         if error.qos:

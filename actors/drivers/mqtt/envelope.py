@@ -69,7 +69,7 @@ def written_properties(plan: Plan) -> Any:
 
 
 def addressed_properties(plan: Plan, outgoing: Outgoing) -> Any:
-    """Return the properties of a message that has its own destination; None for MQTT 3.1.1.
+    """Return the properties of a message with its own destination; None for MQTT 3.1.1.
 
     RefusedError for a value that cannot be sent, Unsupported for fields that MQTT 3.1.1 does not
     have.

@@ -26,7 +26,9 @@ _DEEPEST = 6
 """Up to so many levels of a topic, all mixtures of names and `+` are tried."""
 _MOST_ASKED, _MOST_HELD, _MOST_KNOWN = 200, 1000, 10_000
 _PLAIN = ("$share/", "$SYS")
-"""Known beginnings with `$`. Behind other ones a broker may deliver messages of any topic."""
+"""Known beginnings with `$`. Behind unknown beginnings a broker may deliver messages of any
+topic.
+"""
 
 
 class Leftovers:

@@ -47,7 +47,7 @@ class Plan:
     covered: tuple[str, ...] = ()
     """Topics of the address that another topic includes: a broker would send the messages twice."""
     write_topic: str | None = None
-    """The topic to write to; None for none."""
+    """The topic to write to, or None."""
     qos: int = 0
     retain: bool = False
     clean: bool = True
@@ -252,7 +252,7 @@ def _odd_text(text: str) -> str | None:
 
 
 def no_target(topic: str) -> str | None:
-    """Return why a topic cannot be written to; None where it can."""
+    """Return why a topic cannot be written to, or None."""
     if _has_wildcard(topic):
         return "it has a wildcard, and a message goes to one topic: write its name out"
     if _is_shared(topic):

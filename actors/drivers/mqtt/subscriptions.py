@@ -37,7 +37,7 @@ class Subscriptions:
         """Why the link is over; None for an open link."""
 
     async def subscribe_to_own(self, deadline: Deadline) -> None:
-        """Subscribe to the topics of the address, except topics that another one includes."""
+        """Subscribe to the topics of the address, except topics included in another topic."""
         plan, covered = self._plan, self._plan.covered
         if covered and self._session.inherited:
             self._client.unsubscribe(list(covered))  # may stem from an earlier run

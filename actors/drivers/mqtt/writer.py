@@ -202,7 +202,7 @@ class Writer:
         return not self._plan.qos or len(self._in_flight) + self._session.in_doubt < self._most
 
     def _start(self, writing: _Writing) -> None:
-        """Give a message to paho, and enter it among the unconfirmed ones."""
+        """Give a message to paho, and enter it among the unconfirmed messages."""
         plan = self._plan
         try:
             info = self._client.publish(
