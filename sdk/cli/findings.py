@@ -236,8 +236,7 @@ def _ask_brokers() -> Listing | Finding:
 
 
 def _check_brokers(found: Listing) -> Iterator[Finding]:
-    """A finding for every broker: those with silent workers, those that do not answer, and those
-    that are gone."""
+    """A finding for every broker: with its silent workers, without an answer, or gone."""
     for broker in found.brokers:
         text = f"{broker.address}, process {broker.pid}: {len(broker.connections)} connections"
         hangs = [row for row in broker.connections if not row.get("responsive", True)]
