@@ -137,7 +137,8 @@ class Apart:
         self._redial.stop()
         self._orders.put(None)
         # `_is_ended` is written before `_is_busy` is read, and the query's thread does the
-        # reverse. So either the thread does not begin a call, or the call is interrupted here.
+        # reverse. So either the thread does not begin an order, or the order is seen here.
+        # An order that still makes its first link has no driver to interrupt.
         driver = self._driver
         if self._is_busy and driver is not None:
             self._is_interrupted = True

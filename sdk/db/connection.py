@@ -292,8 +292,8 @@ class Connection:
         try:
             self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS, how)
             self._transaction.begin()
-        # The BEGIN found out that the link is lost. No statement ran yet, so nothing is lost.
         except BrokenError:
+            # The BEGIN found out that the link is lost. No statement ran yet, so nothing is lost.
             self._transaction = Transaction(self._link, self._timeout_ms or BEGIN_MS, how)
             self._transaction.begin()
 
@@ -480,8 +480,8 @@ class Connection:
             return work(*args)
         except TrunklineError as error:
             raise translated(error, self._link._about.scheme) from error
-        # A value that cannot be packed.
         except (TypeError, ValueError, OverflowError) as error:
+            # A value that cannot be packed.
             raise ProgrammingError(str(error)) from error
 
 

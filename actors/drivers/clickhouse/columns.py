@@ -157,8 +157,8 @@ def _scaled(texts: Sequence[str], precision: int, scale: int) -> list[int] | Non
             int(whole + fraction + zeros[len(fraction)])
             for whole, _, fraction in map(str.partition, texts, repeat("."))
         ]
-    # An exponent, too many digits, or not a number.
     except (ValueError, IndexError):
+        # An exponent, too many digits, or not a number.
         return None
     most = 10**precision
     return numbers if not numbers or -most < min(numbers) <= max(numbers) < most else None

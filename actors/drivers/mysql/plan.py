@@ -110,9 +110,11 @@ class Plan:
     settings: str
     """`SET ...` with the system variables, or ""."""
     connect_s: float | None
-    """Seconds for a connection, a read and a write; None for no limit."""
+    """Seconds for the connection; None for no limit."""
     read_s: int | None
+    """Seconds that a read may wait for the server; None for no limit."""
     write_s: int | None
+    """Seconds that a write may wait for the server; None for no limit."""
     loc: str | None
     """A zone's name or `Local`. None: datetimes that are read have no zone."""
     time_zone: str | None

@@ -272,8 +272,8 @@ def _either(
     """One value by `convert`, or by `otherwise` if `convert` cannot read the value."""
     try:
         return convert(value)
-    # For example 0000-00-00, or text that is not in its character set.
     except ValueError:
+        # For example 0000-00-00, or text that is not in its character set.
         return otherwise(value)
 
 

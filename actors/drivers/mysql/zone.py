@@ -168,8 +168,8 @@ def _given_zone(given: str, found: list[float]) -> tzinfo | None:
         return timezone(-offset if match[1] == "-" else offset)
     try:
         return ZoneInfo(name)
-    # SYSTEM, for example.
     except (OSError, ValueError):
+        # SYSTEM, for example.
         shifts = {
             moment.replace(tzinfo=UTC).timestamp() - at
             for moment, at in zip(_samples(), found, strict=True)

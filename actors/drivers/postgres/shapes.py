@@ -38,7 +38,7 @@ __all__ = [
 PREPARABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "VALUES", "WITH", "TABLE")
 """Statements whose types PREPARE tells."""
 _JSON = (114, 3802)
-"""Numbers of types in pg_type: json and jsonb, bytea, record."""
+"""Numbers of json and jsonb in pg_type. The next two are those of bytea and record."""
 _BYTES = 17
 _RECORD = 2249
 
