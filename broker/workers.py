@@ -213,6 +213,8 @@ class Workers:
             return
         self._speaking.discard(watch)
         self.hear_waiting_messages()  # the last messages of the worker come first
+        if connection.watch is not watch:  # and a next worker has registered meanwhile
+            return
         self.watcher.release(watch)
         connection.watch = None
         self.directory.set_worker(connection, None)

@@ -254,14 +254,25 @@ def _carry_out(
     """Start the worker of one order, and tell the broker the result."""
     try:
         pid = _fork(run, order["spec"], (sock, *wake)) if run else _exec(entry, order["spec"])
-    except (
-        OSError
-    ) as error:  # No memory, or too many processes: a failure of this connection alone.
-        why = NO_THREAD if error.errno == errno.EAGAIN else error.strerror or str(error)
-        _send(sock, ["failed", order["key"], why])
+    except (OSError, BrokerGone) as error:
+        # No memory, too many processes, or no interpreter: a failure of this connection alone.
+        _tell(sock, ["failed", order["key"], _reason_of(error)])
         return
     children[pid] = True
-    _send(sock, ["started", order["key"], pid])
+    _tell(sock, ["started", order["key"], pid])
+
+
+def _reason_of(error: OSError | BrokerGone) -> str:
+    """Why a worker could not be started, in words."""
+    if isinstance(error, BrokerGone):
+        return str(error)
+    return NO_THREAD if error.errno == errno.EAGAIN else error.strerror or str(error)
+
+
+def _tell(sock: socket.socket, message: list[Any]) -> None:
+    """Tell the broker a result. A broker that was killed meanwhile shows by the end of the socket."""
+    with contextlib.suppress(OSError):
+        _send(sock, message)
 
 
 def _outlive_the_broker(*_: object) -> None:
@@ -293,8 +304,7 @@ def _reap(sock: socket.socket, children: dict[int, Any]) -> None:
         if pid == 0:
             return
         if children.pop(pid, None):
-            with contextlib.suppress(OSError):
-                _send(sock, ["ended", pid, os.waitstatus_to_exitcode(status)])
+            _tell(sock, ["ended", pid, os.waitstatus_to_exitcode(status)])
 
 
 def _fork(

@@ -90,8 +90,9 @@ class Ledger:
 
     def _write(self, counters: tuple[int, ...], holders: Mapping[bytes, int]) -> None:
         """Write an entry into the slot that is next in turn."""
-        # Odd numbers go into slot 1, even numbers into slot 0.
-        self._sequence = sequence = self._sequence + 1
+        # Odd numbers go into slot 1, even numbers into slot 0. A number counts as used when its entry is
+        # complete: after one that did not fit, the next entry must not go into the only complete slot.
+        sequence = self._sequence + 1
         at = _SLOT if sequence & 1 else 0
         count = min(len(holders), HOLDERS)
         _HEAD.pack_into(self._map, at, sequence, 0, self._incarnation, *counters, count)
@@ -104,6 +105,7 @@ class Ledger:
                 place += _HOLDER.size
         # Last of all: from now on the two numbers agree, and the slot is complete.
         _SEAL.pack_into(self._map, at + _SEAL_AT, sequence)
+        self._sequence = sequence
 
     def close(self) -> None:
         """Close the file. The broker removes it, because the broker knows how long it is needed."""

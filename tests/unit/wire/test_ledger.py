@@ -115,6 +115,31 @@ def test_a_number_that_has_no_room_is_not_kept_and_harms_nothing(tmp_path: Path)
     ledger.close()
 
 
+def test_a_kill_in_the_entry_after_one_that_had_no_room_leaves_the_complete_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    ledger = Ledger(path, 3)
+    ledger.publish()
+    ledger.write(counters(0), {b"a": 1})
+    ledger.write(counters(0), {b"a": 1 << 63})
+
+    class Killed(Exception):
+        pass
+
+    class Seal:
+        size = 8
+
+        def pack_into(self, *_: object) -> None:
+            raise Killed
+
+    monkeypatch.setattr("trunkline.wire.ledger._SEAL", Seal())
+    with pytest.raises(Killed):
+        ledger.write(counters(0), {b"a": 2})
+    assert read_ledger(path) == entry(0, {b"a": 1})
+    ledger.close()
+
+
 def test_the_figures_of_the_worker_before_stay_until_there_are_new_ones(tmp_path: Path) -> None:
     path = tmp_path / "f-1"
     former = Ledger(path, 1)
