@@ -123,9 +123,14 @@ class _Carrier:
             traffic.enter_context(
                 carried(self._ours, fd, lambda: int(writer.transport.get_write_buffer_size()))
             )
-            inner_reader, inner_writer = await asyncio.open_connection(
-                sock=self._pair, limit=_CHUNK
-            )
+            try:
+                inner_reader, inner_writer = await asyncio.open_connection(
+                    sock=self._pair, limit=_CHUNK
+                )
+            except BaseException:  # Cancelled before the copying began: nothing else closes these.
+                self._pair.close()
+                writer.transport.abort()
+                raise
             down = asyncio.create_task(self._pump(self._reader, inner_writer))
             up = asyncio.create_task(self._pump(inner_reader, writer))
             try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from trunkline.actors.driver import Delivery
 
@@ -28,57 +29,44 @@ class EarlyArrivals:
         self._limit = limit
         self._limit_bytes = limit_bytes
         self._drops = drops
-        self._arrivals: deque[Arrival] = deque()
-        self._count = 0
+        # Single messages, so that a drop costs the same in a batch of any length.
+        self._messages: deque[str | bytes | Delivery] = deque()
         self._bytes = 0
         self.dropped = 0
 
     @property
     def is_full(self) -> bool:
-        return self._count >= self._limit or self._bytes > self._limit_bytes
+        return len(self._messages) >= self._limit or self._bytes > self._limit_bytes
 
     def add(self, arrival: Arrival) -> None:
         """Add a batch."""
-        self._arrivals.append(arrival)
-        self._count += len(arrival.plain) + len(arrival.enveloped)
-        self._bytes += _size(arrival)
+        self._messages += arrival.plain
+        self._messages += arrival.enveloped
+        self._bytes += sum(map(len, arrival.plain))
+        self._bytes += sum(len(delivery.data) for delivery in arrival.enveloped)
         while self._drops and self._is_over():
-            self._drop_oldest()
+            self._bytes -= len(_data_of(self._messages.popleft()))
+            self.dropped += 1
 
     def take(self) -> list[Arrival]:
-        """Take out all batches, in order."""
-        taken = list(self._arrivals)
-        self._arrivals.clear()
-        self._count = self._bytes = 0
+        """Take out all messages, in order. Neighbours of one kind are one batch."""
+        taken: list[Arrival] = []
+        for is_enveloped, group in groupby(self._messages, lambda each: isinstance(each, Delivery)):
+            batch: list[Any] = list(group)
+            taken.append(Arrival((), batch) if is_enveloped else Arrival(batch))
+        self._messages.clear()
+        self._bytes = 0
         return taken
 
     def last(self) -> str | bytes:
         """The newest message; "" for none."""
-        if not self._arrivals:
-            return ""
-        newest = self._arrivals[-1]
-        return newest.enveloped[-1].data if newest.enveloped else newest.plain[-1]
+        return _data_of(self._messages[-1]) if self._messages else ""
 
     def _is_over(self) -> bool:
-        """Whether the limits are exceeded. A single message may be larger than `limit_bytes`."""
-        return self._count > self._limit or (self._bytes > self._limit_bytes and self._count > 1)
-
-    def _drop_oldest(self) -> None:
-        """Drop the first message of the oldest batch."""
-        oldest = self._arrivals.popleft()
-        size = _size(oldest)
-        if len(oldest.plain) > 1:
-            rest = Arrival(oldest.plain[1:])
-        elif len(oldest.enveloped) > 1:
-            rest = Arrival((), oldest.enveloped[1:])
-        else:
-            rest = Arrival(())
-        if rest.plain or rest.enveloped:
-            self._arrivals.appendleft(rest)
-        self._count -= 1
-        self._bytes -= size - _size(rest)
-        self.dropped += 1
+        """Whether the messages exceed the limits. A single message is never too much."""
+        count = len(self._messages)
+        return count > self._limit or (self._bytes > self._limit_bytes and count > 1)
 
 
-def _size(arrival: Arrival) -> int:
-    return sum(map(len, arrival.plain)) + sum(len(each.data) for each in arrival.enveloped)
+def _data_of(message: str | bytes | Delivery) -> str | bytes:
+    return message.data if isinstance(message, Delivery) else message

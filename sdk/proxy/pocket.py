@@ -537,26 +537,25 @@ class Pocket:
 
     def clear(self) -> None:
         """Drop all entries, and let every later read find the link ended: the object was closed."""
-        items: deque[str | bytes | int] = deque()
-        # ALL OR NOTHING
-        self.items = items
         self.again = ()
-        self.lose(Mark.END)
+        self.lose(Mark.END, keeps_entries=False)
 
-    def lose(self, mark: Mark, *, comes_again: bool = False) -> None:
+    def lose(self, mark: Mark, *, comes_again: bool = False, keeps_entries: bool = True) -> None:
         """Note that the worker is gone: append `mark` behind the worker's entries.
 
         `mark`: `Mark.DOWN` when another worker takes over, else `Mark.END`.
         `comes_again`: a message broker delivers unacknowledged messages again, so the unread
         entries are dropped; otherwise the program would read them twice.
+        `keeps_entries`: the program may still read the entries that are here.
         """
         if comes_again:
             self._void(self.epoch)
+        unread = tuple(self.items) if keeps_entries else ()
         # `had` counts the messages of the lost worker, read or not; marks are no messages.
-        fresh = list(self.items)[max(0, -self.consumed) :]
+        fresh = unread[max(0, -self.consumed) :]
         had = self.had + self.fed - self.marks - sum(isinstance(entry, int) for entry in fresh)
         answered = max(self.answered, self.asked)
-        items = deque((*self.items, int(mark)))
+        items = deque((*unread, int(mark)))
         consumed, unknown = -len(items), self.skipped - self.skipped_told
         # ALL OR NOTHING
         self.had = had

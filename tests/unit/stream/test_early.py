@@ -69,3 +69,19 @@ def test_the_newest_stay_within_the_limits_and_each_other_is_counted(
     assert early.dropped == dropped
     assert early.is_full == (len(model) >= limit or sum(map(len, model)) > limit_bytes)
     assert data_of(early.take()) == list(model)
+
+
+def test_a_batch_that_is_far_too_long_costs_no_more_for_each_message() -> None:
+    """20,000 messages too many held the worker up for the better part of a minute."""
+    early = EarlyArrivals(2000, 1 << 30, drops=True)
+    early.add(Arrival([str(number) for number in range(300_000)]))
+    assert early.dropped == 298_000
+    assert data_of(early.take())[0] == "298000"
+
+
+def test_neighbours_of_one_kind_are_one_batch() -> None:
+    early = EarlyArrivals(10, 1000, drops=True)
+    early.add(Arrival(("a",)))
+    early.add(Arrival(("b",), [Delivery("c")]))
+    early.add(Arrival((), [Delivery("d")]))
+    assert early.take() == [Arrival(["a", "b"]), Arrival((), [Delivery("c"), Delivery("d")])]
