@@ -412,6 +412,7 @@ class _Streamed(Rows):
 
 
 def _joined(parts: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    """The values of a column that came in several blocks."""
     return parts[0] if len(parts) == 1 else [*chain.from_iterable(parts)]
 
 

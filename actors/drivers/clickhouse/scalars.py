@@ -63,6 +63,7 @@ def only(values: Values, wanted: tuple[type, ...], sentence: str) -> None:
 
 
 def _named(kinds: set[type]) -> str:
+    """The name of one of these types, for an error."""
     return "NULL" if type(None) in kinds else sorted(kind.__name__ for kind in kinds)[0]
 
 
@@ -128,12 +129,14 @@ _WHOLE = frozenset((int, bool))
 
 
 def _whole(value: Any) -> int:
+    """A whole number from an int of another class or from its text."""
     if isinstance(value, (int, str)):
         return int(value)
     raise TypeError
 
 
 def _float(value: Any) -> float:
+    """A float from a Decimal or from a text."""
     if isinstance(value, (Decimal, str)):
         return float(value)
     raise TypeError

@@ -195,6 +195,7 @@ def _plain(pieces: list[Token], spaces: bool = False) -> list[Token]:
 
 
 def _joined(pieces: list[Token]) -> str:
+    """The tokens as text."""
     return "".join(piece.text for piece in pieces)
 
 
@@ -320,6 +321,7 @@ class _Literal:
 
 
 def _only(items: list[Any]) -> Any:
+    """The value in parentheses around a single value."""
     if len(items) != 1:
         raise _Expression
     return items[0]

@@ -182,6 +182,7 @@ class MysqlDriver(ExecDriver):
 
     @property
     def _live(self) -> Any:
+        """The library's connection. ClosedError after `close`."""
         if self._connection is None:
             raise ClosedError(f"the connection to {self.peer} is closed")
         return self._connection
@@ -396,6 +397,7 @@ class MysqlDriver(ExecDriver):
         self._own(_COMMIT)
 
     def rollback(self) -> None:
+        """Roll back. Succeeds also if the transaction is over already."""
         self._leave_rows()
         if self.in_transaction():
             self._own(_ROLLBACK)

@@ -314,6 +314,7 @@ def _duration(value: bytes) -> timedelta:
 
 
 def _bits(value: bytes) -> int:
+    """A BIT value, which the server sends as bytes."""
     return int.from_bytes(value, "big")
 
 

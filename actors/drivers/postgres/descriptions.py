@@ -108,7 +108,7 @@ class Descriptions:
             rows = self._server.run(asked, whole=True).values
             self._server.run(f"DEALLOCATE {name}; {end}")
         except StatementError:
-            # The transaction had failed before.
+            # If the transaction had failed before, the savepoint does not exist.
             with contextlib.suppress(StatementError):
                 if self._server.in_transaction():
                     self._server.run(undo)
