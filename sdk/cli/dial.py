@@ -196,6 +196,8 @@ def _attach_to_handle(handle: int) -> Connection:
             if named:
                 raise
             shutdown()
+    if not named:
+        os.environ.pop(endpoint.ENV, None)
     where = f"the broker at {named} has no" if named else "no running broker has a"
     raise DeadHandle(f"{where} connection of this handle; it has ended, or is another user's")
 

@@ -168,6 +168,8 @@ def main() -> None:
     global feed, database, writer
     demo, address, store, result = sys.argv[1:5]
     database = Dial(store)
+    if not database:
+        raise SystemExit("the database could not be dialled")
     database.exec("CREATE TABLE ticks (seq INTEGER, link INTEGER, symbol TEXT, price REAL)")
     writer = start_writer(database.fd())
     feed = Dial(address)

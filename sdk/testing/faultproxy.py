@@ -126,7 +126,12 @@ class FaultProxy:
         self._thread = LoopThread(f"faultproxy-{self.port}")
         self._loop = self._thread.loop
         self._do = self._thread.run
-        self._do(self._listen)
+        try:
+            self._do(self._listen)
+        except BaseException:
+            self._thread.stop()
+            self._keeper.close()
+            raise
 
     # Looking at the proxy.
 

@@ -121,7 +121,7 @@ SLIPS = [
     ("mqtt://127.0.0.1", "needs 'topic' or 'write_topic'"),
     ("nats://127.0.0.1?topik=a", "did you mean 'topic'"),
     ("amqp://127.0.0.1?queue=q|qos=1", "'qos' belongs to mqtt"),
-    ("kafka://127.0.0.1/t?queue=q", "'queue' belongs to nats and amqp"),
+    ("kafka://127.0.0.1/t?queue=q", "'queue' belongs to amqp and nats"),
     ("kafka://127.0.0.1/t|proxy=socks5://127.0.0.1:1", "cannot be had with kafka"),
     ("mqtt://127.0.0.1?topic=t&reconnect=false", "stands behind a '|'"),
 ]

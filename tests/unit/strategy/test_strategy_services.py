@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.certs import Certs
 from tests.support.sockets import Peer, SocketServer, unused_port
 from trunkline.strategy.commands import Commands
 from trunkline.strategy.database import Database
@@ -324,6 +325,23 @@ def test_mail_hands_a_message_to_the_server() -> None:
         received = server.peers[0].received
     assert b"To: you@x.example" in received
     assert b"body" in received
+    assert not failures
+
+
+def test_mail_gives_no_password_to_a_server_that_nobody_vouches_for(certs: Certs) -> None:
+    failures: list[str] = []
+    with SocketServer(_smtp, tls=certs.stranger.server_context()) as server:
+        place = f"ssl://127.1:{server.port}"  # not by a name that means this machine
+        assert not Mail(failures.append)(place, "me@x.example", "pw", "you@x.example", "t", "b")
+        assert not server.peers  # they did not agree on TLS
+    assert "certificate verify failed" in failures[0]
+
+
+def test_mail_takes_any_certificate_of_a_server_of_this_machine(certs: Certs) -> None:
+    failures: list[str] = []
+    with SocketServer(_smtp, tls=certs.stranger.server_context()) as server:
+        place = f"ssl://127.0.0.1:{server.port}"
+        assert Mail(failures.append)(place, "me@x.example", "pw", "you@x.example", "t", "b")
     assert not failures
 
 
