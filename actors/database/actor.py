@@ -216,10 +216,13 @@ class ExecActor:
         running = self.handover.running
         if running is not None and running.job.sender == sender and running.job.what == "exec":
             self.interrupts.give_up(running)
-        for waiting in list(self.line.waiting):
-            if waiting.job.sender == sender and waiting.job.what in ("exec", "begin"):
-                self.line.remove(waiting)
+        for waiting in self.line.find(
+            lambda each: each.job.sender == sender and each.job.what in ("exec", "begin")
+        ):
+            if self.line.remove(waiting):
                 self.answer(waiting.job, error=StatementError("nobody waits for it any more"))
+            else:  # the driver thread has just taken it
+                self.interrupts.give_up(waiting)
 
     def _roll_back(self, holder: bytes, token: bytes) -> None:
         """Put a rollback of the transaction `token` into the line.

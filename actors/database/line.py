@@ -212,6 +212,14 @@ class Line(Generic[T]):
         """Take the link from the transaction that is over."""
         self.owner = self.owner_holder = None
 
+    def find(self, matches: Callable[[Waiting[T]], bool]) -> list[Waiting[T]]:
+        """The waiting statements for which `matches` is true.
+
+        The driver thread may take them meanwhile, so the result of `remove` decides.
+        """
+        with self._lock:
+            return [waiting for waiting in self.waiting if matches(waiting)]
+
     def remove(self, waiting: Waiting[T]) -> bool:
         """Take a statement out of the line for good.
 

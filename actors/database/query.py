@@ -224,6 +224,8 @@ class Apart:
             self._is_open = False
         if not self._is_open:
             self._redial.dial(self._open_link, deadline, lambda: self._is_ended)
+            if self._is_ended:  # Closed during the dial, when there was no statement to interrupt.
+                raise ClosedError("the query was closed")
         assert self._driver is not None
         rows = self._driver.query(sql, binds)
         self._batches = Batches(rows)

@@ -85,10 +85,9 @@ class Transactions:
 
         A waiting BEGIN is taken out of the line. A running BEGIN is stopped.
         """
-        waiting = next((w for w in self._line.waiting if w.job.begins == token), None)
+        waiting = self._line.find(lambda each: each.job.begins == token)
         running = self._handover.running
-        if waiting is not None:
-            self._line.remove(waiting)
-            self._answer(waiting.job, error=explain_transaction_given_up())
+        if waiting and self._line.remove(waiting[0]):
+            self._answer(waiting[0].job, error=explain_transaction_given_up())
         elif running is not None and running.job.begins == token:
             self._interrupts.give_up(running)

@@ -490,6 +490,21 @@ def test_the_statements_of_a_client_that_left_are_not_begun() -> None:
     run(body())
 
 
+def test_a_statement_of_a_client_that_left_is_stopped_though_it_has_just_begun() -> None:
+    async def body() -> None:
+        async with hosting(Script()) as host:
+            running = host.exec("WAIT")
+            await host.begun()
+            taken = host.actor.handover.running
+            # The driver thread took the statement between the look at the line and the removal.
+            host.actor.line.find = lambda matches: [taken]  # type: ignore[method-assign]
+            host.actor.left(b"gone")
+            assert await host.error(running)
+            assert host.script.count("interrupt")
+
+    run(body())
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_closing_stops_the_running_statement_and_answers_the_others(waits: bool) -> None:
     async def body() -> None:

@@ -86,6 +86,15 @@ def test_one_job_leaves_once() -> None:
     assert drained(line) == ["same"]
 
 
+def test_what_was_found_may_be_gone_when_it_is_to_be_removed() -> None:
+    line = line_of((A, None, "a"), (B, None, "b"))
+    (found,) = line.find(lambda waiting: waiting.holder == A)
+    assert found.job == "a"
+    assert line.find(lambda waiting: waiting.holder == C) == []
+    assert line.next() is found  # as the driver thread does
+    assert not line.remove(found)
+
+
 def test_a_holder_keeps_its_transaction_and_place_under_another_name() -> None:
     line = line_of((A, None, "a"))
     line.begin(BARE, A)

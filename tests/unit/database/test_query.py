@@ -216,3 +216,20 @@ def test_a_query_that_ends_while_its_server_is_dialled_gives_up() -> None:
     assert asker.outcome().error is not None
     asker.query.join(10)
     assert script.texts == []
+
+
+def test_a_query_that_is_closed_while_its_link_opens_runs_nothing() -> None:
+    script = Script()
+    asker = Asker(script)
+    open_link = ScriptedDriver.open
+
+    def open_and_close_the_query(driver: ScriptedDriver, deadline: Deadline) -> None:
+        open_link(driver, deadline)
+        asker.query.end()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptedDriver, "open", open_and_close_the_query)
+        outcome = asker.begin("ROWS 3")
+    assert isinstance(outcome.error, ClosedError)
+    asker.query.join(10)
+    assert script.texts == []

@@ -20,7 +20,6 @@ from trunkline.address import parse_address
 from trunkline.wire import messages, values
 from trunkline.wire.envelope import BROKER, Kind, header, parse
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="the fixture closes an eventfd")
 CONNECTION = b"connect1"
 LIMIT_S = 20.0
 
@@ -62,21 +61,11 @@ class Broker:
 
 
 @pytest.fixture
-def router(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
+def router(tmp_path: Path) -> Iterator[Broker]:
     tmp_path.chmod(0o700)
-    event_fds: list[int] = []  # the driver thread's; a worker leaves it to the end of its process
-    make = os.eventfd
-
-    def make_and_note(*arguments: int) -> int:
-        event_fds.append(make(*arguments))
-        return event_fds[-1]
-
-    monkeypatch.setattr(os, "eventfd", make_and_note)
     made = Broker(tmp_path)
     yield made
     made.close()
-    for fd in event_fds:
-        os.close(fd)
 
 
 def spec(router: Broker, **changes: Any) -> dict[str, Any]:
