@@ -79,6 +79,11 @@ class BrokerWatch:
         self._pid = 0
         self._fd = -1
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether the end of the broker's process will be told."""
+        return self._fd >= 0
+
     def watch(self, pid: int) -> None:
         """Watch another process. `ended` is called soon if that process has ended already."""
         if pid == self._pid or not hasattr(os, "pidfd_open"):

@@ -242,7 +242,9 @@ class Worker:
         self.actor.tick()
         if not self._contact.is_lost:
             self.mailbox.tell_broker(Kind.STATE, self._news())
-            if self._contact.is_silent(now):
+            # Silence tells nothing of a broker whose process is watched: the broker, or this worker,
+            # was stopped or starved. A worker that registers anew drops the requests on their way.
+            if not self._watch.is_watching and self._contact.is_silent(now):
                 # A hung broker counts as lost, too. Without pidfds, silence is the only sign of an
                 # ended broker.
                 self._lost_broker()

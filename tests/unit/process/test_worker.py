@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import zmq
 
+from trunkline.actors.process import contact
 from trunkline.actors.process.worker import Worker
 from trunkline.address import parse_address
 from trunkline.wire import messages, values
@@ -213,6 +214,20 @@ def test_a_lost_broker_is_waited_for_under_another_identity(router: Broker) -> N
             run(body)
         finally:
             former.kill()
+
+
+def test_a_broker_that_lives_and_is_silent_is_not_lost(
+    router: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact, "MISSED_BEATS", -1)  # each beat without an answer is one too many
+
+    async def body() -> None:
+        async with running(router):
+            for _ in range(2):
+                await router.next(Kind.STATE)
+            assert router.worker == b"w-test"
+
+    run(body)
 
 
 def test_a_signal_ends_it_in_good_order(router: Broker) -> None:
