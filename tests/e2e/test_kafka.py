@@ -230,7 +230,8 @@ def test_none_lost_whatever_happens_to_the_network(
 def test_a_frozen_server_is_noticed_and_reading_goes_on(private_kafka: Kafka) -> None:
     topic = make_topic(private_kafka)
     client = BareClient(private_kafka)
-    with dial(f"kafka://{private_kafka.address}/{topic}", pingInterval=2000, interval=50) as conn:
+    options = {"pingInterval": 2000, "interval": 50, "maxInterval": 1000}
+    with dial(f"kafka://{private_kafka.address}/{topic}", **options) as conn:
         assert conn.write("0") == 1
         assert conn.read(5000) == "0"
         private_kafka.freeze()

@@ -197,10 +197,13 @@ def test_a_killed_worker_loses_nothing_of_a_group(
         while len(set(got)) < 50:
             if message := conn.read(20_000):
                 got.append(message)
-        while conn.read(1000):  # what was read and not acknowledged comes again
-            pass
         assert set(got) == set(map(str, range(50)))
-        until(lambda: side.pending(name, "g") == 0, "the acknowledgements", 20)
+
+        def acknowledged() -> bool:
+            conn.read(100)  # what was read and not acknowledged comes again, behind the ""
+            return side.pending(name, "g") == 0
+
+        until(acknowledged, "the acknowledgements", 20)
 
 
 @pytest.mark.parametrize("group", ["", "&group=g"])
@@ -254,7 +257,7 @@ def test_a_killed_server_is_dialled_again(start_redis: Start) -> None:
         assert conn.read(10_000) == "before"
         server.kill()
         until(lambda: conn.stats().state == "down", "the loss")
-        assert conn.read(-1) == ""
+        assert conn.read(10_000) == ""
         assert conn.write("lost") == 0
         server.start()
         until(lambda: conn.stats().state == "open", "the next link")
