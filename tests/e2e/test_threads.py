@@ -144,7 +144,7 @@ def test_asyncio_beside_threads_and_a_cancelled_task_loses_nothing() -> None:
 HANDLERS = {
     "reads and writes": "conn.read(1); conn.write('h'); conn.stats()",
     "raises": "armed.clear(); raise TooLong",
-    "closes another and raises": "other.close(); raise TooLong",
+    "closes another and raises": "armed.clear(); other.close(); raise TooLong",
     "dials": "Dial(args[0], 5).close()",
     "closes and dials again": "globals()['conn'].close(); globals()['conn'] = Dial(args[0], 5)",
 }
