@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +24,13 @@ pytestmark = pytest.mark.own_broker
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o700)
-    made = tmp_path / "b"
+def folder() -> Iterator[Path]:
+    """A broker's folder; the path of its socket has to be short."""
+    root = Path(tempfile.mkdtemp(prefix="tlb-"))
+    made = root / "b"
     made.mkdir(mode=0o700)
-    return made
+    yield made
+    shutil.rmtree(root)
 
 
 def address_of(folder: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,13 @@ ENTRY = f"{__name__}:work"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o700)
-    made = tmp_path / "b"
+def folder() -> Iterator[Path]:
+    """A broker's folder; the path of its socket has to be short."""
+    root = Path(tempfile.mkdtemp(prefix="tlb-"))
+    made = root / "b"
     made.mkdir(mode=0o700)
-    return made
+    yield made
+    shutil.rmtree(root)
 
 
 def started(make: Callable[[], Zygote], spec: dict[str, Any]) -> list[SpawnerEvent]:

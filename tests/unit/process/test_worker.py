@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -62,11 +64,12 @@ class Broker:
 
 
 @pytest.fixture
-def router(tmp_path: Path) -> Iterator[Broker]:
-    tmp_path.chmod(0o700)
-    made = Broker(tmp_path)
+def router() -> Iterator[Broker]:
+    folder = Path(tempfile.mkdtemp(prefix="tlw-"))  # the path of a socket has to be short
+    made = Broker(folder)
     yield made
     made.close()
+    shutil.rmtree(folder)
 
 
 def spec(router: Broker, **changes: Any) -> dict[str, Any]:
