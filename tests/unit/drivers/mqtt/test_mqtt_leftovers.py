@@ -30,7 +30,7 @@ def test_every_filter_that_could_have_brought_a_topic() -> None:
 
 @pytest.mark.parametrize("version", ["3.1.1", "5"])
 @pytest.mark.parametrize("qos", [0, 1, 2])
-@pytest.mark.parametrize("old", ["{0}/a", "{0}/+", "{0}/#", "{0}/a/#", "+/a"])
+@pytest.mark.parametrize("old", ["{0}/{0}", "{0}/+", "{0}/#", "{0}/{0}/#", "+/{0}"])
 def test_topics_of_an_earlier_run_are_unsubscribed(
     mosquitto: Mosquitto, old: str, qos: int, version: str
 ) -> None:
@@ -42,17 +42,17 @@ def test_topics_of_an_earlier_run_are_unsubscribed(
         driver = await opened(MqttDriver, url.format(old.format(was).replace("#", "%23")), Sink())
         await driver.close()
         with MqttSide(mosquitto.port) as side:
-            side.publish(f"{was}/a", "while away")
+            side.publish(f"{was}/{was}", "while away")
             sink = Sink()
             driver = await opened(MqttDriver, url.format(f"{new}/%23"), sink)
             sink.settling = driver
-            side.publish(f"{was}/a", "old")
+            side.publish(f"{was}/{was}", "old")
             side.publish(f"{new}/x", "first")
             await sink.until(lambda: b"first" in sink.received)
-            ended = f"earlier run with this client_id, for {was}/a"
+            ended = f"earlier run with this client_id, for {was}/{was}"
             await sink.until(lambda: ended in " ".join(sink.warnings))
             await driver.close()
-            side.publish(f"{was}/a", "older")
+            side.publish(f"{was}/{was}", "older")
             side.publish(f"{new}/x", "second" if qos else "lost")
             again = Sink()
             driver = await opened(MqttDriver, url.format(f"{new}/%23"), again)
