@@ -163,7 +163,7 @@ def test_a_dropped_object_is_gone_at_once_with_its_parts() -> None:
 
 def test_a_call_keeps_its_object_until_it_returns() -> None:
     def behaviour(link: ServerConnection) -> None:
-        time.sleep(0.2)
+        time.sleep(0.2)  # the peer's pace: the call has to wait, which nothing outside of it tells
         link.send("late")
         link.recv()
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from trunkline.wire.foreign import as_python, record_values
-
-np = pytest.importorskip("numpy")
-pd = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize("value", [None, 7, "text", b"x", 1.5, [1], {"a": 1}, datetime(2026, 1, 1)])
